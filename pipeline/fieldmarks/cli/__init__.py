@@ -1,0 +1,5 @@
+"""The command line: one module per command group."""
+
+from fieldmarks.cli.root import main
+
+__all__ = ["main"]

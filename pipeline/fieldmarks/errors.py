@@ -1,0 +1,56 @@
+"""Every error that fieldmarks raises on purpose.
+
+    FieldmarksError            exit code 1, one line on stderr
+    ├── ClassNameError         a class name or class list that cannot be used
+    ├── StoreError             a store that cannot be read or written
+    │   └── DamagedStoreError  bytes that are not a store's; names file and line
+    ├── PromptError            a prompt template that cannot be found, parsed or rendered
+    ├── GenerationError        descriptors could not be had
+    │   └── EndpointError      an endpoint refused for good: wrong key, wrong model, unreachable
+    ├── ModelError             a model folder or id that cannot be loaded
+    ├── ImageError             an image that cannot be read
+    └── EvaluationError        a data set that cannot be evaluated
+
+A message says where, what, and what to do. Wrong usage of the command line is click's
+`UsageError` (exit code 2); an interruption exits with 130.
+"""
+
+
+class FieldmarksError(Exception):
+    """Base of all errors of this package."""
+
+
+class ClassNameError(FieldmarksError):
+    """A class name or class list cannot be used."""
+
+
+class StoreError(FieldmarksError):
+    """A store cannot be read or written."""
+
+
+class DamagedStoreError(StoreError):
+    """A store holds bytes that are not a store's."""
+
+
+class PromptError(FieldmarksError):
+    """A prompt template cannot be found, parsed or rendered."""
+
+
+class GenerationError(FieldmarksError):
+    """Descriptors could not be had from a language model."""
+
+
+class EndpointError(GenerationError):
+    """An endpoint refused for good or cannot be reached."""
+
+
+class ModelError(FieldmarksError):
+    """A model cannot be loaded or does not fit its task."""
+
+
+class ImageError(FieldmarksError):
+    """An image cannot be read."""
+
+
+class EvaluationError(FieldmarksError):
+    """A data set cannot be evaluated."""

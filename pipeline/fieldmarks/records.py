@@ -1,0 +1,135 @@
+"""The records that pass between the stages: class names, and the lines of a store.
+
+A line of a store, format version 1, is one JSON object. Shortest, as a person would type it:
+
+    {"class": "tree frog", "descriptors": ["protruding eyes", "large mouth"]}
+
+Generation adds `v`, `origin` "generated", `prompt` {name, sha256 of the rendered prompt, style},
+`model`, `endpoint`, `mode`, `params`, `answer`, `finish_reason`, `usage`, `at`; with several
+answers a class, `samples` holds every one. Curation writes `origin` "curated", `rejected`, `note`,
+`by`, `at`, and `removed` true where a class ends. `origin` "failed" keeps an answer without bullets.
+Keys that this version does not know are kept and written back.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Self
+
+from fieldmarks.errors import ClassNameError, StoreError
+
+FORMAT_VERSION: Final = 1
+MAX_NAME: Final = 300  # characters; anything longer is pasted text, not a name
+
+GENERATED: Final = "generated"
+CURATED: Final = "curated"
+IMPORTED: Final = "imported"
+FAILED: Final = "failed"
+
+
+def class_name(text: str) -> str:
+    """Return the name by which a class is identified: NFC, outer space trimmed.
+
+    Raises ClassNameError for an empty or over-long name, or one with a line break or other control character.
+    """
+    name = unicodedata.normalize("NFC", text).strip()
+    if not name:
+        raise ClassNameError("a class name is empty: give at least one letter")
+    if len(name) > MAX_NAME:
+        raise ClassNameError(f"class name {name[:40]!r}… has {len(name)} characters: {MAX_NAME} are the most")
+    if bad := next((c for c in name if unicodedata.category(c) in {"Cc", "Zl", "Zp", "Cs"}), None):
+        raise ClassNameError(f"class name {name!r} has the control character {bad!r}: remove it")
+    return name
+
+
+def class_list(lines: Iterable[str], source: str) -> list[str]:
+    """Return the class names of a list, one a line; blank lines and later repeats are left out.
+
+    `source` names the list in errors. Raises ClassNameError, with the line's number, or if no name is left.
+    """
+    names: dict[str, None] = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip("\ufeff \t\r\n"):
+            try:
+                names[class_name(line.strip("\ufeff\r\n"))] = None
+            except ClassNameError as error:
+                raise ClassNameError(f"{source}, line {number}: {error}") from error
+    if not names:
+        raise ClassNameError(f"{source} names no class: write one class name a line")
+    return list(names)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a store: the descriptors of a class and where they came from."""
+
+    name: str  # "class" on disk
+    descriptors: tuple[str, ...] = ()
+    v: int | None = None
+    origin: str | None = None
+    prompt: Mapping[str, Any] | None = None
+    model: str | None = None
+    endpoint: str | None = None
+    mode: str | None = None
+    params: Mapping[str, Any] | None = None
+    answer: str | None = None
+    samples: tuple[Mapping[str, Any], ...] = ()
+    finish_reason: str | None = None
+    usage: Mapping[str, Any] | None = None
+    rejected: tuple[str, ...] = ()
+    removed: bool = False
+    note: str | None = None
+    by: str | None = None
+    at: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, line: Mapping[str, Any]) -> Self:
+        """Read a line's object. Raises StoreError for a missing or mistyped key, or a newer version."""
+        known = {key: value for key, value in line.items() if key in _TYPES}
+        for key, value in known.items():
+            if not _TYPES[key](value):
+                raise StoreError(f"{key!r} has the wrong type: {value!r:.60}")
+        if "class" not in known:
+            raise StoreError("'class' is missing")
+        if (known.get("v") or 0) > FORMAT_VERSION:
+            raise StoreError(f"version {known['v']} is newer than {FORMAT_VERSION}: use a newer fieldmarks")
+        for key in _LISTS & known.keys():
+            known[key] = tuple(known[key])
+        extra = {key: value for key, value in line.items() if key not in _TYPES}
+        return cls(name=class_name(known.pop("class")), extra=extra, **known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the line's object; what is unset is left out, `descriptors` is always there."""
+        line: dict[str, Any] = {"class": self.name, "descriptors": list(self.descriptors)}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name in _TYPES and one.name not in line and value not in (None, (), False):
+                line[one.name] = list(value) if isinstance(value, tuple) else value
+        return line | dict(self.extra)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+
+def _optional(kind: type) -> Any:
+    return lambda value: value is None or isinstance(value, kind)
+
+
+_LISTS: Final = {"descriptors", "rejected", "samples"}
+_TYPES: Final[dict[str, Any]] = {
+    "class": lambda value: isinstance(value, str),
+    "descriptors": _texts,
+    "v": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
+    **dict.fromkeys(("origin", "model", "endpoint", "mode", "answer", "finish_reason"), _optional(str)),
+    **dict.fromkeys(("prompt", "params", "usage"), _optional(dict)),
+    "samples": _objects,
+    "rejected": _texts,
+    "removed": lambda value: isinstance(value, bool),
+    **dict.fromkeys(("note", "by", "at"), _optional(str)),
+}
