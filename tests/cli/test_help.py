@@ -1,0 +1,44 @@
+"""Every command and option has help, and help alone is enough to start."""
+
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from fieldmarks import __version__
+from fieldmarks.cli import main
+
+
+Walk = Iterator[tuple[tuple[str, ...], click.Command]]
+
+
+def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Walk:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from _commands(child, (*path, name))
+
+
+COMMANDS = list(_commands(main))
+NAMES = [" ".join(path) or "fieldmarks" for path, _ in COMMANDS]
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=NAMES)
+def test_command_explains_itself(path: tuple[str, ...], command: click.Command, runner: CliRunner) -> None:
+    assert command.help
+    silent = [one.name for one in command.params if isinstance(one, click.Option) and not one.help]
+    assert silent == []
+    result = runner.invoke(main, [*path, "--help"])
+    assert result.exit_code == 0
+    if not isinstance(command, click.Group):
+        _, after_usage = result.stdout.split("\n", 1)
+        assert f"fieldmarks {' '.join(path)} " in after_usage, "the help shows no example"
+
+
+def test_version(runner: CliRunner) -> None:
+    assert runner.invoke(main, ["--version"]).stdout == f"fieldmarks, version {__version__}\n"
+
+
+def test_an_unknown_command_is_wrong_usage(runner: CliRunner) -> None:
+    assert runner.invoke(main, ["clasify"]).exit_code == 2
