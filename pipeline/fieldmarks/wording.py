@@ -1,0 +1,44 @@
+"""Wording that both stages need: the article before a noun, and templates filled in one pass."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from fieldmarks.errors import PromptError
+
+_FIELD: Final = re.compile(r"\{([A-Za-z_]+)\}")
+# Beginnings that are written with one kind of sound and spoken with the other.
+_AS_CONSONANT: Final = re.compile(
+    r"eu|ew|once|ouija|one(?![a-z])|u(?:ni(?!n|m|de)|til|top|s[aeu]|r[aeiou]|k|biq|fo\b|\b)"
+)
+_AS_VOWEL: Final = re.compile(r"hour|heir|honest|honou?r|[fhlmnrsx](?![a-z])|8|1[18](?!\d)")
+_ACRONYM_AS_VOWEL: Final = re.compile(r"[FHLMNRSX][A-Z]{1,4}\b")
+
+
+def article(name: str) -> str:
+    """Return the indefinite article, "a" or "an", before an English name as it is spoken.
+
+    The first sound decides, not the first letter: "an hourglass", "a unicorn", "an X-ray fish", "an SUV".
+    """
+    name = name.strip()
+    if _ACRONYM_AS_VOWEL.match(name) and not (name.isupper() and len(name) > 3):
+        return "an"
+    word = name.lower()
+    if _AS_VOWEL.match(word):
+        return "an"
+    return "an" if word.startswith(tuple("aeiou")) and not _AS_CONSONANT.match(word) else "a"
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """Put `values` in the place of `{name}` in one pass, so that a value's own braces stay as they are.
+
+    Raises PromptError for a `{name}` without a value. Braces around anything but a name are plain text.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in values:
+            known = ", ".join(f"{{{name}}}" for name in values)
+            raise PromptError(f"{found[0]} in {template!r:.80} is not known: what can stand there is {known}")
+        return values[found[1]]
+
+    return _FIELD.sub(value, template)

@@ -1,0 +1,47 @@
+"""The article before a noun, and templates filled in one pass."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldmarks.errors import PromptError
+from fieldmarks.wording import article, fill
+
+AN = "apple egg ibis otter umbrella hour hourglass honest heir X-ray SUV MRI F-16 uninvited urn usher 8-ball 18-wheeler"
+A = "dog unicorn uniform European ewe one-eyed ukulele user UFO utility house heron unit xylophone FROG yak 1-cent"
+
+
+@pytest.mark.parametrize("name", AN.split())
+def test_an(name: str) -> None:
+    assert article(name) == "an"
+
+
+@pytest.mark.parametrize("name", A.split())
+def test_a(name: str) -> None:
+    assert article(name) == "a"
+
+
+def test_outer_space_and_nothing() -> None:
+    assert article("  apple ") == "an"
+    assert article("") == "a"
+
+
+def test_every_field_is_filled() -> None:
+    values = {"class": "tree frog", "article": "a"}
+    assert fill("{article} {class}, {class}", values) == "a tree frog, tree frog"
+
+
+@given(st.text(), st.text())
+def test_values_are_never_read_as_templates(name: str, descriptor: str) -> None:
+    filled = fill("{class}|{descriptor}", {"class": name, "descriptor": descriptor})
+    assert filled == name + "|" + descriptor
+
+
+def test_an_unknown_field_is_named() -> None:
+    with pytest.raises(PromptError) as caught:
+        fill("a {clas}", {"class": "x", "descriptor": "y"})
+    assert str(caught.value) == "{clas} in 'a {clas}' is not known: what can stand there is {class}, {descriptor}"
+
+
+def test_other_braces_are_text() -> None:
+    assert fill('{"json": {}} {class} {0}', {"class": "x"}) == '{"json": {}} x {0}'
