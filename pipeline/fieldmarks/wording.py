@@ -1,6 +1,7 @@
-"""Wording that both stages need: the article before a noun, and templates filled in one pass."""
+"""Wording that all stages need: the article before a noun, templates filled in one pass, safe printing."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,6 +14,9 @@ _AS_CONSONANT: Final = re.compile(
 )
 _AS_VOWEL: Final = re.compile(r"hour|heir|honest|honou?r|[fhlmnrsx](?![a-z])|8|1[18](?!\d)")
 _ACRONYM_AS_VOWEL: Final = re.compile(r"[FHLMNRSX][A-Z]{1,4}\b")
+
+_CONTROLS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_DIRECTIONS: Final = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def article(name: str) -> str:
@@ -42,3 +46,15 @@ def fill(template: str, values: Mapping[str, str]) -> str:
         return values[found[1]]
 
     return _FIELD.sub(value, template)
+
+
+def printable(text: str) -> str:
+    """Return a stranger's text with control characters escaped, so that a terminal cannot act on them.
+
+    Escaped are also line ends and the marks that reverse the direction of reading.
+    """
+    return "".join(_escaped(c) if unicodedata.category(c) in _CONTROLS or c in _DIRECTIONS else c for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,0 +1,237 @@
+"""The model: any CLIP-like model that transformers loads, as two functions into one embedding space.
+
+Embeddings are float32 on the CPU, after the model's projection, not scaled to unit length.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fieldmarks.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor, PreTrainedTokenizerBase
+
+DEFAULT_CLIP: Final = "openai/clip-vit-base-patch32"
+Device = Literal["auto", "cpu", "cuda", "mps"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+DEVICES: Final[tuple[Device, ...]] = ("auto", "cpu", "cuda", "mps")
+DTYPES: Final[tuple[DType, ...]] = ("auto", "float32", "bfloat16", "float16")
+
+TEXT_BATCH: Final = 256  # texts per forward pass
+_PADDED_TO_FULL_LENGTH: Final = {"siglip", "siglip2"}  # trained so; a shorter text would change the result
+
+
+class ClipLike(Protocol):
+    """What is used of a model."""
+
+    dtype: torch.dtype
+    logit_scale: Tensor
+
+    def get_text_features(self, **inputs: Tensor) -> Any:
+        """Return a tensor (M, D), or an output object with it as pooler_output."""
+
+    def get_image_features(self, **inputs: Tensor) -> Any:
+        """Return a tensor (N, D), or an output object with it as pooler_output."""
+
+
+class Encoder:
+    """A CLIP-like model by folder or Hugging Face id; tokenizer, preprocessing and weights load when needed.
+
+    `notices` collects what the user should be told. Everything loads from safetensors and without remote
+    code; a folder, or an environment with HF_HUB_OFFLINE, never asks the network.
+    """
+
+    def __init__(
+        self, model: str | Path = DEFAULT_CLIP, *, device: Device = "auto", dtype: DType = "auto"
+    ) -> None:
+        self.name = str(model)
+        self.device = _device(device)
+        self.notices: list[str] = []
+        self._dtype: DType = dtype
+        self._loading = Lock()
+        self._local = Path(self.name).is_dir()
+        if not self._local and (Path(self.name).exists() or self.name.startswith((".", "/"))):
+            raise ModelError(f"{self.name} is not a folder: name a model's folder, or an id of the hub")
+
+    @property
+    def dtype(self) -> str:
+        """The weights' type in use; "auto" is float32 on a CPU and the checkpoint's own elsewhere."""
+        return "float32" if self._dtype == "auto" and self.device == "cpu" else self._dtype
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor by which the model multiplies cosines, exp(logit_scale)."""
+        return float(self.model.logit_scale.detach().float().exp())
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Return the embeddings (M, D) of M texts; those over the model's length are cut, with a notice."""
+        self._tell_of_long(texts)
+        parts = [self._encode_texts(texts[at : at + TEXT_BATCH]) for at in range(0, len(texts), TEXT_BATCH)]
+        return torch.cat(parts)
+
+    def prepare(self, image: Image.Image) -> dict[str, Tensor]:
+        """Return the model's inputs of one RGB picture, each with a first dimension of 1."""
+        with self._loading:  # pictures are prepared in several threads
+            processor = self.image_processor
+        try:
+            return dict(processor(images=[image], return_tensors="pt"))
+        except Exception as error:
+            raise ModelError(f"{self.name} cannot prepare a picture: {_line(error)}") from error
+
+    def encode_images(self, pictures: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """Return the embeddings (N, D) of N prepared pictures, in one forward pass."""
+        model = self.model
+        inputs = {key: torch.cat([one[key] for one in pictures]) for key in pictures[0]}
+        floating = {key: value.to(model.dtype) for key, value in inputs.items() if value.is_floating_point()}
+        with torch.inference_mode():
+            output = model.get_image_features(**self._moved(inputs | floating))
+        return self._features(output)
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, the special ones included, before any cutting."""
+        return [len(ids) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
+
+    @cached_property
+    def max_tokens(self) -> int:
+        """The most tokens a text may have, the special ones included."""
+        positions = getattr(self.config.text_config, "max_position_embeddings", None)
+        return min(self.tokenizer.model_max_length, positions or self.tokenizer.model_max_length)
+
+    @cached_property
+    def config(self) -> Any:
+        """The model's configuration. Raises ModelError if it is not that of a CLIP-like model."""
+        from transformers import MODEL_MAPPING, AutoConfig
+
+        config = self._load(AutoConfig)
+        kind = MODEL_MAPPING.get(type(config), None)
+        if not all(hasattr(kind, name) for name in ("get_text_features", "get_image_features")):
+            raise ModelError(f"{self.name} is a {config.model_type} model, not one with CLIP's two encoders")
+        return config
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The tokenizer. Raises ModelError."""
+        from transformers import AutoTokenizer
+
+        tokenizer: PreTrainedTokenizerBase = self._load(AutoTokenizer)
+        return tokenizer
+
+    @cached_property
+    def image_processor(self) -> "BaseImageProcessor":
+        """The preprocessing of pictures. Raises ModelError."""
+        from transformers import AutoImageProcessor
+
+        processor: BaseImageProcessor = self._load(AutoImageProcessor)
+        return processor
+
+    @cached_property
+    def model(self) -> ClipLike:
+        """The model with its weights, ready to compute. Raises ModelError."""
+        from transformers import AutoModel
+
+        kind = "auto" if self.dtype == "auto" else getattr(torch, self.dtype)
+        config = self.config
+        model, info = self._load(
+            AutoModel, config=config, use_safetensors=True, dtype=kind, output_loading_info=True
+        )
+        if missing := sorted(info["missing_keys"]):
+            raise ModelError(f"{self.name} lacks {len(missing)} weights ({missing[0]}…): download it again")
+        if not hasattr(model, "logit_scale"):
+            raise ModelError(f"{self.name} is a {config.model_type} model without CLIP's logit_scale")
+        try:
+            ready: ClipLike = model.eval().to(self.device)
+            return ready
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(f"{self.name} cannot run on {self.device}: {_line(error)}") from error
+
+    def _encode_texts(self, texts: Sequence[str]) -> Tensor:
+        full = self.config.model_type in _PADDED_TO_FULL_LENGTH
+        inputs = self.tokenizer(
+            list(texts),
+            padding="max_length" if full else True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            output = self.model.get_text_features(**self._moved(inputs))
+        return self._features(output)
+
+    def _features(self, output: Any) -> Tensor:
+        """Return a model's output as an ordinary tensor; transformers 5 may wrap it as pooler_output."""
+        features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+        if not features.isfinite().all():
+            raise ModelError(f"{self.name} gives embeddings that are no numbers: try --dtype float32")
+        return features.to("cpu", torch.float32, copy=True)  # a copy is free of inference mode
+
+    def _tell_of_long(self, texts: Sequence[str]) -> None:
+        counts = self.token_counts(texts)
+        long = [text for text, count in zip(texts, counts, strict=True) if count > self.max_tokens]
+        if long:
+            self.notices.append(
+                f"{len(long)} texts are longer than the {self.max_tokens} tokens {self.name} reads"
+                f" and are cut there: {long[0]!r:.60}"
+            )
+
+    def _moved(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {key: value.to(self.device) for key, value in inputs.items()}
+
+    def _load(self, kind: Any, **options: Any) -> Any:
+        """Load one part; this is the seam where foreign errors become ModelError."""
+        offline = self._local or _offline()
+        try:
+            if not offline:
+                _ask_hub(self.name)
+            return kind.from_pretrained(
+                self.name, trust_remote_code=False, local_files_only=offline, **options
+            )
+        except Exception as error:  # hostile folders make the library stumble in every way
+            raise ModelError(self._advice(error)) from error
+
+    def _advice(self, error: Exception) -> str:
+        """Return what went wrong in one line, and what can be done."""
+        if self._local and not (Path(self.name) / "config.json").is_file():
+            return f"{self.name} is not a model folder: it has no config.json"
+        if "safetensors" in str(error) and "does not appear to have a file" in str(error):
+            return f"{self.name} has no safetensors weights, and no others are opened: convert the model"
+        if not self._local:
+            return (
+                f"{self.name} is no folder here, not in the hub's cache, and cannot be had from the hub"
+                f" ({_line(error)}): name a model's folder, or connect once to download it"
+            )
+        return f"{self.name} cannot be loaded: {_line(error)}"
+
+
+def _device(asked: Device) -> str:
+    """Return the device to compute on. Raises ModelError if the one asked for is not there."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there[asked]:
+        raise ModelError(f"there is no {asked} device here: choose --device cpu or auto")
+    return asked
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def _ask_hub(model: str) -> None:
+    """Ask the hub once for a model that is not in its cache; the libraries would retry for a minute."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(model, "config.json"), str):
+        get_hf_file_metadata(hf_hub_url(model, "config.json"))
+
+
+def _line(error: Exception) -> str:
+    """Return an error's message on one line, shortened."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

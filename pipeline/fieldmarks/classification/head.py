@@ -1,0 +1,130 @@
+"""The head: texts, their embeddings and an aggregation, which turn image embeddings into scores.
+
+Nothing here needs a model: a head scores pictures that were embedded anywhere by the same model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fieldmarks.classification import scoring
+from fieldmarks.classification.results import Explanation, Mark, Score
+from fieldmarks.classification.scoring import Aggregation
+from fieldmarks.classification.texts import Texts
+from fieldmarks.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Head:
+    """The zero-shot classifier proper: C classes, M texts, D dimensions.
+
+    `embeddings` (M, D) and `baseline` (C, D; the name prompts, if they are to be compared) are not of unit
+    length; `logit_scale` is the factor of the cosines; `about` says where all this came from. Raises
+    ModelError where the shapes do not fit together.
+    """
+
+    texts: Texts
+    embeddings: Tensor
+    logit_scale: float
+    aggregate: Aggregation = "mean-embedding"
+    baseline: Tensor | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        texts, classes = len(self.texts.texts), len(self.classes)
+        if self.embeddings.ndim != 2 or len(self.embeddings) != texts:
+            raise ModelError(f"embeddings {tuple(self.embeddings.shape)} do not fit {texts} texts")
+        if set(self.texts.owner) != set(range(classes)):
+            raise ModelError(f"the texts do not belong to the {classes} classes")
+        if self.baseline is not None and self.baseline.shape != (classes, self.dim):
+            raise ModelError(f"baseline embeddings {tuple(self.baseline.shape)} do not fit {classes} classes")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the logits' columns."""
+        return self.texts.classes
+
+    @property
+    def dim(self) -> int:
+        """D, the length of an embedding."""
+        return int(self.embeddings.shape[-1])
+
+    @cached_property
+    def owner(self) -> Tensor:
+        """The class index of each text, (M,)."""
+        return torch.tensor(self.texts.owner)
+
+    @cached_property
+    def class_matrix(self) -> Tensor | None:
+        """The matrix (C, D) of `scoring.class_matrix`; None for max-similarity, which has none."""
+        if self.aggregate == "max-similarity":
+            return None
+        return scoring.class_matrix(self.embeddings, self.owner, len(self.classes), self.aggregate)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the class logits (N, C) of image embeddings (N, D)."""
+        if self.class_matrix is not None:
+            return self.logit_scale * (normalize(images, dim=-1) @ self.class_matrix.T)
+        return scoring.class_logits(
+            images, self.embeddings, self.owner, len(self.classes), self.logit_scale, self.aggregate
+        )
+
+    def scores(self, images: Tensor, top: int | None = None) -> list[tuple[Score, ...]]:
+        """Return each picture's classes, best first, all of them or the `top`."""
+        return self._ranked(self.logits(images), top)
+
+    def baseline_scores(self, images: Tensor) -> list[Score | None]:
+        """Return what the name prompts alone answer for each picture; None without a baseline."""
+        if self.baseline is None:
+            return [None] * len(images)
+        logits = self.logit_scale * scoring.cosines(images, self.baseline)  # (N, C)
+        return [ranked[0] for ranked in self._ranked(logits, 1)]
+
+    def explain(self, image: Tensor, scores: Sequence[Score], others: Tensor | None = None) -> Explanation:
+        """Return the marks on `image` (D,) of the first two classes of `scores`, and what decided.
+
+        `others` (K, D), the pictures of the run, relate each mark to its usual score.
+        """
+        rows = [self._rows(score.name) for score in scores[:2]]
+        marks = [self._marks(image, one, others) for one in rows]
+        if len(scores) < 2:
+            return Explanation(_strongest_first(marks[0]), (), None)
+        nearest = scoring.cosines(self.embeddings[rows[0]], self.embeddings[rows[1]]).argmax(dim=1).tolist()
+        pairs = [(mark, marks[1][other]) for mark, other in zip(marks[0], nearest, strict=True)]
+        decided = max(pairs, key=lambda pair: pair[0].strength - pair[1].strength)
+        return Explanation(_strongest_first(marks[0]), _strongest_first(marks[1]), decided)
+
+    def _rows(self, name: str) -> Tensor:
+        return (self.owner == self.classes.index(name)).nonzero().flatten()  # indices of the class's texts
+
+    def _marks(self, image: Tensor, rows: Tensor, others: Tensor | None) -> list[Mark]:
+        texts = self.embeddings[rows]
+        logits = scoring.mark_scores(image[None], texts, self.logit_scale)[0].tolist()
+        zs: list[float | None] = [None] * len(logits)
+        if others is not None:
+            zs = scoring.z_scores(image[None], texts, others)[0].tolist()
+        return [
+            Mark(self.classes[self.texts.owner[row]], self.texts.descriptors[row], logit, z)
+            for row, logit, z in zip(rows.tolist(), logits, zs, strict=True)
+        ]
+
+    def _ranked(self, logits: Tensor, top: int | None) -> list[tuple[Score, ...]]:
+        shares = scoring.probabilities(logits)  # (N, C)
+        best = logits.topk(min(top or len(self.classes), len(self.classes)), dim=1)
+        return [
+            tuple(
+                Score(self.classes[index], share, logit)
+                for index, share, logit in zip(indices, shares_of[indices].tolist(), values, strict=True)
+            )
+            for indices, values, shares_of in zip(
+                best.indices.tolist(), best.values.tolist(), shares, strict=True
+            )
+        ]
+
+
+def _strongest_first(marks: list[Mark]) -> tuple[Mark, ...]:
+    return tuple(sorted(marks, key=lambda mark: -mark.strength))

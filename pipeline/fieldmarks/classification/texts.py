@@ -1,0 +1,100 @@
+"""From a store to the texts that CLIP reads: presets, templates, and the wording rules of the paper."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fieldmarks.classification.scoring import Aggregation
+from fieldmarks.errors import StoreError
+from fieldmarks.wording import article, fill
+
+NAME_TEMPLATE: Final = "a photo of a {class}"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A way of classifying: the text of a descriptor, and how a class's texts are put together."""
+
+    template: str
+    aggregate: Aggregation
+
+
+PRESETS: Final[Mapping[str, Preset]] = {
+    "article": Preset("{descriptor}", "mean-embedding"),
+    "paper": Preset("{class}, {which}", "mean-similarity"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The texts of some classes, class after class; `owner`, `descriptors` and `texts` run in step.
+
+    A descriptor is what a mark shows and a text is what CLIP reads. A prompt of the class name alone has
+    the text itself as its descriptor.
+    """
+
+    classes: tuple[str, ...]
+    owner: tuple[int, ...]  # the class index of each text
+    descriptors: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    @classmethod
+    def collect(cls, classes: Mapping[str, Iterable[tuple[str, str]]]) -> "Texts":
+        """Lay out (descriptor, text) pairs by class."""
+        rows = [(index, *pair) for index, pairs in enumerate(classes.values()) for pair in pairs]
+        owner, descriptors, texts = zip(*rows, strict=True) if rows else ((), (), ())
+        return cls(tuple(classes), owner, descriptors, texts)
+
+
+def which(descriptor: str) -> str:
+    """Return the paper's clause: "which has {d}", "which is {d}" or "which {d}".
+
+    Its test is the beginning of the descriptor, not its first word, so that "antennae" becomes "which is
+    antennae" and "candles" "which candles"; this is kept to reproduce the paper's numbers.
+    Source: Menon & Vondrick, classify_by_description_release, load.py.
+    """
+    if descriptor.startswith("a"):  # theirs tests "a" and "an", which is the same
+        return f"which is {descriptor}"
+    if descriptor.startswith(("has", "often", "typically", "may", "can")):
+        return f"which {descriptor}"
+    return f"which is {descriptor}" if descriptor.startswith("used") else f"which has {descriptor}"
+
+
+def name_texts(classes: Iterable[str], template: str = NAME_TEMPLATE, concept: str | None = None) -> Texts:
+    """Return one text a class, made of its name alone. Raises PromptError for an unknown field."""
+    filled = {name: fill(template, _name_values(name, concept)) for name in classes}
+    return Texts.collect({name: [(text, text)] for name, text in filled.items()})
+
+
+def descriptor_texts(
+    classes: Mapping[str, Sequence[str]],
+    template: str,
+    *,
+    concept: str | None = None,
+    with_name: bool = False,
+) -> Texts:
+    """Return the texts of each class's descriptors; `with_name` adds the plain prompt of its name.
+
+    A class without descriptors is read by the prompt of its name, so that it can still be predicted.
+    Fields of a template: {class}, {descriptor}, {article} (a or an, of the class), {which} (the paper's
+    clause) and, where a concept is given, {concept}. Raises StoreError for no class, PromptError for an
+    unknown field.
+    """
+    if not classes:
+        raise StoreError("there is no class to choose from: generate or add classes to the store first")
+    laid: dict[str, list[tuple[str, str]]] = {}
+    for name, descriptors in classes.items():
+        values = _name_values(name, concept)
+        laid[name] = [
+            (descriptor, fill(template, values | {"descriptor": descriptor, "which": which(descriptor)}))
+            for descriptor in dict.fromkeys(descriptors)
+        ]
+        if with_name or not laid[name]:
+            plain = fill(NAME_TEMPLATE, values)
+            laid[name].append((plain, plain))
+    return Texts.collect(laid)
+
+
+def _name_values(name: str, concept: str | None) -> dict[str, str]:
+    values = {"class": name, "article": article(name)}
+    return values | ({} if concept is None else {"concept": concept})

@@ -1,0 +1,93 @@
+"""Results as lines: a table for people, JSON lines and CSV for programs; nothing is printed here."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction
+from fieldmarks.wording import printable
+
+CSV_COLUMNS: Final = ("image", "rank", "class", "probability", "logit", "baseline", "error")
+BAR: Final = 24  # characters of the longest bar
+WIDEST_NAME: Final = 40
+UNSURE: Final = "(unsure)"
+
+
+@dataclass(frozen=True, slots=True)
+class Printer:
+    """A form of output: the lines that come first, and the lines of each result."""
+
+    header: tuple[str, ...]
+    rows: Callable[[Prediction | Failure], Iterable[str]]
+
+
+def printer(form: str, classes: Sequence[str]) -> Printer:
+    """Return a form of output by its name ("table", "jsonl", "csv"); a table must fit `classes`."""
+    if form == "jsonl":
+        return Printer((), lambda result: (jsonl(result),))
+    if form == "csv":
+        return Printer((csv_row(*CSV_COLUMNS),), csv_rows)
+    width = min(max(len(printable(name)) for name in (*classes, UNSURE)), WIDEST_NAME)
+    return Printer((), lambda result: () if isinstance(result, Failure) else table_rows(result, width))
+
+
+def jsonl(result: Prediction | Failure) -> str:
+    """Return the result as one JSON object."""
+    return orjson.dumps(result.to_dict()).decode()
+
+
+def csv_rows(result: Prediction | Failure) -> Iterator[str]:
+    """Yield a row for each class shown, best first, or one row with the error; see CSV_COLUMNS."""
+    if isinstance(result, Failure):
+        yield csv_row(result.image, "", "", "", "", "", result.error)
+        return
+    baseline = result.baseline.name if result.baseline else ""
+    for rank, one in enumerate(result.scores, 1):
+        numbers = (f"{one.probability:.6g}", f"{one.logit:.6g}")
+        yield csv_row(result.image, rank, one.name, *numbers, baseline, "")
+
+
+def csv_row(*cells: object) -> str:
+    """Return the cells as one line of CSV, without its line end."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def table_rows(prediction: Prediction, width: int) -> Iterator[str]:
+    """Yield a picture's line, its class padded to `width`; then further classes, then marks."""
+    first, *further = prediction.scores
+    label = printable(prediction.label) if prediction.label is not None else UNSURE
+    beside = f"  (name alone: {printable(prediction.baseline.name)})" if prediction.baseline else ""
+    yield f"{first.probability:6.1%}  {label:<{width}}  {printable(prediction.image)}{beside}"
+    for one in further:
+        yield f"{one.probability:6.1%}  {printable(one.name)}"
+    if prediction.explanation:
+        yield from _explained(prediction.explanation)
+
+
+def _explained(explanation: Explanation) -> Iterator[str]:
+    marks = (*explanation.predicted, *explanation.runner_up)
+    width = max(len(printable(mark.descriptor)) for mark in marks)
+    low, high = min(mark.strength for mark in marks), max(mark.strength for mark in marks)
+    for side in (explanation.predicted, explanation.runner_up):
+        if side:
+            yield f"          {printable(side[0].name)}"
+        for mark in side:
+            share = (mark.strength - low) / (high - low) if high > low else 1.0
+            bar = "█" * round(1 + share * (BAR - 1))
+            yield f"{'':12}{printable(mark.descriptor):<{width}}  {_number(mark)}  {bar}"
+    if explanation.decided:
+        lead, other = explanation.decided
+        yield (
+            f"          decided: {printable(lead.descriptor)} {_number(lead).strip()}"
+            f" against {printable(other.descriptor)} {_number(other).strip()}"
+        )
+
+
+def _number(mark: Mark) -> str:
+    return f"{mark.logit:6.1f}" if mark.z is None else f"{mark.z:+6.2f}"
