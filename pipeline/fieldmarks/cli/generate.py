@@ -1,0 +1,230 @@
+"""`fieldmarks generate`: class names in, descriptors into a store."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from fieldmarks.cli.console import emit, open_store, quiet_libraries, say
+from fieldmarks.cli.models import completer_of, model_options
+from fieldmarks.errors import ClassNameError
+
+if TYPE_CHECKING:
+    from fieldmarks.generation.generate import Forecast
+    from fieldmarks.generation.run import Summary
+
+MODES = ("auto", "completions", "continue", "prefix", "trailing", "instruct")
+MOST_LISTED = 20  # names of classes that a closing note lists
+INTERRUPTED = 130
+
+Command = Callable[..., Any]
+
+
+def drawing_options(command: Command) -> Command:
+    """Add the options that say what is asked and how answers are drawn."""
+    at_least_one = click.IntRange(min=1)
+    for option in (
+        click.option(
+            "--prompt", metavar="NAME|FILE", default="article", show_default=True, help="The prompt."
+        ),
+        click.option(
+            "--concept", metavar="TEXT", help="What the classes are, for a prompt with {concept}: bird."
+        ),
+        click.option(
+            "--other", metavar="NAME", help="The class to tell them from, for a prompt with {other}."
+        ),
+        click.option(
+            "--temperature", type=click.FloatRange(0, 2), help="0 is greedy  [default: 0; 0.7 with samples]."
+        ),
+        click.option(
+            "--max-tokens", type=at_least_one, default=200, show_default=True, help="Longest answer."
+        ),
+        click.option("--seed", type=int, help="Makes sampled answers repeatable where the model allows it."),
+        click.option(
+            "--samples", type=at_least_one, default=1, show_default=True, help="Answers for each class."
+        ),
+        click.option(
+            "--keep", type=at_least_one, default=1, help="Keep descriptors that K samples have  [default: 1]."
+        ),
+        click.option(
+            "--retries",
+            type=click.IntRange(0),
+            default=2,
+            help="New tries for an empty answer  [default: 2].",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def sending_options(command: Command) -> Command:
+    """Add the options that say how fast, how patiently and for how much money is asked."""
+    positive = click.FloatRange(min=0, min_open=True)
+    for option in (
+        click.option(
+            "--mode",
+            type=click.Choice(MODES),
+            default="auto",
+            help="How the list is forced  [default: auto].",
+        ),
+        click.option(
+            "--concurrency",
+            type=click.IntRange(1, 1000),
+            default=16,
+            show_default=True,
+            help="Requests under way at once; with --local the batch.",
+        ),
+        click.option("--rpm", type=positive, help="Most requests a minute."),
+        click.option("--tpm", type=positive, help="Most tokens a minute, read and written."),
+        click.option(
+            "--timeout", type=positive, default=120.0, show_default=True, help="Seconds for one answer."
+        ),
+        click.option(
+            "--max-wait",
+            type=positive,
+            default=600.0,
+            show_default=True,
+            help="Most seconds a server may make us wait.",
+        ),
+        click.option(
+            "--price-in", type=click.FloatRange(0), default=0.0, help="USD per million tokens read."
+        ),
+        click.option(
+            "--price-out", type=click.FloatRange(0), default=0.0, help="USD per million tokens written."
+        ),
+        click.option("--max-cost", type=positive, help="Stop before so many USD are passed; needs a price."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("classes", required=False, metavar="[CLASSES.txt|-]")
+@click.option("--class", "named", multiple=True, metavar="NAME", help="A class; may be repeated.")
+@click.option("--store", required=True, metavar="FILE", help="The store to fill; made if it is missing.")
+@model_options
+@drawing_options
+@sending_options
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be sent and what it would cost, and send nothing."
+)
+@click.option("--refresh", is_flag=True, help="Ask all classes, those with an answer too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+def generate(classes: str | None, named: tuple[str, ...], store: str, **given: Any) -> None:
+    """Ask a language model for the descriptors of classes and put them into a store.
+
+    CLASSES.txt holds one class name a line; - reads them from stdin. Classes that the store already has an
+    answer for are not asked again, so an interrupted run is continued by running it again.
+
+    \b
+    Examples:
+      fieldmarks generate birds.txt --store birds.jsonl --base-url http://localhost:8000/v1 --model qwen3
+      fieldmarks generate --class "tree frog" --store frogs.jsonl --local HuggingFaceTB/SmolLM2-360M
+    """
+    from fieldmarks.cli.progress import shown
+    from fieldmarks.generation.budget import Prices
+    from fieldmarks.generation.completer import Params
+    from fieldmarks.generation.generate import forecast, generate
+    from fieldmarks.generation.plan import Ask
+    from fieldmarks.generation.templates import Prompt
+
+    names = _names(classes, named)
+    _check(given)
+    keys = ("base_url", "model", "local", "mode", "concurrency", "timeout", "max_wait", "rpm", "tpm")
+    completer = completer_of(**{key: given[key] for key in keys}, tell=say)
+    temperature = given["temperature"]
+    if temperature is None:
+        temperature = 0.7 if given["samples"] > 1 else 0.0
+    params = Params(temperature, given["max_tokens"], given["seed"], given["samples"], given["keep"])
+    prompt, values = Prompt.load(given["prompt"]), {"concept": given["concept"], "other": given["other"]}
+    prices = Prices(given["price_in"], given["price_out"])
+    filled = open_store(store, create=True)
+    if given["dry_run"]:
+        ask = Ask(prompt, completer.model, params, values)
+        _foretell(forecast(names, filled, ask, refresh=given["refresh"], prices=prices), given["as_json"])
+        return
+    with quiet_libraries(), shown(sys.stderr) as progress:
+        summary = generate(
+            names,
+            filled,
+            prompt,
+            completer,
+            params,
+            values=values,
+            refresh=given["refresh"],
+            retries=given["retries"],
+            prices=prices,
+            max_cost=given["max_cost"] or float("inf"),
+            progress=progress,
+        )
+    _report(summary, store, given["as_json"])
+
+
+def _names(classes: str | None, named: tuple[str, ...]) -> list[str]:
+    from fieldmarks.records import class_list, class_name
+
+    if classes is None and not named:
+        raise click.UsageError("no class is named: give a file with one name a line, -, or --class NAME")
+    listed: list[str] = []
+    if classes is not None:
+        try:
+            data = sys.stdin.buffer.read() if classes == "-" else Path(classes).read_bytes()
+            listed = class_list(data.decode("utf-8-sig").split("\n"), "stdin" if classes == "-" else classes)
+        except OSError as error:
+            raise ClassNameError(f"{classes} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ClassNameError(f"{classes} is not UTF-8 text: save it as UTF-8") from error
+    return list(dict.fromkeys([*listed, *map(class_name, named)]))
+
+
+def _check(given: dict[str, Any]) -> None:
+    if given["samples"] > 1 and given["temperature"] == 0:
+        raise click.UsageError("--samples needs a --temperature above 0: greedy answers are all the same")
+    if given["keep"] > given["samples"]:
+        raise click.UsageError(f"--keep {given['keep']} is more than --samples {given['samples']}")
+    if given["max_cost"] is not None and not (given["price_in"] or given["price_out"]):
+        raise click.UsageError("--max-cost needs --price-in and --price-out: what a million tokens cost")
+
+
+def _foretell(told: "Forecast", as_json: bool) -> None:
+    if as_json:
+        emit(
+            {
+                "classes": told.classes + told.cached,
+                "cached": told.cached,
+                "requests": told.requests,
+                "prompt_tokens": told.usage.prompt_tokens,
+                "completion_tokens": told.usage.completion_tokens,
+                "cost": told.cost,
+            }
+        )
+        return
+    click.echo(f"{told.requests} requests for {told.classes} classes; {told.cached} are answered already")
+    read, written = told.usage.prompt_tokens, told.usage.completion_tokens
+    click.echo(f"about {read} tokens to read, at most {written} to write: at most {told.cost:.4f} USD")
+
+
+def _report(summary: "Summary", store: str, as_json: bool) -> None:
+    """Tell what a run did, and leave with its exit code."""
+    if as_json:
+        emit(summary.to_dict() | {"store": store})
+    for name, reason in summary.failed.items():
+        say(f"Failed: {name}: {reason}")
+    if summary.cut:
+        names = ", ".join(summary.cut[:MOST_LISTED]) + (", …" if len(summary.cut) > MOST_LISTED else "")
+        say(f"Cut off, last descriptor dropped (more room with --max-tokens): {names}")
+    there = summary.cached + summary.kept
+    say(f"{summary.done} classes done, {there} there already, {len(summary.failed)} failed: {store}")
+    if summary.interrupted:
+        say(f"Interrupted with {summary.left} classes to go: run the same command again to go on")
+        _leave(INTERRUPTED)
+    if summary.left:
+        say(f"Stopped at {summary.cost:.4f} USD, before --max-cost is passed: {summary.left} classes to go")
+    if summary.left or summary.failed:
+        _leave(1)
+
+
+def _leave(code: int) -> NoReturn:
+    raise click.exceptions.Exit(code)

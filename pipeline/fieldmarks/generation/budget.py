@@ -1,0 +1,68 @@
+"""Money: what requests may cost before they are sent, and what they did cost."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+from fieldmarks.generation.completer import NOTHING, Request, Usage
+
+BYTES_PER_TOKEN: Final = 4  # English prose, rounded down
+OVERHEAD: Final = 16  # tokens that a chat's turns add
+WORST: Final = 2  # how far an estimate of a prompt's tokens can be below the truth
+PER_MILLION: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """USD per million tokens."""
+
+    read: float = 0.0
+    written: float = 0.0
+
+    def cost(self, usage: Usage) -> float:
+        """Return what a usage costs in USD."""
+        return (usage.prompt_tokens * self.read + usage.completion_tokens * self.written) / PER_MILLION
+
+
+def estimate(request: Request) -> Usage:
+    """Return about how many tokens a request reads, and the most that it writes."""
+    return Usage(math.ceil(len(request.prompt.encode()) / BYTES_PER_TOKEN) + OVERHEAD, request.max_tokens)
+
+
+FREE: Final = Prices()
+
+
+@dataclass(slots=True)
+class Budget:
+    """Keeps the money spent and what the requests under way can cost at worst below a limit."""
+
+    prices: Prices = FREE
+    limit: float = math.inf
+    usage: Usage = NOTHING
+    _reserved: float = field(default=0.0, init=False)
+
+    @property
+    def spent(self) -> float:
+        """USD for the answers so far."""
+        return self.prices.cost(self.usage)
+
+    def reserve(self, request: Request) -> bool:
+        """Set aside what a request can cost; False, and nothing set aside, if that could pass the limit."""
+        most = self._most(request)
+        if self.spent + self._reserved + most > self.limit:
+            return False
+        self._reserved += most
+        return True
+
+    def settle(self, request: Request, usage: Usage | None) -> None:
+        """Exchange what was set aside for the true usage; an answer without one counts as estimated."""
+        self._reserved = max(0.0, self._reserved - self._most(request))
+        self.usage += estimate(request) if usage is None else usage
+
+    def release(self, request: Request) -> None:
+        """Give back what was set aside for a request that brought no answer."""
+        self._reserved = max(0.0, self._reserved - self._most(request))
+
+    def _most(self, request: Request) -> float:
+        about = estimate(request)
+        return self.prices.cost(Usage(WORST * about.prompt_tokens, about.completion_tokens))

@@ -1,0 +1,108 @@
+"""What passes between a run and the model it asks, whether that answers over HTTP or in this process."""
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """How answers are drawn: what, beside class, prompt and model, decides an answer."""
+
+    temperature: float = 0.0
+    max_tokens: int = 200
+    seed: int | None = None
+    samples: int = 1  # answers a class
+    keep: int = 1  # with several answers: in how many a descriptor must be
+
+    def to_dict(self, stop: Sequence[str]) -> dict[str, Any]:
+        """Return the object that a store's line keeps, and by which a later run knows the answer again."""
+        line: dict[str, Any] = {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "stop": list(stop),
+        }
+        if self.seed is not None:
+            line["seed"] = self.seed
+        if self.samples > 1:
+            line |= {"samples": self.samples, "keep": self.keep}
+        return line
+
+
+GREEDY: Final = Params()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a model."""
+
+    name: str  # the class
+    prompt: str  # rendered; a bare bullet mark at its end is to be continued
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    max_tokens: int = 200
+    seed: int | None = None
+    style: str = "bullets"
+    sample: int = 0  # which of a class's answers
+    attempt: int = 0  # how often this one came back empty
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written; adds up."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the object that a store's line keeps."""
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
+
+
+NOTHING: Final = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A model's answer, with the forced beginning put back unless the model repeated or ignored it."""
+
+    text: str
+    finish_reason: str | None
+    usage: Usage | None
+    mode: str
+    continued: bool = True  # false where the model began anew after a forced beginning
+    thinking: bool = False  # the model thought before it answered, at the cost of `max_tokens`
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request brought no answer; the run goes on."""
+
+    reason: str
+
+
+Outcome = tuple[Request, Completion | Failure]
+
+
+class Completer(Protocol):
+    """A model that answers requests: an endpoint, or a language model in this process."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, as a store's line keeps it."""
+
+    @property
+    def endpoint(self) -> str | None:
+        """The endpoint's URL without credentials, None for a model in this process."""
+
+    def complete(self, requests: Iterable[Request]) -> AsyncGenerator[list[Outcome], None]:
+        """Yield answers in groups as they come, pulling requests only as they can be worked on.
+
+        What is asked and not yet yielded stays bounded. Raises GenerationError or ModelError where no
+        further request could succeed; closing the iterator stops the work.
+        """

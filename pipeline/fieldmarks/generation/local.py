@@ -1,0 +1,197 @@
+"""A causal language model run in this process by transformers: batched by length, greedy or sampled.
+
+Models are ordinary Hugging Face folders or ids; only safetensors are read and no code of a model's is run.
+"""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from fieldmarks.errors import ModelError
+from fieldmarks.generation.bullets import attach
+from fieldmarks.generation.completer import Completion, Failure, Outcome, Request, Usage
+from fieldmarks.generation.decoding import Halt, SeededSampling, StopTexts, first_stop
+from fieldmarks.generation.templates import forced_beginning, turns
+
+LEAST_ROOM: Final = 8  # tokens that must be left for an answer
+WINDOW: Final = 8  # batches that are sorted by length together
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    request: Request
+    ids: list[int]
+
+
+class LocalCompleter:
+    """Answers requests with a causal LM; the model is loaded at the first request."""
+
+    endpoint = None
+
+    def __init__(self, model: str | Path, *, mode: str = "auto", batch_size: int = 16) -> None:
+        """Name a folder or id. `mode`: completions (raw), continue (chat template), auto (which fits)."""
+        self._source = str(model)
+        self._mode = mode
+        self._batch_size = batch_size
+        self._halted = threading.Event()
+
+    @cached_property
+    def model(self) -> str:
+        """The id, or for a folder its name and a fingerprint of what it holds."""
+        folder = Path(self._source).expanduser()
+        return f"{folder.resolve().name}@{_fingerprint(folder)}" if folder.is_dir() else self._source
+
+    @cached_property
+    def mode(self) -> str:
+        """How the list is forced: "completions", or "continue" with a chat template."""
+        if self._mode != "auto":
+            return self._mode
+        return "continue" if getattr(self._tokenizer, "chat_template", None) else "completions"
+
+    def load(self) -> None:
+        """Load tokenizer and weights now. Raises ModelError."""
+        _ = self._tokenizer, self._network
+
+    async def complete(self, requests: Iterable[Request]) -> AsyncGenerator[list[Outcome], None]:
+        """Yield a batch of answers at a time. Raises ModelError if the model cannot be loaded."""
+        pending = iter(requests)
+        self._halted.clear()
+        try:
+            while window := list(islice(pending, self._batch_size * WINDOW)):
+                await asyncio.to_thread(self.load)
+                encoded, refused = self._encode(window)
+                if refused:
+                    yield refused
+                encoded.sort(key=lambda one: len(one.ids))
+                for start in range(0, len(encoded), self._batch_size):
+                    yield await asyncio.to_thread(self._answer, encoded[start : start + self._batch_size])
+        finally:
+            self._halted.set()  # a batch that runs on in its thread ends at its next token
+
+    def _encode(self, requests: Iterable[Request]) -> tuple[list[_Encoded], list[Outcome]]:
+        encoded: list[_Encoded] = []
+        refused: list[Outcome] = []
+        for request in requests:
+            ids = self._ids(request)
+            if len(ids) + LEAST_ROOM > self._context:
+                reason = f"the prompt has {len(ids)} tokens, too many for a context of {self._context}"
+                refused.append((request, Failure(reason)))
+            else:
+                encoded.append(_Encoded(request, ids))
+        return encoded, refused
+
+    def _ids(self, request: Request) -> list[int]:
+        if self.mode == "completions":
+            return list(self._tokenizer(request.prompt)["input_ids"])
+        chat = [{"role": role, "content": text} for role, text in turns(request.prompt)]
+        begun = bool(chat[-1]["content"])
+        rendered = self._tokenizer.apply_chat_template(
+            chat if begun else chat[:-1],
+            tokenize=False,
+            continue_final_message=begun,
+            add_generation_prompt=not begun,
+        )
+        return list(self._tokenizer(rendered, add_special_tokens=False)["input_ids"])
+
+    def _answer(self, batch: list[_Encoded]) -> list[Outcome]:
+        """Run one batch. Greedy rows and sampled ones may stand together."""
+        longest = max(len(one.ids) for one in batch)
+        pad = self._pad
+        ids = torch.tensor([[pad] * (longest - len(one.ids)) + one.ids for one in batch])  # (B, longest)
+        mask = torch.tensor([[0] * (longest - len(one.ids)) + [1] * len(one.ids) for one in batch])
+        room = min(max(one.request.max_tokens for one in batch), self._context - longest)
+        stops = [one.request.stop for one in batch]
+        device = self._network.device
+        config = GenerationConfig(max_new_tokens=room, do_sample=False, pad_token_id=pad)  # type: ignore[no-untyped-call]
+        with torch.inference_mode():
+            out = self._network.generate(
+                ids.to(device),
+                attention_mask=mask.to(device),
+                generation_config=config,
+                stopping_criteria=[StopTexts(self._tokenizer, stops, longest), Halt(self._halted)],
+                logits_processor=[
+                    SeededSampling([(one.request.temperature, one.request.seed) for one in batch])
+                ],
+            )  # (B, longest + new)
+        rows = out[:, longest:].tolist()
+        return [(one.request, self._completion(one, row)) for one, row in zip(batch, rows, strict=True)]
+
+    def _completion(self, one: _Encoded, row: list[int]) -> Completion:
+        row = row[: one.request.max_tokens]
+        ended = next((at for at, token in enumerate(row) if token in self._ends), None)
+        row = row[:ended]
+        text = self._tokenizer.decode(row, skip_special_tokens=True)
+        stop = first_stop(text, one.request.stop)
+        return Completion(
+            text=attach(forced_beginning(one.request.prompt), text if stop is None else text[:stop]),
+            finish_reason="length" if ended is None and stop is None else "stop",
+            usage=Usage(len(one.ids), len(row)),
+            mode=self.mode,
+        )
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return _load(AutoTokenizer, self._source)
+
+    @cached_property
+    def _network(self) -> Any:
+        cuda = torch.cuda.is_available()
+        dtype = torch.bfloat16 if cuda and torch.cuda.is_bf16_supported() else torch.float32
+        network = _load(AutoModelForCausalLM, self._source, use_safetensors=True, dtype=dtype)
+        return network.to("cuda" if cuda else "cpu").eval()
+
+    @cached_property
+    def _context(self) -> int:
+        config = self._network.config.get_text_config()
+        limits = [getattr(config, key, None) for key in ("max_position_embeddings", "n_positions", "n_ctx")]
+        return min([int(size) for size in limits if size] or [2048])
+
+    @cached_property
+    def _ends(self) -> set[int]:
+        ends = self._network.generation_config.eos_token_id
+        return {self._pad, *(ends if isinstance(ends, list) else [ends] if ends is not None else [])}
+
+    @cached_property
+    def _pad(self) -> int:
+        for token in (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        return 0
+
+
+def _load(auto: Any, source: str, **options: Any) -> Any:
+    folder = Path(source).expanduser()
+    here = folder.is_dir()
+    if not here and (folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise ModelError(
+            f"{source} is not a model folder: name a folder with config.json, or a Hugging Face id"
+        )
+    try:
+        name = str(folder) if here else source
+        return auto.from_pretrained(name, local_files_only=here, trust_remote_code=False, **options)
+    except Exception as error:  # whatever a stranger's folder makes the libraries raise
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{source} cannot be loaded as a causal language model: {reason}") from error
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return 8 hex digits from a model folder's configuration and the first MiB of each weight file."""
+    digest = hashlib.sha256()
+    for path in _parts(folder):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + str(path.stat().st_size).encode() + file.read(1 << 20))
+    return digest.hexdigest()[:8]
+
+
+def _parts(folder: Path) -> Iterator[Path]:
+    patterns = ("config.json", "tokenizer*", "*.safetensors")
+    return (path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file())

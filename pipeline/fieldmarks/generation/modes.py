@@ -1,0 +1,158 @@
+"""How a list is forced from each kind of server: the body to send, the text to take from the reply. Pure.
+
+completions  the raw prompt, which ends in the bullet mark
+continue     a chat whose last message is the answer's beginning, with the flags of vLLM, SGLang and TGI
+prefix       the same, with the flag of Mistral and DeepSeek
+trailing     the same, without a flag: llama.cpp, Ollama, some of Anthropic's models
+instruct     nothing is forced; the question asks for "- " bullets
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from fieldmarks.generation.bullets import attach, prefix_ignored
+from fieldmarks.generation.completer import Completion, Request, Usage
+from fieldmarks.generation.templates import SENTENCES, forced_beginning, turns
+
+COMPLETIONS: Final = "completions"
+CONTINUE: Final = "continue"
+PREFIX: Final = "prefix"
+TRAILING: Final = "trailing"
+INSTRUCT: Final = "instruct"
+MODES: Final = (COMPLETIONS, CONTINUE, PREFIX, TRAILING, INSTRUCT)
+ASK_FOR_BULLETS: Final = (
+    'Answer with a list of short descriptors and nothing else, one a line, each beginning with "- ".'
+)
+
+_CAN_LEAVE_OUT: Final = ("temperature", "seed", "stop")
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    """What a server wants otherwise than most do, learned from its refusals."""
+
+    completion_tokens: bool = False  # `max_completion_tokens` instead of `max_tokens`
+    no_thinking: bool = False  # a continued message only with thinking switched off
+    left_out: tuple[str, ...] = ()  # parameters it refuses
+
+
+USUAL: Final = Quirks()
+
+
+class BadReply(ValueError):
+    """A reply has not the form of a completion."""
+
+
+def path(mode: str) -> str:
+    """Return the path to post to, below the base URL."""
+    return "/completions" if mode == COMPLETIONS else "/chat/completions"
+
+
+def body(mode: str, model: str, request: Request, quirks: Quirks = USUAL) -> dict[str, Any]:
+    """Return the JSON object to post."""
+    fields: dict[str, Any] = {"model": model}
+    fields["max_completion_tokens" if quirks.completion_tokens else "max_tokens"] = request.max_tokens
+    fields |= {"temperature": request.temperature, "stop": list(_stop(mode, request))}
+    if request.seed is not None:
+        fields["seed"] = request.seed
+    if not fields["stop"]:
+        del fields["stop"]
+    for key in quirks.left_out:
+        fields.pop(key, None)
+    if mode == COMPLETIONS:
+        return fields | {"prompt": request.prompt}
+    if quirks.no_thinking:
+        fields["chat_template_kwargs"] = {"enable_thinking": False}
+    if mode == CONTINUE:
+        fields |= {"continue_final_message": True, "add_generation_prompt": False}
+    return fields | {"messages": messages(mode, request)}
+
+
+def messages(mode: str, request: Request) -> list[dict[str, Any]]:
+    """Return a request's chat; the answer's beginning stands last where the mode forces it."""
+    chat: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns(request.prompt)]
+    beginning = chat.pop()
+    if mode == INSTRUCT:
+        if request.style != SENTENCES:
+            chat[-1]["content"] += "\n" + ASK_FOR_BULLETS
+    elif beginning["content"]:
+        chat.append(beginning | ({"prefix": True} if mode == PREFIX else {}))
+    return chat
+
+
+def completion(mode: str, request: Request, reply: Any) -> Completion:
+    """Read a server's reply. Raises BadReply for one without the text of an answer."""
+    try:
+        choice = reply["choices"][0]
+        text = choice["text"] if mode == COMPLETIONS else _content(choice["message"])
+        finish_reason = choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise BadReply("the reply has no choice with a text") from error
+    if not isinstance(text, str):
+        raise BadReply("the reply's text is not a text")
+    whole, continued = _whole(mode, request, text)
+    return Completion(
+        text=whole,
+        finish_reason=finish_reason if isinstance(finish_reason, str) else None,
+        usage=_usage(reply.get("usage")),
+        mode=mode,
+        continued=continued,
+        thinking=_thinks(reply),
+    )
+
+
+def adapted(quirks: Quirks, sent: Mapping[str, Any], refusal: str) -> Quirks | None:
+    """Return the quirks with which to send a refused body again, or None if the refusal names none."""
+    refusal = refusal.lower()
+    if "max_tokens" in sent and "max_completion_tokens" in refusal:
+        return replace(quirks, completion_tokens=True)
+    if "thinking" in refusal and not quirks.no_thinking and "messages" in sent:
+        return replace(quirks, no_thinking=True)
+    for key in _CAN_LEAVE_OUT:
+        if key in sent and re.search(rf"\b{key}\b", refusal):
+            return replace(quirks, left_out=(*quirks.left_out, key))
+    return None
+
+
+def _stop(mode: str, request: Request) -> tuple[str, ...]:
+    """A chat model may put a blank line before its list, so only a raw completion ends there."""
+    return tuple(stop for stop in request.stop if mode == COMPLETIONS or stop.strip())
+
+
+def _whole(mode: str, request: Request, text: str) -> tuple[str, bool]:
+    """Return the answer with its forced mark, and whether it goes on where the forced beginning ends."""
+    forced = forced_beginning(request.prompt)
+    if mode == INSTRUCT or not forced:
+        return text, mode != INSTRUCT
+    beginning = request.prompt if mode == COMPLETIONS else turns(request.prompt)[-1][1]
+    if beginning != forced and text.startswith(beginning):
+        return forced + text.removeprefix(beginning), True
+    return attach(forced, text), not prefix_ignored(text)
+
+
+def _thinks(reply: Any) -> bool:
+    message = reply["choices"][0].get("message")
+    usage = reply.get("usage")
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    said = message if isinstance(message, dict) else {}
+    thought = said.get("reasoning_content") or said.get("reasoning")
+    counted = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return bool(thought or counted) or "<think>" in str(said.get("content"))
+
+
+def _content(message: Any) -> Any:
+    content = message["content"]
+    if isinstance(content, list):  # parts, of which some hold thoughts
+        return "".join(part["text"] for part in content if part.get("type") == "text")
+    return "" if content is None else content
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    counts = [usage.get("prompt_tokens"), usage.get("completion_tokens", 0)]
+    if not all(isinstance(one, int) and 0 <= one < 1 << 40 for one in counts):
+        return None
+    return Usage(counts[0] or 0, counts[1] or 0)

@@ -1,0 +1,120 @@
+"""Which modes an endpoint's model really continues: asked once with tiny requests, then remembered."""
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from fieldmarks.errors import EndpointError
+from fieldmarks.generation.completer import Request
+from fieldmarks.generation.link import Link
+from fieldmarks.generation.modes import INSTRUCT, MODES, USUAL, Quirks
+from fieldmarks.generation.retry import Transient
+from fieldmarks.generation.templates import Prompt
+from fieldmarks.generation.transport import Refused, hint
+from fieldmarks.paths import user_cache
+
+PROBED_CLASS: Final = "tree frog"
+TOKENS: Final = 24  # enough to see how an answer begins
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one mode came to: whether the server answers, goes on after the forced mark, thinks first."""
+
+    mode: str
+    answers: bool
+    continues: bool = False
+    thinks: bool = False
+    note: str = ""
+    status: int | None = None  # of a refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How to talk to a model, as probes found it."""
+
+    mode: str
+    quirks: Quirks = USUAL
+    thinks: bool = False
+
+
+async def probes(link: Link) -> AsyncIterator[Probe]:
+    """Try the modes one by one, each with one tiny request. Raises EndpointError if none can succeed."""
+    prompt = Prompt.load("article")
+    request = Request(PROBED_CLASS, prompt.render(PROBED_CLASS), prompt.stop, max_tokens=TOKENS)
+    for mode in MODES:
+        try:
+            answer = await link.send(mode, request)
+        except Refused as error:
+            yield Probe(mode, answers=False, note=str(error), status=error.status)
+        except Transient as error:
+            if not error.reached:
+                raise EndpointError(f"{link.shown} cannot be reached: {error}") from error
+            yield Probe(mode, answers=False, note=str(error))
+        else:
+            said = " ".join(answer.text.split())
+            continues = answer.continued and bool(said.lstrip("-"))
+            yield Probe(mode, True, continues, answer.thinking, said[:60])
+
+
+async def find_manner(link: Link) -> Manner:
+    """Return the first mode that continues, else one that answers. Raises EndpointError if none does."""
+    found: list[Probe] = []
+    async for one in probes(link):
+        found.append(one)
+        if one.continues:
+            break
+    return Manner(choose(found, link.shown), link.quirks, any(one.thinks for one in found))
+
+
+def choose(found: Sequence[Probe], shown: str) -> str:
+    """Return the mode to take: one that continues, else instruct, else any that answers.
+
+    `shown` names the endpoint. Raises EndpointError if it answers in none.
+    """
+    answering = [one.mode for one in found if one.answers]
+    continuing = [one.mode for one in found if one.continues]
+    if best := [*continuing, *(mode for mode in answering if mode == INSTRUCT), *answering]:
+        return best[0]
+    last = found[-1]
+    advice = f": {hint(last.status)}" if last.status else ""
+    raise EndpointError(f"{shown} answers in no mode; the last said {last.note}{advice}")
+
+
+def remembered(endpoint: str, model: str) -> Manner | None:
+    """Return what an earlier probe found, or None."""
+    try:
+        known: Any = orjson.loads(_file(endpoint, model).read_bytes())
+        quirks = known["quirks"]
+        quirks["left_out"] = tuple(quirks["left_out"])
+        manner = Manner(known["mode"], Quirks(**quirks), bool(known["thinks"]))
+        return manner if manner.mode in MODES else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(endpoint: str, model: str, manner: Manner) -> None:
+    """Keep a finding in the user's cache folder; where that cannot be written the next run probes again."""
+    path = _file(endpoint, model)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(orjson.dumps({"endpoint": endpoint, "model": model, **asdict(manner)}))
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+
+
+def forget(endpoint: str, model: str) -> None:
+    """Drop what is remembered of a model."""
+    _file(endpoint, model).unlink(missing_ok=True)
+
+
+def _file(endpoint: str, model: str) -> Path:
+    name = hashlib.sha256(f"{endpoint}\n{model}".encode()).hexdigest()[:24]
+    return user_cache() / "endpoints" / f"{name}.json"

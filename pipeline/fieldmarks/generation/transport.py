@@ -1,0 +1,168 @@
+"""One HTTP exchange with an OpenAI-compatible endpoint: sizes bounded, secrets scrubbed, errors sorted."""
+
+import os
+import re
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx2
+import openai
+import orjson
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+from fieldmarks.errors import EndpointError
+from fieldmarks.generation.retry import RETRIED_STATUS, Transient, retry_after
+
+OPENAI: Final = "https://api.openai.com/v1"
+MAX_REPLY: Final = 4 << 20  # bytes
+MAX_PACKED_REPLY: Final = (
+    256 << 10
+)  # bytes of a compressed reply, which can unpack to a thousand times as much
+CONNECT_TIMEOUT: Final = 10.0  # seconds
+SHORTEST_SECRET: Final = 6  # a shorter key stands in ordinary text by chance
+
+_HINTS: Final = {
+    401: "check OPENAI_API_KEY",
+    402: "the account has no money left",
+    403: "the key may not use this model, or not from here",
+    404: "check --model and --base-url",
+}
+
+
+class Refused(Exception):
+    """A server understood a request and refuses it (400, 404, 422…); the next may be welcome."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Transport:
+    """Posts JSON to an endpoint through openai's client. An async context manager."""
+
+    def __init__(self, base_url: str, api_key: str | None, *, timeout: float, connections: int) -> None:
+        """Name the endpoint, whose URL may hold credentials; `timeout` in seconds. Raises EndpointError."""
+        self.shown = without_credentials(base_url)
+        self._secrets = _secrets(base_url, api_key)
+        hooks = {"response": [_bound]}
+        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+        try:
+            self._client = AsyncOpenAI(
+                base_url=base_url,
+                api_key=api_key or "none",
+                max_retries=0,
+                timeout=httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
+                http_client=DefaultAsyncHttpxClient(limits=limits, event_hooks=hooks),
+            )
+        except (httpx2.InvalidURL, openai.OpenAIError, ValueError) as error:
+            raise EndpointError(f"{self.shown} cannot be used: {self.scrub(str(error))}") from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self._client.close()
+
+    async def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Return the reply's JSON. Raises Transient, Refused, or EndpointError where nothing can succeed."""
+        try:
+            response = await self._client.post(path, body=body, cast_to=httpx2.Response)
+        except openai.APIStatusError as error:
+            raise self._sorted(error) from None
+        except openai.APITimeoutError:
+            raise Transient("no answer in time", reached=False) from None
+        except openai.APIConnectionError as error:
+            raise Transient(self.scrub(f"no connection: {error.__cause__ or error}"), reached=False) from None
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, ValueError, openai.OpenAIError) as error:
+            raise EndpointError(f"{self.shown} cannot be used: {self.scrub(str(error))}") from None
+        return self._json(response)
+
+    def scrub(self, text: str) -> str:
+        """Return a stranger's text as one short line without control characters and our secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        return line if len(line) <= 300 else f"{line[:300]}…"
+
+    def _json(self, response: httpx2.Response) -> Any:
+        data = response.content
+        for secret in self._secrets:
+            data = data.replace(secret.encode(), b"***")
+        try:
+            reply = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            if "html" in response.headers.get("content-type", ""):
+                what = "answers with a web page: check --base-url, which often ends in /v1"
+                raise EndpointError(f"{self.shown} {what}") from None
+            start = self.scrub(data[:60].decode(errors="replace"))
+            raise Transient(f"the reply is not JSON: {start!r}") from None
+        if isinstance(reply, dict) and reply.get("error") and not reply.get("choices"):
+            raise Transient(f"the reply is an error: {self.scrub(_message(reply))}")
+        return reply
+
+    def _sorted(self, error: openai.APIStatusError) -> Exception:
+        status = error.status_code
+        reason = self.scrub(_message(error.body))
+        if status == 429 and "insufficient_quota" in str(error.body):
+            return EndpointError(f"{self.shown} answers 429: {reason}")
+        if status in RETRIED_STATUS:
+            return Transient(f"status {status}: {reason}", retry_after(error.response.headers))
+        if status in (400, 404, 405, 413, 415, 422):
+            return Refused(status, f"status {status}: {reason}")
+        hint = f": {_HINTS[status]}" if status in _HINTS else ""
+        return EndpointError(f"{self.shown} answers {status} ({reason}){hint}")
+
+
+def hint(status: int) -> str:
+    """Return what a user can do about a refusal."""
+    return _HINTS.get(status, "see what the server wants")
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL without user, password, query and fragment, as it may be shown and stored."""
+    parts = urlsplit(url.strip())
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", "")).rstrip("/")
+
+
+def _secrets(base_url: str, api_key: str | None) -> list[str]:
+    parts = urlsplit(base_url)
+    every = [api_key, parts.password, parts.query, os.environ.get("OPENAI_API_KEY")]
+    return [one for one in every if one and len(one) >= SHORTEST_SECRET]
+
+
+def _message(body: Any) -> str:
+    """Return what a server says of an error, in whatever form it does."""
+    for _ in range(3):
+        if isinstance(body, dict):
+            body = body.get("error") or body.get("message") or body.get("detail") or body
+    text = body if isinstance(body, str) else repr(body)
+    return re.sub(r"<[^<>]*>", " ", text[:2000]) or "no reason given"
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Make reading a reply fail where it is larger than any answer."""
+    limit = MAX_PACKED_REPLY if "content-encoding" in response.headers else MAX_REPLY
+    stream = response.stream
+    assert isinstance(stream, httpx2.AsyncByteStream)
+    response.stream = _Bounded(stream, limit)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream, limit: int) -> None:
+        self._stream = stream
+        self._left = limit
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            self._left -= len(chunk)
+            if self._left < 0:
+                raise EndpointError(
+                    "the endpoint sends more than any answer can hold: is it a language model's?"
+                )
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
