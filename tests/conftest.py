@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # Nothing here may reach a hub: what a test needs ships with the product or lies in the check data.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# How long one example takes says more about the machine's load than about the code.
+settings.register_profile("fieldmarks", deadline=None)
+settings.load_profile("fieldmarks")
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +30,36 @@ def check_data() -> Path:
 def _own_user_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's cache folder out of the tests, and the tests out of it."""
     monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path_factory.mktemp("user-cache")))
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a CLIP of random weights, 16 dimensions, 32 x 32 pixels, and a tokenizer of bytes."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    letters = [chr(code if 32 < code < 127 else 256 + code) for code in range(256)]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(
+        vocab={token: number for number, token in enumerate(tokens)}, merges=[], model_max_length=77
+    )
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    torch.manual_seed(0)
+    model = CLIPModel(
+        CLIPConfig(
+            text_config=small | ends | {"vocab_size": len(tokens)},
+            vision_config=small | {"image_size": 32, "patch_size": 8},
+            projection_dim=16,
+            initializer_factor=8.0,
+        )
+    )
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

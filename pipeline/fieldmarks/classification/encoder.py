@@ -4,7 +4,7 @@ Embeddings are float32 on the CPU, after the model's projection, not scaled to u
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -91,9 +91,7 @@ class Encoder:
         model = self.model
         inputs = {key: torch.cat([one[key] for one in pictures]) for key in pictures[0]}
         floating = {key: value.to(model.dtype) for key, value in inputs.items() if value.is_floating_point()}
-        with torch.inference_mode():
-            output = model.get_image_features(**self._moved(inputs | floating))
-        return self._features(output)
+        return self._features(model.get_image_features, inputs | floating)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, the special ones included, before any cutting."""
@@ -122,6 +120,8 @@ class Encoder:
         from transformers import AutoTokenizer
 
         tokenizer: PreTrainedTokenizerBase = self._load(AutoTokenizer)
+        if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up without its files
+            raise ModelError(f"{self.name} has no tokenizer: its vocabulary is missing, download the model again")
         return tokenizer
 
     @cached_property
@@ -161,12 +161,15 @@ class Encoder:
             max_length=self.max_tokens,
             return_tensors="pt",
         )
-        with torch.inference_mode():
-            output = self.model.get_text_features(**self._moved(inputs))
-        return self._features(output)
+        return self._features(self.model.get_text_features, inputs)
 
-    def _features(self, output: Any) -> Tensor:
-        """Return a model's output as an ordinary tensor; transformers 5 may wrap it as pooler_output."""
+    def _features(self, forward: Callable[..., Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        """Run one of the two encoders; transformers 5 gives an output object instead of a tensor."""
+        try:
+            with torch.inference_mode():
+                output = forward(**{key: value.to(self.device) for key, value in inputs.items()})
+        except (RuntimeError, IndexError, ValueError) as error:  # memory, or parts that do not fit together
+            raise ModelError(f"{self.name} cannot compute on {self.device}: {_line(error)}") from error
         features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
         if not features.isfinite().all():
             raise ModelError(f"{self.name} gives embeddings that are no numbers: try --dtype float32")
@@ -180,9 +183,6 @@ class Encoder:
                 f"{len(long)} texts are longer than the {self.max_tokens} tokens {self.name} reads"
                 f" and are cut there: {long[0]!r:.60}"
             )
-
-    def _moved(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {key: value.to(self.device) for key, value in inputs.items()}
 
     def _load(self, kind: Any, **options: Any) -> Any:
         """Load one part; this is the seam where foreign errors become ModelError."""
@@ -200,7 +200,7 @@ class Encoder:
         """Return what went wrong in one line, and what can be done."""
         if self._local and not (Path(self.name) / "config.json").is_file():
             return f"{self.name} is not a model folder: it has no config.json"
-        if "safetensors" in str(error) and "does not appear to have a file" in str(error):
+        if "no file named model.safetensors" in str(error) or "use_safetensors=True" in str(error):
             return f"{self.name} has no safetensors weights, and no others are opened: convert the model"
         if not self._local:
             return (

@@ -16,7 +16,8 @@ from fieldmarks.errors import ImageError
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
 
 MAX_BYTES: Final = 256 * 2**20
-MAX_PIXELS: Final = 100_000_000  # 300 MB as RGB
+MAX_PIXELS: Final = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own limit, 270 MB as RGB
+TOO_MANY_PIXELS: Final = f"too large: {MAX_PIXELS} pixels are the most"
 # The models scale the shorter side to a fixed length, so a thread of pixels would swell without bound.
 MAX_ASPECT: Final = 200
 # What Pillow decodes by itself. Left out are formats that start other programs (EPS) or hold no photos.
@@ -52,6 +53,8 @@ def decode(data: bytes) -> Image.Image:
             return to_rgb(image)
     except UnidentifiedImageError as error:
         raise ImageError(f"not a picture in a known format ({', '.join(_formats())})") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(TOO_MANY_PIXELS) from error
     except ImageError:
         raise
     except Exception as error:  # decoders meet hostile bytes and raise whatever they stumble over
@@ -63,7 +66,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Return an image upright (EXIF) and RGB, greys of more than 8 bits scaled down. Raises ImageError."""
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ImageError(f"too large: {width} x {height} pixels, {MAX_PIXELS} are the most")
+        raise ImageError(TOO_MANY_PIXELS)
     if max(width, height) > MAX_ASPECT * max(1, min(width, height)):
         raise ImageError(f"too narrow: {width} x {height} pixels, {MAX_ASPECT} to 1 is the most")
     image = ImageOps.exif_transpose(image)

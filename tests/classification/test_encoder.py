@@ -1,0 +1,182 @@
+"""The model: the seeds' own computations, every architecture, and folders that are no models."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, CLIPModel
+
+from fieldmarks.classification.encoder import Encoder
+from fieldmarks.errors import ModelError
+
+TEXTS = ["big eyes", "a long tail with a white tip", "fur"]
+
+
+@pytest.fixture
+def copied(tiny_clip: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model that a test may damage."""
+    return Path(shutil.copytree(tiny_clip, tmp_path / "model"))
+
+
+def _pictures() -> list[Image.Image]:
+    return [Image.effect_mandelbrot((50, 40), (-2, -1.5, 1, 1.5), 20 + 30 * n).convert("RGB") for n in range(3)]
+
+
+def test_embeddings_are_the_models_own(tiny_clip: Path) -> None:
+    encoder = Encoder(tiny_clip, device="cpu")
+    model = CLIPModel.from_pretrained(tiny_clip)
+    inputs = AutoTokenizer.from_pretrained(tiny_clip)(TEXTS, padding=True, return_tensors="pt")
+    prepared = [encoder.prepare(picture) for picture in _pictures()]
+    pixels = torch.cat([one["pixel_values"] for one in prepared])
+    with torch.no_grad():
+        states = model.text_model(**inputs).pooler_output
+        expected = model(**inputs, pixel_values=pixels)
+        texts = model.text_projection(states)
+    torch.testing.assert_close(encoder.encode_texts(TEXTS), texts, rtol=0, atol=1e-5)
+    ours = encoder.encode_images(prepared)
+    torch.testing.assert_close(ours / ours.norm(dim=-1, keepdim=True), expected.image_embeds, rtol=0, atol=1e-5)
+    assert encoder.logit_scale == pytest.approx(model.logit_scale.exp().item())
+    assert (ours.shape, ours.dtype) == ((3, 16), torch.float32)
+
+
+def test_a_batch_is_its_pictures_one_by_one(tiny_clip: Path) -> None:
+    encoder = Encoder(tiny_clip, device="cpu")
+    prepared = [encoder.prepare(picture) for picture in _pictures()]
+    single = torch.cat([encoder.encode_images([one]) for one in prepared])
+    torch.testing.assert_close(encoder.encode_images(prepared), single, rtol=0, atol=1e-4)
+
+
+def test_long_texts_are_cut_and_told(tiny_clip: Path) -> None:
+    encoder = Encoder(tiny_clip, device="cpu")
+    assert encoder.max_tokens == 77
+    assert encoder.token_counts(["abc", "x" * 100]) == [5, 102]
+    cut, same = encoder.encode_texts(["x" * 100, "x" * 500])
+    torch.testing.assert_close(cut, same)
+    assert encoder.notices == [
+        f"2 texts are longer than the 77 tokens {tiny_clip} reads and are cut there: {'x' * 100!r:.60}"
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_close(tiny_clip: Path, dtype: Any) -> None:
+    exact, rough = Encoder(tiny_clip, device="cpu"), Encoder(tiny_clip, device="cpu", dtype=dtype)
+    picture = rough.prepare(_pictures()[0])
+    similar = torch.cosine_similarity(exact.encode_images([picture]), rough.encode_images([picture]))
+    assert similar.item() > 0.99
+    assert rough.encode_texts(TEXTS).dtype == torch.float32
+
+
+def _no_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def _broken_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def _other_model(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+
+
+def _unknown_model(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "no-such-thing"}')
+
+
+def _remote_code(folder: Path) -> None:
+    code = {"AutoConfig": "evil.EvilConfig", "AutoModel": "evil.EvilModel"}
+    (folder / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": code}))
+    (folder / "evil.py").write_text("raise SystemExit('the model ran its own code')")
+
+
+def _only_pickle(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def _cut_weights(folder: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+def _missing_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _other_sizes(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"projection_dim": 24}))
+
+
+def _no_numbers(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["text_projection.weight"].fill_(float("nan"))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _no_tokenizer(folder: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+
+def _small_vocabulary(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["vocab_size"] = 60
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors")
+    name = "text_model.embeddings.token_embedding.weight"
+    save_file(weights | {name: weights[name][:60].clone()}, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_no_config, "is not a model folder: it has no config.json"),
+        (_broken_config, "cannot be loaded: "),
+        (_other_model, "is a bert model, not one with CLIP's two encoders"),
+        (_unknown_model, "cannot be loaded: "),
+        (_remote_code, "cannot be loaded: "),
+        (_only_pickle, "has no safetensors weights, and no others are opened: convert the model"),
+        (_cut_weights, "cannot be loaded: "),
+        (_missing_weights, "lacks 1 weights (visual_projection.weight…): download it again"),
+        (_other_sizes, "cannot be loaded: "),
+        (_no_numbers, "gives embeddings that are no numbers: try --dtype float32"),
+        (_no_tokenizer, "has no tokenizer: its vocabulary is missing, download the model again"),
+        (_small_vocabulary, "cannot compute on cpu: "),
+    ],
+)
+def test_what_is_no_model(copied: Path, damage: Callable[[Path], None], message: str) -> None:
+    damage(copied)
+    with pytest.raises(ModelError) as caught:
+        Encoder(copied, device="cpu").encode_texts(TEXTS)
+    assert str(caught.value).startswith(f"{copied} {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_pictures_need_a_preprocessor(copied: Path) -> None:
+    (copied / "preprocessor_config.json").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        Encoder(copied, device="cpu").prepare(_pictures()[0])
+
+
+def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a folder: name a model's folder, or an id of the hub"):
+        Encoder(tmp_path / "none")
+
+
+def test_an_id_offline_and_not_cached() -> None:
+    with pytest.raises(ModelError, match=r"^some/clip is no folder here, not in the hub's cache"):
+        Encoder("some/clip", device="cpu").encode_texts(TEXTS)
+
+
+def test_a_device_that_is_not_there() -> None:
+    if not torch.backends.mps.is_available():
+        with pytest.raises(ModelError, match="there is no mps device here: choose --device cpu or auto"):
+            Encoder("some/clip", device="mps")

@@ -1,0 +1,178 @@
+"""Every kind of picture becomes an upright RGB image, or one clear error."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fieldmarks.classification import images
+from fieldmarks.errors import ImageError
+
+
+def _saved(image: Image.Image, form: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def _bands() -> Image.Image:
+    """A picture 40 x 20, red on the left and blue on the right."""
+    image = Image.new("RGB", (40, 20), (200, 0, 0))
+    image.paste((0, 0, 200), (20, 0, 40, 20))
+    return image
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    source = _bands().convert("LAB" if mode == "LAB" else mode) if mode != "LAB" else Image.new("LAB", (40, 20))
+    image = images.to_rgb(source)
+    assert (image.mode, image.size) == ("RGB", (40, 20))
+
+
+@pytest.mark.parametrize(("form", "mode"), [("JPEG", "CMYK"), ("PNG", "P"), ("GIF", "P"), ("TIFF", "CMYK"), ("WEBP", "RGBA")])
+def test_colours_survive(form: str, mode: str) -> None:
+    image = images.decode(_saved(_bands().convert(mode), form))
+    left, right = np.asarray(image)[10, 5].astype(int), np.asarray(image)[10, 35].astype(int)
+    assert left[0] > 150 > left[2] + 100
+    assert right[2] > 150 > right[0] + 100
+
+
+def test_16_bits_are_scaled_not_clipped() -> None:
+    ramp = np.linspace(0, 65535, 40 * 20).reshape(20, 40).astype(np.uint16)
+    image = np.asarray(images.decode(_saved(Image.fromarray(ramp), "PNG")))
+    assert image.shape == (20, 40, 3)
+    assert (image[0, 0, 0], image[-1, -1, 0]) == (0, 255)
+    assert abs(int(image[10, 0, 0]) - 128) < 3
+
+
+def test_32_bit_and_float_greys() -> None:
+    whole = images.decode(_saved(Image.fromarray(np.full((4, 4), 200, np.int32)), "TIFF"))
+    assert whole.getpixel((0, 0)) == (200, 200, 200)
+    part = images.decode(_saved(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"))
+    assert part.getpixel((0, 0)) == (127, 127, 127)
+
+
+def test_a_palette_with_transparency_makes_no_warning() -> None:
+    image = _bands().convert("P")
+    data = _saved(image, "PNG", transparency=bytes([0] * 128 + [255] * 128))
+    assert images.decode(data).mode == "RGB"  # a warning would be an error here
+
+
+def test_the_first_frame_of_an_animation() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    data = _saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert images.decode(data).getpixel((4, 4)) == (255, 0, 0)
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned a quarter to the right
+    image = images.decode(_saved(_bands(), "JPEG", exif=exif, quality=95))
+    assert image.size == (20, 40)
+    assert np.asarray(image)[5, 10, 0] > 150
+
+
+def _png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+KNOWN = "AVIF, BMP, GIF, ICO, JPEG, JPEG2000, PNG, PPM, QOI, TGA, TIFF, WEBP"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty: it has zero bytes"),
+        (b"Dear diary,\n", f"not a picture in a known format ({KNOWN})"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", f"not a picture in a known format ({KNOWN})"),
+        (_png_header(20_000, 20_000), "too large: 89478485 pixels are the most"),
+        (_png_header(12_000, 12_000), "too large: 89478485 pixels are the most"),
+        (_png_header(70_000, 100), "too narrow: 70000 x 100 pixels, 200 to 1 is the most"),
+        (_saved(_bands(), "PNG")[:-30], "cannot be decoded: "),
+        (_saved(_bands(), "JPEG")[:400], "cannot be decoded: "),
+    ],
+    ids=["empty", "text", "postscript", "bomb", "small bomb", "thread", "cut png", "cut jpeg"],
+)
+def test_what_is_no_picture(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        images.decode(data)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.integers(0, 700), st.binary(min_size=1, max_size=8))
+def test_damage_anywhere_is_an_image_or_an_image_error(at: int, damage: bytes) -> None:
+    data = bytearray(_saved(_bands(), "PNG") if at % 2 else _saved(_bands(), "GIF"))
+    data[at % len(data) : at % len(data) + len(damage)] = damage
+    try:
+        assert images.decode(bytes(data)).mode == "RGB"
+    except ImageError as error:
+        assert str(error)
+
+
+def test_files_that_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    messages = {
+        tmp_path: "a folder, not a picture",
+        tmp_path / "fifo": "not a regular file",
+        Path(os.devnull): "not a regular file",
+        tmp_path / "none.png": "cannot be read: No such file or directory",
+        tmp_path / ("x" * 300): "cannot be read: File name too long",
+        Path("a\0b"): "cannot be read: embedded null byte",
+    }
+    for path, message in messages.items():
+        with pytest.raises(ImageError) as caught:
+            images.read_bytes(path)
+        assert str(caught.value) == message
+
+
+def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(images.MAX_BYTES + 1)  # sparse: takes no room
+    with pytest.raises(ImageError, match="too large: 268435457 bytes, 268435456 are the most"):
+        images.read_bytes(tmp_path / "large.png")
+
+
+def test_arrays_and_tensors_are_the_same_picture() -> None:
+    array = np.asarray(_bands())
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    for same in (array, array / 255, array.astype(np.int64), tensor, tensor / 255, tensor.bfloat16() / 255):
+        assert np.abs(np.asarray(images.from_array(same)).astype(int) - array).max() <= 1
+
+
+def test_grey_arrays() -> None:
+    grey = np.full((6, 8), 77, np.uint8)
+    for one in (grey, grey[:, :, None], torch.from_numpy(grey), torch.from_numpy(grey)[None]):
+        image = images.from_array(one)
+        assert (image.size, image.getpixel((0, 0))) == ((8, 6), (77, 77, 77))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 3, 4, 3)), "the shape (2, 3, 4, 3) is none of a picture"),
+        (np.zeros((0, 3)), "the shape (0, 3) is none of a picture"),
+        (np.zeros((3, 3, 2)), "the shape (3, 3, 2) is none of a picture"),
+        (np.array([["a", "b"]]), "<U1 values: integers 0 to 255 or floats 0 to 1 are meant"),
+        (np.full((2, 2), 256), "values out of range"),
+        (np.full((2, 2), 1.5), "values out of range"),
+        (np.full((2, 2), np.nan), "values out of range"),
+        (torch.full((2, 2), -1), "values out of range"),
+    ],
+)
+def test_arrays_that_are_no_pictures(array: object, message: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        images.from_array(array)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(message)

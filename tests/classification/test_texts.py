@@ -1,0 +1,99 @@
+"""Presets, templates and the paper's wording."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts, which
+from fieldmarks.errors import PromptError, StoreError
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "clause"),
+    [
+        ("a long tail", "which is a long tail"),
+        ("an orange beak", "which is an orange beak"),
+        ("antennae", "which is antennae"),  # the paper's slip, kept
+        ("has stripes", "which has stripes"),
+        ("often wet", "which often wet"),
+        ("typically green", "which typically green"),
+        ("may be red", "which may be red"),
+        ("can fly", "which can fly"),
+        ("candles", "which candles"),  # the paper's slip, kept
+        ("used for cutting", "which is used for cutting"),
+        ("four legs", "which has four legs"),
+        ("Antennae", "which has Antennae"),
+        ("", "which has "),
+    ],
+)
+def test_the_papers_clause(descriptor: str, clause: str) -> None:
+    assert which(descriptor) == clause
+
+
+def _papers_own_wording(descriptor: str) -> str:
+    """The rules as the paper's code has them, one condition after the other."""
+    if descriptor.startswith("a") or descriptor.startswith("an"):  # noqa: PIE810
+        return f"which is {descriptor}"
+    if any(descriptor.startswith(word) for word in ("has", "often", "typically", "may", "can")):
+        return f"which {descriptor}"
+    if descriptor.startswith("used"):
+        return f"which is {descriptor}"
+    return f"which has {descriptor}"
+
+
+def test_the_papers_clause_on_the_papers_own_descriptors(check_data: Path) -> None:
+    classes = json.loads((check_data / "descriptors" / "descriptors_imagenet.json").read_text("utf-8"))
+    descriptors = [descriptor for own in classes.values() for descriptor in own]
+    assert len(descriptors) > 5000
+    assert [which(one) for one in descriptors] == [_papers_own_wording(one) for one in descriptors]
+
+
+def test_presets() -> None:
+    classes = {"tree frog": ["protruding eyes", "a wide mouth"]}
+    article = descriptor_texts(classes, PRESETS["article"].template)
+    assert article.texts == ("protruding eyes", "a wide mouth")
+    paper = descriptor_texts(classes, PRESETS["paper"].template)
+    assert paper.texts == ("tree frog, which has protruding eyes", "tree frog, which is a wide mouth")
+    assert paper.descriptors == article.descriptors == ("protruding eyes", "a wide mouth")
+    assert (PRESETS["article"].aggregate, PRESETS["paper"].aggregate) == ("mean-embedding", "mean-similarity")
+
+
+def test_every_field_of_a_template() -> None:
+    texts = descriptor_texts({"owl": ["big eyes"]}, "{article} {class} of the {concept}s {which}", concept="bird")
+    assert texts.texts == ("an owl of the birds which has big eyes",)
+
+
+def test_owner_runs_in_step() -> None:
+    texts = descriptor_texts({"a": ["1", "2"], "b": [], "c": ["3"]}, "{descriptor}")
+    assert texts == Texts(("a", "b", "c"), (0, 0, 1, 2), ("1", "2", "a photo of a b", "3"), ("1", "2", "a photo of a b", "3"))
+
+
+def test_a_repeated_descriptor_counts_once() -> None:
+    assert descriptor_texts({"a": ["1", "2", "1"]}, "{descriptor}").texts == ("1", "2")
+
+
+def test_with_name_adds_the_plain_prompt() -> None:
+    texts = descriptor_texts({"owl": ["big eyes"]}, "{descriptor}", with_name=True)
+    assert texts.texts == ("big eyes", "a photo of a owl")
+
+
+def test_names_alone() -> None:
+    assert name_texts(["owl", "tree frog"]).texts == ("a photo of a owl", "a photo of a tree frog")
+
+
+@given(st.text(), st.text())
+def test_braces_of_strangers_are_text(name: str, descriptor: str) -> None:
+    assert descriptor_texts({name: [descriptor]}, "{class}|{descriptor}").texts == (f"{name}|{descriptor}",)
+
+
+def test_concept_without_a_value_is_an_error() -> None:
+    with pytest.raises(PromptError, match=r"^\{concept\} in '\{concept\}' is not known"):
+        descriptor_texts({"owl": ["big eyes"]}, "{concept}")
+
+
+def test_no_class_is_an_error() -> None:
+    with pytest.raises(StoreError, match="no class to choose from"):
+        descriptor_texts({}, "{descriptor}")
