@@ -1,0 +1,245 @@
+"""The parts of a creature, a table for each attribute; lengths in creature units (a body is about 2 wide)."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fieldmarks.demo.pen import INK, Colour, Pen, Point, blend, curve, oval, rounded
+
+WHITE: Colour = (255, 255, 255)
+IVORY: Colour = (250, 236, 200)
+ROSE: Colour = (246, 170, 178)
+GOLD: Colour = (250, 186, 50)
+MAROON: Colour = (110, 24, 44)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An outline and where other parts join: y of top, bottom and eyes (`face`), half width of the hips."""
+
+    outline: tuple[Point, ...]
+    top: float
+    bottom: float
+    hip: float
+    face: float
+
+
+def _pear() -> list[Point]:
+    """An outline that is narrow above and broad below."""
+    return [(x * (0.66 + 0.28 * y), y) for x, y in oval(0, 0, 1.0, 0.98)]
+
+
+def _square(half: float) -> list[Point]:
+    return rounded([(-half, -half), (half, -half), (half, half), (-half, half)])
+
+
+BODIES: Mapping[str, Body] = {
+    "round": Body(tuple(oval(0, 0, 0.88, 0.88)), -0.88, 0.88, 0.72, -0.2),
+    "tall": Body(tuple(oval(0, 0, 0.58, 1.02)), -1.02, 1.02, 0.45, -0.35),
+    "wide": Body(tuple(oval(0, 0.2, 1.18, 0.56)), -0.36, 0.76, 1.0, 0.02),
+    "square": Body(tuple(_square(0.82)), -0.8, 0.8, 0.8, -0.2),
+    "triangle": Body(tuple(rounded([(0, -1.22), (1.12, 0.9), (-1.12, 0.9)])), -0.9, 0.88, 0.85, 0.06),
+    "pear": Body(tuple(_pear()), -0.95, 0.95, 0.78, -0.25),
+}
+
+
+def _spots(pen: Pen, dark: int) -> None:
+    for row in range(-3, 4):
+        for column in range(-3, 4):
+            shift = 0.24 if row % 2 else 0.0
+            pen.fill(oval(column * 0.48 + shift, row * 0.42, 0.13, 0.13, steps=16), dark)
+
+
+def _stripes(pen: Pen, dark: int) -> None:
+    for column in range(-3, 4):
+        x = column * 0.42
+        pen.fill([(x - 0.09, -1.4), (x + 0.09, -1.4), (x + 0.09, 1.4), (x - 0.09, 1.4)], dark)
+
+
+def _bands(pen: Pen, dark: int) -> None:
+    for row in range(-3, 4):
+        y = row * 0.42 + 0.1
+        pen.fill([(-1.4, y - 0.09), (1.4, y - 0.09), (1.4, y + 0.09), (-1.4, y + 0.09)], dark)
+
+
+def _checks(pen: Pen, dark: int) -> None:
+    size = 0.36
+    for row in range(-4, 4):
+        for column in range(-4, 4):
+            if (row + column) % 2:
+                x, y = column * size, row * size
+                pen.fill([(x, y), (x + size, y), (x + size, y + size), (x, y + size)], dark)
+
+
+def _plain(pen: Pen, dark: int) -> None:
+    """Nothing: the skin keeps its one tone."""
+
+
+SKINS: Mapping[str, Callable[[Pen, int], None]] = {
+    "plain": _plain, "spots": _spots, "stripes": _stripes, "bands": _bands, "checks": _checks,
+}  # fmt: skip
+
+
+def _eyeball(pen: Pen, x: float, y: float, radius: float) -> None:
+    pen.shape(oval(x, y, radius, radius), WHITE)
+    pupil = radius * 0.52
+    pen.fill(oval(x, y + radius * 0.1, pupil, pupil, steps=20), INK)
+    glint = radius * 0.2
+    pen.fill(oval(x + pupil * 0.3, y - pupil * 0.3, glint, glint, steps=12), WHITE)
+
+
+def _one_eye(pen: Pen, body: Body, fill: Colour) -> None:
+    _eyeball(pen, 0, body.face, 0.36)
+
+
+def _two_eyes(pen: Pen, body: Body, fill: Colour) -> None:
+    for x in (-0.22, 0.22):
+        _eyeball(pen, x, body.face, 0.17)
+
+
+def _three_eyes(pen: Pen, body: Body, fill: Colour) -> None:
+    for x in (-0.37, 0.0, 0.37):
+        _eyeball(pen, x, body.face, 0.18)
+
+
+def _stalked_eyes(pen: Pen, body: Body, fill: Colour) -> None:
+    for side in (-1, 1):
+        half = pen.mirrored(side)
+        half.tube(curve((0.16, body.face + 0.05), (0.22, body.top + 0.05), (0.46, body.top - 0.2)), 0.1, fill)
+        _eyeball(half, 0.47, body.top - 0.28, 0.22)
+
+
+EYES: Mapping[str, Callable[[Pen, Body, Colour], None]] = {
+    "one": _one_eye, "two": _two_eyes, "stalks": _stalked_eyes, "three": _three_eyes,
+}  # fmt: skip
+
+
+def _long_legs(pen: Pen, body: Body, fill: Colour) -> None:
+    for side in (-1, 1):
+        half = pen.mirrored(side)
+        half.tube([(0.28, body.bottom - 0.25), (0.32, body.bottom + 0.58)], 0.14, fill)
+        half.shape(oval(0.42, body.bottom + 0.6, 0.22, 0.11), fill)
+
+
+def _short_legs(pen: Pen, body: Body, fill: Colour) -> None:
+    for share in (-0.9, -0.32, 0.32, 0.9):
+        x = share * body.hip
+        y = body.bottom + 0.22
+        pen.tube([(x, body.bottom - 0.4), (x, y)], 0.25, fill)
+
+
+def _thin_legs(pen: Pen, body: Body, fill: Colour) -> None:
+    for side in (-1, 1):
+        half = pen.mirrored(side)
+        for reach, foot in ((0.2, 0.42), (0.42, 0.3), (0.62, 0.12)):
+            start = (body.hip * 0.55, body.bottom - 0.25)
+            knee = (body.hip * 0.55 + reach, body.bottom - 0.3 + foot * 0.4)
+            half.stroke([start, knee, (knee[0] + 0.12, body.bottom + foot)], 0.09, INK)
+
+
+def _flippers(pen: Pen, body: Body, fill: Colour) -> None:
+    for side in (-1, 1):
+        half = pen.mirrored(side)
+        half.shape(oval(body.hip * 0.75 + 0.12, body.bottom + 0.04, 0.5, 0.19, turn=0.35), fill)
+
+
+LEGS: Mapping[str, Callable[[Pen, Body, Colour], None]] = {
+    "long": _long_legs, "short": _short_legs, "six": _thin_legs, "flippers": _flippers,
+}  # fmt: skip
+
+
+def _curled_tail(pen: Pen, x: float, y: float, fill: Colour) -> None:
+    spiral = []
+    for step in range(30):
+        angle = 0.5 * math.pi - step * 0.28
+        radius = 0.33 * (1 - step / 38)
+        spiral.append((x + 0.55 + radius * math.cos(angle), y - 0.2 + radius * math.sin(angle)))
+    pen.tube([(x - 0.3, y + 0.1), *spiral], 0.1, fill)
+
+
+def _forked_tail(pen: Pen, x: float, y: float, fill: Colour) -> None:
+    fork = (x + 0.4, y - 0.05)
+    prongs = [[fork, (x + 0.85, y - 0.42)], [fork, (x + 0.9, y + 0.12)]]
+    root = curve((x - 0.3, y + 0.1), (x + 0.1, y + 0.2), fork)
+    for line in (root, *prongs):
+        pen.stroke(line, 0.13 + 0.12, INK)
+    for line in (root, *prongs):
+        pen.stroke(line, 0.13, fill)
+
+
+_PUFFS = ((0.2, 0.0, 0.24), (0.42, -0.28, 0.27), (0.62, 0.02, 0.27), (0.75, -0.3, 0.22), (0.48, -0.12, 0.3))
+
+
+def _bushy_tail(pen: Pen, x: float, y: float, fill: Colour) -> None:
+    for dx, dy, radius in _PUFFS:
+        pen.fill(oval(x + dx, y + dy, radius + 0.05, radius + 0.05), INK)
+    for dx, dy, radius in _PUFFS:
+        pen.fill(oval(x + dx, y + dy, radius, radius), blend(fill, WHITE, 0.4))
+
+
+def _arrow_tail(pen: Pen, x: float, y: float, fill: Colour) -> None:
+    pen.tube(curve((x - 0.3, y + 0.1), (x + 0.45, y + 0.25), (x + 0.55, y - 0.2)), 0.09, fill)
+    pen.shape([(x + 0.57, y - 0.68), (x + 0.88, y - 0.16), (x + 0.56, y - 0.26), (x + 0.24, y - 0.2)], fill)
+
+
+TAILS: Mapping[str, Callable[[Pen, float, float, Colour], None]] = {
+    "curled": _curled_tail, "forked": _forked_tail, "bushy": _bushy_tail, "arrow": _arrow_tail,
+}  # fmt: skip
+
+
+def _horns(pen: Pen, body: Body, fill: Colour) -> None:
+    for side in (-1, 1):
+        inner = curve((0.12, body.top + 0.1), (0.66, body.top - 0.1), (0.82, body.top - 0.66))
+        outer = curve((0.82, body.top - 0.66), (0.98, body.top), (0.46, body.top + 0.36))
+        pen.mirrored(side).shape([*inner, *outer], IVORY)
+
+
+def _single_horn(pen: Pen, body: Body, fill: Colour) -> None:
+    pen.shape([(-0.17, body.top + 0.15), (0, body.top - 0.82), (0.17, body.top + 0.15)], IVORY)
+    for rise in (0.05, 0.25):
+        width = 0.13 - rise * 0.18
+        pen.stroke([(-width, body.top - rise), (width, body.top - rise - 0.07)], 0.04, INK)
+
+
+def _antennae(pen: Pen, body: Body, fill: Colour) -> None:
+    for side in (-1, 1):
+        half = pen.mirrored(side)
+        half.stroke(curve((0.08, body.top + 0.1), (0.1, body.top - 0.6), (0.52, body.top - 0.72)), 0.07, INK)
+        half.shape(oval(0.54, body.top - 0.72, 0.12, 0.12, steps=20), fill)
+
+
+def _ears(pen: Pen, body: Body, fill: Colour) -> None:
+    for side in (-1, 1):
+        half = pen.mirrored(side)
+        half.shape(oval(0.54, body.top - 0.02, 0.38, 0.38), fill)
+        half.fill(oval(0.54, body.top - 0.02, 0.22, 0.22), ROSE)
+
+
+def _crest(pen: Pen, body: Body, fill: Colour) -> None:
+    for turn in (-0.85, 0.85, -0.42, 0.42, 0.0):
+        x, y = 0.42 * math.sin(turn), body.top + 0.05 - 0.42 * math.cos(turn)
+        pen.shape(oval(x, y, 0.13, 0.42, turn=turn, steps=24), blend(fill, WHITE, 0.35))
+
+
+ORNAMENTS: Mapping[str, Callable[[Pen, Body, Colour], None]] = {
+    "horns": _horns, "unicorn": _single_horn, "antennae": _antennae, "ears": _ears, "crest": _crest,
+}  # fmt: skip
+
+
+def _grin(pen: Pen, y: float) -> None:
+    lips = [(-0.38, y - 0.12), *curve((-0.38, y - 0.12), (0, y + 0.5), (0.38, y - 0.12))]
+    pen.shape(lips, WHITE)
+    for x in (-0.19, 0.0, 0.19):
+        pen.stroke([(x, y - 0.12), (x, y + 0.17 - 0.9 * x * x)], 0.035, INK)
+
+
+def _beak(pen: Pen, y: float) -> None:
+    pen.shape([(-0.29, y - 0.13), (0.29, y - 0.13), (0, y + 0.36)], GOLD)
+    pen.stroke([(-0.15, y + 0.03), (0.15, y + 0.03)], 0.04, INK)
+
+
+def _small_mouth(pen: Pen, y: float) -> None:
+    pen.shape(oval(0, y + 0.02, 0.15, 0.16, steps=20), MAROON)
+
+
+MOUTHS: Mapping[str, Callable[[Pen, float], None]] = {"grin": _grin, "beak": _beak, "small": _small_mouth}

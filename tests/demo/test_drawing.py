@@ -1,0 +1,65 @@
+"""Pictures: the same from the same random state, and different wherever creatures differ."""
+
+import random
+import time
+
+import pytest
+from PIL import Image, ImageChops
+
+from fieldmarks.demo.drawing import SIZE, draw
+from fieldmarks.demo.pen import oval, rounded
+from fieldmarks.demo.species import demo_species
+from fieldmarks.demo.traits import WORDINGS, Creature, random_creature
+
+CREATURE = next(iter(demo_species().values()))
+
+
+def _differing(one: Image.Image, other: Image.Image) -> int:
+    """The number of pixels in which any channel of two pictures clearly differs."""
+    red, green, blue = ImageChops.difference(one, other).split()
+    strongest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    return sum(strongest.histogram()[25:])
+
+
+def test_a_picture_is_rgb_and_square() -> None:
+    picture = draw(CREATURE, random.Random(0))
+    assert picture.mode == "RGB"
+    assert picture.size == (SIZE, SIZE) == (224, 224)
+
+
+def test_the_same_state_gives_the_same_picture() -> None:
+    assert draw(CREATURE, random.Random(5)).tobytes() == draw(CREATURE, random.Random(5)).tobytes()
+
+
+def test_another_state_gives_another_picture() -> None:
+    assert _differing(draw(CREATURE, random.Random(5)), draw(CREATURE, random.Random(6))) > 1000
+
+
+@pytest.mark.parametrize("attribute", WORDINGS)
+def test_every_value_shows(attribute: str) -> None:
+    plain = {name: next(iter(values)) for name, values in WORDINGS.items()}
+    creatures = [Creature.from_dict({**plain, attribute: value}) for value in WORDINGS[attribute]]
+    pictures = [draw(creature, random.Random(3)).resize((64, 64)) for creature in creatures]
+    for index, one in enumerate(pictures):
+        assert all(_differing(one, other) >= 16 for other in pictures[:index])
+
+
+def test_every_creature_can_be_drawn_quickly() -> None:
+    rng = random.Random(0)
+    start = time.perf_counter()
+    for _ in range(50):
+        draw(random_creature(rng), rng)
+    assert time.perf_counter() - start < 5
+
+
+def test_an_oval_turns_about_its_centre() -> None:
+    xs, ys = zip(*oval(2.0, 3.0, 1.0, 0.5, turn=1.0), strict=True)
+    assert sum(xs) / len(xs) == pytest.approx(2.0)
+    assert sum(ys) / len(ys) == pytest.approx(3.0)
+
+
+def test_rounding_keeps_inside_the_corners() -> None:
+    square = [(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)]
+    points = rounded(square, times=2)
+    assert len(points) == 16
+    assert max(abs(x) + abs(y) for x, y in points) < 2.0
