@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from fieldmarks import __version__
 from fieldmarks.cli import main
 
-
 Walk = Iterator[tuple[tuple[str, ...], click.Command]]
 
 
