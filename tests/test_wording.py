@@ -5,18 +5,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.errors import PromptError
-from fieldmarks.wording import article, fill
+from fieldmarks.wording import article, fill, printable
 
-AN = "apple egg ibis otter umbrella hour hourglass honest heir X-ray SUV MRI F-16 uninvited urn usher 8-ball 18-wheeler"
-A = "dog unicorn uniform European ewe one-eyed ukulele user UFO utility house heron unit xylophone FROG yak 1-cent"
+AN = [
+    *["apple", "egg", "ibis", "otter", "umbrella", "hour", "hourglass", "honest", "heir", "X-ray", "SUV"],
+    *["MRI", "F-16", "uninvited", "urn", "usher", "8-ball", "18-wheeler"],
+]
+A = [
+    *["dog", "unicorn", "uniform", "European", "ewe", "one-eyed", "ukulele", "user", "UFO", "utility"],
+    *["house", "heron", "unit", "xylophone", "FROG", "yak", "1-cent"],
+]
 
 
-@pytest.mark.parametrize("name", AN.split())
+@pytest.mark.parametrize("name", AN)
 def test_an(name: str) -> None:
     assert article(name) == "an"
 
 
-@pytest.mark.parametrize("name", A.split())
+@pytest.mark.parametrize("name", A)
 def test_a(name: str) -> None:
     assert article(name) == "a"
 
@@ -40,8 +46,26 @@ def test_values_are_never_read_as_templates(name: str, descriptor: str) -> None:
 def test_an_unknown_field_is_named() -> None:
     with pytest.raises(PromptError) as caught:
         fill("a {clas}", {"class": "x", "descriptor": "y"})
-    assert str(caught.value) == "{clas} in 'a {clas}' is not known: what can stand there is {class}, {descriptor}"
+    assert (
+        str(caught.value)
+        == "{clas} in 'a {clas}' is not known: what can stand there is {class}, {descriptor}"
+    )
 
 
 def test_other_braces_are_text() -> None:
     assert fill('{"json": {}} {class} {0}', {"class": "x"}) == '{"json": {}} x {0}'
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("tree frog", "tree frog"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("two\nlines\tand\x9b", "two\\nlines\\tand\\x9b"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("\ud800", "\\ud800"),
+        ("Größe 雨蛙 👩‍🚀", "Größe 雨蛙 👩‍🚀"),
+    ],
+)
+def test_a_terminal_cannot_act_on_a_printed_text(text: str, shown: str) -> None:
+    assert printable(text) == shown

@@ -53,7 +53,9 @@ def printable(text: str) -> str:
 
     Escaped are also line ends and the marks that reverse the direction of reading.
     """
-    return "".join(_escaped(c) if unicodedata.category(c) in _CONTROLS or c in _DIRECTIONS else c for c in text)
+    return "".join(
+        _escaped(c) if unicodedata.category(c) in _CONTROLS or c in _DIRECTIONS else c for c in text
+    )
 
 
 def _escaped(character: str) -> str:

@@ -25,7 +25,8 @@ def copied(tiny_clip: Path, tmp_path: Path) -> Path:
 
 
 def _pictures() -> list[Image.Image]:
-    return [Image.effect_mandelbrot((50, 40), (-2, -1.5, 1, 1.5), 20 + 30 * n).convert("RGB") for n in range(3)]
+    areas = [(-2, -1.5, 1, 1.5), (-1, -1, 0, 0), (-0.5, 0, 0.5, 1)]
+    return [Image.effect_mandelbrot((50, 40), area, 50).convert("RGB") for area in areas]
 
 
 def test_embeddings_are_the_models_own(tiny_clip: Path) -> None:
@@ -40,7 +41,8 @@ def test_embeddings_are_the_models_own(tiny_clip: Path) -> None:
         texts = model.text_projection(states)
     torch.testing.assert_close(encoder.encode_texts(TEXTS), texts, rtol=0, atol=1e-5)
     ours = encoder.encode_images(prepared)
-    torch.testing.assert_close(ours / ours.norm(dim=-1, keepdim=True), expected.image_embeds, rtol=0, atol=1e-5)
+    unit = ours / ours.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(unit, expected.image_embeds, rtol=0, atol=1e-5)
     assert encoder.logit_scale == pytest.approx(model.logit_scale.exp().item())
     assert (ours.shape, ours.dtype) == ((3, 16), torch.float32)
 
@@ -132,7 +134,8 @@ def _small_vocabulary(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     weights = load_file(folder / "model.safetensors")
     name = "text_model.embeddings.token_embedding.weight"
-    save_file(weights | {name: weights[name][:60].clone()}, folder / "model.safetensors", metadata={"format": "pt"})
+    weights[name] = weights[name][:60].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize(

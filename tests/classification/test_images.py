@@ -1,5 +1,6 @@
 """Every kind of picture becomes an upright RGB image, or one clear error."""
 
+import contextlib
 import io
 import os
 import struct
@@ -32,12 +33,13 @@ def _bands() -> Image.Image:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"])
 def test_every_mode_becomes_rgb(mode: str) -> None:
-    source = _bands().convert("LAB" if mode == "LAB" else mode) if mode != "LAB" else Image.new("LAB", (40, 20))
-    image = images.to_rgb(source)
+    image = images.to_rgb(Image.new("LAB", (40, 20)) if mode == "LAB" else _bands().convert(mode))
     assert (image.mode, image.size) == ("RGB", (40, 20))
 
 
-@pytest.mark.parametrize(("form", "mode"), [("JPEG", "CMYK"), ("PNG", "P"), ("GIF", "P"), ("TIFF", "CMYK"), ("WEBP", "RGBA")])
+@pytest.mark.parametrize(
+    ("form", "mode"), [("JPEG", "CMYK"), ("PNG", "P"), ("GIF", "P"), ("TIFF", "CMYK"), ("WEBP", "RGBA")]
+)
 def test_colours_survive(form: str, mode: str) -> None:
     image = images.decode(_saved(_bands().convert(mode), form))
     left, right = np.asarray(image)[10, 5].astype(int), np.asarray(image)[10, 35].astype(int)
@@ -85,7 +87,12 @@ def _png_header(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 KNOWN = "AVIF, BMP, GIF, ICO, JPEG, JPEG2000, PNG, PPM, QOI, TGA, TIFF, WEBP"
@@ -116,10 +123,8 @@ def test_what_is_no_picture(data: bytes, message: str) -> None:
 def test_damage_anywhere_is_an_image_or_an_image_error(at: int, damage: bytes) -> None:
     data = bytearray(_saved(_bands(), "PNG") if at % 2 else _saved(_bands(), "GIF"))
     data[at % len(data) : at % len(data) + len(damage)] = damage
-    try:
+    with contextlib.suppress(ImageError):  # anything else is a fault
         assert images.decode(bytes(data)).mode == "RGB"
-    except ImageError as error:
-        assert str(error)
 
 
 def test_files_that_are_no_files(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_the_definitions_written_out(problem: Problem) -> None:
 
 @given(problems())
 def test_mean_of_embeddings_is_the_projection_of_the_mean_state(problem: Problem) -> None:
-    images, states, owner, classes = problem
+    _, states, owner, classes = problem
     projection = torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
     ours = class_matrix(states @ projection.T, owner, classes, "mean-embedding")
     article = class_means(states, owner, classes) @ projection.T

@@ -1,9 +1,9 @@
 """The classifier: a store's descriptors, a CLIP-like model, and predictions that show their marks.
 
-    classifier = Classifier.from_store("frogs.jsonl", clip="openai/clip-vit-base-patch32")
-    for prediction in classifier.predict(["a.jpg", "b.jpg"]):
-        print(prediction.image, prediction.label, prediction.scores[0].probability)
-    print(classifier.explain("a.jpg").decided)
+classifier = Classifier.from_store("frogs.jsonl", clip="openai/clip-vit-base-patch32")
+for prediction in classifier.predict(["a.jpg", "b.jpg"]):
+    print(prediction.image, prediction.label, prediction.scores[0].probability)
+print(classifier.explain("a.jpg").decided)
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

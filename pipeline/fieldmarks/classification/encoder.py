@@ -121,7 +121,9 @@ class Encoder:
 
         tokenizer: PreTrainedTokenizerBase = self._load(AutoTokenizer)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up without its files
-            raise ModelError(f"{self.name} has no tokenizer: its vocabulary is missing, download the model again")
+            raise ModelError(
+                f"{self.name} has no tokenizer: its vocabulary is missing, download the model again"
+            )
         return tokenizer
 
     @cached_property
