@@ -7,7 +7,8 @@ A line of a store, format version 1, is one JSON object. Shortest, as a person w
 Generation adds `v`, `origin` "generated", `prompt` {name, sha256 of the rendered prompt, style},
 `model`, `endpoint`, `mode`, `params`, `answer`, `finish_reason`, `usage`, `at`; with several
 answers a class, `samples` holds every one. Curation writes `origin` "curated", `rejected`, `note`,
-`by`, `at`, and `removed` true where a class ends. `origin` "failed" keeps an answer without bullets.
+`by`, `at`, `removed` true where a class ends, `change` (one name for all lines of one command) and `undo`
+true where a line brings back what was in force before. `origin` "failed" keeps an answer without bullets.
 Keys that this version does not know are kept and written back.
 """
 
@@ -78,6 +79,8 @@ class Entry:
     usage: Mapping[str, Any] | None = None
     rejected: tuple[str, ...] = ()
     removed: bool = False
+    undo: bool = False
+    change: str | None = None
     note: str | None = None
     by: str | None = None
     at: str | None = None
@@ -92,7 +95,7 @@ class Entry:
                 raise StoreError(f"{key!r} has the wrong type: {value!r:.60}")
         if "class" not in known:
             raise StoreError("'class' is missing")
-        if (known.get("v") or 0) > FORMAT_VERSION:
+        if (known.get("v") or FORMAT_VERSION) > FORMAT_VERSION:
             raise StoreError(f"version {known['v']} is newer than {FORMAT_VERSION}: use a newer fieldmarks")
         for key in _LISTS & known.keys():
             known[key] = tuple(known[key])
@@ -130,6 +133,6 @@ _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("prompt", "params", "usage"), _optional(dict)),
     "samples": _objects,
     "rejected": _texts,
-    "removed": lambda value: isinstance(value, bool),
-    **dict.fromkeys(("note", "by", "at"), _optional(str)),
+    **dict.fromkeys(("removed", "undo"), lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("change", "note", "by", "at"), _optional(str)),
 }

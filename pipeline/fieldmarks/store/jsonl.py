@@ -1,145 +1,203 @@
 """The store: a JSONL file to which lines are only ever appended.
 
-The last line of a class is in force and the earlier ones are its history, with three rules beside:
-a line that a person made (typed, curated, imported) stays in force over generated ones; a "failed"
-line is never in force; a line with `removed` ends the class, and a later line starts it anew.
+The last line of a class is in force and the earlier ones are its history, with four rules beside: a line that
+a person made (typed, curated, imported) stays in force over generated ones; a "failed" line is never in
+force; a line with `removed` ends the class, and a later line starts it anew; a line with `undo` stands for
+the line that it brings back, and all before it is history.
 
-Appending is one write and one fsync under a file lock, so a crash can tear the last line only. A torn
-last line is dropped at the next append, and `notices` tells of it; damage anywhere else is an error.
+Appending is one write and one fsync under a file lock, so a crash can tear the last line only. A torn last
+line is left out on reading and cut off by the next append, and `notices` tells of both.
+
+Tolerated, and left as they are in the file: a byte order mark, CRLF, blank lines, a last line without a line
+end, keys of other programs. Errors that name file and line, and leave the file's bytes unchanged: damage
+before the last line or a last line that is closed but wrong, NUL bytes, a key that is there twice, a wrong
+type, a line over 8 MiB. A line of a newer version is refused likewise. `salvage` copies what is whole out of
+a damaged store.
 """
 
 import os
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import jsonlines
-import orjson
-from filelock import FileLock
+from fieldmarks.errors import DamagedStoreError, StoreError
+from fieldmarks.records import Entry
+from fieldmarks.store import disk
+from fieldmarks.store.index import Index, damage, kind_of, ruling
+from fieldmarks.store.lines import BOM, MAX_LINE, encode, entry
+from fieldmarks.store.shipped import shipped_store
 
-from fieldmarks.errors import ClassNameError, DamagedStoreError, StoreError
-from fieldmarks.records import FAILED, GENERATED, Entry
+_CHUNK = 1 << 13
 
 
 class Store:
-    """A descriptor store on disk, read whole on opening; `notices` holds what its user should be told."""
+    """A descriptor store on disk, indexed on opening; `notices` holds what its user should be told.
 
-    def __init__(self, path: Path, entries: list[Entry], notices: list[str]) -> None:
+    What one instance shows is the file as it was when it was opened or last appended to.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self.notices = notices
-        self._history: dict[str, list[Entry]] = {}
-        self._remember(entries)
+        self.notices: list[str] = []
+        self._read_only = read_only
+        self._index = Index()
+        self._fd: int | None = None
+        self._close: Callable[[], object] = lambda: None
+        self._seen: tuple[int, ...] = ()
 
     @classmethod
     def open(cls, path: str | Path, *, create: bool = False) -> "Store":
-        """Read a store; with `create`, a missing file is an empty store that the first append makes.
+        """Read a store, or a shipped one by its bare name; with `create`, a missing file is an empty store.
 
-        Raises StoreError if the path is missing (without `create`), a folder or unreadable, DamagedStoreError
-        with file and line if the damage is not a torn last line.
+        Raises StoreError if the path is missing (without `create`), no regular file, unreadable, a shipped
+        store's name (with `create`) or of a newer version, DamagedStoreError with file and line for damage.
         """
         path = Path(path)
-        if create and not path.exists():
-            return cls(path, [], [])
-        if path.is_dir():
-            raise StoreError(f"{path} is a folder: name a .jsonl file")
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-        whole = _whole(data)
-        notices = [] if whole == len(data) else [f"{path}: a torn last line of {len(data) - whole} bytes is left out"]
-        return cls(path, list(_parse(path, data[:whole])), notices)
+        named = None if os.path.lexists(path) else shipped_store(path)
+        store = cls(named or path, read_only=named is not None)
+        if create:
+            store._refuse_shipped()
+        if not (create and not path.exists()):
+            store._read()
+        return store
 
     def __len__(self) -> int:
         return len(self.names())
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.get(name) is not None
+        return isinstance(name, str) and self._index.in_force(name) is not None
 
     def names(self) -> list[str]:
         """Return the classes in force, in the order in which the file first names them."""
-        return [name for name in self._history if self.get(name) is not None]
+        return [name for name in self._index if self._index.in_force(name) is not None]
+
+    def all_names(self) -> list[str]:
+        """Return every class that the file names, in force or not."""
+        return list(self._index)
 
     def get(self, name: str) -> Entry | None:
         """Return the line in force of a class, or None."""
-        return in_force(self._history.get(name, []))
+        offset = self._index.in_force(name)
+        return None if offset is None else self._entry(name, offset)
 
     def history(self, name: str) -> list[Entry]:
         """Return every line of a class, oldest first."""
-        return list(self._history.get(name, []))
+        return [self._entry(name, offset) for offset, _ in self._index.spots(name)]
 
     def entries(self) -> Iterator[Entry]:
         """Yield the lines in force, in the order of `names`."""
-        return (entry for name in self._history if (entry := self.get(name)) is not None)
+        return (one for name in self._index if (one := self.get(name)) is not None)
+
+    def lines(self) -> Iterator[tuple[bytes, Entry]]:
+        """Yield every line as its bytes, without the line end, and its entry, in the file's order."""
+        return ((self._line(at), self._entry(name, at)) for at, name in self._index.by_place())
+
+    def newest_first(self) -> Iterator[Entry]:
+        """Yield every line, the last of the file first."""
+        return (self._entry(name, offset) for offset, name in reversed(self._index.by_place()))
 
     def append(self, *entries: Entry) -> None:
         """Append lines with one write and one fsync, under a lock. Raises StoreError if the disk refuses."""
-        data = b"".join(_encode(entry) for entry in entries)
+        self.change(lambda _: entries)
+
+    def change(self, make: Callable[["Store"], Iterable[Entry]]) -> list[Entry]:
+        """Append the lines that `make` returns for the store as it now is, and return them.
+
+        `make` runs under the lock, after what other processes wrote has been read. Raises StoreError if the
+        disk refuses or the store is a shipped one; nothing is then written.
+        """
+        self._refuse_shipped()
+        with disk.locked(self.path) as real:
+            self._refresh(real)
+            entries = list(make(self))
+            if entries:
+                data = b"".join(encode(one) for one in entries)
+                try:
+                    disk.append(real, self._index.end, data)
+                except OSError as error:
+                    raise disk.unwritable(self.path, error) from error
+                self._refresh(real)
+        return entries
+
+    def rewrite(self, choose: Callable[["Store"], Iterable[bytes]]) -> None:
+        """Put the lines that `choose` returns, without line ends, in the file's place: whole or not at all.
+
+        Raises StoreError; the file is then as it was.
+        """
+        self._refuse_shipped()
+        with disk.locked(self.path) as real:
+            self._refresh(real)
+            disk.replace(real, (line + b"\n" for line in choose(self)))
+            self._refresh(real)
+
+    def _refuse_shipped(self) -> None:
+        if self._read_only:
+            name = self.path.stem
+            remedy = f"`fieldmarks store copy {name} FILE` makes one of your own"
+            raise StoreError(f"{name} is shipped with fieldmarks and read-only: {remedy}")
+
+    def _read(self) -> None:
+        """Open the file anew and index it."""
+        self._close()
+        self._fd = fd = disk.open_to_read(self.path)
+        self._close = weakref.finalize(self, os.close, fd)
+        self._index = Index()
+        self._extend(fd)
+
+    def _extend(self, fd: int) -> None:
+        known = self._index.torn
+        self._index.extend(fd, str(self.path))
+        self._seen = _identity(os.fstat(fd))
+        if self._index.torn and self._index.torn != known:
+            self.notices.append(f"{self.path}: a torn last line of {self._index.torn} bytes is left out")
+
+    def _refresh(self, real: Path) -> None:
+        """Take in what has happened to the file since it was last looked at; the caller holds the lock."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self.path}.lock"):
-                self._write(data)
-        except OSError as error:
-            raise StoreError(f"{self.path} cannot be written: {error.strerror or error}") from error
-        self._remember(list(entries))
-
-    def _write(self, data: bytes) -> None:
-        with self.path.open("ab+") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            whole = _whole(file.read())
-            file.truncate(whole)
+            now = _identity(real.stat())
+        except FileNotFoundError:
+            if self._fd is not None:
+                self.notices.append(f"{self.path} was removed meanwhile and is begun anew")
+            self._close()
+            self._index, self._fd, self._seen = Index(), None, ()
+            return
+        if self._fd is None or now[:2] != self._seen[:2] or now[2] < self._index.end:
+            self._read()
+        elif now != self._seen:
             try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(min(whole, end))
-                raise
+                self._extend(self._fd)
+            except StoreError:
+                self._read()  # somebody's editor wrote into the file: only reading all of it tells
 
-    def _remember(self, entries: list[Entry]) -> None:
-        for entry in entries:
-            self._history.setdefault(entry.name, []).append(entry)
+    def _entry(self, name: str, offset: int) -> Entry:
+        try:
+            one = entry(self._line(offset))
+        except DamagedStoreError:
+            raise
+        except StoreError as error:
+            assert self._fd is not None
+            raise damage(self._fd, str(self.path), offset, error) from error
+        if one.name != name:
+            raise StoreError(f"{self.path} was changed by another program while it was read: run this again")
+        return one
+
+    def _line(self, offset: int) -> bytes:
+        assert self._fd is not None
+        line, size = b"", _CHUNK
+        while b"\n" not in line and len(line) <= MAX_LINE:
+            more = os.pread(self._fd, size, offset + len(line))
+            if not more:
+                break
+            line, size = line + more, size * 4
+        line = line.partition(b"\n")[0].removesuffix(b"\r")
+        return line.removeprefix(BOM) if offset == 0 else line
 
 
 def in_force(history: list[Entry]) -> Entry | None:
     """Return the line of one class's history (oldest first) that is in force, or None."""
-    generated = None
-    for entry in reversed(history):
-        if entry.removed:
-            break
-        if entry.origin not in (GENERATED, FAILED):
-            return entry
-        if generated is None and entry.origin == GENERATED:
-            generated = entry
-    return generated
+    position = ruling([kind_of(one) for one in history])
+    return None if position is None else history[position]
 
 
-def _whole(data: bytes) -> int:
-    """Return the length of the data up to its last whole line."""
-    tail = data[data.rfind(b"\n") + 1 :]
-    try:
-        orjson.loads(tail)
-    except orjson.JSONDecodeError:
-        return len(data) - len(tail)
-    return len(data)
-
-
-def _parse(path: Path, data: bytes) -> Iterator[Entry]:
-    for number, line in enumerate(data.split(b"\n"), 1):
-        if line.strip():
-            try:
-                yield Entry.from_dict(orjson.loads(line))
-            except (orjson.JSONDecodeError, StoreError, ClassNameError, AttributeError) as error:
-                raise DamagedStoreError(f"{path}, line {number}: {error}") from error
-
-
-def _encode(entry: Entry) -> bytes:
-    chunks: list[bytes] = []
-    with jsonlines.Writer(_Sink(chunks), dumps=orjson.dumps) as writer:  # type: ignore[arg-type]
-        writer.write(entry.to_dict())
-    return b"".join(chunks)
-
-
-class _Sink:
-    def __init__(self, chunks: list[bytes]) -> None:
-        self.write = chunks.append
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -1,0 +1,138 @@
+"""Bytes to disk and nothing lost: the lock, one write and one fsync, and the replacing of a whole file.
+
+The lock is a hidden file beside the store, `.NAME.lock`; it is empty, stays there, and may be deleted when no
+process uses the store. A symlink is followed, so that all names of a file share one lock and a rewrite
+replaces the file, not the link.
+"""
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from fieldmarks.errors import StoreError
+
+LOCK_SECONDS: Final = 60  # longer than the rewriting of a million lines takes
+_POLL_SECONDS: Final = 0.002
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[Path]:
+    """Hold the lock of a file and give its real path; folders are made.
+
+    Raises StoreError if it cannot be had.
+    """
+    real = Path(os.path.realpath(path))
+    lock = FileLock(real.with_name(f".{real.name}.lock"), timeout=LOCK_SECONDS, poll_interval=_POLL_SECONDS)
+    try:
+        real.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        used = f"{path} has been in use by another process for {LOCK_SECONDS} s"
+        raise StoreError(f"{used}: wait for it to end, or end it") from error
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield real
+    finally:
+        lock.release()
+
+
+def open_to_read(path: Path) -> int:
+    """Return a file descriptor of a store.
+
+    Raises StoreError for what is missing, unreadable or no regular file.
+    """
+    try:
+        if path.is_dir():
+            raise StoreError(f"{path} is a folder: name a .jsonl file")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise StoreError(f"{path} is not a regular file: copy it to a .jsonl file first")
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        message = f"{path} does not exist: check the name, or begin it with `fieldmarks generate`"
+        raise StoreError(message) from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def append(real: Path, whole: int, data: bytes) -> None:
+    """Append to a file, of which what follows `whole` is cut off first: one write, one fsync.
+
+    The caller holds the lock. If the disk refuses, the file is as it was, and OSError is raised.
+    """
+    new = not real.exists()
+    fd = os.open(real, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        os.ftruncate(fd, whole)
+        if whole and os.pread(fd, 1, whole - 1) != b"\n":
+            data = b"\n" + data  # the last line was typed by hand, without a line end
+        try:
+            _write(fd, data)
+            os.fsync(fd)
+        except OSError:
+            os.ftruncate(fd, whole)
+            raise
+    finally:
+        os.close(fd)
+    if new:
+        sync_folder(real.parent)
+
+
+def replace(real: Path, chunks: Iterable[bytes]) -> None:
+    """Put new content in the place of a file, whole or not at all.
+
+    Raises StoreError; the file is then as it was.
+    """
+    handle, name = -1, ""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{real.name[:200]}.", suffix=".tmp", dir=real.parent)
+        for chunk in chunks:
+            _write(handle, chunk)
+        os.fchmod(handle, _mode(real))
+        os.fsync(handle)
+        Path(name).replace(real)
+    except BaseException as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise unwritable(real, error) from error
+        raise
+    finally:
+        if handle >= 0:
+            os.close(handle)
+    sync_folder(real.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable; file systems that cannot are left alone."""
+    with suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def unwritable(path: Path, error: OSError) -> StoreError:
+    """Return the error for a file that the operating system refuses to write."""
+    return StoreError(f"{path} cannot be written: {error.strerror or error}; nothing of it was changed")
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:  # a full disk takes a part first and refuses the rest
+        view = view[os.write(fd, view) :]
+
+
+def _mode(real: Path) -> int:
+    with suppress(FileNotFoundError):
+        return stat.S_IMODE(real.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

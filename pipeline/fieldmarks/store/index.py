@@ -1,0 +1,165 @@
+"""Where each class's lines lie in a store's file, and which of them is in force.
+
+Every line is parsed once on opening, but only its place and its kind are kept: a million lines fit in memory,
+and an entry is made when somebody asks for it. Of a line written by this package, the keys that only tell its
+origin are checked no earlier than that.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+import orjson
+
+from fieldmarks.errors import DamagedStoreError, StoreError
+from fieldmarks.records import CURATED, FAILED, FORMAT_VERSION, GENERATED, IMPORTED, MAX_NAME, Entry
+from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, entry, is_torn
+
+PERSONAL, ANSWER, FAILURE, END, RESTORED = range(5)  # the kinds of lines
+_WRITTEN: Final = {GENERATED: ANSWER, FAILED: FAILURE, CURATED: PERSONAL, IMPORTED: PERSONAL}
+_KINDS: Final = 8  # a spot is offset * _KINDS + kind, as one integer is a third of a tuple's memory
+_BUFFER: Final = 1 << 20
+
+
+def kind_of(one: Entry) -> int:
+    """Return what a line does to the lines before it; see `ruling`."""
+    if one.removed:
+        return END
+    if one.origin == GENERATED:
+        return RESTORED if one.undo else ANSWER
+    return FAILURE if one.origin == FAILED else PERSONAL
+
+
+def ruling(kinds: Sequence[int]) -> int | None:
+    """Return the position of the line in force among one class's lines, oldest first, or None.
+
+    The last line wins, but a person's line over later answers. An end, or an answer brought back by an undo,
+    makes all lines before it history.
+    """
+    answer = None
+    for position in range(len(kinds) - 1, -1, -1):
+        kind = kinds[position]
+        if kind == PERSONAL:
+            return position
+        if kind in (ANSWER, RESTORED) and answer is None:
+            answer = position
+        if kind in (END, RESTORED):
+            break
+    return answer
+
+
+class Index:
+    """The places of a file's lines by class; `end` is where whole lines end, `torn` the bytes after."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self.torn = 0
+        self._first: dict[str, int] = {}
+        self._later: dict[str, list[int]] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._first)
+
+    def spots(self, name: str) -> list[tuple[int, int]]:
+        """Return (offset, kind) of every line of a class, oldest first."""
+        if name not in self._first:
+            return []
+        return [divmod(spot, _KINDS) for spot in (self._first[name], *self._later.get(name, ()))]
+
+    def in_force(self, name: str) -> int | None:
+        """Return the offset of the line in force of a class, or None."""
+        spots = self.spots(name)
+        position = ruling([kind for _, kind in spots])
+        return None if position is None else spots[position][0]
+
+    def by_place(self) -> list[tuple[int, str]]:
+        """Return (offset, class) of every line, in the file's order."""
+        later = ((spot // _KINDS, name) for name, spots in self._later.items() for spot in spots)
+        return sorted([*((spot // _KINDS, name) for name, spot in self._first.items()), *later])
+
+    def extend(self, fd: int, path: str) -> None:
+        """Read the lines after `end`.
+
+        Raises DamagedStoreError or StoreError with `path` and the line's number.
+        """
+        size = os.fstat(fd).st_size
+        stop = whole_end(fd, size)
+        first, later, offset = self._first, self._later, self.end
+        with open(fd, "rb", buffering=_BUFFER, closefd=False) as file:
+            file.seek(offset)
+            for line in iter(partial(file.readline, MAX_LINE + 1), b""):
+                if offset >= stop:
+                    break
+                try:
+                    value = orjson.loads(line)
+                    name = value["class"]
+                    kind = _WRITTEN[value["origin"]]
+                    plain = _is_plain(value, line) and (name in first or _is_plain_name(name))
+                except (ValueError, LookupError, TypeError):
+                    plain = False
+                if not plain:
+                    name, kind = _read_carefully(fd, path, line, offset)
+                if name in first:
+                    later.setdefault(name, []).append(offset * _KINDS + kind)
+                elif name:
+                    first[name] = offset * _KINDS + kind
+                offset += len(line)
+        self.end = stop
+        self.torn = size - stop
+
+
+def whole_end(fd: int, size: int) -> int:
+    """Return where a file's last whole line ends; what follows is torn.
+
+    Reads no more than one line's length.
+    """
+    start = max(0, size - MAX_LINE - 1)
+    tail = os.pread(fd, size - start, start)
+    rest = tail[tail.rfind(b"\n") + 1 :]
+    if not rest.strip() or len(rest) > MAX_LINE:
+        return size
+    try:
+        orjson.loads(rest.removeprefix(BOM))
+    except orjson.JSONDecodeError:
+        return size - len(rest) if is_torn(rest) else size
+    return size
+
+
+def damage(fd: int, path: str, offset: int, error: StoreError) -> StoreError:
+    """Return the error with the file and the number of the line that begins at `offset`."""
+    number, position = 1, 0
+    while position < offset and (block := os.pread(fd, min(_BUFFER, offset - position), position)):
+        number += block.count(b"\n")
+        position += len(block)
+    kind = StoreError if isinstance(error, NewerVersionError) else DamagedStoreError
+    return kind(f"{path}, line {number}: {error}")
+
+
+def _is_plain(value: Mapping[str, Any], line: bytes) -> bool:
+    """Say whether a line is as this version writes it: no key can be there twice, little is left to check."""
+    return (
+        orjson.dumps(value, None, orjson.OPT_APPEND_NEWLINE) == line
+        and type(value["v"]) is int
+        and value["v"] == FORMAT_VERSION
+        and type(value["descriptors"]) is list
+        and "".join(value["descriptors"]) is not None  # raises TypeError unless all are texts
+        and "removed" not in value
+        and "undo" not in value
+    )
+
+
+def _is_plain_name(name: str) -> bool:
+    return 0 < len(name) <= MAX_NAME and name.isascii() and name.isprintable() and name.strip() == name
+
+
+def _read_carefully(fd: int, path: str, line: bytes, offset: int) -> tuple[str, int]:
+    """Return a line's class and kind, or an empty class for a blank line."""
+    text = line.removeprefix(BOM) if offset == 0 else line
+    if not text.strip():
+        return "", FAILURE
+    try:
+        one = entry(text)
+    except StoreError as error:
+        raise damage(fd, path, offset, error) from error
+    return one.name, kind_of(one)
