@@ -2,12 +2,15 @@
 
 from fieldmarks.cli.classify import classify
 from fieldmarks.cli.demo import demo
+from fieldmarks.cli.doctor import doctor
 from fieldmarks.cli.generate import generate
+from fieldmarks.cli.prompts import prompts
 from fieldmarks.cli.root import main
 
 main.add_command(classify)
+main.add_command(demo)
+main.add_command(doctor)
 main.add_command(generate)
+main.add_command(prompts)
 
 __all__ = ["main"]
-
-main.add_command(demo)

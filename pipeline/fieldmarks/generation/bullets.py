@@ -97,7 +97,9 @@ def clean(text: str) -> str:
     """Return a descriptor without markdown, outer quotes, trailing punctuation and control characters."""
     text = unicodedata.normalize("NFC", _TAG.sub(" ", _LINK.sub(r"\1", text))).translate(_INVISIBLE)
     text = _EMPHASIS.sub(r"\2", _BOLD.sub(r"\2", text))
-    text = " ".join("".join(c if unicodedata.category(c) != "Cc" else " " for c in text).split())
+    if not text.isprintable():
+        text = "".join(c if unicodedata.category(c) != "Cc" else " " for c in text)
+    text = " ".join(text.split())
     previous = None
     while text != previous:
         previous, text = text, _unquoted(text.rstrip(_TRAILING).strip())
@@ -106,8 +108,10 @@ def clean(text: str) -> str:
 
 def comparable(descriptor: str) -> str:
     """Return what two descriptors that say the same have in common: no case, no punctuation."""
-    letters = (c if unicodedata.category(c)[0] not in "PSC" else " " for c in descriptor.casefold())
-    return " ".join("".join(letters).split()) or descriptor
+    folded = descriptor.casefold()
+    if not folded.replace(" ", "").isalnum():
+        folded = "".join(c if unicodedata.category(c)[0] not in "PSC" else " " for c in folded)
+    return " ".join(folded.split()) or descriptor
 
 
 def distinct(descriptors: Iterable[str]) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ class EndpointCompleter:
         Raises EndpointError where the endpoint refuses for good or is down, once what is under way is in.
         """
         async with self.transport() as transport:
-            link = Link(transport, self.model, self._retry, self._pace, self._sleep, self._tell)
+            link = self.link(transport)
             manner = self._manner = self._manner or await self._found(link)
             link.quirks = manner.quirks
             link.answers = self._answers
@@ -73,6 +73,10 @@ class EndpointCompleter:
     def transport(self) -> Transport:
         """Open the endpoint's transport. Raises EndpointError for a URL or key that cannot be sent."""
         return Transport(self._base_url, self._api_key, timeout=self._timeout, connections=self._concurrency)
+
+    def link(self, transport: Transport) -> Link:
+        """Return what speaks to this model over a transport."""
+        return Link(transport, self.model, self._retry, self._pace, self._sleep, self._tell)
 
     async def _found(self, link: Link) -> Manner:
         manner = remembered(self.endpoint, self.model)

@@ -20,6 +20,7 @@ from fieldmarks.errors import ModelError
 from fieldmarks.generation.bullets import attach
 from fieldmarks.generation.completer import Completion, Failure, Outcome, Request, Usage
 from fieldmarks.generation.decoding import Halt, SeededSampling, StopTexts, first_stop
+from fieldmarks.generation.modes import COMPLETIONS
 from fieldmarks.generation.templates import forced_beginning, turns
 
 LEAST_ROOM: Final = 8  # tokens that must be left for an answer
@@ -38,9 +39,13 @@ class LocalCompleter:
     endpoint = None
 
     def __init__(self, model: str | Path, *, mode: str = "auto", batch_size: int = 16) -> None:
-        """Name a folder or id. `mode`: completions (raw), continue (chat template), auto (which fits)."""
+        """Name a folder or id.
+
+        `mode` "completions", and so "auto", continues the raw prompt as any causal LM does; "continue" puts
+        it into the chat template of an instruct model and continues the answer's beginning.
+        """
         self._source = str(model)
-        self._mode = mode
+        self.mode = COMPLETIONS if mode == "auto" else mode
         self._batch_size = batch_size
         self._halted = threading.Event()
 
@@ -49,13 +54,6 @@ class LocalCompleter:
         """The id, or for a folder its name and a fingerprint of what it holds."""
         folder = Path(self._source).expanduser()
         return f"{folder.resolve().name}@{_fingerprint(folder)}" if folder.is_dir() else self._source
-
-    @cached_property
-    def mode(self) -> str:
-        """How the list is forced: "completions", or "continue" with a chat template."""
-        if self._mode != "auto":
-            return self._mode
-        return "continue" if getattr(self._tokenizer, "chat_template", None) else "completions"
 
     def load(self) -> None:
         """Load tokenizer and weights now. Raises ModelError."""
@@ -82,15 +80,15 @@ class LocalCompleter:
         refused: list[Outcome] = []
         for request in requests:
             ids = self._ids(request)
-            if len(ids) + LEAST_ROOM > self._context:
-                reason = f"the prompt has {len(ids)} tokens, too many for a context of {self._context}"
+            if len(ids) + LEAST_ROOM > self.context:
+                reason = f"the prompt has {len(ids)} tokens, too many for a context of {self.context}"
                 refused.append((request, Failure(reason)))
             else:
                 encoded.append(_Encoded(request, ids))
         return encoded, refused
 
     def _ids(self, request: Request) -> list[int]:
-        if self.mode == "completions":
+        if self.mode == COMPLETIONS:
             return list(self._tokenizer(request.prompt)["input_ids"])
         chat = [{"role": role, "content": text} for role, text in turns(request.prompt)]
         begun = bool(chat[-1]["content"])
@@ -108,7 +106,7 @@ class LocalCompleter:
         pad = self._pad
         ids = torch.tensor([[pad] * (longest - len(one.ids)) + one.ids for one in batch])  # (B, longest)
         mask = torch.tensor([[0] * (longest - len(one.ids)) + [1] * len(one.ids) for one in batch])
-        room = min(max(one.request.max_tokens for one in batch), self._context - longest)
+        room = min(max(one.request.max_tokens for one in batch), self.context - longest)
         stops = [one.request.stop for one in batch]
         device = self._network.device
         config = GenerationConfig(max_new_tokens=room, do_sample=False, pad_token_id=pad)  # type: ignore[no-untyped-call]
@@ -150,7 +148,8 @@ class LocalCompleter:
         return network.to("cuda" if cuda else "cpu").eval()
 
     @cached_property
-    def _context(self) -> int:
+    def context(self) -> int:
+        """Tokens that prompt and answer share; 2048 where the model does not say."""
         config = self._network.config.get_text_config()
         limits = [getattr(config, key, None) for key in ("max_position_embeddings", "n_positions", "n_ctx")]
         return min([int(size) for size in limits if size] or [2048])

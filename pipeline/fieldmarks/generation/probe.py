@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -43,7 +43,7 @@ class Manner:
     thinks: bool = False
 
 
-async def probes(link: Link) -> AsyncIterator[Probe]:
+async def probes(link: Link) -> AsyncGenerator[Probe, None]:
     """Try the modes one by one, each with one tiny request. Raises EndpointError if none can succeed."""
     prompt = Prompt.load("article")
     request = Request(PROBED_CLASS, prompt.render(PROBED_CLASS), prompt.stop, max_tokens=TOKENS)

@@ -1,8 +1,10 @@
 """One HTTP exchange with an OpenAI-compatible endpoint: sizes bounded, secrets scrubbed, errors sorted."""
 
+import itertools
+import math
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -20,6 +22,7 @@ MAX_REPLY: Final = 4 << 20  # bytes
 MAX_PACKED_REPLY: Final = (
     256 << 10
 )  # bytes of a compressed reply, which can unpack to a thousand times as much
+POOL: Final = 4  # connections a client: httpx2 looks at every one of its pool at every request
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 SHORTEST_SECRET: Final = 6  # a shorter key stands in ordinary text by chance
 
@@ -46,35 +49,50 @@ class Transport:
         """Name the endpoint, whose URL may hold credentials; `timeout` in seconds. Raises EndpointError."""
         self.shown = without_credentials(base_url)
         self._secrets = _secrets(base_url, api_key)
-        hooks = {"response": [_bound]}
         limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+        verify = httpx2.create_ssl_context()
         try:
-            self._client = AsyncOpenAI(
-                base_url=base_url,
-                api_key=api_key or "none",
-                max_retries=0,
-                timeout=httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
-                http_client=DefaultAsyncHttpxClient(limits=limits, event_hooks=hooks),
-            )
+            self._clients = [
+                AsyncOpenAI(
+                    base_url=base_url,
+                    api_key=api_key or "none",
+                    max_retries=0,
+                    timeout=httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
+                    http_client=DefaultAsyncHttpxClient(
+                        limits=limits, verify=verify, event_hooks={"response": [_bound]}
+                    ),
+                )
+                for _ in range(math.ceil(connections / POOL))
+            ]
         except (httpx2.InvalidURL, openai.OpenAIError, ValueError) as error:
             raise EndpointError(f"{self.shown} cannot be used: {self.scrub(str(error))}") from error
+        self._turn = itertools.cycle(self._clients)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        await self._client.close()
+        for client in self._clients:
+            await client.close()
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
         """Return the reply's JSON. Raises Transient, Refused, or EndpointError where nothing can succeed."""
+        return await self._exchange(next(self._turn).post(path, body=body, cast_to=httpx2.Response))
+
+    async def get(self, path: str) -> Any:
+        """Return the JSON at a path. Raises what `post` does."""
+        return await self._exchange(next(self._turn).get(path, cast_to=httpx2.Response))
+
+    async def _exchange(self, sending: Awaitable[httpx2.Response]) -> Any:
         try:
-            response = await self._client.post(path, body=body, cast_to=httpx2.Response)
+            response = await sending
         except openai.APIStatusError as error:
             raise self._sorted(error) from None
         except openai.APITimeoutError:
             raise Transient("no answer in time", reached=False) from None
         except openai.APIConnectionError as error:
-            raise Transient(self.scrub(f"no connection: {error.__cause__ or error}"), reached=False) from None
+            reason = self.scrub(f"no connection: {error.__cause__ or error}")
+            raise Transient(reason, reached=False) from None
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, ValueError, openai.OpenAIError) as error:
             raise EndpointError(f"{self.shown} cannot be used: {self.scrub(str(error))}") from None
         return self._json(response)

@@ -1,0 +1,77 @@
+"""`fieldmarks doctor`: what works here, before money or an hour is spent."""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from fieldmarks.cli.console import quiet_libraries
+from fieldmarks.cli.models import THREE_WAYS, endpoint_of, model_options
+from fieldmarks.errors import ModelError
+
+if TYPE_CHECKING:
+    from fieldmarks.generation.doctor import Check
+
+SIGNS = {True: "yes", None: "note", False: "NO"}
+
+
+@click.command()
+@model_options
+@click.option("--clip", metavar="MODEL", help="A CLIP-like model to load: a folder or a Hugging Face id.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds for one answer.")
+def doctor(
+    local: str | None, model: str | None, base_url: str | None, clip: str | None, timeout: float
+) -> None:
+    """Check an endpoint, its key, its model and how its lists are forced; or whether a model loads.
+
+    Sends a handful of tiny requests, tells what each came to, and remembers the mode for `generate`.
+
+    \b
+    Example:
+      fieldmarks doctor --base-url http://localhost:11434/v1 --model llama3.2
+    """
+    checks: list[Check] = []
+
+    def show(check: "Check") -> None:
+        checks.append(check)
+        click.echo(f"{SIGNS[check.ok]:5}{check.what:24} {check.detail}")
+
+    if model is None and local is None and clip is None and base_url is None:
+        raise click.UsageError(THREE_WAYS)
+    if model is not None or (local is None and clip is None):
+        from fieldmarks.generation.doctor import examine
+        from fieldmarks.generation.endpoint import EndpointCompleter
+
+        url, name = endpoint_of(base_url, model)
+        examine(EndpointCompleter(url, name, os.environ.get("OPENAI_API_KEY"), timeout=timeout), show)
+    with quiet_libraries():
+        if local is not None:
+            show(_local(local))
+        if clip is not None:
+            show(_clip(clip))
+    if any(check.ok is False and not check.what.startswith("mode ") for check in checks):
+        raise click.exceptions.Exit(1)
+
+
+def _local(model: str) -> "Check":
+    from fieldmarks.generation.doctor import Check, examine_local
+    from fieldmarks.generation.local import LocalCompleter
+
+    try:
+        return examine_local(LocalCompleter(model))
+    except ModelError as error:
+        return Check("local model", False, str(error))
+
+
+def _clip(model: str) -> "Check":
+    from fieldmarks.classification.encoder import Encoder
+    from fieldmarks.generation.doctor import Check
+
+    try:
+        encoder = Encoder(model)
+        scale = encoder.logit_scale
+        return Check(
+            "CLIP", True, f"{model} loads; texts of {encoder.max_tokens} tokens, logit scale {scale:.1f}"
+        )
+    except ModelError as error:
+        return Check("CLIP", False, str(error))

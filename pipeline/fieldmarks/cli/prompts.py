@@ -1,0 +1,48 @@
+"""`fieldmarks prompts`: the prompt templates that ship, and how they read for a class."""
+
+import click
+
+
+@click.group()
+def prompts() -> None:
+    """See the prompts: what the language model reads."""
+
+
+@prompts.command("list")
+def list_() -> None:
+    """List the prompts that ship.
+
+    \b
+    Example:
+      fieldmarks prompts list
+    """
+    from fieldmarks.generation.templates import Prompt, shipped_names, turns
+
+    for name in shipped_names():
+        prompt = Prompt.load(name)
+        question = turns(prompt.text)[-2][1]
+        click.echo(f"{name:14}{prompt.style:11}{question}")
+
+
+@prompts.command()
+@click.argument("prompt", metavar="NAME|FILE")
+@click.option(
+    "--class", "name", metavar="NAME", help="The class to render it for; else the template as it is."
+)
+@click.option("--concept", metavar="TEXT", help="What the classes are, for a prompt with {concept}.")
+@click.option("--other", metavar="NAME", help="The other class, for a prompt with {other}.")
+def show(prompt: str, name: str | None, concept: str | None, other: str | None) -> None:
+    """Print a prompt, to the byte as it is sent (and a line end after it).
+
+    \b
+    Example:
+      fieldmarks prompts show differential --class leopard --other jaguar
+    """
+    from fieldmarks.generation.templates import Prompt
+    from fieldmarks.records import class_name
+
+    template = Prompt.load(prompt)
+    if name is None:
+        click.echo(template.text)
+    else:
+        click.echo(template.render(class_name(name), concept=concept, other=other))
