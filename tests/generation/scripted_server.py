@@ -142,7 +142,12 @@ async def _write(writer: asyncio.StreamWriter, reply: Reply) -> bool:
     """Send a reply; False where the connection is to be left."""
     data = reply.data()
     packed = {"Content-Encoding": "gzip"} if reply.packed else {}
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(data)), **packed, **reply.headers}
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(data)),
+        **packed,
+        **reply.headers,
+    }
     head = f"HTTP/1.1 {reply.status} Scripted\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items())
     if reply.reset_after is not None:
         writer.write(head.encode() + b"\r\n" + data[: reply.reset_after])
@@ -213,10 +218,18 @@ def like_mistral(call: Call) -> Reply:
     if call.path.endswith("/v1/completions"):
         return Reply({"detail": "Not Found"}, 404)
     if extra := {"continue_final_message", "add_generation_prompt", "seed"} & call.body.keys():
-        detail = [{"type": "extra_forbidden", "loc": ["body", sorted(extra)[0]], "msg": "Extra inputs are not permitted"}]
+        detail = [
+            {
+                "type": "extra_forbidden",
+                "loc": ["body", sorted(extra)[0]],
+                "msg": "Extra inputs are not permitted",
+            }
+        ]
         return Reply({"object": "error", "message": {"detail": detail}}, 422)
     if _begun(call) and not call.body["messages"][-1].get("prefix"):
-        return refusal(400, "Expected last role User or Tool (or Assistant with prefix True) but got assistant")
+        return refusal(
+            400, "Expected last role User or Tool (or Assistant with prefix True) but got assistant"
+        )
     return chat(_begun(call) + CONTINUED if _begun(call) else FRESH)
 
 

@@ -10,10 +10,8 @@ if TYPE_CHECKING:
     from fieldmarks.generation.completer import Completer
 
 THREE_WAYS = (
-    "no language model is named; give one of\n"
-    "  --local FOLDER_OR_ID            a causal LM, run in this process\n"
-    "  --base-url URL --model ID       an OpenAI-compatible server (URL also from OPENAI_BASE_URL)\n"
-    "  --model ID                      OpenAI itself, with OPENAI_API_KEY set"
+    "no language model is named: give --local FOLDER_OR_ID, or --base-url URL (or OPENAI_BASE_URL) with "
+    "--model ID, or set OPENAI_API_KEY and give --model ID"
 )
 LOCAL_MODES = ("auto", "completions", "continue")
 

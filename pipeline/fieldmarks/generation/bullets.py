@@ -8,7 +8,7 @@ from a new "Q:" on are left out. Nothing here knows a server or a prompt.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,9 +52,8 @@ _QUOTES: Final = {
 }
 _TRAILING: Final = " \t.,;:…。、，；：．"
 _ENDS: Final = (".", "!", "?", "。", "！", "？", '"', "”")
-_SENTENCE_END: Final = re.compile(
-    r"(?<=[.!?][\"”'\s])(?<!\b[A-Z]\.\s)(?<!\b[A-Z][a-z]\.\s)\s*(?=[\"“]?[A-ZÀ-Þ])|(?<=[。！？])"
-)
+_SENTENCE_END: Final = re.compile(r"[.!?][\"”’']?\s+(?=[\"“‘']?(\w))|(?<=[。！？])")
+_ABBREVIATION: Final = re.compile(r"(?:^|[\s(.])(?:[^\W\d_]|St|Mt|Dr|Mr|Mrs|Ms|No|approx|ca|cf|vs)\.\s+$")
 _INVISIBLE: Final = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200B, 0xFEFF, 0xFFFD])
 
 
@@ -145,8 +144,21 @@ def _sentences(lines: Iterable[str]) -> tuple[list[str], bool]:
         match = _MARKED.fullmatch(line)
         text = (match["text"] if match else line).strip()
         if text and not _is_heading(text) and not _is_rule(line) and not text.startswith("#"):
-            found += filter(None, _SENTENCE_END.split(text))
+            found += _split_sentences(text)
     return found, bool(found) and not found[-1].endswith(_ENDS)
+
+
+def _split_sentences(text: str) -> Iterator[str]:
+    start = 0
+    for match in _SENTENCE_END.finditer(text):
+        if match[1] and (
+            not match[1].isupper() or _ABBREVIATION.search(text, max(0, match.end() - 12), match.end())
+        ):
+            continue
+        yield text[start : match.end()].strip()
+        start = match.end()
+    if text[start:].strip():
+        yield text[start:].strip()
 
 
 def _is_heading(text: str) -> bool:

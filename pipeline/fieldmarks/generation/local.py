@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from fieldmarks.errors import ModelError
@@ -92,12 +93,16 @@ class LocalCompleter:
             return list(self._tokenizer(request.prompt)["input_ids"])
         chat = [{"role": role, "content": text} for role, text in turns(request.prompt)]
         begun = bool(chat[-1]["content"])
-        rendered = self._tokenizer.apply_chat_template(
-            chat if begun else chat[:-1],
-            tokenize=False,
-            continue_final_message=begun,
-            add_generation_prompt=not begun,
-        )
+        how = {"continue_final_message": begun, "add_generation_prompt": not begun}
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                chat if begun else chat[:-1], tokenize=False, **how
+            )
+        except Exception as error:  # templates are programs of strangers
+            advice = "use --mode completions"
+            raise ModelError(
+                f"{self._source} has no usable chat template ({_line(error)}): {advice}"
+            ) from error
         return list(self._tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
     def _answer(self, batch: list[_Encoded]) -> list[Outcome]:
@@ -174,12 +179,28 @@ def _load(auto: Any, source: str, **options: Any) -> Any:
         raise ModelError(
             f"{source} is not a model folder: name a folder with config.json, or a Hugging Face id"
         )
+    if not here and not is_offline_mode():
+        _ask_hub(source)
     try:
         name = str(folder) if here else source
         return auto.from_pretrained(name, local_files_only=here, trust_remote_code=False, **options)
     except Exception as error:  # whatever a stranger's folder makes the libraries raise
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{source} cannot be loaded as a causal language model: {reason}") from error
+        raise ModelError(f"{source} cannot be loaded as a causal language model: {_line(error)}") from error
+
+
+def _ask_hub(model: str) -> None:
+    """Ask the hub once for a model that is not in its cache; the libraries would retry for a minute."""
+    if isinstance(try_to_load_from_cache(model, "config.json"), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(model, "config.json"))
+    except Exception as error:  # of the network, of TLS, of the hub
+        what = f"is no folder here, not in the hub's cache, and cannot be had from the hub ({_line(error)})"
+        raise ModelError(f"{model} {what}: name a model's folder, or connect once to download it") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _fingerprint(folder: Path) -> str:
