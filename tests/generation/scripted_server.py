@@ -234,7 +234,9 @@ def like_mistral(call: Call) -> Reply:
 
 
 def like_ollama_chat(call: Call) -> Reply:
-    """Raw completions go through the chat template; unknown fields are ignored; a last message is continued."""
+    """Raw completions go through the chat template; unknown fields are ignored; a last message is
+    continued.
+    """
     if call.path.endswith("/v1/completions"):
         return completion(FRESH)
     flagged = "continue_final_message" in call.body or "prefix" in call.body["messages"][-1]
@@ -251,7 +253,7 @@ def like_claude(call: Call) -> Reply:
 
 
 def main() -> None:
-    """Serve the well-behaved script in a process of its own: prints its URL; the argument is seconds before a reply."""
+    """Serve the well-behaved script as a program: prints its URL, takes the seconds before each reply."""
     delay = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
     reply = marks(Call(0, "", {}, {}, 0.0))
     server = ScriptedServer(lambda _: Reply(reply.body, delay=delay))

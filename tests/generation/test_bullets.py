@@ -1,6 +1,7 @@
 """Answers of every form come back as the descriptors that stand in them."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
@@ -37,7 +38,7 @@ DESCRIPTORS = st.lists(_descriptor(), min_size=1, max_size=8, unique_by=comparab
     lambda several: all(comparable(one) for one in several)
 )
 
-MARKS = {
+MARKS: dict[str, Callable[[int], str]] = {
     "dash": lambda i: "- ",
     "dash alone": lambda i: "-",
     "en dash": lambda i: "– ",

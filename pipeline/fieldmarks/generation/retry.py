@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 RETRIED_STATUS: Final = frozenset({408, 409, 429, *range(500, 600)})
 SPREAD: Final = 0.25  # seconds at most, so that those who were told the same time do not come at once
@@ -45,7 +45,7 @@ class RetryPolicy:
 
         Raises the last Transient once patience is at its end.
         """
-        backoff = wait_exponential_jitter(self.first_wait, self.longest_wait, jitter=self.first_wait)
+        backoff = wait_exponential(self.first_wait, self.longest_wait) + wait_random(0, self.first_wait)
         failures = 0
         told = 0.0  # seconds
 
