@@ -9,7 +9,8 @@
     │   └── EndpointError      an endpoint refused for good: wrong key, wrong model, unreachable
     ├── ModelError             a model folder or id that cannot be loaded
     ├── ImageError             an image that cannot be read
-    └── EvaluationError        a data set that cannot be evaluated
+    ├── EvaluationError        a data set that cannot be evaluated
+    └── ReportError            a report that cannot be written
 
 A message says where, what, and what to do. Wrong usage of the command line is click's
 `UsageError` (exit code 2); an interruption exits with 130.
@@ -54,3 +55,7 @@ class ImageError(FieldmarksError):
 
 class EvaluationError(FieldmarksError):
     """A data set cannot be evaluated."""
+
+
+class ReportError(FieldmarksError):
+    """A report cannot be written."""

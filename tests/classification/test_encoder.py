@@ -171,7 +171,7 @@ def test_pictures_need_a_preprocessor(copied: Path) -> None:
 
 def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a folder: name a model's folder, or an id of the hub"):
-        Encoder(tmp_path / "none")
+        Encoder(tmp_path / "none", device="cpu").encode_texts(TEXTS)
 
 
 def test_an_id_offline_and_not_cached() -> None:

@@ -15,6 +15,7 @@ from fieldmarks.classification.scoring import (
     cosines,
     mark_scores,
     probabilities,
+    usual_scores,
     z_scores,
 )
 
@@ -106,17 +107,23 @@ def test_marks_are_scaled_cosines_without_any_normalising_over_texts(problem: Pr
     torch.testing.assert_close(mark_scores(images, texts[:1], 20.0), scores[:, :1])
 
 
-def test_z_scores_have_mean_0_and_deviation_1_over_the_others() -> None:
+def test_z_scores_have_mean_0_and_deviation_1_over_the_pictures() -> None:
     generator = torch.Generator().manual_seed(2)
     images, texts = torch.randn(50, 8, generator=generator), torch.randn(5, 8, generator=generator)
-    z = z_scores(images, texts, images)
-    torch.testing.assert_close(z.mean(dim=0), torch.zeros(5), rtol=0, atol=1e-5)
-    torch.testing.assert_close(z.std(dim=0, correction=0), torch.ones(5), rtol=0, atol=1e-5)
+    mean, deviation = usual_scores(images.split(7), texts, 100.0)
+    z = z_scores(mark_scores(images, texts, 100.0), mean, deviation, 100.0)
+    torch.testing.assert_close(z.mean(dim=0), torch.zeros(5), rtol=0, atol=1e-4)
+    torch.testing.assert_close(z.std(dim=0, correction=0), torch.ones(5), rtol=0, atol=1e-4)
 
 
-def test_z_scores_against_equal_pictures_are_zero() -> None:
-    images = torch.ones(3, 8)
-    assert z_scores(images, torch.eye(8), images).tolist() == [[0.0] * 8] * 3
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_z_scores_against_pictures_that_do_not_vary_are_zero(count: int) -> None:
+    images = torch.ones(count, 8)
+    mean, deviation = usual_scores([images], torch.eye(8), 100.0)
+    assert (
+        z_scores(mark_scores(images, torch.eye(8), 100.0), mean, deviation, 100.0).tolist()
+        == [[0.0] * 8] * count
+    )
 
 
 def test_zero_vectors_score_zero() -> None:

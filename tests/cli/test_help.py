@@ -32,7 +32,7 @@ def test_command_explains_itself(path: tuple[str, ...], command: click.Command, 
     assert result.exit_code == 0
     if not isinstance(command, click.Group):
         _, after_usage = result.stdout.split("\n", 1)
-        assert f"fieldmarks {' '.join(path)} " in after_usage, "the help shows no example"
+        assert f"fieldmarks {' '.join(path)}" in after_usage, "the help shows no example"
 
 
 def test_version(runner: CliRunner) -> None:

@@ -6,6 +6,7 @@ for prediction in classifier.predict(["a.jpg", "b.jpg"]):
 print(classifier.explain("a.jpg").decided)
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from fieldmarks.classification.embeddings import Embedded, Embedder, batched
 from fieldmarks.classification.encoder import DEFAULT_CLIP, Encoder
-from fieldmarks.classification.head import Head
+from fieldmarks.classification.head import Head, Usual
+from fieldmarks.classification.head_file import load_head, save_head
 from fieldmarks.classification.images import Picture
 from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions
 from fieldmarks.classification.scoring import Aggregation
 from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts
-from fieldmarks.errors import ImageError
+from fieldmarks.errors import ImageError, ModelError
 from fieldmarks.store import Store
 
 Clip = str | Path | Encoder | Embedder
@@ -56,7 +58,8 @@ class Classifier:
         """Build a classifier from a store's lines in force. Raises StoreError, and as `from_descriptors`."""
         opened = store if isinstance(store, Store) else Store.open(store)
         classes = {entry.name: entry.descriptors for entry in opened.entries()}
-        return cls.from_descriptors(classes, clip=clip, **options)
+        about = {"store_sha256": hashlib.sha256(opened.path.read_bytes()).hexdigest()}
+        return cls._from_texts(*_texts(classes, options), clip, options, about)
 
     @classmethod
     def from_descriptors(
@@ -67,32 +70,27 @@ class Classifier:
         Raises ModelError for a model that cannot be loaded, StoreError for no class at all, PromptError for
         a template with an unknown field.
         """
-        preset = PRESETS[options.get("preset", "article")]
-        texts = descriptor_texts(
-            classes,
-            options.get("text") or preset.template,
-            concept=options.get("concept"),
-            with_name=options.get("with_name", False),
-        )
-        aggregate = options.get("aggregate") or preset.aggregate
-        return cls._from_texts(texts, aggregate, clip, baseline=options.get("baseline", False))
+        return cls._from_texts(*_texts(classes, options), clip, options, {})
 
     @classmethod
     def from_names(cls, classes: Sequence[str], *, clip: Clip = DEFAULT_CLIP) -> "Classifier":
         """Build the plain baseline, "a photo of a {class}" for each class. Raises ModelError."""
-        return cls._from_texts(name_texts(classes), "mean-embedding", clip, baseline=False)
+        return cls._from_texts(name_texts(classes), "mean-embedding", clip, {"preset": "name"}, {})
 
     @classmethod
-    def _from_texts(cls, texts: Texts, aggregate: Aggregation, clip: Clip, *, baseline: bool) -> "Classifier":
+    def _from_texts(
+        cls, texts: Texts, aggregate: Aggregation, clip: Clip, options: Options, about: Mapping[str, str]
+    ) -> "Classifier":
         embedder = _embedder(clip)
-        names = name_texts(texts.classes).texts if baseline else ()
+        names = name_texts(texts.classes).texts if options.get("baseline") else ()
         embeddings = embedder.texts([*texts.texts, *names])  # (M, D), then (C, D)
         head = Head(
             texts,
             embeddings[: len(texts.texts)],
-            embedder.encoder.logit_scale,
+            embedder.logit_scale,
             aggregate,
-            embeddings[len(texts.texts) :] if baseline else None,
+            embeddings[len(texts.texts) :] if names else None,
+            {"model": embedder.encoder.name, "preset": options.get("preset", "article"), **about},
         )
         return cls(head, embedder)
 
@@ -121,16 +119,16 @@ class Classifier:
         top: int | None = None,
         explain: bool = False,
         min_probability: float = 0.0,
-        others: Tensor | None = None,
+        usual: Usual | None = None,
     ) -> Iterator[Prediction | Failure]:
         """Yield a prediction for each embedded picture, in order; failures pass through.
 
-        The label is None where the best probability is under `min_probability`. `others` (K, D) are
-        pictures to which the marks of an explanation are related.
+        The label is None where the best probability is under `min_probability`. `usual` relates the marks
+        of an explanation to other pictures. Raises ModelError if the embeddings are of another model.
         """
         for batch in batched(embedded, self.embedder.batch):
             whole = [one for one in batch if isinstance(one, Embedded)]
-            vectors = torch.stack([one.vector for one in whole]) if whole else torch.empty(0, self.head.dim)
+            vectors = self._stacked(whole)
             scored = zip(whole, self.head.scores(vectors), self.head.baseline_scores(vectors), strict=True)
             predictions = (
                 Prediction(
@@ -138,17 +136,56 @@ class Classifier:
                     scores[0].name if scores[0].probability >= min_probability else None,
                     scores[:top],
                     baseline,
-                    self.head.explain(one.vector, scores, others) if explain else None,
+                    self.head.explain(one.vector, scores, usual) if explain else None,
                 )
                 for one, scores, baseline in scored
             )
             yield from (one if isinstance(one, Failure) else next(predictions) for one in batch)
+
+    def _stacked(self, embedded: Sequence[Embedded]) -> Tensor:
+        if other := next((one for one in embedded if len(one.vector) != self.head.dim), None):
+            raise ModelError(
+                f"{other.image} has an embedding of {len(other.vector)} numbers and the classifier's texts"
+                f" have {self.head.dim}: they come from different models"
+            )
+        return torch.stack([one.vector for one in embedded]) if embedded else torch.empty(0, self.head.dim)
+
+    def relative(self, embedded: Iterable[Embedded | Failure]) -> tuple[list[Embedded | Failure], Usual]:
+        """Return the pictures, each D numbers in memory, and the usual scores of the texts on them."""
+        held = list(embedded)
+        whole = [one for one in held if isinstance(one, Embedded)]
+        return held, self.head.usual(self._stacked(part) for part in batched(whole, 1024))
+
+    def save(self, path: str | Path) -> None:
+        """Write the classifier as a file, without the model's weights. Raises ModelError."""
+        save_head(self.head, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, clip: Clip | None = None) -> "Classifier":
+        """Read a saved classifier; `clip` embeds the pictures, by default the model it was made with.
+
+        Raises ModelError.
+        """
+        head = load_head(Path(path))
+        return cls(head, head.about.get("model", "") if clip is None else clip)
 
     def explain(self, image: Picture) -> Explanation:
         """Return one picture's marks, of the predicted class and the runner-up. Raises ImageError."""
         explanation = _raised(next(self.stream([image], explain=True))).explanation
         assert explanation is not None
         return explanation
+
+
+def _texts(classes: Mapping[str, Sequence[str]], options: Options) -> tuple[Texts, Aggregation]:
+    """Return the texts that the options ask for, and how they are put together."""
+    preset = PRESETS[options.get("preset", "article")]
+    texts = descriptor_texts(
+        classes,
+        options.get("text") or preset.template,
+        concept=options.get("concept"),
+        with_name=options.get("with_name", False),
+    )
+    return texts, options.get("aggregate") or preset.aggregate
 
 
 def _embedder(clip: Clip) -> Embedder:

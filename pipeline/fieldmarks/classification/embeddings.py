@@ -3,23 +3,26 @@
 At most a window of pictures is in memory, so a stream of any length runs in constant memory.
 """
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-from PIL import Image
+import torch
 from torch import Tensor
 
 from fieldmarks.classification import images
+from fieldmarks.classification.cache import EmbeddingCache, key_of
 from fieldmarks.classification.encoder import Encoder
+from fieldmarks.classification.fetch import Url
 from fieldmarks.classification.images import Picture
 from fieldmarks.classification.results import Failure
+from fieldmarks.classification.sources import name_of, read, to_image
 from fieldmarks.errors import ImageError
 
 BATCH = 32  # pictures per forward pass
@@ -30,73 +33,113 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A picture's name and its embedding (D,)."""
+    """A picture's name, its embedding (D,), and a small JPEG of it where one was asked for."""
 
     image: str
     vector: Tensor
+    thumbnail: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A picture on its way: what the model will read of it."""
+    """A picture on its way: an embedding that was kept, or what the model will read."""
 
     image: str
-    inputs: dict[str, Tensor]
+    key: bytes | None
+    vector: Tensor | None
+    inputs: dict[str, Tensor] | None
+    thumbnail: bytes | None
 
 
 class Embedder:
-    """Embeddings by one encoder: each text once, pictures in batches."""
+    """Embeddings by one encoder: each text once, pictures in batches, and none again that `cache` holds."""
 
-    def __init__(self, encoder: Encoder, *, batch: int = BATCH) -> None:
+    def __init__(self, encoder: Encoder, *, cache: EmbeddingCache | None = None, batch: int = BATCH) -> None:
         self.encoder = encoder
         self.batch = batch
+        self._cache = cache
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should be told of texts and of the cache."""
+        return self.encoder.notices + (self._cache.notices if self._cache else [])
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """The factor by which the model multiplies cosines."""
+        return float(
+            self._kept([self._key("logit_scale", "")], lambda _: torch.tensor([[self.encoder.logit_scale]]))
+        )
 
     def texts(self, texts: Iterable[str]) -> Tensor:
         """Return the embeddings (M, D) of M texts; equal texts are encoded once."""
         texts = list(texts)
         distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        return self.encoder.encode_texts(list(distinct))[[distinct[text] for text in texts]]
+        listed = list(distinct)
+        keys = [self._key("text", text) for text in listed]
+        vectors = self._kept(keys, lambda rows: self.encoder.encode_texts([listed[row] for row in rows]))
+        return vectors[[distinct[text] for text in texts]]
 
-    def images(self, pictures: Iterable[Picture | Failure]) -> Iterator[Embedded | Failure]:
+    def images(
+        self, pictures: Iterable[Picture | Url | Failure], *, thumbnails: int = 0
+    ) -> Iterator[Embedded | Failure]:
         """Yield an embedding for each picture in their order, or a Failure for one that cannot be read.
 
-        A Failure among the pictures passes through.
+        A Failure among the pictures passes through. The first `thumbnails` pictures come with a small copy.
         """
-        named = ((name_of(picture, number), picture) for number, picture in enumerate(pictures, 1))
-        prepared = ahead(lambda one: self._prepare(*one), named, window=2 * self.batch)
+        named = ((number, name_of(picture, number), picture) for number, picture in enumerate(pictures, 1))
+        prepared = ahead(
+            lambda one: self._prepare(*one[1:], small=one[0] <= thumbnails), named, window=2 * self.batch
+        )
         for batch in batched(prepared, self.batch):
             yield from self._encode(batch)
 
-    def _prepare(self, name: str, picture: Picture | Failure) -> _Prepared | Failure:
+    def _prepare(self, name: str, picture: Picture | Url | Failure, *, small: bool) -> _Prepared | Failure:
         if isinstance(picture, Failure):
             return picture
         try:
-            return _Prepared(name, self.encoder.prepare(open_picture(picture)))
+            data = read(picture)
+            key = None if data is None else self._key("image", hashlib.sha256(data).digest())
+            vector = self._cache.get([key]).get(key) if self._cache and key else None
+            if vector is not None and not small:
+                return _Prepared(name, key, vector, None, None)
+            image = images.decode(data) if data is not None else to_image(picture)
+            inputs = self.encoder.prepare(image) if vector is None else None
+            return _Prepared(name, key, vector, inputs, images.thumbnail(image) if small else None)
         except ImageError as error:
             return Failure(name, str(error))
 
     def _encode(self, batch: list[_Prepared | Failure]) -> Iterator[Embedded | Failure]:
-        whole = [one for one in batch if isinstance(one, _Prepared)]
-        vectors = iter(self.encoder.encode_images([one.inputs for one in whole]) if whole else ())
-        return (one if isinstance(one, Failure) else Embedded(one.image, next(vectors)) for one in batch)
+        """Run the pictures of a batch that have no embedding yet through the model, in one pass."""
+        missing = [one for one in batch if isinstance(one, _Prepared) and one.inputs is not None]
+        fresh = self.encoder.encode_images([one.inputs for one in missing if one.inputs]) if missing else ()
+        if self._cache:
+            self._cache.put({one.key: row for one, row in zip(missing, fresh, strict=True) if one.key})
+        vectors = iter(fresh)
+        for one in batch:
+            if isinstance(one, Failure):
+                yield one
+            else:
+                yield Embedded(one.image, next(vectors) if one.vector is None else one.vector, one.thumbnail)
 
+    def _kept(self, keys: list[bytes | None], encode: Callable[[list[int]], Tensor]) -> Tensor:
+        """Return a row for each key: from the cache, or from `encode`, given the missing rows' numbers."""
+        found = self._cache.get([key for key in keys if key]) if self._cache else {}
+        missing = [row for row, key in enumerate(keys) if key is None or key not in found]
+        fresh: dict[int, Tensor] = dict(zip(missing, encode(missing), strict=True)) if missing else {}
+        if self._cache:
+            self._cache.put({key: fresh[row] for row, key in enumerate(keys) if key and row in fresh})
+        return torch.stack(
+            [fresh[row] if row in fresh else found[key or b""] for row, key in enumerate(keys)]
+        )
 
-def name_of(picture: Picture | Failure, number: int) -> str:
-    """Return a picture's name: its path, or its place in the run for one that comes without."""
-    if isinstance(picture, str | os.PathLike):
-        return os.fsencode(picture).decode("utf-8", "backslashreplace")
-    return f"picture {number}"
+    def _key(self, kind: str, content: str | bytes) -> bytes | None:
+        return key_of(self.fingerprint, kind, content) if self.fingerprint else None
 
-
-def open_picture(picture: Picture) -> Image.Image:
-    """Return any kind of picture as an upright RGB image. Raises ImageError."""
-    if isinstance(picture, str | os.PathLike):
-        return images.decode(images.read_bytes(Path(picture)))
-    if isinstance(picture, Image.Image):
-        return images.to_rgb(picture)
-    if isinstance(picture, np.ndarray | Tensor):
-        return images.from_array(picture)
-    raise ImageError(f"a {type(picture).__name__} is no picture: a path, PIL image, array or tensor is meant")
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """What tells this model from others; None without a cache, or before the model's first download."""
+        return self.encoder.fingerprint(self._cache.file_hash) if self._cache else None
 
 
 def ahead(function: Callable[[In], Out], items: Iterable[In], *, window: int) -> Iterator[Out]:

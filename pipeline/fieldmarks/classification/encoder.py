@@ -3,9 +3,9 @@
 Embeddings are float32 on the CPU, after the model's projection, not scaled to unit length.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fieldmarks.classification.loading import ModelSource, one_line
 from fieldmarks.errors import ModelError
 
 if TYPE_CHECKING:
@@ -57,14 +58,18 @@ class Encoder:
         self.notices: list[str] = []
         self._dtype: DType = dtype
         self._loading = Lock()
-        self._local = Path(self.name).is_dir()
-        if not self._local and (Path(self.name).exists() or self.name.startswith((".", "/"))):
-            raise ModelError(f"{self.name} is not a folder: name a model's folder, or an id of the hub")
+        self.source = ModelSource(self.name)
 
     @property
     def dtype(self) -> str:
         """The weights' type in use; "auto" is float32 on a CPU and the checkpoint's own elsewhere."""
         return "float32" if self._dtype == "auto" and self.device == "cpu" else self._dtype
+
+    def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
+        """Return what tells model, preprocessing and type of weights from any other; see ModelSource."""
+        files = self.source.fingerprint(file_hash)
+        backend = "torchvision" if find_spec("torchvision") else "pil"  # they scale pictures differently
+        return files and f"{files} {self.dtype} {backend}"
 
     @property
     def logit_scale(self) -> float:
@@ -84,7 +89,7 @@ class Encoder:
         try:
             return dict(processor(images=[image], return_tensors="pt"))
         except Exception as error:
-            raise ModelError(f"{self.name} cannot prepare a picture: {_line(error)}") from error
+            raise ModelError(f"{self.name} cannot prepare a picture: {one_line(error)}") from error
 
     def encode_images(self, pictures: Sequence[Mapping[str, Tensor]]) -> Tensor:
         """Return the embeddings (N, D) of N prepared pictures, in one forward pass."""
@@ -108,7 +113,7 @@ class Encoder:
         """The model's configuration. Raises ModelError if it is not that of a CLIP-like model."""
         from transformers import MODEL_MAPPING, AutoConfig
 
-        config = self._load(AutoConfig)
+        config = self.source.load(AutoConfig)
         kind = MODEL_MAPPING.get(type(config), None)
         if not all(hasattr(kind, name) for name in ("get_text_features", "get_image_features")):
             raise ModelError(f"{self.name} is a {config.model_type} model, not one with CLIP's two encoders")
@@ -119,7 +124,7 @@ class Encoder:
         """The tokenizer. Raises ModelError."""
         from transformers import AutoTokenizer
 
-        tokenizer: PreTrainedTokenizerBase = self._load(AutoTokenizer)
+        tokenizer: PreTrainedTokenizerBase = self.source.load(AutoTokenizer)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up without its files
             raise ModelError(
                 f"{self.name} has no tokenizer: its vocabulary is missing, download the model again"
@@ -131,7 +136,7 @@ class Encoder:
         """The preprocessing of pictures. Raises ModelError."""
         from transformers import AutoImageProcessor
 
-        processor: BaseImageProcessor = self._load(AutoImageProcessor)
+        processor: BaseImageProcessor = self.source.load(AutoImageProcessor)
         return processor
 
     @cached_property
@@ -141,7 +146,7 @@ class Encoder:
 
         kind = "auto" if self.dtype == "auto" else getattr(torch, self.dtype)
         config = self.config
-        model, info = self._load(
+        model, info = self.source.load(
             AutoModel, config=config, use_safetensors=True, dtype=kind, output_loading_info=True
         )
         if missing := sorted(info["missing_keys"]):
@@ -152,7 +157,7 @@ class Encoder:
             ready: ClipLike = model.eval().to(self.device)
             return ready
         except (RuntimeError, AssertionError) as error:
-            raise ModelError(f"{self.name} cannot run on {self.device}: {_line(error)}") from error
+            raise ModelError(f"{self.name} cannot run on {self.device}: {one_line(error)}") from error
 
     def _encode_texts(self, texts: Sequence[str]) -> Tensor:
         full = self.config.model_type in _PADDED_TO_FULL_LENGTH
@@ -171,7 +176,7 @@ class Encoder:
             with torch.inference_mode():
                 output = forward(**{key: value.to(self.device) for key, value in inputs.items()})
         except (RuntimeError, IndexError, ValueError) as error:  # memory, or parts that do not fit together
-            raise ModelError(f"{self.name} cannot compute on {self.device}: {_line(error)}") from error
+            raise ModelError(f"{self.name} cannot compute on {self.device}: {one_line(error)}") from error
         features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
         if not features.isfinite().all():
             raise ModelError(f"{self.name} gives embeddings that are no numbers: try --dtype float32")
@@ -186,31 +191,6 @@ class Encoder:
                 f" and are cut there: {long[0]!r:.60}"
             )
 
-    def _load(self, kind: Any, **options: Any) -> Any:
-        """Load one part; this is the seam where foreign errors become ModelError."""
-        offline = self._local or _offline()
-        try:
-            if not offline:
-                _ask_hub(self.name)
-            return kind.from_pretrained(
-                self.name, trust_remote_code=False, local_files_only=offline, **options
-            )
-        except Exception as error:  # hostile folders make the library stumble in every way
-            raise ModelError(self._advice(error)) from error
-
-    def _advice(self, error: Exception) -> str:
-        """Return what went wrong in one line, and what can be done."""
-        if self._local and not (Path(self.name) / "config.json").is_file():
-            return f"{self.name} is not a model folder: it has no config.json"
-        if "no file named model.safetensors" in str(error) or "use_safetensors=True" in str(error):
-            return f"{self.name} has no safetensors weights, and no others are opened: convert the model"
-        if not self._local:
-            return (
-                f"{self.name} is no folder here, not in the hub's cache, and cannot be had from the hub"
-                f" ({_line(error)}): name a model's folder, or connect once to download it"
-            )
-        return f"{self.name} cannot be loaded: {_line(error)}"
-
 
 def _device(asked: Device) -> str:
     """Return the device to compute on. Raises ModelError if the one asked for is not there."""
@@ -220,20 +200,3 @@ def _device(asked: Device) -> str:
     if not there[asked]:
         raise ModelError(f"there is no {asked} device here: choose --device cpu or auto")
     return asked
-
-
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-
-
-def _ask_hub(model: str) -> None:
-    """Ask the hub once for a model that is not in its cache; the libraries would retry for a minute."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-
-    if not isinstance(try_to_load_from_cache(model, "config.json"), str):
-        get_hf_file_metadata(hf_hub_url(model, "config.json"))
-
-
-def _line(error: Exception) -> str:
-    """Return an error's message on one line, shortened."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

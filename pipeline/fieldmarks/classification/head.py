@@ -3,7 +3,7 @@
 Nothing here needs a model: a head scores pictures that were embedded anywhere by the same model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,6 +16,8 @@ from fieldmarks.classification.results import Explanation, Mark, Score
 from fieldmarks.classification.scoring import Aggregation
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError
+
+Usual = tuple[Tensor, Tensor]  # mean and standard deviation (M,) of each text's score
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,17 @@ class Head:
         logits = self.logit_scale * scoring.cosines(images, self.baseline)  # (N, C)
         return [ranked[0] for ranked in self._ranked(logits, 1)]
 
-    def explain(self, image: Tensor, scores: Sequence[Score], others: Tensor | None = None) -> Explanation:
+    def usual(self, images: Iterable[Tensor]) -> Usual:
+        """Return how each text scores on pictures in general, given in batches (N, D); for `explain`."""
+        return scoring.usual_scores(images, self.embeddings, self.logit_scale)
+
+    def explain(self, image: Tensor, scores: Sequence[Score], usual: Usual | None = None) -> Explanation:
         """Return the marks on `image` (D,) of the first two classes of `scores`, and what decided.
 
-        `others` (K, D), the pictures of the run, relate each mark to its usual score.
+        `usual` relates each mark to how its text scores on pictures in general.
         """
         rows = [self._rows(score.name) for score in scores[:2]]
-        marks = [self._marks(image, one, others) for one in rows]
+        marks = [self._marks(image, one, usual) for one in rows]
         if len(scores) < 2:
             return Explanation(_strongest_first(marks[0]), (), None)
         nearest = scoring.cosines(self.embeddings[rows[0]], self.embeddings[rows[1]]).argmax(dim=1).tolist()
@@ -101,15 +107,15 @@ class Head:
     def _rows(self, name: str) -> Tensor:
         return (self.owner == self.classes.index(name)).nonzero().flatten()  # indices of the class's texts
 
-    def _marks(self, image: Tensor, rows: Tensor, others: Tensor | None) -> list[Mark]:
+    def _marks(self, image: Tensor, rows: Tensor, usual: Usual | None) -> list[Mark]:
         texts = self.embeddings[rows]
-        logits = scoring.mark_scores(image[None], texts, self.logit_scale)[0].tolist()
+        logits = scoring.mark_scores(image[None], texts, self.logit_scale)[0]  # (texts of the class,)
         zs: list[float | None] = [None] * len(logits)
-        if others is not None:
-            zs = scoring.z_scores(image[None], texts, others)[0].tolist()
+        if usual is not None:
+            zs = scoring.z_scores(logits, usual[0][rows], usual[1][rows], self.logit_scale).tolist()
         return [
             Mark(self.classes[self.texts.owner[row]], self.texts.descriptors[row], logit, z)
-            for row, logit, z in zip(rows.tolist(), logits, zs, strict=True)
+            for row, logit, z in zip(rows.tolist(), logits.tolist(), zs, strict=True)
         ]
 
     def _ranked(self, logits: Tensor, top: int | None) -> list[tuple[Score, ...]]:

@@ -3,6 +3,9 @@
 import io
 import os
 import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -17,11 +20,20 @@ Picture = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
 
 MAX_BYTES: Final = 256 * 2**20
 MAX_PIXELS: Final = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own limit, 270 MB as RGB
+THUMBNAIL: Final = 384  # pixels of the longer side
 TOO_MANY_PIXELS: Final = f"too large: {MAX_PIXELS} pixels are the most"
 # The models scale the shorter side to a fixed length, so a thread of pixels would swell without bound.
 MAX_ASPECT: Final = 200
 # What Pillow decodes by itself. Left out are formats that start other programs (EPS) or hold no photos.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep Pillow's remarks on odd files off stderr, in the whole process while it lasts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+        yield
 
 
 def read_bytes(path: Path) -> bytes:
@@ -98,6 +110,15 @@ def from_array(array: np.ndarray[Any, Any] | Tensor) -> Image.Image:
     if not (low >= -0.5 and high <= 255.5):  # written so that NaN fails too
         raise ImageError("values out of range: integers 0 to 255 or floats 0 to 1 are meant")
     return to_rgb(Image.fromarray(np.clip(np.rint(array), 0, 255).astype(np.uint8)))
+
+
+def thumbnail(image: Image.Image, side: int = THUMBNAIL) -> bytes:
+    """Return a small JPEG of an RGB image, encoded anew: nothing of the file but its look is in it."""
+    small = image.copy()
+    small.thumbnail((side, side))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=82, optimize=True)
+    return file.getvalue()
 
 
 def _to_8_bits(grey: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -12,6 +12,7 @@ the run's other pictures. A picture that could not be read is {"image", "error"}
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 
@@ -124,8 +125,8 @@ class Predictions(list[Prediction]):
 
     def to_pandas(self) -> Any:
         """Return a DataFrame with a row a picture. Raises ImportError where pandas is not installed."""
-        import pandas as pd  # type: ignore[import-untyped]
+        pandas = import_module("pandas")
 
         columns = ["image", "label", "probability", "logit"]
         rows = [(one.image, one.label, one.scores[0].probability, one.scores[0].logit) for one in self]
-        return pd.DataFrame(rows, columns=columns)
+        return pandas.DataFrame(rows, columns=columns)

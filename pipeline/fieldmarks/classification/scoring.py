@@ -4,6 +4,7 @@ N pictures, M texts, C classes, D dimensions. Embeddings come from CLIP after it
 not of unit length; `owner` (M,) holds the class index of each text; `scale` is exp(logit_scale).
 """
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import torch
@@ -74,13 +75,26 @@ def mark_scores(images: Tensor, texts: Tensor, scale: float) -> Tensor:
     return scale * cosines(images, texts)
 
 
-def z_scores(images: Tensor, texts: Tensor, others: Tensor) -> Tensor:
-    """Return each S(descriptor) in standard deviations from its mean over the pictures `others`.
+def usual_scores(images: Iterable[Tensor], texts: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (M,) of each S(descriptor) over pictures, given in batches (N, D).
 
-    Raw scores of different texts do not compare; these do. (N, D), (M, D), (K, D) -> (N, M), zeros where
-    the others do not vary. The scale drops out.
+    They make marks comparable, which raw scores of different texts are not: z = (S - mean) / deviation.
     """
-    spread = cosines(others, texts)  # (K, M)
-    deviation = spread.std(dim=0, correction=0)  # (M,)
-    away = cosines(images, texts) - spread.mean(dim=0)  # (N, M)
-    return torch.where(deviation > 1e-7, away / deviation.clamp(min=1e-7), torch.zeros_like(away))
+    count = 0
+    total, squares = texts.new_zeros(2, len(texts), dtype=torch.float64)  # (M,) each
+    for batch in images:
+        scores = mark_scores(batch, texts, scale).double()  # (N, M)
+        count += len(scores)
+        total += scores.sum(dim=0)
+        squares += scores.square().sum(dim=0)
+    mean = total / max(count, 1)
+    deviation = (squares / max(count, 1) - mean.square()).clamp(min=0).sqrt()
+    return mean.float(), deviation.float()
+
+
+def z_scores(scores: Tensor, mean: Tensor, deviation: Tensor, scale: float) -> Tensor:
+    """Return scores in deviations from their mean, any shapes that broadcast; 0 where nothing varies."""
+    least = 1e-6 * scale  # rounding, not variation
+    return torch.where(
+        deviation > least, (scores - mean) / deviation.clamp(min=least), torch.zeros_like(scores)
+    )

@@ -1,4 +1,4 @@
-"""Which pictures are meant: files, folders, globs, a list on stdin and, where allowed, URLs."""
+"""Which pictures are meant: files, folders, globs, a list on stdin, addresses; their names and bytes."""
 
 import glob
 import os
@@ -6,7 +6,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from fieldmarks.classification import images
+from fieldmarks.classification.fetch import Url, fetch, is_url
+from fieldmarks.classification.images import Picture
 from fieldmarks.classification.results import Failure
+from fieldmarks.errors import ImageError
 
 STDIN: Final = "-"
 # In a folder, only what is named like a picture is one; a file named by the user is always tried.
@@ -16,17 +24,21 @@ SUFFIXES: Final = frozenset(
     for name in names.split()
 )
 
+Found = str | Url | Failure
 
-def find(inputs: Iterable[str], stdin: TextIO | None = None) -> Iterator[str | Failure]:
+
+def find(inputs: Iterable[str], stdin: TextIO | None = None, *, allow_url: bool = False) -> Iterator[Found]:
     """Yield the pictures' paths: of a folder all that lie in it at any depth, of a glob all matches, sorted.
 
     "-" reads paths from `stdin`, one a line. A path that does not exist is yielded too, so that its reading
-    tells; a folder without pictures and a glob without matches are failures.
+    tells; a folder without pictures and a glob without matches are failures, and so is a URL not allowed.
     """
     for one in inputs:
         if one == STDIN and stdin is not None:
             lines = (line.rstrip("\r\n") for line in stdin)
-            yield from find(line for line in lines if line and line != STDIN)
+            yield from find((line for line in lines if line and line != STDIN), allow_url=allow_url)
+        elif is_url(one):
+            yield Url(one) if allow_url else Failure(Url(one).name, "an address: allow it with --allow-url")
         elif Path(one).is_dir():
             yield from _or_failure(_walk(one), Failure(one, "a folder without pictures"))
         elif glob.has_magic(one) and not os.path.lexists(one):
@@ -36,7 +48,32 @@ def find(inputs: Iterable[str], stdin: TextIO | None = None) -> Iterator[str | F
             yield one
 
 
-def _walk(folder: str) -> Iterator[str]:
+def name_of(picture: Picture | Url | Failure, number: int) -> str:
+    """Return a picture's name: its path or address, or its place in the run for one that comes without."""
+    if isinstance(picture, Url):
+        return picture.name
+    if isinstance(picture, str | os.PathLike):
+        return os.fsencode(picture).decode("utf-8", "backslashreplace")
+    return f"picture {number}"
+
+
+def read(picture: Picture | Url) -> bytes | None:
+    """Return the bytes of a file or address, None for a picture in memory. Raises ImageError."""
+    if isinstance(picture, Url):
+        return fetch(picture)
+    return images.read_bytes(Path(picture)) if isinstance(picture, str | os.PathLike) else None
+
+
+def to_image(picture: object) -> Image.Image:
+    """Return a picture in memory as an upright RGB image. Raises ImageError."""
+    if isinstance(picture, Image.Image):
+        return images.to_rgb(picture)
+    if isinstance(picture, np.ndarray | Tensor):
+        return images.from_array(picture)
+    raise ImageError(f"a {type(picture).__name__} is no picture: a path, PIL image, array or tensor is meant")
+
+
+def _walk(folder: str) -> Iterator[Found]:
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
@@ -44,6 +81,6 @@ def _walk(folder: str) -> Iterator[str]:
                 yield str(Path(place) / name)
 
 
-def _or_failure(paths: Iterator[str | Failure], failure: Failure) -> Iterator[str | Failure]:
+def _or_failure(paths: Iterator[Found], failure: Failure) -> Iterator[Found]:
     yield next(paths, failure)
     yield from paths

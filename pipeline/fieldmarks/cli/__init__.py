@@ -1,16 +1,22 @@
 """The command line: one module per command group, each imported by its own name here."""
 
+from fieldmarks.cli.cache import cache
 from fieldmarks.cli.classify import classify
 from fieldmarks.cli.demo import demo
 from fieldmarks.cli.doctor import doctor
+from fieldmarks.cli.embed import embed
 from fieldmarks.cli.generate import generate
 from fieldmarks.cli.prompts import prompts
 from fieldmarks.cli.root import main
+from fieldmarks.cli.store import store
 
+main.add_command(cache)
 main.add_command(classify)
 main.add_command(demo)
 main.add_command(doctor)
+main.add_command(embed)
 main.add_command(generate)
 main.add_command(prompts)
+main.add_command(store)
 
 __all__ = ["main"]

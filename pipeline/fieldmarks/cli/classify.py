@@ -1,18 +1,69 @@
 """`fieldmarks classify`: pictures in, labels with their reasons out."""
 
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from fieldmarks.classification.results import Failure, Prediction
+    from fieldmarks.report.lines import Printer
+    from fieldmarks.report.page import Page
+
+AGGREGATIONS = ("mean-embedding", "mean-unit-embedding", "mean-similarity", "max-similarity")
+
+Command = Callable[..., None]
+
+
+def model_options(command: Command) -> Command:
+    """Add the options that say which model computes, and how."""
+    for option in (
+        click.option("--cache/--no-cache", default=True, help="Keep embeddings for later runs, or do not."),
+        click.option(
+            "--batch",
+            type=click.IntRange(1, 4096),
+            default=32,
+            show_default=True,
+            help="Pictures a forward pass.",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+            default="auto",
+            help="Type of the weights  [default: float32 on a CPU, elsewhere as stored].",
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+            default="auto",
+            help="Where to compute  [default: the fastest there is].",
+        ),
+        click.option(
+            "--clip",
+            metavar="MODEL",
+            help="A CLIP-like model: a folder or a hub id  [default: openai/clip-vit-base-patch32].",
+        ),
+    ):
+        command = option(command)
+    return command
+
 
 @click.command()
-@click.argument("images", nargs=-1, required=True)
-@click.option("--store", required=True, metavar="FILE", help="The descriptor store that names the classes.")
+@click.argument("images", nargs=-1)
+@click.option("--store", metavar="FILE", help="The descriptor store that names the classes.")
+@click.option("--classifier", type=click.Path(path_type=Path), help="A saved classifier, instead of a store.")
 @click.option(
-    "--clip",
-    metavar="MODEL",
-    help="A CLIP-like model: a folder or a hub id  [default: openai/clip-vit-base-patch32].",
+    "--image-embeddings",
+    "embeddings",
+    type=click.Path(path_type=Path),
+    help="Embeddings instead of IMAGES: a folder of `fieldmarks embed` or clip-retrieval, or an .npz.",
 )
+@click.option("--allow-url", is_flag=True, help="Fetch IMAGES that are http or https addresses.")
+@model_options
 @click.option(
     "--preset",
     type=click.Choice(["article", "paper"]),
@@ -20,11 +71,33 @@ import click
     show_default=True,
     help="article: bare descriptors, mean embedding. paper: '{class}, which has …', mean similarity.",
 )
+@click.option(
+    "--aggregate", type=click.Choice(AGGREGATIONS), help="How a class's texts count  [default: the preset's]."
+)
+@click.option(
+    "--text",
+    metavar="TEMPLATE",
+    help="What CLIP reads, of {class}, {descriptor}, {article} (a or an), {which} (the paper's"
+    " 'which has …', with its quirks) and {concept}  [default: the preset's].",
+)
+@click.option("--concept", metavar="NOUN", help="What {concept} stands for, as in 'a photo of a food: …'.")
+@click.option("--with-name", is_flag=True, help="Add 'a photo of a {class}' to each class's texts.")
 @click.option("--baseline", is_flag=True, help="Show beside it what the class names alone answer.")
 @click.option(
-    "--top", type=click.IntRange(min=1), help="Classes to show of a picture  [default: 1; 5 in JSON lines]."
+    "--top", type=click.IntRange(min=1), help="Classes to show of a picture  [default: 1; 5 in jsonl]."
+)
+@click.option(
+    "--min-probability",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Give no label below this share among the classes.",
 )
 @click.option("--explain", is_flag=True, help="Show the marks of the predicted class and of the runner-up.")
+@click.option(
+    "--relative",
+    is_flag=True,
+    help="Explain in deviations from each mark's mean over the run; holds its embeddings in memory.",
+)
 @click.option(
     "--format",
     "form",
@@ -33,47 +106,126 @@ import click
     show_default=True,
     help="How results are printed.",
 )
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="OUT.jsonl",
+    help="Append results to this file, without the pictures that it has; repeat to go on.",
+)
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Also write a page with pictures and marks, .html."
+)
+@click.option(
+    "--save-classifier", type=click.Path(path_type=Path), help="Also write the classifier, .safetensors."
+)
 def classify(
     images: tuple[str, ...],
-    store: str,
-    clip: str | None,
-    preset: str,
-    baseline: bool,
-    top: int | None,
-    explain: bool,
+    store: str | None,
+    classifier: Path | None,
     form: str,
+    resume: Path | None,
+    report: Path | None,
+    save_classifier: Path | None,
+    **options: Any,
 ) -> None:
     """Classify IMAGES by the descriptors of a store.
 
     IMAGES are files, folders (searched at any depth), globs, or - for paths on stdin, one a line.
+    A class without descriptors is read by 'a photo of a {class}'. Probabilities are a softmax over the
+    given classes, with every model: shares among these, not chances of being right.
 
     \b
-    Example:
+    Examples:
       fieldmarks classify photos/ --store frogs.jsonl --explain
+      fieldmarks classify photos/ --store frogs.jsonl --report frogs.html --baseline
+      fieldmarks classify photos/ --store frogs.jsonl --resume out.jsonl
     """
-    from fieldmarks.classification.classifier import Classifier
-    from fieldmarks.classification.encoder import DEFAULT_CLIP
-    from fieldmarks.classification.results import Failure
-    from fieldmarks.classification.sources import find
-    from fieldmarks.cli.console import open_store, quiet_libraries, say
+    from fieldmarks.classification import run
+    from fieldmarks.classification.classifier import Options
+    from fieldmarks.classification.images import quiet_pillow
+    from fieldmarks.cli.console import open_store
+    from fieldmarks.report.journal import Journal
     from fieldmarks.report.lines import printer
+    from fieldmarks.report.page import CLASSES_SHOWN, MAX_PICTURES, Page
 
-    failed = 0
-    with quiet_libraries():
-        classifier = Classifier.from_store(
-            open_store(store), clip=clip or DEFAULT_CLIP, preset=preset, baseline=baseline
+    _check_usage(images, store, classifier, options["embeddings"])
+    form = "jsonl" if resume else form
+    top = options["top"] or (5 if form == "jsonl" else 1)
+    explain = options["explain"] or options["relative"]
+    if report:
+        options |= {"baseline": True, "explain": True}
+    with quiet_pillow(), Journal(resume) if resume else nullcontext() as journal:
+        wording = Options(**{key: options[key] for key in Options.__annotations__})  # type: ignore[typeddict-item]
+        source = open_store(store) if store is not None else Path(classifier or "")
+        opened = run.open_classifier(source, run.Model(**_part(options, run.Model)), wording)
+        if save_classifier:
+            opened.save(save_classifier)
+        pictures = run.Pictures(
+            inputs=images,
+            stdin=sys.stdin,
+            skip=journal.done if journal else (),
+            **_part(options, run.Pictures),
         )
-        for notice in classifier.embedder.encoder.notices:
-            say(f"Note: {notice}")
-        printing = printer(form, classifier.classes)
-        for header in printing.header:
-            click.echo(header)
-        shown = top or (5 if form == "jsonl" else 1)
-        for result in classifier.stream(find(images, sys.stdin), top=shown, explain=explain):
-            if isinstance(result, Failure):
-                failed += 1
-                say(f"Error: {result.image}: {result.error}")
-            for row in printing.rows(result):
-                click.echo(row)
-    if failed:
+        showing = run.Showing(
+            **_part(options | {"top": max(top, CLASSES_SHOWN) if report else top}, run.Showing)
+        )
+        page = Page(opened.classes, opened.head.about) if report else None
+        told = tell(run.notices(opened, pictures))
+        results = run.classify(opened, pictures, showing, thumbnails=MAX_PICTURES if report else 0)
+        printing = printer(form, opened.classes, top=top, explain=explain)
+        try:
+            failures = _deliver(results, printing, journal.append if journal else click.echo, page)
+        finally:
+            if page and report:
+                page.write(report)
+        tell(run.notices(opened, pictures)[told:])
+    if failures:
         click.get_current_context().exit(1)
+
+
+def tell(notices: Sequence[str]) -> int:
+    """Print notices on stderr and return how many there were."""
+    from fieldmarks.cli.console import say
+
+    for notice in notices:
+        say(f"Note: {notice}")
+    return len(notices)
+
+
+def _check_usage(
+    images: Sequence[str], store: str | None, classifier: Path | None, embeddings: Path | None
+) -> None:
+    if (store is None) == (classifier is None):
+        raise click.UsageError("name the classes by --store FILE or by --classifier FILE, one of the two")
+    if bool(images) == (embeddings is not None):
+        raise click.UsageError("name IMAGES or --image-embeddings, one of the two")
+
+
+def _part(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Return those of the options that are fields of a dataclass."""
+    return {one.name: options[one.name] for one in fields(kind) if one.name in options}
+
+
+def _deliver(
+    results: "Iterable[Prediction | Failure]",
+    printing: "Printer",
+    write: Callable[[str], None],
+    page: "Page | None",
+) -> int:
+    """Print each result as it comes, and return how many pictures could not be read."""
+    from fieldmarks.classification.results import Failure
+    from fieldmarks.cli.console import say
+    from fieldmarks.wording import printable
+
+    failures = 0
+    for line in printing.header:
+        write(line)
+    for result in results:
+        if isinstance(result, Failure):
+            failures += 1
+            say(f"Error: {printable(result.image)}: {printable(result.error)}")
+        for line in printing.rows(result):
+            write(line)
+        if page:
+            page.add(result)
+    return failures

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -25,14 +25,25 @@ class Printer:
     rows: Callable[[Prediction | Failure], Iterable[str]]
 
 
-def printer(form: str, classes: Sequence[str]) -> Printer:
-    """Return a form of output by its name ("table", "jsonl", "csv"); a table must fit `classes`."""
+def printer(form: str, classes: Sequence[str], *, top: int, explain: bool) -> Printer:
+    """Return a form of output by its name ("table", "jsonl", "csv"); a table must fit `classes`.
+
+    Of a prediction it shows the `top` classes, and the marks if `explain`.
+    """
+
+    def cut(result: Prediction | Failure) -> Prediction | Failure:
+        if isinstance(result, Failure):
+            return result
+        return replace(
+            result, scores=result.scores[:top], explanation=result.explanation if explain else None
+        )
+
     if form == "jsonl":
-        return Printer((), lambda result: (jsonl(result),))
+        return Printer((), lambda result: (jsonl(cut(result)),))
     if form == "csv":
-        return Printer((csv_row(*CSV_COLUMNS),), csv_rows)
+        return Printer((csv_row(*CSV_COLUMNS),), lambda result: csv_rows(cut(result)))
     width = min(max(len(printable(name)) for name in (*classes, UNSURE)), WIDEST_NAME)
-    return Printer((), lambda result: () if isinstance(result, Failure) else table_rows(result, width))
+    return Printer((), lambda result: table_rows(cut(result), width))
 
 
 def jsonl(result: Prediction | Failure) -> str:
@@ -58,8 +69,10 @@ def csv_row(*cells: object) -> str:
     return line.getvalue()
 
 
-def table_rows(prediction: Prediction, width: int) -> Iterator[str]:
+def table_rows(prediction: Prediction | Failure, width: int) -> Iterator[str]:
     """Yield a picture's line, its class padded to `width`; then further classes, then marks."""
+    if isinstance(prediction, Failure):
+        return
     first, *further = prediction.scores
     label = printable(prediction.label) if prediction.label is not None else UNSURE
     beside = f"  (name alone: {printable(prediction.baseline.name)})" if prediction.baseline else ""

@@ -1,0 +1,148 @@
+"""Image embeddings in files: the layout of clip-retrieval, written and read, and NumPy archives, read.
+
+clip-retrieval's folder holds img_emb/img_emb_N.npy, each (rows, D), and metadata/metadata_N.parquet with
+a column image_path in step. Vectors are written as float32 of unit length. An archive (.npz) holds one
+array (N, D) under "embeddings", or only one array of numbers, and names (N,) under "images" if there are.
+"""
+
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from fieldmarks.classification.embeddings import Embedded
+from fieldmarks.classification.results import Failure
+from fieldmarks.errors import ImageError
+
+ROWS: Final = 10_000  # rows of a part, which is what writing holds in memory
+MAX_ARCHIVE: Final = 16 * 2**30  # bytes of an archive once unpacked
+MODEL_KEY: Final = b"fieldmarks.model"
+
+Array = np.ndarray[Any, Any]
+Part = tuple[Array, list[str] | None, Path]  # vectors (rows, D), names, the file
+
+
+def write(embedded: Iterable[Embedded | Failure], folder: Path, model: str) -> Iterator[Embedded | Failure]:
+    """Write embeddings to a new folder part by part, and yield everything on as it comes.
+
+    Raises ImageError if the folder holds embeddings already, cannot be written, or pyarrow is missing.
+    """
+    _pyarrow("writing metadata")
+    if (folder / "img_emb").exists() or (folder / "metadata").exists():
+        raise ImageError(f"{folder} holds embeddings already: name a new folder")
+    number, part = 0, list[Embedded]()
+    try:
+        for name in ("img_emb", "metadata"):
+            (folder / name).mkdir(parents=True)
+        for one in embedded:
+            yield one
+            part += [one] if isinstance(one, Embedded) else []
+            if len(part) == ROWS:
+                _write_part(part, number, folder, model)
+                number, part = number + 1, []
+        if part or not number:
+            _write_part(part, number, folder, model)
+    except OSError as error:
+        raise ImageError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def _write_part(part: list[Embedded], number: int, folder: Path, model: str) -> None:
+    arrow, parquet = _pyarrow("writing metadata")
+    rows = normalize(torch.stack([one.vector for one in part]), dim=-1) if part else torch.empty(0, 0)
+    np.save(folder / "img_emb" / f"img_emb_{number:04d}.npy", rows.numpy())  # (rows, D)
+    table = arrow.table({"image_path": arrow.array([one.image for one in part], arrow.string())})
+    table = table.replace_schema_metadata({MODEL_KEY: model.encode()})
+    parquet.write_table(table, folder / "metadata" / f"metadata_{number:04d}.parquet")
+
+
+def read(path: Path) -> Iterator[Embedded | Failure]:
+    """Yield the embeddings of a folder or an archive, with their pictures' names.
+
+    Without names, a picture is called by its file and row. Raises ImageError for anything else.
+    """
+    if not path.exists():
+        raise ImageError(f"{path}: no such file or folder of embeddings")
+    try:
+        parts = _folder(path) if path.is_dir() else _archive(path)
+        for vectors, names, source in parts:
+            yield from _rows(vectors, names, source)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ImageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def model_of(path: Path) -> str | None:
+    """Return the model that made a folder's embeddings, if its metadata tells. Raises ImageError."""
+    first = next(iter(sorted((path / "metadata").glob("*.parquet"))), None)
+    if first is None:
+        return None
+    _, parquet = _pyarrow(f"reading {first}")
+    try:
+        value = (parquet.read_schema(first).metadata or {}).get(MODEL_KEY)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{first} cannot be read: {' '.join(str(error).split())}") from error
+    return value.decode("utf-8", "replace") if value else None
+
+
+def _rows(vectors: Array, names: list[str] | None, source: Path) -> Iterator[Embedded | Failure]:
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or (names is not None and len(names) != len(vectors)):
+        told = "" if names is None else f" with {len(names)} names"
+        raise ImageError(f"{source} holds {vectors.shape} of {vectors.dtype}{told}: floats (N, D) are meant")
+    for row, vector in enumerate(vectors):
+        name = f"{source}#{row}" if names is None else names[row]
+        numbers = torch.from_numpy(np.array(vector, dtype=np.float32))  # (D,)
+        yield (
+            Embedded(name, numbers)
+            if numbers.isfinite().all()
+            else Failure(name, "an embedding without numbers")
+        )
+
+
+def _folder(folder: Path) -> Iterator[Part]:
+    files = sorted((folder / "img_emb").glob("*.npy"), key=_number)
+    if not files:
+        raise ImageError(f"{folder} has no img_emb/*.npy: a folder as `fieldmarks embed` writes is meant")
+    for file in files:
+        metadata = folder / "metadata" / f"metadata_{file.stem.rpartition('_')[2]}.parquet"
+        vectors = np.load(file, mmap_mode="r", allow_pickle=False)
+        yield vectors, _names(metadata) if metadata.exists() else None, file
+
+
+def _names(metadata: Path) -> list[str]:
+    _, parquet = _pyarrow(f"reading {metadata}")
+    column = parquet.read_table(metadata, columns=["image_path"]).column("image_path")
+    return [str(name) for name in column.to_pylist()]
+
+
+def _archive(path: Path) -> Iterator[Part]:
+    with zipfile.ZipFile(path) as packed:
+        if sum(one.file_size for one in packed.infolist()) > MAX_ARCHIVE:
+            raise ImageError(f"{path} is too large: {MAX_ARCHIVE} bytes unpacked are the most")
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = [key for key in archive.files if key == "embeddings"] or [
+            key for key in archive.files if archive[key].ndim == 2 and archive[key].dtype.kind == "f"
+        ]
+        if len(arrays) != 1:
+            raise ImageError(
+                f"{path} has {len(arrays)} arrays of embeddings: call the one meant 'embeddings'"
+            )
+        names = [str(name) for name in archive["images"]] if "images" in archive.files else None
+        yield archive[arrays[0]], names, path
+
+
+def _number(file: Path) -> tuple[int, str]:
+    found = re.search(r"(\d+)$", file.stem)
+    return int(found[1]) if found else 0, file.name
+
+
+def _pyarrow(purpose: str) -> tuple[Any, Any]:
+    """Import what the metadata needs. Raises ImageError where it is not installed."""
+    try:
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ImageError(f"{purpose} needs pyarrow: pip install 'fieldmarks[embed]'") from error

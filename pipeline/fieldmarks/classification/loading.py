@@ -1,0 +1,146 @@
+"""Where a model's files are, and loading its parts: a folder, or an id of the Hugging Face hub.
+
+Everything loads from safetensors and without remote code. A folder never asks the network; nor does an id
+that was downloaded once: it is used as it lies in the hub's cache, at the commit it was.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from fieldmarks.errors import ModelError
+
+_MODEL_FILES: Final = {".json", ".safetensors", ".txt", ".model"}
+_SAFETENSORS: Final = ("model.safetensors", "model.safetensors.index.json")
+
+
+class ModelSource:
+    """A model by folder or id, looked for when something of it is needed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.local = Path(name).is_dir()
+
+    def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
+        """Return what tells this model from any other, loading nothing; None for an id that is not here yet.
+
+        It is the content of a folder's files, which `file_hash` gives, or an id of the hub with its commit.
+        """
+        self._check_name()
+        if self._snapshot is None:
+            return None
+        if not self.local:
+            return f"{self.name}@{self._snapshot.name}"
+        files = sorted(path for path in self._snapshot.iterdir() if path.suffix in _MODEL_FILES)
+        try:
+            return " ".join(f"{path.name}:{file_hash(path)}" for path in files)
+        except OSError as error:
+            raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    @cached_property
+    def _snapshot(self) -> Path | None:
+        """The folder of the model's files; None for an id of the hub that was never downloaded."""
+        return Path(self.name) if self.local else _cached_snapshot(self.name)
+
+    def load(self, kind: Any, **options: Any) -> Any:
+        """Load one part; this is the seam where foreign errors become ModelError."""
+        self._check_name()
+        try:
+            if not self.local:
+                options = {"revision": self._revision(weights="use_safetensors" in options)} | options
+            with _quiet():
+                return kind.from_pretrained(
+                    self.name,
+                    trust_remote_code=False,
+                    local_files_only=self.local or _offline(),
+                    **options,
+                )
+        except Exception as error:  # hostile folders make the library stumble in every way
+            raise ModelError(self._advice(error)) from error
+
+    def _check_name(self) -> None:
+        if not self.name:
+            raise ModelError("no CLIP model is named: name its folder or its id with --clip")
+        if not self.local and (Path(self.name).exists() or self.name.startswith((".", "/"))):
+            raise ModelError(f"{self.name} is not a folder: name a model's folder, or an id of the hub")
+
+    def _revision(self, *, weights: bool) -> str:
+        """Return the commit to load of an id that is here, else "main", which is then downloaded."""
+        if self._snapshot is None:
+            if not _offline():
+                _ask(self.name)
+            return "main"
+        return (_weights_commit(self._snapshot) or "main") if weights else self._snapshot.name
+
+    def _advice(self, error: Exception) -> str:
+        """Return what went wrong in one line, and what can be done."""
+        if self.local and not (Path(self.name) / "config.json").is_file():
+            return f"{self.name} is not a model folder: it has no config.json"
+        if "no file named model.safetensors" in str(error) or "use_safetensors=True" in str(error):
+            return f"{self.name} has no safetensors weights, and no others are opened: convert the model"
+        if not self.local:
+            return (
+                f"{self.name} is no folder here, not in the hub's cache, and cannot be had from the hub"
+                f" ({one_line(error)}): name a model's folder, or connect once to download it"
+            )
+        return f"{self.name} cannot be loaded: {one_line(error)}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' advice and bars off stderr while loading; downloads show theirs on a terminal."""
+    from huggingface_hub import utils as hub
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if sys.stderr.isatty():
+        hub.enable_progress_bars()  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's message on one line, shortened."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _offline() -> bool:
+    """Whether the environment forbids asking the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def _cached_snapshot(model: str) -> Path | None:
+    """Return the folder of an id's newest commit in the hub's cache, or None if it was never downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(model, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _weights_commit(folder: Path) -> str | None:
+    """Return the commit of the snapshot that holds an id's safetensors, or None for none.
+
+    `folder` is the snapshot in use. Where its commit has only pickles, the hub keeps a converted copy under
+    another commit, and that lies beside it.
+    """
+    for one in (folder, *sorted(folder.parent.iterdir())):
+        if any((one / name).exists() for name in _SAFETENSORS):
+            return one.name
+    return None
+
+
+def _ask(model: str) -> None:
+    """Ask the hub once whether it has an id; the libraries alone would retry for a minute. Raises theirs."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    get_hf_file_metadata(hf_hub_url(model, "config.json"))
