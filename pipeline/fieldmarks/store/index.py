@@ -128,12 +128,17 @@ def whole_end(fd: int, size: int) -> int:
 
 def damage(fd: int, path: str, offset: int, error: StoreError) -> StoreError:
     """Return the error with the file and the number of the line that begins at `offset`."""
+    kind = StoreError if isinstance(error, NewerVersionError) else DamagedStoreError
+    return kind(f"{path}, line {number_at(fd, offset)}: {error}")
+
+
+def number_at(fd: int, offset: int) -> int:
+    """Return the number, from 1, of the line that begins at `offset`."""
     number, position = 1, 0
     while position < offset and (block := os.pread(fd, min(_BUFFER, offset - position), position)):
         number += block.count(b"\n")
         position += len(block)
-    kind = StoreError if isinstance(error, NewerVersionError) else DamagedStoreError
-    return kind(f"{path}, line {number}: {error}")
+    return number
 
 
 def _is_plain(value: Mapping[str, Any], line: bytes) -> bool:

@@ -1,0 +1,182 @@
+"""`store import`, `export`, `copy`, `diff`, `merge`, `compact`."""
+
+import click
+
+from fieldmarks.cli.console import emit, open_store, say
+from fieldmarks.cli.store import printing
+from fieldmarks.cli.store.group import change_options, complete_store, json_option, stamp, store_argument
+
+FORMATS = ("json", "csv", "tsv", "folder")
+format_option = click.option(
+    "--format", "kind", type=click.Choice(FORMATS), help="What FILE is (default: as its name says)."
+)
+
+
+@click.command("import")
+@store_argument
+@click.argument("file", metavar="FILE", type=click.Path())
+@format_option
+@click.option("--replace", is_flag=True, help="Put lists in force over other ones that the store has.")
+@change_options
+def import_(
+    store: str, file: str, kind: str | None, replace: bool, note: str | None, by: str | None, dry_run: bool
+) -> None:
+    """Append the classes of another program's file.
+
+    A store that is not there begins; a class that is there with other descriptors is an error.
+
+    FILE is JSON of {class: [descriptor]}, as the paper and CuPL have it, CSV or TSV with the columns class
+    and descriptor, or a folder that `store export` made.
+
+    \b
+    Examples:
+      fieldmarks store import mine.jsonl descriptors_imagenet.json
+      fieldmarks store import mine.jsonl corrected.csv --replace --note "from the spreadsheet"
+    """
+    from pathlib import Path
+
+    from fieldmarks.store import exchange
+
+    entries = exchange.read_file(Path(file), kind)
+    opened = open_store(store, create=True)
+    made = exchange.import_file(opened, entries, stamp(by, note), overwrite=replace, dry_run=dry_run)
+    if dry_run:
+        printing.changes(made, dry_run=True)
+    done = "to import" if dry_run else "imported"
+    say(f"{len(made)} of {len(entries)} classes {done}; the others are there alike.")
+
+
+@click.command()
+@store_argument
+@click.argument("file", metavar="FILE|-", type=click.Path(allow_dash=True))
+@format_option
+@click.option(
+    "--license", "license_id", default="unknown", metavar="ID", help="The folder card's licence field."
+)
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+def export(store: str, file: str, kind: str | None, license_id: str, force: bool) -> None:
+    """Write the lists in force for other programs.
+
+    As JSON, CSV, TSV, or a folder with a README card for a hub; - prints them.
+
+    \b
+    Examples:
+      fieldmarks store export imagenette imagenette.csv
+      fieldmarks store export imagenette - --format json
+      fieldmarks store export mine.jsonl hub-folder --license cc-by-4.0
+    """
+    from pathlib import Path
+
+    from fieldmarks.store import exchange
+
+    opened = open_store(store)
+    if file == "-":
+        if kind == "folder":
+            raise click.UsageError("a folder cannot be printed: name one")
+        click.echo(exchange.export_text(opened.entries(), kind or "json"))
+        return
+    kind = exchange.kind_of_file(Path(file), kind)
+    exchange.export_file(opened.entries(), Path(file), kind, license_id=license_id, force=force)
+
+
+@click.command()
+@click.argument("name", metavar="NAME", shell_complete=complete_store)
+@click.argument("file", metavar="FILE", type=click.Path())
+@click.option(
+    "--salvage", is_flag=True, help="NAME is damaged: copy the lines that are whole, tell the others."
+)
+def copy(name: str, file: str, salvage: bool) -> None:
+    """Copy a store to a new FILE, with its history.
+
+    So a shipped store becomes one's own, and the whole lines of a damaged one are saved.
+
+    \b
+    Examples:
+      fieldmarks store copy imagenette mine.jsonl
+      fieldmarks store copy damaged.jsonl whole.jsonl --salvage
+    """
+    from pathlib import Path
+
+    from fieldmarks.store import exchange
+
+    if not salvage:
+        exchange.copy_store(open_store(name), Path(file))
+        return
+    whole, lost = exchange.salvage(Path(name), Path(file))
+    say(f"{whole} lines are whole and copied to {file}.")
+    for number in lost:
+        say(f"{name}, line {number}: left out")
+
+
+@click.command()
+@click.argument("a", metavar="A", shell_complete=complete_store)
+@click.argument("b", metavar="B", shell_complete=complete_store)
+@json_option
+def diff(a: str, b: str, as_json: bool) -> None:
+    """Show how store B differs from store A.
+
+    Class by class: descriptors added (+), dropped (-) and moved (~).
+
+    \b
+    Example:
+      fieldmarks store diff imagenette mine.jsonl
+    """
+    from fieldmarks.store import comparing
+
+    for one in comparing.diff(open_store(a), open_store(b)):
+        if as_json:
+            emit(one.to_dict())
+        else:
+            for text in one.lines():
+                printing.line(text)
+
+
+@click.command()
+@click.argument("out", metavar="OUT", type=click.Path())
+@click.argument("a", metavar="A", shell_complete=complete_store)
+@click.argument("b", metavar="B", shell_complete=complete_store)
+@click.option(
+    "--prefer",
+    type=click.Choice(("a", "b", "newest", "union")),
+    required=True,
+    help="What is in force where both have a class: A's list, B's, the one made last, or both lists as one.",
+)
+@click.option("--note", metavar="TEXT", help="Why; `store history` shows it.")
+@click.option("--by", metavar="NAME", help="Who merges (default: your login name).")
+def merge(out: str, a: str, b: str, prefer: str, note: str | None, by: str | None) -> None:
+    """Merge two stores into a new one.
+
+    OUT gets the history of both; what is in force where they differ is decided by --prefer.
+
+    \b
+    Example:
+      fieldmarks store merge both.jsonl mine.jsonl theirs.jsonl --prefer newest
+    """
+    from pathlib import Path
+
+    from fieldmarks.store import merging
+
+    differ = merging.merge(open_store(a), open_store(b), Path(out), prefer, stamp(by, note))
+    say(f"{len(differ)} classes differed, decided by --prefer {prefer}.")
+    for name in differ:
+        printing.line(name)
+
+
+@click.command()
+@store_argument
+@click.option("--keep-history", is_flag=True, help="Drop only blank and torn lines.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be dropped and write nothing.")
+def compact(store: str, keep_history: bool, dry_run: bool) -> None:
+    """Rewrite a store without its history.
+
+    What is in force stays, and the last answer to every question, so that none is paid for again.
+
+    \b
+    Examples:
+      fieldmarks store compact mine.jsonl --dry-run
+      fieldmarks store compact mine.jsonl --keep-history
+    """
+    from fieldmarks.store import compacting
+
+    done = compacting.compact(open_store(store), keep_history=keep_history, dry_run=dry_run)
+    say(f"{done.after} of {done.before} lines {'would stay' if dry_run else 'stay'}.")

@@ -1,0 +1,85 @@
+"""The group, and the arguments and options that its commands share."""
+
+import getpass
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from fieldmarks.errors import FieldmarksError
+
+if TYPE_CHECKING:
+    from fieldmarks.store.curate import Stamp
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group()
+def store() -> None:
+    """Read, correct, check and exchange descriptor stores.
+
+    STORE is a .jsonl file, or the name of one that ships with fieldmarks. A change is an appended line:
+    nothing is overwritten, `history` shows every line and `undo` takes changes back.
+
+    \b
+    Example:
+      fieldmarks store list imagenette
+    """
+
+
+def complete_store(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Offer the shipped stores by name, and the shell's own files."""
+    from fieldmarks.store.shipped import shipped_names
+
+    names = [CompletionItem(name) for name in shipped_names() if name.startswith(begun)]
+    return names or [CompletionItem(begun, type="file")]
+
+
+def complete_class(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Offer the classes of the store that the command line names."""
+    from fieldmarks.store import Store
+
+    try:
+        names = Store.open(context.params["store"]).names()
+    except (FieldmarksError, KeyError, TypeError):
+        return []  # a completion that fails must not spoil the prompt
+    return [CompletionItem(name) for name in names if name.startswith(begun)]
+
+
+def store_argument(command: Command) -> Command:
+    """Add the argument STORE."""
+    return click.argument("store", metavar="STORE", shell_complete=complete_store)(command)
+
+
+def class_argument(command: Command) -> Command:
+    """Add the argument CLASS, which completes from the store."""
+    return click.argument("name", metavar="CLASS", shell_complete=complete_class)(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")(command)
+
+
+def change_options(command: Command) -> Command:
+    """Add what all changes take: `--note`, `--by`, `--dry-run`."""
+    command = click.option("--dry-run", is_flag=True, help="Show the change and write nothing.")(command)
+    command = click.option("--by", metavar="NAME", help="Who makes the change (default: your login name).")(
+        command
+    )
+    return click.option("--note", metavar="TEXT", help="Why; `store history` shows it.")(command)
+
+
+def stamp(by: str | None, note: str | None) -> "Stamp":
+    """Return who makes a change now, and why."""
+    from fieldmarks.store.curate import Stamp
+
+    return Stamp(by=by or _login(), note=note)
+
+
+def _login() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return None

@@ -1,0 +1,78 @@
+"""`store lint`: what is wrong, for people, programs and CI."""
+
+import click
+
+from fieldmarks.cli.console import emit, open_store
+from fieldmarks.cli.store import printing
+from fieldmarks.cli.store.group import change_options, complete_store, json_option, stamp
+
+
+@click.command()
+@click.argument("store", metavar="STORE", required=False, shell_complete=complete_store)
+@click.option("--rules", is_flag=True, help="Print the table of rules and end.")
+@click.option(
+    "--ignore", metavar="RULE", multiple=True, help="Leave a rule out, by code or name; repeatable."
+)
+@click.option(
+    "--config", metavar="FILE.toml", help="Read tool.fieldmarks.lint here (default: ./pyproject.toml)."
+)
+@click.option(
+    "--examples", metavar="FILE", help="A prompt's worked examples, whose '-' lines must not come back."
+)
+@click.option("--clip", metavar="MODEL", help="Count tokens as this CLIP model does: a folder or a hub id.")
+@click.option("--strict", is_flag=True, help="Exit with 1 from a warning on, not only from an error on.")
+@click.option("--fix", is_flag=True, help="Mend what is safe: debris, chatter, repeats, empty descriptors.")
+@click.option("--github", is_flag=True, help="Print annotations for GitHub's CI.")
+@change_options
+@json_option
+@click.pass_context
+def lint(
+    context: click.Context,
+    store: str | None,
+    rules: bool,
+    ignore: tuple[str, ...],
+    config: str | None,
+    examples: str | None,
+    clip: str | None,
+    strict: bool,
+    fix: bool,
+    github: bool,
+    note: str | None,
+    by: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Find what is wrong with a store.
+
+    The exit code is 1 if something is of severity error.
+
+    --fix shows what it mends, as an appended line that `store undo` takes back; the rest is printed then.
+
+    \b
+    Examples:
+      fieldmarks store lint imagenette --strict
+      fieldmarks store lint mine.jsonl --ignore shared --examples few-shot.txt
+      fieldmarks store lint mine.jsonl --fix --dry-run
+    """
+    from fieldmarks.store import checking
+
+    if rules:
+        printing.rules(as_json=as_json)
+        return
+    if store is None:
+        raise click.UsageError("Missing argument 'STORE'.")
+    opened = open_store(store)
+    check = checking.Check.of(config, ignore, examples, clip)
+    if fix:
+        made = check.fix(opened, stamp(by, note or "lint --fix"), dry_run=dry_run)
+        printing.changes(made, dry_run=dry_run, quiet=as_json or github)
+    findings = check.findings(opened)
+    if as_json:
+        for one in findings:
+            emit(one.to_dict())
+    elif github:
+        for text in checking.annotations(opened, findings):
+            printing.line(text)
+    else:
+        printing.findings(findings)
+    context.exit(checking.exit_code(findings, strict=strict))

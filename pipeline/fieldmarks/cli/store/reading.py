@@ -1,0 +1,112 @@
+"""`store list`, `show`, `history`, `stats`."""
+
+import click
+
+from fieldmarks.cli.console import emit, open_store
+from fieldmarks.cli.store import printing
+from fieldmarks.cli.store.group import class_argument, json_option, store_argument
+
+
+@click.command("list")
+@store_argument
+@click.option("--missing", metavar="CLASSES.txt", help="Print the classes of this list that the store lacks.")
+@click.option("--flagged", is_flag=True, help="Only classes in which `store lint` finds something.")
+@click.option("--grep", metavar="REGEX", help="Only classes whose name or a descriptor matches, in any case.")
+@json_option
+def list_(store: str, missing: str | None, flagged: bool, grep: str | None, as_json: bool) -> None:
+    """List the classes of a store.
+
+    With descriptors, origin and flags, which `store lint --rules` explains.
+
+    \b
+    Examples:
+      fieldmarks store list frogs
+      fieldmarks store list frogs --grep "webbed|toe"
+      fieldmarks store list mine.jsonl --missing classes.txt
+    """
+    from pathlib import Path
+
+    from fieldmarks.store import view
+    from fieldmarks.store.lint_config import project_config
+
+    opened = open_store(store)
+    if missing is not None:
+        for name in view.missing(opened, Path(missing)):
+            emit({"class": name}) if as_json else printing.line(name)
+        return
+    rows = view.rows(opened, project_config(), flagged=flagged, grep=grep)
+    if as_json:
+        for row in rows:
+            emit(row.to_dict())
+    else:
+        shown = [(row.name, row.count, row.origin, " ".join(row.flags)) for row in rows]
+        printing.table(("class", "descriptors", "origin", "flags"), shown, numbers=(1,))
+
+
+@click.command()
+@store_argument
+@class_argument
+@json_option
+def show(store: str, name: str, as_json: bool) -> None:
+    """Show a class whole.
+
+    Its descriptors with flags, where they come from, and the model's raw answer.
+
+    \b
+    Example:
+      fieldmarks store show frogs "tree frog"
+    """
+    from fieldmarks.store import view
+    from fieldmarks.store.lint_config import project_config
+
+    entry, flags = view.show(open_store(store), name, project_config())
+    if as_json:
+        emit(entry.to_dict() | {"flags": [one.to_dict() for one in flags]})
+    else:
+        printing.entry(entry, flags)
+
+
+@click.command()
+@store_argument
+@class_argument
+@json_option
+def history(store: str, name: str, as_json: bool) -> None:
+    """Show every line of a class, oldest first.
+
+    \b
+    Example:
+      fieldmarks store history frogs bullfrog
+    """
+    from fieldmarks.store import view
+
+    entries = view.history(open_store(store), name)
+    if as_json:
+        for entry in entries:
+            emit(entry.to_dict())
+        return
+    for number, (before, entry) in enumerate(zip([None, *entries], entries, strict=False), 1):
+        printing.step(number, before, entry)
+
+
+@click.command()
+@store_argument
+@json_option
+def stats(store: str, as_json: bool) -> None:
+    """Show the numbers of a store.
+
+    Classes, descriptors, models, prompts, tokens, flags.
+
+    \b
+    Example:
+      fieldmarks store stats imagenette
+    """
+    from fieldmarks.store import view
+    from fieldmarks.store.lint_config import project_config
+
+    numbers = view.stats(open_store(store), project_config())
+    if as_json:
+        emit(numbers)
+        return
+    printing.table(
+        ("", ""), [(key.replace("_", " "), printing.counted(value)) for key, value in numbers.items()]
+    )

@@ -1,0 +1,247 @@
+"""The table of lint rules: a code, a name, a severity, what it is about, and a function that finds it."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property
+from typing import Final
+
+from fieldmarks.records import Entry
+from fieldmarks.store import lint_text
+from fieldmarks.store.curate import comparable
+
+
+class Severity(IntEnum):
+    """How bad a finding is; only errors fail a run, with `--strict` warnings too."""
+
+    HINT = 0
+    WARNING = 1
+    ERROR = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a project may set."""
+
+    max_words: int = 15
+    shared_by: int = 5  # classes
+    examples: frozenset[str] = frozenset()
+    tokens: Callable[[str], int] | None = None  # counts as CLIP does, with both end tokens
+    max_tokens: int = 77
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All classes under lint, and what only a look at all of them tells."""
+
+    entries: Sequence[Entry]
+    settings: Settings = field(default_factory=Settings)
+
+    @cached_property
+    def sharing(self) -> Mapping[str, int]:
+        """In how many classes each descriptor occurs."""
+        classes: defaultdict[str, int] = defaultdict(int)
+        for entry in self.entries:
+            for one in {comparable(text) for text in entry.descriptors}:
+                classes[one] += 1
+        return classes
+
+    @cached_property
+    def same_lists(self) -> Mapping[tuple[str, ...], Sequence[str]]:
+        """The names of the classes that have each list."""
+        names: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+        for entry in self.entries:
+            names[entry.descriptors].append(entry.name)
+        return names
+
+    @cached_property
+    def alike(self) -> Mapping[str, Sequence[str]]:
+        """The names that differ only by case, punctuation or underscores."""
+        names: defaultdict[str, list[str]] = defaultdict(list)
+        for entry in self.entries:
+            names[comparable(entry.name)].append(entry.name)
+        return names
+
+
+Complaint = tuple[int | None, str]  # the descriptor's position, or None for the class; what is wrong
+Check = Callable[[Entry, Listing], Iterator[Complaint]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the table; `fix` says that `mended` knows a safe remedy."""
+
+    code: str
+    name: str
+    severity: Severity
+    doc: str
+    check: Check
+    fix: bool = False
+
+
+def each(look: Callable[[str], str | None]) -> Check:
+    """Make a check of one text into a check of an entry."""
+
+    def check(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+        return ((at, said) for at, one in enumerate(entry.descriptors) if (said := look(one)) is not None)
+
+    return check
+
+
+def _empty(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    if not entry.descriptors:
+        yield None, "it has no descriptor: nothing tells it apart"
+
+
+def _blank(text: str) -> str | None:
+    return None if text.strip() else "the descriptor is empty"
+
+
+def _twice(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    first: dict[str, int] = {}
+    for at, one in enumerate(entry.descriptors):
+        if (before := first.setdefault(comparable(one), at)) != at:
+            yield at, f"it says the same as number {before + 1}"
+
+
+def _same_list(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    others = [name for name in listing.same_lists[entry.descriptors] if name != entry.name]
+    if others and entry.descriptors:
+        yield None, f"its list is that of {_few(others)} too: they cannot be told apart"
+
+
+def _shared(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    many = min(listing.settings.shared_by, max(2, len(listing.entries)))
+    for at, one in enumerate(entry.descriptors):
+        if (count := listing.sharing[comparable(one)]) >= many:
+            yield at, f"{count} of {len(listing.entries)} classes have it: it cannot tell them apart"
+
+
+def _echo(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    for at, one in enumerate(entry.descriptors):
+        if one.strip() in listing.settings.examples:
+            yield at, "it is a bullet of the prompt's worked examples"
+
+
+def _own_name(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    name = re.escape(comparable(entry.name)).replace(r"\ ", " ")
+    pattern = re.compile(rf"(?<!\w){name}(?:e?s)?(?!\w)")
+    for at, one in enumerate(entry.descriptors):
+        if pattern.search(comparable(one)):
+            yield at, "it names the class: CLIP then reads the name, not the trait"
+
+
+def _cut(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    yield from each(lint_text.cut)(entry, listing)
+    if entry.finish_reason == "length" and entry.descriptors and not lint_text.cut(entry.descriptors[-1]):
+        yield None, "the answer was cut off by max_tokens: descriptors may be missing"
+
+
+def _long(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    for at, one in enumerate(entry.descriptors):
+        if (words := len(one.split())) > listing.settings.max_words:
+            yield at, f"it has {words} words: {listing.settings.max_words} are the most"
+
+
+def _tokens(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    if (count := listing.settings.tokens) is not None:
+        for at, one in enumerate(entry.descriptors):
+            if (tokens := count(one)) > listing.settings.max_tokens:
+                yield (
+                    at,
+                    f"it has {tokens} tokens: the model reads {listing.settings.max_tokens} at most",
+                )
+
+
+def _alike(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    if others := [name for name in listing.alike[comparable(entry.name)] if name != entry.name]:
+        yield None, f"its name differs from {_few(others)} only by case, punctuation or underscores"
+
+
+def _underscore(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    if "_" in entry.name:
+        yield (
+            None,
+            f"its name has an underscore, which CLIP reads: rename it to {entry.name.replace('_', ' ')!r}",
+        )
+
+
+def _two_meanings(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    if meanings := _MEANINGS.get(entry.name.casefold()):
+        yield None, f"its name means {meanings}: say which, as in {_example(entry.name, meanings)!r}"
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:3]))
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _example(name: str, meanings: str) -> str:
+    return f"{name} ({meanings.split(' or ')[0].removeprefix('a ').removeprefix('an ')})"
+
+
+_MEANINGS: Final = {
+    "bat": "an animal or a club",
+    "bass": "a fish or an instrument",
+    "bow": "a weapon or a ribbon",
+    "buckle": "a clasp or a warp",
+    "cardinal": "a bird or a cleric",
+    "cock": "a bird or a valve",
+    "crane": "a bird or a machine",
+    "jay": "a bird or a letter",
+    "drake": "a duck or a dragon",
+    "horn": "an instrument or a part of an animal",
+    "jaguar": "an animal or a car",
+    "jersey": "a shirt or a cow",
+    "kite": "a bird or a toy",
+    "maillot": "a swimsuit or a jersey",
+    "mouse": "an animal or a device",
+    "nail": "a pin or a part of a finger",
+    "pitcher": "a jug or a player",
+    "pipe": "a tube or a thing to smoke",
+    "plane": "an aircraft or a tool",
+    "racket": "a bat or a noise",
+    "ram": "a sheep or a memory",
+    "ray": "a fish or a beam",
+    "ruler": "a measure or a monarch",
+    "seal": "an animal or a stamp",
+    "sorrel": "a horse or a plant",
+    "stole": "a scarf or a part of a robe",
+    "tank": "a vehicle or a container",
+    "trunk": "a part of an elephant or a chest",
+    "turkey": "a bird or a country",
+    "vault": "a ceiling or a strongroom",
+}
+
+_E, _W, _H = Severity.ERROR, Severity.WARNING, Severity.HINT
+RULES: Final = (
+    Rule("FM101", "empty-list", _E, "A class has no descriptor.", _empty),
+    Rule("FM102", "empty-descriptor", _E, "A descriptor is empty.", each(_blank), fix=True),
+    Rule(
+        "FM103",
+        "twice",
+        _W,
+        "A class has one descriptor twice, case and punctuation aside.",
+        _twice,
+        fix=True,
+    ),
+    Rule("FM104", "same-list", _E, "Two classes have the same list.", _same_list),
+    Rule("FM105", "shared", _W, "Many classes share a descriptor (`shared-by`, 5).", _shared),
+    Rule("FM201", "echo", _E, "A descriptor echoes a worked example of the prompt (`--examples`).", _echo),
+    Rule("FM202", "chatter", _E, "Words to the reader, not a trait.", each(lint_text.chatter), fix=True),
+    Rule("FM203", "cut", _W, "A descriptor or an answer is cut off.", _cut),
+    Rule("FM204", "debris", _E, "Encoding debris, markup, list marks.", each(lint_text.debris), fix=True),
+    Rule("FM301", "own-name", _W, "A descriptor has the class's own name inside.", _own_name),
+    Rule(
+        "FM302", "hedge", _W, "A hedge, such as may or often: a text for CLIP states.", each(lint_text.hedge)
+    ),
+    Rule("FM303", "negation", _W, "A negation, which CLIP hardly sees.", each(lint_text.negation)),
+    Rule("FM304", "not-visible", _W, "Smell, taste, sound, habits, price, measures.", each(lint_text.unseen)),
+    Rule("FM305", "long", _W, "A descriptor has too many words (`max-words`, 15).", _long),
+    Rule("FM306", "tokens", _E, "A descriptor has more tokens than the model reads (`--clip`).", _tokens),
+    Rule("FM401", "name-alike", _E, "Names differ only by case, punctuation or underscores.", _alike),
+    Rule("FM402", "underscore", _W, "A name has an underscore in the place of a space.", _underscore),
+    Rule("FM403", "two-meanings", _H, "A name has two well-known meanings.", _two_meanings),
+)

@@ -1,0 +1,107 @@
+"""What can be wrong with one descriptor: each check takes its text and returns a complaint or None.
+
+English only.
+"""
+
+import html
+import re
+import unicodedata
+from typing import Final
+
+_CUT: Final = re.compile(
+    r"(?:[,;:(\[–—-]|\b(?:and|or|but|the|a|an|with|of|to|for|from|than|that|which|its|their|is|are"
+    r"|as|by|such))$",
+    re.IGNORECASE,
+)
+_HEDGE: Final = re.compile(
+    r"\b(?:may|might|could|often|usually|typically|sometimes|generally|commonly|normally|frequently"
+    r"|occasionally"
+    r"|possibly|probably|perhaps|likely|tends? to|can (?:also )?(?:be|have|vary|range))\b",
+    re.IGNORECASE,
+)
+_NEGATION: Final = re.compile(
+    r"\b(?:no|not|none|never|neither|nor|without|lacks?|lacking|absence|absent|cannot|\w+n['’]t)\b",
+    re.IGNORECASE,
+)
+_UNSEEN: Final = re.compile(
+    r"\b(?:smell\w*|odou?rs?|odou?rless|scent(?:s|ed)?|fragran\w+|aroma\w*|tast(?:e|es|y|ing)|flavou?r\w*"
+    r"|sounds?|nois[ey]\w*|loud\w*|audible|melod\w+|songs?|calls"
+    r"|nocturnal|diurnal|habitats?|native to|lives? in|diets?|feeds? on|eats?|preys? on|hunts?|migrat\w+"
+    r"|hibernat\w+|behaviou?rs?|temperament|friendly|aggressive|intelligent|loyal|venomous|poisonous"
+    r"|lifespan|life span|prices?|priced|expensive|inexpensive|cheap|costs?|popular|invented"
+    r"|weigh(?:s|ing|t)?"
+    r"|\d+\s*(?:mm|cm|km|m|kg|g|lbs?|ft|inch|inches|feet|met(?:er|re)s?|pounds?|kilograms?|years?)"
+    r"|(?:milli|centi)?met(?:er|re)s?(?: in| long| tall| high| wide)"
+    r"|(?:feet|foot|inch|inches|pounds|kilograms)(?= (?:in length|in height|long|tall|high|wide)\b))\b",
+    re.IGNORECASE,
+)
+_CHATTER: Final = re.compile(
+    r"^(?:sure|certainly|of course|absolutely|okay|ok|here(?:'s| is| are)|let me|as an ai|i am|i'm"
+    r"|i can|i hope"
+    r"|these are|the following|note that|please note|in (?:summary|conclusion)|overall,"
+    r"|some (?:useful|visual) features"
+    r"|useful (?:visual )?features|there are several)\b",
+    re.IGNORECASE,
+)
+_MARKS: Final = re.compile(r"^\s*(?:[-*•·–—]\s*|\(?\d{1,2}[.)]\s+)")
+_MARKUP: Final = re.compile(r"\*\*|__|`|</?[a-z]{1,6}/?>|^#+ ", re.IGNORECASE)
+_MOJIBAKE: Final = re.compile("[ÂÃâ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]")
+_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffc]")
+
+
+def cut(text: str) -> str | None:
+    """Complain of an end that no sentence has."""
+    if text.count("(") > text.count(")"):
+        return "a bracket is not closed"
+    found = _CUT.search(text.rstrip())
+    return f"it ends in {found[0]!r}" if found else None
+
+
+def hedge(text: str) -> str | None:
+    """Complain of a word that makes the trait uncertain."""
+    return _word(_HEDGE, text)
+
+
+def negation(text: str) -> str | None:
+    """Complain of a word that denies."""
+    return _word(_NEGATION, text)
+
+
+def unseen(text: str) -> str | None:
+    """Complain of what a photo does not show."""
+    return _word(_UNSEEN, text)
+
+
+def chatter(text: str) -> str | None:
+    """Complain of words to the reader in the place of a trait."""
+    return _word(_CHATTER, text) or ("it introduces a list" if text.rstrip().endswith(":") else None)
+
+
+def debris(text: str) -> str | None:
+    """Complain of the remains of encodings, markup and list marks."""
+    if "\ufffd" in text:
+        return "a character was lost (\ufffd)"
+    mended = mend(text)
+    return None if mended == text else f"should read {mended!r}"
+
+
+def mend(text: str) -> str:
+    """Return a descriptor without the remains of encodings, markup and list marks."""
+    if _MOJIBAKE.search(text):
+        text = _recoded(text)
+    text = _INVISIBLE.sub("", html.unescape(text))
+    text = "".join(" " if unicodedata.category(one) in {"Cc", "Zs"} else one for one in text)
+    return " ".join(_MARKUP.sub("", _MARKS.sub("", text)).split())
+
+
+def _recoded(text: str) -> str:
+    """Return UTF-8 that was once read as Windows-1252 as it was meant, or the text itself."""
+    try:
+        return text.encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def _word(pattern: re.Pattern[str], text: str) -> str | None:
+    found = pattern.search(text)
+    return f"it says {found[0]!r}" if found else None

@@ -1,0 +1,113 @@
+"""What a store holds, as rows and numbers to print."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fieldmarks.errors import StoreError
+from fieldmarks.records import FAILED, Entry, class_list
+from fieldmarks.store.changes import in_force
+from fieldmarks.store.curate import find
+from fieldmarks.store.jsonl import Store
+from fieldmarks.store.lint import Finding, by_class, counts
+from fieldmarks.store.lint_config import Config, lint_store
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A class in short."""
+
+    name: str
+    count: int
+    origin: str
+    flags: tuple[str, ...]  # codes of rules
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as JSON has it."""
+        return {
+            "class": self.name,
+            "descriptors": self.count,
+            "origin": self.origin,
+            "flags": list(self.flags),
+        }
+
+
+def rows(store: Store, config: Config, *, flagged: bool = False, grep: str | None = None) -> list[Row]:
+    """Return the classes in short: all, or those with flags, or with `grep` in a name or descriptor.
+
+    Raises StoreError for a `grep` that is no regular expression.
+    """
+    try:
+        pattern = re.compile(grep or "", re.IGNORECASE)
+    except re.error as error:
+        raise StoreError(f"{grep!r} is no regular expression: {error}") from error
+    entries = list(store.entries())
+    flags = by_class(lint_store(entries, config))
+    return [
+        Row(one.name, len(one.descriptors), origin(one), found)
+        for one in entries
+        if any(map(pattern.search, (one.name, *one.descriptors)))
+        and ((found := _codes(flags.get(one.name, ()))) or not flagged)
+    ]
+
+
+def missing(store: Store, path: Path) -> list[str]:
+    """Return the classes of a list, one a line, that are not in force. Raises StoreError, ClassNameError."""
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    return [name for name in class_list(lines, str(path)) if name not in store]
+
+
+def show(store: Store, name: str, config: Config) -> tuple[Entry, list[Finding]]:
+    """Return the line in force of a class and its flags, found among all classes."""
+    entry = in_force(store, name)
+    return entry, by_class(lint_store(list(store.entries()), config)).get(entry.name, [])
+
+
+def history(store: Store, name: str) -> list[Entry]:
+    """Return every line of a class, oldest first. Raises StoreError that suggests the closest names."""
+    return store.history(find(store.all_names(), name, store.path))
+
+
+def stats(store: Store, config: Config) -> dict[str, Any]:
+    """Return the numbers of a store; tokens are those of every answer ever paid for."""
+    entries = list(store.entries())
+    sizes = [len(one.descriptors) for one in entries]
+    every = [one for name in store.all_names() for one in store.history(name)]
+    origins = Counter(map(origin, entries))
+    models = Counter(one.model for one in entries if one.model)
+    prompts = Counter(str(one.prompt["name"]) for one in entries if one.prompt and "name" in one.prompt)
+    return {
+        "classes": len(entries),
+        "descriptors": sum(sizes),
+        "per_class": {"min": min(sizes), "median": median(sizes), "max": max(sizes)} if sizes else {},
+        "lines": len(every),
+        "failed": sum(one.origin == FAILED for one in every),
+        "ended": len(store.all_names()) - len(entries),
+        "rejected": sum(len(one.rejected) for one in entries),
+        "tokens": sum(_tokens(one) for one in every),
+        "origins": dict(origins.most_common()),
+        "models": dict(models.most_common()),
+        "prompts": dict(prompts.most_common()),
+        "flags": counts(lint_store(entries, config)),
+    }
+
+
+def origin(entry: Entry) -> str:
+    """Return where a line comes from, in a word."""
+    return entry.origin or "typed"
+
+
+def _tokens(entry: Entry) -> int:
+    total = (entry.usage or {}).get("total_tokens")
+    return total if isinstance(total, int) else 0
+
+
+def _codes(findings: Sequence[Finding]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one.rule.code for one in findings))
