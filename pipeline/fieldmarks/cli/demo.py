@@ -1,5 +1,6 @@
 """`fieldmarks demo`: the whole job, offline, in under a minute."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,6 @@ import click
 from fieldmarks.cli.console import emit, quiet_libraries, say
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from fieldmarks.demo.run import DemoResult
@@ -56,6 +56,8 @@ def demo(out: Path, as_json: bool) -> None:
 def _show(result: "DemoResult") -> None:
     from rich.console import Console
 
+    from fieldmarks.report.lines import table_rows
+
     console = Console(highlight=False)
     console.print(
         f"\n[bold]1  Descriptors[/], as the language model wrote them ({result.store})", soft_wrap=True
@@ -63,9 +65,9 @@ def _show(result: "DemoResult") -> None:
     console.print(_descriptors(result))
     console.print(f"[bold]2  {result.images} pictures classified[/] ({result.images_dir})", soft_wrap=True)
     console.print(_accuracies(result))
-    _show_marks(console, result)
-    console.print(f"Store     {result.store}\nPictures  {result.images_dir}\n", soft_wrap=True)
-    console.print(CLOSING, soft_wrap=True)
+    console.print("\n[bold]3  Why[/] one picture, its runner-up, and the pair of marks that decided")
+    click.echo("\n".join(table_rows(replace(result.shown, scores=result.shown.scores[:1]), width=0)))
+    click.echo(f"\nStore     {result.store}\nPictures  {result.images_dir}\n\n{CLOSING}", nl=False)
 
 
 def _grid() -> "Table":
@@ -94,20 +96,3 @@ def _accuracies(result: "DemoResult") -> "Table":
         table.add_row(f"   {arm}", f"{share:6.1%}", "█" * round(share * BAR))
     table.add_row("   [dim]by chance[/]", f"[dim]{1 / len(result.descriptors):6.1%}[/]", "")
     return table
-
-
-def _show_marks(console: "Console", result: "DemoResult") -> None:
-    shown = result.shown
-    explanation = shown.explanation
-    if explanation is None:
-        return
-    best, second = shown.scores[:2]
-    console.print(
-        f"\n[bold]3  Why[/] {shown.image} is a {best.name} ({best.probability:.1%})", soft_wrap=True
-    )
-    table = _grid()
-    for score, marks in ((best, explanation.predicted), (second, explanation.runner_up)):
-        table.add_row(f"   [cyan]{score.name}[/]", f"{score.logit:5.1f}", f"[dim]{score.probability:.1%}[/]")
-        for mark in marks:
-            table.add_row(f"     {mark.descriptor}", f"{mark.logit:5.1f}", "█" * max(0, round(mark.logit)))
-    console.print(table)
