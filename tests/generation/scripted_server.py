@@ -112,8 +112,10 @@ class ScriptedServer:
         self._ready.set()
         await self._stop.wait()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        conversations = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in conversations:
             task.cancel()
+        await asyncio.gather(*conversations, return_exceptions=True)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -125,7 +127,7 @@ class ScriptedServer:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            writer.close()
+            writer.transport.abort()
 
     async def _read(self, reader: asyncio.StreamReader) -> Call | None:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -102,17 +103,16 @@ def remember(endpoint: str, model: str, manner: Manner) -> None:
     """Keep a finding in the user's cache folder; where that cannot be written the next run probes again."""
     path = _file(endpoint, model)
     fresh = path.with_suffix(f".{os.getpid()}")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(orjson.dumps({"endpoint": endpoint, "model": model, **asdict(manner)}))
         fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
 
 
 def forget(endpoint: str, model: str) -> None:
     """Drop what is remembered of a model."""
-    _file(endpoint, model).unlink(missing_ok=True)
+    with suppress(OSError):
+        _file(endpoint, model).unlink()
 
 
 def _file(endpoint: str, model: str) -> Path:

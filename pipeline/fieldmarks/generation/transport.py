@@ -139,8 +139,18 @@ def hint(status: int) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """Return a URL without user, password, query and fragment, as it may be shown and stored."""
-    parts = urlsplit(url.strip())
+    """Return a URL without user, password, query and fragment, as it may be shown and stored.
+
+    Raises EndpointError for what is no http URL.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError
+    except ValueError:
+        raise EndpointError(
+            "--base-url is no URL of an endpoint: write it like http://localhost:8000/v1"
+        ) from None
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", "")).rstrip("/")
 

@@ -1,0 +1,58 @@
+"""Servers that several modules of these tests talk to."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.generation.scripted_server import ScriptedServer
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A loopback server that answers well until its `script` is replaced."""
+    with ScriptedServer() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+def transformers_serve() -> Iterator[str]:
+    """The base URL of a real `transformers serve` on a free loopback port."""
+    if importlib.util.find_spec("fastapi") is None:
+        pytest.skip("transformers serve is not installed: pip install 'fieldmarks[serve]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(sys.executable).with_name("transformers")
+    command = [str(program), "serve", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
+    try:
+        _wait(f"http://127.0.0.1:{port}/health", process)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(url: str, process: "subprocess.Popen[bytes]", seconds: float = 180) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert process.poll() is None, "transformers serve ended at once"
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except urllib.error.HTTPError:
+            return  # it answers, if not there
+        except OSError:
+            time.sleep(0.3)
+        else:
+            return
+    raise TimeoutError("transformers serve did not start")

@@ -1,0 +1,204 @@
+"""A language model in this process answers like itself, whatever stands beside it in a batch."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fieldmarks.errors import ModelError
+from fieldmarks.generation.bullets import parse
+from fieldmarks.generation.completer import Completion, Failure, Outcome, Request
+from fieldmarks.generation.local import LocalCompleter
+from fieldmarks.generation.templates import Prompt
+
+ARTICLE = Prompt.load("article")
+NAMES = ["fox", "a much longer name of a class than that", "owl", "zorblat", "quimmel", "yak"]
+
+
+def _request(name: str, **options: Any) -> Request:
+    return Request(name, ARTICLE.render(name), ARTICLE.stop, **{"max_tokens": 48, **options})
+
+
+def _ask(completer: LocalCompleter, requests: Sequence[Request]) -> dict[Request, Completion | Failure]:
+    async def go() -> list[Outcome]:
+        return [one async for outcomes in completer.complete(requests) for one in outcomes]
+
+    answers = asyncio.run(go())
+    assert len(dict(answers)) == len(answers) == len(requests)
+    return dict(answers)
+
+
+def _texts(completer: LocalCompleter, requests: Sequence[Request]) -> list[str]:
+    found = _ask(completer, requests)
+    return [one.text for request in requests if isinstance(one := found[request], Completion)]
+
+
+def test_greedy_answers_do_not_depend_on_the_batch(demo_lm: Path) -> None:
+    requests = [_request(name) for name in NAMES]
+    together = _texts(LocalCompleter(demo_lm, batch_size=6), requests)
+    alone = _texts(LocalCompleter(demo_lm, batch_size=1), requests)
+    assert together == alone
+    assert all(text.startswith("-") for text in together)
+
+
+def test_sampled_answers_depend_on_their_seed_and_not_on_the_batch(demo_lm: Path) -> None:
+    completer = LocalCompleter(demo_lm, batch_size=6)
+    drawn = [_request("quimmel", temperature=4.0, seed=seed) for seed in (1, 2, 3)]
+    greedy = _request("quimmel")
+    first = _texts(completer, [*drawn, greedy])
+    assert len(set(first)) == 4
+    assert _texts(completer, [greedy, *reversed(drawn)]) == [first[3], first[2], first[1], first[0]]
+    fresh = [_request("quimmel", temperature=4.0, sample=i) for i in range(4)]
+    assert len(set(_texts(completer, fresh))) > 1
+
+
+def test_answers_end_at_stop_texts_and_are_counted(demo_lm: Path) -> None:
+    completer = LocalCompleter(demo_lm)
+    request = Request("quimmel", ARTICLE.render("quimmel"), ("\n- ",), max_tokens=48)
+    (answer,) = _ask(completer, [request]).values()
+    assert isinstance(answer, Completion)
+    assert "\n" not in answer.text
+    assert answer.finish_reason == "stop"
+    assert answer.usage is not None
+    assert 0 < answer.usage.completion_tokens < 48
+    (cut,) = _ask(completer, [_request("quimmel", max_tokens=9)]).values()
+    assert isinstance(cut, Completion)
+    assert (cut.finish_reason, cut.usage and cut.usage.completion_tokens) == ("length", 9)
+
+
+def test_rows_of_one_batch_end_by_limits_of_their_own(demo_lm: Path) -> None:
+    short, long = _request("quimmel", max_tokens=5), _request("quimmel", max_tokens=40)
+    found = _ask(LocalCompleter(demo_lm), [short, long])
+    assert isinstance(a := found[short], Completion)
+    assert isinstance(b := found[long], Completion)
+    assert b.text.startswith(a.text)
+    assert a.text != b.text
+
+
+def test_a_chat_template_is_continued(demo_lm: Path) -> None:
+    completer = LocalCompleter(demo_lm, mode="continue")
+    (answer,) = _ask(completer, [_request("quimmel")]).values()
+    assert isinstance(answer, Completion)
+    assert answer.mode == "continue"
+    assert parse(answer.text).descriptors
+
+
+def test_prompts_too_long_for_the_context_fail_alone(check_data: Path) -> None:
+    completer = LocalCompleter(check_data / "stories260k-hf")
+    long, short = _request("日本" * 140), _request("fox", max_tokens=600)
+    found = _ask(completer, [long, short])
+    assert isinstance(refused := found[long], Failure)
+    assert refused.reason.endswith("tokens, too many for a context of 512")
+    assert isinstance(answer := found[short], Completion)
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens + answer.usage.completion_tokens <= 512
+
+
+def test_more_requests_than_are_pulled_at_once(demo_lm: Path) -> None:
+    completer = LocalCompleter(demo_lm, batch_size=2)
+    requests = [_request(f"name {i}", max_tokens=2) for i in range(40)]
+    pulled = 0
+
+    def pull() -> Any:
+        nonlocal pulled
+        for request in requests:
+            pulled += 1
+            yield request
+
+    async def go() -> int:
+        done = most = 0
+        async for outcomes in completer.complete(pull()):
+            done += len(outcomes)
+            most = max(most, pulled - done)
+        assert done == 40
+        return most
+
+    assert asyncio.run(go()) <= 16
+
+
+def test_a_run_that_is_left_stops_the_batch_under_way(demo_lm: Path) -> None:
+    completer = LocalCompleter(demo_lm)
+
+    async def go() -> None:
+        answers = completer.complete([_request("quimmel", max_tokens=900, seed=1, temperature=2.0)])
+        task = asyncio.ensure_future(anext(answers))
+        await asyncio.sleep(1.0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await answers.aclose()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+
+
+def test_a_model_is_named_by_its_folder_and_what_is_in_it(demo_lm: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(demo_lm, tmp_path / demo_lm.name)
+    assert LocalCompleter(copy).model == LocalCompleter(demo_lm).model
+    assert LocalCompleter(copy).model.startswith("lm@")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"rope_theta": 5.0}))
+    assert LocalCompleter(copy).model != LocalCompleter(demo_lm).model
+    assert LocalCompleter("owner/model").model == "owner/model"
+
+
+@pytest.fixture
+def spoiled(demo_lm: Path, tmp_path: Path) -> Path:
+    """A copy of a model's folder to spoil."""
+    return shutil.copytree(demo_lm, tmp_path / "lm")
+
+
+def _refusal(model: str | Path) -> str:
+    with pytest.raises(ModelError) as refused:
+        LocalCompleter(model).load()
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_what_is_no_language_model_is_told(demo_clip: Path, tmp_path: Path, check_data: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "empty", check_data / "clip-tokenizer", demo_clip):
+        assert _refusal(folder).startswith(f"{folder} cannot be loaded as a causal language model: ")
+    for wrong in (str(tmp_path / "missing"), str(tmp_path / "file"), "./nowhere"):
+        assert "is not a model folder: name a folder with config.json, or a Hugging Face id" in _refusal(
+            wrong
+        )
+    assert _refusal("nobody/no-model").startswith(
+        "nobody/no-model cannot be loaded as a causal language model: "
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"model_type": "llama", "hidden_size": "x"}'])
+def test_a_damaged_configuration_is_told(spoiled: Path, content: bytes) -> None:
+    (spoiled / "config.json").write_bytes(content)
+    assert "cannot be loaded" in _refusal(spoiled)
+
+
+def test_damaged_or_pickled_weights_are_not_opened(spoiled: Path) -> None:
+    weights = spoiled / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "cannot be loaded" in _refusal(spoiled)
+    weights.rename(spoiled / "pytorch_model.bin")
+    assert "cannot be loaded" in _refusal(spoiled)
+
+
+def test_a_strangers_code_is_not_run(spoiled: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    (spoiled / "evil.py").write_text(f"open({str(marker)!r}, 'w')\nclass Evil: pass\n")
+    config = json.loads((spoiled / "config.json").read_text())
+    config |= {
+        "model_type": "evil",
+        "auto_map": {"AutoModelForCausalLM": "evil.Evil", "AutoConfig": "evil.Evil"},
+    }
+    (spoiled / "config.json").write_text(json.dumps(config))
+    assert "cannot be loaded" in _refusal(spoiled)
+    assert not marker.exists()
+
+
+def test_a_model_without_a_chat_template_is_told(check_data: Path) -> None:
+    completer = LocalCompleter(check_data / "stories260k-hf", mode="continue")
+    with pytest.raises(ModelError, match=r"has no usable chat template .*: use --mode completions$"):
+        _ask(completer, [_request("fox")])

@@ -1,0 +1,187 @@
+"""What is sent in each mode, and what is read from the replies."""
+
+from typing import Any
+
+import pytest
+
+from fieldmarks.generation.completer import Request, Usage
+from fieldmarks.generation.modes import (
+    ASK_FOR_BULLETS,
+    CONTINUE,
+    INSTRUCT,
+    MODES,
+    PREFIX,
+    TRAILING,
+    BadReply,
+    Quirks,
+    adapted,
+    body,
+    completion,
+    path,
+)
+from fieldmarks.generation.templates import Prompt
+
+ARTICLE = Prompt.load("article")
+ASKED = "What are useful features for distinguishing a fox in a photo?"
+BEGUN = "There are several useful visual features to tell there is a fox in a photo:\n-"
+REQUEST = Request("fox", ARTICLE.render("fox"), ARTICLE.stop, max_tokens=50)
+COMMON = {"model": "m", "max_tokens": 50, "temperature": 0.0}
+
+
+def _user(text: str = ASKED) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def _chat(text: Any, **message: Any) -> dict[str, Any]:
+    return {
+        "choices": [{"message": {"role": "assistant", "content": text, **message}, "finish_reason": "stop"}]
+    }
+
+
+def test_raw_completions_send_the_prompt_as_it_is() -> None:
+    assert path("completions") == "/completions"
+    assert body("completions", "m", REQUEST) == {
+        **COMMON,
+        "stop": ["\n\n", "\nQ:"],
+        "prompt": f"Q: {ASKED}\nA: {BEGUN}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags", "last"),
+    [
+        (CONTINUE, {"continue_final_message": True, "add_generation_prompt": False}, {}),
+        (PREFIX, {}, {"prefix": True}),
+        (TRAILING, {}, {}),
+    ],
+)
+def test_chats_end_in_the_answers_beginning(mode: str, flags: dict[str, bool], last: dict[str, bool]) -> None:
+    begun = {"role": "assistant", "content": BEGUN, **last}
+    assert path(mode) == "/chat/completions"
+    assert body(mode, "m", REQUEST) == {**COMMON, **flags, "stop": ["\nQ:"], "messages": [_user(), begun]}
+
+
+def test_instruct_asks_for_bullets() -> None:
+    sent = body(INSTRUCT, "m", REQUEST)
+    assert sent["messages"] == [_user(f"{ASKED}\n{ASK_FOR_BULLETS}")]
+
+
+def test_instruct_asks_for_no_bullets_where_sentences_are_wanted() -> None:
+    prompt = Prompt.load("sentences")
+    request = Request("fox", prompt.render("fox"), style=prompt.style)
+    for mode in (INSTRUCT, TRAILING, PREFIX):
+        sent = body(mode, "m", request)["messages"]
+        assert [one["role"] for one in sent] == ["user"]
+        assert ASK_FOR_BULLETS not in sent[0]["content"]
+
+
+def test_worked_examples_become_a_conversation() -> None:
+    request = Request("fox", Prompt.load("two-shot").render("fox"))
+    assert [one["role"] for one in body(TRAILING, "m", request)["messages"]] == ["user", "assistant"] * 3
+
+
+def test_what_a_server_refuses_is_left_out() -> None:
+    request = Request("fox", "x\n-", stop=("END",), seed=7)
+    quirks = Quirks(completion_tokens=True, no_thinking=True, left_out=("temperature", "seed", "stop"))
+    sent = body(TRAILING, "m", request, quirks)
+    assert sent.keys() == {"model", "max_completion_tokens", "chat_template_kwargs", "messages"}
+    assert sent["chat_template_kwargs"] == {"enable_thinking": False}
+    assert body("completions", "m", request)["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("refusal", "learned"),
+    [
+        (
+            "Unsupported parameter: 'max_tokens'… Use 'max_completion_tokens' instead.",
+            Quirks(completion_tokens=True),
+        ),
+        ("'temperature' does not support 0.0 with this model.", Quirks(left_out=("temperature",))),
+        ("Unrecognized field: seed", Quirks(left_out=("seed",))),
+        ("'stop' is not supported with this model", Quirks(left_out=("stop",))),
+        ("Assistant response prefill is incompatible with enable_thinking.", Quirks(no_thinking=True)),
+        ("The prompt is too long", None),
+        ("seedling is no model", None),
+    ],
+)
+def test_refusals_are_learned_from(refusal: str, learned: Quirks | None) -> None:
+    sent = {"max_tokens": 5, "temperature": 0.0, "seed": 1, "stop": ["\nQ:"], "messages": []}
+    assert adapted(Quirks(), sent, refusal) == learned
+    if learned:
+        assert adapted(learned, {"messages": []}, refusal) is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "whole", "continued"),
+    [
+        ("completions", " green\n- long", "- green\n- long", True),
+        ("completions", f"Q: {ASKED}\nA: {BEGUN} green", "- green", True),  # echoed
+        (CONTINUE, "green\n- long", "-green\n- long", True),
+        (PREFIX, f"{BEGUN} green\n- long", "- green\n- long", True),  # repeated, as Mistral does
+        (TRAILING, "- green\n- long", "- green\n- long", False),
+        (TRAILING, "Sure, here are some:\n- green", "Sure, here are some:\n- green", False),
+        (INSTRUCT, "- green", "- green", False),
+        (INSTRUCT, "green", "green", False),
+    ],
+)
+def test_the_forced_mark_is_put_back_where_it_was_continued(
+    mode: str, text: str, whole: str, continued: bool
+) -> None:
+    reply = {"choices": [{"text": text}]} if mode == "completions" else _chat(text)
+    answer = completion(mode, REQUEST, reply)
+    assert (answer.text, answer.continued, answer.mode) == (whole, continued, mode)
+
+
+def test_usage_and_reason_are_read() -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    answer = completion(
+        "completions", REQUEST, {"choices": [{"text": "a", "finish_reason": "length"}], "usage": usage}
+    )
+    assert (answer.finish_reason, answer.usage) == ("length", Usage(7, 3))
+    odd_usages: list[Any] = [
+        None,
+        [],
+        {"prompt_tokens": "7"},
+        {"prompt_tokens": -1},
+        {"prompt_tokens": 1 << 50},
+        {},
+    ]
+    for wrong in odd_usages:
+        odd = completion(
+            "completions", REQUEST, {"choices": [{"text": "a", "finish_reason": 5}], "usage": wrong}
+        )
+        assert (odd.finish_reason, odd.usage) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("reply", "thinking"),
+    [
+        (_chat("- a", reasoning_content="hm"), True),
+        (_chat("- a", reasoning="hm"), True),
+        (_chat("<think>hm</think>- a"), True),
+        (_chat("- a") | {"usage": {"completion_tokens_details": {"reasoning_tokens": 9}}}, True),
+        (_chat("- a") | {"usage": {"completion_tokens_details": {"reasoning_tokens": 0}}}, False),
+        (_chat("- a", reasoning_content=""), False),
+        (_chat([{"type": "thinking", "thinking": []}, {"type": "text", "text": "- a"}]), False),
+    ],
+)
+def test_thinking_is_seen_and_kept_out(reply: dict[str, Any], thinking: bool) -> None:
+    answer = completion(INSTRUCT, REQUEST, reply)
+    assert answer.thinking is thinking
+    assert answer.text.endswith("- a")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "reply",
+    [None, [], 5, "text", {}, {"choices": []}, {"choices": [None]}, {"choices": [{}]},
+     {"choices": {"text": "a"}}, {"choices": [{"text": None, "message": None}]},
+     {"choices": [{"text": 5, "message": {"content": 5}}]}],
+)  # fmt: skip
+def test_a_reply_of_another_form_is_told(mode: str, reply: Any) -> None:
+    with pytest.raises(BadReply):
+        completion(mode, REQUEST, reply)
+
+
+def test_a_chat_without_content_is_an_empty_answer() -> None:
+    assert completion(INSTRUCT, REQUEST, _chat(None)).text == ""

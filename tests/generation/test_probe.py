@@ -1,0 +1,167 @@
+"""`auto` finds the right mode on servers of every kind, asks once, and remembers."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.generation.scripted_server import (
+    Call,
+    Reply,
+    Script,
+    ScriptedServer,
+    chat,
+    like_claude,
+    like_llama_cpp,
+    like_mistral,
+    like_ollama_chat,
+    like_openai,
+    like_vllm_chat,
+    marks,
+    refusal,
+)
+
+from fieldmarks.errors import EndpointError
+from fieldmarks.generation.endpoint import EndpointCompleter
+from fieldmarks.generation.generate import generate
+from fieldmarks.generation.modes import Quirks
+from fieldmarks.generation.probe import Manner, Probe, choose, forget, remember, remembered
+from fieldmarks.generation.templates import Prompt
+from fieldmarks.paths import user_cache
+from fieldmarks.store import Store
+
+ARTICLE = Prompt.load("article")
+MARKS = ("green skin", "large round eyes", "long legs")
+
+
+async def _at_once(seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+def _fill(server: ScriptedServer, path: Path, said: list[str]) -> Store:
+    store = Store.open(path, create=True)
+    completer = EndpointCompleter(server.url, "m", sleep=_at_once, tell=said.append)
+    summary = generate(["tree frog", "fox"], store, ARTICLE, completer)
+    assert summary.done == 2
+    return store
+
+
+@pytest.mark.parametrize(
+    ("script", "mode"),
+    [
+        (marks, "completions"),
+        (like_llama_cpp, "completions"),
+        (like_vllm_chat, "continue"),
+        (like_mistral, "prefix"),
+        (like_ollama_chat, "trailing"),
+        (like_openai, "instruct"),
+        (like_claude, "instruct"),
+    ],
+)
+def test_auto_takes_the_mode_that_continues(
+    server: ScriptedServer, tmp_path: Path, script: Script, mode: str
+) -> None:
+    server.script = script
+    said: list[str] = []
+    store = _fill(server, tmp_path / "s.jsonl", said)
+    assert {entry.mode for entry in store.entries()} == {mode}
+    assert {entry.descriptors for entry in store.entries()} == {MARKS}
+    assert said[-1] == f"m at {server.url}: mode {mode!r}, found by probing and remembered"
+    before = len(server.calls)
+    _fill(server, tmp_path / "again.jsonl", said)
+    assert len(server.calls) == before + 2, "what was remembered was probed again, or a quirk forgotten"
+
+
+def test_a_chat_is_continued_on_a_thinking_template(server: ScriptedServer, tmp_path: Path) -> None:
+    server.script = like_llama_cpp
+    store = Store.open(tmp_path / "s.jsonl", create=True)
+    completer = EndpointCompleter(server.url, "m", mode="trailing", sleep=_at_once)
+    assert generate(["fox"], store, ARTICLE, completer).done == 1
+    assert server.calls[-1].body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_a_thinking_model_is_warned_of(server: ScriptedServer, tmp_path: Path) -> None:
+    def script(call: Call) -> Reply:
+        if call.path.endswith("/v1/completions"):
+            return refusal(404, "no")
+        return chat("- green skin\n- large round eyes\n- long legs\n", reasoning_content="Let me see")
+
+    server.script = script
+    said: list[str] = []
+    _fill(server, tmp_path / "s.jsonl", said)
+    _fill(server, tmp_path / "t.jsonl", said)
+    warning = "m thinks before it answers: give it room with --max-tokens, say 2000"
+    assert said.count(warning) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            lambda _: refusal(404, "no model m"),
+            "answers in no mode; the last said status 404: no model m: check",
+        ),
+        (lambda _: refusal(401, "bad key"), "answers 401 (bad key): check OPENAI_API_KEY"),
+        (lambda _: refusal(500, "broken"), "answers in no mode; the last said status 500: broken"),
+    ],
+)
+def test_nothing_is_remembered_of_a_refusal(
+    server: ScriptedServer, tmp_path: Path, script: Script, message: str
+) -> None:
+    server.script = script
+    with pytest.raises(EndpointError) as refused:
+        _fill(server, tmp_path / "s.jsonl", [])
+    assert str(refused.value).startswith(f"{server.url} {message}")
+    assert not (tmp_path / "s.jsonl").exists()
+    assert not user_cache().joinpath("endpoints").exists()
+
+
+def test_what_stopped_to_work_is_forgotten(server: ScriptedServer, tmp_path: Path) -> None:
+    _fill(server, tmp_path / "s.jsonl", [])
+    server.script = like_vllm_chat
+    with pytest.raises(EndpointError, match="404"):
+        _fill(server, tmp_path / "t.jsonl", [])
+    store = _fill(server, tmp_path / "t.jsonl", [])
+    assert {entry.mode for entry in store.entries()} == {"continue"}
+
+
+def test_memory_is_by_endpoint_and_model_and_survives_damage() -> None:
+    manner = Manner("prefix", Quirks(completion_tokens=True, left_out=("seed",)), thinks=True)
+    remember("http://a/v1", "m", manner)
+    assert remembered("http://a/v1", "m") == manner
+    assert remembered("http://a/v1", "n") is None
+    assert remembered("http://b/v1", "m") is None
+    (file,) = user_cache().joinpath("endpoints").iterdir()
+    for damage in (
+        b"",
+        b"{",
+        b"[]",
+        b'{"mode": "prefix"}',
+        b'{"mode": "x", "quirks": {"left_out": []}, "thinks": 0}',
+    ):
+        file.write_bytes(damage)
+        assert remembered("http://a/v1", "m") is None
+    forget("http://a/v1", "m")
+    assert not file.exists()
+
+
+def test_a_cache_folder_that_cannot_be_written_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path / "file"))
+    remember("http://a/v1", "m", Manner("prefix"))
+    assert remembered("http://a/v1", "m") is None
+    forget("http://a/v1", "m")
+
+
+def test_what_continues_is_preferred_then_instruct_then_any() -> None:
+    bad = Probe("completions", answers=False, note="status 404: no", status=404)
+    anew = Probe("trailing", answers=True)
+    instruct = Probe("instruct", answers=True)
+    assert choose([bad, anew, Probe("prefix", True, True)], "u") == "prefix"
+    assert choose([bad, anew, instruct], "u") == "instruct"
+    assert choose([bad, anew], "u") == "trailing"
+    with pytest.raises(
+        EndpointError, match=r"^u answers in no mode; the last said status 404: no: check --model"
+    ):
+        choose([bad], "u")
