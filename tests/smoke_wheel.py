@@ -23,7 +23,7 @@ def main() -> None:
         assert list(shipped(folder).glob(pattern)), f"{folder} lacks {pattern}"
     before = {path: path.stat().st_mtime_ns for path in package.rglob("*") if path.suffix != ".pyc"}
     with tempfile.TemporaryDirectory() as out:
-        command = [Path(sys.executable).with_name("fieldmarks"), "demo", "--json", "--out", f"{out}/demo"]
+        command = [str(Path(sys.executable).with_name("fieldmarks")), "demo", "--json", "--out", f"{out}/demo"]
         shown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert shown["images"] == 240, shown
     assert shown["accuracy_descriptors"] >= 0.95, shown
