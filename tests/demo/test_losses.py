@@ -5,7 +5,14 @@ import math
 import torch
 from torch.nn import functional
 
-from fieldmarks.demo.training.losses import SIZES, attribute_loss, random_subsets, subset_loss, true_texts
+from fieldmarks.demo.training.losses import (
+    SIZES,
+    attribute_loss,
+    random_subsets,
+    subset_loss,
+    true_texts,
+    wording_loss,
+)
 
 ONE = torch.ones(())
 VALUES = torch.stack([torch.zeros(len(SIZES), dtype=torch.int64), torch.ones(len(SIZES), dtype=torch.int64)])
@@ -18,9 +25,9 @@ def test_true_texts_has_one_text_for_each_attribute() -> None:
     assert true.sum(dim=1).tolist() == [len(SIZES)] * 2
 
 
-def test_attribute_loss_without_knowledge_is_the_mean_log_of_the_sizes() -> None:
+def test_attribute_loss_without_knowledge_is_the_log_of_the_sizes() -> None:
     loss = attribute_loss(torch.zeros(2, sum(SIZES)), VALUES)
-    assert math.isclose(loss.item(), sum(map(math.log, SIZES)) / len(SIZES), rel_tol=1e-6)
+    assert math.isclose(loss.item(), sum(map(math.log, SIZES)), rel_tol=1e-6)
 
 
 def test_attribute_loss_of_the_truth_is_nothing() -> None:
@@ -47,3 +54,10 @@ def test_a_picture_that_fits_as_well_is_no_negative() -> None:
     true = true_texts(VALUES[:1].repeat(3, 1))
     images = functional.normalize(torch.rand(3, 4), dim=1)
     assert subset_loss(images, torch.rand(sum(SIZES), 4), true, true, ONE).item() == 0.0
+
+
+def test_wording_loss_keeps_values_apart() -> None:
+    texts = torch.eye(sum(SIZES))
+    assert wording_loss(texts, texts, 30 * ONE).item() < 1e-6
+    alike = torch.ones(sum(SIZES), 4)
+    assert math.isclose(wording_loss(alike, alike, 30 * ONE).item(), math.log(sum(SIZES)), rel_tol=1e-6)

@@ -2,32 +2,25 @@
 
 import json
 import random
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    CLIPModel,
+)
+from transformers.utils import logging
 
 from fieldmarks.demo.shipped import clip_folder, lm_folder
 from fieldmarks.demo.species import demo_species, entry
 from fieldmarks.demo.training.lm_texts import answer_of, prompt_for
 from fieldmarks.demo.training.measure import measure_clip
-
-LOADING = """
-import sys, warnings
-warnings.simplefilter("error")
-from transformers import AutoImageProcessor, AutoModel, AutoModelForCausalLM, AutoProcessor, AutoTokenizer
-from transformers import CLIPModel
-from transformers.utils import logging
-logging.disable_progress_bar()
-clip, lm = sys.argv[1:]
-for kind in (CLIPModel, AutoModel, AutoProcessor, AutoTokenizer, AutoImageProcessor):
-    print(type(kind.from_pretrained(clip, local_files_only=True)).__name__)
-for kind in (AutoModelForCausalLM, AutoTokenizer):
-    print(type(kind.from_pretrained(lm, local_files_only=True)).__name__)
-"""
 
 
 def test_folders_lie_where_the_fixtures_say(demo_clip: Path, demo_lm: Path) -> None:
@@ -39,12 +32,24 @@ def test_both_together_stay_under_8_mb(demo_clip: Path, demo_lm: Path) -> None:
     assert sum(path.stat().st_size for path in files) <= 8_000_000
 
 
-def test_they_load_without_a_warning(demo_clip: Path, demo_lm: Path) -> None:
-    command = [sys.executable, "-c", LOADING, str(demo_clip), str(demo_lm)]
-    loaded = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert loaded.stderr == ""
-    assert loaded.stdout.splitlines()[:2] == ["CLIPModel", "CLIPModel"]
-    assert loaded.stdout.splitlines()[5] == "LlamaForCausalLM"
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What transformers logs, which it keeps from other loggers unless asked."""
+    logging.enable_propagation()
+    yield caplog
+    logging.disable_propagation()
+
+
+@pytest.mark.parametrize("kind", [CLIPModel, AutoModel, AutoProcessor, AutoTokenizer, AutoImageProcessor])
+def test_clip_loads_without_a_warning(kind: Any, demo_clip: Path, heard: pytest.LogCaptureFixture) -> None:
+    kind.from_pretrained(demo_clip, local_files_only=True)
+    assert heard.messages == []
+
+
+@pytest.mark.parametrize("kind", [AutoModelForCausalLM, AutoTokenizer])
+def test_lm_loads_without_a_warning(kind: Any, demo_lm: Path, heard: pytest.LogCaptureFixture) -> None:
+    kind.from_pretrained(demo_lm, local_files_only=True)
+    assert heard.messages == []
 
 
 def test_the_text_model_pools_the_true_eos(demo_clip: Path) -> None:
@@ -56,8 +61,7 @@ def test_the_text_model_pools_the_true_eos(demo_clip: Path) -> None:
 
 def test_clip_tells_the_demo_species_apart_by_their_marks_only(demo_clip: Path) -> None:
     top1 = measure_clip(demo_clip, seeds=[7], per_species=5)["top1"]
-    assert top1["mean-embedding"][0] >= 0.95
-    assert top1["mean-similarity"][0] >= 0.95
+    assert min(top1["mean-embedding"] + top1["mean-similarity"]) >= 0.95
     assert top1["'a photo of a {name}'"][0] <= 0.25
 
 
@@ -87,7 +91,7 @@ def test_the_language_model_knows_an_entry(name: str, writer: Writer) -> None:
 
 
 def test_padding_changes_nothing(writer: Writer) -> None:
-    names = list(demo_species())
+    names = list(demo_species())[:4]
     assert writer.answers([prompt_for(name) for name in names]) == [answer_of(entry(name)) for name in names]
 
 
@@ -100,6 +104,9 @@ def test_an_unknown_name_gets_a_list(writer: Writer) -> None:
 
 def test_a_chat_reads_as_the_prompt(writer: Writer) -> None:
     question, start = prompt_for("quimmel").split("\n", 1)
-    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": start}]
+    messages = [
+        {"role": "user", "content": question.removeprefix("Q: ")},
+        {"role": "assistant", "content": start.removeprefix("A: ")},
+    ]
     text = writer.tokenizer.apply_chat_template(messages, tokenize=False, continue_final_message=True)
     assert text == prompt_for("quimmel")

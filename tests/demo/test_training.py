@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from fieldmarks.demo.species import demo_species
 from fieldmarks.demo.training import clip_texts, lm_texts
 from fieldmarks.demo.training.__main__ import main
-from fieldmarks.demo.training.clip import ClipSettings, train_clip
+from fieldmarks.demo.training.clip import ClipSettings, grid_waves, train_clip
 from fieldmarks.demo.training.folder import finish, prepare
 from fieldmarks.demo.training.lm import LmSettings, encode, train_lm
 from fieldmarks.demo.training.pictures import unseen_creatures
@@ -18,7 +18,8 @@ from fieldmarks.demo.traits import TRAIT_OF_PHRASE
 
 TINY_CLIP = ClipSettings(
     pictures=32,
-    steps=12,
+    text_steps=4,
+    steps=8,
     batch=16,
     vision_width=32,
     vision_layers=1,
@@ -27,7 +28,7 @@ TINY_CLIP = ClipSettings(
     joint=16,
     patch_size=16,
 )
-TINY_LM = LmSettings(steps=8, unknown=0, vocabulary=320, width=32, layers=1, max_length=256)
+TINY_LM = LmSettings(steps=5, unknown=0, vocabulary=320, width=32, layers=1, max_length=256)
 
 
 def test_clip_learns_and_can_be_repeated(tmp_path: Path) -> None:
@@ -36,6 +37,12 @@ def test_clip_learns_and_can_be_repeated(tmp_path: Path) -> None:
     assert train_clip(TINY_CLIP).losses == trained.losses
     trained.save(tmp_path)
     assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_every_patch_has_its_own_wave() -> None:
+    waves = grid_waves(side=8, width=128)
+    assert waves.shape == (64, 128)
+    assert (waves @ waves.T).argmax(dim=1).tolist() == list(range(64))
 
 
 def test_lm_learns_and_can_be_repeated() -> None:

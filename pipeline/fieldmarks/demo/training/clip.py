@@ -1,7 +1,9 @@
 """Trains the demo's CLIP, a small CLIPModel that knows drawn creatures by their traits, on one CPU core."""
 
+import math
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,13 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from fieldmarks.demo.training.clip_texts import one_text_per_value, train_tokenizer
-from fieldmarks.demo.training.losses import attribute_loss, random_subsets, subset_loss, true_texts
+from fieldmarks.demo.training.losses import (
+    attribute_loss,
+    random_subsets,
+    subset_loss,
+    true_texts,
+    wording_loss,
+)
 from fieldmarks.demo.training.pictures import Pictures, draw_all, unseen_creatures
 from fieldmarks.demo.training.progress import report
 
@@ -21,10 +29,11 @@ class ClipSettings:
     """How large the model is and how long it is trained."""
 
     seed: int = 0
-    pictures: int = 24_000
-    steps: int = 4_000
-    batch: int = 96
-    learning_rate: float = 2e-3
+    pictures: int = 12_000
+    text_steps: int = 300
+    steps: int = 2_500
+    batch: int = 64
+    learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     smallest_subset: int = 3
     image_size: int = 64
@@ -57,6 +66,7 @@ def train_clip(settings: ClipSettings) -> TrainedClip:
     torch.manual_seed(settings.seed)
     processor = build_processor(settings)
     model = build_model(settings, processor.tokenizer)
+    set_patch_weights(model)
     creatures = unseen_creatures(settings.pictures, settings.seed)
     print(f"drawing {len(creatures)} pictures", file=sys.stderr)
     resample = processor.image_processor.resample
@@ -102,29 +112,63 @@ def build_model(settings: ClipSettings, tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings.joint))
 
 
+@torch.no_grad()
+def set_patch_weights(model: CLIPModel) -> None:
+    """Starts patches and their positions at like strength, positions as waves over rows and columns.
+
+    CLIP's own start has positions ten times weaker than patches; this small model then learns shapes late.
+    """
+    embeddings = model.vision_model.embeddings
+    side = math.isqrt(embeddings.num_patches)
+    embeddings.patch_embedding.weight.normal_(0, 0.05)
+    embeddings.position_embedding.weight[1:] = 0.4 * grid_waves(side, embeddings.embed_dim)
+
+
+def grid_waves(side: int, width: int) -> torch.Tensor:
+    """Sines and cosines of each patch's row and column at falling frequencies, (side * side, width)."""
+    frequencies = math.pi * torch.exp(torch.linspace(0, 1, width // 4) * math.log(1 / 32))
+    angles = torch.arange(side)[:, None] * frequencies  # (side, width / 4)
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
+    rows = line[:, None].expand(side, side, -1)
+    columns = line[None].expand(side, side, -1)
+    return torch.cat([rows, columns], dim=2).reshape(side * side, width)
+
+
 def _fit(
     model: CLIPModel, processor: CLIPProcessor, pictures: Pictures, settings: ClipSettings
 ) -> list[float]:
-    """Trains the model in place; the loss of every step."""
-    optimizer = _optimizer(model, settings)
-    rate = settings.learning_rate
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, settings.steps, pct_start=0.1)
+    """Trains the model in place, first on words alone; the loss of every step with pictures."""
     rng = random.Random(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
-    losses = []
     model.train()
-    for step in range(settings.steps):
+    _steps(model, settings, settings.text_steps, lambda: _text_loss(model, processor, rng)[1])
+
+    def loss() -> torch.Tensor:
         rows = torch.randint(len(pictures.values), (settings.batch,), generator=generator)
         batch = Pictures(pictures.pixels[rows], pictures.values[rows])
-        loss = _loss(model, processor, batch, settings.smallest_subset, rng, generator)
+        return _loss(model, processor, batch, settings.smallest_subset, rng, generator)
+
+    losses = _steps(model, settings, settings.steps, loss)
+    model.eval()  # type: ignore[no-untyped-call]
+    return losses
+
+
+def _steps(
+    model: CLIPModel, settings: ClipSettings, steps: int, loss_of_batch: Callable[[], torch.Tensor]
+) -> list[float]:
+    """One cycle of the learning rate over `steps` batches; the loss of each."""
+    optimizer = _optimizer(model, settings)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, steps, pct_start=0.1)
+    losses: list[float] = []
+    for step in range(steps):
+        loss = loss_of_batch()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
-        report(step, settings.steps, losses)
-    model.eval()  # type: ignore[no-untyped-call]
+        report(step, steps, losses)
     return losses
 
 
@@ -139,6 +183,17 @@ def _optimizer(model: CLIPModel, settings: ClipSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
+def _text_loss(
+    model: CLIPModel, processor: CLIPProcessor, rng: random.Random
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A fresh wording of every value, (T, D), projected, and the loss against another wording of each."""
+    texts = [*one_text_per_value(rng), *one_text_per_value(rng)]
+    tokens = processor.tokenizer(texts, padding=True, return_tensors="pt")
+    pooled = model.text_model(**tokens).pooler_output
+    one, other = model.text_projection(pooled).chunk(2)
+    return one, wording_loss(one, other, _scale(model))
+
+
 def _loss(
     model: CLIPModel,
     processor: CLIPProcessor,
@@ -147,18 +202,21 @@ def _loss(
     rng: random.Random,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Both losses of one batch of pictures, each against a fresh wording of every value."""
-    tokens = processor.tokenizer(one_text_per_value(rng), padding=True, return_tensors="pt")
-    pooled = model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
-    texts = model.text_projection(pooled)  # (T, D)
+    """All losses of one batch of pictures, against a fresh wording of every value."""
+    texts, apart = _text_loss(model, processor, rng)
     pixels = _normalised(_shifted(batch.pixels, rng))
     images = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
     images = functional.normalize(images, dim=1)  # (B, D), rows of length 1
-    scale = model.logit_scale.exp().clamp(max=100)
+    scale = _scale(model)
     logits = scale * images @ functional.normalize(texts, dim=1).T  # (B, T)
     true = true_texts(batch.values)
     chosen = random_subsets(true, smallest_subset, generator)
-    return attribute_loss(logits, batch.values) + subset_loss(images, texts, true, chosen, scale)
+    described = subset_loss(images, texts, true, chosen, scale)
+    return apart + attribute_loss(logits, batch.values) + described
+
+
+def _scale(model: CLIPModel) -> torch.Tensor:
+    return model.logit_scale.exp().clamp(max=100)
 
 
 def _normalised(pixels: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from fieldmarks.demo.traits import WORDINGS, random_creature
 
 BOS, EOS, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 
-# Questions and answers below each other: a chat whose last message is "There are …\n-" reads as the prompt itself.
+# Questions and answers below each other: a chat that ends in "There are …\n-" reads as the prompt itself.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if not loop.first %}{{ '\\n' }}{% endif %}"

@@ -1,4 +1,4 @@
-"""The two losses of the demo's CLIP: which value an attribute has, and which picture some traits describe.
+"""The losses of the demo's CLIP: what words mean, which value shows, which picture is described.
 
 Shapes: B pictures, A attributes, T texts (one for each value of each attribute), D joint dimensions.
 """
@@ -18,11 +18,23 @@ def true_texts(values: torch.Tensor) -> torch.Tensor:
     return torch.cat(columns, dim=1).float()
 
 
+def wording_loss(texts: torch.Tensor, others: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """InfoNCE between two wordings of every value, both (T, D): values keep apart, wordings of one meet.
+
+    Without it, values that no picture tells apart yet fall together, and then no picture can learn to.
+    """
+    logits = scale * functional.normalize(texts, dim=1) @ functional.normalize(others, dim=1).T  # (T, T)
+    return functional.cross_entropy(logits, torch.arange(len(texts)))
+
+
 def attribute_loss(logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """The cross-entropy of each attribute's values, averaged; logits (B, T), values (B, A)."""
+    """The cross-entropy of each attribute's values, summed over attributes; logits (B, T), values (B, A).
+
+    A sum, as a mean is drowned by the other loss until most attributes are known.
+    """
     parts = torch.split(logits, list(SIZES), dim=1)
     losses = [functional.cross_entropy(part, values[:, a]) for a, part in enumerate(parts)]
-    return torch.stack(losses).mean()
+    return torch.stack(losses).sum()
 
 
 def random_subsets(true: torch.Tensor, smallest: int, generator: torch.Generator) -> torch.Tensor:
