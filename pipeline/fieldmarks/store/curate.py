@@ -121,7 +121,7 @@ def undo(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
     if len(states) < 2:
         return None
     changed, before = states[-1][0], states[-2][1]
-    if before is None and (changed is None or changed.change is None):
+    if len(states) == 2 and (changed is None or changed.change is None):
         return None
     if before is None:
         return replace(end(history[-1], stamp), undo=True)

@@ -136,11 +136,16 @@ def write_new(path: Path, chunks: Iterable[bytes], *, force: bool = False) -> No
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Yield a file's lines; one that is too long comes in pieces, of which none is whole."""
+    """Yield a file's lines; of one that is too long its beginning, which is not a whole line."""
     try:
         with path.open("rb") as file:
-            yield file.readline(MAX_LINE + 1).removeprefix(BOM)
-            yield from iter(lambda: file.readline(MAX_LINE + 1), b"")
+            first = len(BOM) if file.read(len(BOM)) == BOM else 0
+            file.seek(first)
+            while line := file.readline(MAX_LINE + 1):
+                rest = line
+                while len(rest) > MAX_LINE and not rest.endswith(b"\n"):
+                    rest = file.readline(MAX_LINE + 1)
+                yield line
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
 

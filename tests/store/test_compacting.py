@@ -1,0 +1,80 @@
+"""Compaction drops what is not needed, keeps the bytes of what is, and changes nothing that is in force."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
+from fieldmarks.store import Store
+from fieldmarks.store.compacting import Compaction, compact
+
+LINE = st.builds(
+    Entry,
+    name=st.sampled_from(["frog", "toad"]),
+    descriptors=st.lists(st.sampled_from("abc"), max_size=1).map(tuple),
+    origin=st.sampled_from([GENERATED, CURATED, FAILED]),
+    model=st.sampled_from([None, "m", "n"]),
+    removed=st.booleans(),
+    undo=st.booleans(),
+)
+
+
+def _answers(store: Store) -> set[tuple[str, str | None]]:
+    """Return the (class, model) whose answers save a question: those since the class was last ended."""
+    found = set()
+    for name in store.all_names():
+        for one in reversed(store.history(name)):
+            if one.removed:
+                break
+            if one.origin == GENERATED:
+                found.add((name, one.model))
+    return found
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(LINE, max_size=10))
+def test_what_is_in_force_and_what_was_answered_stays(tmp_path: Path, lines: list[Entry]) -> None:
+    file = tmp_path / "store.jsonl"
+    file.unlink(missing_ok=True)
+    store = Store.open(file, create=True)
+    store.append(*lines)
+    file.touch()
+    before, answers = {one.name: one for one in store.entries()}, _answers(store)
+    done = compact(store)
+    after = Store.open(file)
+    assert {one.name: one for one in after.entries()} == before == {one.name: one for one in store.entries()}
+    assert _answers(after) >= answers
+    assert done == Compaction(len(lines), len(list(after.lines())))
+    assert compact(store).after == done.after, "once is enough"
+
+
+@pytest.mark.parametrize("keep_history", [True, False])
+def test_lines_that_stay_keep_their_bytes(tmp_path: Path, keep_history: bool) -> None:
+    file = tmp_path / "store.jsonl"
+    old, new = (
+        b'{"class": "frog", "x": 1.50}',
+        b'{ "class" : "frog", "huge": 123456789012345678901234567890 }',
+    )
+    file.write_bytes(b"\xef\xbb\xbf" + old + b"\r\n\n" + new + b"\r\n" + b'{"cla')
+    file.chmod(0o600)
+    assert compact(Store.open(file), keep_history=keep_history, dry_run=True) == Compaction(
+        2, 1 + keep_history
+    )
+    assert b"cla" in file.read_bytes()[-6:]
+    compact(Store.open(file), keep_history=keep_history)
+    assert file.read_bytes() == (old + b"\n") * keep_history + new + b"\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_other_processes_go_on_after_a_compaction(tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl"
+    ours = Store.open(file, create=True)
+    ours.append(Entry("frog", ("a",)), Entry("frog", ("b",)))
+    theirs = Store.open(file)
+    compact(ours)
+    assert theirs.history("frog") == [Entry("frog", ("a",)), Entry("frog", ("b",))], "a snapshot of before"
+    theirs.append(Entry("toad"))
+    assert [one.name for one in theirs.entries()] == Store.open(file).names() == ["frog", "toad"]
+    assert len(Store.open(file).history("frog")) == 1

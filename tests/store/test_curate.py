@@ -1,0 +1,175 @@
+"""A person's changes are pure: every one is a new line, and undoing it gives back what was."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldmarks.errors import StoreError
+from fieldmarks.records import CURATED, GENERATED, Entry
+from fieldmarks.store import curate
+from fieldmarks.store.curate import Stamp
+from fieldmarks.store.jsonl import in_force
+
+STAMP = Stamp(by="ada", note="why", at="2026-01-02T03:04:05+00:00", change="c1")
+FROG = Entry(
+    "frog",
+    ("webbed feet", "Wide mouth", "long tongue"),
+    origin=GENERATED,
+    model="m",
+    prompt={"name": "article"},
+    answer="- webbed feet",
+    usage={"total_tokens": 9},
+    rejected=("croaks",),
+    extra={"theirs": 1},
+)
+
+
+def test_adding_keeps_where_the_class_came_from_and_strangers_keys() -> None:
+    assert curate.add(FROG, ["  green   skin ", "WIDE mouth!", "Green-skin"], STAMP) == Entry(
+        "frog",
+        ("webbed feet", "Wide mouth", "long tongue", "green skin"),
+        v=1,
+        origin=CURATED,
+        model="m",
+        prompt={"name": "article"},
+        rejected=("croaks",),
+        change="c1",
+        note="why",
+        by="ada",
+        at="2026-01-02T03:04:05+00:00",
+        extra={"theirs": 1},
+    )
+
+
+def test_adding_what_is_there_is_no_change_and_what_was_struck_is_struck_no_more() -> None:
+    assert curate.add(FROG, ["Webbed, feet"], STAMP) is None
+    added = curate.add(FROG, ["Croaks."], STAMP)
+    assert added is not None
+    assert (added.descriptors[-1], added.rejected) == ("Croaks.", ())
+
+
+@pytest.mark.parametrize(
+    ("which", "kept", "rejected"),
+    [
+        (["webbed feet"], ("Wide mouth", "long tongue"), ("croaks", "webbed feet")),
+        (["2"], ("webbed feet", "long tongue"), ("croaks", "Wide mouth")),
+        (["wide mouth", "1", "3"], (), ("croaks", "webbed feet", "Wide mouth", "long tongue")),
+    ],
+)
+def test_dropping_by_text_or_number(
+    which: list[str], kept: tuple[str, ...], rejected: tuple[str, ...]
+) -> None:
+    line = curate.drop(FROG, which, STAMP)
+    assert (line.descriptors, line.rejected, line.origin, line.answer) == (kept, rejected, CURATED, None)
+
+
+def test_a_descriptor_that_is_a_number_goes_before_a_position() -> None:
+    assert curate.drop(Entry("x", ("a", "1")), ["1"], STAMP).descriptors == ("a",)
+
+
+@pytest.mark.parametrize("which", ["0", "4", "-1", "99999999999999999999", "²", "webed feet", ""])
+def test_dropping_what_is_not_there(which: str) -> None:
+    with pytest.raises(StoreError, match="class 'frog' has no descriptor"):
+        curate.drop(FROG, [which], STAMP)
+
+
+@pytest.mark.parametrize("text", ["", " \t", "a\x1bb", "x" * 1001, "\ud800"])
+def test_descriptors_that_cannot_be_used(text: str) -> None:
+    with pytest.raises(StoreError, match="descriptor"):
+        curate.descriptor(text)
+
+
+def test_editing_strikes_what_is_gone() -> None:
+    line = curate.edit(FROG, ["long tongue", "webbed feet", "wide mouth"], STAMP)
+    assert line is not None
+    assert (line.descriptors, line.rejected) == (("long tongue", "webbed feet", "wide mouth"), ("croaks",))
+    line = curate.edit(FROG, ["long tongue"], STAMP)
+    assert line is not None
+    assert line.rejected == ("croaks", "webbed feet", "Wide mouth")
+    assert curate.edit(FROG, list(FROG.descriptors), STAMP) is None
+
+
+def test_renaming_ends_one_class_and_begins_another() -> None:
+    ended, begun = curate.rename(FROG, "toad", replace(STAMP, note=None))
+    assert (ended.name, ended.removed, ended.note) == ("frog", True, "renamed to 'toad'")
+    assert (begun.name, begun.descriptors, begun.note) == ("toad", FROG.descriptors, "renamed from 'frog'")
+    assert ended.change == begun.change == "c1"
+
+
+Step = Callable[[Entry], Entry | None]
+STEPS: dict[str, Step] = {
+    "add": lambda one: curate.add(one, [f"trait {len(one.descriptors)}"], STAMP),
+    "drop": lambda one: curate.drop(one, ["1"], STAMP) if one.descriptors else None,
+    "edit": lambda one: curate.edit(one, [*one.descriptors[::-1], "edited"], STAMP),
+    "end": lambda one: curate.end(one, STAMP),
+    "generate": lambda one: Entry(one.name, (*one.descriptors, "generated"), origin=GENERATED, answer="- x"),
+}
+
+
+@given(st.lists(st.sampled_from(sorted(STEPS)), max_size=8))
+def test_undo_gives_back_every_state_there_was(steps: list[str]) -> None:
+    history = [FROG]
+    states = [in_force(history)]
+    for step in steps:
+        now = in_force(history) or Entry("frog")
+        line = STEPS[step](now)
+        if line is not None:
+            history.append(line)
+            if in_force(history) is not states[-1]:
+                states.append(in_force(history))
+    for state in reversed(states[:-1]):
+        line = curate.undo(history, STAMP)
+        assert line is not None
+        history.append(line)
+        now_in_force = in_force(history)
+        assert (now_in_force and _content(now_in_force)) == (state and _content(state))
+    assert curate.undo(history, STAMP) is None
+
+
+def _content(entry: Entry) -> Entry:
+    return replace(entry, v=None, by=None, at=None, note=None, change=None, undo=False)
+
+
+def test_undo_of_an_answer_brought_back_lets_newer_answers_into_force() -> None:
+    changed = curate.add(FROG, ["green"], STAMP)
+    assert changed is not None
+    back = curate.undo([FROG, changed], STAMP)
+    assert back is not None
+    newer = Entry("frog", ("newer",), origin=GENERATED)
+    assert in_force([FROG, changed, back]) is back
+    assert in_force([FROG, changed, back, newer]) is newer
+
+
+def test_undo_ends_a_class_that_a_command_began_and_no_other() -> None:
+    assert curate.undo([], STAMP) is None
+    assert curate.undo([FROG], STAMP) is None
+    begun = curate.add(Entry("newt"), ["crest"], STAMP)
+    assert begun is not None
+    ended = curate.undo([begun], STAMP)
+    assert ended is not None
+    assert (ended.removed, ended.undo) == (True, True)
+
+
+@given(st.text(), st.text())
+def test_comparable_is_idempotent_and_keeps_letters(a: str, b: str) -> None:
+    assert curate.comparable(curate.comparable(a)) == curate.comparable(a)
+    if curate.comparable(a) == curate.comparable(b):
+        assert [c for c in a.casefold() if c.isascii() and c.isalnum()] == [
+            c for c in b.casefold() if c.isascii() and c.isalnum()
+        ] or not (a.isascii() and b.isascii())
+
+
+def test_vowel_signs_are_letters() -> None:
+    assert curate.comparable("कि") != curate.comparable("का")
+
+
+def test_finding_a_class_suggests_the_closest() -> None:
+    with pytest.raises(
+        StoreError, match=r"^here has no class 'tre frog': did you mean 'tree frog' or 'frog'\?$"
+    ):
+        curate.find(["tree frog", "frog", "lion"], "tre frog", "here")
+    with pytest.raises(StoreError, match=r"^here has no class 'x': `fieldmarks store list` shows them$"):
+        curate.find([], "x", "here")

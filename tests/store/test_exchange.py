@@ -1,0 +1,160 @@
+"""Import, export, copy, salvage: exact, and nothing overwritten unasked."""
+
+from pathlib import Path
+
+import pytest
+
+from fieldmarks.errors import DamagedStoreError, StoreError
+from fieldmarks.records import CURATED, GENERATED, IMPORTED, Entry
+from fieldmarks.store import Store, card, exchange
+from fieldmarks.store.curate import Stamp
+
+STAMP = Stamp(by="ada", at="2026-01-02T03:04:05+00:00", change="c1")
+LINES = (
+    Entry(
+        "frog",
+        ("a", "a", ""),
+        v=1,
+        origin=GENERATED,
+        model="m|`x`",
+        prompt={"name": "article"},
+        extra={"k": [1]},
+    ),
+    Entry("empty", origin=CURATED, rejected=("z",)),
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    one = Store.open(tmp_path / "store.jsonl", create=True)
+    one.append(*LINES)
+    return one
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.csv", "x.tsv", "x.JSON", "folder"])
+def test_what_is_exported_is_imported(tmp_path: Path, store: Store, name: str) -> None:
+    path = tmp_path / name
+    exchange.export_file(store.entries(), path, exchange.kind_of_file(path, None), license_id="mit")
+    other = Store.open(tmp_path / "other.jsonl", create=True)
+    made = exchange.import_file(other, exchange.read_file(path), STAMP)
+    assert [one.name for one in made] == ["frog", "empty"]
+    assert [(one.name, one.descriptors) for one in other.entries()] == [
+        (one.name, one.descriptors) for one in LINES
+    ]
+    if name == "folder":
+        assert [one.extra for one in other.entries()] == [{"k": [1]}, {}]
+        assert [one.origin for one in other.entries()] == [GENERATED, CURATED]
+    else:
+        assert other.get("frog") == Entry(
+            "frog",
+            ("a", "a", ""),
+            v=1,
+            origin=IMPORTED,
+            by="ada",
+            at="2026-01-02T03:04:05+00:00",
+            change="c1",
+        )
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_the_card(store: Store) -> None:
+    text = card.card(list(store.entries()), "cc-by-4.0")
+    assert text.splitlines()[:2] == ["---", 'license: "cc-by-4.0"']
+    assert "| descriptors | 3 |" in text
+    assert r"| model | m\|\`x\` (1), none (1) |" in text
+    assert "| prompt | article (1), none (1) |" in text
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path, store: Store) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("mine")
+    with pytest.raises(StoreError, match=r"x\.json is there already: choose another name, or give --force"):
+        exchange.export_file(store.entries(), path, "json", license_id="")
+    assert path.read_text() == "mine"
+    exchange.export_file(store.entries(), path, "json", license_id="", force=True)
+    assert exchange.read_file(path)[0].descriptors == ("a", "a", "")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "README.md").write_text("mine")
+    with pytest.raises(StoreError, match=r"README\.md is there already"):
+        exchange.export_file(store.entries(), tmp_path / "folder", "folder", license_id="")
+    assert [one.name for one in (tmp_path / "folder").iterdir()] == ["README.md"]
+    with pytest.raises(StoreError, match="is there already"):
+        exchange.copy_store(store, store.path)
+
+
+def test_importing_over_other_descriptors_is_asked_for(store: Store) -> None:
+    new = [Entry("frog", ("b",), origin=IMPORTED), Entry("newt", ("c",), origin=IMPORTED)]
+    before = store.path.read_bytes()
+    with pytest.raises(
+        StoreError, match="has other descriptors for 'frog': --replace puts the new ones in force"
+    ):
+        exchange.import_file(store, new, STAMP)
+    assert store.path.read_bytes() == before
+    made = exchange.import_file(store, new, STAMP, overwrite=True)
+    assert [one.name for one in made] == ["frog", "newt"]
+    assert exchange.import_file(store, new, STAMP) == []
+    assert store.path.read_bytes().startswith(before)
+
+
+def test_an_imported_answer_replaces_a_persons_line_if_asked_to(store: Store) -> None:
+    store.append(Entry("frog", ("person",), origin=CURATED))
+    exchange.import_file(store, [Entry("frog", ("answer",), origin=GENERATED)], STAMP, overwrite=True)
+    frog = store.get("frog")
+    assert frog is not None
+    assert frog.descriptors == ("answer",)
+    assert len(store.history("frog")) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("x.json", b"\xff", r"x\.json cannot be read: .*utf-8"),
+        ("x.json", b"[]", r"x\.json: it should be an object"),
+        ("x.xlsx", b"", r"x\.xlsx: its name does not tell the format: add --format json\|csv\|tsv\|folder"),
+        ("x", b"", r"x/descriptors\.jsonl"),
+    ],
+)
+def test_files_that_cannot_be_imported(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(StoreError, match=message):
+        exchange.read_file(tmp_path / name)
+    with pytest.raises(StoreError, match=r"none\.json cannot be read"):
+        exchange.read_file(tmp_path / "none.json")
+
+
+def test_a_copy_has_the_history(tmp_path: Path, store: Store) -> None:
+    store.append(Entry("frog", ("new",)))
+    exchange.copy_store(store, tmp_path / "new" / "copy.jsonl")
+    assert (tmp_path / "new" / "copy.jsonl").read_bytes() == store.path.read_bytes()
+
+
+def test_salvage_copies_what_is_whole_and_tells_the_rest(tmp_path: Path, store: Store) -> None:
+    good = store.path.read_bytes()
+    damaged = tmp_path / "damaged.jsonl"
+    damaged.write_bytes(
+        b"\xef\xbb\xbf" + good + b"garbage\n\n" + b"\0" * 9_000_000 + b'\n{"class": "newt"}\r\n{"cla'
+    )
+    with pytest.raises(DamagedStoreError):
+        Store.open(damaged)
+    before = damaged.read_bytes()
+    whole, lost = exchange.salvage(damaged, tmp_path / "whole.jsonl")
+    assert (whole, lost) == (3, [3, 5, 7])
+    assert Store.open(tmp_path / "whole.jsonl").names() == ["frog", "empty", "newt"]
+    assert (tmp_path / "whole.jsonl").read_bytes() == good + b'{"class": "newt"}\n'
+    assert damaged.read_bytes() == before
+    with pytest.raises(StoreError, match="is there already"):
+        exchange.salvage(damaged, tmp_path / "whole.jsonl")
+
+
+def test_salvage_leaves_a_newer_version_alone(tmp_path: Path) -> None:
+    (tmp_path / "new.jsonl").write_bytes(b'{"class": "x", "v": 9}\n')
+    with pytest.raises(StoreError, match=r"line 1: version 9 is newer"):
+        exchange.salvage(tmp_path / "new.jsonl", tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_shipped_store_copied_is_ones_own(tmp_path: Path) -> None:
+    exchange.copy_store(Store.open("frogs"), tmp_path / "mine.jsonl")
+    mine = Store.open(tmp_path / "mine.jsonl")
+    mine.append(Entry("newt"))
+    assert mine.names() == ["tree frog", "bullfrog", "newt"]

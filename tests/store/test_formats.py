@@ -1,0 +1,108 @@
+"""Other programs' files, both ways: what goes out comes in again, whatever the texts hold."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldmarks.errors import ClassNameError, StoreError
+from fieldmarks.records import class_name
+from fieldmarks.store.formats import dump, load
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+ODD = st.sampled_from(
+    ["", "'", "''", "=1+1", "'=1", " =1", "-", "+", "@x", "\t", "\r", "\n", '"', "a,b", "a\tb", "'tis", "＝1"]
+)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return class_name(text) == text
+    except ClassNameError:
+        return False
+
+
+NAMES = (TEXT | st.sampled_from(["=cmd", "-x", "'", "class", '"a"'])).filter(_is_name)
+LISTS = st.dictionaries(NAMES, st.lists(TEXT | ODD, max_size=4), max_size=4)
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "tsv"])
+@given(lists=LISTS)
+def test_out_and_in_again(kind: str, lists: dict[str, list[str]]) -> None:
+    again = load(dump(lists, kind), kind)
+    assert again == lists
+    assert list(again) == list(lists)
+
+
+@given(lists=LISTS)
+def test_no_cell_is_a_formula(lists: dict[str, list[str]]) -> None:
+    for row in csv.reader(io.StringIO(dump(lists, "csv").removeprefix("\ufeff"), newline="")):
+        assert not any(cell.lstrip().startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠")) for cell in row)
+
+
+def test_csv_as_a_spreadsheet_gets_it() -> None:
+    lists = {"frog": ["wide, flat head", "=1+1"], "empty": []}
+    assert (
+        dump(lists, "csv") == '\ufeffclass,descriptor\r\nfrog,"wide, flat head"\r\nfrog,\'=1+1\r\nempty\r\n'
+    )
+
+
+def test_csv_as_a_spreadsheet_gives_it_back() -> None:
+    text = (
+        "class;descriptor\r\n".replace(";", ",") + "frog,a,,\r\nfrog,'tis b,\r\n,,\r\nempty,\r\nfrog,-c\r\n"
+    )
+    assert load(text, "csv") == {"frog": ["a", "'tis b", "-c"], "empty": []}
+    assert load("Frog\tgreen\n", "tsv") == {"Frog": ["green"]}
+
+
+def test_sentences_are_descriptors_too() -> None:
+    cupl = '{"tench": ["A tench is a freshwater fish.", "Tench are olive green."]}'
+    assert load(cupl, "json") == json.loads(cupl)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "dtd", "eurosat"])
+def test_the_papers_files_come_out_byte_for_byte(check_data: Path, name: str) -> None:
+    data = (check_data / "descriptors" / f"descriptors_{name}.json").read_bytes()
+    lists = load(data.decode(), "json")
+    assert dump(lists, "json").encode() == data
+    for kind in ("csv", "tsv"):
+        assert dump(load(dump(lists, kind), kind), "json").encode() == data
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "^not JSON: "),
+        ('{"a": NaN}', "^not JSON: "),
+        ('{"a": ["\\ud800"]}', "^not JSON: "),
+        ("[" * 3000, "^not JSON: "),
+        ("[]", "^it should be an object of class names"),
+        ('{"a": "b"}', "^class 'a' should have a list of texts, not 'b'"),
+        ('{"a": [1]}', r"^class 'a' should have a list of texts, not \[1\]"),
+        ('{"a": {}}', "^class 'a' should have a list of texts"),
+        ('{"a": [], "a": []}', "^class 'a' is there twice: keep one"),
+        ('{"a": [], " a": []}', "^class 'a' is there twice: keep one"),
+        ('{"": []}', "^a class name is empty"),
+    ],
+)
+def test_json_that_is_not_lists(text: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        load(text, "json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("class,descriptor\na,b,c\n", "^line 2: 3 cells: there should be two"),
+        ('a,"b\n', "^line 1: unexpected end of data"),
+        (",b\n", "^a class name is empty"),
+        (f"a,{'x' * 200_000}\n", "^line 1: field larger than"),
+    ],
+)
+def test_csv_that_is_not_lists(text: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        load(text, "csv")

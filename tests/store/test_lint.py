@@ -1,0 +1,221 @@
+"""Every rule finds what it is for and leaves its like alone; what is safe to mend is mended."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldmarks.records import Entry
+from fieldmarks.store import Store
+from fieldmarks.store.curate import Stamp
+from fieldmarks.store.formats import load
+from fieldmarks.store.lint import Finding, counts, lint, mended
+from fieldmarks.store.lint_config import read_examples
+from fieldmarks.store.lint_rules import RULES, Settings, Severity
+from fieldmarks.store.shipped import shipped_names
+
+# The bullets of the two worked examples in the paper's prompt.
+PAPER_EXAMPLES = """
+- four-limbed primate
+- black, grey, white, brown, or red-brown
+- wet and hairless nose with curved nostrils
+- long tail
+- large eyes
+- furry bodies
+- clawed hands and feet
+- electronic device
+- black or grey
+- a large, rectangular screen
+- a stand or mount to support the screen
+- one or more speakers
+- a power cord
+- input ports for connecting to other devices
+- a remote control
+"""
+
+
+def _found(code: str, findings: list[Finding]) -> list[tuple[str, int | None]]:
+    return [(one.name, one.number) for one in findings if one.rule.code == code]
+
+
+def _of(text: str) -> set[str]:
+    return {one.rule.code for one in lint([Entry("thing", (text,))])}
+
+
+FAULTY = {
+    "FM102": ["", "  "],
+    "FM202": [
+        "Sure, here they are",
+        "Here are some features:",
+        "Here is a list",
+        "As an AI model",
+        "Colours:",
+    ],
+    "FM203": ["a tail with", "red, blue and", "a stripe (black", "long, thin,", "cabin located in the"],
+    "FM204": [
+        "a bird\u2019s beak\ufffd",
+        "itâ€™s green",
+        "caf\u00c3\u00a9-brown",
+        "- a beak",
+        "1. a beak",
+        "**bold**",
+        "a&amp;b",
+        "a\u00a0b",
+        "zero\u200bwidth",
+        "two  blanks",
+        "<b>red</b>",
+        "• a dot",
+    ],
+    "FM302": ["may be green", "Often red", "can be yellow", "tends to be round"],
+    "FM303": ["no tail", "without wings", "not green", "doesn't have legs", "lacks a tail", "lack of hair"],
+    "FM304": [
+        "a strong smell",
+        "tastes sweet",
+        "a loud noise",
+        "native to Asia",
+        "weighs 20 kg",
+        "up to 3 metres",
+        "costs a lot",
+        "nocturnal",
+        "a sweet scent",
+        "12 inches wide",
+    ],
+    "FM305": ["word " * 15 + "word"],
+}
+FINE = [
+    "a long tail with a white tip",
+    "webbed feet",
+    "feet in shallow water",
+    "a notch in the upper edge",
+    "brown bark",
+    "knotted rope",
+    "a nose like a snout",
+    "two to four legs",
+    "a mayfly-like wing",
+    "a cane handle",
+    "sound-hole",
+    "one eye",
+    "it’s green",
+    "café-brown",
+    "half-open beak",
+    "a surface of ice",
+    "a certain shade of red",
+    "hereford markings",
+    "12 stripes",
+    "word " * 14 + "word",
+]
+
+
+@pytest.mark.parametrize(("code", "text"), [(code, text) for code, texts in FAULTY.items() for text in texts])
+def test_a_faulty_descriptor_is_found(code: str, text: str) -> None:
+    assert code in _of(text)
+
+
+@pytest.mark.parametrize("text", FINE)
+def test_a_fine_descriptor_is_left_alone(text: str) -> None:
+    assert _of(text) - {"FM304" if text == "sound-hole" else ""} == set()
+
+
+def test_rules_on_lists() -> None:
+    entries = [
+        Entry("empty"),
+        Entry("one", ("long tail", "Long, tail!", "red")),
+        Entry("two", ("long tail", "blue")),
+        Entry("three", ("long tail", "blue")),
+        Entry("Crane", ("yellow",), finish_reason="length"),
+        Entry("crane", ("an orange crane", "cranes", "craned neck")),
+        Entry("sea_lion", ("a sea lion's head",)),
+    ]
+    found = lint(entries, Settings(shared_by=3, examples=frozenset({"red"})))
+    assert _found("FM101", found) == [("empty", None)]
+    assert _found("FM103", found) == [("one", 2)]
+    assert _found("FM104", found) == [("two", None), ("three", None)]
+    assert _found("FM105", found) == [("one", 1), ("one", 2), ("two", 1), ("three", 1)]
+    assert _found("FM201", found) == [("one", 3)]
+    assert _found("FM203", found) == [("Crane", None)]
+    assert _found("FM301", found) == [("crane", 1), ("crane", 2), ("sea_lion", 1)]
+    assert _found("FM401", found) == [("Crane", None), ("crane", None)]
+    assert _found("FM402", found) == [("sea_lion", None)]
+    assert _found("FM403", found) == [("Crane", None), ("crane", None)]
+    (shared,) = [one for one in found if one.rule.code == "FM105" and one.name == "two"]
+    assert shared.to_dict() == {
+        "code": "FM105",
+        "rule": "shared",
+        "severity": "warning",
+        "class": "two",
+        "number": 1,
+        "descriptor": "long tail",
+        "message": "3 of 7 classes have it: it cannot tell them apart",
+    }
+
+
+def test_tokens_are_counted_by_what_is_given() -> None:
+    found = lint([Entry("x", ("aaa", "a"))], Settings(tokens=len, max_tokens=2))
+    assert _found("FM306", found) == [("x", 1)]
+
+
+def test_rules_are_switched_and_graded() -> None:
+    entries = [Entry("x", ("may smell",))]
+    assert [one.rule.code for one in lint(entries, ignore={"FM304"})] == ["FM302"]
+    (hedge, _) = lint(entries, severity={"FM302": Severity.HINT})
+    assert hedge.severity is Severity.HINT
+
+
+def test_the_table_is_in_order_and_explains_itself() -> None:
+    codes = [rule.code for rule in RULES]
+    assert codes == sorted(set(codes))
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule.doc.endswith(".") for rule in RULES)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "frogs", "imagenette"])
+def test_shipped_stores_pass_strictly(name: str) -> None:
+    assert name in shipped_names()
+    store = Store.open(name)
+    assert len(store) == {"cifar10": 10, "frogs": 2, "imagenette": 10}[name]
+    assert [one.to_dict() for one in lint(store.entries(), Settings(examples=_paper_bullets()))] == []
+
+
+def _paper_bullets() -> frozenset[str]:
+    return frozenset(line[2:] for line in PAPER_EXAMPLES.strip().splitlines())
+
+
+def test_the_papers_file(check_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "examples.txt").write_text(
+        f"Q: What are useful features?\nA:{PAPER_EXAMPLES}\nQ: {{class}}\nA:\n-"
+    )
+    text = (check_data / "descriptors" / "descriptors_imagenet.json").read_text()
+    entries = [Entry(name, tuple(some)) for name, some in load(text, "json").items()]
+    found = lint(entries, Settings(examples=read_examples(tmp_path / "examples.txt")))
+    assert counts(found)["FM201"] == 270
+    same = {name for name, _ in _found("FM104", found)}
+    assert len(same) == 13
+    assert {"monitor", "oscilloscope", "projector", "reflex camera", "CRT monitor", "television"} <= same
+    assert _found("FM203", found) == [("mosque", 6), ("trimaran", 6)]
+
+
+def test_mending() -> None:
+    entry = Entry(
+        "frog", ("- wide  mouth", "Sure, here you go:", "Wide mouth.", "", "green &amp; brown", "may croak")
+    )
+    line = mended(entry, (), Stamp(change="c"))
+    assert line is not None
+    assert line.descriptors == ("wide mouth", "green & brown", "may croak")
+    assert mended(line, (), Stamp()) is None
+    untouched = mended(entry, ("FM102", "FM103", "FM202", "FM204"), Stamp())
+    assert untouched is None
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_mending_settles(descriptors: list[str]) -> None:
+    entry = Entry("x", tuple(descriptors))
+    line = mended(entry, (), Stamp())
+    for _ in range(20):  # one repair can uncover another: a mark behind a mark
+        if line is None:
+            break
+        entry, line = line, mended(line, (), Stamp())
+    assert line is None
+    assert not {one.rule.code for one in lint([entry])} & {"FM102", "FM103"}
+    json.dumps(entry.descriptors).encode()

@@ -1,0 +1,80 @@
+"""A store as rows and numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from fieldmarks.errors import ClassNameError, StoreError
+from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
+from fieldmarks.store import Store, view
+from fieldmarks.store.lint_config import Config
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    one = Store.open(tmp_path / "store.jsonl", create=True)
+    usage, prompt = {"total_tokens": 10}, {"name": "article"}
+    one.append(
+        Entry("frog", ("a b", "may c"), origin=GENERATED, model="m", prompt=prompt, usage=usage),
+        Entry("frog", ("a b", "may c", "d"), origin=CURATED, rejected=("x", "y")),
+        Entry("toad", origin=FAILED, usage=usage),
+        Entry("newt", ("Crest",)),
+        Entry("gone", ("x",)),
+        Entry("gone", removed=True),
+    )
+    return one
+
+
+def test_rows(store: Store) -> None:
+    rows = view.rows(store, Config())
+    assert [row.to_dict() for row in rows] == [
+        {"class": "frog", "descriptors": 3, "origin": "curated", "flags": ["FM302"]},
+        {"class": "newt", "descriptors": 1, "origin": "typed", "flags": []},
+    ]
+    assert [row.name for row in view.rows(store, Config(), flagged=True)] == ["frog"]
+    assert [row.name for row in view.rows(store, Config(frozenset({"FM302"})), flagged=True)] == []
+    assert [row.name for row in view.rows(store, Config(), grep="^crest$")] == ["newt"]
+    assert [row.name for row in view.rows(store, Config(), grep="FRO")] == ["frog"]
+    with pytest.raises(StoreError, match=r"'\(' is no regular expression"):
+        view.rows(store, Config(), grep="(")
+
+
+def test_missing(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("\ufefftoad\r\n\nfrog\ngone\nlion\n", "utf-8")
+    assert view.missing(store, tmp_path / "classes.txt") == ["toad", "gone", "lion"]
+    (tmp_path / "classes.txt").write_text("\n")
+    with pytest.raises(ClassNameError, match="names no class"):
+        view.missing(store, tmp_path / "classes.txt")
+    with pytest.raises(StoreError, match=r"none\.txt cannot be read"):
+        view.missing(store, tmp_path / "none.txt")
+
+
+def test_one_class(store: Store) -> None:
+    entry, flags = view.show(store, " frog ", Config())
+    assert (entry.descriptors, [(one.rule.code, one.number) for one in flags]) == (
+        ("a b", "may c", "d"),
+        [("FM302", 2)],
+    )
+    assert [one.origin for one in view.history(store, "frog")] == [GENERATED, CURATED]
+    assert len(view.history(store, "gone")) == 2
+    with pytest.raises(StoreError, match="has no class 'frogs': did you mean 'frog'"):
+        view.show(store, "frogs", Config())
+
+
+def test_stats(store: Store, tmp_path: Path) -> None:
+    assert view.stats(store, Config()) == {
+        "classes": 2,
+        "descriptors": 4,
+        "per_class": {"min": 1, "median": 2.0, "max": 3},
+        "lines": 6,
+        "failed": 1,
+        "ended": 2,
+        "rejected": 2,
+        "tokens": 20,
+        "origins": {"curated": 1, "typed": 1},
+        "models": {},
+        "prompts": {},
+        "flags": {"FM302": 1},
+    }
+    (tmp_path / "empty.jsonl").touch()
+    assert view.stats(Store.open(tmp_path / "empty.jsonl"), Config())["per_class"] == {}
