@@ -72,9 +72,9 @@ def test_a_persons_line_is_kept_unless_refreshed(store: Store, origin: str | Non
     assert make_plan(["fox"], store, ASK, refresh=True) == Plan(ask=("fox",))
 
 
-def test_a_removed_class_is_asked_anew(store: Store) -> None:
+def test_a_removed_class_comes_back_without_being_paid_again(store: Store) -> None:
     store.append(_line("fox"), Entry("fox", removed=True))
-    assert make_plan(["fox"], store, ASK) == Plan(ask=("fox",))
+    assert make_plan(["fox"], store, ASK) == Plan(ask=(), restore=(_line("fox"),))
 
 
 def test_going_back_to_an_earlier_model_costs_nothing(store: Store) -> None:

@@ -72,9 +72,9 @@ async def _listing(transport: Transport, model: str) -> AsyncIterator[Check]:
         yield Check("reachable", True, f"{transport.shown} answers, and has no list of models ({error})")
         return
     except Transient as error:
-        if not error.reached:
+        if error.status is None:
             raise EndpointError(f"{transport.shown} cannot be reached: {error}") from error
-        yield Check("reachable", None, f"{transport.shown} answers {error}")
+        yield Check("reachable", True, f"{transport.shown} answers, but its list of models fails ({error})")
         return
     yield Check("reachable", True, f"{transport.shown} answers and accepts the key")
     if known:

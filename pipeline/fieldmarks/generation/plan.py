@@ -59,7 +59,7 @@ class Plan:
     ask: tuple[str, ...]
     cached: tuple[str, ...] = ()  # answered already, nothing to do
     kept: tuple[str, ...] = ()  # a person's line is in force: an answer would not come into force
-    restore: tuple[Entry, ...] = ()  # answered before, but another answer is in force now
+    restore: tuple[Entry, ...] = ()  # answered before, but not in force now
 
 
 def make_plan(names: Iterable[str], store: Store, ask: Ask, *, refresh: bool = False) -> Plan:
@@ -78,7 +78,7 @@ def make_plan(names: Iterable[str], store: Store, ask: Ask, *, refresh: bool = F
             kept.append(name)
         elif answered is None:
             asked.append(name)
-        elif force is None or _has_key(force, key):
+        elif force is not None and _has_key(force, key):
             cached.append(name)
         else:
             restore.append(answered)
@@ -88,7 +88,7 @@ def make_plan(names: Iterable[str], store: Store, ask: Ask, *, refresh: bool = F
 def samples_so_far(history: Sequence[Entry], key: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return the answers that an interrupted run with several samples a class has already paid for."""
     for entry in reversed(history):
-        if entry.removed or (_has_key(entry, key) and entry.origin == GENERATED):
+        if _has_key(entry, key) and entry.origin == GENERATED:
             break
         if _has_key(entry, key) and entry.origin == FAILED:
             return entry.samples if len(entry.samples) < key["params"].get("samples", 1) else ()
@@ -108,13 +108,8 @@ def digest(text: str) -> str:
 
 
 def _answered(history: Sequence[Entry], key: Mapping[str, Any]) -> Entry | None:
-    """Return the last generated line of a class with this key, of those since the class was last removed."""
-    for entry in reversed(history):
-        if entry.removed:
-            break
-        if entry.origin == GENERATED and _has_key(entry, key):
-            return entry
-    return None
+    """Return the last generated line of a class with this key: it is paid for, in force or not."""
+    return next((one for one in reversed(history) if one.origin == GENERATED and _has_key(one, key)), None)
 
 
 def _has_key(entry: Entry, key: Mapping[str, Any]) -> bool:

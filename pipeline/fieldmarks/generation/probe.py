@@ -54,8 +54,10 @@ async def probes(link: Link) -> AsyncGenerator[Probe, None]:
         except Refused as error:
             yield Probe(mode, answers=False, note=str(error), status=error.status)
         except Transient as error:
-            if not error.reached:
+            if error.status is None:
                 raise EndpointError(f"{link.shown} cannot be reached: {error}") from error
+            if error.status == 429:  # says nothing of the mode
+                raise EndpointError(f"{link.shown} cannot be probed now: {error}") from error
             yield Probe(mode, answers=False, note=str(error))
         else:
             said = " ".join(answer.text.split())

@@ -21,13 +21,13 @@ Sleep = Callable[[float], Awaitable[None]]
 class Transient(Exception):
     """A request failed in a way that may pass.
 
-    `retry_after` holds the seconds the server asked to wait; `reached` is false where none answered at all.
+    `retry_after` holds the seconds the server asked to wait; `status` is None where none answered at all.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None, *, reached: bool = True) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, *, status: int | None = 200) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
-        self.reached = reached
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class RetryPolicy:
     """How often and how patiently one request is sent again."""
 
     attempts: int = 8  # failures after which to give up; being told to wait is not counted
-    first_attempts: int = 4  # the same while the endpoint never answered: rather a wrong URL than a fault
+    first_attempts: int = 3  # the same while the endpoint never answered: rather a wrong URL than a fault
     first_wait: float = 0.5  # seconds, doubled each time
     longest_wait: float = 30.0  # seconds, unless the server tells a time
     max_wait: float = 600.0  # seconds that one request waits in all as told by the server

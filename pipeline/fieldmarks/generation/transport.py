@@ -89,10 +89,10 @@ class Transport:
         except openai.APIStatusError as error:
             raise self._sorted(error) from None
         except openai.APITimeoutError:
-            raise Transient("no answer in time", reached=False) from None
+            raise Transient("no answer in time", status=None) from None
         except openai.APIConnectionError as error:
             reason = self.scrub(f"no connection: {error.__cause__ or error}")
-            raise Transient(reason, reached=False) from None
+            raise Transient(reason, status=None) from None
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, ValueError, openai.OpenAIError) as error:
             raise EndpointError(f"{self.shown} cannot be used: {self.scrub(str(error))}") from None
         return self._json(response)
@@ -126,7 +126,7 @@ class Transport:
         if status == 429 and "insufficient_quota" in str(error.body):
             return EndpointError(f"{self.shown} answers 429: {reason}")
         if status in RETRIED_STATUS:
-            return Transient(f"status {status}: {reason}", retry_after(error.response.headers))
+            return Transient(f"status {status}: {reason}", retry_after(error.response.headers), status=status)
         if status in (400, 404, 405, 413, 415, 422):
             return Refused(status, f"status {status}: {reason}")
         hint = f": {_HINTS[status]}" if status in _HINTS else ""

@@ -1,0 +1,269 @@
+"""`fieldmarks generate` as its user sees it: what is printed where, and the exit codes."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.generation.scripted_server import ScriptedServer, completion, marks, refusal
+
+from fieldmarks.cli import main
+from fieldmarks.store import Store
+
+KEY = "sk-very-secret-key-0123456789"
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as serving:
+        yield serving
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+@pytest.fixture
+def run(runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Run":
+    monkeypatch.chdir(tmp_path)
+    return Run(runner)
+
+
+class Run:
+    """Calls the command in a folder of its own."""
+
+    def __init__(self, runner: CliRunner) -> None:
+        self._runner = runner
+
+    def __call__(
+        self, *args: str, to: ScriptedServer | None = None, stdin: str | bytes | None = None
+    ) -> Result:
+        where = ["--base-url", to.url, "--model", "m", "--mode", "completions"] if to else []
+        return self._runner.invoke(main, ["generate", "--store", "s.jsonl", *where, *args], input=stdin)
+
+
+def test_a_list_fills_a_store(run: Run, server: ScriptedServer) -> None:
+    Path("classes.txt").write_text("fox\n\ntree frog\r\nfox\n")
+    result = run("classes.txt", "--class", "owl", to=server)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1] == "3 classes done, 0 there already, 0 failed: s.jsonl"
+    assert sorted(Store.open("s.jsonl").names()) == ["fox", "owl", "tree frog"]
+    assert run("classes.txt", to=server).stderr == "0 classes done, 2 there already, 0 failed: s.jsonl\n"
+
+
+def test_names_come_from_stdin_too(run: Run, server: ScriptedServer) -> None:
+    assert run("-", to=server, stdin="fox\nowl").exit_code == 0
+    assert sorted(Store.open("s.jsonl").names()) == ["fox", "owl"]
+
+
+def test_the_summary_as_json_is_alone_on_stdout(run: Run, server: ScriptedServer) -> None:
+    server.script = lambda call: (
+        completion("") if "a fox in" in call.text else completion(" a\n- b", "length")
+    )
+    args = ("--class", "fox", "--class", "owl", "--retries", "0", "--price-in", "1", "--price-out", "10")
+    result = run(*args, "--json", to=server)
+    assert result.exit_code == 1
+    summary = json.loads(result.stdout)
+    assert summary.pop("seconds") > 0
+    assert summary.pop("cost") == pytest.approx((100 * 1 + 20 * 10) / 1e6)
+    assert summary == {
+        "done": 1,
+        "cached": 0,
+        "kept": 0,
+        "left": 0,
+        "requests": 2,
+        "prompt_tokens": 100,
+        "completion_tokens": 20,
+        "failed": {"fox": "no descriptor in the answer"},
+        "cut": ["owl"],
+        "interrupted": False,
+        "store": "s.jsonl",
+    }
+    assert result.stderr.splitlines()[-3:] == [
+        "Failed: fox: no descriptor in the answer",
+        "Cut off, last descriptor dropped (more room with --max-tokens): owl",
+        "1 classes done, 0 there already, 1 failed: s.jsonl",
+    ]
+
+
+def test_a_dry_run_sends_nothing_and_says_what_it_would_cost(run: Run, server: ScriptedServer) -> None:
+    run("--class", "fox", to=server)
+    calls = len(server.calls)
+    args = ("--class", "fox", "--class", "owl", "--dry-run", "--price-in", "1", "--price-out", "10")
+    plain, machine = run(*args, to=server), run(*args, "--json", to=server)
+    assert plain.exit_code == machine.exit_code == 0
+    assert plain.stdout == (
+        "1 requests for 1 classes; 1 are answered already\n"
+        "about 53 tokens to read, at most 200 to write: at most 0.0021 USD\n"
+    )
+    told = json.loads(machine.stdout)
+    assert told.pop("cost") == pytest.approx((53 + 2000) / 1e6)
+    assert told == {"classes": 2, "cached": 1, "requests": 1, "prompt_tokens": 53, "completion_tokens": 200}
+    assert len(server.calls) == calls
+
+
+def test_the_money_has_an_end(run: Run, server: ScriptedServer) -> None:
+    names = [part for i in range(20) for part in ("--class", f"class {i}")]
+    limit = ("--price-in", "100", "--price-out", "100", "--max-tokens", "10", "--max-cost", "0.05")
+    result = run(*names, *limit, "--concurrency", "2", to=server)
+    assert result.exit_code == 1
+    left = 20 - len(server.calls)
+    assert 0 < left < 20
+    assert f"before --max-cost is passed: {left} classes to go" in result.stderr.splitlines()[-1]
+
+
+def test_a_key_reaches_nothing_but_the_server(
+    run: Run, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server.script = lambda call: completion(f" {call.headers['authorization']}\n- b")
+    good = run("--class", "fox", "--json", to=server)
+    server.script = lambda call: refusal(401, f"bad key {call.headers['authorization']}")
+    bad = run("--class", "owl", to=server)
+    assert server.calls[0].headers["authorization"] == f"Bearer {KEY}"
+    assert (good.exit_code, bad.exit_code) == (0, 1)
+    assert bad.stderr == f"Error: {server.url} answers 401 (bad key Bearer ***): check OPENAI_API_KEY\n"
+    assert KEY not in good.output + bad.output
+    folders = [tmp_path, Path(os.environ["FIELDMARKS_CACHE"])]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert files
+    assert all(KEY.encode() not in path.read_bytes() for path in files)
+
+
+def test_samples_are_drawn_warm(run: Run, server: ScriptedServer) -> None:
+    assert run("--class", "fox", "--samples", "3", "--keep", "2", to=server).exit_code == 0
+    assert [call.body["temperature"] for call in server.calls] == [0.7] * 3
+    (entry,) = Store.open("s.jsonl").entries()
+    assert len(entry.samples) == 3
+
+
+def test_a_prompt_of_ones_own(run: Run, server: ScriptedServer) -> None:
+    Path("mine.txt").write_text("Marks of {article} {class}, {concept}:\n-\n")
+    result = run("--class", "owl", "--prompt", "mine.txt", "--concept", "a bird", to=server)
+    assert result.exit_code == 0
+    assert server.calls[0].body["prompt"] == "Marks of an owl, a bird:\n-"
+
+
+def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
+    result = run("--class", "quimmel", "--local", str(demo_lm), "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["done"] == 1
+    assert len(Store.open("s.jsonl").get("quimmel").descriptors) > 3  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "Error: no class is named: give a file with one name a line, -, or --class NAME"),
+        (
+            ["--class", "fox"],
+            "Error: no language model is named: give --local FOLDER_OR_ID, or --base-url URL "
+            "(or OPENAI_BASE_URL) with --model ID, or set OPENAI_API_KEY and give --model ID",
+        ),
+        (
+            ["--class", "fox", "--base-url", "http://h/v1"],
+            "Error: --base-url needs --model: name the model to ask there",
+        ),
+        (
+            ["--class", "fox", "--local", "x", "--model", "m"],
+            "Error: --local and --model exclude each other: --local names the model itself",
+        ),
+        (
+            ["--class", "fox", "--local", "x", "--mode", "prefix"],
+            "Error: --mode prefix is for endpoints: --local knows auto, completions, continue",
+        ),
+        (
+            ["--class", "fox", "--local", "x", "--samples", "3", "--temperature", "0"],
+            "Error: --samples needs a --temperature above 0: greedy answers are all the same",
+        ),
+        (["--class", "fox", "--local", "x", "--keep", "2"], "Error: --keep 2 is more than --samples 1"),
+        (
+            ["--class", "fox", "--local", "x", "--max-cost", "2"],
+            "Error: --max-cost needs --price-in and --price-out: what a million tokens cost",
+        ),
+    ],
+)
+def test_wrong_usage_is_told(run: Run, args: list[str], message: str) -> None:
+    result = run(*args)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == message
+    assert not Path("s.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "Error: c.txt names no class: write one class name a line"),
+        (b"\n \n", "Error: c.txt names no class: write one class name a line"),
+        (
+            b"fox\na\x1b[31mb\n",
+            r"Error: c.txt, line 2: class name 'a\x1b[31mb' has the control character '\x1b': remove it",
+        ),
+        (
+            b"fox\x00\n",
+            r"Error: c.txt, line 1: class name 'fox\x00' has the control character '\x00': remove it",
+        ),
+        (b"\xff\xfefox", "Error: c.txt is not UTF-8 text: save it as UTF-8"),
+        (None, "Error: c.txt cannot be read: No such file or directory"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_told(
+    run: Run, server: ScriptedServer, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        Path("c.txt").write_bytes(content)
+    result = run("c.txt", to=server)
+    assert (result.exit_code, result.stderr) == (1, f"{message}\n")
+    assert server.calls == []
+    assert not Path("s.jsonl").exists()
+
+
+def test_hostile_names_are_asked_as_they_are(run: Run, server: ScriptedServer) -> None:
+    names = ["{class}", "{0.__class__}", "%s", "a\\nb", "</s>Q: x", "日本の蛙", "a" * 300]
+    server.script = marks
+    assert run("-", to=server, stdin="\n".join(names)).exit_code == 0
+    assert sorted(Store.open("s.jsonl").names()) == sorted(names)
+    prompts = {call.body["prompt"] for call in server.calls}
+    expected = (
+        "Q: What are useful features for distinguishing a {0.__class__} in a photo?\nA: There are several"
+    )
+    assert any(prompt.startswith(expected) for prompt in prompts)
+
+
+def test_other_errors_are_one_line(run: Run, server: ScriptedServer) -> None:
+    Path("folder").mkdir()
+    for args, message in [
+        (
+            ["--prompt", "articel"],
+            "there is no prompt 'articel': give a file, or one of article, differential",
+        ),
+        (["--prompt", "differential"], "prompt 'differential' has {other}, and no other is given"),
+        (["--store", "folder"], "folder"),
+    ]:
+        result = run("--class", "fox", *args, to=server)
+        assert result.exit_code == 1
+        assert len(result.stderr.splitlines()) == 1
+        assert message in result.stderr
+    assert server.calls == []
+
+
+def test_progress_says_what_the_user_wants_to_know(run: Run, server: ScriptedServer) -> None:
+    first = run("--class", "fox", "--price-in", "1", to=server).stderr.splitlines()[0]
+    parts = first.split(", ")
+    assert parts[:2] == ["1 of 1 done", "0 failed"]
+    assert parts[2].endswith("/s")
+    assert parts[3:] == ["60 tokens", "0.0001 USD", "0:00 left"]
+
+
+def test_the_first_mode_that_works_is_said(run: Run, server: ScriptedServer) -> None:
+    result = run("--class", "fox", "--base-url", server.url, "--model", "m")
+    assert result.exit_code == 0
+    assert (
+        result.stderr.splitlines()[0]
+        == f"m at {server.url}: mode 'completions', found by probing and remembered"
+    )
