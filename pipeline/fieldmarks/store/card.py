@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from fieldmarks.records import Entry
@@ -12,9 +13,9 @@ CARD: Final = "README.md"
 DATA: Final = "descriptors.jsonl"
 
 
-def files(entries: Sequence[Entry], license_id: str) -> dict[str, bytes]:
-    """Return the folder's files by name."""
-    return {DATA: b"".join(map(encode, entries)), CARD: card(entries, license_id).encode()}
+def files(folder: Path, entries: Sequence[Entry], license_id: str) -> dict[Path, bytes]:
+    """Return what the files of a folder are to hold."""
+    return {folder / DATA: b"".join(map(encode, entries)), folder / CARD: card(entries, license_id).encode()}
 
 
 def card(entries: Sequence[Entry], license_id: str) -> str:

@@ -86,14 +86,14 @@ def export_file(
 
     Raises StoreError if it is there already.
     """
-    if kind != "folder":
-        write_new(path, [export_text(entries, kind).encode("utf-8")], force=force)
-        return
-    contents = card.files(list(entries), license_id)
-    if not force and (there := [name for name in contents if (path / name).exists()]):
-        raise _there(path / there[0])
-    for name, data in contents.items():
-        write_new(path / name, [data], force=force)
+    if kind == "folder":
+        contents = card.files(path, list(entries), license_id)
+    else:
+        contents = {path: export_text(entries, kind).encode()}
+    if not force and (there := [one for one in contents if os.path.lexists(one)]):
+        raise StoreError(f"{there[0]} is there already: choose another name, or give --force")
+    for one, data in contents.items():
+        write_new(one, [data], force=force)
 
 
 def copy_store(store: Store, path: Path) -> None:
@@ -127,7 +127,7 @@ def write_new(path: Path, chunks: Iterable[bytes], *, force: bool = False) -> No
     """Write a file whole or not at all. Raises StoreError if it is there already and not `force`."""
     real = Path(os.path.realpath(path))
     if real.is_dir() or (os.path.lexists(real) and not force):
-        raise _there(path)
+        raise StoreError(f"{path} is there already: choose another name")
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -159,7 +159,3 @@ def _stamped(one: Entry, stamp: Stamp) -> Entry:
     if one.origin != IMPORTED or one.at:
         return replace(one, change=stamp.change)
     return stamp.put(replace(one, v=FORMAT_VERSION))
-
-
-def _there(path: Path) -> StoreError:
-    return StoreError(f"{path} is there already: choose another name, or give --force")

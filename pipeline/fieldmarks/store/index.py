@@ -128,8 +128,10 @@ def whole_end(fd: int, size: int) -> int:
 
 def damage(fd: int, path: str, offset: int, error: StoreError) -> StoreError:
     """Return the error with the file and the number of the line that begins at `offset`."""
-    kind = StoreError if isinstance(error, NewerVersionError) else DamagedStoreError
-    return kind(f"{path}, line {number_at(fd, offset)}: {error}")
+    where = f"{path}, line {number_at(fd, offset)}: {error}"
+    if isinstance(error, NewerVersionError):
+        return StoreError(where)
+    return DamagedStoreError(f"{where}; mend the line, or `fieldmarks store copy {path} NEW --salvage`")
 
 
 def number_at(fd: int, offset: int) -> int:

@@ -1,0 +1,182 @@
+"""`store add`, `drop`, `edit`, `rename`, `undo`: what they print and what they leave in the file."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fieldmarks.cli import main
+from fieldmarks.records import GENERATED, Entry
+from fieldmarks.store import Store
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    file = Path("store.jsonl")
+    Store.open(file, create=True).append(
+        Entry("frog", ("wide mouth", "long tongue"), origin=GENERATED, answer="- x")
+    )
+    return file
+
+
+def _frog(file: Path) -> Entry:
+    entry = Store.open(file).get("frog")
+    assert entry is not None
+    return entry
+
+
+def test_add_drop_undo(runner: CliRunner, file: Path) -> None:
+    original = file.read_bytes()
+    result = runner.invoke(
+        main, ["store", "add", "store.jsonl", "frog", "green  skin", "--by", "ada", "--note", "seen"]
+    )
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "frog\n+ green skin\n", "")
+    entry = _frog(file)
+    assert (entry.by, entry.note, entry.origin) == ("ada", "seen", "curated")
+    result = runner.invoke(main, ["store", "drop", "store.jsonl", "frog", "1", "green skin"])
+    assert result.stdout == "frog\n- wide mouth\n- green skin\n"
+    assert _frog(file).rejected == ("wide mouth", "green skin")
+    result = runner.invoke(main, ["store", "undo", "store.jsonl"])
+    assert result.stdout == "frog\n+ wide mouth\n+ green skin\n"
+    result = runner.invoke(main, ["store", "undo", "store.jsonl", "frog"])
+    assert result.stdout == "frog\n- green skin\n"
+    assert _frog(file).origin == GENERATED
+    assert runner.invoke(main, ["store", "undo", "store.jsonl"]).exit_code == 1
+    assert file.read_bytes().startswith(original)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["add", "frog", "x"], "frog\n+ x\n"),
+        (["add", "newt", "x"], "newt (added)\n+ x\n"),
+        (["drop", "frog", "2"], "frog\n- long tongue\n"),
+        (["drop", "frog", "--all"], "frog (dropped)\n- wide mouth\n- long tongue\n"),
+        (
+            ["rename", "frog", "toad"],
+            "frog (dropped)\n- wide mouth\n- long tongue\ntoad (added)\n+ wide mouth\n+ long tongue\n",
+        ),
+    ],
+)
+def test_a_dry_run_writes_nothing(runner: CliRunner, file: Path, arguments: list[str], shown: str) -> None:
+    before = file.read_bytes()
+    result = runner.invoke(main, ["store", arguments[0], "store.jsonl", *arguments[1:], "--dry-run"])
+    assert (result.exit_code, result.stdout) == (0, shown)
+    assert result.stderr == "Dry run: nothing was written.\n"
+    assert file.read_bytes() == before
+    result = runner.invoke(main, ["store", arguments[0], "store.jsonl", *arguments[1:]])
+    assert (result.stdout, result.stderr) == (shown, "")
+    assert file.read_bytes() != before
+
+
+def test_a_store_of_ones_own_begins_with_add(runner: CliRunner, file: Path) -> None:
+    assert (
+        runner.invoke(main, ["store", "add", "new/mine.jsonl", "tree frog", "round toe pads"]).exit_code == 0
+    )
+    assert Store.open("new/mine.jsonl").names() == ["tree frog"]
+
+
+def test_what_changes_nothing_says_so(runner: CliRunner, file: Path) -> None:
+    result = runner.invoke(main, ["store", "add", "store.jsonl", "frog", "Wide mouth."])
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "Nothing to change.\n")
+
+
+def test_wrong_usage(runner: CliRunner, file: Path) -> None:
+    assert runner.invoke(main, ["store", "drop", "store.jsonl", "frog"]).exit_code == 2
+    assert runner.invoke(main, ["store", "drop", "store.jsonl", "frog", "1", "--all"]).exit_code == 2
+    assert runner.invoke(main, ["store", "add", "store.jsonl", "frog"]).exit_code == 2
+
+
+def test_a_shipped_store_cannot_be_changed(runner: CliRunner) -> None:
+    for arguments in (
+        ["add", "frogs", "x", "y"],
+        ["drop", "frogs", "bullfrog", "1"],
+        ["import", "frogs", __file__],
+    ):
+        result = runner.invoke(
+            main, ["store", *arguments, *(["--format", "csv"] * (arguments[0] == "import"))]
+        )
+        assert result.exit_code == 1
+    result = runner.invoke(main, ["store", "drop", "frogs", "bullfrog", "1"])
+    remedy = "`fieldmarks store copy frogs FILE` makes one of your own"
+    assert result.stderr == f"Error: frogs is shipped with fieldmarks and read-only: {remedy}\n"
+
+
+def _editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text(f"#!/bin/sh\n{script}\n")
+    editor.chmod(editor.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("EDITOR", str(editor))
+    monkeypatch.delenv("VISUAL", raising=False)
+
+
+def test_edit(runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _editor(
+        tmp_path,
+        monkeypatch,
+        'sed -i -e "/wide mouth/d" "$1"; echo "green skin" >> "$1"; sleep 0.01; touch -d "+5 sec" "$1"',
+    )
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "frog", "--note", "n"])
+    assert (result.exit_code, result.stdout) == (0, "frog\n- wide mouth\n+ green skin\n")
+    entry = _frog(file)
+    assert (entry.descriptors, entry.rejected) == (("long tongue", "green skin"), ("wide mouth",))
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [
+        ("true", 0, "Nothing to change.\n"),
+        ('touch -d "+5 sec" "$1"', 0, "Nothing to change.\n"),
+        ("exit 3", 1, "Error: "),
+        ('echo > "$1"; touch -d "+5 sec" "$1"', 1, "Error: no descriptor is left; nothing was changed"),
+    ],
+)
+def test_an_edit_that_changes_nothing(
+    runner: CliRunner,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    code: int,
+    said: str,
+) -> None:
+    _editor(tmp_path, monkeypatch, script)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = file.read_bytes()
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "frog"])
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith(said)
+    assert file.read_bytes() == before
+
+
+def test_a_broken_edit_keeps_the_text(
+    runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _editor(tmp_path, monkeypatch, 'printf \'green skin\\n"open\\n\' > "$1"; touch -d \'+5 sec\' "$1"')
+    before = file.read_bytes()
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "frog"])
+    assert result.exit_code == 1
+    assert "line 2: '\"open' begins with a double quote but is not JSON" in result.stderr
+    kept = Path(result.stderr.strip().rpartition("your text is kept in ")[2])
+    assert kept.read_text() == 'green skin\n"open\n'
+    kept.unlink()
+    assert file.read_bytes() == before
+
+
+def test_an_interrupted_editor_changes_nothing(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _editor(tmp_path, monkeypatch, "kill -INT $PPID; sleep 1")
+    before = file.read_bytes()
+    command = "from fieldmarks.cli import main; main(['store', 'edit', 'store.jsonl', 'frog'])"
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, env=os.environ.copy()
+    )
+    assert done.returncode in (130, -signal.SIGINT)
+    assert file.read_bytes() == before

@@ -1,0 +1,118 @@
+"""`store import`, `export`, `copy`, `diff`, `merge`, `compact` from the command line."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from fieldmarks.cli import main
+from fieldmarks.records import Entry
+from fieldmarks.store import Store
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _store(runner: CliRunner, *arguments: str) -> Result:
+    return runner.invoke(main, ["store", *arguments])
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.csv", "x.tsv", "x"])
+def test_there_and_back(runner: CliRunner, name: str) -> None:
+    assert _store(runner, "export", "cifar10", name).exit_code == 0
+    result = _store(runner, "import", "mine.jsonl", name)
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "10 of 10 classes imported; the others are there alike.\n",
+    )
+    result = _store(runner, "diff", "cifar10", "mine.jsonl")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert _store(runner, "export", "cifar10", name).exit_code == 1
+    assert _store(runner, "export", "cifar10", name, "--force").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["imagenet", "dtd", "eurosat"])
+def test_the_papers_files(runner: CliRunner, check_data: Path, name: str) -> None:
+    original = check_data / "descriptors" / f"descriptors_{name}.json"
+    assert _store(runner, "import", "mine.jsonl", str(original)).exit_code == 0
+    assert _store(runner, "export", "mine.jsonl", "back.json").exit_code == 0
+    assert Path("back.json").read_bytes() == original.read_bytes()
+    assert _store(runner, "undo", "mine.jsonl").exit_code == 0
+    assert Store.open("mine.jsonl").names() == []
+
+
+def test_export_prints(runner: CliRunner) -> None:
+    assert list(orjson.loads(_store(runner, "export", "frogs", "-").stdout)) == ["tree frog", "bullfrog"]
+    assert _store(runner, "export", "frogs", "-", "--format", "folder").exit_code == 2
+
+
+def test_a_folder_has_a_card(runner: CliRunner) -> None:
+    assert _store(runner, "export", "frogs", "hub", "--license", "mit").exit_code == 0
+    assert sorted(path.name for path in Path("hub").iterdir()) == ["README.md", "descriptors.jsonl"]
+    assert 'license: "mit"' in Path("hub/README.md").read_text()
+
+
+def test_import_over_other_lists(runner: CliRunner) -> None:
+    Path("x.csv").write_text("frog,a\n")
+    Path("y.csv").write_text("frog,b\nnewt,c\n")
+    _store(runner, "import", "mine.jsonl", "x.csv")
+    result = _store(runner, "import", "mine.jsonl", "y.csv")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: mine.jsonl has other descriptors for 'frog': --replace puts the new ones in force\n",
+    )
+    result = _store(runner, "import", "mine.jsonl", "y.csv", "--replace", "--dry-run")
+    assert result.stdout == "frog\n- a\n+ b\nnewt (added)\n+ c\n"
+    assert Store.open("mine.jsonl").names() == ["frog"]
+    assert _store(runner, "import", "mine.jsonl", "y.csv", "--replace").exit_code == 0
+    assert [one.descriptors for one in Store.open("mine.jsonl").entries()] == [("b",), ("c",)]
+
+
+def test_copy_and_salvage(runner: CliRunner) -> None:
+    assert _store(runner, "copy", "frogs", "mine.jsonl").exit_code == 0
+    result = _store(runner, "copy", "frogs", "mine.jsonl")
+    assert result.stderr == "Error: mine.jsonl is there already: choose another name\n"
+    with Path("mine.jsonl").open("ab") as file:
+        file.write(b"broken\n")
+    result = _store(runner, "list", "mine.jsonl")
+    assert result.stderr.startswith("Error: mine.jsonl, line 3: not JSON: ")
+    assert "mend the line, or `fieldmarks store copy mine.jsonl NEW --salvage`" in result.stderr
+    result = _store(runner, "copy", "mine.jsonl", "whole.jsonl", "--salvage")
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "2 lines are whole and copied to whole.jsonl.\nmine.jsonl, line 3: left out\n",
+    )
+    assert Store.open("whole.jsonl").names() == ["tree frog", "bullfrog"]
+
+
+def test_diff(runner: CliRunner) -> None:
+    _store(runner, "copy", "frogs", "mine.jsonl")
+    _store(runner, "drop", "mine.jsonl", "bullfrog", "1")
+    dropped = "a big, heavy, olive or brown body"
+    assert _store(runner, "diff", "frogs", "mine.jsonl").stdout == f"bullfrog\n- {dropped}\n"
+    assert orjson.loads(_store(runner, "diff", "mine.jsonl", "frogs", "--json").stdout) == {
+        "class": "bullfrog",
+        "status": "changed",
+        "added": [dropped],
+        "dropped": [],
+        "moved": [],
+    }
+
+
+def test_merge_and_compact(runner: CliRunner) -> None:
+    Store.open("a.jsonl", create=True).append(Entry("frog", ("old",)), Entry("frog", ("a",)))
+    Store.open("b.jsonl", create=True).append(Entry("frog", ("b",)), Entry("newt", ("c",)))
+    result = _store(runner, "merge", "out.jsonl", "a.jsonl", "b.jsonl", "--prefer", "union")
+    assert (result.exit_code, result.stdout) == (0, "frog\n")
+    assert result.stderr == "1 classes differed, decided by --prefer union.\n"
+    merged = Store.open("out.jsonl")
+    assert [one.descriptors for one in merged.entries()] == [("a", "b"), ("c",)]
+    result = _store(runner, "compact", "out.jsonl", "--dry-run")
+    assert result.stderr == "2 of 5 lines would stay.\n"
+    assert _store(runner, "compact", "out.jsonl", "--keep-history").stderr == "5 of 5 lines stay.\n"
+    assert _store(runner, "compact", "out.jsonl").stderr == "2 of 2 lines stay.\n".replace("of 2", "of 5")
+    assert [one.descriptors for one in Store.open("out.jsonl").entries()] == [("a", "b"), ("c",)]
+    assert _store(runner, "compact", "frogs").exit_code == 1

@@ -1,0 +1,149 @@
+"""`store list`, `show`, `history`, `stats`: exact for programs, safe and of 80 columns for people."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from fieldmarks.cli import main
+from fieldmarks.records import GENERATED, Entry
+from fieldmarks.store import Store
+
+HOSTILE = "\x1b]0;owned\x07red"
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Store.open("store.jsonl", create=True).append(
+        Entry(
+            "frog",
+            ("wide mouth", "may be green"),
+            origin=GENERATED,
+            model="m",
+            answer="- wide mouth\n- may be green",
+        ),
+        Entry("newt", (HOSTILE, "[bold]x[/bold]")),
+    )
+    return "store.jsonl"
+
+
+def _json(text: str) -> list[dict[str, object]]:
+    return [orjson.loads(line) for line in text.splitlines()]
+
+
+def test_list(runner: CliRunner, file: str) -> None:
+    result = runner.invoke(main, ["store", "list", file])
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "class  descriptors  origin     flags",
+        "frog             2  generated  FM302",
+        "newt             2  typed      FM204",
+    ]
+    result = runner.invoke(main, ["store", "list", file, "--json", "--grep", "mouth"])
+    assert result.stdout == '{"class":"frog","descriptors":2,"origin":"generated","flags":["FM302"]}\n'
+
+
+def test_list_missing(runner: CliRunner, file: str) -> None:
+    Path("classes.txt").write_text("toad\nfrog\n")
+    assert runner.invoke(main, ["store", "list", file, "--missing", "classes.txt"]).stdout == "toad\n"
+    result = runner.invoke(main, ["store", "list", file, "--missing", "classes.txt", "--json"])
+    assert result.stdout == '{"class":"toad"}\n'
+
+
+def test_show(runner: CliRunner, file: str) -> None:
+    result = runner.invoke(main, ["store", "show", file, "frog"])
+    assert [line.rstrip() for line in result.stdout.splitlines()] == [
+        "frog  (generated)",
+        "   descriptor    flags",
+        "1  wide mouth",
+        "2  may be green  FM302",
+        "model: m",
+        "answer:",
+        "  - wide mouth",
+        "  - may be green",
+    ]
+    shown = orjson.loads(runner.invoke(main, ["store", "show", file, "frog", "--json"]).stdout)
+    assert (shown["class"], [one["code"] for one in shown["flags"]]) == ("frog", ["FM302"])
+
+
+@pytest.mark.parametrize(
+    "command", [["show", "newt"], ["list"], ["history", "newt"], ["stats"], ["lint"], ["lint", "--github"]]
+)
+def test_strangers_text_cannot_reach_the_terminal_raw(
+    runner: CliRunner, file: str, command: list[str]
+) -> None:
+    result = runner.invoke(main, ["store", command[0], file, *command[1:]])
+    assert "\x1b" not in result.output
+    assert "\x07" not in result.output
+
+
+def test_history(runner: CliRunner, file: str) -> None:
+    Store.open(file).append(Entry("frog", ("wide mouth",), origin="curated", by="ada", note="n", at="2026"))
+    result = runner.invoke(main, ["store", "history", file, "frog"])
+    assert result.stdout.splitlines() == [
+        "1. generated, m",
+        "   + wide mouth",
+        "   + may be green",
+        "2. curated, 2026, ada, n",
+        "   - may be green",
+    ]
+    lines = _json(runner.invoke(main, ["store", "history", file, "frog", "--json"]).stdout)
+    assert [line["origin"] for line in lines] == ["generated", "curated"]
+
+
+def test_stats(runner: CliRunner) -> None:
+    (numbers,) = _json(runner.invoke(main, ["store", "stats", "imagenette", "--json"]).stdout)
+    assert (numbers["classes"], numbers["flags"]) == (10, {})
+    assert "descriptors" in runner.invoke(main, ["store", "stats", "imagenette"]).stdout
+
+
+def test_tables_keep_to_80_columns(runner: CliRunner, file: str) -> None:
+    Store.open(file).append(Entry("x" * 200, ("very long " * 30,)))
+    for command in (["list", file], ["show", file, "x" * 200], ["lint", file]):
+        result = runner.invoke(main, ["store", *command], env={"COLUMNS": "80"})
+        table = [
+            line for line in result.stdout.splitlines() if not line.startswith("xxxx") or " " in line[:80]
+        ]
+        assert max(map(len, table)) <= 213, "only a line of plain text may be longer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["list", "none.jsonl"],
+            "none.jsonl does not exist: check the name, or begin it with `fieldmarks generate`",
+        ),
+        (["show", "store.jsonl", "frg"], "store.jsonl has no class 'frg': did you mean 'frog'?"),
+        (
+            ["list", "store.jsonl", "--grep", "("],
+            "'(' is no regular expression: missing ), unterminated subpattern",
+        ),
+        (["list", "."], ". is a folder: name a .jsonl file"),
+    ],
+)
+def test_errors_are_one_line(runner: CliRunner, file: str, arguments: list[str], message: str) -> None:
+    result = runner.invoke(main, ["store", *arguments])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"Error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_classes_and_shipped_stores_complete_in_the_shell(runner: CliRunner, file: str) -> None:
+    def complete(line: str) -> list[str]:
+        words = line.split(" ")
+        env = {
+            "_FIELDMARKS_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+        }
+        return runner.invoke(main, [], env=env, prog_name="fieldmarks").stdout.splitlines()
+
+    assert complete("fieldmarks store show store.jsonl f") == ["plain,frog"]
+    assert complete("fieldmarks store show store.jsonl ") == ["plain,frog", "plain,newt"]
+    assert complete("fieldmarks store show none.jsonl ") == [""]
+    assert "plain,imagenette" in complete("fieldmarks store list im")
+    assert complete("fieldmarks store list sto") == ["file,sto"]
