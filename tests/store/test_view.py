@@ -13,7 +13,7 @@ from fieldmarks.store.lint_config import Config
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     one = Store.open(tmp_path / "store.jsonl", create=True)
-    usage, prompt = {"total_tokens": 10}, {"name": "article"}
+    usage, prompt = {"prompt_tokens": 7, "completion_tokens": 3}, {"name": "article"}
     one.append(
         Entry("frog", ("a b", "may c"), origin=GENERATED, model="m", prompt=prompt, usage=usage),
         Entry("frog", ("a b", "may c", "d"), origin=CURATED, rejected=("x", "y")),

@@ -105,8 +105,9 @@ def origin(entry: Entry) -> str:
 
 
 def _tokens(entry: Entry) -> int:
-    total = (entry.usage or {}).get("total_tokens")
-    return total if isinstance(total, int) else 0
+    usage = entry.usage or {}
+    counts = [usage.get(key) for key in ("prompt_tokens", "completion_tokens")]
+    return sum(count for count in counts if isinstance(count, int))
 
 
 def _codes(findings: Sequence[Finding]) -> tuple[str, ...]:
