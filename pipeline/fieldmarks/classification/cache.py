@@ -97,13 +97,11 @@ class EmbeddingCache:
 
     def clear(self) -> int:
         """Remove the cache's files and return the bytes that became free."""
+        freed = sum(one.stat().st_size for one in self._files())
         self.close()
-        with self._lock:
-            freed = 0
-            for one in self._files():
-                freed += one.stat().st_size
-                one.unlink(missing_ok=True)
-            return freed
+        for one in self._files():
+            one.unlink(missing_ok=True)
+        return freed
 
     def close(self) -> None:
         """Let go of the file; the next use opens it again."""

@@ -1,12 +1,12 @@
 """Pictures from the web, only where the user allows it: one request, bounded in bytes and in time."""
 
+import re
 import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 from fieldmarks import __version__
 from fieldmarks.classification.images import MAX_BYTES
@@ -26,8 +26,7 @@ class Url:
     @property
     def name(self) -> str:
         """The address without a user name and password, which are nobody else's."""
-        parts = urlsplit(self.address)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return re.sub(r"^(\w+://)[^/?#]*@", r"\1", self.address)
 
 
 def is_url(text: str) -> bool:
@@ -39,10 +38,12 @@ def fetch(url: Url, *, patience: float = PATIENCE) -> bytes:
     """Return the bytes at an address. Raises ImageError for a refusal, silence, too much or too long."""
     if url.name != url.address:
         raise ImageError("cannot be fetched: an address with a user name or password is not sent")
-    request = urllib.request.Request(url.address, headers={"User-Agent": f"fieldmarks/{__version__}"})
+    if not is_url(url.address):
+        raise ImageError("cannot be fetched: not an http or https address")
     until = time.monotonic() + patience
     data = bytearray()
     try:
+        request = urllib.request.Request(url.address, headers={"User-Agent": f"fieldmarks/{__version__}"})
         with urllib.request.urlopen(request, timeout=min(SILENCE, patience)) as response:
             while chunk := response.read1(_CHUNK):
                 data += chunk

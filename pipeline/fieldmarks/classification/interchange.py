@@ -99,7 +99,7 @@ def _rows(vectors: Array, names: list[str] | None, source: Path) -> Iterator[Emb
         yield (
             Embedded(name, numbers)
             if numbers.isfinite().all()
-            else Failure(name, "an embedding without numbers")
+            else Failure(name, "its embedding holds NaN or infinity")
         )
 
 

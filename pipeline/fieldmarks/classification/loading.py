@@ -50,31 +50,31 @@ class ModelSource:
         """Load one part; this is the seam where foreign errors become ModelError."""
         self._check_name()
         try:
-            if not self.local:
-                options = {"revision": self._revision(weights="use_safetensors" in options)} | options
             with _quiet():
-                return kind.from_pretrained(
-                    self.name,
-                    trust_remote_code=False,
-                    local_files_only=self.local or _offline(),
-                    **options,
+                if self._snapshot is None:
+                    return self._download(kind, options)
+                if self.local:
+                    return _load(kind, self.name, options, local_files_only=True)
+                commit = (
+                    _weights_commit(self._snapshot) if "use_safetensors" in options else self._snapshot.name
                 )
+                try:
+                    return _load(kind, self.name, options | {"revision": commit}, local_files_only=True)
+                except Exception:  # an unfinished download, perhaps: the hub has the rest
+                    return self._download(kind, options)
         except Exception as error:  # hostile folders make the library stumble in every way
             raise ModelError(self._advice(error)) from error
+
+    def _download(self, kind: Any, options: dict[str, Any]) -> Any:
+        if not _offline():
+            _ask(self.name)
+        return _load(kind, self.name, options, local_files_only=_offline())
 
     def _check_name(self) -> None:
         if not self.name:
             raise ModelError("no CLIP model is named: name its folder or its id with --clip")
         if not self.local and (Path(self.name).exists() or self.name.startswith((".", "/"))):
             raise ModelError(f"{self.name} is not a folder: name a model's folder, or an id of the hub")
-
-    def _revision(self, *, weights: bool) -> str:
-        """Return the commit to load of an id that is here, else "main", which is then downloaded."""
-        if self._snapshot is None:
-            if not _offline():
-                _ask(self.name)
-            return "main"
-        return (_weights_commit(self._snapshot) or "main") if weights else self._snapshot.name
 
     def _advice(self, error: Exception) -> str:
         """Return what went wrong in one line, and what can be done."""
@@ -88,6 +88,10 @@ class ModelSource:
                 f" ({one_line(error)}): name a model's folder, or connect once to download it"
             )
         return f"{self.name} cannot be loaded: {one_line(error)}"
+
+
+def _load(kind: Any, name: str, options: dict[str, Any], *, local_files_only: bool) -> Any:
+    return kind.from_pretrained(name, trust_remote_code=False, local_files_only=local_files_only, **options)
 
 
 @contextmanager
@@ -127,16 +131,16 @@ def _cached_snapshot(model: str) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
-def _weights_commit(folder: Path) -> str | None:
-    """Return the commit of the snapshot that holds an id's safetensors, or None for none.
+def _weights_commit(folder: Path) -> str:
+    """Return the commit of the snapshot that holds an id's safetensors.
 
     `folder` is the snapshot in use. Where its commit has only pickles, the hub keeps a converted copy under
     another commit, and that lies beside it.
     """
-    for one in (folder, *sorted(folder.parent.iterdir())):
-        if any((one / name).exists() for name in _SAFETENSORS):
-            return one.name
-    return None
+    beside = (folder, *sorted(folder.parent.iterdir()))
+    return next(
+        (one.name for one in beside if any((one / name).exists() for name in _SAFETENSORS)), folder.name
+    )
 
 
 def _ask(model: str) -> None:

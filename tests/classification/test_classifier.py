@@ -1,0 +1,288 @@
+"""The classifier against the article's and the paper's own computations, and what it promises beside."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+from fieldmarks.classification import Classifier, Encoder
+from fieldmarks.classification.results import Failure, Prediction
+from fieldmarks.classification.scoring import AGGREGATIONS
+from fieldmarks.errors import ImageError, StoreError
+from fieldmarks.records import Entry
+from fieldmarks.store import Store
+
+Classes = dict[str, list[str]]
+
+
+class Seeds:
+    """The computations of the article and the paper, written straight on transformers' CLIPModel."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = CLIPModel.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.processor = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+
+    def states(self, texts: list[str]) -> Tensor:
+        inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        pooled: Tensor = self.model.text_model(**inputs).pooler_output
+        return pooled
+
+    def images(self, paths: list[Path]) -> Tensor:
+        pictures = [Image.open(path).convert("RGB") for path in paths]
+        pixels = self.processor(images=pictures, return_tensors="pt")
+        embedded = self.model.visual_projection(self.model.vision_model(**pixels).pooler_output)
+        unit: Tensor = embedded / embedded.norm(dim=-1, keepdim=True)
+        return unit
+
+    @torch.no_grad()
+    def article(self, classes: Classes, paths: list[Path]) -> Tensor:
+        """Mean of the pooled states, then the projection, unit length, times exp(logit_scale), softmax."""
+        rows = [self.model.text_projection(self.states(own).mean(dim=0)) for own in classes.values()]
+        weights = torch.stack([row / row.norm() for row in rows])
+        return (self.model.logit_scale.exp() * self.images(paths) @ weights.T).softmax(dim=-1)
+
+    @torch.no_grad()
+    def scores(self, descriptors: list[str], path: Path) -> Tensor:
+        """S(descriptor), the un-normalised score of each descriptor on one picture."""
+        rows = self.model.text_projection(self.states(descriptors))
+        unit = rows / rows.norm(dim=-1, keepdim=True)
+        scores: Tensor = self.model.logit_scale.exp() * (self.images([path]) @ unit.T)[0]
+        return scores
+
+    @torch.no_grad()
+    def paper(self, texts: list[list[str]], paths: list[Path]) -> Tensor:
+        """The mean over a class's descriptors of the cosines, scaled, softmax."""
+        images = self.images(paths)
+        columns = []
+        for own in texts:
+            rows = self.model.text_projection(self.states(own))
+            columns.append((images @ (rows / rows.norm(dim=-1, keepdim=True)).T).mean(dim=1))
+        return (self.model.logit_scale.exp() * torch.stack(columns, dim=1)).softmax(dim=-1)
+
+    @torch.no_grad()
+    def plain(self, classes: Classes, paths: list[Path]) -> Tensor:
+        """The baseline by CLIPModel.forward."""
+        texts = self.tokenizer(
+            [f"a photo of a {name}" for name in classes], padding=True, return_tensors="pt"
+        )
+        pixels = self.processor(
+            images=[Image.open(path).convert("RGB") for path in paths], return_tensors="pt"
+        )
+        logits: Tensor = self.model(**texts, **pixels).logits_per_image
+        return logits.softmax(dim=-1)
+
+
+@pytest.fixture
+def seeds(clip: Path) -> Seeds:
+    """The seeds' computations on the same model."""
+    return Seeds(clip)
+
+
+def _probabilities(predictions: list[Prediction], names: list[str]) -> Tensor:
+    rows = [{score.name: score.probability for score in one.scores} for one in predictions]
+    return torch.tensor([[row[name] for name in names] for row in rows])
+
+
+def _close(ours: Tensor, theirs: Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_preset_article_is_the_articles_computation(
+    clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
+) -> None:
+    classifier = Classifier.from_descriptors(classes, clip=clip)
+    ours = _probabilities(classifier.predict(pictures), list(classes))
+    _close(ours, seeds.article(classes, pictures))
+
+
+def test_marks_are_the_articles_scores(
+    clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
+) -> None:
+    classifier = Classifier.from_descriptors(classes, clip=clip)
+    for path in pictures:
+        explanation = classifier.explain(path)
+        for side in (explanation.predicted, explanation.runner_up):
+            assert sorted(mark.descriptor for mark in side) == sorted(classes[side[0].name])
+            theirs = seeds.scores([mark.descriptor for mark in side], path)
+            _close(torch.tensor([mark.logit for mark in side]), theirs)
+            assert list(theirs) == sorted(theirs, reverse=True)
+
+
+def test_preset_paper_is_the_papers_formula(
+    clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
+) -> None:
+    ours = Classifier.from_descriptors(classes, clip=clip, preset="paper").predict(pictures)
+    texts = [
+        [
+            "tree frog, which has protruding eyes",
+            "tree frog, which is a wide mouth",
+            "tree frog, which has sticky toe pads",
+        ],
+        ["owl, which has big eyes", "owl, which is a hooked beak"],
+        ["newt, which is a long tail"],
+    ]
+    _close(_probabilities(ours, list(classes)), seeds.paper(texts, pictures))
+
+
+def test_the_plain_baseline_is_the_models_forward(
+    clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
+) -> None:
+    theirs = seeds.plain(classes, pictures)
+    names = Classifier.from_names(list(classes), clip=clip)
+    _close(_probabilities(names.predict(pictures), list(classes)), theirs)
+    beside = Classifier.from_descriptors(classes, clip=clip, baseline=True).predict(pictures)
+    for one, row in zip(beside, theirs, strict=True):
+        assert one.baseline is not None
+        assert one.baseline.name == list(classes)[int(row.argmax())]
+        assert one.baseline.probability == pytest.approx(row.max().item(), abs=1e-4)
+
+
+def test_one_descriptor_a_class_makes_all_aggregations_agree(clip: Path, pictures: list[Path]) -> None:
+    classes = {"frog": ["big eyes"], "newt": ["a long tail"]}
+    encoder = Encoder(clip)
+    first, *others = (
+        Classifier.from_descriptors(classes, clip=encoder, aggregate=one).predict(pictures)
+        for one in AGGREGATIONS
+    )
+    for other in others:
+        _close(_probabilities(other, list(classes)), _probabilities(first, list(classes)))
+
+
+def test_a_store_and_its_descriptors_are_the_same(
+    tiny_clip: Path, classes: Classes, pictures: list[Path], tmp_path: Path
+) -> None:
+    store = Store.open(tmp_path / "store.jsonl", create=True)
+    store.append(*(Entry(name=name, descriptors=tuple(own)) for name, own in classes.items()))
+    expected = Classifier.from_descriptors(classes, clip=tiny_clip).predict(pictures)
+    for given in (store, store.path, str(store.path)):
+        classifier = Classifier.from_store(given, clip=tiny_clip)
+        assert [one.to_dict() for one in classifier.predict(pictures)] == [one.to_dict() for one in expected]
+    assert len(classifier.head.about["store_sha256"]) == 64
+
+
+def test_a_class_without_descriptors_is_read_by_its_name(tiny_clip: Path, pictures: list[Path]) -> None:
+    empty = Classifier.from_descriptors({"owl": [], "newt": []}, clip=tiny_clip).predict(pictures)
+    names = Classifier.from_names(["owl", "newt"], clip=tiny_clip).predict(pictures)
+    assert [one.to_dict() for one in empty] == [one.to_dict() for one in names]
+
+
+def test_an_empty_store(tiny_clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(StoreError, match="no class to choose from"):
+        Classifier.from_store(tmp_path / "empty.jsonl", clip=tiny_clip)
+
+
+def test_every_kind_of_picture(tiny_clip: Path, classes: Classes, pictures: list[Path]) -> None:
+    path = pictures[0]
+    image = Image.open(path)
+    array = np.asarray(image)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    classifier = Classifier.from_descriptors(classes, clip=tiny_clip)
+    given = classifier.predict([path, str(path), image, array, tensor])
+    assert [one.image for one in given] == [str(path), str(path), "picture 3", "picture 4", "picture 5"]
+    assert len({one.scores for one in given}) == 1
+
+
+def test_a_stream_goes_on_where_predict_raises(
+    tiny_clip: Path, classes: Classes, pictures: list[Path]
+) -> None:
+    classifier = Classifier.from_descriptors(classes, clip=tiny_clip)
+    mixed = [pictures[0], "none.png", pictures[1], 7]
+    results = list(classifier.stream(mixed))  # type: ignore[arg-type]
+    assert [type(one) for one in results] == [Prediction, Failure, Prediction, Failure]
+    assert results[1] == Failure("none.png", "cannot be read: No such file or directory")
+    assert results[3] == Failure(
+        "picture 4", "a int is no picture: a path, PIL image, array or tensor is meant"
+    )
+    with pytest.raises(ImageError, match=r"^none\.png: cannot be read: No such file or directory$"):
+        classifier.predict(mixed)  # type: ignore[arg-type]
+
+
+def test_the_order_and_the_batch_do_not_matter(
+    tiny_clip: Path, classes: Classes, pictures: list[Path]
+) -> None:
+    classifier = Classifier.from_descriptors(classes, clip=tiny_clip)
+    together = classifier.predict(pictures * 15)  # more than a batch and a window
+    assert [one.image for one in together] == [str(path) for path in pictures * 15]
+    alone = [classifier.predict([path])[0] for path in pictures]
+    for one, other in zip(together, alone * 15, strict=True):
+        assert one.label == other.label
+        assert one.scores[0].probability == pytest.approx(other.scores[0].probability, abs=1e-5)
+
+
+def test_arrays_and_tables_of_predictions(tiny_clip: Path, classes: Classes, pictures: list[Path]) -> None:
+    predictions = Classifier.from_descriptors(classes, clip=tiny_clip).predict(pictures)
+    assert predictions.class_id.dtype == np.int64
+    assert [list(classes)[index] for index in predictions.class_id] == [one.label for one in predictions]
+    assert predictions.confidence.tolist() == pytest.approx(
+        [one.scores[0].probability for one in predictions]
+    )
+    pytest.importorskip("pandas")
+    table = predictions.to_pandas()
+    assert list(table.columns) == ["image", "label", "probability", "logit"]
+    assert table["label"].tolist() == [one.label for one in predictions]
+
+
+def test_what_a_prediction_shows(tiny_clip: Path, classes: Classes, pictures: list[Path]) -> None:
+    classifier = Classifier.from_descriptors(classes, clip=tiny_clip)
+    (one,) = classifier.predict(pictures[:1])
+    assert [score.probability for score in one.scores] == sorted(
+        (score.probability for score in one.scores), reverse=True
+    )
+    assert classifier.predict(pictures[:1], top=2)[0].scores == one.scores[:2]
+    embedded = list(classifier.embedder.images(pictures[:1]))
+    above = one.scores[0].probability + 1e-6
+    (unsure,) = classifier.score(embedded, min_probability=above)
+    assert isinstance(unsure, Prediction)
+    assert (unsure.label, unsure.scores) == (None, one.scores)
+
+
+def test_what_decided_leads_most_over_its_nearest_mark(
+    demo_clip: Path, classes: Classes, pictures: list[Path]
+) -> None:
+    classifier = Classifier.from_descriptors(classes, clip=demo_clip)
+    head = classifier.head
+    for path in pictures:
+        explanation = classifier.explain(path)
+        leads = []
+        for mark in explanation.predicted:
+            text = head.embeddings[head.texts.descriptors.index(mark.descriptor)]
+            similar = {
+                torch.cosine_similarity(
+                    text, head.embeddings[head.texts.descriptors.index(other.descriptor)], dim=0
+                ).item(): other
+                for other in explanation.runner_up
+            }
+            leads.append((mark, similar[max(similar)]))
+        assert explanation.decided == max(leads, key=lambda pair: pair[0].logit - pair[1].logit)
+
+
+def test_a_single_class_has_no_runner_up(tiny_clip: Path, pictures: list[Path]) -> None:
+    explanation = Classifier.from_descriptors({"owl": ["big eyes"]}, clip=tiny_clip).explain(pictures[0])
+    assert (len(explanation.predicted), explanation.runner_up, explanation.decided) == (1, (), None)
+
+
+def test_relative_marks_have_mean_0_over_the_pictures(
+    tiny_clip: Path, classes: Classes, pictures: list[Path]
+) -> None:
+    two = {name: classes[name] for name in ("tree frog", "owl")}  # so that all marks are always shown
+    classifier = Classifier.from_descriptors(two, clip=tiny_clip)
+    held, usual = classifier.relative(classifier.embedder.images([*pictures, "none.png"]))
+    results = [
+        one for one in classifier.score(held, explain=True, usual=usual) if isinstance(one, Prediction)
+    ]
+    assert len(results) == len(pictures)
+    sums: dict[str, float] = {}
+    for one in results:
+        assert one.explanation is not None
+        for mark in (*one.explanation.predicted, *one.explanation.runner_up):
+            assert mark.z is not None
+            sums[mark.descriptor] = sums.get(mark.descriptor, 0) + mark.z
+    assert list(sums.values()) == pytest.approx([0] * 5, abs=1e-3)
+    assert all(math.isfinite(value) for value in sums.values())

@@ -1,0 +1,187 @@
+"""Embeddings of texts and pictures: each once, in order, in bounded memory, and none again."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fieldmarks.classification.cache import EmbeddingCache
+from fieldmarks.classification.embeddings import Embedded, Embedder, ahead, batched
+from fieldmarks.classification.encoder import Encoder
+from fieldmarks.classification.results import Failure
+
+
+class Counting(Encoder):
+    """An encoder that notes what it was given."""
+
+    def __init__(self, model: Path, dtype: str = "auto") -> None:
+        super().__init__(model, device="cpu", dtype=dtype)  # type: ignore[arg-type]
+        self.texts: list[list[str]] = []
+        self.prepared = 0
+        self.passes: list[int] = []
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        self.texts.append(list(texts))
+        return super().encode_texts(texts)
+
+    def prepare(self, image: Image.Image) -> dict[str, Tensor]:
+        self.prepared += 1
+        return super().prepare(image)
+
+    def encode_images(self, pictures: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        self.passes.append(len(pictures))
+        return super().encode_images(pictures)
+
+
+def _vectors(results: Iterator[Embedded | Failure]) -> Tensor:
+    return torch.stack([one.vector for one in results if isinstance(one, Embedded)])
+
+
+def test_equal_texts_are_encoded_once(tiny_clip: Path) -> None:
+    encoder = Counting(tiny_clip)
+    rows = Embedder(encoder).texts(["fur", "big eyes", "fur", "fur"])
+    assert encoder.texts == [["fur", "big eyes"]]
+    assert torch.equal(rows[0], rows[2])
+    assert not torch.allclose(rows[0], rows[1])
+
+
+def test_one_pass_a_batch_in_order_with_failures_between(tiny_clip: Path, pictures: list[Path]) -> None:
+    encoder = Counting(tiny_clip)
+    given: list[str | Path | Failure] = [*pictures, "none.png", Failure("gone", "why"), *pictures]
+    results = list(Embedder(encoder, batch=4).images(given))
+    assert [one.image for one in results] == [
+        *map(str, pictures),
+        "none.png",
+        "gone",
+        *map(str, pictures),
+    ]
+    assert [type(one).__name__ for one in results[5:7]] == ["Failure", "Failure"]
+    assert results[6] == Failure("gone", "why")
+    assert encoder.passes == [4, 2, 4]
+    assert torch.allclose(_vectors(iter(results[:5])), _vectors(iter(results[7:])), atol=1e-5)
+
+
+def test_the_second_run_decodes_nothing_and_forwards_nothing(tiny_clip: Path, pictures: list[Path]) -> None:
+    first, second = Counting(tiny_clip), Counting(tiny_clip)
+    texts = ["fur", "big eyes"]
+    one, other = (Embedder(encoder, cache=EmbeddingCache()) for encoder in (first, second))
+    assert torch.equal(one.texts(texts), other.texts(texts))
+    assert torch.equal(_vectors(one.images(pictures)), _vectors(other.images(pictures)))
+    assert one.logit_scale == pytest.approx(other.logit_scale)
+    assert (first.prepared, first.passes, first.texts) == (5, [5], [texts])
+    assert (second.prepared, second.passes, second.texts) == (0, [], [])
+
+
+def test_only_what_is_new_is_encoded(tiny_clip: Path, pictures: list[Path]) -> None:
+    first, second = Counting(tiny_clip), Counting(tiny_clip)
+    list(Embedder(first, cache=EmbeddingCache()).images(pictures[:2]))
+    embedder = Embedder(second, cache=EmbeddingCache())
+    expected = _vectors(Embedder(Counting(tiny_clip)).images(pictures))
+    assert torch.allclose(_vectors(embedder.images(pictures)), expected, atol=1e-5)
+    assert second.passes == [3]
+    embedder.texts(["fur"])
+    embedder.texts(["fur", "big eyes"])
+    assert second.texts == [["fur"], ["big eyes"]]
+
+
+def test_the_same_bytes_elsewhere_are_known(tiny_clip: Path, pictures: list[Path], tmp_path: Path) -> None:
+    list(Embedder(Counting(tiny_clip), cache=EmbeddingCache()).images(pictures[:1]))
+    (tmp_path / "copy.png").write_bytes(pictures[0].read_bytes())
+    encoder = Counting(tiny_clip)
+    list(Embedder(encoder, cache=EmbeddingCache()).images([tmp_path / "copy.png"]))
+    assert encoder.passes == []
+
+
+@pytest.mark.parametrize("change", ["weights", "preprocessing", "dtype"])
+def test_another_model_or_preprocessing_or_type_is_encoded_anew(
+    tiny_clip: Path, pictures: list[Path], tmp_path: Path, change: str
+) -> None:
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for file in tiny_clip.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    same = Counting(copy)
+    list(Embedder(Counting(tiny_clip), cache=EmbeddingCache()).images(pictures))
+    list(Embedder(same, cache=EmbeddingCache()).images(pictures))
+    assert same.passes == []  # a copy of the folder is the same model
+    if change == "weights":
+        data = bytearray((copy / "model.safetensors").read_bytes())
+        data[-2] ^= 1
+        (copy / "model.safetensors").write_bytes(bytes(data))
+    if change == "preprocessing":
+        config = copy / "preprocessor_config.json"
+        config.write_text(config.read_text().replace("0.48145466", "0.5"))
+    other = Counting(copy, "bfloat16" if change == "dtype" else "auto")
+    list(Embedder(other, cache=EmbeddingCache()).images(pictures))
+    assert other.passes == [5]
+
+
+def test_a_run_from_the_cache_does_not_even_load_transformers(tiny_clip: Path, pictures: list[Path]) -> None:
+    script = (
+        "import sys; from fieldmarks.classification import Classifier\n"
+        "from fieldmarks.classification.run import Model\n"
+        "clip = Model(clip=sys.argv[1], device='cpu').embedder()\n"
+        "classifier = Classifier.from_descriptors({'a': ['fur'], 'b': ['big eyes']}, clip=clip)\n"
+        "print([one.label for one in classifier.predict(sys.argv[2:])], 'transformers' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(tiny_clip), *map(str, pictures)]
+    first, second = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
+    assert first.stdout.endswith("] True\n")
+    assert second.stdout == first.stdout.replace("True", "False")
+    assert first.stderr == second.stderr == ""
+
+
+def test_thumbnails_for_the_first_pictures(tiny_clip: Path, pictures: list[Path]) -> None:
+    embedder = Embedder(Counting(tiny_clip), cache=EmbeddingCache())
+    for _ in range(2):  # fresh, then from the cache
+        small = [
+            one.thumbnail for one in embedder.images(pictures, thumbnails=2) if isinstance(one, Embedded)
+        ]
+        assert [thumbnail is not None for thumbnail in small] == [True, True, False, False, False]
+        assert small[0] is not None
+        assert small[0].startswith(b"\xff\xd8\xff")
+
+
+def test_ahead_keeps_order_and_takes_no_more_than_its_window() -> None:
+    taken, given = 0, 0
+    furthest = 0
+    lock = threading.Lock()
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for number in range(200):
+            taken += 1
+            yield number
+
+    def double(number: int) -> int:
+        with lock:
+            return 2 * number
+
+    for given, value in enumerate(ahead(double, items(), window=10)):
+        assert value == 2 * given
+        furthest = max(furthest, taken - given)
+    assert (given, furthest) == (199, 11)
+
+
+def test_ahead_hands_an_error_on_and_ends_its_threads() -> None:
+    def fail(number: int) -> int:
+        if number == 5:
+            raise ValueError("five")
+        return number
+
+    results = ahead(fail, range(100), window=8)
+    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="five"):
+        next(results)
+    assert not [one for one in threading.enumerate() if one.name.startswith("fieldmarks")]
+
+
+def test_batched() -> None:
+    assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(batched([], 3)) == []

@@ -1,0 +1,79 @@
+"""Which pictures are meant, in which order, and what they are called."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from fieldmarks.classification.fetch import Url
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.sources import find, name_of
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with pictures at several depths, and what is none."""
+    for name in (
+        "b.jpg",
+        "a.PNG",
+        "notes.txt",
+        ".hidden.png",
+        "sub/d.webp",
+        "sub/c.jpeg",
+        ".git/e.png",
+        "[x].png",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "sub" / "loop").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_is_searched_at_any_depth_sorted(tree: Path) -> None:
+    assert list(find(["."])) == ["[x].png", "a.PNG", "b.jpg", "sub/c.jpeg", "sub/d.webp"]
+    assert list(find([str(tree / "sub")])) == [f"{tree}/sub/c.jpeg", f"{tree}/sub/d.webp"]
+
+
+def test_inputs_keep_their_order_and_any_name(tree: Path) -> None:
+    given = ["b.jpg", "notes.txt", "a.PNG", "none.png", ".hidden.png"]
+    assert list(find(given)) == given
+
+
+def test_globs_are_sorted_and_a_file_of_that_name_comes_first(tree: Path) -> None:
+    assert list(find(["*.[jP]*"])) == ["a.PNG", "b.jpg"]
+    assert next(find(["**/d.*"])) == "sub/d.webp"
+    assert list(find(["[x].png"])) == ["[x].png"]
+
+
+def test_a_folder_or_glob_without_pictures_is_a_failure_and_the_others_go_on(tree: Path) -> None:
+    assert list(find(["empty", "*.tiff", "b.jpg"])) == [
+        Failure("empty", "a folder without pictures"),
+        Failure("*.tiff", "matches no file"),
+        "b.jpg",
+    ]
+
+
+def test_paths_on_stdin(tree: Path) -> None:
+    lines = io.StringIO("b.jpg\n\nsub\r\n-\n*.PNG\nno end")
+    assert list(find(["-"], lines)) == ["b.jpg", "sub/c.jpeg", "sub/d.webp", "a.PNG", "no end"]
+
+
+def test_addresses_only_where_allowed() -> None:
+    given = ["http://host/a.png", "HTTPS://u:secret@host/b.png"]
+    assert list(find(given, allow_url=True)) == [Url(one) for one in given]
+    assert list(find(given)) == [
+        Failure("http://host/a.png", "an address: allow it with --allow-url"),
+        Failure("HTTPS://host/b.png", "an address: allow it with --allow-url"),
+    ]
+    assert list(find(["-"], io.StringIO(given[0]), allow_url=True)) == [Url(given[0])]
+
+
+def test_names(tmp_path: Path) -> None:
+    assert name_of(tmp_path / "a.png", 7) == str(tmp_path / "a.png")
+    assert name_of(os.fsdecode(b"caf\xe9.png"), 1) == "caf\\xe9.png"
+    assert name_of(object(), 7) == "picture 7"  # type: ignore[arg-type]
+    assert name_of(Url("https://user:secret@host:8080/a.png?size=2"), 1) == "https://host:8080/a.png?size=2"
