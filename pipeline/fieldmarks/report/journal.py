@@ -21,16 +21,24 @@ class Journal:
         self.done: set[str] = set()
         try:
             self._file = path.open("ab+")
-            self._file.seek(0)
-            whole = 0
-            for number, line in enumerate(self._file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                self.done.add(_image(line, f"{path}, line {number}"))
-                whole += len(line)
-            self._file.truncate(whole)
         except OSError as error:
             raise ImageError(f"{path} cannot be opened: {error.strerror or error}") from error
+        try:
+            self._file.truncate(self._read())
+        except (OSError, ImageError):
+            self._file.close()
+            raise
+
+    def _read(self) -> int:
+        """Note the pictures that have a line, and return where the last whole line ends."""
+        self._file.seek(0)
+        whole = 0
+        for number, line in enumerate(self._file, 1):
+            if not line.endswith(b"\n"):
+                break
+            self.done.add(_image(line, f"{self.path}, line {number}"))
+            whole += len(line)
+        return whole
 
     def append(self, line: str) -> None:
         """Write one line, at once. Raises ImageError if the disk refuses."""

@@ -1,0 +1,357 @@
+"""`fieldmarks classify` as a user meets it: forms of output, exit codes, bad input, going on again."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+from fieldmarks.classification.encoder import DEFAULT_CLIP
+from fieldmarks.classification.scoring import AGGREGATIONS
+from fieldmarks.cli import main
+from fieldmarks.cli.classify import AGGREGATIONS as OFFERED
+from fieldmarks.cli.classify import classify as command
+
+CLASSES: dict[str, list[str]] = {
+    "tree frog": ["protruding eyes", "a wide mouth"],
+    "owl": ["big eyes", "a hooked beak", "feathers"],
+    "newt": ["a long tail"],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a store and three pictures."""
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        image = Image.effect_mandelbrot((60, 40 + number), (-2 + number / 2, -1.5, number / 2, 1.5), 60)
+        tint = Image.new("RGB", image.size, (90 * number, 200 - 90 * number, 90))
+        Image.blend(image.convert("RGB"), tint, 0.5).save(tmp_path / "photos" / f"{number}.png")
+    lines = [json.dumps({"class": name, "descriptors": own}) for name, own in CLASSES.items()]
+    (tmp_path / "store.jsonl").write_text("\n".join(lines) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Classify:
+    """Runs `fieldmarks classify` on the working folder's store and a model."""
+
+    def __init__(self, runner: CliRunner, clip: Path) -> None:
+        self.runner, self.clip = runner, clip
+
+    def __call__(self, *options: str, stdin: str | None = None, store: bool = True) -> Result:
+        given = ["--store", "store.jsonl"] if store else []
+        return self.runner.invoke(main, ["classify", "--clip", str(self.clip), *given, *options], input=stdin)
+
+
+@pytest.fixture
+def classify(runner: CliRunner, tiny_clip: Path, folder: Path) -> Classify:
+    """The command on the model of random weights."""
+    return Classify(runner, tiny_clip)
+
+
+def _lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@torch.no_grad()
+def _seeds(clip: Path, paths: list[str]) -> tuple[list[list[float]], list[list[float]], list[list[float]]]:
+    """The article's probabilities, its descriptors' scores, and the plain baseline's probabilities."""
+    model, tokenizer = CLIPModel.from_pretrained(clip), AutoTokenizer.from_pretrained(clip)
+    processor = AutoImageProcessor.from_pretrained(clip)  # type: ignore[no-untyped-call]
+    pixels = processor(images=[Image.open(path).convert("RGB") for path in paths], return_tensors="pt")
+    images = model.visual_projection(model.vision_model(**pixels).pooler_output)
+    images = images / images.norm(dim=-1, keepdim=True)
+    scale = model.logit_scale.exp()
+    rows, scores = [], []
+    for own in CLASSES.values():
+        states = model.text_model(**tokenizer(own, padding=True, return_tensors="pt")).pooler_output
+        mean, each = model.text_projection(states.mean(dim=0)), model.text_projection(states)
+        rows.append(mean / mean.norm())
+        scores.append(scale * images @ (each / each.norm(dim=-1, keepdim=True)).T)
+    names = tokenizer([f"a photo of a {name}" for name in CLASSES], padding=True, return_tensors="pt")
+    plain = model(**names, **pixels).logits_per_image.softmax(dim=-1)
+    shares = (scale * images @ torch.stack(rows).T).softmax(dim=-1)
+    return shares.tolist(), torch.cat(scores, dim=1).tolist(), plain.tolist()
+
+
+@pytest.mark.parametrize("model", ["tiny_clip", "demo_clip"])
+def test_the_seeds_numbers(
+    runner: CliRunner, folder: Path, model: str, request: pytest.FixtureRequest
+) -> None:
+    clip: Path = request.getfixturevalue(model)
+    result = Classify(runner, clip)("photos", "--format", "jsonl", "--explain", "--baseline")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = _lines(result.stdout)
+    shares, scores, plain = _seeds(clip, [line["image"] for line in lines])
+    columns = [(name, descriptor) for name, own in CLASSES.items() for descriptor in own]
+    for line, row, marks, names in zip(lines, shares, scores, plain, strict=True):
+        probabilities = {one["class"]: one["probability"] for one in line["scores"]}
+        assert probabilities == pytest.approx(dict(zip(CLASSES, row, strict=True)), abs=1e-4)
+        known = dict(zip(columns, marks, strict=True))
+        assert len(line["marks"]) == sum(len(CLASSES[one["class"]]) for one in line["scores"][:2])
+        for mark in line["marks"]:
+            assert mark["logit"] == pytest.approx(known[mark["class"], mark["descriptor"]], abs=1e-4)
+        best = max(range(3), key=names.__getitem__)
+        assert line["baseline"]["class"] == list(CLASSES)[best]
+        assert line["baseline"]["probability"] == pytest.approx(names[best], abs=1e-4)
+
+
+def test_json_lines_are_the_contract(classify: Classify) -> None:
+    result = classify("photos/0.png", "none.png", "--format", "jsonl")
+    first, second = _lines(result.stdout)
+    assert list(first) == ["image", "label", "scores"]
+    assert [list(one) for one in first["scores"]] == [["class", "probability", "logit"]] * 3
+    assert (first["image"], first["label"]) == ("photos/0.png", first["scores"][0]["class"])
+    assert second == {"image": "none.png", "error": "cannot be read: No such file or directory"}
+    assert result.stderr == "Error: none.png: cannot be read: No such file or directory\n"
+    assert result.exit_code == 1
+
+
+def test_a_table(classify: Classify) -> None:
+    (line,) = _lines(classify("photos/0.png", "--format", "jsonl", "--explain").stdout)
+    best, second, _ = line["scores"]
+    width = len("tree frog")
+    table = classify("photos/0.png", "--top", "2").stdout
+    assert table == (
+        f"{best['probability']:6.1%}  {best['class']:<{width}}  photos/0.png\n"
+        f"{second['probability']:6.1%}  {second['class']}\n"
+    )
+    explained = classify("photos/0.png", "--explain").stdout.splitlines()
+    assert [text.split()[-1] for text in explained[1:2]] == [best["class"].split()[-1]]
+    assert len(explained) == 1 + 2 + len(line["marks"]) + 1
+    lead, other = line["decided"]["for"], line["decided"]["against"]
+    assert explained[-1] == (
+        f"          decided: {lead['descriptor']} {lead['logit']:.1f}"
+        f" against {other['descriptor']} {other['logit']:.1f}"
+    )
+
+
+def test_csv(classify: Classify) -> None:
+    result = classify("photos/0.png", "none.png", "--format", "csv", "--top", "2", "--baseline")
+    rows = list(csv.reader(io.StringIO(result.stdout)))
+    assert rows[0] == ["image", "rank", "class", "probability", "logit", "baseline", "error"]
+    assert [row[:2] for row in rows[1:]] == [["photos/0.png", "1"], ["photos/0.png", "2"], ["none.png", ""]]
+    assert rows[3][2:] == ["", "", "", "", "cannot be read: No such file or directory"]
+
+
+def test_control_characters_of_strangers_do_not_reach_the_terminal(classify: Classify, folder: Path) -> None:
+    shutil.copy("photos/0.png", "evil\x1b[2J.png")
+    (folder / "store.jsonl").write_text(
+        json.dumps({"class": "owl", "descriptors": ["eyes\x1b]0;x\x07", "beak"]}) + "\n"
+    )
+    result = classify("evil\x1b[2J.png", "no\x1b[2J.png", "--explain")
+    assert "\x1b" not in result.output
+    assert "evil\\x1b[2J.png" in result.stdout
+    assert "eyes\\x1b]0;x\\x07" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["photos"], "name the classes by --store FILE or by --classifier FILE, one of the two"),
+        (
+            ["photos", "--store", "a", "--classifier", "b"],
+            "name the classes by --store FILE or by --classifier FILE",
+        ),
+        (["--store", "store.jsonl"], "name IMAGES or --image-embeddings, one of the two"),
+        (
+            ["photos", "--store", "a", "--image-embeddings", "b"],
+            "name IMAGES or --image-embeddings, one of the two",
+        ),
+        (["photos", "--store", "a", "--top", "0"], "Invalid value for '--top'"),
+        (["photos", "--store", "a", "--preset", "other"], "Invalid value for '--preset'"),
+    ],
+)
+def test_wrong_usage(runner: CliRunner, folder: Path, options: list[str], message: str) -> None:
+    result = runner.invoke(main, ["classify", *options])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["photos", "--store", "none.jsonl"], "none.jsonl"),
+        (["photos", "--store", "."], "is a folder"),
+        (["photos", "--store", "empty.jsonl"], "there is no class to choose from"),
+        (["photos", "--store", "store.jsonl", "--clip", "./none"], "./none is not a folder"),
+        (["photos", "--store", "store.jsonl", "--clip", "photos"], "photos is not a model folder"),
+        (["photos", "--store", "store.jsonl", "--clip", "some/clip"], "some/clip is no folder here"),
+        (["photos", "--store", "store.jsonl", "--text", "{clas}"], "{clas} in '{clas}' is not known"),
+        (
+            ["photos", "--store", "store.jsonl", "--text", "{concept}"],
+            "{concept} in '{concept}' is not known",
+        ),
+        (["photos", "--classifier", "store.jsonl"], "store.jsonl is no classifier file"),
+        (
+            ["--store", "store.jsonl", "--image-embeddings", "none"],
+            "none: no such file or folder of embeddings",
+        ),
+        (
+            ["photos", "--store", "store.jsonl", "--resume", "store.jsonl"],
+            "store.jsonl, line 1 is no result of classify",
+        ),
+        (["photos", "--store", "store.jsonl", "--resume", "."], ". cannot be opened"),
+        (
+            ["photos", "--store", "store.jsonl", "--report", "store.jsonl"],
+            "store.jsonl is there and is no report",
+        ),
+        (
+            ["photos", "--store", "store.jsonl", "--save-classifier", "store.jsonl"],
+            "store.jsonl is there and is no",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(
+    runner: CliRunner, folder: Path, tiny_clip: Path, options: list[str], message: str
+) -> None:
+    (folder / "empty.jsonl").touch()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    given = options if "--clip" in options else ["--clip", str(tiny_clip), *options]
+    result = runner.invoke(main, ["classify", *given])
+    assert result.exit_code == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert message in last
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_every_bad_picture_is_one_line_and_the_others_are_classified(
+    classify: Classify, folder: Path
+) -> None:
+    whole = Path("photos/1.png").read_bytes()
+    bad = {"text.png": b"hello", "zero.png": b"", "cut.png": whole[: len(whole) // 2]}
+    for name, data in bad.items():
+        (folder / "photos" / name).write_bytes(data)
+    os.mkfifo(folder / "photos" / "pipe.png")
+    result = classify("photos", os.devnull, "--format", "jsonl")
+    lines = _lines(result.stdout)
+    assert [line["image"] for line in lines if "label" in line] == [f"photos/{n}.png" for n in range(3)]
+    assert {line["image"] for line in lines if "error" in line} == {
+        *(f"photos/{name}" for name in bad),
+        "photos/pipe.png",
+        os.devnull,
+    }
+    assert len(result.stderr.splitlines()) == 5
+    assert result.exit_code == 1
+
+
+def test_odd_pictures_are_classified_without_a_word(classify: Classify, folder: Path) -> None:
+    image = Image.open("photos/0.png")
+    image.convert("CMYK").save("photos/cmyk.jpg")
+    image.convert("L").save("photos/grey.png")
+    image.convert("P").save("photos/palette.png", transparency=bytes([0] * 100 + [255] * 156))
+    image.save("photos/moving.gif", save_all=True, append_images=[image.rotate(90)])
+    Image.new("I;16", (20, 20), 30000).save("photos/deep.png")
+    result = classify("photos", "--format", "csv")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) == 1 + 3 + 5
+
+
+def test_paths_on_stdin(classify: Classify) -> None:
+    result = classify("-", "--format", "jsonl", stdin="photos/2.png\nphotos/0.png\n")
+    assert [line["image"] for line in _lines(result.stdout)] == ["photos/2.png", "photos/0.png"]
+
+
+def test_abstaining(classify: Classify) -> None:
+    result = classify("photos/0.png", "--min-probability", "1")
+    assert result.stdout.split()[1] == "(unsure)"
+    assert (
+        _lines(classify("photos/0.png", "--min-probability", "1", "--format", "jsonl").stdout)[0]["label"]
+        is None
+    )
+
+
+def test_wording_options(classify: Classify) -> None:
+    paper = classify("photos", "--preset", "paper", "--format", "jsonl").stdout
+    by_hand = classify(
+        "photos", "--text", "{class}, {which}", "--aggregate", "mean-similarity", "--format", "jsonl"
+    )
+    assert paper == by_hand.stdout
+    assert (
+        paper
+        != classify("photos", "--preset", "paper", "--text", "{class}, {which}.", "--format", "jsonl").stdout
+    )
+    named = classify("photos/0.png", "--with-name", "--format", "jsonl", "--explain")
+    shown = [mark["descriptor"] for mark in _lines(named.stdout)[0]["marks"]]
+    assert sum(one.startswith("a photo of a ") for one in shown) == 2
+    concept = classify(
+        "photos", "--text", "a photo of a {concept}: {article} {class} with {descriptor}", "--concept", "pet"
+    )
+    assert (concept.exit_code, concept.stderr) == (0, "")
+
+
+def test_going_on_where_a_run_stopped(classify: Classify, folder: Path) -> None:
+    whole = classify("photos", "--format", "jsonl").stdout
+    assert classify("photos", "--resume", "out.jsonl").stdout == ""
+    assert (folder / "out.jsonl").read_text() == whole
+    expected = [(line["image"], line["label"]) for line in _lines(whole)]
+    for end in range(0, len(whole), 101):  # stopped at any byte
+        (folder / "out.jsonl").write_text(whole[:end])
+        assert classify("photos", "--resume", "out.jsonl").exit_code == 0
+        lines = _lines((folder / "out.jsonl").read_text())
+        assert [(line["image"], line["label"]) for line in lines] == expected
+
+
+def test_a_saved_classifier_needs_no_store_and_no_model_option(classify: Classify, runner: CliRunner) -> None:
+    first = classify("photos", "--format", "jsonl", "--save-classifier", "frogs.safetensors")
+    again = runner.invoke(
+        main, ["classify", "photos", "--format", "jsonl", "--classifier", "frogs.safetensors"]
+    )
+    assert (again.exit_code, again.stdout, again.stderr) == (0, first.stdout, "")
+
+
+def test_relative_marks(classify: Classify) -> None:
+    lines = _lines(classify("photos", "--relative", "--format", "jsonl").stdout)
+    assert all("z" in mark for line in lines for mark in line["marks"])
+    assert "+" in classify("photos", "--relative").stdout
+
+
+def test_a_kept_embedding_of_another_width_is_told(classify: Classify, demo_clip: Path) -> None:
+    classify("photos", "--save-classifier", "frogs.safetensors")
+    result = classify("photos", "--classifier", "frogs.safetensors", "--clip", str(demo_clip), store=False)
+    assert result.exit_code == 1
+    assert "they come from different models" in result.stderr.splitlines()[-1]
+    assert "the classifier was made with" in result.stderr.splitlines()[0]
+
+
+@pytest.mark.slow
+def test_an_interruption_keeps_what_is_done_and_exits_130(folder: Path, tiny_clip: Path) -> None:
+    reader, writer = os.pipe()
+    arguments = ["classify", "-", "--clip", str(tiny_clip), "--store", "store.jsonl", "--batch", "1"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "fieldmarks", *arguments],
+        stdin=reader,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.write(writer, b"photos/0.png\n" * 20)
+    assert running.stdout is not None
+    first = running.stdout.readline()
+    running.send_signal(signal.SIGINT)
+    os.close(writer)
+    rest, errors = running.communicate(timeout=30)
+    os.close(reader)
+    assert running.returncode == 130
+    assert errors.split() == ["Interrupted."]
+    assert set((first + rest).splitlines()) == {first.strip("\n")}
+
+
+def test_the_options_name_what_the_package_has() -> None:
+    assert OFFERED == AGGREGATIONS
+    (clip,) = (option for option in command.params if option.name == "clip")
+    assert f"[default: {DEFAULT_CLIP}]" in clip.to_info_dict()["help"]

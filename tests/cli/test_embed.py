@@ -1,0 +1,64 @@
+"""`fieldmarks embed`: a folder that classify reads back."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from fieldmarks.cli import main
+
+pytest.importorskip("pyarrow")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a store, two pictures and a broken one."""
+    (tmp_path / "photos").mkdir()
+    for name, colour in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / "photos" / f"{name}.png")
+    (tmp_path / "photos" / "broken.png").write_bytes(b"hello")
+    lines = [{"class": "owl", "descriptors": ["big eyes"]}, {"class": "newt", "descriptors": ["a long tail"]}]
+    (tmp_path / "store.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_is_embedded_is_classified_the_same(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
+    model = ["--clip", str(tiny_clip)]
+    result = runner.invoke(main, ["embed", "photos", "--out", "embedded", *model])
+    assert (result.exit_code, result.stdout) == (1, "")
+    broken, done = result.stderr.splitlines()
+    assert broken.startswith("Error: photos/broken.png: not a picture in a known format")
+    assert done == "2 embeddings are in embedded"
+    asked = ["classify", "--store", "store.jsonl", "--format", "jsonl", *model]
+    direct = runner.invoke(main, [*asked, "photos/a.png", "photos/b.png"])
+    through = runner.invoke(main, [*asked, "--image-embeddings", "embedded"])
+    assert (through.exit_code, through.stderr) == (0, "")
+    for one, other in zip(through.stdout.splitlines(), direct.stdout.splitlines(), strict=True):
+        ours, theirs = json.loads(one), json.loads(other)
+        assert (ours["image"], ours["label"]) == (theirs["image"], theirs["label"])
+        assert ours["scores"][0]["logit"] == pytest.approx(theirs["scores"][0]["logit"], abs=1e-4)
+
+
+def test_another_models_embeddings_are_told(
+    runner: CliRunner, tiny_clip: Path, demo_clip: Path, folder: Path
+) -> None:
+    runner.invoke(main, ["embed", "photos/a.png", "--out", "embedded", "--clip", str(tiny_clip)])
+    asked = ["classify", "--store", "store.jsonl", "--image-embeddings", "embedded", "--clip", str(demo_clip)]
+    result = runner.invoke(main, asked)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0] == (
+        f"Note: the classifier was made with {demo_clip}, the pictures are embedded with {tiny_clip}"
+    )
+
+
+def test_a_folder_with_embeddings_is_left_alone(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
+    asked = ["embed", "photos/a.png", "--out", "embedded", "--clip", str(tiny_clip)]
+    assert runner.invoke(main, asked).exit_code == 0
+    again = runner.invoke(main, asked)
+    assert (again.exit_code, again.stderr) == (
+        1,
+        "Error: embedded holds embeddings already: name a new folder\n",
+    )
