@@ -102,7 +102,7 @@ def test_nobody_there(runner: CliRunner) -> None:
         pass
     code, lines = _doctor(runner, gone)
     assert code == 1
-    reason = "cannot be reached: no connection: All connection attempts failed"
+    reason = "cannot be reached: no connection: Connection refused"
     assert lines == [f"NO   endpoint                 {gone.url} {reason}"]
 
 

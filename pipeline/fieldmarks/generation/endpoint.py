@@ -124,6 +124,10 @@ class EndpointCompleter:
         try:
             answer = await link.send(mode, request)
         except Transient as error:
+            most = self._retry.max_wait
+            if error.retry_after is not None and error.retry_after > most:
+                wait = f"asks to wait {error.retry_after:.0f} s, longer than the {most:.0f} s allowed"
+                raise EndpointError(f"{self.endpoint} {wait} ({error})") from error
             self._spent_in_a_row += 1
             if not link.answers or self._spent_in_a_row >= DOWN:
                 raise EndpointError(f"{self.endpoint} gives no answer: {error}") from error

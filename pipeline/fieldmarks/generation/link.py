@@ -1,5 +1,6 @@
 """One model behind one endpoint: sends a request in a mode, and learns what the server wants otherwise."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +11,7 @@ from fieldmarks.generation.pace import Pace
 from fieldmarks.generation.retry import RetryPolicy, Sleep, Transient
 from fieldmarks.generation.transport import Refused, Transport
 
+TELL_EVERY: Final = 30.0  # seconds
 MOST_QUIRKS: Final = 5  # a server that refuses more than this cannot be pleased
 
 
@@ -34,6 +36,7 @@ class Link:
         self._pace = pace
         self._sleep = sleep
         self._tell = tell
+        self._told_until = 0.0
 
     async def send(self, mode: str, request: Request) -> Completion:
         """Return the answer, retried as the policy allows. Raises Transient, Refused or EndpointError."""
@@ -42,11 +45,18 @@ class Link:
             try:
                 return await self._once(mode, request)
             except Transient as error:
-                if error.retry_after is not None and error.retry_after > 1:
-                    self._tell(f"told to wait {error.retry_after:.0f} s ({error})")
+                if error.retry_after is not None:
+                    self._tell_of_wait(error.retry_after, str(error))
                 raise
 
         return await self._retry.run(once, self._sleep, lambda: self.answers > 0)
+
+    def _tell_of_wait(self, seconds: float, reason: str) -> None:
+        """Tell that the server makes us wait, unless that was just told."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._told_until:
+            self._told_until = now + max(seconds, TELL_EVERY)
+            self._tell(f"told to wait {seconds:.0f} s ({reason})")
 
     async def _once(self, mode: str, request: Request) -> Completion:
         for _ in range(MOST_QUIRKS):

@@ -1,5 +1,6 @@
 """One HTTP exchange with an OpenAI-compatible endpoint: sizes bounded, secrets scrubbed, errors sorted."""
 
+import asyncio
 import itertools
 import math
 import os
@@ -18,10 +19,8 @@ from fieldmarks.errors import EndpointError
 from fieldmarks.generation.retry import RETRIED_STATUS, Transient, retry_after
 
 OPENAI: Final = "https://api.openai.com/v1"
-MAX_REPLY: Final = 4 << 20  # bytes
-MAX_PACKED_REPLY: Final = (
-    256 << 10
-)  # bytes of a compressed reply, which can unpack to a thousand times as much
+MAX_REPLY: Final = 1 << 20  # bytes
+MAX_PACKED_REPLY: Final = 128 << 10  # bytes of a compressed one, which can unpack to a thousand times as much
 POOL: Final = 4  # connections a client: httpx2 looks at every one of its pool at every request
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 SHORTEST_SECRET: Final = 6  # a shorter key stands in ordinary text by chance
@@ -48,6 +47,7 @@ class Transport:
     def __init__(self, base_url: str, api_key: str | None, *, timeout: float, connections: int) -> None:
         """Name the endpoint, whose URL may hold credentials; `timeout` in seconds. Raises EndpointError."""
         self.shown = without_credentials(base_url)
+        self._timeout = timeout
         self._secrets = _secrets(base_url, api_key)
         limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
         verify = httpx2.create_ssl_context()
@@ -85,13 +85,14 @@ class Transport:
 
     async def _exchange(self, sending: Awaitable[httpx2.Response]) -> Any:
         try:
-            response = await sending
+            async with asyncio.timeout(self._timeout):  # httpx2's own is for each read, so a drip never ends
+                response = await sending
         except openai.APIStatusError as error:
             raise self._sorted(error) from None
-        except openai.APITimeoutError:
+        except (openai.APITimeoutError, TimeoutError):
             raise Transient("no answer in time", status=None) from None
         except openai.APIConnectionError as error:
-            reason = self.scrub(f"no connection: {error.__cause__ or error}")
+            reason = self.scrub(f"no connection: {_root(error)}")
             raise Transient(reason, status=None) from None
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, ValueError, openai.OpenAIError) as error:
             raise EndpointError(f"{self.shown} cannot be used: {self.scrub(str(error))}") from None
@@ -159,6 +160,14 @@ def _secrets(base_url: str, api_key: str | None) -> list[str]:
     parts = urlsplit(base_url)
     every = [api_key, parts.password, parts.query, os.environ.get("OPENAI_API_KEY")]
     return [one for one in every if one and len(one) >= SHORTEST_SECRET]
+
+
+def _root(error: BaseException) -> str:
+    """Return what was at the bottom of an error: the system's word rather than a library's."""
+    while (below := error.__cause__ or error.__context__) is not None:
+        error = below
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number and number > 0 else str(error)
 
 
 def _message(body: Any) -> str:

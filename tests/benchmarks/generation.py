@@ -1,0 +1,101 @@
+"""How fast, and in how much memory, a run asks a server that takes 200 ms for each answer.
+
+    python tests/benchmarks/generation.py [--runs 3] [--profile]
+
+Server and client are processes of their own on this machine. "ideal" is concurrency / latency. The serial
+loop is what a script of a dozen lines does; it is timed on 40 classes. Memory is the peak of a whole process.
+"""
+
+import argparse
+import cProfile
+import json
+import pstats
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LATENCY = 0.2  # seconds
+CONCURRENCY = 64
+SERVER = Path(__file__).parents[1] / "generation" / "scripted_server.py"
+
+
+def fill(url: str, classes: int, concurrency: int) -> dict[str, float]:
+    """Fill a fresh store and return seconds, CPU seconds and the process's peak memory in MiB."""
+    from fieldmarks.generation.endpoint import EndpointCompleter
+    from fieldmarks.generation.generate import generate
+    from fieldmarks.generation.templates import Prompt
+    from fieldmarks.store import Store
+
+    names = [f"class {i}" for i in range(classes)]
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(Path(folder) / "s.jsonl", create=True)
+        completer = EndpointCompleter(url, "m", mode="completions", concurrency=concurrency)
+        start, cpu = time.perf_counter(), time.process_time()
+        summary = generate(names, store, Prompt.load("article"), completer)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        if len(store) != classes or summary.failed:
+            raise SystemExit(f"{len(store)} of {classes} classes done")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "cpu": cpu, "peak": peak}
+
+
+def in_a_process(url: str, classes: int, concurrency: int) -> dict[str, float]:
+    """Do the same in a fresh process."""
+    command = [sys.executable, __file__, "--child", url, str(classes), str(concurrency)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    return dict(json.loads(shown.stdout))
+
+
+def measure(url: str, runs: int) -> None:
+    """Print the figures."""
+    ideal = CONCURRENCY / LATENCY
+    serial = in_a_process(url, 40, 1)["seconds"] / 40
+    print(f"serial loop: {1 / serial:.1f} requests/s; 1,000 classes take {1000 * serial:.0f} s (from 40)")
+    thousand = [in_a_process(url, 1000, CONCURRENCY) for _ in range(runs)]
+    seconds = statistics.median(one["seconds"] for one in thousand)
+    cpu = statistics.median(one["cpu"] for one in thousand)
+    print(
+        f"concurrency {CONCURRENCY}: {1000 / seconds:.0f} requests/s of {ideal:.0f} ideal "
+        f"= {1000 / seconds / ideal:.0%} (median of {runs}: {seconds:.2f} s for 1,000 classes), "
+        f"{cpu:.2f} ms CPU a request, so one core's limit is {1000 / cpu:.0f} requests/s"
+    )
+    print(f"against the serial loop: {1000 * serial / seconds:.1f} times as fast")
+    few, many = in_a_process(url, 100, CONCURRENCY)["peak"], in_a_process(url, 10_000, CONCURRENCY)["peak"]
+    print(f"peak memory: 100 classes {few:.0f} MiB, 10,000 classes {many:.0f} MiB: {many - few:.0f} MiB more")
+
+
+def profile(url: str) -> None:
+    """Print where the client's own time goes."""
+    profiler = cProfile.Profile()
+    profiler.runcall(fill, url, 1000, CONCURRENCY)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3, help="runs of which the median is shown")
+    parser.add_argument("--profile", action="store_true", help="profile one run instead")
+    parser.add_argument("--child", nargs=3, metavar=("URL", "CLASSES", "CONCURRENCY"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        url, classes, concurrency = given.child
+        print(json.dumps(fill(url, int(classes), int(concurrency))))
+        return
+    command = [sys.executable, str(SERVER), str(LATENCY)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        if given.profile:
+            profile(url)
+        else:
+            measure(url, given.runs)
+        server.stdin.close()
+
+
+if __name__ == "__main__":
+    main()
