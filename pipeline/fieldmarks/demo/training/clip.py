@@ -114,9 +114,9 @@ def build_model(settings: ClipSettings, tokenizer: CLIPTokenizer) -> CLIPModel:
 
 @torch.no_grad()
 def set_patch_weights(model: CLIPModel) -> None:
-    """Starts patches and their positions at like strength, positions as waves over rows and columns.
+    """Starts patches and their positions at like strength, the positions as waves over rows and columns.
 
-    CLIP's own start has positions ten times weaker than patches; this small model then learns shapes late.
+    By CLIP's own start positions are ten times weaker than patches, and random.
     """
     embeddings = model.vision_model.embeddings
     side = math.isqrt(embeddings.num_patches)

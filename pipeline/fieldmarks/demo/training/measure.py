@@ -45,6 +45,7 @@ def measure_clip(folder: Path, seeds: Sequence[int], per_species: int) -> dict[s
         "seeds": list(seeds),
         "top1": accuracy,
         "attribute_top1": {attribute: _mean(shares) for attribute, shares in values.items()},
+        "top1_by_other_invented_names": _mean(_stranger_accuracy(eyes, images, owners, seeds[-1])),
         "mean_confidence": _mean(confidence),
         "logit_scale": round(eyes.scale, 3),
     }
@@ -108,6 +109,22 @@ def _class_vectors(eyes: _Clip) -> dict[str, torch.Tensor]:
         ),
         "'a photo of a {name}'": functional.normalize(names, dim=1),
     }
+
+
+def _stranger_accuracy(
+    eyes: _Clip, images: torch.Tensor, owners: torch.Tensor, seed: int, sets: int = 200
+) -> list[Share]:
+    """Accuracy of "a photo of a {word}" for sets of invented words.
+
+    Twelve fixed names can be lucky; that names say nothing shows in the mean, which is to be 1 in 12.
+    """
+    rng = random.Random(seed)
+    shares = []
+    for _ in range(sets):
+        words = [invented_word(rng) for _ in demo_species()]
+        vectors = functional.normalize(eyes.texts([f"a photo of a {word}" for word in words]), dim=1)
+        shares.append(_share((images @ vectors.T).argmax(dim=1) == owners))
+    return shares
 
 
 def _value_accuracy(eyes: _Clip, images: torch.Tensor, shown: Sequence[Creature]) -> dict[str, Share]:
