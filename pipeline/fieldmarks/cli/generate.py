@@ -12,11 +12,16 @@ from fieldmarks.cli.models import completer_of, model_options
 from fieldmarks.errors import ClassNameError
 
 if TYPE_CHECKING:
+    from fieldmarks.generation.budget import Prices
+    from fieldmarks.generation.completer import Completer
     from fieldmarks.generation.generate import Forecast
+    from fieldmarks.generation.plan import Ask
     from fieldmarks.generation.run import Summary
+    from fieldmarks.store import Store
 
 MODES = ("auto", "completions", "continue", "prefix", "trailing", "instruct")
 MOST_LISTED = 20  # names of classes that a closing note lists
+WARM = 0.7  # temperature where several answers are to differ
 INTERRUPTED = 130
 
 Command = Callable[..., Any]
@@ -123,43 +128,61 @@ def generate(classes: str | None, named: tuple[str, ...], store: str, **given: A
       fieldmarks generate birds.txt --store birds.jsonl --base-url http://localhost:8000/v1 --model qwen3
       fieldmarks generate --class "tree frog" --store frogs.jsonl --local HuggingFaceTB/SmolLM2-360M
     """
-    from fieldmarks.cli.progress import shown
-    from fieldmarks.generation.budget import Prices
-    from fieldmarks.generation.completer import Params
-    from fieldmarks.generation.generate import forecast, generate
-    from fieldmarks.generation.plan import Ask
-    from fieldmarks.generation.templates import Prompt
+    from fieldmarks.generation.generate import forecast
 
     names = _names(classes, named)
     _check(given)
     keys = ("base_url", "model", "local", "mode", "concurrency", "timeout", "max_wait", "rpm", "tpm")
     completer = completer_of(**{key: given[key] for key in keys}, tell=say)
-    temperature = given["temperature"]
-    if temperature is None:
-        temperature = 0.7 if given["samples"] > 1 else 0.0
-    params = Params(temperature, given["max_tokens"], given["seed"], given["samples"], given["keep"])
-    prompt, values = Prompt.load(given["prompt"]), {"concept": given["concept"], "other": given["other"]}
-    prices = Prices(given["price_in"], given["price_out"])
+    ask = _question(completer.model, given)
     filled = open_store(store, create=True)
     if given["dry_run"]:
-        ask = Ask(prompt, completer.model, params, values)
-        _foretell(forecast(names, filled, ask, refresh=given["refresh"], prices=prices), given["as_json"])
-        return
+        _foretell(
+            forecast(names, filled, ask, refresh=given["refresh"], prices=_prices(given)), given["as_json"]
+        )
+    else:
+        _report(_run(names, filled, completer, ask, given), store, given["as_json"])
+
+
+def _run(
+    names: list[str], store: "Store", completer: "Completer", ask: "Ask", given: dict[str, Any]
+) -> "Summary":
+    from fieldmarks.cli.progress import shown
+    from fieldmarks.generation.generate import generate
+
     with quiet_libraries(), shown(sys.stderr) as progress:
-        summary = generate(
+        return generate(
             names,
-            filled,
-            prompt,
+            store,
+            ask.prompt,
             completer,
-            params,
-            values=values,
+            ask.params,
+            values=ask.values,
             refresh=given["refresh"],
             retries=given["retries"],
-            prices=prices,
+            prices=_prices(given),
             max_cost=given["max_cost"] or float("inf"),
             progress=progress,
         )
-    _report(summary, store, given["as_json"])
+
+
+def _question(model: str, given: dict[str, Any]) -> "Ask":
+    from fieldmarks.generation.completer import Params
+    from fieldmarks.generation.plan import Ask
+    from fieldmarks.generation.templates import Prompt
+
+    temperature = given["temperature"]
+    if temperature is None:
+        temperature = WARM if given["samples"] > 1 else 0.0
+    params = Params(temperature, given["max_tokens"], given["seed"], given["samples"], given["keep"])
+    values = {"concept": given["concept"], "other": given["other"]}
+    return Ask(Prompt.load(given["prompt"]), model, params, values)
+
+
+def _prices(given: dict[str, Any]) -> "Prices":
+    from fieldmarks.generation.budget import Prices
+
+    return Prices(given["price_in"], given["price_out"])
 
 
 def _names(classes: str | None, named: tuple[str, ...]) -> list[str]:

@@ -71,17 +71,16 @@ def make_plan(names: Iterable[str], store: Store, ask: Ask, *, refresh: bool = F
     for name in names:
         key = ask.key(name)
         force = store.get(name)
-        answered = _answered(store.history(name), key)
         if refresh:
             asked.append(name)
         elif force is not None and force.origin != GENERATED:
             kept.append(name)
-        elif answered is None:
-            asked.append(name)
         elif force is not None and _has_key(force, key):
             cached.append(name)
-        else:
+        elif (answered := _answered(store.history(name), key)) is not None:
             restore.append(answered)
+        else:
+            asked.append(name)
     return Plan(tuple(asked), tuple(cached), tuple(kept), tuple(restore))
 
 
