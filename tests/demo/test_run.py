@@ -14,6 +14,7 @@ from fieldmarks.demo.species import demo_species
 from fieldmarks.store import Store
 
 CHANCE = 1 / 12
+SPREAD = (CHANCE * (1 - CHANCE) / 12) ** 0.5  # standard deviation of twelve hits or misses
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,8 @@ def test_descriptors_beat_the_name_alone(figures: dict[str, object], demo_folder
     ]
     assert (figures["species"], figures["images"]) == (12, 240)
     assert float(str(figures["accuracy_descriptors"])) >= 0.95
-    assert abs(float(str(figures["accuracy_name"])) - CHANCE) <= CHANCE
+    # A name hits or misses its species nearly as a whole, so chance has a spread of 8 points over twelve.
+    assert float(str(figures["accuracy_name"])) <= CHANCE + 2 * SPREAD
     assert float(str(figures["descriptor_recall"])) >= 0.95
     assert Path(str(figures["store"])) == demo_folder / "demo.jsonl"
 
@@ -54,7 +56,7 @@ def test_descriptors_beat_the_name_alone(figures: dict[str, object], demo_folder
 @pytest.mark.slow
 def test_every_descriptor_came_through_generation(figures: dict[str, object]) -> None:
     entries = list(Store.open(str(figures["store"])).entries())
-    assert [entry.name for entry in entries] == list(demo_species())
+    assert {entry.name for entry in entries} == set(demo_species())
     assert all(entry.origin == "generated" and entry.answer and entry.descriptors for entry in entries)
 
 
