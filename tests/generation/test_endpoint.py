@@ -214,6 +214,15 @@ def test_waits_are_told_but_not_each(server: ScriptedServer) -> None:
     assert said == ["told to wait 7 s (status 429: slow down)"]
 
 
+def test_an_error_of_our_own_is_not_swallowed(server: ScriptedServer) -> None:
+    def tell(message: str) -> None:
+        raise ZeroDivisionError(message)
+
+    server.script = _once(replace(refusal(429, "slow down"), headers={"Retry-After": "7"}))
+    with pytest.raises(ZeroDivisionError):
+        _ask(_completer(server, tell=tell))
+
+
 def test_an_answer_that_drips_forever_is_left(server: ScriptedServer) -> None:
     slow = Reply(b" " * 100_000 + GOOD.data(), drip=True)
     server.script = _once(slow)

@@ -30,35 +30,60 @@ Command = Callable[..., Any]
 def drawing_options(command: Command) -> Command:
     """Add the options that say what is asked and how answers are drawn."""
     at_least_one = click.IntRange(min=1)
-    for option in (
-        click.option(
-            "--prompt", metavar="NAME|FILE", default="article", show_default=True, help="The prompt."
-        ),
-        click.option(
-            "--concept", metavar="TEXT", help="What the classes are, for a prompt with {concept}: bird."
-        ),
-        click.option(
-            "--other", metavar="NAME", help="The class to tell them from, for a prompt with {other}."
-        ),
-        click.option(
-            "--temperature", type=click.FloatRange(0, 2), help="0 is greedy  [default: 0; 0.7 with samples]."
-        ),
-        click.option(
-            "--max-tokens", type=at_least_one, default=200, show_default=True, help="Longest answer."
-        ),
-        click.option("--seed", type=int, help="Makes sampled answers repeatable where the model allows it."),
-        click.option(
-            "--samples", type=at_least_one, default=1, show_default=True, help="Answers for each class."
-        ),
-        click.option(
-            "--keep", type=at_least_one, default=1, help="Keep descriptors that K samples have  [default: 1]."
-        ),
-        click.option(
-            "--retries",
-            type=click.IntRange(0),
-            default=2,
-            help="New tries for an empty answer  [default: 2].",
-        ),
+    for option in reversed(
+        (
+            click.option(
+                "--prompt", metavar="NAME|FILE", default="article", show_default=True, help="The prompt."
+            ),
+            click.option(
+                "--concept", metavar="TEXT", help="What the classes are, for a prompt with {concept}: bird."
+            ),
+            click.option(
+                "--other", metavar="NAME", help="The class to tell them from, for a prompt with {other}."
+            ),
+            click.option(
+                "--temperature",
+                metavar="F",
+                type=click.FloatRange(0, 2),
+                help="0 is greedy  [default: 0; 0.7 with samples].",
+            ),
+            click.option(
+                "--max-tokens",
+                metavar="N",
+                type=at_least_one,
+                default=200,
+                show_default=True,
+                help="Longest answer.",
+            ),
+            click.option(
+                "--seed",
+                metavar="N",
+                type=int,
+                help="Makes sampled answers repeatable where the model allows it.",
+            ),
+            click.option(
+                "--samples",
+                metavar="N",
+                type=at_least_one,
+                default=1,
+                show_default=True,
+                help="Answers for each class.",
+            ),
+            click.option(
+                "--keep",
+                metavar="N",
+                type=at_least_one,
+                default=1,
+                help="Keep what so many samples have  [default: 1].",
+            ),
+            click.option(
+                "--retries",
+                metavar="N",
+                type=click.IntRange(0),
+                default=2,
+                help="New tries for an empty answer  [default: 2].",
+            ),
+        )
     ):
         command = option(command)
     return command
@@ -67,39 +92,61 @@ def drawing_options(command: Command) -> Command:
 def sending_options(command: Command) -> Command:
     """Add the options that say how fast, how patiently and for how much money is asked."""
     positive = click.FloatRange(min=0, min_open=True)
-    for option in (
-        click.option(
-            "--mode",
-            type=click.Choice(MODES),
-            default="auto",
-            help="How the list is forced  [default: auto].",
-        ),
-        click.option(
-            "--concurrency",
-            type=click.IntRange(1, 1000),
-            default=16,
-            show_default=True,
-            help="Requests under way at once; with --local the batch.",
-        ),
-        click.option("--rpm", type=positive, help="Most requests a minute."),
-        click.option("--tpm", type=positive, help="Most tokens a minute, read and written."),
-        click.option(
-            "--timeout", type=positive, default=120.0, show_default=True, help="Seconds for one answer."
-        ),
-        click.option(
-            "--max-wait",
-            type=positive,
-            default=600.0,
-            show_default=True,
-            help="Most seconds a server may make us wait.",
-        ),
-        click.option(
-            "--price-in", type=click.FloatRange(0), default=0.0, help="USD per million tokens read."
-        ),
-        click.option(
-            "--price-out", type=click.FloatRange(0), default=0.0, help="USD per million tokens written."
-        ),
-        click.option("--max-cost", type=positive, help="Stop before so many USD are passed; needs a price."),
+    for option in reversed(
+        (
+            click.option(
+                "--mode",
+                type=click.Choice(MODES),
+                default="auto",
+                help="How the list is forced  [default: auto].",
+            ),
+            click.option(
+                "--concurrency",
+                metavar="N",
+                type=click.IntRange(1, 1000),
+                default=16,
+                show_default=True,
+                help="Requests under way at once; with --local the batch.",
+            ),
+            click.option("--rpm", metavar="N", type=positive, help="Most requests a minute."),
+            click.option("--tpm", metavar="N", type=positive, help="Most tokens a minute, read and written."),
+            click.option(
+                "--timeout",
+                metavar="SECONDS",
+                type=positive,
+                default=120.0,
+                show_default=True,
+                help="Seconds for one answer.",
+            ),
+            click.option(
+                "--max-wait",
+                metavar="SECONDS",
+                type=positive,
+                default=600.0,
+                show_default=True,
+                help="Most seconds a server may make us wait.",
+            ),
+            click.option(
+                "--price-in",
+                metavar="USD",
+                type=click.FloatRange(0),
+                default=0.0,
+                help="USD per million tokens read.",
+            ),
+            click.option(
+                "--price-out",
+                metavar="USD",
+                type=click.FloatRange(0),
+                default=0.0,
+                help="USD per million tokens written.",
+            ),
+            click.option(
+                "--max-cost",
+                metavar="USD",
+                type=positive,
+                help="Stop before so many USD are passed; needs a price.",
+            ),
+        )
     ):
         command = option(command)
     return command

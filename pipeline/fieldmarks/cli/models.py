@@ -18,17 +18,19 @@ LOCAL_MODES = ("auto", "completions", "continue")
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that name an endpoint's model or a local one."""
-    for option in (
-        click.option(
-            "--local", metavar="MODEL", help="A causal LM to run here: a folder or a Hugging Face id."
-        ),
-        click.option("--model", metavar="ID", help="The model's name at the endpoint."),
-        click.option(
-            "--base-url",
-            metavar="URL",
-            envvar="OPENAI_BASE_URL",
-            help="The endpoint, often ending in /v1; else OPENAI_BASE_URL. Its key is OPENAI_API_KEY.",
-        ),
+    for option in reversed(
+        (
+            click.option(
+                "--local", metavar="MODEL", help="A causal LM to run here: a folder or a Hugging Face id."
+            ),
+            click.option("--model", metavar="ID", help="The model's name at the endpoint."),
+            click.option(
+                "--base-url",
+                metavar="URL",
+                envvar="OPENAI_BASE_URL",
+                help="The endpoint, often ending in /v1; else OPENAI_BASE_URL. Its key is OPENAI_API_KEY.",
+            ),
+        )
     ):
         command = option(command)
     return command

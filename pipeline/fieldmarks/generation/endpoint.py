@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing
 from itertools import islice
 from typing import Final
 
@@ -65,8 +66,9 @@ class EndpointCompleter:
             manner = self._manner = self._manner or await self._found(link)
             link.quirks = manner.quirks
             link.answers = self._answers
-            async for outcomes in self._work(iter(requests), link, manner.mode):
-                yield outcomes
+            async with aclosing(self._work(iter(requests), link, manner.mode)) as answers:
+                async for outcomes in answers:
+                    yield outcomes
             self._manner = Manner(manner.mode, link.quirks, manner.thinks)
             self._answers = link.answers
 
@@ -95,7 +97,7 @@ class EndpointCompleter:
     ) -> AsyncGenerator[list[Outcome], None]:
         done: asyncio.Queue[asyncio.Task[Outcome]] = asyncio.Queue()
         running: set[asyncio.Task[Outcome]] = set()
-        fatal: EndpointError | None = None
+        fatal: BaseException | None = None
         try:
             while True:
                 if fatal is None:
@@ -110,7 +112,7 @@ class EndpointCompleter:
                     break
                 running.difference_update(ready)
                 errors = [task.exception() for task in ready]
-                fatal = next((error for error in errors if isinstance(error, EndpointError)), fatal)
+                fatal = next(filter(None, errors), fatal)
                 if outcomes := [task.result() for task in ready if task.exception() is None]:
                     yield outcomes
         finally:

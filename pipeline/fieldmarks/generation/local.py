@@ -106,6 +106,13 @@ class LocalCompleter:
         return list(self._tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
     def _answer(self, batch: list[_Encoded]) -> list[Outcome]:
+        try:
+            return self._generate(batch)
+        except RuntimeError as error:  # torch's, for memory that is not there and much else
+            advice = "a lower --concurrency makes smaller batches"
+            raise ModelError(f"{self._source} fails while it answers ({_line(error)}): {advice}") from error
+
+    def _generate(self, batch: list[_Encoded]) -> list[Outcome]:
         """Run one batch. Greedy rows and sampled ones may stand together."""
         longest = max(len(one.ids) for one in batch)
         pad = self._pad
@@ -114,7 +121,9 @@ class LocalCompleter:
         room = min(max(one.request.max_tokens for one in batch), self.context - longest)
         stops = [one.request.stop for one in batch]
         device = self._network.device
-        config = GenerationConfig(max_new_tokens=room, do_sample=False, pad_token_id=pad)  # type: ignore[no-untyped-call]
+        config = GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=room, do_sample=False, num_beams=1, return_dict_in_generate=False, pad_token_id=pad
+        )
         with torch.inference_mode():
             out = self._network.generate(
                 ids.to(device),

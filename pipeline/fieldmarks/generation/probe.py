@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -68,10 +68,11 @@ async def probes(link: Link) -> AsyncGenerator[Probe, None]:
 async def find_manner(link: Link) -> Manner:
     """Return the first mode that continues, else one that answers. Raises EndpointError if none does."""
     found: list[Probe] = []
-    async for one in probes(link):
-        found.append(one)
-        if one.continues:
-            break
+    async with aclosing(probes(link)) as every:
+        async for one in every:
+            found.append(one)
+            if one.continues:
+                break
     return Manner(choose(found, link.shown), link.quirks, any(one.thinks for one in found))
 
 
