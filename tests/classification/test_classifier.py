@@ -243,24 +243,23 @@ def test_what_a_prediction_shows(tiny_clip: Path, classes: Classes, pictures: li
     assert (unsure.label, unsure.scores) == (None, one.scores)
 
 
-def test_what_decided_leads_most_over_its_nearest_mark(
-    demo_clip: Path, classes: Classes, pictures: list[Path]
-) -> None:
+def test_what_decided_is_a_pair_of_like_marks(demo_clip: Path, pictures: list[Path]) -> None:
+    classes = {
+        "ulb": ["chequered skin", "three thin legs on each side"],
+        "vok": ["six thin legs", "dark round spots"],
+    }
+    pairs = {("chequered skin", "dark round spots"), ("three thin legs on each side", "six thin legs")}
+    pairs |= {(other, one) for one, other in pairs}
     classifier = Classifier.from_descriptors(classes, clip=demo_clip)
-    head = classifier.head
     for path in pictures:
         explanation = classifier.explain(path)
-        leads = []
-        for mark in explanation.predicted:
-            text = head.embeddings[head.texts.descriptors.index(mark.descriptor)]
-            similar = {
-                torch.cosine_similarity(
-                    text, head.embeddings[head.texts.descriptors.index(other.descriptor)], dim=0
-                ).item(): other
-                for other in explanation.runner_up
-            }
-            leads.append((mark, similar[max(similar)]))
-        assert explanation.decided == max(leads, key=lambda pair: pair[0].logit - pair[1].logit)
+        own = {mark.descriptor: mark.logit for mark in explanation.predicted}
+        against = {mark.descriptor: mark.logit for mark in explanation.runner_up}
+        leads = {
+            (one, other): own[one] - against[other] for one, other in pairs if one in own and other in against
+        }
+        assert explanation.decided is not None
+        assert tuple(mark.descriptor for mark in explanation.decided) == max(leads, key=leads.__getitem__)
 
 
 def test_a_single_class_has_no_runner_up(tiny_clip: Path, pictures: list[Path]) -> None:

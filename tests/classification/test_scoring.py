@@ -14,6 +14,7 @@ from fieldmarks.classification.scoring import (
     class_means,
     cosines,
     mark_scores,
+    mutual_nearest,
     probabilities,
     usual_scores,
     z_scores,
@@ -136,3 +137,19 @@ def test_zero_vectors_score_zero() -> None:
 def test_max_similarity_has_no_matrix() -> None:
     with pytest.raises(ValueError, match="no class matrix"):
         class_matrix(torch.eye(2), torch.tensor([0, 1]), 2, "max-similarity")
+
+
+def test_pairs_that_are_each_others_nearest() -> None:
+    alike = torch.tensor(
+        [[0.9, 0.2, 0.1], [0.8, 0.1, 0.3]]
+    )  # the second row's best column prefers the first row
+    assert mutual_nearest(alike) == [(0, 0)]
+    assert mutual_nearest(torch.eye(3)) == [(0, 0), (1, 1), (2, 2)]
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.lists(st.integers(0, 2), min_size=16, max_size=16))
+def test_there_is_always_a_pair(rows: int, columns: int, values: list[int]) -> None:
+    alike = torch.tensor(values[: rows * columns], dtype=torch.float32).reshape(rows, columns)
+    pairs = mutual_nearest(alike)
+    assert pairs
+    assert alike[pairs[0]] == alike[pairs[0][0]].max() == alike[:, pairs[0][1]].max()

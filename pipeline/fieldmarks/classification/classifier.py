@@ -137,6 +137,7 @@ class Classifier:
                     scores[:top],
                     baseline,
                     self.head.explain(one.vector, scores, usual) if explain else None,
+                    one.thumbnail,
                 )
                 for one, scores, baseline in scored
             )

@@ -99,8 +99,8 @@ class Head:
         marks = [self._marks(image, one, usual) for one in rows]
         if len(scores) < 2:
             return Explanation(_strongest_first(marks[0]), (), None)
-        nearest = scoring.cosines(self.embeddings[rows[0]], self.embeddings[rows[1]]).argmax(dim=1).tolist()
-        pairs = [(mark, marks[1][other]) for mark, other in zip(marks[0], nearest, strict=True)]
+        alike = scoring.cosines(self.embeddings[rows[0]], self.embeddings[rows[1]])
+        pairs = [(marks[0][row], marks[1][column]) for row, column in scoring.mutual_nearest(alike)]
         decided = max(pairs, key=lambda pair: pair[0].strength - pair[1].strength)
         return Explanation(_strongest_first(marks[0]), _strongest_first(marks[1]), decided)
 

@@ -53,8 +53,8 @@ class Mark:
 class Explanation:
     """The marks of the predicted class and of the runner-up, strongest first, and the pair that decided.
 
-    `decided` sets the predicted class's mark that leads most against the runner-up's mark of the nearest
-    meaning; it is None with a single class.
+    `decided` is, of the pairs of marks that are each other's nearest in meaning (by CLIP's texts), the one in
+    which the predicted class leads most; it is None with a single class.
     """
 
     predicted: tuple[Mark, ...]

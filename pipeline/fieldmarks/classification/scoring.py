@@ -98,3 +98,13 @@ def z_scores(scores: Tensor, mean: Tensor, deviation: Tensor, scale: float) -> T
     return torch.where(
         deviation > least, (scores - mean) / deviation.clamp(min=least), torch.zeros_like(scores)
     )
+
+
+def mutual_nearest(alike: Tensor) -> list[tuple[int, int]]:
+    """Return the (row, column) pairs of a similarity (A, B) that are each other's best.
+
+    Equal best values can leave no such pair; then it is the first best one of all.
+    """
+    across, back = alike.argmax(dim=1).tolist(), alike.argmax(dim=0).tolist()  # (A,), (B,)
+    pairs = [(row, column) for row, column in enumerate(across) if back[column] == row]
+    return pairs or [divmod(int(alike.argmax()), alike.shape[1])]

@@ -65,8 +65,8 @@ def csv_rows(result: Prediction | Failure) -> Iterator[str]:
 def csv_row(*cells: object) -> str:
     """Return the cells as one line of CSV, without its line end."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
+    csv.writer(line).writerow(cells)
+    return line.getvalue().removesuffix("\r\n")
 
 
 def table_rows(prediction: Prediction | Failure, width: int) -> Iterator[str]:

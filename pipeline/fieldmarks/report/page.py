@@ -25,6 +25,8 @@ MAX_PICTURES: Final = 500  # about 20 KB each
 MAX_FAILURES: Final = 200
 CLASSES_SHOWN: Final = 5  # of each picture
 LABELS_SHOWN: Final = 12  # in the summary
+MINUS: Final = "\u2212"
+NARROW: Final = "\u202f"  # a narrow space that does not break
 HERE: Final = Path(__file__).parent
 POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:"
 BEGINNING: Final = "<!doctype html><!-- a report of fieldmarks -->"
@@ -81,7 +83,7 @@ class Page:
             css=Markup(css),
             policy=f"{POLICY}; style-src 'sha256-{digest}'",
             version=__version__,
-            about=self._about,
+            about=_facts(self._about),
             classes=len(self._classes),
             total=self._labels.total(),
             labels=self._label_rows(),
@@ -112,6 +114,16 @@ class Page:
         most = self._labels.most_common(LABELS_SHOWN)
         highest = most[0][1] if most else 1
         return [(label, count, Bar(0, 100 * count / highest)) for label, count in most]
+
+
+def _facts(about: Mapping[str, str]) -> dict[str, str]:
+    """Return where a classifier comes from, as people read it."""
+    terms = {"model": "Model", "preset": "Preset", "store_sha256": "Store"}
+    return {
+        terms[key]: value[:12] if key == "store_sha256" else value
+        for key, value in about.items()
+        if key in terms
+    }
 
 
 def _picture(one: Prediction) -> dict[str, Any]:
@@ -152,7 +164,7 @@ def bar(mark: Mark, marks: Sequence[Mark]) -> Bar:
 
 def number(mark: Mark) -> str:
     """Return a mark's number as printed: signed deviations, or the raw score."""
-    return f"{mark.logit:.1f}" if mark.z is None else f"{mark.z:+.2f}"
+    return (f"{mark.logit:.1f}" if mark.z is None else f"{mark.z:+.2f}").replace("-", MINUS)
 
 
 @cache
@@ -166,9 +178,12 @@ def _template() -> Template:
     )
     environment.filters["shown"] = printable
     environment.filters["number"] = number
-    environment.filters["percent"] = _percent
+    environment.filters["percent"] = percent
     return environment.get_template("page.html.j2")
 
 
-def _percent(share: float) -> str:
-    return f"{share:.1%}".replace("%", "\u202f%")
+def percent(share: float) -> str:
+    """Return a share as a percentage that claims no certainty it has not."""
+    if share >= 0.9995:
+        return f">{NARROW}99.9{NARROW}%"
+    return f"<{NARROW}0.1{NARROW}%" if share < 0.0005 else f"{100 * share:.1f}{NARROW}%"

@@ -1,0 +1,275 @@
+"""The page: whole in itself, escaped, within its bounds, and readable in a real browser."""
+
+import html
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fieldmarks.classification.results import Failure, Mark, Prediction
+from fieldmarks.errors import ReportError
+from fieldmarks.report.page import MAX_FAILURES, MAX_PICTURES, Page, bar, percent
+
+ABOUT = {"model": "some/clip", "preset": "article", "store_sha256": "c9c8dc44d2fe299c4bd4"}
+VOID = {"meta", "img", "rect", "br", "link"}
+HOSTILE = "<script>alert(1)</script>"
+
+
+def _page(*results: Prediction | Failure) -> str:
+    page = Page(["tree frog", "owl"], ABOUT)
+    for one in results:
+        page.add(one)
+    return page.html()
+
+
+class Outline(HTMLParser):
+    """Checks that elements nest, and gathers them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_what_the_page_says(prediction: Prediction) -> None:
+    text = re.sub(r"[ \n]+", " ", Outline(_page(prediction, Failure("broken.png", "empty"))).text)
+    for part in (
+        "1 picture, 2 classes, and the marks that decided",
+        "Model some/clip Preset article Store c9c8dc44d2fe",
+        "The class names alone give the same answer for 0 of 1 pictures.",
+        "tree frog 90.0\u202f% owl 10.0\u202f%",
+        "By its name alone: owl, 60.0\u202f% — another answer",
+        "protruding eyes 25.5 a wide mouth 23.0",
+        "big eyes 24.1 a hooked beak \u22123.2",
+        "What decided protruding eyes 25.5 against big eyes 24.1",
+        "Not read broken.png: empty",
+    ):
+        assert part in text
+
+
+def test_nothing_from_outside_and_no_script(prediction: Prediction) -> None:
+    outline = Outline(_page(prediction))
+    assert {tag for tag, _ in outline.seen} & {"script", "link", "iframe", "object", "form"} == set()
+    sources = [
+        value
+        for _, attributes in outline.seen
+        for name, value in attributes.items()
+        if name in ("src", "href")
+    ]
+    assert all(value and value.startswith(("data:image/jpeg;base64,", "#")) for value in sources)
+    assert not [
+        name
+        for _, attributes in outline.seen
+        for name in attributes
+        if name.startswith("on") or name == "style"
+    ]
+    (policy,) = [
+        one["content"] for tag, one in outline.seen if one.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+
+
+def test_everything_is_escaped(hostile: Prediction, failure: Failure) -> None:
+    text = _page(hostile, failure)
+    outline = Outline(text)
+    assert HOSTILE not in text
+    assert {tag for tag, _ in outline.seen} & {"script"} == set()
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert html.escape(HOSTILE) in text
+
+
+def test_every_picture_has_a_text_beside(prediction: Prediction) -> None:
+    outline = Outline(_page(prediction, replace(prediction, thumbnail=None)))
+    (image,) = [attributes for tag, attributes in outline.seen if tag == "img"]
+    assert image["alt"] == "one.png, classified as tree frog"
+    (without,) = [attributes for _, attributes in outline.seen if attributes.get("role") == "img"]
+    assert without["aria-label"] == "one.png, without a picture"
+
+
+def test_the_page_is_bounded(prediction: Prediction) -> None:
+    many = [replace(prediction, thumbnail=None)] * (MAX_PICTURES + 7)
+    text = _page(*many, *[Failure("a", "b")] * (MAX_FAILURES + 3))
+    assert text.count("<article") == MAX_PICTURES
+    assert (
+        f"7 more pictures were classified and are counted above; the page shows the first {MAX_PICTURES}"
+        in text
+    )
+    assert "and 3 more" in text
+    assert f"{MAX_FAILURES + 3} pictures could not be read" in text
+
+
+def test_nothing_was_classified() -> None:
+    assert "0 pictures, 2 classes" in _page()
+
+
+def test_a_report_is_replaced_and_nothing_else_is(prediction: Prediction, tmp_path: Path) -> None:
+    page = Page(["tree frog"], ABOUT)
+    page.write(tmp_path / "a.html")
+    page.add(prediction)
+    page.write(tmp_path / "a.html")
+    assert "1 picture, 1 class," in (tmp_path / "a.html").read_text("utf-8")
+    (tmp_path / "diary.html").write_text("<p>mine")
+    for path, message in {
+        "diary.html": "is there and is no report",
+        ".": "cannot be written",
+        "no/a": "cannot",
+    }.items():
+        with pytest.raises(ReportError, match=message):
+            page.write(tmp_path / path)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.html", "diary.html"]
+
+
+def test_bars() -> None:
+    marks = [Mark("a", "x", 20.0), Mark("a", "y", 30.0), Mark("a", "z", 25.0)]
+    assert [bar(mark, marks).length for mark in marks] == [8, 100, 54]
+    assert bar(marks[0], marks[:1]).length == 100
+    relative = [Mark("a", "x", 0, 2.0), Mark("a", "y", 0, -1.0)]
+    assert [(one.start, one.length) for one in (bar(mark, relative) for mark in relative)] == [
+        (50, 50),
+        (25, 25),
+    ]
+
+
+def test_percentages_claim_no_certainty() -> None:
+    shown = [percent(share).replace("\u202f", " ") for share in (0, 0.00049, 0.0005, 0.5, 0.9995, 0.9996, 1)]
+    assert shown == ["< 0.1 %", "< 0.1 %", "0.1 %", "50.0 %", "> 99.9 %", "> 99.9 %", "> 99.9 %"]
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_texts_have_contrast() -> None:
+    import fieldmarks.report.page as module
+
+    css = (module.HERE / "page.css").read_text("utf-8")
+    colours = dict(re.findall(r"--(\w+): (#\w{6});", css))
+    texts = set(re.findall(r"[; {]color: var\(--(\w+)\)", css))
+    assert texts == {"ink", "soft", "lead", "second", "other"}
+    for text in texts:
+        for ground in ("paper", "card"):
+            light, dark = _luminance(colours[ground]), _luminance(colours[text])
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
+
+
+Browser = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """Runs headless Chromium with more options on a page, and returns what it prints."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium here: install it to test the report in a browser")
+    quiet = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+    ]
+    quiet += ["--disable-background-networking", "--disable-component-update", "--hide-scrollbars"]
+
+    def run(path: Path, *options: str) -> str:
+        folder = tmp_path_factory.mktemp("browser")
+        command = [program, *quiet, f"--user-data-dir={folder}", *options, path.as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    return run
+
+
+@pytest.fixture
+def written(prediction: Prediction, hostile: Prediction, failure: Failure, tmp_path: Path) -> Path:
+    """A page as a file."""
+    page = Page(["tree frog", "owl"], ABOUT)
+    long = replace(prediction, image="a" * 300 + ".png", label="b" * 200)
+    for one in (prediction, hostile, long, failure):
+        page.add(one)
+    page.write(tmp_path / "page.html")
+    return tmp_path / "page.html"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_page_as_a_browser_draws_it(chromium: Browser, written: Path, tmp_path: Path, width: int) -> None:
+    """The picture, the bars in both colours and the paper are on the screenshot; the styles were applied."""
+    chromium(written, f"--window-size={width},1600", f"--screenshot={tmp_path / 'shot.png'}")
+    with Image.open(tmp_path / "shot.png") as shot:
+        assert shot.width == width
+        pixels = np.asarray(shot.convert("RGB")).reshape(-1, 3)
+    found = {(int(red), int(green), int(blue)) for red, green, blue in np.unique(pixels, axis=0)}
+    for colour in ("faf8f2", "ffffff", "2b6a4d", "c58a3c", "edeae0"):
+        assert tuple(bytes.fromhex(colour)) in found
+    assert any(
+        abs(red - 46) + abs(green - 139) + abs(blue - 87) < 8 for red, green, blue in found
+    )  # seagreen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 500, 340])
+def test_nothing_is_wider_than_the_screen(
+    chromium: Browser, written: Path, tmp_path: Path, width: int
+) -> None:
+    """A probe beside a copy of the page without its policy compares the document's width with the frame's."""
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", written.read_text("utf-8"))
+    (tmp_path / "inner.html").write_text(text, "utf-8")
+    (tmp_path / "probe.html").write_text(
+        f'<iframe id="f" src="inner.html" style="width:{width}px;height:900px;border:0"></iframe>'
+        '<p id="out"></p><script>f.onload = () => {'
+        " out.textContent = f.contentDocument.documentElement.scrollWidth; }</script>"
+    )
+    probing = ("--allow-file-access-from-files", "--dump-dom", "--virtual-time-budget=5000")
+    dom = chromium(tmp_path / "probe.html", *probing)
+    found = re.search(r'<p id="out">(\d+)</p>', dom)
+    assert found
+    assert int(found[1]) <= width
+
+
+@pytest.mark.slow
+def test_the_policy_and_the_escaping_hold_in_a_browser(
+    chromium: Browser, written: Path, tmp_path: Path
+) -> None:
+    """The page's own markup runs nothing, and a script smuggled into it is not run either."""
+    smuggled = written.read_text("utf-8").replace(
+        "</main>", "<script>document.title = 'owned'</script></main>"
+    )
+    (tmp_path / "smuggled.html").write_text(smuggled, "utf-8")
+    for path in (written, tmp_path / "smuggled.html"):
+        assert "<title>Field marks of 3 pictures</title>" in chromium(path, "--dump-dom")
+
+
+@pytest.mark.slow
+def test_the_page_prints(chromium: Browser, written: Path, tmp_path: Path) -> None:
+    chromium(written, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF-")
