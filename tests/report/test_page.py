@@ -53,7 +53,7 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += f" {data} "
 
 
 def test_what_the_page_says(prediction: Prediction) -> None:
@@ -63,11 +63,11 @@ def test_what_the_page_says(prediction: Prediction) -> None:
         "Model some/clip Preset article Store c9c8dc44d2fe",
         "The class names alone give the same answer for 0 of 1 pictures.",
         "tree frog 90.0\u202f% owl 10.0\u202f%",
-        "By its name alone: owl, 60.0\u202f% — another answer",
+        "By its name alone: owl , 60.0\u202f% — another answer",
         "protruding eyes 25.5 a wide mouth 23.0",
         "big eyes 24.1 a hooked beak \u22123.2",
         "What decided protruding eyes 25.5 against big eyes 24.1",
-        "Not read broken.png: empty",
+        "Not read broken.png : empty",
     ):
         assert part in text
 
