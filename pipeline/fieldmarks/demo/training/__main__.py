@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", choices=("clip", "lm"))
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that is not empty")
-    parser.add_argument("--seed", type=int, help="random seed (0)")
+    parser.add_argument("--seed", type=int, help="random seed (that of the shipped models)")
     parser.add_argument("--steps", type=int, help="training steps")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
     return parser
