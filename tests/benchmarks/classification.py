@@ -52,7 +52,9 @@ def run(clip: str, paths: list[str], cache: str, folder: str) -> dict[str, Any]:
 
 def main(photos: str, clip: str, stream: int) -> None:
     """Print the figures and their ratios."""
-    paths = sorted(str(path) for path in Path(photos).rglob("*.jp*g"))
+    paths = sorted(
+        str(path) for path in Path(photos).rglob("*.*") if path.suffix.lower() in (".jpg", ".jpeg")
+    )
     with tempfile.TemporaryDirectory() as folder:
         first, second = run(clip, paths, "cache", folder), run(clip, paths, "cache", folder)
     for name, one in (("first", first), ("second", second)):

@@ -114,6 +114,7 @@ def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:
     two = np.ones((2, 2))
     messages = {
         tmp_path / "none.npz": "no such file or folder of embeddings",
+        Path("/dev/zero"): "no such file or folder of embeddings",
         tmp_path / "text.npz": "cannot be read: File is not a zip file",
         tmp_path / "empty": "has no img_emb/*.npy: a folder as `fieldmarks embed` writes is meant",
         tmp_path / "pickled": "cannot be read: Array can't be memory-mapped: Python objects in dtype.",

@@ -50,9 +50,10 @@ def test_globs_are_sorted_and_a_file_of_that_name_comes_first(tree: Path) -> Non
 
 
 def test_a_folder_or_glob_without_pictures_is_a_failure_and_the_others_go_on(tree: Path) -> None:
-    assert list(find(["empty", "*.tiff", "b.jpg"])) == [
+    assert list(find(["empty", "*.tiff", "", "b.jpg"])) == [
         Failure("empty", "a folder without pictures"),
         Failure("*.tiff", "matches no file"),
+        Failure("", "an empty path"),
         "b.jpg",
     ]
 

@@ -351,6 +351,20 @@ def test_an_interruption_keeps_what_is_done_and_exits_130(folder: Path, tiny_cli
     assert set((first + rest).splitlines()) == {first.strip("\n")}
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_under_stdout_is_one_line(folder: Path, tiny_clip: Path) -> None:
+    arguments = ["classify", "photos", "--clip", str(tiny_clip), "--store", "store.jsonl"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fieldmarks", *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: the output cannot be written: No space left on device\n",
+    )
+
+
 def test_the_options_name_what_the_package_has() -> None:
     assert OFFERED == AGGREGATIONS
     (clip,) = (option for option in command.params if option.name == "clip")

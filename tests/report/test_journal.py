@@ -45,7 +45,8 @@ def test_any_other_file_is_left_alone(tmp_path: Path, line: bytes) -> None:
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="cannot be opened: Is a directory"):
-        Journal(tmp_path)
+    for path in (tmp_path, Path("/dev/full")):  # which would be read without end
+        with pytest.raises(ImageError, match="cannot be opened: it is a folder or a device, not a file"):
+            Journal(path)
     with pytest.raises(ImageError, match="cannot be opened: No such file or directory"):
         Journal(tmp_path / "none" / "out.jsonl")

@@ -139,7 +139,8 @@ def test_a_report_is_replaced_and_nothing_else_is(prediction: Prediction, tmp_pa
     (tmp_path / "diary.html").write_text("<p>mine")
     for path, message in {
         "diary.html": "is there and is no report",
-        ".": "cannot be written",
+        ".": "is there and is no report",
+        "/dev/zero": "is no report",
         "no/a": "cannot",
     }.items():
         with pytest.raises(ReportError, match=message):

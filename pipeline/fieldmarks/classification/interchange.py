@@ -66,7 +66,7 @@ def read(path: Path) -> Iterator[Embedded | Failure]:
 
     Without names, a picture is called by its file and row. Raises ImageError for anything else.
     """
-    if not path.exists():
+    if not (path.is_dir() or path.is_file()):
         raise ImageError(f"{path}: no such file or folder of embeddings")
     try:
         parts = _folder(path) if path.is_dir() else _archive(path)

@@ -39,6 +39,8 @@ def find(inputs: Iterable[str], stdin: TextIO | None = None, *, allow_url: bool 
             yield from find((line for line in lines if line and line != STDIN), allow_url=allow_url)
         elif is_url(one):
             yield Url(one) if allow_url else Failure(Url(one).name, "an address: allow it with --allow-url")
+        elif not one:
+            yield Failure(one, "an empty path")
         elif Path(one).is_dir():
             yield from _or_failure(_walk(one), Failure(one, "a folder without pictures"))
         elif glob.has_magic(one) and not os.path.lexists(one):

@@ -28,6 +28,10 @@ class Root(click.Group):
         except BrokenPipeError:  # the reader of our output left, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
+        except OSError as error:  # stdout on a full disk; what we open ourselves raises our own errors
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            click.echo(f"Error: the output cannot be written: {error.strerror or error}", err=True)
+            code = 1
         except FieldmarksError as error:
             click.echo(f"Error: {error}", err=True)
             code = 1

@@ -20,6 +20,8 @@ class Journal:
         self.path = path
         self.done: set[str] = set()
         try:
+            if path.exists() and not path.is_file():
+                raise ImageError(f"{path} cannot be opened: it is a folder or a device, not a file")
             self._file = path.open("ab+")
         except OSError as error:
             raise ImageError(f"{path} cannot be opened: {error.strerror or error}") from error

@@ -102,7 +102,7 @@ class Page:
     def write(self, path: Path) -> None:
         """Write the page; an earlier report is replaced, any other file is left alone. Raises ReportError."""
         try:
-            if path.exists() and not path.read_bytes().startswith(BEGINNING.encode()):
+            if path.exists() and not _is_report(path):
                 raise ReportError(f"{path} is there and is no report: choose another name")
             beside = path.with_name(f".{path.name}.new")
             beside.write_text(self.html(), "utf-8")
@@ -114,6 +114,13 @@ class Page:
         most = self._labels.most_common(LABELS_SHOWN)
         highest = most[0][1] if most else 1
         return [(label, count, Bar(0, 100 * count / highest)) for label, count in most]
+
+
+def _is_report(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(BEGINNING)) == BEGINNING.encode()
 
 
 def _facts(about: Mapping[str, str]) -> dict[str, str]:
