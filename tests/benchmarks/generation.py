@@ -7,6 +7,7 @@ loop is what a script of a dozen lines does; it is timed on 40 classes. Memory i
 """
 
 import argparse
+import asyncio
 import cProfile
 import json
 import pstats
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 LATENCY = 0.2  # seconds
 CONCURRENCY = 64
@@ -43,6 +45,32 @@ def fill(url: str, classes: int, concurrency: int) -> dict[str, float]:
     return {"seconds": seconds, "cpu": cpu, "peak": peak}
 
 
+def bare(url: str, requests: int) -> float:
+    """Return the seconds that plain sockets take for the same requests: what server and machine allow."""
+    parts = urlsplit(url)
+    body = json.dumps({"model": "m", "prompt": "x" * 160, "max_tokens": 200}).encode()
+    head = (
+        f"POST {parts.path}/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    )
+    pending = iter(range(requests))
+
+    async def worker() -> None:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        for _ in pending:
+            writer.write(head + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            length = answer.lower().split(b"content-length:")[1].split(b"\r\n")[0]
+            json.loads(await reader.readexactly(int(length)))
+        writer.close()
+
+    async def go() -> None:
+        await asyncio.gather(*(worker() for _ in range(CONCURRENCY)))
+
+    start = time.perf_counter()
+    asyncio.run(go())
+    return time.perf_counter() - start
+
+
 def in_a_process(url: str, classes: int, concurrency: int) -> dict[str, float]:
     """Do the same in a fresh process."""
     command = [sys.executable, __file__, "--child", url, str(classes), str(concurrency)]
@@ -62,6 +90,10 @@ def measure(url: str, runs: int) -> None:
         f"concurrency {CONCURRENCY}: {1000 / seconds:.0f} requests/s of {ideal:.0f} ideal "
         f"= {1000 / seconds / ideal:.0%} (median of {runs}: {seconds:.2f} s for 1,000 classes), "
         f"{cpu:.2f} ms CPU a request, so one core's limit is {1000 / cpu:.0f} requests/s"
+    )
+    plain = statistics.median(bare(url, 1000) for _ in range(runs))
+    print(
+        f"plain sockets, nothing stored: {1000 / plain:.0f} requests/s; we reach {plain / seconds:.0%}"
     )
     print(f"against the serial loop: {1000 * serial / seconds:.1f} times as fast")
     few, many = in_a_process(url, 100, CONCURRENCY)["peak"], in_a_process(url, 10_000, CONCURRENCY)["peak"]

@@ -1,6 +1,7 @@
 """A run as a whole: every class once in the store, nothing lost, nothing asked twice."""
 
 import asyncio
+import gc
 import signal
 import subprocess
 import sys
@@ -368,8 +369,9 @@ def test_a_full_disk_loses_nothing_and_is_told(server: ScriptedServer, tmp_path:
     assert len(server.calls) - 200 <= 16
 
 
-def test_the_callers_interrupt_handler_is_left_as_it_was(tmp_path: Path) -> None:
+def test_the_callers_process_is_left_as_it_was(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     with ScriptedServer() as server:
         generate(["fox"], Store.open(tmp_path / "s", create=True), ARTICLE, _completer(server))
     assert signal.getsignal(signal.SIGINT) is before
+    assert gc.get_freeze_count() == 0
