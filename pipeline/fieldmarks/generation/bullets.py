@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 MAX_DESCRIPTOR: Final = 1000  # characters; longer is a text, not a descriptor
@@ -65,6 +66,7 @@ class Parsed:
     cut: str | None = None
 
 
+@lru_cache(maxsize=64)  # a run parses each answer twice: to see whether it is empty, and for its line
 def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = None) -> Parsed:
     """Read the descriptors out of an answer; where it ended for its "length" the last is cut."""
     text = without_thinking(_LINE_ENDS.sub("\n", answer))
