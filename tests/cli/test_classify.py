@@ -261,6 +261,19 @@ def test_odd_pictures_are_classified_without_a_word(classify: Classify, folder: 
     assert len(result.stdout.splitlines()) == 1 + 3 + 5
 
 
+def test_a_report_beside_the_results(classify: Classify, folder: Path) -> None:
+    plain = classify("photos").stdout
+    reported = classify("photos", "none.png", "--report", "page.html")
+    assert (reported.exit_code, reported.stdout) == (1, plain)  # the page changes nothing of the lines
+    page = (folder / "page.html").read_text("utf-8")
+    assert page.count("<article") == page.count("<img") == 3
+    assert "By its name alone" in page
+    assert "none.png" in page
+    again = classify("photos", "--report", "page.html", "--relative")  # from kept embeddings, with pictures
+    assert again.exit_code == 0
+    assert (folder / "page.html").read_text("utf-8").count("<img") == 3
+
+
 def test_paths_on_stdin(classify: Classify) -> None:
     result = classify("-", "--format", "jsonl", stdin="photos/2.png\nphotos/0.png\n")
     assert [line["image"] for line in _lines(result.stdout)] == ["photos/2.png", "photos/0.png"]

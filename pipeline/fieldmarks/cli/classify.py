@@ -1,7 +1,7 @@
 """`fieldmarks classify`: pictures in, labels with their reasons out."""
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fieldmarks.classification.results import Failure, Prediction
-    from fieldmarks.report.lines import Printer
-    from fieldmarks.report.page import Page
+    from fieldmarks.classification.classifier import Classifier
 
 AGGREGATIONS = ("mean-embedding", "mean-unit-embedding", "mean-similarity", "max-similarity")
 
@@ -141,46 +139,36 @@ def classify(
       fieldmarks classify photos/ --store frogs.jsonl --resume out.jsonl
     """
     from fieldmarks.classification import run
-    from fieldmarks.classification.classifier import Options
     from fieldmarks.classification.images import quiet_pillow
-    from fieldmarks.cli.console import open_store
+    from fieldmarks.cli.output import Output
     from fieldmarks.report.journal import Journal
-    from fieldmarks.report.lines import printer
-    from fieldmarks.report.page import CLASSES_SHOWN, MAX_PICTURES, Page
 
     _check_usage(images, store, classifier, options["embeddings"])
-    form = "jsonl" if resume else form
-    top = options["top"] or (5 if form == "jsonl" else 1)
-    explain = options["explain"] or options["relative"]
-    if report:
-        options |= {"baseline": True, "explain": True}
     with quiet_pillow(), Journal(resume) if resume else nullcontext() as journal:
-        wording = Options(**{key: options[key] for key in Options.__annotations__})  # type: ignore[typeddict-item]
-        source = open_store(store) if store is not None else Path(classifier or "")
-        opened = run.open_classifier(source, run.Model(**_part(options, run.Model)), wording)
+        opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
         if save_classifier:
             opened.save(save_classifier)
-        pictures = run.Pictures(
-            inputs=images,
-            stdin=sys.stdin,
-            skip=journal.done if journal else (),
-            **_part(options, run.Pictures),
-        )
-        showing = run.Showing(
-            **_part(options | {"top": max(top, CLASSES_SHOWN) if report else top}, run.Showing)
-        )
-        page = Page(opened.classes, opened.head.about) if report else None
+        skip = journal.done if journal else frozenset()
+        pictures = run.Pictures(inputs=images, stdin=sys.stdin, skip=skip, **_part(options, run.Pictures))
+        output = Output(opened, form, options, journal, report)
+        showing = run.Showing(**_part(options | {"top": output.top, "explain": output.explain}, run.Showing))
         told = tell(run.notices(opened, pictures))
-        results = run.classify(opened, pictures, showing, thumbnails=MAX_PICTURES if report else 0)
-        printing = printer(form, opened.classes, top=top, explain=explain)
-        try:
-            failures = _deliver(results, printing, journal.append if journal else click.echo, page)
-        finally:
-            if page and report:
-                page.write(report)
+        results = run.classify(opened, pictures, showing, thumbnails=output.thumbnails)
+        failures = output.deliver(results)
         tell(run.notices(opened, pictures)[told:])
     if failures:
         click.get_current_context().exit(1)
+
+
+def _open(store: str | None, classifier: Path | None, options: Mapping[str, Any]) -> "Classifier":
+    """Open what the classes come from: the store, else the saved classifier."""
+    from fieldmarks.classification import run
+    from fieldmarks.classification.classifier import Options
+    from fieldmarks.cli.console import open_store
+
+    model = run.Model(**_part(options, run.Model))
+    wording = Options(**{key: options[key] for key in Options.__annotations__})  # type: ignore[typeddict-item]
+    return run.open_classifier(open_store(store) if store else Path(classifier or ""), model, wording)
 
 
 def tell(notices: Sequence[str]) -> int:
@@ -195,7 +183,7 @@ def tell(notices: Sequence[str]) -> int:
 def _check_usage(
     images: Sequence[str], store: str | None, classifier: Path | None, embeddings: Path | None
 ) -> None:
-    if (store is None) == (classifier is None):
+    if bool(store) == (classifier is not None):
         raise click.UsageError("name the classes by --store FILE or by --classifier FILE, one of the two")
     if bool(images) == (embeddings is not None):
         raise click.UsageError("name IMAGES or --image-embeddings, one of the two")
@@ -204,28 +192,3 @@ def _check_usage(
 def _part(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """Return those of the options that are fields of a dataclass."""
     return {one.name: options[one.name] for one in fields(kind) if one.name in options}
-
-
-def _deliver(
-    results: "Iterable[Prediction | Failure]",
-    printing: "Printer",
-    write: Callable[[str], None],
-    page: "Page | None",
-) -> int:
-    """Print each result as it comes, and return how many pictures could not be read."""
-    from fieldmarks.classification.results import Failure
-    from fieldmarks.cli.console import say
-    from fieldmarks.wording import printable
-
-    failures = 0
-    for line in printing.header:
-        write(line)
-    for result in results:
-        if isinstance(result, Failure):
-            failures += 1
-            say(f"Error: {printable(result.image)}: {printable(result.error)}")
-        for line in printing.rows(result):
-            write(line)
-        if page:
-            page.add(result)
-    return failures

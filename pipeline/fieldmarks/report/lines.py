@@ -25,17 +25,20 @@ class Printer:
     rows: Callable[[Prediction | Failure], Iterable[str]]
 
 
-def printer(form: str, classes: Sequence[str], *, top: int, explain: bool) -> Printer:
+def printer(form: str, classes: Sequence[str], *, top: int, explain: bool, baseline: bool = True) -> Printer:
     """Return a form of output by its name ("table", "jsonl", "csv"); a table must fit `classes`.
 
-    Of a prediction it shows the `top` classes, and the marks if `explain`.
+    Of a prediction it shows the `top` classes, the marks if `explain`, the baseline's answer if `baseline`.
     """
 
     def cut(result: Prediction | Failure) -> Prediction | Failure:
         if isinstance(result, Failure):
             return result
         return replace(
-            result, scores=result.scores[:top], explanation=result.explanation if explain else None
+            result,
+            scores=result.scores[:top],
+            baseline=result.baseline if baseline else None,
+            explanation=result.explanation if explain else None,
         )
 
     if form == "jsonl":

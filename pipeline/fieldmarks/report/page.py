@@ -99,11 +99,17 @@ class Page:
         )
         return f"{BEGINNING}\n{body}\n"
 
+    def check(self, path: Path) -> None:
+        """Raise ReportError where `write` would refuse: an earlier report is replaced, no other file is."""
+        if path.exists() and not _is_report(path):
+            raise ReportError(f"{path} is there and is no report: choose another name")
+        if not path.absolute().parent.is_dir():
+            raise ReportError(f"{path} cannot be written: its folder is not there")
+
     def write(self, path: Path) -> None:
-        """Write the page; an earlier report is replaced, any other file is left alone. Raises ReportError."""
+        """Write the page. Raises ReportError, and as `check`."""
+        self.check(path)
         try:
-            if path.exists() and not _is_report(path):
-                raise ReportError(f"{path} is there and is no report: choose another name")
             beside = path.with_name(f".{path.name}.new")
             beside.write_text(self.html(), "utf-8")
             beside.replace(path)
