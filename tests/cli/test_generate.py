@@ -51,9 +51,9 @@ def test_a_list_fills_a_store(run: Run, server: ScriptedServer) -> None:
     result = run("classes.txt", "--class", "owl", to=server)
     assert result.exit_code == 0
     assert result.stdout == ""
-    assert result.stderr.splitlines()[-1] == "3 classes done, 0 there already, 0 failed: s.jsonl"
+    assert result.stderr.splitlines()[-1] == "3 done, 0 there already, 0 failed: s.jsonl"
     assert sorted(Store.open("s.jsonl").names()) == ["fox", "owl", "tree frog"]
-    assert run("classes.txt", to=server).stderr == "0 classes done, 2 there already, 0 failed: s.jsonl\n"
+    assert run("classes.txt", to=server).stderr == "0 done, 2 there already, 0 failed: s.jsonl\n"
 
 
 def test_names_come_from_stdin_too(run: Run, server: ScriptedServer) -> None:
@@ -87,7 +87,7 @@ def test_the_summary_as_json_is_alone_on_stdout(run: Run, server: ScriptedServer
     assert result.stderr.splitlines()[-3:] == [
         "Failed: fox: no descriptor in the answer",
         "Cut off, last descriptor dropped (more room with --max-tokens): owl",
-        "1 classes done, 0 there already, 1 failed: s.jsonl",
+        "1 done, 0 there already, 1 failed: s.jsonl",
     ]
 
 
@@ -98,7 +98,7 @@ def test_a_dry_run_sends_nothing_and_says_what_it_would_cost(run: Run, server: S
     plain, machine = run(*args, to=server), run(*args, "--json", to=server)
     assert plain.exit_code == machine.exit_code == 0
     assert plain.stdout == (
-        "1 requests for 1 classes; 1 are answered already\n"
+        "1 to ask in 1 requests, 1 answered already\n"
         "about 53 tokens to read, at most 200 to write: at most 0.0021 USD\n"
     )
     told = json.loads(machine.stdout)

@@ -271,7 +271,7 @@ def _foretell(told: "Forecast", as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"{told.requests} requests for {told.classes} classes; {told.cached} are answered already")
+    click.echo(f"{told.classes} to ask in {told.requests} requests, {told.cached} answered already")
     read, written = told.usage.prompt_tokens, told.usage.completion_tokens
     click.echo(f"about {read} tokens to read, at most {written} to write: at most {told.cost:.4f} USD")
 
@@ -286,7 +286,7 @@ def _report(summary: "Summary", store: str, as_json: bool) -> None:
         names = ", ".join(summary.cut[:MOST_LISTED]) + (", …" if len(summary.cut) > MOST_LISTED else "")
         say(f"Cut off, last descriptor dropped (more room with --max-tokens): {names}")
     there = summary.cached + summary.kept
-    say(f"{summary.done} classes done, {there} there already, {len(summary.failed)} failed: {store}")
+    say(f"{summary.done} done, {there} there already, {len(summary.failed)} failed: {store}")
     if summary.interrupted:
         say(f"Interrupted with {summary.left} classes to go: run the same command again to go on")
         _leave(INTERRUPTED)
