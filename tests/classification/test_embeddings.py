@@ -122,6 +122,7 @@ def test_another_model_or_preprocessing_or_type_is_encoded_anew(
     assert other.passes == [5]
 
 
+@pytest.mark.slow
 def test_a_run_from_the_cache_does_not_even_load_transformers(tiny_clip: Path, pictures: list[Path]) -> None:
     script = (
         "import sys; from fieldmarks.classification import Classifier\n"

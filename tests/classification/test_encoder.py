@@ -169,6 +169,17 @@ def test_pictures_need_a_preprocessor(copied: Path) -> None:
         Encoder(copied, device="cpu").prepare(_pictures()[0])
 
 
+def test_pictures_that_stay_of_different_sizes(copied: Path) -> None:
+    config = json.loads((copied / "preprocessor_config.json").read_text())
+    (copied / "preprocessor_config.json").write_text(
+        json.dumps(config | {"do_resize": False, "do_center_crop": False})
+    )
+    encoder = Encoder(copied, device="cpu")
+    prepared = [encoder.prepare(picture) for picture in (*_pictures(), Image.new("RGB", (9, 9)))]
+    with pytest.raises(ModelError, match="does not scale pictures to one size"):
+        encoder.encode_images(prepared)
+
+
 def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a folder: name a model's folder, or an id of the hub"):
         Encoder(tmp_path / "none", device="cpu").encode_texts(TEXTS)

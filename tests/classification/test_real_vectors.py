@@ -53,6 +53,7 @@ def _accuracy(
     return sum(right) / len(labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("texts", "published"), [("lvis_name_emb_raw", 0.629), ("lvis_gpt3_mean_emb_raw", 0.741)]
 )

@@ -94,7 +94,10 @@ class Encoder:
     def encode_images(self, pictures: Sequence[Mapping[str, Tensor]]) -> Tensor:
         """Return the embeddings (N, D) of N prepared pictures, in one forward pass."""
         model = self.model
-        inputs = {key: torch.cat([one[key] for one in pictures]) for key in pictures[0]}
+        try:
+            inputs = {key: torch.cat([one[key] for one in pictures]) for key in pictures[0]}
+        except RuntimeError as error:
+            raise ModelError(f"{self.name} does not scale pictures to one size: {one_line(error)}") from error
         floating = {key: value.to(model.dtype) for key, value in inputs.items() if value.is_floating_point()}
         return self._features(model.get_image_features, inputs | floating)
 
