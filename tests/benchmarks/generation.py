@@ -92,9 +92,7 @@ def measure(url: str, runs: int) -> None:
         f"{cpu:.2f} ms CPU a request, so one core's limit is {1000 / cpu:.0f} requests/s"
     )
     plain = statistics.median(bare(url, 1000) for _ in range(runs))
-    print(
-        f"plain sockets, nothing stored: {1000 / plain:.0f} requests/s; we reach {plain / seconds:.0%}"
-    )
+    print(f"plain sockets, nothing stored: {1000 / plain:.0f} requests/s; we reach {plain / seconds:.0%}")
     print(f"against the serial loop: {1000 * serial / seconds:.1f} times as fast")
     few, many = in_a_process(url, 100, CONCURRENCY)["peak"], in_a_process(url, 10_000, CONCURRENCY)["peak"]
     print(f"peak memory: 100 classes {few:.0f} MiB, 10,000 classes {many:.0f} MiB: {many - few:.0f} MiB more")

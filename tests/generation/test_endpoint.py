@@ -131,6 +131,13 @@ def test_one_poisoned_class_does_not_stop_the_others(server: ScriptedServer) -> 
     assert all(isinstance(one, Completion) for one in found.values())
 
 
+def test_the_first_class_may_be_the_refused_one(server: ScriptedServer) -> None:
+    server.script = _only(refusal(400, "this prompt is too long"), "class 1")
+    found = _ask(_completer(server, concurrency=1))
+    assert found.pop("class 1") == Failure("status 400: this prompt is too long")
+    assert all(isinstance(one, Completion) for one in found.values())
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_refused_class_is_not_asked_again(server: ScriptedServer, status: int) -> None:
     server.script = _only(refusal(status, "this prompt is too long"), "class 7")
@@ -165,7 +172,7 @@ def test_a_wrong_key_or_model_stops_the_run_at_once(
     with pytest.raises(EndpointError) as refused:
         _ask(_completer(server, concurrency=4))
     assert str(refused.value) == f"{server.url} {message}"
-    assert len(server.calls) <= 4
+    assert len(server.calls) <= 8
 
 
 def test_a_key_revoked_midway_keeps_what_was_answered(server: ScriptedServer) -> None:

@@ -160,14 +160,13 @@ def _refusal(model: str | Path) -> str:
 def test_what_is_no_language_model_is_told(demo_clip: Path, tmp_path: Path, check_data: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
-    for folder in (tmp_path / "empty", check_data / "clip-tokenizer", demo_clip):
-        assert _refusal(folder).startswith(f"{folder} cannot be loaded as a causal language model: ")
+    for folder in (tmp_path / "empty", check_data / "clip-tokenizer"):
+        assert _refusal(folder) == f"{folder} is not a model folder: it has no config.json"
+    assert _refusal(demo_clip).startswith(f"{demo_clip} cannot be loaded as a causal language model: ")
     for wrong in (str(tmp_path / "missing"), str(tmp_path / "file"), "./nowhere"):
-        assert "is not a model folder: name a folder with config.json, or a Hugging Face id" in _refusal(
-            wrong
-        )
+        assert _refusal(wrong) == f"{wrong} is not a folder: name a model's folder, or an id of the hub"
     assert _refusal("nobody/no-model").startswith(
-        "nobody/no-model cannot be loaded as a causal language model: "
+        "nobody/no-model is no folder here, not in the hub's cache, and cannot be had from the hub ("
     )
 
 
@@ -182,7 +181,7 @@ def test_damaged_or_pickled_weights_are_not_opened(spoiled: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     assert "cannot be loaded" in _refusal(spoiled)
     weights.rename(spoiled / "pytorch_model.bin")
-    assert "cannot be loaded" in _refusal(spoiled)
+    assert "has no safetensors weights, and no others are opened" in _refusal(spoiled)
 
 
 def test_a_strangers_code_is_not_run(spoiled: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fieldmarks.generation.transport import Refused, Transport, hint, without_cr
 
 TIMEOUT: Final = 120.0  # seconds for one answer
 LAST_ANSWERS: Final = 5.0  # seconds for what is under way when the endpoint refuses for good
-DOWN: Final = 3  # requests in a row that run out of attempts: the endpoint, not the class, is at fault
+FRUITLESS: Final = 3  # requests in a row without an answer: the endpoint, not the class, is at fault
 
 
 class EndpointCompleter:
@@ -49,7 +49,7 @@ class EndpointCompleter:
         self._sleep = sleep
         self._tell = tell
         self._answers = 0
-        self._spent_in_a_row = 0
+        self._fruitless = 0
 
     @property
     def endpoint(self) -> str:
@@ -65,12 +65,11 @@ class EndpointCompleter:
             link = self.link(transport)
             manner = self._manner = self._manner or await self._found(link)
             link.quirks = manner.quirks
-            link.answers = self._answers
+            link.answers += self._answers
             async with aclosing(self._work(iter(requests), link, manner.mode)) as answers:
                 async for outcomes in answers:
                     yield outcomes
             self._manner = Manner(manner.mode, link.quirks, manner.thinks)
-            self._answers = link.answers
 
     def transport(self) -> Transport:
         """Open the endpoint's transport. Raises EndpointError for a URL or key that cannot be sent."""
@@ -130,16 +129,18 @@ class EndpointCompleter:
             if error.retry_after is not None and error.retry_after > most:
                 wait = f"asks to wait {error.retry_after:.0f} s, longer than the {most:.0f} s allowed"
                 raise EndpointError(f"{self.endpoint} {wait} ({error})") from error
-            self._spent_in_a_row += 1
-            if not link.answers or self._spent_in_a_row >= DOWN:
+            self._fruitless += 1
+            if not link.answers or self._fruitless >= FRUITLESS:
                 raise EndpointError(f"{self.endpoint} gives no answer: {error}") from error
             return request, Failure(str(error))
         except Refused as error:
-            if error.status == 404 or not link.answers:
+            self._fruitless += 1
+            if error.status == 404 or (not self._answers and self._fruitless >= FRUITLESS):
                 forget(self.endpoint, self.model)
                 raise EndpointError(f"{self.endpoint} refuses: {error}: {hint(error.status)}") from error
             return request, Failure(str(error))
-        self._spent_in_a_row = 0
+        self._answers += 1
+        self._fruitless = 0
         return request, answer
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from fieldmarks.errors import ModelError
@@ -23,6 +22,7 @@ from fieldmarks.generation.completer import Completion, Failure, Outcome, Reques
 from fieldmarks.generation.decoding import Halt, SeededSampling, StopTexts, first_stop
 from fieldmarks.generation.modes import COMPLETIONS
 from fieldmarks.generation.templates import forced_beginning, turns
+from fieldmarks.pretrained import ModelSource, one_line
 
 LEAST_ROOM: Final = 8  # tokens that must be left for an answer
 WINDOW: Final = 8  # batches that are sorted by length together
@@ -45,7 +45,7 @@ class LocalCompleter:
         `mode` "completions", and so "auto", continues the raw prompt as any causal LM does; "continue" puts
         it into the chat template of an instruct model and continues the answer's beginning.
         """
-        self._source = str(model)
+        self._source = ModelSource(str(model), "a causal language model")
         self.mode = COMPLETIONS if mode == "auto" else mode
         self._batch_size = batch_size
         self._halted = threading.Event()
@@ -53,8 +53,10 @@ class LocalCompleter:
     @cached_property
     def model(self) -> str:
         """The id, or for a folder its name and a fingerprint of what it holds."""
-        folder = Path(self._source).expanduser()
-        return f"{folder.resolve().name}@{_fingerprint(folder)}" if folder.is_dir() else self._source
+        if not self._source.local:
+            return self._source.name
+        folder = Path(self._source.name)
+        return f"{folder.resolve().name}@{_fingerprint(folder)}"
 
     def load(self) -> None:
         """Load tokenizer and weights now. Raises ModelError."""
@@ -101,7 +103,7 @@ class LocalCompleter:
         except Exception as error:  # templates are programs of strangers
             advice = "use --mode completions"
             raise ModelError(
-                f"{self._source} has no usable chat template ({_line(error)}): {advice}"
+                f"{self._source.name} has no usable chat template ({one_line(error)}): {advice}"
             ) from error
         return list(self._tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
@@ -110,7 +112,9 @@ class LocalCompleter:
             return self._generate(batch)
         except RuntimeError as error:  # torch's, for memory that is not there and much else
             advice = "a lower --concurrency makes smaller batches"
-            raise ModelError(f"{self._source} fails while it answers ({_line(error)}): {advice}") from error
+            raise ModelError(
+                f"{self._source.name} fails while it answers ({one_line(error)}): {advice}"
+            ) from error
 
     def _generate(self, batch: list[_Encoded]) -> list[Outcome]:
         """Run one batch. Greedy rows and sampled ones may stand together."""
@@ -152,14 +156,14 @@ class LocalCompleter:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return _load(AutoTokenizer, self._source)
+        return self._source.load(AutoTokenizer)
 
     @cached_property
     def _network(self) -> Any:
         cuda = torch.cuda.is_available()
         dtype = torch.bfloat16 if cuda and torch.cuda.is_bf16_supported() else torch.float32
-        network = _load(AutoModelForCausalLM, self._source, use_safetensors=True, dtype=dtype)
-        return network.to("cuda" if cuda else "cpu").eval()
+        network = self._source.load_network(AutoModelForCausalLM, dtype=dtype)
+        return network.to("cuda" if cuda else "cpu")
 
     @cached_property
     def context(self) -> int:
@@ -179,37 +183,6 @@ class LocalCompleter:
             if token is not None:
                 return int(token)
         return 0
-
-
-def _load(auto: Any, source: str, **options: Any) -> Any:
-    folder = Path(source).expanduser()
-    here = folder.is_dir()
-    if not here and (folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1):
-        raise ModelError(
-            f"{source} is not a model folder: name a folder with config.json, or a Hugging Face id"
-        )
-    if not here and not is_offline_mode():
-        _ask_hub(source)
-    try:
-        name = str(folder) if here else source
-        return auto.from_pretrained(name, local_files_only=here, trust_remote_code=False, **options)
-    except Exception as error:  # whatever a stranger's folder makes the libraries raise
-        raise ModelError(f"{source} cannot be loaded as a causal language model: {_line(error)}") from error
-
-
-def _ask_hub(model: str) -> None:
-    """Ask the hub once for a model that is not in its cache; the libraries would retry for a minute."""
-    if isinstance(try_to_load_from_cache(model, "config.json"), str):
-        return
-    try:
-        get_hf_file_metadata(hf_hub_url(model, "config.json"))
-    except Exception as error:  # of the network, of TLS, of the hub
-        what = f"is no folder here, not in the hub's cache, and cannot be had from the hub ({_line(error)})"
-        raise ModelError(f"{model} {what}: name a model's folder, or connect once to download it") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _fingerprint(folder: Path) -> str:
