@@ -18,12 +18,13 @@ def main() -> None:
     files = distribution("fieldmarks").files or []
     names = {file.parts[0] for file in files if ".." not in file.parts and ".dist-info" not in file.parts[0]}
     assert names == {"fieldmarks"}, f"top-level names: {names}"
-    for folder, pattern in (("prompts", "article.txt"), ("cache", "*.jsonl")):
+    for folder, pattern in (("prompts", "article.txt"), ("cache", "*.jsonl"), ("report", "page.*")):
         assert shipped(folder).parent == package, f"{folder} is outside the package"
         assert list(shipped(folder).glob(pattern)), f"{folder} lacks {pattern}"
     before = {path: path.stat().st_mtime_ns for path in package.rglob("*") if path.suffix != ".pyc"}
     with tempfile.TemporaryDirectory() as out:
-        command = [str(Path(sys.executable).with_name("fieldmarks")), "demo", "--json", "--out", f"{out}/demo"]
+        program = str(Path(sys.executable).with_name("fieldmarks"))
+        command = [program, "demo", "--json", "--out", f"{out}/demo"]
         shown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert shown["images"] == 240, shown
     assert shown["accuracy_descriptors"] >= 0.95, shown

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fieldmarks.classification.loading import ModelSource, one_line
 from fieldmarks.errors import ModelError
+from fieldmarks.pretrained import ModelSource, one_line
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
@@ -58,7 +58,7 @@ class Encoder:
         self.notices: list[str] = []
         self._dtype: DType = dtype
         self._loading = Lock()
-        self.source = ModelSource(self.name)
+        self.source = ModelSource(self.name, "a CLIP-like model")
 
     @property
     def dtype(self) -> str:
@@ -149,15 +149,11 @@ class Encoder:
 
         kind = "auto" if self.dtype == "auto" else getattr(torch, self.dtype)
         config = self.config
-        model, info = self.source.load(
-            AutoModel, config=config, use_safetensors=True, dtype=kind, output_loading_info=True
-        )
-        if missing := sorted(info["missing_keys"]):
-            raise ModelError(f"{self.name} lacks {len(missing)} weights ({missing[0]}…): download it again")
+        model = self.source.load_network(AutoModel, config=config, dtype=kind)
         if not hasattr(model, "logit_scale"):
             raise ModelError(f"{self.name} is a {config.model_type} model without CLIP's logit_scale")
         try:
-            ready: ClipLike = model.eval().to(self.device)
+            ready: ClipLike = model.to(self.device)
             return ready
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"{self.name} cannot run on {self.device}: {one_line(error)}") from error

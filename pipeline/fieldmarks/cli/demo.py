@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.console import emit, quiet_libraries, say
+from fieldmarks.cli.console import emit, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,8 +45,7 @@ def demo(out: Path, as_json: bool) -> None:
     """
     from fieldmarks.demo.run import run_demo
 
-    with quiet_libraries():
-        result = run_demo(out, say)
+    result = run_demo(out, say)
     if as_json:
         emit(result.to_dict())
     else:

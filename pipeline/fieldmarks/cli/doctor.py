@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.console import quiet_libraries
 from fieldmarks.cli.models import THREE_WAYS, endpoint_of, model_options
 from fieldmarks.errors import ModelError
 
@@ -44,11 +43,10 @@ def doctor(
 
         url, name = endpoint_of(base_url, model)
         examine(EndpointCompleter(url, name, os.environ.get("OPENAI_API_KEY"), timeout=timeout), show)
-    with quiet_libraries():
-        if local is not None:
-            show(_local(local))
-        if clip is not None:
-            show(_clip(clip))
+    if local is not None:
+        show(_local(local))
+    if clip is not None:
+        show(_clip(clip))
     if any(check.ok is False and not check.what.startswith("mode ") for check in checks):
         raise click.exceptions.Exit(1)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from fieldmarks.cli.console import emit, open_store, quiet_libraries, say
+from fieldmarks.cli.console import emit, open_store, say
 from fieldmarks.cli.models import completer_of, model_options
 from fieldmarks.errors import ClassNameError
 
@@ -197,7 +197,7 @@ def _run(
     from fieldmarks.cli.progress import shown
     from fieldmarks.generation.generate import generate
 
-    with quiet_libraries(), shown(sys.stderr) as progress:
+    with shown(sys.stderr) as progress:
         return generate(
             names,
             store,

@@ -92,7 +92,7 @@ class LocalCompleter:
 
     def _ids(self, request: Request) -> list[int]:
         if self.mode == COMPLETIONS:
-            return list(self._tokenizer(request.prompt)["input_ids"])
+            return list(self._tokenizer(request.prompt, verbose=False)["input_ids"])
         chat = [{"role": role, "content": text} for role, text in turns(request.prompt)]
         begun = bool(chat[-1]["content"])
         how = {"continue_final_message": begun, "add_generation_prompt": not begun}
@@ -105,7 +105,7 @@ class LocalCompleter:
             raise ModelError(
                 f"{self._source.name} has no usable chat template ({one_line(error)}): {advice}"
             ) from error
-        return list(self._tokenizer(rendered, add_special_tokens=False)["input_ids"])
+        return list(self._tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _answer(self, batch: list[_Encoded]) -> list[Outcome]:
         try:

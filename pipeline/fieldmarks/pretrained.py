@@ -1,4 +1,6 @@
-"""Where a model's files are, and loading its parts: a folder, or an id of the Hugging Face hub.
+"""Pretrained models: where their files are, and loading their parts, for both stages.
+
+A model is named by a folder, or by an id of the Hugging Face hub.
 
 Everything loads from safetensors and without remote code. A folder never asks the network; nor does an id
 that was downloaded once: it is used as it lies in the hub's cache, at the commit it was.
@@ -19,10 +21,11 @@ _SAFETENSORS: Final = ("model.safetensors", "model.safetensors.index.json")
 
 
 class ModelSource:
-    """A model by folder or id, looked for when something of it is needed."""
+    """A model by folder or id, looked for when something of it is needed; `kind` names it in errors."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, kind: str) -> None:
         self.name = name
+        self.kind = kind
         self.local = Path(name).is_dir()
 
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
@@ -45,6 +48,13 @@ class ModelSource:
     def _snapshot(self) -> Path | None:
         """The folder of the model's files; None for an id of the hub that was never downloaded."""
         return Path(self.name) if self.local else _cached_snapshot(self.name)
+
+    def load_network(self, kind: Any, **options: Any) -> Any:
+        """Load the network with all of its weights, from safetensors only, in evaluation mode."""
+        network, info = self.load(kind, use_safetensors=True, output_loading_info=True, **options)
+        if missing := sorted(info["missing_keys"]):
+            raise ModelError(f"{self.name} lacks {len(missing)} weights ({missing[0]}…): download it again")
+        return network.eval()
 
     def load(self, kind: Any, **options: Any) -> Any:
         """Load one part; this is the seam where foreign errors become ModelError."""
@@ -72,8 +82,11 @@ class ModelSource:
 
     def _check_name(self) -> None:
         if not self.name:
-            raise ModelError("no CLIP model is named: name its folder or its id with --clip")
-        if not self.local and (Path(self.name).exists() or self.name.startswith((".", "/"))):
+            raise ModelError(
+                f"{self.kind} is wanted and none is named: give its folder, or its id at the hub"
+            )
+        no_id = self.name.startswith((".", "/", "~")) or self.name.count("/") > 1
+        if not self.local and (no_id or Path(self.name).exists()):
             raise ModelError(f"{self.name} is not a folder: name a model's folder, or an id of the hub")
 
     def _advice(self, error: Exception) -> str:
@@ -87,7 +100,7 @@ class ModelSource:
                 f"{self.name} is no folder here, not in the hub's cache, and cannot be had from the hub"
                 f" ({one_line(error)}): name a model's folder, or connect once to download it"
             )
-        return f"{self.name} cannot be loaded: {one_line(error)}"
+        return f"{self.name} cannot be loaded as {self.kind}: {one_line(error)}"
 
 
 def _load(kind: Any, name: str, options: dict[str, Any], *, local_files_only: bool) -> Any:
