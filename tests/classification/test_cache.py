@@ -5,12 +5,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.classification.cache import EmbeddingCache, key_of
+from fieldmarks.classification.cache import Array, EmbeddingCache, key_of
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def cache(tmp_path: Path) -> EmbeddingCache:
     return EmbeddingCache(tmp_path / "deep" / "embeddings.sqlite3")
 
 
-def _vectors(count: int, size: int = 8) -> dict[bytes, torch.Tensor]:
-    return {key_of(str(number)): torch.full((size,), float(number)) for number in range(count)}
+def _vectors(count: int, size: int = 8) -> dict[bytes, Array]:
+    return {key_of(str(number)): np.full(size, number, np.float32) for number in range(count)}
 
 
 def test_what_was_kept_comes_back(cache: EmbeddingCache) -> None:
@@ -28,7 +28,7 @@ def test_what_was_kept_comes_back(cache: EmbeddingCache) -> None:
     cache.put(kept)
     again = EmbeddingCache(cache.path).get([*kept, key_of("other")])
     assert again.keys() == kept.keys()
-    assert all(torch.equal(again[key], vector) for key, vector in kept.items())
+    assert all(np.array_equal(again[key], vector) for key, vector in kept.items())
 
 
 def test_nothing_is_made_by_looking(cache: EmbeddingCache) -> None:
@@ -51,7 +51,7 @@ def test_info_and_clear(cache: EmbeddingCache) -> None:
 def test_the_oldest_goes_when_it_is_full(tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path / "small.sqlite3", limit=300_000)
     for number in range(300):
-        cache.put({key_of(str(number)): torch.zeros(512)})
+        cache.put({key_of(str(number)): np.zeros(512, np.float32)})
     assert 0 < cache.info().entries < 150
     assert (tmp_path / "small.sqlite3").stat().st_size < 400_000
     assert key_of("0") not in cache.get([key_of("0")])
@@ -73,10 +73,10 @@ def test_several_threads(cache: EmbeddingCache) -> None:
 
 def test_several_processes(cache: EmbeddingCache) -> None:
     script = (
-        "import sys, torch; from pathlib import Path\n"
+        "import sys, numpy; from pathlib import Path\n"
         "from fieldmarks.classification.cache import EmbeddingCache, key_of\n"
         "cache = EmbeddingCache(Path(sys.argv[1]))\n"
-        "for n in range(100): cache.put({key_of(sys.argv[2], str(n)): torch.ones(4)})\n"
+        "for n in range(100): cache.put({key_of(sys.argv[2], str(n)): numpy.ones(4)})\n"
         "sys.exit(len(cache.notices))"
     )
     running = [
@@ -111,9 +111,9 @@ def test_a_folder_in_the_way(tmp_path: Path) -> None:
 def test_values_that_are_no_numbers_are_not_found(cache: EmbeddingCache) -> None:
     cache.put(
         {
-            key_of("nan"): torch.tensor([float("nan")]),
-            key_of("none"): torch.empty(0),
-            key_of("one"): torch.ones(1),
+            key_of("nan"): np.array([np.nan], np.float32),
+            key_of("none"): np.empty(0, np.float32),
+            key_of("one"): np.ones(1, np.float32),
         }
     )
     assert list(cache.get([key_of("nan"), key_of("none"), key_of("one")])) == [key_of("one")]

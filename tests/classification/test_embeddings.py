@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from fieldmarks.classification.cache import EmbeddingCache
 from fieldmarks.classification.embeddings import Embedded, Embedder, ahead, batched
 from fieldmarks.classification.encoder import Encoder
 from fieldmarks.classification.results import Failure
+from fieldmarks.classification.scoring import Array
 
 
 class Counting(Encoder):
@@ -26,7 +27,7 @@ class Counting(Encoder):
         self.prepared = 0
         self.passes: list[int] = []
 
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+    def encode_texts(self, texts: Sequence[str]) -> Array:
         self.texts.append(list(texts))
         return super().encode_texts(texts)
 
@@ -34,21 +35,21 @@ class Counting(Encoder):
         self.prepared += 1
         return super().prepare(image)
 
-    def encode_images(self, pictures: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    def encode_images(self, pictures: Sequence[Mapping[str, Tensor]]) -> Array:
         self.passes.append(len(pictures))
         return super().encode_images(pictures)
 
 
-def _vectors(results: Iterator[Embedded | Failure]) -> Tensor:
-    return torch.stack([one.vector for one in results if isinstance(one, Embedded)])
+def _vectors(results: Iterator[Embedded | Failure]) -> Array:
+    return np.stack([one.vector for one in results if isinstance(one, Embedded)])
 
 
 def test_equal_texts_are_encoded_once(tiny_clip: Path) -> None:
     encoder = Counting(tiny_clip)
     rows = Embedder(encoder).texts(["fur", "big eyes", "fur", "fur"])
     assert encoder.texts == [["fur", "big eyes"]]
-    assert torch.equal(rows[0], rows[2])
-    assert not torch.allclose(rows[0], rows[1])
+    assert np.array_equal(rows[0], rows[2])
+    assert not np.allclose(rows[0], rows[1])
 
 
 def test_one_pass_a_batch_in_order_with_failures_between(tiny_clip: Path, pictures: list[Path]) -> None:
@@ -64,15 +65,15 @@ def test_one_pass_a_batch_in_order_with_failures_between(tiny_clip: Path, pictur
     assert [type(one).__name__ for one in results[5:7]] == ["Failure", "Failure"]
     assert results[6] == Failure("gone", "why")
     assert encoder.passes == [4, 2, 4]
-    assert torch.allclose(_vectors(iter(results[:5])), _vectors(iter(results[7:])), atol=1e-5)
+    assert np.allclose(_vectors(iter(results[:5])), _vectors(iter(results[7:])), atol=1e-5)
 
 
 def test_the_second_run_decodes_nothing_and_forwards_nothing(tiny_clip: Path, pictures: list[Path]) -> None:
     first, second = Counting(tiny_clip), Counting(tiny_clip)
     texts = ["fur", "big eyes"]
     one, other = (Embedder(encoder, cache=EmbeddingCache()) for encoder in (first, second))
-    assert torch.equal(one.texts(texts), other.texts(texts))
-    assert torch.equal(_vectors(one.images(pictures)), _vectors(other.images(pictures)))
+    assert np.array_equal(one.texts(texts), other.texts(texts))
+    assert np.array_equal(_vectors(one.images(pictures)), _vectors(other.images(pictures)))
     assert one.logit_scale == pytest.approx(other.logit_scale)
     assert (first.prepared, first.passes, first.texts) == (5, [5], [texts])
     assert (second.prepared, second.passes, second.texts) == (0, [], [])
@@ -83,7 +84,7 @@ def test_only_what_is_new_is_encoded(tiny_clip: Path, pictures: list[Path]) -> N
     list(Embedder(first, cache=EmbeddingCache()).images(pictures[:2]))
     embedder = Embedder(second, cache=EmbeddingCache())
     expected = _vectors(Embedder(Counting(tiny_clip)).images(pictures))
-    assert torch.allclose(_vectors(embedder.images(pictures)), expected, atol=1e-5)
+    assert np.allclose(_vectors(embedder.images(pictures)), expected, atol=1e-5)
     assert second.passes == [3]
     embedder.texts(["fur"])
     embedder.texts(["fur", "big eyes"])
@@ -123,19 +124,32 @@ def test_another_model_or_preprocessing_or_type_is_encoded_anew(
 
 
 @pytest.mark.slow
-def test_a_run_from_the_cache_does_not_even_load_transformers(tiny_clip: Path, pictures: list[Path]) -> None:
+def test_a_run_from_the_cache_loads_no_framework(tiny_clip: Path, pictures: list[Path]) -> None:
     script = (
         "import sys; from fieldmarks.classification import Classifier\n"
         "from fieldmarks.classification.run import Model\n"
-        "clip = Model(clip=sys.argv[1], device='cpu').embedder()\n"
+        "clip = Model(clip=sys.argv[1]).embedder()\n"
         "classifier = Classifier.from_descriptors({'a': ['fur'], 'b': ['big eyes']}, clip=clip)\n"
-        "print([one.label for one in classifier.predict(sys.argv[2:])], 'transformers' in sys.modules)"
+        "print([one.label for one in classifier.predict(sys.argv[2:])], *sorted({'torch', 'transformers', 'PIL'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", script, str(tiny_clip), *map(str, pictures)]
     first, second = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
-    assert first.stdout.endswith("] True\n")
-    assert second.stdout == first.stdout.replace("True", "False")
+    assert first.stdout.endswith("] PIL torch transformers\n")
+    assert second.stdout == first.stdout.replace(" PIL torch transformers", "")
     assert first.stderr == second.stderr == ""
+
+
+def test_long_texts_are_told_of_in_every_run(tiny_clip: Path) -> None:
+    texts = ["x" * 100, "fur", "x" * 500]
+    for expected in ([texts], []):  # then all of it comes from the cache
+        encoder = Counting(tiny_clip)
+        embedder = Embedder(encoder, cache=EmbeddingCache())
+        embedder.texts(texts)
+        assert encoder.texts == expected
+        assert ("tokenizer" in vars(encoder)) == bool(expected)
+        assert embedder.notices == [
+            f"2 texts are longer than the 77 tokens {tiny_clip} reads and are cut there: {'x' * 100!r:.60}"
+        ]
 
 
 def test_thumbnails_for_the_first_pictures(tiny_clip: Path, pictures: list[Path]) -> None:

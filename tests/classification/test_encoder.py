@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, CLIPModel
 
 from fieldmarks.classification.encoder import Encoder
+from fieldmarks.classification.scoring import cosines
 from fieldmarks.errors import ModelError
 
 TEXTS = ["big eyes", "a long tail with a white tip", "fur"]
@@ -39,39 +42,36 @@ def test_embeddings_are_the_models_own(tiny_clip: Path) -> None:
         states = model.text_model(**inputs).pooler_output
         expected = model(**inputs, pixel_values=pixels)
         texts = model.text_projection(states)
-    torch.testing.assert_close(encoder.encode_texts(TEXTS), texts, rtol=0, atol=1e-5)
+    assert_allclose(encoder.encode_texts(TEXTS), texts, rtol=0, atol=1e-5)
     ours = encoder.encode_images(prepared)
-    unit = ours / ours.norm(dim=-1, keepdim=True)
-    torch.testing.assert_close(unit, expected.image_embeds, rtol=0, atol=1e-5)
+    unit = ours / np.linalg.norm(ours, axis=-1, keepdims=True)
+    assert_allclose(unit, expected.image_embeds, rtol=0, atol=1e-5)
     assert encoder.logit_scale == pytest.approx(model.logit_scale.exp().item())
-    assert (ours.shape, ours.dtype) == ((3, 16), torch.float32)
+    assert ours.shape == (3, 16)
+    assert ours.dtype == np.float32
 
 
 def test_a_batch_is_its_pictures_one_by_one(tiny_clip: Path) -> None:
     encoder = Encoder(tiny_clip, device="cpu")
     prepared = [encoder.prepare(picture) for picture in _pictures()]
-    single = torch.cat([encoder.encode_images([one]) for one in prepared])
-    torch.testing.assert_close(encoder.encode_images(prepared), single, rtol=0, atol=1e-4)
+    single = np.concatenate([encoder.encode_images([one]) for one in prepared])
+    assert_allclose(encoder.encode_images(prepared), single, rtol=0, atol=1e-4)
 
 
-def test_long_texts_are_cut_and_told(tiny_clip: Path) -> None:
+def test_long_texts_are_cut(tiny_clip: Path) -> None:
     encoder = Encoder(tiny_clip, device="cpu")
     assert encoder.max_tokens == 77
     assert encoder.token_counts(["abc", "x" * 100]) == [5, 102]
     cut, same = encoder.encode_texts(["x" * 100, "x" * 500])
-    torch.testing.assert_close(cut, same)
-    assert encoder.notices == [
-        f"2 texts are longer than the 77 tokens {tiny_clip} reads and are cut there: {'x' * 100!r:.60}"
-    ]
+    assert_allclose(cut, same, rtol=1.3e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_close(tiny_clip: Path, dtype: Any) -> None:
     exact, rough = Encoder(tiny_clip, device="cpu"), Encoder(tiny_clip, device="cpu", dtype=dtype)
     picture = rough.prepare(_pictures()[0])
-    similar = torch.cosine_similarity(exact.encode_images([picture]), rough.encode_images([picture]))
-    assert similar.item() > 0.99
-    assert rough.encode_texts(TEXTS).dtype == torch.float32
+    assert cosines(exact.encode_images([picture]), rough.encode_images([picture])).item() > 0.99
+    assert rough.encode_texts(TEXTS).dtype == np.float32
 
 
 def _no_config(folder: Path) -> None:

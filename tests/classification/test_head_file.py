@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.numpy import load_file, save_file
 
 from fieldmarks.classification import Classifier
 from fieldmarks.classification.head import Head
@@ -21,12 +21,12 @@ Classes = dict[str, list[str]]
 
 
 def _head(aggregate: Aggregation = "mean-embedding", *, baseline: bool = True) -> Head:
-    generator = torch.Generator().manual_seed(3)
+    generator = np.random.default_rng(3)
     texts = Texts.collect(
         {"tree frog": [("fur", "fur"), ("eyes", "big eyes")], "ow\u202el": [("beak", "beak")]}
     )
-    names = torch.randn(2, 4, generator=generator) if baseline else None
-    rows = torch.randn(3, 4, generator=generator)
+    names = generator.standard_normal((2, 4), np.float32) if baseline else None
+    rows = generator.standard_normal((3, 4), np.float32)
     return Head(texts, rows, 27.123456789, aggregate, names, {"model": "some/clip", "preset": "article"})
 
 
@@ -38,8 +38,8 @@ def test_what_was_saved_comes_back(tmp_path: Path, aggregate: Aggregation, basel
     again = load_head(tmp_path / "head.safetensors")
     assert (again.texts, again.logit_scale, again.aggregate) == (head.texts, head.logit_scale, head.aggregate)
     assert again.about == head.about
-    images = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(again.logits(images), head.logits(images))
+    images = np.random.default_rng(1).standard_normal((5, 4), np.float32)
+    assert np.array_equal(again.logits(images), head.logits(images))
     assert again.baseline_scores(images) == head.baseline_scores(images)
     assert [one.name for one in tmp_path.iterdir()] == ["head.safetensors"]
 
@@ -48,9 +48,11 @@ def test_the_class_matrix_in_the_file_is_all_that_scoring_needs(tmp_path: Path) 
     head = _head()
     save_head(head, tmp_path / "head.safetensors")
     matrix = load_file(tmp_path / "head.safetensors")["class_matrix"]
-    images = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
-    unit = images / images.norm(dim=-1, keepdim=True)
-    torch.testing.assert_close(head.logit_scale * unit @ matrix.T, head.logits(images))
+    images = np.random.default_rng(1).standard_normal((5, 4), np.float32)
+    unit = images / np.linalg.norm(images, axis=-1, keepdims=True)
+    np.testing.assert_allclose(
+        head.logit_scale * unit @ matrix.T, head.logits(images), rtol=1.3e-6, atol=1e-5
+    )
 
 
 def test_a_classifier_scores_from_its_file(
@@ -81,11 +83,13 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         save_head(_head(), tmp_path / "none" / "head.safetensors")
 
 
-def _resaved(path: Path, tensors: dict[str, Tensor | None], metadata: dict[str, str | None]) -> None:
+def _resaved(
+    path: Path, tensors: dict[str, np.ndarray[Any, Any] | None], metadata: dict[str, str | None]
+) -> None:
     from safetensors import safe_open
 
     save_head(_head(), path)
-    with safe_open(path, "pt") as file:
+    with safe_open(path, "np") as file:
         old = dict(file.metadata())
     kept = {key: value for key, value in (load_file(path) | tensors).items() if value is not None}
     told = {key: value for key, value in (old | metadata).items() if value is not None}
@@ -109,19 +113,25 @@ def _resaved(path: Path, tensors: dict[str, Tensor | None], metadata: dict[str, 
         ({}, {"logit_scale": "much"}, "could not convert string to float: 'much'"),
         ({"texts": None}, {}, "'texts' is missing"),
         ({"owner": None}, {}, "'owner' is missing"),
-        ({"owner": torch.tensor([0, 0, 7])}, {}, "the texts do not belong to the 2 classes"),
-        ({"owner": torch.tensor([[0, 0, 1]])}, {}, "classes, descriptors and texts do not fit together"),
-        ({"texts": torch.full((3, 4), float("inf"))}, {}, "a number in it is not finite"),
-        ({"texts": torch.ones(3)}, {}, "embeddings (3,) do not fit 3 texts"),
-        ({"texts": torch.ones(2, 4)}, {}, "embeddings (2, 4) do not fit 3 texts"),
-        ({"baseline": torch.ones(3, 4)}, {}, "baseline embeddings (3, 4) do not fit 2 classes"),
-        ({"class_matrix": torch.ones(2, 4)}, {}, "the class matrix is not that of its texts"),
-        ({"class_matrix": torch.ones(2, 5)}, {}, ""),
+        ({"owner": np.array([0, 0, 7])}, {}, "the texts do not belong to the 2 classes"),
+        ({"owner": np.array([[0, 0, 1]])}, {}, "classes, descriptors and texts do not fit together"),
+        ({"owner": np.array([0.0, 0.0, 1.0])}, {}, "owner holds float64: the classes' indices are meant"),
+        ({"texts": np.full((3, 4), np.inf)}, {}, "a number in it is not finite"),
+        ({"texts": np.full((3, 4), 1e300)}, {}, "a number in it is not finite"),
+        ({"texts": np.full((3, 4), 3e38)}, {}, "the class matrix is not that of its texts"),
+        ({"texts": np.ones(3)}, {}, "embeddings (3,) do not fit 3 texts"),
+        ({"texts": np.ones((2, 4))}, {}, "embeddings (2, 4) do not fit 3 texts"),
+        ({"baseline": np.ones((3, 4))}, {}, "baseline embeddings (3, 4) do not fit 2 classes"),
+        ({"class_matrix": np.ones((2, 4))}, {}, "the class matrix is not that of its texts"),
+        ({"class_matrix": np.ones((2, 5))}, {}, ""),
         ({"class_matrix": None}, {}, "the class matrix is not that of its texts"),
     ],
 )
 def test_a_strangers_file_is_refused(
-    tmp_path: Path, tensors: dict[str, Tensor | None], metadata: dict[str, str | None], message: str
+    tmp_path: Path,
+    tensors: dict[str, np.ndarray[Any, Any] | None],
+    metadata: dict[str, str | None],
+    message: str,
 ) -> None:
     path = tmp_path / "head.safetensors"
     _resaved(path, tensors, metadata)

@@ -2,10 +2,8 @@
 
 import contextlib
 import io
-import os
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,29 +123,6 @@ def test_damage_anywhere_is_an_image_or_an_image_error(at: int, damage: bytes) -
     data[at % len(data) : at % len(data) + len(damage)] = damage
     with contextlib.suppress(ImageError):  # anything else is a fault
         assert images.decode(bytes(data)).mode == "RGB"
-
-
-def test_files_that_are_no_files(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    messages = {
-        tmp_path: "a folder, not a picture",
-        tmp_path / "fifo": "not a regular file",
-        Path(os.devnull): "not a regular file",
-        tmp_path / "none.png": "cannot be read: No such file or directory",
-        tmp_path / ("x" * 300): "cannot be read: File name too long",
-        Path("a\0b"): "cannot be read: embedded null byte",
-    }
-    for path, message in messages.items():
-        with pytest.raises(ImageError) as caught:
-            images.read_bytes(path)
-        assert str(caught.value) == message
-
-
-def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
-    with (tmp_path / "large.png").open("wb") as file:
-        file.truncate(images.MAX_BYTES + 1)  # sparse: takes no room
-    with pytest.raises(ImageError, match="too large: 268435457 bytes, 268435456 are the most"):
-        images.read_bytes(tmp_path / "large.png")
 
 
 def test_arrays_and_tensors_are_the_same_picture() -> None:

@@ -1,26 +1,29 @@
 """The identities of the arithmetic, and the definitions written out in loops."""
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from numpy.testing import assert_allclose
 
 from fieldmarks.classification.scoring import (
     AGGREGATIONS,
     Aggregation,
+    Array,
+    Indices,
     class_logits,
     class_matrix,
     class_means,
     cosines,
     mark_scores,
     mutual_nearest,
+    normalize,
     probabilities,
     usual_scores,
     z_scores,
 )
 
-Problem = tuple[Tensor, Tensor, Tensor, int]  # images (N, D), texts (M, D), owner (M,), classes
+Problem = tuple[Array, Array, Indices, int]  # images (N, D), texts (M, D), owner (M,), classes
 
 
 @st.composite
@@ -29,21 +32,29 @@ def problems(draw: st.DrawFn, most: int = 4) -> Problem:
     classes = draw(st.integers(1, 5))
     owners = [owner for owner in range(classes) for _ in range(draw(st.integers(1, most)))]
     owners = draw(st.permutations(owners))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    images = torch.randn(draw(st.integers(1, 4)), 8, generator=generator)
-    lengths = torch.rand(len(owners), 1, generator=generator) * 9 + 0.5
-    return images, torch.randn(len(owners), 8, generator=generator) * lengths, torch.tensor(owners), classes
+    seed = draw(st.integers(0, 2**31))
+    images = _random((draw(st.integers(1, 4)), 8), seed)
+    lengths = np.random.default_rng(seed).uniform(0.5, 9.5, (len(owners), 1)).astype(np.float32)
+    return images, _random((len(owners), 8), seed + 1) * lengths, np.array(owners), classes
 
 
-def _cosine(a: Tensor, b: Tensor) -> float:
-    return float((a @ b) / (a.norm() * b.norm()))
+def _random(shape: tuple[int, ...], seed: int) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def _eye(size: int) -> Array:
+    return np.eye(size, dtype=np.float32)
+
+
+def _cosine(a: Array, b: Array) -> float:
+    return float((a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 @given(problems(most=1))
 def test_with_one_descriptor_a_class_all_aggregations_agree(problem: Problem) -> None:
     first, *others = (class_logits(*problem, 100.0, aggregation) for aggregation in AGGREGATIONS)
     for other in others:
-        torch.testing.assert_close(other, first, rtol=0, atol=1e-4)
+        assert_allclose(other, first, rtol=0, atol=1e-4)
 
 
 @given(problems())
@@ -56,9 +67,9 @@ def test_the_maximum_is_never_under_the_mean(problem: Problem) -> None:
 @given(problems(), st.sampled_from(AGGREGATIONS))
 def test_permuting_classes_permutes_scores(problem: Problem, aggregation: Aggregation) -> None:
     images, texts, owner, classes = problem
-    order = torch.randperm(classes, generator=torch.Generator().manual_seed(classes))
+    order = np.random.default_rng(classes).permutation(classes)
     permuted = class_logits(images, texts, order[owner], classes, 1.0, aggregation)
-    torch.testing.assert_close(
+    assert_allclose(
         permuted[:, order], class_logits(images, texts, owner, classes, 1.0, aggregation), rtol=0, atol=1e-6
     )
 
@@ -67,7 +78,7 @@ def test_permuting_classes_permutes_scores(problem: Problem, aggregation: Aggreg
 def test_probabilities_are_shares(problem: Problem, aggregation: Aggregation) -> None:
     shares = probabilities(class_logits(*problem, 100.0, aggregation))
     assert (shares >= 0).all()
-    torch.testing.assert_close(shares.sum(dim=1), torch.ones(len(problem[0])))
+    assert_allclose(shares.sum(axis=1), np.ones(len(problem[0])), rtol=1.3e-6, atol=1e-5)
 
 
 @given(problems())
@@ -80,23 +91,23 @@ def test_the_definitions_written_out(problem: Problem) -> None:
         for number in range(classes):
             own = [text for text, one in zip(texts, owner.tolist(), strict=True) if one == number]
             similar = [_cosine(image, text) for text in own]
-            unit = torch.stack([text / text.norm() for text in own])
-            expected["mean-embedding"][-1].append(_cosine(image, torch.stack(own).mean(dim=0)))
-            expected["mean-unit-embedding"][-1].append(_cosine(image, unit.mean(dim=0)))
+            unit = np.stack([text / np.linalg.norm(text) for text in own])
+            expected["mean-embedding"][-1].append(_cosine(image, np.stack(own).mean(axis=0)))
+            expected["mean-unit-embedding"][-1].append(_cosine(image, unit.mean(axis=0)))
             expected["mean-similarity"][-1].append(sum(similar) / len(similar))
             expected["max-similarity"][-1].append(max(similar))
     for aggregation, values in expected.items():
         logits = class_logits(*problem, 3.0, aggregation)
-        torch.testing.assert_close(logits, 3.0 * torch.tensor(values), rtol=0, atol=2e-4)
+        assert_allclose(logits, 3.0 * np.array(values), rtol=0, atol=2e-4)
 
 
 @given(problems())
 def test_mean_of_embeddings_is_the_projection_of_the_mean_state(problem: Problem) -> None:
     _, states, owner, classes = problem
-    projection = torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
+    projection = _random((8, 8), 1)
     ours = class_matrix(states @ projection.T, owner, classes, "mean-embedding")
     article = class_means(states, owner, classes) @ projection.T
-    torch.testing.assert_close(ours, article / article.norm(dim=-1, keepdim=True), rtol=0, atol=1e-5)
+    assert_allclose(ours, article / np.linalg.norm(article, axis=-1, keepdims=True), rtol=0, atol=1e-5)
 
 
 @given(problems())
@@ -105,51 +116,78 @@ def test_marks_are_scaled_cosines_without_any_normalising_over_texts(problem: Pr
     scores = mark_scores(images, texts, 20.0)
     assert scores.shape == (len(images), len(texts))
     assert scores[0, 0].item() == pytest.approx(20 * _cosine(images[0], texts[0]), abs=1e-4)
-    torch.testing.assert_close(mark_scores(images, texts[:1], 20.0), scores[:, :1])
+    assert_allclose(mark_scores(images, texts[:1], 20.0), scores[:, :1], rtol=1.3e-6, atol=1e-5)
 
 
 def test_z_scores_have_mean_0_and_deviation_1_over_the_pictures() -> None:
-    generator = torch.Generator().manual_seed(2)
-    images, texts = torch.randn(50, 8, generator=generator), torch.randn(5, 8, generator=generator)
+    images, texts = _random((50, 8), 2), _random((5, 8), 3)
     mean, deviation = usual_scores([images[:20], images[20:]], texts, 100.0)
     z = z_scores(mark_scores(images, texts, 100.0), mean, deviation, 100.0)
-    torch.testing.assert_close(z.mean(dim=0), torch.zeros(5), rtol=0, atol=1e-4)
-    torch.testing.assert_close(z.std(dim=0, correction=0), torch.ones(5), rtol=0, atol=1e-4)
+    assert_allclose(z.mean(axis=0), np.zeros(5), rtol=0, atol=1e-4)
+    assert_allclose(z.std(axis=0), np.ones(5), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_z_scores_against_pictures_that_do_not_vary_are_zero(count: int) -> None:
-    images = torch.ones(count, 8)
-    mean, deviation = usual_scores([images], torch.eye(8), 100.0)
+    images = np.ones((count, 8), np.float32)
+    mean, deviation = usual_scores([images], _eye(8), 100.0)
     assert (
-        z_scores(mark_scores(images, torch.eye(8), 100.0), mean, deviation, 100.0).tolist()
-        == [[0.0] * 8] * count
+        z_scores(mark_scores(images, _eye(8), 100.0), mean, deviation, 100.0).tolist() == [[0.0] * 8] * count
     )
 
 
 def test_zero_vectors_score_zero() -> None:
-    assert cosines(torch.zeros(1, 4), torch.eye(4)).tolist() == [[0.0] * 4]
-    opposed = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
-    logits = class_logits(torch.tensor([[1.0, 0.0]]), opposed, torch.tensor([0, 0]), 1, 5.0, "mean-embedding")
+    assert cosines(np.zeros((1, 4), np.float32), _eye(4)).tolist() == [[0.0] * 4]
+    opposed = np.array([[1, 0], [-1, 0]], np.float32)
+    logits = class_logits(opposed[:1], opposed, np.array([0, 0]), 1, 5.0, "mean-embedding")
     assert logits.tolist() == [[0.0]]
+
+
+@given(problems(), st.sampled_from([1e-30, 1e-9, 1e9, 1e30]), st.sampled_from(AGGREGATIONS))
+def test_lengths_beyond_the_squares_of_float32_change_nothing(
+    problem: Problem, length: float, aggregation: Aggregation
+) -> None:
+    images, texts, owner, classes = problem
+    far = class_logits(images, texts * np.float32(length), owner, classes, 1.0, aggregation)
+    if length > 1e-12:  # under it a vector has no direction
+        assert_allclose(far, class_logits(*problem, 1.0, aggregation), rtol=0, atol=1e-5)
+    assert np.isfinite(far).all()
+    assert far.dtype == np.float32
+
+
+def test_unit_rows_are_torchs() -> None:
+    from torch import from_numpy
+    from torch.nn.functional import normalize as theirs
+
+    rows = np.concatenate([_random((5, 8), 4), np.zeros((1, 8), np.float32), _random((1, 8), 5) * 1e-14])
+    assert_allclose(normalize(rows), theirs(from_numpy(rows), dim=-1), rtol=0, atol=1e-7)
+
+
+def test_a_class_without_rows_has_zeros() -> None:
+    means = class_means(np.array([[1, 2], [3, 4], [5, 8]], np.float32), np.array([2, 0, 2]), 4)
+    assert means.tolist() == [[3, 4], [0, 0], [3, 5], [0, 0]]
+
+
+@pytest.mark.parametrize("high", [0.0, 1e4, -1e4, 1e38])
+def test_probabilities_of_logits_of_any_size(high: float) -> None:
+    assert probabilities(np.array([[high, high, -1.5e38]], np.float32)).tolist() == [[0.5, 0.5, 0.0]]
 
 
 def test_max_similarity_has_no_matrix() -> None:
     with pytest.raises(ValueError, match="no class matrix"):
-        class_matrix(torch.eye(2), torch.tensor([0, 1]), 2, "max-similarity")
+        class_matrix(_eye(2), np.array([0, 1]), 2, "max-similarity")
 
 
 def test_pairs_that_are_each_others_nearest() -> None:
-    alike = torch.tensor(
-        [[0.9, 0.2, 0.1], [0.8, 0.1, 0.3]]
-    )  # the second row's best column prefers the first row
+    # the second row's best column prefers the first row
+    alike = np.array([[0.9, 0.2, 0.1], [0.8, 0.1, 0.3]], np.float32)
     assert mutual_nearest(alike) == [(0, 0)]
-    assert mutual_nearest(torch.eye(3)) == [(0, 0), (1, 1), (2, 2)]
+    assert mutual_nearest(_eye(3)) == [(0, 0), (1, 1), (2, 2)]
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.lists(st.integers(0, 2), min_size=16, max_size=16))
 def test_there_is_always_a_pair(rows: int, columns: int, values: list[int]) -> None:
-    alike = torch.tensor(values[: rows * columns], dtype=torch.float32).reshape(rows, columns)
+    alike = np.array(values[: rows * columns], np.float32).reshape(rows, columns)
     pairs = mutual_nearest(alike)
     assert pairs
     assert alike[pairs[0]] == alike[pairs[0][0]].max() == alike[:, pairs[0][1]].max()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fieldmarks.classification.fetch import Url
+from fieldmarks.classification.fetch import MAX_BYTES, Url
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import find, name_of
+from fieldmarks.classification.sources import find, name_of, read_bytes
+from fieldmarks.errors import ImageError
 
 
 @pytest.fixture
@@ -78,3 +79,26 @@ def test_names(tmp_path: Path) -> None:
     assert name_of(os.fsdecode(b"caf\xe9.png"), 1) == "caf\\xe9.png"
     assert name_of(object(), 7) == "picture 7"  # type: ignore[arg-type]
     assert name_of(Url("https://user:secret@host:8080/a.png?size=2"), 1) == "https://host:8080/a.png?size=2"
+
+
+def test_files_that_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    messages = {
+        tmp_path: "a folder, not a picture",
+        tmp_path / "fifo": "not a regular file",
+        Path(os.devnull): "not a regular file",
+        tmp_path / "none.png": "cannot be read: No such file or directory",
+        tmp_path / ("x" * 300): "cannot be read: File name too long",
+        Path("a\0b"): "cannot be read: embedded null byte",
+    }
+    for path, message in messages.items():
+        with pytest.raises(ImageError) as caught:
+            read_bytes(path)
+        assert str(caught.value) == message
+
+
+def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # sparse: takes no room
+    with pytest.raises(ImageError, match="too large: 268435457 bytes, 268435456 are the most"):
+        read_bytes(tmp_path / "large.png")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -136,6 +137,18 @@ def test_a_table(classify: Classify) -> None:
         f"          decided: {lead['descriptor']} {lead['logit']:.1f}"
         f" against {other['descriptor']} {other['logit']:.1f}"
     )
+
+
+def test_explanations_have_colours_on_a_terminal_alone(classify: Classify) -> None:
+    asked = ["classify", "--clip", str(classify.clip), "--store", "store.jsonl", "photos", "--explain"]
+    plain, coloured = (classify.runner.invoke(main, asked, color=color).stdout for color in (False, True))
+    assert "\x1b" not in plain
+    assert click.unstyle(coloured) == plain
+    for code in ("\x1b[32m█", "\x1b[33m█", "\x1b[1m          decided"):
+        assert code in coloured
+    for form in ("jsonl", "csv"):
+        machine = classify.runner.invoke(main, [*asked, "--format", form], color=True)
+        assert (machine.exit_code, "\x1b" in machine.stdout) == (0, False)
 
 
 def test_csv(classify: Classify) -> None:

@@ -3,13 +3,18 @@
 import json
 from dataclasses import replace
 
+import click
+import pytest
+
 from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction
 from fieldmarks.report.lines import printer
+
+GREEN, YELLOW, BOLD, END = "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
 
 
 def _shown(result: Prediction | Failure, form: str, *, top: int = 1, explain: bool = False) -> list[str]:
     printing = printer(form, ["tree frog", "owl"], top=top, explain=explain)
-    return [*printing.header, *printing.rows(result)]
+    return [*printing.header, *map(click.unstyle, printing.rows(result))]
 
 
 def test_a_table(prediction: Prediction, failure: Failure) -> None:
@@ -31,6 +36,20 @@ def test_a_table_with_marks(prediction: Prediction) -> None:
         "            a hooked beak      -3.2  █",
         "          decided: protruding eyes 25.5 against big eyes 24.1",
     ]
+
+
+def test_the_colours_of_marks(prediction: Prediction) -> None:
+    rows = list(printer("table", ["tree frog", "owl"], top=1, explain=True).rows(prediction))
+    assert rows[2] == f"            protruding eyes    25.5  {GREEN}████████████████████████{END}"
+    assert rows[5] == f"            big eyes           24.1  {YELLOW}███████████████████████{END}"
+    assert rows[7] == f"{BOLD}          decided: protruding eyes 25.5 against big eyes 24.1{END}"
+    assert [row.count("\x1b") for row in rows] == [0, 0, 2, 2, 0, 2, 2, 2]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_machine_forms_have_no_colours(prediction: Prediction, form: str) -> None:
+    printing = printer(form, ["tree frog", "owl"], top=2, explain=True)
+    assert "\x1b" not in "".join((*printing.header, *printing.rows(prediction)))
 
 
 def test_relative_marks(prediction: Prediction) -> None:
@@ -67,7 +86,10 @@ def test_csv(prediction: Prediction) -> None:
 
 
 def test_nothing_of_a_stranger_reaches_the_terminal_raw(hostile: Prediction) -> None:
-    text = "\n".join(_shown(hostile, "table", explain=True))
+    rows = printer("table", ["tree frog", "owl"], top=1, explain=True).rows(hostile)
+    text = "\n".join(rows)
+    for ours in (GREEN, YELLOW, BOLD, END):
+        text = text.replace(ours, "")
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert "\\x1b[31m" in text

@@ -15,8 +15,7 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from fieldmarks.paths import user_cache
 
@@ -24,6 +23,7 @@ LIMIT: Final = 2 * 2**30  # bytes; about 900,000 embeddings of 512 numbers
 _SCHEMA: Final = 1
 _KEYS_PER_QUERY: Final = 500
 
+Array = NDArray[np.float32]
 Out = TypeVar("Out")
 
 
@@ -48,9 +48,9 @@ class EmbeddingCache:
         self._connection: sqlite3.Connection | None = None
         self._usable = True
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Array]:
         """Return those of the embeddings that are here, each (D,)."""
-        found: dict[bytes, Tensor] = {}
+        found: dict[bytes, Array] = {}
         for at in range(0, len(keys), _KEYS_PER_QUERY):
             some = keys[at : at + _KEYS_PER_QUERY]
             query = f"SELECT key, vector FROM embeddings WHERE key IN ({','.join('?' * len(some))})"
@@ -60,9 +60,9 @@ class EmbeddingCache:
                     found[key] = vector
         return found
 
-    def put(self, vectors: Mapping[bytes, Tensor]) -> None:
+    def put(self, vectors: Mapping[bytes, Array]) -> None:
         """Keep embeddings, each (D,), in one transaction."""
-        rows = [(key, vector.numpy().astype("<f4").tobytes()) for key, vector in vectors.items()]
+        rows = [(key, vector.astype("<f4").tobytes()) for key, vector in vectors.items()]
 
         def write(db: sqlite3.Connection) -> None:
             with db:
@@ -179,9 +179,9 @@ def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _vector(blob: object) -> Tensor | None:
-    """Return a value as a tensor, or None if it is not a list of finite numbers."""
+def _vector(blob: object) -> Array | None:
+    """Return a value as an array, or None if it is not a list of finite numbers."""
     if not isinstance(blob, bytes) or not blob or len(blob) % 4:
         return None
-    vector = torch.from_numpy(np.frombuffer(blob, "<f4").astype(np.float32))
-    return vector if vector.isfinite().all() else None
+    vector = np.frombuffer(blob, "<f4").astype(np.float32)
+    return vector if np.isfinite(vector).all() else None

@@ -11,16 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from fieldmarks.classification.embeddings import Embedded, Embedder, batched
 from fieldmarks.classification.encoder import DEFAULT_CLIP, Encoder
 from fieldmarks.classification.head import Head, Usual
 from fieldmarks.classification.head_file import load_head, save_head
-from fieldmarks.classification.images import Picture
 from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions
-from fieldmarks.classification.scoring import Aggregation
+from fieldmarks.classification.scoring import Aggregation, Array
+from fieldmarks.classification.sources import Picture
 from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts
 from fieldmarks.errors import ImageError, ModelError
 from fieldmarks.store import Store
@@ -143,13 +142,14 @@ class Classifier:
             )
             yield from (one if isinstance(one, Failure) else next(predictions) for one in batch)
 
-    def _stacked(self, embedded: Sequence[Embedded]) -> Tensor:
+    def _stacked(self, embedded: Sequence[Embedded]) -> Array:
         if other := next((one for one in embedded if len(one.vector) != self.head.dim), None):
             raise ModelError(
                 f"{other.image} has an embedding of {len(other.vector)} numbers and the classifier's texts"
                 f" have {self.head.dim}: they come from different models"
             )
-        return torch.stack([one.vector for one in embedded]) if embedded else torch.empty(0, self.head.dim)
+        vectors = [one.vector for one in embedded]
+        return np.stack(vectors) if vectors else np.empty((0, self.head.dim), np.float32)
 
     def relative(self, embedded: Iterable[Embedded | Failure]) -> tuple[list[Embedded | Failure], Usual]:
         """Return the pictures, each D numbers in memory, and the usual scores of the texts on them."""

@@ -11,19 +11,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from fieldmarks.classification import images
 from fieldmarks.classification.cache import EmbeddingCache, key_of
 from fieldmarks.classification.encoder import Encoder
 from fieldmarks.classification.fetch import Url
-from fieldmarks.classification.images import Picture
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import name_of, read, to_image
+from fieldmarks.classification.scoring import Array
+from fieldmarks.classification.sources import Picture, name_of, read
 from fieldmarks.errors import ImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BATCH = 32  # pictures per forward pass
 
@@ -36,7 +37,7 @@ class Embedded:
     """A picture's name, its embedding (D,), and a small JPEG of it where one was asked for."""
 
     image: str
-    vector: Tensor
+    vector: Array
     thumbnail: bytes | None = None
 
 
@@ -46,8 +47,8 @@ class _Prepared:
 
     image: str
     key: bytes | None
-    vector: Tensor | None
-    inputs: dict[str, Tensor] | None
+    vector: Array | None
+    inputs: "dict[str, Tensor] | None"
     thumbnail: bytes | None
 
 
@@ -58,27 +59,46 @@ class Embedder:
         self.encoder = encoder
         self.batch = batch
         self._cache = cache
+        self._notices: list[str] = []
 
     @property
     def notices(self) -> list[str]:
         """What the user should be told of texts and of the cache."""
-        return self.encoder.notices + (self._cache.notices if self._cache else [])
+        return self._notices + (self._cache.notices if self._cache else [])
 
     @cached_property
     def logit_scale(self) -> float:
         """The factor by which the model multiplies cosines."""
-        return float(
-            self._kept([self._key("logit_scale", "")], lambda _: torch.tensor([[self.encoder.logit_scale]]))
-        )
+        keys = [self._key("logit_scale", "")]
+        kept = self._kept(keys, lambda _: np.array([[self.encoder.logit_scale]], np.float32))  # (1, 1)
+        return float(kept[0, 0])
 
-    def texts(self, texts: Iterable[str]) -> Tensor:
-        """Return the embeddings (M, D) of M texts; equal texts are encoded once."""
+    def texts(self, texts: Iterable[str]) -> Array:
+        """Return the embeddings (M, D) of M texts; equal texts are encoded once, long ones are told of."""
         texts = list(texts)
         distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         listed = list(distinct)
-        keys = [self._key("text", text) for text in listed]
-        vectors = self._kept(keys, lambda rows: self.encoder.encode_texts([listed[row] for row in rows]))
-        return vectors[[distinct[text] for text in texts]]
+        keys = [self._key("text and cut", text) for text in listed]
+        rows = self._kept(keys, lambda missing: self._encode_texts([listed[row] for row in missing]))
+        self._tell_of_cut(listed, rows[:, -1])
+        return rows[[distinct[text] for text in texts], :-1]
+
+    def _encode_texts(self, texts: list[str]) -> Array:
+        """Return embeddings (M, D + 1), the last number of each where the model cuts the text, or 0.
+
+        It is kept with the embedding so that every run can tell of cut texts without the tokenizer.
+        """
+        most = self.encoder.max_tokens
+        cut = [most if tokens > most else 0 for tokens in self.encoder.token_counts(texts)]
+        return np.column_stack([self.encoder.encode_texts(texts), np.array(cut, np.float32)])
+
+    def _tell_of_cut(self, texts: list[str], cut: Array) -> None:
+        long = [text for text, at in zip(texts, cut, strict=True) if at]
+        if long:
+            self._notices.append(
+                f"{len(long)} texts are longer than the {cut.max():.0f} tokens {self.encoder.name} reads"
+                f" and are cut there: {long[0]!r:.60}"
+            )
 
     def images(
         self, pictures: Iterable[Picture | Url | Failure], *, thumbnails: int = 0
@@ -103,7 +123,9 @@ class Embedder:
             vector = self._cache.get([key]).get(key) if self._cache and key else None
             if vector is not None and not small:
                 return _Prepared(name, key, vector, None, None)
-            image = images.decode(data) if data is not None else to_image(picture)
+            from fieldmarks.classification import images  # which loads Pillow
+
+            image = images.from_memory(picture) if data is None else images.decode(data)
             inputs = self.encoder.prepare(image) if vector is None else None
             return _Prepared(name, key, vector, inputs, images.thumbnail(image) if small else None)
         except ImageError as error:
@@ -122,16 +144,14 @@ class Embedder:
             else:
                 yield Embedded(one.image, next(vectors) if one.vector is None else one.vector, one.thumbnail)
 
-    def _kept(self, keys: list[bytes | None], encode: Callable[[list[int]], Tensor]) -> Tensor:
+    def _kept(self, keys: list[bytes | None], encode: Callable[[list[int]], Array]) -> Array:
         """Return a row for each key: from the cache, or from `encode`, given the missing rows' numbers."""
         found = self._cache.get([key for key in keys if key]) if self._cache else {}
         missing = [row for row, key in enumerate(keys) if key is None or key not in found]
-        fresh: dict[int, Tensor] = dict(zip(missing, encode(missing), strict=True)) if missing else {}
+        fresh: dict[int, Array] = dict(zip(missing, encode(missing), strict=True)) if missing else {}
         if self._cache:
             self._cache.put({key: fresh[row] for row, key in enumerate(keys) if key and row in fresh})
-        return torch.stack(
-            [fresh[row] if row in fresh else found[key or b""] for row, key in enumerate(keys)]
-        )
+        return np.stack([fresh[row] if row in fresh else found[key or b""] for row, key in enumerate(keys)])
 
     def _key(self, kind: str, content: str | bytes) -> bytes | None:
         return key_of(self.fingerprint, kind, content) if self.fingerprint else None

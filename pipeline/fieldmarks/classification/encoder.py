@@ -10,14 +10,16 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-import torch
-from PIL import Image
-from torch import Tensor
+import numpy as np
 
+from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import ModelError
 from fieldmarks.pretrained import ModelSource, one_line
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a run that finds all embeddings in the cache loads none of these
+    import torch
+    from PIL import Image
+    from torch import Tensor
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 
 DEFAULT_CLIP: Final = "openai/clip-vit-base-patch32"
@@ -33,32 +35,38 @@ _PADDED_TO_FULL_LENGTH: Final = {"siglip", "siglip2"}  # trained so; a shorter t
 class ClipLike(Protocol):
     """What is used of a model."""
 
-    dtype: torch.dtype
-    logit_scale: Tensor
+    dtype: "torch.dtype"
+    logit_scale: "Tensor"
 
-    def get_text_features(self, **inputs: Tensor) -> Any:
+    def get_text_features(self, **inputs: "Tensor") -> Any:
         """Return a tensor (M, D), or an output object with it as pooler_output."""
 
-    def get_image_features(self, **inputs: Tensor) -> Any:
+    def get_image_features(self, **inputs: "Tensor") -> Any:
         """Return a tensor (N, D), or an output object with it as pooler_output."""
 
 
 class Encoder:
     """A CLIP-like model by folder or Hugging Face id; tokenizer, preprocessing and weights load when needed.
 
-    `notices` collects what the user should be told. Everything loads from safetensors and without remote
-    code; a folder, or an environment with HF_HUB_OFFLINE, never asks the network.
+    Everything loads from safetensors and without remote code; a folder, or an environment with
+    HF_HUB_OFFLINE, never asks the network. Raises ModelError for a device by name that is not there.
     """
 
     def __init__(
         self, model: str | Path = DEFAULT_CLIP, *, device: Device = "auto", dtype: DType = "auto"
     ) -> None:
         self.name = str(model)
-        self.device = _device(device)
-        self.notices: list[str] = []
+        if device in ("cuda", "mps"):
+            _device(device)
+        self._device: Device = device
         self._dtype: DType = dtype
         self._loading = Lock()
         self.source = ModelSource(self.name, "a CLIP-like model")
+
+    @cached_property
+    def device(self) -> str:
+        """Where the model computes."""
+        return _device(self._device)
 
     @property
     def dtype(self) -> str:
@@ -66,23 +74,26 @@ class Encoder:
         return "float32" if self._dtype == "auto" and self.device == "cpu" else self._dtype
 
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
-        """Return what tells model, preprocessing and type of weights from any other; see ModelSource."""
+        """Return what tells model, preprocessing and type of weights from any other; see ModelSource.
+
+        The type "auto" is not looked into, as that would load torch: a machine answers it the same each time.
+        """
+        dtype = "float32" if self._device == "cpu" and self._dtype == "auto" else self._dtype
         files = self.source.fingerprint(file_hash)
         backend = "torchvision" if find_spec("torchvision") else "pil"  # they scale pictures differently
-        return files and f"{files} {self.dtype} {backend}"
+        return files and f"{files} {dtype} {backend}"
 
     @property
     def logit_scale(self) -> float:
         """The factor by which the model multiplies cosines, exp(logit_scale)."""
         return float(self.model.logit_scale.detach().float().exp())
 
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Return the embeddings (M, D) of M texts; those over the model's length are cut, with a notice."""
-        self._tell_of_long(texts)
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        """Return the embeddings (M, D) of M texts; those over the model's length are cut."""
         parts = [self._encode_texts(texts[at : at + TEXT_BATCH]) for at in range(0, len(texts), TEXT_BATCH)]
-        return torch.cat(parts)
+        return np.concatenate(parts)
 
-    def prepare(self, image: Image.Image) -> dict[str, Tensor]:
+    def prepare(self, image: "Image.Image") -> "dict[str, Tensor]":
         """Return the model's inputs of one RGB picture, each with a first dimension of 1."""
         with self._loading:  # pictures are prepared in several threads
             processor = self.image_processor
@@ -91,8 +102,10 @@ class Encoder:
         except Exception as error:
             raise ModelError(f"{self.name} cannot prepare a picture: {one_line(error)}") from error
 
-    def encode_images(self, pictures: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    def encode_images(self, pictures: "Sequence[Mapping[str, Tensor]]") -> Array:
         """Return the embeddings (N, D) of N prepared pictures, in one forward pass."""
+        import torch
+
         model = self.model
         try:
             inputs = {key: torch.cat([one[key] for one in pictures]) for key in pictures[0]}
@@ -145,6 +158,7 @@ class Encoder:
     @cached_property
     def model(self) -> ClipLike:
         """The model with its weights, ready to compute. Raises ModelError."""
+        import torch
         from transformers import AutoModel
 
         kind = "auto" if self.dtype == "auto" else getattr(torch, self.dtype)
@@ -158,7 +172,7 @@ class Encoder:
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"{self.name} cannot run on {self.device}: {one_line(error)}") from error
 
-    def _encode_texts(self, texts: Sequence[str]) -> Tensor:
+    def _encode_texts(self, texts: Sequence[str]) -> Array:
         full = self.config.model_type in _PADDED_TO_FULL_LENGTH
         inputs = self.tokenizer(
             list(texts),
@@ -169,30 +183,26 @@ class Encoder:
         )
         return self._features(self.model.get_text_features, inputs)
 
-    def _features(self, forward: Callable[..., Any], inputs: Mapping[str, Tensor]) -> Tensor:
+    def _features(self, forward: Callable[..., Any], inputs: "Mapping[str, Tensor]") -> Array:
         """Run one of the two encoders; transformers 5 gives an output object instead of a tensor."""
+        import torch
+
         try:
             with torch.inference_mode():
                 output = forward(**{key: value.to(self.device) for key, value in inputs.items()})
         except (RuntimeError, IndexError, ValueError) as error:  # memory, or parts that do not fit together
             raise ModelError(f"{self.name} cannot compute on {self.device}: {one_line(error)}") from error
-        features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+        features: Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
         if not features.isfinite().all():
             raise ModelError(f"{self.name} gives embeddings that are no numbers: try --dtype float32")
-        return features.to("cpu", torch.float32, copy=True)  # a copy is free of inference mode
-
-    def _tell_of_long(self, texts: Sequence[str]) -> None:
-        counts = self.token_counts(texts)
-        long = [text for text, count in zip(texts, counts, strict=True) if count > self.max_tokens]
-        if long:
-            self.notices.append(
-                f"{len(long)} texts are longer than the {self.max_tokens} tokens {self.name} reads"
-                f" and are cut there: {long[0]!r:.60}"
-            )
+        embeddings: Array = features.to("cpu", torch.float32).numpy()
+        return embeddings
 
 
 def _device(asked: Device) -> str:
     """Return the device to compute on. Raises ModelError if the one asked for is not there."""
+    import torch
+
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if asked == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if there[name])

@@ -2,16 +2,13 @@
 
 import re
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
 from typing import Final
 
 from fieldmarks import __version__
-from fieldmarks.classification.images import MAX_BYTES
 from fieldmarks.errors import ImageError
 
+MAX_BYTES: Final = 256 * 2**20  # of a picture's file, wherever it comes from
 SILENCE: Final = 20.0  # seconds that a server may stay silent
 PATIENCE: Final = 120.0  # seconds that a picture may take in all
 _CHUNK: Final = 2**16
@@ -36,6 +33,10 @@ def is_url(text: str) -> bool:
 
 def fetch(url: Url, *, patience: float = PATIENCE) -> bytes:
     """Return the bytes at an address. Raises ImageError for a refusal, silence, too much or too long."""
+    import urllib.error
+    import urllib.request
+    from http.client import HTTPException
+
     if url.name != url.address:
         raise ImageError("cannot be fetched: an address with a user name or password is not sent")
     if not is_url(url.address):

@@ -7,17 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
+import numpy as np
 
 from fieldmarks.classification import scoring
 from fieldmarks.classification.results import Explanation, Mark, Score
-from fieldmarks.classification.scoring import Aggregation
+from fieldmarks.classification.scoring import Aggregation, Array, Indices, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError
 
-Usual = tuple[Tensor, Tensor]  # mean and standard deviation (M,) of each text's score
+Usual = tuple[Array, Array]  # mean and standard deviation (M,) of each text's score
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,10 @@ class Head:
     """
 
     texts: Texts
-    embeddings: Tensor
+    embeddings: Array
     logit_scale: float
     aggregate: Aggregation = "mean-embedding"
-    baseline: Tensor | None = None
+    baseline: Array | None = None
     about: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,41 +54,41 @@ class Head:
         return int(self.embeddings.shape[-1])
 
     @cached_property
-    def owner(self) -> Tensor:
+    def owner(self) -> Indices:
         """The class index of each text, (M,)."""
-        return torch.tensor(self.texts.owner)
+        return np.array(self.texts.owner, np.int64)
 
     @cached_property
-    def class_matrix(self) -> Tensor | None:
+    def class_matrix(self) -> Array | None:
         """The matrix (C, D) of `scoring.class_matrix`; None for max-similarity, which has none."""
         if self.aggregate == "max-similarity":
             return None
         return scoring.class_matrix(self.embeddings, self.owner, len(self.classes), self.aggregate)
 
-    def logits(self, images: Tensor) -> Tensor:
+    def logits(self, images: Array) -> Array:
         """Return the class logits (N, C) of image embeddings (N, D)."""
         if self.class_matrix is not None:
-            return self.logit_scale * (normalize(images, dim=-1) @ self.class_matrix.T)
+            return self.logit_scale * (normalize(images) @ self.class_matrix.T)
         return scoring.class_logits(
             images, self.embeddings, self.owner, len(self.classes), self.logit_scale, self.aggregate
         )
 
-    def scores(self, images: Tensor, top: int | None = None) -> list[tuple[Score, ...]]:
+    def scores(self, images: Array, top: int | None = None) -> list[tuple[Score, ...]]:
         """Return each picture's classes, best first, all of them or the `top`."""
         return self._ranked(self.logits(images), top)
 
-    def baseline_scores(self, images: Tensor) -> list[Score | None]:
+    def baseline_scores(self, images: Array) -> list[Score | None]:
         """Return what the name prompts alone answer for each picture; None without a baseline."""
         if self.baseline is None:
             return [None] * len(images)
         logits = self.logit_scale * scoring.cosines(images, self.baseline)  # (N, C)
         return [ranked[0] for ranked in self._ranked(logits, 1)]
 
-    def usual(self, images: Iterable[Tensor]) -> Usual:
+    def usual(self, images: Iterable[Array]) -> Usual:
         """Return how each text scores on pictures in general, given in batches (N, D); for `explain`."""
         return scoring.usual_scores(images, self.embeddings, self.logit_scale)
 
-    def explain(self, image: Tensor, scores: Sequence[Score], usual: Usual | None = None) -> Explanation:
+    def explain(self, image: Array, scores: Sequence[Score], usual: Usual | None = None) -> Explanation:
         """Return the marks on `image` (D,) of the first two classes of `scores`, and what decided.
 
         `usual` relates each mark to how its text scores on pictures in general.
@@ -104,10 +102,10 @@ class Head:
         decided = max(pairs, key=lambda pair: pair[0].strength - pair[1].strength)
         return Explanation(_strongest_first(marks[0]), _strongest_first(marks[1]), decided)
 
-    def _rows(self, name: str) -> Tensor:
-        return (self.owner == self.classes.index(name)).nonzero().flatten()  # indices of the class's texts
+    def _rows(self, name: str) -> Indices:
+        return np.flatnonzero(self.owner == self.classes.index(name))  # indices of the class's texts
 
-    def _marks(self, image: Tensor, rows: Tensor, usual: Usual | None) -> list[Mark]:
+    def _marks(self, image: Array, rows: Indices, usual: Usual | None) -> list[Mark]:
         texts = self.embeddings[rows]
         logits = scoring.mark_scores(image[None], texts, self.logit_scale)[0]  # (texts of the class,)
         zs: list[float | None] = [None] * len(logits)
@@ -118,17 +116,13 @@ class Head:
             for row, logit, z in zip(rows.tolist(), logits.tolist(), zs, strict=True)
         ]
 
-    def _ranked(self, logits: Tensor, top: int | None) -> list[tuple[Score, ...]]:
+    def _ranked(self, logits: Array, top: int | None) -> list[tuple[Score, ...]]:
         shares = scoring.probabilities(logits)  # (N, C)
-        best = logits.topk(min(top or len(self.classes), len(self.classes)), dim=1)
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :top]  # (N, top)
+        numbers = (np.take_along_axis(values, best, axis=1).tolist() for values in (shares, logits))
         return [
-            tuple(
-                Score(self.classes[index], share, logit)
-                for index, share, logit in zip(indices, shares_of[indices].tolist(), values, strict=True)
-            )
-            for indices, values, shares_of in zip(
-                best.indices.tolist(), best.values.tolist(), shares, strict=True
-            )
+            tuple(Score(self.classes[index], *pair) for index, *pair in zip(*columns, strict=True))
+            for columns in zip(best.tolist(), *numbers, strict=True)
         ]
 
 

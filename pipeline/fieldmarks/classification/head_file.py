@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.numpy import save_file
 
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.scoring import AGGREGATIONS
@@ -57,7 +56,7 @@ def save_head(head: Head, path: Path) -> None:
     }
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        kept = {key: value.contiguous() for key, value in tensors.items() if value is not None}
+        kept = {key: np.ascontiguousarray(value) for key, value in tensors.items() if value is not None}
         save_file(kept, beside, metadata)
         beside.replace(path)
     except (OSError, SafetensorError) as error:
@@ -70,7 +69,7 @@ def load_head(path: Path) -> Head:
     try:
         if not path.is_file():
             raise ModelError("no such file")
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
         return _head(metadata, tensors)
@@ -80,7 +79,7 @@ def load_head(path: Path) -> Head:
         raise ModelError(f"{path} is no classifier file: {_reason(error)}") from error
 
 
-def _head(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Head:
+def _head(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray[Any, Any]]) -> Head:
     if metadata.get("format") != FORMAT:
         raise ModelError(f"its metadata does not say {FORMAT!r}")
     if metadata["version"] != VERSION:
@@ -90,13 +89,17 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Head:
     logit_scale = float(metadata["logit_scale"])
     if aggregate not in AGGREGATIONS or not 0 < logit_scale < 1e6:
         raise ModelError(f"aggregate {aggregate[:40]!r} with logit_scale {logit_scale}")
-    numbers = {key: value.float() for key, value in tensors.items() if key != "owner"}
-    if not all(value.isfinite().all() for value in numbers.values()):
+    with np.errstate(over="ignore"):  # what overflows is not finite
+        numbers = {key: value.astype(np.float32) for key, value in tensors.items() if key != "owner"}
+    if not all(np.isfinite(value).all() for value in numbers.values()):
         raise ModelError("a number in it is not finite")
-    if len(set(classes)) != len(classes) or not len(tensors["owner"]) == len(descriptors) == len(texts):
+    owner = tensors["owner"]
+    if owner.dtype.kind not in "iu":
+        raise ModelError(f"owner holds {owner.dtype}: the classes' indices are meant")
+    if len(set(classes)) != len(classes) or not len(owner) == len(descriptors) == len(texts):
         raise ModelError("classes, descriptors and texts do not fit together")
     head = Head(
-        Texts(classes, tuple(tensors["owner"].tolist()), descriptors, texts),
+        Texts(classes, tuple(owner.tolist()), descriptors, texts),
         numbers["texts"],
         logit_scale,
         next(one for one in AGGREGATIONS if one == aggregate),
@@ -105,7 +108,7 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Head:
     )
     matrix = numbers.get("class_matrix")
     expected = head.class_matrix
-    if expected is not None and (matrix is None or not torch.allclose(expected, matrix, atol=1e-4)):
+    if expected is not None and (matrix is None or not np.allclose(expected, matrix, atol=1e-4)):
         raise ModelError("the class matrix is not that of its texts")
     return head
 

@@ -1,24 +1,18 @@
 """Pictures: from whatever the user hands over to an upright RGB image, or one clear ImageError."""
 
 import io
-import os
-import stat
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from functools import cache
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from fieldmarks.errors import ImageError
 
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-MAX_BYTES: Final = 256 * 2**20
 MAX_PIXELS: Final = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own limit, 270 MB as RGB
 THUMBNAIL: Final = 384  # pixels of the longer side
 TOO_MANY_PIXELS: Final = f"too large: {MAX_PIXELS} pixels are the most"
@@ -26,31 +20,6 @@ TOO_MANY_PIXELS: Final = f"too large: {MAX_PIXELS} pixels are the most"
 MAX_ASPECT: Final = 200
 # What Pillow decodes by itself. Left out are formats that start other programs (EPS) or hold no photos.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
-
-
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Keep Pillow's remarks on odd files off stderr, in the whole process while it lasts."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
-        yield
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return the bytes of a picture's file. Raises ImageError if it is no regular file or too large."""
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError("a folder, not a picture")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise ImageError(f"too large: {status.st_size} bytes, {MAX_BYTES} are the most")
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # a null byte in the name
-        raise ImageError(f"cannot be read: {error}") from error
 
 
 def decode(data: bytes) -> Image.Image:
@@ -89,14 +58,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def from_array(array: np.ndarray[Any, Any] | Tensor) -> Image.Image:
+def from_memory(picture: object) -> Image.Image:
+    """Return a PIL image, an array or a tensor as an upright RGB image. Raises ImageError."""
+    if isinstance(picture, Image.Image):
+        return to_rgb(picture)
+    if isinstance(picture, np.ndarray) or _is_tensor(picture):
+        return from_array(picture)
+    raise ImageError(f"a {type(picture).__name__} is no picture: a path, PIL image, array or tensor is meant")
+
+
+def from_array(array: "np.ndarray[Any, Any] | Tensor") -> Image.Image:
     """Return an array (H, W) or (H, W, 1|3|4), or a tensor (H, W) or (1|3|4, H, W), as an RGB image.
 
     Values are 0 to 255 in integers or 0 to 1 in floats. Raises ImageError for other shapes and types.
     """
-    if isinstance(array, Tensor):
-        array = array.detach().cpu().float().numpy() if array.is_floating_point() else array.cpu().numpy()
-        array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+    array = _channels_last(array)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (3, 4)):
@@ -119,6 +95,20 @@ def thumbnail(image: Image.Image, side: int = THUMBNAIL) -> bytes:
     file = io.BytesIO()
     small.save(file, "JPEG", quality=82, optimize=True)
     return file.getvalue()
+
+
+def _is_tensor(value: object) -> "TypeGuard[Tensor]":
+    """Whether a value is a tensor, without loading torch: where torch is not loaded, there is none."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _channels_last(array: "np.ndarray[Any, Any] | Tensor") -> np.ndarray[Any, Any]:
+    """Return a tensor (C, H, W) as an array (H, W, C), and an array as it is."""
+    if not _is_tensor(array):
+        return np.asarray(array)
+    values = (array.float() if array.is_floating_point() else array).detach().cpu().numpy()
+    return np.moveaxis(values, 0, -1) if values.ndim == 3 else values
 
 
 def _to_8_bits(grey: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
-from torch.nn.functional import normalize
 
 from fieldmarks.classification.embeddings import Embedded
 from fieldmarks.classification.results import Failure
+from fieldmarks.classification.scoring import normalize
 from fieldmarks.errors import ImageError
 
 ROWS: Final = 10_000  # rows of a part, which is what writing holds in memory
@@ -54,8 +53,8 @@ def write(embedded: Iterable[Embedded | Failure], folder: Path, model: str) -> I
 
 def _write_part(part: list[Embedded], number: int, folder: Path, model: str) -> None:
     arrow, parquet = _pyarrow("writing metadata")
-    rows = normalize(torch.stack([one.vector for one in part]), dim=-1) if part else torch.empty(0, 0)
-    np.save(folder / "img_emb" / f"img_emb_{number:04d}.npy", rows.numpy())  # (rows, D)
+    rows = normalize(np.stack([one.vector for one in part])) if part else np.empty((0, 0), np.float32)
+    np.save(folder / "img_emb" / f"img_emb_{number:04d}.npy", rows)  # (rows, D)
     table = arrow.table({"image_path": arrow.array([one.image for one in part], arrow.string())})
     table = table.replace_schema_metadata({MODEL_KEY: model.encode()})
     parquet.write_table(table, folder / "metadata" / f"metadata_{number:04d}.parquet")
@@ -95,10 +94,11 @@ def _rows(vectors: Array, names: list[str] | None, source: Path) -> Iterator[Emb
         raise ImageError(f"{source} holds {vectors.shape} of {vectors.dtype}{told}: floats (N, D) are meant")
     for row, vector in enumerate(vectors):
         name = f"{source}#{row}" if names is None else names[row]
-        numbers = torch.from_numpy(np.array(vector, dtype=np.float32))  # (D,)
+        with np.errstate(over="ignore"):  # what overflows is not finite
+            numbers = np.array(vector, dtype=np.float32)  # (D,)
         yield (
             Embedded(name, numbers)
-            if numbers.isfinite().all()
+            if np.isfinite(numbers).all()
             else Failure(name, "its embedding holds NaN or infinity")
         )
 

@@ -2,19 +2,24 @@
 
 import glob
 import os
+import stat
+import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO, Union
 
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
-from fieldmarks.classification import images
-from fieldmarks.classification.fetch import Url, fetch, is_url
-from fieldmarks.classification.images import Picture
+from fieldmarks.classification.fetch import MAX_BYTES, Url, fetch, is_url
 from fieldmarks.classification.results import Failure
 from fieldmarks.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+Picture = Union[str, os.PathLike[str], "Image.Image", np.ndarray[Any, Any], "Tensor"]
 
 STDIN: Final = "-"
 # In a folder, only what is named like a picture is one; a file named by the user is always tried.
@@ -63,16 +68,32 @@ def read(picture: Picture | Url) -> bytes | None:
     """Return the bytes of a file or address, None for a picture in memory. Raises ImageError."""
     if isinstance(picture, Url):
         return fetch(picture)
-    return images.read_bytes(Path(picture)) if isinstance(picture, str | os.PathLike) else None
+    return read_bytes(Path(picture)) if isinstance(picture, str | os.PathLike) else None
 
 
-def to_image(picture: object) -> Image.Image:
-    """Return a picture in memory as an upright RGB image. Raises ImageError."""
-    if isinstance(picture, Image.Image):
-        return images.to_rgb(picture)
-    if isinstance(picture, np.ndarray | Tensor):
-        return images.from_array(picture)
-    raise ImageError(f"a {type(picture).__name__} is no picture: a path, PIL image, array or tensor is meant")
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep Pillow's remarks on odd files off stderr, in the whole process while it lasts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+        yield
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a picture's file. Raises ImageError if it is no regular file or too large."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError("a folder, not a picture")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"too large: {status.st_size} bytes, {MAX_BYTES} are the most")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a null byte in the name
+        raise ImageError(f"cannot be read: {error}") from error
 
 
 def _walk(folder: str) -> Iterator[Found]:

@@ -139,7 +139,7 @@ def classify(
       fieldmarks classify photos/ --store frogs.jsonl --resume out.jsonl
     """
     from fieldmarks.classification import run
-    from fieldmarks.classification.images import quiet_pillow
+    from fieldmarks.classification.sources import quiet_pillow
     from fieldmarks.cli.output import Output
     from fieldmarks.report.journal import Journal
 

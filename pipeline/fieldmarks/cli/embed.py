@@ -28,8 +28,8 @@ def embed(images: tuple[str, ...], out: Path, allow_url: bool, **options: Any) -
       fieldmarks classify --image-embeddings photos-embedded --store frogs.jsonl
     """
     from fieldmarks.classification import interchange, run
-    from fieldmarks.classification.images import quiet_pillow
     from fieldmarks.classification.results import Failure
+    from fieldmarks.classification.sources import quiet_pillow
     from fieldmarks.cli.console import say
     from fieldmarks.wording import printable
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
     from fieldmarks.classification.results import Failure, Prediction
     from fieldmarks.report.journal import Journal
+    from fieldmarks.report.page import Page
 
 
 class Output:
@@ -25,7 +26,6 @@ class Output:
     ) -> None:
         """Raises ReportError if the page could not be written at the end."""
         from fieldmarks.report.lines import printer
-        from fieldmarks.report.page import CLASSES_SHOWN, MAX_PICTURES, Page
 
         form = "jsonl" if journal else form
         top = options["top"] or (5 if form == "jsonl" else 1)
@@ -34,13 +34,15 @@ class Output:
             form, classifier.classes, top=top, explain=marks, baseline=options["baseline"] or not report
         )
         self._write: Callable[[str], None] = journal.append if journal else click.echo
-        self._page = Page(classifier.classes, classifier.head.about) if report else None
+        self._page: Page | None = None
         self._report = report
-        self.top = max(top, CLASSES_SHOWN) if report else top  # what a result must hold
-        self.explain = marks or report is not None
-        self.thumbnails = MAX_PICTURES if report else 0
-        if self._page and report:
+        self.top, self.explain, self.thumbnails = top, marks, 0  # what a result must hold
+        if report:
+            from fieldmarks.report import page
+
+            self._page = page.Page(classifier.classes, classifier.head.about)
             self._page.check(report)
+            self.top, self.explain, self.thumbnails = max(top, page.CLASSES_SHOWN), True, page.MAX_PICTURES
 
     def deliver(self, results: "Iterable[Prediction | Failure]") -> int:
         """Print each result and return how many were not read; the page is written in any case."""

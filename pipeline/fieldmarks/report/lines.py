@@ -1,4 +1,7 @@
-"""Results as lines: a table for people, JSON lines and CSV for programs; nothing is printed here."""
+"""Results as lines: a table for people, JSON lines and CSV for programs; nothing is printed here.
+
+Explanations in a table carry colours, which `click.echo` takes away where it does not write to a terminal.
+"""
 
 import csv
 import io
@@ -7,12 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
+from click import style
 
 from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction
 from fieldmarks.wording import printable
 
 CSV_COLUMNS: Final = ("image", "rank", "class", "probability", "logit", "baseline", "error")
 BAR: Final = 24  # characters of the longest bar
+LEAD: Final = "green"  # the bars of the predicted class
+SECOND: Final = "yellow"  # the bars of the runner-up
 WIDEST_NAME: Final = 40
 UNSURE: Final = "(unsure)"
 
@@ -90,18 +96,19 @@ def _explained(explanation: Explanation) -> Iterator[str]:
     marks = (*explanation.predicted, *explanation.runner_up)
     width = max(len(printable(mark.descriptor)) for mark in marks)
     low, high = min(mark.strength for mark in marks), max(mark.strength for mark in marks)
-    for side in (explanation.predicted, explanation.runner_up):
+    for side, colour in ((explanation.predicted, LEAD), (explanation.runner_up, SECOND)):
         if side:
             yield f"          {printable(side[0].name)}"
         for mark in side:
             share = (mark.strength - low) / (high - low) if high > low else 1.0
-            bar = "█" * round(1 + share * (BAR - 1))
+            bar = style("█" * round(1 + share * (BAR - 1)), fg=colour)
             yield f"{'':12}{printable(mark.descriptor):<{width}}  {_number(mark)}  {bar}"
     if explanation.decided:
         lead, other = explanation.decided
-        yield (
+        yield style(
             f"          decided: {printable(lead.descriptor)} {_number(lead).strip()}"
-            f" against {printable(other.descriptor)} {_number(other).strip()}"
+            f" against {printable(other.descriptor)} {_number(other).strip()}",
+            bold=True,
         )
 
 
