@@ -127,7 +127,7 @@ def test_replacing_keeps_the_mode_and_leaves_nothing_behind(tmp_path: Path) -> N
 
 def test_a_held_lock_is_waited_for(tmp_path: Path) -> None:
     file = tmp_path / "store.jsonl"
-    with disk.locked(file):
+    with disk.Lock(file).held():
         writer = _start(WRITER, str(file), "w", "1")
         time.sleep(0.3)
         assert writer.poll() is None

@@ -189,6 +189,9 @@ BAD = {
     "has the control character": _line('{"class": "a\\nb"}'),
     "the key 'descriptors' occurs twice": _line('{"class":"x","descriptors":["a"],"descriptors":[]}'),
     "the key 'class' occurs twice": _line('{"class": "x", "cl\\u0061ss": "y"}'),
+    "the key 'class' occurs twice: keep": _line(
+        '{"class":"x","class":5,"descriptors":[],"v":1,"origin":"failed"}'
+    ),
     "the key 'a' occurs twice": _line('{"class":"x","new":[{"a":1,"a":1}]}'),
     "nested too deeply": _line('{"class":"x","new":' + "[" * 300 + "]" * 300 + "}"),
     "8,388,608 are the most": _line('{"class":"x","answer":"' + "a" * 10_000_000 + '"}'),
@@ -206,11 +209,21 @@ def test_damage_names_file_and_line_and_changes_nothing(file: Path, message: str
     assert file.read_bytes() == FROG + b"\n" + line + TOAD
 
 
-def test_a_wrong_type_in_a_written_line_is_told_when_the_class_is_read(file: Path) -> None:
-    file.write_bytes(FROG + b'{"class":"x","descriptors":[],"v":1,"origin":"generated","model":7}\n')
+@pytest.mark.parametrize(
+    ("tail", "message"),
+    [
+        (b'"model":7}', "line 2: 'model' has the wrong type: 7"),
+        (b'"descriptors":["b"]}', "line 2: the key 'descriptors' occurs twice"),
+        (b'"class":"x"}', "line 2: the key 'class' occurs twice"),
+        (b'"samples":[5]}', "line 2: 'samples' has the wrong type"),
+    ],
+)
+def test_the_rest_of_a_written_line_is_checked_when_it_is_read(file: Path, tail: bytes, message: str) -> None:
+    file.write_bytes(FROG + b'{"class":"x","descriptors":[],"v":1,"origin":"generated",' + tail + b"\n")
     store = Store.open(file)
-    with pytest.raises(DamagedStoreError, match=r"line 2: 'model' has the wrong type: 7; mend the line, or"):
-        store.get("x")
+    for read in (lambda: store.get("x"), lambda: list(store.entries()), lambda: list(store.lines())):
+        with pytest.raises(DamagedStoreError, match=message):
+            read()
 
 
 def test_a_newer_version_is_refused_not_damaged(file: Path) -> None:

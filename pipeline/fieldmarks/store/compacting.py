@@ -54,7 +54,9 @@ def _needed(history: list[Entry]) -> list[Entry]:
     if force is None and not any(one.origin in (GENERATED, FAILED) for one in history):
         return []
     since = next((at for at in range(len(history), 0, -1) if history[at - 1].removed), 0)
-    answers = {_question(one): one for one in history[since:] if one.origin in (GENERATED, FAILED)}
+    answers = {
+        (one.origin, _question(one)): one for one in history[since:] if one.origin in (GENERATED, FAILED)
+    }
     return [*answers.values(), *([] if force is None else [force])]
 
 

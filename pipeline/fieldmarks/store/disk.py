@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from fieldmarks.errors import StoreError
 
@@ -21,26 +21,44 @@ LOCK_SECONDS: Final = 60  # longer than the rewriting of a million lines takes
 _POLL_SECONDS: Final = 0.002
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[Path]:
-    """Hold the lock of a file and give its real path; folders are made.
+class Lock:
+    """The lock of a file, by whatever name the file is reached; kept by a store, as making one costs time."""
 
-    Raises StoreError if it cannot be had.
-    """
-    real = Path(os.path.realpath(path))
-    lock = FileLock(real.with_name(f".{real.name}.lock"), timeout=LOCK_SECONDS, poll_interval=_POLL_SECONDS)
-    try:
-        real.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        used = f"{path} has been in use by another process for {LOCK_SECONDS} s"
-        raise StoreError(f"{used}: wait for it to end, or end it") from error
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        yield real
-    finally:
-        lock.release()
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._real = Path()
+        self._lock: BaseFileLock | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[Path]:
+        """Hold the lock and give the file's real path; folders are made.
+
+        Raises StoreError if it cannot be had.
+        """
+        lock = self._made()
+        try:
+            lock.acquire()
+        except Timeout as error:
+            used = f"{self._path} has been in use by another process for {LOCK_SECONDS} s"
+            raise StoreError(f"{used}: wait for it to end, or end it") from error
+        except OSError as error:
+            raise unwritable(self._path, error) from error
+        try:
+            yield self._real
+        finally:
+            lock.release()
+
+    def _made(self) -> BaseFileLock:
+        real = Path(os.path.realpath(self._path))
+        if self._lock is None or real != self._real:
+            try:
+                real.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise unwritable(self._path, error) from error
+            self._real = real
+            hidden = real.with_name(f".{real.name}.lock")
+            self._lock = FileLock(hidden, timeout=LOCK_SECONDS, poll_interval=_POLL_SECONDS)
+        return self._lock
 
 
 def open_to_read(path: Path) -> int:
@@ -61,27 +79,30 @@ def open_to_read(path: Path) -> int:
         raise StoreError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def append(real: Path, whole: int, data: bytes) -> None:
-    """Append to a file, of which what follows `whole` is cut off first: one write, one fsync.
+def append(real: Path, whole: int, data: bytes) -> os.stat_result:
+    """Append to a file, of which what follows `whole` is cut off first: one write, one fsync. Return its
+    status.
 
     The caller holds the lock. If the disk refuses, the file is as it was, and OSError is raised.
     """
-    new = not real.exists()
     fd = os.open(real, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        os.ftruncate(fd, whole)
-        if whole and os.pread(fd, 1, whole - 1) != b"\n":
-            data = b"\n" + data  # the last line was typed by hand, without a line end
+        if os.fstat(fd).st_size > whole:
+            os.ftruncate(fd, whole)
         try:
             _write(fd, data)
             os.fsync(fd)
         except OSError:
             os.ftruncate(fd, whole)
             raise
+        return os.fstat(fd)
     finally:
         os.close(fd)
-    if new:
-        sync_folder(real.parent)
+
+
+def ends_open(fd: int, whole: int) -> bool:
+    """Say whether the last of the file's first `whole` bytes is no line end: it was typed by hand."""
+    return whole > 0 and os.pread(fd, 1, whole - 1) != b"\n"
 
 
 def replace(real: Path, chunks: Iterable[bytes]) -> None:

@@ -1,14 +1,15 @@
 """Where each class's lines lie in a store's file, and which of them is in force.
 
 Every line is parsed once on opening, but only its place and its kind are kept: a million lines fit in memory,
-and an entry is made when somebody asks for it. Of a line written by this package, the keys that only tell its
-origin are checked no earlier than that.
+and an entry is made when somebody asks for it. A line that a person typed is checked whole on opening. Of a
+line in the form that this package writes, only what the index needs is checked then, and the rest, such as a
+key that is there twice, when the class is read: so opening takes little longer than parsing.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -19,6 +20,7 @@ from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, entry, is_t
 PERSONAL, ANSWER, FAILURE, END, RESTORED = range(5)  # the kinds of lines
 _WRITTEN: Final = {GENERATED: ANSWER, FAILED: FAILURE, CURATED: PERSONAL, IMPORTED: PERSONAL}
 _KINDS: Final = 8  # a spot is offset * _KINDS + kind, as one integer is a third of a tuple's memory
+_START: Final = b'{"class":"'  # as this package writes; a person leaves a space
 _BUFFER: Final = 1 << 20
 
 
@@ -78,6 +80,13 @@ class Index:
         later = ((spot // _KINDS, name) for name, spots in self._later.items() for spot in spots)
         return sorted([*((spot // _KINDS, name) for name, spot in self._first.items()), *later])
 
+    def add(self, name: str, kind: int, length: int) -> None:
+        """Add a line of `length` bytes at the end."""
+        spot = self.end * _KINDS + kind
+        if self._first.setdefault(name, spot) is not spot:
+            self._later.setdefault(name, []).append(spot)
+        self.end += length
+
     def extend(self, fd: int, path: str) -> None:
         """Read the lines after `end`.
 
@@ -86,24 +95,35 @@ class Index:
         size = os.fstat(fd).st_size
         stop = whole_end(fd, size)
         first, later, offset = self._first, self._later, self.end
+        loads = orjson.loads  # a million times
         with open(fd, "rb", buffering=_BUFFER, closefd=False) as file:
             file.seek(offset)
             for line in iter(partial(file.readline, MAX_LINE + 1), b""):
                 if offset >= stop:
                     break
                 try:
-                    value = orjson.loads(line)
+                    value = loads(line)
                     name = value["class"]
                     kind = _WRITTEN[value["origin"]]
-                    plain = _is_plain(value, line) and (name in first or _is_plain_name(name))
-                except (ValueError, LookupError, TypeError):
+                    plain = (
+                        line.startswith(_START)
+                        and value["v"] == FORMAT_VERSION
+                        and type(value["descriptors"]) is list
+                        and "".join(value["descriptors"]) is not None  # TypeError unless all are texts
+                        and "removed" not in value
+                        and "undo" not in value
+                        and name.isascii()
+                        and name.isprintable()
+                        and name.strip() == name
+                        and 0 < len(name) <= MAX_NAME
+                    )
+                except (ValueError, LookupError, TypeError, AttributeError):
                     plain = False
                 if not plain:
                     name, kind = _read_carefully(fd, path, line, offset)
-                if name in first:
-                    later.setdefault(name, []).append(offset * _KINDS + kind)
-                elif name:
-                    first[name] = offset * _KINDS + kind
+                spot = offset * _KINDS + kind
+                if name and first.setdefault(name, spot) is not spot:
+                    later.setdefault(name, []).append(spot)
                 offset += len(line)
         self.end = stop
         self.torn = size - stop
@@ -114,9 +134,7 @@ def whole_end(fd: int, size: int) -> int:
 
     Reads no more than one line's length.
     """
-    start = max(0, size - MAX_LINE - 1)
-    tail = os.pread(fd, size - start, start)
-    rest = tail[tail.rfind(b"\n") + 1 :]
+    rest = _after_last_line_end(fd, size)
     if not rest.strip() or len(rest) > MAX_LINE:
         return size
     try:
@@ -124,6 +142,16 @@ def whole_end(fd: int, size: int) -> int:
     except orjson.JSONDecodeError:
         return size - len(rest) if is_torn(rest) else size
     return size
+
+
+def _after_last_line_end(fd: int, size: int) -> bytes:
+    length = 1
+    while True:
+        start = max(0, size - length)
+        tail = os.pread(fd, size - start, start)
+        if (at := tail.rfind(b"\n")) >= 0 or start == 0 or length > MAX_LINE:
+            return tail[at + 1 :]
+        length *= 64
 
 
 def damage(fd: int, path: str, offset: int, error: StoreError) -> StoreError:
@@ -141,23 +169,6 @@ def number_at(fd: int, offset: int) -> int:
         number += block.count(b"\n")
         position += len(block)
     return number
-
-
-def _is_plain(value: Mapping[str, Any], line: bytes) -> bool:
-    """Say whether a line is as this version writes it: no key can be there twice, little is left to check."""
-    return (
-        orjson.dumps(value, None, orjson.OPT_APPEND_NEWLINE) == line
-        and type(value["v"]) is int
-        and value["v"] == FORMAT_VERSION
-        and type(value["descriptors"]) is list
-        and "".join(value["descriptors"]) is not None  # raises TypeError unless all are texts
-        and "removed" not in value
-        and "undo" not in value
-    )
-
-
-def _is_plain_name(name: str) -> bool:
-    return 0 < len(name) <= MAX_NAME and name.isascii() and name.isprintable() and name.strip() == name
 
 
 def _read_carefully(fd: int, path: str, line: bytes, offset: int) -> tuple[str, int]:

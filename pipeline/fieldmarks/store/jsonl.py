@@ -40,6 +40,7 @@ class Store:
         self.path = path
         self.notices: list[str] = []
         self._read_only = read_only
+        self._lock = disk.Lock(path)
         self._index = Index()
         self._fd: int | None = None
         self._close: Callable[[], object] = lambda: None
@@ -112,16 +113,11 @@ class Store:
         disk refuses or the store is a shipped one; nothing is then written.
         """
         self._refuse_shipped()
-        with disk.locked(self.path) as real:
+        with self._lock.held() as real:
             self._refresh(real)
             entries = list(make(self))
             if entries:
-                data = b"".join(encode(one) for one in entries)
-                try:
-                    disk.append(real, self._index.end, data)
-                except OSError as error:
-                    raise disk.unwritable(self.path, error) from error
-                self._refresh(real)
+                self._append(real, entries)
         return entries
 
     def rewrite(self, choose: Callable[["Store"], Iterable[bytes]]) -> None:
@@ -130,10 +126,27 @@ class Store:
         Raises StoreError; the file is then as it was.
         """
         self._refuse_shipped()
-        with disk.locked(self.path) as real:
+        with self._lock.held() as real:
             self._refresh(real)
             disk.replace(real, (line + b"\n" for line in choose(self)))
             self._refresh(real)
+
+    def _append(self, real: Path, entries: list[Entry]) -> None:
+        index, fd = self._index, self._fd
+        lines = [encode(one) for one in entries]
+        gap = b"\n" if fd is not None and disk.ends_open(fd, index.end) else b""
+        try:
+            found = disk.append(real, index.end, gap + b"".join(lines))
+        except OSError as error:
+            raise disk.unwritable(self.path, error) from error
+        if fd is None:
+            disk.sync_folder(real.parent)
+            self._read()
+            return
+        index.end, index.torn = index.end + len(gap), 0
+        for one, line in zip(entries, lines, strict=True):
+            index.add(one.name, kind_of(one), len(line))
+        self._seen = _identity(found)
 
     def _refuse_shipped(self) -> None:
         if self._read_only:

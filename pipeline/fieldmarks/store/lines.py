@@ -14,7 +14,7 @@ import jsonlines
 import orjson
 
 from fieldmarks.errors import ClassNameError, StoreError
-from fieldmarks.records import FORMAT_VERSION, Entry
+from fieldmarks.records import FORMAT_VERSION, Entry, class_name
 
 MAX_LINE: Final = 8 << 20  # bytes; far over the longest answer, a bound on a stranger's file
 BOM: Final = b"\xef\xbb\xbf"
@@ -68,6 +68,8 @@ def encode(one: Entry) -> bytes:
 
     Raises StoreError for text that is not Unicode, or over-long.
     """
+    if class_name(one.name) != one.name:
+        raise StoreError(f"class {one.name!r} is not in the form that `class_name` gives")
     whole = io.BytesIO()  # jsonlines writes a line and its end apart; the file must get them in one piece
     try:
         with jsonlines.Writer(whole, dumps=_dumps) as writer:
