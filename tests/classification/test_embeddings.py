@@ -130,7 +130,8 @@ def test_a_run_from_the_cache_loads_no_framework(tiny_clip: Path, pictures: list
         "from fieldmarks.classification.run import Model\n"
         "clip = Model(clip=sys.argv[1]).embedder()\n"
         "classifier = Classifier.from_descriptors({'a': ['fur'], 'b': ['big eyes']}, clip=clip)\n"
-        "print([one.label for one in classifier.predict(sys.argv[2:])], *sorted({'torch', 'transformers', 'PIL'} & set(sys.modules)))"
+        "labels = [one.label for one in classifier.predict(sys.argv[2:])]\n"
+        "print(labels, *sorted({'torch', 'transformers', 'PIL'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", script, str(tiny_clip), *map(str, pictures)]
     first, second = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))

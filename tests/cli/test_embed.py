@@ -1,6 +1,8 @@
 """`fieldmarks embed`: a folder that classify reads back."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,25 @@ def test_what_is_embedded_is_classified_the_same(runner: CliRunner, tiny_clip: P
         ours, theirs = json.loads(one), json.loads(other)
         assert (ours["image"], ours["label"]) == (theirs["image"], theirs["label"])
         assert ours["scores"][0]["logit"] == pytest.approx(theirs["scores"][0]["logit"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_saved_classifier_on_embeddings_loads_no_framework(
+    runner: CliRunner, tiny_clip: Path, folder: Path
+) -> None:
+    model = ["--clip", str(tiny_clip)]
+    runner.invoke(main, ["embed", "photos/a.png", "--out", "embedded", *model])
+    store = ["--store", "store.jsonl", "--save-classifier", "birds.safetensors"]
+    expected = runner.invoke(main, ["classify", "photos/a.png", *store, *model]).stdout
+    script = (
+        "import atexit, sys; from fieldmarks.cli import main\n"
+        "heavy = {'torch', 'transformers', 'PIL', 'pandas'}\n"
+        "atexit.register(lambda: print('loaded:', *sorted(heavy & set(sys.modules))))\n"
+        "main()"
+    )
+    asked = ["classify", "--classifier", "birds.safetensors", "--image-embeddings", "embedded"]
+    done = subprocess.run([sys.executable, "-c", script, *asked], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"{expected}loaded:\n", "")
 
 
 def test_another_models_embeddings_are_told(

@@ -99,8 +99,8 @@ def thumbnail(image: Image.Image, side: int = THUMBNAIL) -> bytes:
 
 def _is_tensor(value: object) -> "TypeGuard[Tensor]":
     """Whether a value is a tensor, without loading torch: where torch is not loaded, there is none."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    kind = getattr(sys.modules.get("torch"), "Tensor", ())  # another thread may be half way in loading it
+    return isinstance(value, kind)
 
 
 def _channels_last(array: "np.ndarray[Any, Any] | Tensor") -> np.ndarray[Any, Any]:

@@ -115,7 +115,8 @@ def _folder(folder: Path) -> Iterator[Part]:
 
 def _names(metadata: Path) -> list[str]:
     _, parquet = _pyarrow(f"reading {metadata}")
-    column = parquet.read_table(metadata, columns=["image_path"]).column("image_path")
+    with parquet.ParquetFile(metadata) as file:  # `read_table` would load pandas where it is installed
+        column = file.read(columns=["image_path"]).column("image_path")
     return [str(name) for name in column.to_pylist()]
 
 
