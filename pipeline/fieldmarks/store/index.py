@@ -108,8 +108,6 @@ class Index:
                     plain = (
                         line.startswith(_START)
                         and value["v"] == FORMAT_VERSION
-                        and type(value["descriptors"]) is list
-                        and "".join(value["descriptors"]) is not None  # TypeError unless all are texts
                         and "removed" not in value
                         and "undo" not in value
                         and name.isascii()
