@@ -25,6 +25,13 @@ for number in itertools.count():
     if number + 1 == int(sys.argv[3]):
         break
 """
+COMPACTOR = """
+import sys
+from fieldmarks.store import Store
+from fieldmarks.store.compacting import compact
+for _ in range(40):
+    compact(Store.open(sys.argv[1]))
+"""
 FULL_DISK = """
 import resource, sys
 from fieldmarks.errors import StoreError
@@ -75,6 +82,18 @@ def test_eight_processes_append_a_thousand_lines_each(tmp_path: Path) -> None:
         assert writer.returncode == 0
     names = Store.open(file).names()
     assert len(names) == len(set(names)) == len(file.read_bytes().splitlines()) == 8000
+
+
+@pytest.mark.slow
+def test_compaction_among_writers_loses_no_line(tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl"
+    Store.open(file, create=True).append(Entry("first"))
+    processes = [_start(WRITER, str(file), f"w{number}", "200") for number in range(3)]
+    processes.append(_start(COMPACTOR, str(file)))
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    assert len(Store.open(file)) == 601
 
 
 @pytest.mark.parametrize("action", ["append", "rewrite"])

@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.mark.parametrize("name", ["x.json", "x.csv", "x.tsv", "x.JSON", "folder"])
 def test_what_is_exported_is_imported(tmp_path: Path, store: Store, name: str) -> None:
     path = tmp_path / name
-    exchange.export_file(store.entries(), path, exchange.kind_of_file(path, None), license_id="mit")
+    exchange.export_file(store, path, exchange.kind_of_file(path, None), license_id="mit")
     other = Store.open(tmp_path / "other.jsonl", create=True)
     made = exchange.import_file(other, exchange.read_file(path), STAMP)
     assert [one.name for one in made] == ["frog", "empty"]
@@ -69,17 +69,21 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, store: Store) -> None:
     path = tmp_path / "x.json"
     path.write_text("mine")
     with pytest.raises(StoreError, match=r"x\.json is there already: choose another name, or give --force"):
-        exchange.export_file(store.entries(), path, "json", license_id="")
+        exchange.export_file(store, path, "json", license_id="")
     assert path.read_text() == "mine"
-    exchange.export_file(store.entries(), path, "json", license_id="", force=True)
+    exchange.export_file(store, path, "json", license_id="", force=True)
     assert exchange.read_file(path)[0].descriptors == ("a", "a", "")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "README.md").write_text("mine")
     with pytest.raises(StoreError, match=r"README\.md is there already"):
-        exchange.export_file(store.entries(), tmp_path / "folder", "folder", license_id="")
+        exchange.export_file(store, tmp_path / "folder", "folder", license_id="")
     assert [one.name for one in (tmp_path / "folder").iterdir()] == ["README.md"]
     with pytest.raises(StoreError, match="is there already"):
         exchange.copy_store(store, store.path)
+    before = store.path.read_bytes()
+    with pytest.raises(StoreError, match="is the store itself, whose history would be lost"):
+        exchange.export_file(store, store.path, "json", license_id="", force=True)
+    assert store.path.read_bytes() == before
 
 
 def test_importing_over_other_descriptors_is_asked_for(store: Store) -> None:

@@ -329,6 +329,15 @@ def test_a_symlink_is_followed_and_stays(tmp_path: Path, file: Path) -> None:
     assert sorted(path.name for path in link.parent.iterdir()) == ["link.jsonl"], "the lock lies by the file"
 
 
+def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
+    link = tmp_path / "loop"
+    link.symlink_to(link)
+    with pytest.raises(StoreError, match=r"loop cannot be written: Too many levels"):
+        Store.open(link, create=True).append(Entry("frog"))
+    with pytest.raises(StoreError, match="loop"):
+        Store.open(link)
+
+
 def test_a_shipped_store_by_name_is_read_only_and_a_file_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,6 +178,13 @@ def test_shipped_stores_pass_strictly(name: str) -> None:
     assert [one.to_dict() for one in lint(store.entries(), Settings(examples=_paper_bullets()))] == []
 
 
+def test_no_shipped_store_has_an_error() -> None:
+    assert {"cifar10", "frogs", "imagenette"} <= set(shipped_names())
+    for name in shipped_names():
+        errors = [one for one in lint(Store.open(name).entries()) if one.severity is Severity.ERROR]
+        assert [one.to_dict() for one in errors] == []
+
+
 def _paper_bullets() -> frozenset[str]:
     return frozenset(line[2:] for line in PAPER_EXAMPLES.strip().splitlines())
 

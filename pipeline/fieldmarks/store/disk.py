@@ -76,7 +76,7 @@ def open_to_read(path: Path) -> int:
         message = f"{path} does not exist: check the name, or begin it with `fieldmarks generate`"
         raise StoreError(message) from error
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise unreadable(path, error) from error
 
 
 def append(real: Path, whole: int, data: bytes) -> os.stat_result:
@@ -138,6 +138,11 @@ def sync_folder(folder: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def unreadable(path: object, error: Exception) -> StoreError:
+    """Return the error for a file that cannot be read, or does not hold text."""
+    return StoreError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:

@@ -42,7 +42,7 @@ def read_file(path: Path, kind: str | None = None) -> list[Entry]:
             raise StoreError(f"{path} has over {MAX_FILE:,} bytes: split it")
         lists = formats.load(data.decode("utf-8"), kind)
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+        raise disk.unreadable(path, error) from error
     except StoreError as error:
         raise StoreError(f"{path}: {error}") from error
     return [Entry(name, tuple(some), origin=IMPORTED) for name, some in lists.items()]
@@ -79,17 +79,17 @@ def export_text(entries: Iterable[Entry], kind: str) -> str:
     return formats.dump({one.name: one.descriptors for one in entries}, kind)
 
 
-def export_file(
-    entries: Iterable[Entry], path: Path, kind: str, *, license_id: str, force: bool = False
-) -> None:
+def export_file(store: Store, path: Path, kind: str, *, license_id: str, force: bool = False) -> None:
     """Write the lists in force as another program's file or folder.
 
     Raises StoreError if it is there already.
     """
     if kind == "folder":
-        contents = card.files(path, list(entries), license_id)
+        contents = card.files(path, list(store.entries()), license_id)
     else:
-        contents = {path: export_text(entries, kind).encode()}
+        contents = {path: export_text(store.entries(), kind).encode()}
+    if any(one.exists() and one.samefile(store.path) for one in contents):
+        raise StoreError(f"{path} is the store itself, whose history would be lost: choose another name")
     if not force and (there := [one for one in contents if os.path.lexists(one)]):
         raise StoreError(f"{there[0]} is there already: choose another name, or give --force")
     for one, data in contents.items():
@@ -147,7 +147,7 @@ def _lines(path: Path) -> Iterator[bytes]:
                     rest = file.readline(MAX_LINE + 1)
                 yield line
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+        raise disk.unreadable(path, error) from error
 
 
 def _list(one: Entry | None) -> tuple[str, ...] | None:

@@ -179,6 +179,8 @@ class Store:
             self._close()
             self._index, self._fd, self._seen = Index(), None, ()
             return
+        except OSError as error:
+            raise disk.unwritable(self.path, error) from error
         if self._fd is None or now[:2] != self._seen[:2] or now[2] < self._index.end:
             self._read()
         elif now != self._seen:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
+from fieldmarks.store.disk import unreadable
 from fieldmarks.store.lint import Finding, lint
 from fieldmarks.store.lint_rules import RULES, Settings, Severity
 
@@ -72,7 +73,7 @@ def read_config(path: Path) -> Config:
     try:
         table: Any = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+        raise unreadable(path, error) from error
     for key in ("tool", "fieldmarks", "lint"):
         table = table.get(key, {})
         if not isinstance(table, dict):
@@ -112,7 +113,7 @@ def read_examples(path: Path) -> frozenset[str]:
     try:
         text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+        raise unreadable(path, error) from error
     found = frozenset(re.findall(r"^[ \t]*-[ \t]*(\S.*?)[ \t]*\r?$", text, re.MULTILINE))
     if not found:
         raise StoreError(f"{path} has no worked example: write each bullet on a line that begins with '-'")

@@ -12,6 +12,7 @@ from fieldmarks.errors import StoreError
 from fieldmarks.records import FAILED, Entry, class_list
 from fieldmarks.store.changes import in_force
 from fieldmarks.store.curate import find
+from fieldmarks.store.disk import unreadable
 from fieldmarks.store.jsonl import Store
 from fieldmarks.store.lint import Finding, by_class, counts
 from fieldmarks.store.lint_config import Config, lint_store
@@ -60,7 +61,7 @@ def missing(store: Store, path: Path) -> list[str]:
     try:
         lines = path.read_text("utf-8").split("\n")
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+        raise unreadable(path, error) from error
     return [name for name in class_list(lines, str(path)) if name not in store]
 
 

@@ -76,7 +76,7 @@ def export(store: str, file: str, kind: str | None, license_id: str, force: bool
         click.echo(exchange.export_text(opened.entries(), kind or "json"))
         return
     kind = exchange.kind_of_file(Path(file), kind)
-    exchange.export_file(opened.entries(), Path(file), kind, license_id=license_id, force=force)
+    exchange.export_file(opened, Path(file), kind, license_id=license_id, force=force)
 
 
 @click.command()
