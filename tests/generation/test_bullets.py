@@ -210,3 +210,11 @@ def test_hostile_answers_take_no_time(piece: str) -> None:
     start = time.process_time()
     parse(piece * (200_000 // len(piece)))
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    "line", ["---" + " " * 100_000 + "!", "-" * 100_000 + "!", "***" + "a" * 100_000 + "!"]
+)
+def test_a_hostile_line_is_read_in_no_time(line: str) -> None:
+    """Read with going back over it, such a line takes minutes."""
+    assert len(parse(line).descriptors) <= 1

@@ -102,3 +102,7 @@ def test_a_date_to_come_back_at() -> None:
     seconds = retry_after({"retry-after": email.utils.formatdate(time.time() + 100, usegmt=True)})
     assert seconds is not None
     assert 97 < seconds <= 100
+
+
+def test_a_date_that_no_calendar_has_is_no_time_to_wait() -> None:
+    assert retry_after({"retry-after": "Wed, 21 Oct 99999999999 07:28:00 GMT"}) is None

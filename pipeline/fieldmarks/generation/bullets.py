@@ -31,6 +31,7 @@ _MARKED: Final = re.compile(
     )+(?:\[[ xX]\][ \t]+)?(?P<text>.*)""",
     re.VERBOSE,
 )
+_RULE: Final = re.compile(r"\s*+([-*_=`~])(?:\s*+\1){2,}+\s*+\w*+\s*+")  # never back: a line can be a MiB
 _OPENER: Final = re.compile(
     r"(?:sure|certainly|of course|okay|ok|absolutely|great question)[,.!:]"
     r"|(?:here|below) (?:are|is)\b|here['’]s\b",
@@ -169,7 +170,7 @@ def _is_heading(text: str) -> bool:
 
 
 def _is_rule(line: str) -> bool:
-    return re.fullmatch(r"\s*([-*_=`~])(?:\s*\1){2,}\s*\w*\s*", line) is not None
+    return _RULE.fullmatch(line) is not None
 
 
 def _goes_on(line: str) -> bool:

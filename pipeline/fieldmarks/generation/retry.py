@@ -86,7 +86,10 @@ def _number(value: str, unit: float) -> float | None:
     except ValueError:
         if unit != 1.0 or (date := email.utils.parsedate_tz(value)) is None:
             return None
-        seconds = max(0.0, email.utils.mktime_tz(date) - time.time())
+        try:
+            seconds = max(0.0, email.utils.mktime_tz(date) - time.time())
+        except (OverflowError, ValueError):  # a year that no calendar has
+            return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 

@@ -53,7 +53,7 @@ class Prompt:
         path = (
             shipped("prompts") / f"{name_or_file}.txt" if _is_name(str(name_or_file)) else Path(name_or_file)
         )
-        if not path.is_file():
+        if not _is_file(path):
             names = ", ".join(shipped_names())
             raise PromptError(f"there is no prompt {str(name_or_file)!r}: give a file, or one of {names}")
         try:
@@ -120,7 +120,14 @@ def turns(rendered: str) -> list[tuple[str, str]]:
 
 
 def _is_name(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9_-]+", text) is not None and not Path(text).is_file()
+    return re.fullmatch(r"[A-Za-z0-9_-]+", text) is not None and not _is_file(Path(text))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than any file's
+        return False
 
 
 def _split(text: str, source: str) -> tuple[dict[str, str], str]:
