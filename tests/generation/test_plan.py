@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +101,22 @@ def test_samples_have_seeds_of_their_own_and_retries_too() -> None:
     again = retry(requests[1])
     assert (again.attempt, again.seed, again.temperature) == (1, 1006, 0.7)
     assert retry(replace(requests[0], temperature=1.2)).temperature == 1.2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"sample": 0},
+        {"sample": 0, "answer": 5},
+        {"sample": [], "answer": "- a"},
+        {"sample": 0, "answer": "- a", "finish_reason": {}},
+        {"sample": 0, "answer": "- a", "usage": {"x": 1}},
+        {"sample": 0, "answer": "- a", "usage": {"prompt_tokens": "a"}},
+    ],
+)
+def test_samples_that_an_editor_spoilt_are_asked_again(bad: dict[str, Any]) -> None:
+    ask = Ask(Prompt.load("article"), "m", Params(0.7, samples=3))
+    good = {"sample": 1, "answer": "- a", "finish_reason": None}
+    entry = Entry("fox", origin="failed", samples=(bad, good), **ask.key("fox"))
+    assert samples_so_far([entry], ask.key("fox")) == (good,)

@@ -66,3 +66,18 @@ def test_a_strangers_text_becomes_one_short_line() -> None:
     assert transport.scrub("a\x1b[2J\r\nb\u202e c\x00") == "a [2J b c"
     assert transport.scrub("x" * 999) == "x" * 300 + "…"
     asyncio.run(transport.__aexit__(None, None, None))
+
+
+@pytest.mark.parametrize("key", ["sk-secret\nrest", "sk-secrét-key"])
+def test_a_key_that_no_header_holds_is_told_and_not_shown(server: ScriptedServer, key: str) -> None:
+    with pytest.raises(EndpointError) as refused:
+        Transport(server.url, key, timeout=5, connections=1)
+    assert "secr" not in str(refused.value)
+
+
+def test_certificates_that_are_not_there_are_told(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
+    with pytest.raises(EndpointError, match="SSL_CERT_FILE"):
+        Transport(server.url, None, timeout=5, connections=1)

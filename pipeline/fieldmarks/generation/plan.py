@@ -90,7 +90,8 @@ def samples_so_far(history: Sequence[Entry], key: Mapping[str, Any]) -> tuple[Ma
         if _has_key(entry, key) and entry.origin == GENERATED:
             break
         if _has_key(entry, key) and entry.origin == FAILED:
-            return entry.samples if len(entry.samples) < key["params"].get("samples", 1) else ()
+            usable = tuple(one for one in entry.samples if _is_sample(one))
+            return usable if len(usable) < key["params"].get("samples", 1) else ()
     return ()
 
 
@@ -109,6 +110,20 @@ def digest(text: str) -> str:
 def _answered(history: Sequence[Entry], key: Mapping[str, Any]) -> Entry | None:
     """Return the last generated line of a class with this key: it is paid for, in force or not."""
     return next((one for one in reversed(history) if one.origin == GENERATED and _has_key(one, key)), None)
+
+
+def _is_sample(one: Mapping[str, Any]) -> bool:
+    """Whether this is an answer as a run keeps it: people edit stores, so it may be anything."""
+    usage, ended = one.get("usage", {}), one.get("finish_reason")
+    counts = {"prompt_tokens", "completion_tokens"}
+    return (
+        type(one.get("sample")) is int
+        and isinstance(one.get("answer"), str)
+        and (ended is None or isinstance(ended, str))
+        and isinstance(usage, dict)
+        and usage.keys() <= counts
+        and all(type(count) is int for count in usage.values())
+    )
 
 
 def _has_key(entry: Entry, key: Mapping[str, Any]) -> bool:

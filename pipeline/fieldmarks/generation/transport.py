@@ -47,11 +47,12 @@ class Transport:
     def __init__(self, base_url: str, api_key: str | None, *, timeout: float, connections: int) -> None:
         """Name the endpoint, whose URL may hold credentials; `timeout` in seconds. Raises EndpointError."""
         self.shown = without_credentials(base_url)
+        api_key = _sendable(api_key)
         self._timeout = timeout
         self._secrets = _secrets(base_url, api_key)
         limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-        verify = httpx2.create_ssl_context()
         try:
+            verify = httpx2.create_ssl_context()
             self._clients = [
                 AsyncOpenAI(
                     base_url=base_url,
@@ -66,6 +67,10 @@ class Transport:
             ]
         except (httpx2.InvalidURL, openai.OpenAIError, ValueError) as error:
             raise EndpointError(f"{self.shown} cannot be used: {self.scrub(str(error))}") from error
+        except OSError as error:
+            raise EndpointError(
+                f"the certificates of SSL_CERT_FILE cannot be read: {error.strerror}"
+            ) from error
         self._turn = itertools.cycle(self._clients)
 
     async def __aenter__(self) -> Self:
@@ -154,6 +159,14 @@ def without_credentials(url: str) -> str:
         ) from None
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", "")).rstrip("/")
+
+
+def _sendable(api_key: str | None) -> str | None:
+    """Return a key without outer space. Raises EndpointError, without the key, for what no header holds."""
+    key = (api_key or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise EndpointError("OPENAI_API_KEY holds a line break or a letter that no key has: copy it again")
+    return key or None
 
 
 def _secrets(base_url: str, api_key: str | None) -> list[str]:
