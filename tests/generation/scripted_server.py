@@ -205,6 +205,11 @@ def like_vllm_chat(call: Call) -> Reply:
     return chat(CONTINUED if all(flags) and _begun(call) else FRESH)
 
 
+def like_vllm(call: Call) -> Reply:
+    """An instruct model behind vLLM: raw completions go on too."""
+    return completion(CONTINUED) if call.path.endswith("/v1/completions") else like_vllm_chat(call)
+
+
 def like_llama_cpp(call: Call) -> Reply:
     """Raw completions, and a last assistant message continued; a thinking template refuses that."""
     if call.path.endswith("/v1/completions"):

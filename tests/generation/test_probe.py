@@ -1,6 +1,7 @@
 """`auto` finds the right mode on servers of every kind, asks once, and remembers."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.generation.scripted_server import (
     like_mistral,
     like_ollama_chat,
     like_openai,
+    like_vllm,
     like_vllm_chat,
     marks,
     refusal,
@@ -50,6 +52,7 @@ def _fill(server: ScriptedServer, path: Path, said: list[str]) -> Store:
     [
         (marks, "completions"),
         (like_llama_cpp, "completions"),
+        (like_vllm, "continue"),
         (like_vllm_chat, "continue"),
         (like_mistral, "prefix"),
         (like_ollama_chat, "trailing"),
@@ -165,3 +168,9 @@ def test_what_continues_is_preferred_then_instruct_then_any() -> None:
         EndpointError, match=r"^u answers in no mode; the last said status 404: no: check --model"
     ):
         choose([bad], "u")
+
+
+def test_a_mode_that_fails_is_not_waited_for(server: ScriptedServer, tmp_path: Path) -> None:
+    server.script = lambda call: marks(call) if call.path.endswith("/v1/completions") else refusal(500, "no")
+    _fill(server, tmp_path / "s.jsonl", [])
+    assert Counter(call.path for call in server.calls) == {"/v1/completions": 3, "/v1/chat/completions": 3}

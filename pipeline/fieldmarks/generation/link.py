@@ -38,8 +38,11 @@ class Link:
         self._tell = tell
         self._told_until = 0.0
 
-    async def send(self, mode: str, request: Request) -> Completion:
-        """Return the answer, retried as the policy allows. Raises Transient, Refused or EndpointError."""
+    async def send(self, mode: str, request: Request, *, probing: bool = False) -> Completion:
+        """Return the answer, retried as the policy allows. Raises Transient, Refused or EndpointError.
+
+        When `probing`, a failure is likely to be the mode's and patience is as short as with a new endpoint.
+        """
 
         async def once() -> Completion:
             try:
@@ -49,7 +52,7 @@ class Link:
                     self._tell_of_wait(error.retry_after, str(error))
                 raise
 
-        return await self._retry.run(once, self._sleep, lambda: self.answers > 0)
+        return await self._retry.run(once, self._sleep, lambda: self.answers > 0 and not probing)
 
     def _tell_of_wait(self, seconds: float, reason: str) -> None:
         """Tell that the server makes us wait, unless that was just told."""

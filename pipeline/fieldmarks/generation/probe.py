@@ -13,7 +13,7 @@ import orjson
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation.completer import Request
 from fieldmarks.generation.link import Link
-from fieldmarks.generation.modes import INSTRUCT, MODES, USUAL, Quirks
+from fieldmarks.generation.modes import COMPLETIONS, CONTINUE, INSTRUCT, MODES, TRAILING, USUAL, Quirks
 from fieldmarks.generation.retry import Transient
 from fieldmarks.generation.templates import Prompt
 from fieldmarks.generation.transport import Refused, hint
@@ -50,7 +50,7 @@ async def probes(link: Link) -> AsyncGenerator[Probe, None]:
     request = Request(PROBED_CLASS, prompt.render(PROBED_CLASS), prompt.stop, max_tokens=TOKENS)
     for mode in MODES:
         try:
-            answer = await link.send(mode, request)
+            answer = await link.send(mode, request, probing=True)
         except Refused as error:
             yield Probe(mode, answers=False, note=str(error), status=error.status)
         except Transient as error:
@@ -66,28 +66,41 @@ async def probes(link: Link) -> AsyncGenerator[Probe, None]:
 
 
 async def find_manner(link: Link) -> Manner:
-    """Return the first mode that continues, else one that answers. Raises EndpointError if none does."""
+    """Probe until it is clear which mode to take. Raises EndpointError if the model answers in none."""
     found: list[Probe] = []
     async with aclosing(probes(link)) as every:
         async for one in every:
             found.append(one)
-            if one.continues:
+            if _settled(found):
                 break
     return Manner(choose(found, link.shown), link.quirks, any(one.thinks for one in found))
 
 
 def choose(found: Sequence[Probe], shown: str) -> str:
-    """Return the mode to take: one that continues, else instruct, else any that answers.
+    """Return the mode to take: the first that continues, else instruct, else any that answers.
 
+    Raw completions continue on any model, but an instruct model answers best in its chat template. That it
+    has one shows in a chat that goes on with the flags for it and begins anew without them.
     `shown` names the endpoint. Raises EndpointError if it answers in none.
     """
     answering = [one.mode for one in found if one.answers]
     continuing = [one.mode for one in found if one.continues]
+    if CONTINUE in continuing and TRAILING in answering and TRAILING not in continuing:
+        return CONTINUE
     if best := [*continuing, *(mode for mode in answering if mode == INSTRUCT), *answering]:
         return best[0]
     last = found[-1]
     advice = f": {hint(last.status)}" if last.status else ""
     raise EndpointError(f"{shown} answers in no mode; the last said {last.note}{advice}")
+
+
+def _settled(found: Sequence[Probe]) -> bool:
+    """Whether further probes could not change the choice."""
+    last = found[-1].mode
+    continuing = [one.mode for one in found if one.continues]
+    if COMPLETIONS in continuing and CONTINUE in continuing:
+        return last == TRAILING
+    return bool(continuing) and last != COMPLETIONS
 
 
 def remembered(endpoint: str, model: str) -> Manner | None:
