@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.generation.scripted_server import Call, ScriptedServer, completion, marks, refusal
+from tests.generation.scripted_server import Call, Reply, ScriptedServer, completion, marks, refusal
 
 from fieldmarks.errors import EndpointError, PromptError, StoreError
 from fieldmarks.generation.answers import reparse
@@ -234,6 +235,37 @@ def test_it_runs_in_a_thread_too(server: ScriptedServer, store: Store) -> None:
     thread.start()
     thread.join()
     assert summaries[0].done == 1
+
+
+def test_it_runs_where_a_loop_runs_already(server: ScriptedServer, store: Store) -> None:
+    async def notebook() -> Summary:
+        return generate(["fox"], store, ARTICLE, _completer(server))
+
+    assert asyncio.run(notebook()).done == 1
+
+
+def test_ctrl_c_is_heard_where_a_loop_runs_already(server: ScriptedServer, store: Store) -> None:
+    def answer(call: Call) -> Reply:
+        if call.number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return replace(GOOD, delay=0.3)
+
+    async def notebook() -> Summary:
+        return generate(["fox", "owl", "yak"], store, ARTICLE, _completer(server, concurrency=1))
+
+    server.script = answer
+    summary = asyncio.run(notebook())
+    assert (summary.interrupted, summary.done, summary.left) == (True, 1, 2)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_sent(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = Store.open(tmp_path / "file" / "s.jsonl", create=True)
+    with pytest.raises(StoreError):
+        generate(["fox"], store, ARTICLE, _completer(server))
+    assert server.calls == []
 
 
 class Backwards:

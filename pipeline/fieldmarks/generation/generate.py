@@ -4,7 +4,8 @@ import asyncio
 import gc
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -50,14 +51,16 @@ def generate(
 
     `values` fills the prompt's `{concept}` and `{other}`. An answer without descriptors is asked again up to
     `retries` times. `progress` is called after each group of answers is on disk. Ctrl-C gives what is under
-    way `grace` seconds, then returns with `interrupted` set.
+    way `grace` seconds, then returns with `interrupted` set. Where an event loop already runs, as in a
+    notebook, the run gets a thread of its own.
     Raises PromptError, ModelError, GenerationError and StoreError; what was answered before stays stored.
     """
     ask = Ask(prompt, completer.model, params, values or {})
     plan = make_plan(names, store, ask, refresh=refresh)
     run = Run(plan, store, ask, completer.endpoint, Budget(prices, max_cost), retries)
-    with _collecting_little():
-        return asyncio.run(_go(run, plan, store, completer, grace, progress))
+    stop = _Stop(run, grace)
+    with _collecting_little(), stop.at_sigint():
+        return _to_its_end(_go(run, plan, store, completer, stop, progress))
 
 
 def forecast(
@@ -76,13 +79,13 @@ async def _go(
     plan: Plan,
     store: Store,
     completer: Completer,
-    grace: float,
+    stop: "_Stop",
     progress: Callable[[Progress], None] | None,
 ) -> Summary:
-    if plan.restore:
-        store.append(*plan.restore)
+    if plan.restore or plan.ask:
+        store.append(*plan.restore)  # even of nothing: shows a bad place before money is spent
     try:
-        async with _interruptible(run, grace):
+        async with stop.watched():
             while run.begin_round():
                 async with aclosing(completer.complete(run.requests())) as answers:
                     async for outcomes in answers:
@@ -106,25 +109,58 @@ def _collecting_little() -> Iterator[None]:
         gc.unfreeze()
 
 
-@asynccontextmanager
-async def _interruptible(run: Run, grace: float) -> AsyncIterator[None]:
-    """Let SIGINT stop further requests at once, and cancel those under way after `grace` seconds."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    limit = asyncio.timeout(None)
-
-    def interrupt(*_: Any) -> None:
-        limit.reschedule(loop.time() + (0 if run.interrupted else grace))
-        run.interrupt()
-
-    before = signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(interrupt))
+def _to_its_end(work: Coroutine[Any, Any, Summary]) -> Summary:
     try:
-        async with limit:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+class _Stop:
+    """Stops further requests at once, and those under way after `grace` seconds or when told again."""
+
+    def __init__(self, run: Run, grace: float) -> None:
+        self._run = run
+        self._grace = grace
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._limit: asyncio.Timeout | None = None  # while there is something under way
+
+    @contextmanager
+    def at_sigint(self) -> Iterator[None]:
+        """Stop at Ctrl-C, which only the main thread hears."""
+        if threading.current_thread() is not threading.main_thread():
             yield
-    except TimeoutError:
-        if not limit.expired():
-            raise
-    finally:
-        signal.signal(signal.SIGINT, before)
+            return
+        before = signal.signal(signal.SIGINT, self._told)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Cancel what runs within once the time is over."""
+        limit = self._limit = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        finally:
+            self._limit = self._loop = None
+
+    def _told(self, *_: Any) -> None:
+        if self._loop is None:
+            self._run.interrupt()
+        else:
+            self._loop.call_soon_threadsafe(self._interrupt)
+
+    def _interrupt(self) -> None:
+        if self._limit is not None:
+            wait = 0 if self._run.interrupted else self._grace
+            self._limit.reschedule(asyncio.get_running_loop().time() + wait)
+        self._run.interrupt()
