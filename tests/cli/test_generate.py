@@ -267,3 +267,28 @@ def test_the_first_mode_that_works_is_said(run: Run, server: ScriptedServer) -> 
         result.stderr.splitlines()[0]
         == f"m at {server.url}: mode 'completions', found by probing and remembered"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--max-cost", "nan"),
+        ("--price-in", "nan"),
+        ("--temperature", "nan"),
+        ("--rpm", "nan"),
+        ("--timeout", "inf"),
+        ("--seed", "9" * 20),
+        ("--max-tokens", "9" * 20),
+    ],
+)
+def test_numbers_that_are_none_are_refused(run: Run, server: ScriptedServer, option: str, value: str) -> None:
+    assert run("--class", "fox", option, value, to=server).exit_code == 2
+    assert server.calls == []
+
+
+def test_a_list_without_end_and_a_prompt_name_too_long_are_told(run: Run, server: ScriptedServer) -> None:
+    endless = run("/dev/zero", to=server)
+    assert endless.stderr == "Error: /dev/zero has over 64 MiB: no class list is that long\n"
+    long = run("--class", "fox", "--prompt", "a/" + "x" * 5000, to=server)
+    assert long.stderr.startswith("Error: there is no prompt 'a/xxx")
+    assert endless.exit_code == long.exit_code == 1

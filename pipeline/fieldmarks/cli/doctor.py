@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.models import THREE_WAYS, endpoint_of, model_options
+from fieldmarks.cli.models import THREE_WAYS, Number, endpoint_of, model_options
 from fieldmarks.errors import ModelError
 
 if TYPE_CHECKING:
@@ -17,7 +17,14 @@ SIGNS = {True: "yes", None: "note", False: "NO"}
 @click.command()
 @model_options
 @click.option("--clip", metavar="MODEL", help="A CLIP-like model to load: a folder or a Hugging Face id.")
-@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds for one answer.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=Number(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Seconds for one answer.",
+)
 def doctor(
     local: str | None, model: str | None, base_url: str | None, clip: str | None, timeout: float
 ) -> None:

@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from fieldmarks.cli.classes import class_names
 from fieldmarks.cli.console import emit, open_store, say
-from fieldmarks.cli.models import completer_of, model_options
-from fieldmarks.errors import ClassNameError
+from fieldmarks.cli.models import Number, completer_of, model_options
 
 if TYPE_CHECKING:
     from fieldmarks.generation.budget import Prices
@@ -29,7 +28,7 @@ Command = Callable[..., Any]
 
 def drawing_options(command: Command) -> Command:
     """Add the options that say what is asked and how answers are drawn."""
-    at_least_one = click.IntRange(min=1)
+    at_least_one = click.IntRange(1, 1_000_000)
     for option in reversed(
         (
             click.option(
@@ -44,7 +43,7 @@ def drawing_options(command: Command) -> Command:
             click.option(
                 "--temperature",
                 metavar="F",
-                type=click.FloatRange(0, 2),
+                type=Number(0, 2),
                 help="0 is greedy  [default: 0; 0.7 with samples].",
             ),
             click.option(
@@ -58,7 +57,7 @@ def drawing_options(command: Command) -> Command:
             click.option(
                 "--seed",
                 metavar="N",
-                type=int,
+                type=click.IntRange(0, 2**53),
                 help="Makes sampled answers repeatable where the model allows it.",
             ),
             click.option(
@@ -91,7 +90,7 @@ def drawing_options(command: Command) -> Command:
 
 def sending_options(command: Command) -> Command:
     """Add the options that say how fast, how patiently and for how much money is asked."""
-    positive = click.FloatRange(min=0, min_open=True)
+    positive = Number(min=0, min_open=True)
     for option in reversed(
         (
             click.option(
@@ -129,14 +128,14 @@ def sending_options(command: Command) -> Command:
             click.option(
                 "--price-in",
                 metavar="USD",
-                type=click.FloatRange(0),
+                type=Number(0),
                 default=0.0,
                 help="USD per million tokens read.",
             ),
             click.option(
                 "--price-out",
                 metavar="USD",
-                type=click.FloatRange(0),
+                type=Number(0),
                 default=0.0,
                 help="USD per million tokens written.",
             ),
@@ -177,7 +176,7 @@ def generate(classes: str | None, named: tuple[str, ...], store: str, **given: A
     """
     from fieldmarks.generation.generate import forecast
 
-    names = _names(classes, named)
+    names = class_names(classes, named)
     _check(given)
     keys = ("base_url", "model", "local", "mode", "concurrency", "timeout", "max_wait", "rpm", "tpm")
     completer = completer_of(**{key: given[key] for key in keys}, tell=say)
@@ -230,23 +229,6 @@ def _prices(given: dict[str, Any]) -> "Prices":
     from fieldmarks.generation.budget import Prices
 
     return Prices(given["price_in"], given["price_out"])
-
-
-def _names(classes: str | None, named: tuple[str, ...]) -> list[str]:
-    from fieldmarks.records import class_list, class_name
-
-    if classes is None and not named:
-        raise click.UsageError("no class is named: give a file with one name a line, -, or --class NAME")
-    listed: list[str] = []
-    if classes is not None:
-        try:
-            data = sys.stdin.buffer.read() if classes == "-" else Path(classes).read_bytes()
-            listed = class_list(data.decode("utf-8-sig").split("\n"), "stdin" if classes == "-" else classes)
-        except OSError as error:
-            raise ClassNameError(f"{classes} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ClassNameError(f"{classes} is not UTF-8 text: save it as UTF-8") from error
-    return list(dict.fromkeys([*listed, *map(class_name, named)]))
 
 
 def _check(given: dict[str, Any]) -> None:

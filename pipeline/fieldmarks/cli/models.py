@@ -1,5 +1,6 @@
 """Options that name a language model, and the completer they come to."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,19 @@ THREE_WAYS = (
     "--model ID, or set OPENAI_API_KEY and give --model ID"
 )
 LOCAL_MODES = ("auto", "completions", "continue")
+
+
+class Number(click.FloatRange):
+    """A number within a range; "nan", which no comparison refuses, is none."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail as click does."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
