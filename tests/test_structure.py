@@ -20,7 +20,18 @@ FLOORS = [
     {"cli"},
 ]
 WITHIN_FLOOR_ZERO = {"records": {"errors"}, "wording": {"errors"}, "pretrained": {"errors"}}
-HEAVY = {"torch", "transformers", "openai", "numpy", "rich", "PIL", "orjson", "filelock", "safetensors"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "openai",
+    "numpy",
+    "rich",
+    "PIL",
+    "orjson",
+    "filelock",
+    "safetensors",
+    "msgspec",
+}
 
 
 def _floor(part: str) -> int:

@@ -164,8 +164,8 @@ class Store:
 
     def _extend(self, fd: int) -> None:
         known = self._index.torn
+        self._seen = _identity(os.fstat(fd))  # before reading: what is appended meanwhile is then seen as new
         self._index.extend(fd, str(self.path))
-        self._seen = _identity(os.fstat(fd))
         if self._index.torn and self._index.torn != known:
             self.notices.append(f"{self.path}: a torn last line of {self._index.torn} bytes is left out")
 
