@@ -1,5 +1,7 @@
 """`fieldmarks prompts`: the prompt templates that ship, and how they read for a class."""
 
+import sys
+
 import click
 
 
@@ -34,15 +36,20 @@ def list_() -> None:
 def show(prompt: str, name: str | None, concept: str | None, other: str | None) -> None:
     """Print a prompt, to the byte as it is sent (and a line end after it).
 
+    On a terminal, control characters are escaped.
+
     \b
     Example:
       fieldmarks prompts show differential --class leopard --other jaguar
     """
     from fieldmarks.generation.templates import Prompt
     from fieldmarks.records import class_name
+    from fieldmarks.wording import printable
 
     template = Prompt.load(prompt)
-    if name is None:
-        click.echo(template.text)
-    else:
-        click.echo(template.render(class_name(name), concept=concept, other=other))
+    text = template.text
+    if name is not None:
+        text = template.render(class_name(name), concept=concept, other=other)
+    if sys.stdout.isatty():  # the file may be a stranger's
+        text = "\n".join(map(printable, text.split("\n")))
+    click.echo(text)
