@@ -9,7 +9,6 @@
     │   └── EndpointError      an endpoint refused for good: wrong key, wrong model, unreachable
     ├── ModelError             a model folder or id that cannot be loaded
     ├── ImageError             an image that cannot be read
-    ├── EvaluationError        a data set that cannot be evaluated
     └── ReportError            a report that cannot be written
 
 A message says where, what, and what to do. Wrong usage of the command line is click's
@@ -51,10 +50,6 @@ class ModelError(FieldmarksError):
 
 class ImageError(FieldmarksError):
     """An image cannot be read."""
-
-
-class EvaluationError(FieldmarksError):
-    """A data set cannot be evaluated."""
 
 
 class ReportError(FieldmarksError):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.errors import PromptError
+from fieldmarks.errors import ClassNameError, PromptError
 from fieldmarks.generation.templates import Prompt, forced_beginning, shipped_names, turns
 from fieldmarks.paths import shipped
 from fieldmarks.records import class_name
@@ -17,7 +17,7 @@ NAMES = st.text(min_size=1, max_size=40).filter(lambda text: _is_name(text)).map
 def _is_name(text: str) -> bool:
     try:
         return bool(class_name(text))
-    except Exception:
+    except ClassNameError:
         return False
 
 

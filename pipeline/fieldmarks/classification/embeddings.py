@@ -95,9 +95,10 @@ class Embedder:
     def _tell_of_cut(self, texts: list[str], cut: Array) -> None:
         long = [text for text, at in zip(texts, cut, strict=True) if at]
         if long:
+            texts_are = "1 text is" if len(long) == 1 else f"{len(long)} texts are"
             self._notices.append(
-                f"{len(long)} texts are longer than the {cut.max():.0f} tokens {self.encoder.name} reads"
-                f" and are cut there: {long[0]!r:.60}"
+                f"{texts_are} longer than the {cut.max():.0f} tokens {self.encoder.name} reads"
+                f" and cut there: {long[0]!r:.60}"
             )
 
     def images(

@@ -25,8 +25,6 @@ if TYPE_CHECKING:  # a run that finds all embeddings in the cache loads none of 
 DEFAULT_CLIP: Final = "openai/clip-vit-base-patch32"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-DEVICES: Final[tuple[Device, ...]] = ("auto", "cpu", "cuda", "mps")
-DTYPES: Final[tuple[DType, ...]] = ("auto", "float32", "bfloat16", "float16")
 
 TEXT_BATCH: Final = 256  # texts per forward pass
 _PADDED_TO_FULL_LENGTH: Final = {"siglip", "siglip2"}  # trained so; a shorter text would change the result

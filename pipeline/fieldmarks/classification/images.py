@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fieldmarks.errors import ImageError
+from fieldmarks.pretrained import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +40,7 @@ def decode(data: bytes) -> Image.Image:
     except ImageError:
         raise
     except Exception as error:  # decoders meet hostile bytes and raise whatever they stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"cannot be decoded: {reason}") from error
+        raise ImageError(f"cannot be decoded: {one_line(error)}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from fieldmarks.generation.bullets import Parsed, comparable, distinct, parse
+from fieldmarks.generation.bullets import Parsed, distinct, parse
 from fieldmarks.generation.completer import Completion, Request, Usage
 from fieldmarks.records import FAILED, FORMAT_VERSION, GENERATED, Entry
+from fieldmarks.store.curate import comparable
 
 
 def sample(request: Request, completion: Completion) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from fieldmarks.store.curate import comparable
+
 MAX_DESCRIPTOR: Final = 1000  # characters; longer is a text, not a descriptor
 
 _LINE_ENDS: Final = re.compile(r"\r\n|[\r\v\f\x85\u2028\u2029]")
@@ -106,14 +108,6 @@ def clean(text: str) -> str:
     while text != previous:
         previous, text = text, _unquoted(text.rstrip(_TRAILING).strip())
     return text
-
-
-def comparable(descriptor: str) -> str:
-    """Return what two descriptors that say the same have in common: no case, no punctuation."""
-    folded = descriptor.casefold()
-    if not folded.replace(" ", "").isalnum():
-        folded = "".join(c if unicodedata.category(c)[0] not in "PSC" else " " for c in folded)
-    return " ".join(folded.split()) or descriptor
 
 
 def distinct(descriptors: Iterable[str]) -> tuple[str, ...]:

@@ -47,7 +47,9 @@ class Stamp:
 def comparable(text: str) -> str:
     """Return what two descriptors share that differ only in case, punctuation or spaces."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    letters = "".join(" " if unicodedata.category(one)[0] in "PSC" else one for one in folded)
+    letters = folded
+    if not folded.replace(" ", "").isalnum():  # letter by letter only where there is anything to take out
+        letters = "".join(" " if unicodedata.category(one)[0] in "PSC" else one for one in folded)
     return " ".join(letters.split()) or folded
 
 
