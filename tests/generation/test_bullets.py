@@ -11,11 +11,11 @@ from fieldmarks.generation.bullets import (
     Parsed,
     attach,
     clean,
-    comparable,
     distinct,
     parse,
     prefix_ignored,
 )
+from fieldmarks.store.curate import comparable
 
 WORDS = st.one_of(
     st.text(st.characters(categories=["Ll"], max_codepoint=0x24F), min_size=2, max_size=9),
