@@ -31,6 +31,11 @@ HEAVY = {
     "filelock",
     "safetensors",
     "msgspec",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "datasets",
+    "openvino",
 }
 
 

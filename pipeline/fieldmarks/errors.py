@@ -9,6 +9,7 @@
     │   └── EndpointError      an endpoint refused for good: wrong key, wrong model, unreachable
     ├── ModelError             a model folder or id that cannot be loaded
     ├── ImageError             an image that cannot be read
+    ├── EvaluationError        a data set that cannot be read, or labels and classes that do not meet
     └── ReportError            a report that cannot be written
 
 A message says where, what, and what to do. Wrong usage of the command line is click's
@@ -50,6 +51,10 @@ class ModelError(FieldmarksError):
 
 class ImageError(FieldmarksError):
     """An image cannot be read."""
+
+
+class EvaluationError(FieldmarksError):
+    """A data set cannot be read or does not fit the classes."""
 
 
 class ReportError(FieldmarksError):

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from fieldmarks.classification.embeddings import Embedded, Embedder, ahead, batc
 from fieldmarks.classification.encoder import Encoder
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import Array
+from fieldmarks.classification.sources import Blob
 
 
 class Counting(Encoder):
@@ -40,7 +41,7 @@ class Counting(Encoder):
         return super().encode_images(pictures)
 
 
-def _vectors(results: Iterator[Embedded | Failure]) -> Array:
+def _vectors(results: Iterable[Embedded | Failure]) -> Array:
     return np.stack([one.vector for one in results if isinstance(one, Embedded)])
 
 
@@ -97,6 +98,15 @@ def test_the_same_bytes_elsewhere_are_known(tiny_clip: Path, pictures: list[Path
     encoder = Counting(tiny_clip)
     list(Embedder(encoder, cache=EmbeddingCache()).images([tmp_path / "copy.png"]))
     assert encoder.passes == []
+
+
+def test_a_file_out_of_an_archive_is_the_same_picture(tiny_clip: Path, pictures: list[Path]) -> None:
+    blobs = [Blob(f"pictures.tar/{path.name}", path.read_bytes()) for path in pictures]
+    packed = list(Embedder(Encoder(tiny_clip)).images([*blobs, Blob("torn.png", b"\x89PNG")]))
+    loose = list(Embedder(Encoder(tiny_clip)).images(pictures))
+    assert [one.image for one in packed] == [*(blob.name for blob in blobs), "torn.png"]
+    assert isinstance(packed.pop(), Failure)
+    np.testing.assert_array_equal(_vectors(packed), _vectors(loose))
 
 
 @pytest.mark.parametrize("change", ["weights", "preprocessing", "dtype"])

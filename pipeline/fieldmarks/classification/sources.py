@@ -6,6 +6,7 @@ import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, Union
 
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-Picture = Union[str, os.PathLike[str], "Image.Image", np.ndarray[Any, Any], "Tensor"]
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A picture's file as bytes, out of an archive or a table, and the name by which it is called."""
+
+    name: str
+    data: bytes
+
+
+Picture = Union[str, os.PathLike[str], Blob, "Image.Image", np.ndarray[Any, Any], "Tensor"]
 
 STDIN: Final = "-"
 # In a folder, only what is named like a picture is one; a file named by the user is always tried.
@@ -57,7 +67,7 @@ def find(inputs: Iterable[str], stdin: TextIO | None = None, *, allow_url: bool 
 
 def name_of(picture: Picture | Url | Failure, number: int) -> str:
     """Return a picture's name: its path or address, or its place in the run for one that comes without."""
-    if isinstance(picture, Url):
+    if isinstance(picture, Url | Blob):
         return picture.name
     if isinstance(picture, str | os.PathLike):
         return os.fsencode(picture).decode("utf-8", "backslashreplace")
@@ -65,9 +75,11 @@ def name_of(picture: Picture | Url | Failure, number: int) -> str:
 
 
 def read(picture: Picture | Url) -> bytes | None:
-    """Return the bytes of a file or address, None for a picture in memory. Raises ImageError."""
+    """Return the bytes of a file or address, None for a picture decoded already. Raises ImageError."""
     if isinstance(picture, Url):
         return fetch(picture)
+    if isinstance(picture, Blob):
+        return picture.data
     return read_bytes(Path(picture)) if isinstance(picture, str | os.PathLike) else None
 
 
