@@ -15,7 +15,10 @@ from PIL import Image
 
 from fieldmarks.classification.results import Failure, Mark, Prediction
 from fieldmarks.errors import ReportError
-from fieldmarks.report.page import MAX_FAILURES, MAX_PICTURES, Page, bar, percent
+from fieldmarks.report.cards import bar
+from fieldmarks.report.document import HERE
+from fieldmarks.report.numbers import percent
+from fieldmarks.report.page import MAX_FAILURES, MAX_PICTURES, Page
 
 ABOUT = {"model": "some/clip", "preset": "article", "store_sha256": "c9c8dc44d2fe299c4bd4"}
 VOID = {"meta", "img", "rect", "br", "link"}
@@ -171,9 +174,7 @@ def _luminance(colour: str) -> float:
 
 
 def test_texts_have_contrast() -> None:
-    import fieldmarks.report.page as module
-
-    css = (module.HERE / "page.css").read_text("utf-8")
+    css = (HERE / "page.css").read_text("utf-8")
     colours = dict(re.findall(r"--(\w+): (#\w{6});", css))
     texts = set(re.findall(r"[; {]color: var\(--(\w+)\)", css))
     assert texts == {"ink", "soft", "lead", "second", "other"}

@@ -38,11 +38,11 @@ class Output:
         self._report = report
         self.top, self.explain, self.thumbnails = top, marks, 0  # what a result must hold
         if report:
-            from fieldmarks.report import page
+            from fieldmarks.report import cards, page
 
             self._page = page.Page(classifier.classes, classifier.head.about)
             self._page.check(report)
-            self.top, self.explain, self.thumbnails = max(top, page.CLASSES_SHOWN), True, page.MAX_PICTURES
+            self.top, self.explain, self.thumbnails = max(top, cards.CLASSES_SHOWN), True, page.MAX_PICTURES
 
     def deliver(self, results: "Iterable[Prediction | Failure]") -> int:
         """Print each result and return how many were not read; the page is written in any case."""

@@ -1,0 +1,85 @@
+"""Pages as files: the security policy, the templates, and writing without touching what is not ours.
+
+A page opens from disk, prints, reads on a phone, runs no script and loads nothing: its policy lets through
+the pictures inside it and the one style sheet whose digest it names.
+"""
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from fieldmarks import __version__
+from fieldmarks.errors import ReportError
+from fieldmarks.report import numbers
+from fieldmarks.wording import printable
+
+HERE: Final = Path(__file__).parent
+POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:"
+BEGINNING: Final = "<!doctype html><!-- a report of fieldmarks -->"
+
+
+def render(template: str, css: tuple[str, ...], context: dict[str, Any]) -> str:
+    """Return a page: a template of this folder with its style sheets, in order, and what it shows."""
+    style = "".join((HERE / name).read_text("utf-8") for name in css)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    body = _environment().get_template(template)
+    page = body.render(
+        css=Markup(style), policy=f"{POLICY}; style-src 'sha256-{digest}'", version=__version__, **context
+    )
+    return f"{BEGINNING}\n{page}\n"
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Return content as an address that needs no file; `kind` is its media type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def check(path: Path) -> None:
+    """Raise ReportError where `write` would refuse: an earlier report is replaced, no other file is."""
+    if path.exists() and not begins_with(path, BEGINNING.encode()):
+        raise ReportError(f"{path} is there and is no report: choose another name")
+    if not path.absolute().parent.is_dir():
+        raise ReportError(f"{path} cannot be written: its folder is not there")
+
+
+def write(path: Path, page: str) -> None:
+    """Write a page. Raises ReportError, and as `check`."""
+    check(path)
+    replace(path, page.encode())
+
+
+def begins_with(path: Path, beginning: bytes) -> bool:
+    """Tell whether a path is a file that begins so; devices and folders are not read."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(beginning)) == beginning
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put a whole file in the place of an earlier one. Raises ReportError."""
+    try:
+        beside = path.with_name(f".{path.name}.new")
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        raise ReportError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shapes = (numbers.percent, numbers.points, numbers.share, numbers.signed, numbers.p_value, numbers.count)
+    environment.filters |= {shape.__name__: shape for shape in shapes} | {"shown": printable}
+    return environment
