@@ -243,6 +243,18 @@ def test_what_a_prediction_shows(tiny_clip: Path, classes: Classes, pictures: li
     assert (unsure.label, unsure.scores) == (None, one.scores)
 
 
+def test_the_marks_are_the_same_however_few_classes_are_shown(
+    demo_clip: Path, classes: Classes, pictures: list[Path]
+) -> None:
+    classifier = Classifier.from_descriptors(classes, clip=demo_clip)
+    whole, short = (list(classifier.stream(pictures, top=top, explain=True)) for top in (None, 1))
+    for one, other in zip(whole, short, strict=True):
+        assert isinstance(one, Prediction)
+        assert isinstance(other, Prediction)
+        assert other.scores == one.scores[:1]
+        assert other.explanation == one.explanation
+
+
 def test_what_decided_is_a_pair_of_like_marks(demo_clip: Path, pictures: list[Path]) -> None:
     classes = {
         "ulb": ["chequered skin", "three thin legs on each side"],

@@ -11,11 +11,14 @@ from fieldmarks.classification.scoring import (
     Aggregation,
     Array,
     Indices,
+    best_first,
     class_logits,
     class_matrix,
     class_means,
     cosines,
+    highest,
     mark_scores,
+    members,
     mutual_nearest,
     normalize,
     probabilities,
@@ -119,6 +122,16 @@ def test_marks_are_scaled_cosines_without_any_normalising_over_texts(problem: Pr
     assert_allclose(mark_scores(images, texts[:1], 20.0), scores[:, :1], rtol=1.3e-6, atol=1e-5)
 
 
+@given(problems())
+def test_usual_scores_are_those_of_the_single_scores(problem: Problem) -> None:
+    images, texts, _, _ = problem
+    scores = mark_scores(images, texts, 100.0).astype(np.float64)
+    mean, deviation = usual_scores([images[:1], images[1:]], texts, 100.0)
+    assert_allclose(mean, scores.mean(axis=0), rtol=0, atol=1e-3)
+    assert_allclose(deviation, scores.std(axis=0), rtol=0, atol=1e-2)
+    assert mean.dtype == deviation.dtype == np.float32
+
+
 def test_z_scores_have_mean_0_and_deviation_1_over_the_pictures() -> None:
     images, texts = _random((50, 8), 2), _random((5, 8), 3)
     mean, deviation = usual_scores([images[:20], images[20:]], texts, 100.0)
@@ -176,6 +189,33 @@ def test_probabilities_of_logits_of_any_size(high: float) -> None:
 def test_max_similarity_has_no_matrix() -> None:
     with pytest.raises(ValueError, match="no class matrix"):
         class_matrix(_eye(2), np.array([0, 1]), 2, "max-similarity")
+
+
+@given(st.integers(1, 6), st.integers(1, 40), st.integers(1, 4), st.integers(0, 45), st.integers(0, 2**31))
+def test_the_best_are_those_of_a_stable_sort(
+    rows: int, columns: int, kinds: int, top: int, seed: int
+) -> None:
+    scores = np.random.default_rng(seed).integers(0, kinds, (rows, columns)).astype(np.float32)
+    sort = np.argsort(-scores, axis=1, kind="stable")
+    assert np.array_equal(best_first(scores), sort)
+    assert np.array_equal(best_first(scores, top + 1), sort[:, : top + 1])
+
+
+def test_a_row_of_no_numbers_leaves_the_others_their_best() -> None:
+    scores = np.array([[1, 3, 2], [np.nan] * 3, [7, 8, 9]], np.float32)
+    assert best_first(scores, 2).tolist() == [[1, 2], [0, 1], [2, 1]]
+
+
+@given(problems())
+def test_members_are_each_classs_texts_in_order(problem: Problem) -> None:
+    _, _, owner, classes = problem
+    own = [rows.tolist() for rows in members(owner, classes + 1)]
+    assert own == [[row for row, one in enumerate(owner) if one == number] for number in range(classes + 1)]
+
+
+def test_the_highest_of_a_class_without_scores() -> None:
+    scores = np.array([[1, 5, 2], [-3, -4, -6]], np.float32)
+    assert highest(scores, np.array([0, 0, 2]), 3).tolist() == [[5, -np.inf, 2], [-3, -np.inf, -6]]
 
 
 def test_pairs_that_are_each_others_nearest() -> None:

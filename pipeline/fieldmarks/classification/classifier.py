@@ -119,16 +119,19 @@ class Classifier:
         explain: bool = False,
         min_probability: float = 0.0,
         usual: Usual | None = None,
+        batch: int | None = None,
     ) -> Iterator[Prediction | Failure]:
         """Yield a prediction for each embedded picture, in order; failures pass through.
 
         The label is None where the best probability is under `min_probability`. `usual` relates the marks
-        of an explanation to other pictures. Raises ModelError if the embeddings are of another model.
+        of an explanation to other pictures. `batch` pictures are scored at once, by default as many as are
+        encoded at once. Raises ModelError if the embeddings are of another model.
         """
-        for batch in batched(embedded, self.embedder.batch):
-            whole = [one for one in batch if isinstance(one, Embedded)]
+        needed = None if top is None else max(top, 2 if explain else 1)
+        for part in batched(embedded, batch or self.embedder.batch):
+            whole = [one for one in part if isinstance(one, Embedded)]
             vectors = self._stacked(whole)
-            scored = zip(whole, self.head.scores(vectors), self.head.baseline_scores(vectors), strict=True)
+            ranked, baselines = self.head.scores(vectors, needed), self.head.baseline_scores(vectors)
             predictions = (
                 Prediction(
                     one.image,
@@ -138,9 +141,9 @@ class Classifier:
                     self.head.explain(one.vector, scores, usual) if explain else None,
                     one.thumbnail,
                 )
-                for one, scores, baseline in scored
+                for one, scores, baseline in zip(whole, ranked, baselines, strict=True)
             )
-            yield from (one if isinstance(one, Failure) else next(predictions) for one in batch)
+            yield from (one if isinstance(one, Failure) else next(predictions) for one in part)
 
     def _stacked(self, embedded: Sequence[Embedded]) -> Array:
         if other := next((one for one in embedded if len(one.vector) != self.head.dim), None):

@@ -3,9 +3,10 @@
 Nothing here needs a model: a head scores pictures that were embedded anywhere by the same model.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from fieldmarks.classification.results import Explanation, Mark, Score
 from fieldmarks.classification.scoring import Aggregation, Array, Indices, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError
+
+CELLS: Final = 2**22  # scores computed at once, 16 MB
 
 Usual = tuple[Array, Array]  # mean and standard deviation (M,) of each text's score
 
@@ -68,21 +71,21 @@ class Head:
     def logits(self, images: Array) -> Array:
         """Return the class logits (N, C) of image embeddings (N, D)."""
         if self.class_matrix is not None:
-            return self.logit_scale * (normalize(images) @ self.class_matrix.T)
-        return scoring.class_logits(
-            images, self.embeddings, self.owner, len(self.classes), self.logit_scale, self.aggregate
-        )
+            return scoring.products(images, self.class_matrix, self.logit_scale)
+        texts, owner = self._class_after_class
+        return scoring.highest(scoring.products(images, texts, self.logit_scale), owner, len(self.classes))
 
     def scores(self, images: Array, top: int | None = None) -> list[tuple[Score, ...]]:
         """Return each picture's classes, best first, all of them or the `top`."""
-        return self._ranked(self.logits(images), top)
+        return self._ranked(images, self.logits, top)
 
     def baseline_scores(self, images: Array) -> list[Score | None]:
         """Return what the name prompts alone answer for each picture; None without a baseline."""
-        if self.baseline is None:
+        names = self._unit_baseline
+        if names is None:
             return [None] * len(images)
-        logits = self.logit_scale * scoring.cosines(images, self.baseline)  # (N, C)
-        return [ranked[0] for ranked in self._ranked(logits, 1)]
+        ranked = self._ranked(images, lambda part: scoring.products(part, names, self.logit_scale), 1)
+        return [best for (best,) in ranked]
 
     def usual(self, images: Iterable[Array]) -> Usual:
         """Return how each text scores on pictures in general, given in batches (N, D); for `explain`."""
@@ -93,7 +96,7 @@ class Head:
 
         `usual` relates each mark to how its text scores on pictures in general.
         """
-        rows = [self._rows(score.name) for score in scores[:2]]
+        rows = [self._texts_of[score.name] for score in scores[:2]]
         marks = [self._marks(image, one, usual) for one in rows]
         if len(scores) < 2:
             return Explanation(_strongest_first(marks[0]), (), None)
@@ -102,8 +105,20 @@ class Head:
         decided = max(pairs, key=lambda pair: pair[0].strength - pair[1].strength)
         return Explanation(_strongest_first(marks[0]), _strongest_first(marks[1]), decided)
 
-    def _rows(self, name: str) -> Indices:
-        return np.flatnonzero(self.owner == self.classes.index(name))  # indices of the class's texts
+    @cached_property
+    def _unit_baseline(self) -> Array | None:
+        return None if self.baseline is None else normalize(self.baseline)  # (C, D)
+
+    @cached_property
+    def _texts_of(self) -> dict[str, Indices]:
+        """The indices of each class's texts."""
+        return dict(zip(self.classes, scoring.members(self.owner, len(self.classes)), strict=True))
+
+    @cached_property
+    def _class_after_class(self) -> tuple[Array, Indices]:
+        """The unit embeddings (M, D) and the owners (M,) of the texts, in the order of the classes."""
+        order = np.argsort(self.owner, kind="stable")
+        return normalize(self.embeddings[order]), self.owner[order]
 
     def _marks(self, image: Array, rows: Indices, usual: Usual | None) -> list[Mark]:
         texts = self.embeddings[rows]
@@ -116,13 +131,21 @@ class Head:
             for row, logit, z in zip(rows.tolist(), logits.tolist(), zs, strict=True)
         ]
 
-    def _ranked(self, logits: Array, top: int | None) -> list[tuple[Score, ...]]:
+    def _ranked(
+        self, images: Array, logits: Callable[[Array], Array], top: int | None
+    ) -> list[tuple[Score, ...]]:
+        width = len(self.classes) if self.class_matrix is not None else len(self.embeddings)
+        rows = max(1, CELLS // max(width, self.dim))  # pictures at once
+        parts = (logits(images[at : at + rows]) for at in range(0, len(images), rows))
+        return [scores for part in parts for scores in self._best(part, top)]
+
+    def _best(self, logits: Array, top: int | None) -> list[tuple[Score, ...]]:
+        best = scoring.best_first(logits, top)  # (N, top)
         shares = scoring.probabilities(logits)  # (N, C)
-        best = np.argsort(-logits, axis=1, kind="stable")[:, :top]  # (N, top)
         numbers = (np.take_along_axis(values, best, axis=1).tolist() for values in (shares, logits))
         return [
-            tuple(Score(self.classes[index], *pair) for index, *pair in zip(*columns, strict=True))
-            for columns in zip(best.tolist(), *numbers, strict=True)
+            tuple(map(Score, map(self.classes.__getitem__, indices), *pair))
+            for indices, *pair in zip(best.tolist(), *numbers, strict=True)
         ]
 
 

@@ -90,7 +90,9 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray[Any, Any
     if aggregate not in AGGREGATIONS or not 0 < logit_scale < 1e6:
         raise ModelError(f"aggregate {aggregate[:40]!r} with logit_scale {logit_scale}")
     with np.errstate(over="ignore"):  # what overflows is not finite
-        numbers = {key: value.astype(np.float32) for key, value in tensors.items() if key != "owner"}
+        numbers = {
+            key: value.astype(np.float32, copy=False) for key, value in tensors.items() if key != "owner"
+        }
     if not all(np.isfinite(value).all() for value in numbers.values()):
         raise ModelError("a number in it is not finite")
     owner = tensors["owner"]

@@ -20,6 +20,7 @@ from fieldmarks.classification.scoring import normalize
 from fieldmarks.errors import ImageError
 
 ROWS: Final = 10_000  # rows of a part, which is what writing holds in memory
+READ_ROWS: Final = 1024  # rows read at once
 MAX_ARCHIVE: Final = 16 * 2**30  # bytes of an archive once unpacked
 MODEL_KEY: Final = b"fieldmarks.model"
 
@@ -92,15 +93,16 @@ def _rows(vectors: Array, names: list[str] | None, source: Path) -> Iterator[Emb
     if vectors.ndim != 2 or vectors.dtype.kind != "f" or (names is not None and len(names) != len(vectors)):
         told = "" if names is None else f" with {len(names)} names"
         raise ImageError(f"{source} holds {vectors.shape} of {vectors.dtype}{told}: floats (N, D) are meant")
-    for row, vector in enumerate(vectors):
-        name = f"{source}#{row}" if names is None else names[row]
+    for at in range(0, len(vectors), READ_ROWS):
         with np.errstate(over="ignore"):  # what overflows is not finite
-            numbers = np.array(vector, dtype=np.float32)  # (D,)
-        yield (
-            Embedded(name, numbers)
-            if np.isfinite(numbers).all()
-            else Failure(name, "its embedding holds NaN or infinity")
-        )
+            numbers = np.array(vectors[at : at + READ_ROWS], dtype=np.float32)  # (rows, D)
+        finite = np.all(np.isfinite(numbers), axis=1)  # (rows,)
+        for row, vector in enumerate(numbers):
+            name = f"{source}#{at + row}" if names is None else names[at + row]
+            if finite[row]:
+                yield Embedded(name, vector)
+            else:
+                yield Failure(name, "its embedding holds NaN or infinity")
 
 
 def _folder(folder: Path) -> Iterator[Part]:

@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from fieldmarks.classification import interchange
 from fieldmarks.classification.cache import EmbeddingCache
@@ -14,6 +14,8 @@ from fieldmarks.classification.head_file import load_head
 from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.classification.sources import Found, find, name_of
 from fieldmarks.store import Store
+
+KEPT_BATCH: Final = 1024  # pictures scored at once where their embeddings are kept: there is no forward pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ def classify(
         explain=showing.explain or showing.relative,
         min_probability=showing.min_probability,
         usual=usual,
+        batch=None if pictures.embeddings is None else KEPT_BATCH,
     )
 
 

@@ -24,8 +24,9 @@ _SHORTEST: Final = 1e-12  # a shorter vector has no direction
 
 def normalize(rows: Array) -> Array:
     """Return rows of unit length: (N, D) -> (N, D). A zero vector stays zero."""
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)  # (N, 1); no square overflows
-    unit: Array = (rows / np.maximum(lengths, _SHORTEST)).astype(np.float32)
+    squares = np.einsum("nd,nd->n", rows, rows, dtype=np.float64)  # (N,), wide enough not to overflow
+    lengths = np.maximum(np.sqrt(squares), _SHORTEST)[:, None]  # (N, 1)
+    unit: Array = np.divide(rows, lengths, out=np.empty_like(rows, np.float32), casting="same_kind")
     return unit
 
 
@@ -34,12 +35,18 @@ def cosines(images: Array, texts: Array) -> Array:
     return normalize(images) @ normalize(texts).T
 
 
+def members(owner: Indices, classes: int) -> list[Indices]:
+    """Return which texts are each class's: (M,) -> C arrays of indices."""
+    order = np.argsort(owner, kind="stable")
+    return np.split(order, np.searchsorted(owner[order], np.arange(1, classes)))
+
+
 def class_means(rows: Array, owner: Indices, classes: int) -> Array:
     """Return the mean of each class's rows: (M, D), (M,) -> (C, D). A class without rows gives zeros."""
-    order = np.argsort(owner, kind="stable")
-    present, starts, counts = np.unique(owner[order], return_index=True, return_counts=True)
     means = np.zeros((classes, rows.shape[1]), np.float32)  # (C, D)
-    means[present] = np.add.reduceat(rows[order], starts, axis=0, dtype=np.float64) / counts[:, None]
+    for mean, own in zip(means, members(owner, classes), strict=True):
+        if len(own):
+            mean[:] = rows[own].mean(axis=0, dtype=np.float64)
     return means
 
 
@@ -65,12 +72,40 @@ def class_logits(
 ) -> Array:
     """Return the class logits (N, C): scale times the pooled cosine of picture and class."""
     if aggregation != "max-similarity":
-        weights = class_matrix(texts, owner, classes, aggregation)  # (C, D)
-        return scale * (normalize(images) @ weights.T)
-    similarity = cosines(images, texts)  # (N, M)
-    highest = np.full((len(images), classes), -1.0, np.float32)  # (N, C), the least cosine there is
-    np.maximum.at(highest.T, owner, similarity.T)
-    return scale * highest
+        return products(images, class_matrix(texts, owner, classes, aggregation), scale)
+    order = np.argsort(owner, kind="stable")
+    return highest(products(images, normalize(texts[order]), scale), owner[order], classes)
+
+
+def products(images: Array, weights: Array, scale: float) -> Array:
+    """Return scale · unit(image) · weight: (N, D), (K, D) -> (N, K)."""
+    scaled: Array = normalize(images) * np.float32(scale)  # fewer numbers to multiply than the products are
+    return scaled @ weights.T
+
+
+def highest(scores: Array, owner: Indices, classes: int) -> Array:
+    """Return each class's highest score: (N, M), ascending owner (M,) -> (N, C); -inf without any."""
+    best = np.full((len(scores), classes), -np.inf, np.float32)  # (N, C)
+    present, starts = np.unique(owner, return_index=True)
+    best[:, present] = np.maximum.reduceat(scores, starts, axis=1)
+    return best
+
+
+def best_first(scores: Array, top: int | None = None) -> Indices:
+    """Return the columns of each row's `top` highest scores, or of all: (N, C) -> (N, top).
+
+    The best comes first, and of equal ones the one that stands first.
+    """
+    rows, columns = scores.shape
+    if top is None or top >= columns:
+        return np.argsort(-scores, axis=1, kind="stable")
+    least = np.partition(scores, columns - top, axis=1)[:, columns - top]  # (N,), the last one taken
+    found = np.flatnonzero(~(scores < least[:, None]))  # all equal to it too; of a row of NaN, all
+    row, column = np.divmod(found, columns)
+    order = np.lexsort((-scores.ravel()[found], row))  # stable: equal scores stay in the columns' order
+    first = np.searchsorted(row, np.arange(rows))  # (N,)
+    best: Indices = column[order[first[:, None] + np.arange(top)]]
+    return best
 
 
 def probabilities(logits: Array) -> Array:
@@ -79,8 +114,9 @@ def probabilities(logits: Array) -> Array:
     For models trained with a sigmoid (SigLIP) these are still shares among the given classes, not the
     model's own probability of each pair; its logit bias adds the same to all classes and drops out.
     """
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))  # the best becomes 1: nothing overflows
-    shares: Array = powers / powers.sum(axis=-1, keepdims=True)
+    shares: Array = logits - logits.max(axis=-1, keepdims=True)  # the best becomes 0: nothing overflows
+    np.exp(shares, out=shares)
+    shares /= shares.sum(axis=-1, keepdims=True)
     return shares
 
 
@@ -93,17 +129,20 @@ def usual_scores(images: Iterable[Array], texts: Array, scale: float) -> tuple[A
     """Return mean and standard deviation (M,) of each S(descriptor) over pictures, given in batches (N, D).
 
     They make marks comparable, which raw scores of different texts are not: z = (S - mean) / deviation.
+    As a score is linear in the picture, the pictures' own mean and covariance tell both.
     """
-    count = 0
-    total, squares = np.zeros((2, len(texts)))  # (M,) each
+    count, dim = 0, texts.shape[1]
+    total, squares = np.zeros(dim), np.zeros((dim, dim))
     for batch in images:
-        scores = mark_scores(batch, texts, scale).astype(np.float64)  # (N, M)
-        count += len(scores)
-        total += scores.sum(axis=0)
-        squares += np.square(scores).sum(axis=0)
-    mean = total / max(count, 1)
-    deviation = np.sqrt(np.maximum(squares / max(count, 1) - np.square(mean), 0))
-    return mean.astype(np.float32), deviation.astype(np.float32)
+        unit = normalize(batch).astype(np.float64)  # (N, D)
+        count += len(unit)
+        total += unit.sum(axis=0)
+        squares += unit.T @ unit
+    mean = total / max(count, 1)  # (D,)
+    covariance = squares / max(count, 1) - np.outer(mean, mean)  # (D, D)
+    directions = normalize(texts)  # (M, D)
+    variance = np.einsum("md,md->m", directions @ covariance.astype(np.float32), directions)  # (M,)
+    return scale * (directions @ mean.astype(np.float32)), scale * np.sqrt(np.maximum(variance, 0))
 
 
 def z_scores(scores: Array, mean: Array, deviation: Array, scale: float) -> Array:

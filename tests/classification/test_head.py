@@ -1,0 +1,56 @@
+"""The head at a size at which scores are computed in parts."""
+
+import numpy as np
+import pytest
+
+from fieldmarks.classification.head import CELLS, Head
+from fieldmarks.classification.scoring import AGGREGATIONS, Aggregation, Array, class_logits, probabilities
+from fieldmarks.classification.texts import Texts
+
+CLASSES, DIM = 3000, 8
+PICTURES = 2 * CELLS // CLASSES + 5  # the last part is a short one
+
+
+@pytest.fixture(scope="module")
+def images() -> Array:
+    """More pictures than are scored at once."""
+    return np.random.default_rng(0).standard_normal((PICTURES, DIM), np.float32)
+
+
+def _head(aggregate: Aggregation) -> Head:
+    random = np.random.default_rng(1)
+    owner = random.permutation(np.repeat(np.arange(CLASSES), 2))
+    names = tuple(f"class {number}" for number in range(CLASSES))
+    texts = tuple(f"mark {row}" for row in range(len(owner)))
+    embeddings = random.standard_normal((len(owner), DIM), np.float32)
+    baseline = random.standard_normal((CLASSES, DIM), np.float32)
+    return Head(Texts(names, tuple(owner.tolist()), texts, texts), embeddings, 10.0, aggregate, baseline)
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATIONS)
+def test_the_parts_are_the_whole(images: Array, aggregate: Aggregation) -> None:
+    head = _head(aggregate)
+    logits = class_logits(images, head.embeddings, head.owner, CLASSES, 10.0, aggregate)  # (N, C)
+    shares = probabilities(logits)
+    ranked = head.scores(images, 3)
+    assert len(ranked) == PICTURES
+    for row in (0, CELLS // CLASSES, PICTURES - 1):
+        assert [one.logit for one in ranked[row]] == pytest.approx(sorted(logits[row])[:-4:-1], abs=1e-4)
+        for one in ranked[row]:
+            column = head.classes.index(one.name)
+            assert one.logit == pytest.approx(logits[row, column], abs=1e-4)
+            assert one.probability == pytest.approx(shares[row, column], abs=1e-6)
+
+
+def test_the_baseline_is_its_own_best(images: Array) -> None:
+    head = _head("mean-embedding")
+    assert head.baseline is not None
+    logits = class_logits(images[-3:], head.baseline, np.arange(CLASSES), CLASSES, 10.0, "mean-embedding")
+    answers = [one.name for one in head.baseline_scores(images)[-3:] if one]
+    assert answers == [head.classes[column] for column in logits.argmax(axis=1)]
+
+
+def test_no_pictures_have_no_scores() -> None:
+    head = _head("mean-embedding")
+    none = np.empty((0, DIM), np.float32)
+    assert (head.scores(none), head.baseline_scores(none)) == ([], [])
