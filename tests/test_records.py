@@ -9,6 +9,12 @@ from fieldmarks.records import MAX_NAME, Entry, class_list, class_name
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 OBJECT = st.dictionaries(TEXT, st.none() | st.booleans() | st.integers() | TEXT, min_size=1, max_size=3)
+COUNT = st.integers(0, 9)
+EFFECT = {"descriptor": TEXT, "effect": st.floats(-1, 1), "margin": st.integers(-9, 9), "pictures": COUNT}
+ABOUT = dict.fromkeys(("at", "data", "model", "preset", "theirs"), TEXT)
+MEASURED = st.fixed_dictionaries(
+    {**ABOUT, "pictures": COUNT, "effects": st.lists(st.fixed_dictionaries(EFFECT), max_size=2)}
+)
 NAME = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=8).map(class_name)
 ENTRIES = st.builds(
     Entry,
@@ -25,6 +31,7 @@ ENTRIES = st.builds(
     undo=st.booleans(),
     change=st.none() | TEXT,
     note=st.none() | TEXT,
+    measured=st.none() | MEASURED,
     extra=st.dictionaries(TEXT.map(lambda key: "x-" + key), TEXT, max_size=2),
 )
 
@@ -49,12 +56,38 @@ def test_the_shortest_line() -> None:
         ({"class": "x", "v": True}, "'v' has the wrong type: True"),
         ({"class": "x", "v": 2}, "version 2 is newer than 1: use a newer fieldmarks"),
         ({"class": "x", "samples": ["a"]}, "'samples' has the wrong type"),
+        ({"class": "x", "measured": {}}, "'measured' has the wrong type: {}"),
         ({"class": "x", "undo": "yes"}, "'undo' has the wrong type: 'yes'"),
     ],
 )
 def test_what_is_no_line(line: dict[str, object], message: str) -> None:
     with pytest.raises(StoreError, match=message):
         Entry.from_dict(line)
+
+
+GOOD = {"descriptor": "a", "effect": -0.5, "margin": 1, "pictures": 2}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"descriptor": None},
+        {"effect": float("nan")},
+        {"effect": 1.5},
+        {"effect": True},
+        {"margin": float("inf")},
+        {"margin": 10**400},
+        {"pictures": -1},
+        {"pictures": 2.0},
+        {"pictures": 1 << 63},
+    ],
+)
+def test_what_is_no_measurement(wrong: dict[str, object]) -> None:
+    about = {"at": "", "data": "", "model": "", "preset": "", "pictures": 3}
+    line = {"class": "x", "descriptors": ["a"], "measured": about | {"effects": [GOOD]}}
+    assert Entry.from_dict(line).to_dict() == line
+    with pytest.raises(StoreError, match="'measured' has the wrong type"):
+        Entry.from_dict(line | {"measured": about | {"effects": [GOOD | wrong]}})
 
 
 @given(st.text())

@@ -9,6 +9,7 @@ Generation adds `v`, `origin` "generated", `prompt` {name, sha256 of the rendere
 answers a class, `samples` holds every one. Curation writes `origin` "curated", `rejected`, `note`,
 `by`, `at`, `removed` true where a class ends, `change` (one name for all lines of one command) and `undo`
 true where a line brings back what was in force before. `origin` "failed" keeps an answer without bullets.
+Evaluation adds `measured`, what leaving each descriptor out was seen to change (see store/measured.py).
 Keys that this version does not know are kept and written back.
 """
 
@@ -84,6 +85,7 @@ class Entry:
     note: str | None = None
     by: str | None = None
     at: str | None = None
+    measured: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -124,6 +126,33 @@ def _optional(kind: type) -> Any:
     return lambda value: value is None or isinstance(value, kind)
 
 
+def _number(most: float) -> Any:
+    return lambda value: type(value) in (float, int) and abs(value) <= most
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _has(value: Any, types: Mapping[str, Any]) -> bool:
+    return isinstance(value, dict) and all(key in value and fits(value[key]) for key, fits in types.items())
+
+
+def _measured(value: Any) -> bool:
+    return value is None or (_has(value, _MEASURED) and all(_has(one, _EFFECT) for one in value["effects"]))
+
+
+_EFFECT: Final = {
+    "descriptor": lambda value: isinstance(value, str),
+    "effect": _number(1),  # a share
+    "margin": _number(1e9),  # logits
+    "pictures": _count,
+}
+_MEASURED: Final = {
+    **dict.fromkeys(("at", "data", "model", "preset"), lambda value: isinstance(value, str)),
+    "pictures": _count,
+    "effects": lambda value: isinstance(value, list),
+}
 _LISTS: Final = {"descriptors", "rejected", "samples"}
 _TYPES: Final[dict[str, Any]] = {
     "class": lambda value: isinstance(value, str),
@@ -135,4 +164,5 @@ _TYPES: Final[dict[str, Any]] = {
     "rejected": _texts,
     **dict.fromkeys(("removed", "undo"), lambda value: isinstance(value, bool)),
     **dict.fromkeys(("change", "note", "by", "at"), _optional(str)),
+    "measured": _measured,
 }

@@ -84,6 +84,13 @@ def test_going_back_to_an_earlier_model_costs_nothing(store: Store) -> None:
     assert make_plan(["fox"], store, ASK) == Plan(ask=(), restore=(first,))
 
 
+def test_an_answer_brought_back_is_no_command_that_could_be_undone(store: Store) -> None:
+    other = replace(ASK, model="n")
+    store.append(_line("fox"), replace(_line("fox"), change="c1"), _line("fox", other))
+    (line,) = make_plan(["fox"], store, ASK).restore
+    assert (line.origin, line.change) == ("generated", None)
+
+
 def test_answers_paid_for_are_found_again(store: Store) -> None:
     ask = replace(ASK, params=Params(0.7, samples=3))
     key = ask.key("fox")

@@ -17,11 +17,11 @@ def file(tmp_path: Path) -> Path:
 
 def test_every_setting(file: Path) -> None:
     file.write_text(
-        '[tool.fieldmarks.lint]\nignore = ["FM105", "twice"]\nmax-words = 2\nshared-by = 3\n'
+        '[tool.fieldmarks.lint]\nignore = ["FM105", "twice"]\nmax-words = 2\nshared-by = 3\nhurts-by = 4\n'
         'examples = "few.txt"\nseverity = { hedge = "hint" }\n'
     )
     assert read_config(file) == Config(
-        frozenset({"FM105", "FM103"}), {"FM302": Severity.HINT}, 2, 3, file.parent / "few.txt"
+        frozenset({"FM105", "FM103"}), {"FM302": Severity.HINT}, 2, 3, 4, file.parent / "few.txt"
     )
     file.with_name("few.txt").write_text("-  long tail \r\n - x\n-\nQ: -no\n")
     assert read_examples(file.with_name("few.txt")) == {"long tail", "x"}

@@ -28,8 +28,8 @@ def store(tmp_path: Path) -> Store:
 def test_rows(store: Store) -> None:
     rows = view.rows(store, Config())
     assert [row.to_dict() for row in rows] == [
-        {"class": "frog", "descriptors": 3, "origin": "curated", "flags": ["FM302"]},
-        {"class": "newt", "descriptors": 1, "origin": "typed", "flags": []},
+        {"class": "frog", "descriptors": 3, "origin": "curated", "flags": ["FM302"], "effect": None},
+        {"class": "newt", "descriptors": 1, "origin": "typed", "flags": [], "effect": None},
     ]
     assert [row.name for row in view.rows(store, Config(), flagged=True)] == ["frog"]
     assert [row.name for row in view.rows(store, Config(frozenset({"FM302"})), flagged=True)] == []

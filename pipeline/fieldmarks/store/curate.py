@@ -40,7 +40,8 @@ class Stamp:
 
     def curated(self, entry: Entry, descriptors: Iterable[str], rejected: Iterable[str]) -> Entry:
         """Return the line that puts a person's descriptors in the place of an entry's."""
-        bare = Entry(entry.name, origin=CURATED, prompt=entry.prompt, model=entry.model, extra=entry.extra)
+        kept = {key: getattr(entry, key) for key in ("name", "prompt", "model", "measured", "extra")}
+        bare = Entry(**kept, origin=CURATED)
         return self.put(replace(bare, descriptors=tuple(descriptors), rejected=tuple(rejected)))
 
 
@@ -107,7 +108,7 @@ def end(entry: Entry, stamp: Stamp, note: str | None = None) -> Entry:
 
 def rename(entry: Entry, name: str, stamp: Stamp) -> tuple[Entry, Entry]:
     """Return the line that ends a class and the one that begins it under its new name."""
-    begun = stamp.curated(replace(entry, name=name), entry.descriptors, entry.rejected)
+    begun = stamp.curated(replace(entry, name=name, measured=None), entry.descriptors, entry.rejected)
     note = stamp.note or f"renamed from {entry.name!r}"
     return end(entry, stamp, f"renamed to {name!r}"), replace(begun, note=note)
 
@@ -123,7 +124,9 @@ def undo(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
     if len(states) < 2:
         return None
     changed, before = states[-1][0], states[-2][1]
-    if len(states) == 2 and (changed is None or changed.change is None):
+    if changed and is_measurement(changed) and (not before or before.descriptors != changed.descriptors):
+        before = replace(changed, measured=None)  # a compaction took the line that was measured
+    elif len(states) == 2 and (changed is None or changed.change is None):
         return None
     if before is None:
         return replace(end(history[-1], stamp), undo=True)
@@ -133,6 +136,11 @@ def undo(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
 def last_change(history: Sequence[Entry]) -> Entry | None:
     """Return the line of the last change of a class that is not undone, or None."""
     return _states(history)[-1][0]
+
+
+def is_measurement(entry: Entry) -> bool:
+    """Say whether a line does nothing but to add what was measured; later lines may carry that on."""
+    return bool(entry.measured and entry.change and entry.measured.get("change") == entry.change)
 
 
 def find(names: Sequence[str], name: str, where: object) -> str:

@@ -4,6 +4,7 @@
 ignore = ["FM105", "two-meanings"]
 max-words = 12
 shared-by = 3
+hurts-by = 5
 examples = "prompts/few-shot.txt"
 severity = { hedge = "hint" }
 """
@@ -25,6 +26,7 @@ _KEYS: Final[dict[str, type]] = {
     "ignore": list,
     "max-words": int,
     "shared-by": int,
+    "hurts-by": int,
     "examples": str,
     "severity": dict,
 }
@@ -41,6 +43,7 @@ class Config:
     severity: Mapping[str, Severity] = field(default_factory=dict)  # by code
     max_words: int | None = None
     shared_by: int | None = None
+    hurts_by: int | None = None
     examples: Path | None = None
 
 
@@ -61,6 +64,7 @@ def lint_store(entries: Sequence[Entry], config: Config, tokens: TokenCount | No
     settings = Settings(
         max_words=plain.max_words if config.max_words is None else config.max_words,
         shared_by=plain.shared_by if config.shared_by is None else config.shared_by,
+        hurts_by=plain.hurts_by if config.hurts_by is None else config.hurts_by,
         examples=read_examples(config.examples) if config.examples else frozenset(),
         tokens=tokens[0] if tokens else None,
         max_tokens=tokens[1] if tokens else plain.max_tokens,
@@ -89,6 +93,7 @@ def read_config(path: Path) -> Config:
         severity=severity,
         max_words=table.get("max-words"),
         shared_by=table.get("shared-by"),
+        hurts_by=table.get("hurts-by"),
         examples=path.parent / table["examples"] if "examples" in table else None,
     )
 

@@ -11,6 +11,7 @@ from typing import Final
 from fieldmarks.records import Entry
 from fieldmarks.store import lint_text
 from fieldmarks.store.curate import comparable
+from fieldmarks.store.measured import Measurement, points
 
 
 class Severity(IntEnum):
@@ -27,6 +28,7 @@ class Settings:
 
     max_words: int = 15
     shared_by: int = 5  # classes
+    hurts_by: int = 2  # pictures lost, in percent of those of the descriptor's class
     examples: frozenset[str] = frozenset()
     tokens: Callable[[str], int] | None = None  # counts as CLIP does, with both end tokens
     max_tokens: int = 77
@@ -173,6 +175,16 @@ def _two_meanings(entry: Entry, listing: Listing) -> Iterator[Complaint]:
         yield None, f"its name means {meanings}: say which, as in {_example(entry.name, meanings)!r}"
 
 
+def _hurts(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    if (found := Measurement.of(entry)) is None:
+        return
+    for at, one in enumerate(entry.descriptors):
+        lost = found.lost(one)
+        if lost > 0 and 100 * lost >= listing.settings.hurts_by * found.effects[one].pictures:
+            effect = points(found.effects[one].effect)
+            yield at, f"it hurts accuracy where it was measured: {effect} points on {found.where}"
+
+
 def _few(names: Sequence[str]) -> str:
     shown = ", ".join(map(repr, names[:3]))
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
@@ -244,4 +256,5 @@ RULES: Final = (
     Rule("FM401", "name-alike", _E, "Names differ only by case, punctuation or underscores.", _alike),
     Rule("FM402", "underscore", _W, "A name has an underscore in the place of a space.", _underscore),
     Rule("FM403", "two-meanings", _H, "A name has two well-known meanings.", _two_meanings),
+    Rule("FM501", "hurts", _W, "Measured: accuracy is better without it (`hurts-by`, 2 %).", _hurts),
 )

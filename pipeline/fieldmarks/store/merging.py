@@ -74,7 +74,7 @@ def _union(a: Entry, b: Entry, stamp: Stamp) -> Entry:
     said = {comparable(one) for one in a.descriptors}
     both = (*a.descriptors, *(one for one in b.descriptors if comparable(one) not in said))
     kept = [one for one in both if comparable(one) not in struck]
-    base = replace(a, extra={**b.extra, **a.extra})
+    base = replace(a, measured=None, extra={**b.extra, **a.extra})
     return replace(stamp.curated(base, kept, struck.values()), note=stamp.note or "union of two stores")
 
 

@@ -1,12 +1,13 @@
 """What a store holds, as rows and numbers to print."""
 
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 from fieldmarks.errors import StoreError
 from fieldmarks.records import FAILED, Entry, class_list
@@ -16,6 +17,7 @@ from fieldmarks.store.disk import unreadable
 from fieldmarks.store.jsonl import Store
 from fieldmarks.store.lint import Finding, by_class, counts
 from fieldmarks.store.lint_config import Config, lint_store
+from fieldmarks.store.measured import Measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Row:
     count: int
     origin: str
     flags: tuple[str, ...]  # codes of rules
+    effect: float | None = None  # of the descriptor that was measured to help least
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON has it."""
@@ -34,6 +37,7 @@ class Row:
             "descriptors": self.count,
             "origin": self.origin,
             "flags": list(self.flags),
+            "effect": self.effect,
         }
 
 
@@ -49,11 +53,16 @@ def rows(store: Store, config: Config, *, flagged: bool = False, grep: str | Non
     entries = list(store.entries())
     flags = by_class(lint_store(entries, config))
     return [
-        Row(one.name, len(one.descriptors), origin(one), found)
+        Row(one.name, len(one.descriptors), origin(one), found, _worst(one))
         for one in entries
         if any(map(pattern.search, (one.name, *one.descriptors)))
         and ((found := _codes(flags.get(one.name, ()))) or not flagged)
     ]
+
+
+def by(key: str, rows: Iterable[Row]) -> list[Row]:
+    """Sort rows by "name", "count" (fewest first) or "effect" (worst first, unmeasured last)."""
+    return sorted(rows, key=_ORDERS[key])
 
 
 def missing(store: Store, path: Path) -> list[str]:
@@ -92,7 +101,7 @@ def stats(store: Store, config: Config) -> dict[str, Any]:
         "failed": sum(one.origin == FAILED for one in every),
         "ended": len(store.all_names()) - len(entries),
         "rejected": sum(len(one.rejected) for one in entries),
-        "tokens": sum(_tokens(one) for one in every),
+        "tokens": sum({(one.name, one.origin, one.at, one.answer): _tokens(one) for one in every}.values()),
         "origins": dict(origins.most_common()),
         "models": dict(models.most_common()),
         "prompts": dict(prompts.most_common()),
@@ -103,6 +112,18 @@ def stats(store: Store, config: Config) -> dict[str, Any]:
 def origin(entry: Entry) -> str:
     """Return where a line comes from, in a word."""
     return entry.origin or "typed"
+
+
+def _worst(entry: Entry) -> float | None:
+    found = Measurement.of(entry)
+    return None if found is None else found.worst
+
+
+_ORDERS: Final[dict[str, Callable[[Row], Any]]] = {
+    "name": lambda row: row.name.casefold(),
+    "count": lambda row: row.count,
+    "effect": lambda row: math.inf if row.effect is None else row.effect,
+}
 
 
 def _tokens(entry: Entry) -> int:

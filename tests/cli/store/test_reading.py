@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from fieldmarks.cli import main
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
+from fieldmarks.store.curate import Stamp
+from fieldmarks.store.measured import Measured, write
 
 HOSTILE = "\x1b]0;owned\x07red"
 
@@ -42,7 +44,48 @@ def test_list(runner: CliRunner, file: str) -> None:
         "newt             2  typed      FM204",
     ]
     result = runner.invoke(main, ["store", "list", file, "--json", "--grep", "mouth"])
-    assert result.stdout == '{"class":"frog","descriptors":2,"origin":"generated","flags":["FM302"]}\n'
+    assert result.stdout == (
+        '{"class":"frog","descriptors":2,"origin":"generated","flags":["FM302"],"effect":null}\n'
+    )
+
+
+def _measure(file: str) -> None:
+    about = {"data": "pond", "model": "clip", "preset": "article", "pictures": 500}
+    effects = [Measured("wide mouth", -0.012, -0.3, 50), Measured("may be green", 0.004, 0.1, 50)]
+    write(Store.open(file), {"frog": effects}, about, Stamp(at="2026"))
+
+
+@pytest.mark.parametrize(
+    ("order", "classes"),
+    [("name", "Axolotl frog newt"), ("count", "Axolotl newt frog"), ("effect", "frog newt Axolotl")],
+)
+def test_list_sorted(runner: CliRunner, file: str, order: str, classes: str) -> None:
+    Store.open(file).append(Entry("Axolotl"), Entry("newt", ("crest",)))
+    _measure(file)
+    shown = _json(runner.invoke(main, ["store", "list", file, "--sort", order, "--json"]).stdout)
+    assert sorted((str(row["class"]), row["effect"]) for row in shown) == [
+        ("Axolotl", None),
+        ("frog", -0.012),
+        ("newt", None),
+    ]
+    assert " ".join(str(row["class"]) for row in shown) == classes
+
+
+def test_measured_effects_are_shown(runner: CliRunner, file: str) -> None:
+    _measure(file)
+    assert runner.invoke(main, ["store", "list", file, "--grep", "frog"]).stdout.splitlines() == [
+        "class  descriptors  origin     flags        worst effect",
+        "frog             2  generated  FM302 FM501          -1.2",
+    ]
+    shown = runner.invoke(main, ["store", "show", file, "frog"]).stdout
+    assert [line.rstrip() for line in shown.splitlines()][1:5] == [
+        "   descriptor    flags  effect",
+        "1  wide mouth    FM501    -1.2",
+        "2  may be green  FM302    +0.4",
+        "effect: points of accuracy on 500 pictures of pond; clip, article, 2026",
+    ]
+    shown = runner.invoke(main, ["store", "history", file, "frog"]).stdout
+    assert shown.splitlines()[-1] == "2. measured, 2026, pond"
 
 
 def test_list_missing(runner: CliRunner, file: str) -> None:

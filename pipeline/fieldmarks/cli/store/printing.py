@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fieldmarks.records import Entry
     from fieldmarks.store.changes import Change
     from fieldmarks.store.lint import Finding
+    from fieldmarks.store.view import Row
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> None:
@@ -83,21 +84,27 @@ def changes(made: Sequence["Change"], *, dry_run: bool, quiet: bool = False) -> 
         click.echo("Dry run: nothing was written.", err=True)
 
 
+def classes(rows: Sequence["Row"]) -> None:
+    """Print classes in short; the column of effects is there if one was measured."""
+    from fieldmarks.store.measured import points
+
+    shown = [(row.name, row.count, row.origin, " ".join(row.flags), points(row.effect)) for row in rows]
+    columns = ("class", "descriptors", "origin", "flags", "worst effect")
+    width = len(columns) if any(row.effect is not None for row in rows) else len(columns) - 1
+    table(columns[:width], (cells[:width] for cells in shown), numbers=(1, 4))
+
+
 def entry(one: "Entry", flags: Sequence["Finding"]) -> None:
     """Print a line of a store whole: the descriptors with their flags, where they come from, the answer."""
     from fieldmarks.store.view import origin
 
     line(f"{one.name}  ({origin(one)})")
-    table(
-        ("", "descriptor", "flags"),
-        [(n, text, _flags(flags, n)) for n, text in enumerate(one.descriptors, 1)],
-        numbers=(0,),
-    )
+    _descriptors(one, flags)
     for finding in flags:
         if finding.number is None:
             line(f"{finding.rule.code} {finding.message}")
     facts = one.to_dict()
-    for key in ("class", "descriptors", "origin", "v", "answer", "samples"):
+    for key in ("class", "descriptors", "origin", "v", "answer", "samples", "measured"):
         facts.pop(key, None)
     for key, value in facts.items():
         line(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
@@ -109,13 +116,30 @@ def entry(one: "Entry", flags: Sequence["Finding"]) -> None:
             line(f"  {text}")
 
 
+def _descriptors(one: "Entry", flags: Sequence["Finding"]) -> None:
+    from fieldmarks.store.measured import Measurement, points
+
+    found = Measurement.of(one)
+    rows = [(n, text, _flags(flags, n)) for n, text in enumerate(one.descriptors, 1)]
+    if found is None:
+        table(("", "descriptor", "flags"), rows, numbers=(0,))
+        return
+    said = {text: points(effect.effect) for text, effect in found.effects.items()}
+    measured = [(*cells, said.get(cells[1], "")) for cells in rows]
+    table(("", "descriptor", "flags", "effect"), measured, numbers=(0, 3))
+    line(f"effect: points of accuracy on {found.where}; {found.model}, {found.preset}, {found.at}")
+
+
 def step(number: int, before: "Entry | None", after: "Entry") -> None:
     """Print a line of a class's history as what it changed against the one before."""
     from fieldmarks.store.comparing import change_lines
+    from fieldmarks.store.curate import is_measurement
     from fieldmarks.store.view import origin
 
     what = "removed" if after.removed else "undo" if after.undo else origin(after)
     facts = (what, after.at, after.by or after.model, after.note)
+    if after.measured and is_measurement(after):
+        facts = ("measured", after.measured["at"], after.measured["data"], after.note)
     line(f"{number}. {', '.join(one for one in facts if one)}")
     for one in change_lines("", before, None if after.removed else after)[1:]:
         line(f"   {one}")

@@ -12,17 +12,27 @@ from fieldmarks.cli.store.group import class_argument, json_option, store_argume
 @click.option("--missing", metavar="CLASSES.txt", help="Print the classes of this list that the store lacks.")
 @click.option("--flagged", is_flag=True, help="Only classes in which `store lint` finds something.")
 @click.option("--grep", metavar="REGEX", help="Only classes whose name or a descriptor matches, in any case.")
+@click.option(
+    "--sort",
+    "order",
+    type=click.Choice(("name", "count", "effect")),
+    help="Order by name, fewest descriptors, or worst measured effect (default: as the store has them).",
+)
 @json_option
-def list_(store: str, missing: str | None, flagged: bool, grep: str | None, as_json: bool) -> None:
+def list_(
+    store: str, missing: str | None, flagged: bool, grep: str | None, order: str | None, as_json: bool
+) -> None:
     """List the classes of a store.
 
-    With descriptors, origin and flags, which `store lint --rules` explains.
+    With descriptors, origin and flags, which `store lint --rules` explains, and, where `fieldmarks evaluate`
+    measured it, the effect of the class's worst descriptor: percentage points of accuracy, below 0 it hurts.
 
     \b
     Examples:
       fieldmarks store list frogs
       fieldmarks store list frogs --grep "webbed|toe"
       fieldmarks store list mine.jsonl --missing classes.txt
+      fieldmarks store list mine.jsonl --sort effect
     """
     from pathlib import Path
 
@@ -35,12 +45,13 @@ def list_(store: str, missing: str | None, flagged: bool, grep: str | None, as_j
             emit({"class": name}) if as_json else printing.line(name)
         return
     rows = view.rows(opened, project_config(), flagged=flagged, grep=grep)
+    if order:
+        rows = view.by(order, rows)
     if as_json:
         for row in rows:
             emit(row.to_dict())
     else:
-        shown = [(row.name, row.count, row.origin, " ".join(row.flags)) for row in rows]
-        printing.table(("class", "descriptors", "origin", "flags"), shown, numbers=(1,))
+        printing.classes(rows)
 
 
 @click.command()
