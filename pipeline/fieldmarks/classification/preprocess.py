@@ -1,0 +1,134 @@
+"""Pictures to pixels: what a model's image processor does, with one resize and nothing copied after it.
+
+transformers scales the whole picture, crops it and makes several float copies on the way. Here only those
+columns are scaled that the crop keeps, to 8-bit pixels, and rescaling and normalising are left to the model
+as one multiplication and one addition. Both round to 8 bits at the same places, so four photos of five agree
+in every bit and the others but for 1 pixel in 10,000, by one level of 255 or two: Pillow keeps a box's edges
+as float32. Rows are cropped afterwards, as Pillow 13 chooses by the height whether to scale rows or columns
+first, and the other order rounds a quarter of the values differently.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # a run that finds all embeddings in the cache loads none of these
+    from PIL import Image
+
+# Under this name a picture's `info` has its width and height in its own pixels: those of a JPEG that was
+# scaled while it was decoded are fractions, as its last column and row are only partly covered.
+EXTENT: Final = "fieldmarks.extent"
+# A JPEG that is scaled to no less than this many times the target changes an embedding by 5e-5 (cosine), as
+# measured with a ViT-B/32; scaled to the target itself by 1e-3, which changes answers.
+_OVERSAMPLING: Final = 2
+# Both backends of transformers have these and scale by area; torchvision differs from Pillow by 0.004 levels
+# in the mean and 2 at most, and has no exact counterpart of Pillow's other filters.
+_BILINEAR, _BICUBIC = 2, 3  # PIL.Image.Resampling
+
+Pair = tuple[int, int]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What an image processor does: scale, crop the middle, times `rescale_factor`, less mean, over std.
+
+    `size` is the length of the shorter side, or height and width; `crop` is height and width, and always
+    there where `size` is the shorter side. Without normalisation `mean` and `std` are None.
+    """
+
+    size: int | Pair
+    crop: Pair | None
+    resample: int
+    rescale_factor: float
+    mean: Triple | None
+    std: Triple | None
+
+    @property
+    def least(self) -> int:
+        """How short the shorter side of a JPEG may become by scaling it while it is decoded, in pixels."""
+        return _OVERSAMPLING * (self.size if isinstance(self.size, int) else max(self.size))
+
+    @property
+    def scale_and_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Rescaling and normalisation in one, `pixels * scale + shift`: two arrays (3,), one per channel."""
+        mean, std = np.array(self.mean or (0.0,) * 3), np.array(self.std or (1.0,) * 3)
+        return (self.rescale_factor / std).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def pixels(self, image: "Image.Image") -> NDArray[np.uint8]:
+        """Return an upright RGB picture as the model's pixels (H, W, 3), read-only."""
+        width, height = image.info.get(EXTENT, image.size)
+        scaled_height, scaled_width = self._scaled(width, height)
+        crop_height, crop_width = self.crop or (scaled_height, scaled_width)
+        # Whole pixels, rounded as transformers rounds: one pixel off is another picture to the model.
+        left, top = (scaled_width - crop_width) // 2, (scaled_height - crop_height) // 2
+        box = (left * width / scaled_width, 0, (left + crop_width) * width / scaled_width, height)
+        scaled = image.resize((crop_width, scaled_height), self.resample, box)
+        return np.asarray(scaled)[top : top + crop_height]
+
+    def _scaled(self, width: float, height: float) -> Pair:
+        """Return the height and width that the whole picture would be scaled to."""
+        if not isinstance(self.size, int):
+            return self.size
+        longer = int(self.size * max(width, height) / min(width, height))
+        return (longer, self.size) if width <= height else (self.size, longer)
+
+
+def recipe_of(processor: Any) -> Recipe | None:
+    """Return the recipe of an image processor of transformers, or None if it does anything beyond a recipe.
+
+    None is also for processors older than transformers 5.4, whose steps each model wrote for itself.
+    """
+    if not _is_plain(type(processor)) or not processor.do_resize or not processor.do_rescale:
+        return None
+    geometry = _geometry(processor)
+    normalised = processor.do_normalize
+    mean = _triple(processor.image_mean) if normalised else None
+    std = _triple(processor.image_std) if normalised else None
+    if geometry is None or processor.do_pad or processor.resample not in (_BILINEAR, _BICUBIC):
+        return None
+    if normalised and not (mean and std and all(std)):
+        return None
+    return Recipe(*geometry, int(processor.resample), float(processor.rescale_factor), mean, std)
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether a processor's class runs the steps of transformers' backend and adds none of its own."""
+    for base in kind.__mro__:
+        if base.__module__ == "transformers.image_processing_backends":
+            return base.__name__ in ("PilBackend", "TorchvisionBackend")
+        if any(callable(part) for name, part in vars(base).items() if name != "__init__"):
+            return False
+    return False
+
+
+def _geometry(processor: Any) -> tuple[int | Pair, Pair | None] | None:
+    """Return size and crop, or None where pictures come out in several sizes or smaller than the crop."""
+    size = _sides(processor.size)
+    if not processor.do_center_crop:
+        return (size, None) if isinstance(size, tuple) else None
+    crop = _sides(processor.crop_size)
+    if size is None or not isinstance(crop, tuple):
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    return (size, crop) if crop[0] <= height and crop[1] <= width else None
+
+
+def _sides(size: Any) -> int | Pair | None:
+    """Return the length of the shorter side, or height and width; None for other ways to give a size."""
+    match dict(size or {}):
+        case {"shortest_edge": int(edge), **rest} if edge > 0 and not rest:
+            return edge
+        case {"height": int(height), "width": int(width), **rest} if min(height, width) > 0 and not rest:
+            return height, width
+    return None
+
+
+def _triple(values: Any) -> Triple | None:
+    """Return one number for each of red, green and blue, or None if it is anything else."""
+    match values:
+        case (float() | int() as red, float() | int() as green, float() | int() as blue):
+            return float(red), float(green), float(blue)
+    return None
