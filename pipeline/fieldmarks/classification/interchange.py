@@ -3,12 +3,15 @@
 clip-retrieval's folder holds img_emb/img_emb_N.npy, each (rows, D), and metadata/metadata_N.parquet with
 a column image_path in step. Vectors are written as float32 of unit length. An archive (.npz) holds one
 array (N, D) under "embeddings", or only one array of numbers, and names (N,) under "images" if there are.
+True classes, where they are known, stand in a column "label" of the metadata, or in an array "labels" (N,)
+of the archive: texts, or indices into an array "classes".
 """
 
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from importlib import import_module
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,6 +79,17 @@ def read(path: Path) -> Iterator[Embedded | Failure]:
         raise ImageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 
+def labels(path: Path) -> Iterator[str | None]:
+    """Yield the label that the file itself gives to each row, in step with `read`; None where it has none.
+
+    Raises ImageError for labels that are not one a row.
+    """
+    try:
+        yield from _folder_labels(path) if path.is_dir() else _archive_labels(path)
+    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        raise ImageError(f"the labels of {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
 def model_of(path: Path) -> str | None:
     """Return the model that made a folder's embeddings, if its metadata tells. Raises ImageError."""
     first = next(iter(sorted((path / "metadata").glob("*.parquet"))), None)
@@ -106,20 +120,59 @@ def _rows(vectors: Array, names: list[str] | None, source: Path) -> Iterator[Emb
 
 
 def _folder(folder: Path) -> Iterator[Part]:
-    files = sorted((folder / "img_emb").glob("*.npy"), key=_number)
-    if not files:
-        raise ImageError(f"{folder} has no img_emb/*.npy: a folder as `fieldmarks embed` writes is meant")
-    for file in files:
-        metadata = folder / "metadata" / f"metadata_{file.stem.rpartition('_')[2]}.parquet"
+    for file in _parts(folder):
+        metadata = _metadata(file)
         vectors = np.load(file, mmap_mode="r", allow_pickle=False)
         yield vectors, _names(metadata) if metadata.exists() else None, file
 
 
+def _parts(folder: Path) -> list[Path]:
+    files = sorted((folder / "img_emb").glob("*.npy"), key=_number)
+    if not files:
+        raise ImageError(f"{folder} has no img_emb/*.npy: a folder as `fieldmarks embed` writes is meant")
+    return files
+
+
+def _metadata(part: Path) -> Path:
+    return part.parents[1] / "metadata" / f"metadata_{part.stem.rpartition('_')[2]}.parquet"
+
+
 def _names(metadata: Path) -> list[str]:
+    return [str(name) for name in _column(metadata, "image_path")]
+
+
+def _column(metadata: Path, name: str) -> list[Any]:
     _, parquet = _pyarrow(f"reading {metadata}")
     with parquet.ParquetFile(metadata) as file:  # `read_table` would load pandas where it is installed
-        column = file.read(columns=["image_path"]).column("image_path")
-    return [str(name) for name in column.to_pylist()]
+        values: list[Any] = file.read(columns=[name]).column(name).to_pylist()
+    return values
+
+
+def _folder_labels(folder: Path) -> Iterator[str | None]:
+    for file in _parts(folder):
+        metadata, rows = _metadata(file), len(np.load(file, mmap_mode="r", allow_pickle=False))
+        _, parquet = _pyarrow(f"reading {metadata}") if metadata.exists() else (None, None)
+        if parquet is None or "label" not in parquet.read_schema(metadata).names:
+            yield from repeat(None, rows)
+        else:
+            yield from (None if one is None else str(one) for one in _column(metadata, "label"))
+
+
+def _archive_labels(path: Path) -> Iterator[str | None]:
+    rows = len(next(_archive(path))[0])
+    with np.load(path, allow_pickle=False) as archive:
+        if "labels" not in archive.files:
+            yield from repeat(None, rows)
+            return
+        told = archive["labels"]
+        classes = archive["classes"] if "classes" in archive.files and told.dtype.kind in "iu" else None
+    if told.shape != (rows,) or told.dtype.kind not in "iuU":
+        raise ImageError(
+            f"{path} holds labels {told.shape} of {told.dtype}: {rows} texts or integers are meant"
+        )
+    if classes is not None and not ((told >= 0) & (told < len(classes))).all():
+        raise ImageError(f"{path} holds labels outside of its {len(classes)} classes")
+    yield from (str(one if classes is None else classes[one]) for one in told)
 
 
 def _archive(path: Path) -> Iterator[Part]:
