@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation.data import hub, manifests, shards
+from fieldmarks.evaluation.data import files, hub, manifests, shards
 from fieldmarks.evaluation.data.dataset import DataSet, Source
 from fieldmarks.evaluation.data.folders import open_folder
 from fieldmarks.evaluation.data.manifests import open_manifest
@@ -31,17 +31,17 @@ def open_dataset(source: Source) -> DataSet:
         return open_manifest(source)
     if name.endswith(shards.SUFFIXES):
         return open_tars(source)
-    if path.suffix in hub.SUFFIXES:
-        return hub.open_files(source, expand(source.spec, hub.SUFFIXES))
+    if path.suffix in files.SUFFIXES:
+        return files.open_files(source, expand(source.spec, files.SUFFIXES))
     there = "no data set" if path.exists() else "no such file or folder"
     raise EvaluationError(f"{source.spec}: {there}: {KINDS} is meant")
 
 
 def _open_folder(source: Source, path: Path) -> DataSet:
-    if hub.is_saved(path):
-        return hub.open_saved(source)
-    if files := hub.table_files(path):
-        return hub.open_files(source, files)
+    if files.is_saved(path):
+        return files.open_saved(source)
+    if tables := files.table_files(path):
+        return files.open_files(source, tables)
     if any(one.name.lower().endswith(shards.SUFFIXES) for one in path.iterdir()):
         return open_tars(source)
     return open_folder(source)
