@@ -11,8 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from fieldmarks.classification import images
+from fieldmarks.classification.preprocess import EXTENT
 from fieldmarks.errors import ImageError
 
 
@@ -78,6 +80,57 @@ def test_exif_orientation_is_applied() -> None:
     image = images.decode(_saved(_bands(), "JPEG", exif=exif, quality=95))
     assert image.size == (20, 40)
     assert np.asarray(image)[5, 10, 0] > 150
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    ("size", "least", "drafted"),
+    [((400, 200), 101, (400, 200)), ((401, 203), 101, (201, 102)), ((1620, 800), 100, (203, 100))],
+)
+def test_a_jpeg_is_drafted_to_no_less_than_asked(
+    mode: str, size: tuple[int, int], least: int, drafted: tuple[int, int]
+) -> None:
+    data = _saved(_bands().resize(size).convert(mode), "JPEG", quality=95)
+    whole, image = images.decode(data), images.decode(data, least=least)
+    assert (whole.size, image.size, image.mode) == (size, drafted, "RGB")
+    for share in (0.2, 0.8):  # left and right
+        same = [np.asarray(one)[one.height // 2, int(share * one.width)] for one in (whole, image)]
+        assert np.abs(same[0].astype(int) - same[1]).max() <= 2
+
+
+def test_a_phones_mpo_is_drafted() -> None:
+    frames = [_bands().resize((400, 200)), Image.new("RGB", (400, 200), "green")]
+    image = images.decode(_saved(frames[0], "MPO", save_all=True, append_images=frames[1:]), least=100)
+    assert image.size == (200, 100)
+    assert np.asarray(image)[50, 40, 0] > 150
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF", "GIF"])
+def test_what_is_no_jpeg_keeps_its_size(form: str) -> None:
+    image = images.decode(_saved(_bands().resize((400, 200)), form), least=20)
+    assert image.size == (400, 200)
+    assert EXTENT not in image.info
+
+
+def test_a_text_in_a_file_is_not_taken_for_an_extent() -> None:
+    text = PngInfo()
+    text.add_text(EXTENT, "0, 0, 1, 1")
+    data = _saved(_bands(), "PNG", pnginfo=text)
+    assert EXTENT in Image.open(io.BytesIO(data)).info
+    assert EXTENT not in images.decode(data).info
+    assert EXTENT not in images.to_rgb(Image.open(io.BytesIO(data))).info
+
+
+@pytest.mark.parametrize(
+    ("width", "message"), [(9_460, "too large: 89478485 pixels"), (10, "too narrow: 10 x 9460 pixels")]
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_the_size_is_judged_before_a_draft(width: int, message: str) -> None:
+    data = _saved(_bands().convert("L"), "JPEG")
+    sizes = data.index(b"\xff\xc0") + 5  # of the frame header: height and width
+    data = data[:sizes] + struct.pack(">HH", 9_460, width) + data[sizes + 4 :]
+    with pytest.raises(ImageError, match=message):
+        images.decode(data, least=1)
 
 
 def _png_header(width: int, height: int) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from fieldmarks.classification.preprocess import EXTENT
+from fieldmarks.classification.preprocess import EXTENT, Box
 from fieldmarks.errors import ImageError
 from fieldmarks.pretrained import one_line
 
@@ -20,7 +20,8 @@ THUMBNAIL: Final = 384  # pixels of the longer side
 TOO_MANY_PIXELS: Final = f"too large: {MAX_PIXELS} pixels are the most"
 # The models scale the shorter side to a fixed length, so a thread of pixels would swell without bound.
 MAX_ASPECT: Final = 200
-QUARTER_TURNS: Final = (5, 6, 7, 8)  # those of EXIF's orientations that exchange width and height
+# EXIF's orientations, by what makes such a picture upright: width and height exchanged, then mirrored.
+_EXCHANGED, _LEFT_TO_RIGHT, _TOP_TO_BOTTOM = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 # What Pillow decodes by itself. Left out are formats that start other programs (EPS) or hold no photos.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 
@@ -29,7 +30,7 @@ def decode(data: bytes, *, least: int | None = None) -> Image.Image:
     """Return the picture in a file's bytes, upright and RGB; of an animation, the first frame.
 
     With `least`, a JPEG comes out at 1/2, 1/4 or 1/8 of its size where its shorter side keeps that many
-    pixels, which takes a fraction of the time; EXTENT in its `info` tells exactly what it shows.
+    pixels, which takes a fraction of the time; EXTENT in its `info` tells which of them it covers.
 
     Transparency is dropped, as CLIP's own preprocessing does. Raises ImageError.
     """
@@ -69,14 +70,23 @@ def _check_size(image: Image.Image) -> None:
         raise ImageError(f"too narrow: {width} x {height} pixels, {MAX_ASPECT} to 1 is the most")
 
 
-def _draft(image: Image.Image, least: int) -> tuple[float, float] | None:
-    """Have a JPEG scaled while it is decoded; return the width and height it then shows when upright."""
+def _draft(image: Image.Image, least: int) -> Box | None:
+    """Have a JPEG scaled while it is decoded; return the box of its pixels that it covers once upright."""
     draft = image.draft("RGB", (least, least))
     if draft is None:  # no JPEG
         return None
-    width, height = draft[1][2:]
-    turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
-    return (height, width) if turned else (width, height)
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    across, down = zip(draft[1][2:], image.size, strict=True)  # pixels covered, and all
+    if orientation in _EXCHANGED:
+        across, down = down, across
+    left, right = _span(*across, mirrored=orientation in _LEFT_TO_RIGHT)
+    top, bottom = _span(*down, mirrored=orientation in _TOP_TO_BOTTOM)
+    return left, top, right, bottom
+
+
+def _span(covered: float, pixels: int, *, mirrored: bool) -> tuple[float, float]:
+    """Return where a row or column of pixels is covered, which as a file has it is from its start."""
+    return (pixels - covered, pixels) if mirrored else (0.0, covered)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -2,10 +2,10 @@
 
 transformers scales the whole picture, crops it and makes several float copies on the way. Here only those
 columns are scaled that the crop keeps, to 8-bit pixels, and rescaling and normalising are left to the model
-as one multiplication and one addition. Both round to 8 bits at the same places, so four photos of five agree
-in every bit and the others but for 1 pixel in 10,000, by one level of 255 or two: Pillow keeps a box's edges
-as float32. Rows are cropped afterwards, as Pillow 13 chooses by the height whether to scale rows or columns
-first, and the other order rounds a quarter of the values differently.
+as one multiplication and one addition. Both round to 8 bits at the same places: pictures at least as high as
+wide agree in every pixel, wider ones but for 1 value in 10,000, by one level of 255 or two, as Pillow keeps
+the edges of a box in float32. Rows are cropped afterwards: by the height Pillow 13 decides whether to scale
+rows or columns first, and the other order rounds a quarter of all values differently.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:  # a run that finds all embeddings in the cache loads none of these
     from PIL import Image
 
-# Under this name a picture's `info` has its width and height in its own pixels: those of a JPEG that was
-# scaled while it was decoded are fractions, as its last column and row are only partly covered.
+# Under this name a picture's `info` has the box of its pixels that it covers: the last column and row of a
+# JPEG that was scaled while it was decoded are covered in part.
 EXTENT: Final = "fieldmarks.extent"
 # A JPEG that is scaled to no less than this many times the target changes an embedding by 5e-5 (cosine), as
 # measured with a ViT-B/32; scaled to the target itself by 1e-3, which changes answers.
@@ -27,6 +27,7 @@ _OVERSAMPLING: Final = 2
 # in the mean and 2 at most, and has no exact counterpart of Pillow's other filters.
 _BILINEAR, _BICUBIC = 2, 3  # PIL.Image.Resampling
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 Pair = tuple[int, int]
 Triple = tuple[float, float, float]
 
@@ -59,13 +60,14 @@ class Recipe:
 
     def pixels(self, image: "Image.Image") -> NDArray[np.uint8]:
         """Return an upright RGB picture as the model's pixels (H, W, 3), read-only."""
-        width, height = image.info.get(EXTENT, image.size)
+        x, y, right, bottom = image.info.get(EXTENT, (0, 0, *image.size))
+        width, height = right - x, bottom - y
         scaled_height, scaled_width = self._scaled(width, height)
         crop_height, crop_width = self.crop or (scaled_height, scaled_width)
         # Whole pixels, rounded as transformers rounds: one pixel off is another picture to the model.
         left, top = (scaled_width - crop_width) // 2, (scaled_height - crop_height) // 2
-        box = (left * width / scaled_width, 0, (left + crop_width) * width / scaled_width, height)
-        scaled = image.resize((crop_width, scaled_height), self.resample, box)
+        start, end = (x + edge * width / scaled_width for edge in (left, left + crop_width))
+        scaled = image.resize((crop_width, scaled_height), self.resample, (start, y, end, bottom))
         return np.asarray(scaled)[top : top + crop_height]
 
     def _scaled(self, width: float, height: float) -> Pair:
