@@ -1,9 +1,13 @@
 """Results that the tests of the report share."""
 
 import io
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.report.browser import Browser
 
 from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction, Score
 
@@ -45,3 +49,27 @@ def hostile() -> Prediction:
 def failure() -> Failure:
     """A picture that could not be read."""
     return Failure(HOSTILE, HOSTILE)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """Runs headless Chromium with more options on a page, and returns what it prints."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium here: install it to test the report in a browser")
+    quiet = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+    ]
+    quiet += ["--disable-background-networking", "--disable-component-update", "--hide-scrollbars"]
+
+    def run(path: Path, *options: str) -> str:
+        folder = tmp_path_factory.mktemp("browser")
+        command = [program, *quiet, f"--user-data-dir={folder}", *options, path.as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    return run

@@ -2,26 +2,21 @@
 
 import html
 import re
-import shutil
-import subprocess
-from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.report.browser import Browser, Outline, contrast, document_width
 
 from fieldmarks.classification.results import Failure, Mark, Prediction
 from fieldmarks.errors import ReportError
 from fieldmarks.report.cards import bar
 from fieldmarks.report.document import HERE
-from fieldmarks.report.numbers import percent
 from fieldmarks.report.page import MAX_FAILURES, MAX_PICTURES, Page
 
 ABOUT = {"model": "some/clip", "preset": "article", "store_sha256": "c9c8dc44d2fe299c4bd4"}
-VOID = {"meta", "img", "rect", "br", "link"}
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -30,33 +25,6 @@ def _page(*results: Prediction | Failure) -> str:
     for one in results:
         page.add(one)
     return page.html()
-
-
-class Outline(HTMLParser):
-    """Checks that elements nest, and gathers them."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += f" {data} "
 
 
 def test_what_the_page_says(prediction: Prediction) -> None:
@@ -162,17 +130,6 @@ def test_bars() -> None:
     ]
 
 
-def test_percentages_claim_no_certainty() -> None:
-    shown = [percent(share).replace("\u202f", " ") for share in (0, 0.00049, 0.0005, 0.5, 0.9995, 0.9996, 1)]
-    assert shown == ["< 0.1 %", "< 0.1 %", "0.1 %", "50.0 %", "> 99.9 %", "> 99.9 %", "> 99.9 %"]
-
-
-def _luminance(colour: str) -> float:
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 def test_texts_have_contrast() -> None:
     css = (HERE / "page.css").read_text("utf-8")
     colours = dict(re.findall(r"--(\w+): (#\w{6});", css))
@@ -180,35 +137,7 @@ def test_texts_have_contrast() -> None:
     assert texts == {"ink", "soft", "lead", "second", "other"}
     for text in texts:
         for ground in ("paper", "card"):
-            light, dark = _luminance(colours[ground]), _luminance(colours[text])
-            assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
-
-
-Browser = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """Runs headless Chromium with more options on a page, and returns what it prints."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium here: install it to test the report in a browser")
-    quiet = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-    ]
-    quiet += ["--disable-background-networking", "--disable-component-update", "--hide-scrollbars"]
-
-    def run(path: Path, *options: str) -> str:
-        folder = tmp_path_factory.mktemp("browser")
-        command = [program, *quiet, f"--user-data-dir={folder}", *options, path.as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-
-    return run
+            assert contrast(colours[ground], colours[text]) >= 4.5, (text, ground)
 
 
 @pytest.fixture
@@ -240,22 +169,8 @@ def test_the_page_as_a_browser_draws_it(chromium: Browser, written: Path, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 500, 340])
-def test_nothing_is_wider_than_the_screen(
-    chromium: Browser, written: Path, tmp_path: Path, width: int
-) -> None:
-    """A probe beside a copy of the page without its policy compares the document's width with the frame's."""
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", written.read_text("utf-8"))
-    (tmp_path / "inner.html").write_text(text, "utf-8")
-    (tmp_path / "probe.html").write_text(
-        f'<iframe id="f" src="inner.html" style="width:{width}px;height:900px;border:0"></iframe>'
-        '<p id="out"></p><script>f.onload = () => {'
-        " out.textContent = f.contentDocument.documentElement.scrollWidth; }</script>"
-    )
-    probing = ("--allow-file-access-from-files", "--dump-dom", "--virtual-time-budget=5000")
-    dom = chromium(tmp_path / "probe.html", *probing)
-    found = re.search(r'<p id="out">(\d+)</p>', dom)
-    assert found
-    assert int(found[1]) <= width
+def test_nothing_is_wider_than_the_screen(chromium: Browser, written: Path, width: int) -> None:
+    assert document_width(chromium, written, width) <= width
 
 
 @pytest.mark.slow

@@ -80,6 +80,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shapes = (numbers.percent, numbers.points, numbers.share, numbers.signed, numbers.p_value, numbers.count)
+    shapes = (numbers.percent, numbers.points, numbers.share, numbers.signed, numbers.p_value, numbers.amount)
     environment.filters |= {shape.__name__: shape for shape in shapes} | {"shown": printable}
     return environment

@@ -40,6 +40,6 @@ def p_value(value: float | None) -> str:
     return f"<{NARROW}0.001" if value < 0.0005 else f"{value:.3f}"
 
 
-def count(number: float) -> str:
+def amount(number: float) -> str:
     """Return a number of things: thousands apart, a tenth where it is a mean that is not whole."""
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.1f}"

@@ -1,0 +1,171 @@
+"""How charts look and become files: sizes in CSS pixels, colours of the pages, SVG and PNG that never vary.
+
+An SVG leaves its letters to whoever shows it, so every script is drawn that the reader's fonts have; a PNG
+uses the fonts found here. No pyplot and no backend is chosen; settings of matplotlib are put back.
+"""
+
+import io
+import unicodedata
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from fieldmarks.errors import ReportError
+from fieldmarks.wording import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK: Final = "#1f2a24"
+SOFT: Final = "#56625b"
+LINE: Final = "#dfdccf"
+PLAIN: Final = "#77857c"  # controls and everything that is not in question
+LEAD: Final = "#2b6a4d"
+SECOND: Final = "#c58a3c"
+MISTAKE: Final = "#a8480f"
+
+WIDE: Final = 896  # pixels; a page's column
+NARROW: Final = 360  # the same chart for a phone
+LETTER: Final = 6.6  # the usual width of a letter, in pixels
+LONGEST: Final = {WIDE: 26, NARROW: 14}  # columns of a name
+LONGEST_NAME: Final = 200  # characters that are looked at, as some take no column
+MADE_BY: Final = "fieldmarks: a chart of an evaluation"  # by which our files are known again
+FALLBACKS: Final = (  # for a PNG, the fonts of other scripts that systems come with
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Arial Unicode MS",
+    "Noto Sans Devanagari",
+    "Nirmala UI",
+)
+FACES: Final = (
+    "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif !important"
+)
+LOOK: Final[dict[str, Any]] = {
+    "figure.facecolor": "#ffffff",
+    "axes.facecolor": "none",
+    "axes.edgecolor": LINE,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.axisbelow": True,
+    "axes.labelcolor": SOFT,
+    "axes.labelsize": 12,
+    "axes.unicode_minus": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.8,
+    "xtick.color": SOFT,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "font.size": 12,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called "$x$"
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fieldmarks",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart by its file name, with a title and what it shows in words; drawn for a width in pixels."""
+
+    name: str
+    title: str
+    words: str
+    draw: "Callable[[int], Figure]"
+
+    def svg(self, width: int = WIDE) -> bytes:
+        """Return the chart as SVG. Raises ReportError where matplotlib is not installed."""
+        return rendered(self.draw, width, "svg")
+
+    def png(self) -> bytes:
+        """Return the chart as PNG, two dots a pixel. Raises ReportError as `svg`."""
+        return rendered(self.draw, WIDE, "png")
+
+
+def needed(module: str) -> Any:
+    """Import a module of the extra for evaluation. Raises ReportError where it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ReportError(f"charts need {package}: pip install 'fieldmarks[eval]'") from error
+
+
+def figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of a size in pixels."""
+    made: Figure = needed("matplotlib.figure").Figure(figsize=(width / 72, height / 72))
+    return made
+
+
+def axes(figure: "Figure", left: float, top: float, width: float, height: float) -> "Axes":
+    """Return axes with a place in pixels, from the figure's upper left corner."""
+    whole, high = figure.get_size_inches() * 72
+    return figure.add_axes((left / whole, 1 - (top + height) / high, width / whole, height / high))
+
+
+def heading(axes: "Axes", text: str, left: float = 0) -> None:
+    """Write a line over axes, beginning so many pixels left of them."""
+    above, points = "axes fraction", "offset points"
+    axes.annotate(text, (0, 1), (-left, 10), xycoords=above, textcoords=points, color=SOFT)
+
+
+def rendered(draw: "Callable[[int], Figure]", width: int, form: str) -> bytes:
+    """Return a chart as "svg" or "png", the same bytes each time. Raises ReportError without matplotlib."""
+    matplotlib = needed("matplotlib")
+    file = io.BytesIO()
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()  # not what the user's matplotlibrc makes of them
+        matplotlib.rcParams.update(LOOK | {"font.family": _families() if form == "png" else ["DejaVu Sans"]})
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        about = {"Software": MADE_BY} if form == "png" else {"Creator": MADE_BY, "Date": None}
+        draw(width).savefig(file, format=form, dpi=144, metadata=about)
+    content = file.getvalue()
+    if form == "png":
+        return content
+    # The letters were measured in DejaVu Sans, which is wider than what a page is set in.
+    return content.replace(b"<defs>", f"<defs><style>text{{font-family:{FACES}}}</style>".encode(), 1)
+
+
+def _families() -> list[str]:
+    installed = set(needed("matplotlib.font_manager").fontManager.get_font_names())
+    return ["DejaVu Sans", *(name for name in FALLBACKS if name in installed)]
+
+
+def label(name: str, columns: int) -> str:
+    """Return a name as a chart shows it: printable, fit for XML, cut to so many columns."""
+    text = "".join("\ufffd" if ord(one) & 0xFFFE == 0xFFFE else one for one in printable(name[:LONGEST_NAME]))
+    if sum(map(_columns, text)) <= columns:
+        return text
+    end, room = 0, columns - 1
+    while (room := room - _columns(text[end])) >= 0:
+        end += 1
+    return f"{text[:end].rstrip()}…"
+
+
+def gutter(labels: Sequence[str]) -> float:
+    """Return how many pixels stand left of axes for labels."""
+    return 14 + LETTER * max(sum(map(_columns, text)) for text in labels)
+
+
+def _columns(character: str) -> int:
+    """Return how wide a character is: wide ones of East Asia two columns, those on top of others none."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def mixed(colour: str, shares: Any) -> Any:
+    """Return RGB (…, 3) between white at 0 and a colour at 1."""
+    import numpy as np
+
+    full = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    part = np.clip(shares, 0, 1)[..., None]
+    return 1 - part + part * full

@@ -1,0 +1,105 @@
+"""An evaluation as one HTML page, and its charts as files."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from fieldmarks.errors import ReportError
+from fieldmarks.evaluation.results import Evaluation, Exemplar
+from fieldmarks.report import document, figures, roles
+from fieldmarks.report.cards import card, relative
+from fieldmarks.report.charts import charts
+from fieldmarks.report.drawing import MADE_BY, NARROW, Chart
+
+MAX_EXAMPLES: Final = 60
+MAX_FAILURES: Final = 200
+FEW: Final = 30  # pictures of a class, under which its own figures are mostly chance
+MARK_WITHIN: Final = 2_000  # bytes at a chart's beginning, in which its origin stands
+
+
+def write_page(evaluation: Evaluation, path: Path) -> None:
+    """Write the page. Raises ReportError where matplotlib or scipy is not installed, and as `check`."""
+    check(path)
+    document.write(path, html(evaluation))
+
+
+def check(path: Path) -> None:
+    """Raise ReportError where `write_page` would refuse: an earlier report is replaced, no other file is."""
+    document.check(path)
+
+
+def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write each chart as SVG and as PNG into a folder, which is made if it is not there.
+
+    Charts of an earlier run are replaced; files of the same names that are none are left, and nothing is
+    written. Raises ReportError then, where the folder cannot be written, and without matplotlib or scipy.
+    """
+    drawn = [
+        (folder / f"{chart.name}.{form}", content)
+        for chart in charts(evaluation)
+        for form, content in (("svg", chart.svg()), ("png", chart.png()))
+    ]
+    for path, _ in drawn:
+        if path.exists() and not _is_chart(path):
+            raise ReportError(f"{path} is there and is no chart of ours: name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReportError(f"{folder} cannot be made: {error.strerror or error}") from error
+    for path, content in drawn:
+        document.replace(path, content)
+    return [path for path, _ in drawn]
+
+
+def _is_chart(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MADE_BY.encode() in file.read(MARK_WITHIN)
+
+
+def html(evaluation: Evaluation) -> str:
+    """Return the page. Raises ReportError where matplotlib or scipy is not installed."""
+    subject, reference = roles.subject(evaluation), roles.reference(evaluation)
+    predictions = [one.prediction for one in evaluation.examples]
+    counts = evaluation.counts
+    context = {
+        "evaluation": evaluation,
+        "subject": subject,
+        "reference": reference,
+        "charts": {chart.name: _chart(chart) for chart in charts(evaluation)},
+        "arms": [(arm, "subject" if roles.is_subject(arm) else "") for arm in evaluation.arms],
+        "controls": any(roles.is_control(arm) for arm in evaluation.arms),
+        "tally": figures.tally(subject),
+        "classes": figures.class_rows(evaluation),
+        "sizes": (int(counts.min()), float(np.median(counts)), int(counts.max())),
+        "few": FEW,
+        "pairs": figures.pairs(evaluation),
+        "effects": figures.effects(evaluation) if evaluation.effects else [],
+        "examples": [_example(one) for one in evaluation.examples[:MAX_EXAMPLES]],
+        "relative": relative(predictions),
+        "command": _command(evaluation.settings.get("command")),
+        "settings": figures.settings(evaluation.settings),
+        "failures": evaluation.failures[:MAX_FAILURES],
+        "failed": len(evaluation.failures),
+    }
+    return document.render("evaluation.html.j2", ("page.css", "evaluation.css"), context)
+
+
+def _chart(chart: Chart) -> dict[str, str]:
+    """Return a chart as pictures of two widths. They are no markup, so the page needs no looser policy."""
+    wide, narrow = (document.data_uri("image/svg+xml", one) for one in (chart.svg(), chart.svg(NARROW)))
+    return {"title": chart.title, "words": chart.words, "wide": wide, "narrow": narrow}
+
+
+def _example(one: Exemplar) -> dict[str, Any]:
+    answers = [(arm, answer, answer == one.label) for arm, answer in one.by.items()]
+    return card(one.prediction) | {"true": one.label, "answers": answers}
+
+
+def _command(given: str | Sequence[str] | None) -> str | None:
+    """Return the command line that runs the evaluation again, where the settings hold it."""
+    return given if given is None or isinstance(given, str) else shlex.join(given)

@@ -1,0 +1,105 @@
+"""The look of charts: names fit for every file, the pages' colours, the same bytes each time."""
+
+import re
+import subprocess
+import sys
+import unicodedata
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fieldmarks.report import drawing
+from fieldmarks.report.document import HERE
+from fieldmarks.report.drawing import NARROW, WIDE, Chart, axes, figure, label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def _chart(*names: str) -> Chart:
+    def draw(width: int) -> "Figure":
+        made = figure(width, 100)
+        axes(made, 100, 10, width - 110, 60).set_yticks(range(len(names)), [label(one, 26) for one in names])
+        return made
+
+    return Chart("names", "Names", "", draw)
+
+
+def _texts(svg: bytes) -> list[str]:
+    return [one.text or "" for one in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_every_script_stays_text() -> None:
+    names = ["蛙", "ضفدع", "🐸 <b>&amp;", "$x^2$", r"\frac{a}{b}", "a\ufffeb", "a\nb\x00"]
+    texts = _texts(_chart(*names).svg())
+    assert texts[-7:] == ["蛙", "ضفدع", "🐸 <b>&amp;", "$x^2$", r"\frac{a}{b}", "a\ufffdb", r"a\nb\x00"]
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(st.lists(st.text().filter(str.strip), min_size=1, max_size=40))
+def test_any_names_make_a_drawing(names: list[str]) -> None:
+    chart = _chart(*names)
+    assert _texts(chart.svg())[-len(names) :] == [label(one, 26) for one in names]
+    assert chart.png().startswith(b"\x89PNG")
+
+
+@given(st.text(), st.integers(2, 40))
+def test_labels_fit(name: str, columns: int) -> None:
+    text = label(name, columns)
+    wide = sum(unicodedata.east_asian_width(one) in "WF" for one in text)
+    narrow = sum(not unicodedata.combining(one) for one in text) - wide
+    assert 2 * wide + narrow <= columns
+    assert text.isprintable() or unicodedata.category(next(c for c in text if not c.isprintable()))[0] in "CZ"
+
+
+def test_labels_that_are_cut() -> None:
+    assert label("great grey owl", 14) == "great grey owl"
+    assert label("great grey owl", 12) == "great grey…"
+    assert label("東京都の蛙", 10) == "東京都の蛙"
+    assert label("東京都の蛙", 9) == "東京都の…"
+    assert label("a" + "\u0301" * 5000, 5) == "a" + "\u0301" * (drawing.LONGEST_NAME - 1)
+
+
+def test_the_same_bytes_each_time() -> None:
+    chart = _chart("owl", "frog")
+    assert chart.svg() == chart.svg()
+    assert chart.png() == chart.png()
+
+
+def test_sizes_are_css_pixels() -> None:
+    for width in (WIDE, NARROW):
+        assert ElementTree.fromstring(_chart("owl").svg(width)).get("viewBox") == f"0 0 {width} 100"
+
+
+def test_settings_are_put_back() -> None:
+    import matplotlib
+
+    with matplotlib.rc_context({"font.size": 40, "svg.fonttype": "path"}):
+        before = dict(matplotlib.rcParams)
+        other = _chart("owl").svg()
+        assert dict(matplotlib.rcParams) == before
+    assert other == _chart("owl").svg()  # nor does the user's own style change a chart
+
+
+def test_the_colours_are_the_pages() -> None:
+    css = dict(re.findall(r"--(\w+): (#\w{6});", (HERE / "page.css").read_text("utf-8")))
+    ours = {name: getattr(drawing, name.upper()) for name in ("ink", "soft", "line", "lead")}
+    assert {name: css[name] for name in ours} == ours
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "scipy"])
+def test_what_is_not_installed_is_told(package: str) -> None:
+    script = (
+        f"import sys; sys.modules['{package}'] = None\n"
+        "from fieldmarks.report import drawing\n"
+        f"try: drawing.needed('{package}.x')\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown == f"ReportError charts need {package}: pip install 'fieldmarks[eval]'\n"

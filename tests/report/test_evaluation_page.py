@@ -1,0 +1,301 @@
+"""An evaluation's page: whole in itself, escaped, told in full, and readable in a real browser."""
+
+import base64
+import html
+import re
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.report.browser import Browser, Outline, document_width
+from tests.report.evaluations import evaluation
+
+from fieldmarks.classification.results import Failure
+from fieldmarks.errors import ReportError
+from fieldmarks.evaluation.results import Effect, Evaluation
+from fieldmarks.report import evaluation_page
+from fieldmarks.report.document import HERE
+from fieldmarks.report.evaluation_page import MAX_EXAMPLES, MAX_FAILURES, check, save_plots, write_page
+
+pytest.importorskip("matplotlib")
+SCRIPT = "<script>document.title = 'owned'</script>"
+NAMES = (
+    *(
+        f"</style>{SCRIPT}\u202e\"'&\x1b[31m",
+        "]]></svg>$x$",
+        "蛙 — 東京都の非常に長い名前の蛙です",
+        "ضفدع الشجر",
+    ),
+    *("🐸", "a\ufffeb", "b" * 300, "q" + "\u0301" * 60, "{{ 7 * 7 }}", "great grey owl"),
+)
+
+
+@pytest.fixture(scope="module")
+def few() -> Evaluation:
+    """Ten classes."""
+    return evaluation()
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Evaluation:
+    """An evaluation in which every text is a stranger's."""
+    made = evaluation(NAMES, 400, seeds=2)
+    name = NAMES[0]
+    return replace(
+        made,
+        settings={"command": ["fieldmarks", name], "data": {name: [name, {"a": name}]}, name: name},
+        summary=(name, name),
+        notices=(name,),
+        failures=(Failure(name, name),),
+        effects=(Effect(name, name, 0.1, 0.1, 0.1, 3), Effect(name, "z" * 200, -0.1, 0.1, 0.1, 3)),
+        arms=tuple(replace(arm, text=name, texts=(name,), aggregate=name) for arm in made.arms),
+    )
+
+
+@pytest.fixture(scope="module")
+def many() -> Evaluation:
+    """A thousand classes."""
+    return evaluation([f"species {number} of warbler" for number in range(1000)], 4000)
+
+
+@pytest.fixture(scope="module")
+def pages(
+    few: Evaluation, hostile: Evaluation, many: Evaluation, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The pages of the three, as files."""
+    folder = tmp_path_factory.mktemp("pages")
+    made = {"few": few, "hostile": hostile, "many": many}
+    for name, one in made.items():
+        write_page(one, folder / f"{name}.html")
+    return {name: folder / f"{name}.html" for name in made}
+
+
+def _text(path: Path) -> str:
+    return re.sub(r"\s+", " ", Outline(path.read_text("utf-8")).text)
+
+
+def test_what_the_page_says(few: Evaluation, pages: dict[str, Path]) -> None:
+    text = _text(pages["few"])
+    photo, descriptors, *_ = few.arms
+    difference = descriptors.difference
+    assert difference
+    for part in (
+        "Pictures 2,000 Classes 10 Arms 4 Not read 1",
+        *few.summary,
+        *few.notices,
+        f"photo {100 * photo.top1.value:.1f} {100 * photo.top1.low:.1f}–{100 * photo.top1.high:.1f} – –",
+        f"+{100 * difference.value:.1f} +{100 * difference.low:.1f} to +{100 * difference.high:.1f} 0.031",
+        "waffle {class}, which has {random words} mean-embedding, 5 draws",
+        "With descriptors instead of photo , ",
+        "fieldmarks evaluate photos --store birds.jsonl --ablate --report page.html",
+        "revision 3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
+        "Not read photos/broken.jpg : cannot identify image file",
+        "Help most",
+        "McNemar's p looks at",
+        "True class indigo bunting",
+    ):
+        assert part in text, part
+
+
+def test_figures_of_the_table_are_the_evaluations(few: Evaluation, pages: dict[str, Path]) -> None:
+    text = _text(pages["few"])
+    for arm in few.arms:
+        assert arm.top5
+        for figure in (arm.top1, arm.mean_per_class, arm.top5):
+            assert f"{100 * figure.value:.1f} {100 * figure.low:.1f}–{100 * figure.high:.1f}" in text
+
+
+def test_nothing_from_outside_and_no_script(pages: dict[str, Path]) -> None:
+    for path in pages.values():
+        outline = Outline(path.read_text("utf-8"))
+        assert {tag for tag, _ in outline.seen} & {"script", "link", "iframe", "object", "form"} == set()
+        attributes = [(name, value) for _, some in outline.seen for name, value in some.items()]
+        for name, value in attributes:
+            assert not name.startswith("on")
+            assert name != "style"
+            if name in ("src", "href", "srcset"):
+                assert value
+                assert value.startswith(("data:image/jpeg;base64,", "data:image/svg+xml;base64,", "#"))
+        (policy,) = [one["content"] for _, one in outline.seen if "http-equiv" in one]
+        assert policy is not None
+        assert policy.startswith("default-src 'none'; ")
+        assert "unsafe" not in policy
+
+
+def test_every_link_leads_somewhere_and_every_id_is_one(pages: dict[str, Path]) -> None:
+    for path in pages.values():
+        seen = Outline(path.read_text("utf-8")).seen
+        ids = [one["id"] for _, one in seen if "id" in one]
+        assert len(ids) == len(set(ids))
+        wanted = {(one.get("href") or "").removeprefix("#") for tag, one in seen if tag == "a"}
+        wanted |= {one["aria-labelledby"] or "" for _, one in seen if "aria-labelledby" in one}
+        assert wanted <= set(ids)
+
+
+def test_everything_is_escaped(pages: dict[str, Path]) -> None:
+    text = pages["hostile"].read_text("utf-8")
+    assert SCRIPT not in text
+    assert html.escape(SCRIPT).replace("&#x27;", "&#39;") in text
+    assert not set("\x1b\u202e") & set(text)
+    assert "49" not in re.findall(r"<bdi>(\d+)</bdi>", text)
+
+
+def test_the_charts_are_drawings_without_scripts(pages: dict[str, Path]) -> None:
+    for path in pages.values():
+        seen = Outline(path.read_text("utf-8")).seen
+        charts = [value for _, one in seen for value in one.values() if value and "svg+xml" in value]
+        assert len(charts) >= 8
+        for chart in charts:
+            tree = ElementTree.fromstring(base64.b64decode(chart.partition(",")[2]))
+            assert {one.tag.rpartition("}")[2] for one in tree.iter()} & {
+                "script",
+                "foreignObject",
+                "a",
+            } == set()
+
+
+def test_every_picture_is_told_in_words(pages: dict[str, Path]) -> None:
+    images = [one for tag, one in Outline(pages["few"].read_text("utf-8")).seen if tag == "img"]
+    assert len(images) == 4 + 6
+    assert all(one["alt"] for one in images)
+
+
+def test_the_page_is_bounded(few: Evaluation) -> None:
+    example = replace(few.examples[0], prediction=replace(few.examples[0].prediction, thumbnail=None))
+    failures = (Failure("a", "b"),) * (MAX_FAILURES + 3)
+    text = evaluation_page.html(replace(few, examples=[example] * (MAX_EXAMPLES + 2), failures=failures))
+    assert text.count("<article") == MAX_EXAMPLES
+    assert "2 more examples are left out" in text
+    assert "and 3 more" in text
+
+
+def test_a_thousand_classes_fit(pages: dict[str, Path]) -> None:
+    assert pages["many"].stat().st_size < 1_500_000
+    text = _text(pages["many"])
+    assert text.count("species") > 1000
+    assert "Half of the classes have 4 pictures or fewer" in text
+
+
+def test_what_may_be_missing(few: Evaluation) -> None:
+    photo = few.arms[0]
+    bare = replace(
+        few, settings={}, arms=(photo,), summary=(), notices=(), failures=(), effects=(), examples=()
+    )
+    text = evaluation_page.html(bare)
+    seen = Outline(text).seen
+    ids = {one["id"] for _, one in seen if "id" in one}
+    assert ids == {"arms", "confusion", "classes", "reading", "again"}
+    assert "McNemar’s p</th>" not in text
+    one_class = evaluation(["owl"], 5, seeds=1)
+    assert "5 pictures in 1 class: 5 each." in evaluation_page.html(one_class)
+
+
+def test_a_report_is_replaced_and_nothing_else_is(few: Evaluation, tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    write_page(few, path)
+    before = path.read_bytes()
+    write_page(few, path)
+    assert path.read_bytes() == before
+    (tmp_path / "diary.html").write_text("<p>mine")
+    for name, message in {"diary.html": "is no report", ".": "is no report", "no/a": "folder is not"}.items():
+        with pytest.raises(ReportError, match=message):
+            check(tmp_path / name)
+        with pytest.raises(ReportError, match=message):
+            write_page(few, tmp_path / name)
+    assert (tmp_path / "diary.html").read_text() == "<p>mine"
+
+
+def test_plots_as_files(few: Evaluation, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "plots"
+    paths = save_plots(few, folder)
+    names = [
+        f"{name}.{form}" for name in ("arms", "gains", "confusion", "classes") for form in ("svg", "png")
+    ]
+    assert [path.name for path in paths] == names
+    assert sorted(one.name for one in folder.iterdir()) == sorted(names)
+    with Image.open(folder / "arms.png") as image:
+        assert image.width == 2 * 896
+    (folder / "arms.svg").touch()
+    before = {path: path.read_bytes() for path in paths}
+    assert save_plots(few, folder) == paths  # an earlier run's are replaced
+    assert {path: path.read_bytes() for path in paths} == before
+
+
+def test_plots_replace_nothing_of_others(few: Evaluation, tmp_path: Path) -> None:
+    (tmp_path / "gains.png").write_bytes(b"a holiday")
+    with pytest.raises(
+        ReportError, match=r"gains\.png is there and is no chart of ours: name another folder"
+    ):
+        save_plots(few, tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["gains.png"]
+    with pytest.raises(ReportError, match=r"gains\.png cannot be made: "):
+        save_plots(few, tmp_path / "gains.png")
+
+
+def test_texts_have_contrast() -> None:
+    """The style sheet of the evaluation adds no colours to those that the page's test measures."""
+    css = (HERE / "evaluation.css").read_text("utf-8")
+    assert set(re.findall(r"[; {]color: ([^;]+);", css)) <= {
+        f"var(--{name})" for name in ("ink", "soft", "lead", "other")
+    }
+    assert set(re.findall(r"background: ([^;]+);", css)) <= {"none", "var(--card)", "var(--paper)"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_page_as_a_browser_draws_it(
+    chromium: Browser, pages: dict[str, Path], tmp_path: Path, width: int
+) -> None:
+    """Both charts' and the style sheets' colours are on the screenshot."""
+    chromium(pages["few"], f"--window-size={width},4000", f"--screenshot={tmp_path / 'shot.png'}")
+    with Image.open(tmp_path / "shot.png") as shot:
+        pixels = np.asarray(shot.convert("RGB")).reshape(-1, 3)
+    found = {(int(red), int(green), int(blue)) for red, green, blue in np.unique(pixels, axis=0)}
+    for colour in ("faf8f2", "ffffff", "2b6a4d", "c58a3c", "56625b"):
+        assert tuple(bytes.fromhex(colour)) in found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 500, 340])
+@pytest.mark.parametrize("name", ["few", "hostile", "many"])
+def test_nothing_is_wider_than_the_screen(
+    chromium: Browser, pages: dict[str, Path], width: int, name: str
+) -> None:
+    assert document_width(chromium, pages[name], width) <= width
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["few", "hostile", "many"])
+def test_a_browser_reads_every_drawing(chromium: Browser, pages: dict[str, Path], name: str) -> None:
+    """Pictures that are broken have no width; on a phone the narrow drawing is taken."""
+    text = pages[name].read_text("utf-8")
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    counting = "Array.from(document.images, one => one.naturalWidth).join(' ')"
+    script = f"<script>onload = () => {{ document.title = 'widths ' + {counting} }}</script>"
+    for width, drawn in ((1280, "1195"), (600, "480")):  # points as pixels
+        page = pages[name].with_name("counted.html")
+        page.write_text(text.replace("</body>", f"{script}</body>"), "utf-8")
+        dom = chromium(page, f"--window-size={width},900", "--dump-dom", "--virtual-time-budget=5000")
+        found = re.search(r"<title>widths ([\d ]+)</title>", dom)
+        assert found
+        assert "0" not in found[1].split()
+        assert found[1].split().count(drawn) == text.count('class="chart"')
+
+
+@pytest.mark.slow
+def test_the_policy_and_the_escaping_hold_in_a_browser(chromium: Browser, pages: dict[str, Path]) -> None:
+    """The page's own markup runs nothing, and a script smuggled into it is not run either."""
+    path = pages["hostile"]
+    smuggled = path.with_name("smuggled.html")
+    smuggled.write_text(path.read_text("utf-8").replace("</main>", f"{SCRIPT}</main>"), "utf-8")
+    for one in (path, smuggled):
+        assert "<title>Evaluation of 400 pictures in 10 classes</title>" in chromium(one, "--dump-dom")
+
+
+@pytest.mark.slow
+def test_the_page_prints(chromium: Browser, pages: dict[str, Path], tmp_path: Path) -> None:
+    chromium(pages["few"], "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF-")
