@@ -5,18 +5,22 @@ from fieldmarks.cli.classify import classify
 from fieldmarks.cli.demo import demo
 from fieldmarks.cli.doctor import doctor
 from fieldmarks.cli.embed import embed
+from fieldmarks.cli.evaluate import evaluate
 from fieldmarks.cli.generate import generate
 from fieldmarks.cli.prompts import prompts
 from fieldmarks.cli.root import main
 from fieldmarks.cli.store import store
+from fieldmarks.cli.what_if import what_if
 
 main.add_command(cache)
 main.add_command(classify)
 main.add_command(demo)
 main.add_command(doctor)
 main.add_command(embed)
+main.add_command(evaluate)
 main.add_command(generate)
 main.add_command(prompts)
 main.add_command(store)
+main.add_command(what_if)
 
 __all__ = ["main"]

@@ -193,10 +193,10 @@ def generate(classes: str | None, named: tuple[str, ...], store: str, **given: A
 def _run(
     names: list[str], store: "Store", completer: "Completer", ask: "Ask", given: dict[str, Any]
 ) -> "Summary":
-    from fieldmarks.cli.progress import shown
+    from fieldmarks.cli.progress import line, shown
     from fieldmarks.generation.generate import generate
 
-    with shown(sys.stderr) as progress:
+    with shown(sys.stderr, line) as progress:
         return generate(
             names,
             store,

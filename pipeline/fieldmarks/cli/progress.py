@@ -3,34 +3,52 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 if TYPE_CHECKING:
+    from fieldmarks.evaluation import pictures
     from fieldmarks.generation.run import Progress
+
+
+class Counted(Protocol):
+    """How many things of how many are done or failed, and the seconds it took."""
+
+    @property
+    def done(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+Shown = TypeVar("Shown", bound=Counted)
 
 PLAIN_EVERY = 5.0  # seconds between plain lines
 BAR_EVERY = 0.2  # seconds between changes of the bar
 
 
 @contextmanager
-def shown(stream: TextIO) -> "Iterator[Callable[[Progress], None]]":
-    """Give a function to call with each new progress; it costs next to nothing however often called."""
+def shown(stream: TextIO, told: Callable[[Shown], str]) -> Iterator[Callable[[Shown], None]]:
+    """Give a function to call with each new progress, shown as `told` words it.
+
+    It costs next to nothing however often called.
+    """
     if not stream.isatty():
-        yield _throttled(lambda progress: print(line(progress), file=stream, flush=True), PLAIN_EVERY)
+        yield _throttled(lambda progress: print(told(progress), file=stream, flush=True), PLAIN_EVERY)
         return
     from rich.console import Console
     from rich.status import Status
 
     console = Console(file=stream, highlight=False, soft_wrap=True)
-    with Status("asking…", console=console) as status:
-        yield _throttled(lambda progress: status.update(line(progress)), BAR_EVERY)
+    with Status("beginning…", console=console) as status:
+        yield _throttled(lambda progress: status.update(told(progress)), BAR_EVERY)
 
 
 def line(progress: "Progress") -> str:
     """Return a progress as one line: done, failed, rate, tokens, cost, time left."""
-    finished = progress.done + progress.failed
-    rate = finished / progress.seconds if progress.seconds else 0.0
-    left = (progress.total - finished) / rate if rate else 0.0
+    rate, left = _rate(progress)
     tokens = progress.usage.prompt_tokens + progress.usage.completion_tokens
     parts = [
         f"{progress.done} of {progress.total} done",
@@ -40,17 +58,32 @@ def line(progress: "Progress") -> str:
     ]
     if progress.cost:
         parts.append(f"{progress.cost:.4f} USD")
-    minutes, seconds = divmod(round(left), 60)
-    return ", ".join([*parts, f"{minutes}:{seconds:02d} left"])
+    return ", ".join([*parts, left])
 
 
-def _throttled(show: "Callable[[Progress], None]", every: float) -> "Callable[[Progress], None]":
+def pictures_line(progress: "pictures.Progress") -> str:
+    """Return how far the pictures are as one line: done, unreadable, rate, time left."""
+    rate, left = _rate(progress)
+    unreadable = [f"{progress.failed} unreadable"] if progress.failed else []
+    done = f"{progress.done} of {progress.total} pictures"
+    return ", ".join([done, *unreadable, f"{rate:.1f}/s", left])
+
+
+def _rate(progress: Counted) -> tuple[float, str]:
+    """Return things a second, and the time left in words."""
+    finished = progress.done + progress.failed
+    rate = finished / progress.seconds if progress.seconds else 0.0
+    minutes, seconds = divmod(round(max(0, progress.total - finished) / rate) if rate else 0, 60)
+    return rate, f"{minutes}:{seconds:02d} left"
+
+
+def _throttled(show: Callable[[Shown], None], every: float) -> Callable[[Shown], None]:
     last = -every
 
-    def maybe(progress: "Progress") -> None:
+    def maybe(progress: Shown) -> None:
         nonlocal last
         now = time.monotonic()
-        over = progress.done + progress.failed >= progress.total
+        over = progress.done + progress.failed == progress.total
         if over or now - last >= every:
             last = now
             show(progress)

@@ -1,0 +1,233 @@
+"""`fieldmarks evaluate`: does a store help on labelled pictures, is it more than chance, what helps."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fieldmarks.cli.classify import AGGREGATIONS, model_options, tell
+from fieldmarks.cli.console import open_store, say
+from fieldmarks.cli.labelled import FILE, Several, command_line, data_of, data_options, model_of
+from fieldmarks.wording import printable
+
+if TYPE_CHECKING:
+    from fieldmarks.evaluation.arms import Wanted
+    from fieldmarks.evaluation.evaluate import Data, Setup
+    from fieldmarks.evaluation.results import Evaluation
+
+ARMS = ("name", "photo", "templates", "concept", "descriptors", "sentences", "waffle", "swapped")
+OF_OPTIONS = ("templates", "concept", "sentences")  # arms that an option of their name brings in
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@click.option("--store", metavar="FILE", help="The descriptor store.")
+@click.option("--classifier", type=FILE, help="A saved classifier, instead of a store.")
+@data_options
+@click.option(
+    "--arms",
+    type=Several(ARMS),
+    default="photo,descriptors,waffle,swapped",
+    show_default=True,
+    help=f"What is compared: {', '.join(ARMS)}.",
+)
+@click.option(
+    "--preset",
+    "presets",
+    type=Several(["article", "paper"]),
+    default="article",
+    show_default=True,
+    help="How descriptors are worded: article, paper or both. Controls follow the first.",
+)
+@click.option(
+    "--aggregate",
+    "aggregates",
+    type=Several(AGGREGATIONS),
+    help="How a class's texts count: one or several of mean-embedding, mean-unit-embedding, mean-similarity,"
+    " max-similarity  [default: the preset's].",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Draws of random words and of exchanged lists.",
+)
+@click.option("--templates", type=FILE, help="Templates of the arm templates, one a line with {class}.")
+@click.option("--sentences", metavar="FILE", help="The store of the arm sentences.")
+@click.option("--concept", metavar="NOUN", help="The noun of the arm concept: 'a photo of a NOUN: a …'.")
+@click.option("--ablate", is_flag=True, help="Show what each descriptor brings, by leaving it out.")
+@click.option("--write-flags", is_flag=True, help="With --ablate, keep what was measured in the store.")
+@click.option("--preflight", is_flag=True, help="Only show the data set; no model is loaded.")
+@click.option("--json", "as_json", metavar="FILE|-", help="Write all of it as JSON; - is stdout.")
+@click.option("--report", type=FILE, help="Write a page with charts and examples, .html.")
+@click.option("--save-plots", type=FILE, metavar="DIR", help="Write the charts as .svg and .png.")
+@model_options
+@click.pass_context
+def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> None:
+    """Measure a store on labelled pictures, beside plain prompts and beside chance.
+
+    DATASET is a folder with a folder per class, a .csv or .jsonl manifest, .parquet or .arrow files, .tar
+    files, or hf:NAME[:CONFIG]. Each arm is a way of classifying the same pictures: 'a photo of a {class}',
+    the descriptors, random words in their place (waffle), the lists of other classes (swapped), and what
+    --arms names more. Intervals are of 95 %. Needs the extra 'eval'.
+
+    \b
+    Examples:
+      fieldmarks evaluate photos/ --store frogs.jsonl
+      fieldmarks evaluate photos/ --store frogs.jsonl --ablate --report frogs.html
+      fieldmarks evaluate hf:frgfm/imagenette:full_size --store imagenette --preset article,paper
+    """
+    from fieldmarks.classification.sources import quiet_pillow
+
+    _check_usage(options)
+    outputs = Outputs(options["as_json"], options["report"], options["save_plots"])
+    with quiet_pillow():
+        setup = _setup(data_of(dataset, options), options)
+        _show_preflight(setup)
+        if options["preflight"]:
+            return
+        done = _evaluated(setup, options, outputs, command_line(context))
+        if options["write_flags"]:
+            _write_flags(done, options["store"], options["presets"][0])
+    if done.failures:
+        context.exit(1)
+
+
+def _check_usage(options: Mapping[str, Any]) -> None:
+    if bool(options["store"]) == (options["classifier"] is not None):
+        raise click.UsageError("name the classes by --store FILE or by --classifier FILE, one of the two")
+    for arm in OF_OPTIONS[1:]:
+        if arm in options["arms"] and not options[arm]:
+            raise click.UsageError(f"the arm {arm} needs --{arm}")
+    if options["write_flags"] and not (options["ablate"] and options["store"]):
+        raise click.UsageError("--write-flags needs --ablate and --store: it keeps what was measured there")
+
+
+def _setup(data: "Data", options: Mapping[str, Any]) -> "Setup":
+    """Open what is evaluated, and the labels of the pictures."""
+    from fieldmarks.evaluation import subject
+    from fieldmarks.evaluation.evaluate import Setup
+
+    model = model_of(options)
+    if options["store"]:
+        opened = subject.of_store(open_store(options["store"]), model.embedder())
+    else:
+        opened = subject.of_file(options["classifier"], model)
+    return Setup.open(data, opened)
+
+
+def _show_preflight(setup: "Setup") -> None:
+    """Show classes, pictures and equal pictures on stderr."""
+    from fieldmarks.report.evaluation_lines import preflight
+
+    tell(setup.notices)
+    if found := setup.preflight():
+        tell(found.notices())
+        for line in preflight(found):
+            say(line)
+
+
+def _evaluated(
+    setup: "Setup", options: Mapping[str, Any], outputs: "Outputs", command: list[str]
+) -> "Evaluation":
+    """Run the arms and hand out what came of them."""
+    from fieldmarks.cli.progress import pictures_line, shown
+    from fieldmarks.evaluation.evaluate import evaluate as run
+
+    outputs.check()
+    wanted = _wanted(options)
+    more = {"command": command, "sentences": options["sentences"]}
+    with shown(sys.stderr, pictures_line) as progress:
+        done = run(
+            setup,
+            wanted,
+            model_of(options),
+            ablate=options["ablate"],
+            thumbnails=options["report"] is not None,
+            more=more,
+            tell=progress,
+        )
+    for failure in done.failures:
+        say(f"Error: {printable(failure.image)}: {printable(failure.error)}")
+    tell(done.notices[len(setup.notices) :])
+    outputs.write(done)
+    return done
+
+
+def _wanted(options: Mapping[str, Any]) -> "Wanted":
+    """Return what is to be compared. Raises EvaluationError, StoreError."""
+    from fieldmarks.evaluation.arms import SHIPPED_TEMPLATES, Wanted, read_templates
+
+    arms = (*options["arms"], *(arm for arm in OF_OPTIONS if options[arm] and arm not in options["arms"]))
+    sentences = None
+    if options["sentences"]:
+        entries = open_store(options["sentences"]).entries()
+        sentences = {entry.name: entry.descriptors for entry in entries}
+    return Wanted(
+        arms=arms,
+        presets=options["presets"],
+        aggregates=options["aggregates"] or (),
+        seeds=options["seeds"],
+        templates=read_templates(options["templates"] or SHIPPED_TEMPLATES) if "templates" in arms else (),
+        concept=options["concept"],
+        sentences=sentences,
+    )
+
+
+def _write_flags(done: "Evaluation", path: str, preset: str) -> None:
+    """Keep what the ablation measured in the store."""
+    from fieldmarks.store.curate import Stamp
+    from fieldmarks.store.measured import Measured, write
+
+    measured: dict[str, list[Measured]] = {}
+    for one in done.effects:
+        measured.setdefault(one.name, []).append(
+            Measured(one.descriptor, one.effect, one.margin, one.pictures)
+        )
+    data = done.settings["data"]
+    about = {
+        "data": str(data.get("spec") or data.get("embeddings")),
+        "model": str(done.settings["model"] or ""),
+        "preset": preset,
+        "pictures": len(done.images),
+    }
+    changed = write(open_store(path), measured, about, Stamp())
+    say(f"{len(changed)} classes have what was measured: see `fieldmarks store list {path} --sort effect`")
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where an evaluation goes beside the table; `as_json` "-" is stdout, where it then stands alone."""
+
+    as_json: str | None
+    report: Path | None
+    plots: Path | None
+
+    def check(self) -> None:
+        """Raise ReportError for a file that could not be written at the end."""
+        from fieldmarks.report import evaluation_json, evaluation_page
+
+        if self.as_json not in (None, "-"):
+            evaluation_json.check(Path(self.as_json or ""))
+        if self.report:
+            evaluation_page.check(self.report)
+
+    def write(self, done: "Evaluation") -> None:
+        """Print the figures and write the files that are asked for."""
+        from fieldmarks.report import evaluation_json, evaluation_lines, evaluation_page
+
+        if self.as_json == "-":
+            click.echo(evaluation_json.encode(done), nl=False)
+        else:
+            for line in evaluation_lines.lines(done):
+                click.echo(line)
+            if self.as_json:
+                evaluation_json.write(done, Path(self.as_json))
+        if self.report:
+            evaluation_page.write_page(done, self.report)
+        if self.plots:
+            evaluation_page.save_plots(done, self.plots)

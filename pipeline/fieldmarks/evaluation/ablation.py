@@ -1,0 +1,166 @@
+"""What each descriptor brings: the figures with it minus those without it, from embeddings that are there.
+
+Leaving one descriptor out changes the scores of its own class alone. So each picture keeps the best and the
+second best class besides its own, and each descriptor adds one column of scores: its class without it. What
+comes out is what classifying anew without the descriptor would give. A class with one descriptor is read by
+the prompt of its name without it, as a store's class without descriptors is.
+
+N pictures, M texts, C classes, D dimensions; chunks of pictures bound the memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmarks.classification import scoring
+from fieldmarks.classification.scoring import Aggregation, Array
+from fieldmarks.classification.texts import Texts
+from fieldmarks.errors import EvaluationError
+from fieldmarks.evaluation.answers import CHUNK, Scorer, chunks
+from fieldmarks.evaluation.results import Effect, Indices
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Ablated:
+    """A classifier's texts with their embeddings (M, D), and those of the names' prompts (C, D)."""
+
+    texts: Texts
+    rows: Array
+    names: Array
+    aggregate: Aggregation
+    scale: float
+
+
+def effects(images: Array, labels: Indices, ablated: Ablated) -> tuple[Effect, ...]:
+    """Return each text's effect on pictures (N, D) of unit length with their classes (N,), the worst first.
+
+    Worst is what costs most right answers, then what costs most margin: that of its class's pictures and that
+    of the others, each as a mean, so that few pictures of one class weigh as much as all others. Raises
+    EvaluationError for a single class, which no picture can be taken from.
+    """
+    texts = ablated.texts
+    classes = len(texts.classes)
+    if classes < 2:
+        raise EvaluationError("with a single class no descriptor can help or hurt")
+    whole = Scorer(texts, ablated.rows, ablated.aggregate)
+    without = LeftOut(ablated)
+    right, own, other = np.zeros((3, len(texts.texts)))  # (M,) sums over pictures of what is lost
+    for part in chunks(len(images), max(1, CHUNK // max(classes, without.width))):
+        lost = _lost(whole(images[part]), without(images[part]), labels[part], whole.owner)
+        right += np.bincount(lost.text, lost.right, len(right))
+        own += np.bincount(lost.text, np.where(lost.own, lost.margin, 0), len(right))
+        other += np.bincount(lost.text, np.where(lost.own, 0, lost.margin), len(right))
+    pictures = np.bincount(labels, minlength=classes)[whole.owner]  # (M,)
+    margin = ablated.scale * own / np.maximum(pictures, 1)
+    others = ablated.scale * other / np.maximum(len(images) - pictures, 1)
+    order = np.lexsort((margin + others, right))
+    return tuple(
+        Effect(
+            texts.classes[whole.owner[row]],
+            texts.descriptors[row],
+            float(right[row]) / len(images),
+            float(margin[row]),
+            float(others[row]),
+            int(pictures[row]),
+        )
+        for row in order.tolist()
+    )
+
+
+class LeftOut:
+    """The score of each text's class without that text, (n, M), with the arithmetic of the classifier."""
+
+    def __init__(self, ablated: Ablated) -> None:
+        owner = np.array(ablated.texts.owner, np.int64)  # (M,)
+        members = [np.flatnonzero(owner == one) for one in range(len(ablated.texts.classes))]
+        alone = [row for row, one in enumerate(owner) if len(members[one]) == 1]
+        self._alone = np.array(alone, np.int64)
+        names = ablated.names[owner[self._alone]]  # (alone, D)
+        self._groups: Sequence[NDArray[np.int64]] = ()
+        if ablated.aggregate == "max-similarity":
+            self._rows = scoring.normalize(np.concatenate([ablated.rows, names]))  # (M + alone, D)
+            self._groups = [np.stack(same) for same in _by_length(members)]
+            self.width = 2 * len(self._rows)
+            return
+        # A class of its own for each text that is left out, with the texts that remain.
+        rest = [(members[one][members[one] != row]) for row, one in enumerate(owner)]
+        rows = np.concatenate([np.concatenate([ablated.rows[kept] for kept in rest]), names])
+        places = np.concatenate([np.repeat(np.arange(len(owner)), [len(kept) for kept in rest]), self._alone])
+        self._rows = scoring.class_matrix(rows, places, len(owner), ablated.aggregate)  # (M, D)
+        self.width = len(owner)
+
+    def __call__(self, images: Array) -> Array:
+        """Return the scores (n, M) of image embeddings (n, D) of unit length."""
+        scores = images @ self._rows.T
+        if not self._groups:
+            return scores
+        texts = len(self._rows) - len(self._alone)
+        highest = np.empty((len(images), texts), np.float32)
+        for group in self._groups:  # (classes, texts of each), at least two texts
+            of_group = scores[:, group]  # (n, classes, texts of each)
+            second, first = np.moveaxis(np.partition(of_group, -2, axis=-1)[..., -2:], -1, 0)[..., None]
+            highest[:, group] = np.where(of_group == first, second, first)
+        highest[:, self._alone] = scores[:, texts:]
+        return highest
+
+
+def _by_length(members: Sequence[NDArray[np.int64]]) -> list[list[NDArray[np.int64]]]:
+    """Return the classes' rows in groups of equally many, without those of one."""
+    lengths = sorted({len(one) for one in members if len(one) > 1})
+    return [[one for one in members if len(one) == length] for length in lengths]
+
+
+class _Lost(NamedTuple):
+    """What some pairs of a picture and a left-out text lose; of all other pairs, nothing is lost."""
+
+    text: NDArray[np.int64]
+    right: NDArray[np.int64]  # 1, 0 or -1 right answer
+    margin: Array
+    own: Bools  # whether the text's class is the picture's
+
+
+def _lost(scores: Array, without: Array, labels: Indices, owner: NDArray[np.int64]) -> _Lost:
+    """Return what pictures lose without each text, from scores (n, C) and those without (n, M).
+
+    Of equal scores the class that comes first wins, as argmax has it.
+    """
+    label = labels.astype(np.int64)  # (n,)
+    true, rivals = _taken(scores, label)
+    first = rivals.argmax(axis=1)  # (n,), the best class besides the true one
+    best, rivals = _taken(rivals, first)
+    second = rivals.argmax(axis=1)
+    next_best, _ = _taken(rivals, second)
+    # A class that is neither the picture's own nor its best rival, before or after, changes nothing.
+    matters = (owner == label[:, None]) | (owner == first[:, None]) | (without >= best[:, None])
+    picture, text = np.nonzero(matters)
+    now, changing = without[picture, text], owner[text]
+
+    own = label[picture] == changing
+    stays = first[picture] != changing  # the best rival is not the class that changes
+    rival = np.where(stays, best[picture], next_best[picture])
+    place = np.where(stays, first[picture], second[picture])
+    true_now = np.where(own, now, true[picture])
+    rival_now = np.where(own, np.float32(-np.inf), now)
+    wrong = _beaten(true_now, label[picture], rival, place) | _beaten(
+        true_now, label[picture], rival_now, changing
+    )
+    was_wrong = _beaten(true, label, best, first)[picture]
+    margin = (true - best)[picture] - (true_now - np.maximum(rival, rival_now))
+    return _Lost(text, wrong.astype(np.int64) - was_wrong, margin, own)
+
+
+def _taken(scores: Array, columns: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return each row's score in its column, (n,), and the scores with that column out of the running."""
+    rest = scores.copy()
+    np.put_along_axis(rest, columns[:, None], -np.inf, axis=1)
+    return np.take_along_axis(scores, columns[:, None], axis=1)[:, 0], rest
+
+
+def _beaten(true: Array, label: NDArray[np.int64], rival: Array, place: NDArray[np.int64]) -> Bools:
+    beaten: Bools = (rival > true) | ((rival == true) & (place < label))
+    return beaten

@@ -1,0 +1,115 @@
+"""The labelled pictures of an evaluation as one array of embeddings, in one pass over them."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fieldmarks.classification.embeddings import Embedded, Embedder, batched
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.scoring import Array, normalize
+from fieldmarks.classification.sources import Picture
+from fieldmarks.errors import EvaluationError, ModelError
+from fieldmarks.evaluation.data import DataSet
+from fieldmarks.evaluation.results import Indices
+
+_PART = 4096  # pictures that are put together at a time
+
+Labelled = tuple[Embedded | Failure, str | None, int]  # a picture, its label, its place in the data set
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """N pictures: names, embeddings (N, D) of unit length, class indices (N,), places in the data set.
+
+    `failures` could not be read; of `unlabelled` ones no label is known.
+    """
+
+    images: tuple[str, ...]
+    vectors: Array
+    labels: Indices
+    places: tuple[int, ...]
+    failures: tuple[Failure, ...]
+    unlabelled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many pictures of how many are embedded, and the seconds that it has taken."""
+
+    done: int
+    failed: int
+    total: int
+    seconds: float
+
+
+def embed(dataset: DataSet, class_of: Mapping[str, str], embedder: Embedder) -> Iterator[Labelled]:
+    """Yield the embeddings of those pictures whose label has a class, and the failures."""
+    waiting: deque[tuple[str | None, int]] = deque()
+
+    def wanted() -> Iterator[Picture | Failure]:
+        for place, one in enumerate(dataset):
+            if isinstance(one, Failure):
+                waiting.append((None, place))
+                yield one
+            elif one.label in class_of:
+                waiting.append((one.label, place))
+                yield one.picture
+
+    for result in embedder.images(wanted()):
+        yield result, *waiting.popleft()
+
+
+def told(labelled: Iterable[Labelled], total: int, tell: Callable[[Progress], None]) -> Iterator[Labelled]:
+    """Yield what comes, and tell of the progress."""
+    started = time.monotonic()
+    failed = 0
+    for number, one in enumerate(labelled, 1):
+        failed += isinstance(one[0], Failure)
+        tell(Progress(number - failed, failed, total, time.monotonic() - started))
+        yield one
+
+
+def gather(labelled: Iterable[Labelled], class_of: Mapping[str, str], classes: Sequence[str]) -> Pictures:
+    """Return the pictures whose label has a class, as one array.
+
+    Raises EvaluationError if there is none, ModelError if embeddings are not of one length.
+    """
+    index = {name: number for number, name in enumerate(classes)}
+    images: list[str] = []
+    rows: list[Array] = []
+    labels: list[int] = []
+    places: list[int] = []
+    failures: list[Failure] = []
+    unlabelled = 0
+    for part in batched(labelled, _PART):
+        whole = []
+        for one, label, place in part:
+            if isinstance(one, Failure):
+                failures.append(one)
+            elif label is not None and label in class_of:
+                images.append(one.image)
+                whole.append(one.vector)
+                labels.append(index[class_of[label]])
+                places.append(place)
+            else:
+                unlabelled += label is None
+        rows += [_unit(whole)] if whole else []
+    if not rows:
+        raise EvaluationError("no picture is left to score: none could be read, or no label has a class")
+    if len({part.shape[1] for part in rows}) > 1:
+        raise ModelError("the pictures' embeddings are not of one length: they come from different models")
+    vectors = np.concatenate(rows)  # (N, D)
+    known = np.array(labels, np.int32)  # (N,)
+    return Pictures(tuple(images), vectors, known, tuple(places), tuple(failures), unlabelled)
+
+
+def _unit(vectors: Sequence[Array]) -> Array:
+    try:
+        return normalize(np.stack(vectors))
+    except ValueError as error:
+        raise ModelError(
+            "the pictures' embeddings are not of one length: they come from different models"
+        ) from error

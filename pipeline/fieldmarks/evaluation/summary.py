@@ -1,0 +1,95 @@
+"""The plain sentences at the end of an evaluation: what was gained, and whether chance gains as much."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from fieldmarks.evaluation import intervals
+from fieldmarks.evaluation.results import ArmResult, Difference, Estimate
+
+FEW_PICTURES: Final = 100
+CONTROLS: Final[Mapping[str, str]] = {
+    "waffle": "random words",
+    "swapped": "other classes' descriptors",
+}
+
+
+def sentences(arms: Sequence[ArmResult]) -> tuple[str, ...]:
+    """Return what the arms' figures say, in sentences that claim no more than the intervals allow."""
+    main = next((arm for arm in arms if is_described(arm.name)), None)
+    plain = [arm for arm in arms if arm.name not in CONTROLS]
+    said = [_over(arm) for arm in sorted(plain, key=lambda arm: not is_described(arm.name)) if arm.difference]
+    if not said:
+        said = [_alone(arm) for arm in plain]
+    for control in arms:
+        if control.name in CONTROLS:
+            said.append(_beside(main, control) if main else _over(control))
+    pictures = len(arms[0].runs[0].rank)
+    if pictures < FEW_PICTURES:
+        said.append(f"{pictures} pictures are few: a difference has to be large to show on them.")
+    return tuple(said)
+
+
+def is_described(name: str) -> bool:
+    """Whether an arm of this name reads the store's descriptors."""
+    return name.split(" ")[0] == "descriptors"
+
+
+def points(share: float) -> str:
+    """Return a share in points, with one digit."""
+    return f"{100 * share:.1f}".replace("-0.0", "0.0")
+
+
+def _over(arm: ArmResult) -> str:
+    """Return what an arm gains or loses over the one that it is compared with, if any."""
+    if arm.difference is None:
+        return _alone(arm)
+    name = f"{_called(arm.name)} {_gains(arm.difference)} points over {_quoted(arm.difference.to)}"
+    doubt = ": no difference is shown" if arm.difference.low <= 0 <= arm.difference.high else ""
+    return f"{name}, interval {_ends(arm.difference)}{doubt}."
+
+
+def _alone(arm: ArmResult) -> str:
+    return f"{_called(arm.name)} reach {points(arm.top1.value)} %, interval {_ends(arm.top1)}."
+
+
+def _beside(main: ArmResult, control: ArmResult) -> str:
+    """Return how a control does, and whether descriptors lead it."""
+    if control.difference:
+        begun = f"{_called(control.name)} {_gains(control.difference)}, interval {_ends(control.difference)}"
+    else:
+        begun = _alone(control).removesuffix(".")
+    lead = intervals.difference(_hits(main), _hits(control))
+    if lead.low > 0:
+        told = f"descriptors lead them by {points(lead.value)}"
+    elif lead.high < 0:
+        told = f"descriptors are {points(-lead.value)} behind them"
+    else:
+        told = "the difference between them and descriptors is not significant"
+    return f"{begun}; {told}, interval {_ends(lead)}."
+
+
+def _called(name: str) -> str:
+    """Return an arm as the subject of a sentence."""
+    first, _, rest = CONTROLS.get(name, name).partition(" ")
+    if is_described(name) and rest:
+        return f"Descriptors ({rest})"
+    return f"{first} {rest}".strip().capitalize() if name in CONTROLS else name.capitalize()
+
+
+def _gains(difference: Difference) -> str:
+    value = points(difference.value)
+    return f"lose {value.removeprefix('-')}" if value.startswith("-") else f"gain {value}"
+
+
+def _quoted(name: str) -> str:
+    return "'a photo of a'" if name == "photo" else f"the arm {name}"
+
+
+def _ends(estimate: Estimate | Difference) -> str:
+    return f"{points(estimate.low)} to {points(estimate.high)}"
+
+
+def _hits(arm: ArmResult) -> intervals.Hits:
+    return np.stack([run.rank < 1 for run in arm.runs])  # (R, N)

@@ -1,0 +1,31 @@
+"""An evaluation as a JSON file, in the form that the evaluation's records define."""
+
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from fieldmarks.errors import ReportError
+from fieldmarks.evaluation.results import Evaluation
+from fieldmarks.report import document
+
+_BEGINNING: Final = b'{"v":1,"settings":{"fieldmarks":'  # as orjson writes it
+
+
+def encode(evaluation: Evaluation) -> bytes:
+    """Return the evaluation as one line of JSON."""
+    return orjson.dumps(evaluation.to_dict()) + b"\n"
+
+
+def check(path: Path) -> None:
+    """Raise ReportError where `write` would refuse: an earlier evaluation is replaced, no other file is."""
+    if path.exists() and not document.begins_with(path, _BEGINNING):
+        raise ReportError(f"{path} is there and is no evaluation: choose another name")
+    if not path.absolute().parent.is_dir():
+        raise ReportError(f"{path} cannot be written: its folder is not there")
+
+
+def write(evaluation: Evaluation, path: Path) -> None:
+    """Write the file. Raises ReportError, and as `check`."""
+    check(path)
+    document.replace(path, encode(evaluation))
