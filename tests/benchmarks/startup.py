@@ -16,17 +16,22 @@ def seconds(*command: str) -> float:
     return time.perf_counter() - began
 
 
-def main() -> None:
+def pairs() -> list[tuple[float, float]]:
     """Run the two in turn, so that a drift of the machine's speed meets both alike."""
-    pairs = [
+    return [
         (
             seconds(sys.executable, "-m", "fieldmarks", "--help"),
             seconds(sys.executable, "-c", BARE, "--help"),
         )
         for _ in range(RUNS + 1)
     ][1:]  # the first fills the disk cache
-    ours, bare = (statistics.median(times) for times in zip(*pairs, strict=True))
-    ratio = statistics.median(one / other for one, other in pairs)
+
+
+def main() -> None:
+    """Print the two times and their ratio."""
+    measured = pairs()
+    ours, bare = (statistics.median(times) for times in zip(*measured, strict=True))
+    ratio = statistics.median(one / other for one, other in measured)
     print(f"fieldmarks --help {ours:.3f} s, bare click {bare:.3f} s, ratio {ratio:.2f} (median of {RUNS})")
 
 

@@ -1,0 +1,93 @@
+"""This product against what a user would run instead, side by side on this machine, in one command.
+
+    python -m tests.benchmarks.peers TOKENIZER [--photos DIR] [--clip DIR] [--json FILE] [--table]
+
+TOKENIZER is a folder with CLIP's tokenizer and preprocessing as transformers reads them. Without --clip a
+model of ViT-B/32's size with random weights is made, without --photos pictures are drawn, and without
+--descriptors classes are made up. It takes about ten minutes on two cores.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from itertools import cycle, islice
+from pathlib import Path
+
+import click
+from tests.benchmarks.peers import machine, material, rows
+from tests.benchmarks.peers.comparisons import COMPARISONS, Material
+from tests.benchmarks.peers.work import run
+
+PICTURES = 200
+CLASSES = 200
+FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
+
+
+@click.command()
+@click.argument("tokenizer", type=FOLDER)
+@click.option("--photos", type=FOLDER, help="A folder of JPEGs, searched at any depth.")
+@click.option("--clip", type=FOLDER, help="The folder of a model of ViT-B/32's size.")
+@click.option(
+    "--descriptors", type=click.Path(exists=True, path_type=Path), help="A file {class: [descriptor]}."
+)
+@click.option(
+    "--runs", type=click.IntRange(1), default=3, show_default=True, help="Times that each side runs."
+)
+@click.option(
+    "--only", type=click.Choice(list(COMPARISONS)), multiple=True, help="Compare only this; repeatable."
+)
+@click.option("--json", "to", type=click.Path(path_type=Path), help="Also write all figures.")
+@click.option("--table", is_flag=True, help="Also print the table for the README.")
+def main(
+    tokenizer: Path,
+    photos: Path | None,
+    clip: Path | None,
+    descriptors: Path | None,
+    runs: int,
+    only: tuple[str, ...],
+    to: Path | None,
+    table: bool,
+) -> None:
+    """Measure this product against its peers on this machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        # Workers leave their embeddings here; and no cache of an earlier run may help, but those of this one.
+        os.environ |= {"FIELDMARKS_BENCHMARK": folder, "FIELDMARKS_CACHE": str(Path(folder) / "cache")}
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        measured_on = Material(
+            str(clip or _clip(tokenizer, Path(folder))),
+            _pictures(photos, Path(folder)),
+            material.classes(descriptors, CLASSES),
+            Path(folder),
+            runs,
+        )
+        found = [row for name in only or COMPARISONS for row in COMPARISONS[name](measured_on)]
+    named = machine.name()
+    if to:
+        to.write_text(json.dumps(rows.plain(found, named), indent=1))
+    print(rows.text(found, named))
+    if table:
+        print("", rows.markdown(found, named), sep="\n")
+
+
+def _clip(tokenizer: Path, folder: Path) -> Path:
+    made = folder / "clip"
+    made.mkdir()
+    run("material.clip", {"tokenizer": str(tokenizer), "folder": str(made)})
+    return made
+
+
+def _pictures(photos: Path | None, folder: Path) -> list[str]:
+    if photos:
+        paths = sorted(str(path) for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+        if not paths:
+            sys.exit(f"{photos} holds no JPEG")
+        return list(islice(cycle(paths), PICTURES))
+    drawn = folder / "photos"
+    drawn.mkdir()
+    paths = run("material.photos", {"folder": str(drawn), "count": PICTURES})["paths"]
+    return list(paths)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""This product's side of each comparison, through what it offers to everybody; each runs in a worker."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from tests.benchmarks.peers.work import Job, Result, keep, seconds
+
+BATCH = 32  # pictures a forward pass, the product's own default
+
+
+def labels(job: Job) -> Result:
+    """Files to labels at each number of labels, with the defaults: seconds a picture, and of the texts."""
+    from fieldmarks.classification import Classifier
+
+    embedder = _embedder(job)
+    template = job["template"].replace("{}", "{descriptor}")  # the pipeline's texts exactly
+    answers: dict[str, list[str | None]] = {}
+    pictures: dict[str, float] = {}
+    texts: dict[str, float] = {}
+    for count in job["counts"]:
+        names = job["labels"][: int(count)]
+        began = time.perf_counter()
+        classifier = Classifier.from_descriptors(
+            {name: [name] for name in names}, clip=embedder, text=template
+        )
+        texts[count] = time.perf_counter() - began
+        if not answers:
+            classifier.predict(job["pictures"][:BATCH])  # loads what the first picture needs
+        began = time.perf_counter()
+        found = classifier.predict(job["pictures"], top=1)
+        pictures[count] = (time.perf_counter() - began) / len(job["pictures"])
+        answers[count] = [one.label for one in found]
+    return {"a picture": pictures, "texts": texts, "answers": answers}
+
+
+def embed(job: Job) -> Result:
+    """Files to embeddings and classes, then texts to embeddings, then the image tower alone: seconds."""
+    from fieldmarks.classification import Classifier
+    from fieldmarks.classification.embeddings import Embedded
+
+    embedder = _embedder(job)
+    described = {f"class {number}": own for number, own in enumerate(job["classes"])}
+    began = time.perf_counter()
+    classifier = Classifier.from_descriptors(described, clip=embedder)
+    classifier.predict(job["pictures"][:BATCH])
+    ready = time.perf_counter() - began
+
+    def remembered(found: Iterable[Any]) -> Iterable[Any]:
+        for one in found:
+            assert isinstance(one, Embedded), one
+            vectors.append(one.vector)
+            yield one
+
+    vectors: list[Any] = []
+    began = time.perf_counter()
+    results = list(classifier.score(remembered(embedder.images(job["pictures"])), top=1))
+    taken = time.perf_counter() - began
+    began = time.perf_counter()
+    texts = embedder.texts(job["texts"])
+    return {
+        "texts": time.perf_counter() - began,
+        "ready": ready,
+        "seconds": taken,
+        "tower": _tower(embedder, job["pictures"][:BATCH]) / BATCH,
+        "answers": [classifier.classes.index(one.to_dict()["label"]) for one in results],
+        "embeddings": keep(np.stack(vectors)),
+        "text embeddings": keep(texts),
+    }
+
+
+def scores(job: Job) -> Result:
+    """Embeddings to classes from a head that is new each time: seconds."""
+    with np.load(job["vectors"], allow_pickle=False) as kept:
+        images, texts = kept["images"], kept["texts"]  # (N, D), (C, P, D)
+    parts = _described(texts)
+    answers = [best.name for (best,) in _head(*parts).scores(images, 1)]
+    taken = seconds(lambda: _head(*parts).scores(images, 1))
+    return {"seconds": taken, "answers": [int(name.split()[1]) for name in answers]}
+
+
+def large_photos(job: Job) -> Result:
+    """Files of 12 megapixels, smooth and with grain, to pixels, by us and by transformers in turn: ms each."""
+    from pathlib import Path
+
+    from tests.benchmarks import preprocessing
+
+    data = [Path(path).read_bytes() for path in job["pictures"]]
+    return {
+        name: preprocessing.pairs(
+            [preprocessing.as_by_a_camera(one, grain=grain) for one in data], job["runs"]
+        )
+        for name, grain in (("smooth", 0), ("grainy", 3))
+    }
+
+
+def growth(job: Job) -> Result:
+    """The same work at three sizes of each kind: {kind: {size: seconds}}."""
+    from fieldmarks.classification import Classifier
+
+    embedder = _embedder(job)
+    classifier = Classifier.from_descriptors({"class 0": ["a"], "class 1": ["b"]}, clip=embedder)
+    classifier.predict(job["pictures"][:BATCH])
+    rows = np.random.default_rng(0).standard_normal((1000, 512), np.float32)
+
+    def of_size(kind: str, size: int) -> float:
+        if kind == "pictures":
+            return seconds(lambda: classifier.predict(job["pictures"][:size], top=1), 1)
+        if kind == "texts":
+            return seconds(lambda: embedder.texts(job["texts"][:size]), 1)
+        shape = (size, 6, 512) if kind == "classes" else (1000, size, 512)
+        parts = _described(np.random.default_rng(1).standard_normal(shape, np.float32))
+        return seconds(lambda: _head(*parts).scores(rows, 5), 3)
+
+    return {kind: {size: of_size(kind, size) for size in sizes} for kind, sizes in job["sizes"].items()}
+
+
+def _embedder(job: Job) -> Any:
+    from fieldmarks.classification.embeddings import Embedder
+    from fieldmarks.classification.encoder import Encoder
+
+    return Embedder(Encoder(job["clip"], device="cpu", dtype=job["dtype"], engine=job["engine"]), batch=BATCH)
+
+
+def _tower(embedder: Any, pictures: Sequence[str]) -> float:
+    from pathlib import Path
+
+    from fieldmarks.classification.images import decode
+
+    prepared = [embedder.encoder.prepare(decode(Path(path).read_bytes())) for path in pictures]
+    return seconds(lambda: embedder.encoder.encode_images(prepared))
+
+
+def _described(texts: Any) -> tuple[Any, Any]:
+    """Return names for texts (C, P, D), and them as (M, D)."""
+    from fieldmarks.classification.texts import Texts
+
+    classes, each, dim = texts.shape
+    marks = {f"class {number}": [(f"mark {row}",) * 2 for row in range(each)] for number in range(classes)}
+    return Texts.collect(marks), texts.reshape(-1, dim)
+
+
+def _head(texts: Any, embeddings: Any) -> Any:
+    from fieldmarks.classification.head import Head
+
+    return Head(texts, embeddings, 100.0, "mean-similarity")

@@ -1,0 +1,93 @@
+"""What the benchmark tells: rows with a goal and a measured figure, as text, JSON and Markdown."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import log
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One comparison: `figure` in `unit` against `goal`, at least or at most; a ratio has both sides."""
+
+    name: str
+    figure: float
+    goal: float | None = None
+    unit: str = "x"
+    at_most: bool = False
+    sides: tuple[float, float] | None = None  # ours and theirs, in `per`
+    per: str = ""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the goal is met; a row without one always is."""
+        return self.goal is None or (self.figure <= self.goal if self.at_most else self.figure >= self.goal)
+
+    def line(self) -> str:
+        """Return the row for a terminal of 80 columns."""
+        wanted = "" if self.goal is None else f"{'<=' if self.at_most else '>='} {self.goal:g}{self.unit}"
+        sides = "" if self.sides is None else f"{_short(self.sides[0])} : {_short(self.sides[1])} {self.per}"
+        missed = "" if self.reached else "  missed"
+        return f"{self.name:<36}{wanted:>9}{_short(self.figure) + self.unit:>9}{missed:8} {sides}".rstrip()
+
+
+def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], per: str, **more: Any) -> Row:
+    """Return a row of how many times faster we are: the median over pairs of runs, given in seconds each."""
+    figure = median(other / one for one, other in zip(ours, theirs, strict=True))
+    return Row(name, figure, sides=(1 / median(ours), 1 / median(theirs)), per=per, **more)
+
+
+def changed(ours: Sequence[Any], theirs: Sequence[Any]) -> str:
+    """Return how many answers differ."""
+    pairs = list(zip(ours, theirs, strict=False))  # the slower side has seen fewer pictures
+    return f"{sum(one != other for one, other in pairs)} of {len(pairs)}"
+
+
+def cosine_error(ours: str, theirs: str) -> float:
+    """Return the largest 1 - cosine between the rows that two .npy files both have."""
+    import numpy as np
+
+    one, other = (np.load(path, allow_pickle=False).astype(np.float64) for path in (ours, theirs))
+    rows = min(len(one), len(other))
+    one, other = one[:rows], other[:rows]
+    cosines = (one * other).sum(axis=1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    return float(np.abs(1 - cosines).max())
+
+
+def exponent(times: Mapping[str, float]) -> float:
+    """Return the power of the size with which the time grows, between the least and the largest size."""
+    (least, first), *_, (most, last) = sorted((int(size), taken) for size, taken in times.items())
+    return log(last / first) / log(most / least)
+
+
+def text(rows: Iterable[Row], machine: Mapping[str, str]) -> str:
+    """Return everything for a terminal."""
+    lines = [", ".join(f"{key} {value}" for key, value in machine.items()), ""]
+    lines.append(f"{'':36}{'goal':>9}{'measured':>9}{'':9}ours : theirs")
+    for row in rows:
+        lines.append(row.line())
+        lines += [f"    {key}: {value}" for key, value in row.beside.items()]
+    return "\n".join(lines)
+
+
+def markdown(rows: Iterable[Row], machine: Mapping[str, str]) -> str:
+    """Return the table for the README, with the machine under it."""
+    lines = ["| against | ours | theirs | |", "| --- | ---: | ---: | ---: |"]
+    for row in rows:
+        ours, theirs = (f"{_short(side)} {row.per}" for side in row.sides) if row.sides else ("", "")
+        lines.append(f"| {row.name} | {ours} | {theirs} | {_short(row.figure)}{row.unit} |")
+    named = ", ".join(f"{key} {value}" for key, value in machine.items() if key != "processor")
+    return "\n".join(
+        [*lines, "", f"Measured on {machine['processor']} ({named}), medians of alternated runs."]
+    )
+
+
+def plain(rows: Iterable[Row], machine: Mapping[str, str]) -> dict[str, Any]:
+    """Return everything as plain data."""
+    return {"machine": machine, "rows": [asdict(row) | {"reached": row.reached} for row in rows]}
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"

@@ -1,0 +1,88 @@
+"""Work in processes of its own: a side of a comparison is a function of a job, both plain data.
+
+Every process computes with the same number of threads. What runs beside each other in a comparison is run in
+turn, so that a drift of the machine's speed meets all alike.
+"""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+Job = Mapping[str, Any]
+Result = dict[str, Any]
+
+ROOT = Path(__file__).parents[3]
+CORES = len(os.sched_getaffinity(0))
+THREADS = {f"{name}_NUM_THREADS": str(CORES) for name in ("OMP", "MKL", "OPENBLAS")}
+
+
+def alternate(sides: Mapping[str, tuple[str, Job]], runs: int) -> dict[str, list[Result]]:
+    """Run each side `runs` times in turn; a side is a function's name, as "theirs.article", and its job."""
+    results: dict[str, list[Result]] = {name: [] for name in sides}
+    for number in range(runs):
+        for name, (function, job) in sides.items():
+            print(f"{name}, run {number + 1} of {runs}", file=sys.stderr, flush=True)
+            results[name].append(run(function, job))
+    return results
+
+
+def run(function: str, job: Job) -> Result:
+    """Run a function of one of this folder's modules in a new process; adds "peak_mb" to its result."""
+    command = [sys.executable, "-m", "tests.benchmarks.peers.work", function]
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out:
+        given.write(json.dumps(job).encode())
+        given.seek(0)
+        peak, status = watched(command, stdin=given, stdout=out)
+        if status:
+            raise SystemExit(f"{function} failed with status {status}")
+        out.seek(0)
+        result: Result = json.loads(out.read().splitlines()[-1])
+    return result | {"peak_mb": peak}
+
+
+def watched(command: list[str], **files: Any) -> tuple[float, int]:
+    """Run a command and return the peak of its memory in MB and its exit status."""
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | THREADS, **files)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_maxrss / 1024, process.returncode
+
+
+def seconds(function: Callable[[], Any], times: int = 5) -> float:
+    """Return the median time of a call after a first one that does not count."""
+    function()
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - began)
+    return median(taken)
+
+
+def keep(rows: Any) -> str:
+    """Write an array to a temporary file that the command will remove, and return its path."""
+    import numpy as np
+
+    handle, path = tempfile.mkstemp(".npy", dir=os.environ["FIELDMARKS_BENCHMARK"])
+    os.close(handle)
+    np.save(path, rows)
+    return path
+
+
+def main() -> None:
+    """Run the function that the command line names, with the job on stdin."""
+    module, _, name = sys.argv[1].partition(".")
+    function = getattr(importlib.import_module(f"tests.benchmarks.peers.{module}"), name)
+    print(json.dumps(function(json.load(sys.stdin))))
+
+
+if __name__ == "__main__":
+    main()
