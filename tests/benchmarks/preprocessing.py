@@ -4,9 +4,9 @@
 
 PHOTOS is a folder; 32 of its JPEGs are taken as they are and scaled to 12 megapixels, once smooth and once
 with a sensor's grain, which makes files as large as a camera's. The processor is that of
-openai/clip-vit-base-patch32. The two prepare each picture in turn, ROUNDS times (5 when left out); printed are
-the medians of milliseconds of processor time, which other work on the machine does not lengthen, and of the
-ratio. Reading a JPEG's bits takes both the same time: the more of them, the smaller the ratio.
+openai/clip-vit-base-patch32. The two prepare each picture in turn, ROUNDS times (5 when left out). Printed
+are the medians of the file's size, of milliseconds of processor time, which other work on the machine hardly
+lengthens, and of the ratio. Reading a JPEG's bits takes both the same time: the more, the smaller the ratio.
 """
 
 import io
@@ -42,7 +42,7 @@ def theirs(data: bytes) -> None:
 
 
 def as_by_a_camera(data: bytes, *, grain: float) -> bytes:
-    """Return the photo as a JPEG of 12 megapixels, with noise of `grain` levels, upright or lying as it was."""
+    """Return the photo as a JPEG of 12 megapixels with noise of `grain` levels, upright or lying."""
     with Image.open(io.BytesIO(data)) as photo:
         size = CAMERA if photo.width >= photo.height else CAMERA[::-1]
         large = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
