@@ -345,14 +345,15 @@ def test_a_killed_run_goes_on_where_it_was(server: ScriptedServer, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_what_is_under_way(
-    server: ScriptedServer, tmp_path: Path, classes: Path
+    server: ScriptedServer, tmp_path: Path, classes: Path, told: signal.Signals
 ) -> None:
     server.script = lambda call: replace(GOOD, delay=0.0 if call.number <= 20 else 1.0)
     store = tmp_path / "s.jsonl"
     process = _start(server, classes, store)
     _wait_for_calls(server, 24)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(told)
     out, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert out == ""
@@ -382,6 +383,28 @@ def test_a_second_interrupt_waits_for_nothing(server: ScriptedServer, tmp_path: 
 
 
 @pytest.mark.slow
+def test_a_terminated_run_keeps_the_samples_of_unfinished_classes(
+    server: ScriptedServer, tmp_path: Path, classes: Path
+) -> None:
+    server.script = lambda call: replace(GOOD, delay=0.0 if call.number <= 4 else 60.0)
+    store = tmp_path / "s.jsonl"
+    process = _start(server, classes, store, "--samples", "3")
+    _wait_for_calls(server, 12)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    lines = [one for name in Store.open(store).all_names() for one in Store.open(store).history(name)]
+    assert sum(len(one.samples) for one in lines) == 4
+    server.script = marks
+    process = _start(server, classes, store, "--samples", "3")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len(server.calls) == 12 + 600 - 4, "what was answered is not asked again"
+
+
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing_and_is_told(server: ScriptedServer, tmp_path: Path, classes: Path) -> None:
     """A file size limit stands for the full disk: the write fails in the middle of a line."""
     store = tmp_path / "s.jsonl"
@@ -402,8 +425,8 @@ def test_a_full_disk_loses_nothing_and_is_told(server: ScriptedServer, tmp_path:
 
 
 def test_the_callers_process_is_left_as_it_was(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     with ScriptedServer() as server:
         generate(["fox"], Store.open(tmp_path / "s", create=True), ARTICLE, _completer(server))
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
     assert gc.get_freeze_count() == 0

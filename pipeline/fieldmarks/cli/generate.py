@@ -167,7 +167,8 @@ def generate(classes: str | None, named: tuple[str, ...], store: str, **given: A
     """Ask a language model for the descriptors of classes and put them into a store.
 
     CLASSES.txt holds one class name a line; - reads them from stdin. Classes that the store already has an
-    answer for are not asked again, so an interrupted run is continued by running it again.
+    answer for are not asked again, so an interrupted run is continued by running it again. Ctrl-C and SIGTERM
+    keep what is answered, wait up to 5 s for what is under way, and end with exit code 130.
 
     \b
     Examples:

@@ -50,8 +50,8 @@ def generate(
     """Fill a store with the descriptors of classes; what it already answers is not asked again.
 
     `values` fills the prompt's `{concept}` and `{other}`. An answer without descriptors is asked again up to
-    `retries` times. `progress` is called after each group of answers is on disk. Ctrl-C gives what is under
-    way `grace` seconds, then returns with `interrupted` set. Where an event loop already runs, as in a
+    `retries` times. `progress` is called after each group of answers is on disk. Ctrl-C or SIGTERM gives what
+    is under way `grace` seconds, then returns with `interrupted` set. Where an event loop already runs, as in a
     notebook, the run gets a thread of its own.
     Raises PromptError, ModelError, GenerationError and StoreError; what was answered before stays stored.
     """
@@ -59,7 +59,7 @@ def generate(
     plan = make_plan(names, store, ask, refresh=refresh)
     run = Run(plan, store, ask, completer.endpoint, Budget(prices, max_cost), retries)
     stop = _Stop(run, grace)
-    with _collecting_little(), stop.at_sigint():
+    with _collecting_little(), stop.at_signals():
         return _to_its_end(_go(run, plan, store, completer, stop, progress))
 
 
@@ -128,16 +128,17 @@ class _Stop:
         self._limit: asyncio.Timeout | None = None  # while there is something under way
 
     @contextmanager
-    def at_sigint(self) -> Iterator[None]:
-        """Stop at Ctrl-C, which only the main thread hears."""
+    def at_signals(self) -> Iterator[None]:
+        """Stop at Ctrl-C or SIGTERM, which only the main thread hears."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGINT, self._told)
+        before = {one: signal.signal(one, self._told) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
