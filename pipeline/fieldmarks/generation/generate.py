@@ -51,8 +51,8 @@ def generate(
 
     `values` fills the prompt's `{concept}` and `{other}`. An answer without descriptors is asked again up to
     `retries` times. `progress` is called after each group of answers is on disk. Ctrl-C or SIGTERM gives what
-    is under way `grace` seconds, then returns with `interrupted` set. Where an event loop already runs, as in a
-    notebook, the run gets a thread of its own.
+    is under way `grace` seconds, then returns with `interrupted` set. Where an event loop already runs, as in
+    a notebook, the run gets a thread of its own.
     Raises PromptError, ModelError, GenerationError and StoreError; what was answered before stays stored.
     """
     ask = Ask(prompt, completer.model, params, values or {})
