@@ -13,6 +13,8 @@ from fieldmarks.errors import ImageError
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
+ABOUT = {"model": "some/clip", "dtype": "bfloat16", "engine": "openvino"}
+
 
 def _embedded(count: int) -> list[Embedded | Failure]:
     rows = 3 * np.random.default_rng(0).standard_normal((count, 8), np.float32)
@@ -29,7 +31,7 @@ def _read(path: Path) -> list[Embedded]:
 def test_what_is_written_is_read(tmp_path: Path, count: int) -> None:
     given = _embedded(count)
     mixed = [*given[:2], Failure("broken.png", "why"), *given[2:]]
-    assert list(interchange.write(mixed, tmp_path / "out", "some/clip")) == mixed
+    assert list(interchange.write(mixed, tmp_path / "out", ABOUT)) == mixed
     back = _read(tmp_path / "out")
     assert [one.image for one in back] == [one.image for one in given]
     for one, other in zip(back[:5], given[:5], strict=True):
@@ -38,10 +40,12 @@ def test_what_is_written_is_read(tmp_path: Path, count: int) -> None:
             one.vector, other.vector / np.linalg.norm(other.vector), rtol=1.3e-6, atol=1e-5
         )
     assert interchange.model_of(tmp_path / "out") == "some/clip"
+    kept = parquet.read_schema(tmp_path / "out" / "metadata" / "metadata_0000.parquet").metadata
+    assert {f"fieldmarks.{key}".encode(): value.encode() for key, value in ABOUT.items()} == kept
 
 
 def test_the_layout_is_that_of_clip_retrieval(tmp_path: Path) -> None:
-    list(interchange.write(_embedded(interchange.ROWS + 3), tmp_path, "some/clip"))
+    list(interchange.write(_embedded(interchange.ROWS + 3), tmp_path, ABOUT))
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
         "img_emb/img_emb_0000.npy",
         "img_emb/img_emb_0001.npy",
@@ -66,14 +70,14 @@ def test_clip_retrievals_own_half_precision_and_order(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:
-    list(interchange.write(_embedded(1), tmp_path / "out", "some/clip"))
+    list(interchange.write(_embedded(1), tmp_path / "out", ABOUT))
     with pytest.raises(ImageError, match="holds embeddings already: name a new folder"):
-        list(interchange.write(_embedded(2), tmp_path / "out", "some/clip"))
+        list(interchange.write(_embedded(2), tmp_path / "out", ABOUT))
     assert len(_read(tmp_path / "out")) == 1
 
 
 def test_a_stopped_run_leaves_whole_parts(tmp_path: Path) -> None:
-    running = interchange.write(_embedded(interchange.ROWS + 3), tmp_path, "some/clip")
+    running = interchange.write(_embedded(interchange.ROWS + 3), tmp_path, ABOUT)
     for _ in range(interchange.ROWS + 1):
         next(running)
     del running
@@ -142,3 +146,15 @@ def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:
             list(interchange.read(path))
         assert message in str(caught.value)
         assert str(caught.value).startswith(str(path))
+
+
+def test_labels_run_in_step_with_the_embeddings(tmp_path: Path) -> None:
+    list(interchange.write(_embedded(2), tmp_path / "out", "some/clip"))
+    assert list(interchange.labels(tmp_path / "out")) == [None, None]
+    path = _archive(
+        tmp_path / "a.npz", embeddings=np.eye(2), labels=np.array([1, 0]), classes=np.array(["a", "b"])
+    )
+    assert list(interchange.labels(path)) == ["b", "a"]
+    path = _archive(tmp_path / "b.npz", embeddings=np.eye(2), labels=np.array(["owl", "newt"]))
+    assert list(interchange.labels(path)) == ["owl", "newt"]
+    assert list(interchange.labels(_archive(tmp_path / "c.npz", embeddings=np.eye(2)))) == [None, None]

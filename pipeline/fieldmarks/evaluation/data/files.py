@@ -73,10 +73,10 @@ def is_saved(folder: Path) -> bool:
 
 
 def _split_of(path: Path) -> str:
-    for part in (path.stem, path.parent.name):
-        if found := _SPLIT_IN_NAME.search(part.casefold()):
-            return found[1]
-    return "all"
+    """Return the split that a file's name has in it, or that its folder is called."""
+    folder = path.parent.name.casefold()
+    found = _SPLIT_IN_NAME.search(path.stem.casefold())
+    return found[1] if found else folder if folder in splits.NAMES else "all"
 
 
 def _parquet(files: Sequence[Path]) -> Parquet:

@@ -34,7 +34,7 @@ def open_folder(source: Source) -> Listed:
     if empty:
         notices.append(f"folders without pictures: {listed(empty)}")
     if loose := [entry for entry in _entries(folder) if Path(entry).suffix.lower() in SUFFIXES]:
-        notices.append(f"{len(loose)} pictures directly in {folder} have no class and are left out")
+        notices.append(f"left out, as they lie in no class's folder: {listed(loose)}")
     about: dict[str, Any] = {"spec": source.spec, "kind": "folder", "split": split, "limit": source.limit}
     about["pictures"] = len(records)
     about["fingerprint"] = _fingerprint(folder, records)

@@ -70,9 +70,9 @@ def require(matching: Matching, empty_classes: Sequence[str], allow_missing: boo
     told = told if matching.folded else []
     missing = []
     if matching.unknown_labels:
-        missing.append(f"labels without a class in the store: {_many(matching.unknown_labels)}")
+        missing.append(f"labels without a class in the store: {listed(matching.unknown_labels)}")
     if empty_classes:
-        missing.append(f"classes without descriptors: {_many(empty_classes)}")
+        missing.append(f"classes without descriptors: {listed(empty_classes)}")
     if missing and not allow_missing:
         raise EvaluationError(
             "; ".join(missing)
@@ -148,7 +148,3 @@ def _trimmed(label: str) -> str:
 def _pairs(folded: Sequence[tuple[str, str]], most: int = 5) -> str:
     more = f" and {len(folded) - most} more" if len(folded) > most else ""
     return ", ".join(f"{label!r} as {name!r}" for label, name in folded[:most]) + more
-
-
-def _many(names: Sequence[str]) -> str:
-    return f"{listed(names)} ({len(names)})"

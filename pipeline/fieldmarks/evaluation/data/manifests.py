@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from fieldmarks.classification.fetch import is_url
+from fieldmarks.classification.fetch import Url, is_url
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import name_of
 from fieldmarks.errors import EvaluationError
@@ -163,6 +163,8 @@ def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Fa
     if not isinstance(image, str) or not image.strip():
         return Failure(f"{manifest}, line {number}", "it names no picture")
     if is_url(image):
-        return Failure(image, f"{manifest}, line {number}: an address: download it and name the file")
+        return Failure(
+            Url(image).name, f"{manifest}, line {number}: an address: download it and name the file"
+        )
     path = str(manifest.parent / image)
     return record(path, label, name_of(path, number))

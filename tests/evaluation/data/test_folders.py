@@ -1,0 +1,124 @@
+"""A folder per class, whatever else lies in it."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.evaluation.data.conftest import LABELS, png
+
+from fieldmarks.errors import EvaluationError
+from fieldmarks.evaluation.data import DataSet, Example, Source, open_dataset
+
+
+def _names(dataset: DataSet, folder: Path) -> list[tuple[str, str]]:
+    found = [one for one in dataset if isinstance(one, Example)]
+    return [(str(Path(str(one.picture)).relative_to(folder)), one.label) for one in found]
+
+
+def test_the_class_is_the_folders_name_and_names_are_sorted(tree: Path) -> None:
+    dataset = open_dataset(Source(str(tree)))
+    assert _names(dataset, tree) == [
+        ("newt/0.png", "newt"),
+        ("owl/0.png", "owl"),
+        ("owl/1.png", "owl"),
+        ("tree frog/0.png", "tree frog"),
+        ("tree frog/1.png", "tree frog"),
+        ("tree frog/2.png", "tree frog"),
+    ]
+    assert dataset.labels() == Counter(LABELS)
+    assert list(dataset) == list(dataset)
+    assert dataset.notices == []
+
+
+def test_what_is_needed_to_read_it_again(tree: Path, tmp_path: Path) -> None:
+    about = dict(open_dataset(Source(str(tree), limit=3)).about)
+    fingerprint = about.pop("fingerprint")
+    assert about == {"spec": str(tree), "kind": "folder", "split": None, "limit": 3, "pictures": 6}
+    shutil.copytree(tree, tmp_path / "copy")
+    assert open_dataset(Source(str(tmp_path / "copy"))).about["fingerprint"] == fingerprint
+    (tmp_path / "copy" / "owl" / "0.png").write_bytes(png(9) + b"longer")
+    assert open_dataset(Source(str(tmp_path / "copy"))).about["fingerprint"] != fingerprint
+
+
+def test_nested_folders_links_and_what_is_no_picture(tree: Path, tmp_path: Path) -> None:
+    (tree / "owl" / "night" / "snow").mkdir(parents=True)
+    (tree / "owl" / "night" / "snow" / "a.png").write_bytes(png(50))
+    (tree / "owl" / "notes.txt").write_text("not a picture")
+    (tree / ".hidden").mkdir()
+    (tree / ".hidden" / "a.png").write_bytes(png(51))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "b.png").write_bytes(png(52))
+    (tree / "toad").symlink_to(elsewhere)
+    (tree / "newt" / "link.png").symlink_to(elsewhere / "b.png")
+    labels = open_dataset(Source(str(tree))).labels()
+    assert labels == Counter(LABELS) + Counter({"owl": 1, "toad": 1, "newt": 1})
+
+
+def test_empty_classes_and_loose_pictures_are_told(tree: Path) -> None:
+    (tree / "empty").mkdir()
+    (tree / "loose.png").write_bytes(png(60))
+    dataset = open_dataset(Source(str(tree)))
+    assert dataset.notices == [
+        "folders without pictures: 'empty'",
+        "left out, as they lie in no class's folder: 'loose.png'",
+    ]
+    assert dataset.labels() == Counter(LABELS)
+
+
+def test_a_folder_whose_name_is_no_label(tree: Path) -> None:
+    (tree / "owl").rename(tree / "o\x1bwl")
+    failed = [one for one in open_dataset(Source(str(tree))) if not isinstance(one, Example)]
+    assert len(failed) == 2
+    assert "its label cannot be used: class name 'o\\x1bwl' has the control character" in failed[0].error
+
+
+@pytest.fixture
+def parted(tree: Path, tmp_path: Path) -> Path:
+    """The folder as a train split, and a test split of two pictures beside it."""
+    whole = tmp_path / "parted"
+    whole.mkdir()
+    tree.rename(whole / "train")
+    for label in ("owl", "newt"):
+        (whole / "test" / label).mkdir(parents=True)
+        (whole / "test" / label / "x.png").write_bytes(png(70))
+    return whole
+
+
+def test_splits(parted: Path) -> None:
+    default = open_dataset(Source(str(parted)))
+    assert (default.about["split"], default.labels()) == ("test", Counter(owl=1, newt=1))
+    assert default.notices == ["the split 'test' is read; there is also 'train'"]
+    train = open_dataset(Source(str(parted), split="train"))
+    assert (train.about["split"], train.labels(), train.notices) == ("train", Counter(LABELS), [])
+    with pytest.raises(EvaluationError, match="it has no split 'val': there is 'test', 'train'"):
+        open_dataset(Source(str(parted), split="val"))
+
+
+def test_classes_called_like_splits_are_classes(tmp_path: Path) -> None:
+    for label in ("train", "test"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.png").write_bytes(png(1))
+    assert open_dataset(Source(str(tmp_path))).labels() == Counter(train=1, test=1)
+
+
+def test_a_limit_is_spread_over_the_classes(tree: Path) -> None:
+    assert _names(open_dataset(Source(str(tree), limit=3)), tree) == [
+        ("owl/0.png", "owl"),
+        ("tree frog/0.png", "tree frog"),
+        ("tree frog/2.png", "tree frog"),
+    ]
+    assert open_dataset(Source(str(tree), limit=100)).labels() == Counter(LABELS)
+
+
+def test_what_is_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    with pytest.raises(EvaluationError, match="has no pictures in folders of classes: DATASET/CLASS/PICTURE"):
+        open_dataset(Source(str(tmp_path)))
+    with pytest.raises(EvaluationError, match=r"a\.png: no data set: a folder with a folder per class, "):
+        open_dataset(Source(str(tmp_path / "a.png")))
+    with pytest.raises(EvaluationError, match="none: no such file or folder: a folder with"):
+        open_dataset(Source(str(tmp_path / "none")))
+    with pytest.raises(EvaluationError, match="a limit of 0 leaves no picture"):
+        open_dataset(Source(str(tmp_path), limit=0))

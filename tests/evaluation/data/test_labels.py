@@ -1,0 +1,127 @@
+"""Labels meet classes: exactly, by alias, by folding; what does not meet is told or refused."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldmarks.errors import EvaluationError
+from fieldmarks.evaluation.data.labels import Matching, fold, match, read_aliases, require
+
+
+def test_exact_names_come_before_aliases_and_these_before_folding() -> None:
+    found = match(
+        ["t-shirt", "Tree_Frog", "n01", "cafe\u0301", "n02", "yeti"],
+        ["tree frog", "t-shirt", "T Shirt", "café", "owl", "barn owl", "newt"],
+        {"n01": "owl", "n02": "Barn-Owl", "t-shirt": "owl", "unused": "x"},
+    )
+    assert found == Matching(
+        class_of={
+            "t-shirt": "t-shirt",
+            "Tree_Frog": "tree frog",
+            "n01": "owl",
+            "cafe\u0301": "café",
+            "n02": "barn owl",
+        },
+        folded=(("Tree_Frog", "tree frog"), ("n02", "barn owl")),
+        unknown_labels=("yeti",),
+        unused_classes=("T Shirt", "newt"),
+    )
+
+
+def test_several_labels_may_mean_one_class() -> None:
+    found = match(["owl", "OWL", "o w l"], ["owl"])
+    assert found.class_of == {"owl": "owl", "OWL": "owl"}
+    assert (found.folded, found.unknown_labels) == ((("OWL", "owl"),), ("o w l",))
+
+
+def test_folding_that_leaves_a_choice_is_an_error() -> None:
+    with pytest.raises(
+        EvaluationError, match="the label 'T_shirt' could be any of 't-shirt', 't shirt': say wh"
+    ):
+        match(["T_shirt"], ["t-shirt", "t shirt"])
+    assert match(["t-shirt"], ["t-shirt", "t shirt"]).class_of == {"t-shirt": "t-shirt"}
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1).filter(str.strip)
+    )
+)
+def test_every_label_is_met_or_unknown_and_equal_names_always_meet(names: list[str]) -> None:
+    names = list(dict.fromkeys(name.strip() for name in names))
+    found = match(names, names)
+    assert not found.unknown_labels
+    assert not found.unused_classes
+    assert set(found.class_of) == set(names)
+    assert not match([], names).class_of
+
+
+@given(st.text())
+def test_folding_twice_is_folding_once(name: str) -> None:
+    assert fold(fold(name)) == fold(name)
+
+
+def test_what_is_missing_is_listed() -> None:
+    labels = tuple(f"label {number}" for number in range(12))
+    matching = Matching({"Owl": "owl"}, (("Owl", "owl"),), labels, ())
+    with pytest.raises(EvaluationError) as caught:
+        require(matching, ["newt"], allow_missing=False)
+    assert str(caught.value) == (
+        "labels without a class in the store: 'label 0', 'label 1', 'label 2', 'label 3', 'label 4',"
+        " 'label 5', 'label 6', 'label 7', 'label 8', 'label 9' and 2 more; classes without descriptors:"
+        " 'newt': add them to the store, name an alias file with --aliases, or score the rest with --allow-missing"
+    )
+    assert require(matching, ["newt"], allow_missing=True) == [
+        "1 labels met their class only by folding: 'Owl' as 'owl'",
+        "left out: labels without a class in the store: " + str(caught.value).split(": ", 1)[1].split(";")[0],
+        "left out: classes without descriptors: 'newt'",
+    ]
+    assert require(Matching({"owl": "owl"}), [], allow_missing=False) == []
+    many = tuple((f"L{number}", f"l{number}") for number in range(7))
+    (told,) = require(Matching(dict(many), many), [], allow_missing=False)
+    assert told.endswith("'L4' as 'l4' and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", '{"n01": "owl", " n02 ": "tree frog", "n01": "owl"}'),
+        ("a.jsonl", '{"label": "n01", "class": "owl"}\n{"class": "tree frog", "label": "n02"}'),
+        ("a.csv", "label,class\nn01,owl\nn02,tree frog\n"),
+        ("a.tsv", "class\tlabel\towner\nowl\tn01\t\ntree frog\tn02\tme\n"),
+    ],
+)
+def test_alias_files(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_aliases(tmp_path / name) == {"n01": "owl", "n02": "tree frog"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", '{"a": "owl", "a": "newt"}', ", label 'a': 'a' stands for 'owl' and for 'newt': keep one"),
+        ("a.csv", "label,class\na,owl\nb,x\na,newt\n", ", line 4: 'a' stands for 'owl' and for 'newt': keep"),
+        ("a.json", '[["a", "owl"]]', ": an object of labels is meant, each with its class"),
+        ("a.json", '{"a": ["owl"]}', ", label 'a': a label and a class are meant: "),
+        ("a.json", '{"a": NaN}', ": not JSON: "),
+        ("a.json", "[" * 100_000, ": not JSON: "),
+        ("a.jsonl", '{"label": "a"}', ": the columns label and class are meant, not 'label'"),
+        (
+            "a.jsonl",
+            '{"label": "a", "class": "b"}\n{"label": null}',
+            ", line 2: a label and a class are meant: ",
+        ),
+        ("a.csv", "n01,owl\n", ": the columns label and class are meant, not 'n01', 'owl'"),
+        ("a.csv", "label,class\na,\n", ", line 2: a label and a class are meant: a class name is empty"),
+        ("a.csv", "label,class\na\n", ": line 2: 1 cells where the heading has 2"),
+        ("a.txt", "a owl", ": an alias file is .csv, .tsv, .jsonl or .json"),
+    ],
+)
+def test_what_is_no_alias_file(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(EvaluationError) as caught:
+        read_aliases(tmp_path / name)
+    assert str(caught.value).startswith(f"{tmp_path}/{name}{message}")
+    assert str(caught.value).count(str(tmp_path)) == 1
