@@ -26,10 +26,20 @@ def check_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def _converted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the models that OpenVINO converted: all tests share it, as converting takes seconds."""
+    return tmp_path_factory.mktemp("engines")
+
+
 @pytest.fixture(autouse=True)
-def _own_user_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_user_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, _converted_models: Path
+) -> None:
     """Keep the user's cache folder out of the tests, and the tests out of it."""
-    monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path_factory.mktemp("user-cache")))
+    folder = tmp_path_factory.mktemp("user-cache")
+    (folder / "engines").symlink_to(_converted_models, target_is_directory=True)
+    monkeypatch.setenv("FIELDMARKS_CACHE", str(folder))
 
 
 @pytest.fixture(scope="session")

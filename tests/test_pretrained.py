@@ -11,8 +11,8 @@ import pytest
 COMMIT, CONVERTED = "a" * 40, "b" * 40
 SCRIPT = (
     "import sys; from fieldmarks.classification import Encoder; from fieldmarks.errors import ModelError\n"
-    "encoder = Encoder('some/clip', device='cpu')\n"
-    "try: print(encoder.encode_texts(['fur']).shape[1], encoder.fingerprint(str))\n"
+    "encoder = Encoder('some/clip', device='cpu', dtype='float32', engine='torch')\n"
+    "try: print(encoder.encode_texts(['fur']).shape[1], encoder.fingerprint)\n"
     "except ModelError as error: print(error)"
 )
 
@@ -50,7 +50,7 @@ def test_an_id_that_was_downloaded_once_asks_nobody(
     tmp_path: Path, tiny_clip: Path, environment: dict[str, str], weights_beside: bool
 ) -> None:
     _hub_cache(tmp_path, tiny_clip, weights_beside=weights_beside)
-    assert _run(tmp_path, **environment) == (f"16 some/clip@{COMMIT} float32 pil", "")
+    assert _run(tmp_path, **environment) == (f"16 some/clip@{COMMIT} pil float32 torch", "")
 
 
 @pytest.mark.slow

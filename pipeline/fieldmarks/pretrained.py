@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,27 +26,34 @@ class ModelSource:
         self.name = name
         self.kind = kind
         self.local = Path(name).is_dir()
+        self._folder = Path(name) if self.local else None
 
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
         """Return what tells this model from any other, loading nothing; None for an id that is not here yet.
 
         It is the content of a folder's files, which `file_hash` gives, or an id of the hub with its commit.
         """
-        self._check_name()
-        if self._snapshot is None:
+        folder = self.folder
+        if folder is None:
             return None
         if not self.local:
-            return f"{self.name}@{self._snapshot.name}"
-        files = sorted(path for path in self._snapshot.iterdir() if path.suffix in _MODEL_FILES)
+            return f"{self.name}@{folder.name}"
+        files = sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES)
         try:
             return " ".join(f"{path.name}:{file_hash(path)}" for path in files)
         except OSError as error:
             raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from error
 
-    @cached_property
-    def _snapshot(self) -> Path | None:
-        """The folder of the model's files; None for an id of the hub that was never downloaded."""
-        return Path(self.name) if self.local else _cached_snapshot(self.name)
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the model's files; None for an id of the hub as long as nothing of it is here.
+
+        Raises ModelError for a name that can be neither.
+        """
+        self._check_name()
+        if self._folder is None:
+            self._folder = _cached_snapshot(self.name)
+        return self._folder
 
     def load_network(self, kind: Any, **options: Any) -> Any:
         """Load the network with all of its weights, from safetensors only, in evaluation mode."""
@@ -60,14 +66,13 @@ class ModelSource:
         """Load one part; this is the seam where foreign errors become ModelError."""
         self._check_name()
         try:
-            with _quiet():
-                if self._snapshot is None:
+            with quiet():
+                folder = self.folder
+                if folder is None:
                     return self._download(kind, options)
                 if self.local:
                     return _load(kind, self.name, options, local_files_only=True)
-                commit = (
-                    _weights_commit(self._snapshot) if "use_safetensors" in options else self._snapshot.name
-                )
+                commit = _weights_commit(folder) if "use_safetensors" in options else folder.name
                 try:
                     return _load(kind, self.name, options | {"revision": commit}, local_files_only=True)
                 except Exception:  # an unfinished download, perhaps: the hub has the rest
@@ -108,8 +113,8 @@ def _load(kind: Any, name: str, options: dict[str, Any], *, local_files_only: bo
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' advice and bars off stderr while loading; downloads show theirs on a terminal."""
+def quiet() -> Iterator[None]:
+    """Keep transformers' advice and bars off stderr; downloads show theirs on a terminal."""
     from huggingface_hub import utils as hub
     from transformers.utils import logging
 

@@ -105,7 +105,7 @@ def test_scores_are_the_models_own(folder: Path) -> None:
     """Our cosines, scaled, are `logits_per_image` of the model's own forward, but for SigLIP's bias."""
     names = ["frog", "dog"]
     pictures = _pictures()
-    encoder = Encoder(folder, device="cpu")
+    encoder = Encoder(folder, device="cpu", dtype="float32")
     ours = Classifier.from_names(names, clip=encoder)
     model = AutoModel.from_pretrained(folder)
     processor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
@@ -127,6 +127,6 @@ def test_scores_are_the_models_own(folder: Path) -> None:
 
 
 def test_texts_over_the_limit_are_cut(folder: Path) -> None:
-    embedder = Embedder(Encoder(folder, device="cpu"))
+    embedder = Embedder(Encoder(folder, device="cpu", dtype="float32"))
     embedder.texts(["frog " * 100])
     assert len(embedder.notices) == 1

@@ -1,15 +1,16 @@
 """Embeddings of texts and pictures: each once, in order, in bounded memory, and none again."""
 
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from torch import Tensor
 
 from fieldmarks.classification.cache import EmbeddingCache
 from fieldmarks.classification.embeddings import Embedded, Embedder, ahead, batched
@@ -22,8 +23,8 @@ from fieldmarks.classification.sources import Blob
 class Counting(Encoder):
     """An encoder that notes what it was given."""
 
-    def __init__(self, model: Path, dtype: str = "auto") -> None:
-        super().__init__(model, device="cpu", dtype=dtype)  # type: ignore[arg-type]
+    def __init__(self, model: Path, **how: Any) -> None:
+        super().__init__(model, **{"device": "cpu", "dtype": "float32"} | how)
         self.texts: list[list[str]] = []
         self.prepared = 0
         self.passes: list[int] = []
@@ -32,11 +33,11 @@ class Counting(Encoder):
         self.texts.append(list(texts))
         return super().encode_texts(texts)
 
-    def prepare(self, image: Image.Image) -> dict[str, Tensor]:
+    def prepare(self, image: Image.Image) -> Any:
         self.prepared += 1
         return super().prepare(image)
 
-    def encode_images(self, pictures: Sequence[Mapping[str, Tensor]]) -> Array:
+    def encode_images(self, pictures: Sequence[Any]) -> Array:
         self.passes.append(len(pictures))
         return super().encode_images(pictures)
 
@@ -109,8 +110,8 @@ def test_a_file_out_of_an_archive_is_the_same_picture(tiny_clip: Path, pictures:
     np.testing.assert_array_equal(_vectors(packed), _vectors(loose))
 
 
-@pytest.mark.parametrize("change", ["weights", "preprocessing", "dtype"])
-def test_another_model_or_preprocessing_or_type_is_encoded_anew(
+@pytest.mark.parametrize("change", ["weights", "preprocessing", "dtype", "engine"])
+def test_another_model_preprocessing_type_or_engine_is_encoded_anew(
     tiny_clip: Path, pictures: list[Path], tmp_path: Path, change: str
 ) -> None:
     copy = tmp_path / "model"
@@ -128,26 +129,50 @@ def test_another_model_or_preprocessing_or_type_is_encoded_anew(
     if change == "preprocessing":
         config = copy / "preprocessor_config.json"
         config.write_text(config.read_text().replace("0.48145466", "0.5"))
-    other = Counting(copy, "bfloat16" if change == "dtype" else "auto")
+    how = {"dtype": {"dtype": "bfloat16"}, "engine": {"engine": "torch"}}.get(change, {})
+    other = Counting(copy, **how)
     list(Embedder(other, cache=EmbeddingCache()).images(pictures))
     assert other.passes == [5]
 
 
-@pytest.mark.slow
-def test_a_run_from_the_cache_loads_no_framework(tiny_clip: Path, pictures: list[Path]) -> None:
-    script = (
-        "import sys; from fieldmarks.classification import Classifier\n"
-        "from fieldmarks.classification.run import Model\n"
-        "clip = Model(clip=sys.argv[1]).embedder()\n"
-        "classifier = Classifier.from_descriptors({'a': ['fur'], 'b': ['big eyes']}, clip=clip)\n"
-        "labels = [one.label for one in classifier.predict(sys.argv[2:])]\n"
-        "print(labels, *sorted({'torch', 'transformers', 'PIL'} & set(sys.modules)))"
+RUN = """
+import sys
+from fieldmarks.classification import Classifier
+from fieldmarks.classification.run import Model
+clip = Model(clip=sys.argv[1], engine=sys.argv[2], cache=sys.argv[3] == "cache").embedder()
+classifier = Classifier.from_descriptors({'a': ['fur'], 'b': ['big eyes']}, clip=clip)
+labels = [one.label for one in classifier.predict(sys.argv[4:])]
+print(labels, *sorted({'torch', 'transformers', 'openvino', 'PIL'} & set(sys.modules)))
+"""
+
+
+def _loaded(clip: Path, pictures: list[Path], folder: Path, engine: str, cache: str) -> str:
+    """Classify in a new process that must be silent, and return the frameworks that it loaded."""
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", RUN, str(clip), engine, cache, *map(str, pictures)],
+        env=os.environ | {"FIELDMARKS_CACHE": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    command = [sys.executable, "-c", script, str(tiny_clip), *map(str, pictures)]
-    first, second = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
-    assert first.stdout.endswith("] PIL torch transformers\n")
-    assert second.stdout == first.stdout.replace(" PIL torch transformers", "")
-    assert first.stderr == second.stderr == ""
+    assert done.stderr == ""
+    return done.stdout.strip().rpartition("]")[2].strip()
+
+
+@pytest.mark.slow
+def test_a_run_from_the_cache_loads_no_framework(
+    tiny_clip: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    first, second = (_loaded(tiny_clip, pictures, tmp_path, "torch", "cache") for _ in range(2))
+    assert (first, second) == ("PIL torch transformers", "")
+
+
+@pytest.mark.slow
+def test_a_converted_model_needs_no_torch(tiny_clip: Path, pictures: list[Path], tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    first, second = (_loaded(tiny_clip, pictures, tmp_path, "openvino", "cache") for _ in range(2))
+    assert (first, second) == ("PIL openvino torch transformers", "")
+    assert _loaded(tiny_clip, pictures, tmp_path, "openvino", "no cache") == "PIL openvino"
 
 
 def test_long_texts_are_told_of_in_every_run(tiny_clip: Path) -> None:
@@ -157,7 +182,7 @@ def test_long_texts_are_told_of_in_every_run(tiny_clip: Path) -> None:
         embedder = Embedder(encoder, cache=EmbeddingCache())
         embedder.texts(texts)
         assert encoder.texts == expected
-        assert ("tokenizer" in vars(encoder)) == bool(expected)
+        assert ("engine" in vars(encoder)) == bool(expected)
         assert embedder.notices == [
             f"2 texts are longer than the 77 tokens {tiny_clip} reads and cut there: {'x' * 100!r:.60}"
         ]

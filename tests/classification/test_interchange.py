@@ -149,7 +149,7 @@ def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:
 
 
 def test_labels_run_in_step_with_the_embeddings(tmp_path: Path) -> None:
-    list(interchange.write(_embedded(2), tmp_path / "out", "some/clip"))
+    list(interchange.write(_embedded(2), tmp_path / "out", ABOUT))
     assert list(interchange.labels(tmp_path / "out")) == [None, None]
     path = _archive(
         tmp_path / "a.npz", embeddings=np.eye(2), labels=np.array([1, 0]), classes=np.array(["a", "b"])

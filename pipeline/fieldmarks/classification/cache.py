@@ -29,7 +29,7 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class CacheInfo:
-    """Where a cache is, how many embeddings it holds, and the bytes it takes of those it may take."""
+    """Where a cache is, how many things it holds, and the bytes it takes of those it may take."""
 
     path: Path
     entries: int

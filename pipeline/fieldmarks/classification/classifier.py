@@ -89,7 +89,7 @@ class Classifier:
             embedder.logit_scale,
             aggregate,
             embeddings[len(texts.texts) :] if names else None,
-            {"model": embedder.encoder.name, "preset": options.get("preset", "article"), **about},
+            {**embedder.encoder.about, "preset": options.get("preset", "article"), **about},
         )
         return cls(head, embedder)
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,11 +22,6 @@ from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.sources import Picture, name_of, read
 from fieldmarks.errors import ImageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-BATCH = 32  # pictures per forward pass
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -48,23 +43,30 @@ class _Prepared:
     image: str
     key: bytes | None
     vector: Array | None
-    inputs: "dict[str, Tensor] | None"
+    inputs: Any  # None with an embedding
     thumbnail: bytes | None
 
 
 class Embedder:
     """Embeddings by one encoder: each text once, pictures in batches, and none again that `cache` holds."""
 
-    def __init__(self, encoder: Encoder, *, cache: EmbeddingCache | None = None, batch: int = BATCH) -> None:
+    def __init__(
+        self, encoder: Encoder, *, cache: EmbeddingCache | None = None, batch: int | None = None
+    ) -> None:
         self.encoder = encoder
-        self.batch = batch
+        self._batch = batch
         self._cache = cache
         self._notices: list[str] = []
 
     @property
+    def batch(self) -> int:
+        """How many pictures a pass has."""
+        return self._batch or self.encoder.batch
+
+    @property
     def notices(self) -> list[str]:
-        """What the user should be told of texts and of the cache."""
-        return self._notices + (self._cache.notices if self._cache else [])
+        """What the user should be told of the computing, of texts and of the cache."""
+        return [*self.encoder.notices, *self._notices, *(self._cache.notices if self._cache else [])]
 
     @cached_property
     def logit_scale(self) -> float:
@@ -126,16 +128,24 @@ class Embedder:
                 return _Prepared(name, key, vector, None, None)
             from fieldmarks.classification import images  # which loads Pillow
 
-            image = images.from_memory(picture) if data is None else images.decode(data)
+            least = self._least(small, encoded=vector is None)
+            image = images.from_memory(picture) if data is None else images.decode(data, least=least)
             inputs = self.encoder.prepare(image) if vector is None else None
             return _Prepared(name, key, vector, inputs, images.thumbnail(image) if small else None)
         except ImageError as error:
             return Failure(name, str(error))
 
+    def _least(self, small: bool, *, encoded: bool) -> int | None:
+        """Return how short the shorter side of a JPEG may become while it is decoded; None: as it is."""
+        from fieldmarks.classification.images import THUMBNAIL
+
+        least = self.encoder.least if encoded else 0
+        return least if least is None else max(least, THUMBNAIL if small else 0)
+
     def _encode(self, batch: list[_Prepared | Failure]) -> Iterator[Embedded | Failure]:
         """Run the pictures of a batch that have no embedding yet through the model, in one pass."""
         missing = [one for one in batch if isinstance(one, _Prepared) and one.inputs is not None]
-        fresh = self.encoder.encode_images([one.inputs for one in missing if one.inputs]) if missing else ()
+        fresh = self.encoder.encode_images([one.inputs for one in missing]) if missing else ()
         if self._cache:
             self._cache.put({one.key: row for one, row in zip(missing, fresh, strict=True) if one.key})
         vectors = iter(fresh)
@@ -160,7 +170,7 @@ class Embedder:
     @cached_property
     def fingerprint(self) -> str | None:
         """What tells this model from others; None without a cache, or before the model's first download."""
-        return self.encoder.fingerprint(self._cache.file_hash) if self._cache else None
+        return self.encoder.fingerprint if self._cache else None
 
 
 def ahead(function: Callable[[In], Out], items: Iterable[In], *, window: int) -> Iterator[Out]:

@@ -1,209 +1,195 @@
-"""The model: any CLIP-like model that transformers loads, as two functions into one embedding space.
+"""The encoder: any CLIP-like model that transformers loads, as two functions into one embedding space.
 
 Embeddings are float32 on the CPU, after the model's projection, not scaled to unit length.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fieldmarks.classification.cache import EmbeddingCache
+from fieldmarks.classification.engines.checkpoint import Checkpoint
+from fieldmarks.classification.engines.conversion import Conversion
+from fieldmarks.classification.engines.engine import Engine, EngineChoice, EngineName
+from fieldmarks.classification.engines.precision import Device, DType, device_of, dtype_of
 from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import ModelError
-from fieldmarks.pretrained import ModelSource, one_line
 
-if TYPE_CHECKING:  # a run that finds all embeddings in the cache loads none of these
-    import torch
+if TYPE_CHECKING:
     from PIL import Image
-    from torch import Tensor
-    from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 
 DEFAULT_CLIP: Final = "openai/clip-vit-base-patch32"
-Device = Literal["auto", "cpu", "cuda", "mps"]
-DType = Literal["auto", "float32", "bfloat16", "float16"]
-
-TEXT_BATCH: Final = 256  # texts per forward pass
-_PADDED_TO_FULL_LENGTH: Final = {"siglip", "siglip2"}  # trained so; a shorter text would change the result
-
-
-class ClipLike(Protocol):
-    """What is used of a model."""
-
-    dtype: "torch.dtype"
-    logit_scale: "Tensor"
-
-    def get_text_features(self, **inputs: "Tensor") -> Any:
-        """Return a tensor (M, D), or an output object with it as pooler_output."""
-
-    def get_image_features(self, **inputs: "Tensor") -> Any:
-        """Return a tensor (N, D), or an output object with it as pooler_output."""
+_TOKENS: Final = {"cpu": 1024}  # of a pass over texts, padding included; measured on CPUs
+_TOKENS_ELSEWHERE: Final = 32_768
+_PICTURES: Final = {"cpu": 32}  # pictures of a pass, unless the user says otherwise
+_PICTURES_ELSEWHERE: Final = 128
 
 
 class Encoder:
-    """A CLIP-like model by folder or Hugging Face id; tokenizer, preprocessing and weights load when needed.
+    """A CLIP-like model by folder or Hugging Face id, and how it is computed; all of it loads when needed.
 
     Everything loads from safetensors and without remote code; a folder, or an environment with
-    HF_HUB_OFFLINE, never asks the network. Raises ModelError for a device by name that is not there.
+    HF_HUB_OFFLINE, never asks the network. The engine "auto" is OpenVINO on a CPU where it is installed and
+    gives what torch gives, else torch. `tell` hears of work that lets a person wait. Raises ModelError for a
+    device by name that is not there.
     """
 
     def __init__(
-        self, model: str | Path = DEFAULT_CLIP, *, device: Device = "auto", dtype: DType = "auto"
+        self,
+        model: str | Path = DEFAULT_CLIP,
+        *,
+        device: Device = "auto",
+        dtype: DType = "auto",
+        engine: EngineChoice = "auto",
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = str(model)
         if device in ("cuda", "mps"):
-            _device(device)
-        self._device: Device = device
-        self._dtype: DType = dtype
-        self._loading = Lock()
-        self.source = ModelSource(self.name, "a CLIP-like model")
+            device_of(device)
+        self._asked: tuple[Device, DType, str] = (device, dtype, engine)
+        self._tell = tell
+        self._loading = RLock()  # pictures are prepared in several threads
+        self._checkpoint = Checkpoint(self.name)
+        self._file_hash = EmbeddingCache().file_hash  # which remembers those of unchanged files
+        self._notices: list[str] = []
 
     @cached_property
     def device(self) -> str:
         """Where the model computes."""
-        return _device(self._device)
+        return device_of(self._asked[0])
+
+    @cached_property
+    def dtype(self) -> str:
+        """The numbers in which the model computes."""
+        return dtype_of(self._asked[1], self.device)
+
+    @cached_property
+    def engine_name(self) -> EngineName:
+        """Which engine computes; the first time for a model on a machine it is converted to find out.
+
+        Raises ModelError if the engine asked for by name cannot compute this model here.
+        """
+        asked = self._asked[2]
+        with self._loading:
+            obstacle = "not asked for" if asked == "torch" else self._conversion.obstacle(self.device)
+            if asked != "openvino" and obstacle:
+                return "torch"
+            refusal = obstacle or self._refusal()
+        if refusal and asked == "openvino":
+            raise ModelError(f"{self.name} cannot be computed by openvino: {refusal}")
+        if refusal:
+            self._notices.append(f"torch computes, as openvino cannot: {refusal}")
+        return "torch" if refusal else "openvino"
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The model, ready to compute. Raises ModelError as `engine_name`."""
+        with self._loading:
+            converted = self._conversion.engine(self._tell) if self.engine_name == "openvino" else None
+            if converted:
+                return converted
+            from fieldmarks.classification.engines.torch_engine import TorchEngine
+
+            return TorchEngine(self._checkpoint, device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """What tells the embeddings made here from any other; None before a model's first download.
+
+        Model, preprocessing, engine and numbers are in it.
+        """
+        computed = f"{self.dtype} {self.engine_name}"
+        files = self._checkpoint.fingerprint(self._file_hash)
+        return files and f"{files} {computed}"
 
     @property
-    def dtype(self) -> str:
-        """The weights' type in use; "auto" is float32 on a CPU and the checkpoint's own elsewhere."""
-        return "float32" if self._dtype == "auto" and self.device == "cpu" else self._dtype
+    def about(self) -> dict[str, str]:
+        """How embeddings are made here, as it is kept with them."""
+        return {"model": self.name, "dtype": self.dtype, "engine": self.engine_name}
 
-    def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
-        """Return what tells model, preprocessing and type of weights from any other; see ModelSource.
+    @property
+    def notices(self) -> list[str]:
+        """What the user should be told of how the model is computed."""
+        halved = self._asked[1] == "auto" and self.dtype != "float32"
+        told = f"computed in {self.dtype}, native to this {self.device.upper()}; --dtype float32 is exact"
+        return [*([told] if halved else []), *self._notices]
 
-        The type "auto" is not looked into, as that would load torch: a machine answers it the same each time.
-        """
-        dtype = "float32" if self._device == "cpu" and self._dtype == "auto" else self._dtype
-        files = self.source.fingerprint(file_hash)
-        backend = "torchvision" if find_spec("torchvision") else "pil"  # they scale pictures differently
-        return files and f"{files} {dtype} {backend}"
+    @property
+    def batch(self) -> int:
+        """How many pictures a pass should have."""
+        return _PICTURES.get(self.device, _PICTURES_ELSEWHERE)
 
     @property
     def logit_scale(self) -> float:
         """The factor by which the model multiplies cosines, exp(logit_scale)."""
-        return float(self.model.logit_scale.detach().float().exp())
+        return self.engine.logit_scale
 
-    def encode_texts(self, texts: Sequence[str]) -> Array:
-        """Return the embeddings (M, D) of M texts; those over the model's length are cut."""
-        parts = [self._encode_texts(texts[at : at + TEXT_BATCH]) for at in range(0, len(texts), TEXT_BATCH)]
-        return np.concatenate(parts)
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens a text may have, the special ones included."""
+        return self.engine.max_tokens
 
-    def prepare(self, image: "Image.Image") -> "dict[str, Tensor]":
-        """Return the model's inputs of one RGB picture, each with a first dimension of 1."""
-        with self._loading:  # pictures are prepared in several threads
-            processor = self.image_processor
-        try:
-            return dict(processor(images=[image], return_tensors="pt"))
-        except Exception as error:
-            raise ModelError(f"{self.name} cannot prepare a picture: {one_line(error)}") from error
-
-    def encode_images(self, pictures: "Sequence[Mapping[str, Tensor]]") -> Array:
-        """Return the embeddings (N, D) of N prepared pictures, in one forward pass."""
-        import torch
-
-        model = self.model
-        try:
-            inputs = {key: torch.cat([one[key] for one in pictures]) for key in pictures[0]}
-        except RuntimeError as error:
-            raise ModelError(f"{self.name} does not scale pictures to one size: {one_line(error)}") from error
-        floating = {key: value.to(model.dtype) for key, value in inputs.items() if value.is_floating_point()}
-        return self._features(model.get_image_features, inputs | floating)
+    @property
+    def least(self) -> int | None:
+        """How short the shorter side of a JPEG may become while it is decoded; None: as it is."""
+        return self.engine.least
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, the special ones included, before any cutting."""
-        return [len(ids) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
+        return self.engine.token_counts(texts)
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        """Return the embeddings (M, D) of M texts; those over the model's length are cut."""
+        most = self.max_tokens
+        full = self.engine.pads_to_full_length
+        lengths = [most if full else min(most, tokens) for tokens in self.token_counts(texts)]
+        passes = list(by_length(lengths, _TOKENS.get(self.device, _TOKENS_ELSEWHERE)))
+        parts = [self._finite(self.engine.texts([texts[row] for row in rows])) for rows in passes]
+        embeddings = np.concatenate(parts)  # (M, D), sorted by length
+        embeddings[np.concatenate(passes)] = embeddings.copy()
+        return embeddings
+
+    def prepare(self, image: "Image.Image") -> Any:
+        """Return what `encode_images` reads of one RGB picture."""
+        return self.engine.prepare(image)
+
+    def encode_images(self, pictures: Sequence[Any]) -> Array:
+        """Return the embeddings (N, D) of N prepared pictures, in one pass."""
+        return self._finite(self.engine.images(pictures))
 
     @cached_property
-    def max_tokens(self) -> int:
-        """The most tokens a text may have, the special ones included."""
-        positions = getattr(self.config.text_config, "max_position_embeddings", None)
-        return min(self.tokenizer.model_max_length, positions or self.tokenizer.model_max_length)
+    def _conversion(self) -> Conversion:
+        return Conversion(self._checkpoint, self.dtype, self._file_hash)
 
-    @cached_property
-    def config(self) -> Any:
-        """The model's configuration. Raises ModelError if it is not that of a CLIP-like model."""
-        from transformers import MODEL_MAPPING, AutoConfig
-
-        config = self.source.load(AutoConfig)
-        kind = MODEL_MAPPING.get(type(config), None)
-        if not all(hasattr(kind, name) for name in ("get_text_features", "get_image_features")):
-            raise ModelError(f"{self.name} is a {config.model_type} model, not one with CLIP's two encoders")
-        return config
-
-    @cached_property
-    def tokenizer(self) -> "PreTrainedTokenizerBase":
-        """The tokenizer. Raises ModelError."""
-        from transformers import AutoTokenizer
-
-        tokenizer: PreTrainedTokenizerBase = self.source.load(AutoTokenizer)
-        if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up without its files
-            raise ModelError(
-                f"{self.name} has no tokenizer: its vocabulary is missing, download the model again"
-            )
-        return tokenizer
-
-    @cached_property
-    def image_processor(self) -> "BaseImageProcessor":
-        """The preprocessing of pictures. Raises ModelError."""
-        from transformers import AutoImageProcessor
-
-        processor: BaseImageProcessor = self.source.load(AutoImageProcessor)
-        return processor
-
-    @cached_property
-    def model(self) -> ClipLike:
-        """The model with its weights, ready to compute. Raises ModelError."""
-        import torch
-        from transformers import AutoModel
-
-        kind = "auto" if self.dtype == "auto" else getattr(torch, self.dtype)
-        config = self.config
-        model = self.source.load_network(AutoModel, config=config, dtype=kind)
-        if not hasattr(model, "logit_scale"):
-            raise ModelError(f"{self.name} is a {config.model_type} model without CLIP's logit_scale")
+    def _refusal(self) -> str | None:
+        """Return why the conversion is not used, None if it is good."""
         try:
-            ready: ClipLike = model.to(self.device)
-            return ready
-        except (RuntimeError, AssertionError) as error:
-            raise ModelError(f"{self.name} cannot run on {self.device}: {one_line(error)}") from error
+            return self._conversion.refusal(self._tell)
+        except ModelError:
+            if self._asked[2] == "openvino":
+                raise
+            return "the model itself cannot be used"  # torch tells why
 
-    def _encode_texts(self, texts: Sequence[str]) -> Array:
-        full = self.config.model_type in _PADDED_TO_FULL_LENGTH
-        inputs = self.tokenizer(
-            list(texts),
-            padding="max_length" if full else True,
-            truncation=True,
-            max_length=self.max_tokens,
-            return_tensors="pt",
-        )
-        return self._features(self.model.get_text_features, inputs)
-
-    def _features(self, forward: Callable[..., Any], inputs: "Mapping[str, Tensor]") -> Array:
-        """Run one of the two encoders; transformers 5 gives an output object instead of a tensor."""
-        import torch
-
-        try:
-            with torch.inference_mode():
-                output = forward(**{key: value.to(self.device) for key, value in inputs.items()})
-        except (RuntimeError, IndexError, ValueError) as error:  # memory, or parts that do not fit together
-            raise ModelError(f"{self.name} cannot compute on {self.device}: {one_line(error)}") from error
-        features: Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
-        if not features.isfinite().all():
+    def _finite(self, embeddings: Array) -> Array:
+        if not np.isfinite(embeddings).all():
             raise ModelError(f"{self.name} gives embeddings that are no numbers: try --dtype float32")
-        embeddings: Array = features.to("cpu", torch.float32).numpy()
         return embeddings
 
 
-def _device(asked: Device) -> str:
-    """Return the device to compute on. Raises ModelError if the one asked for is not there."""
-    import torch
+def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Yield passes over texts, each a list of their numbers: neighbours in length, at least one of them.
 
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if asked == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there[asked]:
-        raise ModelError(f"there is no {asked} device here: choose --device cpu or auto")
-    return asked
+    Padded to its longest text, a pass has at most `budget` tokens.
+    """
+    rows: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if rows and (len(rows) + 1) * lengths[row] > budget:
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows

@@ -9,7 +9,7 @@ of the archive: texts, or indices into an array "classes".
 
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import repeat
 from pathlib import Path
@@ -25,15 +25,18 @@ from fieldmarks.errors import ImageError
 ROWS: Final = 10_000  # rows of a part, which is what writing holds in memory
 READ_ROWS: Final = 1024  # rows read at once
 MAX_ARCHIVE: Final = 16 * 2**30  # bytes of an archive once unpacked
-MODEL_KEY: Final = b"fieldmarks.model"
+MODEL_KEY: Final = b"fieldmarks.model"  # beside it, fieldmarks.dtype and fieldmarks.engine
 
 Array = np.ndarray[Any, Any]
 Part = tuple[Array, list[str] | None, Path]  # vectors (rows, D), names, the file
 
 
-def write(embedded: Iterable[Embedded | Failure], folder: Path, model: str) -> Iterator[Embedded | Failure]:
+def write(
+    embedded: Iterable[Embedded | Failure], folder: Path, about: Mapping[str, str]
+) -> Iterator[Embedded | Failure]:
     """Write embeddings to a new folder part by part, and yield everything on as it comes.
 
+    `about` is how they were made, as `Encoder.about` tells it.
     Raises ImageError if the folder holds embeddings already, cannot be written, or pyarrow is missing.
     """
     _pyarrow("writing metadata")
@@ -47,20 +50,20 @@ def write(embedded: Iterable[Embedded | Failure], folder: Path, model: str) -> I
             yield one
             part += [one] if isinstance(one, Embedded) else []
             if len(part) == ROWS:
-                _write_part(part, number, folder, model)
+                _write_part(part, number, folder, about)
                 number, part = number + 1, []
         if part or not number:
-            _write_part(part, number, folder, model)
+            _write_part(part, number, folder, about)
     except OSError as error:
         raise ImageError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
-def _write_part(part: list[Embedded], number: int, folder: Path, model: str) -> None:
+def _write_part(part: list[Embedded], number: int, folder: Path, about: Mapping[str, str]) -> None:
     arrow, parquet = _pyarrow("writing metadata")
     rows = normalize(np.stack([one.vector for one in part])) if part else np.empty((0, 0), np.float32)
     np.save(folder / "img_emb" / f"img_emb_{number:04d}.npy", rows)  # (rows, D)
     table = arrow.table({"image_path": arrow.array([one.image for one in part], arrow.string())})
-    table = table.replace_schema_metadata({MODEL_KEY: model.encode()})
+    table = table.replace_schema_metadata({f"fieldmarks.{key}": value for key, value in about.items()})
     parquet.write_table(table, folder / "metadata" / f"metadata_{number:04d}.parquet")
 
 

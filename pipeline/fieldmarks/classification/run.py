@@ -1,6 +1,6 @@
 """One run of classification from what the user asks for: the classifier, the pictures, the results."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
@@ -8,8 +8,10 @@ from typing import Final, TextIO
 from fieldmarks.classification import interchange
 from fieldmarks.classification.cache import EmbeddingCache
 from fieldmarks.classification.classifier import Classifier, Options
-from fieldmarks.classification.embeddings import BATCH, Embedded, Embedder
-from fieldmarks.classification.encoder import DEFAULT_CLIP, Device, DType, Encoder
+from fieldmarks.classification.embeddings import Embedded, Embedder
+from fieldmarks.classification.encoder import DEFAULT_CLIP, Encoder
+from fieldmarks.classification.engines.engine import EngineChoice
+from fieldmarks.classification.engines.precision import Device, DType
 from fieldmarks.classification.head_file import load_head
 from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.classification.sources import Found, find, name_of
@@ -20,18 +22,23 @@ KEPT_BATCH: Final = 1024  # pictures scored at once where their embeddings are k
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """Which model computes, and how; `clip` None is the model of a saved classifier, else the default one."""
+    """Which model computes, and how; `clip` None is the model of a saved classifier, else the default one.
+
+    `tell` hears of work that lets a person wait.
+    """
 
     clip: str | None = None
     device: Device = "auto"
     dtype: DType = "auto"
-    batch: int = BATCH
+    engine: EngineChoice = "auto"
+    batch: int | None = None
     cache: bool = True
+    tell: Callable[[str], None] = lambda _: None
 
     def embedder(self, otherwise: str = DEFAULT_CLIP) -> Embedder:
         """Return the embedder, of the model `otherwise` if none is named. Raises ModelError."""
         name = otherwise if self.clip is None else self.clip
-        encoder = Encoder(name, device=self.device, dtype=self.dtype)
+        encoder = Encoder(name, device=self.device, dtype=self.dtype, engine=self.engine, tell=self.tell)
         return Embedder(encoder, cache=EmbeddingCache() if self.cache else None, batch=self.batch)
 
 

@@ -34,10 +34,10 @@ def embed(images: tuple[str, ...], out: Path, allow_url: bool, **options: Any) -
     from fieldmarks.wording import printable
 
     pictures = run.Pictures(inputs=images, stdin=sys.stdin, allow_url=allow_url)
-    embedder = run.Model(**options).embedder()
+    embedder = run.Model(**options, tell=say).embedder()
     written = failures = 0
     with quiet_pillow():
-        for one in interchange.write(pictures.embedded(embedder), out, embedder.encoder.name):
+        for one in interchange.write(pictures.embedded(embedder), out, embedder.encoder.about):
             if isinstance(one, Failure):
                 failures += 1
                 say(f"Error: {printable(one.image)}: {printable(one.error)}")

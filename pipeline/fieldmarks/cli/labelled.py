@@ -94,8 +94,10 @@ def data_of(dataset: str | None, options: dict[str, Any]) -> "Data":
 def model_of(options: Mapping[str, Any]) -> "Model":
     """Return the model that the options name."""
     from fieldmarks.classification.run import Model
+    from fieldmarks.cli.console import say
 
-    return Model(**{one.name: options[one.name] for one in fields(Model) if one.name in options})
+    given = {one.name: options[one.name] for one in fields(Model) if one.name in options}
+    return Model(**given, tell=say)
 
 
 def command_line(context: click.Context) -> list[str]:
@@ -105,7 +107,7 @@ def command_line(context: click.Context) -> list[str]:
         value = context.params.get(param.name or "")
         if isinstance(param, click.Argument):
             words += [] if value is None else [str(value)]
-        elif value != param.get_default(context):
+        elif value is not None and value != param.get_default(context):
             words += _option(param, value)
     return words
 

@@ -1,0 +1,125 @@
+"""A model's parts as transformers loads them: configuration, tokenizer, preprocessing, network."""
+
+import json
+from collections.abc import Callable
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from fieldmarks.classification.preprocess import Recipe, recipe_of
+from fieldmarks.errors import ModelError
+from fieldmarks.pretrained import ModelSource
+
+if TYPE_CHECKING:  # a run that finds all embeddings in the cache loads none of these
+    import torch
+    from torch import Tensor
+    from transformers import BaseImageProcessor, PreTrainedTokenizerBase
+
+_PADDED_TO_FULL_LENGTH: Final = {"siglip", "siglip2"}  # trained so; a shorter text would change the result
+
+
+class ClipLike(Protocol):
+    """What is used of a network."""
+
+    dtype: "torch.dtype"
+    logit_scale: "Tensor"
+
+    def get_text_features(self, **inputs: "Tensor") -> Any:
+        """Return a tensor (M, D), or an output object with it as pooler_output."""
+
+    def get_image_features(self, **inputs: "Tensor") -> Any:
+        """Return a tensor (N, D), or an output object with it as pooler_output."""
+
+
+class Checkpoint:
+    """A CLIP-like model by folder or Hugging Face id; each part is loaded when it is asked for.
+
+    Everything loads from safetensors and without remote code. Every part raises ModelError.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.source = ModelSource(name, "a CLIP-like model")
+
+    def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
+        """Return what tells model and preprocessing from any other; see ModelSource."""
+        files = self.source.fingerprint(file_hash)
+        backend = "torchvision" if find_spec("torchvision") else "pil"  # they scale pictures differently
+        return files and f"{files} {backend}"
+
+    @property
+    def model_type(self) -> str | None:
+        """The architecture that the configuration names, read without transformers; None if it tells none."""
+        folder = self.source.folder
+        try:
+            config = json.loads((folder / "config.json").read_text("utf-8")) if folder else {}
+            return str(config["model_type"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    @cached_property
+    def config(self) -> Any:
+        """The model's configuration. Raises ModelError if it is not that of a CLIP-like model."""
+        from transformers import MODEL_MAPPING, AutoConfig
+
+        config = self.source.load(AutoConfig)
+        kind = MODEL_MAPPING.get(type(config), None)
+        if not all(hasattr(kind, name) for name in ("get_text_features", "get_image_features")):
+            raise ModelError(f"{self.name} is a {config.model_type} model, not one with CLIP's two encoders")
+        return config
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The tokenizer."""
+        from transformers import AutoTokenizer
+
+        tokenizer: PreTrainedTokenizerBase = self.source.load(AutoTokenizer)
+        if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up without its files
+            raise ModelError(
+                f"{self.name} has no tokenizer: its vocabulary is missing, download the model again"
+            )
+        return tokenizer
+
+    @cached_property
+    def max_tokens(self) -> int:
+        """The most tokens a text may have, the special ones included."""
+        positions = getattr(self.config.text_config, "max_position_embeddings", None)
+        return min(self.tokenizer.model_max_length, positions or self.tokenizer.model_max_length)
+
+    @cached_property
+    def pads_to_full_length(self) -> bool:
+        """Whether texts are padded to `max_tokens`, as the model was trained so."""
+        return self.config.model_type in _PADDED_TO_FULL_LENGTH
+
+    @cached_property
+    def image_processor(self) -> "BaseImageProcessor":
+        """The preprocessing of pictures."""
+        from transformers import AutoImageProcessor
+
+        processor: BaseImageProcessor = self.source.load(AutoImageProcessor)
+        return processor
+
+    @cached_property
+    def recipe(self) -> Recipe | None:
+        """The preprocessing as a recipe; None where only the processor itself can do it."""
+        return recipe_of(self.image_processor)
+
+    def network(self, dtype: "torch.dtype") -> ClipLike:
+        """Load the model with its weights in numbers of one type, in evaluation mode."""
+        from transformers import AutoModel
+
+        network: ClipLike = self.source.load_network(AutoModel, config=self.config, dtype=dtype)
+        if not hasattr(network, "logit_scale"):
+            raise ModelError(f"{self.name} is a {self.config.model_type} model without CLIP's logit_scale")
+        return network
+
+    def tokenize(self, texts: list[str], form: str | None = None) -> Any:
+        """Return the inputs of texts, cut and padded as the model wants them; `form` as in transformers."""
+        return self.tokenizer(
+            texts,
+            padding="max_length" if self.pads_to_full_length else True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors=form,
+        )
