@@ -71,7 +71,8 @@ def test_what_is_missing_is_listed() -> None:
     assert str(caught.value) == (
         "labels without a class in the store: 'label 0', 'label 1', 'label 2', 'label 3', 'label 4',"
         " 'label 5', 'label 6', 'label 7', 'label 8', 'label 9' and 2 more; classes without descriptors:"
-        " 'newt': add them to the store, name an alias file with --aliases, or score the rest with --allow-missing"
+        " 'newt': add them to the store, name an alias file with --aliases, or score the rest with"
+        " --allow-missing"
     )
     assert require(matching, ["newt"], allow_missing=True) == [
         "1 labels met their class only by folding: 'Owl' as 'owl'",

@@ -104,7 +104,7 @@ def test_lines_without_picture_or_label_are_failures_and_the_others_go_on(tmp_pa
     [
         ("m.csv", b"image,label\na.png,caf\xe9\n", ", line 2: not UTF-8 text: save it as UTF-8"),
         ("m.csv", "image,label\n".encode("utf-16"), ", line 1: not UTF-8 text"),
-        ("m.csv", "", ": no column is seen to be the image: say --image-column, one of "),
+        ("m.csv", "", ": empty: a heading such as image,label is meant, or JSON lines with these keys"),
         (
             "m.csv",
             "a.png,owl\n",
@@ -122,7 +122,7 @@ def test_lines_without_picture_or_label_are_failures_and_the_others_go_on(tmp_pa
         ("m.csv", 'image,label\n"a.png"x,owl\n', ": line 2: ',' expected after '\"'"),
         ("m.csv", 'image,label\n"a.png,owl\n', ": line 2: unexpected end of data"),
         ("m.csv", "image,label\n", " lists no picture: write one a line"),
-        ("m.jsonl", "\n", ": no column is seen to be the image"),
+        ("m.jsonl", "\n", ": empty: a heading"),
         ("m.jsonl", '{"image": "a", "label": "b"}\n{"image":', ": line 2: not JSON: "),
         ("m.jsonl", "[" * 200_000, ": line 1: not JSON: "),
         ("m.jsonl", '"a.png"', ": line 1: an object is meant, with the keys image and label"),

@@ -38,8 +38,8 @@ def test_equal_pictures_are_found_in_files_and_in_tars(tree: Path, tmp_path: Pat
         assert plain["equal_across_classes"]["groups"] == 1
         assert set(plain["equal_across_classes"]["first"][0]["classes"]) == {"newt", "tree frog"}
         across, within = found.notices()
-        assert across.startswith("1 pictures lie in more than one class, byte for byte: '")
-        assert within == "1 pictures repeat another of their class, byte for byte"
+        assert across.startswith("pictures that lie in several classes, byte for byte: 1, such as '")
+        assert within == "pictures that repeat another of their class, byte for byte: 1"
 
 
 def test_labels_without_class_and_failures_are_counted_apart(tmp_path: Path) -> None:
@@ -64,5 +64,6 @@ def test_a_thousand_classes_fit_a_screen() -> None:
 
 
 def test_names_in_notices_are_printable() -> None:
-    equal = Equal(("a\x1b[2J.png", "b.png"), ("owl", "newt"))
-    assert "\x1b" not in "".join(Preflight({}, (), (equal,)).notices())
+    equal = Equal(("a\x1b[2J.png", "b.png", "c.png"), ("owl", "owl", "newt"))
+    (told,) = Preflight({}, (), (equal,)).notices()
+    assert told.endswith(r"such as 'a\x1b[2J.png' in 'owl' and 'c.png' in 'newt'")

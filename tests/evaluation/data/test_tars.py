@@ -133,10 +133,11 @@ def test_columns_are_kinds_of_files_and_keys_of_json(tmp_path: Path) -> None:
 
 def test_samples_without_a_usable_label_are_failures(tmp_path: Path) -> None:
     (tmp_path / "classnames.txt").write_text("newt\nowl")
-    labels = ["1", "2", "", "999999999999", "o\0wl", b"\xff", b"x" * (2**20 + 1)]
     files: list[tuple[str, bytes | str]] = [("7.jpg", png(7)), ("8.cls", "1")]
+    labels: list[bytes | str] = ["1", "2", "", "999999999999", "o\0wl", b"\xff", b"x" * (2**20 + 1)]
     for n, label in reversed(list(enumerate(labels))):
-        files[:0] = [(f"{n}.jpg", png(n)), (f"{n}.cls", label)]
+        files.insert(0, (f"{n}.cls", label))
+        files.insert(0, (f"{n}.jpg", png(n)))
     path = _tar(tmp_path / "a.tar", files)
     dataset = open_dataset(Source(str(path)))
     assert dataset.labels() == Counter({"owl": 1, "999999999999": 1})

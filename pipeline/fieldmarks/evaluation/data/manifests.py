@@ -45,6 +45,10 @@ def open_manifest(source: Source) -> Listed:
     text, fingerprint = _text(path)
     try:
         columns, rows = _rows(text, path.suffix.lower())
+        if not columns:
+            raise EvaluationError(
+                "empty: a heading such as image,label is meant, or JSON lines with these keys"
+            )
         image = choose_column("image", source.image_column, _named(columns, IMAGE_NAMES), columns)
         label = choose_column("label", source.label_column, _named(columns, LABEL_NAMES), columns)
         lines = list(rows)

@@ -19,6 +19,13 @@ KINDS: Final = (
 
 def open_dataset(source: Source) -> DataSet:
     """Open a data set of any kind. Raises EvaluationError that says what could be meant."""
+    try:
+        return _open(source)
+    except OSError as error:
+        raise EvaluationError(f"{source.spec} cannot be read: {error.strerror or error}") from error
+
+
+def _open(source: Source) -> DataSet:
     path = Path(source.spec)
     name = source.spec.lower()
     if source.limit is not None and source.limit < 1:
@@ -44,4 +51,6 @@ def _open_folder(source: Source, path: Path) -> DataSet:
         return files.open_files(source, tables)
     if any(one.name.lower().endswith(shards.SUFFIXES) for one in path.iterdir()):
         return open_tars(source)
+    if named := source.image_column or source.label_column:
+        raise EvaluationError(f"{source.spec} is a folder of pictures and has no column {named!r}")
     return open_folder(source)

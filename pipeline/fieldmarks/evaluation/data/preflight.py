@@ -1,12 +1,11 @@
 """What to know of a data set before it is scored: pictures of each class, and those that are there twice."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fieldmarks.classification.sources import Blob, name_of, read_bytes
 from fieldmarks.errors import ImageError
@@ -64,13 +63,14 @@ class Preflight:
         spare = sum(len(one.images) - 1 for one in self.equal if not one.across)
         told = []
         if across:
-            one = across[0]
+            first, *others = zip(across[0].images, across[0].classes, strict=True)
+            other = next(one for one in others if one[1] != first[1])
             told.append(
-                f"{len(across)} pictures lie in more than one class, byte for byte: {one.images[0]!r}"
-                f" ({one.classes[0]}) is {one.images[-1]!r} ({one.classes[-1]}) too"
+                f"pictures that lie in several classes, byte for byte: {len(across)}, such as {first[0]!r} in"
+                f" {first[1]!r} and {other[0]!r} in {other[1]!r}"
             )
         if spare:
-            told.append(f"{spare} pictures repeat another of their class, byte for byte")
+            told.append(f"pictures that repeat another of their class, byte for byte: {spare}")
         return [printable(one) for one in told]
 
     def rows(self, most: int = 12) -> list[tuple[str, str]]:
@@ -78,14 +78,23 @@ class Preflight:
 
         Of many classes the largest and the smallest are shown, those without pictures among these.
         """
-        counts = Counter(self.pictures) | Counter()
-        ordered = sorted(counts.items(), key=lambda pair: -pair[1])
+        ordered = sorted(self.pictures.items(), key=lambda pair: -pair[1])
         ordered += [(name, 0) for name in self.without_pictures]
         rows = [(_short(name), str(count)) for name, count in ordered]
         if len(rows) <= most + 1:
             return rows
         start, end = most - most // 2, len(rows) - most // 2
         return [*rows[:start], (f"… {end - start} more", _range(ordered[start:end])), *rows[end:]]
+
+
+class _Seen(NamedTuple):
+    """A picture that was met, and its class."""
+
+    image: str
+    name: str
+
+
+_Sized = dict[int | None, list[tuple[_Seen, str]]]  # pictures and their paths, by the files' sizes
 
 
 def inspect(dataset: DataSet, matching: Matching) -> Preflight:
@@ -95,7 +104,7 @@ def inspect(dataset: DataSet, matching: Matching) -> Preflight:
     """
     counts: Counter[str] = Counter()
     left_out = failures = 0
-    sized: dict[int, list[_Seen]] = {}
+    sized: _Sized = {}
     hashed: dict[bytes, list[_Seen]] = {}
     for number, one in enumerate(dataset, 1):
         if not isinstance(one, Example):
@@ -107,29 +116,19 @@ def inspect(dataset: DataSet, matching: Matching) -> Preflight:
             seen = _Seen(name_of(one.picture, number), name)
             if isinstance(one.picture, Blob):
                 hashed.setdefault(_digest(one.picture.data), []).append(seen)
-            elif isinstance(one.picture, str | os.PathLike):
-                path = Path(one.picture)
-                sized.setdefault(_size(path), []).append(_Seen(seen.image, name, path))
+            elif isinstance(one.picture, str):
+                sized.setdefault(_size(one.picture), []).append((seen, one.picture))
     _hash_files(sized, hashed)
-    without = tuple(name for name in matching.unused_classes)
-    without += tuple(name for name in dict.fromkeys(matching.class_of.values()) if name not in counts)
+    met = dict.fromkeys(matching.class_of.values())
+    without = (*matching.unused_classes, *(name for name in met if name not in counts))
     return Preflight(dict(counts), without, tuple(_equal(hashed.values())), left_out, failures)
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A picture that was met, and its file if it is one."""
-
-    image: str
-    name: str
-    path: Path | None = None
-
-
-def _hash_files(sized: Mapping[int, Sequence[_Seen]], hashed: dict[bytes, list[_Seen]]) -> None:
+def _hash_files(sized: _Sized, hashed: dict[bytes, list[_Seen]]) -> None:
     for size, some in sized.items():
-        for seen in some if len(some) > 1 and size >= 0 else ():
+        for seen, path in some if len(some) > 1 and size is not None else ():
             try:
-                digest = _digest(read_bytes(seen.path or Path(seen.image)))
+                digest = _digest(read_bytes(Path(path)))
             except ImageError:  # its reading will tell
                 continue
             hashed.setdefault(digest, []).append(seen)
@@ -145,11 +144,11 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _size(path: Path) -> int:
+def _size(path: str) -> int | None:
     try:
-        return path.stat().st_size
+        return Path(path).stat().st_size
     except (OSError, ValueError):
-        return -1
+        return None
 
 
 def _short(name: str) -> str:

@@ -60,16 +60,13 @@ class Table:
     def labels(self) -> Counter[str]:
         """The number of pictures under each label; only the labels' column is read."""
         rows = self._taken([self.label])
-        made = (self._record(Blob("", b""), number, row[self.label]) for number, row in rows)
+        made = (self._record(Blob(f"{self.name}#{number}", b""), row[self.label]) for number, row in rows)
         return Counter(one.label for one in made if isinstance(one, Example))
 
     def __iter__(self) -> Iterator[Example | Failure]:
         for number, row in self._taken([self.image, self.label]):
             picture = _blob(row[self.image], f"{self.name}#{number}")
-            if isinstance(picture, Failure):
-                yield picture
-            else:
-                yield self._record(picture, number, row[self.label])
+            yield picture if isinstance(picture, Failure) else self._record(picture, row[self.label])
 
     def _taken(self, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Yield the numbered rows within the limit: evenly spread, or the first where none knows how many."""
@@ -81,11 +78,11 @@ class Table:
             if count is None or taken(number, count, limit):
                 yield number, row
 
-    def _record(self, picture: Blob, number: int, value: Any) -> Example | Failure:
+    def _record(self, picture: Blob, value: Any) -> Example | Failure:
         names = getattr(self.rows.features[self.label], "names", None)  # of a ClassLabel
         if names is not None and isinstance(value, int):
             value = names[value] if 0 <= value < len(names) else None
-        return record(picture, value, picture.name or f"{self.name}#{number}")
+        return record(picture, value, picture.name)
 
 
 def open_table(source: Source, rows: Rows, split: str, about: Mapping[str, Any], notices: list[str]) -> Table:
