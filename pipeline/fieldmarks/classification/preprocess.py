@@ -2,7 +2,7 @@
 
 transformers scales the whole picture, crops it and makes several float copies on the way. Here only those
 columns are scaled that the crop keeps, to 8-bit pixels, and rescaling and normalising are left to the model
-as one multiplication and one addition. Both round to 8 bits at the same places: pictures at least as high as
+as one multiplication and one addition. Both round to 8 bits at the same places: photos at least as high as
 wide agree in every pixel, wider ones but for 1 value in 10,000, by one level of 255 or two, as Pillow keeps
 the edges of a box in float32. Rows are cropped afterwards: by the height Pillow 13 decides whether to scale
 rows or columns first, and the other order rounds a quarter of all values differently.
@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # a run that finds all embeddings in the cache loads none of 
 # Under this name a picture's `info` has the box of its pixels that it covers: the last column and row of a
 # JPEG that was scaled while it was decoded are covered in part.
 EXTENT: Final = "fieldmarks.extent"
-# A JPEG that is scaled to no less than this many times the target changes a photo's embedding by 5e-5 (cosine)
-# at most, as measured with the demo's CLIP on 372 photos; scaled to the target itself by 2e-3.
+# A JPEG that is scaled to no less than this many times the target changes an embedding by 5e-5 (cosine) at
+# most, as measured on 372 photos with the demo's CLIP; scaled to the target itself by 2e-3.
 _OVERSAMPLING: Final = 2
 # Filters that both backends of transformers have. torchvision's differ from Pillow's by 0.004 levels in the
 # mean, and by 0.25 where Pillow scales rows first: 8e-7 of an embedding (cosine) with a ViT-B/32.
@@ -91,9 +91,10 @@ def recipe_of(processor: Any) -> Recipe | None:
     std = _triple(processor.image_std) if normalised else None
     if geometry is None or processor.do_pad or processor.resample not in (_BILINEAR, _BICUBIC):
         return None
-    if normalised and not (mean and std and all(std)):
+    factor = processor.rescale_factor
+    if not isinstance(factor, float | int) or (normalised and not (mean and std and all(std))):
         return None
-    return Recipe(*geometry, int(processor.resample), float(processor.rescale_factor), mean, std)
+    return Recipe(*geometry, int(processor.resample), float(factor), mean, std)
 
 
 def _is_plain(kind: type) -> bool:
