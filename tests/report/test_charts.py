@@ -91,11 +91,12 @@ def test_every_number_of_classes(classes: int) -> None:
             assert ElementTree.fromstring(chart.svg(width)).get("viewBox", "").startswith(f"0 0 {width} ")
 
 
-def test_what_may_be_missing(few: Evaluation) -> None:
+def test_what_may_be_missing() -> None:
+    few = evaluation(BIRDS[:4], 60, seeds=2)
     photo, descriptors, waffle, _ = few.arms
     without = replace(descriptors, difference=None, gain=None)
     for arms in ((photo,), (without,), (waffle,), (photo, waffle)):
-        names = [one.name for one in charts(replace(few, arms=arms)) if one.svg() and one.svg(NARROW)]
+        names = [one.name for one in charts(replace(few, arms=arms)) if one.svg(NARROW)]
         assert ("gains" in names) == (arms[-1] is waffle)
 
 
@@ -103,3 +104,10 @@ def test_no_class_gains(few: Evaluation) -> None:
     photo, descriptors, *_ = few.arms
     same = replace(few, arms=(photo, replace(descriptors, gain=(0.0,) * 10)))
     assert _texts(_named(charts(same), "gains")).count("0.0") == 10
+
+
+def test_arms_whose_names_are_long_differ_in_the_second_line(few: Evaluation) -> None:
+    names = ["descriptors article max-similarity", "descriptors paper max-similarity"]
+    arms = (few.arms[0], *(replace(few.arms[1], name=name) for name in names))
+    shown = _texts(_named(charts(replace(few, arms=arms)), "arms"), NARROW)
+    assert [text for text in shown if "max" in text] == 2 * ["article max-similar…", "paper max-similarity"]

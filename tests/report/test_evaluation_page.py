@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.report.browser import Browser, Outline, document_width
-from tests.report.evaluations import evaluation
+from tests.report.evaluations import BIRDS, evaluation
 
 from fieldmarks.classification.results import Failure
 from fieldmarks.errors import ReportError
@@ -37,6 +37,12 @@ NAMES = (
 def few() -> Evaluation:
     """Ten classes."""
     return evaluation()
+
+
+@pytest.fixture(scope="module")
+def small() -> Evaluation:
+    """Three classes and few pictures, quickly drawn."""
+    return evaluation(BIRDS[:3], 60, seeds=2)
 
 
 @pytest.fixture(scope="module")
@@ -193,24 +199,24 @@ def test_what_may_be_missing(few: Evaluation) -> None:
     assert "5 pictures in 1 class: 5 each." in evaluation_page.html(one_class)
 
 
-def test_a_report_is_replaced_and_nothing_else_is(few: Evaluation, tmp_path: Path) -> None:
+def test_a_report_is_replaced_and_nothing_else_is(small: Evaluation, tmp_path: Path) -> None:
     path = tmp_path / "a.html"
-    write_page(few, path)
+    write_page(small, path)
     before = path.read_bytes()
-    write_page(few, path)
+    write_page(small, path)
     assert path.read_bytes() == before
     (tmp_path / "diary.html").write_text("<p>mine")
     for name, message in {"diary.html": "is no report", ".": "is no report", "no/a": "folder is not"}.items():
         with pytest.raises(ReportError, match=message):
             check(tmp_path / name)
         with pytest.raises(ReportError, match=message):
-            write_page(few, tmp_path / name)
+            write_page(small, tmp_path / name)
     assert (tmp_path / "diary.html").read_text() == "<p>mine"
 
 
-def test_plots_as_files(few: Evaluation, tmp_path: Path) -> None:
+def test_plots_as_files(small: Evaluation, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "plots"
-    paths = save_plots(few, folder)
+    paths = save_plots(small, folder)
     names = [
         f"{name}.{form}" for name in ("arms", "gains", "confusion", "classes") for form in ("svg", "png")
     ]
@@ -220,19 +226,19 @@ def test_plots_as_files(few: Evaluation, tmp_path: Path) -> None:
         assert image.width == 2 * 896
     (folder / "arms.svg").touch()
     before = {path: path.read_bytes() for path in paths}
-    assert save_plots(few, folder) == paths  # an earlier run's are replaced
+    assert save_plots(small, folder) == paths  # an earlier run's are replaced
     assert {path: path.read_bytes() for path in paths} == before
 
 
-def test_plots_replace_nothing_of_others(few: Evaluation, tmp_path: Path) -> None:
+def test_plots_replace_nothing_of_others(small: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "gains.png").write_bytes(b"a holiday")
     with pytest.raises(
         ReportError, match=r"gains\.png is there and is no chart of ours: name another folder"
     ):
-        save_plots(few, tmp_path)
+        save_plots(small, tmp_path)
     assert [one.name for one in tmp_path.iterdir()] == ["gains.png"]
     with pytest.raises(ReportError, match=r"gains\.png cannot be made: "):
-        save_plots(few, tmp_path / "gains.png")
+        save_plots(small, tmp_path / "gains.png")
 
 
 def test_texts_have_contrast() -> None:

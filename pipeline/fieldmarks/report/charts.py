@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.evaluation.results import ArmResult, Difference, Estimate, Evaluation
+from fieldmarks.evaluation.summary import is_described
 from fieldmarks.report import matrices, roles
 from fieldmarks.report.drawing import (
     INK,
@@ -57,8 +58,8 @@ def arms(evaluation: Evaluation) -> Chart:
 
 
 def _draw_arms(evaluation: Evaluation, width: int) -> "Figure":
-    names = [label(arm.name, LONGEST[width]) for arm in evaluation.arms]
-    left, high = gutter(names), 34 * len(names)
+    names = [_in_lines(arm.name, LONGEST[width]) for arm in evaluation.arms]
+    left, high = gutter("\n".join(names).split("\n")), 34 * len(names)
     compared = [arm.difference for arm in evaluation.arms]
     beside, two = width == WIDE, any(compared)
     plot = (width - left - 24) * (0.54 if beside and two else 1)
@@ -78,6 +79,14 @@ def _draw_arms(evaluation: Evaluation, width: int) -> "Figure":
     return made
 
 
+def _in_lines(name: str, columns: int) -> str:
+    """Return an arm's name in two lines where it does not fit: what arms differ in stands at the end."""
+    first, _, rest = name.partition(" ")
+    if not rest or label(name, columns) == name:
+        return label(name, columns)
+    return f"{label(first, columns)}\n{label(rest, columns + 6)}"
+
+
 def _rows(axes: "Axes", names: Sequence[str]) -> None:
     """Set up a row for each name, the first on top, and a light grid for the values."""
     axes.set_yticks(range(len(names)), names)
@@ -86,7 +95,7 @@ def _rows(axes: "Axes", names: Sequence[str]) -> None:
 
 
 def _colour(arm: ArmResult) -> str:
-    return LEAD if roles.is_subject(arm) else PLAIN if roles.is_control(arm) else INK
+    return LEAD if is_described(arm.name) else PLAIN if roles.is_control(arm) else INK
 
 
 def _estimates(axes: "Axes", row: int, arm: ArmResult, evaluation: Evaluation) -> None:

@@ -29,7 +29,6 @@ MISTAKE: Final = "#a8480f"
 
 WIDE: Final = 896  # pixels; a page's column
 NARROW: Final = 360  # the same chart for a phone
-LETTER: Final = 6.6  # the usual width of a letter, in pixels
 LONGEST: Final = {WIDE: 26, NARROW: 14}  # columns of a name
 LONGEST_NAME: Final = 200  # characters that are looked at, as some take no column
 MADE_BY: Final = "fieldmarks: a chart of an evaluation"  # by which our files are known again
@@ -151,8 +150,10 @@ def label(name: str, columns: int) -> str:
 
 
 def gutter(labels: Sequence[str]) -> float:
-    """Return how many pixels stand left of axes for labels."""
-    return 14 + LETTER * max(sum(map(_columns, text)) for text in labels)
+    """Return how many pixels stand left of axes for labels, as wide as the longest is drawn."""
+    letters = needed("matplotlib.textpath").text_to_path
+    font = needed("matplotlib.font_manager").FontProperties()
+    return 14 + max(float(letters.get_text_width_height_descent(one, font, False)[0]) for one in labels)
 
 
 def _columns(character: str) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fieldmarks.errors import ReportError
 from fieldmarks.evaluation.results import Evaluation, Exemplar
+from fieldmarks.evaluation.summary import is_described
 from fieldmarks.report import document, figures, roles
 from fieldmarks.report.cards import card, relative
 from fieldmarks.report.charts import charts
@@ -37,21 +38,19 @@ def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     Charts of an earlier run are replaced; files of the same names that are none are left, and nothing is
     written. Raises ReportError then, where the folder cannot be written, and without matplotlib or scipy.
     """
-    drawn = [
-        (folder / f"{chart.name}.{form}", content)
-        for chart in charts(evaluation)
-        for form, content in (("svg", chart.svg()), ("png", chart.png()))
-    ]
-    for path, _ in drawn:
+    drawn = {
+        folder / f"{chart.name}.{form}": chart for chart in charts(evaluation) for form in ("svg", "png")
+    }
+    for path in drawn:
         if path.exists() and not _is_chart(path):
             raise ReportError(f"{path} is there and is no chart of ours: name another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ReportError(f"{folder} cannot be made: {error.strerror or error}") from error
-    for path, content in drawn:
-        document.replace(path, content)
-    return [path for path, _ in drawn]
+    for path, chart in drawn.items():
+        document.replace(path, chart.png() if path.suffix == ".png" else chart.svg())
+    return [*drawn]
 
 
 def _is_chart(path: Path) -> bool:
@@ -71,7 +70,7 @@ def html(evaluation: Evaluation) -> str:
         "subject": subject,
         "reference": reference,
         "charts": {chart.name: _chart(chart) for chart in charts(evaluation)},
-        "arms": [(arm, "subject" if roles.is_subject(arm) else "") for arm in evaluation.arms],
+        "arms": [(arm, "subject" if is_described(arm.name) else "") for arm in evaluation.arms],
         "controls": any(roles.is_control(arm) for arm in evaluation.arms),
         "tally": figures.tally(subject),
         "classes": figures.class_rows(evaluation),

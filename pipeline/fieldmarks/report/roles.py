@@ -1,10 +1,7 @@
 """Which arm plays which part in what is shown: the one in question, the one compared with, the controls."""
 
-from typing import Final
-
 from fieldmarks.evaluation.results import ArmResult, Evaluation
-
-SUBJECT: Final = "descriptors"  # what the name of the arm in question begins with
+from fieldmarks.evaluation.summary import is_described
 
 
 def reference(evaluation: Evaluation) -> ArmResult | None:
@@ -17,14 +14,9 @@ def subject(evaluation: Evaluation) -> ArmResult:
     """Return the arm in question: the first of descriptors, else the last that is no control."""
     base = reference(evaluation)
     others = [arm for arm in evaluation.arms if arm is not base] or [*evaluation.arms]
-    of_descriptors = [arm for arm in others if is_subject(arm)]
+    described = [arm for arm in others if is_described(arm.name)]
     certain = [arm for arm in others if not is_control(arm)]
-    return next(iter(of_descriptors or certain[::-1] or others))
-
-
-def is_subject(arm: ArmResult) -> bool:
-    """Tell whether an arm classifies by descriptors."""
-    return arm.name.startswith(SUBJECT)
+    return next(iter(described or certain[::-1] or others))
 
 
 def is_control(arm: ArmResult) -> bool:
