@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from fieldmarks.classification.run import Model
@@ -101,13 +102,13 @@ def model_of(options: Mapping[str, Any]) -> "Model":
 
 
 def command_line(context: click.Context) -> list[str]:
-    """Return the command line that has these values, without the options that are at their default."""
-    words = context.command_path.split()
+    """Return the command line that has these values, without the options that were not given."""
+    words = ["fieldmarks", context.info_name or ""]
     for param in context.command.params:
         value = context.params.get(param.name or "")
         if isinstance(param, click.Argument):
             words += [] if value is None else [str(value)]
-        elif value is not None and value != param.get_default(context):
+        elif context.get_parameter_source(param.name or "") is not ParameterSource.DEFAULT:
             words += _option(param, value)
     return words
 

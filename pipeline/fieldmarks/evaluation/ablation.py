@@ -81,7 +81,7 @@ class LeftOut:
         alone = [row for row, one in enumerate(owner) if len(members[one]) == 1]
         self._alone = np.array(alone, np.int64)
         names = ablated.names[owner[self._alone]]  # (alone, D)
-        self._groups: Sequence[NDArray[np.int64]] = ()
+        self._groups: Sequence[NDArray[np.int64]] | None = None  # with max-similarity alone
         if ablated.aggregate == "max-similarity":
             self._rows = scoring.normalize(np.concatenate([ablated.rows, names]))  # (M + alone, D)
             self._groups = [np.stack(same) for same in _by_length(members)]
@@ -97,7 +97,7 @@ class LeftOut:
     def __call__(self, images: Array) -> Array:
         """Return the scores (n, M) of image embeddings (n, D) of unit length."""
         scores = images @ self._rows.T
-        if not self._groups:
+        if self._groups is None:
             return scores
         texts = len(self._rows) - len(self._alone)
         highest = np.empty((len(images), texts), np.float32)

@@ -205,10 +205,11 @@ def _model_name(setup: Setup) -> str | None:
 
 def _told(setup: Setup, pictures: Pictures) -> list[str]:
     """Return what the user should be told of the pictures and of the model."""
-    head = setup.subject.head
-    texts = setup.subject.embedder.encoder.name if head is None else head.about.get("model")
+    head, embedder = setup.subject.head, setup.subject.embedder
+    idle = head is not None and setup.data.embeddings is not None  # the embedder had nothing to do
+    notices = [] if idle else list(embedder.notices)
+    texts = embedder.encoder.name if head is None else head.about.get("model")
     used = _model_name(setup)
-    notices = list(setup.subject.embedder.notices)
     if texts and used and texts != used:
         notices.append(f"the texts are embedded with {texts}, the pictures with {used}")
     if pictures.unlabelled:

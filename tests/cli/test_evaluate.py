@@ -1,0 +1,211 @@
+"""`fieldmarks evaluate` as a user runs it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from tests.evaluation.recompute import faults
+from tests.evaluation.worlds import draw_species, problem, save
+
+from fieldmarks.cli import main
+from fieldmarks.store import Store
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> list[str]:
+    """Options of a saved classifier and of labelled embeddings, which need no model."""
+    head, embeddings = save(problem([3, 2, 4, 3, 2, 3, 1], 120, seed=2), tmp_path)
+    return ["--classifier", str(head), "--image-embeddings", str(embeddings)]
+
+
+@pytest.fixture(scope="module")
+def species(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the store of three species and two pictures of each."""
+    folder = tmp_path_factory.mktemp("species")
+    draw_species(folder, 3, 2)
+    return folder
+
+
+def _run(runner: CliRunner, *args: str | Path, code: int = 0) -> Result:
+    result = runner.invoke(main, ["evaluate", *map(str, args)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def _plain(runner: CliRunner, *args: str | Path, code: int = 0) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(_run(runner, *args, "--json", "-", code=code).stdout)
+    assert faults(plain) == []
+    return plain
+
+
+def _of_species(folder: Path, demo_clip: Path) -> list[str | Path]:
+    return [folder / "pictures", "--store", folder / "species.jsonl", "--clip", demo_clip]
+
+
+def test_the_table(runner: CliRunner, kept: list[str]) -> None:
+    result = _run(runner, *kept, "--arms", "photo,descriptors,swapped", "--ablate")
+    lines = result.stdout.splitlines()
+    assert result.stderr.startswith("1 of 120 pictures")
+    assert max(map(len, lines)) <= 80
+    assert lines[:2] == [
+        "120 pictures, 7 classes; % with the ends of 95 % intervals",
+        "arm                              top-1               top-5      mean per class",
+    ]
+    assert [line.split("  ")[0] for line in lines[2:5]] == ["photo", "descriptors", "swapped (of 5)"]
+    assert lines[6] == "against photo            top-1, points         McNemar's p"
+    assert sum(line.startswith("Descriptors ") for line in lines) == 1
+    assert sum(line.startswith("Other classes' descriptors ") for line in lines) == 1
+    assert "what each descriptor brings, in points of top-1 and logits of margin" in lines
+
+
+def test_a_saved_classifier_tells_what_it_cannot(runner: CliRunner, kept: list[str]) -> None:
+    result = _run(runner, *kept, "--arms", "waffle,descriptors")
+    note = "Note: the arm waffle is left out of a saved classifier: it needs texts that are not in it\n"
+    assert result.stderr.endswith(note)
+    assert "is left" not in result.stdout
+
+
+def test_json_alone_on_stdout(runner: CliRunner, kept: list[str]) -> None:
+    plain = _plain(runner, *kept, "--ablate", "--seeds", "3")
+    assert [len(arm["runs"]) for arm in plain["arms"]] == [1, 1, 3]
+    assert [run["seed"] for run in plain["arms"][2]["runs"]] == [0, 1, 2]
+    assert len(plain["effects"]) == 18
+    assert plain["effects"][0]["effect"] <= plain["effects"][-1]["effect"]
+    settings, given = plain["settings"], kept
+    assert settings["command"] == ["fieldmarks", "evaluate", *given, "--seeds", "3", "--ablate", "--json", "-"]
+    assert settings["wanted"]["seeds"] == [0, 1, 2]
+    assert settings["classifier_sha256"]
+    assert {"numpy", "scikit-learn", "torch"} <= settings["packages"].keys()
+    assert 0 < len(plain["examples"]) <= 24
+    assert plain["examples"][0].keys() >= {"label", "by", "image", "scores", "marks"}
+
+
+def test_the_same_again(runner: CliRunner, kept: list[str]) -> None:
+    assert _plain(runner, *kept) == _plain(runner, *kept)
+
+
+def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    _run(runner, *kept, "--json", out)
+    first = out.read_bytes()
+    _run(runner, *kept, "--json", out)
+    assert out.read_bytes() == first
+    out.write_text('{"v": 1, "mine": true}')
+    result = _run(runner, *kept, "--json", out, code=1)
+    assert result.stderr.endswith(f"Error: {out} is there and is no evaluation: choose another name\n")
+    assert out.read_text() == '{"v": 1, "mine": true}'
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "name the classes by --store FILE or by --classifier FILE"),
+        (["--store", "frogs"], "name a DATASET, or --image-embeddings"),
+        (["photos", "--store", "frogs", "--arms", "photo,fotos"], "'fotos' is none of name, photo"),
+        (["photos", "--store", "frogs", "--arms", "concept"], "the arm concept needs --concept"),
+        (["photos", "--store", "frogs", "--write-flags"], "--write-flags needs --ablate and --store"),
+    ],
+)
+def test_wrong_usage(runner: CliRunner, args: list[str], said: str) -> None:
+    assert said in _run(runner, *args, code=2).stderr
+
+
+def test_labels_without_a_class_are_an_error(runner: CliRunner, tmp_path: Path) -> None:
+    posed = problem([2, 2, 2], 30, seed=0)
+    head, embeddings = save(posed, tmp_path)
+    with np.load(embeddings) as archive:
+        arrays = dict(archive)
+    arrays["labels"] = np.where(arrays["labels"] == "class 2", "kiwi", arrays["labels"])
+    np.savez(embeddings, **arrays)
+    args = ["--classifier", head, "--image-embeddings", embeddings]
+    assert "labels without a class in the store: 'kiwi'" in _run(runner, *args, code=1).stderr
+    plain = _plain(runner, *args, "--allow-missing")
+    assert len(plain["images"]) == 30 - int((posed.labels == 2).sum())
+    assert "left out: labels without a class in the store: 'kiwi'" in plain["notices"]
+    assert plain["arms"][0]["recall"][2] is None
+
+
+def test_preflight_needs_no_model(runner: CliRunner, species: Path) -> None:
+    result = _run(
+        runner, species / "pictures", "--store", species / "species.jsonl", "--clip", "none", "--preflight"
+    )
+    assert result.stdout == ""
+    assert result.stderr.endswith("6 pictures in 3 classes\n")
+
+
+@pytest.mark.slow
+def test_every_arm(runner: CliRunner, species: Path, demo_clip: Path, tmp_path: Path) -> None:
+    sentences = tmp_path / "sentences.jsonl"
+    entries = Store.open(species / "species.jsonl").entries()
+    lines = [{"class": one.name, "descriptors": [f"it has {one.descriptors[0]}"]} for one in entries]
+    sentences.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arms = "name,photo,templates,descriptors,waffle,swapped"
+    more = ["--concept", "creature", "--sentences", str(sentences), "--preset", "article,paper"]
+    plain = _plain(runner, *_of_species(species, demo_clip), "--arms", arms, *more, "--seeds", "2")
+    texts = {arm["name"]: arm["texts"][0] for arm in plain["arms"]}
+    name = plain["classes"][0]
+    assert list(texts) == [
+        "name",
+        "photo",
+        "templates",
+        "concept",
+        "descriptors article",
+        "descriptors paper",
+        "sentences",
+        "waffle",
+        "swapped",
+    ]
+    assert texts["name"] == name
+    assert texts["photo"] == texts["templates"] == f"a photo of a {name}"
+    assert texts["concept"] == f"a photo of a creature: a {name}"
+    assert texts["sentences"].startswith("it has ")
+    assert texts["waffle"].startswith(f"a photo of a {name}, which has ")
+    assert texts["swapped"] != texts["descriptors article"]
+    assert plain["settings"]["wanted"]["templates"][0] == "a photo of a {class}"
+
+
+@pytest.mark.slow
+def test_pictures_that_cannot_be_read(
+    runner: CliRunner, demo_clip: Path, tmp_path: Path, species: Path
+) -> None:
+    store = draw_species(tmp_path, 2, 2)
+    (tmp_path / "pictures" / next((tmp_path / "pictures").iterdir()).name / "torn.png").write_bytes(
+        b"\x89PNG torn"
+    )
+    result = _run(runner, tmp_path / "pictures", "--store", store, "--clip", demo_clip, "--json", "-", code=1)
+    plain = json.loads(result.stdout)
+    assert len(plain["images"]) == 4
+    assert plain["failures"][0]["image"].endswith("torn.png")
+    assert "torn.png: not a picture in a known format" in result.stderr
+
+
+@pytest.mark.slow
+def test_flags_are_written_when_asked(runner: CliRunner, demo_clip: Path, tmp_path: Path) -> None:
+    store = draw_species(tmp_path, 3, 2)
+    before = store.read_bytes()
+    args = [tmp_path / "pictures", "--store", store, "--clip", demo_clip, "--ablate"]
+    _run(runner, *args)
+    assert store.read_bytes() == before
+    result = _run(runner, *args, "--write-flags")
+    assert "3 classes have what was measured" in result.stderr
+    for entry in Store.open(store).entries():
+        assert entry.measured is not None
+        assert len(entry.measured["effects"]) == 8
+
+
+@pytest.mark.slow
+def test_page_and_charts(runner: CliRunner, species: Path, demo_clip: Path, tmp_path: Path) -> None:
+    _run(
+        runner,
+        *_of_species(species, demo_clip),
+        "--report",
+        tmp_path / "page.html",
+        "--save-plots",
+        tmp_path / "plots",
+    )
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "data:image/jpeg;base64," in page
+    assert {one.suffix for one in (tmp_path / "plots").iterdir()} == {".png", ".svg"}

@@ -1,0 +1,157 @@
+"""Compute every figure of an evaluation again from its JSON alone, by other code than the product's.
+
+    python tests/evaluation/recompute.py EVALUATION.json
+
+Ends of intervals that come from resampling agree to RESAMPLED or a picture, all else to rounding.
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn.metrics import accuracy_score, recall_score
+
+RESAMPLED = 0.012
+EXACT = 1e-9
+Z = 1.959963984540054
+Plain = dict[str, Any]
+
+
+def faults(plain: Plain) -> list[str]:
+    """Return every figure that is not what the pictures' answers give."""
+    return [
+        f"{arm['name']} {where}: {told!r} is told, {found!r} is found"
+        for arm in plain["arms"]
+        for where, told, found, within in _figures(arm, plain)
+        if (told is None) != (found is None) or (told is not None and abs(told - found) > within)
+    ]
+
+
+def _figures(arm: Plain, plain: Plain) -> Iterator[tuple[str, float | None, float | None, float]]:
+    """Yield (figure, value told, value found, tolerance) of an arm."""
+    labels, classes = plain["labels"], len(plain["classes"])
+    runs = [run["predicted"] for run in arm["runs"]]
+    for run in arm["runs"]:
+        firsts = sum(
+            (rank == 0) != (a == b) for rank, a, b in zip(run["rank"], run["predicted"], labels, strict=True)
+        )
+        yield "ranks that do not fit", 0, firsts, 0
+    yield "top1", arm["top1"]["value"], np.mean([accuracy_score(labels, run) for run in runs]), EXACT
+    there = sorted(set(labels))
+    balanced = [recall_score(labels, run, labels=there, average="macro") for run in runs]
+    yield "mean_per_class", arm["mean_per_class"]["value"], np.mean(balanced), EXACT
+    for name, below in (("top1", 1), ("top5", 5)):
+        if arm[name]:
+            hits = [[rank < below for rank in run["rank"]] for run in arm["runs"]]
+            yield name, arm[name]["value"], float(np.mean(hits)), EXACT
+            yield from _ends(name, arm[name], _wilson(hits, [0] * len(labels), len(labels)))
+    hits = [[a == b for a, b in zip(run, labels, strict=True)] for run in runs]
+    pictures = [labels.count(one) for one in there]
+    even = len(pictures) ** 2 / sum(1 / count for count in pictures)
+    yield from _ends("mean_per_class", arm["mean_per_class"], _wilson(hits, labels, even))
+    recall = [_recall(runs, labels, one) for one in range(classes)]
+    for one in range(classes):
+        yield f"recall {one}", arm["recall"][one], recall[one], EXACT
+    if arm["difference"]:
+        yield from _against(arm, plain, recall)
+    pairs = Counter(pair for run in runs for pair in zip(labels, run, strict=True) if pair[0] != pair[1])
+    told = {(one["label"], one["predicted"]): one["count"] for one in arm["confused"]}
+    most = sorted(pairs.values(), reverse=True)[: len(told)]
+    yield "pairs confused", len(told), min(50, len(pairs)), 0
+    yield "most confused", sum(told.values()), sum(most) / len(runs), EXACT
+    for pair, count in told.items():
+        yield f"confused {pair}", count, pairs[pair] / len(runs), EXACT
+
+
+def _against(arm: Plain, plain: Plain, recall: list[float | None]) -> Iterator[Any]:
+    labels, told = plain["labels"], arm["difference"]
+    other = next(one for one in plain["arms"] if one["name"] == told["to"])
+    sides = [
+        np.array(
+            [[a == b for a, b in zip(run["predicted"], labels, strict=True)] for run in one["runs"]], float
+        )
+        for one in (arm, other)
+    ]
+    yield "difference", told["value"], sides[0].mean() - sides[1].mean(), EXACT
+    low, high = _resampled(*sides)
+    within = max(RESAMPLED, 1.01 / len(labels))  # means of few pictures come in steps
+    yield "difference low", told["low"], low, within
+    yield "difference high", told["high"], high, within
+    p = None
+    if len(sides[0]) == len(sides[1]) == 1:
+        won, lost = int((sides[0] > sides[1]).sum()), int((sides[0] < sides[1]).sum())
+        p = min(1.0, 2 * stats.binom.cdf(min(won, lost), won + lost, 0.5)) if won + lost else 1.0
+    yield "p", told["p"], p, EXACT
+    for one, (gain, now, before) in enumerate(zip(arm["gain"], recall, other["recall"], strict=True)):
+        yield f"gain {one}", gain, None if now is None else now - before, EXACT
+
+
+def _recall(runs: list[list[int]], labels: list[int], one: int) -> float | None:
+    at = [place for place, label in enumerate(labels) if label == one]
+    return float(np.mean([[run[place] == one for place in at] for run in runs])) if at else None
+
+
+def _ends(name: str, told: Plain, found: tuple[float, float]) -> Iterator[Any]:
+    yield f"{name} low", told["low"], found[0], EXACT
+    yield f"{name} high", told["high"], found[1], EXACT
+
+
+def _parts(hits: Any, labels: list[int]) -> tuple[float, float]:
+    """Return the parts of pictures and of seeds in the variance of the mean of the classes' shares."""
+    groups = [np.array(hits, float)[:, np.array(labels) == one] for one in sorted(set(labels))]  # (R, n) each
+    runs = len(hits)
+    free = sum(group.shape[1] - 1 for group in groups) or 1
+    apart = [float(((group.mean(0) - group.mean()) ** 2).sum()) for group in groups]
+    pictures = _mean_of(apart, groups, sum(apart) / free + float(np.var([group.mean() for group in groups])))
+    if runs == 1:
+        return pictures, 0.0
+    left = [group - group.mean(0) - group.mean(1, keepdims=True) + group.mean() for group in groups]
+    rest = [float((one**2).sum()) / (runs - 1) for one in left]
+    of_runs = float(np.var([np.mean([group[run].mean() for group in groups]) for run in range(runs)], ddof=1))
+    return pictures, max(0.0, of_runs / runs - _mean_of(rest, groups, sum(rest) / free) / runs)
+
+
+def _mean_of(squares: list[float], groups: list[Any], typical: float) -> float:
+    each = [(one + typical) / group.shape[1] ** 2 for one, group in zip(squares, groups, strict=True)]
+    return sum(each) / len(groups) ** 2
+
+
+def _wilson(hits: Any, labels: list[int], otherwise: float) -> tuple[float, float]:
+    value = float(np.mean([np.mean(np.array(hits)[:, np.array(labels) == one]) for one in set(labels)]))
+    pictures, seeds = _parts(hits, labels)
+    size, z = otherwise, Z
+    if pictures + seeds:
+        size = value * (1 - value) / (pictures + seeds) + 1
+        student = stats.t.ppf(0.975, len(hits) - 1) if len(hits) > 1 else Z
+        z = ((pictures * Z**2 + seeds * student**2) / (pictures + seeds)) ** 0.5
+    # The ends solve |value - p| = z sqrt(p (1 - p) / size).
+    a, b, c = 1 + z * z / size, -(2 * value + z * z / size), value * value
+    root = max(0.0, b * b - 4 * a * c) ** 0.5
+    low, high = (-b - root) / (2 * a), (-b + root) / (2 * a)
+    return max(0.0, min(low, value)), min(1.0, max(high, value))
+
+
+def _resampled(hits: Any, others: Any) -> tuple[float, float]:
+    """Resample pictures one by one, a pair of half pictures that differ among them, and add other seeds."""
+    chance = np.random.default_rng(0)
+    lead = hits.mean(0) - others.mean(0)
+    halves = chance.choice([-1.0, 1.0], (4000, len(lead) + 1))
+    drawn = np.array([chance.integers(0, len(lead) + 1, len(lead) + 1) for _ in range(4000)])
+    padded = np.append(lead, 0.0)
+    means = np.where(drawn == len(lead), halves, padded[drawn]).mean(1)
+    for side in (hits, others):
+        seeds = _parts(side, [0] * len(lead))[1]
+        if seeds:
+            means += seeds**0.5 * chance.standard_t(len(side) - 1, 4000)
+    value = hits.mean() - others.mean()
+    low, high = np.quantile(means, [0.025, 0.975])
+    return max(-1.0, min(low, value)), min(1.0, max(high, value))
+
+
+if __name__ == "__main__":
+    print("\n".join(faults(json.loads(Path(sys.argv[1]).read_text("utf-8")))) or "every figure is as told")

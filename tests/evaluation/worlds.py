@@ -1,0 +1,80 @@
+"""Random problems of classification: pictures with classes, and texts of classes with their embeddings."""
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fieldmarks.classification.head import Head
+from fieldmarks.classification.head_file import save_head
+from fieldmarks.classification.scoring import Array, normalize
+from fieldmarks.classification.texts import Texts
+from fieldmarks.demo.drawing import draw
+from fieldmarks.demo.species import all_species, entry
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Pictures (N, D) of unit length with classes (N,), texts with embeddings (M, D), name prompts (C, D)."""
+
+    images: Array
+    labels: NDArray[np.int32]
+    texts: Texts
+    rows: Array
+    names: Array
+
+
+def problem(counts: list[int], pictures: int, seed: int, dim: int = 6) -> Problem:
+    """Return a problem with so many texts of each class; pictures lie near their class, not too near."""
+    chance = np.random.default_rng(seed)
+    texts = Texts.collect(
+        {f"class {c}": [(f"mark {c}.{n}", f"mark {c}.{n}") for n in range(k)] for c, k in enumerate(counts)}
+    )
+    centres = chance.standard_normal((len(counts), dim))
+    labels = chance.integers(0, len(counts), pictures).astype(np.int32)
+    rows = centres[list(texts.owner)] + 0.8 * chance.standard_normal((len(texts.texts), dim))
+    images = centres[labels] + chance.standard_normal((pictures, dim))
+    names = centres + chance.standard_normal(centres.shape)
+    return Problem(
+        normalize(images.astype(np.float32)),
+        labels,
+        texts,
+        rows.astype(np.float32),
+        names.astype(np.float32),
+    )
+
+
+problems = st.builds(
+    problem,
+    st.lists(st.integers(1, 4), min_size=2, max_size=6),
+    st.integers(1, 12),
+    st.integers(0, 2**31),
+)
+
+
+def draw_species(folder: Path, count: int, pictures: int) -> Path:
+    """Draw so many pictures of each of the first species, a folder each, and return their store."""
+    species = list(all_species().items())[:count]
+    for name, creature in species:
+        (folder / "pictures" / name).mkdir(parents=True)
+        for number in range(pictures):
+            image = draw(creature, random.Random(f"evaluation {name} {number}"))
+            image.save(folder / "pictures" / name / f"{number}.png")
+    lines = [json.dumps({"class": name, "descriptors": entry(name)}) for name, _ in species]
+    store = folder / "species.jsonl"
+    store.write_text("\n".join(lines) + "\n")
+    return store
+
+
+def save(posed: Problem, folder: Path, *, baseline: bool = True) -> tuple[Path, Path]:
+    """Write a problem as a saved classifier and as labelled embeddings, and return both paths."""
+    head = Head(posed.texts, posed.rows, 20.0, baseline=posed.names if baseline else None)
+    save_head(head, folder / "head.safetensors")
+    labels = [posed.texts.classes[label] for label in posed.labels]
+    images = [f"{number}.jpg" for number in range(len(labels))]
+    np.savez(folder / "kept.npz", embeddings=posed.images, images=images, labels=labels)
+    return folder / "head.safetensors", folder / "kept.npz"
