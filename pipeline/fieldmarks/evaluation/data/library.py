@@ -44,6 +44,7 @@ class Loaded:
 
 
 def from_splits(source: Source, parts: Mapping[str, Any], about: Mapping[str, Any]) -> Table:
+    """Return the table of the split that is meant. Raises EvaluationError."""
     split, notices = choose(source, [str(name) for name in parts])
     chosen = parts[split]
     features = chosen.features
@@ -56,6 +57,7 @@ def from_splits(source: Source, parts: Mapping[str, Any], about: Mapping[str, An
 
 
 def opened(source: Source, rows: Rows, split: str, about: Mapping[str, Any], notices: list[str]) -> Table:
+    """Return the table of some rows, its columns found. Raises EvaluationError with the data set's name."""
     try:
         return open_table(source, rows, split, {"spec": source.spec, **about}, notices)
     except EvaluationError as error:
@@ -63,6 +65,7 @@ def opened(source: Source, rows: Rows, split: str, about: Mapping[str, Any], not
 
 
 def choose(source: Source, names: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the split that is meant and what to tell of it. Raises EvaluationError."""
     try:
         split = splits.choose(names, source.split)
     except EvaluationError as error:

@@ -63,6 +63,7 @@ def kind_of(member: Member) -> str:
 
 
 def is_picture(kind: str) -> bool:
+    """Whether a file of this kind is called like a picture."""
     return f".{kind.rpartition('.')[2]}" in SUFFIXES
 
 
@@ -92,9 +93,8 @@ def paired(
         if kind in LABELS:
             labels[kind] = one.read(MAX_LABEL)
         elif is_picture(kind) and source.image_column in {None, kind}:
-            fits = held + one.size <= MAX_BYTES
-            data = (one.read() if read and fits else b"") if fits else Failure(one.whole_name, "too large")
-            held += one.size if fits else 0
+            data = one.read(MAX_BYTES - held) if read else b""
+            held += len(data) if isinstance(data, bytes) else 0
             pictures[kind] = data if isinstance(data, Failure) else _blob(one, data)
     if pictures:
         picture = _picture(pictures)
