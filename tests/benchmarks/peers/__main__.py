@@ -19,8 +19,7 @@ from tests.benchmarks.peers import machine, material, rows
 from tests.benchmarks.peers.comparisons import COMPARISONS, Material
 from tests.benchmarks.peers.work import run
 
-PICTURES = 200
-CLASSES = 200
+CLASSES = 200  # whose texts are encoded
 FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
 
 
@@ -30,6 +29,9 @@ FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=P
 @click.option("--clip", type=FOLDER, help="The folder of a model of ViT-B/32's size.")
 @click.option(
     "--descriptors", type=click.Path(exists=True, path_type=Path), help="A file {class: [descriptor]}."
+)
+@click.option(
+    "--pictures", type=click.IntRange(4), default=200, show_default=True, help="How many are embedded."
 )
 @click.option(
     "--runs", type=click.IntRange(1), default=3, show_default=True, help="Times that each side runs."
@@ -44,6 +46,7 @@ def main(
     photos: Path | None,
     clip: Path | None,
     descriptors: Path | None,
+    pictures: int,
     runs: int,
     only: tuple[str, ...],
     to: Path | None,
@@ -56,7 +59,7 @@ def main(
         os.environ["HF_HUB_OFFLINE"] = "1"
         measured_on = Material(
             str(clip or _clip(tokenizer, Path(folder))),
-            _pictures(photos, Path(folder)),
+            _pictures(photos, Path(folder), pictures),
             material.classes(descriptors, CLASSES),
             Path(folder),
             runs,
@@ -77,15 +80,15 @@ def _clip(tokenizer: Path, folder: Path) -> Path:
     return made
 
 
-def _pictures(photos: Path | None, folder: Path) -> list[str]:
+def _pictures(photos: Path | None, folder: Path, count: int) -> list[str]:
     if photos:
         paths = sorted(str(path) for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
         if not paths:
             sys.exit(f"{photos} holds no JPEG")
-        return list(islice(cycle(paths), PICTURES))
+        return list(islice(cycle(paths), count))
     drawn = folder / "photos"
     drawn.mkdir()
-    paths = run("material.photos", {"folder": str(drawn), "count": PICTURES})["paths"]
+    paths = run("material.photos", {"folder": str(drawn), "count": count})["paths"]
     return list(paths)
 
 
