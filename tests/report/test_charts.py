@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.report.evaluations import BIRDS, evaluation
 
-from fieldmarks.evaluation.results import Evaluation
+from fieldmarks.evaluation.results import Difference, Evaluation
 from fieldmarks.report.charts import charts, ranked_gains
 from fieldmarks.report.drawing import NARROW, WIDE, Chart
 
@@ -104,6 +104,14 @@ def test_no_class_gains(few: Evaluation) -> None:
     photo, descriptors, *_ = few.arms
     same = replace(few, arms=(photo, replace(descriptors, gain=(0.0,) * 10)))
     assert _texts(_named(charts(same), "gains")).count("0.0") == 10
+
+
+def test_small_differences_have_the_digits_that_tell_them_apart(few: Evaluation) -> None:
+    near = replace(few.arms[1], difference=Difference("photo", 0.001, -0.004, 0.006, 0.5))
+    shown = _texts(_named(charts(replace(few, arms=(few.arms[0], near))), "arms"))
+    ticks = [text for text in shown if text[:1] in "+−"]
+    assert {"−0.2", "+0.2", "+0.6"} <= set(ticks)
+    assert len(ticks) == len(set(ticks))
 
 
 def test_arms_whose_names_are_long_differ_in_the_second_line(few: Evaluation) -> None:

@@ -25,14 +25,13 @@ from fieldmarks.report.drawing import (
     heading,
     label,
 )
-from fieldmarks.report.numbers import amount, points, share
+from fieldmarks.report.numbers import MINUS, amount, points, share
 from fieldmarks.wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAMED: Final = 30  # classes that are all shown by name
 ENDS: Final = 15  # of more, the best and the worst
 ROW: Final = 22  # pixels
 STEPS: Final = 41  # bars of a distribution
@@ -124,7 +123,12 @@ def _differences(axes: "Axes", evaluation: Evaluation, rows: int) -> None:
         if arm.difference:
             hollow = roles.is_control(arm)
             _interval(axes, row, arm.difference, _colour(arm), "o", hollow=hollow)
-    axes.xaxis.set_major_formatter(lambda value, _: points(value / 100).removesuffix(".0"))
+    axes.xaxis.set_major_formatter(_tick)
+
+
+def _tick(value: float, _: float) -> str:
+    """Return a difference as it stands at an axis, with all the digits that it has."""
+    return f"{value:+g}".replace("-", MINUS) if value else "0"
 
 
 def ranked_gains(evaluation: Evaluation, arm: ArmResult) -> list[tuple[float, int]]:
@@ -137,16 +141,16 @@ def ranked_gains(evaluation: Evaluation, arm: ArmResult) -> list[tuple[float, in
 def gains(evaluation: Evaluation, arm: ArmResult) -> list[Chart]:
     """Return each class's gain, best first; of many classes the two ends, and how all are distributed."""
     ranked = [(gain, evaluation.classes[number]) for gain, number in ranked_gains(evaluation, arm)]
-    many = len(ranked) > NAMED
-    shown = [*ranked[:ENDS], None, *ranked[-ENDS:]] if many else list(ranked)
     if not ranked:
         return []
+    many = len(ranked) > matrices.NAMED
+    shown = [*ranked[:ENDS], None, *ranked[-ENDS:]] if many else list(ranked)
     (best, first), (worst, last) = ranked[0], ranked[-1]
     words = (
         f"Gain of each class in percentage points, from {printable(first)} {points(best)}"
         f" to {printable(last)} {points(worst)}"
     )
-    title = f"The {ENDS} classes that gain most, and the {ENDS} that lose most" if many else "Every class"
+    title = f"The {ENDS} best and the {ENDS} worst classes" if many else "The gain of each class"
     found = [Chart("gains", title, words, partial(_draw_gains, shown))]
     if many:
         values = np.array([gain for gain, _ in ranked])
@@ -165,7 +169,7 @@ def _draw_gains(shown: Sequence[tuple[float, str] | None], width: int) -> "Figur
     drawn.set_xlim(min(values) - room if min(values) < 0 else 0, max(*values, 0) + room)
     drawn.axvline(0, color=SOFT, linewidth=1)
     drawn.locator_params(axis="x", nbins=8 if width == WIDE else 4)
-    drawn.xaxis.set_major_formatter(lambda value, _: points(value / 100).removesuffix(".0"))
+    drawn.xaxis.set_major_formatter(_tick)
     for row, one in enumerate(shown):
         if one:
             _figure(drawn, row, 100 * one[0], points(one[0]))
@@ -200,7 +204,7 @@ def _draw_gain_distribution(values: Array, width: int) -> "Figure":
     colours = [PLAIN if at == STEPS // 2 else LEAD if at > STEPS // 2 else SECOND for at in range(STEPS)]
     made, drawn = _frame(width, "Classes, by their gain in percentage points")
     drawn.bar(middles, heights, width=0.86 * (edges[1] - edges[0]), color=colours)
-    drawn.xaxis.set_major_formatter(lambda value, _: points(value / 100).removesuffix(".0"))
+    drawn.xaxis.set_major_formatter(_tick)
     return made
 
 
@@ -226,7 +230,7 @@ def distribution(evaluation: Evaluation) -> Chart:
 def _draw_distribution(evaluation: Evaluation, width: int) -> "Figure":
     counts = evaluation.counts
     ranked = np.argsort(-counts, kind="stable")
-    if len(ranked) > NAMED:
+    if len(ranked) > matrices.NAMED:
         return _draw_curve(counts[ranked], width)
     names = [label(evaluation.classes[one], LONGEST[width]) for one in ranked]
     made, drawn = _bars(names, counts[ranked].tolist(), width, "Pictures")

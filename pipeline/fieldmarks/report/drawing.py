@@ -56,6 +56,7 @@ LOOK: Final[dict[str, Any]] = {
     "axes.axisbelow": True,
     "axes.labelcolor": SOFT,
     "axes.labelsize": 12,
+    "axes.formatter.useoffset": False,
     "axes.unicode_minus": True,
     "grid.color": LINE,
     "grid.linewidth": 0.8,

@@ -131,7 +131,9 @@ def _overview(evaluation: Evaluation, shown: Sequence[ArmResult], ordered: Chose
     place = np.flatnonzero(np.isin(ordered, block))
     where = (float(place.min()) / len(ordered), float(place.max() + 1) / len(ordered))
     words = f"The mistakes among {len(ordered)} classes, those confused with each other beside each other"
-    return Chart("confusion", "All mistakes", words, partial(_draw_overview, panels, where))
+    all_of_them = len(ordered) == len(evaluation.classes)
+    title = "All mistakes" if all_of_them else f"The {len(ordered):,} classes with the most mistakes"
+    return Chart("confusion", title, words, partial(_draw_overview, panels, where))
 
 
 def _draw_overview(panels: Sequence[Panel], where: tuple[float, float], width: int) -> "Figure":
