@@ -9,7 +9,11 @@ from fieldmarks.evaluation import intervals
 from fieldmarks.evaluation.results import ArmResult, Difference, Estimate
 
 FEW_PICTURES: Final = 100
-CONTROLS: Final[Mapping[str, str]] = {
+CONTROLS: Final = ("waffle", "swapped")
+_CALLED: Final[Mapping[str, str]] = {
+    "name": "bare names",
+    "photo": "'a photo of a'",
+    "concept": "prompts with the concept",
     "waffle": "random words",
     "swapped": "other classes' descriptors",
 }
@@ -20,7 +24,7 @@ def sentences(arms: Sequence[ArmResult]) -> tuple[str, ...]:
     main = next((arm for arm in arms if is_described(arm.name)), None)
     plain = [arm for arm in arms if arm.name not in CONTROLS]
     said = [_over(arm) for arm in sorted(plain, key=lambda arm: not is_described(arm.name)) if arm.difference]
-    if not said:
+    if not any(arm.difference for arm in arms):
         said = [_alone(arm) for arm in plain]
     for control in arms:
         if control.name in CONTROLS:
@@ -45,7 +49,7 @@ def _over(arm: ArmResult) -> str:
     """Return what an arm gains or loses over the one that it is compared with, if any."""
     if arm.difference is None:
         return _alone(arm)
-    name = f"{_called(arm.name)} {_gains(arm.difference)} points over {_quoted(arm.difference.to)}"
+    name = f"{_called(arm.name)} {_gains(arm.difference)} points over {_CALLED[arm.difference.to]}"
     doubt = ": no difference is shown" if arm.difference.low <= 0 <= arm.difference.high else ""
     return f"{name}, interval {_ends(arm.difference)}{doubt}."
 
@@ -72,19 +76,13 @@ def _beside(main: ArmResult, control: ArmResult) -> str:
 
 def _called(name: str) -> str:
     """Return an arm as the subject of a sentence."""
-    first, _, rest = CONTROLS.get(name, name).partition(" ")
-    if is_described(name) and rest:
-        return f"Descriptors ({rest})"
-    return f"{first} {rest}".strip().capitalize() if name in CONTROLS else name.capitalize()
+    _, _, way = name.partition(" ")
+    return f"Descriptors ({way})" if way else _CALLED.get(name, name).capitalize()
 
 
 def _gains(difference: Difference) -> str:
     value = points(difference.value)
     return f"lose {value.removeprefix('-')}" if value.startswith("-") else f"gain {value}"
-
-
-def _quoted(name: str) -> str:
-    return "'a photo of a'" if name == "photo" else f"the arm {name}"
 
 
 def _ends(estimate: Estimate | Difference) -> str:
