@@ -58,13 +58,14 @@ def watched(command: list[str], **files: Any) -> tuple[float, int]:
 
 def seconds(function: Callable[[], Any], times: int = 5) -> float:
     """Return the median time of a call after a first one that does not count."""
+    return median([once(function) for _ in range(times + 1)][1:])
+
+
+def once(function: Callable[[], Any]) -> float:
+    """Return the time of a call."""
+    began = time.perf_counter()
     function()
-    taken = []
-    for _ in range(times):
-        began = time.perf_counter()
-        function()
-        taken.append(time.perf_counter() - began)
-    return median(taken)
+    return time.perf_counter() - began
 
 
 def keep(rows: Any) -> str:
