@@ -77,11 +77,15 @@ def marks(_: Call) -> Reply:
 
 
 class ScriptedServer:
-    """Serves a script on a free loopback port, in a thread of its own; `calls` holds what came."""
+    """Serves a script on a free loopback port, in a thread of its own.
+
+    `calls` holds what came, `connections` counts.
+    """
 
     def __init__(self, script: Script = marks, *, port: int = 0) -> None:
         self.script = script
         self.calls: list[Call] = []
+        self.connections = 0
         self._port = port
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -118,6 +122,7 @@ class ScriptedServer:
         await asyncio.gather(*conversations, return_exceptions=True)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while call := await self._read(reader):
                 reply = self.script(call)

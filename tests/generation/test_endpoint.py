@@ -258,6 +258,13 @@ def test_no_more_than_the_allowed_number_is_under_way(server: ScriptedServer) ->
     assert asyncio.run(go()) == 3
 
 
+def test_no_more_connections_than_allowed_where_answers_take_their_time(server: ScriptedServer) -> None:
+    server.script = lambda call: replace(GOOD, delay=call.number * 7 % 10 / 100)
+    names = [f"class {i}" for i in range(60)]
+    assert len(_ask(_completer(server, concurrency=6), names)) == 60
+    assert server.connections <= 6
+
+
 def test_a_replys_size_is_bounded(server: ScriptedServer) -> None:
     server.script = lambda _: completion("- a" * 500_000)
     with pytest.raises(EndpointError, match="the endpoint sends more than any answer can hold"):

@@ -1,11 +1,11 @@
 """One HTTP exchange with an OpenAI-compatible endpoint: sizes bounded, secrets scrubbed, errors sorted."""
 
 import asyncio
-import itertools
 import math
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -42,7 +42,10 @@ class Refused(Exception):
 
 
 class Transport:
-    """Posts JSON to an endpoint through openai's client. An async context manager."""
+    """Posts JSON to an endpoint through openai's client. An async context manager.
+
+    As many exchanges may be under way as there are connections.
+    """
 
     def __init__(self, base_url: str, api_key: str | None, *, timeout: float, connections: int) -> None:
         """Name the endpoint, whose URL may hold credentials; `timeout` in seconds. Raises EndpointError."""
@@ -71,7 +74,7 @@ class Transport:
             raise EndpointError(
                 f"the certificates of SSL_CERT_FILE cannot be read: {error.strerror}"
             ) from error
-        self._turn = itertools.cycle(self._clients)
+        self._free = deque((POOL * self._clients)[:connections])  # a client for each connection not in use
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,16 +85,17 @@ class Transport:
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
         """Return the reply's JSON. Raises Transient, Refused, or EndpointError where nothing can succeed."""
-        return await self._exchange(next(self._turn).post(path, body=body, cast_to=httpx2.Response))
+        return await self._exchange(lambda one: one.post(path, body=body, cast_to=httpx2.Response))
 
     async def get(self, path: str) -> Any:
         """Return the JSON at a path. Raises what `post` does."""
-        return await self._exchange(next(self._turn).get(path, cast_to=httpx2.Response))
+        return await self._exchange(lambda one: one.get(path, cast_to=httpx2.Response))
 
-    async def _exchange(self, sending: Awaitable[httpx2.Response]) -> Any:
+    async def _exchange(self, send: Callable[[AsyncOpenAI], Awaitable[httpx2.Response]]) -> Any:
+        client = self._free.popleft()
         try:
             async with asyncio.timeout(self._timeout):  # httpx2's own is for each read, so a drip never ends
-                response = await sending
+                response = await send(client)
         except openai.APIStatusError as error:
             raise self._sorted(error) from None
         except (openai.APITimeoutError, TimeoutError):
@@ -101,6 +105,8 @@ class Transport:
             raise Transient(reason, status=None) from None
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, ValueError, openai.OpenAIError) as error:
             raise EndpointError(f"{self.shown} cannot be used: {self.scrub(str(error))}") from None
+        finally:
+            self._free.append(client)
         return self._json(response)
 
     def scrub(self, text: str) -> str:
