@@ -121,8 +121,11 @@ def test_files_that_a_stranger_names_are_not_read(hub: str, home: Path, streamin
 
 
 @pytest.mark.slow
-def test_pictures_as_files_beside_a_table_are_refused_with_advice(hub: str, home: Path) -> None:
-    assert _try(hub, home, spec="hf:own/loose")["found"] == [[f"test#{n}/a.png", NO_BYTES] for n in range(2)]
+def test_pictures_as_files_are_read_from_the_download(hub: str, home: Path) -> None:
+    expected = [[f"test#{n}/a.png", len(png(1)), label] for n, label in enumerate(LABELS)]
+    assert _try(hub, home, spec="hf:own/loose")["found"] == expected
+    streamed = _try(hub, home, spec="hf:own/loose", streaming=True)["found"]
+    assert streamed == [[f"test#{n}/a.png", NO_BYTES] for n in range(2)]
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """Data sets of the Hugging Face hub: `hf:NAME[:CONFIG]`."""
 
 import re
+from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 from fieldmarks.errors import EvaluationError
@@ -33,12 +35,20 @@ def open_hub(source: Source) -> Table:
             streaming=source.streaming,
         )
     about = {"kind": "hub", "config": config or None, "streaming": source.streaming, "fingerprint": commit}
-    return from_splits(source, found, about)
+    return replace(from_splits(source, found, about), downloaded=_download(name))
 
 
 def _is_format(name: str) -> bool:
     """Whether the library would take a name for one of its file formats, and look for such files here."""
     return name.isidentifier() and find_spec(f"datasets.packaged_modules.{name}") is not None
+
+
+def _download(name: str) -> Path:
+    """Return the folder in which the hub's library keeps the files of one data set."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="dataset")
 
 
 def _commit(name: str) -> str | None:

@@ -31,16 +31,23 @@ class Loaded:
         """Yield the rows' cells of some columns, pictures undecoded. Raises EvaluationError."""
         datasets = library()
         with errors(self.spec), quiet(datasets):
-            chosen = self.dataset.select_columns(list(columns))
-            for name in columns:
-                if isinstance(self.features[name], datasets.Image):
-                    chosen = chosen.cast_column(name, datasets.Image(decode=False))
-            rows = iter(chosen)
+            rows = iter(_undecoded(self.dataset, columns, datasets))
             try:
                 yield from rows
             finally:
                 rows.close()
                 gc.collect()  # else Arrow's threads end the process with an abort, now and then
+
+
+def _undecoded(dataset: Any, columns: Sequence[str], datasets: Any) -> Any:
+    """Return some columns of a data set, pictures as they are: a stream has a switch, else each column has."""
+    if isinstance(dataset, datasets.IterableDataset):
+        return dataset.decode(False).select_columns(list(columns))  # the other way round decodes all the same
+    chosen = dataset.select_columns(list(columns))
+    for name, feature in chosen.features.items():
+        if isinstance(feature, datasets.Image):
+            chosen = chosen.cast_column(name, datasets.Image(decode=False))
+    return chosen
 
 
 def from_splits(source: Source, parts: Mapping[str, Any], about: Mapping[str, Any]) -> Table:

@@ -1,19 +1,19 @@
 """Tables of pictures and labels as the `datasets` library writes them: columns found by type, rows undecoded.
 
-A picture's bytes stand in the table. A row that only names a file is not followed: the name comes from
-whoever made the table, and would be read from the user's disk.
+A picture's bytes stand in the table. A row that only names a file comes from whoever made the table, and
+would be read from the user's disk: it is followed into the data set's own download and nowhere else.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final, Protocol
 
 from fieldmarks.classification.fetch import MAX_BYTES
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import Blob
-from fieldmarks.errors import EvaluationError
+from fieldmarks.classification.sources import Blob, read_bytes
+from fieldmarks.errors import EvaluationError, ImageError
 from fieldmarks.evaluation.data.dataset import (
     IMAGE_NAMES,
     LABEL_NAMES,
@@ -25,8 +25,9 @@ from fieldmarks.evaluation.data.dataset import (
 )
 
 NO_BYTES: Final = (
-    "its row names a file and holds no bytes, and such names are not followed: write the table with its"
-    " pictures (save_to_disk does), or evaluate the folder that they lie in"
+    "its row names a file and holds no bytes, and such names are followed only into a hub's data set that is"
+    " downloaded whole: leave out --streaming, write a table with its pictures (save_to_disk does), or"
+    " evaluate the folder that they lie in"
 )
 
 
@@ -56,6 +57,7 @@ class Table:
     label: str
     name: str  # of the split, by which pictures are called
     limit: int | None
+    downloaded: Path | None = None  # where files lie that rows may name
 
     def labels(self) -> Counter[str]:
         """The number of pictures under each label; only the labels' column is read."""
@@ -65,7 +67,7 @@ class Table:
 
     def __iter__(self) -> Iterator[Example | Failure]:
         for number, row in self._taken([self.image, self.label]):
-            picture = _blob(row[self.image], f"{self.name}#{number}")
+            picture = _blob(row[self.image], f"{self.name}#{number}", self.downloaded)
             yield picture if isinstance(picture, Failure) else self._record(picture, row[self.label])
 
     def _taken(self, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -134,7 +136,7 @@ def _type(feature: Any) -> str:
     return str(getattr(feature, "dtype", type(feature).__name__))
 
 
-def _blob(value: Any, name: str) -> Blob | Failure:
+def _blob(value: Any, name: str, downloaded: Path | None) -> Blob | Failure:
     """Return a cell's picture, called by its row and, where it is known, its file."""
     cell = value if isinstance(value, Mapping) else {"bytes": value}
     path, data = cell.get("path"), cell.get("bytes")
@@ -144,7 +146,16 @@ def _blob(value: Any, name: str) -> Blob | Failure:
         return Failure(name, f"too large: {len(data)} bytes, {MAX_BYTES} are the most")
     if isinstance(data, bytes):
         return Blob(name, data)
+    if downloaded and isinstance(path, str) and Path(path).resolve().is_relative_to(downloaded.resolve()):
+        return _file(Path(path), name)
     return Failure(name, NO_BYTES if path or isinstance(value, str) else "its row holds no picture")
+
+
+def _file(path: Path, name: str) -> Blob | Failure:
+    try:
+        return Blob(name, read_bytes(path))
+    except ImageError as error:
+        return Failure(name, str(error))
 
 
 def _last(path: str) -> str:
