@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoProcessor, PreTrainedModel
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embeddings import Embedder
 from fieldmarks.classification.encoder import Encoder
+from fieldmarks.classification.engines.agreement import TOLERANCE, cosine_error
 
 WORDS = ["big", "eyes", "wet", "skin", "four", "legs", "fur", "a", "photo", "of", "frog", "dog"]
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -124,6 +125,21 @@ def test_scores_are_the_models_own(folder: Path) -> None:
     np.testing.assert_allclose(ours.head.logits(vectors), theirs, rtol=0, atol=1e-4)
     sums = [sum(score.probability for score in one.scores) for one in ours.predict(pictures)]
     assert sums == pytest.approx([1, 1, 1])
+
+
+@pytest.mark.slow
+def test_openvino_computes_those_that_it_converts(folder: Path) -> None:
+    pytest.importorskip("openvino")
+    texts, pictures = ["frog", "a photo of a dog", "big eyes " * 50], _pictures()
+    exact = Encoder(folder, device="cpu", dtype="float32", engine="torch")
+    for dtype, tolerance in TOLERANCE.items():
+        encoder = Encoder(folder, device="cpu", dtype=dtype)  # type: ignore[arg-type]
+        assert encoder.engine_name == ("torch" if encoder.least is None else "openvino")
+        assert cosine_error(encoder.encode_texts(texts), exact.encode_texts(texts)) <= tolerance
+        ours, theirs = (
+            one.encode_images([one.prepare(picture) for picture in pictures]) for one in (encoder, exact)
+        )
+        assert cosine_error(ours, theirs) <= tolerance
 
 
 def test_texts_over_the_limit_are_cut(folder: Path) -> None:

@@ -89,6 +89,11 @@ def _probabilities(predictions: list[Prediction], names: list[str]) -> Tensor:
     return torch.tensor([[row[name] for name in names] for row in rows])
 
 
+def _exact(clip: Path) -> Encoder:
+    """A model in float32, on machines that would halve it too."""
+    return Encoder(clip, device="cpu", dtype="float32")
+
+
 def _close(ours: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
@@ -96,7 +101,7 @@ def _close(ours: Tensor, theirs: Tensor) -> None:
 def test_preset_article_is_the_articles_computation(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=clip)
+    classifier = Classifier.from_descriptors(classes, clip=_exact(clip))
     ours = _probabilities(classifier.predict(pictures), list(classes))
     _close(ours, seeds.article(classes, pictures))
 
@@ -104,7 +109,7 @@ def test_preset_article_is_the_articles_computation(
 def test_marks_are_the_articles_scores(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=clip)
+    classifier = Classifier.from_descriptors(classes, clip=_exact(clip))
     for path in pictures:
         explanation = classifier.explain(path)
         for side in (explanation.predicted, explanation.runner_up):
@@ -117,7 +122,7 @@ def test_marks_are_the_articles_scores(
 def test_preset_paper_is_the_papers_formula(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
-    ours = Classifier.from_descriptors(classes, clip=clip, preset="paper").predict(pictures)
+    ours = Classifier.from_descriptors(classes, clip=_exact(clip), preset="paper").predict(pictures)
     texts = [
         [
             "tree frog, which has protruding eyes",
@@ -134,9 +139,9 @@ def test_the_plain_baseline_is_the_models_forward(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
     theirs = seeds.plain(classes, pictures)
-    names = Classifier.from_names(list(classes), clip=clip)
+    names = Classifier.from_names(list(classes), clip=_exact(clip))
     _close(_probabilities(names.predict(pictures), list(classes)), theirs)
-    beside = Classifier.from_descriptors(classes, clip=clip, baseline=True).predict(pictures)
+    beside = Classifier.from_descriptors(classes, clip=_exact(clip), baseline=True).predict(pictures)
     for one, row in zip(beside, theirs, strict=True):
         assert one.baseline is not None
         assert one.baseline.name == list(classes)[int(row.argmax())]
@@ -159,23 +164,23 @@ def test_a_store_and_its_descriptors_are_the_same(
 ) -> None:
     store = Store.open(tmp_path / "store.jsonl", create=True)
     store.append(*(Entry(name=name, descriptors=tuple(own)) for name, own in classes.items()))
-    expected = Classifier.from_descriptors(classes, clip=tiny_clip).predict(pictures)
+    expected = Classifier.from_descriptors(classes, clip=_exact(tiny_clip)).predict(pictures)
     for given in (store, store.path, str(store.path)):
-        classifier = Classifier.from_store(given, clip=tiny_clip)
+        classifier = Classifier.from_store(given, clip=_exact(tiny_clip))
         assert [one.to_dict() for one in classifier.predict(pictures)] == [one.to_dict() for one in expected]
     assert len(classifier.head.about["store_sha256"]) == 64
 
 
 def test_a_class_without_descriptors_is_read_by_its_name(tiny_clip: Path, pictures: list[Path]) -> None:
-    empty = Classifier.from_descriptors({"owl": [], "newt": []}, clip=tiny_clip).predict(pictures)
-    names = Classifier.from_names(["owl", "newt"], clip=tiny_clip).predict(pictures)
+    empty = Classifier.from_descriptors({"owl": [], "newt": []}, clip=_exact(tiny_clip)).predict(pictures)
+    names = Classifier.from_names(["owl", "newt"], clip=_exact(tiny_clip)).predict(pictures)
     assert [one.to_dict() for one in empty] == [one.to_dict() for one in names]
 
 
 def test_an_empty_store(tiny_clip: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(StoreError, match="no class to choose from"):
-        Classifier.from_store(tmp_path / "empty.jsonl", clip=tiny_clip)
+        Classifier.from_store(tmp_path / "empty.jsonl", clip=_exact(tiny_clip))
 
 
 def test_every_kind_of_picture(tiny_clip: Path, classes: Classes, pictures: list[Path]) -> None:
@@ -183,7 +188,7 @@ def test_every_kind_of_picture(tiny_clip: Path, classes: Classes, pictures: list
     image = Image.open(path)
     array = np.asarray(image)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
-    classifier = Classifier.from_descriptors(classes, clip=tiny_clip)
+    classifier = Classifier.from_descriptors(classes, clip=_exact(tiny_clip))
     given = classifier.predict([path, str(path), image, array, tensor])
     assert [one.image for one in given] == [str(path), str(path), "picture 3", "picture 4", "picture 5"]
     assert len({one.scores for one in given}) == 1
@@ -192,7 +197,7 @@ def test_every_kind_of_picture(tiny_clip: Path, classes: Classes, pictures: list
 def test_a_stream_goes_on_where_predict_raises(
     tiny_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=tiny_clip)
+    classifier = Classifier.from_descriptors(classes, clip=_exact(tiny_clip))
     mixed = [pictures[0], "none.png", pictures[1], 7]
     results = list(classifier.stream(mixed))  # type: ignore[arg-type]
     assert [type(one) for one in results] == [Prediction, Failure, Prediction, Failure]
@@ -207,7 +212,7 @@ def test_a_stream_goes_on_where_predict_raises(
 def test_the_order_and_the_batch_do_not_matter(
     tiny_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=tiny_clip)
+    classifier = Classifier.from_descriptors(classes, clip=_exact(tiny_clip))
     together = classifier.predict(pictures * 15)  # more than a batch and a window
     assert [one.image for one in together] == [str(path) for path in pictures * 15]
     alone = [classifier.predict([path])[0] for path in pictures]
@@ -217,7 +222,7 @@ def test_the_order_and_the_batch_do_not_matter(
 
 
 def test_arrays_and_tables_of_predictions(tiny_clip: Path, classes: Classes, pictures: list[Path]) -> None:
-    predictions = Classifier.from_descriptors(classes, clip=tiny_clip).predict(pictures)
+    predictions = Classifier.from_descriptors(classes, clip=_exact(tiny_clip)).predict(pictures)
     assert predictions.class_id.dtype == np.int64
     assert [list(classes)[index] for index in predictions.class_id] == [one.label for one in predictions]
     assert predictions.confidence.tolist() == pytest.approx(
@@ -230,7 +235,7 @@ def test_arrays_and_tables_of_predictions(tiny_clip: Path, classes: Classes, pic
 
 
 def test_what_a_prediction_shows(tiny_clip: Path, classes: Classes, pictures: list[Path]) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=tiny_clip)
+    classifier = Classifier.from_descriptors(classes, clip=_exact(tiny_clip))
     (one,) = classifier.predict(pictures[:1])
     assert [score.probability for score in one.scores] == sorted(
         (score.probability for score in one.scores), reverse=True
@@ -246,7 +251,7 @@ def test_what_a_prediction_shows(tiny_clip: Path, classes: Classes, pictures: li
 def test_the_marks_are_the_same_however_few_classes_are_shown(
     demo_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=demo_clip)
+    classifier = Classifier.from_descriptors(classes, clip=_exact(demo_clip))
     whole, short = (list(classifier.stream(pictures, top=top, explain=True)) for top in (None, 1))
     for one, other in zip(whole, short, strict=True):
         assert isinstance(one, Prediction)
@@ -262,7 +267,7 @@ def test_what_decided_is_a_pair_of_like_marks(demo_clip: Path, pictures: list[Pa
     }
     pairs = {("chequered skin", "dark round spots"), ("three thin legs on each side", "six thin legs")}
     pairs |= {(other, one) for one, other in pairs}
-    classifier = Classifier.from_descriptors(classes, clip=demo_clip)
+    classifier = Classifier.from_descriptors(classes, clip=_exact(demo_clip))
     for path in pictures:
         explanation = classifier.explain(path)
         own = {mark.descriptor: mark.logit for mark in explanation.predicted}
@@ -275,7 +280,9 @@ def test_what_decided_is_a_pair_of_like_marks(demo_clip: Path, pictures: list[Pa
 
 
 def test_a_single_class_has_no_runner_up(tiny_clip: Path, pictures: list[Path]) -> None:
-    explanation = Classifier.from_descriptors({"owl": ["big eyes"]}, clip=tiny_clip).explain(pictures[0])
+    explanation = Classifier.from_descriptors({"owl": ["big eyes"]}, clip=_exact(tiny_clip)).explain(
+        pictures[0]
+    )
     assert (len(explanation.predicted), explanation.runner_up, explanation.decided) == (1, (), None)
 
 
@@ -283,7 +290,7 @@ def test_relative_marks_have_mean_0_over_the_pictures(
     tiny_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:
     two = {name: classes[name] for name in ("tree frog", "owl")}  # so that all marks are always shown
-    classifier = Classifier.from_descriptors(two, clip=tiny_clip)
+    classifier = Classifier.from_descriptors(two, clip=_exact(tiny_clip))
     held, usual = classifier.relative(classifier.embedder.images([*pictures, "none.png"]))
     results = [
         one for one in classifier.score(held, explain=True, usual=usual) if isinstance(one, Prediction)

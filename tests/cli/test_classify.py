@@ -53,7 +53,9 @@ class Classify:
 
     def __call__(self, *options: str, stdin: str | None = None, store: bool = True) -> Result:
         given = ["--store", "store.jsonl"] if store else []
-        return self.runner.invoke(main, ["classify", "--clip", str(self.clip), *given, *options], input=stdin)
+        return self.runner.invoke(
+            main, ["classify", "--dtype", "float32", "--clip", str(self.clip), *given, *options], input=stdin
+        )
 
 
 @pytest.fixture
@@ -140,7 +142,17 @@ def test_a_table(classify: Classify) -> None:
 
 
 def test_explanations_have_colours_on_a_terminal_alone(classify: Classify) -> None:
-    asked = ["classify", "--clip", str(classify.clip), "--store", "store.jsonl", "photos", "--explain"]
+    asked = [
+        "classify",
+        "--dtype",
+        "float32",
+        "--clip",
+        str(classify.clip),
+        "--store",
+        "store.jsonl",
+        "photos",
+        "--explain",
+    ]
     plain, coloured = (classify.runner.invoke(main, asked, color=color).stdout for color in (False, True))
     assert "\x1b" not in plain
     assert click.unstyle(coloured) == plain
@@ -233,7 +245,7 @@ def test_bad_input_is_one_line_and_changes_nothing(
 ) -> None:
     (folder / "empty.jsonl").touch()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    given = options if "--clip" in options else ["--clip", str(tiny_clip), *options]
+    given = options if "--clip" in options else ["--dtype", "float32", "--clip", str(tiny_clip), *options]
     result = runner.invoke(main, ["classify", *given])
     assert result.exit_code == 1
     last = result.stderr.splitlines()[-1]
@@ -348,7 +360,16 @@ def test_relative_marks(classify: Classify) -> None:
 
 def test_a_kept_embedding_of_another_width_is_told(classify: Classify, demo_clip: Path) -> None:
     classify("photos", "--save-classifier", "frogs.safetensors")
-    result = classify("photos", "--classifier", "frogs.safetensors", "--clip", str(demo_clip), store=False)
+    result = classify(
+        "photos",
+        "--classifier",
+        "frogs.safetensors",
+        "--dtype",
+        "float32",
+        "--clip",
+        str(demo_clip),
+        store=False,
+    )
     assert result.exit_code == 1
     assert "they come from different models" in result.stderr.splitlines()[-1]
     assert "the classifier was made with" in result.stderr.splitlines()[0]
@@ -357,7 +378,18 @@ def test_a_kept_embedding_of_another_width_is_told(classify: Classify, demo_clip
 @pytest.mark.slow
 def test_an_interruption_keeps_what_is_done_and_exits_130(folder: Path, tiny_clip: Path) -> None:
     reader, writer = os.pipe()
-    arguments = ["classify", "-", "--clip", str(tiny_clip), "--store", "store.jsonl", "--batch", "1"]
+    arguments = [
+        "classify",
+        "-",
+        "--dtype",
+        "float32",
+        "--clip",
+        str(tiny_clip),
+        "--store",
+        "store.jsonl",
+        "--batch",
+        "1",
+    ]
     running = subprocess.Popen(
         [sys.executable, "-m", "fieldmarks", *arguments],
         stdin=reader,
@@ -380,7 +412,16 @@ def test_an_interruption_keeps_what_is_done_and_exits_130(folder: Path, tiny_cli
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_under_stdout_is_one_line(folder: Path, tiny_clip: Path) -> None:
-    arguments = ["classify", "photos", "--clip", str(tiny_clip), "--store", "store.jsonl"]
+    arguments = [
+        "classify",
+        "photos",
+        "--dtype",
+        "float32",
+        "--clip",
+        str(tiny_clip),
+        "--store",
+        "store.jsonl",
+    ]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "fieldmarks", *arguments], stdout=full, stderr=subprocess.PIPE, text=True

@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_is_embedded_is_classified_the_same(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
-    model = ["--clip", str(tiny_clip)]
+    model = ["--dtype", "float32", "--clip", str(tiny_clip)]
     result = runner.invoke(main, ["embed", "photos", "--out", "embedded", *model])
     assert (result.exit_code, result.stdout) == (1, "")
     broken, done = result.stderr.splitlines()
@@ -48,7 +48,7 @@ def test_what_is_embedded_is_classified_the_same(runner: CliRunner, tiny_clip: P
 def test_a_saved_classifier_on_embeddings_loads_no_framework(
     runner: CliRunner, tiny_clip: Path, folder: Path
 ) -> None:
-    model = ["--clip", str(tiny_clip)]
+    model = ["--dtype", "float32", "--clip", str(tiny_clip)]
     runner.invoke(main, ["embed", "photos/a.png", "--out", "embedded", *model])
     store = ["--store", "store.jsonl", "--save-classifier", "birds.safetensors"]
     expected = runner.invoke(main, ["classify", "photos/a.png", *store, *model]).stdout
@@ -66,8 +66,20 @@ def test_a_saved_classifier_on_embeddings_loads_no_framework(
 def test_another_models_embeddings_are_told(
     runner: CliRunner, tiny_clip: Path, demo_clip: Path, folder: Path
 ) -> None:
-    runner.invoke(main, ["embed", "photos/a.png", "--out", "embedded", "--clip", str(tiny_clip)])
-    asked = ["classify", "--store", "store.jsonl", "--image-embeddings", "embedded", "--clip", str(demo_clip)]
+    runner.invoke(
+        main, ["embed", "photos/a.png", "--out", "embedded", "--dtype", "float32", "--clip", str(tiny_clip)]
+    )
+    asked = [
+        "classify",
+        "--store",
+        "store.jsonl",
+        "--image-embeddings",
+        "embedded",
+        "--dtype",
+        "float32",
+        "--clip",
+        str(demo_clip),
+    ]
     result = runner.invoke(main, asked)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0] == (
@@ -76,7 +88,7 @@ def test_another_models_embeddings_are_told(
 
 
 def test_a_folder_with_embeddings_is_left_alone(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
-    asked = ["embed", "photos/a.png", "--out", "embedded", "--clip", str(tiny_clip)]
+    asked = ["embed", "photos/a.png", "--out", "embedded", "--dtype", "float32", "--clip", str(tiny_clip)]
     assert runner.invoke(main, asked).exit_code == 0
     again = runner.invoke(main, asked)
     assert (again.exit_code, again.stderr) == (

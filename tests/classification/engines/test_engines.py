@@ -1,0 +1,194 @@
+"""Engines against torch in float32: embeddings, answers, refusals, damage."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from fieldmarks.classification import Classifier, Encoder
+from fieldmarks.classification.engines.agreement import TOLERANCE, cosine_error
+from fieldmarks.classification.scoring import Array
+from fieldmarks.demo.run import run_demo
+from fieldmarks.errors import ModelError
+
+pytest.importorskip("openvino")
+
+WAYS = [("openvino", "float32"), ("openvino", "bfloat16"), ("torch", "bfloat16")]
+TEXTS = ["fur", "", "big eyes", "three thin legs on each side", *("long tail " * n for n in range(1, 30))]
+
+
+def _encoder(folder: Path, engine: Any, dtype: Any, **more: Any) -> Encoder:
+    return Encoder(folder, device="cpu", engine=engine, dtype=dtype, **more)
+
+
+def _pictures() -> list[Image.Image]:
+    random = np.random.default_rng(1)
+    smooth = [Image.effect_mandelbrot((90, 70 + n), (-2 + n / 9, -1.5, 1, 1.5), 60) for n in range(5)]
+    noise = [Image.fromarray(random.integers(0, 256, (64, 80 + n, 3), np.uint8)) for n in range(3)]
+    return [image.convert("RGB") for image in (*smooth, *noise)]
+
+
+def _embedded(encoder: Encoder) -> tuple[Array, Array]:
+    return encoder.encode_texts(TEXTS), encoder.encode_images([encoder.prepare(one) for one in _pictures()])
+
+
+def _agree(folder: Path, engine: str, dtype: str) -> None:
+    pairs = zip(
+        _embedded(_encoder(folder, engine, dtype)),
+        _embedded(_encoder(folder, "torch", "float32")),
+        strict=True,
+    )
+    for ours, theirs in pairs:
+        assert cosine_error(ours, theirs) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize(("engine", "dtype"), WAYS)
+def test_engines_agree(clip: Path, engine: str, dtype: str) -> None:
+    _agree(clip, engine, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "dtype"), WAYS)
+def test_engines_agree_on_a_model_of_true_size(
+    check_data: Path, tmp_path_factory: pytest.TempPathFactory, engine: str, dtype: str
+) -> None:
+    _agree(_true_size(check_data, tmp_path_factory), engine, dtype)
+
+
+def _true_size(check_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a ViT-B/32 of random weights with the real tokenizer, made once for all tests."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    folder = tmp_path_factory.getbasetemp() / "true-size-clip"
+    if not folder.exists():
+        shutil.copytree(check_data / "clip-tokenizer", folder)
+        torch.manual_seed(0)
+        ends = {"bos_token_id": 49406, "eos_token_id": 49407}
+        CLIPModel(CLIPConfig(text_config=ends)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_no_answer_changes_on_the_demos_pictures(
+    demo_clip: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    demo = run_demo(tmp_path_factory.mktemp("demo"), lambda _: None)
+    pictures = sorted(demo.images_dir.rglob("*.png"))
+    assert len(pictures) == 240
+    answers = [
+        [
+            one.label
+            for one in Classifier.from_store(demo.store, clip=_encoder(demo_clip, *way)).predict(pictures)
+        ]
+        for way in [("torch", "float32"), *WAYS]
+    ]
+    assert answers[1:] == [answers[0]] * len(WAYS)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of converted models of this test's own."""
+    monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "engines"
+
+
+@pytest.fixture
+def rough(tiny_clip: Path, tmp_path: Path) -> Path:
+    """A model that blows rounding errors up, so that bfloat16 is not enough for it."""
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "rough"))
+    weights = load_file(folder / "model.safetensors")
+    steep = {name: 6 * one if name.endswith("_proj.weight") else one for name, one in weights.items()}
+    save_file(steep, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.slow
+def test_auto_leaves_what_does_not_agree_to_torch(rough: Path, cache: Path) -> None:
+    told: list[str] = []
+    for conversions in (1, 1):  # the second time it is known
+        encoder = _encoder(rough, "auto", "bfloat16", tell=told.append)
+        assert encoder.encode_texts(["fur"]).shape == (1, 16)
+        assert encoder.about["engine"] == "torch"
+        (notice,) = encoder.notices
+        assert notice.startswith("torch computes, as openvino cannot: its embeddings differ from torch's by ")
+        assert told == [f"converting {rough} for OpenVINO, once for this machine …"] * conversions
+    (folder,) = cache.iterdir()
+    assert [path.name for path in folder.iterdir()] == ["about.json"]
+    assert _encoder(rough, "auto", "float32").about["engine"] == "openvino"
+
+
+@pytest.mark.slow
+def test_openvino_by_name_refuses_what_does_not_agree(rough: Path, cache: Path) -> None:
+    with pytest.raises(ModelError, match=f"^{rough} cannot be computed by openvino: its embeddings differ"):
+        _encoder(rough, "openvino", "bfloat16").encode_texts(["fur"])
+
+
+def test_openvino_by_name_refuses_other_numbers(tiny_clip: Path) -> None:
+    with pytest.raises(ModelError, match="by openvino: it does not compute in float16"):
+        _encoder(tiny_clip, "openvino", "float16").encode_texts(["fur"])
+    assert _encoder(tiny_clip, "auto", "float16").about["engine"] == "torch"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["texts.bin", "texts.xml", "images.bin", "tokenizer.json", "about.json"])
+def test_a_damaged_conversion_is_made_again(tiny_clip: Path, cache: Path, name: str) -> None:
+    told: list[str] = []
+    before = _embedded(_encoder(tiny_clip, "openvino", "float32", tell=told.append))
+    (folder,) = cache.iterdir()
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(bytes(data))
+    after = _embedded(_encoder(tiny_clip, "openvino", "float32", tell=told.append))
+    assert len(told) == 2
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_a_changed_model_is_converted_anew(tiny_clip: Path, tmp_path: Path, cache: Path) -> None:
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "model"))
+    _encoder(folder, "openvino", "float32").encode_texts(TEXTS)
+    weights = load_file(folder / "model.safetensors")
+    weights["text_projection.weight"] *= -1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    _agree(folder, "openvino", "float32")
+
+
+def test_a_cache_that_cannot_be_written_leaves_it_to_torch(
+    tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path / "file"))
+    encoder = _encoder(tiny_clip, "auto", "float32")
+    assert encoder.encode_texts(["fur"]).shape == (1, 16)
+    (notice,) = encoder.notices
+    assert notice.startswith(f"torch computes, as openvino cannot: {tmp_path / 'file' / 'engines'}")
+
+
+@pytest.mark.slow
+def test_nothing_is_sent_and_nothing_written_at_home(tiny_clip: Path, tmp_path: Path) -> None:
+    """OpenVINO's statistics begin by writing an identity into the home folder."""
+    script = (
+        "import sys; from fieldmarks.classification import Encoder\n"
+        "Encoder(sys.argv[1], device='cpu', engine='openvino').encode_texts(['fur'])\n"
+        "print(sys.modules.get('openvino_telemetry'))"
+    )
+    (tmp_path / "home").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", script, str(tiny_clip)],
+        env=environment | {"HOME": str(tmp_path / "home"), "FIELDMARKS_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("None\n", "")
+    assert list((tmp_path / "home").iterdir()) == []
