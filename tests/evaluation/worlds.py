@@ -14,7 +14,8 @@ from fieldmarks.classification.head_file import save_head
 from fieldmarks.classification.scoring import Array, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.demo.drawing import draw
-from fieldmarks.demo.species import all_species, entry
+from fieldmarks.demo.species import all_species
+from fieldmarks.demo.traits import WORDINGS, Creature, difference, random_creature
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,32 @@ problems = st.builds(
 )
 
 
+def some_species(count: int) -> dict[str, Creature]:
+    """Return the first species of the demo and, beyond those, random ones at least two traits apart."""
+    species = dict(list(all_species().items())[:count])
+    chance = random.Random("more species")
+    while len(species) < count:
+        creature = random_creature(chance)
+        if all(difference(creature, one) > 1 for one in species.values()):
+            species[f"species {len(species)}"] = creature
+    return species
+
+
+def _phrases(name: str, creature: Creature) -> list[str]:
+    """Return a phrase for each trait, always the same for a name."""
+    chance = random.Random(f"phrases of {name}")
+    return [chance.choice(WORDINGS[attribute][value]) for attribute, value in creature.traits()]
+
+
 def draw_species(folder: Path, count: int, pictures: int) -> Path:
-    """Draw so many pictures of each of the first species, a folder each, and return their store."""
-    species = list(all_species().items())[:count]
-    for name, creature in species:
+    """Draw so many pictures of each of some species, a folder each, and return the store of their traits."""
+    species = some_species(count)
+    for name, creature in species.items():
         (folder / "pictures" / name).mkdir(parents=True)
         for number in range(pictures):
             image = draw(creature, random.Random(f"evaluation {name} {number}"))
             image.save(folder / "pictures" / name / f"{number}.png")
-    lines = [json.dumps({"class": name, "descriptors": entry(name)}) for name, _ in species]
+    lines = [json.dumps({"class": name, "descriptors": _phrases(name, one)}) for name, one in species.items()]
     store = folder / "species.jsonl"
     store.write_text("\n".join(lines) + "\n")
     return store

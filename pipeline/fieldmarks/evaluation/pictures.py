@@ -98,7 +98,8 @@ def gather(labelled: Iterable[Labelled], class_of: Mapping[str, str], classes: S
                 unlabelled += label is None
         rows += [_unit(whole)] if whole else []
     if not rows:
-        raise EvaluationError("no picture is left to score: none could be read, or no label has a class")
+        why = f", {failures[0].image} first: {failures[0].error}" if failures else ""
+        raise EvaluationError(f"no picture is left to score: {len(failures)} could not be read{why}")
     if len({part.shape[1] for part in rows}) > 1:
         raise ModelError("the pictures' embeddings are not of one length: they come from different models")
     vectors = np.concatenate(rows)  # (N, D)

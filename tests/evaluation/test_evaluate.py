@@ -1,0 +1,99 @@
+"""The demo's world, in which the truth is known: what evaluations of it come to."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.evaluation.recompute import faults
+from tests.evaluation.worlds import draw_species, some_species
+
+from fieldmarks.classification.run import Model
+from fieldmarks.classification.scoring import AGGREGATIONS
+from fieldmarks.demo.traits import WORDINGS
+from fieldmarks.evaluation import subject
+from fieldmarks.evaluation.arms import Wanted
+from fieldmarks.evaluation.data import Source
+from fieldmarks.evaluation.evaluate import Data, Setup, evaluate
+from fieldmarks.evaluation.results import Evaluation
+from fieldmarks.store import Store
+
+pytestmark = pytest.mark.slow
+
+
+def _evaluated(store: Path, pictures: Path, clip: Path, **more: Any) -> Evaluation:
+    model = Model(clip=str(clip))
+    setup = Setup.open(
+        Data(source=Source(str(pictures))), subject.of_store(Store.open(store), model.embedder())
+    )
+    return evaluate(setup, more.pop("wanted", Wanted()), model, **more)
+
+
+@pytest.mark.parametrize(("count", "pictures"), [(12, 10), (100, 4)])
+def test_true_traits_help_and_chance_does_not(
+    tmp_path: Path, demo_clip: Path, count: int, pictures: int
+) -> None:
+    store = draw_species(tmp_path, count, pictures)
+    done = _evaluated(store, tmp_path / "pictures", demo_clip, ablate=True)
+    arms = {arm.name: arm for arm in done.arms}
+    chance = 1 / count
+    photo, described = arms["photo"], arms["descriptors"]
+    assert len(done.images) == count * pictures
+    assert described.top1.value > 0.9
+    assert described.difference is not None
+    assert described.difference.low > 0.7
+    assert described.difference.p is not None
+    assert described.difference.p < 1e-9
+    assert photo.top1.low < 2 * chance
+    for name in ("waffle", "swapped"):
+        assert arms[name].top1.value < 3 * chance
+        assert arms[name].top1.high < described.top1.low
+        assert [run.seed for run in arms[name].runs] == [0, 1, 2, 3, 4]
+    assert done.summary[0].startswith("Descriptors gain ")
+    assert len(done.effects) == 8 * count
+    assert faults(json.loads(json.dumps(done.to_dict()))) == []
+
+
+def _planted(store: Path, seed: int) -> tuple[str, str]:
+    """Give one species a trait that it does not have, and return both."""
+    chance = random.Random(seed)
+    entries = {one.name: list(one.descriptors) for one in Store.open(store).entries()}
+    name, attribute = chance.choice(list(entries)), chance.choice(list(WORDINGS))
+    true = dict(some_species(12)[name].traits())[attribute]
+    false = [text for value, texts in WORDINGS[attribute].items() if value != true for text in texts]
+    wrong = chance.choice(false)
+    entries[name].append(wrong)
+    lines = [json.dumps({"class": one, "descriptors": listed}) for one, listed in entries.items()]
+    store.with_name(f"planted-{seed}.jsonl").write_text("\n".join(lines) + "\n")
+    return name, wrong
+
+
+# With max-similarity a descriptor that no picture shows is never the highest, and so does no harm.
+@pytest.mark.parametrize("aggregate", [one for one in AGGREGATIONS if one != "max-similarity"])
+def test_a_planted_wrong_descriptor_is_among_the_worst(
+    tmp_path: Path, demo_clip: Path, aggregate: Any
+) -> None:
+    store = draw_species(tmp_path, 12, 10)
+    wanted = Wanted(arms=("photo", "descriptors"), aggregates=(aggregate,))
+    found = []
+    for seed in range(10):
+        planted = _planted(store, seed)
+        changed = store.with_name(f"planted-{seed}.jsonl")
+        done = _evaluated(changed, tmp_path / "pictures", demo_clip, wanted=wanted, ablate=True)
+        found.append(planted in [(one.name, one.descriptor) for one in done.effects[:3]])
+    assert sum(found) >= 9
+
+
+def test_examples_show_where_arms_differ(tmp_path: Path, demo_clip: Path) -> None:
+    store = draw_species(tmp_path, 3, 4)
+    done = _evaluated(store, tmp_path / "pictures", demo_clip, thumbnails=True)
+    arms = {arm.name: arm.runs[0].predicted for arm in done.arms}
+    assert 0 < len(done.examples) <= 12
+    for one in done.examples:
+        at = done.images.index(one.prediction.image)
+        assert one.label == done.classes[done.labels[at]] == Path(one.prediction.image).parent.name
+        assert one.by == {name: done.classes[predicted[at]] for name, predicted in arms.items()}
+        assert one.prediction.explanation is not None
+        assert one.prediction.baseline is not None
+        assert (one.prediction.thumbnail or b"").startswith(b"\xff\xd8")
