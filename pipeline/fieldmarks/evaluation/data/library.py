@@ -40,7 +40,7 @@ class Loaded:
 
 
 def _undecoded(dataset: Any, columns: Sequence[str], datasets: Any) -> Any:
-    """Return some columns of a data set, pictures as they are: a stream has a switch, else each column has."""
+    """Return columns of a data set, pictures as they are: a stream has a switch for all, else each column."""
     if isinstance(dataset, datasets.IterableDataset):
         return dataset.decode(False).select_columns(list(columns))  # the other way round decodes all the same
     chosen = dataset.select_columns(list(columns))
