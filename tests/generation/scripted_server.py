@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import random
 import socket
 import struct
 import sys
@@ -265,10 +266,10 @@ def like_claude(call: Call) -> Reply:
 
 
 def main() -> None:
-    """Serve the well-behaved script as a program: prints its URL, takes the seconds before each reply."""
-    delay = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
+    """Serve the well-behaved script as a program: prints its URL, takes how long to wait at least and most."""
+    least, most = map(float, sys.argv[1:3])
     reply = marks(Call(0, "", {}, {}, 0.0))
-    server = ScriptedServer(lambda _: Reply(reply.body, delay=delay))
+    server = ScriptedServer(lambda _: Reply(reply.body, delay=random.uniform(least, most)))
     with server:
         print(server.url, flush=True)
         sys.stdin.read()  # until the parent leaves
