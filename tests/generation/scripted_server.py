@@ -266,7 +266,7 @@ def like_claude(call: Call) -> Reply:
 
 
 def main() -> None:
-    """Serve the well-behaved script as a program: prints its URL, takes how long to wait at least and most."""
+    """Serve the well-behaved script as a program: prints its URL, takes the least and most seconds waited."""
     least, most = map(float, sys.argv[1:3])
     reply = marks(Call(0, "", {}, {}, 0.0))
     server = ScriptedServer(lambda _: Reply(reply.body, delay=random.uniform(least, most)))
