@@ -64,11 +64,15 @@ def main(
             Path(folder),
             runs,
         )
-        found = [row for name in only or COMPARISONS for row in COMPARISONS[name](measured_on)]
-    named = machine.name()
+        named = machine.name()
+        print(rows.head(named))
+        found: list[rows.Row] = []
+        for name in only or COMPARISONS:
+            fresh = COMPARISONS[name](measured_on)
+            print(*(row.text() for row in fresh), sep="\n", flush=True)
+            found += fresh
     if to:
         to.write_text(json.dumps(rows.plain(found, named), indent=1))
-    print(rows.text(found, named))
     if table:
         print("", rows.markdown(found, named), sep="\n")
 

@@ -84,16 +84,20 @@ def engines(material: Material) -> list[Row]:
     }
     paper = {"clip": material.clip, "classes": texts[:PAPER_CLASSES]}
     found = alternate(
-        {"article": ("theirs.article", job), "paper": ("theirs.paper_texts", paper), **variants},
+        {
+            "article": ("theirs.article", job),
+            "paper": ("theirs.paper_texts", paper),
+            "peak": ("machine.peak", {"dtypes": ["float32", "bfloat16"]}),
+            **variants,
+        },
         material.runs,
     )
-    article, paper_texts = found.pop("article"), found.pop("paper")
-    peak = run("machine.peak", {"dtypes": ["float32", "bfloat16"]})
+    article, paper_texts, peaks = (found.pop(name) for name in ("article", "paper", "peak"))
     rows = [_article(name, ours, article) for name, ours in found.items()]
     texts_each = (len(job["texts"]), sum(map(len, paper["classes"])))
     rows += [_paper(name, ours, paper_texts, texts_each) for name, ours in found.items()]
     for name, ours in found.items():
-        rows += _shares(name, ours, peak, len(material.pictures))
+        rows += _shares(name, ours, peaks, len(material.pictures))
     return rows
 
 
@@ -124,8 +128,9 @@ def _paper(name: str, ours: list[Result], theirs: list[Result], texts: tuple[int
     )
 
 
-def _shares(name: str, ours: list[Result], peak: Result, pictures: int) -> list[Row]:
+def _shares(name: str, ours: list[Result], peaks: list[Result], pictures: int) -> list[Row]:
     dtype = "bfloat16" if name.startswith("auto") else "float32"
+    peak = max(peaks, key=lambda one: one[dtype])
     limit = peak[dtype] / GFLOP  # pictures a second if there were nothing but products
     tower, files = (80.0, 70.0) if name == "auto, openvino" else (None, None)
     told = {"peak": f"{peak[dtype]:.0f} GFLOP/s by {peak[dtype + ' by']}"}

@@ -25,12 +25,13 @@ class Row:
         """Whether the goal is met; a row without one always is."""
         return self.goal is None or (self.figure <= self.goal if self.at_most else self.figure >= self.goal)
 
-    def line(self) -> str:
-        """Return the row for a terminal of 80 columns."""
+    def text(self) -> str:
+        """Return the row for a terminal, and under it what is to be told beside."""
         wanted = "" if self.goal is None else f"{'<=' if self.at_most else '>='} {self.goal:g}{self.unit}"
         sides = "" if self.sides is None else f"{_short(self.sides[0])} : {_short(self.sides[1])} {self.per}"
         missed = "" if self.reached else "  missed"
-        return f"{self.name:<36}{wanted:>9}{_short(self.figure) + self.unit:>9}{missed:8} {sides}".rstrip()
+        line = f"{self.name:<36}{wanted:>9}{_short(self.figure) + self.unit:>9}{missed:8} {sides}".rstrip()
+        return "\n".join([line, *(f"    {key}: {value}" for key, value in self.beside.items())])
 
 
 def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], per: str, **more: Any) -> Row:
@@ -62,14 +63,10 @@ def exponent(times: Mapping[str, float]) -> float:
     return log(last / first) / log(most / least)
 
 
-def text(rows: Iterable[Row], machine: Mapping[str, str]) -> str:
-    """Return everything for a terminal."""
-    lines = [", ".join(f"{key} {value}" for key, value in machine.items()), ""]
-    lines.append(f"{'':36}{'goal':>9}{'measured':>9}{'':9}ours : theirs")
-    for row in rows:
-        lines.append(row.line())
-        lines += [f"    {key}: {value}" for key, value in row.beside.items()]
-    return "\n".join(lines)
+def head(machine: Mapping[str, str]) -> str:
+    """Return what stands over the rows on a terminal."""
+    named = "\n".join(f"{key:12} {value}" for key, value in machine.items())
+    return f"{named}\n\n{'':36}{'goal':>9}{'measured':>9}{'':9}ours : theirs"
 
 
 def markdown(rows: Iterable[Row], machine: Mapping[str, str]) -> str:
