@@ -48,7 +48,7 @@ def _of_species(folder: Path, demo_clip: Path) -> list[str | Path]:
 def test_the_table(runner: CliRunner, kept: list[str]) -> None:
     result = _run(runner, *kept, "--arms", "photo,descriptors,swapped", "--ablate")
     lines = result.stdout.splitlines()
-    assert result.stderr.startswith("1 of 120 pictures")
+    assert result.stderr == ""
     assert max(map(len, lines)) <= 80
     assert lines[:2] == [
         "120 pictures, 7 classes; % with the ends of 95 % intervals",
@@ -64,7 +64,7 @@ def test_the_table(runner: CliRunner, kept: list[str]) -> None:
 def test_a_saved_classifier_tells_what_it_cannot(runner: CliRunner, kept: list[str]) -> None:
     result = _run(runner, *kept, "--arms", "waffle,descriptors")
     note = "Note: the arm waffle is left out of a saved classifier: it needs texts that are not in it\n"
-    assert result.stderr.endswith(note)
+    assert result.stderr == note
     assert "is left" not in result.stdout
 
 
@@ -75,7 +75,16 @@ def test_json_alone_on_stdout(runner: CliRunner, kept: list[str]) -> None:
     assert len(plain["effects"]) == 18
     assert plain["effects"][0]["effect"] <= plain["effects"][-1]["effect"]
     settings, given = plain["settings"], kept
-    assert settings["command"] == ["fieldmarks", "evaluate", *given, "--seeds", "3", "--ablate", "--json", "-"]
+    assert settings["command"] == [
+        "fieldmarks",
+        "evaluate",
+        *given,
+        "--seeds",
+        "3",
+        "--ablate",
+        "--json",
+        "-",
+    ]
     assert settings["wanted"]["seeds"] == [0, 1, 2]
     assert settings["classifier_sha256"]
     assert {"numpy", "scikit-learn", "torch"} <= settings["packages"].keys()
@@ -120,7 +129,7 @@ def test_labels_without_a_class_are_an_error(runner: CliRunner, tmp_path: Path) 
         arrays = dict(archive)
     arrays["labels"] = np.where(arrays["labels"] == "class 2", "kiwi", arrays["labels"])
     np.savez(embeddings, **arrays)
-    args = ["--classifier", head, "--image-embeddings", embeddings]
+    args: list[str | Path] = ["--classifier", head, "--image-embeddings", embeddings]
     assert "labels without a class in the store: 'kiwi'" in _run(runner, *args, code=1).stderr
     plain = _plain(runner, *args, "--allow-missing")
     assert len(plain["images"]) == 30 - int((posed.labels == 2).sum())
@@ -186,7 +195,7 @@ def test_pictures_that_cannot_be_read(
 def test_flags_are_written_when_asked(runner: CliRunner, demo_clip: Path, tmp_path: Path) -> None:
     store = draw_species(tmp_path, 3, 2)
     before = store.read_bytes()
-    args = [tmp_path / "pictures", "--store", store, "--clip", demo_clip, "--ablate"]
+    args: list[str | Path] = [tmp_path / "pictures", "--store", store, "--clip", demo_clip, "--ablate"]
     _run(runner, *args)
     assert store.read_bytes() == before
     result = _run(runner, *args, "--write-flags")

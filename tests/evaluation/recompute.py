@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from sklearn.metrics import accuracy_score, recall_score
+from scipy import stats  # type: ignore[import-untyped]
+from sklearn.metrics import accuracy_score, recall_score  # type: ignore[import-untyped]
 
 RESAMPLED = 0.012
 EXACT = 1e-9
@@ -28,7 +28,8 @@ def faults(plain: Plain) -> list[str]:
         f"{arm['name']} {where}: {told!r} is told, {found!r} is found"
         for arm in plain["arms"]
         for where, told, found, within in _figures(arm, plain)
-        if (told is None) != (found is None) or (told is not None and abs(told - found) > within)
+        if (told is None) != (found is None)
+        or (told is not None and found is not None and abs(told - found) > within)
     ]
 
 
@@ -118,7 +119,7 @@ def _parts(hits: Any, labels: list[int]) -> tuple[float, float]:
 
 def _mean_of(squares: list[float], groups: list[Any], typical: float) -> float:
     each = [(one + typical) / group.shape[1] ** 2 for one, group in zip(squares, groups, strict=True)]
-    return sum(each) / len(groups) ** 2
+    return float(sum(each)) / len(groups) ** 2
 
 
 def _wilson(hits: Any, labels: list[int], otherwise: float) -> tuple[float, float]:

@@ -50,7 +50,7 @@ def _manifest(photos: Photos, folder: Path) -> Path:
 
 
 def _parquet(photos: Photos, folder: Path) -> Path:
-    from datasets import ClassLabel, Dataset, Features, Image
+    from datasets import ClassLabel, Dataset, Features, Image  # type: ignore[import-untyped]
 
     names = list(dict.fromkeys(label for _, label in photos))
     features = Features({"image": Image(), "label": ClassLabel(names=names)})

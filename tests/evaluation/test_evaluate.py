@@ -15,8 +15,9 @@ from fieldmarks.demo.traits import WORDINGS
 from fieldmarks.evaluation import subject
 from fieldmarks.evaluation.arms import Wanted
 from fieldmarks.evaluation.data import Source
-from fieldmarks.evaluation.evaluate import Data, Setup, evaluate
+from fieldmarks.evaluation.evaluate import evaluate
 from fieldmarks.evaluation.results import Evaluation
+from fieldmarks.evaluation.setup import Data, Setup
 from fieldmarks.store import Store
 
 pytestmark = pytest.mark.slow
@@ -27,7 +28,7 @@ def _evaluated(store: Path, pictures: Path, clip: Path, **more: Any) -> Evaluati
     setup = Setup.open(
         Data(source=Source(str(pictures))), subject.of_store(Store.open(store), model.embedder())
     )
-    return evaluate(setup, more.pop("wanted", Wanted()), model, **more)
+    return evaluate(setup, more.pop("wanted", Wanted()), **more)
 
 
 @pytest.mark.parametrize(("count", "pictures"), [(12, 10), (100, 4)])

@@ -15,8 +15,8 @@ from fieldmarks.wording import printable
 
 if TYPE_CHECKING:
     from fieldmarks.evaluation.arms import Wanted
-    from fieldmarks.evaluation.evaluate import Data, Setup
     from fieldmarks.evaluation.results import Evaluation
+    from fieldmarks.evaluation.setup import Data, Setup
 
 ARMS = ("name", "photo", "templates", "concept", "descriptors", "sentences", "waffle", "swapped")
 OF_OPTIONS = ("templates", "concept", "sentences")  # arms that an option of their name brings in
@@ -110,7 +110,7 @@ def _check_usage(options: Mapping[str, Any]) -> None:
 def _setup(data: "Data", options: Mapping[str, Any]) -> "Setup":
     """Open what is evaluated, and the labels of the pictures."""
     from fieldmarks.evaluation import subject
-    from fieldmarks.evaluation.evaluate import Setup
+    from fieldmarks.evaluation.setup import Setup
 
     model = model_of(options)
     if options["store"]:
@@ -145,7 +145,6 @@ def _evaluated(
         done = run(
             setup,
             wanted,
-            model_of(options),
             ablate=options["ablate"],
             thumbnails=options["report"] is not None,
             more=more,

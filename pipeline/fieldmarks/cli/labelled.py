@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from fieldmarks.classification.run import Model
-    from fieldmarks.evaluation.evaluate import Data
+    from fieldmarks.evaluation.setup import Data
 
 Command = Callable[..., None]
 FILE = click.Path(path_type=Path)
@@ -81,7 +81,7 @@ def data_options(command: Command) -> Command:
 def data_of(dataset: str | None, options: dict[str, Any]) -> "Data":
     """Return the pictures that the options name; they are taken out of `options`. Raises UsageError."""
     from fieldmarks.evaluation.data import Source
-    from fieldmarks.evaluation.evaluate import Data
+    from fieldmarks.evaluation.setup import Data
 
     of_source = {
         key: options.pop(key) for key in ("split", "image_column", "label_column", "limit", "streaming")

@@ -48,7 +48,7 @@ def what_if(context: click.Context, /, name: str, dataset: str | None, **options
     from fieldmarks.classification.sources import quiet_pillow
     from fieldmarks.evaluation import subject
     from fieldmarks.evaluation.arms import Wanted
-    from fieldmarks.evaluation.evaluate import Setup
+    from fieldmarks.evaluation.setup import Setup
     from fieldmarks.evaluation.what_if import changed
     from fieldmarks.evaluation.what_if import what_if as run
 

@@ -64,9 +64,10 @@ def embed(dataset: DataSet, class_of: Mapping[str, str], embedder: Embedder) -> 
 
 def told(labelled: Iterable[Labelled], total: int, tell: Callable[[Progress], None]) -> Iterator[Labelled]:
     """Yield what comes, and tell of the progress."""
-    started = time.monotonic()
+    started: float | None = None  # the model loads before the first picture comes
     failed = 0
     for number, one in enumerate(labelled, 1):
+        started = time.monotonic() if started is None else started
         failed += isinstance(one[0], Failure)
         tell(Progress(number - failed, failed, total, time.monotonic() - started))
         yield one
@@ -98,8 +99,10 @@ def gather(labelled: Iterable[Labelled], class_of: Mapping[str, str], classes: S
                 unlabelled += label is None
         rows += [_unit(whole)] if whole else []
     if not rows:
-        why = f", {failures[0].image} first: {failures[0].error}" if failures else ""
-        raise EvaluationError(f"no picture is left to score: {len(failures)} could not be read{why}")
+        why = "no label has a class"
+        if failures:
+            why = f"{len(failures)} could not be read, {failures[0].image} first: {failures[0].error}"
+        raise EvaluationError(f"no picture is left to score: {why}")
     if len({part.shape[1] for part in rows}) > 1:
         raise ModelError("the pictures' embeddings are not of one length: they come from different models")
     vectors = np.concatenate(rows)  # (N, D)

@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from fieldmarks import __version__
-from fieldmarks.classification.run import Model
 from fieldmarks.evaluation.arms import Wanted
 from fieldmarks.evaluation.intervals import CONFIDENCE, RESAMPLES
+from fieldmarks.evaluation.setup import Setup
 
 PACKAGES: Final = (
     "datasets",
@@ -22,23 +22,23 @@ PACKAGES: Final = (
     "torchvision",
     "transformers",
 )
-COMPUTING: Final = ("device", "dtype", "engine", "batch")  # what results may depend on
 
 
-def settings(
-    *, about: Mapping[str, Any], data: Mapping[str, Any], model: Model, name: str | None, wanted: Wanted
-) -> dict[str, Any]:
-    """Return the settings, of which `about` tells of the classes and `data` of the data set."""
+def settings(setup: Setup, wanted: Wanted, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an evaluation; `more` are the caller's."""
+    encoder = setup.subject.embedder.encoder
+    computed = {**encoder.about, "fingerprint": encoder.fingerprint} if setup.computes else {}
     chosen = {one.name: getattr(wanted, one.name) for one in fields(wanted) if one.name != "sentences"}
     return {
         "fieldmarks": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
-        **about,
-        "data": dict(data),
-        "model": name,
-        "computing": {name: getattr(model, name) for name in COMPUTING},
+        **setup.subject.about,
+        **more,
+        "data": setup.about,
+        "model": setup.model,
+        "computed": computed,
         "wanted": chosen | {"seeds": list(range(wanted.seeds))},
         "intervals": {"confidence": CONFIDENCE, "resamples": RESAMPLES},
     }

@@ -1,0 +1,98 @@
+"""Labelled pictures that have met the classes of what is evaluated: no model is needed so far."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fieldmarks.classification import interchange
+from fieldmarks.evaluation.data import DataSet, Source, kept, labels, open_dataset, preflight
+from fieldmarks.evaluation.pictures import Labelled, Pictures, Progress, embed, gather, told
+from fieldmarks.evaluation.subject import Subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Which labelled pictures are meant: a data set, kept embeddings, or a data set that labels these."""
+
+    source: Source | None = None
+    embeddings: Path | None = None
+    aliases: Path | None = None
+    allow_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Labelled pictures that have met the classes of a subject.
+
+    `class_of` says which class each label stands for; labels without a class, and empty classes, are not in
+    it. `counts` are the labels with their numbers of pictures.
+    """
+
+    data: Data
+    subject: Subject
+    dataset: DataSet | None
+    counts: Mapping[str, int]
+    matching: labels.Matching
+    notices: tuple[str, ...]
+
+    @classmethod
+    def open(cls, data: Data, subject: Subject) -> "Setup":
+        """Read the labels and match them. Raises EvaluationError, ImageError."""
+        dataset = None if data.source is None else open_dataset(data.source)
+        if data.embeddings is not None:
+            counts = Counter(
+                label for _, label in kept.labelled(data.embeddings, dataset) if label is not None
+            )
+        else:
+            assert dataset is not None
+            counts = dataset.labels()
+        aliases = None if data.aliases is None else labels.read_aliases(data.aliases)
+        matching = labels.match(counts, [*subject.classes, *subject.empty], aliases)
+        notices = labels.require(matching, subject.empty, data.allow_missing)
+        scored = {label: name for label, name in matching.class_of.items() if name in subject.classes}
+        matching = replace(matching, class_of=scored)
+        told = (*(dataset.notices if dataset else ()), *notices)
+        return cls(data, subject, dataset, counts, matching, told)
+
+    def preflight(self) -> preflight.Preflight | None:
+        """Return what to know of the data set; of kept embeddings alone there is nothing to read."""
+        return None if self.dataset is None else preflight.inspect(self.dataset, self.matching)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is needed to read the same pictures again."""
+        about = dict(self.dataset.about) if self.dataset else {}
+        about |= {"embeddings": str(self.data.embeddings)} if self.data.embeddings else {}
+        about |= {"aliases": str(self.data.aliases)} if self.data.aliases else {}
+        return about | {"allow_missing": self.data.allow_missing}
+
+    @property
+    def model(self) -> str | None:
+        """The model that embeds the pictures or embedded them, as far as it is known."""
+        head = self.subject.head
+        if self.data.embeddings is not None:
+            made_with = None if head is None else head.about.get("model")
+            return interchange.model_of(self.data.embeddings) or made_with
+        return self.subject.embedder.encoder.name
+
+    @property
+    def computes(self) -> bool:
+        """Whether a model has anything to do: a saved classifier scores kept embeddings without one."""
+        return self.subject.head is None or self.data.embeddings is None
+
+    def pictures(self, tell: Callable[[Progress], None]) -> Pictures:
+        """Return the pictures, embedded. Raises EvaluationError, ImageError, ModelError."""
+        class_of, classes = self.matching.class_of, list(self.subject.classes)
+        if self.data.embeddings is not None:
+            return gather(_kept(self.data.embeddings, self.dataset), class_of, classes)
+        assert self.dataset is not None
+        total = sum(count for label, count in self.counts.items() if label in class_of)
+        found = embed(self.dataset, class_of, self.subject.embedder)
+        return gather(told(found, total, tell), class_of, classes)
+
+
+def _kept(path: Path, dataset: DataSet | None) -> Iterator[Labelled]:
+    for place, (one, label) in enumerate(kept.labelled(path, dataset)):
+        yield one, label, place
