@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from tests.classification.heads import class_logits, head_of
 
 from fieldmarks.classification.head import CELLS, Head
-from fieldmarks.classification.scoring import AGGREGATIONS, Aggregation, Array, class_logits, probabilities
-from fieldmarks.classification.texts import Texts
+from fieldmarks.classification.scoring import AGGREGATIONS, Aggregation, Array, probabilities
 
 CLASSES, DIM = 3000, 8
 PICTURES = 2 * CELLS // CLASSES + 5  # the last part is a short one
@@ -20,17 +20,15 @@ def images() -> Array:
 def _head(aggregate: Aggregation) -> Head:
     random = np.random.default_rng(1)
     owner = random.permutation(np.repeat(np.arange(CLASSES), 2))
-    names = tuple(f"class {number}" for number in range(CLASSES))
-    texts = tuple(f"mark {row}" for row in range(len(owner)))
     embeddings = random.standard_normal((len(owner), DIM), np.float32)
     baseline = random.standard_normal((CLASSES, DIM), np.float32)
-    return Head(Texts(names, tuple(owner.tolist()), texts, texts), embeddings, 10.0, aggregate, baseline)
+    return head_of(embeddings, owner, CLASSES, 10.0, aggregate, baseline)
 
 
 @pytest.mark.parametrize("aggregate", AGGREGATIONS)
 def test_the_parts_are_the_whole(images: Array, aggregate: Aggregation) -> None:
     head = _head(aggregate)
-    logits = class_logits(images, head.embeddings, head.owner, CLASSES, 10.0, aggregate)  # (N, C)
+    logits = head.logits(images)  # (N, C)
     shares = probabilities(logits)
     ranked = head.scores(images, 3)
     assert len(ranked) == PICTURES

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from tests.classification.heads import class_logits
 
 from fieldmarks.classification.scoring import (
     AGGREGATIONS,
@@ -12,7 +13,6 @@ from fieldmarks.classification.scoring import (
     Array,
     Indices,
     best_first,
-    class_logits,
     class_matrix,
     class_means,
     cosines,

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from hypothesis import given
+from tests.classification.heads import class_logits
 from tests.evaluation.worlds import Problem, problem, problems
 
-from fieldmarks.classification.scoring import AGGREGATIONS, Aggregation, Array, class_logits
+from fieldmarks.classification.scoring import AGGREGATIONS, Aggregation, Array
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.ablation import Ablated, effects

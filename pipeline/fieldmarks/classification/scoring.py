@@ -67,16 +67,6 @@ def class_matrix(texts: Array, owner: Indices, classes: int, aggregation: Aggreg
     return means if aggregation == "mean-similarity" else normalize(means)
 
 
-def class_logits(
-    images: Array, texts: Array, owner: Indices, classes: int, scale: float, aggregation: Aggregation
-) -> Array:
-    """Return the class logits (N, C): scale times the pooled cosine of picture and class."""
-    if aggregation != "max-similarity":
-        return products(images, class_matrix(texts, owner, classes, aggregation), scale)
-    order = np.argsort(owner, kind="stable")
-    return highest(products(images, normalize(texts[order]), scale), owner[order], classes)
-
-
 def products(images: Array, weights: Array, scale: float) -> Array:
     """Return scale · unit(image) · weight: (N, D), (K, D) -> (N, K)."""
     scaled: Array = normalize(images) * np.float32(scale)  # fewer numbers to multiply than the products are
