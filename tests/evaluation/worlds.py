@@ -16,6 +16,11 @@ from fieldmarks.classification.texts import Texts
 from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import all_species
 from fieldmarks.demo.traits import WORDINGS, Creature, difference, random_creature
+from fieldmarks.evaluation.answers import ranks
+from fieldmarks.evaluation.metrics import Answered, figures
+from fieldmarks.evaluation.results import ArmResult, Indices, Run
+
+CLASSES = 7  # of some_arm
 
 
 @dataclass(frozen=True)
@@ -96,3 +101,20 @@ def save(posed: Problem, folder: Path, *, baseline: bool = True) -> tuple[Path, 
     images = [f"{number}.jpg" for number in range(len(labels))]
     np.savez(folder / "kept.npz", embeddings=posed.images, images=images, labels=labels)
     return folder / "head.safetensors", folder / "kept.npz"
+
+
+def _answered(name: str, labels: Indices, seeds: list[int], lead: float = 1.0) -> Answered:
+    """Return an arm with random scores, in which the true class leads a little."""
+    runs = []
+    for seed in seeds:
+        scores = np.random.default_rng(seed).standard_normal((len(labels), CLASSES)).astype(np.float32)
+        scores[np.arange(len(labels)), labels] += lead
+        runs.append(Run(scores.argmax(axis=1).astype(np.int32), ranks(scores, labels), seed))
+    return Answered(name=name, text="", aggregate="mean-embedding", texts=(), runs=tuple(runs))
+
+
+def some_arm(seeds: list[int], pictures: int = 60) -> tuple[Answered, ArmResult, Indices]:
+    """Return an arm of random answers with its figures over another's, and the pictures' classes."""
+    labels = np.random.default_rng(99).integers(0, CLASSES - 1, pictures).astype(np.int32)
+    arm, other = _answered("arm", labels, seeds), _answered("photo", labels, [50], 0.5)
+    return arm, figures(arm, labels, CLASSES, other), labels
