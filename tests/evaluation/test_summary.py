@@ -42,8 +42,8 @@ def test_chance_does_as_well() -> None:
 
 def test_descriptors_lose() -> None:
     first, second = _said({"photo": [0.6], "descriptors": [0.5], "swapped": [0.55] * 5})
-    assert first.startswith("Descriptors lose 10.0 points over")
-    assert "; descriptors are 5.0 behind them, interval -" in second
+    assert first.startswith("Descriptors lose 10.0 points against 'a photo of a', interval 8.")
+    assert "; descriptors are 5.0 behind them, interval 3." in second
 
 
 def test_no_difference_is_no_gain() -> None:

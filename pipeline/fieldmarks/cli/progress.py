@@ -66,7 +66,7 @@ def pictures_line(progress: "pictures.Progress") -> str:
     rate, left = _rate(progress)
     unreadable = [f"{progress.failed} unreadable"] if progress.failed else []
     done = f"{progress.done} of {progress.total} pictures"
-    return ", ".join([done, *unreadable, *([f"{rate:.1f}/s", left] if rate else [])])
+    return ", ".join([done, *unreadable, *([f"{rate:.1f}/s", left] if progress.seconds >= 1 else [])])
 
 
 def _rate(progress: Counted) -> tuple[float, str]:

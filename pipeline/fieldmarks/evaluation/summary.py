@@ -49,9 +49,9 @@ def _over(arm: ArmResult) -> str:
     """Return what an arm gains or loses over the one that it is compared with, if any."""
     if arm.difference is None:
         return _alone(arm)
-    name = f"{_called(arm.name)} {_gains(arm.difference)} points over {_CALLED[arm.difference.to]}"
+    gains = _gains(arm.difference, _CALLED[arm.difference.to])
     doubt = ": no difference is shown" if arm.difference.low <= 0 <= arm.difference.high else ""
-    return f"{name}, interval {_ends(arm.difference)}{doubt}."
+    return f"{_called(arm.name)} {gains}{doubt}."
 
 
 def _alone(arm: ArmResult) -> str:
@@ -61,17 +61,19 @@ def _alone(arm: ArmResult) -> str:
 def _beside(main: ArmResult, control: ArmResult) -> str:
     """Return how a control does, and whether descriptors lead it."""
     if control.difference:
-        begun = f"{_called(control.name)} {_gains(control.difference)}, interval {_ends(control.difference)}"
+        begun = f"{_called(control.name)} {_gains(control.difference)}"
     else:
         begun = _alone(control).removesuffix(".")
     lead = intervals.difference(_hits(main), _hits(control))
+    name = _called(main.name)
+    who = name[0].lower() + name[1:]
     if lead.low > 0:
-        told = f"descriptors lead them by {points(lead.value)}"
+        told = f"{who} lead them by {points(lead.value)}, interval {_ends(lead)}"
     elif lead.high < 0:
-        told = f"descriptors are {points(-lead.value)} behind them"
+        told = f"{who} are {points(-lead.value)} behind them, interval {_ends(lead, -1)}"
     else:
-        told = "the difference between them and descriptors is not significant"
-    return f"{begun}; {told}, interval {_ends(lead)}."
+        told = f"the difference between them and {who} is not significant, interval {_ends(lead)}"
+    return f"{begun}; {told}."
 
 
 def _called(name: str) -> str:
@@ -80,13 +82,17 @@ def _called(name: str) -> str:
     return f"Descriptors ({way})" if way else _CALLED.get(name, name).capitalize()
 
 
-def _gains(difference: Difference) -> str:
-    value = points(difference.value)
-    return f"lose {value.removeprefix('-')}" if value.startswith("-") else f"gain {value}"
+def _gains(difference: Difference, than: str | None = None) -> str:
+    """Return a gain, or a loss as a number above zero, with its interval."""
+    over, against = ("", "") if than is None else (f" points over {than}", f" points against {than}")
+    if points(difference.value).startswith("-"):
+        return f"lose {points(-difference.value)}{against}, interval {_ends(difference, -1)}"
+    return f"gain {points(difference.value)}{over}, interval {_ends(difference)}"
 
 
-def _ends(estimate: Estimate | Difference) -> str:
-    return f"{points(estimate.low)} to {points(estimate.high)}"
+def _ends(one: Estimate | Difference, sign: int = 1) -> str:
+    low, high = (points(one.low), points(one.high)) if sign > 0 else (points(-one.high), points(-one.low))
+    return f"{low} to {high}"
 
 
 def _hits(arm: ArmResult) -> intervals.Hits:
