@@ -115,6 +115,7 @@ def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[
         (["--store", "frogs"], "name a DATASET, or --image-embeddings"),
         (["photos", "--store", "frogs", "--arms", "photo,fotos"], "'fotos' is none of name, photo"),
         (["photos", "--store", "frogs", "--arms", "concept"], "the arm concept needs --concept"),
+        (["photos", "--classifier", "head", "--preset", "paper"], "--preset and --aggregate go with --store"),
         (["photos", "--store", "frogs", "--write-flags"], "--write-flags needs --ablate and --store"),
     ],
 )

@@ -100,6 +100,8 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
 def _check_usage(options: Mapping[str, Any]) -> None:
     if bool(options["store"]) == (options["classifier"] is not None):
         raise click.UsageError("name the classes by --store FILE or by --classifier FILE, one of the two")
+    if options["classifier"] and (options["aggregates"] or options["presets"] != ("article",)):
+        raise click.UsageError("--preset and --aggregate go with --store: a saved classifier has its own")
     for arm in OF_OPTIONS[1:]:
         if arm in options["arms"] and not options[arm]:
             raise click.UsageError(f"the arm {arm} needs --{arm}")

@@ -78,21 +78,17 @@ class LeftOut:
     def __init__(self, ablated: Ablated) -> None:
         owner = np.array(ablated.texts.owner, np.int64)  # (M,)
         members = [np.flatnonzero(owner == one) for one in range(len(ablated.texts.classes))]
-        alone = [row for row, one in enumerate(owner) if len(members[one]) == 1]
-        self._alone = np.array(alone, np.int64)
-        names = ablated.names[owner[self._alone]]  # (alone, D)
+        self._alone = np.array([one[0] for one in members if len(one) == 1], np.int64)
         self._groups: Sequence[NDArray[np.int64]] | None = None  # with max-similarity alone
         if ablated.aggregate == "max-similarity":
+            names = ablated.names[owner[self._alone]]  # (alone, D)
             self._rows = scoring.normalize(np.concatenate([ablated.rows, names]))  # (M + alone, D)
             self._groups = [np.stack(same) for same in _by_length(members)]
-            self.width = 2 * len(self._rows)
-            return
-        # A class of its own for each text that is left out, with the texts that remain.
-        rest = [(members[one][members[one] != row]) for row, one in enumerate(owner)]
-        rows = np.concatenate([np.concatenate([ablated.rows[kept] for kept in rest]), names])
-        places = np.concatenate([np.repeat(np.arange(len(owner)), [len(kept) for kept in rest]), self._alone])
-        self._rows = scoring.class_matrix(rows, places, len(owner), ablated.aggregate)  # (M, D)
-        self.width = len(owner)
+        else:
+            self._rows = np.empty_like(ablated.rows)  # (M, D)
+            for one, rows in enumerate(members):
+                self._rows[rows] = _without_each(ablated.rows[rows], ablated.names[[one]], ablated.aggregate)
+        self.width = 2 * len(self._rows)
 
     def __call__(self, images: Array) -> Array:
         """Return the scores (n, M) of image embeddings (n, D) of unit length."""
@@ -107,6 +103,16 @@ class LeftOut:
             highest[:, group] = np.where(of_group == first, second, first)
         highest[:, self._alone] = scores[:, texts:]
         return highest
+
+
+def _without_each(rows: Array, name: Array, aggregate: Aggregation) -> Array:
+    """Return a class's vectors without each of its texts, (K, D) -> (K, D); a lone one has its name's."""
+    count = len(rows)
+    if count == 1:
+        return scoring.class_matrix(name, np.zeros(1, np.int64), 1, aggregate)
+    kept = [np.delete(np.arange(count), row) for row in range(count)]
+    places = np.repeat(np.arange(count), count - 1)  # a class of its own for each text that is left out
+    return scoring.class_matrix(rows[np.concatenate(kept)], places, count, aggregate)
 
 
 def _by_length(members: Sequence[NDArray[np.int64]]) -> list[list[NDArray[np.int64]]]:

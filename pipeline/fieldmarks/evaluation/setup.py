@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldmarks.classification import interchange
+from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.data import DataSet, Source, kept, labels, open_dataset, preflight
 from fieldmarks.evaluation.pictures import Labelled, Pictures, Progress, embed, gather, told
 from fieldmarks.evaluation.subject import Subject
@@ -41,13 +42,7 @@ class Setup:
     def open(cls, data: Data, subject: Subject) -> "Setup":
         """Read the labels and match them. Raises EvaluationError, ImageError."""
         dataset = None if data.source is None else open_dataset(data.source)
-        if data.embeddings is not None:
-            counts = Counter(
-                label for _, label in kept.labelled(data.embeddings, dataset) if label is not None
-            )
-        else:
-            assert dataset is not None
-            counts = dataset.labels()
+        counts = _counts(data.embeddings, dataset)
         aliases = None if data.aliases is None else labels.read_aliases(data.aliases)
         matching = labels.match(counts, [*subject.classes, *subject.empty], aliases)
         notices = labels.require(matching, subject.empty, data.allow_missing)
@@ -91,6 +86,15 @@ class Setup:
         total = sum(count for label, count in self.counts.items() if label in class_of)
         found = embed(self.dataset, class_of, self.subject.embedder)
         return gather(told(found, total, tell), class_of, classes)
+
+
+def _counts(embeddings: Path | None, dataset: DataSet | None) -> Counter[str]:
+    """Return the labels with their numbers of pictures."""
+    if embeddings is not None:
+        return Counter(label for _, label in kept.labelled(embeddings, dataset) if label is not None)
+    if dataset is None:
+        raise EvaluationError("no pictures are named: a data set or kept embeddings are meant")
+    return dataset.labels()
 
 
 def _kept(path: Path, dataset: DataSet | None) -> Iterator[Labelled]:
