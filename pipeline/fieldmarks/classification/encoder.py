@@ -82,16 +82,15 @@ class Encoder:
         if refusal and asked == "openvino":
             raise ModelError(f"{self.name} cannot be computed by openvino: {refusal}")
         if refusal:
-            self._notices.append(f"torch computes, as openvino cannot: {refusal}")
+            self._notices = [f"torch computes, as openvino cannot: {refusal}"]
         return "torch" if refusal else "openvino"
 
     @cached_property
     def engine(self) -> Engine:
         """The model, ready to compute. Raises ModelError as `engine_name`."""
         with self._loading:
-            converted = self._conversion.engine(self._tell) if self.engine_name == "openvino" else None
-            if converted:
-                return converted
+            if self.engine_name == "openvino":
+                return self._conversion.engine()
             from fieldmarks.classification.engines.torch_engine import TorchEngine
 
             return TorchEngine(self._checkpoint, device=self.device, dtype=self.dtype)
@@ -163,12 +162,12 @@ class Encoder:
 
     @cached_property
     def _conversion(self) -> Conversion:
-        return Conversion(self._checkpoint, self.dtype, self._file_hash)
+        return Conversion(self._checkpoint, self.dtype, self._file_hash, self._tell)
 
     def _refusal(self) -> str | None:
         """Return why the conversion is not used, None if it is good."""
         try:
-            return self._conversion.refusal(self._tell)
+            return self._conversion.refusal
         except ModelError:
             if self._asked[2] == "openvino":
                 raise

@@ -35,16 +35,21 @@ _TEXTS: Final = (
 )
 _PICTURES: Final = 3
 
-Tell = Callable[[str], None]
-
 
 class Conversion:
     """A checkpoint's conversion for one type of numbers, made once for a machine and kept."""
 
-    def __init__(self, checkpoint: Checkpoint, dtype: str, file_hash: Callable[[Path], str]) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        dtype: str,
+        file_hash: Callable[[Path], str],
+        tell: Callable[[str], None],
+    ) -> None:
         self._checkpoint = checkpoint
         self._dtype = dtype
         self._file_hash = file_hash
+        self._tell = tell
 
     def obstacle(self, device: str) -> str | None:
         """Return why the model cannot be converted here, without trying; None if it may be.
@@ -63,24 +68,18 @@ class Conversion:
             return f"models of the type {self._checkpoint.model_type} are not converted"
         return None
 
-    def refusal(self, tell: Tell) -> str | None:
-        """Return why the conversion is not used, None if it is good; where unknown, it is made and compared.
+    @property
+    def refusal(self) -> str | None:
+        """Why the conversion is not used, None if it is good; where that is unknown, it is made and compared.
 
         Raises ModelError where the model itself cannot be used.
         """
-        reason: str | None = self._about(tell).get("refused")
+        reason: str | None = self._about.get("refused")
         return reason
 
-    def engine(self, tell: Tell) -> OpenVinoEngine | None:
-        """Return the engine, converted again if its files are damaged; None if that is refused.
-
-        Raises ModelError as `refusal`.
-        """
-        about = self._about(tell)
-        if not kept.is_whole(self._folder, about, self._file_hash):
-            kept.drop(self._folder)
-            about = self._about(tell)
-        return None if "refused" in about else self._opened(self._folder, about)
+    def engine(self) -> OpenVinoEngine:
+        """Return the engine of a conversion that is not refused."""
+        return self._opened(self._folder, self._about)
 
     @cached_property
     def _folder(self) -> Path:
@@ -88,11 +87,12 @@ class Conversion:
         model = self._checkpoint.fingerprint(self._file_hash) or ""
         return kept.folder_of(_FORMAT, model, self._dtype, version("openvino"), processor())
 
-    def _about(self, tell: Tell) -> kept.About:
+    @cached_property
+    def _about(self) -> kept.About:
         about = kept.read(self._folder)
-        if about is not None:
+        if about is not None and kept.is_whole(self._folder, about, self._file_hash):
             return about
-        tell(f"converting {self._checkpoint.name} for OpenVINO, once for this machine …")
+        self._tell(f"converting {self._checkpoint.name} for OpenVINO, once for this machine …")
         try:
             return kept.keep(self._folder, self._write)
         except OSError as error:
