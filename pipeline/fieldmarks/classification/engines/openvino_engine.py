@@ -6,7 +6,7 @@ The folder holds texts.xml and images.xml with their weights, tokenizer.json, an
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,14 +96,14 @@ class OpenVinoEngine:
     def _tokenizer(self) -> "Tokenizer":
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+        tokenizer: Tokenizer = self._told(lambda: Tokenizer.from_file(str(self._folder / "tokenizer.json")))
+        return tokenizer
 
     def _compiled(self, file: str) -> Any:
         precision = {"float32": "f32", "bfloat16": "bf16"}[self._dtype]
         hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-        core = openvino().Core()
         return self._told(
-            lambda: core.compile_model(self._folder / file, "CPU", hints).create_infer_request()
+            lambda: _core().compile_model(self._folder / file, "CPU", hints).create_infer_request()
         )
 
     def _computed(self, request: Any, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Array:
@@ -115,8 +115,18 @@ class OpenVinoEngine:
     def _told(self, compute: Callable[[], Any]) -> Any:
         try:
             return compute()
-        except RuntimeError as error:
+        except Exception as error:  # tokenizers raises no narrower one, as where another process drops files
             raise ModelError(f"{self._facts.name} cannot compute by openvino: {one_line(error)}") from error
+
+
+@cache
+def _core() -> Any:
+    """Return the one Core of this process, which lasts as long as it.
+
+    With its Core OpenVINO's CPU plugin takes away the stack for signals that it gave to the thread in which it
+    was loaded, whichever thread that happens in: Ctrl-C would then end the process with a segmentation fault.
+    """
+    return openvino().Core()
 
 
 def openvino() -> Any:
