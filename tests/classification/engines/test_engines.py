@@ -162,6 +162,37 @@ def test_a_changed_model_is_converted_anew(tiny_clip: Path, tmp_path: Path, cach
     _agree(folder, "openvino", "float32")
 
 
+@pytest.mark.slow
+def test_a_conversion_that_vanishes_is_told_of(tiny_clip: Path, cache: Path) -> None:
+    encoder = _encoder(tiny_clip, "openvino", "float32")
+    assert encoder.engine_name == "openvino"
+    shutil.rmtree(cache)
+    with pytest.raises(ModelError, match=f"^{tiny_clip} cannot compute by openvino: No such file"):
+        encoder.encode_texts(["fur"])
+
+
+_FULL = (
+    "import resource, signal, sys; from fieldmarks.classification import Encoder\n"
+    "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
+    "encoder = Encoder(sys.argv[1], device='cpu', dtype='float32')\n"
+    "encoder.encode_texts(['fur'])\n"
+    "print(encoder.engine_name, *encoder.notices)"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_a_full_disk_is_no_verdict(tiny_clip: Path, cache: Path) -> None:
+    def run(largest: int) -> str:
+        command = [sys.executable, "-c", _FULL, str(tiny_clip), str(largest)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert run(50_000).startswith("torch torch computes, as openvino cannot: ")
+    assert list(cache.iterdir()) == []
+    assert run(100_000_000) == "openvino\n"
+
+
 def test_a_cache_that_cannot_be_written_leaves_it_to_torch(
     tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

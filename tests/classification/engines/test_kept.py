@@ -72,6 +72,16 @@ def test_what_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "engines").iterdir()) == []
 
 
+def test_another_process_may_be_first(folder: Path) -> None:
+    def late(fresh: Path) -> kept.About:
+        kept.keep(folder, _write)
+        return _write(fresh)
+
+    kept.keep(folder, late)
+    assert _is_whole(folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["one"]
+
+
 def test_those_used_last_stay(tmp_path: Path) -> None:
     def large(folder: Path) -> kept.About:
         with (folder / "weights.bin").open("wb") as file:

@@ -36,6 +36,10 @@ _TEXTS: Final = (
 _PICTURES: Final = 3
 
 
+class _NotConvertedError(Exception):
+    """A conversion stopped: no verdict to keep, as the disk or the memory may have been full."""
+
+
 class Conversion:
     """A checkpoint's conversion for one type of numbers, made once for a machine and kept."""
 
@@ -97,6 +101,8 @@ class Conversion:
             return kept.keep(self._folder, self._write)
         except OSError as error:
             return {"refused": f"{self._folder} cannot be written: {error.strerror or error}"}
+        except _NotConvertedError as error:
+            return {"refused": f"it cannot be converted: {error}"}
 
     def _write(self, folder: Path) -> kept.About:
         """Convert into a new folder; return what is known of the model, or why it is refused."""
@@ -111,15 +117,14 @@ class Conversion:
             with _silence():
                 about = {"facts": _convert(torch_engine, self._checkpoint, recipe, folder).to_dict()}
                 given = _sampled(self._opened(folder, about), recipe)
-            error = max(map(cosine_error, given, expected))
-            reason = f"its embeddings differ from torch's by {error:.0e} (cosine)"
         except Exception as failure:  # conversion meets models of every kind and stumbles in every way
-            error, reason = float("inf"), f"it cannot be converted: {one_line(failure)}"
+            raise _NotConvertedError(one_line(failure)) from failure
+        error = max(map(cosine_error, given, expected))
         if error <= TOLERANCE[self._dtype]:
             return about
         for path in folder.iterdir():
             path.unlink()
-        return {"refused": reason}
+        return {"refused": f"its embeddings differ from torch's by {error:.0e} (cosine)"}
 
     def _opened(self, folder: Path, about: kept.About) -> OpenVinoEngine:
         return OpenVinoEngine(folder, Facts.from_dict(about["facts"]), dtype=self._dtype)

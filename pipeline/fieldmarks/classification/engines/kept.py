@@ -61,10 +61,12 @@ def keep(folder: Path, write: Callable[[Path], About]) -> About:
         about = dict(write(fresh))
         about["files"] = {path.name: _file_digest(path) for path in sorted(fresh.iterdir())}
         (fresh / _ABOUT).write_text(json.dumps({"sha256": _digest(about), "about": about}), "utf-8")
-        drop(folder)
+        with suppress(OSError):  # there is none; another process that reads one misses it for a moment only
+            folder.rename(Path(scratch) / "old")
         with suppress(OSError):  # another process was first
             fresh.rename(folder)
-    _evict(folder)
+    with suppress(OSError):  # another process removes files
+        _evict(folder)
     return about
 
 
