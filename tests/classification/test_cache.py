@@ -1,5 +1,6 @@
 """Embeddings kept on disk: what comes back, the bound, several threads and processes, and damage."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,17 @@ def test_what_was_kept_comes_back(cache: EmbeddingCache) -> None:
     again = EmbeddingCache(cache.path).get([*kept, key_of("other")])
     assert again.keys() == kept.keys()
     assert all(np.array_equal(again[key], vector) for key, vector in kept.items())
+
+
+def test_a_file_of_the_same_size_and_time_is_hashed_again(cache: EmbeddingCache, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"one")
+    before, hashed = file.stat(), cache.file_hash(file)
+    while file.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of files ticks in milliseconds
+        file.write_bytes(b"two")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert cache.file_hash(file) != hashed
 
 
 def test_nothing_is_made_by_looking(cache: EmbeddingCache) -> None:

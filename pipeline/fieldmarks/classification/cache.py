@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fieldmarks.paths import user_cache
 
 LIMIT: Final = 2 * 2**30  # bytes; about 900,000 embeddings of 512 numbers
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 _KEYS_PER_QUERY: Final = 500
 
 Array = NDArray[np.float32]
@@ -72,10 +72,14 @@ class EmbeddingCache:
         self._with(write, None)
 
     def file_hash(self, path: Path) -> str:
-        """Return a file's SHA-256; that of an unchanged file (path, size, time of change) is remembered."""
+        """Return a file's SHA-256; that of an unchanged file is remembered.
+
+        Unchanged are its path, size and both times: that of modification alone is often set anew, as by
+        `cp -p` or an archive.
+        """
         status = path.stat()
-        stamp = (str(path.resolve()), status.st_size, status.st_mtime_ns)
-        query = "SELECT sha256 FROM files WHERE path = ? AND size = ? AND mtime_ns = ?"
+        stamp = (str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        query = "SELECT sha256 FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?"
         for (known,) in self._rows(query, stamp):
             return str(known)
         with path.open("rb") as file:
@@ -83,7 +87,7 @@ class EmbeddingCache:
 
         def remember(db: sqlite3.Connection) -> None:
             with db:
-                db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*stamp, digest))
+                db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (*stamp, digest))
 
         self._with(remember, None)
         return digest
@@ -148,7 +152,8 @@ class EmbeddingCache:
                 db.execute("DROP TABLE IF EXISTS embeddings")
                 db.execute("CREATE TABLE embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
                 db.execute("DROP TABLE IF EXISTS files")
-                db.execute("CREATE TABLE files (path TEXT PRIMARY KEY, size INT, mtime_ns INT, sha256 TEXT)")
+                columns = "path TEXT PRIMARY KEY, size INT, mtime_ns INT, ctime_ns INT, sha256 TEXT"
+                db.execute(f"CREATE TABLE files ({columns})")
                 db.execute(f"PRAGMA user_version = {_SCHEMA}")
         return db
 
