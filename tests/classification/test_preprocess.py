@@ -176,6 +176,8 @@ class _Coarse(CLIPImageProcessorPil):
         CLIPImageProcessorPil(size={"shortest_edge": 224, "longest_edge": 300}),
         CLIPImageProcessorPil(size={"longest_edge": 224}),
         CLIPImageProcessorPil(rescale_factor="1/255"),  # type: ignore[arg-type]
+        CLIPImageProcessorPil(rescale_factor=10**400),
+        CLIPImageProcessorPil(image_mean=[10**400, 0.5, 0.5]),
         CLIPImageProcessorPil(image_mean=0.5),
         CLIPImageProcessorPil(image_mean=[0.5]),
         CLIPImageProcessorPil(image_std=[0.5, 0.5, 0.0]),

@@ -3,6 +3,7 @@
 Embeddings are float32 on the CPU, after the model's projection, not scaled to unit length.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -124,8 +125,11 @@ class Encoder:
 
     @property
     def logit_scale(self) -> float:
-        """The factor by which the model multiplies cosines, exp(logit_scale)."""
-        return self.engine.logit_scale
+        """The factor by which the model multiplies cosines, exp(logit_scale). Raises ModelError for none."""
+        scale = self.engine.logit_scale
+        if not math.isfinite(scale):
+            raise ModelError(f"{self.name} has a logit scale that is no number: download it again")
+        return scale
 
     @property
     def max_tokens(self) -> int:

@@ -23,6 +23,7 @@ EXTENT: Final = "fieldmarks.extent"
 # A JPEG that is scaled to no less than this many times the target changes an embedding by 5e-5 (cosine) at
 # most, as measured on 372 photos with the demo's CLIP; scaled to the target itself by 2e-3.
 _OVERSAMPLING: Final = 2
+MAX_SIDE: Final = 4096  # pixels; a configuration that asks for more is broken or means harm
 # Filters that both backends of transformers have. torchvision's differ from Pillow's by 0.004 levels in the
 # mean, and by 0.25 where Pillow scales rows first: 8e-7 of an embedding (cosine) with a ViT-B/32.
 _BILINEAR, _BICUBIC = 2, 3  # PIL.Image.Resampling
@@ -56,7 +57,8 @@ class Recipe:
     def scale_and_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Rescaling and normalisation in one, `pixels * scale + shift`: two arrays (3,), one per channel."""
         mean, std = np.array(self.mean or (0.0,) * 3), np.array(self.std or (1.0,) * 3)
-        return (self.rescale_factor / std).astype(np.float32), (-mean / std).astype(np.float32)
+        with np.errstate(over="ignore"):  # the embeddings tell it, as no numbers
+            return (self.rescale_factor / std).astype(np.float32), (-mean / std).astype(np.float32)
 
     def pixels(self, image: "Image.Image") -> NDArray[np.uint8]:
         """Return an upright RGB picture as the model's pixels (H, W, 3), read-only."""
@@ -92,9 +94,16 @@ def recipe_of(processor: Any) -> Recipe | None:
     if geometry is None or processor.do_pad or processor.resample not in (_BILINEAR, _BICUBIC):
         return None
     factor = processor.rescale_factor
-    if not isinstance(factor, float | int) or (normalised and not (mean and std and all(std))):
+    if not _is_number(factor) or (normalised and not (mean and std and all(std))):
         return None
     return Recipe(*geometry, int(processor.resample), float(factor), mean, std)
+
+
+def longest_side(processor: Any) -> float:
+    """Return the longest side in pixels that an image processor's configuration names, 0 for none."""
+    sizes = [dict(getattr(processor, name, None) or {}) for name in ("size", "crop_size", "pad_size")]
+    sides = (side for one in sizes for side in one.values() if isinstance(side, int | float))
+    return max(sides, default=0)
 
 
 def _is_plain(kind: type) -> bool:
@@ -132,6 +141,11 @@ def _sides(size: Any) -> int | Pair | None:
 def _triple(values: Any) -> Triple | None:
     """Return one number for each of red, green and blue, or None if it is anything else."""
     match values:
-        case (float() | int() as red, float() | int() as green, float() | int() as blue):
+        case (red, green, blue) if all(map(_is_number, (red, green, blue))):
             return float(red), float(green), float(blue)
     return None
+
+
+def _is_number(value: object) -> bool:
+    """Whether a configuration's value is a number that a float can hold."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**1023)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from fieldmarks.classification.preprocess import Recipe, recipe_of
+from fieldmarks.classification.preprocess import MAX_SIDE, Recipe, longest_side, recipe_of
 from fieldmarks.errors import ModelError
 from fieldmarks.pretrained import ModelSource
 
@@ -55,7 +55,7 @@ class Checkpoint:
         try:
             config = json.loads((folder / "config.json").read_text("utf-8")) if folder else {}
             return str(config["model_type"])
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
 
     @cached_property
@@ -85,7 +85,10 @@ class Checkpoint:
     def max_tokens(self) -> int:
         """The most tokens a text may have, the special ones included."""
         positions = getattr(self.config.text_config, "max_position_embeddings", None)
-        return min(self.tokenizer.model_max_length, positions or self.tokenizer.model_max_length)
+        most = min(self.tokenizer.model_max_length, positions or self.tokenizer.model_max_length)
+        if most <= self.tokenizer.num_special_tokens_to_add():
+            raise ModelError(f"{self.name} reads no text: its configuration allows {most} tokens")
+        return int(most)
 
     @cached_property
     def pads_to_full_length(self) -> bool:
@@ -94,10 +97,12 @@ class Checkpoint:
 
     @cached_property
     def image_processor(self) -> "BaseImageProcessor":
-        """The preprocessing of pictures."""
+        """The preprocessing of pictures. Raises ModelError if it makes them larger than any model reads."""
         from transformers import AutoImageProcessor
 
         processor: BaseImageProcessor = self.source.load(AutoImageProcessor)
+        if longest_side(processor) > MAX_SIDE:
+            raise ModelError(f"{self.name} scales pictures to more than {MAX_SIDE} pixels a side")
         return processor
 
     @cached_property

@@ -1,0 +1,60 @@
+"""Configurations that are broken or mean harm: one ModelError each."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from fieldmarks.classification.encoder import Encoder
+from fieldmarks.errors import ModelError
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def folder(demo_clip: Path, tmp_path: Path) -> Path:
+    """A model that a test may spoil."""
+    return Path(shutil.copytree(demo_clip, tmp_path / "model"))
+
+
+def _changed(file: Path, change: Change) -> None:
+    content = json.loads(file.read_text("utf-8"))
+    change(content)
+    file.write_text(json.dumps(content), "utf-8")
+
+
+@pytest.mark.parametrize("side", [4097, 20_000, 10**400])
+def test_pictures_larger_than_any_model_reads(folder: Path, side: int) -> None:
+    size = {"size": {"shortest_edge": side}, "crop_size": {"height": 64, "width": 64}}
+    _changed(folder / "processor_config.json", lambda one: one["image_processor"].update(size))
+    encoder = Encoder(folder, device="cpu", engine="torch")
+    with pytest.raises(ModelError, match="scales pictures to more than 4096 pixels a side"):
+        encoder.prepare(Image.new("RGB", (64, 64)))
+
+
+@pytest.mark.parametrize("tokens", [-5, 2])
+def test_a_length_without_room_for_text(folder: Path, tokens: int) -> None:
+    _changed(folder / "tokenizer_config.json", lambda one: one.update(model_max_length=tokens))
+    with pytest.raises(ModelError, match=f"reads no text: its configuration allows {tokens} tokens"):
+        Encoder(folder, device="cpu", engine="torch").encode_texts(["fur"])
+
+
+def test_a_configuration_that_nests_without_end(folder: Path) -> None:
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match="cannot be loaded as a CLIP-like model"):
+        Encoder(folder, device="cpu").encode_texts(["fur"])
+
+
+@pytest.mark.parametrize("scale", [float("nan"), 1e5])
+def test_a_logit_scale_that_is_no_number(folder: Path, scale: float) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["logit_scale"] = torch.tensor(scale)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="logit scale that is no number"):
+        assert Encoder(folder, device="cpu", engine="torch").logit_scale
