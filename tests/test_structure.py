@@ -19,7 +19,7 @@ FLOORS = [
     {"demo"},
     {"cli"},
 ]
-WITHIN_FLOOR_ZERO = {"records": {"errors"}, "wording": {"errors"}, "pretrained": {"errors"}}
+WITHIN_FLOOR_ZERO = {name: {"errors"} for name in ("records", "paths", "wording", "pretrained")}
 HEAVY = {
     "torch",
     "transformers",
