@@ -16,6 +16,7 @@ from tests.generation.scripted_server import (
     refusal,
 )
 
+from fieldmarks.classification.encoder import Encoder
 from fieldmarks.cli import main
 
 
@@ -109,10 +110,14 @@ def test_nobody_there(runner: CliRunner) -> None:
 def test_models_here_are_loaded(runner: CliRunner, demo_lm: Path, demo_clip: Path) -> None:
     result = runner.invoke(main, ["doctor", "--local", str(demo_lm), "--clip", str(demo_clip)])
     assert result.exit_code == 0, result.output
-    local, clip = result.stdout.splitlines()
+    local, clip, how, *notes = result.stdout.splitlines()
     assert local.startswith("yes  local model              lm@")
     assert local.endswith(" loads; context of 1024 tokens; continued raw")
     assert clip.startswith(f"yes  CLIP                     {demo_clip} loads; texts of ")
+    encoder = Encoder(demo_clip)
+    told = f"by {encoder.engine_name} in {encoder.dtype} on {encoder.device}"
+    assert how == f"yes  CLIP computes            {told}"
+    assert [line[30:] for line in notes] == encoder.notices
 
 
 def test_models_that_do_not_load_exit_1(runner: CliRunner, demo_lm: Path, demo_clip: Path) -> None:

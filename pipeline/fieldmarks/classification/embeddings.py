@@ -57,6 +57,7 @@ class Embedder:
         self._batch = batch
         self._cache = cache
         self._notices: list[str] = []
+        self._used = False  # whether embeddings were computed here, or taken from the cache
 
     @property
     def batch(self) -> int:
@@ -66,7 +67,8 @@ class Embedder:
     @property
     def notices(self) -> list[str]:
         """What the user should be told of the computing, of texts and of the cache."""
-        return [*self.encoder.notices, *self._notices, *(self._cache.notices if self._cache else [])]
+        how = self.encoder.notices if self._used else []
+        return [*how, *self._notices, *(self._cache.notices if self._cache else [])]
 
     @cached_property
     def logit_scale(self) -> float:
@@ -149,6 +151,7 @@ class Embedder:
         if self._cache:
             self._cache.put({one.key: row for one, row in zip(missing, fresh, strict=True) if one.key})
         vectors = iter(fresh)
+        self._used |= any(isinstance(one, _Prepared) for one in batch)
         for one in batch:
             if isinstance(one, Failure):
                 yield one
@@ -157,6 +160,7 @@ class Embedder:
 
     def _kept(self, keys: list[bytes | None], encode: Callable[[list[int]], Array]) -> Array:
         """Return a row for each key: from the cache, or from `encode`, given the missing rows' numbers."""
+        self._used = True
         found = self._cache.get([key for key in keys if key]) if self._cache else {}
         missing = [row for row, key in enumerate(keys) if key is None or key not in found]
         fresh: dict[int, Array] = dict(zip(missing, encode(missing), strict=True)) if missing else {}

@@ -20,7 +20,11 @@ Command = Callable[..., None]
 def model_options(command: Command) -> Command:
     """Add the options that say which model computes, and how."""
     for option in (
-        click.option("--cache/--no-cache", default=True, help="Keep embeddings for later runs, or do not."),
+        click.option(
+            "--cache/--no-cache",
+            default=True,
+            help="Keep embeddings for later runs, or do not; converted models are kept.",
+        ),
         click.option(
             "--batch",
             type=click.IntRange(1, 4096),
@@ -156,10 +160,11 @@ def classify(
         pictures = run.Pictures(inputs=images, stdin=sys.stdin, skip=skip, **_part(options, run.Pictures))
         output = Output(opened, form, options, journal, report)
         showing = run.Showing(**_part(options | {"top": output.top, "explain": output.explain}, run.Showing))
-        told = tell(run.notices(opened, pictures))
+        told = run.notices(opened, pictures)
+        tell(told)
         results = run.classify(opened, pictures, showing, thumbnails=output.thumbnails)
         failures = output.deliver(results)
-        tell(run.notices(opened, pictures)[told:])
+        tell([one for one in run.notices(opened, pictures) if one not in told])
     if failures:
         click.get_current_context().exit(1)
 
@@ -175,13 +180,12 @@ def _open(store: str | None, classifier: Path | None, options: Mapping[str, Any]
     return run.open_classifier(open_store(store) if store else Path(classifier or ""), model, wording)
 
 
-def tell(notices: Sequence[str]) -> int:
-    """Print notices on stderr and return how many there were."""
+def tell(notices: Sequence[str]) -> None:
+    """Print notices on stderr."""
     from fieldmarks.cli.console import say
 
     for notice in notices:
         say(f"Note: {notice}")
-    return len(notices)
 
 
 def _check_usage(

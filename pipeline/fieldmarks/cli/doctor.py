@@ -53,7 +53,8 @@ def doctor(
     if local is not None:
         show(_local(local))
     if clip is not None:
-        show(_clip(clip))
+        for check in _clip(clip):
+            show(check)
     if any(check.ok is False and not check.what.startswith("mode ") for check in checks):
         raise click.exceptions.Exit(1)
 
@@ -68,15 +69,20 @@ def _local(model: str) -> "Check":
         return Check("local model", False, str(error))
 
 
-def _clip(model: str) -> "Check":
+def _clip(model: str) -> "list[Check]":
     from fieldmarks.classification.encoder import Encoder
+    from fieldmarks.cli.console import say
     from fieldmarks.generation.doctor import Check
 
     try:
-        encoder = Encoder(model)
+        encoder = Encoder(model, tell=say)
         scale = encoder.logit_scale
-        return Check(
-            "CLIP", True, f"{model} loads; texts of {encoder.max_tokens} tokens, logit scale {scale:.1f}"
-        )
+        loads = f"{model} loads; texts of {encoder.max_tokens} tokens, logit scale {scale:.1f}"
+        how = f"by {encoder.engine_name} in {encoder.dtype} on {encoder.device}"
+        return [
+            Check("CLIP", True, loads),
+            Check("CLIP computes", True, how),
+            *(Check("CLIP computes", None, notice) for notice in encoder.notices),
+        ]
     except ModelError as error:
-        return Check("CLIP", False, str(error))
+        return [Check("CLIP", False, str(error))]
