@@ -27,10 +27,10 @@ def classes() -> dict[str, list[str]]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
-    """Five different pictures as files."""
+    """Five different pictures as files, higher than wide: those are prepared in transformers' very pixels."""
     paths = []
     for number, start in enumerate((-2.0, -1.5, -1.0, -0.5, 0.0)):
-        image = Image.effect_mandelbrot((60, 40 + number), (start, -1.5, start + 1.2, 1.5), 60)
+        image = Image.effect_mandelbrot((40 + number, 60), (start, -1.5, start + 1.2, 1.5), 60)
         tint = Image.new("RGB", image.size, (50 * number, 200 - 40 * number, 90))
         path = tmp_path / f"picture-{number}.png"
         Image.blend(image.convert("RGB"), tint, 0.5).save(path)
