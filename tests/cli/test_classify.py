@@ -30,7 +30,7 @@ CLASSES: dict[str, list[str]] = {
     "newt": ["a long tail"],
 }
 
-EXACT = (*EXACT, "--engine", "torch")
+EXACT = ("--dtype", "float32", "--engine", "torch")
 
 
 @pytest.fixture
