@@ -49,8 +49,8 @@ def test_every_command_line_of_the_readme_parses() -> None:
 def test_the_hands_on_commands_and_python_blocks_run(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENAI")}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    by_hand = (_section("Try every step by hand"), _section(r"Does it help on your pictures\?").split("\n### ")[0])
-    for script in (block for section in by_hand for block in _blocks("sh", section)):
+    evaluation, _, _ = _section(r"Does it help on your pictures\?").partition("\n### ")
+    for script in _blocks("sh", _section("Try every step by hand") + evaluation):
         subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=environment, check=True)
     for script in _blocks("python"):
         subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)

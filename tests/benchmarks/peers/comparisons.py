@@ -149,6 +149,8 @@ def scores(material: Material) -> list[Row]:
     sides = {"ours": ("ours.scores", job), "paper's loop": ("theirs.paper_scores", job)}
     ours, theirs = alternate(sides, material.runs).values()
     told = {"answers changed": changed(ours[0]["answers"], theirs[0]["answers"])}
+    for key, also in (("results", "probabilities and results"), ("anew", "these and a new head")):
+        told[f"with {also}"] = f"{median(one[key] for one in ours) * 1000:.1f} ms"
     taken = [[one["seconds"] / 1000 for one in side] for side in (ours, theirs)]
     return [ratio("paper's scoring loop", taken[0], taken[1], "pictures/s", goal=12, beside=told)]
 

@@ -72,13 +72,21 @@ def embed(job: Job) -> Result:
 
 
 def scores(job: Job) -> Result:
-    """Embeddings to classes from a head that is new each time: seconds."""
+    """Embeddings to classes, as the peer does it from texts that are ready: seconds.
+
+    "results" is with probabilities and results as objects, "anew" with a head that is new each time as well.
+    """
     with np.load(job["vectors"], allow_pickle=False) as kept:
         images, texts = kept["images"], kept["texts"]  # (N, D), (C, P, D)
     parts = _described(texts)
-    answers = [best.name for (best,) in _head(*parts).scores(images, 1)]
-    taken = seconds(lambda: _head(*parts).scores(images, 1))
-    return {"seconds": taken, "answers": [int(name.split()[1]) for name in answers]}
+    head = _head(*parts)
+    answers = [best.name for (best,) in head.scores(images, 1)]
+    return {
+        "seconds": seconds(lambda: head.logits(images).argmax(axis=1)),
+        "results": seconds(lambda: head.scores(images, 1)),
+        "anew": seconds(lambda: _head(*parts).scores(images, 1)),
+        "answers": [int(name.split()[1]) for name in answers],
+    }
 
 
 def large_photos(job: Job) -> Result:

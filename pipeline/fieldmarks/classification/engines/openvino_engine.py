@@ -123,8 +123,8 @@ class OpenVinoEngine:
 def _core() -> Any:
     """Return the one Core of this process, which lasts as long as it.
 
-    With its Core OpenVINO's CPU plugin takes away the stack for signals that it gave to the thread in which it
-    was loaded, whichever thread that happens in: Ctrl-C would then end the process with a segmentation fault.
+    With its Core OpenVINO's CPU plugin takes away the stack for signals that it gave to the thread in which
+    it was loaded, whichever thread that happens in: Ctrl-C would then be a segmentation fault.
     """
     return openvino().Core()
 
