@@ -48,6 +48,12 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     return _FIELD.sub(value, template)
 
 
+def counted(count: int, thing: str) -> str:
+    """Return how many there are of a thing: "1 class", "2 classes", "1,000 pictures"."""
+    plural = f"{thing}es" if thing.endswith("s") else f"{thing}s"
+    return f"{count:,} {thing if count == 1 else plural}"
+
+
 def printable(text: str) -> str:
     """Return a stranger's text with control characters escaped, so that a terminal cannot act on them.
 

@@ -14,8 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fieldmarks import __version__
-from fieldmarks.errors import ReportError
+from fieldmarks.errors import ReportError, StoreError
 from fieldmarks.report import numbers
+from fieldmarks.store import disk
 from fieldmarks.wording import printable
 
 HERE: Final = Path(__file__).parent
@@ -62,13 +63,11 @@ def begins_with(path: Path, beginning: bytes) -> bool:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a whole file in the place of an earlier one. Raises ReportError."""
+    """Put a whole file in the place of an earlier one, or leave that as it was. Raises ReportError."""
     try:
-        beside = path.with_name(f".{path.name}.new")
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError as error:
-        raise ReportError(f"{path} cannot be written: {error.strerror or error}") from error
+        disk.replace(path, [content])
+    except StoreError as error:
+        raise ReportError(str(error)) from error
 
 
 @cache

@@ -12,12 +12,13 @@ from fieldmarks.evaluation.results import Evaluation, Exemplar
 from fieldmarks.evaluation.summary import is_described
 from fieldmarks.report import document, figures, roles
 from fieldmarks.report.cards import card, relative
-from fieldmarks.report.charts import charts
-from fieldmarks.report.drawing import MADE_BY, NARROW, Chart
+from fieldmarks.report.charts import NAMES, charts
+from fieldmarks.report.drawing import MADE_BY, NARROW, Chart, needed
 
 MAX_EXAMPLES: Final = 60
 MAX_FAILURES: Final = 200
 FEW: Final = 30  # pictures of a class, under which its own figures are mostly chance
+FORMS: Final = ("svg", "png")  # of a chart as a file
 MARK_WITHIN: Final = 2_000  # bytes at a chart's beginning, in which its origin stands
 
 
@@ -29,6 +30,7 @@ def write_page(evaluation: Evaluation, path: Path) -> None:
 
 def check(path: Path) -> None:
     """Raise ReportError where `write_page` would refuse: an earlier report is replaced, no other file is."""
+    needed("matplotlib")
     document.check(path)
 
 
@@ -38,12 +40,8 @@ def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     Charts of an earlier run are replaced; files of the same names that are none are left, and nothing is
     written. Raises ReportError then, where the folder cannot be written, and without matplotlib or scipy.
     """
-    drawn = {
-        folder / f"{chart.name}.{form}": chart for chart in charts(evaluation) for form in ("svg", "png")
-    }
-    for path in drawn:
-        if path.exists() and not _is_chart(path):
-            raise ReportError(f"{path} is there and is no chart of ours: name another folder")
+    check_plots(folder)
+    drawn = {folder / f"{chart.name}.{form}": chart for chart in charts(evaluation) for form in FORMS}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -51,6 +49,16 @@ def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     for path, chart in drawn.items():
         document.replace(path, chart.png() if path.suffix == ".png" else chart.svg())
     return [*drawn]
+
+
+def check_plots(folder: Path) -> None:
+    """Raise ReportError where `save_plots` would refuse, whichever charts it draws."""
+    needed("matplotlib")
+    if folder.exists() and not folder.is_dir():
+        raise ReportError(f"{folder} is no folder: name another one for the charts")
+    for path in (folder / f"{name}.{form}" for name in NAMES for form in FORMS):
+        if path.exists() and not _is_chart(path):
+            raise ReportError(f"{path} is there and is no chart of ours: name another folder")
 
 
 def _is_chart(path: Path) -> bool:
