@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.errors import PromptError
-from fieldmarks.wording import article, fill, printable
+from fieldmarks.wording import article, counted, fill, printable
 
 AN = [
     *["apple", "egg", "ibis", "otter", "umbrella", "hour", "hourglass", "honest", "heir", "X-ray", "SUV"],
@@ -69,3 +69,16 @@ def test_other_braces_are_text() -> None:
 )
 def test_a_terminal_cannot_act_on_a_printed_text(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "thing", "said"),
+    [
+        (1, "class", "1 class"),
+        (2, "class", "2 classes"),
+        (0, "picture", "0 pictures"),
+        (1000, "x", "1,000 xs"),
+    ],
+)
+def test_counted(count: int, thing: str, said: str) -> None:
+    assert counted(count, thing) == said

@@ -48,7 +48,7 @@ def test_embeddings_without_a_label_are_told(saved: tuple[subject.Subject, Path]
     labels = [f"class {n % 3}" if n < 28 else "" for n in range(30)]
     done = evaluate(Setup.open(Data(embeddings=_changed(path, labels=labels)), opened), Wanted())
     assert len(done.images) == 28
-    assert "2 embeddings have no label and are left out" in done.notices
+    assert "2 embeddings have no label: left out" in done.notices
 
 
 def test_numbers_that_are_none_are_failures(saved: tuple[subject.Subject, Path]) -> None:

@@ -67,6 +67,18 @@ def test_few_pictures_are_told() -> None:
     assert _said({"photo": [0.5], "descriptors": [0.6]}, 30)[-1].startswith("30 pictures are few: ")
 
 
+def test_one_picture_and_one_arm() -> None:
+    first, second = _said({"photo": [1.0]}, 1)
+    assert first.startswith("'a photo of a' reaches 100.0 %, interval ")
+    assert second == "1 picture is few: a difference has to be large to show."
+
+
+def test_a_test_that_doubts_is_heard() -> None:
+    (said,) = _said({"photo": [0.1], "templates": [0.15]}, 100)[:1]  # 5 pictures against none
+    assert said.startswith("Templates gain 5.0 points over 'a photo of a', interval ")
+    assert said.endswith(", but McNemar's p is 0.06: it may be chance.")
+
+
 @pytest.mark.parametrize(
     ("name", "called"),
     [("descriptors paper", "Descriptors (paper)"), ("templates", "Templates"), ("name", "Bare names")],

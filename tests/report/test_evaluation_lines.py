@@ -53,7 +53,7 @@ def test_arms_with_their_intervals() -> None:
         "swapped (of 2)      100.0 (90.0–100.0)    50.0 (25.0–75.0)    50.0 (25.0–75.0)",
         "",
         "against photo            top-1, points         McNemar's p",
-        "swapped (of 2)    +11.1 (-0.0 to +20.0)              <0.001",
+        "swapped (of 2)    +11.1 (+0.0 to +20.0)              <0.001",
         "",
         "So it is.",
     ]
@@ -68,6 +68,18 @@ def test_nothing_is_wider_than_a_terminal(name: str, descriptor: str) -> None:
     assert aggregate in lines
     assert all(printable(line) == line for line in lines)
     assert "… 4 between" in lines
+
+
+def test_what_rounds_to_nought_has_no_minus() -> None:
+    small = Effect("owl", "big eyes", -0.00001, -0.01, -0.001, 7)
+    assert list(evaluation_lines.effects([small]))[-1].split()[-3:] == ["+0.00", "+0.0", "+0.00"]
+
+
+def test_one_is_no_plural() -> None:
+    assert list(evaluation_lines.preflight(Preflight({"owl": 1}))) == [
+        "  owl       1",
+        "1 picture in 1 class",
+    ]
 
 
 def test_long_sentences_are_broken() -> None:

@@ -16,7 +16,7 @@ from tests.report.evaluations import BIRDS, evaluation
 from fieldmarks.classification.results import Failure
 from fieldmarks.errors import ReportError
 from fieldmarks.evaluation.results import Effect, Evaluation
-from fieldmarks.report import evaluation_page
+from fieldmarks.report import charts, evaluation_page
 from fieldmarks.report.document import HERE
 from fieldmarks.report.evaluation_page import MAX_EXAMPLES, MAX_FAILURES, check, save_plots, write_page
 
@@ -214,6 +214,12 @@ def test_a_report_is_replaced_and_nothing_else_is(small: Evaluation, tmp_path: P
     assert (tmp_path / "diary.html").read_text() == "<p>mine"
 
 
+def test_every_chart_is_looked_for_beforehand(few: Evaluation, small: Evaluation) -> None:
+    many = evaluation(tuple(f"class {n}" for n in range(60)), 120, seeds=1)
+    drawn = {chart.name for one in (few, small, many) for chart in charts.charts(one)}
+    assert drawn == set(charts.NAMES)
+
+
 def test_plots_as_files(small: Evaluation, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "plots"
     paths = save_plots(small, folder)
@@ -237,7 +243,7 @@ def test_plots_replace_nothing_of_others(small: Evaluation, tmp_path: Path) -> N
     ):
         save_plots(small, tmp_path)
     assert [one.name for one in tmp_path.iterdir()] == ["gains.png"]
-    with pytest.raises(ReportError, match=r"gains\.png cannot be made: "):
+    with pytest.raises(ReportError, match=r"gains\.png is no folder"):
         save_plots(small, tmp_path / "gains.png")
 
 

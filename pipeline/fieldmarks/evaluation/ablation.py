@@ -10,7 +10,7 @@ N pictures, M texts, C classes, D dimensions; chunks of pictures bound the memor
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.answers import CHUNK, Scorer, chunks
 from fieldmarks.evaluation.results import Effect, Indices
+
+ALONE: Final = "with a single class no descriptor can help or hurt"
 
 Bools = NDArray[np.bool_]
 
@@ -46,7 +48,7 @@ def effects(images: Array, labels: Indices, ablated: Ablated) -> tuple[Effect, .
     texts = ablated.texts
     classes = len(texts.classes)
     if classes < 2:
-        raise EvaluationError("with a single class no descriptor can help or hurt")
+        raise EvaluationError(ALONE)
     whole = Scorer(texts, ablated.rows, ablated.aggregate)
     without = LeftOut(ablated)
     right, own, other = np.zeros((3, len(texts.texts)))  # (M,) sums over pictures of what is lost

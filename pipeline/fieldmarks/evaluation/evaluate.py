@@ -17,6 +17,7 @@ from fieldmarks.evaluation.settings import settings
 from fieldmarks.evaluation.setup import Setup
 from fieldmarks.evaluation.subject import Subject
 from fieldmarks.evaluation.summary import is_described, sentences
+from fieldmarks.wording import counted
 
 TEXTS_SHOWN: Final = 3  # of each arm
 BASELINES: Final = ("photo", "name")  # what other arms are compared with, the first that is there
@@ -40,6 +41,8 @@ def evaluate(
     arms, left_out = subject.arms(wanted)
     if not arms:
         raise EvaluationError("no arm is left to run: " + "; ".join(left_out))
+    if ablate:
+        _check_ablation(arms, subject)
     pictures = setup.pictures(tell)
     main = _main(arms, subject)
     arms = [main if main and arm.name == main.name else arm for arm in arms]
@@ -54,7 +57,7 @@ def evaluate(
         summary=sentences(results),
         notices=(*setup.notices, *left_out, *_told(setup, pictures)),
         failures=pictures.failures,
-        effects=_effects(main, subject, pictures) if ablate else (),
+        effects=_effects(main, subject, pictures) if ablate and main else (),
         examples=_examples(main, setup, pictures, answered, thumbnails) if main else (),
     )
 
@@ -96,9 +99,17 @@ def _answered(arm: Arm, subject: Subject, pictures: Pictures) -> Answered:
     )
 
 
-def _effects(main: Arm | None, subject: Subject, pictures: Pictures) -> tuple[Effect, ...]:
-    if main is None:
+def _check_ablation(arms: Sequence[Arm], subject: Subject) -> None:
+    """Raise EvaluationError, before pictures are read, where no descriptor can be left out."""
+    if not any(is_described(arm.name) for arm in arms):
         raise EvaluationError("there is nothing to ablate without the arm descriptors")
+    if len(subject.classes) < 2:
+        raise EvaluationError(ablation.ALONE)
+    if subject.head is not None:
+        subject.names()
+
+
+def _effects(main: Arm, subject: Subject, pictures: Pictures) -> tuple[Effect, ...]:
     rows = subject.rows(main.draws[0])
     ablated = ablation.Ablated(
         main.draws[0].texts, rows, subject.names(), main.aggregate, subject.logit_scale
@@ -130,7 +141,8 @@ def _told(setup: Setup, pictures: Pictures) -> list[str]:
     if texts and setup.model and texts != setup.model:
         notices.append(f"the texts are embedded with {texts}, the pictures with {setup.model}")
     if pictures.unlabelled:
-        notices.append(f"{pictures.unlabelled} embeddings have no label and are left out")
+        have = "has" if pictures.unlabelled == 1 else "have"
+        notices.append(f"{counted(pictures.unlabelled, 'embedding')} {have} no label: left out")
     return notices
 
 

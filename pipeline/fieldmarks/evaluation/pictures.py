@@ -99,7 +99,7 @@ def gather(labelled: Iterable[Labelled], class_of: Mapping[str, str], classes: S
                 unlabelled += label is None
         rows += [_unit(whole)] if whole else []
     if not rows:
-        why = "no label has a class"
+        why = f"none of {unlabelled:,} embeddings has a label" if unlabelled else "no label has a class"
         if failures:
             why = f"{len(failures)} could not be read, {failures[0].image} first: {failures[0].error}"
         raise EvaluationError(f"no picture is left to score: {why}")

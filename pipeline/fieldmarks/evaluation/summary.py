@@ -7,8 +7,10 @@ import numpy as np
 
 from fieldmarks.evaluation import intervals
 from fieldmarks.evaluation.results import ArmResult, Difference, Estimate
+from fieldmarks.wording import counted
 
 FEW_PICTURES: Final = 100
+SIGNIFICANT: Final = 0.05
 CONTROLS: Final = ("waffle", "swapped")
 _CALLED: Final[Mapping[str, str]] = {
     "name": "bare names",
@@ -31,7 +33,8 @@ def sentences(arms: Sequence[ArmResult]) -> tuple[str, ...]:
             said.append(_beside(main, control) if main else _over(control))
     pictures = len(arms[0].runs[0].rank)
     if pictures < FEW_PICTURES:
-        said.append(f"{pictures} pictures are few: a difference has to be large to show on them.")
+        are = "is" if pictures == 1 else "are"
+        said.append(f"{counted(pictures, 'picture')} {are} few: a difference has to be large to show.")
     return tuple(said)
 
 
@@ -50,12 +53,21 @@ def _over(arm: ArmResult) -> str:
     if arm.difference is None:
         return _alone(arm)
     gains = _gains(arm.difference, _CALLED[arm.difference.to])
-    doubt = ": no difference is shown" if arm.difference.low <= 0 <= arm.difference.high else ""
-    return f"{_called(arm.name)} {gains}{doubt}."
+    return f"{_called(arm.name)} {gains}{_doubt(arm.difference)}."
+
+
+def _doubt(difference: Difference) -> str:
+    """Return what speaks against a difference: its interval, or a test that is more careful with few."""
+    if difference.low <= 0 <= difference.high:
+        return ": no difference is shown"
+    if difference.p is not None and difference.p >= SIGNIFICANT:
+        return f", but McNemar's p is {difference.p:.2f}: it may be chance"
+    return ""
 
 
 def _alone(arm: ArmResult) -> str:
-    return f"{_called(arm.name)} reach {points(arm.top1.value)} %, interval {_ends(arm.top1)}."
+    reach = "reaches" if arm.name == "photo" else "reach"  # the others are called in the plural
+    return f"{_called(arm.name)} {reach} {points(arm.top1.value)} %, interval {_ends(arm.top1)}."
 
 
 def _beside(main: ArmResult, control: ArmResult) -> str:

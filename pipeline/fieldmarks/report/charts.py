@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+NAMES: Final = ("arms", "gains", "gains-distribution", "confusion", "confusion-block", "classes")
 ENDS: Final = 15  # of more, the best and the worst
 ROW: Final = 22  # pixels
 STEPS: Final = 41  # bars of a distribution

@@ -5,7 +5,7 @@ from typing import Final
 
 from fieldmarks.evaluation.data.preflight import Preflight
 from fieldmarks.evaluation.results import ArmResult, Difference, Effect, Estimate, Evaluation
-from fieldmarks.wording import printable
+from fieldmarks.wording import counted, printable
 
 WIDTH: Final = 80
 EFFECTS_SHOWN: Final = 8  # of the worst, and of the best
@@ -18,7 +18,7 @@ _CLASS: Final = 18
 def lines(evaluation: Evaluation) -> Iterator[str]:
     """Yield the arms' figures, what they say, and the descriptors where they were ablated."""
     arms = evaluation.arms
-    pictures = f"{len(evaluation.images):,} pictures, {len(evaluation.classes):,} classes"
+    pictures = f"{counted(len(evaluation.images), 'picture')}, {counted(len(evaluation.classes), 'class')}"
     yield f"{pictures}; % with the ends of 95 % intervals"
     top5 = any(arm.top5 for arm in arms)
     yield _row("arm", ["top-1", *(["top-5"] if top5 else []), "mean per class"])
@@ -47,8 +47,8 @@ def preflight(found: Preflight) -> Iterator[str]:
         yield f"  {name:{width}}  {count:>6}"
     more = [f"{found.left_out:,} left out"] if found.left_out else []
     more += [f"{found.failures:,} without a usable label"] if found.failures else []
-    pictures = f"{sum(found.pictures.values()):,} pictures in {len(found.pictures):,} classes"
-    yield ", ".join([pictures, *more])
+    pictures = counted(sum(found.pictures.values()), "picture")
+    yield ", ".join([f"{pictures} in {counted(len(found.pictures), 'class')}", *more])
 
 
 def effects(ordered: Sequence[Effect]) -> Iterator[str]:
@@ -60,8 +60,8 @@ def effects(ordered: Sequence[Effect]) -> Iterator[str]:
         if number == EFFECTS_SHOWN and len(ordered) > len(some):
             yield f"… {len(ordered) - len(some):,} between"
         names = f"{_cut(one.name, _CLASS):{_CLASS}}  {_cut(one.descriptor, _DESCRIPTOR):{_DESCRIPTOR}}"
-        numbers = f"{100 * one.effect:>+7.2f}  {one.margin:>+5.1f}  {one.others_margin:>+6.2f}"
-        yield f"{names}  {numbers}"
+        points, own, others = _sign(100 * one.effect, 2), _sign(one.margin, 1), _sign(one.others_margin, 2)
+        yield f"{names}  {points:>7}  {own:>5}  {others:>6}"
 
 
 def wrapped(sentence: str) -> Iterator[str]:
@@ -97,7 +97,13 @@ def _estimate(one: Estimate) -> str:
 
 
 def _signed(one: Difference) -> str:
-    return f"{100 * one.value:+.1f} ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
+    value, low, high = (_sign(100 * share, 1) for share in (one.value, one.low, one.high))
+    return f"{value} ({low} to {high})"
+
+
+def _sign(value: float, digits: int) -> str:
+    """Return a number with its sign, which is + of one that rounds to nought."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def _p(one: Difference) -> str:

@@ -75,7 +75,7 @@ def test_what_is_missing_is_listed() -> None:
         " --allow-missing"
     )
     assert require(matching, ["newt"], allow_missing=True) == [
-        "1 labels met their class only by folding: 'Owl' as 'owl'",
+        "1 label met its class only by folding: 'Owl' as 'owl'",
         "left out: labels without a class in the store: " + str(caught.value).split(": ", 1)[1].split(";")[0],
         "left out: classes without descriptors: 'newt'",
     ]

@@ -66,7 +66,8 @@ def require(matching: Matching, empty_classes: Sequence[str], allow_missing: boo
 
     Raises EvaluationError for labels without a class and for empty classes, unless they are allowed.
     """
-    told = [f"{len(matching.folded)} labels met their class only by folding: {_pairs(matching.folded)}"]
+    met = "label met its" if len(matching.folded) == 1 else "labels met their"
+    told = [f"{len(matching.folded):,} {met} class only by folding: {_pairs(matching.folded)}"]
     told = told if matching.folded else []
     missing = []
     if matching.unknown_labels:

@@ -1,0 +1,37 @@
+"""Files that a report becomes: whole or not at all, also where several processes write the same one."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from fieldmarks.errors import ReportError
+from fieldmarks.report import document
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.html").mkdir()
+    with pytest.raises(ReportError, match=r"a\.html cannot be written: "):
+        document.replace(tmp_path / "a.html", b"new")
+    assert [one.name for one in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_several_write_the_same_file(tmp_path: Path) -> None:
+    failed: list[ReportError] = []
+
+    def write(letter: bytes) -> None:
+        for _ in range(50):
+            try:
+                document.replace(tmp_path / "a.html", letter * 10_000)
+            except ReportError as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b")]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert failed == []
+    assert [one.name for one in tmp_path.iterdir()] == ["a.html"]
+    content = (tmp_path / "a.html").read_bytes()
+    assert content in (b"a" * 10_000, b"b" * 10_000)
