@@ -116,6 +116,9 @@ def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[
         (["photos", "--store", "frogs", "--arms", "photo,fotos"], "'fotos' is none of name, photo"),
         (["photos", "--store", "frogs", "--arms", "concept"], "the arm concept needs --concept"),
         (["photos", "--classifier", "head", "--preset", "paper"], "--preset and --aggregate go with --store"),
+        (["", "--store", "frogs"], "DATASET is empty: name a folder or a file"),
+        (["photos", "--store", "frogs", "--classifier", "head", "--preflight"], "one of the two"),
+        (["photos", "--store", "frogs", "--json", "a", "--report", "./a"], "name the same file: name two"),
         (["photos", "--store", "frogs", "--write-flags"], "--write-flags needs --ablate and --store"),
     ],
 )
@@ -144,6 +147,59 @@ def test_preflight_needs_no_model(runner: CliRunner, species: Path) -> None:
     )
     assert result.stdout == ""
     assert result.stderr.endswith("6 pictures in 3 classes\n")
+
+
+def test_labels_are_a_class_list_for_generation(runner: CliRunner, tmp_path: Path) -> None:
+    for name in ("tree_frog", "Bullfrog", "<b>kiwi<b>"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (tmp_path / "pictures" / name / "1.png").write_bytes(name.encode())
+    result = _run(runner, tmp_path / "pictures", "--preflight")
+    assert result.stdout == "<b>kiwi<b>\nBullfrog\ntree_frog\n"
+    assert result.stderr.splitlines()[-1] == "3 pictures in 3 classes"
+    aliases = tmp_path / "aliases.json"
+    aliases.write_text('{"tree_frog": "tree frog", "Bullfrog": "tree frog"}')
+    aliased = _run(runner, tmp_path / "pictures", "--preflight", "--aliases", aliases)
+    assert aliased.stdout == "<b>kiwi<b>\ntree frog\n"
+
+
+def test_labels_of_kept_embeddings_are_a_class_list_too(runner: CliRunner, kept: list[str]) -> None:
+    result = _run(runner, *kept[2:], "--preflight")
+    assert result.stdout == "".join(f"class {n}\n" for n in range(7))
+    assert result.stderr.endswith("120 pictures in 7 classes\n")
+
+
+def test_no_label_is_no_class_list(runner: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "pictures.csv").write_text("image,label\n1.png,\n")
+    (tmp_path / "1.png").write_bytes(b"")
+    result = _run(runner, tmp_path / "pictures.csv", "--preflight", code=1)
+    assert (result.stdout, result.stderr) == ("", "Error: no picture has a label\n")
+
+
+def test_nothing_is_read_for_what_could_not_be_written(runner: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "arms.svg").write_text("mine")
+    given: list[str | Path] = ["nowhere", "--store", "frogs"]
+    refused = _run(runner, *given, "--save-plots", tmp_path, code=1)
+    assert refused.stderr.endswith("arms.svg is there and is no chart of ours: name another folder\n")
+    refused = _run(runner, *given, "--ablate", "--write-flags", code=1)
+    assert refused.stderr.startswith("Error: frogs is shipped with fieldmarks and read-only: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--arms", "photo", "--ablate"], "there is nothing to ablate without the arm descriptors"),
+        (["--arms", "descriptors", "--ablate"], "with a single class no descriptor can help or hurt"),
+    ],
+)
+def test_no_picture_is_read_for_what_cannot_be_ablated(
+    runner: CliRunner, tmp_path: Path, args: list[str], said: str
+) -> None:
+    (tmp_path / "pictures" / "owl").mkdir(parents=True)
+    (tmp_path / "pictures" / "owl" / "1.png").write_bytes(b"")
+    store = tmp_path / "store.jsonl"
+    store.write_text('{"class": "owl", "descriptors": ["big eyes"]}\n')
+    given: list[str | Path] = [tmp_path / "pictures", "--store", store, "--clip", tmp_path / "none"]
+    assert _run(runner, *given, *args, code=1).stderr.endswith(f"Error: {said}\n")
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def test_what_is_printed(runner: CliRunner, species: Path, args: list[str]) -> N
     assert result.stdout.splitlines()[1:] == [
         "0 right before, wrong after",
         "0 wrong before, right after",
-        "0 wrong both times, otherwise",
+        "0 wrong both times, with another answer",
     ]
 
 
@@ -111,3 +111,11 @@ def test_kept_embeddings_load_no_framework(runner: CliRunner, species: Path, arg
     assert "of 12 pictures" in done.stdout
     loaded = {module.split(".")[0] for module in done.stdout.split()}
     assert loaded & {"torch", "transformers", "openvino", "sklearn", "scipy", "datasets"} == set()
+
+
+def test_a_class_without_descriptors_is_told(runner: CliRunner, species: Path, args: list[str]) -> None:
+    name = Store.open(species / "species.jsonl").names()[0]
+    every = [word for number in range(1, 9) for word in ("--drop", str(number))]
+    result = _run(runner, name, *args, *every)
+    note = "Note: without any descriptor the class is read by the prompt of its name\n"
+    assert result.stderr.endswith(note)

@@ -11,10 +11,11 @@ import click
 from fieldmarks.cli.classify import AGGREGATIONS, model_options, tell
 from fieldmarks.cli.console import open_store, say
 from fieldmarks.cli.labelled import FILE, Several, command_line, data_of, data_options, model_of
-from fieldmarks.wording import printable
+from fieldmarks.wording import counted, printable
 
 if TYPE_CHECKING:
     from fieldmarks.evaluation.arms import Wanted
+    from fieldmarks.evaluation.data.preflight import Preflight
     from fieldmarks.evaluation.results import Evaluation
     from fieldmarks.evaluation.setup import Data, Setup
 
@@ -61,7 +62,12 @@ OF_OPTIONS = ("templates", "concept", "sentences")  # arms that an option of the
 @click.option("--concept", metavar="NOUN", help="The noun of the arm concept: 'a photo of a NOUN: a …'.")
 @click.option("--ablate", is_flag=True, help="Show what each descriptor brings, by leaving it out.")
 @click.option("--write-flags", is_flag=True, help="With --ablate, keep what was measured in the store.")
-@click.option("--preflight", is_flag=True, help="Only show the data set; no model is loaded.")
+@click.option(
+    "--preflight",
+    is_flag=True,
+    help="Only show the data set; no model is loaded. Without --store its labels go to stdout, one a line: a"
+    " class list for `fieldmarks generate`.",
+)
 @click.option("--json", "as_json", metavar="FILE|-", help="Write all of it as JSON; - is stdout.")
 @click.option("--report", type=FILE, help="Write a page with charts and examples, .html.")
 @click.option("--save-plots", type=FILE, metavar="DIR", help="Write the charts as .svg and .png.")
@@ -80,13 +86,20 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
       fieldmarks evaluate photos/ --store frogs.jsonl
       fieldmarks evaluate photos/ --store frogs.jsonl --ablate --report frogs.html
       fieldmarks evaluate hf:frgfm/imagenette:full_size --store imagenette --preset article,paper
+      fieldmarks evaluate hf:flwrlabs/caltech101 --preflight > caltech.txt
     """
     from fieldmarks.classification.sources import quiet_pillow
 
     _check_usage(options)
     outputs = Outputs(options["as_json"], options["report"], options["save_plots"])
+    data = data_of(dataset, options)
     with quiet_pillow():
-        setup = _setup(data_of(dataset, options), options)
+        if not (options["store"] or options["classifier"]):
+            _show_labels(data)
+            return
+        if not options["preflight"]:
+            outputs.check()
+        setup = _setup(data, options)
         _show_preflight(setup)
         if options["preflight"]:
             return
@@ -98,7 +111,8 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
 
 
 def _check_usage(options: Mapping[str, Any]) -> None:
-    if bool(options["store"]) == (options["classifier"] is not None):
+    subjects = bool(options["store"]) + (options["classifier"] is not None)
+    if subjects > 1 or not (subjects or options["preflight"]):
         raise click.UsageError("name the classes by --store FILE or by --classifier FILE, one of the two")
     if options["classifier"] and (options["aggregates"] or options["presets"] != ("article",)):
         raise click.UsageError("--preset and --aggregate go with --store: a saved classifier has its own")
@@ -116,7 +130,10 @@ def _setup(data: "Data", options: Mapping[str, Any]) -> "Setup":
 
     model = model_of(options)
     if options["store"]:
-        opened = subject.of_store(open_store(options["store"]), model.embedder())
+        store = open_store(options["store"])
+        if options["write_flags"]:
+            store.check_writable()
+        opened = subject.of_store(store, model.embedder())
     else:
         opened = subject.of_file(options["classifier"], model)
     return Setup.open(data, opened)
@@ -124,13 +141,28 @@ def _setup(data: "Data", options: Mapping[str, Any]) -> "Setup":
 
 def _show_preflight(setup: "Setup") -> None:
     """Show classes, pictures and equal pictures on stderr."""
-    from fieldmarks.report.evaluation_lines import preflight
-
     tell(setup.notices)
     if found := setup.preflight():
-        tell(found.notices())
-        for line in preflight(found):
-            say(line)
+        _show_table(found)
+
+
+def _show_labels(data: "Data") -> None:
+    """Print the labels of the data set as a class list, and its pictures on stderr."""
+    from fieldmarks.evaluation.setup import by_its_labels
+
+    found, notices = by_its_labels(data)
+    tell(notices)
+    _show_table(found)
+    for name in sorted(found.pictures):
+        click.echo(name)
+
+
+def _show_table(found: "Preflight") -> None:
+    from fieldmarks.report.evaluation_lines import preflight
+
+    tell(found.notices())
+    for line in preflight(found):
+        say(line)
 
 
 def _evaluated(
@@ -140,7 +172,6 @@ def _evaluated(
     from fieldmarks.cli.progress import pictures_line, shown
     from fieldmarks.evaluation.evaluate import evaluate as run
 
-    outputs.check()
     wanted = _wanted(options)
     more = {"command": command, "sentences": options["sentences"]}
     with shown(sys.stderr, pictures_line) as progress:
@@ -197,7 +228,9 @@ def _write_flags(done: "Evaluation", path: str, preset: str) -> None:
         "pictures": len(done.images),
     }
     changed = write(open_store(path), measured, about, Stamp())
-    say(f"{len(changed)} classes have what was measured: see `fieldmarks store list {path} --sort effect`")
+    have = "has" if len(changed) == 1 else "have"
+    see = f"see `fieldmarks store list {path} --sort effect`"
+    say(f"{counted(len(changed), 'class')} {have} what was measured: {see}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +242,17 @@ class Outputs:
     plots: Path | None
 
     def check(self) -> None:
-        """Raise ReportError for a file that could not be written at the end."""
+        """Raise ReportError for what could not be written at the end, UsageError for one file named twice."""
         from fieldmarks.report import evaluation_json, evaluation_page
 
+        if self.report and self.as_json and self.report.resolve() == Path(self.as_json).resolve():
+            raise click.UsageError("--json and --report name the same file: name two")
         if self.as_json not in (None, "-"):
             evaluation_json.check(Path(self.as_json or ""))
         if self.report:
             evaluation_page.check(self.report)
+        if self.plots:
+            evaluation_page.check_plots(self.plots)
 
     def write(self, done: "Evaluation") -> None:
         """Print the figures and write the files that are asked for."""

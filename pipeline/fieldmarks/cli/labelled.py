@@ -87,6 +87,8 @@ def data_of(dataset: str | None, options: dict[str, Any]) -> "Data":
         key: options.pop(key) for key in ("split", "image_column", "label_column", "limit", "streaming")
     }
     of_data = {key: options.pop(key) for key in ("embeddings", "aliases", "allow_missing")}
+    if dataset == "":
+        raise click.UsageError("DATASET is empty: name a folder or a file")
     if dataset is None and of_data["embeddings"] is None:
         raise click.UsageError("name a DATASET, or --image-embeddings with labels of their own")
     return Data(source=None if dataset is None else Source(spec=dataset, **of_source), **of_data)

@@ -7,7 +7,7 @@ import click
 from fieldmarks.cli.classify import AGGREGATIONS, model_options, tell
 from fieldmarks.cli.console import emit, open_store, say
 from fieldmarks.cli.labelled import data_of, data_options, model_of
-from fieldmarks.wording import printable
+from fieldmarks.wording import counted, printable
 
 if TYPE_CHECKING:
     from fieldmarks.evaluation.what_if import WhatIf
@@ -64,6 +64,8 @@ def what_if(context: click.Context, /, name: str, dataset: str | None, **options
         way = Wanted(presets=(options["preset"],), aggregates=aggregates).ways()[0]
         found = run(opened, after, name, pictures, way)
     tell(opened.embedder.notices)
+    if not found.descriptors:
+        say("Note: without any descriptor the class is read by the prompt of its name")
     for failure in pictures.failures:
         say(f"Error: {printable(failure.image)}: {printable(failure.error)}")
     emit(found.to_dict()) if options["as_json"] else _show(found)
@@ -74,9 +76,9 @@ def what_if(context: click.Context, /, name: str, dataset: str | None, **options
 def _show(found: "WhatIf") -> None:
     """Print the accuracies and the first pictures that flip, those that are lost first."""
     shares = f"{100 * found.before:.2f} % before, {100 * found.after:.2f} % after"
-    click.echo(f"{shares}, of {found.pictures:,} pictures")
+    click.echo(f"{shares}, of {counted(found.pictures, 'picture')}")
     kinds = {"lost": "right before, wrong after", "gained": "wrong before, right after"}
-    kinds |= {"other": "wrong both times, otherwise"}
+    kinds |= {"other": "wrong both times, with another answer"}
     for kind, words in kinds.items():
         flips = [one for one in found.flips if one.kind == kind]
         click.echo(f"{len(flips):,} {words}")

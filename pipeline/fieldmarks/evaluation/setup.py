@@ -88,6 +88,25 @@ class Setup:
         return gather(told(found, total, tell), class_of, classes)
 
 
+def by_its_labels(data: Data) -> tuple[preflight.Preflight, tuple[str, ...]]:
+    """Return what to know of a data set with no store at hand, and its notices.
+
+    Its classes are its labels, or what aliases make of them. Raises EvaluationError, ImageError.
+    """
+    dataset = None if data.source is None else open_dataset(data.source)
+    counts = _counts(data.embeddings, dataset)
+    if not counts:
+        raise EvaluationError("no picture has a label")
+    aliases = {} if data.aliases is None else labels.read_aliases(data.aliases)
+    class_of = {label: aliases.get(label, label) for label in counts}
+    if dataset is not None:
+        return preflight.inspect(dataset, labels.Matching(class_of)), tuple(dataset.notices)
+    pictures: Counter[str] = Counter()
+    for label, count in counts.items():
+        pictures[class_of[label]] += count
+    return preflight.Preflight(pictures), ()
+
+
 def _counts(embeddings: Path | None, dataset: DataSet | None) -> Counter[str]:
     """Return the labels with their numbers of pictures."""
     if embeddings is not None:

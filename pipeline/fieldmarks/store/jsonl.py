@@ -57,7 +57,7 @@ class Store:
         named = None if os.path.lexists(path) else shipped_store(path)
         store = cls(named or path, read_only=named is not None)
         if create:
-            store._refuse_shipped()
+            store.check_writable()
         if not (create and not path.exists()):
             store._read()
         return store
@@ -112,7 +112,7 @@ class Store:
         `make` runs under the lock, after what other processes wrote has been read. Raises StoreError if the
         disk refuses or the store is a shipped one; nothing is then written.
         """
-        self._refuse_shipped()
+        self.check_writable()
         with self._lock.held() as real:
             self._refresh(real)
             entries = list(make(self))
@@ -125,7 +125,7 @@ class Store:
 
         Raises StoreError; the file is then as it was.
         """
-        self._refuse_shipped()
+        self.check_writable()
         with self._lock.held() as real:
             self._refresh(real)
             disk.replace(real, (line + b"\n" for line in choose(self)))
@@ -148,7 +148,8 @@ class Store:
             index.add(one.name, kind_of(one), len(line))
         self._seen = _identity(found)
 
-    def _refuse_shipped(self) -> None:
+    def check_writable(self) -> None:
+        """Raise StoreError for a shipped store, which is not written."""
         if self._read_only:
             name = self.path.stem
             remedy = f"`fieldmarks store copy {name} FILE` makes one of your own"
