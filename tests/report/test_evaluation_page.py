@@ -182,7 +182,7 @@ def test_a_thousand_classes_fit(pages: dict[str, Path]) -> None:
     assert pages["many"].stat().st_size < 1_500_000
     text = _text(pages["many"])
     assert text.count("species") > 1000
-    assert "Half of the classes have 4 pictures or fewer" in text
+    assert "Half of these classes have 4 pictures or fewer" in text
 
 
 def test_what_may_be_missing(few: Evaluation) -> None:
@@ -197,6 +197,12 @@ def test_what_may_be_missing(few: Evaluation) -> None:
     assert "McNemar’s p</th>" not in text
     one_class = evaluation(["owl"], 5, seeds=1)
     assert "5 pictures in 1 class: 5 each." in evaluation_page.html(one_class)
+
+
+def test_a_single_picture_is_no_plural() -> None:
+    text = evaluation_page.html(evaluation(BIRDS, 1, seeds=1))
+    assert "<title>Evaluation of 1 picture in 10 classes" in text
+    assert "Half of these classes have 1 picture: what a single class" in text
 
 
 def test_a_report_is_replaced_and_nothing_else_is(small: Evaluation, tmp_path: Path) -> None:

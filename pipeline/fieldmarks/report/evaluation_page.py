@@ -14,6 +14,7 @@ from fieldmarks.report import document, figures, roles
 from fieldmarks.report.cards import card, relative
 from fieldmarks.report.charts import NAMES, charts
 from fieldmarks.report.drawing import MADE_BY, NARROW, Chart, needed
+from fieldmarks.wording import counted
 
 MAX_EXAMPLES: Final = 60
 MAX_FAILURES: Final = 200
@@ -82,7 +83,9 @@ def html(evaluation: Evaluation) -> str:
         "controls": any(roles.is_control(arm) for arm in evaluation.arms),
         "tally": figures.tally(subject),
         "classes": figures.class_rows(evaluation),
+        "extent": f"{counted(int(counts.sum()), 'picture')} in {counted(len(counts), 'class')}",
         "sizes": (int(counts.min()), float(np.median(counts)), int(counts.max())),
+        "typical": float(np.median(counts[counts > 0])),
         "few": FEW,
         "pairs": figures.pairs(evaluation),
         "effects": figures.effects(evaluation) if evaluation.effects else [],
