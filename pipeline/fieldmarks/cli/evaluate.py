@@ -142,8 +142,7 @@ def _setup(data: "Data", options: Mapping[str, Any]) -> "Setup":
 def _show_preflight(setup: "Setup") -> None:
     """Show classes, pictures and equal pictures on stderr."""
     tell(setup.notices)
-    if found := setup.preflight():
-        _show_table(found)
+    _show_table(setup.preflight())
 
 
 def _show_labels(data: "Data") -> None:

@@ -140,6 +140,10 @@ def _told(setup: Setup, pictures: Pictures) -> list[str]:
     texts = embedder.encoder.name if head is None else head.about.get("model")
     if texts and setup.model and texts != setup.model:
         notices.append(f"the texts are embedded with {texts}, the pictures with {setup.model}")
+    if head is None and setup.model is None:
+        notices.append(
+            f"{setup.data.embeddings} does not say which model made it: figures hold if it was {texts}"
+        )
     if pictures.unlabelled:
         have = "has" if pictures.unlabelled == 1 else "have"
         notices.append(f"{counted(pictures.unlabelled, 'embedding')} {have} no label: left out")

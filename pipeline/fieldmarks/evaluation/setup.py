@@ -51,9 +51,11 @@ class Setup:
         told = (*(dataset.notices if dataset else ()), *notices)
         return cls(data, subject, dataset, counts, matching, told)
 
-    def preflight(self) -> preflight.Preflight | None:
-        """Return what to know of the data set; of kept embeddings alone there is nothing to read."""
-        return None if self.dataset is None else preflight.inspect(self.dataset, self.matching)
+    def preflight(self) -> preflight.Preflight:
+        """Return what to know of the data set; of kept embeddings alone it is the numbers of each class."""
+        if self.dataset is None:
+            return preflight.tally(self.counts, self.matching)
+        return preflight.inspect(self.dataset, self.matching)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -98,13 +100,10 @@ def by_its_labels(data: Data) -> tuple[preflight.Preflight, tuple[str, ...]]:
     if not counts:
         raise EvaluationError("no picture has a label")
     aliases = {} if data.aliases is None else labels.read_aliases(data.aliases)
-    class_of = {label: aliases.get(label, label) for label in counts}
-    if dataset is not None:
-        return preflight.inspect(dataset, labels.Matching(class_of)), tuple(dataset.notices)
-    pictures: Counter[str] = Counter()
-    for label, count in counts.items():
-        pictures[class_of[label]] += count
-    return preflight.Preflight(pictures), ()
+    matching = labels.Matching({label: aliases.get(label, label) for label in counts})
+    if dataset is None:
+        return preflight.tally(counts, matching), ()
+    return preflight.inspect(dataset, matching), tuple(dataset.notices)
 
 
 def _counts(embeddings: Path | None, dataset: DataSet | None) -> Counter[str]:

@@ -124,6 +124,18 @@ def inspect(dataset: DataSet, matching: Matching) -> Preflight:
     return Preflight(dict(counts), without, tuple(_equal(hashed.values())), left_out, failures)
 
 
+def tally(counts: Mapping[str, int], matching: Matching) -> Preflight:
+    """Return what the numbers of pictures under each label say, where there are no pictures to compare."""
+    pictures: Counter[str] = Counter()
+    left_out = 0
+    for label, count in counts.items():
+        if label in matching.class_of:
+            pictures[matching.class_of[label]] += count
+        else:
+            left_out += count
+    return Preflight(dict(pictures), matching.unused_classes, left_out=left_out)
+
+
 def _hash_files(sized: _Sized, hashed: dict[bytes, list[_Seen]]) -> None:
     for size, some in sized.items():
         for seen, path in some if len(some) > 1 and size is not None else ():
