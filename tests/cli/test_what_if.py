@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from tests.evaluation.worlds import draw_species
@@ -119,3 +120,17 @@ def test_a_class_without_descriptors_is_told(runner: CliRunner, species: Path, a
     result = _run(runner, name, *args, *every)
     note = "Note: without any descriptor the class is read by the prompt of its name\n"
     assert result.stderr.endswith(note)
+
+
+def test_embeddings_of_another_model_are_refused(
+    runner: CliRunner, species: Path, args: list[str], tmp_path: Path
+) -> None:
+    names = Store.open(species / "species.jsonl").names()
+    for size, said in (
+        (5, "have 5 numbers and the texts' 64: they"),
+        (64, "does not say which model made it"),
+    ):
+        vectors = np.random.default_rng(0).normal(size=(4, size)).astype(np.float32)
+        np.savez(tmp_path / "kept.npz", embeddings=vectors, labels=np.array(names))
+        given = ["--image-embeddings", str(tmp_path / "kept.npz"), *args[1:], "--drop", "1"]
+        assert said in _run(runner, names[0], *given, code=int(size == 5)).stderr

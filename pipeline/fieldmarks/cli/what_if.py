@@ -63,7 +63,7 @@ def what_if(context: click.Context, /, name: str, dataset: str | None, **options
         aggregates = (options["aggregate"],) if options["aggregate"] else ()
         way = Wanted(presets=(options["preset"],), aggregates=aggregates).ways()[0]
         found = run(opened, after, name, pictures, way)
-    tell(opened.embedder.notices)
+    tell(setup.caveats(pictures))
     if not found.descriptors:
         say("Note: without any descriptor the class is read by the prompt of its name")
     for failure in pictures.failures:

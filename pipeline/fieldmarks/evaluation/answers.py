@@ -10,6 +10,7 @@ import numpy as np
 from fieldmarks.classification import scoring
 from fieldmarks.classification.scoring import Aggregation, Array
 from fieldmarks.classification.texts import Texts
+from fieldmarks.errors import ModelError
 from fieldmarks.evaluation.results import Indices, Run
 
 CHUNK = 4_000_000  # scores in memory at a time
@@ -21,6 +22,7 @@ class Scorer:
     def __init__(self, texts: Texts, rows: Array, aggregate: Aggregation) -> None:
         self.owner = np.array(texts.owner, np.int64)  # (M,)
         self.classes = len(texts.classes)
+        self.length = rows.shape[1]  # D
         self._matrix: Array | None = None
         if aggregate == "max-similarity":
             order = np.argsort(self.owner, kind="stable")
@@ -48,8 +50,14 @@ def chunks(count: int, step: int) -> Iterator[slice]:
 def answer(images: Array, labels: Indices, scorer: Scorer, seed: int | None = None) -> Run:
     """Return what the texts answer on pictures (N, D) of unit length whose classes are `labels` (N,).
 
-    Of classes that score the same the first is answered, and ranks before the others.
+    Of classes that score the same the first is answered, and ranks before the others. Raises ModelError for
+    pictures and texts of different lengths.
     """
+    if images.shape[1] != scorer.length:
+        raise ModelError(
+            f"the pictures' embeddings have {images.shape[1]} numbers and the texts' {scorer.length}: they come"
+            " from different models"
+        )
     predicted, rank = np.empty((2, len(images)), np.int32)
     for part in chunks(len(images), scorer.step()):
         scores = scorer(images[part])  # (n, C)

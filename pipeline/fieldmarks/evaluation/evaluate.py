@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from fieldmarks.classification.head import Head
-from fieldmarks.errors import EvaluationError, ModelError
+from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation import ablation, examples
 from fieldmarks.evaluation.answers import Scorer, answer
 from fieldmarks.evaluation.arms import Arm, Wanted
@@ -17,7 +17,6 @@ from fieldmarks.evaluation.settings import settings
 from fieldmarks.evaluation.setup import Setup
 from fieldmarks.evaluation.subject import Subject
 from fieldmarks.evaluation.summary import is_described, sentences
-from fieldmarks.wording import counted
 
 TEXTS_SHOWN: Final = 3  # of each arm
 BASELINES: Final = ("photo", "name")  # what other arms are compared with, the first that is there
@@ -55,7 +54,7 @@ def evaluate(
         labels=pictures.labels,
         arms=results,
         summary=sentences(results),
-        notices=(*setup.notices, *left_out, *_told(setup, pictures)),
+        notices=(*setup.notices, *left_out, *setup.caveats(pictures)),
         failures=pictures.failures,
         effects=_effects(main, subject, pictures) if ablate and main else (),
         examples=_examples(main, setup, pictures, answered, thumbnails) if main else (),
@@ -82,13 +81,7 @@ def _answered(arm: Arm, subject: Subject, pictures: Pictures) -> Answered:
     """Return what an arm's draws answer; only one draw's embeddings are in memory."""
     runs = []
     for draw in arm.draws:
-        rows = subject.rows(draw)
-        if rows.shape[1] != pictures.vectors.shape[1]:
-            raise ModelError(
-                f"the pictures' embeddings have {pictures.vectors.shape[1]} numbers and the texts'"
-                f" {rows.shape[1]}: they come from different models"
-            )
-        scorer = Scorer(draw.texts, rows, arm.aggregate)
+        scorer = Scorer(draw.texts, subject.rows(draw), arm.aggregate)
         runs.append(answer(pictures.vectors, pictures.labels, scorer, draw.seed))
     return Answered(
         name=arm.name,
@@ -131,23 +124,6 @@ def _examples(
     if thumbnails and setup.dataset is not None and setup.data.embeddings is None:
         return examples.with_thumbnails(shown, chosen, pictures, setup.dataset)
     return shown
-
-
-def _told(setup: Setup, pictures: Pictures) -> list[str]:
-    """Return what the user should be told of the pictures and of the model."""
-    head, embedder = setup.subject.head, setup.subject.embedder
-    notices = list(dict.fromkeys(embedder.notices)) if setup.computes else []
-    texts = embedder.encoder.name if head is None else head.about.get("model")
-    if texts and setup.model and texts != setup.model:
-        notices.append(f"the texts are embedded with {texts}, the pictures with {setup.model}")
-    if head is None and setup.model is None:
-        notices.append(
-            f"{setup.data.embeddings} does not say which model made it: figures hold if it was {texts}"
-        )
-    if pictures.unlabelled:
-        have = "has" if pictures.unlabelled == 1 else "have"
-        notices.append(f"{counted(pictures.unlabelled, 'embedding')} {have} no label: left out")
-    return notices
 
 
 def _check_packages() -> None:

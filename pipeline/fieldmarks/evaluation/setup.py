@@ -11,6 +11,7 @@ from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.data import DataSet, Source, kept, labels, open_dataset, preflight
 from fieldmarks.evaluation.pictures import Labelled, Pictures, Progress, embed, gather, told
 from fieldmarks.evaluation.subject import Subject
+from fieldmarks.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,22 @@ class Setup:
         total = sum(count for label, count in self.counts.items() if label in class_of)
         found = embed(self.dataset, class_of, self.subject.embedder)
         return gather(told(found, total, tell), class_of, classes)
+
+    def caveats(self, pictures: Pictures) -> list[str]:
+        """Return what the user should be told of the pictures and of the model, once all is computed."""
+        head, embedder = self.subject.head, self.subject.embedder
+        notices = list(dict.fromkeys(embedder.notices)) if self.computes else []
+        texts = embedder.encoder.name if head is None else head.about.get("model")
+        if texts and self.model and texts != self.model:
+            notices.append(f"the texts are embedded with {texts}, the pictures with {self.model}")
+        if head is None and self.model is None:
+            notices.append(
+                f"{self.data.embeddings} does not say which model made it: figures hold if it was {texts}"
+            )
+        if pictures.unlabelled:
+            have = "has" if pictures.unlabelled == 1 else "have"
+            notices.append(f"{counted(pictures.unlabelled, 'embedding')} {have} no label: left out")
+        return notices
 
 
 def by_its_labels(data: Data) -> tuple[preflight.Preflight, tuple[str, ...]]:
