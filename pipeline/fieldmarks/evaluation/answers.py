@@ -55,8 +55,8 @@ def answer(images: Array, labels: Indices, scorer: Scorer, seed: int | None = No
     """
     if images.shape[1] != scorer.length:
         raise ModelError(
-            f"the pictures' embeddings have {images.shape[1]} numbers and the texts' {scorer.length}: they come"
-            " from different models"
+            f"the pictures' embeddings have {images.shape[1]} numbers and the texts' {scorer.length}: they"
+            " come from different models"
         )
     predicted, rank = np.empty((2, len(images)), np.int32)
     for part in chunks(len(images), scorer.step()):
