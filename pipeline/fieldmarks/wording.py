@@ -64,5 +64,31 @@ def printable(text: str) -> str:
     )
 
 
+def columns(text: str) -> int:
+    """Return how many columns a text takes: wide characters of East Asia two, those on top of others none."""
+    return sum(map(_width, text))
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text of at most so many columns; a longer one ends in "…"."""
+    if columns(text) <= width:
+        return text
+    end, room = 0, width - 1
+    while (room := room - _width(text[end])) >= 0:
+        end += 1
+    return f"{text[:end].rstrip()}…"
+
+
+def padded(text: str, width: int) -> str:
+    """Return a text with blanks after it, up to so many columns."""
+    return text + " " * (width - columns(text))
+
+
+def _width(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -9,7 +9,7 @@ from tests.evaluation.worlds import some_arm
 from fieldmarks.evaluation.data.preflight import Preflight
 from fieldmarks.evaluation.results import ArmResult, Difference, Effect, Estimate, Evaluation, Run
 from fieldmarks.report import evaluation_lines
-from fieldmarks.wording import printable
+from fieldmarks.wording import columns, printable
 
 ESTIMATE = Estimate(0.5, 0.25, 0.75)
 
@@ -64,7 +64,7 @@ def test_nothing_is_wider_than_a_terminal(name: str, descriptor: str) -> None:
     effects = tuple(Effect(name, f"{n}{descriptor}", -1.0, -12.345, 12.345, 7) for n in range(20))
     aggregate = "descriptors article mean-unit-embedding"
     lines = list(evaluation_lines.lines(_evaluation(_arm("photo"), _arm(aggregate), effects=effects)))
-    assert max(map(len, lines)) <= 80
+    assert max(map(columns, lines)) <= 80
     assert aggregate in lines
     assert all(printable(line) == line for line in lines)
     assert "… 4 between" in lines
@@ -80,6 +80,15 @@ def test_one_is_no_plural() -> None:
         "  owl       1",
         "1 picture in 1 class",
     ]
+
+
+def test_wide_names_stand_in_line() -> None:
+    found = Preflight({"鯨": 3, "owl": 2})
+    assert list(evaluation_lines.preflight(found))[:2] == ["  鯨        3", "  owl       2"]
+    effects = [Effect(name, "鯨" * 30, 0.0, 0.0, 0.0, 3) for name in ("鯨" * 12, "owl")]
+    wide, narrow = list(evaluation_lines.effects(effects))[2:]
+    assert wide.startswith(f"{'鯨' * 8}…   {'鯨' * 17}…")
+    assert columns(wide) == columns(narrow)
 
 
 def test_long_sentences_are_broken() -> None:

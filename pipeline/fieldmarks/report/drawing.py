@@ -5,7 +5,6 @@ uses the fonts found here. No pyplot and no backend is chosen; settings of matpl
 """
 
 import io
-import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from fieldmarks.errors import ReportError
-from fieldmarks.wording import printable
+from fieldmarks.wording import cut, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,12 +141,7 @@ def _families() -> list[str]:
 def label(name: str, columns: int) -> str:
     """Return a name as a chart shows it: printable, fit for XML, cut to so many columns."""
     text = "".join("\ufffd" if ord(one) & 0xFFFE == 0xFFFE else one for one in printable(name[:LONGEST_NAME]))
-    if sum(map(_columns, text)) <= columns:
-        return text
-    end, room = 0, columns - 1
-    while (room := room - _columns(text[end])) >= 0:
-        end += 1
-    return f"{text[:end].rstrip()}…"
+    return cut(text, columns)
 
 
 def gutter(labels: Sequence[str]) -> float:
@@ -155,13 +149,6 @@ def gutter(labels: Sequence[str]) -> float:
     letters = needed("matplotlib.textpath").text_to_path
     font = needed("matplotlib.font_manager").FontProperties()
     return 14 + max(float(letters.get_text_width_height_descent(one, font, False)[0]) for one in labels)
-
-
-def _columns(character: str) -> int:
-    """Return how wide a character is: wide ones of East Asia two columns, those on top of others none."""
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def mixed(colour: str, shares: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Final
 
 from fieldmarks.evaluation.data.preflight import Preflight
 from fieldmarks.evaluation.results import ArmResult, Difference, Effect, Estimate, Evaluation
-from fieldmarks.wording import counted, printable
+from fieldmarks.wording import columns, counted, cut, padded, printable
 
 WIDTH: Final = 80
 EFFECTS_SHOWN: Final = 8  # of the worst, and of the best
@@ -42,9 +42,9 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
 def preflight(found: Preflight) -> Iterator[str]:
     """Yield the classes of a data set with their pictures."""
     rows = found.rows()
-    width = max(len(name) for name, _ in rows)
+    width = max(columns(name) for name, _ in rows)
     for name, count in rows:
-        yield f"  {name:{width}}  {count:>6}"
+        yield f"  {padded(name, width)}  {count:>6}"
     more = [f"{found.left_out:,} left out"] if found.left_out else []
     more += [f"{found.failures:,} without a usable label"] if found.failures else []
     pictures = counted(sum(found.pictures.values()), "picture")
@@ -59,7 +59,7 @@ def effects(ordered: Sequence[Effect]) -> Iterator[str]:
     for number, one in enumerate(some):
         if number == EFFECTS_SHOWN and len(ordered) > len(some):
             yield f"… {len(ordered) - len(some):,} between"
-        names = f"{_cut(one.name, _CLASS):{_CLASS}}  {_cut(one.descriptor, _DESCRIPTOR):{_DESCRIPTOR}}"
+        names = f"{_cell(one.name, _CLASS)}  {_cell(one.descriptor, _DESCRIPTOR)}"
         points, own, others = _sign(100 * one.effect, 2), _sign(one.margin, 1), _sign(one.others_margin, 2)
         yield f"{names}  {points:>7}  {own:>5}  {others:>6}"
 
@@ -112,6 +112,5 @@ def _p(one: Difference) -> str:
     return "<0.001" if one.p < 0.001 else f"{one.p:.3f}"
 
 
-def _cut(text: str, width: int) -> str:
-    text = printable(text)
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+def _cell(text: str, width: int) -> str:
+    return padded(cut(printable(text), width), width)

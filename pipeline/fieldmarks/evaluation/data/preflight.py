@@ -11,10 +11,10 @@ from fieldmarks.classification.sources import Blob, name_of, read_bytes
 from fieldmarks.errors import ImageError
 from fieldmarks.evaluation.data.dataset import DataSet, Example
 from fieldmarks.evaluation.data.labels import Matching
-from fieldmarks.wording import printable
+from fieldmarks.wording import cut, printable
 
 SHOWN: Final = 10  # groups of equal pictures in the plain object
-_WIDTH: Final = 60  # characters of a class's name in a table
+_WIDTH: Final = 60  # columns of a class's name in a table
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Preflight:
         """
         ordered = sorted(self.pictures.items(), key=lambda pair: -pair[1])
         ordered += [(name, 0) for name in self.without_pictures]
-        rows = [(_short(name), str(count)) for name, count in ordered]
+        rows = [(cut(printable(name), _WIDTH), str(count)) for name, count in ordered]
         if len(rows) <= most + 1:
             return rows
         start, end = most - most // 2, len(rows) - most // 2
@@ -161,11 +161,6 @@ def _size(path: str) -> int | None:
         return Path(path).stat().st_size
     except (OSError, ValueError):
         return None
-
-
-def _short(name: str) -> str:
-    name = printable(name)
-    return name if len(name) <= _WIDTH else f"{name[: _WIDTH - 1]}…"
 
 
 def _range(pairs: Sequence[tuple[str, int]]) -> str:
