@@ -83,13 +83,16 @@ def _against(arm: Plain, plain: Plain, recall: list[float | None]) -> Iterator[A
     within = max(RESAMPLED, 1.01 / len(labels))  # means of few pictures come in steps
     yield "difference low", told["low"], low, within
     yield "difference high", told["high"], high, within
-    p = None
-    if len(sides[0]) == len(sides[1]) == 1:
-        won, lost = int((sides[0] > sides[1]).sum()), int((sides[0] < sides[1]).sum())
-        p = min(1.0, 2 * stats.binom.cdf(min(won, lost), won + lost, 0.5)) if won + lost else 1.0
-    yield "p", told["p"], p, EXACT
+    each = sorted(_mcnemar(one, two) for one in sides[0] for two in sides[1])
+    middle = (each[len(each) // 2] + each[(len(each) - 1) // 2]) / 2
+    yield "p", told["p"], each[0] if len(each) == 1 else min(1.0, 2 * middle), EXACT
     for one, (gain, now, before) in enumerate(zip(arm["gain"], recall, other["recall"], strict=True)):
         yield f"gain {one}", gain, None if now is None else now - before, EXACT
+
+
+def _mcnemar(hits: Any, others: Any) -> float:
+    won, lost = int((hits > others).sum()), int((hits < others).sum())
+    return min(1.0, 2 * float(stats.binom.cdf(min(won, lost), won + lost, 0.5))) if won + lost else 1.0
 
 
 def _recall(runs: list[list[int]], labels: list[int], one: int) -> float | None:

@@ -60,7 +60,7 @@ def _doubt(difference: Difference) -> str:
     """Return what speaks against a difference: its interval, or a test that is more careful with few."""
     if difference.low <= 0 <= difference.high:
         return ": no difference is shown"
-    if difference.p is not None and difference.p >= SIGNIFICANT:
+    if difference.p >= SIGNIFICANT:
         return f", but McNemar's p is {difference.p:.2f}: it may be chance"
     return ""
 

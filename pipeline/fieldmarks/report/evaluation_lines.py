@@ -107,8 +107,6 @@ def _sign(value: float, digits: int) -> str:
 
 
 def _p(one: Difference) -> str:
-    if one.p is None:
-        return ""
     return "<0.001" if one.p < 0.001 else f"{one.p:.3f}"
 
 
