@@ -18,6 +18,7 @@ from sklearn.metrics import accuracy_score, recall_score  # type: ignore[import-
 
 RESAMPLED = 0.012
 EXACT = 1e-9
+ROUNDED = 1e-5  # logits on single pictures have six digits
 Z = 1.959963984540054
 Plain = dict[str, Any]
 
@@ -30,6 +31,11 @@ def faults(plain: Plain) -> list[str]:
         for where, told, found, within in _figures(arm, plain)
         if (told is None) != (found is None)
         or (told is not None and found is not None and abs(told - found) > within)
+    ] + [
+        f"effect of {one['descriptor']!r}, {where}: {told!r} is told, {found!r} is found"
+        for one in plain["effects"]
+        for where, told, found, within in _effect(one, plain)
+        if abs(told - found) > within
     ]
 
 
@@ -93,6 +99,28 @@ def _against(arm: Plain, plain: Plain, recall: list[float | None]) -> Iterator[A
 def _mcnemar(hits: Any, others: Any) -> float:
     won, lost = int((hits > others).sum()), int((hits < others).sum())
     return min(1.0, 2 * float(stats.binom.cdf(min(won, lost), won + lost, 0.5))) if won + lost else 1.0
+
+
+def _effect(one: Plain, plain: Plain) -> Iterator[tuple[str, float, float, float]]:
+    """Yield an effect's figures, which are means over pictures of what the descriptor changes on each."""
+    labels, on = plain["labels"], one["on"]
+    number = plain["classes"].index(one["class"])
+    lead = [0.0] * len(labels)
+    for picture, margin in zip(on["picture"], on["margin"], strict=True):
+        lead[picture] += margin
+    own = [value for value, label in zip(lead, labels, strict=True) if label == number]
+    others = [value for value, label in zip(lead, labels, strict=True) if label != number]
+    yield "pictures", one["pictures"], len(own), 0
+    yield "pictures twice", len(on["picture"]), len(set(on["picture"])), 0
+    yield "effect", one["effect"], sum(on["right"]) / len(labels), EXACT
+    yield "margin", one["margin"], sum(own) / max(len(own), 1), ROUNDED
+    yield "others_margin", one["others_margin"], sum(others) / max(len(others), 1), ROUNDED
+    base = next((arm for arm in plain["arms"] if arm["name"].split(" ")[0] == "descriptors"), None)
+    if base:
+        right = [rank == 0 for rank in base["runs"][0]["rank"]]
+        impossible = [(right[at], by) for at, by in zip(on["picture"], on["right"], strict=True)]
+        yield "right answers that it cannot give", 0, impossible.count((False, 1)), 0
+        yield "right answers that it cannot cost", 0, impossible.count((True, -1)), 0
 
 
 def _recall(runs: list[list[int]], labels: list[int], one: int) -> float | None:

@@ -20,7 +20,7 @@ from fieldmarks.classification.scoring import Aggregation, Array
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.answers import CHUNK, Scorer, chunks
-from fieldmarks.evaluation.results import Effect, Indices
+from fieldmarks.evaluation.results import Changes, Effect, Indices
 
 ALONE: Final = "with a single class no descriptor can help or hurt"
 
@@ -51,27 +51,21 @@ def effects(images: Array, labels: Indices, ablated: Ablated) -> tuple[Effect, .
         raise EvaluationError(ALONE)
     whole = Scorer(texts, ablated.rows, ablated.aggregate)
     without = LeftOut(ablated)
-    right, own, other = np.zeros((3, len(texts.texts)))  # (M,) sums over pictures of what is lost
-    for part in chunks(len(images), max(1, CHUNK // max(classes, without.width))):
-        lost = _lost(whole(images[part]), without(images[part]), labels[part], whole.owner)
-        right += np.bincount(lost.text, lost.right, len(right))
-        own += np.bincount(lost.text, np.where(lost.own, lost.margin, 0), len(right))
-        other += np.bincount(lost.text, np.where(lost.own, 0, lost.margin), len(right))
-    pictures = np.bincount(labels, minlength=classes)[whole.owner]  # (M,)
-    margin = ablated.scale * own / np.maximum(pictures, 1)
-    others = ablated.scale * other / np.maximum(len(images) - pictures, 1)
-    order = np.lexsort((margin + others, right))
-    return tuple(
-        Effect(
-            texts.classes[whole.owner[row]],
-            texts.descriptors[row],
-            float(right[row]) / len(images),
-            float(margin[row]),
-            float(others[row]),
-            int(pictures[row]),
-        )
-        for row in order.tolist()
-    )
+    parts = [
+        _lost(whole(images[part]), without(images[part]), labels[part], whole.owner, part.start)
+        for part in chunks(len(images), max(1, CHUNK // max(classes, without.width)))
+    ]
+    changes = _by_text(parts, len(texts.texts), ablated.scale)
+    pictures = np.bincount(labels, minlength=classes)[whole.owner].tolist()  # (M,)
+    found = []
+    for row, (on, owner) in enumerate(zip(changes, texts.owner, strict=True)):
+        own = labels[on.picture] == owner
+        margin = float(on.margin[own].sum(dtype=np.float64)) / max(pictures[row], 1)
+        others = float(on.margin[~own].sum(dtype=np.float64)) / max(len(images) - pictures[row], 1)
+        effect = int(on.right.sum()) / len(images)
+        name, descriptor = texts.classes[owner], texts.descriptors[row]
+        found.append(Effect(name, descriptor, effect, margin, others, pictures[row], on))
+    return tuple(sorted(found, key=lambda one: (one.effect, one.margin + one.others_margin)))
 
 
 class LeftOut:
@@ -127,15 +121,31 @@ class _Lost(NamedTuple):
     """What some pairs of a picture and a left-out text lose; of all other pairs, nothing is lost."""
 
     text: NDArray[np.int64]
+    picture: NDArray[np.int64]
     right: NDArray[np.int64]  # 1, 0 or -1 right answer
     margin: Array
-    own: Bools  # whether the text's class is the picture's
 
 
-def _lost(scores: Array, without: Array, labels: Indices, owner: NDArray[np.int64]) -> _Lost:
+def _by_text(parts: Sequence[_Lost], texts: int, scale: float) -> list[Changes]:
+    """Return what each of M texts changes, with the pictures in order."""
+    lost = _Lost(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    order = np.argsort(lost.text, kind="stable")
+    ends = np.searchsorted(lost.text[order], np.arange(1, texts))
+    columns = (
+        np.split(column[order], ends)
+        for column in (
+            lost.picture.astype(np.int32),
+            lost.right.astype(np.int32),
+            scale * lost.margin,
+        )
+    )
+    return [Changes(*one) for one in zip(*columns, strict=True)]
+
+
+def _lost(scores: Array, without: Array, labels: Indices, owner: NDArray[np.int64], start: int) -> _Lost:
     """Return what pictures lose without each text, from scores (n, C) and those without (n, M).
 
-    Of equal scores the class that comes first wins, as argmax has it.
+    The first picture has index `start`. Of equal scores the class that comes first wins, as argmax has it.
     """
     label = labels.astype(np.int64)  # (n,)
     true, rivals = _taken(scores, label)
@@ -159,7 +169,7 @@ def _lost(scores: Array, without: Array, labels: Indices, owner: NDArray[np.int6
     )
     was_wrong = _beaten(true, label, best, first)[picture]
     margin = (true - best)[picture] - (true_now - np.maximum(rival, rival_now))
-    return _Lost(text, wrong.astype(np.int64) - was_wrong, margin, own)
+    return _Lost(text, picture + start, wrong.astype(np.int64) - was_wrong, margin)
 
 
 def _taken(scores: Array, columns: NDArray[np.int64]) -> tuple[Array, Array]:

@@ -6,12 +6,14 @@ An evaluation as an object (`fieldmarks evaluate --json FILE`):
      "classes": [name…], "images": [name…], "labels": [class index…], "failures": [{"image", "error"}…],
      "arms": [{"name", "text", "aggregate", "texts", "runs": [{"seed", "predicted", "rank"}…],
                "top1", "top5", "mean_per_class", "difference", "recall", "gain", "confused"}…],
-     "effects": [{"class", "descriptor", "effect", "margin", "others_margin", "pictures"}…],
+     "effects": [{"class", "descriptor", "effect", "margin", "others_margin", "pictures",
+                  "on": {"picture": [index…], "right": [-1, 0 or 1…], "margin": [logits…]}}…],
      "examples": [{"label", "by": {arm: class}, …a prediction}…]}
 
 Images, labels, `predicted` and `rank` run in step, so every figure can be computed again from the object:
 `rank` is the number of classes that score above the true one. Shares are from 0 to 1; an estimate is
-{"value", "low", "high"}; `effects` is there with ablation, `seed` null where nothing is random.
+{"value", "low", "high"}; `effects` is there with ablation, `seed` null where nothing is random. An effect's
+figures are the means of what its descriptor changes `on` single pictures; on those not listed, nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +26,8 @@ from numpy.typing import NDArray
 from fieldmarks.classification.results import Failure, Prediction
 
 FORMAT_VERSION: Final = 1
+_MARGIN_DIGITS: Final = 6  # of the margin on one picture, in plain data
+_EFFECT: Final = ("descriptor", "effect", "margin", "others_margin", "pictures")
 
 Indices = NDArray[np.int32]
 
@@ -114,6 +118,24 @@ class ArmResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """What a descriptor changes on some pictures: their indices (K,), right answers and margins in logits."""
+
+    picture: Indices
+    right: Indices  # 1 where it is right by the descriptor alone, -1 where it would be right without it
+    margin: NDArray[np.float32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain object."""
+        margin = np.round(self.margin.astype(np.float64), _MARGIN_DIGITS).tolist()
+        return {"picture": self.picture.tolist(), "right": self.right.tolist(), "margin": margin}
+
+
+def _nothing() -> Changes:
+    return Changes(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
 class Effect:
     """What leaving one descriptor out changes; positive figures mean that the descriptor helps.
 
@@ -127,11 +149,12 @@ class Effect:
     margin: float
     others_margin: float
     pictures: int  # of its class
+    on: Changes = field(default_factory=_nothing, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
-        plain = asdict(self)
-        return {"class": plain.pop("name")} | plain
+        plain = {name: getattr(self, name) for name in _EFFECT}
+        return {"class": self.name} | plain | {"on": self.on.to_dict()}
 
 
 @dataclass(frozen=True, slots=True)
