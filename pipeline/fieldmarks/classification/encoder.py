@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 DEFAULT_CLIP: Final = "openai/clip-vit-base-patch32"
-_TOKENS: Final = {"cpu": 1024}  # of a pass over texts, padding included; measured on CPUs
+_TOKENS: Final = {"cpu": 1536}  # of a pass over texts, padding included; measured on CPUs
 _TOKENS_ELSEWHERE: Final = 32_768
 _PICTURES: Final = {"cpu": 32}  # pictures of a pass, unless the user says otherwise
 _PICTURES_ELSEWHERE: Final = 128

@@ -158,10 +158,13 @@ def scores(material: Material) -> list[Row]:
 def photos(material: Material) -> list[Row]:
     """Files of 12 megapixels to pixels, against transformers' processor."""
     found = run("ours.large_photos", {"pictures": material.pictures[:6], "runs": material.runs})
-    return [
-        ratio(f"12 megapixels, {kind}", *_seconds(found[kind]), "photos/s", goal=12)
-        for kind in ("smooth", "grainy")
-    ]
+    rows = []
+    for kind in ("smooth", "grainy"):
+        ours, theirs = zip(*found[kind]["clock"], strict=True)
+        alone = median(other / one for one, other in found[kind]["processor"])
+        told = {"in processor time": f"{alone:.1f}x"}
+        rows.append(ratio(f"12 megapixels, {kind}", ours, theirs, "photos/s", goal=12, beside=told))
+    return rows
 
 
 def start(material: Material) -> list[Row]:
@@ -223,10 +226,6 @@ COMPARISONS: Final[Mapping[str, Callable[[Material], list[Row]]]] = {
     "memory": memory,
     "growth": growth,
 }
-
-
-def _seconds(pairs: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [ours / 1000 for ours, _ in pairs], [theirs / 1000 for _, theirs in pairs]
 
 
 def _memory(ours: list[Result], theirs: list[Result]) -> str:

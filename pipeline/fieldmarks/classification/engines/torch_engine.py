@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fieldmarks.classification.engines.allocation import keep_freed_memory
 from fieldmarks.classification.engines.checkpoint import Checkpoint, ClipLike
+from fieldmarks.classification.engines.products import fast_products
 from fieldmarks.classification.engines.towers import ImageTower, TextTower, features
 from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import ModelError
@@ -96,6 +98,8 @@ class TorchEngine:
     def network(self) -> ClipLike:
         """The model with its weights, ready to compute."""
         on_cpu = self._device == "cpu"
+        if on_cpu:
+            keep_freed_memory()
         network: Any = self._checkpoint.network(torch.float32 if on_cpu else self._dtype)
         try:
             ready: ClipLike = network.to(self._device)
@@ -125,6 +129,7 @@ class TorchEngine:
             with (
                 torch.inference_mode(),
                 torch.autocast("cpu", self._dtype if halved else None, enabled=halved),
+                fast_products(self._device, self._dtype),
             ):
                 yield
         except (RuntimeError, IndexError, ValueError) as error:  # memory, or parts that do not fit together

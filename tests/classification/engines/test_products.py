@@ -1,0 +1,55 @@
+"""Linear layers as convolutions: the same numbers, and only where they are faster."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from fieldmarks.classification.engines.precision import is_amd
+from fieldmarks.classification.engines.products import ByConvolution, fast_products
+
+SIZES = st.integers(1, 9)
+
+
+@given(st.lists(SIZES, min_size=1, max_size=3), SIZES, SIZES, st.booleans())
+def test_a_linear_layer_stays_what_it_is(before: list[int], wide: int, out: int, biased: bool) -> None:
+    torch.manual_seed(0)
+    inputs, weight = torch.randn(*before, wide), torch.randn(out, wide)
+    bias = torch.randn(out) if biased else None
+    with torch.inference_mode(), ByConvolution():
+        found = functional.linear(inputs, weight, bias=bias)
+    expected = functional.linear(inputs, weight, bias)
+    assert found.shape == expected.shape
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_sequence_is_computed_by_a_convolution() -> None:
+    layer, inputs = torch.nn.Linear(8, 4), torch.randn(2, 3, 8)
+    with torch.profiler.profile() as plain:
+        layer(inputs)
+    with torch.profiler.profile() as changed, ByConvolution():
+        layer(inputs)
+    ran = [{event.name for event in one.events()} for one in (plain, changed)]
+    assert ["aten::conv2d" in one for one in ran] == [False, True]
+
+
+def test_other_numbers_and_devices_are_left_alone() -> None:
+    assert isinstance(fast_products("cpu", torch.bfloat16), nullcontext)
+    assert isinstance(fast_products("cuda", torch.float32), nullcontext)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "amd"),
+    [
+        ("AMD EPYC 9R14 fpu vme avx512_bf16", True),
+        ("AMD64 AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD", True),
+        ("AMD64 Intel64 Family 6 Model 151 Stepping 2, GenuineIntel", False),
+        ("Intel(R) Xeon(R) Platinum 8480+ fpu vme", False),
+        ("arm64 arm", False),
+    ],
+)
+def test_processors_by_name(cpu: str, amd: bool) -> None:
+    assert is_amd(cpu) is amd
