@@ -1,8 +1,8 @@
 """Matrix products of float32 on an AMD processor: the same numbers in half the time.
 
 torch multiplies such matrices by Intel's MKL, which reaches less than half of what AMD's cores can do, but
-computes convolutions by oneDNN, which reaches nearly all. A linear layer over a sequence is a convolution of
-one pixel over a picture one pixel high.
+computes convolutions by oneDNN, which reaches nearly all. A linear layer over sequences is a convolution of
+one pixel over a picture whose rows they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,5 +41,5 @@ class ByConvolution(TorchFunctionMode):
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if input.dim() != 3:
         return linear(input, weight, bias)
-    pixels = input[:, None].permute(0, 3, 1, 2)  # (N, D, 1, T), and in memory still (N, T, D)
-    return conv2d(pixels, weight[:, :, None, None], bias).permute(0, 2, 3, 1)[:, 0]
+    pixels = input[None].permute(0, 3, 1, 2)  # (1, D, N, T), and in memory still (N, T, D)
+    return conv2d(pixels, weight[:, :, None, None], bias).permute(0, 2, 3, 1)[0]
