@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from fieldmarks.errors import ModelError
 
+MAX_LAYERS: Final = 1000  # several times what the deepest model has
 _MODEL_FILES: Final = {".json", ".safetensors", ".txt", ".model"}
 _SAFETENSORS: Final = ("model.safetensors", "model.safetensors.index.json")
 
@@ -57,6 +58,9 @@ class ModelSource:
 
     def load_network(self, kind: Any, **options: Any) -> Any:
         """Load the network with all of its weights, from safetensors only, in evaluation mode."""
+        from transformers import AutoConfig
+
+        self._check_layers(options.get("config") or self.load(AutoConfig))
         network, info = self.load(kind, use_safetensors=True, output_loading_info=True, **options)
         if missing := sorted(info["missing_keys"]):
             raise ModelError(f"{self.name} lacks {len(missing)} weights ({missing[0]}…): download it again")
@@ -85,6 +89,15 @@ class ModelSource:
             _ask(self.name)
         return _load(kind, self.name, options, local_files_only=_offline())
 
+    def _check_layers(self, config: Any) -> None:
+        """Refuse a configuration of so many layers that laying them out would take hours and all memory."""
+        parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
+        layers = max(getattr(part, "num_hidden_layers", None) or 0 for part in parts)
+        if layers > MAX_LAYERS:
+            raise ModelError(
+                f"{self.name} tells of {layers:,} layers, and {MAX_LAYERS:,} are the most loaded"
+            )
+
     def _check_name(self) -> None:
         if not self.name:
             raise ModelError(
@@ -100,6 +113,8 @@ class ModelSource:
             return f"{self.name} is not a model folder: it has no config.json"
         if "no file named model.safetensors" in str(error) or "use_safetensors=True" in str(error):
             return f"{self.name} has no safetensors weights, and no others are opened: convert the model"
+        if "ignore_mismatched_sizes" in str(error):
+            return f"{self.name} has weights of other shapes than its configuration tells: download it again"
         if not self.local:
             return (
                 f"{self.name} is no folder here, not in the hub's cache, and cannot be had from the hub"

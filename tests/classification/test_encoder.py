@@ -139,6 +139,12 @@ def _other_sizes(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"projection_dim": 24}))
 
 
+def _endless(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["num_hidden_layers"] = 10**9
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def _no_numbers(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["text_projection.weight"].fill_(float("nan"))
@@ -171,7 +177,8 @@ def _small_vocabulary(folder: Path) -> None:
         (_only_pickle, "has no safetensors weights, and no others are opened: convert the model"),
         (_cut_weights, "cannot be loaded as a CLIP-like model: "),
         (_missing_weights, "lacks 1 weights (visual_projection.weight…): download it again"),
-        (_other_sizes, "cannot be loaded as a CLIP-like model: "),
+        (_other_sizes, "has weights of other shapes than its configuration tells: download it again"),
+        (_endless, "tells of 1,000,000,000 layers, and 1,000 are the most loaded"),
         (_no_numbers, "gives embeddings that are no numbers: try --dtype float32"),
         (_no_tokenizer, "has no tokenizer: its vocabulary is missing, download the model again"),
         (_small_vocabulary, "cannot compute on cpu: "),
