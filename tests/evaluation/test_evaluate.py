@@ -44,6 +44,7 @@ def test_true_traits_help_and_chance_does_not(
     assert described.top1.value > 0.9
     assert described.difference is not None
     assert described.difference.low > 0.7
+    assert described.difference.p is not None
     assert described.difference.p < 1e-9
     assert photo.top1.low < 2 * chance
     for name in ("waffle", "swapped"):

@@ -18,5 +18,5 @@ def test_what_rounds_to_nought_has_no_sign() -> None:
 
 
 def test_p_and_amounts() -> None:
-    assert [p_value(one) for one in (0.0312, 0.0004, 1.0)] == ["0.031", "<\u202f0.001", "1.000"]
+    assert [p_value(one) for one in (0.0312, 0.0004, 1.0, None)] == ["0.031", "<\u202f0.001", "1.000", "–"]
     assert [amount(one) for one in (1234, 1234.0, 0.25)] == ["1,234", "1,234", "0.2"]

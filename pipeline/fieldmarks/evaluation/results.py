@@ -45,14 +45,14 @@ class Estimate:
 class Difference:
     """How much an arm's top-1 leads another's on the same pictures, and McNemar's p.
 
-    The interval is of the paired difference; of an arm of several runs, `p` is twice the median of theirs.
+    `p` is null where the arm is no single run of answers. The interval is of the paired difference.
     """
 
     to: str
     value: float
     low: float
     high: float
-    p: float
+    p: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,10 @@ def sentences(arms: Sequence[ArmResult]) -> tuple[str, ...]:
     for control in arms:
         if control.name in CONTROLS:
             said.append(_beside(main, control) if main else _over(control))
+    if any(arm.name in CONTROLS and len(arm.runs) == 1 for arm in arms):
+        said.append(
+            "Of one draw the intervals are of its pictures alone: more --seeds show how far draws differ."
+        )
     pictures = len(arms[0].runs[0].rank)
     if pictures < FEW_PICTURES:
         are = "is" if pictures == 1 else "are"
@@ -60,7 +64,7 @@ def _doubt(difference: Difference) -> str:
     """Return what speaks against a difference: its interval, or a test that is more careful with few."""
     if difference.low <= 0 <= difference.high:
         return ": no difference is shown"
-    if difference.p >= SIGNIFICANT:
+    if difference.p is not None and difference.p >= SIGNIFICANT:
         return f", but McNemar's p is {difference.p:.2f}: it may be chance"
     return ""
 

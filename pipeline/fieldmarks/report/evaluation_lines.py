@@ -107,7 +107,9 @@ def _sign(value: float, digits: int) -> str:
 
 
 def _p(one: Difference) -> str:
-    return "<0.001" if one.p < 0.001 else f"{one.p:.3f}"
+    if one.p is None:
+        return ""
+    return "<0.001" if one.p < 0.0005 else f"{one.p:.3f}"
 
 
 def _cell(text: str, width: int) -> str:

@@ -33,8 +33,10 @@ def signed(value: float, digits: int) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
-def p_value(value: float) -> str:
+def p_value(value: float | None) -> str:
     """Return a p to three digits, or that it is smaller."""
+    if value is None or math.isnan(value):
+        return NONE
     return f"<{NARROW}0.001" if value < 0.0005 else f"{value:.3f}"
 
 
