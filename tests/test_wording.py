@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.errors import PromptError
-from fieldmarks.wording import article, counted, fill, printable
+from fieldmarks.wording import article, columns, counted, cut, fill, printable
 
 AN = [
     *["apple", "egg", "ibis", "otter", "umbrella", "hour", "hourglass", "honest", "heir", "X-ray", "SUV"],
@@ -25,6 +25,21 @@ def test_an(name: str) -> None:
 @pytest.mark.parametrize("name", A)
 def test_a(name: str) -> None:
     assert article(name) == "a"
+
+
+@given(st.text(st.characters(codec="utf-8")), st.integers(1, 30))
+def test_a_text_that_is_cut_fits(text: str, width: int) -> None:
+    shown = cut(text, width)
+    assert columns(shown) <= width
+    assert (shown == text) == (columns(text) <= width)
+
+
+def test_long_names_keep_their_end() -> None:
+    assert [cut(f"species number {n}", 14) for n in (7, 63421, 63422)] == [
+        "species n…er 7",
+        "species n…3421",
+        "species n…3422",
+    ]
 
 
 def test_outer_space_and_nothing() -> None:

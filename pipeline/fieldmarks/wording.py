@@ -70,18 +70,28 @@ def columns(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """Return a text of at most so many columns; a longer one ends in "…"."""
+    """Return a text of at most so many columns; of a longer one the middle gives way to "…".
+
+    What tells long names apart often stands at their end.
+    """
     if columns(text) <= width:
         return text
-    end, room = 0, width - 1
-    while (room := room - _width(text[end])) >= 0:
-        end += 1
-    return f"{text[:end].rstrip()}…"
+    after = (width - 1) // 3
+    end = _within(text[::-1], after)[::-1]
+    return f"{_within(text, width - 1 - after).rstrip()}…{end.lstrip()}"
 
 
 def padded(text: str, width: int) -> str:
     """Return a text with blanks after it, up to so many columns."""
     return text + " " * (width - columns(text))
+
+
+def _within(text: str, width: int) -> str:
+    """Return as much of a text's beginning as so many columns hold."""
+    end = 0
+    while end < len(text) and (width := width - _width(text[end])) >= 0:
+        end += 1
+    return text[:end]
 
 
 def _width(character: str) -> int:

@@ -280,6 +280,13 @@ def test_what_decided_is_a_pair_of_like_marks(demo_clip: Path, pictures: list[Pa
         assert tuple(mark.descriptor for mark in explanation.decided) == max(leads, key=leads.__getitem__)
 
 
+def test_no_pair_decided_where_none_leads(demo_clip: Path, pictures: list[Path]) -> None:
+    classes = {"ulb": ["chequered skin"], "vok": ["chequered skin"]}
+    explanation = Classifier.from_descriptors(classes, clip=_exact(demo_clip)).explain(pictures[0])
+    assert len(explanation.predicted) == len(explanation.runner_up) == 1
+    assert explanation.decided is None
+
+
 def test_a_single_class_has_no_runner_up(tiny_clip: Path, pictures: list[Path]) -> None:
     explanation = Classifier.from_descriptors({"owl": ["big eyes"]}, clip=_exact(tiny_clip)).explain(
         pictures[0]

@@ -179,7 +179,7 @@ def _small_vocabulary(folder: Path) -> None:
         (_missing_weights, "lacks 1 weights (visual_projection.weight…): download it again"),
         (_other_sizes, "has weights of other shapes than its configuration tells: download it again"),
         (_endless, "tells of 1,000,000,000 layers, and 1,000 are the most loaded"),
-        (_no_numbers, "gives embeddings that are no numbers: try --dtype float32"),
+        (_no_numbers, "gives embeddings that are no numbers: "),
         (_no_tokenizer, "has no tokenizer: its vocabulary is missing, download the model again"),
         (_small_vocabulary, "cannot compute on cpu: "),
     ],

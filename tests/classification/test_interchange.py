@@ -95,10 +95,12 @@ def test_archives(tmp_path: Path) -> None:
 
 
 def test_rows_without_numbers_are_failures(tmp_path: Path) -> None:
-    rows = np.array([[1.0, 0.0], [np.nan, 0.0], [1e300, 0.0]])  # the last is beyond float32
-    np.savez(tmp_path / "nan.npz", embeddings=rows, images=np.array(["a", "b", "c"]))
+    rows = np.array([[1.0, 0.0], [np.nan, 0.0], [1e300, 0.0], [0.0, -0.0]])  # the third is beyond float32
+    np.savez(tmp_path / "nan.npz", embeddings=rows, images=np.array(["a", "b", "c", "d"]))
     assert list(interchange.read(tmp_path / "nan.npz"))[1:] == [
-        Failure(name, "its embedding holds NaN or infinity") for name in ("b", "c")
+        Failure("b", "its embedding holds NaN or infinity"),
+        Failure("c", "its embedding holds NaN or infinity"),
+        Failure("d", "its embedding is all noughts"),
     ]
 
 

@@ -120,6 +120,9 @@ def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[
         (["photos", "--store", "frogs", "--classifier", "head", "--preflight"], "one of the two"),
         (["photos", "--store", "frogs", "--json", "a", "--report", "./a"], "name the same file: name two"),
         (["photos", "--store", "frogs", "--write-flags"], "--write-flags needs --ablate and --store"),
+        (["photos", "--preflight", "--json", "a"], "--preflight computes no figures: leave out --json"),
+        (["photos", "--preflight", "--ablate"], "--preflight computes no figures: leave out --ablate"),
+        (["--image-embeddings", "a.npz", "--store", "frogs", "--limit", "5"], "--limit is for a DATASET"),
     ],
 )
 def test_wrong_usage(runner: CliRunner, args: list[str], said: str) -> None:
@@ -272,6 +275,7 @@ def test_flags_are_written_when_asked(runner: CliRunner, demo_clip: Path, tmp_pa
     for entry in Store.open(store).entries():
         assert entry.measured is not None
         assert len(entry.measured["effects"]) == 8
+        assert entry.measured["preset"] == "article, mean-embedding"
 
 
 @pytest.mark.slow

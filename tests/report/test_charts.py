@@ -118,4 +118,4 @@ def test_arms_whose_names_are_long_differ_in_the_second_line(few: Evaluation) ->
     names = ["descriptors article max-similarity", "descriptors paper max-similarity"]
     arms = (few.arms[0], *(replace(few.arms[1], name=name) for name in names))
     shown = _texts(_named(charts(replace(few, arms=arms)), "arms"), NARROW)
-    assert [text for text in shown if "max" in text] == 2 * ["article max-similar…", "paper max-similarity"]
+    assert [text for text in shown if "max" in text] == 2 * ["article max-s…larity", "paper max-similarity"]

@@ -16,6 +16,17 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["a.html"]
 
 
+@pytest.mark.parametrize("name", ["-", "nowhere/a.html", "/proc/a.html"])
+def test_what_could_not_be_written_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ReportError, match=f"^{name} cannot be written: "):
+        document.check(Path(name))
+    document.check(Path("a.html"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_several_write_the_same_file(tmp_path: Path) -> None:
     failed: list[ReportError] = []
 

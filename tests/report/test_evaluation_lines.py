@@ -87,7 +87,7 @@ def test_wide_names_stand_in_line() -> None:
     assert list(evaluation_lines.preflight(found))[:2] == ["  鯨        3", "  owl       2"]
     effects = [Effect(name, "鯨" * 30, 0.0, 0.0, 0.0, 3) for name in ("鯨" * 12, "owl")]
     wide, narrow = list(evaluation_lines.effects(effects))[2:]
-    assert wide.startswith(f"{'鯨' * 8}…   {'鯨' * 17}…")
+    assert wide.startswith(f"{'鯨' * 6}…{'鯨' * 2}   {'鯨' * 12}…{'鯨' * 5} ")
     assert columns(wide) == columns(narrow)
 
 

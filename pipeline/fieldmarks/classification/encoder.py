@@ -81,7 +81,9 @@ class Encoder:
                 return "torch"
             refusal = obstacle or self._refusal()
         if refusal and asked == "openvino":
-            raise ModelError(f"{self.name} cannot be computed by openvino: {refusal}")
+            raise ModelError(
+                f"{self.name} cannot be computed by openvino: {refusal}; --engine torch computes it"
+            )
         if refusal:
             self._notices = [f"torch computes, as openvino cannot: {refusal}"]
         return "torch" if refusal else "openvino"
@@ -179,7 +181,8 @@ class Encoder:
 
     def _finite(self, embeddings: Array) -> Array:
         if not np.isfinite(embeddings).all():
-            raise ModelError(f"{self.name} gives embeddings that are no numbers: try --dtype float32")
+            remedy = "download it again" if self.dtype == "float32" else "try --dtype float32"
+            raise ModelError(f"{self.name} gives embeddings that are no numbers: {remedy}")
         return embeddings
 
 

@@ -102,7 +102,8 @@ class Head:
             return Explanation(_strongest_first(marks[0]), (), None)
         alike = scoring.cosines(self.embeddings[rows[0]], self.embeddings[rows[1]])
         pairs = [(marks[0][row], marks[1][column]) for row, column in scoring.mutual_nearest(alike)]
-        decided = max(pairs, key=lambda pair: pair[0].strength - pair[1].strength)
+        lead, against = max(pairs, key=lambda pair: pair[0].strength - pair[1].strength)
+        decided = (lead, against) if lead.strength > against.strength else None
         return Explanation(_strongest_first(marks[0]), _strongest_first(marks[1]), decided)
 
     @cached_property

@@ -117,7 +117,9 @@ def _rows(vectors: Array, names: list[str] | None, source: Path) -> Iterator[Emb
         for row, vector in enumerate(numbers):
             name = f"{source}#{at + row}" if names is None else names[at + row]
             if finite[row]:
-                yield Embedded(name, vector)
+                yield (
+                    Embedded(name, vector) if vector.any() else Failure(name, "its embedding is all noughts")
+                )
             else:
                 yield Failure(name, "its embedding holds NaN or infinity")
 

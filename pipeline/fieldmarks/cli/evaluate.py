@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fieldmarks.evaluation.setup import Data, Setup
 
 ARMS = ("name", "photo", "templates", "concept", "descriptors", "sentences", "waffle", "swapped")
+OF_FIGURES = ("ablate", "write_flags", "as_json", "report", "save_plots")
 OF_OPTIONS = ("templates", "concept", "sentences")  # arms that an option of their name brings in
 
 
@@ -119,6 +120,11 @@ def _check_usage(options: Mapping[str, Any]) -> None:
     for arm in OF_OPTIONS[1:]:
         if arm in options["arms"] and not options[arm]:
             raise click.UsageError(f"the arm {arm} needs --{arm}")
+    if options["preflight"]:
+        for name in OF_FIGURES:
+            if options[name]:
+                word = "--json" if name == "as_json" else f"--{name.replace('_', '-')}"
+                raise click.UsageError(f"--preflight computes no figures: leave out {word}")
     if options["write_flags"] and not (options["ablate"] and options["store"]):
         raise click.UsageError("--write-flags needs --ablate and --store: it keeps what was measured there")
 
@@ -211,6 +217,7 @@ def _wanted(options: Mapping[str, Any]) -> "Wanted":
 
 def _write_flags(done: "Evaluation", path: str, preset: str) -> None:
     """Keep what the ablation measured in the store."""
+    from fieldmarks.evaluation.summary import is_described
     from fieldmarks.store.curate import Stamp
     from fieldmarks.store.measured import Measured, write
 
@@ -219,11 +226,12 @@ def _write_flags(done: "Evaluation", path: str, preset: str) -> None:
         measured.setdefault(one.name, []).append(
             Measured(one.descriptor, one.effect, one.margin, one.pictures)
         )
+    arm = next(one for one in done.arms if is_described(one.name))  # which the ablation is of
     data = done.settings["data"]
     about = {
         "data": str(data.get("spec") or data.get("embeddings")),
         "model": str(done.settings["model"] or ""),
-        "preset": preset,
+        "preset": f"{preset}, {arm.aggregate}",
         "pictures": len(done.images),
     }
     changed = write(open_store(path), measured, about, Stamp())

@@ -91,6 +91,8 @@ def data_of(dataset: str | None, options: dict[str, Any]) -> "Data":
         raise click.UsageError("DATASET is empty: name a folder or a file")
     if dataset is None and of_data["embeddings"] is None:
         raise click.UsageError("name a DATASET, or --image-embeddings with labels of their own")
+    if dataset is None and (given := next((key for key, value in of_source.items() if value), None)):
+        raise click.UsageError(f"--{given.replace('_', '-')} is for a DATASET, and none is named")
     return Data(source=None if dataset is None else Source(spec=dataset, **of_source), **of_data)
 
 

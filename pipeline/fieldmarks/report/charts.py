@@ -128,7 +128,9 @@ def _differences(axes: "Axes", evaluation: Evaluation, rows: int) -> None:
 
 
 def _tick(value: float, _: float) -> str:
-    """Return a difference as it stands at an axis, with all the digits that it has."""
+    """Return a difference as it stands at an axis, with all the digits that it has; nothing beyond 100."""
+    if abs(value) > 100:
+        return ""
     return f"{value:+g}".replace("-", MINUS) if value else "0"
 
 
@@ -167,7 +169,8 @@ def _draw_gains(shown: Sequence[tuple[float, str] | None], width: int) -> "Figur
     made, drawn = _bars(names, values, width, "Gain, percentage points")
     reach = max(map(abs, values)) or 1.0
     room = reach * (0.18 if width == WIDE else 0.7)  # for the figures
-    drawn.set_xlim(min(values) - room if min(values) < 0 else 0, max(*values, 0) + room)
+    low, high = min(*values, 0), max(*values, 0)
+    drawn.set_xlim(low - room if low < 0 or low == high else 0, high + room)
     drawn.axvline(0, color=SOFT, linewidth=1)
     drawn.locator_params(axis="x", nbins=8 if width == WIDE else 4)
     drawn.xaxis.set_major_formatter(_tick)

@@ -6,6 +6,7 @@ the pictures inside it and the one style sheet whose digest it names.
 
 import base64
 import hashlib
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -44,8 +45,20 @@ def check(path: Path) -> None:
     """Raise ReportError where `write` would refuse: an earlier report is replaced, no other file is."""
     if path.exists() and not begins_with(path, BEGINNING.encode()):
         raise ReportError(f"{path} is there and is no report: choose another name")
-    if not path.absolute().parent.is_dir():
-        raise ReportError(f"{path} cannot be written: its folder is not there")
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Raise ReportError where no file can be made in the folder of a path."""
+    folder = path.absolute().parent
+    if path.name == "-" or not folder.is_dir():
+        why = "it is no file's name" if path.name == "-" else "its folder is not there"
+        raise ReportError(f"{path} cannot be written: {why}")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ReportError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def write(path: Path, page: str) -> None:

@@ -21,8 +21,7 @@ def check(path: Path) -> None:
     """Raise ReportError where `write` would refuse: an earlier evaluation is replaced, no other file is."""
     if path.exists() and not document.begins_with(path, _BEGINNING):
         raise ReportError(f"{path} is there and is no evaluation: choose another name")
-    if not path.absolute().parent.is_dir():
-        raise ReportError(f"{path} cannot be written: its folder is not there")
+    document.check_folder(path)
 
 
 def write(evaluation: Evaluation, path: Path) -> None:

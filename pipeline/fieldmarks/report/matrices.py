@@ -93,9 +93,10 @@ def _draw_named(names: Sequence[str], panels: Sequence[Panel], width: int) -> "F
     below = left if side >= LINE_HEIGHT * len(names) else 0  # else the columns are told by the rows alone
     high = 34 + tall + below + 12
     made = figure(width, high * (len(panels) // across))
+    step = max(side + 28, (width - left) / across)  # small ones stand apart, as their titles are wider
     for number, panel in enumerate(panels):
         column, row = number % across, number // across
-        drawn = axes(made, left + column * (side + 28), 34 + row * high, side, tall)
+        drawn = axes(made, left + column * step, 34 + row * high, side, tall)
         what = "rows: true class, columns: answer, %" if width == WIDE else "%"
         heading(drawn, f"“{label(panel.title, 20)}”, {what}", left - 8 if column == 0 else 0)
         _cells(drawn, panel.share, side / len(names))

@@ -149,11 +149,13 @@ class Store:
         self._seen = _identity(found)
 
     def check_writable(self) -> None:
-        """Raise StoreError for a shipped store, which is not written."""
+        """Raise StoreError for a shipped store, which is not written, and for a file that may not be."""
         if self._read_only:
             name = self.path.stem
             remedy = f"`fieldmarks store copy {name} FILE` makes one of your own"
             raise StoreError(f"{name} is shipped with fieldmarks and read-only: {remedy}")
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            raise StoreError(f"{self.path} cannot be written: its permissions forbid it")
 
     def _read(self) -> None:
         """Open the file anew and index it."""

@@ -151,6 +151,16 @@ def test_samples_without_a_usable_label_are_failures(tmp_path: Path) -> None:
     ]
 
 
+def test_a_name_that_stands_twice_is_told(tmp_path: Path) -> None:
+    files: Files = [("a.png", png(0)), ("a.cls", "owl"), ("a.png", png(1)), ("a.cls", "newt")]
+    dataset = open_dataset(Source(str(_tar(tmp_path / "a.tar", files))))
+    assert _pairs(dataset) == [("/a.png", png(0), "owl")]
+    assert [(Path(one.image).name, one.error[:11]) for one in dataset if isinstance(one, Failure)] == [
+        ("a.png", "stands twic"),
+        ("a.cls", "stands twic"),
+    ]
+
+
 def test_numbers_need_a_list_of_classes(tmp_path: Path) -> None:
     path = _tar(tmp_path / "a.tar", [("0.jpg", png(0)), ("0.cls", "1")])
     with pytest.raises(

@@ -97,9 +97,11 @@ def read_aliases(path: Path) -> dict[str, str]:
         raise EvaluationError(f"{path}: an alias file is .csv, .tsv, .jsonl or .json")
     aliases: dict[str, str] = {}
     for where, label, name in pairs:
+        if not (isinstance(label, str) and isinstance(name, str)):
+            raise EvaluationError(f"{path}, {where}: a label and a class are meant: both are texts")
         try:
             key, value = class_name(label), class_name(name)
-        except (ClassNameError, TypeError) as error:
+        except ClassNameError as error:
             raise EvaluationError(f"{path}, {where}: a label and a class are meant: {error}") from error
         if aliases.setdefault(key, value) != value:
             raise EvaluationError(

@@ -90,7 +90,9 @@ def paired(
             yield one
             continue
         shard, kind = one.shard, kind_of(one)
-        if kind in LABELS:
+        if kind in pictures or kind in labels:
+            yield Failure(one.whole_name, "stands twice in a row, so that its label is in doubt")
+        elif kind in LABELS:
             labels[kind] = one.read(MAX_LABEL)
         elif is_picture(kind) and source.image_column in {None, kind}:
             data = one.read(MAX_BYTES - held) if read else b""
