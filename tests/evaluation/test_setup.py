@@ -112,6 +112,13 @@ def test_unreadable_pictures_alone(tmp_path: Path, tiny_clip: Path) -> None:
     assert [(one.done, one.failed, one.total) for one in heard] == [(0, 1, 1)]
 
 
+def test_classes_with_one_list_are_told(tmp_path: Path) -> None:
+    lists = {"owl": ["eyes", "wings"], "newt": ["a tail"], "bat": ["wings", "eyes"]}
+    opened = subject.of_store(_store(tmp_path, lists), Model(clip=str(tmp_path)).embedder())
+    told = "'owl', 'bat' have the list of another class: their descriptors do not tell them apart"
+    assert opened.notices == [told]
+
+
 def test_a_store_without_descriptors(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="has no class with descriptors"):
         subject.of_store(_store(tmp_path, {"owl": []}), Model().embedder())

@@ -49,7 +49,7 @@ class Setup:
         notices = labels.require(matching, subject.empty, data.allow_missing)
         scored = {label: name for label, name in matching.class_of.items() if name in subject.classes}
         matching = replace(matching, class_of=scored)
-        told = (*(dataset.notices if dataset else ()), *notices)
+        told = (*(dataset.notices if dataset else ()), *notices, *subject.notices)
         return cls(data, subject, dataset, counts, matching, told)
 
     def preflight(self) -> preflight.Preflight:

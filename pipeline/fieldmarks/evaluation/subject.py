@@ -15,6 +15,7 @@ from fieldmarks.classification.texts import name_texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation import arms, saved
 from fieldmarks.evaluation.arms import Arm, Draw, Wanted
+from fieldmarks.evaluation.data.dataset import listed
 from fieldmarks.store import Store
 
 
@@ -30,6 +31,17 @@ class Subject:
     about: Mapping[str, Any]
     embedder: Embedder
     head: Head | None = None
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should be told of the classes: which have the same list, whatever its order."""
+        others: dict[frozenset[str], list[str]] = {}
+        for name, descriptors in self.classes.items():
+            others.setdefault(frozenset(descriptors), []).append(name)
+        twins = [name for marks, names in others.items() if marks and len(names) > 1 for name in names]
+        if not twins:
+            return []
+        return [f"{listed(twins)} have the list of another class: their descriptors do not tell them apart"]
 
     def arms(self, wanted: Wanted) -> tuple[list[Arm], list[str]]:
         """Return the wanted arms, and why some are left out. Raises EvaluationError, PromptError."""
