@@ -2,10 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import settings
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,6 +27,13 @@ def check_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no check data at {folder}: set FIELDMARKS_CHECK_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def vectors(check_data: Path) -> dict[str, NDArray[Any]]:
+    """Embeddings by a true CLIP, by name."""
+    with np.load(check_data / "real-clip-embeddings" / "real_clip_vitb32_embeddings.npz") as archive:
+        return {key: archive[key] for key in archive.files if key != "cifar_images"}
 
 
 @pytest.fixture(scope="session")

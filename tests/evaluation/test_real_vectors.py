@@ -18,13 +18,6 @@ Array = np.ndarray[Any, Any]
 
 
 @pytest.fixture(scope="module")
-def vectors(check_data: Path) -> dict[str, Array]:
-    """The real vectors by name."""
-    with np.load(check_data / "real-clip-embeddings" / "real_clip_vitb32_embeddings.npz") as archive:
-        return {key: archive[key] for key in archive.files if key != "cifar_images"}
-
-
-@pytest.fixture(scope="module")
 def texts(check_data: Path) -> dict[str, list[str]]:
     """The texts that go with them."""
     read: dict[str, list[str]] = json.loads(

@@ -57,14 +57,7 @@ def effects(images: Array, labels: Indices, ablated: Ablated) -> tuple[Effect, .
     ]
     changes = _by_text(parts, len(texts.texts), ablated.scale)
     pictures = np.bincount(labels, minlength=classes)[whole.owner].tolist()  # (M,)
-    found = []
-    for row, (on, owner) in enumerate(zip(changes, texts.owner, strict=True)):
-        own = labels[on.picture] == owner
-        margin = float(on.margin[own].sum(dtype=np.float64)) / max(pictures[row], 1)
-        others = float(on.margin[~own].sum(dtype=np.float64)) / max(len(images) - pictures[row], 1)
-        effect = int(on.right.sum()) / len(images)
-        name, descriptor = texts.classes[owner], texts.descriptors[row]
-        found.append(Effect(name, descriptor, effect, margin, others, pictures[row], on))
+    found = (_effect(texts, row, on, labels, pictures[row]) for row, on in enumerate(changes))
     return tuple(sorted(found, key=lambda one: (one.effect, one.margin + one.others_margin)))
 
 
@@ -117,6 +110,22 @@ def _by_length(members: Sequence[NDArray[np.int64]]) -> list[list[NDArray[np.int
     return [[one for one in members if len(one) == length] for length in lengths]
 
 
+def _effect(texts: Texts, row: int, on: Changes, labels: Indices, pictures: int) -> Effect:
+    """Return the means of what a text changes; its class has so many `pictures`."""
+    owner, descriptor = texts.owner[row], texts.descriptors[row]
+    own = labels[on.picture] == owner
+    margin, others = (float(on.margin[which].sum(dtype=np.float64)) for which in (own, ~own))
+    return Effect(
+        texts.classes[owner],
+        descriptor,
+        int(on.right.sum()) / len(labels),
+        margin / max(pictures, 1),
+        others / max(len(labels) - pictures, 1),
+        pictures,
+        on,
+    )
+
+
 class _Lost(NamedTuple):
     """What some pairs of a picture and a left-out text lose; of all other pairs, nothing is lost."""
 
@@ -131,15 +140,9 @@ def _by_text(parts: Sequence[_Lost], texts: int, scale: float) -> list[Changes]:
     lost = _Lost(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     order = np.argsort(lost.text, kind="stable")
     ends = np.searchsorted(lost.text[order], np.arange(1, texts))
-    columns = (
-        np.split(column[order], ends)
-        for column in (
-            lost.picture.astype(np.int32),
-            lost.right.astype(np.int32),
-            scale * lost.margin,
-        )
-    )
-    return [Changes(*one) for one in zip(*columns, strict=True)]
+    columns = (lost.picture.astype(np.int32), lost.right.astype(np.int32), scale * lost.margin)
+    each = (np.split(column[order], ends) for column in columns)
+    return [Changes(*one) for one in zip(*each, strict=True)]
 
 
 def _lost(scores: Array, without: Array, labels: Indices, owner: NDArray[np.int64], start: int) -> _Lost:
