@@ -95,7 +95,8 @@ class ModelSource:
         layers = max(getattr(part, "num_hidden_layers", None) or 0 for part in parts)
         if layers > MAX_LAYERS:
             raise ModelError(
-                f"{self.name} tells of {layers:,} layers, and {MAX_LAYERS:,} are the most loaded"
+                f"{self.name} tells of {layers:,} layers, and {MAX_LAYERS:,} are the most loaded:"
+                " download it again"
             )
 
     def _check_name(self) -> None:

@@ -65,8 +65,10 @@ def printable(text: str) -> str:
 
 
 def columns(text: str) -> int:
-    """Return how many columns a text takes: wide characters of East Asia two, those on top of others none."""
-    return sum(map(_width, text))
+    """Return how many columns of a terminal a text takes."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def cut(text: str, width: int) -> str:
@@ -74,30 +76,18 @@ def cut(text: str, width: int) -> str:
 
     What tells long names apart often stands at their end.
     """
+    from rich.cells import set_cell_size
+
     if columns(text) <= width:
         return text
     after = (width - 1) // 3
-    end = _within(text[::-1], after)[::-1]
-    return f"{_within(text, width - 1 - after).rstrip()}…{end.lstrip()}"
+    end = set_cell_size(text[::-1], after)[::-1]
+    return f"{set_cell_size(text, width - 1 - after).rstrip()}…{end.lstrip()}"
 
 
 def padded(text: str, width: int) -> str:
     """Return a text with blanks after it, up to so many columns."""
     return text + " " * (width - columns(text))
-
-
-def _within(text: str, width: int) -> str:
-    """Return as much of a text's beginning as so many columns hold."""
-    end = 0
-    while end < len(text) and (width := width - _width(text[end])) >= 0:
-        end += 1
-    return text[:end]
-
-
-def _width(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _escaped(character: str) -> str:

@@ -178,7 +178,7 @@ def _small_vocabulary(folder: Path) -> None:
         (_cut_weights, "cannot be loaded as a CLIP-like model: "),
         (_missing_weights, "lacks 1 weights (visual_projection.weight…): download it again"),
         (_other_sizes, "has weights of other shapes than its configuration tells: download it again"),
-        (_endless, "tells of 1,000,000,000 layers, and 1,000 are the most loaded"),
+        (_endless, "tells of 1,000,000,000 layers, and 1,000 are the most loaded: download it again"),
         (_no_numbers, "gives embeddings that are no numbers: "),
         (_no_tokenizer, "has no tokenizer: its vocabulary is missing, download the model again"),
         (_small_vocabulary, "cannot compute on cpu: "),

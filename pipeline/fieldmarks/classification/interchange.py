@@ -113,15 +113,15 @@ def _rows(vectors: Array, names: list[str] | None, source: Path) -> Iterator[Emb
     for at in range(0, len(vectors), READ_ROWS):
         with np.errstate(over="ignore"):  # what overflows is not finite
             numbers = np.array(vectors[at : at + READ_ROWS], dtype=np.float32)  # (rows, D)
-        finite = np.all(np.isfinite(numbers), axis=1)  # (rows,)
+        finite, marked = np.all(np.isfinite(numbers), axis=1), np.any(numbers, axis=1)  # (rows,) each
         for row, vector in enumerate(numbers):
             name = f"{source}#{at + row}" if names is None else names[at + row]
-            if finite[row]:
-                yield (
-                    Embedded(name, vector) if vector.any() else Failure(name, "its embedding is all noughts")
-                )
-            else:
+            if not finite[row]:
                 yield Failure(name, "its embedding holds NaN or infinity")
+            elif not marked[row]:
+                yield Failure(name, "its embedding is all noughts")
+            else:
+                yield Embedded(name, vector)
 
 
 def _folder(folder: Path) -> Iterator[Part]:

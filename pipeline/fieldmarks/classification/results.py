@@ -54,7 +54,7 @@ class Explanation:
     """The marks of the predicted class and of the runner-up, strongest first, and the pair that decided.
 
     `decided` is, of the pairs of marks that are each other's nearest in meaning (by CLIP's texts), the one in
-    which the predicted class leads most; it is None with a single class.
+    which the predicted class leads most; it is None where it leads in none, and with a single class.
     """
 
     predicted: tuple[Mark, ...]

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from fieldmarks.evaluation.setup import Data, Setup
 
 ARMS = ("name", "photo", "templates", "concept", "descriptors", "sentences", "waffle", "swapped")
-OF_FIGURES = ("ablate", "write_flags", "as_json", "report", "save_plots")
+OF_FIGURES = {
+    "ablate": "--ablate",
+    "write_flags": "--write-flags",
+    "as_json": "--json",
+    "report": "--report",
+    "save_plots": "--save-plots",
+}
 OF_OPTIONS = ("templates", "concept", "sentences")  # arms that an option of their name brings in
 
 
@@ -120,11 +126,9 @@ def _check_usage(options: Mapping[str, Any]) -> None:
     for arm in OF_OPTIONS[1:]:
         if arm in options["arms"] and not options[arm]:
             raise click.UsageError(f"the arm {arm} needs --{arm}")
-    if options["preflight"]:
-        for name in OF_FIGURES:
-            if options[name]:
-                word = "--json" if name == "as_json" else f"--{name.replace('_', '-')}"
-                raise click.UsageError(f"--preflight computes no figures: leave out {word}")
+    figures = [option for name, option in OF_FIGURES.items() if options[name]]
+    if options["preflight"] and figures:
+        raise click.UsageError(f"--preflight computes no figures: leave out {', '.join(figures)}")
     if options["write_flags"] and not (options["ablate"] and options["store"]):
         raise click.UsageError("--write-flags needs --ablate and --store: it keeps what was measured there")
 

@@ -5,7 +5,8 @@ second best class besides its own, and each descriptor adds one column of scores
 comes out is what classifying anew without the descriptor would give. A class with one descriptor is read by
 the prompt of its name without it, as a store's class without descriptors is.
 
-N pictures, M texts, C classes, D dimensions; chunks of pictures bound the memory.
+N pictures, M texts, C classes, D dimensions; chunks of pictures bound the memory of scores, and what is kept
+of a picture is a few numbers for each text that matters to it.
 """
 
 from collections.abc import Sequence

@@ -45,15 +45,15 @@ def check(path: Path) -> None:
     """Raise ReportError where `write` would refuse: an earlier report is replaced, no other file is."""
     if path.exists() and not begins_with(path, BEGINNING.encode()):
         raise ReportError(f"{path} is there and is no report: choose another name")
-    check_folder(path)
+    if path.name == "-":
+        raise ReportError(f"{path} cannot be written: a page needs a file, name one that ends in .html")
+    check_folder(path, path.absolute().parent)
 
 
-def check_folder(path: Path) -> None:
-    """Raise ReportError where no file can be made in the folder of a path."""
-    folder = path.absolute().parent
-    if path.name == "-" or not folder.is_dir():
-        why = "it is no file's name" if path.name == "-" else "its folder is not there"
-        raise ReportError(f"{path} cannot be written: {why}")
+def check_folder(path: Path, folder: Path) -> None:
+    """Raise ReportError, which names `path`, where no file can be made in a folder."""
+    if not folder.is_dir():
+        raise ReportError(f"{path} cannot be written: its folder is not there")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass

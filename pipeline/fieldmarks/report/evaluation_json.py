@@ -21,7 +21,7 @@ def check(path: Path) -> None:
     """Raise ReportError where `write` would refuse: an earlier evaluation is replaced, no other file is."""
     if path.exists() and not document.begins_with(path, _BEGINNING):
         raise ReportError(f"{path} is there and is no evaluation: choose another name")
-    document.check_folder(path)
+    document.check_folder(path, path.absolute().parent)
 
 
 def write(evaluation: Evaluation, path: Path) -> None:

@@ -58,7 +58,7 @@ def check_plots(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ReportError(f"{folder} is no folder: name another one for the charts")
     there = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
-    document.check_folder(there / "chart")
+    document.check_folder(folder, there)
     for path in (folder / f"{name}.{form}" for name in NAMES for form in FORMS):
         if path.exists() and not _is_chart(path):
             raise ReportError(f"{path} is there and is no chart of ours: name another folder")

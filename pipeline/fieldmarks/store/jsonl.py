@@ -57,7 +57,7 @@ class Store:
         named = None if os.path.lexists(path) else shipped_store(path)
         store = cls(named or path, read_only=named is not None)
         if create:
-            store.check_writable()
+            store._refuse_shipped()
         if not (create and not path.exists()):
             store._read()
         return store
@@ -112,7 +112,7 @@ class Store:
         `make` runs under the lock, after what other processes wrote has been read. Raises StoreError if the
         disk refuses or the store is a shipped one; nothing is then written.
         """
-        self.check_writable()
+        self._refuse_shipped()
         with self._lock.held() as real:
             self._refresh(real)
             entries = list(make(self))
@@ -125,7 +125,7 @@ class Store:
 
         Raises StoreError; the file is then as it was.
         """
-        self.check_writable()
+        self._refuse_shipped()
         with self._lock.held() as real:
             self._refresh(real)
             disk.replace(real, (line + b"\n" for line in choose(self)))
@@ -150,12 +150,17 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise StoreError for a shipped store, which is not written, and for a file that may not be."""
+        self._refuse_shipped()
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            raise StoreError(
+                f"{self.path} cannot be written: its permissions forbid it, copy it to change it"
+            )
+
+    def _refuse_shipped(self) -> None:
         if self._read_only:
             name = self.path.stem
             remedy = f"`fieldmarks store copy {name} FILE` makes one of your own"
             raise StoreError(f"{name} is shipped with fieldmarks and read-only: {remedy}")
-        if self.path.exists() and not os.access(self.path, os.W_OK):
-            raise StoreError(f"{self.path} cannot be written: its permissions forbid it")
 
     def _read(self) -> None:
         """Open the file anew and index it."""

@@ -1,7 +1,7 @@
 """Memory between the layers of a model on a CPU: kept for the next layer, not handed back and asked for anew.
 
 A layer's numbers take megabytes, and glibc gives blocks of that size back to the system at once. The system
-fills each new one with noughts, which takes a sixth of the time of a model of float32.
+fills each new one with noughts, which takes up to a fifth of the time of a model of float32.
 """
 
 import ctypes

@@ -38,6 +38,7 @@ class ByConvolution(TorchFunctionMode):
         return called(*args, **(kwargs or {}))
 
 
+# The arguments have the names that torch gives them, as some callers use these.
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if input.dim() != 3:
         return linear(input, weight, bias)
