@@ -86,9 +86,9 @@ def test_store_knows_neither_openai_nor_torch() -> None:
     assert roots & {"openai", "torch", "transformers"} == set()
 
 
-def test_modules_stay_small() -> None:
+def test_no_module_is_longer_than_a_concept() -> None:
     sizes = {path: len(path.read_text("utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert {str(path.relative_to(PACKAGE)): lines for path, lines in sizes.items() if lines > 300} == {}
+    assert {str(path.relative_to(PACKAGE)): lines for path, lines in sizes.items() if lines > 500} == {}
 
 
 @pytest.mark.parametrize("code", ["import fieldmarks", "import fieldmarks.cli"])
