@@ -79,7 +79,7 @@ def test_copy_and_salvage(runner: CliRunner) -> None:
         file.write(b"broken\n")
     result = _store(runner, "list", "mine.jsonl")
     assert result.stderr.startswith("Error: mine.jsonl, line 3: not JSON: ")
-    assert "mend the line, or `fieldmarks store copy mine.jsonl NEW --salvage`" in result.stderr
+    assert "fix the line, or `fieldmarks store copy mine.jsonl NEW --salvage`" in result.stderr
     result = _store(runner, "copy", "mine.jsonl", "whole.jsonl", "--salvage")
     assert (result.exit_code, result.stderr) == (
         0,
