@@ -7,8 +7,9 @@ A line of a store, format version 1, is one JSON object. Shortest, as a person w
 Generation adds `v`, `origin` "generated", `prompt` {name, sha256 of the rendered prompt, style},
 `model`, `endpoint`, `mode`, `params`, `answer`, `finish_reason`, `usage`, `at`; with several
 answers a class, `samples` holds every one. Curation writes `origin` "curated", `rejected`, `note`,
-`by`, `at`, `removed` true where a class ends, `change` (one name for all lines of one command) and `undo`
-true where a line brings back what was in force before. `origin` "failed" keeps an answer without bullets.
+`by`, `at`, `removed` true where a class ends, `change` (one name for all lines of one command), `undo` true
+where a line brings back what was current before, and `redo` true where it brings back what an undo took away.
+`origin` "failed" keeps an answer without bullets.
 Evaluation adds `measured`, what leaving each descriptor out was seen to change (see store/measured.py).
 Keys that this version does not know are kept and written back.
 """
@@ -81,6 +82,7 @@ class Entry:
     rejected: tuple[str, ...] = ()
     removed: bool = False
     undo: bool = False
+    redo: bool = False
     change: str | None = None
     note: str | None = None
     by: str | None = None
@@ -162,7 +164,7 @@ _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("prompt", "params", "usage"), _optional(dict)),
     "samples": _objects,
     "rejected": _texts,
-    **dict.fromkeys(("removed", "undo"), lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("removed", "undo", "redo"), lambda value: isinstance(value, bool)),
     **dict.fromkeys(("change", "note", "by", "at"), _optional(str)),
     "measured": _measured,
 }

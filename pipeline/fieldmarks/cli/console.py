@@ -9,6 +9,12 @@ if TYPE_CHECKING:
     from fieldmarks.store import Store
 
 
+class ConfirmationNeeded(click.ClickException):
+    """A command has to ask and there is no terminal to ask on: wrong usage, told in one line."""
+
+    exit_code = 2
+
+
 def say(message: str) -> None:
     """Print one line on stderr, as it is."""
     click.echo(message, err=True)

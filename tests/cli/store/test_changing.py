@@ -47,7 +47,8 @@ def test_add_drop_undo(runner: CliRunner, file: Path) -> None:
     result = runner.invoke(main, ["store", "undo", "store.jsonl", "frog"])
     assert result.stdout == "frog\n- green skin\n"
     assert _frog(file).origin == GENERATED
-    assert runner.invoke(main, ["store", "undo", "store.jsonl"]).exit_code == 1
+    result = runner.invoke(main, ["store", "undo", "store.jsonl"])
+    assert (result.exit_code, result.stderr) == (1, "Error: store.jsonl: nothing left to undo\n")
     assert file.read_bytes().startswith(original)
 
 

@@ -40,7 +40,7 @@ def test_the_papers_files(runner: CliRunner, check_data: Path, name: str) -> Non
     assert _store(runner, "import", "mine.jsonl", str(original)).exit_code == 0
     assert _store(runner, "export", "mine.jsonl", "back.json").exit_code == 0
     assert Path("back.json").read_bytes() == original.read_bytes()
-    assert _store(runner, "undo", "mine.jsonl").exit_code == 0
+    assert _store(runner, "undo", "mine.jsonl", "--yes").exit_code == 0
     assert Store.open("mine.jsonl").names() == []
 
 

@@ -71,17 +71,55 @@ def rules(*, as_json: bool) -> None:
         table(("code", "rule", "severity", "what it finds"), shown)
 
 
-def changes(made: Sequence["Change"], *, dry_run: bool, quiet: bool = False) -> None:
-    """Print what a command did, or with `dry_run` would do; `quiet` keeps stdout for others."""
+def changes(made: Sequence["Change"], *, dry_run: bool, quiet: bool = False, most: int | None = None) -> None:
+    """Print what a command did, or with `dry_run` would do, in at most `most` lines.
+
+    `quiet` keeps stdout for others.
+    """
     from fieldmarks.store.comparing import change_lines
 
     if not made:
         click.echo("Nothing to change.", err=True)
-    for change in made:
-        for one in change_lines(change.name, change.before, change.after):
-            line(one, err=quiet)
+    lines = [text for change in made for text in change_lines(change.name, change.before, change.after)]
+    for text in lines[:most]:
+        line(text, err=quiet)
+    if len(lines) > len(lines[:most]):
+        click.echo(f"… {len(lines) - len(lines[:most]):,} more lines; --dry-run shows them all", err=True)
     if made and dry_run:
         click.echo("Dry run: nothing was written.", err=True)
+
+
+def commands(lines: Sequence["Entry"]) -> str:
+    """Return what command made some classes' lines, how many, and who made it, when and why."""
+    from fieldmarks.records import GENERATED, IMPORTED
+    from fieldmarks.store.curate import is_measurement
+    from fieldmarks.wording import counted
+
+    removed = sum(line.removed for line in lines)
+    if all(map(is_measurement, lines)):
+        what = "a measurement"
+    elif any(line.origin in (IMPORTED, GENERATED) for line in lines):
+        what = "an import" if any(line.change for line in lines) else "an answer"
+    elif removed:
+        what = "a removal" if removed == len(lines) else "a renaming"
+    else:
+        what = "an edit"
+    first = lines[0]
+    parts = [f"{what} of {counted(len(lines), 'class')}"]
+    parts += [f"by {first.by}"] if first.by else []
+    parts += [f"at {first.at}"] if first.at else []
+    parts += [f"({first.note})"] if first.note else []
+    return " ".join(parts)
+
+
+def effect(made: Sequence["Change"]) -> str:
+    """Return how many classes a change removes, brings back and changes."""
+    from fieldmarks.wording import counted
+
+    removed = sum(change.after is None for change in made)
+    back = sum(change.before is None and change.after is not None for change in made)
+    counts = ((removed, "removed"), (back, "brought back"), (len(made) - removed - back, "changed"))
+    return ", ".join(f"{counted(count, 'class')} {verb}" for count, verb in counts if count)
 
 
 def classes(rows: Sequence["Row"]) -> None:
@@ -136,7 +174,8 @@ def step(number: int, before: "Entry | None", after: "Entry") -> None:
     from fieldmarks.store.curate import is_measurement
     from fieldmarks.store.view import origin
 
-    what = "removed" if after.removed else "undo" if after.undo else origin(after)
+    flags = (("redo", after.redo), ("undo", after.undo), ("removed", after.removed))
+    what = next((word for word, applies in flags if applies), origin(after))
     facts = (what, after.at, after.by or after.model, after.note)
     if after.measured and is_measurement(after):
         facts = ("measured", after.measured["at"], after.measured["data"], after.note)
