@@ -37,10 +37,16 @@ def class_name(text: str) -> str:
     """
     name = unicodedata.normalize("NFC", text).strip()
     if not name:
-        raise ClassNameError("a class name is empty: give at least one letter")
+        raise ClassNameError("a class name is empty: write at least one letter")
     if len(name) > MAX_NAME:
-        raise ClassNameError(f"class name {name[:40]!r}… has {len(name)} characters: {MAX_NAME} are the most")
-    if bad := next((c for c in name if unicodedata.category(c) in {"Cc", "Zl", "Zp", "Cs"}), None):
+        raise ClassNameError(
+            f"class name {name[:40]!r}… has {len(name):,} characters: expected at most {MAX_NAME}"
+        )
+    if bad := next((c for c in name if unicodedata.category(c) == "Cs"), None):
+        raise ClassNameError(
+            f"class name {name!r} has {bad!r}, which is not Unicode text: check its encoding"
+        )
+    if bad := next((c for c in name if unicodedata.category(c) in {"Cc", "Zl", "Zp"}), None):
         raise ClassNameError(f"class name {name!r} has the control character {bad!r}: remove it")
     return name
 

@@ -1,5 +1,7 @@
 """What all commands share in talking: notices and progress on stderr, JSON on stdout."""
 
+import json
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +23,16 @@ def say(message: str) -> None:
 
 
 def emit(value: Mapping[str, Any]) -> None:
-    """Print one JSON object as a line on stdout."""
+    """Print one JSON object as a line on stdout, in ASCII where stdout takes no other letters."""
     import orjson
 
-    click.echo(orjson.dumps(value).decode())
+    try:
+        text = orjson.dumps(value).decode()
+    except TypeError:  # integers beyond 64 bits, and file names that are not Unicode
+        text = json.dumps(value)
+    if not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf"):
+        text = json.dumps(json.loads(text))
+    click.echo(text)
 
 
 def open_store(path: str, *, create: bool = False) -> "Store":
