@@ -77,7 +77,7 @@ def test_the_line_is_the_one_in_force_with_what_was_measured(store: Store) -> No
     }
     assert [one.change for one in store.history("newt")] == [None, "m1"]
     assert len(store.history("toad")) == 1
-    assert (store.line_number("frog"), store.line_number("newt")) == (4, 5)
+    assert store.line_numbers() == {"frog": 4, "newt": 5, "toad": 3}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ stays in the history.
 
 import secrets
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -58,10 +59,10 @@ def descriptor(text: str) -> str:
     """Return a typed descriptor with its spaces tidied. Raises StoreError for one that cannot be used."""
     tidy = " ".join(unicodedata.normalize("NFC", text).split())
     if not tidy:
-        raise StoreError("a descriptor is empty: write what is to be seen")
+        raise StoreError("a descriptor is empty: write what can be seen")
     if len(tidy) > MAX_DESCRIPTOR:
         raise StoreError(
-            f"descriptor {tidy[:40]!r}… has {len(tidy)} characters: {MAX_DESCRIPTOR} are the most"
+            f"descriptor {tidy[:40]!r}… has {len(tidy):,} characters: expected at most {MAX_DESCRIPTOR:,}"
         )
     if bad := next((c for c in tidy if unicodedata.category(c) in {"Cc", "Cs"}), None):
         raise StoreError(f"descriptor {tidy!r} has the control character {bad!r}: remove it")
@@ -82,22 +83,31 @@ def add(entry: Entry, texts: Sequence[str], stamp: Stamp) -> Entry | None:
 
 
 def drop(entry: Entry, which: Sequence[str], stamp: Stamp) -> Entry:
-    """Return the line with descriptors struck, each given by its text or its number, from 1, and remembered
-    as such.
+    """Return the line without some descriptors, each given by its text or its number, from 1, and remembered
+    as rejected.
 
     Raises StoreError for one that the class does not have.
     """
-    struck = {position for one in which for position in _positions(entry, one)}
-    gone = [one for position, one in enumerate(entry.descriptors) if position in struck]
-    kept = [one for position, one in enumerate(entry.descriptors) if position not in struck]
+    exact, similar = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+    for position, text in enumerate(entry.descriptors):
+        exact[text].append(position)
+        similar[comparable(text)].append(position)
+    removed = {
+        position
+        for text in which
+        for position in exact.get(text) or similar.get(comparable(text)) or [_position(entry, text)]
+    }
+    gone = [text for position, text in enumerate(entry.descriptors) if position in removed]
+    kept = [text for position, text in enumerate(entry.descriptors) if position not in removed]
     return stamp.curated(entry, kept, _rejected(entry, gone, kept))
 
 
 def edit(entry: Entry, descriptors: Sequence[str], stamp: Stamp) -> Entry | None:
-    """Return the line with other descriptors, or None if they are the same; those gone count as struck."""
+    """Return the line with other descriptors, or None if they are the same; those gone are rejected."""
     if tuple(descriptors) == entry.descriptors:
         return None
-    gone = [one for one in entry.descriptors if one not in descriptors]
+    kept = set(descriptors)
+    gone = [text for text in entry.descriptors if text not in kept]
     return stamp.curated(entry, descriptors, _rejected(entry, gone, descriptors))
 
 
@@ -236,18 +246,15 @@ def find(names: Sequence[str], name: str, where: object) -> str:
     raise StoreError(f"{where} has no class {name!r}{hint}")
 
 
-def _positions(entry: Entry, which: str) -> list[int]:
-    exact = [position for position, one in enumerate(entry.descriptors) if one == which]
-    alike = [p for p, one in enumerate(entry.descriptors) if comparable(one) == comparable(which)]
-    if exact or alike:
-        return exact or alike
-    if which.isdecimal() and 0 < int(which[:9]) <= len(entry.descriptors):
-        return [int(which) - 1]
-    near = get_close_matches(which, entry.descriptors, 1)
-    hint = (
-        f"did you mean {near[0]!r}?" if near else f"it has {len(entry.descriptors)}: give a text or a number"
-    )
-    raise StoreError(f"class {entry.name!r} has no descriptor {which!r}: {hint}")
+def _position(entry: Entry, number: str) -> int:
+    """Return the position that a number, from 1, names. Raises StoreError that suggests the closest text."""
+    count = len(entry.descriptors)
+    if number.isdecimal() and 0 < int(number[:9]) <= count:
+        return int(number) - 1
+    near = get_close_matches(number, entry.descriptors, 1)
+    numbers = f"it has {count} (1–{count}, or give its text)" if count else "it has none"
+    hint = f"did you mean {near[0]!r}?" if near else numbers
+    raise StoreError(f"class {entry.name!r} has no descriptor {number!r}: {hint}")
 
 
 def _rejected(entry: Entry, gone: Iterable[str], kept: Iterable[str]) -> list[str]:

@@ -175,19 +175,22 @@ def damage(fd: int, path: str, offset: int, error: StoreError) -> StoreError:
     """Return the error with the file and the number of the line that begins at `offset`."""
     if encoding := wide_encoding(os.pread(fd, 4, 0)):
         return DamagedStoreError(f"{path} is {encoding} text: {utf8_remedy(encoding)}")
-    where = f"{path}, line {number_at(fd, offset)}: {error}"
+    where = f"{path}, line {numbers_at(fd, [offset])[offset]}: {error}"
     if isinstance(error, NewerVersionError):
         return StoreError(where)
     return DamagedStoreError(f"{where}; fix the line, or `fieldmarks store copy {path} NEW --salvage`")
 
 
-def number_at(fd: int, offset: int) -> int:
-    """Return the number, from 1, of the line that begins at `offset`."""
+def numbers_at(fd: int, offsets: Sequence[int]) -> dict[int, int]:
+    """Return the numbers, from 1, of the lines that begin at ascending `offsets`, in one pass."""
+    numbers = {}
     number, position = 1, 0
-    while position < offset and (block := os.pread(fd, min(_BUFFER, offset - position), position)):
-        number += block.count(b"\n")
-        position += len(block)
-    return number
+    for offset in offsets:
+        while position < offset and (block := os.pread(fd, min(_BUFFER, offset - position), position)):
+            number += block.count(b"\n")
+            position += len(block)
+        numbers[offset] = number
+    return numbers
 
 
 def _read_carefully(fd: int, path: str, line: bytes, offset: int) -> tuple[str, int]:

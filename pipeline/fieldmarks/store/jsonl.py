@@ -23,7 +23,7 @@ from pathlib import Path
 from fieldmarks.errors import DamagedStoreError, StoreError
 from fieldmarks.records import Entry
 from fieldmarks.store import disk
-from fieldmarks.store.index import Index, damage, kind_of, number_at, ruling
+from fieldmarks.store.index import Index, damage, kind_of, numbers_at, ruling
 from fieldmarks.store.lines import BOM, MAX_LINE, encode, entry
 from fieldmarks.store.shipped import shipped_store
 
@@ -97,10 +97,13 @@ class Store:
         """Yield every line, the last of the file first."""
         return (self._entry(name, offset) for offset, name in reversed(self._index.by_place()))
 
-    def line_number(self, name: str) -> int:
-        """Return the number, from 1, of the file's line that is in force for a class; 0 if none is."""
-        offset = self._index.in_force(name)
-        return 0 if offset is None or self._fd is None else number_at(self._fd, offset)
+    def line_numbers(self) -> dict[str, int]:
+        """Return, for each class, the number, from 1, of the file's line that is its current one."""
+        offsets = {name: at for name in self._index if (at := self._index.in_force(name)) is not None}
+        if self._fd is None:
+            return {}
+        numbers = numbers_at(self._fd, sorted(offsets.values()))
+        return {name: numbers[offset] for name, offset in offsets.items()}
 
     def append(self, *entries: Entry) -> None:
         """Append lines with one write and one fsync, under a lock. Raises StoreError if the disk refuses."""
