@@ -50,6 +50,14 @@ class EndpointCompleter:
         self._tell = tell
         self._answers = 0
         self._fruitless = 0
+        self.window = concurrency
+        self.timeout = timeout
+        self.slowest = 0.0
+        self.retrying = 0
+        self._draining = False
+
+    def drain(self) -> None:
+        self._draining = True
 
     @property
     def endpoint(self) -> str:
@@ -99,7 +107,7 @@ class EndpointCompleter:
         fatal: BaseException | None = None
         try:
             while True:
-                if fatal is None:
+                if fatal is None and not self._draining:
                     for request in islice(pending, self._concurrency - len(running)):
                         task = asyncio.create_task(self._ask(link, mode, request))
                         task.add_done_callback(done.put_nowait)
@@ -122,8 +130,10 @@ class EndpointCompleter:
             raise fatal
 
     async def _ask(self, link: Link, mode: str, request: Request) -> Outcome:
+        began = asyncio.get_running_loop().time()
         try:
             answer = await link.send(mode, request)
+            self.slowest = max(self.slowest, asyncio.get_running_loop().time() - began)
         except Transient as error:
             most = self._retry.max_wait
             if error.retry_after is not None and error.retry_after > most:

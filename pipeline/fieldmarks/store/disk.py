@@ -79,11 +79,12 @@ def open_to_read(path: Path) -> int:
         raise unreadable(path, error) from error
 
 
-def append(real: Path, whole: int, data: bytes) -> os.stat_result:
+def append(real: Path, whole: int, data: bytes, *, durable: bool = True) -> os.stat_result:
     """Append to a file, of which what follows `whole` is cut off first: one write, one fsync. Return its
     status.
 
-    The caller holds the lock. If the disk refuses, the file is as it was, and OSError is raised.
+    Without `durable` there is no fsync. The caller holds the lock. If the disk refuses, the file is as it
+    was, and OSError is raised.
     """
     fd = os.open(real, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -91,7 +92,8 @@ def append(real: Path, whole: int, data: bytes) -> os.stat_result:
             os.ftruncate(fd, whole)
         try:
             _write(fd, data)
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         except OSError:
             os.ftruncate(fd, whole)
             raise

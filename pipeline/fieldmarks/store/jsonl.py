@@ -18,6 +18,7 @@ a damaged store.
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from fieldmarks.errors import DamagedStoreError, StoreError
@@ -101,6 +102,13 @@ class Store:
         """Return the number, from 1, of the file's line that is in force for a class; 0 if none is."""
         offset = self._index.in_force(name)
         return 0 if offset is None or self._fd is None else number_at(self._fd, offset)
+
+    def locked(self) -> AbstractContextManager[Path]:
+        """Hold the store's lock, for several changes in one piece, and give the file's real path.
+
+        `append` and `change` may be called within. Raises StoreError if the lock cannot be had.
+        """
+        return self._lock.held()
 
     def append(self, *entries: Entry) -> None:
         """Append lines with one write and one fsync, under a lock. Raises StoreError if the disk refuses."""
