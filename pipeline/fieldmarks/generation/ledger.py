@@ -130,12 +130,13 @@ class Ledger:
 
     def lost(self) -> tuple[str, ...]:
         """Return the classes that were written, or there before, and are in the store no more."""
+        store = Store.open(self._store.path, create=True)  # as it is now, whoever changed it
         written = (
             name
             for name, key in self.done.items()
-            if not any(has_key(entry, key) for entry in self._store.history(name))
+            if not any(has_key(entry, key) for entry in store.history(name))
         )
-        there = set(self._store.all_names())
+        there = set(store.all_names())
         return (*written, *(name for name in (*self.cached, *self.kept, *self.others) if name not in there))
 
     def _keep(self) -> None:
@@ -179,27 +180,29 @@ class Ledger:
             name = self._pending.popleft()
             key = run.ask.key(name)
             asked = question(name, key)
-            if self._is_settled(name, key, asked):
+            history = self._store.history(name)
+            if self._is_settled(name, key, asked, history):
                 continue
             if self._run_file.is_claimed(asked):
                 self._elsewhere.append(name)
                 continue
-            plan = make_plan([name], self._store, run.ask, refresh=self._refresh)
-            restored += plan.restore
-            self.cached += [*plan.cached, *(entry.name for entry in plan.restore)]
-            self.kept += plan.kept
-            if plan.ask:
-                pending = self._run_file.answers(asked)
-                answers = answers_so_far(self._store.history(name), key, pending)
-                mode = str(pending[-1].get("mode", "")) if pending else ""
-                run.begin(name, answers, mode)
-                claims.append(claim(asked, name, self._run_file.owner))
-        self._store.append(*restored)
+            plan = make_plan([name], self._store, run.ask, refresh=self._refresh) if history else None
+            if plan is not None and not plan.ask:
+                restored += plan.restore
+                self.cached += [*plan.cached, *(entry.name for entry in plan.restore)]
+                self.kept += plan.kept
+                continue
+            pending = self._run_file.answers(asked)
+            mode = str(pending[-1].get("mode", "")) if pending else ""
+            run.begin(Work(name, key, asked, answers_so_far(history, key, pending), mode))
+            claims.append(claim(asked, name, self._run_file.owner))
+        if restored:
+            self._store.append(*restored)
         self._run_file.append(claims, durable=False)
 
-    def _is_settled(self, name: str, key: Mapping[str, Any], asked: str) -> bool:
+    def _is_settled(self, name: str, key: Mapping[str, Any], asked: str, history: Sequence[Entry]) -> bool:
         """Whether another process has answered a class since this run began, or failed to."""
-        news = self._store.history(name)[self._lines_before[name] :]
+        news = history[self._lines_before[name] :]
         origins = {entry.origin for entry in news if has_key(entry, key)}
         failure = EMPTY if FAILED_ANSWER in origins else self._run_file.failure(asked)
         if GENERATED in origins:

@@ -10,7 +10,6 @@ from fieldmarks.generation.answers import line, parsed, record
 from fieldmarks.generation.budget import Budget
 from fieldmarks.generation.completer import Failure, Outcome, Request, Usage
 from fieldmarks.generation.plan import Ask
-from fieldmarks.generation.run_file import question
 from fieldmarks.records import Entry
 
 EMPTY = "no descriptor in the answer"
@@ -75,9 +74,9 @@ class Work:
     key: Mapping[str, Any]
     question: str
     answers: list[dict[str, Any]]
-    saved: int  # how many of the answers are in the run file
-    open: int = 0  # requests that are queued or under way
     mode: str = ""
+    saved: int = 0  # how many of the answers are in the run file
+    open: int = 0  # requests that are queued or under way
     failure: str | None = None
 
     def unsaved(self) -> list[dict[str, Any]]:
@@ -137,13 +136,11 @@ class Run:
         """Whether there is something to send, and money for it."""
         return bool(self._queue) and not self.stopped and self.budget.allows(self._queue[0])
 
-    def begin(self, name: str, answers: Sequence[dict[str, Any]] = (), mode: str = "") -> None:
+    def begin(self, work: Work) -> None:
         """Queue what is left to ask of a class, which may have some answers on disk."""
-        key = self.ask.key(name)
-        work = Work(name, key, question(name, key), list(answers), saved=len(answers), mode=mode)
-        requests = self.ask.requests(name, answers, self.retries)
-        work.open = len(requests)
-        self.working[name] = work
+        requests = self.ask.requests(work.name, work.answers, self.retries)
+        work.open, work.saved = len(requests), len(work.answers)
+        self.working[work.name] = work
         self._queue.extend(requests)
         if not requests:
             self.settled.append(work)
