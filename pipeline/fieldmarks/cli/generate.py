@@ -9,6 +9,7 @@ import click
 from fieldmarks.cli.classes import class_names
 from fieldmarks.cli.console import emit, open_store, say
 from fieldmarks.cli.models import Number, completer_of, model_options
+from fieldmarks.errors import FieldmarksError
 from fieldmarks.wording import counted, printable
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def sending_options(command: Command) -> Command:
 )
 @click.option("--refresh", is_flag=True, help="Regenerate classes that already have an answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def generate(classes: str | None, named: tuple[str, ...], store: str, **given: Any) -> None:
+def generate(classes: str | None, named: tuple[str, ...], **given: Any) -> None:
     """Ask a language model for the descriptors of classes and put them into a store.
 
     CLASSES.txt holds one class name a line; - reads them from stdin. Classes that the store already has an
@@ -188,12 +189,12 @@ def generate(classes: str | None, named: tuple[str, ...], store: str, **given: A
     keys = ("base_url", "model", "local", "mode", "concurrency", "timeout", "max_wait", "rpm", "tpm")
     completer = completer_of(**{key: given[key] for key in keys}, tell=say)
     ask = _question(completer.model, given)
-    filled = open_store(store, create=True)
+    store = open_store(given["store"], create=True)
     if given["dry_run"]:
         options = {key: given[key] for key in ("refresh", "retries")}
-        _print_forecast(forecast(names, filled, ask, **options, prices=_prices(given)), given["as_json"])
+        _print_forecast(forecast(names, store, ask, **options, prices=_prices(given)), given["as_json"])
     else:
-        _report(_run(names, filled, completer, ask, given), store, given["as_json"])
+        _report(_run(names, store, completer, ask, given), given["store"], given["as_json"])
 
 
 def _run(
@@ -201,22 +202,39 @@ def _run(
 ) -> "Summary":
     from fieldmarks.cli.progress import line, shown
     from fieldmarks.generation.generate import generate
+    from fieldmarks.generation.run import Progress
 
-    with shown(sys.stderr, line) as progress:
-        return generate(
-            names,
-            store,
-            ask.prompt,
-            completer,
-            ask.params,
-            values=ask.values,
-            refresh=given["refresh"],
-            retries=given["retries"],
-            prices=_prices(given),
-            max_cost=given["max_cost"] or float("inf"),
-            progress=progress,
-            tell=say,
-        )
+    written = 0
+    notices = len(store.notices)
+
+    def update(progress: Progress) -> None:
+        nonlocal written
+        written = progress.written
+        show(progress)
+
+    try:
+        with shown(sys.stderr, line) as show:
+            return generate(
+                names,
+                store,
+                ask.prompt,
+                completer,
+                ask.params,
+                values=ask.values,
+                refresh=given["refresh"],
+                retries=given["retries"],
+                prices=_prices(given),
+                max_cost=given["max_cost"] or float("inf"),
+                progress=update,
+                tell=say,
+            )
+    except FieldmarksError:
+        if written:
+            say(f"Wrote {counted(written, 'class')} to {given['store']} before this error")
+        raise
+    finally:
+        for notice in store.notices[notices:]:
+            say(f"Note: {notice}")
 
 
 def _question(model: str, given: dict[str, Any]) -> "Ask":

@@ -178,7 +178,7 @@ def _reporter(
                     total=total,
                     done=total - len(ledger.left) - len(run.failed),
                     failed=len(run.failed),
-                    others=len(ledger.others),
+                    written=len(ledger.done),
                     waiting=ledger.waiting,
                     retrying=completer.retrying,
                     requests=run.sent,

@@ -17,12 +17,12 @@ EMPTY = "no descriptor in the answer"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is; `total` counts the classes to ask, `others` those that other processes answered."""
+    """How far a run is; `total` counts the classes to ask, `done` those answered, by whatever process."""
 
     total: int
     done: int
     failed: int
-    others: int
+    written: int  # classes that this run put into the store
     waiting: int  # classes that other processes are asking now
     retrying: int  # requests that wait to be sent again
     requests: int
