@@ -71,10 +71,12 @@ def pictures_line(progress: "pictures.Progress") -> str:
 
 
 def _rate(progress: Counted) -> tuple[float, str]:
-    """Return things a second, and the time left in words."""
+    """Return things a second, and the time left in words; it is unknown before the first is done."""
     finished = progress.done + progress.failed
     rate = finished / progress.seconds if progress.seconds else 0.0
-    minutes, seconds = divmod(round(max(0, progress.total - finished) / rate) if rate else 0, 60)
+    if not rate:
+        return rate, "time left unknown"
+    minutes, seconds = divmod(round(max(0, progress.total - finished) / rate), 60)
     return rate, f"{minutes}:{seconds:02d} left"
 
 
