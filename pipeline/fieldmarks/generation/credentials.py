@@ -94,13 +94,22 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         """Name the secrets; those shorter than `SHORTEST_SECRET` are left alone."""
-        patterns = [pattern for secret in secrets for pattern in _patterns(secret)]
-        patterns.sort(key=len, reverse=True)  # of two secrets, one may begin with the other
+        plain = {form for secret in secrets for form in (secret, unquote(secret))}
+        known = sorted((form for form in plain if len(form) >= SHORTEST_SECRET), key=len, reverse=True)
+        patterns = [pattern for secret in known for pattern in _patterns(secret)]
         self._pattern = re.compile("|".join(patterns)) if patterns else None
+        self._marks = "%\\&" + ("+" if any(" " in secret for secret in known) else "")  # begin an encoding
+        self._literals = [text.lower() for secret in known for text in (secret, *_recoded(secret))]
 
     def text(self, text: str) -> str:
         """Return the text with each secret masked."""
-        return self._pattern.sub(MASK, text) if self._pattern else text
+        if self._pattern is None:
+            return text
+        if not any(mark in text for mark in self._marks):  # far faster than the pattern, for most texts
+            lower = text.lower()
+            if not any(literal in lower for literal in self._literals):
+                return text
+        return self._pattern.sub(MASK, text)
 
     def line(self, text: str, longest: int = LONGEST_LINE) -> str:
         """Return a server's text as one short line without control characters and secrets."""
@@ -158,22 +167,23 @@ def _user_and_password(parts: Any) -> str:
 
 
 def _patterns(secret: str) -> Iterator[str]:
-    """Yield regular expressions for a secret: as it is or with any of its characters encoded, base64, hex."""
-    for plain in {secret, unquote(secret)}:
-        if len(plain) < SHORTEST_SECRET:
-            continue
-        yield "(?i:" + "".join(_character(c) for c in plain) + ")"
-        data = plain.encode("utf-8", "surrogatepass")
-        yield f"(?i:{data.hex()})"
-        for text in dict.fromkeys(_base64_cores(data)):
-            yield (
-                "(?:"
-                + re.escape(text)
-                + "|"
-                + re.escape(text.translate({43: "-", 47: "_"}))
-                + ")"
-                + (r"(?:[\w+/-]?={1,2})?")
-            )
+    """Yield regular expressions for a secret: with any of its characters encoded, as base64, hexadecimal."""
+    yield "(?i:" + "".join(_character(c) for c in secret) + ")"
+    for text in _recoded(secret):
+        yield re.escape(text) + r"(?:[\w+/-]?={1,2})?"
+
+
+def _recoded(secret: str) -> Iterator[str]:
+    """Yield a secret in hexadecimal, and in base64 at each of its three offsets within a longer text."""
+    data = secret.encode("utf-8", "surrogatepass")
+    yield data.hex()
+    yield data.hex().upper()
+    for offset, shared in ((0, 0), (1, 2), (2, 3)):  # digits that hold bits of what stands before, too
+        encoded = base64.b64encode(b"\0" * offset + data).decode()
+        core = encoded[shared : (offset + len(data)) * 8 // 6]
+        if len(core) >= SHORTEST_BASE64:
+            yield core
+            yield core.translate({ord("+"): "-", ord("/"): "_"})
 
 
 def _character(character: str) -> str:
@@ -196,12 +206,3 @@ def _character(character: str) -> str:
     if character == " ":
         forms.append(r"\+")
     return "(?>" + "|".join([*forms, re.escape(character)]) + ")"
-
-
-def _base64_cores(data: bytes) -> Iterator[str]:
-    """Yield the base64 of data at each of its three offsets within a longer text, without shared digits."""
-    for offset, shared in ((0, 0), (1, 2), (2, 3)):
-        encoded = base64.b64encode(b"\0" * offset + data).decode()
-        core = encoded[shared : (offset + len(data)) * 8 // 6]
-        if len(core) >= SHORTEST_BASE64:
-            yield core
