@@ -15,7 +15,7 @@ import orjson
 from fieldmarks.generation.failures import Refused, Transient
 
 MAX_REPLY: Final = 1 << 20  # bytes, and for a stream those of its joined texts and of each event
-MAX_STREAM: Final = 16 << 20  # bytes: each token comes wrapped in some 300
+MAX_STREAM: Final = 8 << 20  # bytes: each token comes wrapped in some 300
 MAX_ERROR: Final = 64 << 10  # bytes of an error's body that are read
 PIECE: Final = 64 << 10  # bytes unpacked at a time
 MOST_CODINGS: Final = 3  # layers of compression
@@ -174,14 +174,16 @@ class EventStream:
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the data of each event that a chunk completes."""
-        *lines, rest = chunk.split(b"\n")
-        for line in lines:
-            self._line += line
-            yield from self._take_line(bytes(self._line).removesuffix(b"\r"))
-            self._line.clear()
-        self._line += rest
+        first, *others = chunk.split(b"\n")
+        self._line += first
         if len(self._line) > MAX_REPLY:
             raise _too_large()
+        if others:
+            lines, self._line = [bytes(self._line), *others[:-1]], bytearray(others[-1])
+            for line in lines:
+                line = line.removesuffix(b"\r")
+                if (line or self._data) and not line.startswith(b":"):  # comments keep connections alive
+                    yield from self._take_line(line)
 
     def end(self) -> Iterator[bytes]:
         """Yield what the last lines hold, which no empty line may have followed."""
@@ -225,26 +227,23 @@ class EventStream:
         choice = {"text": texts["text"], "message": message, "finish_reason": self._finish_reason}
         return orjson.dumps({"choices": [choice], "usage": self._usage})
 
-    def _take_line(self, line: bytes) -> Iterator[bytes]:
+    def _take_line(self, line: bytes) -> list[bytes]:
+        """Take in a line; return the data of the events that it ends."""
         if not line:
-            yield from self._events_of(self._data)
-            self._data, self._size = [], 0
-        elif line.startswith(b"data:"):
+            data, self._data, self._size = self._data, [], 0
+            if len(data) > 1 and all(part.startswith((b"{", b"[DONE]")) for part in data):
+                return data  # some servers leave out the empty lines between events
+            return [b"\n".join(data)] if data else []
+        if line.startswith(b"data:"):
             self._data.append(line[5:].removeprefix(b" "))
             self._size += len(line)
             if self._size > MAX_REPLY:
                 raise _too_large()
-        elif not line.startswith((b"event:", b":", b"id:", b"retry:")) and not self._events:
+        elif not self._events and not line.startswith((b"event:", b":", b"id:", b"retry:")):
             self._plain += line + b"\n"
             if len(self._plain) > MAX_REPLY:
                 raise _too_large()
-
-    def _events_of(self, data: list[bytes]) -> Iterator[bytes]:
-        """One event's lines are one text; but some servers leave out the empty lines between events."""
-        if len(data) > 1 and all(line.startswith((b"{", b"[DONE]")) for line in data):
-            yield from data
-        elif data:
-            yield b"\n".join(data)
+        return []
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta")
