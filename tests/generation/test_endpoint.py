@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fieldmarks.generation.pace import Pace
+from fieldmarks.generation.retry import RetryPolicy
 from tests.generation.scripted_server import (
     Call,
     Reply,
@@ -22,8 +24,6 @@ from tests.generation.scripted_server import (
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation.completer import Completion, Failure, Outcome, Request
 from fieldmarks.generation.endpoint import EndpointCompleter
-from fieldmarks.generation.pace import Pace
-from fieldmarks.generation.retry import RetryPolicy
 from fieldmarks.generation.templates import Prompt
 
 PROMPT = Prompt.load("article")
