@@ -166,7 +166,7 @@ def test_samples_are_merged_by_agreement_and_all_kept(server: ScriptedServer, st
 
 
 def test_samples_already_paid_for_are_not_asked_again(server: ScriptedServer, store: Store) -> None:
-    server.script = lambda call: marks(call) if call.number < 3 else refusal(401, "revoked")
+    server.script = lambda call: marks(call) if call.number < 3 else refusal(402, "revoked")
     params = Params(0.8, seed=1, samples=3)
     with pytest.raises(EndpointError, match="revoked"):
         generate(["fox"], store, ARTICLE, _completer(server, concurrency=1), params)
