@@ -118,6 +118,17 @@ def test_nothing_is_remembered_of_a_refusal(
     assert not user_cache().joinpath("endpoints").exists()
 
 
+def test_a_mode_that_the_key_may_not_use_is_passed_over(server: ScriptedServer, tmp_path: Path) -> None:
+    def script(call: Call) -> Reply:
+        if call.path.endswith("/v1/completions"):
+            return refusal(403, "your key may not use this route")
+        return like_vllm_chat(call)
+
+    server.script = script
+    store = _fill(server, tmp_path / "s.jsonl", [])
+    assert {entry.mode for entry in store.entries()} == {"continue"}
+
+
 def test_what_stopped_to_work_is_forgotten(server: ScriptedServer, tmp_path: Path) -> None:
     _fill(server, tmp_path / "s.jsonl", [])
     server.script = like_vllm_chat
