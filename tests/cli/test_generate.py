@@ -137,7 +137,8 @@ def test_a_key_reaches_nothing_but_the_server(
     bad = run("--class", "owl", to=server)
     assert server.calls[0].headers["authorization"] == f"Bearer {KEY}"
     assert (good.exit_code, bad.exit_code) == (0, 1)
-    assert bad.stderr == f"Error: {server.url} answers 401 (bad key Bearer ***): check OPENAI_API_KEY\n"
+    reason = "status 401: bad key Bearer ***: check OPENAI_API_KEY or --header"
+    assert bad.stderr == f"Error: {server.url}: {reason}\n"
     assert KEY not in good.output + bad.output
     folders = [tmp_path, Path(os.environ["FIELDMARKS_CACHE"])]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
@@ -177,7 +178,8 @@ def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
         ),
         (
             ["--class", "fox", "--base-url", "http://h/v1"],
-            "Error: --base-url needs --model: name the model to ask there",
+            "Error: --base-url needs --model: name the model to ask there; "
+            "fieldmarks doctor --base-url lists them",
         ),
         (
             ["--class", "fox", "--local", "x", "--model", "m"],
@@ -281,10 +283,7 @@ def test_progress_says_what_the_user_wants_to_know(run: Run, server: ScriptedSer
 def test_the_first_mode_that_works_is_said(run: Run, server: ScriptedServer) -> None:
     result = run("--class", "fox", "--base-url", server.url, "--model", "m")
     assert result.exit_code == 0
-    assert (
-        result.stderr.splitlines()[0]
-        == f"m at {server.url}: mode 'completions', found by probing and remembered"
-    )
+    assert result.stderr.splitlines()[0] == f"m at {server.url}: mode 'completions', chosen by probing once"
 
 
 @pytest.mark.parametrize(

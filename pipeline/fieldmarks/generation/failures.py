@@ -29,7 +29,6 @@ _ADVICE: Final = {
     404: "check --model and --base-url",
     405: "check --base-url, which often ends in /v1",
     407: "give the proxy's user and password, as in HTTPS_PROXY=http://user:password@host:port",
-    413: "shorten the prompt",
 }
 _NO_CREDIT: Final = re.compile(
     r"insufficient_quota|billing_hard_limit_reached|billing_not_active|insufficient[ _]balance"

@@ -113,7 +113,7 @@ def adapted(quirks: Quirks, sent: Mapping[str, Any], refusal: str) -> Quirks | N
         return replace(quirks, completion_tokens=True)
     if "thinking" in refusal and not quirks.no_thinking and "messages" in sent:
         return replace(quirks, no_thinking=True)
-    if re.search(r"\bstream", refusal) and not sent.get("stream"):
+    if re.search(r"\bstream", refusal) and not quirks.stream:
         return replace(quirks, stream=True)
     for key in _CAN_LEAVE_OUT:
         if key in sent and re.search(rf"\b{key}\b", refusal):
