@@ -123,7 +123,7 @@ def test_a_request_that_fails_leaves_no_line(server: ScriptedServer, store: Stor
     server.script = lambda call: refusal(413, "too long") if "a fox in" in call.text else marks(call)
     completer = _completer(server, concurrency=1)
     summary = generate(["owl", "fox", "yak"], store, ARTICLE, completer)
-    assert summary.failed == {"fox": "status 413: too long: shorten the prompt"}
+    assert summary.failed == {"fox": "status 413: too long"}
     assert store.names() == ["owl", "yak"]
     assert store.history("fox") == []
 
