@@ -8,9 +8,9 @@ Generation adds `v`, `origin` "generated", `prompt` {name, sha256 of the rendere
 `model`, `endpoint`, `mode`, `params`, `answer`, `finish_reason`, `usage`, `at`; where a class got several
 answers, `answers` holds every one, in the order they came (`samples` in lines of version 0.1). Curation
 writes `origin` "curated", `rejected`, `note`, `by`, `at`, `removed` true where a class ends, `change` (one
-name for all lines of one command) and `undo` true where a line brings back what was current before. `origin`
-"failed" keeps an answer without bullets. Evaluation adds `measured`, what leaving each descriptor out was
-seen to change (see store/measured.py).
+name for all lines of one command), `undo` true where a line brings back what was current before, and `redo`
+true where it brings back what an undo took away. `origin` "failed" keeps an answer without bullets.
+Evaluation adds `measured`, what leaving each descriptor out was seen to change (see store/measured.py).
 Keys that this version does not know are kept and written back.
 """
 
@@ -37,10 +37,16 @@ def class_name(text: str) -> str:
     """
     name = unicodedata.normalize("NFC", text).strip()
     if not name:
-        raise ClassNameError("a class name is empty: give at least one letter")
+        raise ClassNameError("a class name is empty: write at least one letter")
     if len(name) > MAX_NAME:
-        raise ClassNameError(f"class name {name[:40]!r}… has {len(name)} characters: {MAX_NAME} are the most")
-    if bad := next((c for c in name if unicodedata.category(c) in {"Cc", "Zl", "Zp", "Cs"}), None):
+        raise ClassNameError(
+            f"class name {name[:40]!r}… has {len(name):,} characters: expected at most {MAX_NAME}"
+        )
+    if bad := next((c for c in name if unicodedata.category(c) == "Cs"), None):
+        raise ClassNameError(
+            f"class name {name!r} has {bad!r}, which is not Unicode text: check its encoding"
+        )
+    if bad := next((c for c in name if unicodedata.category(c) in {"Cc", "Zl", "Zp"}), None):
         raise ClassNameError(f"class name {name!r} has the control character {bad!r}: remove it")
     return name
 
@@ -82,6 +88,7 @@ class Entry:
     rejected: tuple[str, ...] = ()
     removed: bool = False
     undo: bool = False
+    redo: bool = False
     change: str | None = None
     note: str | None = None
     by: str | None = None
@@ -169,7 +176,7 @@ _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("prompt", "params", "usage"), _optional(dict)),
     **dict.fromkeys(("answers", "samples"), _objects),
     "rejected": _texts,
-    **dict.fromkeys(("removed", "undo"), lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("removed", "undo", "redo"), lambda value: isinstance(value, bool)),
     **dict.fromkeys(("change", "note", "by", "at"), _optional(str)),
     "measured": _measured,
 }

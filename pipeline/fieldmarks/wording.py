@@ -90,5 +90,20 @@ def padded(text: str, width: int) -> str:
     return text + " " * (width - columns(text))
 
 
+def folded(text: str, width: int) -> list[str]:
+    """Return a text as lines of at most so many columns, broken between words, or within a longer one."""
+    if columns(text) <= width:
+        return [text]
+    from rich.cells import chop_cells
+
+    lines = [""]
+    for word in re.findall(r"\s*\S+", text):
+        if columns(lines[-1] + word) <= width:
+            lines[-1] += word
+        else:
+            lines += chop_cells(word.lstrip(), max(width, 2))  # the widest characters take two
+    return lines if lines[0] else lines[1:]
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,13 +1,17 @@
 """Changes to a store: read anew under the lock, appended once, told as before and after."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fieldmarks.errors import ClassNameError, StoreError
 from fieldmarks.records import FAILED, GENERATED, Entry
-from fieldmarks.store import Store, changes
+from fieldmarks.store import Store, changes, exchange
 from fieldmarks.store.curate import Stamp
+from fieldmarks.store.jsonl import in_force
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def test_an_edit_of_what_another_changed_meanwhile_is_refused(store: Store) -> N
     base = changes.in_force(store, "frog")
     Store.open(store.path).append(Entry("frog", ("theirs",), origin="curated"))
     with pytest.raises(
-        StoreError, match=r"class 'frog' was changed meanwhile in .*store\.jsonl: edit it anew"
+        StoreError, match=r"class 'frog' changed in .*store\.jsonl while you were editing: try again"
     ):
         changes.apply(store, changes.edit(base, ["mine"], Stamp()))
     assert _lists(Store.open(store.path))["frog"] == ["theirs"]
@@ -62,7 +66,7 @@ def test_a_class_begun_again_remembers_what_was_struck(store: Store) -> None:
 
 
 def test_renaming_to_a_taken_or_bad_name(store: Store) -> None:
-    with pytest.raises(StoreError, match="has a class 'toad' already: choose another name"):
+    with pytest.raises(StoreError, match="already has a class 'toad': choose another name"):
         changes.apply(store, changes.rename("frog", " toad ", Stamp()))
     with pytest.raises(ClassNameError):
         changes.apply(store, changes.rename("frog", "a\nb", Stamp()))
@@ -83,7 +87,7 @@ def test_undo_takes_back_whole_commands_from_the_last_to_the_first(store: Store)
         changes.apply(store, changes.undo(None, Stamp()))
         if "toad" in state and state["toad"] == ["c"]:
             assert _lists(store) == state
-    with pytest.raises(StoreError, match="there is no change in the store left to undo"):
+    with pytest.raises(StoreError, match=r"store\.jsonl: nothing left to undo"):
         changes.apply(store, changes.undo(None, Stamp()))
     assert len(store.history("toad")) == 5, "nothing was removed from the file"
 
@@ -93,10 +97,144 @@ def test_undo_of_one_class(store: Store) -> None:
     changes.apply(store, changes.drop("toad", ["c"], Stamp()))
     changes.apply(store, changes.undo("frog", Stamp()))
     assert _lists(store) == {"frog": ["a", "b"], "toad": []}
-    with pytest.raises(StoreError, match="there is no change of class 'frog' left to undo"):
+    with pytest.raises(StoreError, match=r"store\.jsonl, class 'frog': nothing left to undo"):
         changes.apply(store, changes.undo("frog", Stamp()))
     with pytest.raises(StoreError, match="has no class 'lion'"):
         changes.apply(store, changes.undo("lion", Stamp()))
+
+
+def test_redo_of_whole_commands_and_of_one_class(store: Store) -> None:
+    changes.apply(store, changes.rename("frog", "tree frog", Stamp()))
+    changes.apply(store, changes.drop("toad", ["c"], Stamp()))
+    last = _lists(store)
+    changes.apply(store, changes.undo(None, Stamp()))
+    changes.apply(store, changes.undo(None, Stamp()))
+    assert list(changes.redoable(store, None)) == ["frog", "tree frog"]
+    changes.apply(store, changes.redo(None, Stamp()))
+    assert _lists(store) == {"toad": ["c"], "tree frog": ["a", "b"]}
+    changes.apply(store, changes.redo("toad", Stamp()))
+    assert _lists(store) == last
+    with pytest.raises(StoreError, match=r"store\.jsonl: nothing to redo"):
+        changes.apply(store, changes.redo(None, Stamp()))
+    with pytest.raises(StoreError, match=r"store\.jsonl, class 'toad': nothing to redo"):
+        changes.apply(store, changes.redo("toad", Stamp()))
+    with pytest.raises(StoreError, match="has no class 'lion'"):
+        changes.apply(store, changes.redo("lion", Stamp()))
+
+
+def test_a_command_on_another_class_ends_redo_of_the_store_even_if_undone_and_redone(store: Store) -> None:
+    changes.apply(store, changes.drop("frog", ["a"], Stamp()))
+    changes.apply(store, changes.undo(None, Stamp()))
+    changes.apply(store, changes.add("toad", ["d"], Stamp()))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="nothing to redo"):
+            changes.apply(store, changes.redo(None, Stamp()))
+        changes.apply(store, changes.undo("toad", Stamp()))
+        changes.apply(store, changes.redo(None, Stamp()))
+    assert _lists(store) == {"frog": ["a", "b"], "toad": ["c", "d"]}
+
+
+def test_undo_of_an_import_over_a_persons_line_brings_that_back_in_one_step(store: Store) -> None:
+    changes.apply(store, changes.add("frog", ["mine"], Stamp()))
+    answer = Entry("frog", ("theirs",), origin=GENERATED, at="2026-01-01T00:00:00+00:00")
+    exchange.import_file(store, [answer], Stamp(), overwrite=True)
+    assert _lists(store)["frog"] == ["theirs"]
+    changes.apply(store, changes.undo(None, Stamp()))
+    assert _lists(store)["frog"] == ["a", "b", "mine"]
+    changes.apply(store, changes.redo(None, Stamp()))
+    assert _lists(store)["frog"] == ["theirs"]
+    assert store.get("frog") == in_force(store.history("frog"))
+
+
+def test_an_imported_line_that_was_an_undo_elsewhere_is_a_change_here(store: Store) -> None:
+    changes.apply(store, changes.add("frog", ["mine"], Stamp()))
+    exchange.import_file(store, [Entry("frog", ("x",), origin="curated", undo=True)], Stamp(), overwrite=True)
+    changes.apply(store, changes.undo("frog", Stamp()))
+    assert _lists(store)["frog"] == ["a", "b", "mine"]
+
+
+NAMES = ("frog", "toad", "newt")
+
+
+class _Commands:
+    """A store under random commands, with the content of its classes before each."""
+
+    def __init__(self, file: Path) -> None:
+        self.store = Store.open(file, create=True)
+        self.store.append(Entry("frog", ("a", "b"), origin=GENERATED), Entry("toad", ("c",)))
+        self.count = 0
+
+    def run(self, verb: str, name: str) -> bool:
+        """Run a command and say whether it changed anything."""
+        self.count += 1
+        new = f"descriptor {self.count}"
+        current = self.store.get(name)
+        make: changes.Make | None = None
+        if verb == "import":
+            lines = [Entry(one, (new,), origin=GENERATED) for one in NAMES if one != name]
+            return bool(exchange.import_file(self.store, lines, Stamp(), overwrite=True))
+        if verb == "add":
+            make = changes.add(name, [new], Stamp())
+        elif verb == "restore" and self.store.history(name):
+            number = 1 + self.count % len(self.store.history(name))
+            if not self.store.history(name)[number - 1].removed:
+                make = changes.restore(name, number, Stamp())
+        elif current is not None and verb == "drop" and current.descriptors:
+            make = changes.drop(name, ["1"], Stamp())
+        elif current is not None and verb == "end":
+            make = changes.end(name, Stamp())
+        elif current is not None and verb == "rename":
+            make = changes.rename(name, f"{name} {self.count}", Stamp())
+        return make is not None and bool(changes.apply(self.store, make))
+
+    def content(self) -> dict[str, Entry]:
+        """Return the current line of every class without what tells of the command."""
+        plain = {
+            "v": None,
+            "by": None,
+            "at": None,
+            "note": None,
+            "change": None,
+            "undo": False,
+            "redo": False,
+        }
+        return {one.name: replace(one, **plain) for one in self.store.entries()}  # type: ignore[arg-type]
+
+
+VERBS = st.sampled_from(["add", "drop", "end", "rename", "import", "restore"])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(commands=st.lists(st.tuples(VERBS, st.sampled_from(NAMES)), max_size=8), data=st.data())
+def test_undo_and_redo_are_inverse_on_the_whole_store(
+    tmp_path: Path, commands: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    file = tmp_path / "law.jsonl"
+    file.unlink(missing_ok=True)
+    world = _Commands(file)
+    contents = [world.content()]
+    for verb, name in commands:
+        if world.run(verb, name):
+            contents.append(world.content())
+    count = data.draw(st.integers(0, len(contents) - 1))
+    for content in contents[::-1][1 : 1 + count]:
+        changes.apply(world.store, changes.undo(None, Stamp()))
+        assert world.content() == content
+        changes.apply(world.store, changes.redo(None, Stamp()))
+        changes.apply(world.store, changes.undo(None, Stamp()))
+        assert world.content() == content, "redo, then undo"
+    for content in contents[len(contents) - count :]:
+        changes.apply(world.store, changes.redo(None, Stamp()))
+        assert world.content() == content
+    with pytest.raises(StoreError, match="nothing to redo"):
+        changes.apply(world.store, changes.redo(None, Stamp()))
+    for content in contents[-2::-1]:
+        changes.apply(world.store, changes.undo(None, Stamp()))
+        assert world.content() == content
+    with pytest.raises(StoreError, match="nothing left to undo"):
+        changes.apply(world.store, changes.undo(None, Stamp()))
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert [line for line, _ in Store.open(file).lines()] == [line.rstrip(b"\n") for line in lines]
 
 
 def test_a_class_that_is_ended_is_told(store: Store) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.errors import StoreError
-from fieldmarks.records import CURATED, GENERATED, Entry
+from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
 from fieldmarks.store import curate
 from fieldmarks.store.curate import Stamp
 from fieldmarks.store.jsonl import in_force
@@ -101,12 +101,21 @@ def test_renaming_ends_one_class_and_begins_another() -> None:
 
 Step = Callable[[Entry], Entry | None]
 STEPS: dict[str, Step] = {
-    "add": lambda one: curate.add(one, [f"trait {len(one.descriptors)}"], STAMP),
-    "drop": lambda one: curate.drop(one, ["1"], STAMP) if one.descriptors else None,
-    "edit": lambda one: curate.edit(one, [*one.descriptors[::-1], "edited"], STAMP),
-    "end": lambda one: curate.end(one, STAMP),
+    "add": lambda one: curate.add(one, [f"trait {len(one.descriptors)}"], Stamp()),
+    "drop": lambda one: curate.drop(one, ["1"], Stamp()) if one.descriptors else None,
+    "edit": lambda one: curate.edit(one, [*one.descriptors[::-1], "edited"], Stamp()),
+    "end": lambda one: curate.end(one, Stamp()),
     "generate": lambda one: Entry(one.name, (*one.descriptors, "generated"), origin=GENERATED, answer="- x"),
 }
+
+
+def _history(steps: list[str]) -> list[Entry]:
+    history = [FROG]
+    for step in steps:
+        line = STEPS[step](in_force(history) or Entry("frog"))
+        if line is not None:
+            history.append(line)
+    return history
 
 
 @given(st.lists(st.sampled_from(sorted(STEPS)), max_size=8))
@@ -129,8 +138,80 @@ def test_undo_gives_back_every_state_there_was(steps: list[str]) -> None:
     assert curate.undo(history, STAMP) is None
 
 
+@given(st.lists(st.sampled_from(sorted(STEPS)), max_size=8), st.integers(1, 9))
+def test_redo_gives_back_what_undo_took_in_the_other_order(steps: list[str], count: int) -> None:
+    history = _history(steps)
+    states = []
+    for _ in range(count):
+        state = in_force(history)
+        if (line := curate.undo(history, Stamp())) is not None:
+            states.append(state)
+            history.append(line)
+    for state in reversed(states):
+        line = curate.redo(history, Stamp())
+        assert line is not None
+        history.append(line)
+        now = in_force(history)
+        assert (now and _content(now)) == (state and _content(state))
+    assert curate.redo(history, Stamp()) is None
+
+
+@pytest.mark.parametrize("step", sorted(STEPS))
+def test_a_change_after_an_undo_ends_redo_and_a_failed_answer_does_not(step: str) -> None:
+    history = _history(["add", "add"])
+    undone = curate.undo(history, Stamp())
+    assert undone is not None
+    history += [undone, Entry("frog", origin=FAILED)]
+    assert curate.redo(history, Stamp()) is not None
+    new = Entry("frog", ("new",)) if step == "generate" else STEPS[step](undone)
+    assert new is not None
+    assert curate.redo([*history, new], Stamp()) is None
+
+
+@given(st.lists(st.sampled_from(sorted(STEPS)), max_size=8), st.data())
+def test_restoring_a_line_makes_it_a_persons_and_undo_gives_back_what_was(
+    steps: list[str], data: st.DataObject
+) -> None:
+    history = _history(steps)
+    before = in_force(history)
+    number = data.draw(st.integers(1, len(history)))
+    if history[number - 1].removed:
+        with pytest.raises(StoreError, match=f"line {number} of class 'frog' removed the class"):
+            curate.restore(history, number, Stamp())
+        return
+    line = curate.restore(history, number, Stamp())
+    if line is None:
+        assert history[number - 1] is before
+        return
+    assert (line.origin, line.note) == (CURATED, f"restored line {number}")
+    assert (line.descriptors, line.rejected) == (
+        history[number - 1].descriptors,
+        history[number - 1].rejected,
+    )
+    history.append(line)
+    assert in_force(history) is line
+    back = curate.undo(history, Stamp())
+    assert back is not None
+    now = in_force([*history, back])
+    assert (now and _content(now)) == (before and _content(before))
+
+
+@pytest.mark.parametrize(
+    ("history", "number", "message"),
+    [
+        ([FROG], 0, "class 'frog' has line 1 only, no line 0"),
+        ([FROG], 2, "class 'frog' has line 1 only, no line 2"),
+        ([FROG, FROG, FROG], 4, "class 'frog' has lines 1–3, no line 4"),
+        ([Entry("frog", origin=FAILED), FROG], 1, "line 1 of class 'frog' is a failed answer without"),
+    ],
+)
+def test_lines_that_cannot_be_restored(history: list[Entry], number: int, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        curate.restore(history, number, STAMP)
+
+
 def _content(entry: Entry) -> Entry:
-    return replace(entry, v=None, by=None, at=None, note=None, change=None, undo=False)
+    return replace(entry, v=None, by=None, at=None, note=None, change=None, undo=False, redo=False)
 
 
 def test_undo_of_an_answer_brought_back_lets_newer_answers_into_force() -> None:

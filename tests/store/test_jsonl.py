@@ -145,7 +145,8 @@ def test_a_cut_at_every_byte_of_the_last_line(file: Path, cut: int) -> None:
 def test_a_crash_can_leave_nulls(file: Path) -> None:
     file.write_bytes(FROG + TOAD[:30] + b"\0" * 500)
     store = Store.open(file)
-    assert store.notices == [f"{file}: a torn last line of 530 bytes is left out"]
+    ignored = "ignored an incomplete last line (530 bytes)"
+    assert store.notices == [f"{file}: {ignored}; fix the line, or the next change removes it"]
     store.append(Entry("newt"))
     assert file.read_bytes() == FROG + b'{"class":"newt","descriptors":[]}\n'
 
@@ -175,7 +176,7 @@ def _line(text: str) -> bytes:
 
 BAD = {
     "not JSON": _line("frog: webbed feet"),
-    "a line is an object in braces, not list": _line("[]"),
+    "expected an object in braces, found list": _line("[]"),
     "a line has NUL bytes": b'{"class": "a\0b"}\n',
     "'class' is missing": _line("{}"),
     "'class' has the wrong type": _line('{"class": 5}'),
@@ -346,7 +347,7 @@ def test_a_shipped_store_by_name_is_read_only_and_a_file_wins(
     assert "tench" in store
     before = store.path.read_bytes()
     with pytest.raises(
-        StoreError, match="imagenette is shipped with fieldmarks and read-only: `fieldmarks store copy"
+        StoreError, match="imagenette ships with fieldmarks and is read-only: `fieldmarks store copy"
     ):
         store.append(Entry("x"))
     with pytest.raises(StoreError, match="read-only"):

@@ -77,7 +77,7 @@ def test_the_line_is_the_one_in_force_with_what_was_measured(store: Store) -> No
     }
     assert [one.change for one in store.history("newt")] == [None, "m1"]
     assert len(store.history("toad")) == 1
-    assert (store.line_number("frog"), store.line_number("newt")) == (4, 5)
+    assert store.line_numbers() == {"frog": 4, "newt": 5, "toad": 3}
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ def test_undo_takes_back_all_classes_and_leaves_what_was_there(store: Store) -> 
     before = [one.descriptors for one in store.entries()]
     newt = [Measured(text, 0.1, 0, 50) for text in ("crest", "spots")]
     write(store, EFFECTS | {"newt": newt}, ABOUT, STAMP)
-    assert changes.last_command(store) == ["frog", "newt"]
+    assert list(changes.undoable(store, None)) == ["frog", "newt"]
     changes.apply(store, changes.undo(None, Stamp()))
     assert [(one.descriptors, one.measured) for one in store.entries()] == [(one, None) for one in before]
-    assert changes.last_command(store) == ["newt"], "the change before comes next"
+    assert list(changes.undoable(store, None)) == ["newt"], "the change before comes next"
 
 
 def test_undo_after_compaction_takes_back_the_measurement_alone(store: Store) -> None:

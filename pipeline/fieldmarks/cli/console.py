@@ -1,5 +1,7 @@
 """What all commands share in talking: notices and progress on stderr, JSON on stdout."""
 
+import json
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +11,28 @@ if TYPE_CHECKING:
     from fieldmarks.store import Store
 
 
+class ConfirmationNeeded(click.ClickException):
+    """A command has to ask and there is no terminal to ask on: wrong usage, told in one line."""
+
+    exit_code = 2
+
+
 def say(message: str) -> None:
     """Print one line on stderr, as it is."""
     click.echo(message, err=True)
 
 
 def emit(value: Mapping[str, Any]) -> None:
-    """Print one JSON object as a line on stdout."""
+    """Print one JSON object as a line on stdout, in ASCII where stdout takes no other letters."""
     import orjson
 
-    click.echo(orjson.dumps(value).decode())
+    try:
+        text = orjson.dumps(value).decode()
+    except TypeError:  # integers beyond 64 bits, and file names that are not Unicode
+        text = json.dumps(value)
+    if not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf"):
+        text = json.dumps(json.loads(text))
+    click.echo(text)
 
 
 def open_store(path: str, *, create: bool = False) -> "Store":

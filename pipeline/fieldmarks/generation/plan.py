@@ -93,7 +93,9 @@ def make_plan(names: Iterable[str], store: Store, ask: Ask, *, refresh: bool = F
         elif force is not None and has_key(force, key):
             cached.append(name)
         elif (answered := _answered(store.history(name), key)) is not None:
-            restore.append(replace(answered, undo=False, change=None))  # no command's, which could be undone
+            restore.append(
+                replace(answered, undo=False, redo=False, change=None)
+            )  # no command's, which could be undone
         else:
             asked.append(name)
     return Plan(tuple(asked), tuple(cached), tuple(kept), tuple(restore))

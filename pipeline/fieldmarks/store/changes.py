@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry, class_name
 from fieldmarks.store import curate
-from fieldmarks.store.curate import Stamp, find
+from fieldmarks.store.curate import Stamp, Timeline, find
 from fieldmarks.store.jsonl import Store
 
 
@@ -39,24 +39,37 @@ def apply(store: Store, make: Make, *, dry_run: bool = False) -> list[Change]:
     return list(changes.values())
 
 
+def as_planned(make: Make, plan: Sequence[Change]) -> Make:
+    """Make a change only if it is still the planned one. Raises StoreError if the store has changed since."""
+
+    def remake(store: Store) -> list[Entry]:
+        lines = list(make(store))
+        after = {line.name: None if line.removed else line for line in lines}
+        if after != {change.name: change.after for change in plan}:
+            raise StoreError(f"{store.path} changed in the meantime; nothing was written: try again")
+        return lines
+
+    return remake
+
+
 def add(name: str, texts: Sequence[str], stamp: Stamp) -> Make:
     """Add descriptors to a class, which begins if it is new."""
     name = class_name(name)
 
     def make(store: Store) -> list[Entry]:
         entry = store.get(name) or _last(store, name)
-        return _some(curate.add(entry, texts, stamp))
+        return _some_of([curate.add(entry, texts, stamp)])
 
     return make
 
 
 def drop(name: str, which: Sequence[str], stamp: Stamp) -> Make:
-    """Strike descriptors of a class, by text or number."""
+    """Remove descriptors of a class, by text or number."""
     return lambda store: [curate.drop(in_force(store, name), which, stamp)]
 
 
 def end(name: str, stamp: Stamp) -> Make:
-    """End a class."""
+    """Remove a class."""
     return lambda store: [curate.end(in_force(store, name), stamp)]
 
 
@@ -65,8 +78,8 @@ def edit(base: Entry, descriptors: Sequence[str], stamp: Stamp) -> Make:
 
     def make(store: Store) -> list[Entry]:
         if store.get(base.name) != base:
-            raise StoreError(f"class {base.name!r} was changed meanwhile in {store.path}: edit it anew")
-        return _some(curate.edit(base, descriptors, stamp))
+            raise StoreError(f"class {base.name!r} changed in {store.path} while you were editing: try again")
+        return _some_of([curate.edit(base, descriptors, stamp)])
 
     return make
 
@@ -78,7 +91,7 @@ def rename(name: str, new: str, stamp: Stamp) -> Make:
     def make(store: Store) -> Iterable[Entry]:
         entry = in_force(store, name)
         if new in store:
-            raise StoreError(f"{store.path} has a class {new!r} already: choose another name")
+            raise StoreError(f"{store.path} already has a class {new!r}: choose another name")
         return curate.rename(entry, new, stamp)
 
     return make
@@ -88,48 +101,114 @@ def undo(name: str | None, stamp: Stamp) -> Make:
     """Undo the last change of a class, or, without one, the last command with all classes that it changed."""
 
     def make(store: Store) -> list[Entry]:
-        if name is not None:
-            names = [find(store.all_names(), class_name(name), store.path)]
-        else:
-            names = last_command(store)
-        lines = [curate.undo(store.history(one), stamp) for one in names]
-        if not any(lines):
-            what = f"of class {names[0]!r}" if name else "in the store"
-            raise StoreError(f"{store.path}: there is no change {what} left to undo")
-        return [line for line in lines if line]
+        lines = _some_of(curate.undo(store.history(one), stamp) for one in undoable(store, name))
+        if not lines:
+            raise StoreError(f"{_place(store, name)}: nothing left to undo")
+        return lines
 
     return make
 
 
-def last_command(store: Store) -> list[str]:
-    """Return the classes that the last command changed, of those commands that are not undone."""
-    seen: dict[str, Entry | None] = {}
-    found: list[Entry] = []
+def redo(name: str | None, stamp: Stamp) -> Make:
+    """Bring back what the last undo took away: of a class, or, without one, of all its classes."""
+
+    def make(store: Store) -> list[Entry]:
+        lines = _some_of(curate.redo(store.history(one), stamp) for one in redoable(store, name))
+        if not lines:
+            raise StoreError(f"{_place(store, name)}: nothing to redo")
+        return lines
+
+    return make
+
+
+def restore(name: str, number: int, stamp: Stamp) -> Make:
+    """Make line `number`, from 1, of a class's history the current one again."""
+
+    def make(store: Store) -> list[Entry]:
+        line = curate.restore(store.history(_any_class(store, name)), number, stamp)
+        return _some_of([line])
+
+    return make
+
+
+def undoable(store: Store, name: str | None) -> dict[str, Entry]:
+    """Return, by class, the lines that `undo` takes back: of one class, or of the last command not undone."""
+    if name is not None:
+        name = _any_class(store, name)
+        line = Timeline.of(store.history(name)).undoable()
+        return {} if line is None else {name: line}
+    timelines = _Timelines(store)
+    found: dict[str, Entry] = {}
+    change = None
     for line in store.newest_first():
-        if line.name not in seen:
-            seen[line.name] = curate.last_change(store.history(line.name))
-        if found and line.change != found[0].change:
+        if found and line.change != change:
             break
-        if line.change is not None and seen[line.name] == line:
-            found.append(line)
-    return list(dict.fromkeys(line.name for line in reversed(found)))
+        if line.change is not None and timelines[line.name].undoable() == line:
+            found[line.name], change = line, line.change
+    return dict(reversed(found.items()))
+
+
+def redoable(store: Store, name: str | None) -> dict[str, Entry]:
+    """Return, by class, the lines that `redo` brings back: of one class, or of the last undo not redone.
+
+    A command after that undo, on whichever class, ends redo for the store as a whole.
+    """
+    if name is not None:
+        name = _any_class(store, name)
+        undone = Timeline.of(store.history(name)).undone
+        return {name: line} if undone and (line := undone[-1].line) else {}
+    timelines = _Timelines(store)
+    found: dict[str, Entry] = {}
+    change = None
+    for line in store.newest_first():
+        if found and line.change != change:
+            break
+        if line.redo:
+            continue
+        if line.undo:
+            undone = timelines[line.name].undone
+            if undone and undone[-1].undone_by == line and undone[-1].line is not None:
+                found[line.name], change = undone[-1].line, line.change
+        elif line.change is not None:
+            break
+    return dict(reversed(found.items()))
+
+
+class _Timelines(dict[str, Timeline]):
+    """The timelines of a store's classes, each read once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __missing__(self, name: str) -> Timeline:
+        self[name] = Timeline.of(self._store.history(name))
+        return self[name]
 
 
 def in_force(store: Store, name: str) -> Entry:
-    """Return the line in force of a class. Raises StoreError that suggests the closest names."""
+    """Return the current line of a class. Raises StoreError that suggests the closest names."""
     name = class_name(name)
     entry = store.get(name)
     if entry is None:
         find(store.names(), name, store.path)
-        raise StoreError(f"{store.path}: class {name!r} is not in force")
+        raise StoreError(f"{store.path}: class {name!r} has been removed")
     return entry
 
 
 def _last(store: Store, name: str) -> Entry:
-    """Return a class that is not in force as empty, but with what a person had struck from it."""
+    """Return a removed class as empty, but with the descriptors that a person had removed from it."""
     history = store.history(name)
     return Entry(name, rejected=history[-1].rejected if history else ())
 
 
-def _some(line: Entry | None) -> list[Entry]:
-    return [] if line is None else [line]
+def _any_class(store: Store, name: str) -> str:
+    """Return the name of a class that the store has or had. Raises StoreError that suggests the closest."""
+    return find(store.all_names(), class_name(name), store.path)
+
+
+def _place(store: Store, name: str | None) -> str:
+    return f"{store.path}" if name is None else f"{store.path}, class {class_name(name)!r}"
+
+
+def _some_of(lines: Iterable[Entry | None]) -> list[Entry]:
+    return [line for line in lines if line is not None]

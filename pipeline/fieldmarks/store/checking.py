@@ -56,10 +56,8 @@ def exit_code(findings: Iterable[Finding], *, strict: bool) -> int:
 
 def annotations(store: Store, findings: Iterable[Finding]) -> Iterator[str]:
     """Yield each finding as a workflow command of GitHub's, with the line of the store that it is about."""
-    numbers: dict[str, int] = {}
+    numbers = store.line_numbers()
     for one in findings:
-        if one.name not in numbers:
-            numbers[one.name] = store.line_number(one.name)
         file = _escaped(str(store.path), ",:")
         where = f"file={file},line={numbers[one.name]},title={one.rule.code} {one.rule.name}"
         about = one.name if one.descriptor is None else f"{one.name}, {one.descriptor!r}"

@@ -1,9 +1,9 @@
 """What differs between two stores, or two lines of a class: added, dropped, moved. Pure functions."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 from fieldmarks.records import Entry
@@ -38,9 +38,11 @@ class Difference:
         """The descriptors that are in both, but stand elsewhere among those that are."""
         before = _without(self.before or (), self.dropped)
         after = _without(self.after or (), self.added)
-        stay = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
-        kept = {at for block in stay for at in range(block.b, block.b + block.size)}
-        return [one for at, one in enumerate(after) if at not in kept]
+        places: dict[str, list[int]] = {}
+        for at in range(len(before) - 1, -1, -1):
+            places.setdefault(before[at], []).append(at)
+        stay = _longest_rise([places[text].pop() for text in after])
+        return [text for at, text in enumerate(after) if at not in stay]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the difference as JSON has it."""
@@ -68,6 +70,22 @@ def change_lines(name: str, before: Entry | None, after: Entry | None) -> list[s
 
 def _list(entry: Entry | None) -> tuple[str, ...] | None:
     return None if entry is None else entry.descriptors
+
+
+def _longest_rise(numbers: Sequence[int]) -> set[int]:
+    """Return the positions of a longest rising subsequence of distinct numbers, in time n log n."""
+    tops: list[int] = []  # the lowest number in which a rise of each length ends
+    ends: list[int] = []  # and its position
+    before: list[int] = []  # the position before each in its rise, -1 for none
+    for at, number in enumerate(numbers):
+        length = bisect_left(tops, number)
+        before.append(ends[length - 1] if length else -1)
+        tops[length : length + 1], ends[length : length + 1] = [number], [at]
+    at, rise = ends[-1] if ends else -1, set()
+    while at >= 0:
+        rise.add(at)
+        at = before[at]
+    return rise
 
 
 def _more(these: Sequence[str], those: Sequence[str]) -> list[str]:

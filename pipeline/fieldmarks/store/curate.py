@@ -1,4 +1,4 @@
-"""A person's changes as pure functions: the line in force goes in, the line to append comes out.
+"""A person's changes as pure functions: the current line goes in, the line to append comes out.
 
 A change never touches an earlier line, so it can be undone; all lines of one command share a `change` name. A
 curated line keeps which model and prompt its class came from, and every key of other programs; the raw answer
@@ -7,14 +7,15 @@ stays in the history.
 
 import secrets
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, Self
 
 from fieldmarks.errors import StoreError
-from fieldmarks.records import CURATED, FORMAT_VERSION, Entry
+from fieldmarks.records import CURATED, FAILED, FORMAT_VERSION, GENERATED, Entry
 from fieldmarks.store.index import ANSWER, END, PERSONAL, RESTORED, kind_of
 
 MAX_DESCRIPTOR: Final = 1000  # characters; CLIP reads about 300 of them
@@ -58,10 +59,10 @@ def descriptor(text: str) -> str:
     """Return a typed descriptor with its spaces tidied. Raises StoreError for one that cannot be used."""
     tidy = " ".join(unicodedata.normalize("NFC", text).split())
     if not tidy:
-        raise StoreError("a descriptor is empty: write what is to be seen")
+        raise StoreError("a descriptor is empty: write what can be seen")
     if len(tidy) > MAX_DESCRIPTOR:
         raise StoreError(
-            f"descriptor {tidy[:40]!r}… has {len(tidy)} characters: {MAX_DESCRIPTOR} are the most"
+            f"descriptor {tidy[:40]!r}… has {len(tidy):,} characters: expected at most {MAX_DESCRIPTOR:,}"
         )
     if bad := next((c for c in tidy if unicodedata.category(c) in {"Cc", "Cs"}), None):
         raise StoreError(f"descriptor {tidy!r} has the control character {bad!r}: remove it")
@@ -82,22 +83,31 @@ def add(entry: Entry, texts: Sequence[str], stamp: Stamp) -> Entry | None:
 
 
 def drop(entry: Entry, which: Sequence[str], stamp: Stamp) -> Entry:
-    """Return the line with descriptors struck, each given by its text or its number, from 1, and remembered
-    as such.
+    """Return the line without some descriptors, each given by its text or its number, from 1, and remembered
+    as rejected.
 
     Raises StoreError for one that the class does not have.
     """
-    struck = {position for one in which for position in _positions(entry, one)}
-    gone = [one for position, one in enumerate(entry.descriptors) if position in struck]
-    kept = [one for position, one in enumerate(entry.descriptors) if position not in struck]
+    exact, similar = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+    for position, text in enumerate(entry.descriptors):
+        exact[text].append(position)
+        similar[comparable(text)].append(position)
+    removed = {
+        position
+        for text in which
+        for position in exact.get(text) or similar.get(comparable(text)) or [_position(entry, text)]
+    }
+    gone = [text for position, text in enumerate(entry.descriptors) if position in removed]
+    kept = [text for position, text in enumerate(entry.descriptors) if position not in removed]
     return stamp.curated(entry, kept, _rejected(entry, gone, kept))
 
 
 def edit(entry: Entry, descriptors: Sequence[str], stamp: Stamp) -> Entry | None:
-    """Return the line with other descriptors, or None if they are the same; those gone count as struck."""
+    """Return the line with other descriptors, or None if they are the same; those gone are rejected."""
     if tuple(descriptors) == entry.descriptors:
         return None
-    gone = [one for one in entry.descriptors if one not in descriptors]
+    kept = set(descriptors)
+    gone = [text for text in entry.descriptors if text not in kept]
     return stamp.curated(entry, descriptors, _rejected(entry, gone, descriptors))
 
 
@@ -113,29 +123,111 @@ def rename(entry: Entry, name: str, stamp: Stamp) -> tuple[Entry, Entry]:
     return end(entry, stamp, f"renamed to {name!r}"), replace(begun, note=note)
 
 
-def undo(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
-    """Return the line that brings back what was in force before the last change, or None if nothing was
-    changed.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one command did to a class: its last line, and the line that is current from then on.
 
-    A second undo goes one change further back; the line that began a class is undone only if a command made
-    it.
+    `undone_by` is the line that took it back, where one did.
     """
-    states = _states(history)
-    if len(states) < 2:
-        return None
-    changed, before = states[-1][0], states[-2][1]
-    if changed and is_measurement(changed) and (not before or before.descriptors != changed.descriptors):
-        before = replace(changed, measured=None)  # a compaction took the line that was measured
-    elif len(states) == 2 and (changed is None or changed.change is None):
-        return None
-    if before is None:
-        return replace(end(history[-1], stamp), undo=True)
-    return replace(stamp.put(before), undo=True)
+
+    line: Entry | None
+    state: Entry | None
+    undone_by: Entry | None = None
 
 
-def last_change(history: Sequence[Entry]) -> Entry | None:
-    """Return the line of the last change of a class that is not undone, or None."""
-    return _states(history)[-1][0]
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The steps of a class that are done, oldest first, and those undone, of which the last is redone next.
+
+    The first step done is the class as it was before any change.
+    """
+
+    done: list[Step]
+    undone: list[Step]
+
+    @classmethod
+    def of(cls, history: Sequence[Entry]) -> Self:
+        """Read the steps off a class's lines, oldest first.
+
+        An `undo` line moves the last step from `done` to `undone`, a `redo` line moves it back; any other
+        line that changes what is current is a new step and ends redo. Lines of one command are one step.
+        """
+        done, undone = [Step(None, None)], list[Step]()
+        personal = answer = None
+        for line in history:
+            kind = kind_of(line)
+            personal = line if kind == PERSONAL else None if kind in (END, RESTORED) else personal
+            answer = line if kind in (ANSWER, RESTORED) else None if kind == END else answer
+            state = personal or answer
+            last = done[-1]
+            if line.redo and undone:
+                undone.pop()
+                done.append(Step(line, state))
+            elif line.undo and not line.redo:
+                if len(done) > 1:
+                    undone.append(replace(done.pop(), undone_by=line))
+                done[-1] = Step(done[-1].line, state)
+            elif state is not last.state:
+                undone.clear()
+                if last.line is not None and line.change is not None and last.line.change == line.change:
+                    done.pop()
+                done.append(Step(line, state))
+        return cls(done, undone)
+
+    def undoable(self) -> Entry | None:
+        """Return the line that an undo takes back, or None; one that began a class if a command made it."""
+        line = self.done[-1].line
+        return line if len(self.done) > 2 or (line is not None and line.change is not None) else None
+
+
+def undo(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
+    """Return the line that brings back what was current before the last change, or None if there is none.
+
+    A second undo goes one change further back.
+    """
+    timeline = Timeline.of(history)
+    line = timeline.undoable()
+    if line is None:
+        return None
+    before = timeline.done[-2].state
+    if is_measurement(line) and (not before or before.descriptors != line.descriptors):
+        before = replace(line, measured=None)  # a compaction took the line that was measured
+    return _brought_back(history, before, stamp, undo=True)
+
+
+def redo(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
+    """Return the line that brings back what the last undo took away, or None if it took nothing.
+
+    An answer carries `undo` too, which makes it current over a person's earlier lines for every reader.
+    """
+    undone = Timeline.of(history).undone
+    if not undone:
+        return None
+    state = undone[-1].state
+    answer = state is not None and state.origin == GENERATED
+    return _brought_back(history, state, stamp, undo=answer, redo=True)
+
+
+def restore(history: Sequence[Entry], number: int, stamp: Stamp) -> Entry | None:
+    """Return the line that makes line `number`, from 1, of a class's history a person's and current again.
+
+    Return None if it is current. Raises StoreError for a number that is not there, and for lines without a
+    list: failed answers and the class's removal.
+    """
+    name = history[0].name
+    if not 1 <= number <= len(history):
+        lines = f"lines 1–{len(history)}" if len(history) > 1 else "line 1 only"
+        raise StoreError(f"the history of class {name!r} has {lines}, no line {number}")
+    line = history[number - 1]
+    if line.removed:
+        remedy = "to remove it again, use `fieldmarks store drop STORE CLASS --all`"
+        raise StoreError(f"line {number} of class {name!r} removed the class: {remedy}")
+    if line.origin == FAILED:
+        raise StoreError(f"line {number} of class {name!r} is a failed answer without descriptors")
+    if line is Timeline.of(history).done[-1].state:
+        return None
+    back = stamp.curated(line, line.descriptors, line.rejected)
+    return replace(back, note=stamp.note or f"restored line {number}")
 
 
 def is_measurement(entry: Entry) -> bool:
@@ -154,18 +246,15 @@ def find(names: Sequence[str], name: str, where: object) -> str:
     raise StoreError(f"{where} has no class {name!r}{hint}")
 
 
-def _positions(entry: Entry, which: str) -> list[int]:
-    exact = [position for position, one in enumerate(entry.descriptors) if one == which]
-    alike = [p for p, one in enumerate(entry.descriptors) if comparable(one) == comparable(which)]
-    if exact or alike:
-        return exact or alike
-    if which.isdecimal() and 0 < int(which[:9]) <= len(entry.descriptors):
-        return [int(which) - 1]
-    near = get_close_matches(which, entry.descriptors, 1)
-    hint = (
-        f"did you mean {near[0]!r}?" if near else f"it has {len(entry.descriptors)}: give a text or a number"
-    )
-    raise StoreError(f"class {entry.name!r} has no descriptor {which!r}: {hint}")
+def _position(entry: Entry, number: str) -> int:
+    """Return the position that a number, from 1, names. Raises StoreError that suggests the closest text."""
+    count = len(entry.descriptors)
+    if number.isdecimal() and 0 < int(number[:9]) <= count:
+        return int(number) - 1
+    near = get_close_matches(number, entry.descriptors, 1)
+    numbers = f"it has {count} (1–{count}, or give its text)" if count else "it has none"
+    hint = f"did you mean {near[0]!r}?" if near else numbers
+    raise StoreError(f"class {entry.name!r} has no descriptor {number!r}: {hint}")
 
 
 def _rejected(entry: Entry, gone: Iterable[str], kept: Iterable[str]) -> list[str]:
@@ -174,18 +263,8 @@ def _rejected(entry: Entry, gone: Iterable[str], kept: Iterable[str]) -> list[st
     return list(dict.fromkeys(one for one in (*entry.rejected, *gone) if comparable(one) not in stand))
 
 
-def _states(history: Sequence[Entry]) -> list[tuple[Entry | None, Entry | None]]:
-    """Return (the line, what was in force from then on) of every change that is not undone, oldest first."""
-    states: list[tuple[Entry | None, Entry | None]] = [(None, None)]
-    personal = answer = None
-    for one in history:
-        kind = kind_of(one)
-        personal = one if kind == PERSONAL else None if kind in (END, RESTORED) else personal
-        answer = one if kind in (ANSWER, RESTORED) else None if kind == END else answer
-        now = personal or answer
-        if one.undo:
-            states = states[: max(1, len(states) - 1)]
-            states[-1] = (states[-1][0], now)
-        elif now is not states[-1][1]:
-            states.append((one, now))
-    return states
+def _brought_back(
+    history: Sequence[Entry], state: Entry | None, stamp: Stamp, *, undo: bool = False, redo: bool = False
+) -> Entry:
+    line = end(history[-1], stamp) if state is None else stamp.put(state)
+    return replace(line, undo=undo, redo=redo)

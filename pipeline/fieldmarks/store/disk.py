@@ -42,7 +42,7 @@ class Lock:
         except Timeout as error:
             used = f"{self._path} has been in use by another process for {LOCK_SECONDS} s"
             raise StoreError(f"{used}: wait for it to end, or end it") from error
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise unwritable(self._path, error) from error
         try:
             yield self._real
@@ -54,7 +54,7 @@ class Lock:
         if self._lock is None or real != self._real:
             try:
                 real.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise unwritable(self._path, error) from error
             self._real = real
             hidden = real.with_name(f".{real.name}.lock")
@@ -68,13 +68,14 @@ def open_to_read(path: Path) -> int:
     Raises StoreError for what is missing, unreadable or no regular file.
     """
     try:
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise StoreError(f"{path} is a folder: name a .jsonl file")
-        if not stat.S_ISREG(path.stat().st_mode):
+        if not stat.S_ISREG(mode):
             raise StoreError(f"{path} is not a regular file: copy it to a .jsonl file first")
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not waiting if it became a pipe
     except FileNotFoundError as error:
-        message = f"{path} does not exist: check the name, or begin it with `fieldmarks generate`"
+        message = f"{path} does not exist: check the name, or create it with `fieldmarks generate`"
         raise StoreError(message) from error
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
@@ -111,17 +112,18 @@ def ends_open(fd: int, whole: int) -> bool:
     return whole > 0 and os.pread(fd, 1, whole - 1) != b"\n"
 
 
-def replace(real: Path, chunks: Iterable[bytes]) -> None:
-    """Put new content in the place of a file, whole or not at all.
+def replace(real: Path, chunks: Iterable[bytes]) -> str | None:
+    """Put new content in the place of a file, whole or not at all, with the file's owner, group and mode.
 
-    Raises StoreError; the file is then as it was.
+    Return what could not be kept, for its user to know, or None. Raises StoreError; the file is then as it
+    was.
     """
-    handle, name = -1, ""
+    handle, name, loss = -1, "", None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{real.name[:200]}.", suffix=".tmp", dir=real.parent)
         for chunk in chunks:
             _write(handle, chunk)
-        os.fchmod(handle, _mode(real))
+        loss = _take_over(handle, real)
         os.fsync(handle)
         Path(name).replace(real)
     except BaseException as error:
@@ -134,6 +136,7 @@ def replace(real: Path, chunks: Iterable[bytes]) -> None:
         if handle >= 0:
             os.close(handle)
     sync_folder(real.parent)
+    return loss
 
 
 def sync_folder(folder: Path) -> None:
@@ -151,9 +154,10 @@ def unreadable(path: object, error: Exception) -> StoreError:
     return StoreError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
-def unwritable(path: Path, error: OSError) -> StoreError:
+def unwritable(path: Path, error: OSError | ValueError) -> StoreError:
     """Return the error for a file that the operating system refuses to write."""
-    return StoreError(f"{path} cannot be written: {error.strerror or error}; nothing of it was changed")
+    reason = getattr(error, "strerror", None) or error
+    return StoreError(f"{path} cannot be written: {reason}; nothing of it was changed")
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -162,9 +166,24 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _mode(real: Path) -> int:
-    with suppress(FileNotFoundError):
-        return stat.S_IMODE(real.stat().st_mode)
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+def _take_over(handle: int, real: Path) -> str | None:
+    """Give a new file the owner, group and mode of the one that it replaces; return what it cannot have."""
+    try:
+        before = real.stat()
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(handle, 0o666 & ~mask)
+        return None
+    for owner, group in ((before.st_uid, before.st_gid), (-1, before.st_gid)):  # only root gives files away
+        with suppress(PermissionError):
+            os.fchown(handle, owner, group)
+            break
+    os.fchmod(handle, stat.S_IMODE(before.st_mode))  # after the owner, whose change takes mode bits away
+    after = os.fstat(handle)
+    if (after.st_uid, after.st_gid) != (before.st_uid, before.st_gid):
+        was, now = (f"{file.st_uid}:{file.st_gid}" for file in (before, after))
+        return f"{real} now belongs to {now}, as only root could keep its owner {was} (user:group)"
+    if before.st_nlink > 1:
+        return f"{real} had {before.st_nlink} hard links: its other names keep the old content"
+    return None

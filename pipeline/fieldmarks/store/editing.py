@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
 from fieldmarks.store.curate import descriptor
-from fieldmarks.store.lint import Finding
+from fieldmarks.store.lint import Finding, by_number
 
 HELP = """# One descriptor a line. Lines that begin with # are left out; one in double quotes is read as JSON.
 # A line that you delete is struck and never offered again. Leave without saving to change nothing."""
@@ -19,11 +19,12 @@ def to_text(entry: Entry, flags: Sequence[Finding]) -> str:
     """Return the text to edit; what lint finds stands as a comment before its descriptor."""
     origin = [entry.origin or "typed", *(one for one in (entry.model, entry.at, entry.by) if one)]
     lines = [f"# {entry.name}", f"# {', '.join(origin)}", *HELP.splitlines()]
-    lines += [f"# {one.rule.code} {one.message}" for one in flags if one.number is None]
+    by = by_number(flags)
+    lines += [f"# {flag.rule.code} {flag.message}" for flag in by.get(None, ())]
     lines = [_printable(line) for line in lines] + [""]
     for number, text in enumerate(entry.descriptors, 1):
-        said = (f"# {one.rule.code} {one.message}" for one in flags if one.number == number)
-        lines += [*map(_printable, said), _line(text)]
+        comments = (f"# {flag.rule.code} {flag.message}" for flag in by.get(number, ()))
+        lines += [*map(_printable, comments), _line(text)]
     return "\n".join(lines) + "\n"
 
 

@@ -155,7 +155,7 @@ def _list(one: Entry | None) -> tuple[str, ...] | None:
 
 
 def _stamped(one: Entry, stamp: Stamp) -> Entry:
-    """Return an imported line; one that brings its own origin keeps who made it and when."""
+    """Return an imported line, which undoes nothing; with an origin it keeps who made it and when."""
     if one.origin != IMPORTED or one.at:
-        return replace(one, change=stamp.change)
+        return replace(one, change=stamp.change, undo=False, redo=False)
     return stamp.put(replace(one, v=FORMAT_VERSION))

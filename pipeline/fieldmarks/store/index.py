@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from fieldmarks.bounds import utf8_remedy, wide_encoding
 from fieldmarks.errors import DamagedStoreError, StoreError
 from fieldmarks.records import CURATED, FAILED, FORMAT_VERSION, GENERATED, IMPORTED, MAX_NAME, Entry
 from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, entry, is_torn
@@ -107,6 +108,10 @@ class Index:
         Raises DamagedStoreError or StoreError with `path` and the line's number.
         """
         size = os.fstat(fd).st_size
+        if size == 0 and os.pread(fd, 1, 0):
+            raise StoreError(
+                f"{path} has contents but no size, as files in /proc do: copy it to a .jsonl file"
+            )
         stop = whole_end(fd, size)
         first, later, offset = self._first, self._later, self.end
         decode = _HEADS.decode  # a million times
@@ -129,7 +134,7 @@ class Index:
                         and name.strip() == name
                         and 0 < len(name) <= MAX_NAME
                     )
-                except (ValueError, LookupError):
+                except (ValueError, LookupError, RecursionError):
                     plain = False
                 if not plain:
                     name, kind = _read_carefully(fd, path, line, offset)
@@ -152,7 +157,7 @@ def whole_end(fd: int, size: int) -> int:
     try:
         orjson.loads(rest.removeprefix(BOM))
     except orjson.JSONDecodeError:
-        return size - len(rest) if is_torn(rest) else size
+        return size - len(rest) if is_torn(rest, first=len(rest) == size) else size
     return size
 
 
@@ -168,19 +173,24 @@ def _after_last_line_end(fd: int, size: int) -> bytes:
 
 def damage(fd: int, path: str, offset: int, error: StoreError) -> StoreError:
     """Return the error with the file and the number of the line that begins at `offset`."""
-    where = f"{path}, line {number_at(fd, offset)}: {error}"
+    if encoding := wide_encoding(os.pread(fd, 4, 0)):
+        return DamagedStoreError(f"{path} is {encoding} text: {utf8_remedy(encoding)}")
+    where = f"{path}, line {numbers_at(fd, [offset])[offset]}: {error}"
     if isinstance(error, NewerVersionError):
         return StoreError(where)
-    return DamagedStoreError(f"{where}; mend the line, or `fieldmarks store copy {path} NEW --salvage`")
+    return DamagedStoreError(f"{where}; fix the line, or `fieldmarks store copy {path} NEW --salvage`")
 
 
-def number_at(fd: int, offset: int) -> int:
-    """Return the number, from 1, of the line that begins at `offset`."""
+def numbers_at(fd: int, offsets: Sequence[int]) -> dict[int, int]:
+    """Return the numbers, from 1, of the lines that begin at ascending `offsets`, in one pass."""
+    numbers = {}
     number, position = 1, 0
-    while position < offset and (block := os.pread(fd, min(_BUFFER, offset - position), position)):
-        number += block.count(b"\n")
-        position += len(block)
-    return number
+    for offset in offsets:
+        while position < offset and (block := os.pread(fd, min(_BUFFER, offset - position), position)):
+            number += block.count(b"\n")
+            position += len(block)
+        numbers[offset] = number
+    return numbers
 
 
 def _read_carefully(fd: int, path: str, line: bytes, offset: int) -> tuple[str, int]:

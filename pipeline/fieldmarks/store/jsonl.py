@@ -1,18 +1,18 @@
 """The store: a JSONL file to which lines are only ever appended.
 
-The last line of a class is in force and the earlier ones are its history, with four rules beside: a line that
-a person made (typed, curated, imported) stays in force over generated ones; a "failed" line is never in
-force; a line with `removed` ends the class, and a later line starts it anew; a line with `undo` stands for
+The latest line of a class is the current one and the earlier ones are its history, with four further rules: a
+line that a person made (typed, curated, imported) stays current over generated ones; a "failed" line is never
+current; a line with `removed` ends the class, and a later line starts it anew; a line with `undo` stands for
 the line that it brings back, and all before it is history.
 
 Appending is one write and one fsync under a file lock, so a crash can tear the last line only. A torn last
-line is left out on reading and cut off by the next append, and `notices` tells of both.
+line is ignored on reading and cut off by the next append, and `notices` reports both.
 
 Tolerated, and left as they are in the file: a byte order mark, CRLF, blank lines, a last line without a line
 end, keys of other programs. Errors that name file and line, and leave the file's bytes unchanged: damage
 before the last line or a last line that is closed but wrong, NUL bytes, a key that is there twice, a wrong
-type, a line over 8 MiB. A line of a newer version is refused likewise. `salvage` copies what is whole out of
-a damaged store.
+type, a line over 8 MiB, UTF-16. A line of a newer version is refused likewise. `salvage` copies the intact
+lines out of a damaged store.
 """
 
 import os
@@ -24,7 +24,7 @@ from pathlib import Path
 from fieldmarks.errors import DamagedStoreError, StoreError
 from fieldmarks.records import Entry
 from fieldmarks.store import disk
-from fieldmarks.store.index import Index, damage, kind_of, number_at, ruling
+from fieldmarks.store.index import Index, damage, kind_of, numbers_at, ruling
 from fieldmarks.store.lines import BOM, MAX_LINE, encode, entry
 from fieldmarks.store.shipped import shipped_store
 
@@ -61,7 +61,7 @@ class Store:
         store = cls(named or path, read_only=named is not None)
         if create:
             store._refuse_shipped()
-        if not (create and not path.exists()):
+        if not create or os.access(path, os.F_OK):  # which, unlike exists, takes a name that is too long
             store._read()
         return store
 
@@ -100,10 +100,13 @@ class Store:
         """Yield every line, the last of the file first."""
         return (self._entry(name, offset) for offset, name in reversed(self._index.by_place()))
 
-    def line_number(self, name: str) -> int:
-        """Return the number, from 1, of the file's line that is in force for a class; 0 if none is."""
-        offset = self._index.in_force(name)
-        return 0 if offset is None or self._fd is None else number_at(self._fd, offset)
+    def line_numbers(self) -> dict[str, int]:
+        """Return, for each class, the number, from 1, of the file's line that is its current one."""
+        offsets = {name: at for name in self._index if (at := self._index.in_force(name)) is not None}
+        if self._fd is None:
+            return {}
+        numbers = numbers_at(self._fd, sorted(offsets.values()))
+        return {name: numbers[offset] for name, offset in offsets.items()}
 
     def locked(self) -> AbstractContextManager[Path]:
         """Hold the store's lock, for several changes in one piece, and give the file's real path.
@@ -138,7 +141,8 @@ class Store:
         self._refuse_shipped()
         with self._lock.held() as real:
             self._refresh(real)
-            disk.replace(real, (line + b"\n" for line in choose(self)))
+            loss = disk.replace(real, (line + b"\n" for line in choose(self)))
+            self.notices += [loss] if loss else []
             self._refresh(real)
 
     def _append(self, real: Path, entries: list[Entry]) -> None:
@@ -162,7 +166,7 @@ class Store:
     def check_writable(self) -> None:
         """Raise StoreError for a shipped store, which is not written, and for a file that may not be."""
         self._refuse_shipped()
-        if self.path.exists() and not os.access(self.path, os.W_OK):
+        if os.access(self.path, os.F_OK) and not os.access(self.path, os.W_OK):
             raise StoreError(
                 f"{self.path} cannot be written: its permissions forbid it, copy it to change it"
             )
@@ -171,7 +175,7 @@ class Store:
         if self._read_only:
             name = self.path.stem
             remedy = f"`fieldmarks store copy {name} FILE` makes one of your own"
-            raise StoreError(f"{name} is shipped with fieldmarks and read-only: {remedy}")
+            raise StoreError(f"{name} ships with fieldmarks and is read-only: {remedy}")
 
     def _read(self) -> None:
         """Open the file anew and index it."""
@@ -188,10 +192,14 @@ class Store:
     def _extend(self, fd: int) -> None:
         known = self._index.torn
         self._seen = _identity(os.fstat(fd))  # before reading: what is appended meanwhile is then seen as new
-        self._index.extend(fd, str(self.path))
-        self._tail = self._read_tail(fd)
+        try:
+            self._index.extend(fd, str(self.path))
+            self._tail = self._read_tail(fd)
+        except OSError as error:
+            raise disk.unreadable(self.path, error) from error
         if self._index.torn and self._index.torn != known:
-            self.notices.append(f"{self.path}: a torn last line of {self._index.torn} bytes is left out")
+            torn = f"an incomplete last line ({self._index.torn} bytes)"
+            self.notices.append(f"{self.path}: ignored {torn}; fix the line, or the next change removes it")
 
     def _refresh(self, real: Path) -> None:
         """Take in what has happened to the file since it was last looked at; the caller holds the lock."""
@@ -199,7 +207,7 @@ class Store:
             now = _identity(real.stat())
         except FileNotFoundError:
             if self._fd is not None:
-                self.notices.append(f"{self.path} was removed meanwhile and is begun anew")
+                self.notices.append(f"{self.path} was removed in the meantime and starts anew")
             self._close()
             self._index, self._fd, self._seen = Index(), None, ()
             return
@@ -235,14 +243,17 @@ class Store:
             assert self._fd is not None
             raise damage(self._fd, str(self.path), offset, error) from error
         if one.name != name:
-            raise StoreError(f"{self.path} was changed by another program while it was read: run this again")
+            raise StoreError(f"{self.path} was changed by another program while it was read: try again")
         return one
 
     def _line(self, offset: int) -> bytes:
         assert self._fd is not None
         line, size = b"", _CHUNK
         while b"\n" not in line and len(line) <= MAX_LINE:
-            more = os.pread(self._fd, size, offset + len(line))
+            try:
+                more = os.pread(self._fd, size, offset + len(line))
+            except OSError as error:
+                raise disk.unreadable(self.path, error) from error
             if not more:
                 break
             line, size = line + more, size * 4

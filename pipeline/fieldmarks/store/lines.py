@@ -1,13 +1,15 @@
 """One line of a store: bytes to entry and back, and which bytes are not a line.
 
 A line is a JSON object in UTF-8 of at most `MAX_LINE` bytes. A key that occurs twice is an error, as the JSON
-libraries silently keep one of the two values; so is nesting of more than 250 levels. Numbers beyond 64 bits
-are kept.
+libraries silently keep one of the two values; so is nesting of more than 250 levels. Integers beyond 64 bits
+are kept; what JSON has no number for (NaN, 1e400) is an error, as it could not be written back.
 """
 
 import io
 import json
+import math
 import re
+from collections import Counter
 from typing import Any, Final
 
 import jsonlines
@@ -19,6 +21,7 @@ from fieldmarks.records import FORMAT_VERSION, Entry, class_name
 MAX_LINE: Final = 8 << 20  # bytes; far over the longest answer, a bound on a stranger's file
 BOM: Final = b"\xef\xbb\xbf"
 
+_BEGINNING: Final = b'{"class":'
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -38,13 +41,13 @@ def parse(line: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(line)
         if not isinstance(value, dict):
-            raise StoreError(f"a line is an object in braces, not {type(value).__name__}")
+            raise StoreError(f"expected an object in braces, found {type(value).__name__}")
         if orjson.dumps(value) != line.strip():  # keys may repeat, numbers be too large
-            value = json.loads(line, object_pairs_hook=_once)
-    except orjson.JSONDecodeError as error:
-        raise StoreError(f"not JSON: {error}") from error
+            value = json.loads(line, object_pairs_hook=_once, parse_float=_finite)
     except (orjson.JSONEncodeError, RecursionError) as error:
         raise StoreError("objects are nested too deeply") from error
+    except ValueError as error:  # of orjson, of json, and of int for more digits than Python takes
+        raise StoreError(f"not JSON: {error}{_hint(line.strip())}") from error
     return dict(value)
 
 
@@ -72,9 +75,12 @@ def encode(one: Entry) -> bytes:
         raise StoreError(f"class {one.name!r} is not in the form that `class_name` gives")
     whole = io.BytesIO()  # jsonlines writes a line and its end apart; the file must get them in one piece
     try:
-        with jsonlines.Writer(whole, dumps=_dumps) as writer:
+        with jsonlines.Writer(whole, dumps=dumps) as writer:
             writer.write(one.to_dict())
-    except (TypeError, ValueError) as error:
+    except UnicodeEncodeError as error:
+        bad = f"{error.object[error.start]!r} is not Unicode text: remove it"
+        raise StoreError(f"class {one.name!r} cannot be written: {bad}") from error
+    except (TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"class {one.name!r} cannot be written as JSON: {error}") from error
     line = whole.getvalue()
     if len(line) > MAX_LINE:
@@ -82,28 +88,65 @@ def encode(one: Entry) -> bytes:
     return line
 
 
-def is_torn(tail: bytes) -> bool:
+def is_torn(tail: bytes, *, first: bool) -> bool:
     """Say whether bytes after the last line end are the beginning of a line whose rest was never written.
 
-    A line that is closed but wrong is a person's slip and stays theirs. A crash can leave NULs behind what it
-    wrote.
+    With `first` no line is before them, and they must begin as a store's line does: else they are another
+    file's. A line that is closed but wrong is a person's slip and stays theirs, and so does one that holds a
+    whole object, as a file has whose lines end in CR alone. A crash can leave NULs behind what it wrote.
     """
-    outside = _STRING.sub(b"", tail.rstrip(b"\0"))
+    text = tail.removeprefix(BOM).rstrip(b"\0").lstrip()
+    if not text:
+        return True
+    if not text.startswith(b"{") or b"\0" in text:
+        return False
+    if first and not _BEGINNING.startswith(b"".join(text[:64].split())[: len(_BEGINNING)]):
+        return False
+    outside = _STRING.sub(b"", text)
     opened = outside.count(b"{") + outside.count(b"[") - outside.count(b"}") - outside.count(b"]")
-    return b'"' in outside or opened > 0 or not outside.strip()
+    return (b'"' in outside or opened > 0) and not _begins_with_object(text)
 
 
-def _dumps(value: Any) -> bytes:
+def dumps(value: Any) -> bytes:
+    """Return JSON as UTF-8. Raises TypeError or ValueError for what JSON cannot hold."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:  # an integer beyond 64 bits that a stranger's key holds
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        orjson.loads(text)  # what could not be read back, such as deep nesting, must not be written
+        return text
+
+
+def _begins_with_object(text: bytes) -> bool:
+    try:
+        json.JSONDecoder().raw_decode(text.decode("utf-8", "replace"))
+    except ValueError:
+        return False
+    except RecursionError:
+        pass  # deeper than any line of ours
+    return True
+
+
+def _hint(line: bytes) -> str:
+    """Return what is wrong with a whole file, where its first line shows it."""
+    if line in (b"{", b"[", b"[{"):
+        return "; it looks like JSON laid out over several lines: a store has one object a line (`jq -c`)"
+    if b"\r" in line:
+        return "; its lines end in CR alone: end them in LF (`tr '\\r' '\\n'`)"
+    return ""
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits:.20} is too large for a number")
+    return number
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise StoreError(f"the key {twice!r} occurs twice: keep one")
     return found

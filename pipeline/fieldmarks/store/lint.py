@@ -36,8 +36,12 @@ def lint(
     *,
     ignore: Collection[str] = (),
     severity: Mapping[str, Severity] | None = None,
+    only: str | None = None,
 ) -> list[Finding]:
-    """Return what is wrong, class by class; `ignore` and `severity` go by the codes of rules."""
+    """Return what is wrong, class by class, or with the class `only`.
+
+    `ignore` and `severity` go by the codes of rules.
+    """
     listing = Listing(list(entries), settings or Settings())
     severity = severity or {}
     rules = [rule for rule in RULES if rule.code not in ignore]
@@ -51,6 +55,7 @@ def lint(
             None if at is None else entry.descriptors[at],
         )
         for entry in listing.entries
+        if only in (None, entry.name)
         for rule in rules
         for at, message in rule.check(entry, listing)
     ]
@@ -60,6 +65,14 @@ def counts(findings: Iterable[Finding]) -> dict[str, int]:
     """Return how often each rule found something, in the table's order."""
     found = Counter(one.rule.code for one in findings)
     return {rule.code: found[rule.code] for rule in RULES if found[rule.code]}
+
+
+def by_number(findings: Iterable[Finding]) -> dict[int | None, list[Finding]]:
+    """Return one class's findings by the number of the descriptor, None for those of the class itself."""
+    found: dict[int | None, list[Finding]] = {}
+    for finding in findings:
+        found.setdefault(finding.number, []).append(finding)
+    return found
 
 
 def by_class(findings: Iterable[Finding]) -> dict[str, list[Finding]]:

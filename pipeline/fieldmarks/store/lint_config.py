@@ -55,8 +55,10 @@ def project_config(path: Path | None = None) -> Config:
     return read_config(here) if here.is_file() else Config()
 
 
-def lint_store(entries: Sequence[Entry], config: Config, tokens: TokenCount | None = None) -> list[Finding]:
-    """Return what is wrong with a store's entries by a project's settings.
+def lint_store(
+    entries: Sequence[Entry], config: Config, tokens: TokenCount | None = None, *, only: str | None = None
+) -> list[Finding]:
+    """Return what is wrong with a store's entries, or with the class `only`, by a project's settings.
 
     Raises StoreError for its files.
     """
@@ -69,7 +71,7 @@ def lint_store(entries: Sequence[Entry], config: Config, tokens: TokenCount | No
         tokens=tokens[0] if tokens else None,
         max_tokens=tokens[1] if tokens else plain.max_tokens,
     )
-    return lint(entries, settings, ignore=config.ignore, severity=config.severity)
+    return lint(entries, settings, ignore=config.ignore, severity=config.severity, only=only)
 
 
 def read_config(path: Path) -> Config:

@@ -109,9 +109,9 @@ def _twice(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 
 
 def _same_list(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-    others = [name for name in listing.same_lists[entry.descriptors] if name != entry.name]
-    if others and entry.descriptors:
-        yield None, f"its list is that of {_few(others)} too: they cannot be told apart"
+    names = listing.same_lists[entry.descriptors]
+    if len(names) > 1 and entry.descriptors:
+        yield None, f"its list is that of {_others(names, entry.name)} too: they cannot be told apart"
 
 
 def _shared(entry: Entry, listing: Listing) -> Iterator[Complaint]:
@@ -158,8 +158,10 @@ def _tokens(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 
 
 def _alike(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-    if others := [name for name in listing.alike[comparable(entry.name)] if name != entry.name]:
-        yield None, f"its name differs from {_few(others)} only by case, punctuation or underscores"
+    names = listing.alike[comparable(entry.name)]
+    if len(names) > 1:
+        others = _others(names, entry.name)
+        yield None, f"its name differs from {others} only by case, punctuation or underscores"
 
 
 def _underscore(entry: Entry, listing: Listing) -> Iterator[Complaint]:
@@ -185,9 +187,11 @@ def _hurts(entry: Entry, listing: Listing) -> Iterator[Complaint]:
             yield at, f"it hurts accuracy where it was measured: {effect} points on {found.where}"
 
 
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:3]))
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+def _others(names: Sequence[str], name: str) -> str:
+    """Return the first three of the names beside `name`, which is one of them, and the count of others."""
+    shown = [other for other in names[:4] if other != name][:3]
+    more = len(names) - 1 - len(shown)
+    return ", ".join(map(repr, shown)) + (f" and {more} more" if more else "")
 
 
 def _example(name: str, meanings: str) -> str:

@@ -119,6 +119,7 @@ def _line(entry: Entry, measured: Mapping[str, Any], stamp: Stamp) -> Entry:
         entry,
         v=FORMAT_VERSION,
         undo=False,
+        redo=False,
         change=stamp.change,
         note=stamp.note or entry.note,
         measured=measured,

@@ -75,9 +75,9 @@ def missing(store: Store, path: Path) -> list[str]:
 
 
 def show(store: Store, name: str, config: Config) -> tuple[Entry, list[Finding]]:
-    """Return the line in force of a class and its flags, found among all classes."""
+    """Return the current line of a class and its flags, for some of which all classes are looked at."""
     entry = in_force(store, name)
-    return entry, by_class(lint_store(list(store.entries()), config)).get(entry.name, [])
+    return entry, lint_store(list(store.entries()), config, only=entry.name)
 
 
 def history(store: Store, name: str) -> list[Entry]:

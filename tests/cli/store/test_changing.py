@@ -47,7 +47,8 @@ def test_add_drop_undo(runner: CliRunner, file: Path) -> None:
     result = runner.invoke(main, ["store", "undo", "store.jsonl", "frog"])
     assert result.stdout == "frog\n- green skin\n"
     assert _frog(file).origin == GENERATED
-    assert runner.invoke(main, ["store", "undo", "store.jsonl"]).exit_code == 1
+    result = runner.invoke(main, ["store", "undo", "store.jsonl"])
+    assert (result.exit_code, result.stderr) == (1, "Error: store.jsonl: nothing left to undo\n")
     assert file.read_bytes().startswith(original)
 
 
@@ -105,7 +106,7 @@ def test_a_shipped_store_cannot_be_changed(runner: CliRunner) -> None:
         assert result.exit_code == 1
     result = runner.invoke(main, ["store", "drop", "frogs", "bullfrog", "1"])
     remedy = "`fieldmarks store copy frogs FILE` makes one of your own"
-    assert result.stderr == f"Error: frogs is shipped with fieldmarks and read-only: {remedy}\n"
+    assert result.stderr == f"Error: frogs ships with fieldmarks and is read-only: {remedy}\n"
 
 
 def _editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

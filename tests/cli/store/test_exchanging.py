@@ -40,7 +40,7 @@ def test_the_papers_files(runner: CliRunner, check_data: Path, name: str) -> Non
     assert _store(runner, "import", "mine.jsonl", str(original)).exit_code == 0
     assert _store(runner, "export", "mine.jsonl", "back.json").exit_code == 0
     assert Path("back.json").read_bytes() == original.read_bytes()
-    assert _store(runner, "undo", "mine.jsonl").exit_code == 0
+    assert _store(runner, "undo", "mine.jsonl", "--yes").exit_code == 0
     assert Store.open("mine.jsonl").names() == []
 
 
@@ -79,7 +79,7 @@ def test_copy_and_salvage(runner: CliRunner) -> None:
         file.write(b"broken\n")
     result = _store(runner, "list", "mine.jsonl")
     assert result.stderr.startswith("Error: mine.jsonl, line 3: not JSON: ")
-    assert "mend the line, or `fieldmarks store copy mine.jsonl NEW --salvage`" in result.stderr
+    assert "fix the line, or `fieldmarks store copy mine.jsonl NEW --salvage`" in result.stderr
     result = _store(runner, "copy", "mine.jsonl", "whole.jsonl", "--salvage")
     assert (result.exit_code, result.stderr) == (
         0,

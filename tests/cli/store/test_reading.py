@@ -157,7 +157,7 @@ def test_tables_keep_to_80_columns(runner: CliRunner, file: str) -> None:
     [
         (
             ["list", "none.jsonl"],
-            "none.jsonl does not exist: check the name, or begin it with `fieldmarks generate`",
+            "none.jsonl does not exist: check the name, or create it with `fieldmarks generate`",
         ),
         (["show", "store.jsonl", "frg"], "store.jsonl has no class 'frg': did you mean 'frog'?"),
         (

@@ -1,10 +1,10 @@
-"""`store add`, `drop`, `edit`, `rename`, `undo`: each an appended line that can be undone."""
+"""`store add`, `drop`, `edit`, `rename`: each an appended line that can be undone."""
 
 import click
 
 from fieldmarks.cli.console import open_store, say
 from fieldmarks.cli.store import printing
-from fieldmarks.cli.store.group import change_options, class_argument, complete_class, stamp, store_argument
+from fieldmarks.cli.store.group import change_options, class_argument, stamp, store_argument
 from fieldmarks.errors import StoreError
 
 
@@ -113,24 +113,4 @@ def rename(store: str, name: str, new: str, note: str | None, by: str | None, dr
     from fieldmarks.store import changes
 
     made = changes.apply(open_store(store), changes.rename(name, new, stamp(by, note)), dry_run=dry_run)
-    printing.changes(made, dry_run=dry_run)
-
-
-@click.command()
-@store_argument
-@click.argument("name", metavar="CLASS", required=False, shell_complete=complete_class)
-@change_options
-def undo(store: str, name: str | None, note: str | None, by: str | None, dry_run: bool) -> None:
-    """Undo the last change.
-
-    Of a class, or without CLASS of the last command; undoing again goes one change further back.
-
-    \b
-    Examples:
-      fieldmarks store undo mine.jsonl "tree frog"
-      fieldmarks store undo mine.jsonl --dry-run
-    """
-    from fieldmarks.store import changes
-
-    made = changes.apply(open_store(store), changes.undo(name, stamp(by, note)), dry_run=dry_run)
     printing.changes(made, dry_run=dry_run)

@@ -1,8 +1,10 @@
 """How stores are shown to people: tables of 80 columns, changes as lines with - and +."""
 
-import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,23 +15,47 @@ if TYPE_CHECKING:
     from fieldmarks.store.view import Row
 
 
+_GAP: Final = "  "
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> None:
-    """Print a table; the columns at `numbers` are set right.
+    """Print a table as wide as the terminal at most; the columns at `numbers` are set right.
 
-    Strangers' text cannot reach the terminal raw.
+    Cells that are too long are folded. Strangers' text cannot reach the terminal raw. (rich's tables take a
+    millisecond a row, which a store of 10,000 classes has many of.)
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    from fieldmarks.wording import columns as width_of
     from fieldmarks.wording import printable
 
-    shown = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
-    for at, column in enumerate(columns):
-        shown.add_column(column, justify="right" if at in numbers else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(printable(str(cell))) for cell in row))
-    Console(file=sys.stdout, highlight=False).print(shown)
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    heading = [list(columns)] if any(columns) else []
+    widths = [max(map(width_of, column)) for column in zip(*heading, *cells, strict=True)]
+    gaps = len(_GAP) * (len(widths) - 1)
+    widths = _narrowed(widths, shutil.get_terminal_size().columns - gaps)
+    for number, row in enumerate([*heading, *cells]):
+        for text in _rows(row, widths, numbers):
+            click.echo(click.style(text, bold=True) if number < len(heading) else text)
+
+
+def _narrowed(widths: Sequence[int], most: int) -> list[int]:
+    """Return widths that add up to at most `most`; the widest columns give way."""
+    cap = max(widths, default=0)
+    while cap > 1 and sum(min(width, cap) for width in widths) > most:
+        cap -= 1
+    return [min(width, cap) for width in widths]
+
+
+def _rows(row: Sequence[str], widths: Sequence[int], numbers: Sequence[int]) -> Iterator[str]:
+    """Yield the lines of one row of a table."""
+    from fieldmarks.wording import folded, padded
+
+    pieces = (folded(cell, width) for cell, width in zip(row, widths, strict=True))
+    for line in zip_longest(*pieces, fillvalue=""):
+        cells = (
+            padded(text[::-1], width)[::-1] if at in numbers else padded(text, width)
+            for at, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        yield _GAP.join(cells).rstrip()
 
 
 def counted(value: object) -> str:
@@ -71,17 +97,55 @@ def rules(*, as_json: bool) -> None:
         table(("code", "rule", "severity", "what it finds"), shown)
 
 
-def changes(made: Sequence["Change"], *, dry_run: bool, quiet: bool = False) -> None:
-    """Print what a command did, or with `dry_run` would do; `quiet` keeps stdout for others."""
+def changes(made: Sequence["Change"], *, dry_run: bool, quiet: bool = False, most: int | None = None) -> None:
+    """Print what a command did, or with `dry_run` would do, in at most `most` lines.
+
+    `quiet` keeps stdout for others.
+    """
     from fieldmarks.store.comparing import change_lines
 
     if not made:
         click.echo("Nothing to change.", err=True)
-    for change in made:
-        for one in change_lines(change.name, change.before, change.after):
-            line(one, err=quiet)
+    lines = [text for change in made for text in change_lines(change.name, change.before, change.after)]
+    for text in lines[:most]:
+        line(text, err=quiet)
+    if len(lines) > len(lines[:most]):
+        click.echo(f"… {len(lines) - len(lines[:most]):,} more lines; --dry-run shows them all", err=True)
     if made and dry_run:
         click.echo("Dry run: nothing was written.", err=True)
+
+
+def commands(lines: Sequence["Entry"]) -> str:
+    """Return what command made some classes' lines, how many, and who made it, when and why."""
+    from fieldmarks.records import GENERATED, IMPORTED
+    from fieldmarks.store.curate import is_measurement
+    from fieldmarks.wording import counted
+
+    removed = sum(line.removed for line in lines)
+    if all(map(is_measurement, lines)):
+        what = "a measurement"
+    elif any(line.origin in (IMPORTED, GENERATED) for line in lines):
+        what = "an import" if any(line.change for line in lines) else "an answer"
+    elif removed:
+        what = "a removal" if removed == len(lines) else "a renaming"
+    else:
+        what = "an edit"
+    first = lines[0]
+    parts = [f"{what} of {counted(len(lines), 'class')}"]
+    parts += [f"by {first.by}"] if first.by else []
+    parts += [f"at {first.at}"] if first.at else []
+    parts += [f"({first.note})"] if first.note else []
+    return " ".join(parts)
+
+
+def effect(made: Sequence["Change"]) -> str:
+    """Return how many classes a change removes, brings back and changes."""
+    from fieldmarks.wording import counted
+
+    removed = sum(change.after is None for change in made)
+    back = sum(change.before is None and change.after is not None for change in made)
+    counts = ((removed, "removed"), (back, "brought back"), (len(made) - removed - back, "changed"))
+    return ", ".join(f"{counted(count, 'class')} {verb}" for count, verb in counts if count)
 
 
 def classes(rows: Sequence["Row"]) -> None:
@@ -107,7 +171,7 @@ def entry(one: "Entry", flags: Sequence["Finding"]) -> None:
     for key in ("class", "descriptors", "origin", "v", "answer", "answers", "measured"):
         facts.pop(key, None)
     for key, value in facts.items():
-        line(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+        line(f"{key}: {_readable(value)}")
     for answer in (
         [one.answer] if one.answer is not None else [sample.get("answer") for sample in one.answers]
     ):
@@ -116,11 +180,25 @@ def entry(one: "Entry", flags: Sequence["Finding"]) -> None:
             line(f"  {text}")
 
 
+def _readable(value: object) -> str:
+    """Return a value of a line for people: texts as they are, `name value` of objects, else JSON."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_readable(part)}" for key, part in value.items())
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(part, str) and part.isprintable() for part in value):
+        return ", ".join(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _descriptors(one: "Entry", flags: Sequence["Finding"]) -> None:
+    from fieldmarks.store.lint import by_number
     from fieldmarks.store.measured import Measurement, points
 
     found = Measurement.of(one)
-    rows = [(n, text, _flags(flags, n)) for n, text in enumerate(one.descriptors, 1)]
+    by = by_number(flags)
+    codes = {number: " ".join(flag.rule.code for flag in some) for number, some in by.items()}
+    rows = [(number, text, codes.get(number, "")) for number, text in enumerate(one.descriptors, 1)]
     if found is None:
         table(("", "descriptor", "flags"), rows, numbers=(0,))
         return
@@ -136,7 +214,8 @@ def step(number: int, before: "Entry | None", after: "Entry") -> None:
     from fieldmarks.store.curate import is_measurement
     from fieldmarks.store.view import origin
 
-    what = "removed" if after.removed else "undo" if after.undo else origin(after)
+    flags = (("redo", after.redo), ("undo", after.undo), ("removed", after.removed))
+    what = next((word for word, applies in flags if applies), origin(after))
     facts = (what, after.at, after.by or after.model, after.note)
     if after.measured and is_measurement(after):
         facts = ("measured", after.measured["at"], after.measured["data"], after.note)
@@ -147,7 +226,3 @@ def step(number: int, before: "Entry | None", after: "Entry") -> None:
 
 def _about(one: "Finding") -> str:
     return one.message if one.descriptor is None else f"{one.number}. {one.descriptor}: {one.message}"
-
-
-def _flags(flags: Sequence["Finding"], number: int) -> str:
-    return " ".join(one.rule.code for one in flags if one.number == number)
