@@ -186,8 +186,8 @@ def generate(classes: str | None, named: tuple[str, ...], **given: Any) -> None:
 
     names = class_names(classes, named)
     _check(given)
-    keys = ("base_url", "headers", "model", "local", "mode")
-    keys += ("concurrency", "timeout", "max_wait", "rpm", "tpm")
+    where = ("base_url", "headers", "model", "local", "mode")
+    keys = (*where, "concurrency", "timeout", "max_wait", "rpm", "tpm")
     completer = completer_of(**{key: given[key] for key in keys}, tell=say)
     ask = _question(completer.model, given)
     store = open_store(given["store"], create=True)
