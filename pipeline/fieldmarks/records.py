@@ -5,11 +5,11 @@ A line of a store, format version 1, is one JSON object. Shortest, as a person w
     {"class": "tree frog", "descriptors": ["protruding eyes", "large mouth"]}
 
 Generation adds `v`, `origin` "generated", `prompt` {name, sha256 of the rendered prompt, style},
-`model`, `endpoint`, `mode`, `params`, `answer`, `finish_reason`, `usage`, `at`; with several
-answers a class, `samples` holds every one. Curation writes `origin` "curated", `rejected`, `note`,
-`by`, `at`, `removed` true where a class ends, `change` (one name for all lines of one command), `undo` true
-where a line brings back what was current before, and `redo` true where it brings back what an undo took away.
-`origin` "failed" keeps an answer without bullets.
+`model`, `endpoint`, `mode`, `params`, `answer`, `finish_reason`, `usage`, `at`; where a class got several
+answers, `answers` holds every one, in the order they came (`samples` in lines of version 0.1). Curation
+writes `origin` "curated", `rejected`, `note`, `by`, `at`, `removed` true where a class ends, `change` (one
+name for all lines of one command), `undo` true where a line brings back what was current before, and `redo`
+true where it brings back what an undo took away. `origin` "failed" keeps an answer without bullets.
 Evaluation adds `measured`, what leaving each descriptor out was seen to change (see store/measured.py).
 Keys that this version does not know are kept and written back.
 """
@@ -83,7 +83,7 @@ class Entry:
     mode: str | None = None
     params: Mapping[str, Any] | None = None
     answer: str | None = None
-    samples: tuple[Mapping[str, Any], ...] = ()
+    answers: tuple[Mapping[str, Any], ...] = ()
     finish_reason: str | None = None
     usage: Mapping[str, Any] | None = None
     rejected: tuple[str, ...] = ()
@@ -108,9 +108,15 @@ class Entry:
             raise StoreError("'class' is missing")
         if (known.get("v") or FORMAT_VERSION) > FORMAT_VERSION:
             raise StoreError(f"version {known['v']} is newer than {FORMAT_VERSION}: use a newer fieldmarks")
+        extra = {key: value for key, value in line.items() if key not in _TYPES}
+        if "samples" in known:
+            answers = known.pop("samples")
+            if "answers" in known:
+                extra["samples"] = answers
+            else:
+                known["answers"] = answers
         for key in _LISTS & known.keys():
             known[key] = tuple(known[key])
-        extra = {key: value for key, value in line.items() if key not in _TYPES}
         return cls(name=class_name(known.pop("class")), extra=extra, **known)
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,14 +168,14 @@ _MEASURED: Final = {
     "pictures": _count,
     "effects": lambda value: isinstance(value, list),
 }
-_LISTS: Final = {"descriptors", "rejected", "samples"}
+_LISTS: Final = {"descriptors", "rejected", "answers"}
 _TYPES: Final[dict[str, Any]] = {
     "class": lambda value: isinstance(value, str),
     "descriptors": _texts,
     "v": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
     **dict.fromkeys(("origin", "model", "endpoint", "mode", "answer", "finish_reason"), _optional(str)),
     **dict.fromkeys(("prompt", "params", "usage"), _optional(dict)),
-    "samples": _objects,
+    **dict.fromkeys(("answers", "samples"), _objects),
     "rejected": _texts,
     **dict.fromkeys(("removed", "undo", "redo"), lambda value: isinstance(value, bool)),
     **dict.fromkeys(("change", "note", "by", "at"), _optional(str)),

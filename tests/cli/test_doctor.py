@@ -1,6 +1,7 @@
 """`fieldmarks doctor`: a table of what works."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,9 +51,9 @@ def test_each_mode_gets_its_line(runner: CliRunner, server: ScriptedServer) -> N
             "yes  mode prefix              continues: - green skin - large round eyes - long legs",
             "NO   mode trailing            status 400: Expected last role User or Tool (or Assistant with"
             " prefix True) but got assistant",
-            "note mode instruct            answers, begins anew: Sure, here are useful features: - green skin"
-            " - large round e",
-            "yes  mode that auto takes     prefix",
+            'note mode instruct            ignores the prefilled "-" and starts over: Sure, here are useful'
+            " features: - green skin - large round e",
+            "yes  mode chosen by auto      prefix",
         ],
     )
 
@@ -62,7 +63,7 @@ def test_a_model_that_is_not_listed_is_noted(runner: CliRunner, server: Scripted
     code, lines = _doctor(runner, server)
     assert code == 0
     assert lines[1] == "note model listed             no 'm' among gpt-1, gpt-2 [31m"
-    assert lines[-1] == "yes  mode that auto takes     instruct"
+    assert lines[-1] == "yes  mode chosen by auto      instruct"
 
 
 def test_a_thinking_model_is_warned_of(runner: CliRunner, server: ScriptedServer) -> None:
@@ -82,10 +83,13 @@ def test_a_thinking_model_is_warned_of(runner: CliRunner, server: ScriptedServer
 @pytest.mark.parametrize(
     ("script", "line"),
     [
-        (lambda _: refusal(401, "who are you?"), "answers 401 (who are you?): check OPENAI_API_KEY"),
+        (
+            lambda _: refusal(401, "who are you?"),
+            "status 401: who are you?: check OPENAI_API_KEY or --header",
+        ),
         (
             lambda _: refusal(404, "no model m"),
-            "answers in no mode; the last said status 404: no model m: check --model",
+            "no mode gets an answer; the last got status 404: no model m: check --model",
         ),
     ],
 )
@@ -95,7 +99,7 @@ def test_what_cannot_work_exits_1(
     server.script = script
     code, lines = _doctor(runner, server)
     assert code == 1
-    assert lines[-1].startswith(f"NO   endpoint                 {server.url} {line}")
+    assert lines[-1].startswith(f"NO   endpoint                 {server.url}: {line}")
 
 
 def test_nobody_there(runner: CliRunner) -> None:
@@ -103,8 +107,8 @@ def test_nobody_there(runner: CliRunner) -> None:
         pass
     code, lines = _doctor(runner, gone)
     assert code == 1
-    reason = "cannot be reached: no connection: Connection refused"
-    assert lines == [f"NO   endpoint                 {gone.url} {reason}"]
+    reason = "connection refused: start the server, or check host and port in --base-url"
+    assert lines == [f"NO   endpoint                 {gone.url}: {reason}"]
 
 
 def test_models_here_are_loaded(runner: CliRunner, demo_lm: Path, demo_clip: Path) -> None:
@@ -132,4 +136,127 @@ def test_models_that_do_not_load_exit_1(runner: CliRunner, demo_lm: Path, demo_c
 def test_nothing_to_look_at_is_wrong_usage(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     assert runner.invoke(main, ["doctor"]).exit_code == 2
-    assert runner.invoke(main, ["doctor", "--base-url", "http://h/v1"]).exit_code == 2
+
+
+def _listed(runner: CliRunner, url: str, *options: str) -> tuple[int, list[str]]:
+    result = runner.invoke(main, ["doctor", "--base-url", url, *options])
+    assert result.stderr == ""
+    return result.exit_code, [line.rstrip() for line in result.stdout.splitlines()]
+
+
+def test_without_a_model_the_servers_are_listed(runner: CliRunner, server: ScriptedServer) -> None:
+    server.script = _with_models(like_openai, "gpt-1", "gpt-2\x1b[31m")
+    assert _listed(runner, server.url) == (
+        0,
+        [
+            f"yes  reachable                {server.url} answers and accepts the key",
+            "note model                    gpt-1",
+            "note model                    gpt-2 [31m",
+            "note next                     pass --model with one of these to check that model",
+        ],
+    )
+    assert len(server.calls) == 1
+    server.script = _with_models(like_openai, "gpt-1")
+    assert _listed(runner, server.url)[1][-1].endswith("pass --model gpt-1 to check that model")
+
+
+def test_a_long_list_of_models_is_cut(runner: CliRunner, server: ScriptedServer) -> None:
+    server.script = _with_models(like_openai, *(f"gpt-{i}" for i in range(350)))
+    _, lines = _listed(runner, server.url)
+    assert len(lines) == 103
+    assert lines[-2] == "note model                    … and 250 more"
+
+
+def test_a_server_without_a_list_of_models_is_no_failure(runner: CliRunner, server: ScriptedServer) -> None:
+    server.script = lambda _: refusal(404, "Not Found")
+    code, lines = _listed(runner, server.url)
+    assert code == 0
+    assert lines == [
+        f"yes  reachable                {server.url} answers, but lists no models (status 404: Not Found)",
+        "note next                     pass --model ID to check that model",
+    ]
+
+
+@pytest.mark.parametrize("listing", [[], {"data": None}, {"data": [5, {}, {"id": None}]}, "models"])
+def test_a_list_of_another_form_is_no_failure(
+    runner: CliRunner, server: ScriptedServer, listing: object
+) -> None:
+    server.script = lambda _: Reply(listing)
+    code, lines = _listed(runner, server.url)
+    assert code == 0
+    assert lines[0].startswith("yes  reachable")
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (lambda _: refusal(401, "no"), "status 401: no: check OPENAI_API_KEY or --header"),
+        (
+            lambda _: Reply(b"<html></html>"),
+            "the reply is a web page: check --base-url, which often ends in /v1",
+        ),
+    ],
+)
+def test_a_server_that_lists_nothing_for_us_exits_1(
+    runner: CliRunner, server: ScriptedServer, script: Script, reason: str
+) -> None:
+    server.script = script
+    line = f"NO   endpoint                 {server.url}: {reason}"
+    assert _listed(runner, server.url) == (1, [line])
+
+
+def test_a_list_of_a_server_that_is_not_there_is_one_line(runner: CliRunner) -> None:
+    with ScriptedServer() as gone:
+        pass
+    reason = "connection refused: start the server, or check host and port in --base-url"
+    assert _listed(runner, gone.url) == (1, [f"NO   endpoint                 {gone.url}: {reason}"])
+    (line,) = _listed(runner, "nonsense")[1]
+    assert line.endswith("--base-url is not an endpoint's URL: write it like http://localhost:8000/v1")
+
+
+def test_headers_and_query_reach_every_request(
+    runner: CliRunner, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    script = _with_models(like_mistral, "m")
+    server.script = lambda call: script(replace(call, path=call.path.partition("?")[0]))
+    url = f"{server.url}?api-version=2024-02-01&x=a%2Fb"
+    code, lines = _listed(
+        runner, url, "--model", "m", "--header", "api-key=hush-hush=", "--header", "X-Title=a b"
+    )
+    assert code == 0, lines
+    assert {call.headers["api-key"] for call in server.calls} == {"hush-hush="}
+    assert {call.headers["x-title"] for call in server.calls} == {"a b"}
+    assert not any("authorization" in call.headers for call in server.calls)
+    assert {call.path.partition("?")[2] for call in server.calls} == {"api-version=2024-02-01&x=a%2Fb"}
+    assert len(server.calls) == 6
+    assert not any("hush" in line or "2024" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("hush-hush", "a header: expected NAME=VALUE"),
+        ("=hush-hush", "expected a name of letters, digits and hyphens"),
+        ("api key=hush-hush", "expected a name of letters, digits and hyphens"),
+        ("api-key=hush\nhush", "its value contains a line break"),
+        ("api-key=hüsh", "its value contains a line break"),
+        ("Content-Length=hush", "fieldmarks sets it itself"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_wrong_usage(runner: CliRunner, header: str, words: str) -> None:
+    result = runner.invoke(main, ["doctor", "--base-url", "http://h/v1", "--header", header])
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert "hush" not in result.stderr
+
+
+def test_a_header_twice_or_for_a_local_model_is_wrong_usage(runner: CliRunner, demo_lm: Path) -> None:
+    twice = ["--base-url", "http://h/v1", "--header", "a=1", "--header", "A=2"]
+    for arguments, words in (
+        (["doctor", *twice], "'A' is given twice"),
+        (["doctor", "--local", str(demo_lm), "--header", "a=1"], "--header is for endpoints"),
+    ):
+        result = runner.invoke(main, arguments)
+        assert result.exit_code == 2
+        assert words in result.stderr

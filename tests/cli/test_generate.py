@@ -51,9 +51,9 @@ def test_a_list_fills_a_store(run: Run, server: ScriptedServer) -> None:
     result = run("classes.txt", "--class", "owl", to=server)
     assert result.exit_code == 0
     assert result.stdout == ""
-    assert result.stderr.splitlines()[-1] == "3 done, 0 there already, 0 failed: s.jsonl"
+    assert result.stderr.splitlines()[-1] == "Wrote 3 classes to s.jsonl (0 already there, 0 failed)"
     assert sorted(Store.open("s.jsonl").names()) == ["fox", "owl", "tree frog"]
-    assert run("classes.txt", to=server).stderr == "0 done, 2 there already, 0 failed: s.jsonl\n"
+    assert run("classes.txt", to=server).stderr == "Wrote 0 classes to s.jsonl (2 already there, 0 failed)\n"
 
 
 def test_names_come_from_stdin_too(run: Run, server: ScriptedServer) -> None:
@@ -67,7 +67,7 @@ def test_the_summary_as_json_is_alone_on_stdout(run: Run, server: ScriptedServer
     )
     args = ("--class", "fox", "--class", "owl", "--retries", "0", "--price-in", "1", "--price-out", "10")
     result = run(*args, "--json", to=server)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     summary = json.loads(result.stdout)
     assert summary.pop("seconds") > 0
     assert summary.pop("cost") == pytest.approx((100 * 1 + 20 * 10) / 1e6)
@@ -75,7 +75,10 @@ def test_the_summary_as_json_is_alone_on_stdout(run: Run, server: ScriptedServer
         "done": 1,
         "cached": 0,
         "kept": 0,
-        "left": 0,
+        "others": 0,
+        "pending": 0,
+        "lost": [],
+        "left": [],
         "requests": 2,
         "prompt_tokens": 100,
         "completion_tokens": 20,
@@ -86,8 +89,8 @@ def test_the_summary_as_json_is_alone_on_stdout(run: Run, server: ScriptedServer
     }
     assert result.stderr.splitlines()[-3:] == [
         "Failed: fox: no descriptor in the answer",
-        "Cut off, last descriptor dropped (more room with --max-tokens): owl",
-        "1 done, 0 there already, 1 failed: s.jsonl",
+        "Answers cut off, last descriptor dropped (raise --max-tokens): owl",
+        "Wrote 1 class to s.jsonl (0 already there, 1 failed)",
     ]
 
 
@@ -98,8 +101,8 @@ def test_a_dry_run_sends_nothing_and_says_what_it_would_cost(run: Run, server: S
     plain, machine = run(*args, to=server), run(*args, "--json", to=server)
     assert plain.exit_code == machine.exit_code == 0
     assert plain.stdout == (
-        "1 to ask in 1 requests, 1 answered already\n"
-        "about 53 tokens to read, at most 200 to write: at most 0.0021 USD\n"
+        "1 class, 1 request; 1 already in the store\n"
+        "about 53 prompt tokens, at most 200 completion tokens: at most 0.0021 USD\n"
     )
     told = json.loads(machine.stdout)
     assert told.pop("cost") == pytest.approx((53 + 2000) / 1e6)
@@ -111,10 +114,17 @@ def test_the_money_has_an_end(run: Run, server: ScriptedServer) -> None:
     names = [part for i in range(20) for part in ("--class", f"class {i}")]
     limit = ("--price-in", "100", "--price-out", "100", "--max-tokens", "10", "--max-cost", "0.05")
     result = run(*names, *limit, "--concurrency", "2", to=server)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     left = 20 - len(server.calls)
     assert 0 < left < 20
-    assert f"before --max-cost is passed: {left} classes to go" in result.stderr.splitlines()[-1]
+    assert f"as more could pass --max-cost; {left} classes left: class " in result.stderr.splitlines()[-2]
+
+
+def test_an_unknown_price_is_unknown(run: Run, server: ScriptedServer) -> None:
+    plain = run("--class", "fox", "--dry-run", to=server)
+    assert plain.stdout.splitlines()[1].endswith(": cost unknown; pass --price-in and --price-out to see it")
+    assert json.loads(run("--class", "fox", "--dry-run", "--json", to=server).stdout)["cost"] is None
+    assert "USD" not in run("--class", "fox", to=server).stderr
 
 
 def test_a_key_reaches_nothing_but_the_server(
@@ -127,7 +137,8 @@ def test_a_key_reaches_nothing_but_the_server(
     bad = run("--class", "owl", to=server)
     assert server.calls[0].headers["authorization"] == f"Bearer {KEY}"
     assert (good.exit_code, bad.exit_code) == (0, 1)
-    assert bad.stderr == f"Error: {server.url} answers 401 (bad key Bearer ***): check OPENAI_API_KEY\n"
+    reason = "status 401: bad key Bearer ***: check OPENAI_API_KEY or --header"
+    assert bad.stderr == f"Error: {server.url}: {reason}\n"
     assert KEY not in good.output + bad.output
     folders = [tmp_path, Path(os.environ["FIELDMARKS_CACHE"])]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
@@ -139,7 +150,7 @@ def test_samples_are_drawn_warm(run: Run, server: ScriptedServer) -> None:
     assert run("--class", "fox", "--samples", "3", "--keep", "2", to=server).exit_code == 0
     assert [call.body["temperature"] for call in server.calls] == [0.7] * 3
     (entry,) = Store.open("s.jsonl").entries()
-    assert len(entry.samples) == 3
+    assert len(entry.answers) == 3
 
 
 def test_a_prompt_of_ones_own(run: Run, server: ScriptedServer) -> None:
@@ -167,7 +178,8 @@ def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
         ),
         (
             ["--class", "fox", "--base-url", "http://h/v1"],
-            "Error: --base-url needs --model: name the model to ask there",
+            "Error: --base-url needs --model: name the model to ask there; "
+            "fieldmarks doctor --base-url lists them",
         ),
         (
             ["--class", "fox", "--local", "x", "--model", "m"],
@@ -185,6 +197,14 @@ def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
         (
             ["--class", "fox", "--local", "x", "--max-cost", "2"],
             "Error: --max-cost needs --price-in and --price-out: what a million tokens cost",
+        ),
+        (
+            ["--class", "fox", "--model", "m", "--base-url", "http://h/v1", "--price-in", "2"],
+            "Error: --price-in and --price-out need each other: pass both, per million tokens",
+        ),
+        (
+            ["--class", "fox", "--local", "x", "--price-in", "2", "--price-out", "2"],
+            "Error: --price-in and --price-out are for endpoints: --local costs nothing",
         ),
     ],
 )
@@ -253,7 +273,7 @@ def test_other_errors_are_one_line(run: Run, server: ScriptedServer) -> None:
 
 
 def test_progress_says_what_the_user_wants_to_know(run: Run, server: ScriptedServer) -> None:
-    first = run("--class", "fox", "--price-in", "1", to=server).stderr.splitlines()[0]
+    first = run("--class", "fox", "--price-in", "1", "--price-out", "1", to=server).stderr.splitlines()[0]
     parts = first.split(", ")
     assert parts[:2] == ["1 of 1 done", "0 failed"]
     assert parts[2].endswith("/s")
@@ -263,10 +283,7 @@ def test_progress_says_what_the_user_wants_to_know(run: Run, server: ScriptedSer
 def test_the_first_mode_that_works_is_said(run: Run, server: ScriptedServer) -> None:
     result = run("--class", "fox", "--base-url", server.url, "--model", "m")
     assert result.exit_code == 0
-    assert (
-        result.stderr.splitlines()[0]
-        == f"m at {server.url}: mode 'completions', found by probing and remembered"
-    )
+    assert f"m at {server.url}: mode 'completions', chosen by probing once" in result.stderr.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.generation.answers import agreed, line, reparse, sample
+from fieldmarks.generation.answers import agreed, line, record, reparse
 from fieldmarks.generation.completer import Completion, Params, Request, Usage
 from fieldmarks.generation.plan import Ask
 from fieldmarks.generation.templates import Prompt
@@ -46,9 +46,9 @@ def test_agreement_keeps_what_enough_lists_have(lists: list[list[str]], keep: in
 
 
 def test_a_line_of_one_answer() -> None:
-    request = Request("fox", "…-", temperature=0.7, seed=3, attempt=1)
-    one = sample(request, Completion("- red\n- Bushy tail", "stop", Usage(9, 5), "prefix"))
-    entry = line("fox", [one], _key(), endpoint="http://h/v1", mode="prefix", rejected=("Red",))
+    request = Request("fox", "…-", temperature=0.7, seed=3)
+    answer = record(request, Completion("- red\n- Bushy tail", "stop", Usage(9, 5), "prefix"))
+    entry = line("fox", [answer], _key(), endpoint="http://h/v1", mode="prefix", rejected=("Red",))
     assert entry.to_dict() == {
         "class": "fox",
         "descriptors": ["Bushy tail"],
@@ -64,7 +64,6 @@ def test_a_line_of_one_answer() -> None:
         "usage": {"prompt_tokens": 9, "completion_tokens": 5},
         "rejected": ["Red"],
         "at": entry.at,
-        "retried": {"times": 1, "temperature": 0.7, "seed": 3},
     }
 
 
@@ -77,11 +76,23 @@ def test_several_answers_are_all_kept_and_their_usage_added() -> None:
     entry = line("fox", samples, _key(3, 2), endpoint=None, mode="completions")
     assert entry.descriptors == ("red",)
     assert entry.answer is None
-    assert list(entry.samples) == samples
+    assert list(entry.answers) == samples
     assert entry.usage == {"prompt_tokens": 27, "completion_tokens": 15}
 
 
-def test_an_unfinished_class_is_no_answer() -> None:
-    samples = [{"sample": 0, "answer": "- red", "finish_reason": "stop"}]
-    entry = line("fox", samples, _key(3), endpoint=None, mode="completions", note="1 of 3 answers")
-    assert (entry.origin, entry.descriptors, list(entry.samples)) == ("failed", (), samples)
+def test_an_answer_that_was_asked_again_stays_beside_the_one_that_counts() -> None:
+    first = record(Request("fox", "…-"), Completion("I cannot say.", "stop", Usage(9, 5), "prefix"))
+    second = Request("fox", "…-", temperature=0.7, seed=3, attempt=1)
+    answers = [first, record(second, Completion("- red", "stop", Usage(9, 2), "prefix"))]
+    entry = line("fox", answers, _key(), endpoint=None, mode="prefix")
+    assert (entry.origin, entry.descriptors, entry.answer) == ("generated", ("red",), None)
+    assert [answer["answer"] for answer in entry.answers] == ["I cannot say.", "- red"]
+    assert entry.answers[1]["retried"] == {"times": 1, "temperature": 0.7, "seed": 3}
+    assert entry.usage == {"prompt_tokens": 18, "completion_tokens": 7}
+
+
+def test_lines_of_version_01_are_read() -> None:
+    samples = [{"sample": 1, "answer": "- long\n- red"}, {"sample": 0, "answer": "- red"}]
+    entry = Entry.from_dict({"class": "fox", "descriptors": ["red", "long"], "samples": samples, **_key(2)})
+    assert list(entry.answers) == samples
+    assert reparse(entry) == entry.descriptors

@@ -27,23 +27,32 @@ def test_the_limit_is_never_passed(usages: list[tuple[int, int]], limit: float, 
     budget = Budget(Prices(3.0, 15.0), limit)
     waiting: list[tuple[int, int]] = []
     for read, written in usages:
-        if budget.reserve(REQUEST):
+        if budget.allows(REQUEST):
+            budget.reserve(REQUEST)
             waiting.append((read, written))
         if len(waiting) >= at_once:
             budget.settle(REQUEST, Usage(*waiting.pop(0)))
     for one in waiting:
         budget.settle(REQUEST, Usage(*one))
-    assert budget.spent <= limit
+    assert (budget.spent or 0) <= limit
 
 
 def test_what_brought_no_answer_costs_nothing_and_frees_its_share() -> None:
     most = Prices(1.0, 1.0).cost(Usage(232, 100))
     budget = Budget(Prices(1.0, 1.0), most * 1.5)
-    assert budget.reserve(REQUEST)
-    assert not budget.reserve(REQUEST)
+    budget.reserve(REQUEST)
+    assert not budget.allows(REQUEST)
     budget.release(REQUEST)
     assert budget.spent == 0
-    assert budget.reserve(REQUEST)
+    assert budget.allows(REQUEST)
+
+
+def test_unknown_prices_make_an_unknown_cost() -> None:
+    budget = Budget()
+    budget.reserve(REQUEST)
+    budget.settle(REQUEST, Usage(100, 100))
+    assert budget.spent is None
+    assert budget.allows(REQUEST)
 
 
 def test_an_answer_without_usage_counts_as_estimated() -> None:

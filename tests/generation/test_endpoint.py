@@ -1,10 +1,11 @@
 """The run over HTTP: whatever a server does, answers arrive once and reasons are told."""
 
 import asyncio
-import os
+import gzip
+import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,15 +16,15 @@ from tests.generation.scripted_server import (
     Script,
     ScriptedServer,
     completion,
+    like_vllm,
     marks,
     refusal,
 )
 
 from fieldmarks.errors import EndpointError
-from fieldmarks.generation.completer import Completion, Failure, Outcome, Request
+from fieldmarks.generation.completer import Completion, Failure, Outcome, Request, Usage
 from fieldmarks.generation.endpoint import EndpointCompleter
-from fieldmarks.generation.pace import Pace
-from fieldmarks.generation.retry import RetryPolicy
+from fieldmarks.generation.limits import RateLimiter, RetryPolicy
 from fieldmarks.generation.templates import Prompt
 
 PROMPT = Prompt.load("article")
@@ -127,7 +128,7 @@ def test_a_server_that_hangs_is_left_and_asked_again(server: ScriptedServer) -> 
 def test_one_poisoned_class_does_not_stop_the_others(server: ScriptedServer) -> None:
     server.script = _only(refusal(500, "model crashed"), "class 7")
     found = _ask(_completer(server, concurrency=2, retry=RetryPolicy(attempts=3)))
-    assert found.pop("class 7") == Failure("status 500: model crashed")
+    assert found.pop("class 7") == Failure("status 500: model crashed (3 tries)")
     assert all(isinstance(one, Completion) for one in found.values())
 
 
@@ -149,18 +150,24 @@ def test_a_refused_class_is_not_asked_again(server: ScriptedServer, status: int)
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        (refusal(401, "Incorrect API key"), "answers 401 (Incorrect API key): check OPENAI_API_KEY"),
-        (refusal(402, "No credit"), "answers 402 (No credit): the account has no money left"),
+        (
+            refusal(401, "Incorrect API key"),
+            "status 401: Incorrect API key: check OPENAI_API_KEY or --header",
+        ),
+        (refusal(402, "No credit"), "status 402: No credit: add credit to the account"),
         (
             refusal(403, "Not yours"),
-            "answers 403 (Not yours): the key may not use this model, or not from here",
+            "status 403: Not yours: check that the key may use this model, and from here",
         ),
-        (refusal(404, "No such model"), "refuses: status 404: No such model: check --model and --base-url"),
-        (refusal(400, "Bad model"), "refuses: status 400: Bad model: see what the server wants"),
-        (refusal(429, "Pay first", code="insufficient_quota"), "answers 429: Pay first"),
+        (refusal(404, "No such model"), "status 404: No such model: check --model and --base-url"),
+        (refusal(400, "Bad model"), "status 400: Bad model"),
+        (
+            refusal(429, "Pay first", code="insufficient_quota"),
+            "status 429: Pay first: add credit to the account",
+        ),
         (
             Reply(b"<!doctype html>", headers={"Content-Type": "text/html; charset=utf-8"}),
-            "answers with a web page: check --base-url, which often ends in /v1",
+            "the reply is a web page: check --base-url, which often ends in /v1",
         ),
     ],
     ids=lambda value: str(getattr(value, "status", "")),
@@ -171,35 +178,124 @@ def test_a_wrong_key_or_model_stops_the_run_at_once(
     server.script = lambda _: reply
     with pytest.raises(EndpointError) as refused:
         _ask(_completer(server, concurrency=4))
-    assert str(refused.value) == f"{server.url} {message}"
+    assert str(refused.value) == f"{server.url}: {message}"
     assert len(server.calls) <= 8
 
 
-def test_a_key_revoked_midway_keeps_what_was_answered(server: ScriptedServer) -> None:
-    server.script = lambda call: marks(call) if call.number <= 10 else refusal(401, "revoked")
-    answered: list[Outcome] = []
+def _answers_before(completer: EndpointCompleter, names: Sequence[str] = NAMES) -> tuple[list[Outcome], str]:
+    """Return the outcomes that come before an endpoint is given up, and why it is."""
+    outcomes: list[Outcome] = []
 
     async def go() -> None:
-        requests = (Request(name, PROMPT.render(name)) for name in NAMES)
-        async for outcomes in _completer(server, concurrency=3).complete(requests):
-            answered.extend(outcomes)
+        async for group in completer.complete(Request(name, PROMPT.render(name)) for name in names):
+            outcomes.extend(group)
 
-    with pytest.raises(EndpointError, match="revoked"):
+    with pytest.raises(EndpointError) as refused:
         asyncio.run(go())
-    assert len(answered) == 10
+    return outcomes, str(refused.value)
+
+
+REFUSALS = [
+    refusal(401, "revoked"),
+    refusal(403, "not this one"),
+    refusal(404, "gone"),
+    refusal(405, "no"),
+    Reply(b"", 302, {"Location": "http://elsewhere/v1"}),
+    Reply(b"<html>log in</html>", headers={"Content-Type": "text/html"}),
+    Reply(gzip.compress(b" " * (9 << 20)), headers={"Content-Encoding": "gzip"}),
+]
+
+
+@pytest.mark.parametrize("fault", REFUSALS, ids=lambda reply: str(reply.status))
+def test_a_single_refusal_after_good_answers_fails_one_request(server: ScriptedServer, fault: Reply) -> None:
+    server.script = lambda call: fault if call.number == 10 else marks(call)
+    found = _ask(_completer(server, concurrency=3))
+    assert len(server.calls) == len(NAMES), "a refusal was asked again"
+    assert sum(isinstance(outcome, Failure) for outcome in found.values()) == 1
+
+
+def test_refusals_among_answers_do_not_add_up(server: ScriptedServer) -> None:
+    server.script = lambda call: refusal(404, "no") if call.number % 3 != 1 else marks(call)
+    found = _ask(_completer(server, concurrency=1), [f"class {i}" for i in range(60)])
+    assert sum(isinstance(outcome, Completion) for outcome in found.values()) == 20
+
+
+@pytest.mark.parametrize(("concurrency", "failures"), [(1, 2), (3, 2), (8, 7)])
+def test_a_key_revoked_midway_ends_the_run_and_keeps_what_was_answered(
+    server: ScriptedServer, concurrency: int, failures: int
+) -> None:
+    server.script = lambda call: marks(call) if call.number <= 10 else refusal(401, "revoked")
+    outcomes, reason = _answers_before(_completer(server, concurrency=concurrency))
+    answers = [outcome for _, outcome in outcomes if isinstance(outcome, Completion)]
+    assert len(answers) == 10
+    assert len(outcomes) <= 10 + failures
+    assert reason == (
+        f"{server.url}: {failures + 1} requests in a row got no answer; the last: status 401: revoked: "
+        "check OPENAI_API_KEY or --header"
+    )
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        refusal(402, "Pay"),
+        refusal(429, "Pay", code="insufficient_quota"),
+        refusal(400, "Your credit balance is too low to access the API."),
+        Reply({"error": {"message": "Pay", "code": "insufficient_quota"}}),
+        Reply({"error": {"message": "Pay", "code": 402}}),
+    ],
+)
+def test_without_credit_the_run_ends_at_once(server: ScriptedServer, fault: Reply) -> None:
+    server.script = lambda call: marks(call) if call.number <= 5 else fault
+    outcomes, reason = _answers_before(_completer(server, concurrency=1))
+    assert len(outcomes) == 5
+    assert len(server.calls) == 6
+    assert reason.endswith("add credit to the account")
+
+
+def test_what_is_on_the_wire_is_waited_for_when_the_run_ends(server: ScriptedServer) -> None:
+    """The last answers take longer than any before."""
+
+    def script(call: Call) -> Reply:
+        if call.number <= 5:
+            return GOOD
+        return refusal(402, "Pay") if call.number == 9 else replace(GOOD, delay=1.0)
+
+    server.script = script
+    outcomes, reason = _answers_before(_completer(server, concurrency=4))
+    assert len(outcomes) == len(server.calls) - 1
+    assert len(outcomes) >= 8
+    assert "status 402: Pay" in reason
+
+
+def test_what_waits_for_a_retry_is_not_waited_for_when_the_run_ends(server: ScriptedServer) -> None:
+    def script(call: Call) -> Reply:
+        if call.number == 2:
+            return replace(refusal(429, "slow down"), headers={"Retry-After": "300"})
+        return refusal(402, "Pay") if call.number == 6 else GOOD
+
+    server.script = script
+    start = time.monotonic()
+    outcomes, _ = _answers_before(_completer(server, concurrency=2, sleep=asyncio.sleep))
+    assert time.monotonic() - start < 30
+    assert len(outcomes) == len(server.calls) - 2
 
 
 def test_a_server_that_is_not_there_is_told_soon() -> None:
     with ScriptedServer() as gone:
         url = gone.url
     completer = EndpointCompleter(url, "m", mode="completions", sleep=_at_once)
-    with pytest.raises(EndpointError, match=rf"^{url} gives no answer: no connection: "):
+    with pytest.raises(EndpointError) as refused:
         _ask(completer)
+    advice = "start the server, or check host and port in --base-url"
+    assert str(refused.value) == f"{url}: connection refused (3 tries): {advice}"
 
 
 def test_a_server_that_goes_down_stops_the_run(server: ScriptedServer) -> None:
     server.script = lambda call: marks(call) if call.number <= 5 else replace(GOOD, reset_after=0)
-    with pytest.raises(EndpointError, match="gives no answer: no connection"):
+    with pytest.raises(
+        EndpointError, match="3 requests in a row got no answer; the last: the connection was"
+    ):
         _ask(_completer(server, concurrency=2, retry=RetryPolicy(attempts=3)))
     assert len(server.calls) < 30
 
@@ -209,8 +305,8 @@ def test_a_wait_longer_than_allowed_ends_the_run(server: ScriptedServer) -> None
     server.script = lambda call: marks(call) if call.number <= 5 else tomorrow
     with pytest.raises(EndpointError) as refused:
         _ask(_completer(server, concurrency=1))
-    wait = "asks to wait 86400 s, longer than the 600 s allowed (status 429: come tomorrow)"
-    assert str(refused.value) == f"{server.url} {wait}"
+    wait = "status 429: come tomorrow: the server asked us to wait 86400 s; --max-wait is 600 s"
+    assert str(refused.value) == f"{server.url}: {wait}"
     assert len(server.calls) == 6
 
 
@@ -218,7 +314,176 @@ def test_waits_are_told_but_not_each(server: ScriptedServer) -> None:
     server.script = _once(replace(refusal(429, "slow down"), headers={"Retry-After": "7"}))
     said: list[str] = []
     _ask(_completer(server, tell=said.append))
-    assert said == ["told to wait 7 s (status 429: slow down)"]
+    assert said == ["server asked us to wait 7 s (status 429: slow down)"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Retry-After": "40"}, {"X-RateLimit-Reset-Requests": "40s"}, {"X-RateLimit-Reset-Tokens": "0m40s"}],
+)
+@pytest.mark.parametrize("mode", ["completions", "auto"])
+def test_a_rate_limit_on_the_first_request_is_waited_out(
+    server: ScriptedServer, headers: dict[str, str], mode: str
+) -> None:
+    """While probing, too."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await asyncio.sleep(0)
+
+    limited = replace(refusal(429, "slow down"), headers=headers)
+    server.script = lambda call: limited if call.number <= 4 else like_vllm(call)
+    found = _ask(_completer(server, mode=mode, sleep=sleep, concurrency=1), ["fox"])
+    assert isinstance(found["fox"], Completion)
+    assert len(waits) == 4
+    assert all(40 <= wait <= 41 for wait in waits)
+
+
+@pytest.mark.parametrize("wait", ["0", "-5", "0.001", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_a_rate_limit_that_asks_for_no_wait_ends(server: ScriptedServer, wait: str) -> None:
+    limited = replace(refusal(429, "slow down"), headers={"Retry-After": wait})
+    server.script = lambda call: limited if "a class 7 in" in call.text else marks(call)
+    found = _ask(_completer(server, concurrency=1))
+    assert found.pop("class 7") == Failure("status 429: slow down (8 tries)")
+    assert len(server.calls) == len(NAMES) - 1 + 8
+
+
+def test_requests_that_wait_to_be_sent_again_are_counted(server: ScriptedServer) -> None:
+    server.script = _once(refusal(500, "again"))
+    counts: list[int] = []
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(0.05)
+        counts.append(completer.retrying)
+
+    completer = _completer(server, concurrency=4, sleep=sleep)
+    _ask(completer)
+    assert max(counts) > 1
+    assert max(counts) <= 4
+    assert completer.retrying == 0
+
+
+def test_the_slowest_answer_is_measured_without_waits(server: ScriptedServer) -> None:
+    def script(call: Call) -> Reply:
+        if call.number <= 3:
+            return replace(refusal(429, "no"), headers={"Retry-After": "0.6"}, delay=0.01)
+        return replace(GOOD, delay=0.3 if call.number == 10 else 0.0)
+
+    server.script = script
+    completer = _completer(server, concurrency=1, sleep=asyncio.sleep)
+    assert (completer.slowest, completer.window, completer.timeout) == (0.0, 1, 120.0)
+    _ask(completer)
+    assert 0.3 <= completer.slowest < 0.55
+
+
+def _drained(
+    completer: EndpointCompleter, when: Callable[[int], bool], names: Sequence[str] = NAMES
+) -> list[Outcome]:
+    """Return the outcomes where the completer is drained, twice, once `when` says so of their number."""
+
+    async def go() -> list[Outcome]:
+        outcomes: list[Outcome] = []
+
+        async def watch() -> None:
+            while not when(len(outcomes)):
+                await asyncio.sleep(0.01)
+            completer.drain()
+            completer.drain()
+
+        watching = asyncio.create_task(watch())
+        async for group in completer.complete(Request(name, PROMPT.render(name)) for name in names):
+            outcomes.extend(group)
+        await watching
+        async for group in completer.complete(Request(name, PROMPT.render(name)) for name in names):
+            pytest.fail(f"sent after draining: {group}")
+        return outcomes
+
+    return asyncio.run(go())
+
+
+def test_draining_yields_what_is_on_the_wire_and_sends_nothing_more(server: ScriptedServer) -> None:
+    server.script = lambda _: replace(GOOD, delay=0.3)
+    outcomes = _drained(_completer(server, concurrency=4), lambda count: len(server.calls) >= 6)
+    assert len(outcomes) == len(server.calls) < len(NAMES)
+    assert all(isinstance(outcome, Completion) for _, outcome in outcomes)
+
+
+def test_draining_drops_what_waits_for_a_retry(server: ScriptedServer) -> None:
+    limited = replace(refusal(429, "slow down"), headers={"Retry-After": "300"})
+    server.script = lambda call: limited if call.number % 2 else replace(GOOD, delay=0.2)
+    completer = _completer(server, concurrency=4, sleep=asyncio.sleep)
+    start = time.monotonic()
+    outcomes = _drained(completer, lambda _: completer.retrying == 4)
+    assert time.monotonic() - start < 30
+    assert completer.retrying == 0
+    assert all(isinstance(outcome, Completion) for _, outcome in outcomes)
+    assert len(outcomes) == sum(call.number % 2 == 0 for call in server.calls)
+
+
+def test_draining_drops_what_waits_for_the_rate_limit(server: ScriptedServer) -> None:
+    completer = _completer(server, limiter=RateLimiter(rpm=1), sleep=asyncio.sleep)
+    outcomes = _drained(completer, lambda count: count == 1)
+    assert (len(outcomes), len(server.calls)) == (1, 1)
+
+
+def test_draining_drops_a_failure_that_would_have_been_tried_again(server: ScriptedServer) -> None:
+    server.script = lambda _: replace(refusal(500, "oops"), delay=0.3)
+    assert _drained(_completer(server, concurrency=2), lambda _: len(server.calls) == 2) == []
+    assert len(server.calls) == 2
+
+
+def test_draining_abandons_probing(server: ScriptedServer) -> None:
+    server.script = lambda _: replace(GOOD, delay=60)
+    start = time.monotonic()
+    assert _drained(_completer(server, mode="auto"), lambda _: len(server.calls) == 1) == []
+    assert time.monotonic() - start < 30
+
+
+def test_a_drained_completer_serves_a_later_run(server: ScriptedServer) -> None:
+    completer = _completer(server)
+    _drained(completer, lambda count: count > 0)
+    assert len(_ask(completer)) == len(NAMES)
+
+
+def test_rounds_share_what_was_learned(server: ScriptedServer) -> None:
+    def script(call: Call) -> Reply:
+        return marks(call) if "temperature" not in call.body else refusal(400, "temperature is not supported")
+
+    server.script = script
+    completer = _completer(server, concurrency=1)
+
+    async def go() -> None:
+        for name in ("fox", "owl"):
+            async for _ in completer.complete([Request(name, PROMPT.render(name))]):
+                pass
+
+    asyncio.run(go())
+    assert ["temperature" in call.body for call in server.calls] == [True, False, False]
+
+
+def test_requests_that_come_later_are_sent(server: ScriptedServer) -> None:
+    """An iterator may run dry while answers are under way, and go on once they are in."""
+    ready = [Request("fox", PROMPT.render("fox"))]
+
+    class Requests:
+        def __iter__(self) -> "Requests":
+            return self
+
+        def __next__(self) -> Request:
+            if not ready:
+                raise StopIteration
+            return ready.pop()
+
+    async def go() -> list[str]:
+        names = []
+        async for group in _completer(server).complete(Requests()):
+            names += [request.name for request, _ in group]
+            if len(names) < 3:
+                ready.append(Request(f"class {len(names)}", PROMPT.render("owl")))
+        return names
+
+    assert asyncio.run(go()) == ["fox", "class 1", "class 2"]
 
 
 def test_an_error_of_our_own_is_not_swallowed(server: ScriptedServer) -> None:
@@ -265,39 +530,89 @@ def test_no_more_connections_than_allowed_where_answers_take_their_time(server: 
     assert server.connections <= 6
 
 
-def test_a_replys_size_is_bounded(server: ScriptedServer) -> None:
-    server.script = lambda _: completion("- a" * 500_000)
-    with pytest.raises(EndpointError, match="the endpoint sends more than any answer can hold"):
+@pytest.mark.parametrize(
+    "reply",
+    [
+        completion("- a" * 500_000),
+        Reply(gzip.compress(gzip.compress(b" " * (50 << 20))), headers={"Content-Encoding": "gzip, gzip"}),
+        Reply(gzip.compress(b" " * (50 << 20)), headers={"Content-Encoding": "gzip"}),
+    ],
+    ids=["plain", "gzip in gzip", "gzip"],
+)
+def test_a_replys_size_is_bounded(server: ScriptedServer, reply: Reply) -> None:
+    server.script = lambda _: reply
+    with pytest.raises(EndpointError, match="the reply is larger than any answer can be"):
         _ask(_completer(server))
+
+
+def test_a_long_answer_is_read(server: ScriptedServer) -> None:
     server.script = lambda _: completion("x" * 1_000_000)
     assert isinstance(_ask(_completer(server), ["fox"])["fox"], Completion)
 
 
-def test_a_compressed_replys_size_is_bounded_harder(server: ScriptedServer) -> None:
-    server.script = lambda _: Reply(os.urandom(200_000), packed=True)
-    with pytest.raises(EndpointError, match="the endpoint sends more than any answer can hold"):
-        _ask(_completer(server), ["fox"])
+def _events(text: str) -> bytes:
+    """A stream of the text's letters, as a server of raw completions and of chats sends it."""
+    events: list[dict[str, Any]] = [{"choices": [{"text": c, "delta": {"content": c}}]} for c in text]
+    events.append({"choices": [{"text": "", "delta": {}, "finish_reason": "stop"}]})
+    events.append({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
+    return (
+        b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+    )
+
+
+@pytest.mark.parametrize("mode", ["completions", "instruct"])
+@pytest.mark.parametrize("kind", ["text/event-stream", "application/json"])
+def test_a_server_that_streams_unasked_is_read(server: ScriptedServer, mode: str, kind: str) -> None:
+    server.script = lambda _: Reply(_events("- green skin\n"), headers={"Content-Type": kind})
+    answer = _ask(_completer(server, mode=mode), ["fox"])["fox"]
+    assert isinstance(answer, Completion)
+    assert (answer.text, answer.finish_reason) == ("- green skin\n", "stop")
+    assert answer.usage == Usage(7, 3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This model only support stream mode, please enable the stream parameter to access the model.",
+        "Stream must be set to true",
+    ],
+)
+@pytest.mark.parametrize("options", [True, False], ids=["with usage", "without stream_options"])
+def test_a_server_that_only_streams_is_asked_to(server: ScriptedServer, words: str, options: bool) -> None:
+    def script(call: Call) -> Reply:
+        if call.body.get("stream") is not True:
+            return refusal(400, words)
+        if "stream_options" in call.body and not options:
+            return refusal(400, "Unrecognized request argument supplied: stream_options")
+        return Reply(_events("- green skin\n"), headers={"Content-Type": "text/event-stream"})
+
+    server.script = script
+    found = _ask(_completer(server, concurrency=1))
+    assert {outcome.text for outcome in found.values() if isinstance(outcome, Completion)} == {
+        "- green skin\n"
+    }
+    assert len(found) == len(NAMES)
+    assert len(server.calls) == len(NAMES) + (1 if options else 2)
 
 
 def test_limits_a_minute_are_kept_for_retries_too(server: ScriptedServer) -> None:
     server.script = _once(refusal(500, "again"))
-    now = 0.0
+    waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
+        waits.append(seconds)
         await asyncio.sleep(0)
 
-    pace = Pace(rpm=60, sleep=sleep, clock=lambda: now)
-    _ask(_completer(server, pace=pace, concurrency=1), NAMES[:10])
-    assert now >= 19.0
+    _ask(_completer(server, limiter=RateLimiter(rpm=6), sleep=sleep, concurrency=1), NAMES[:5])
+    assert len(server.calls) == 10
+    assert sum(wait > 5 for wait in waits) == 9
 
 
 def test_hostile_urls_and_keys_are_one_clear_error(server: ScriptedServer) -> None:
     for url in ("nonsense", "ftp://x/v1", "http://", "http://[::1", "http://x:99999/v1", "http://x:0"):
         with pytest.raises(EndpointError, match="write it like http://localhost:8000/v1"):
             _ask(EndpointCompleter(url, "m", mode="completions", sleep=_at_once), ["fox"])
-    with pytest.raises(EndpointError, match="OPENAI_API_KEY holds"):
+    with pytest.raises(EndpointError, match="OPENAI_API_KEY contains"):
         _ask(EndpointCompleter(server.url, "m", "schlüssel\n", mode="completions", sleep=_at_once), ["fox"])
 
 

@@ -89,6 +89,16 @@ def test_what_a_server_refuses_is_left_out() -> None:
     assert body("completions", "m", request)["seed"] == 7
 
 
+def test_a_stream_is_asked_for_with_its_usage_unless_that_is_refused() -> None:
+    sent = body(INSTRUCT, "m", REQUEST, Quirks(stream=True))
+    assert (sent["stream"], sent["stream_options"]) == (True, {"include_usage": True})
+    refused = "Unknown parameter: 'stream_options'"
+    learned = adapted(Quirks(stream=True), sent, refused)
+    assert learned == Quirks(stream=True, left_out=("stream_options",))
+    assert "stream_options" not in body(INSTRUCT, "m", REQUEST, learned)
+    assert adapted(learned, body(INSTRUCT, "m", REQUEST, learned), "'stream' must be false") is None
+
+
 @pytest.mark.parametrize(
     ("refusal", "learned"),
     [
@@ -100,6 +110,9 @@ def test_what_a_server_refuses_is_left_out() -> None:
         ("Unrecognized field: seed", Quirks(left_out=("seed",))),
         ("'stop' is not supported with this model", Quirks(left_out=("stop",))),
         ("Assistant response prefill is incompatible with enable_thinking.", Quirks(no_thinking=True)),
+        ("Stream must be set to true", Quirks(stream=True)),
+        ("This model only support stream mode, please enable the stream parameter", Quirks(stream=True)),
+        ("An unexpected upstream error", None),
         ("The prompt is too long", None),
         ("seedling is no model", None),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from fieldmarks.generation.answers import line
 from fieldmarks.generation.completer import Params
-from fieldmarks.generation.plan import Ask, Plan, make_plan, retry, samples_so_far
+from fieldmarks.generation.plan import Ask, Plan, answers_so_far, make_plan
 from fieldmarks.generation.templates import Prompt
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
@@ -57,7 +57,15 @@ def test_another_question_is_another_key(store: Store, other: Ask) -> None:
 
 def test_the_key_survives_the_disk(store: Store) -> None:
     ask = replace(ASK, params=Params(0.5, 99, 1, 3, 2))
-    store.append(line("fox", [ANSWER] * 3, ask.key("fox"), endpoint="http://x/v1", mode="prefix"))
+    store.append(
+        line(
+            "fox",
+            [{**ANSWER, "sample": i} for i in range(3)],
+            ask.key("fox"),
+            endpoint="http://x/v1",
+            mode="prefix",
+        )
+    )
     assert make_plan(["fox"], Store.open(store.path), ask) == Plan(ask=(), cached=("fox",))
 
 
@@ -91,23 +99,43 @@ def test_an_answer_brought_back_is_no_command_that_could_be_undone(store: Store)
     assert (line.origin, line.change) == ("generated", None)
 
 
-def test_answers_paid_for_are_found_again(store: Store) -> None:
+def _unfinished(ask: Ask, *answers: dict[str, Any]) -> Entry:
+    """A line as version 0.1 wrote it when a run ended between a class's answers."""
+    return Entry("fox", origin="failed", answers=answers, **ask.key("fox"))
+
+
+def test_answers_paid_for_are_found_again() -> None:
     ask = replace(ASK, params=Params(0.7, samples=3))
-    key = ask.key("fox")
-    store.append(line("fox", [ANSWER], key, endpoint=None, mode="completions", note="1 of 3 answers"))
-    paid = samples_so_far(store.history("fox"), key)
-    assert paid == (ANSWER,)
-    assert [one.sample for one in ask.requests("fox", {0})] == [1, 2]
-    assert samples_so_far(store.history("fox"), ASK.key("fox")) == ()
+    paid = answers_so_far([_unfinished(ask, ANSWER)], ask.key("fox"))
+    assert paid == [ANSWER]
+    assert [request.sample for request in ask.requests("fox", paid)] == [1, 2]
+    pending = [{"key": "k", "class": "fox", "mode": "prefix", **ANSWER, "sample": 2}]
+    both = answers_so_far([_unfinished(ask, ANSWER)], ask.key("fox"), pending)
+    assert both == [ANSWER, {**ANSWER, "sample": 2}]
+    assert [request.sample for request in ask.requests("fox", both)] == [1]
+    assert answers_so_far([_unfinished(ask, ANSWER)], ASK.key("fox")) == []
 
 
-def test_samples_have_seeds_of_their_own_and_retries_too() -> None:
+def test_samples_have_seeds_of_their_own() -> None:
     ask = replace(ASK, params=Params(0.4, seed=5, samples=3))
-    requests = list(ask.requests("fox"))
-    assert [one.seed for one in requests] == [5, 6, 7]
-    again = retry(requests[1])
+    assert [request.seed for request in ask.requests("fox")] == [5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("empty", "retries", "expected"),
+    [(0, 2, 0), (1, 2, 1), (2, 2, 2), (3, 2, None), (1, 0, None), (5, 2, None)],
+)
+def test_an_empty_answer_is_asked_again_so_many_times(empty: int, retries: int, expected: int | None) -> None:
+    answers = [{**ANSWER, "answer": "None."}] * empty
+    requests = ASK.requests("fox", answers, retries)
+    assert [request.attempt for request in requests] == ([] if expected is None else [expected])
+
+
+def test_a_repeated_request_is_warmer_with_another_seed() -> None:
+    ask = replace(ASK, params=Params(0.4, seed=5, samples=3))
+    again = ask.request("fox", 1, 1)
     assert (again.attempt, again.seed, again.temperature) == (1, 1006, 0.7)
-    assert retry(replace(requests[0], temperature=1.2)).temperature == 1.2
+    assert replace(ask, params=Params(1.2)).request("fox", 0, 1).temperature == 1.2
 
 
 @pytest.mark.parametrize(
@@ -125,5 +153,4 @@ def test_samples_have_seeds_of_their_own_and_retries_too() -> None:
 def test_samples_that_an_editor_spoilt_are_asked_again(bad: dict[str, Any]) -> None:
     ask = Ask(Prompt.load("article"), "m", Params(0.7, samples=3))
     good = {"sample": 1, "answer": "- a", "finish_reason": None}
-    entry = Entry("fox", origin="failed", samples=(bad, good), **ask.key("fox"))
-    assert samples_so_far([entry], ask.key("fox")) == (good,)
+    assert answers_so_far([_unfinished(ask, bad, good)], ask.key("fox"), [bad]) == [good]

@@ -26,7 +26,7 @@ from fieldmarks.errors import EndpointError
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.generate import generate
 from fieldmarks.generation.modes import Quirks
-from fieldmarks.generation.probe import Manner, Probe, choose, forget, remember, remembered
+from fieldmarks.generation.probe import EndpointProfile, Probe, choose, forget, remember, remembered
 from fieldmarks.generation.templates import Prompt
 from fieldmarks.paths import user_cache
 from fieldmarks.store import Store
@@ -68,7 +68,7 @@ def test_auto_takes_the_mode_that_continues(
     store = _fill(server, tmp_path / "s.jsonl", said)
     assert {entry.mode for entry in store.entries()} == {mode}
     assert {entry.descriptors for entry in store.entries()} == {MARKS}
-    assert said[-1] == f"m at {server.url}: mode {mode!r}, found by probing and remembered"
+    assert said[-1] == f"m at {server.url}: mode {mode!r}, chosen by probing once"
     before = len(server.calls)
     _fill(server, tmp_path / "again.jsonl", said)
     assert len(server.calls) == before + 2, "what was remembered was probed again, or a quirk forgotten"
@@ -101,10 +101,10 @@ def test_a_thinking_model_is_warned_of(server: ScriptedServer, tmp_path: Path) -
     [
         (
             lambda _: refusal(404, "no model m"),
-            "answers in no mode; the last said status 404: no model m: check",
+            "no mode gets an answer; the last got status 404: no model m: check",
         ),
-        (lambda _: refusal(401, "bad key"), "answers 401 (bad key): check OPENAI_API_KEY"),
-        (lambda _: refusal(500, "broken"), "answers in no mode; the last said status 500: broken"),
+        (lambda _: refusal(401, "bad key"), "status 401: bad key: check OPENAI_API_KEY or --header"),
+        (lambda _: refusal(500, "broken"), "no mode gets an answer; the last got status 500: broken"),
     ],
 )
 def test_nothing_is_remembered_of_a_refusal(
@@ -113,9 +113,20 @@ def test_nothing_is_remembered_of_a_refusal(
     server.script = script
     with pytest.raises(EndpointError) as refused:
         _fill(server, tmp_path / "s.jsonl", [])
-    assert str(refused.value).startswith(f"{server.url} {message}")
+    assert str(refused.value).startswith(f"{server.url}: {message}")
     assert not (tmp_path / "s.jsonl").exists()
     assert not user_cache().joinpath("endpoints").exists()
+
+
+def test_a_mode_that_the_key_may_not_use_is_passed_over(server: ScriptedServer, tmp_path: Path) -> None:
+    def script(call: Call) -> Reply:
+        if call.path.endswith("/v1/completions"):
+            return refusal(403, "your key may not use this route")
+        return like_vllm_chat(call)
+
+    server.script = script
+    store = _fill(server, tmp_path / "s.jsonl", [])
+    assert {entry.mode for entry in store.entries()} == {"continue"}
 
 
 def test_what_stopped_to_work_is_forgotten(server: ScriptedServer, tmp_path: Path) -> None:
@@ -128,9 +139,9 @@ def test_what_stopped_to_work_is_forgotten(server: ScriptedServer, tmp_path: Pat
 
 
 def test_memory_is_by_endpoint_and_model_and_survives_damage() -> None:
-    manner = Manner("prefix", Quirks(completion_tokens=True, left_out=("seed",)), thinks=True)
-    remember("http://a/v1", "m", manner)
-    assert remembered("http://a/v1", "m") == manner
+    profile = EndpointProfile("prefix", Quirks(completion_tokens=True, left_out=("seed",)), thinks=True)
+    remember("http://a/v1", "m", profile)
+    assert remembered("http://a/v1", "m") == profile
     assert remembered("http://a/v1", "n") is None
     assert remembered("http://b/v1", "m") is None
     (file,) = user_cache().joinpath("endpoints").iterdir()
@@ -152,20 +163,20 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path / "file"))
-    remember("http://a/v1", "m", Manner("prefix"))
+    remember("http://a/v1", "m", EndpointProfile("prefix"))
     assert remembered("http://a/v1", "m") is None
     forget("http://a/v1", "m")
 
 
 def test_what_continues_is_preferred_then_instruct_then_any() -> None:
-    bad = Probe("completions", answers=False, note="status 404: no", status=404)
+    bad = Probe("completions", answers=False, note="status 404: no", advice="check --model")
     anew = Probe("trailing", answers=True)
     instruct = Probe("instruct", answers=True)
     assert choose([bad, anew, Probe("prefix", True, True)], "u") == "prefix"
     assert choose([bad, anew, instruct], "u") == "instruct"
     assert choose([bad, anew], "u") == "trailing"
     with pytest.raises(
-        EndpointError, match=r"^u answers in no mode; the last said status 404: no: check --model"
+        EndpointError, match=r"^u: no mode gets an answer; the last got status 404: no: check --model$"
     ):
         choose([bad], "u")
 

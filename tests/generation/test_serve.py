@@ -27,7 +27,7 @@ def test_auto_finds_that_raw_completions_continue(
     completer = EndpointCompleter(transformers_serve, model, concurrency=4, tell=said.append)
     store = Store.open(tmp_path / "s.jsonl", create=True)
     summary = generate(["fox", "tree frog", "owl"], store, ARTICLE, completer, Params(max_tokens=60))
-    assert said == [f"{model} at {transformers_serve}: mode 'completions', found by probing and remembered"]
+    assert said == [f"{model} at {transformers_serve}: mode 'completions', chosen by probing once"]
     assert summary.done + len(summary.failed) == 3, "an answer was neither parsed nor reported"
     assert summary.usage.completion_tokens > 0
     for name in ("fox", "tree frog", "owl"):
@@ -64,7 +64,7 @@ def test_an_unknown_model_is_one_clear_error(transformers_serve: str) -> None:
     examine(EndpointCompleter(transformers_serve, "/nowhere/at/all"), checks.append)
     assert checks[0].ok
     assert checks[-1].what == "endpoint"
-    assert checks[-1].detail.startswith(f"{transformers_serve} answers in no mode; the last said status ")
+    assert checks[-1].detail.startswith(f"{transformers_serve}: no mode gets an answer; the last got status ")
 
 
 def test_doctor_tells_which_modes_continue(transformers_serve: str, demo_lm: Path) -> None:
@@ -74,4 +74,4 @@ def test_doctor_tells_which_modes_continue(transformers_serve: str, demo_lm: Pat
     assert found["reachable"].ok
     assert found["mode completions"].ok
     assert found["mode continue"].ok is False
-    assert found["mode that auto takes"].detail == "completions"
+    assert found["mode chosen by auto"].detail == "completions"

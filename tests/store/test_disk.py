@@ -113,6 +113,16 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, action: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".store.jsonl.lock", "store.jsonl"]
 
 
+def test_an_append_cuts_off_no_whole_line(tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl"
+    file.write_bytes(b"one\ntwo\nthr")
+    with pytest.raises(OSError, match="changed by another program"):
+        disk.append(file, 4, b"new\n")
+    assert file.read_bytes() == b"one\ntwo\nthr"
+    disk.append(file, 8, b"new\n")
+    assert file.read_bytes() == b"one\ntwo\nnew\n"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write what is read-only")
 def test_a_read_only_file(tmp_path: Path) -> None:
     file = tmp_path / "store.jsonl"

@@ -361,3 +361,34 @@ def test_every_line_is_one_json_object(file: Path) -> None:
     Store.open(file, create=True).append(Entry("a b", ("c",), note="x\ny"))
     assert orjson.loads(file.read_bytes()) == {"class": "a b", "descriptors": ["c"], "note": "x\ny"}
     assert file.read_bytes().count(b"\n") == 1
+
+
+def test_damage_met_while_a_store_is_open_is_met_at_every_change(tmp_path: Path) -> None:
+    """Version 0.1 met it once, and cut off the whole file at the next change."""
+    path = tmp_path / "s.jsonl"
+    store = Store.open(path, create=True)
+    store.append(Entry("fox", ("red fur",)), Entry("owl", ("round eyes",)))
+    with path.open("a") as file:
+        file.write("a note by hand\n")
+    before = path.read_bytes()
+    for _ in range(3):
+        with pytest.raises(DamagedStoreError, match="line 3"):
+            store.append(Entry("yak", ("long hair",)))
+    assert path.read_bytes() == before
+    path.write_bytes(before.replace(b"a note by hand\n", b""))
+    store.append(Entry("yak", ("long hair",)))
+    assert Store.open(path).names() == ["fox", "owl", "yak"]
+
+
+def test_a_line_edited_in_place_is_seen_by_an_open_store(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    store = Store.open(path, create=True)
+    store.append(Entry("fox", ("red fur",)), Entry("owl", ("round eyes",)))
+    for old, new in ((b"fox", b"cat"), (b"owl", b"emu"), (b"red fur", b"a long tail")):
+        path.write_bytes(path.read_bytes().replace(old, new))
+        store.append(Entry(f"after {new.decode()}"))
+    assert (
+        store.names()
+        == Store.open(path).names()
+        == ["cat", "emu", "after cat", "after emu", "after a long tail"]
+    )

@@ -1,12 +1,13 @@
 """`fieldmarks doctor`: what works here, before money or an hour is spent."""
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.models import THREE_WAYS, Number, endpoint_of, model_options
-from fieldmarks.errors import ModelError
+from fieldmarks.cli.models import THREE_WAYS, Number, endpoint_of, headers_of, model_options
+from fieldmarks.errors import EndpointError, ModelError
 
 if TYPE_CHECKING:
     from fieldmarks.generation.doctor import Check
@@ -26,14 +27,21 @@ SIGNS = {True: "yes", None: "note", False: "NO"}
     help="Seconds for one answer.",
 )
 def doctor(
-    local: str | None, model: str | None, base_url: str | None, clip: str | None, timeout: float
+    local: str | None,
+    model: str | None,
+    base_url: str | None,
+    headers: tuple[str, ...],
+    clip: str | None,
+    timeout: float,
 ) -> None:
-    """Check an endpoint, its key, its model and how its lists are forced; or whether a model loads.
+    """Check an endpoint, its key, its model and how its replies are prefilled; or whether a model loads.
 
-    Sends a handful of tiny requests, tells what each came to, and remembers the mode for `generate`.
+    Sends a handful of tiny requests, reports each result, and remembers the mode for `generate`. Without
+    --model, lists the models that the endpoint offers.
 
     \b
-    Example:
+    Examples:
+      fieldmarks doctor --base-url http://localhost:11434/v1
       fieldmarks doctor --base-url http://localhost:11434/v1 --model llama3.2
     """
     checks: list[Check] = []
@@ -44,12 +52,11 @@ def doctor(
 
     if model is None and local is None and clip is None and base_url is None:
         raise click.UsageError(THREE_WAYS)
-    if model is not None or (local is None and clip is None):
-        from fieldmarks.generation.doctor import examine
-        from fieldmarks.generation.endpoint import EndpointCompleter
-
-        url, name = endpoint_of(base_url, model)
-        examine(EndpointCompleter(url, name, os.environ.get("OPENAI_API_KEY"), timeout=timeout), show)
+    local_only = model is None and (local is not None or clip is not None)
+    if local_only and headers:
+        raise click.UsageError("--header is for endpoints: name one with --base-url and --model")
+    if not local_only:
+        _endpoint(base_url, model, headers, timeout, show)
     if local is not None:
         show(_local(local))
     if clip is not None:
@@ -57,6 +64,27 @@ def doctor(
             show(check)
     if any(check.ok is False and not check.what.startswith("mode ") for check in checks):
         raise click.exceptions.Exit(1)
+
+
+def _endpoint(
+    base_url: str | None,
+    model: str | None,
+    headers: tuple[str, ...],
+    timeout: float,
+    show: Callable[["Check"], None],
+) -> None:
+    from fieldmarks.generation.doctor import Check, examine, list_models
+    from fieldmarks.generation.endpoint import EndpointCompleter
+
+    key, sent = os.environ.get("OPENAI_API_KEY"), headers_of(headers)
+    try:
+        if base_url is not None and model is None:
+            list_models(base_url, key, sent, timeout, show)
+        else:
+            url, name = endpoint_of(base_url, model)
+            examine(EndpointCompleter(url, name, key, headers=sent, timeout=timeout), show)
+    except EndpointError as error:
+        show(Check("endpoint", False, str(error)))
 
 
 def _local(model: str) -> "Check":

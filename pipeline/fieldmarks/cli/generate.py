@@ -1,7 +1,7 @@
 """`fieldmarks generate`: class names in, descriptors into a store."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -9,6 +9,8 @@ import click
 from fieldmarks.cli.classes import class_names
 from fieldmarks.cli.console import emit, open_store, say
 from fieldmarks.cli.models import Number, completer_of, model_options
+from fieldmarks.errors import FieldmarksError
+from fieldmarks.wording import counted, printable
 
 if TYPE_CHECKING:
     from fieldmarks.generation.budget import Prices
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 MODES = ("auto", "completions", "continue", "prefix", "trailing", "instruct")
 MOST_LISTED = 20  # names of classes that a closing note lists
 WARM = 0.7  # temperature where several answers are to differ
-INTERRUPTED = 130
+INCOMPLETE = 3  # exit code: done, except for classes that are named
 
 Command = Callable[..., Any]
 
@@ -73,14 +75,14 @@ def drawing_options(command: Command) -> Command:
                 metavar="N",
                 type=at_least_one,
                 default=1,
-                help="Keep what so many samples have  [default: 1].",
+                help="Keep descriptors found in at least N samples  [default: 1].",
             ),
             click.option(
                 "--retries",
                 metavar="N",
                 type=click.IntRange(0),
                 default=2,
-                help="New tries for an empty answer  [default: 2].",
+                help="Retries when an answer is empty  [default: 2].",
             ),
         )
     ):
@@ -97,7 +99,7 @@ def sending_options(command: Command) -> Command:
                 "--mode",
                 type=click.Choice(MODES),
                 default="auto",
-                help="How the list is forced  [default: auto].",
+                help="How the reply is prefilled  [default: auto].",
             ),
             click.option(
                 "--concurrency",
@@ -107,8 +109,10 @@ def sending_options(command: Command) -> Command:
                 show_default=True,
                 help="Requests under way at once; with --local the batch.",
             ),
-            click.option("--rpm", metavar="N", type=positive, help="Most requests a minute."),
-            click.option("--tpm", metavar="N", type=positive, help="Most tokens a minute, read and written."),
+            click.option("--rpm", metavar="N", type=positive, help="Maximum requests per minute."),
+            click.option(
+                "--tpm", metavar="N", type=positive, help="Maximum tokens per minute (prompt + completion)."
+            ),
             click.option(
                 "--timeout",
                 metavar="SECONDS",
@@ -123,27 +127,25 @@ def sending_options(command: Command) -> Command:
                 type=positive,
                 default=600.0,
                 show_default=True,
-                help="Most seconds a server may make us wait.",
+                help="Longest Retry-After to honour, in seconds.",
             ),
             click.option(
                 "--price-in",
                 metavar="USD",
                 type=Number(0),
-                default=0.0,
-                help="USD per million tokens read.",
+                help="Price in USD per million prompt tokens.",
             ),
             click.option(
                 "--price-out",
                 metavar="USD",
                 type=Number(0),
-                default=0.0,
-                help="USD per million tokens written.",
+                help="Price in USD per million completion tokens.",
             ),
             click.option(
                 "--max-cost",
                 metavar="USD",
                 type=positive,
-                help="Stop before so many USD are passed; needs a price.",
+                help="Stop before spending more than this (USD); needs --price-in/--price-out.",
             ),
         )
     ):
@@ -154,21 +156,26 @@ def sending_options(command: Command) -> Command:
 @click.command()
 @click.argument("classes", required=False, metavar="[CLASSES.txt|-]")
 @click.option("--class", "named", multiple=True, metavar="NAME", help="A class; may be repeated.")
-@click.option("--store", required=True, metavar="FILE", help="The store to fill; made if it is missing.")
+@click.option("--store", required=True, metavar="FILE", help="Output store; created if missing.")
 @model_options
 @drawing_options
 @sending_options
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be sent and what it would cost, and send nothing."
 )
-@click.option("--refresh", is_flag=True, help="Ask all classes, those with an answer too.")
+@click.option("--refresh", is_flag=True, help="Regenerate classes that already have an answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def generate(classes: str | None, named: tuple[str, ...], store: str, **given: Any) -> None:
+def generate(classes: str | None, named: tuple[str, ...], **given: Any) -> None:
     """Ask a language model for the descriptors of classes and put them into a store.
 
     CLASSES.txt holds one class name a line; - reads them from stdin. Classes that the store already has an
-    answer for are not asked again, so an interrupted run is continued by running it again. Ctrl-C and SIGTERM
-    keep what is answered, wait up to 5 s for what is under way, and end with exit code 130.
+    answer for are not asked again, so an interrupted run is continued by running it again. Each answer is
+    saved as it arrives; those of unfinished classes are kept in FILE.run. Ctrl-C and SIGTERM wait for
+    requests under way as long as the slowest answer so far took; a second one ends at once. Several processes
+    may fill one store at a time, and ask no class twice.
+
+    Exit codes: 0 all done; 3 done, except for the classes listed; 1 failed; 2 wrong usage; 130 or 143
+    interrupted.
 
     \b
     Examples:
@@ -179,16 +186,16 @@ def generate(classes: str | None, named: tuple[str, ...], store: str, **given: A
 
     names = class_names(classes, named)
     _check(given)
-    keys = ("base_url", "model", "local", "mode", "concurrency", "timeout", "max_wait", "rpm", "tpm")
+    where = ("base_url", "headers", "model", "local", "mode")
+    keys = (*where, "concurrency", "timeout", "max_wait", "rpm", "tpm")
     completer = completer_of(**{key: given[key] for key in keys}, tell=say)
     ask = _question(completer.model, given)
-    filled = open_store(store, create=True)
+    store = open_store(given["store"], create=True)
     if given["dry_run"]:
-        _foretell(
-            forecast(names, filled, ask, refresh=given["refresh"], prices=_prices(given)), given["as_json"]
-        )
+        options = {key: given[key] for key in ("refresh", "retries")}
+        _print_forecast(forecast(names, store, ask, **options, prices=_prices(given)), given["as_json"])
     else:
-        _report(_run(names, filled, completer, ask, given), store, given["as_json"])
+        _report(_run(names, store, completer, ask, given), given["store"], given["as_json"])
 
 
 def _run(
@@ -196,21 +203,39 @@ def _run(
 ) -> "Summary":
     from fieldmarks.cli.progress import line, shown
     from fieldmarks.generation.generate import generate
+    from fieldmarks.generation.run import Progress
 
-    with shown(sys.stderr, line) as progress:
-        return generate(
-            names,
-            store,
-            ask.prompt,
-            completer,
-            ask.params,
-            values=ask.values,
-            refresh=given["refresh"],
-            retries=given["retries"],
-            prices=_prices(given),
-            max_cost=given["max_cost"] or float("inf"),
-            progress=progress,
-        )
+    written = 0
+    notices = len(store.notices)
+
+    def update(progress: Progress) -> None:
+        nonlocal written
+        written = progress.written
+        show(progress)
+
+    try:
+        with shown(sys.stderr, line) as show:
+            return generate(
+                names,
+                store,
+                ask.prompt,
+                completer,
+                ask.params,
+                values=ask.values,
+                refresh=given["refresh"],
+                retries=given["retries"],
+                prices=_prices(given),
+                max_cost=given["max_cost"] or float("inf"),
+                progress=update,
+                tell=say,
+            )
+    except FieldmarksError:
+        if written:
+            say(f"Wrote {counted(written, 'class')} to {given['store']} before this error")
+        raise
+    finally:
+        for notice in store.notices[notices:]:
+            say(f"Note: {notice}")
 
 
 def _question(model: str, given: dict[str, Any]) -> "Ask":
@@ -226,10 +251,13 @@ def _question(model: str, given: dict[str, Any]) -> "Ask":
     return Ask(Prompt.load(given["prompt"]), model, params, values)
 
 
-def _prices(given: dict[str, Any]) -> "Prices":
-    from fieldmarks.generation.budget import Prices
+def _prices(given: dict[str, Any]) -> "Prices | None":
+    """Return the prices that are given; a local model costs nothing, those of an endpoint may be unknown."""
+    from fieldmarks.generation.budget import FREE, Prices
 
-    return Prices(given["price_in"], given["price_out"])
+    if given["local"] is not None:
+        return FREE
+    return None if given["price_in"] is None else Prices(given["price_in"], given["price_out"])
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -237,46 +265,75 @@ def _check(given: dict[str, Any]) -> None:
         raise click.UsageError("--samples needs a --temperature above 0: greedy answers are all the same")
     if given["keep"] > given["samples"]:
         raise click.UsageError(f"--keep {given['keep']} is more than --samples {given['samples']}")
-    if given["max_cost"] is not None and not (given["price_in"] or given["price_out"]):
+    if (given["price_in"] is None) != (given["price_out"] is None):
+        raise click.UsageError("--price-in and --price-out need each other: pass both, per million tokens")
+    if given["max_cost"] is not None and given["price_in"] is None:
         raise click.UsageError("--max-cost needs --price-in and --price-out: what a million tokens cost")
+    if given["local"] is not None and given["price_in"] is not None:
+        raise click.UsageError("--price-in and --price-out are for endpoints: --local costs nothing")
 
 
-def _foretell(told: "Forecast", as_json: bool) -> None:
+def _print_forecast(forecast: "Forecast", as_json: bool) -> None:
+    read, written = forecast.usage.prompt_tokens, forecast.usage.completion_tokens
     if as_json:
         emit(
             {
-                "classes": told.classes + told.cached,
-                "cached": told.cached,
-                "requests": told.requests,
-                "prompt_tokens": told.usage.prompt_tokens,
-                "completion_tokens": told.usage.completion_tokens,
-                "cost": told.cost,
+                "classes": forecast.classes + forecast.cached,
+                "cached": forecast.cached,
+                "requests": forecast.requests,
+                "prompt_tokens": read,
+                "completion_tokens": written,
+                "cost": forecast.cost,
             }
         )
         return
-    click.echo(f"{told.classes} to ask in {told.requests} requests, {told.cached} answered already")
-    read, written = told.usage.prompt_tokens, told.usage.completion_tokens
-    click.echo(f"about {read} tokens to read, at most {written} to write: at most {told.cost:.4f} USD")
+    cost = "cost unknown; pass --price-in and --price-out to see it"
+    if forecast.cost is not None:
+        cost = f"at most {forecast.cost:.4f} USD"
+    classes, requests = counted(forecast.classes, "class"), counted(forecast.requests, "request")
+    click.echo(f"{classes}, {requests}; {forecast.cached:,} already in the store")
+    click.echo(f"about {read:,} prompt tokens, at most {written:,} completion tokens: {cost}")
 
 
 def _report(summary: "Summary", store: str, as_json: bool) -> None:
-    """Tell what a run did, and leave with its exit code."""
+    """Say what a run did, and leave with its exit code."""
     if as_json:
         emit(summary.to_dict() | {"store": store})
     for name, reason in summary.failed.items():
-        say(f"Failed: {name}: {reason}")
+        say(f"Failed: {printable(name)}: {printable(reason)}")
     if summary.cut:
-        names = ", ".join(summary.cut[:MOST_LISTED]) + (", …" if len(summary.cut) > MOST_LISTED else "")
-        say(f"Cut off, last descriptor dropped (more room with --max-tokens): {names}")
-    there = summary.cached + summary.kept
-    say(f"{summary.done} done, {there} there already, {len(summary.failed)} failed: {store}")
-    if summary.interrupted:
-        say(f"Interrupted with {summary.left} classes to go: run the same command again to go on")
-        _leave(INTERRUPTED)
-    if summary.left:
-        say(f"Stopped at {summary.cost:.4f} USD, before --max-cost is passed: {summary.left} classes to go")
-    if summary.left or summary.failed:
-        _leave(1)
+        say(f"Answers cut off, last descriptor dropped (raise --max-tokens): {_listed(summary.cut)}")
+    if summary.lost:
+        what = f"{counted(len(summary.lost), 'class')} written earlier and no longer in {store}"
+        say(f"Lost: {what}, which was removed or edited meanwhile: {_listed(summary.lost)}")
+    if summary.pending:
+        kept = counted(summary.pending, "answer")
+        say(f"{store}.run keeps {kept} of unfinished classes; the same command goes on from there")
+    if summary.left and summary.signal is None:
+        stopped = f"Stopped at {summary.cost or 0:.4f} USD, as more could pass --max-cost"
+        say(f"{stopped}; {counted(len(summary.left), 'class')} left: {_listed(summary.left)}")
+    if summary.signal is not None:
+        left = counted(len(summary.left), "class")
+        say(f"Interrupted with {left} left; run the same command again to continue")
+    say(_closing_line(summary, store))
+    if summary.signal is not None:
+        _leave(128 + summary.signal)
+    if summary.left or summary.failed or summary.lost:
+        _leave(INCOMPLETE)
+
+
+def _closing_line(summary: "Summary", store: str) -> str:
+    others = f", {summary.others:,} by other processes" if summary.others else ""
+    there, failed = summary.cached + summary.kept, len(summary.failed)
+    return (
+        f"Wrote {counted(summary.done, 'class')} to {store}"
+        f" ({there:,} already there{others}, {failed:,} failed)"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", … {len(names) - MOST_LISTED:,} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(map(printable, names[:MOST_LISTED])) + more
 
 
 def _leave(code: int) -> NoReturn:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,6 +30,28 @@ class Number(click.FloatRange):
         return number
 
 
+def checked_headers(ctx: click.Context, param: click.Parameter, headers: tuple[str, ...]) -> tuple[str, ...]:
+    """Return --header's values as they are, or fail as click does, without showing a value."""
+    names: set[str] = set()
+    for header in headers:
+        from fieldmarks.generation.credentials import header_problem
+
+        name, equals, value = header.partition("=")
+        problem = header_problem(name, value) if equals else "expected NAME=VALUE"
+        if problem:  # what has no name may be a secret as a whole
+            where = f"header {name!r}" if equals else "a header"
+            raise click.BadParameter(f"{where}: {problem}.", ctx, param)
+        if name.lower() in names:
+            raise click.BadParameter(f"header {name!r} is given twice.", ctx, param)
+        names.add(name.lower())
+    return headers
+
+
+def headers_of(headers: Sequence[str]) -> dict[str, str]:
+    """Return checked headers by name."""
+    return dict(header.split("=", 1) for header in headers)
+
+
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that name an endpoint's model or a local one."""
     for option in reversed(
@@ -44,6 +66,14 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 envvar="OPENAI_BASE_URL",
                 help="The endpoint, often ending in /v1; else OPENAI_BASE_URL. Its key is OPENAI_API_KEY.",
             ),
+            click.option(
+                "--header",
+                "headers",
+                metavar="NAME=VALUE",
+                multiple=True,
+                callback=checked_headers,
+                help="A header for each request, such as api-key=…; may be repeated.",
+            ),
         )
     ):
         command = option(command)
@@ -55,7 +85,9 @@ def endpoint_of(base_url: str | None, model: str | None) -> tuple[str, str]:
     if base_url is None and not (model and os.environ.get("OPENAI_API_KEY")):
         raise click.UsageError(THREE_WAYS)
     if model is None:
-        raise click.UsageError("--base-url needs --model: name the model to ask there")
+        raise click.UsageError(
+            "--base-url needs --model: name the model to ask there; fieldmarks doctor --base-url lists them"
+        )
     if base_url is None:
         from fieldmarks.generation.transport import OPENAI
 
@@ -75,11 +107,14 @@ def completer_of(
     rpm: float | None,
     tpm: float | None,
     tell: Callable[[str], None],
+    headers: Sequence[str] = (),
 ) -> "Completer":
     """Return the completer that the options name, or raise click's UsageError."""
     if local is not None:
         if model is not None:
             raise click.UsageError("--local and --model exclude each other: --local names the model itself")
+        if headers:
+            raise click.UsageError("--header is for endpoints: --local sends nothing")
         if mode not in LOCAL_MODES:
             raise click.UsageError(f"--mode {mode} is for endpoints: --local knows {', '.join(LOCAL_MODES)}")
         from fieldmarks.generation.local import LocalCompleter
@@ -87,17 +122,17 @@ def completer_of(
         return LocalCompleter(local, mode=mode, batch_size=concurrency)
     url, name = endpoint_of(base_url, model)
     from fieldmarks.generation.endpoint import EndpointCompleter
-    from fieldmarks.generation.pace import Pace
-    from fieldmarks.generation.retry import RetryPolicy
+    from fieldmarks.generation.limits import RateLimiter, RetryPolicy
 
     return EndpointCompleter(
         url,
         name,
         os.environ.get("OPENAI_API_KEY"),
+        headers=headers_of(headers),
         mode=mode,
         concurrency=concurrency,
         timeout=timeout,
         retry=RetryPolicy(max_wait=max_wait),
-        pace=Pace(rpm, tpm),
+        limiter=RateLimiter(rpm, tpm),
         tell=tell,
     )

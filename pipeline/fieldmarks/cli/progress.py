@@ -47,17 +47,18 @@ def shown(stream: TextIO, told: Callable[[Shown], str]) -> Iterator[Callable[[Sh
 
 
 def line(progress: "Progress") -> str:
-    """Return a progress as one line: done, failed, rate, tokens, cost, time left."""
+    """Return a run's progress as one line: done, failed, what it waits for, rate, tokens, cost, time left."""
     rate, left = _rate(progress)
     tokens = progress.usage.prompt_tokens + progress.usage.completion_tokens
     parts = [
-        f"{progress.done} of {progress.total} done",
-        f"{progress.failed} failed",
+        f"{progress.done:,} of {progress.total:,} done",
+        f"{progress.failed:,} failed",
+        *([f"{progress.retrying:,} waiting to retry"] if progress.retrying else []),
+        *([f"{progress.waiting:,} being asked by other processes"] if progress.waiting else []),
         f"{rate:.1f}/s",
-        f"{tokens} tokens",
+        f"{tokens:,} tokens",
+        *([f"{progress.cost:.4f} USD"] if progress.cost else []),
     ]
-    if progress.cost:
-        parts.append(f"{progress.cost:.4f} USD")
     return ", ".join([*parts, left])
 
 
@@ -70,10 +71,12 @@ def pictures_line(progress: "pictures.Progress") -> str:
 
 
 def _rate(progress: Counted) -> tuple[float, str]:
-    """Return things a second, and the time left in words."""
+    """Return things a second, and the time left in words; it is unknown before the first is done."""
     finished = progress.done + progress.failed
     rate = finished / progress.seconds if progress.seconds else 0.0
-    minutes, seconds = divmod(round(max(0, progress.total - finished) / rate) if rate else 0, 60)
+    if not rate:
+        return rate, "time left unknown"
+    minutes, seconds = divmod(round(max(0, progress.total - finished) / rate), 60)
     return rate, f"{minutes}:{seconds:02d} left"
 
 

@@ -6,6 +6,7 @@ and the two toy models are the demo's own.
 
 import random
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -134,8 +135,8 @@ def _describe(names: list[str], path: Path) -> dict[str, tuple[str, ...]]:
         LocalCompleter(path.parent / MODELS / "lm"),
         Params(max_tokens=120),
     )
-    if summary.interrupted:
-        raise KeyboardInterrupt
+    if summary.signal is not None:
+        signal.raise_signal(summary.signal)  # now that what was answered is kept
     if summary.failed:
         name, reason = next(iter(summary.failed.items()))
         raise GenerationError(f"{len(summary.failed)} species have no descriptors, {name!r} first: {reason}")

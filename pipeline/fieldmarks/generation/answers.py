@@ -1,6 +1,8 @@
 """From a class's answers to its line in a store, and back: a line's answers parse to its descriptors.
 
-With one answer a class the line holds it as `answer`; with several, `samples` holds all of them.
+A line with one answer holds it as `answer`; with several, `answers` holds all of them in the order they
+came: those of every sample, and those without a descriptor that were asked again. Of each sample the last
+one counts.
 """
 
 from collections import Counter
@@ -15,41 +17,51 @@ from fieldmarks.records import FAILED, FORMAT_VERSION, GENERATED, Entry
 from fieldmarks.store.curate import comparable
 
 
-def sample(request: Request, completion: Completion) -> dict[str, Any]:
-    """Return one answer as a line's `samples` keep it; `retried` says how a repeated one was drawn."""
+def record(request: Request, completion: Completion) -> dict[str, Any]:
+    """Return one answer as a line's `answers` keep it; `retried` says how a repeated one was drawn."""
     ended = completion.finish_reason
-    one: dict[str, Any] = {"sample": request.sample, "answer": completion.text, "finish_reason": ended}
+    answer: dict[str, Any] = {"sample": request.sample, "answer": completion.text, "finish_reason": ended}
     if completion.usage is not None:
-        one["usage"] = completion.usage.to_dict()
+        answer["usage"] = completion.usage.to_dict()
     if request.attempt:
-        one["retried"] = {"times": request.attempt, "temperature": request.temperature, "seed": request.seed}
-    return one
+        drawn = {"times": request.attempt, "temperature": request.temperature, "seed": request.seed}
+        answer["retried"] = drawn
+    return answer
+
+
+def is_record(value: Mapping[str, Any]) -> bool:
+    """Whether this is an answer as `record` makes it: people edit files, so it may be anything."""
+    usage, ended = value.get("usage", {}), value.get("finish_reason")
+    counts = {"prompt_tokens", "completion_tokens"}
+    return (
+        type(value.get("sample")) is int
+        and isinstance(value.get("answer"), str)
+        and (ended is None or isinstance(ended, str))
+        and isinstance(usage, dict)
+        and usage.keys() <= counts
+        and all(type(count) is int for count in usage.values())
+    )
 
 
 def line(
     name: str,
-    samples: Sequence[Mapping[str, Any]],
+    answers: Sequence[Mapping[str, Any]],
     key: Mapping[str, Any],
     *,
     endpoint: str | None,
     mode: str,
     rejected: Sequence[str] = (),
-    note: str | None = None,
 ) -> Entry:
-    """Return a class's line: generated, or failed where its answers hold no descriptor or `note` says why."""
+    """Return a class's line: generated, or failed where its answers hold no descriptor."""
     common: dict[str, Any] = {**key, "endpoint": endpoint, "mode": mode, "rejected": tuple(rejected)}
-    entry = Entry(
-        name, v=FORMAT_VERSION, at=datetime.now(UTC).isoformat(timespec="seconds"), note=note, **common
-    )
-    usage = sum((Usage(**one["usage"]) for one in samples if "usage" in one), Usage())
-    entry = replace(entry, usage=usage.to_dict() if any("usage" in one for one in samples) else None)
-    if key["params"].get("samples", 1) > 1:
-        entry = replace(entry, samples=tuple(samples))
-    elif samples:
-        extra = {"retried": samples[0]["retried"]} if "retried" in samples[0] else {}
-        ended = samples[0]["finish_reason"]
-        entry = replace(entry, answer=samples[0]["answer"], finish_reason=ended, extra=extra)
-    descriptors = reparse(entry) if note is None else ()
+    entry = Entry(name, v=FORMAT_VERSION, at=datetime.now(UTC).isoformat(timespec="seconds"), **common)
+    usage = sum((Usage(**answer["usage"]) for answer in answers if "usage" in answer), Usage())
+    entry = replace(entry, usage=usage.to_dict() if any("usage" in answer for answer in answers) else None)
+    if len(answers) == 1 and key["params"].get("samples", 1) == 1:
+        entry = replace(entry, answer=answers[0]["answer"], finish_reason=answers[0]["finish_reason"])
+    else:
+        entry = replace(entry, answers=tuple(answers))
+    descriptors = reparse(entry)
     return replace(entry, descriptors=descriptors, origin=GENERATED if descriptors else FAILED)
 
 
@@ -57,17 +69,18 @@ def reparse(entry: Entry) -> tuple[str, ...]:
     """Return the descriptors that a line's own answers parse to."""
     style = (entry.prompt or {}).get("style", "bullets")
     params = entry.params or {}
-    lists = [parsed(one, style).descriptors for one in entry.samples]
+    last = {answer["sample"]: answer for answer in entry.answers}
+    lists = [parsed(answer, style).descriptors for answer in last.values()]
     if entry.answer is not None:
         lists = [parsed({"answer": entry.answer, "finish_reason": entry.finish_reason}, style).descriptors]
-    struck = {comparable(one) for one in entry.rejected}
+    rejected = {comparable(text) for text in entry.rejected}
     merged = agreed(lists, params.get("keep", 1))
-    return tuple(one for one in merged if comparable(one) not in struck)
+    return tuple(text for text in merged if comparable(text) not in rejected)
 
 
-def parsed(one: Mapping[str, Any], style: str) -> Parsed:
-    """Parse one answer as `samples` keep it."""
-    return parse(one["answer"], style=style, finish_reason=one.get("finish_reason"))
+def parsed(answer: Mapping[str, Any], style: str) -> Parsed:
+    """Parse one answer as `answers` keep it."""
+    return parse(answer["answer"], style=style, finish_reason=answer.get("finish_reason"))
 
 
 def agreed(lists: Sequence[Sequence[str]], keep: int) -> tuple[str, ...]:
@@ -75,8 +88,7 @@ def agreed(lists: Sequence[Sequence[str]], keep: int) -> tuple[str, ...]:
 
     Compared without case and punctuation; the wording is that of the first list that has it.
     """
-    votes = Counter(key for one in lists for key in {comparable(text) for text in one})
-    every = distinct(text for one in lists for text in one)
-    return tuple(
-        sorted((one for one in every if votes[comparable(one)] >= keep), key=lambda d: -votes[comparable(d)])
-    )
+    votes = Counter(key for texts in lists for key in {comparable(text) for text in texts})
+    every = distinct(text for texts in lists for text in texts)
+    enough = (text for text in every if votes[comparable(text)] >= keep)
+    return tuple(sorted(enough, key=lambda text: -votes[comparable(text)]))

@@ -14,7 +14,7 @@ PER_MILLION: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """USD per million tokens."""
+    """USD per million tokens; where no prices are known there is no `Prices`."""
 
     read: float = 0.0
     written: float = 0.0
@@ -36,23 +36,23 @@ FREE: Final = Prices()
 class Budget:
     """Keeps the money spent and what the requests under way can cost at worst below a limit."""
 
-    prices: Prices = FREE
+    prices: Prices | None = None  # None where they are unknown: there is no limit then
     limit: float = math.inf
     usage: Usage = NOTHING
     _reserved: float = field(default=0.0, init=False)
 
     @property
-    def spent(self) -> float:
-        """USD for the answers so far."""
-        return self.prices.cost(self.usage)
+    def spent(self) -> float | None:
+        """USD for the answers so far; None where the prices are unknown."""
+        return None if self.prices is None else self.prices.cost(self.usage)
 
-    def reserve(self, request: Request) -> bool:
-        """Set aside what a request can cost; False, and nothing set aside, if that could pass the limit."""
-        most = self._most(request)
-        if self.spent + self._reserved + most > self.limit:
-            return False
-        self._reserved += most
-        return True
+    def allows(self, request: Request) -> bool:
+        """Whether a request cannot pass the limit, whatever those under way come to cost."""
+        return (self.spent or 0.0) + self._reserved + self._most(request) <= self.limit
+
+    def reserve(self, request: Request) -> None:
+        """Set aside what a request can cost."""
+        self._reserved += self._most(request)
 
     def settle(self, request: Request, usage: Usage | None) -> None:
         """Exchange what was set aside for the true usage; an answer without one counts as estimated."""
@@ -64,5 +64,7 @@ class Budget:
         self._reserved = max(0.0, self._reserved - self._most(request))
 
     def _most(self, request: Request) -> float:
+        if self.prices is None:
+            return 0.0
         about = estimate(request)
         return self.prices.cost(Usage(WORST * about.prompt_tokens, about.completion_tokens))

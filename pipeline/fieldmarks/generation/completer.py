@@ -100,9 +100,29 @@ class Completer(Protocol):
     def endpoint(self) -> str | None:
         """The endpoint's URL without credentials, None for a model in this process."""
 
+    @property
+    def window(self) -> int:
+        """How many requests it works on at once."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which one answer is given up."""
+
+    @property
+    def slowest(self) -> float:
+        """Seconds that the slowest answer so far took, without waiting to be sent; 0 before the first."""
+
+    @property
+    def retrying(self) -> int:
+        """How many requests wait to be sent again now."""
+
+    def drain(self) -> None:
+        """Send nothing more: what waits to be sent ends without an outcome, what was sent is waited for."""
+
     def complete(self, requests: Iterable[Request]) -> AsyncGenerator[list[Outcome], None]:
         """Yield answers in groups as they come, pulling requests only as they can be worked on.
 
-        What is asked and not yet yielded stays bounded. Raises GenerationError or ModelError where no
+        The iterable may end for now and yield again later. What is asked and not yet yielded stays bounded.
+        Raises GenerationError or ModelError where no
         further request could succeed; closing the iterator stops the work.
         """

@@ -1,101 +1,129 @@
-"""What stands between a user and descriptors: an endpoint, its key, its model, how lists are forced."""
+"""What stands between a user and descriptors: an endpoint, its key, its model, how replies are prefilled."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation.endpoint import EndpointCompleter
-from fieldmarks.generation.local import LocalCompleter
+from fieldmarks.generation.failures import Failed, Refused, Transient
 from fieldmarks.generation.modes import COMPLETIONS
-from fieldmarks.generation.probe import Manner, Probe, choose, probes, remember
-from fieldmarks.generation.retry import Transient
-from fieldmarks.generation.transport import Refused, Transport, hint
+from fieldmarks.generation.probe import Probe, choose, probes
+from fieldmarks.generation.transport import Transport
+
+if TYPE_CHECKING:
+    from fieldmarks.generation.local import LocalCompleter  # imports torch
+
+NO_LIST: Final = frozenset({400, 404, 405, 422})  # refusals of a server that answers, but lists no models
+MOST_LISTED: Final = 100  # models
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at; `ok` is None where the answer is neither good nor bad."""
+    """One thing that was looked at; `ok` is None where the result is neither good nor bad."""
 
     what: str
     ok: bool | None
     detail: str
 
 
-def examine(completer: EndpointCompleter, show: Callable[[Check], None]) -> None:
-    """Show what is found of an endpoint and its model as it is found, and remember the mode to take."""
-
-    async def go() -> None:
-        async for check in _examined(completer):
-            show(check)
-
-    asyncio.run(go())
+Show = Callable[[Check], None]
 
 
-async def _examined(completer: EndpointCompleter) -> AsyncIterator[Check]:
-    try:
-        async with completer.transport() as transport:
-            async for check in _listing(transport, completer.model):
-                yield check
-            link = completer.link(transport)
-            found: list[Probe] = []
-            async with aclosing(probes(link)) as every:
-                async for one in every:
-                    found.append(one)
-                    yield _mode_check(one)
-            mode = choose(found, completer.endpoint)
-            thinks = any(one.thinks for one in found)
-    except EndpointError as error:
-        yield Check("endpoint", False, str(error))
-        return
-    remember(completer.endpoint, completer.model, Manner(mode, link.quirks, thinks))
-    if thinks:
-        detail = "yes: its thoughts use up --max-tokens, so give it room, say 2000"
-        yield Check("thinks before it answers", None, detail)
-    yield Check("mode that auto takes", True, mode)
+def examine(completer: EndpointCompleter, show: Show) -> None:
+    """Show what is found out about an endpoint and its model, step by step; remember the mode to take."""
+
+    async def checks() -> None:
+        async with completer.connected() as transport:
+            models = await _models(transport, show)
+            if models:
+                listed = completer.model in models
+                some = ", ".join(transport.redactor.line(name) for name in models[:5])
+                detail = completer.model if listed else f"no {completer.model!r} among {some}"
+                show(Check("model listed", listed or None, detail))
+            await _modes(completer, show)
+
+    _to_its_end(checks(), show)
 
 
-def examine_local(local: LocalCompleter) -> Check:
+def list_models(
+    base_url: str, api_key: str | None, headers: Mapping[str, str], timeout: float, show: Show
+) -> None:
+    """Show the models that an endpoint lists, and how to name one; `timeout` is in seconds."""
+
+    async def checks() -> None:
+        async with Transport(base_url, api_key, headers, timeout=timeout, connections=1) as transport:
+            models = [transport.redactor.line(name) for name in await _models(transport, show)]
+        for name in models[:MOST_LISTED]:
+            show(Check("model", None, name))
+        if len(models) > MOST_LISTED:
+            show(Check("model", None, f"… and {len(models) - MOST_LISTED} more"))
+        which = models[0] if len(models) == 1 else "with one of these" if models else "ID"
+        show(Check("next", None, f"pass --model {which} to check that model"))
+
+    _to_its_end(checks(), show)
+
+
+def examine_local(local: "LocalCompleter") -> Check:
     """Load a local model and say what it is. Raises ModelError."""
     local.load()
     how = "continued raw" if local.mode == COMPLETIONS else "chat template, its answer's beginning continued"
     return Check("local model", True, f"{local.model} loads; context of {local.context} tokens; {how}")
 
 
-async def _listing(transport: Transport, model: str) -> AsyncIterator[Check]:
-    """Yield what the endpoint's own list of models says. Raises EndpointError for a refused key."""
+def _to_its_end(checks: Awaitable[None], show: Show) -> None:
+    """Run checks; what makes further ones pointless is the last of them."""
+
+    async def run() -> None:
+        try:
+            await checks
+        except EndpointError as error:
+            show(Check("endpoint", False, str(error)))
+
+    asyncio.run(run())
+
+
+async def _models(transport: Transport, show: Show) -> list[str]:
+    """Show whether an endpoint answers; return the models it lists. Raises EndpointError if it does not."""
     try:
-        known = _ids(await transport.get("/models"))
-    except Refused as error:
-        yield Check("reachable", True, f"{transport.shown} answers, and has no list of models ({error})")
-        return
-    except Transient as error:
-        if error.status is None:
-            raise EndpointError(f"{transport.shown} cannot be reached: {error}") from error
-        yield Check("reachable", True, f"{transport.shown} answers, but its list of models fails ({error})")
-        return
-    yield Check("reachable", True, f"{transport.shown} answers and accepts the key")
-    if known:
-        listed = model in known
-        some = ", ".join(transport.scrub(one) for one in known[:5])
-        yield Check("model listed", listed or None, model if listed else f"no {model!r} among {some}")
+        models = _ids(await transport.get("/models"))
+    except Failed as error:
+        answers = error.status in NO_LIST if isinstance(error, Refused) else error.status is not None
+        if not answers or not isinstance(error, Refused | Transient):
+            raise EndpointError(f"{transport.shown}: {error.explained()}") from error
+        show(Check("reachable", True, f"{transport.shown} answers, but lists no models ({error})"))
+        return []
+    show(Check("reachable", True, f"{transport.shown} answers and accepts the key"))
+    return models
+
+
+async def _modes(completer: EndpointCompleter, show: Show) -> None:
+    """Show each mode's result and the one to take. Raises EndpointError if there is none."""
+    results: list[Probe] = []
+    async with aclosing(probes(partial(completer.send, probing=True), completer.endpoint)) as each:
+        async for probe in each:
+            results.append(probe)
+            show(_mode_check(probe))
+    mode, thinks = choose(results, completer.endpoint), any(probe.thinks for probe in results)
+    completer.remember(mode, thinks)
+    if thinks:
+        detail = "yes: its thoughts use up --max-tokens, so give it room, say 2000"
+        show(Check("thinks before it answers", None, detail))
+    show(Check("mode chosen by auto", True, mode))
 
 
 def _mode_check(probe: Probe) -> Check:
     what = f"mode {probe.mode}"
     if not probe.answers:
-        advice = f": {hint(probe.status)}" if probe.status in (401, 402, 403) else ""
-        return Check(what, False, f"{probe.note}{advice}")
-    verdict = "continues" if probe.continues else "answers, begins anew"
+        return Check(what, False, probe.note)
+    verdict = "continues" if probe.continues else 'ignores the prefilled "-" and starts over'
     return Check(what, probe.continues or None, f"{verdict}: {probe.note}")
 
 
 def _ids(listing: Any) -> list[str]:
     data = listing.get("data") if isinstance(listing, dict) else None
-    return (
-        [str(one["id"]) for one in data if isinstance(one, dict) and "id" in one]
-        if isinstance(data, list)
-        else []
-    )
+    models = data if isinstance(data, list) else []
+    return [str(model["id"]) for model in models if isinstance(model, dict) and "id" in model]

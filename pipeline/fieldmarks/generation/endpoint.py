@@ -1,22 +1,36 @@
-"""A language model behind an OpenAI-compatible endpoint: bounded concurrency, retries, limits per minute."""
+"""A language model behind an OpenAI-compatible endpoint: bounded concurrency, retries, limits per minute.
+
+One task per request under way. A task sends until there is an answer or patience ends; the loop in `_work`
+starts further tasks only as answers are taken from it, so what is asked and not yet yielded stays bounded.
+`drain`, and a failure that ends the run, stop the sending: requests that wait for their turn or for a retry
+end without an outcome, those on the wire are still waited for, and their answers are yielded.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from fieldmarks.errors import EndpointError
-from fieldmarks.generation.completer import Failure, Outcome, Request
-from fieldmarks.generation.link import Link
-from fieldmarks.generation.pace import Pace
-from fieldmarks.generation.probe import Manner, find_manner, forget, remember, remembered
-from fieldmarks.generation.retry import PATIENT, RetryPolicy, Sleep, Transient
-from fieldmarks.generation.transport import Refused, Transport, hint, without_credentials
+from fieldmarks.generation.budget import estimate
+from fieldmarks.generation.completer import Completion, Failure, Outcome, Request
+from fieldmarks.generation.credentials import without_credentials
+from fieldmarks.generation.failures import ABOUT_THE_REQUEST, Failed, OutOfCredit, Refused, Transient
+from fieldmarks.generation.limits import PATIENT, RateLimiter, RetryPolicy, Sleep
+from fieldmarks.generation.modes import USUAL, BadReply, Quirks, adapted, body, completion, path
+from fieldmarks.generation.probe import EndpointProfile, find_mode, forget, remember, remembered
+from fieldmarks.generation.transport import Transport
 
 TIMEOUT: Final = 120.0  # seconds for one answer
-LAST_ANSWERS: Final = 5.0  # seconds for what is under way when the endpoint refuses for good
-FRUITLESS: Final = 3  # requests in a row without an answer: the endpoint, not the class, is at fault
+FRUITLESS: Final = (
+    3  # at least so many requests in a row without an answer: the endpoint is at fault, not they
+)
+TELL_EVERY: Final = 30.0  # seconds
+MOST_QUIRKS: Final = 7  # a server that refuses more than this cannot be pleased
+
+T = TypeVar("T")
 
 
 class EndpointCompleter:
@@ -28,91 +42,144 @@ class EndpointCompleter:
         model: str,
         api_key: str | None = None,
         *,
+        headers: Mapping[str, str] | None = None,
         mode: str = "auto",
         concurrency: int = 16,
         timeout: float = TIMEOUT,
         retry: RetryPolicy = PATIENT,
-        pace: Pace | None = None,
+        limiter: RateLimiter | None = None,
         sleep: Sleep = asyncio.sleep,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Name endpoint and model; `mode` "auto" probes once, `timeout` is in seconds, `tell` hears news."""
+        """Name endpoint and model.
+
+        `headers` go on every request, `mode` "auto" probes once, `timeout` is in seconds, `tell` hears news.
+        Raises EndpointError for anything but an http or https URL.
+        """
         self.model = model
-        self.shown = without_credentials(base_url)
-        self._base_url = base_url
-        self._api_key = api_key
-        self._manner = None if mode == "auto" else Manner(mode)
+        self.endpoint = without_credentials(base_url)
+        self.retrying = 0
+        self._open = partial(Transport, base_url, api_key, headers, timeout=timeout, connections=concurrency)
+        self._transport: Transport | None = None  # while open
+        self._mode = None if mode == "auto" else mode
+        self._quirks = USUAL  # grows with the server's refusals
         self._concurrency = concurrency
         self._timeout = timeout
         self._retry = retry
-        self._pace = pace or Pace(sleep=sleep)
+        self._limiter = limiter or RateLimiter()
         self._sleep = sleep
         self._tell = tell
+        self._told_until = 0.0
+        self._slowest = 0.0
         self._answers = 0
-        self._fruitless = 0
+        self._fruitless = 0  # requests in a row without an answer
+        self._drained: asyncio.AbstractEventLoop | None = None
+        self._stopped = False  # nothing more is sent
+        self._interruptible: set[asyncio.Future[Any]] = set()  # what `_stop` ends: waits, and probing
 
     @property
-    def endpoint(self) -> str:
-        """The endpoint's URL without credentials."""
-        return self.shown
+    def window(self) -> int:
+        """How many requests it works on at once."""
+        return self._concurrency
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for one answer."""
+        return self._timeout
+
+    @property
+    def slowest(self) -> float:
+        """Seconds that the slowest answer so far took over HTTP, without any waits; 0 before the first."""
+        return self._slowest
 
     async def complete(self, requests: Iterable[Request]) -> AsyncGenerator[list[Outcome], None]:
         """Yield answers as they come; a further request starts only when those yielded are dealt with.
 
-        Raises EndpointError where the endpoint refuses for good or is down, once what is under way is in.
+        Raises EndpointError where the endpoint refuses for good or is down, once what is on the wire is in.
         """
-        async with self.transport() as transport:
-            link = self.link(transport)
-            manner = self._manner = self._manner or await self._found(link)
-            link.quirks = manner.quirks
-            link.answers += self._answers
-            async with aclosing(self._work(iter(requests), link, manner.mode)) as answers:
+        self._stopped = self._drained is asyncio.get_running_loop()
+        if self._stopped:
+            return
+        async with self.connected():
+            try:
+                if self._mode is None:
+                    self._mode = await self._interruptibly(self._find_mode)
+            except _Stopped:
+                return
+            async with aclosing(self._work(iter(requests), self._mode)) as answers:
                 async for outcomes in answers:
                     yield outcomes
-            self._manner = Manner(manner.mode, link.quirks, manner.thinks)
 
-    def transport(self) -> Transport:
-        """Open the endpoint's transport. Raises EndpointError for a URL or key that cannot be sent."""
-        return Transport(self._base_url, self._api_key, timeout=self._timeout, connections=self._concurrency)
+    def drain(self) -> None:
+        """Send nothing more; `complete` yields what is on the wire and ends. Lasts for this event loop."""
+        self._drained = asyncio.get_running_loop()
+        self._stop()
 
-    def link(self, transport: Transport) -> Link:
-        """Return what speaks to this model over a transport."""
-        return Link(transport, self.model, self._retry, self._pace, self._sleep, self._tell)
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Transport]:
+        """Hold connections open, which `send` needs. Raises EndpointError for what cannot be used."""
+        async with self._open() as transport:
+            self._transport = transport
+            try:
+                yield transport
+            finally:
+                self._transport = None
 
-    async def _found(self, link: Link) -> Manner:
-        manner = remembered(self.endpoint, self.model)
-        if manner is None:
-            manner = await find_manner(link)
-            remember(self.endpoint, self.model, manner)
-            self._tell(
-                f"{self.model} at {self.endpoint}: mode {manner.mode!r}, found by probing and remembered"
-            )
-        if manner.thinks:
+    async def send(self, mode: str, request: Request, *, probing: bool = False) -> Completion:
+        """Return the answer, retried as the policy allows. Raises Failed.
+
+        When `probing`, a failure is likely to be the mode's, and patience is as short as with a new endpoint.
+        """
+
+        async def attempt() -> Completion:
+            try:
+                return await self._adapting(mode, request, probing)
+            except Transient as error:
+                if error.retry_after is not None and error.retry_after >= self._retry.first_wait:
+                    self._tell_of_wait(error.retry_after, str(error))
+                raise
+
+        return await self._retry.run(attempt, self._before_retry, lambda: self._answers > 0 and not probing)
+
+    def remember(self, mode: str, thinks: bool) -> EndpointProfile:
+        """Remember the mode to take for this model, with what was learned of the server; return it all."""
+        profile = EndpointProfile(mode, self._quirks, thinks)
+        remember(self.endpoint, self.model, profile)
+        return profile
+
+    async def _find_mode(self) -> str:
+        profile = remembered(self.endpoint, self.model)
+        if profile is None:
+            mode, thinks = await find_mode(partial(self.send, probing=True), self.endpoint)
+            profile = self.remember(mode, thinks)
+            self._tell(f"{self.model} at {self.endpoint}: mode {mode!r}, chosen by probing once")
+        self._quirks = profile.quirks
+        if profile.thinks:
             self._tell(f"{self.model} thinks before it answers: give it room with --max-tokens, say 2000")
-        return manner
+        return profile.mode
 
-    async def _work(
-        self, pending: Iterator[Request], link: Link, mode: str
-    ) -> AsyncGenerator[list[Outcome], None]:
-        done: asyncio.Queue[asyncio.Task[Outcome]] = asyncio.Queue()
-        running: set[asyncio.Task[Outcome]] = set()
+    async def _work(self, pending: Iterator[Request], mode: str) -> AsyncGenerator[list[Outcome], None]:
+        done: asyncio.Queue[asyncio.Task[Outcome | None]] = asyncio.Queue()
+        running: set[asyncio.Task[Outcome | None]] = set()
         fatal: BaseException | None = None
         try:
             while True:
-                if fatal is None:
+                if not self._stopped:
                     for request in islice(pending, self._concurrency - len(running)):
-                        task = asyncio.create_task(self._ask(link, mode, request))
+                        task = asyncio.create_task(self._ask(mode, request))
                         task.add_done_callback(done.put_nowait)
                         running.add(task)
                 if not running:
                     break
-                ready = await _drain(done, LAST_ANSWERS if fatal else None)
-                if not ready:
-                    break
+                ready = [await done.get()]
+                while not done.empty():
+                    ready.append(done.get_nowait())
                 running.difference_update(ready)
-                errors = [task.exception() for task in ready]
-                fatal = next(filter(None, errors), fatal)
-                if outcomes := [task.result() for task in ready if task.exception() is None]:
+                if errors := [error for task in ready if (error := task.exception()) is not None]:
+                    fatal = fatal or errors[0]
+                    self._stop()
+                results = [task.result() for task in ready if task.exception() is None]
+                if outcomes := [outcome for outcome in results if outcome is not None]:
                     yield outcomes
         finally:
             for task in running:
@@ -121,37 +188,125 @@ class EndpointCompleter:
         if fatal:
             raise fatal
 
-    async def _ask(self, link: Link, mode: str, request: Request) -> Outcome:
+    async def _ask(self, mode: str, request: Request) -> Outcome | None:
+        """Return a request's outcome, or None if it was stopped before there was one."""
         try:
-            answer = await link.send(mode, request)
-        except Transient as error:
-            most = self._retry.max_wait
-            if error.retry_after is not None and error.retry_after > most:
-                wait = f"asks to wait {error.retry_after:.0f} s, longer than the {most:.0f} s allowed"
-                raise EndpointError(f"{self.endpoint} {wait} ({error})") from error
-            self._fruitless += 1
-            if not link.answers or self._fruitless >= FRUITLESS:
-                raise EndpointError(f"{self.endpoint} gives no answer: {error}") from error
-            return request, Failure(str(error))
-        except Refused as error:
-            self._fruitless += 1
-            if error.status == 404 or (not self._answers and self._fruitless >= FRUITLESS):
-                forget(self.endpoint, self.model)
-                raise EndpointError(f"{self.endpoint} refuses: {error}: {hint(error.status)}") from error
-            return request, Failure(str(error))
-        self._answers += 1
+            answer = await self.send(mode, request)
+        except _Stopped:
+            return None
+        except Failed as failure:
+            if self._stopped and not _about_the_request(failure):
+                return None  # the run ends anyway; a later one asks again
+            return request, self._failed(failure)
         self._fruitless = 0
         return request, answer
 
+    def _failed(self, failure: Failed) -> Failure:
+        """Return one request's failure. Raises EndpointError if the endpoint is at fault, not the request."""
+        self._fruitless += 1
+        words = failure.explained()
+        most = self._retry.max_wait
+        if isinstance(failure, Transient) and failure.retry_after is not None and failure.retry_after > most:
+            advice = f"the server asked us to wait {failure.retry_after:.0f} s; --max-wait is {most:.0f} s"
+            raise EndpointError(f"{self.endpoint}: {failure}: {advice}") from failure
+        if isinstance(failure, OutOfCredit):
+            raise EndpointError(f"{self.endpoint}: {words}") from failure
+        in_a_row = max(FRUITLESS, self._concurrency)
+        if self._fruitless < in_a_row and (self._answers or _about_the_request(failure)):
+            return Failure(words)
+        if isinstance(failure, Refused):
+            forget(self.endpoint, self.model)
+        several = f"{self._fruitless} requests in a row got no answer; the last: " if self._answers else ""
+        raise EndpointError(f"{self.endpoint}: {several}{words}") from failure
 
-async def _drain(
-    done: asyncio.Queue[asyncio.Task[Outcome]], timeout: float | None
-) -> list[asyncio.Task[Outcome]]:
-    """Return all tasks that are done, at least one; none once `timeout` seconds are over."""
-    try:
-        ready = [await done.get() if timeout is None else await asyncio.wait_for(done.get(), timeout)]
-    except TimeoutError:
-        return []
-    while not done.empty():
-        ready.append(done.get_nowait())
-    return ready
+    async def _adapting(self, mode: str, request: Request, probing: bool) -> Completion:
+        """Send once, and again where a refusal says what the server wants otherwise."""
+        for _ in range(MOST_QUIRKS):
+            quirks = self._quirks
+            try:
+                return await self._exchange(mode, request, quirks, probing)
+            except Refused as error:
+                self._learn(mode, request, quirks, error)
+        return await self._exchange(mode, request, self._quirks, probing)
+
+    async def _exchange(self, mode: str, request: Request, quirks: Quirks, probing: bool) -> Completion:
+        tokens = estimate(request)
+        expected = tokens.prompt_tokens + tokens.completion_tokens
+        clock = asyncio.get_running_loop().time
+        if (delay := self._limiter.delay(expected, clock())) > 0:
+            await self._interruptibly(lambda: self._sleep(delay))
+        if self._stopped:
+            raise _Stopped
+        assert self._transport is not None, "within `connected`"
+        start = clock()
+        try:
+            reply = await self._transport.post(path(mode), body(mode, self.model, request, quirks))
+            answer = completion(mode, request, reply)
+        except BadReply as error:
+            raise Transient(str(error)) from error
+        except Transient as error:
+            error.seconds = clock() - start
+            raise
+        self._answers += 1
+        if not probing:
+            self._slowest = max(self._slowest, clock() - start)
+        if answer.usage is not None:
+            self._limiter.correct(expected, answer.usage.prompt_tokens + answer.usage.completion_tokens)
+        return answer
+
+    def _learn(self, mode: str, request: Request, sent: Quirks, error: Refused) -> None:
+        """Change the quirks by a refusal, unless another request's refusal just did; else raise it."""
+        if self._quirks != sent:
+            return
+        learned = None
+        if _about_the_request(error):
+            learned = adapted(sent, body(mode, self.model, request, sent), str(error))
+        if learned is None:
+            raise error
+        self._quirks = learned
+        for key in set(learned.left_out) - set(sent.left_out):
+            self._tell(f"the endpoint refuses {key!r}: sent without")
+
+    async def _before_retry(self, seconds: float) -> None:
+        self.retrying += 1
+        try:
+            await self._interruptibly(lambda: self._sleep(seconds))
+        finally:
+            self.retrying -= 1
+
+    async def _interruptibly(self, begin: Callable[[], Awaitable[T]]) -> T:
+        """Await what `begin` returns. Raises _Stopped once nothing more is to be sent."""
+        if self._stopped:
+            raise _Stopped
+        work = asyncio.ensure_future(begin())
+        self._interruptible.add(work)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._stopped and not (task and task.cancelling()):
+                raise _Stopped from None
+            raise
+        finally:
+            self._interruptible.discard(work)
+
+    def _stop(self) -> None:
+        self._stopped = True
+        for wait in self._interruptible:
+            wait.cancel()
+
+    def _tell_of_wait(self, seconds: float, reason: str) -> None:
+        """Tell that the server makes us wait, unless that was just told."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._told_until:
+            self._told_until = now + max(seconds, TELL_EVERY)
+            self._tell(f"server asked us to wait {seconds:.0f} s ({reason})")
+
+
+def _about_the_request(failure: Failed) -> bool:
+    """Whether a refusal is about the request itself, so that others may be welcome."""
+    return isinstance(failure, Refused) and failure.status in ABOUT_THE_REQUEST
+
+
+class _Stopped(Exception):
+    """Nothing more is to be sent, so a request ends without an outcome."""

@@ -4,21 +4,27 @@ import asyncio
 import gc
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fieldmarks.generation.budget import FREE, Budget, Prices, estimate
+from fieldmarks.errors import StoreError
+from fieldmarks.generation.budget import Budget, Prices, estimate
 from fieldmarks.generation.completer import GREEDY, NOTHING, Completer, Params, Usage
-from fieldmarks.generation.plan import Ask, Plan, make_plan
+from fieldmarks.generation.ledger import LOOK_AGAIN, Ledger
+from fieldmarks.generation.plan import Ask, Plan, answers_so_far, make_plan
 from fieldmarks.generation.run import Progress, Run, Summary
+from fieldmarks.generation.run_file import RunFile, question
 from fieldmarks.generation.templates import Prompt
 from fieldmarks.store import Store
 
-GRACE: Final = 5.0  # seconds for what is under way when a run is interrupted
+GRACE: Final = 5.0  # seconds, the least for what is under way when a run is interrupted
+PATIENCE: Final = 1.5  # times the slowest answer so far; the next may be a little slower
 RETRIES: Final = 2  # how often an empty answer is asked again
+TICK: Final = 1.0  # seconds between signs of life while a run only waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ class Forecast:
     cached: int
     requests: int
     usage: Usage
-    cost: float  # USD
+    cost: float | None  # USD; None where the prices are unknown
 
 
 def generate(
@@ -42,61 +48,169 @@ def generate(
     values: Mapping[str, str | None] | None = None,
     refresh: bool = False,
     retries: int = RETRIES,
-    prices: Prices = FREE,
+    prices: Prices | None = None,
     max_cost: float = float("inf"),
-    grace: float = GRACE,
     progress: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Summary:
     """Fill a store with the descriptors of classes; what it already answers is not asked again.
 
     `values` fills the prompt's `{concept}` and `{other}`. An answer without descriptors is asked again up to
-    `retries` times. `progress` is called after each group of answers is on disk. Ctrl-C or SIGTERM gives what
-    is under way `grace` seconds, then returns with `interrupted` set. Where an event loop already runs, as in
-    a notebook, the run gets a thread of its own.
-    Raises PromptError, ModelError, GenerationError and StoreError; what was answered before stays stored.
+    `retries` times. `progress` is called after each group of answers is on disk, `tell` with news. Several
+    processes may fill one store at a time: each asks what no other is asking, and waits for the others.
+
+    Ctrl-C or SIGTERM stops sending, waits for what is under way as long as the slowest answer so far took (at
+    least 5 s), and returns with `signal` set; a second one waits for nothing. Where an event loop already
+    runs, as in a notebook, the run gets a thread of its own.
+    Raises PromptError, ModelError, GenerationError and StoreError; what was answered before stays on disk.
     """
     ask = Ask(prompt, completer.model, params, values or {})
     plan = make_plan(names, store, ask, refresh=refresh)
-    run = Run(plan, store, ask, completer.endpoint, Budget(prices, max_cost), retries)
-    stop = _Stop(run, grace)
-    with _collecting_little(), stop.at_signals():
-        return _to_its_end(_go(run, plan, store, completer, stop, progress))
+    run = Run(ask, Budget(prices, max_cost), retries)
+    lifetime = 2 * completer.timeout
+    ledger = Ledger(run, plan, store, endpoint=completer.endpoint, lifetime=lifetime, refresh=refresh)
+    stop = _Stop(run, completer, tell)
+    pending = 0
+    if ledger.is_needed():
+        with _collecting_little(), stop.at_signals():
+            pending = _to_its_end(
+                _go(run, ledger, completer, stop, _reporter(plan, run, ledger, completer, progress))
+            )
+    return _summary(plan, run, ledger, pending, stop.signal)
 
 
 def forecast(
-    names: Sequence[str], store: Store, ask: Ask, *, refresh: bool = False, prices: Prices = FREE
+    names: Sequence[str],
+    store: Store,
+    ask: Ask,
+    *,
+    refresh: bool = False,
+    retries: int = RETRIES,
+    prices: Prices | None = None,
 ) -> Forecast:
     """Return what a run would send and about what it would cost. Nothing is sent."""
     plan = make_plan(names, store, ask, refresh=refresh)
-    every = [estimate(request) for name in plan.ask for request in ask.requests(name)]
-    usage = sum(every, NOTHING)
+    run_file = RunFile(store.path, 0.0)
+    run_file.refresh()
+    requests = []
+    for name in plan.ask:
+        key = ask.key(name)
+        pending = run_file.answers(question(name, key))
+        requests += ask.requests(name, answers_so_far(store.history(name), key, pending), retries)
+    usage = sum(map(estimate, requests), NOTHING)
     answered = len(plan.cached) + len(plan.restore) + len(plan.kept)
-    return Forecast(len(plan.ask), answered, len(every), usage, prices.cost(usage))
+    cost = None if prices is None else prices.cost(usage)
+    return Forecast(len(plan.ask), answered, len(requests), usage, cost)
 
 
 async def _go(
-    run: Run,
-    plan: Plan,
-    store: Store,
-    completer: Completer,
-    stop: "_Stop",
-    progress: Callable[[Progress], None] | None,
-) -> Summary:
-    if plan.restore or plan.ask:
-        store.append(*plan.restore)  # even of nothing: shows a bad place before money is spent
+    run: Run, ledger: Ledger, completer: Completer, stop: "_Stop", report: Callable[[], None]
+) -> int:
+    """Ask until nothing is left; return how many answers the run file keeps for a later run."""
+
+    async def step(outcomes: Sequence[Any] = ()) -> None:
+        await asyncio.to_thread(ledger.step, outcomes, completer.window)
+        if ledger.refusal:
+            stop.now()
+        if outcomes:
+            report()
+
     try:
-        async with stop.watched():
-            while run.begin_round():
-                async with aclosing(completer.complete(run.requests())) as answers:
-                    async for outcomes in answers:
-                        if entries := run.take(outcomes):
-                            await asyncio.to_thread(store.append, *entries)
-                        if progress:
-                            progress(run.progress())
+        async with stop.watched(), _signs_of_life(ledger, completer, report):
+            await step()
+            while not run.stopped:
+                if run.can_send():
+                    async with aclosing(completer.complete(run)) as groups:
+                        async for outcomes in groups:
+                            await step(outcomes)
+                elif ledger.waiting:
+                    await asyncio.sleep(LOOK_AGAIN)
+                elif not run.settled:
+                    break
+                await step()
     finally:
-        if left := run.unfinished():
-            store.append(*left)
-    return run.summary()
+        pending = ledger.close()
+    if ledger.refusal:
+        where = (
+            f"; {pending} answers are kept in {ledger.run_path}: run the same command again"
+            if pending
+            else ""
+        )
+        raise StoreError(f"{ledger.refusal}{where}") from ledger.refusal
+    return pending
+
+
+@asynccontextmanager
+async def _signs_of_life(
+    ledger: Ledger, completer: Completer, report: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Renew claims while the run goes on, and report while it only waits."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            await asyncio.to_thread(ledger.renew)
+            if completer.retrying or ledger.waiting:
+                report()
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        with suppress(asyncio.CancelledError):
+            await ticking
+
+
+def _reporter(
+    plan: Plan,
+    run: Run,
+    ledger: Ledger,
+    completer: Completer,
+    progress: Callable[[Progress], None] | None,
+) -> Callable[[], None]:
+    total = len(plan.ask) + len(plan.restore)
+
+    def report() -> None:
+        if progress is not None:
+            progress(
+                Progress(
+                    total=total,
+                    done=total - len(ledger.left) - len(run.failed),
+                    failed=len(run.failed),
+                    written=len(ledger.done),
+                    waiting=ledger.waiting,
+                    retrying=completer.retrying,
+                    requests=run.sent,
+                    usage=run.budget.usage,
+                    cost=run.budget.spent,
+                    seconds=time.monotonic() - run.started,
+                )
+            )
+
+    return report
+
+
+def _summary(plan: Plan, run: Run, ledger: Ledger, pending: int, interrupted: int | None) -> Summary:
+    """Count what is in the store, not what was answered: another program may have changed it meanwhile."""
+    lost = ledger.lost()
+    gone = set(lost)
+    return Summary(
+        done=len(ledger.done.keys() - gone),
+        cached=len(set(ledger.cached) - gone),
+        kept=len(set(ledger.kept) - gone),
+        others=len(set(ledger.others) - gone),
+        failed=dict(run.failed),
+        lost=lost,
+        cut=run.cut,
+        left=ledger.left,
+        pending=pending,
+        requests=run.sent,
+        usage=run.budget.usage,
+        cost=run.budget.spent,
+        seconds=time.monotonic() - run.started,
+        signal=interrupted,
+    )
 
 
 @contextmanager
@@ -109,7 +223,7 @@ def _collecting_little() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _to_its_end(work: Coroutine[Any, Any, Summary]) -> Summary:
+def _to_its_end(work: Coroutine[Any, Any, int]) -> int:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -119,11 +233,13 @@ def _to_its_end(work: Coroutine[Any, Any, Summary]) -> Summary:
 
 
 class _Stop:
-    """Stops further requests at once, and those under way after `grace` seconds or when told again."""
+    """Stops further requests at once, and what is under way after a time of grace or at a second signal."""
 
-    def __init__(self, run: Run, grace: float) -> None:
+    def __init__(self, run: Run, completer: Completer, tell: Callable[[str], None]) -> None:
+        self.signal: int | None = None
         self._run = run
-        self._grace = grace
+        self._completer = completer
+        self._tell = tell
         self._loop: asyncio.AbstractEventLoop | None = None
         self._limit: asyncio.Timeout | None = None  # while there is something under way
 
@@ -133,12 +249,13 @@ class _Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {one: signal.signal(one, self._told) for one in (signal.SIGINT, signal.SIGTERM)}
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._heard) for number in signals}
         try:
             yield
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -154,14 +271,28 @@ class _Stop:
         finally:
             self._limit = self._loop = None
 
-    def _told(self, *_: Any) -> None:
-        if self._loop is None:
-            self._run.interrupt()
-        else:
-            self._loop.call_soon_threadsafe(self._interrupt)
+    def now(self) -> None:
+        """Send nothing more; called on the event loop's thread."""
+        self._run.stopped = True
+        self._completer.drain()
 
-    def _interrupt(self) -> None:
-        if self._limit is not None:
-            wait = 0 if self._run.interrupted else self._grace
-            self._limit.reschedule(asyncio.get_running_loop().time() + wait)
-        self._run.interrupt()
+    def _heard(self, number: int, _: Any) -> None:
+        again = self.signal is not None
+        self.signal = self.signal or number
+        if self._loop is None:
+            self._run.stopped = True
+        else:
+            self._loop.call_soon_threadsafe(self._interrupt, again)
+
+    def _interrupt(self, again: bool) -> None:
+        if self._limit is None:
+            return
+        self.now()
+        slowest = self._completer.slowest
+        grace = 0.0 if again else max(GRACE, PATIENCE * slowest) if slowest else self._completer.timeout
+        if grace and self._run.in_flight:
+            self._tell(
+                f"stopping: waiting up to {grace:.0f} s for {self._run.in_flight} requests under way;"
+                " interrupt again to stop at once"
+            )
+        self._limit.reschedule(asyncio.get_running_loop().time() + grace)

@@ -6,6 +6,7 @@ Models are ordinary Hugging Face folders or ids; only safetensors are read and n
 import asyncio
 import hashlib
 import threading
+import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +39,8 @@ class LocalCompleter:
     """Answers requests with a causal LM; the model is loaded at the first request."""
 
     endpoint = None
+    timeout = 600.0  # seconds; nothing bounds a batch, but no sensible one takes longer
+    retrying = 0
 
     def __init__(self, model: str | Path, *, mode: str = "auto", batch_size: int = 16) -> None:
         """Name a folder or id.
@@ -47,7 +50,10 @@ class LocalCompleter:
         """
         self._source = ModelSource(str(model), "a causal language model")
         self.mode = COMPLETIONS if mode == "auto" else mode
+        self.window = batch_size * WINDOW
+        self.slowest = 0.0  # seconds of a batch
         self._batch_size = batch_size
+        self._draining = False
         self._halted = threading.Event()
 
     @cached_property
@@ -67,16 +73,22 @@ class LocalCompleter:
         pending = iter(requests)
         self._halted.clear()
         try:
-            while window := list(islice(pending, self._batch_size * WINDOW)):
+            while not self._draining and (window := list(islice(pending, self.window))):
                 await asyncio.to_thread(self.load)
                 encoded, refused = self._encode(window)
                 if refused:
                     yield refused
                 encoded.sort(key=lambda one: len(one.ids))
                 for start in range(0, len(encoded), self._batch_size):
+                    if self._draining:
+                        break
                     yield await asyncio.to_thread(self._answer, encoded[start : start + self._batch_size])
         finally:
             self._halted.set()  # a batch that runs on in its thread ends at its next token
+
+    def drain(self) -> None:
+        """Begin no further batch."""
+        self._draining = True
 
     def _encode(self, requests: Iterable[Request]) -> tuple[list[_Encoded], list[Outcome]]:
         encoded: list[_Encoded] = []
@@ -108,8 +120,11 @@ class LocalCompleter:
         return list(self._tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _answer(self, batch: list[_Encoded]) -> list[Outcome]:
+        begun = time.monotonic()
         try:
-            return self._generate(batch)
+            outcomes = self._generate(batch)
+            self.slowest = max(self.slowest, time.monotonic() - begun)
+            return outcomes
         except RuntimeError as error:  # torch's, for memory that is not there and much else
             advice = "a lower --concurrency makes smaller batches"
             raise ModelError(

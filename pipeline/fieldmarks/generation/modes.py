@@ -26,7 +26,7 @@ ASK_FOR_BULLETS: Final = (
     'Answer with a list of short descriptors and nothing else, one a line, each beginning with "- ".'
 )
 
-_CAN_LEAVE_OUT: Final = ("temperature", "seed", "stop")
+_CAN_LEAVE_OUT: Final = ("temperature", "seed", "stop", "stream_options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Quirks:
 
     completion_tokens: bool = False  # `max_completion_tokens` instead of `max_tokens`
     no_thinking: bool = False  # a continued message only with thinking switched off
+    stream: bool = False  # only replies that are streamed
     left_out: tuple[str, ...] = ()  # parameters it refuses
 
 
@@ -59,6 +60,8 @@ def body(mode: str, model: str, request: Request, quirks: Quirks = USUAL) -> dic
         fields["seed"] = request.seed
     if not fields["stop"]:
         del fields["stop"]
+    if quirks.stream:
+        fields |= {"stream": True, "stream_options": {"include_usage": True}}
     for key in quirks.left_out:
         fields.pop(key, None)
     if mode == COMPLETIONS:
@@ -110,6 +113,8 @@ def adapted(quirks: Quirks, sent: Mapping[str, Any], refusal: str) -> Quirks | N
         return replace(quirks, completion_tokens=True)
     if "thinking" in refusal and not quirks.no_thinking and "messages" in sent:
         return replace(quirks, no_thinking=True)
+    if re.search(r"\bstream", refusal) and not quirks.stream:
+        return replace(quirks, stream=True)
     for key in _CAN_LEAVE_OUT:
         if key in sent and re.search(rf"\b{key}\b", refusal):
             return replace(quirks, left_out=(*quirks.left_out, key))

@@ -1,10 +1,11 @@
 """What a run has to ask, and what its store already answers. Nothing here has an effect."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from fieldmarks.generation.answers import is_record, parsed
 from fieldmarks.generation.completer import GREEDY, Params, Request
 from fieldmarks.generation.templates import Prompt
 from fieldmarks.records import FAILED, GENERATED, Entry
@@ -34,22 +35,36 @@ class Ask:
         prompt = {"name": self.prompt.name, "sha256": digest(self.render(name)), "style": self.prompt.style}
         return {"prompt": prompt, "model": self.model, "params": self.params.to_dict(self.prompt.stop)}
 
-    def requests(self, name: str, have: Collection[int] = ()) -> Iterator[Request]:
-        """Yield a class's requests, one for each of its samples that are not in `have`."""
+    def requests(
+        self, name: str, answers: Sequence[Mapping[str, Any]] = (), retries: int = 0
+    ) -> list[Request]:
+        """Return what is left to ask of a class that has some answers, at most one request for each sample.
+
+        A sample is settled by an answer with a descriptor, or after `retries` further ones without.
+        """
+        left = []
+        for sample in range(self.params.samples):
+            drawn = [answer for answer in answers if answer["sample"] == sample]
+            settled = drawn and (len(drawn) > retries or parsed(drawn[-1], self.prompt.style).descriptors)
+            if not settled:
+                left.append(self.request(name, sample, len(drawn)))
+        return left
+
+    def request(self, name: str, sample: int, attempt: int) -> Request:
+        """Return a request; one that follows an empty answer is warmer, with another seed."""
         params = self.params
-        for sample in range(params.samples):
-            if sample not in have:
-                seed = None if params.seed is None else params.seed + sample
-                yield Request(
-                    name,
-                    self.render(name),
-                    self.prompt.stop,
-                    temperature=params.temperature,
-                    max_tokens=params.max_tokens,
-                    seed=seed,
-                    style=self.prompt.style,
-                    sample=sample,
-                )
+        warm = max(params.temperature, RETRY_TEMPERATURE)
+        return Request(
+            name,
+            self.render(name),
+            self.prompt.stop,
+            temperature=warm if attempt else params.temperature,
+            max_tokens=params.max_tokens,
+            seed=None if params.seed is None else params.seed + sample + attempt * RETRY_SEED_STEP,
+            style=self.prompt.style,
+            sample=sample,
+            attempt=attempt,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +90,7 @@ def make_plan(names: Iterable[str], store: Store, ask: Ask, *, refresh: bool = F
             asked.append(name)
         elif force is not None and force.origin != GENERATED:
             kept.append(name)
-        elif force is not None and _has_key(force, key):
+        elif force is not None and has_key(force, key):
             cached.append(name)
         elif (answered := _answered(store.history(name), key)) is not None:
             restore.append(
@@ -86,22 +101,25 @@ def make_plan(names: Iterable[str], store: Store, ask: Ask, *, refresh: bool = F
     return Plan(tuple(asked), tuple(cached), tuple(kept), tuple(restore))
 
 
-def samples_so_far(history: Sequence[Entry], key: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Return the answers that an interrupted run with several samples a class has already paid for."""
+def answers_so_far(
+    history: Sequence[Entry], key: Mapping[str, Any], pending: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Return the answers that an interrupted run has already paid for.
+
+    They are `pending` in the run file; version 0.1 kept them in a "failed" line of the class.
+    """
+    earlier: Sequence[Mapping[str, Any]] = ()
     for entry in reversed(history):
-        if _has_key(entry, key) and entry.origin == GENERATED:
+        if has_key(entry, key) and entry.origin == GENERATED:
             break
-        if _has_key(entry, key) and entry.origin == FAILED:
-            usable = tuple(one for one in entry.samples if _is_sample(one))
-            return usable if len(usable) < key["params"].get("samples", 1) else ()
-    return ()
-
-
-def retry(request: Request) -> Request:
-    """Return the request to send again after an empty answer: warmer, with another seed."""
-    seed = None if request.seed is None else request.seed + RETRY_SEED_STEP
-    temperature = max(request.temperature, RETRY_TEMPERATURE)
-    return replace(request, attempt=request.attempt + 1, seed=seed, temperature=temperature)
+        if has_key(entry, key) and entry.origin == FAILED:
+            usable = [answer for answer in entry.answers if is_record(answer)]
+            samples = {answer["sample"] for answer in usable}
+            earlier = usable if len(samples) < key["params"].get("samples", 1) else ()
+            break
+    fields = ("sample", "answer", "finish_reason", "usage", "retried")
+    kept = ({part: answer[part] for part in fields if part in answer} for answer in pending)
+    return [*map(dict, earlier), *(answer for answer in kept if is_record(answer))]
 
 
 def digest(text: str) -> str:
@@ -111,24 +129,11 @@ def digest(text: str) -> str:
 
 def _answered(history: Sequence[Entry], key: Mapping[str, Any]) -> Entry | None:
     """Return the last generated line of a class with this key: it is paid for, in force or not."""
-    return next((one for one in reversed(history) if one.origin == GENERATED and _has_key(one, key)), None)
+    return next((one for one in reversed(history) if one.origin == GENERATED and has_key(one, key)), None)
 
 
-def _is_sample(one: Mapping[str, Any]) -> bool:
-    """Whether this is an answer as a run keeps it: people edit stores, so it may be anything."""
-    usage, ended = one.get("usage", {}), one.get("finish_reason")
-    counts = {"prompt_tokens", "completion_tokens"}
-    return (
-        type(one.get("sample")) is int
-        and isinstance(one.get("answer"), str)
-        and (ended is None or isinstance(ended, str))
-        and isinstance(usage, dict)
-        and usage.keys() <= counts
-        and all(type(count) is int for count in usage.values())
-    )
-
-
-def _has_key(entry: Entry, key: Mapping[str, Any]) -> bool:
+def has_key(entry: Entry, key: Mapping[str, Any]) -> bool:
+    """Whether a line answers the question with this key."""
     known, asked = entry.prompt or {}, key["prompt"]
     same_text = known.get("sha256") == asked["sha256"] and known.get("style") == asked["style"]
     return bool(same_text and entry.model == key["model"] and entry.params == key["params"])

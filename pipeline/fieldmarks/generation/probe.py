@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,117 +11,128 @@ from typing import Any, Final
 import orjson
 
 from fieldmarks.errors import EndpointError
-from fieldmarks.generation.completer import Request
-from fieldmarks.generation.link import Link
+from fieldmarks.generation.completer import Completion, Request
+from fieldmarks.generation.failures import OutOfCredit, Refused, Transient
 from fieldmarks.generation.modes import COMPLETIONS, CONTINUE, INSTRUCT, MODES, TRAILING, USUAL, Quirks
-from fieldmarks.generation.retry import Transient
 from fieldmarks.generation.templates import Prompt
-from fieldmarks.generation.transport import Refused, hint
 from fieldmarks.paths import user_cache
 
 PROBED_CLASS: Final = "tree frog"
 TOKENS: Final = 24  # enough to see how an answer begins
+ABOUT_THE_MODE: Final = frozenset(
+    {400, 403, 404, 405, 413, 415, 422}
+)  # refusals that another mode may not meet
+
+Send = Callable[[str, Request], Awaitable[Completion]]  # a mode and a request, to an answer
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one mode came to: whether the server answers, goes on after the forced mark, thinks first."""
+    """The result for one mode: whether the server answers, continues the prefilled mark, thinks first."""
 
     mode: str
     answers: bool
     continues: bool = False
     thinks: bool = False
     note: str = ""
-    status: int | None = None  # of a refusal
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How to talk to a model, as probes found it."""
+class EndpointProfile:
+    """How to talk to a model, as probes found."""
 
     mode: str
     quirks: Quirks = USUAL
     thinks: bool = False
 
 
-async def probes(link: Link) -> AsyncGenerator[Probe, None]:
-    """Try the modes one by one, each with one tiny request. Raises EndpointError if none can succeed."""
+async def probes(send: Send, shown: str) -> AsyncGenerator[Probe, None]:
+    """Try the modes one by one, each with one tiny request.
+
+    `shown` names the endpoint. Raises EndpointError if no mode can succeed.
+    """
     prompt = Prompt.load("article")
     request = Request(PROBED_CLASS, prompt.render(PROBED_CLASS), prompt.stop, max_tokens=TOKENS)
     for mode in MODES:
         try:
-            answer = await link.send(mode, request, probing=True)
+            answer = await send(mode, request)
         except Refused as error:
-            yield Probe(mode, answers=False, note=str(error), status=error.status)
+            if error.status not in ABOUT_THE_MODE:
+                raise EndpointError(f"{shown}: {error.explained()}") from error
+            yield Probe(mode, answers=False, note=str(error), advice=error.advice)
+        except OutOfCredit as error:
+            raise EndpointError(f"{shown}: {error.explained()}") from error
         except Transient as error:
-            if error.status is None:
-                raise EndpointError(f"{link.shown} cannot be reached: {error}") from error
-            if error.status == 429:  # says nothing of the mode
-                raise EndpointError(f"{link.shown} cannot be probed now: {error}") from error
-            yield Probe(mode, answers=False, note=str(error))
+            if error.status is None or error.status == 429:  # says nothing about the mode
+                raise EndpointError(f"{shown}: {error.explained()}") from error
+            yield Probe(mode, answers=False, note=str(error), advice=error.advice)
         else:
-            said = " ".join(answer.text.split())
-            continues = answer.continued and bool(said.lstrip("-"))
-            yield Probe(mode, True, continues, answer.thinking, said[:60])
+            text = " ".join(answer.text.split())
+            continues = answer.continued and bool(text.lstrip("-"))
+            yield Probe(mode, True, continues, answer.thinking, text[:60])
 
 
-async def find_manner(link: Link) -> Manner:
-    """Probe until it is clear which mode to take. Raises EndpointError if the model answers in none."""
-    found: list[Probe] = []
-    async with aclosing(probes(link)) as every:
-        async for one in every:
-            found.append(one)
-            if _settled(found):
+async def find_mode(send: Send, shown: str) -> tuple[str, bool]:
+    """Probe until the mode to take is clear; return it, and whether the model thinks before it answers.
+
+    Raises EndpointError if the model answers in none.
+    """
+    results: list[Probe] = []
+    async with aclosing(probes(send, shown)) as each:
+        async for probe in each:
+            results.append(probe)
+            if _settled(results):
                 break
-    return Manner(choose(found, link.shown), link.quirks, any(one.thinks for one in found))
+    return choose(results, shown), any(probe.thinks for probe in results)
 
 
-def choose(found: Sequence[Probe], shown: str) -> str:
+def choose(results: Sequence[Probe], shown: str) -> str:
     """Return the mode to take: the first that continues, else instruct, else any that answers.
 
     Raw completions continue on any model, but an instruct model answers best in its chat template. That it
     has one shows in a chat that goes on with the flags for it and begins anew without them.
     `shown` names the endpoint. Raises EndpointError if it answers in none.
     """
-    answering = [one.mode for one in found if one.answers]
-    continuing = [one.mode for one in found if one.continues]
+    answering = [probe.mode for probe in results if probe.answers]
+    continuing = [probe.mode for probe in results if probe.continues]
     if CONTINUE in continuing and TRAILING in answering and TRAILING not in continuing:
         return CONTINUE
     if best := [*continuing, *(mode for mode in answering if mode == INSTRUCT), *answering]:
         return best[0]
-    last = found[-1]
-    advice = f": {hint(last.status)}" if last.status else ""
-    raise EndpointError(f"{shown} answers in no mode; the last said {last.note}{advice}")
+    last = results[-1]
+    advice = f": {last.advice}" if last.advice else ""
+    raise EndpointError(f"{shown}: no mode gets an answer; the last got {last.note}{advice}")
 
 
-def _settled(found: Sequence[Probe]) -> bool:
+def _settled(results: Sequence[Probe]) -> bool:
     """Whether further probes could not change the choice."""
-    last = found[-1].mode
-    continuing = [one.mode for one in found if one.continues]
+    last = results[-1].mode
+    continuing = [probe.mode for probe in results if probe.continues]
     if COMPLETIONS in continuing and CONTINUE in continuing:
         return last == TRAILING
     return bool(continuing) and last != COMPLETIONS
 
 
-def remembered(endpoint: str, model: str) -> Manner | None:
+def remembered(endpoint: str, model: str) -> EndpointProfile | None:
     """Return what an earlier probe found, or None."""
     try:
         known: Any = orjson.loads(_file(endpoint, model).read_bytes())
         quirks = known["quirks"]
         quirks["left_out"] = tuple(quirks["left_out"])
-        manner = Manner(known["mode"], Quirks(**quirks), bool(known["thinks"]))
-        return manner if manner.mode in MODES else None
+        profile = EndpointProfile(known["mode"], Quirks(**quirks), bool(known["thinks"]))
+        return profile if profile.mode in MODES else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def remember(endpoint: str, model: str, manner: Manner) -> None:
-    """Keep a finding in the user's cache folder; where that cannot be written the next run probes again."""
+def remember(endpoint: str, model: str, profile: EndpointProfile) -> None:
+    """Keep a profile in the user's cache folder; where that cannot be written the next run probes again."""
     path = _file(endpoint, model)
     fresh = path.with_suffix(f".{os.getpid()}")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(orjson.dumps({"endpoint": endpoint, "model": model, **asdict(manner)}))
+        fresh.write_bytes(orjson.dumps({"endpoint": endpoint, "model": model, **asdict(profile)}))
         fresh.replace(path)
 
 

@@ -3,27 +3,31 @@
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from fieldmarks.generation.answers import line, parsed, sample
+from fieldmarks.generation.answers import line, parsed, record
 from fieldmarks.generation.budget import Budget
-from fieldmarks.generation.completer import Completion, Failure, Outcome, Request, Usage
-from fieldmarks.generation.plan import Ask, Plan, retry, samples_so_far
-from fieldmarks.records import GENERATED, Entry
-from fieldmarks.store import Store
+from fieldmarks.generation.completer import Failure, Outcome, Request, Usage
+from fieldmarks.generation.plan import Ask
+from fieldmarks.records import Entry
+
+EMPTY = "no descriptor in the answer"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is; `total` counts the classes to ask."""
+    """How far a run is; `total` counts the classes to ask, `done` those answered, by whatever process."""
 
     total: int
     done: int
     failed: int
+    written: int  # classes that this run put into the store
+    waiting: int  # classes that other processes are asking now
+    retrying: int  # requests that wait to be sent again
     requests: int
     usage: Usage
-    cost: float  # USD
+    cost: float | None  # USD; None where the prices are unknown
     seconds: float
 
 
@@ -31,172 +35,145 @@ class Progress:
 class Summary:
     """What a run did. `failed` holds the reason for each class without descriptors."""
 
-    done: int
+    done: int  # classes that this run wrote and that are in the store at its end
     cached: int
     kept: int
+    others: int  # classes that other processes wrote meanwhile
     failed: Mapping[str, str]
+    lost: tuple[str, ...]  # classes that were written, and are not in the store any more
     cut: tuple[str, ...]  # classes whose answer ended for its length: its last descriptor is dropped
-    left: int  # not asked: interrupted, or the money could run out
+    left: tuple[str, ...]  # not asked: interrupted, or the money could run out
+    pending: int  # answers that the run file keeps, of classes that are not complete
     requests: int
     usage: Usage
-    cost: float  # USD
+    cost: float | None  # USD; None where the prices are unknown
     seconds: float
-    interrupted: bool = False
+    signal: int | None = None  # which interrupted the run
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as one JSON object."""
         numbers = {
             key: getattr(self, key)
-            for key in ("done", "cached", "kept", "left", "requests", "cost", "seconds")
+            for key in ("done", "cached", "kept", "others", "pending", "requests", "cost", "seconds")
         }
+        names = {key: list(getattr(self, key)) for key in ("lost", "cut", "left")}
         return {
             **numbers,
             **self.usage.to_dict(),
             "failed": dict(self.failed),
-            "cut": list(self.cut),
-            "interrupted": self.interrupted,
+            **names,
+            "interrupted": self.signal is not None,
         }
 
 
+@dataclass(slots=True, eq=False)
+class Work:
+    """A class that this run is asking, with all of its answers so far."""
+
+    name: str
+    key: Mapping[str, Any]
+    question: str
+    answers: list[dict[str, Any]]
+    mode: str = ""
+    saved: int = 0  # how many of the answers are in the run file
+    open: int = 0  # requests that are queued or under way
+    failure: str | None = None
+
+    def unsaved(self) -> list[dict[str, Any]]:
+        """Return the run file's lines for the answers that it does not have yet."""
+        about = {"key": self.question, "class": self.name, "mode": self.mode}
+        return [about | answer for answer in self.answers[self.saved :]]
+
+    def entry(self, endpoint: str | None, rejected: Sequence[str]) -> Entry:
+        """Return the store's line for the class."""
+        return line(self.name, self.answers, self.key, endpoint=endpoint, mode=self.mode, rejected=rejected)
+
+
+@dataclass(slots=True)
 class Run:
-    """Turns a plan into requests and answers into lines; all effects are left to its caller."""
+    """Turns classes into requests, and answers into settled classes; an iterator of what to send.
 
-    def __init__(
-        self,
-        plan: Plan,
-        store: Store,
-        ask: Ask,
-        endpoint: str | None,
-        budget: Budget,
-        retries: int,
-    ) -> None:
-        self.interrupted = False
-        self._plan = plan
-        self._store = store
-        self._ask = ask
-        self._endpoint = endpoint
-        self._budget = budget
-        self._retries = retries
-        self._again: deque[Request] = deque()
-        self._held: Request | None = None
-        self._fresh = self._fresh_requests()
-        self._samples: dict[str, list[dict[str, Any]]] = {}  # classes with some of their answers
-        self._grown: set[str] = set()  # those of which this run got one
-        self._mode = ""
-        self._done = 0
-        self._failed: dict[str, str] = {}
-        self._cut: dict[str, None] = {}  # in order
-        self._sent = 0
-        self._sent_before_round = -1
-        self._start = time.monotonic()
+    The iterator ends for now when nothing is queued, when the run is stopped or when the money could run out,
+    and goes on once there is more.
+    """
 
-    def begin_round(self) -> bool:
-        """Whether another round of requests can bring the run further."""
-        if self.interrupted or self._sent == self._sent_before_round:
-            return False
-        self._sent_before_round = self._sent
-        self._held = self._held or self._next()
-        return self._held is not None
+    ask: Ask
+    budget: Budget
+    retries: int
+    working: dict[str, Work] = field(default_factory=dict)  # by class
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
+    sent: int = 0
+    in_flight: int = 0
+    started: float = field(default_factory=time.monotonic)
+    settled: list[Work] = field(default_factory=list)  # nothing more is asked: a failure, or all answers
+    _queue: deque[Request] = field(default_factory=deque)
+    _cut: dict[str, None] = field(default_factory=dict)  # in order
 
-    def requests(self) -> Iterator[Request]:
-        """Yield what to send until it is all sent, the run is interrupted or the money could run out."""
-        while not self.interrupted and (request := self._held or self._next()):
-            self._held = None
-            if not self._budget.reserve(request):
-                self._held = request
-                return
-            self._sent += 1
-            yield request
+    def __iter__(self) -> Iterator[Request]:
+        return self
 
-    def take(self, outcomes: Sequence[Outcome]) -> list[Entry]:
-        """Take in answers; return the lines of the classes that are thereby complete."""
-        return [entry for request, outcome in outcomes for entry in self._take(request, outcome)]
+    def __next__(self) -> Request:
+        if not self.can_send():
+            raise StopIteration
+        request = self._queue.popleft()
+        self.budget.reserve(request)
+        self.sent += 1
+        self.in_flight += 1
+        return request
 
-    def unfinished(self) -> list[Entry]:
-        """Return failed lines that keep the answers of classes of which the run got only some."""
-        wanted = self._ask.params.samples
-        return [
-            self._line(name, samples, note=f"{len(samples)} of {wanted} answers: run again for the others")
-            for name, samples in self._samples.items()
-            if name in self._grown
-        ]
+    @property
+    def queued(self) -> int:
+        """How many requests wait to be sent."""
+        return len(self._queue)
 
-    def interrupt(self) -> None:
-        """Send nothing more."""
-        self.interrupted = True
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """The classes whose answer ended for its length."""
+        return tuple(self._cut)
 
-    def progress(self) -> Progress:
-        """Return how far the run is."""
-        budget = self._budget
-        seconds = time.monotonic() - self._start
-        done, failed = self._done, len(self._failed)
-        return Progress(len(self._plan.ask), done, failed, self._sent, budget.usage, budget.spent, seconds)
+    def can_send(self) -> bool:
+        """Whether there is something to send, and money for it."""
+        return bool(self._queue) and not self.stopped and self.budget.allows(self._queue[0])
 
-    def summary(self) -> Summary:
-        """Return what the run did."""
-        now = self.progress()
-        return Summary(
-            done=now.done,
-            cached=len(self._plan.cached) + len(self._plan.restore),
-            kept=len(self._plan.kept),
-            failed=dict(self._failed),
-            cut=tuple(self._cut),
-            left=now.total - now.done - now.failed,
-            requests=now.requests,
-            usage=now.usage,
-            cost=now.cost,
-            seconds=now.seconds,
-            interrupted=self.interrupted,
-        )
+    def begin(self, work: Work) -> None:
+        """Queue what is left to ask of a class, which may have some answers on disk."""
+        requests = self.ask.requests(work.name, work.answers, self.retries)
+        work.open, work.saved = len(requests), len(work.answers)
+        self.working[work.name] = work
+        self._queue.extend(requests)
+        if not requests:
+            self.settled.append(work)
 
-    def _next(self) -> Request | None:
-        return self._again.popleft() if self._again else next(self._fresh, None)
+    def take(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in answers. An empty one is asked again, before anything else that is queued."""
+        for request, outcome in outcomes:
+            self.in_flight -= 1
+            work = self.working[request.name]
+            if isinstance(outcome, Failure):
+                self.budget.release(request)
+                work.failure = outcome.reason
+                work.open -= 1
+            else:
+                self.budget.settle(request, outcome.usage)
+                work.mode = outcome.mode
+                answer = record(request, outcome)
+                work.answers.append(answer)
+                result = parsed(answer, self.ask.prompt.style)
+                if not result.descriptors and request.attempt < self.retries:
+                    self._queue.appendleft(
+                        self.ask.request(request.name, request.sample, request.attempt + 1)
+                    )
+                else:
+                    work.open -= 1
+                    if result.cut is not None:
+                        self._cut[request.name] = None
+            if work.open == 0:
+                self.settled.append(work)
 
-    def _fresh_requests(self) -> Iterator[Request]:
-        for name in self._plan.ask:
-            have: Sequence[Mapping[str, Any]] = ()
-            if self._ask.params.samples > 1:
-                paid = samples_so_far(self._store.history(name), self._ask.key(name))
-                have = self._samples.setdefault(name, [dict(one) for one in paid])
-            yield from self._ask.requests(name, {one["sample"] for one in have})
-
-    def _take(self, request: Request, outcome: Completion | Failure) -> Iterator[Entry]:
-        if isinstance(outcome, Failure):
-            self._budget.release(request)
-            self._failed[request.name] = outcome.reason
-            return
-        self._budget.settle(request, outcome.usage)
-        self._mode = outcome.mode
-        one = sample(request, outcome)
-        result = parsed(one, self._ask.prompt.style)
-        if not result.descriptors and request.attempt < self._retries:
-            self._again.append(retry(request))
-            return
-        if result.cut is not None:
-            self._cut[request.name] = None
-        samples = self._samples.setdefault(request.name, [])
-        samples.append(one)
-        self._grown.add(request.name)
-        if len(samples) == self._ask.params.samples:
-            self._grown.discard(request.name)
-            yield self._complete(request.name, self._samples.pop(request.name))
-
-    def _complete(self, name: str, samples: Sequence[Mapping[str, Any]]) -> Entry:
-        entry = self._line(name, samples)
-        if entry.origin == GENERATED:
-            self._done += 1
-        else:
-            self._failed[name] = "no descriptor in the answer"
-        return entry
-
-    def _line(self, name: str, samples: Sequence[Mapping[str, Any]], note: str | None = None) -> Entry:
-        force = self._store.get(name)
-        return line(
-            name,
-            samples,
-            self._ask.key(name),
-            endpoint=self._endpoint,
-            mode=self._mode,
-            rejected=force.rejected if force else (),
-            note=note,
-        )
+    def finish(self, work: Work, failure: str | None) -> None:
+        """Count a settled class, once its answers are on disk."""
+        del self.working[work.name]
+        self.settled.remove(work)
+        if failure is not None:
+            self.failed[work.name] = failure

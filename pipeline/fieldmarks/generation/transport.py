@@ -1,44 +1,67 @@
-"""One HTTP exchange with an OpenAI-compatible endpoint: sizes bounded, secrets scrubbed, errors sorted."""
+"""One HTTP exchange with an OpenAI-compatible endpoint: bounded in time and size, its failures named.
+
+The client is openai's, on httpx2. A hook takes over as soon as a reply's headers are there, so that neither
+library unpacks, decodes or keeps more than the bounds allow, and each failure has its own cause.
+"""
 
 import asyncio
+import logging
 import math
 import os
-import re
+import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from contextvars import ContextVar
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx2
-import openai
 import orjson
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import (
+    APIConnectionError,
+    AsyncOpenAI,
+    DefaultAsyncHttpxClient,
+    Omit,
+    OpenAIError,
+    RequestOptions,
+)
 
 from fieldmarks.errors import EndpointError
-from fieldmarks.generation.retry import RETRIED_STATUS, Transient, retry_after
+from fieldmarks.generation import failures, replies
+from fieldmarks.generation.credentials import Address, Redactor, without_credentials
+from fieldmarks.generation.failures import Failed, Refused, Transient
+from fieldmarks.generation.limits import asked_wait
 
 OPENAI: Final = "https://api.openai.com/v1"
-MAX_REPLY: Final = 1 << 20  # bytes
-MAX_PACKED_REPLY: Final = 128 << 10  # bytes of a compressed one, which can unpack to a thousand times as much
-POOL: Final = 4  # connections a client: httpx2 looks at every one of its pool at every request
+POOL: Final = 4  # connections per client: httpx2 looks at every connection of its pool at every request
 CONNECT_TIMEOUT: Final = 10.0  # seconds
-SHORTEST_SECRET: Final = 6  # a shorter key stands in ordinary text by chance
-
-_HINTS: Final = {
-    401: "check OPENAI_API_KEY",
-    402: "the account has no money left",
-    403: "the key may not use this model, or not from here",
-    404: "check --model and --base-url",
-}
+ERROR_TIMEOUT: Final = 5.0  # seconds for an error's body, which only explains its status
+MOST_REDIRECTS: Final = 5
+KEPT_METHOD: Final = (307, 308)  # redirects that repeat a POST as it was
+PORTS: Final = {"http": 80, "https": 443}
+LOGGERS: Final = ("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy", "httpcore2.socks")
 
 
-class Refused(Exception):
-    """A server understood a request and refuses it (400, 404, 422…); the next may be welcome."""
+@dataclass(slots=True)
+class _Progress:
+    """How far an exchange is: the last step that began, and the peer of a connection it opened."""
 
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
+    stage: str = ""
+    peer: tuple[str, int] | None = None
+
+    async def trace(self, event: str, details: Mapping[str, Any]) -> None:
+        """Take in one of httpcore2's events."""
+        if event.endswith(".started") and "response_closed" not in event:
+            self.stage = event
+            if "connect_tcp" in event:
+                self.peer = (details["host"], details["port"])
+
+
+_progress: ContextVar[_Progress] = ContextVar("_progress")
 
 
 class Transport:
@@ -47,178 +70,260 @@ class Transport:
     As many exchanges may be under way as there are connections.
     """
 
-    def __init__(self, base_url: str, api_key: str | None, *, timeout: float, connections: int) -> None:
-        """Name the endpoint, whose URL may hold credentials; `timeout` in seconds. Raises EndpointError."""
-        self.shown = without_credentials(base_url)
-        api_key = _sendable(api_key)
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout: float,
+        connections: int,
+    ) -> None:
+        """Name the endpoint, whose URL may hold credentials and a query; `timeout` is in seconds.
+
+        Raises EndpointError for what cannot be used: URL, key, headers, certificates, proxies.
+        """
+        self._address = Address.of(base_url, api_key, headers or {})
+        self.shown = self._address.url
+        self.redactor = Redactor(self._address.secrets)
+        keyless = not any(name.lower() == "authorization" for name in self._address.headers)
+        self._options: RequestOptions = {"headers": {"Authorization": Omit()}} if keyless else {}
         self._timeout = timeout
-        self._secrets = _secrets(base_url, api_key)
-        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-        try:
-            verify = httpx2.create_ssl_context()
-            self._clients = [
-                AsyncOpenAI(
-                    base_url=base_url,
-                    api_key=api_key or "none",
-                    max_retries=0,
-                    timeout=httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
-                    http_client=DefaultAsyncHttpxClient(
-                        limits=limits, verify=verify, event_hooks={"response": [_bound]}
-                    ),
-                )
-                for _ in range(math.ceil(connections / POOL))
-            ]
-        except (httpx2.InvalidURL, openai.OpenAIError, ValueError) as error:
-            raise EndpointError(f"{self.shown} cannot be used: {self.scrub(str(error))}") from error
-        except OSError as error:
-            raise EndpointError(
-                f"the certificates of SSL_CERT_FILE cannot be read: {error.strerror}"
-            ) from error
-        self._free = deque((POOL * self._clients)[:connections])  # a client for each connection not in use
+        self._proxy: str | None = None  # the proxy in use, once a connection showed one
+        self._verify = _certificates()
+        self._free: deque[AsyncOpenAI] = deque()  # a client for each connection that was opened and is idle
+        self._unopened = deque(
+            min(POOL, connections - POOL * i) for i in range(math.ceil(connections / POOL))
+        )
+        self._clients: list[AsyncOpenAI] = []
+        self._open_client()
 
     async def __aenter__(self) -> Self:
+        self._filter = _Redacting(self.redactor)
+        for name in LOGGERS:
+            logging.getLogger(name).addFilter(self._filter)
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        for client in self._clients:
-            await client.close()
+        async with AsyncExitStack() as closing:
+            for name in LOGGERS:
+                closing.callback(logging.getLogger(name).removeFilter, self._filter)
+            for client in self._clients:
+                closing.push_async_callback(client.close)
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Return the reply's JSON. Raises Transient, Refused, or EndpointError where nothing can succeed."""
-        return await self._exchange(lambda one: one.post(path, body=body, cast_to=httpx2.Response))
+        """Return the reply's JSON without secrets. Raises Failed."""
+        return await self._exchange(
+            lambda client: client.post(self._path(path), body=body, cast_to=_REPLY, options=self._options)
+        )
 
     async def get(self, path: str) -> Any:
-        """Return the JSON at a path. Raises what `post` does."""
-        return await self._exchange(lambda one: one.get(path, cast_to=httpx2.Response))
+        """Return the JSON at a path without secrets. Raises Failed."""
+        return await self._exchange(
+            lambda client: client.get(self._path(path), cast_to=_REPLY, options=self._options)
+        )
 
     async def _exchange(self, send: Callable[[AsyncOpenAI], Awaitable[httpx2.Response]]) -> Any:
+        if not self._free:
+            self._open_client()
         client = self._free.popleft()
+        progress = _Progress()
+        _progress.set(progress)
         try:
             async with asyncio.timeout(self._timeout):  # httpx2's own is for each read, so a drip never ends
                 response = await send(client)
-        except openai.APIStatusError as error:
-            raise self._sorted(error) from None
-        except (openai.APITimeoutError, TimeoutError):
-            raise Transient("no answer in time", status=None) from None
-        except openai.APIConnectionError as error:
-            reason = self.scrub(f"no connection: {_root(error)}")
-            raise Transient(reason, status=None) from None
-        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, ValueError, openai.OpenAIError) as error:
-            raise EndpointError(f"{self.shown} cannot be used: {self.scrub(str(error))}") from None
+            return self._json(response.content, response.headers)
+        except Failed as failure:
+            raise self._without_secrets(failure) from None
+        except APIConnectionError as error:
+            raise self._failure(error.__cause__ or error, progress) from None
+        except Exception as error:  # libraries leave some of their own unwrapped, as for a host of 64 letters
+            raise self._failure(error, progress) from None
         finally:
             self._free.append(client)
-        return self._json(response)
+            self._see_proxy(progress)
 
-    def scrub(self, text: str) -> str:
-        """Return a stranger's text as one short line without control characters and our secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-        return line if len(line) <= 300 else f"{line[:300]}…"
+    def _failure(self, error: BaseException, progress: _Progress) -> Failed:
+        self._see_proxy(progress)
+        return self._without_secrets(
+            failures.from_exception(
+                error,
+                stage=progress.stage,
+                proxy=self._proxy,
+                timeout=self._timeout,
+                connect_timeout=CONNECT_TIMEOUT,
+            )
+        )
 
-    def _json(self, response: httpx2.Response) -> Any:
-        data = response.content
-        for secret in self._secrets:
-            data = data.replace(secret.encode(), b"***")
+    def _without_secrets(self, failure: Failed) -> Failed:
+        failure.args = (self.redactor.line(str(failure)),)
+        failure.advice = self.redactor.line(failure.advice)
+        return failure
+
+    def _see_proxy(self, progress: _Progress) -> None:
+        """Remember a peer that is not the endpoint itself."""
+        parts = urlsplit(self.shown)
+        if progress.peer and progress.peer != (parts.hostname, parts.port or PORTS[parts.scheme]):
+            self._proxy = "{}:{}".format(*progress.peer)
+
+    def _path(self, path: str) -> str:
+        return f"{path}?{self._address.query}" if self._address.query else path
+
+    def _open_client(self) -> None:
+        """Open one more client. Raises EndpointError for proxies that the environment names wrongly."""
+        connections = self._unopened.popleft()
+        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
         try:
-            reply = orjson.loads(data)
+            http = DefaultAsyncHttpxClient(
+                limits=limits,
+                verify=self._verify,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # keeps none: each costs bytes
+                max_redirects=MOST_REDIRECTS,
+                event_hooks={"request": [_watch], "response": [self._receive]},
+            )
+        except ImportError:
+            raise EndpointError(
+                f"{_proxy_variables()} names a SOCKS proxy, for which the package socksio is missing: "
+                "install it (pip install socksio), or unset the variable"
+            ) from None
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise EndpointError(
+                f"{_proxy_variables()} does not name a usable proxy ({self.redactor.line(str(error))}): "
+                "write it like http://host:port, or unset the variable"
+            ) from None
+        try:
+            client = AsyncOpenAI(
+                base_url=self.shown,
+                api_key="none",  # the address's headers decide
+                default_headers={"Accept-Encoding": "gzip, deflate", **self._address.headers},
+                max_retries=0,
+                timeout=httpx2.Timeout(self._timeout, connect=CONNECT_TIMEOUT),
+                http_client=http,
+            )
+        except (httpx2.InvalidURL, OpenAIError, ValueError) as error:
+            raise EndpointError(f"{self.shown} cannot be used: {self.redactor.line(str(error))}") from error
+        self._clients.append(client)
+        self._free.extend([client] * connections)
+
+    async def _receive(self, response: httpx2.Response) -> None:
+        """Read a reply as soon as its headers are there; all that is not an answer becomes a failure."""
+        stream = response.stream
+        assert isinstance(stream, httpx2.AsyncByteStream)
+        if response.has_redirect_location:
+            if response.status_code in KEPT_METHOD and self._is_own(response.headers["location"]):
+                await replies.read_error(aiter(stream), {})  # so that the connection can be used again
+                await self._replace(response, stream, b"")
+                return
+            raise failures.from_redirect(response.status_code, self._redirected(response))
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        if not response.is_success:
+            raise await self._status_failure(response.status_code, headers, stream)
+        await self._replace(response, stream, await replies.read(aiter(stream), headers))
+
+    @staticmethod
+    async def _replace(response: httpx2.Response, stream: httpx2.AsyncByteStream, body: bytes) -> None:
+        await stream.aclose()
+        response.stream = httpx2.ByteStream(body)
+        response.headers.pop("content-encoding", None)
+
+    async def _status_failure(
+        self, status: int, headers: Mapping[str, str], stream: httpx2.AsyncByteStream
+    ) -> Failed:
+        try:
+            async with asyncio.timeout(ERROR_TIMEOUT):
+                body = await replies.read_error(aiter(stream), headers)
+        except (TimeoutError, httpx2.TransportError):
+            body = b""
+        try:
+            explanation = self.redactor.reply(orjson.loads(body))
         except orjson.JSONDecodeError:
-            if "html" in response.headers.get("content-type", ""):
-                what = "answers with a web page: check --base-url, which often ends in /v1"
-                raise EndpointError(f"{self.shown} {what}") from None
-            start = self.scrub(data[:60].decode(errors="replace"))
-            raise Transient(f"the reply is not JSON: {start!r}") from None
+            explanation = self.redactor.text(body.decode(errors="replace"))
+        wait = asked_wait(status, headers, explanation)
+        progress = _progress.get()
+        self._see_proxy(progress)
+        return failures.from_status(status, explanation, wait, self._proxy)
+
+    def _is_own(self, location: str) -> bool:
+        """Whether a redirect leads to the same server, which may then see what was sent."""
+        goal, own = urlsplit(urljoin(self.shown, location)), urlsplit(self.shown)
+        return (goal.scheme, goal.netloc) == (own.scheme, own.netloc)
+
+    def _redirected(self, response: httpx2.Response) -> str:
+        """Return the base URL that a redirect leads to, without credentials."""
+        goal = urljoin(str(response.request.url), response.headers["location"])
+        path = urlsplit(self.shown).path
+        sent = response.request.url.path.removeprefix(path)
+        try:
+            return without_credentials(goal).removesuffix(sent)
+        except EndpointError:
+            return "what is not a URL"
+
+    def _json(self, body: bytes, headers: Mapping[str, str]) -> Any:
+        try:
+            reply = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            if (streamed := replies.joined(body)) is not None:
+                return self._json(streamed, headers)
+            raise self._no_json(body, headers.get("content-type", "")) from None
+        reply = self.redactor.reply(reply)
         if isinstance(reply, dict) and reply.get("error") and not reply.get("choices"):
-            raise Transient(f"the reply is an error: {self.scrub(_message(reply))}")
+            raise _error_within(reply["error"])
         return reply
 
-    def _sorted(self, error: openai.APIStatusError) -> Exception:
-        status = error.status_code
-        reason = self.scrub(_message(error.body))
-        if status == 429 and "insufficient_quota" in str(error.body):
-            return EndpointError(f"{self.shown} answers 429: {reason}")
-        if status in RETRIED_STATUS:
-            return Transient(f"status {status}: {reason}", retry_after(error.response.headers), status=status)
-        if status in (400, 404, 405, 413, 415, 422):
-            return Refused(status, f"status {status}: {reason}")
-        hint = f": {_HINTS[status]}" if status in _HINTS else ""
-        return EndpointError(f"{self.shown} answers {status} ({reason}){hint}")
+    def _no_json(self, body: bytes, content_type: str) -> Failed:
+        if not body.strip():
+            return Transient("the reply is empty")
+        start = self.redactor.text(body[: replies.MAX_ERROR].decode(errors="replace"))
+        if "html" in content_type or start.lstrip().lower().startswith(("<!doctype html", "<html")):
+            advice = "check --base-url, which often ends in /v1"
+            return Refused("the reply is a web page", status=200, advice=advice)
+        return Transient(f"the reply is not JSON: {self.redactor.line(start, 60)!r}")
 
 
-def hint(status: int) -> str:
-    """Return what a user can do about a refusal."""
-    return _HINTS.get(status, "see what the server wants")
+_REPLY: Final = httpx2.Response
 
 
-def without_credentials(url: str) -> str:
-    """Return a URL without user, password, query and fragment, as it may be shown and stored.
+async def _watch(request: httpx2.Request) -> None:
+    """Follow an exchange's steps."""
+    request.extensions = {**request.extensions, "trace": _progress.get().trace}
 
-    Raises EndpointError for what is no http URL.
-    """
+
+def _error_within(error: Any) -> Failed:
+    """Return the failure that a reply of status 200 with an error in it stands for."""
+    code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, int) and 400 <= code < 600:
+        return failures.from_status(code, error, asked_wait(code, {}, error), None)
+    failure = failures.from_status(200, error, None, None)
+    if isinstance(failure, failures.OutOfCredit):
+        return failure
+    return Transient(f"the reply is an error: {failures.message(error)}")
+
+
+def _certificates() -> ssl.SSLContext:
     try:
-        parts = urlsplit(url.strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            raise ValueError
-    except ValueError:
+        return httpx2.create_ssl_context()
+    except OSError as error:
         raise EndpointError(
-            "--base-url is no URL of an endpoint: write it like http://localhost:8000/v1"
-        ) from None
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", "")).rstrip("/")
+            f"the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read ({error.strerror}): "
+            "set it to a PEM file, or unset it"
+        ) from error
 
 
-def _sendable(api_key: str | None) -> str | None:
-    """Return a key without outer space. Raises EndpointError, without the key, for what no header holds."""
-    key = (api_key or "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise EndpointError("OPENAI_API_KEY holds a line break or a letter that no key has: copy it again")
-    return key or None
+def _proxy_variables() -> str:
+    """Return which of the environment's variables name a proxy."""
+    names = [
+        name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")
+    ]  # as they are spelt
+    return " or ".join(sorted(names)) or "the system's proxy setting"
 
 
-def _secrets(base_url: str, api_key: str | None) -> list[str]:
-    parts = urlsplit(base_url)
-    every = [api_key, parts.password, parts.query, os.environ.get("OPENAI_API_KEY")]
-    return [one for one in every if one and len(one) >= SHORTEST_SECRET]
+class _Redacting(logging.Filter):
+    """Keeps secrets out of what libraries log, as httpx2 does of each request's URL."""
 
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
 
-def _root(error: BaseException) -> str:
-    """Return what was at the bottom of an error: the system's word rather than a library's."""
-    while (below := error.__cause__ or error.__context__) is not None:
-        error = below
-    number = error.errno if isinstance(error, OSError) else None
-    return os.strerror(number) if number and number > 0 else str(error)
-
-
-def _message(body: Any) -> str:
-    """Return what a server says of an error, in whatever form it does."""
-    for _ in range(3):
-        if isinstance(body, dict):
-            body = body.get("error") or body.get("message") or body.get("detail") or body
-    text = body if isinstance(body, str) else repr(body)
-    return re.sub(r"<[^<>]*>", " ", text[:2000]) or "no reason given"
-
-
-async def _bound(response: httpx2.Response) -> None:
-    """Make reading a reply fail where it is larger than any answer."""
-    limit = MAX_PACKED_REPLY if "content-encoding" in response.headers else MAX_REPLY
-    stream = response.stream
-    assert isinstance(stream, httpx2.AsyncByteStream)
-    response.stream = _Bounded(stream, limit)
-
-
-class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, limit: int) -> None:
-        self._stream = stream
-        self._left = limit
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
-            self._left -= len(chunk)
-            if self._left < 0:
-                raise EndpointError(
-                    "the endpoint sends more than any answer can hold: is it a language model's?"
-                )
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self._redactor.text(record.getMessage()), ()
+        return True

@@ -5,6 +5,7 @@ process uses the store. A symlink is followed, so that all names of a file share
 replaces the file, not the link.
 """
 
+import errno
 import os
 import stat
 import tempfile
@@ -80,19 +81,24 @@ def open_to_read(path: Path) -> int:
         raise unreadable(path, error) from error
 
 
-def append(real: Path, whole: int, data: bytes) -> os.stat_result:
+def append(real: Path, whole: int, data: bytes, *, durable: bool = True) -> os.stat_result:
     """Append to a file, of which what follows `whole` is cut off first: one write, one fsync. Return its
     status.
 
-    The caller holds the lock. If the disk refuses, the file is as it was, and OSError is raised.
+    Without `durable` there is no fsync. The caller holds the lock. If the disk refuses, or whole lines would
+    be cut off, the file is as it was, and OSError is raised.
     """
     fd = os.open(real, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        if os.fstat(fd).st_size > whole:
+        size = os.fstat(fd).st_size
+        if size > whole:
+            if b"\n" in os.pread(fd, size - whole, whole):  # more than the beginning of one line
+                raise OSError(errno.EBUSY, "it was changed by another program; try again")
             os.ftruncate(fd, whole)
         try:
             _write(fd, data)
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         except OSError:
             os.ftruncate(fd, whole)
             raise

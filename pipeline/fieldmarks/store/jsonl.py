@@ -18,6 +18,7 @@ lines out of a damaged store.
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from fieldmarks.errors import DamagedStoreError, StoreError
@@ -28,6 +29,7 @@ from fieldmarks.store.lines import BOM, MAX_LINE, encode, entry
 from fieldmarks.store.shipped import shipped_store
 
 _CHUNK = 1 << 13
+_TAIL = 256  # bytes of the last indexed line by which an edited file is told from one that has grown
 
 
 class Store:
@@ -45,6 +47,7 @@ class Store:
         self._fd: int | None = None
         self._close: Callable[[], object] = lambda: None
         self._seen: tuple[int, ...] = ()
+        self._tail = b""
 
     @classmethod
     def open(cls, path: str | Path, *, create: bool = False) -> "Store":
@@ -105,6 +108,13 @@ class Store:
         numbers = numbers_at(self._fd, sorted(offsets.values()))
         return {name: numbers[offset] for name, offset in offsets.items()}
 
+    def locked(self) -> AbstractContextManager[Path]:
+        """Hold the store's lock, for several changes in one piece, and give the file's real path.
+
+        `append` and `change` may be called within. Raises StoreError if the lock cannot be had.
+        """
+        return self._lock.held()
+
     def append(self, *entries: Entry) -> None:
         """Append lines with one write and one fsync, under a lock. Raises StoreError if the disk refuses."""
         self.change(lambda _: entries)
@@ -151,6 +161,7 @@ class Store:
         for one, line in zip(entries, lines, strict=True):
             index.add(one.name, kind_of(one), len(line))
         self._seen = _identity(found)
+        self._tail = lines[-1][-_TAIL:]
 
     def check_writable(self) -> None:
         """Raise StoreError for a shipped store, which is not written, and for a file that may not be."""
@@ -172,13 +183,18 @@ class Store:
         self._fd = fd = disk.open_to_read(self.path)
         self._close = weakref.finalize(self, os.close, fd)
         self._index = Index()
-        self._extend(fd)
+        try:
+            self._extend(fd)
+        except StoreError:
+            self._seen = ()  # whatever is done next reads it again, and meets the damage again
+            raise
 
     def _extend(self, fd: int) -> None:
         known = self._index.torn
         self._seen = _identity(os.fstat(fd))  # before reading: what is appended meanwhile is then seen as new
         try:
             self._index.extend(fd, str(self.path))
+            self._tail = self._read_tail(fd)
         except OSError as error:
             raise disk.unreadable(self.path, error) from error
         if self._index.torn and self._index.torn != known:
@@ -197,13 +213,26 @@ class Store:
             return
         except OSError as error:
             raise disk.unwritable(self.path, error) from error
-        if self._fd is None or now[:2] != self._seen[:2] or now[2] < self._index.end:
+        if (
+            self._fd is None
+            or now[:2] != self._seen[:2]
+            or now[2] < self._index.end
+            or (now != self._seen and not self._has_only_grown(self._fd, now[2]))
+        ):
             self._read()
         elif now != self._seen:
             try:
                 self._extend(self._fd)
             except StoreError:
                 self._read()  # somebody's editor wrote into the file: only reading all of it tells
+
+    def _has_only_grown(self, fd: int, size: int) -> bool:
+        """Whether a file that another program wrote to ends, up to what is indexed, as it did."""
+        return size > self._index.end and self._read_tail(fd) == self._tail
+
+    def _read_tail(self, fd: int) -> bytes:
+        start = max(0, self._index.end - _TAIL)
+        return os.pread(fd, self._index.end - start, start)
 
     def _entry(self, name: str, offset: int) -> Entry:
         try:

@@ -168,12 +168,12 @@ def entry(one: "Entry", flags: Sequence["Finding"]) -> None:
         if finding.number is None:
             line(f"{finding.rule.code} {finding.message}")
     facts = one.to_dict()
-    for key in ("class", "descriptors", "origin", "v", "answer", "samples", "measured"):
+    for key in ("class", "descriptors", "origin", "v", "answer", "answers", "measured"):
         facts.pop(key, None)
     for key, value in facts.items():
         line(f"{key}: {_readable(value)}")
     for answer in (
-        [one.answer] if one.answer is not None else [sample.get("answer") for sample in one.samples]
+        [one.answer] if one.answer is not None else [sample.get("answer") for sample in one.answers]
     ):
         click.echo("answer:")
         for text in str(answer).split("\n"):

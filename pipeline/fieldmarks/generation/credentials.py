@@ -1,0 +1,208 @@
+"""An endpoint's address and credentials: how they are checked and sent, and kept out of everything else.
+
+A server may echo what it was sent, in any encoding. `Redactor` removes it from parsed replies and messages,
+so no credential reaches a store, a log or the terminal.
+"""
+
+import base64
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import getproxies
+
+from fieldmarks.errors import EndpointError
+
+SHORTEST_SECRET: Final = 6  # characters; a shorter one occurs in ordinary text by chance
+SHORTEST_BASE64: Final = 6  # characters
+LONGEST_LINE: Final = 300  # characters of a server's text in a message
+MASK: Final = "***"
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OUR_HEADERS: Final = frozenset(
+    ("accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "te")
+) | {"trailer", "transfer-encoding", "upgrade"}  # another value would break the exchange
+_HTML_NAMES: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an endpoint is and what it wants to see; `url` is without credentials and may be shown."""
+
+    url: str
+    query: str  # without "?", as it goes on every request after the path
+    headers: Mapping[str, str]  # Authorization among them where there is a key
+    secrets: tuple[str, ...]
+
+    @classmethod
+    def of(cls, base_url: str, api_key: str | None, headers: Mapping[str, str]) -> "Address":
+        """Take a base URL apart. Raises EndpointError, without the value, for what cannot be sent."""
+        url = without_credentials(base_url)
+        parts = urlsplit(base_url.strip())
+        key = (api_key or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise EndpointError(
+                "OPENAI_API_KEY contains a line break or a character that no key has: copy it again"
+            )
+        sent: dict[str, str] = {}
+        if parts.username or parts.password:
+            sent["Authorization"] = f"Basic {base64.b64encode(_user_and_password(parts).encode()).decode()}"
+        elif key:
+            sent["Authorization"] = f"Bearer {key}"
+        for name, value in headers.items():
+            if problem := header_problem(name, value):
+                raise EndpointError(f"the header {name!r} cannot be sent: {problem}")
+            sent = {other: text for other, text in sent.items() if other.lower() != name.lower()}
+            sent[name] = value
+        return cls(url, parts.query, sent, tuple(_secrets(parts, key, headers)))
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL without user, password, query and fragment, as it may be shown and stored.
+
+    Raises EndpointError for anything but an http or https URL.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError
+    except ValueError:
+        raise EndpointError(
+            "--base-url is not an endpoint's URL: write it like http://localhost:8000/v1"
+        ) from None
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", "")).rstrip("/")
+
+
+def header_problem(name: str, value: str) -> str | None:
+    """Return why a header cannot be sent, without its value, or None."""
+    if not _HEADER_NAME.fullmatch(name):
+        return "expected a name of letters, digits and hyphens"
+    if name.lower() in _OUR_HEADERS:
+        return "fieldmarks sets it itself"
+    if not (value.isascii() and value.isprintable()) or value != value.strip():
+        return (
+            "its value contains a line break, a character outside ASCII, or a space at its beginning or end"
+        )
+    return None
+
+
+class Redactor:
+    """Removes secrets from text, in whatever encoding they come back."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        """Name the secrets; those shorter than `SHORTEST_SECRET` are left alone."""
+        plain = {form for secret in secrets for form in (secret, unquote(secret))}
+        known = sorted((form for form in plain if len(form) >= SHORTEST_SECRET), key=len, reverse=True)
+        patterns = [pattern for secret in known for pattern in _patterns(secret)]
+        self._pattern = re.compile("|".join(patterns)) if patterns else None
+        self._marks = "%\\&" + ("+" if any(" " in secret for secret in known) else "")  # begin an encoding
+        self._literals = [text.lower() for secret in known for text in (secret, *_recoded(secret))]
+
+    def text(self, text: str) -> str:
+        """Return the text with each secret masked."""
+        if self._pattern is None:
+            return text
+        if not any(mark in text for mark in self._marks):  # far faster than the pattern, for most texts
+            lower = text.lower()
+            if not any(literal in lower for literal in self._literals):
+                return text
+        return self._pattern.sub(MASK, text)
+
+    def line(self, text: str, longest: int = LONGEST_LINE) -> str:
+        """Return a server's text as one short line without control characters and secrets."""
+        text = self.text(text)
+        line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        return line if len(line) <= longest else f"{line[:longest]}…"
+
+    def reply(self, reply: Any) -> Any:
+        """Mask the secrets in every string of parsed JSON, in place; return it."""
+        if self._pattern is None:
+            return reply
+        root = [reply]
+        unvisited: list[Any] = [root]  # not recursive: a reply may be nested deeper than Python's stack
+        while unvisited:
+            node = unvisited.pop()
+            if isinstance(node, dict):
+                for key in list(node):
+                    if (masked := self.text(key)) != key:
+                        node[masked] = node.pop(key)
+            for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
+                if isinstance(value, str):
+                    node[key] = self.text(value)
+                elif isinstance(value, dict | list):
+                    unvisited.append(value)
+        return root[0]
+
+
+def _secrets(parts: Any, key: str, headers: Mapping[str, str]) -> Iterator[str]:
+    """Yield everything that must not come back; a user name only where it stands for a password."""
+    yield from (key, os.environ.get("OPENAI_API_KEY", "").strip())
+    for value in headers.values():
+        yield value
+        yield value.removeprefix("Bearer ").removeprefix("Basic ")
+    yield parts.query
+    for pair in re.split("[&;]", parts.query):
+        yield pair.partition("=")[2]
+    for url in (parts, *_proxies()):
+        yield url.password or ""
+        if url.username and not url.password:
+            yield url.username
+        elif url.username:
+            yield _user_and_password(url)
+
+
+def _proxies() -> Iterator[Any]:
+    for proxy in getproxies().values():
+        try:
+            yield urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        except ValueError:  # reported by the client when it is opened
+            continue
+
+
+def _user_and_password(parts: Any) -> str:
+    return f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+
+
+def _patterns(secret: str) -> Iterator[str]:
+    """Yield regular expressions for a secret: with any of its characters encoded, as base64, hexadecimal."""
+    yield "(?i:" + "".join(_character(c) for c in secret) + ")"
+    for text in _recoded(secret):
+        yield re.escape(text) + r"(?:[\w+/-]?={1,2})?"
+
+
+def _recoded(secret: str) -> Iterator[str]:
+    """Yield a secret in hexadecimal, and in base64 at each of its three offsets within a longer text."""
+    data = secret.encode("utf-8", "surrogatepass")
+    yield data.hex()
+    yield data.hex().upper()
+    for offset, shared in ((0, 0), (1, 2), (2, 3)):  # digits that hold bits of what stands before, too
+        encoded = base64.b64encode(b"\0" * offset + data).decode()
+        core = encoded[shared : (offset + len(data)) * 8 // 6]
+        if len(core) >= SHORTEST_BASE64:
+            yield core
+            yield core.translate({ord("+"): "-", ord("/"): "_"})
+
+
+def _character(character: str) -> str:
+    """Return an expression for one character, percent-encoded, JSON- or HTML-escaped, or as it is.
+
+    Each is atomic, so that no text makes a search slow.
+    """
+    code = ord(character)
+    data = character.encode("utf-8", "surrogatepass")
+    forms = ["".join(f"%(?:25)?{byte:02x}" for byte in data)]
+    units = character.encode("utf-16-be", "surrogatepass")
+    pairs = [units[i : i + 2].hex() for i in range(0, len(units), 2)]
+    forms.append("".join(rf"\\{{1,4}}u{pair}" for pair in pairs))
+    forms.append("".join(rf"\\{{1,4}}x{byte:02x}" for byte in data))
+    forms += [rf"&\#0{{0,4}}{code};?", rf"&\#x0{{0,4}}{code:x};?"]
+    if character in _HTML_NAMES:
+        forms.append(f"&{_HTML_NAMES[character]};")
+    if character in "\"'\\/":
+        forms.append(r"\\{1,3}" + re.escape(character))
+    if character == " ":
+        forms.append(r"\+")
+    return "(?>" + "|".join([*forms, re.escape(character)]) + ")"

@@ -1,0 +1,239 @@
+"""What a run has on disk: answers as they arrive, claims before requests, classes as they are complete.
+
+One `step` takes in what has arrived and claims what is asked next, under the store's lock and so in one piece
+for all processes that share the store:
+
+1. A class with all of its answers becomes a line of the store. An answer of any other class goes into the run
+   file. Each is one write and one fsync.
+2. What other processes wrote meanwhile is read.
+3. As many classes are claimed as can be asked now. A class that is answered by now is not asked, and one that
+   another process has claimed is looked at again later: it may be answered then, or its claim void.
+
+Where the store refuses (a full disk, a line that an editor broke), answers go into the run file; where that
+refuses too they stay in memory, and `close` tries again, and writes them to a temporary folder rather than
+lose them.
+"""
+
+import os
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from fieldmarks.errors import StoreError
+from fieldmarks.generation.completer import Outcome
+from fieldmarks.generation.plan import Plan, answers_so_far, has_key, make_plan
+from fieldmarks.generation.run import EMPTY, Run, Work
+from fieldmarks.generation.run_file import FAILED, STORED, RunFile, claim, end, question
+from fieldmarks.records import FAILED as FAILED_ANSWER
+from fieldmarks.records import GENERATED, Entry
+from fieldmarks.store import Store
+
+LOOK_AGAIN: Final = 0.25  # seconds between looks at what other processes are asking
+RENEWALS: Final = 4  # of a claim before it is void
+
+
+class Ledger:
+    """Keeps a run's answers and claims on disk. Its methods may be called from several threads."""
+
+    def __init__(
+        self, run: Run, plan: Plan, store: Store, *, endpoint: str | None, lifetime: float, refresh: bool
+    ) -> None:
+        """Name the run and its plan, and the seconds after which its claims are void for other hosts."""
+        self.done: dict[str, Mapping[str, Any]] = {}  # class: key of its question; written by this run
+        self.cached, self.kept = list(plan.cached), list(plan.kept)
+        self.others: list[str] = []  # written by other processes meanwhile
+        self.refusal: StoreError | None = None  # the store's, with which the run is to be ended
+        self._run = run
+        self._store = store
+        self._endpoint = endpoint
+        self._refresh = refresh
+        self._run_file = RunFile(store.path, lifetime)
+        self._pending = deque([*(entry.name for entry in plan.restore), *plan.ask])
+        self._elsewhere: list[str] = []  # claimed by other processes
+        self._lines_before = {name: len(store.history(name)) for name in self._pending}
+        self._renew_every = lifetime / RENEWALS
+        self._renewed = self._looked = time.monotonic()
+        self._turn = threading.Lock()
+
+    @property
+    def run_path(self) -> Path:
+        """Where the run file is."""
+        return self._run_file.path
+
+    @property
+    def waiting(self) -> int:
+        """How many classes other processes are asking now."""
+        return len(self._elsewhere)
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The classes that are not settled."""
+        return (*self._run.working, *self._pending, *self._elsewhere)
+
+    def is_needed(self) -> bool:
+        """Whether there is anything to write: classes to ask, or a run file that an earlier run left."""
+        return bool(self._pending) or self._run_file.exists()
+
+    def step(self, outcomes: Sequence[Outcome], window: int) -> None:
+        """Keep what has arrived, and claim classes until `window` requests are queued or under way."""
+        with self._turn:
+            self._run.take(outcomes)
+            try:
+                with self._store.locked():
+                    self._run_file.refresh()
+                    self._keep()
+                    if not self._run.stopped and not self.refusal:
+                        self._claim(window)
+            except StoreError as error:
+                self.refusal = self.refusal or error
+
+    def renew(self) -> None:
+        """Claim anew what is being asked, so that other hosts do not take its claims for void."""
+        with self._turn:
+            if time.monotonic() - self._renewed < self._renew_every or self.refusal:
+                return
+            self._renewed = time.monotonic()
+            try:
+                with self._store.locked():
+                    self._run_file.refresh()
+                    owner = self._run_file.owner
+                    works = self._run.working.values()
+                    self._run_file.append(
+                        [claim(work.question, work.name, owner) for work in works], durable=False
+                    )
+            except StoreError as error:
+                self.refusal = self.refusal or error
+
+    def close(self) -> int:
+        """Keep what is left and give up all claims; return how many answers the run file keeps for later.
+
+        Raises StoreError where answers can be kept in a temporary folder only, or not at all.
+        """
+        with self._turn:
+            try:
+                with self._store.locked():
+                    self._run_file.refresh()
+                    self._keep()
+                    self._run_file.append(self._stored_already(), durable=False)
+                    return self._run_file.close()
+            except StoreError as error:
+                unsaved = [line for work in self._run.working.values() for line in work.unsaved()]
+                if not unsaved:
+                    raise
+                raise StoreError(f"{error}; {_rescue(unsaved, self._run_file.path)}") from error
+
+    def lost(self) -> tuple[str, ...]:
+        """Return the classes that were written, or there before, and are in the store no more."""
+        store = Store.open(self._store.path, create=True)  # as it is now, whoever changed it
+        written = (
+            name
+            for name, key in self.done.items()
+            if not any(has_key(entry, key) for entry in store.history(name))
+        )
+        there = set(store.all_names())
+        return (*written, *(name for name in (*self.cached, *self.kept, *self.others) if name not in there))
+
+    def _keep(self) -> None:
+        """Put complete classes into the store, and all other answers into the run file."""
+        run = self._run
+        complete = [work for work in run.settled if work.failure is None]
+        failed = [work for work in run.settled if work.failure is not None]
+        ends = []
+        try:
+            entries = [self._entry(work) for work in complete]
+            self._store.append(*entries)  # even of nothing: takes in what others wrote
+        except StoreError as error:
+            self.refusal = self.refusal or error
+        else:
+            for work, entry in zip(complete, entries, strict=True):
+                run.finish(work, None if entry.origin == GENERATED else EMPTY)
+                ends.append(end(work.question, STORED))
+                if entry.origin == GENERATED:
+                    self.done[work.name] = work.key
+        unsaved = [line for work in run.working.values() for line in work.unsaved()]
+        ends += [end(work.question, FAILED, work.failure) for work in failed]
+        self._run_file.append([*unsaved, *ends], durable=bool(unsaved))
+        for work in run.working.values():
+            work.saved = len(work.answers)
+        for work in failed:
+            run.finish(work, work.failure)
+
+    def _entry(self, work: Work) -> Entry:
+        current = self._store.get(work.name)
+        return work.entry(self._endpoint, current.rejected if current else ())
+
+    def _claim(self, window: int) -> None:
+        """Claim classes until enough requests are queued; settle those that need none."""
+        run, now = self._run, time.monotonic()
+        if not self._pending and now - self._looked >= LOOK_AGAIN:
+            self._looked = now
+            self._pending, self._elsewhere = deque(self._elsewhere), []
+        claims: list[Mapping[str, Any]] = []
+        restored: list[Entry] = []
+        while self._pending and run.queued < window - run.in_flight:
+            name = self._pending.popleft()
+            key = run.ask.key(name)
+            asked = question(name, key)
+            history = self._store.history(name)
+            if self._is_settled(name, key, asked, history):
+                continue
+            if self._run_file.is_claimed(asked):
+                self._elsewhere.append(name)
+                continue
+            plan = make_plan([name], self._store, run.ask, refresh=self._refresh) if history else None
+            if plan is not None and not plan.ask:
+                restored += plan.restore
+                self.cached += [*plan.cached, *(entry.name for entry in plan.restore)]
+                self.kept += plan.kept
+                continue
+            pending = self._run_file.answers(asked)
+            mode = str(pending[-1].get("mode", "")) if pending else ""
+            run.begin(Work(name, key, asked, answers_so_far(history, key, pending), mode))
+            claims.append(claim(asked, name, self._run_file.owner))
+        if restored:
+            self._store.append(*restored)
+        self._run_file.append(claims, durable=False)
+
+    def _is_settled(self, name: str, key: Mapping[str, Any], asked: str, history: Sequence[Entry]) -> bool:
+        """Whether another process has answered a class since this run began, or failed to."""
+        news = history[self._lines_before[name] :]
+        origins = {entry.origin for entry in news if has_key(entry, key)}
+        failure = EMPTY if FAILED_ANSWER in origins else self._run_file.failure(asked)
+        if GENERATED in origins:
+            self.others.append(name)
+        elif failure is not None:
+            self._run.failed[name] = f"{failure} (asked by another process)"
+        return GENERATED in origins or failure is not None
+
+    def _stored_already(self) -> list[Mapping[str, Any]]:
+        """Return the ends of questions whose answers are in the store: their run died in between."""
+        return [
+            end(asked, STORED)
+            for asked, name in self._run_file.pending().items()
+            if any(
+                {answer["answer"] for answer in self._run_file.answers(asked)} <= _answers_of(entry)
+                for entry in self._store.history(name)
+            )
+        ]
+
+
+def _answers_of(entry: Entry) -> set[Any]:
+    return {entry.answer, *(answer.get("answer") for answer in entry.answers)}
+
+
+def _rescue(lines: Sequence[Mapping[str, Any]], run_path: Path) -> str:
+    """Write answers that can be kept nowhere else to a temporary file, and return what to do with it."""
+    try:
+        handle, name = tempfile.mkstemp(prefix="fieldmarks-", suffix=".run")
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(orjson.dumps(line) + b"\n" for line in lines)
+    except OSError as error:
+        return f"{len(lines)} answers are lost, as {tempfile.gettempdir()} cannot be written either ({error})"
+    add = f"add it to {run_path} (cat {name} >> {run_path}) and run the same command again"
+    return f"{len(lines)} answers are in {name}: {add}"

@@ -1,0 +1,303 @@
+"""The run file: what is paid for and not yet in the store, and who is asking what.
+
+It lies beside its store as STORE.run while a run lasts, and after it for as long as it holds answers of
+classes that are not complete. It is JSONL with three kinds of lines, appended under the store's lock. K is 32
+hex digits of the SHA-256 of a question: a class with its rendered prompt, its model and its parameters.
+
+    {"claim": K, "class", "owner": {"host", "pid", "started", "run"}, "at"}   before a request is sent
+    {"answer": text, "key": K, "class", "sample": n, "finish_reason", "usage", "mode", "at"}   as it arrives
+    {"end": K, "as": "stored" | "failed" | "released", "reason", "at"}   the claim is over
+
+The last claim or end of a question is the current one. A claim is void where its owner is a dead process of
+this host, and otherwise once it is older than twice the time a request may take; owners renew their claims.
+Answers before an end "stored" are in the store. Only what was appended is read, however often that is done.
+
+A file that holds anything else is somebody else's: it is refused, and never written. An incomplete last line,
+which a crash can leave, is not read, and the next append cuts it off.
+"""
+
+import hashlib
+import os
+import secrets
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from fieldmarks.errors import StoreError
+from fieldmarks.store import disk
+
+STORED: Final = "stored"
+FAILED: Final = "failed"
+RELEASED: Final = "released"
+MAX_LINE: Final = 8 << 20  # bytes, as in a store
+
+
+def question(name: str, key: Mapping[str, Any]) -> str:
+    """Return K: what identifies a question, whatever its prompt is called and wherever it is sent."""
+    prompt = {part: key["prompt"][part] for part in ("sha256", "style")}
+    whole = [name, prompt, key["model"], key["params"]]
+    return hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A run: the process it is in, and a token as a process may have several runs."""
+
+    host: str
+    pid: int
+    started: str
+    run: str
+
+    @classmethod
+    def here(cls) -> "Owner":
+        """Return a new owner in this process."""
+        pid = os.getpid()
+        return cls(socket.gethostname(), pid, process_start(pid) or "", secrets.token_hex(4))
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Owner":
+        """Read an owner from a claim; a part that is missing or mistyped matches no process."""
+        pid = value.get("pid")
+        texts = (str(value.get(part, "")) for part in ("host", "started", "run"))
+        host, started, run = texts
+        return cls(host, pid if type(pid) is int else -1, started, run)
+
+
+@dataclass(slots=True)
+class Question:
+    """What the run file says of one question."""
+
+    name: str = ""  # the class
+    owner: Owner | None = None  # of the current claim
+    claimed_at: float = 0.0  # seconds since the epoch
+    answers: list[Mapping[str, Any]] = field(default_factory=list)  # not in the store yet
+    failure: str | None = None  # why the last request for it failed
+    failed_at: int = -1  # where in the file
+
+
+class RunFile:
+    """The run file of a store. Its methods are called with the store's lock held."""
+
+    def __init__(self, store: Path, lifetime: float) -> None:
+        """Name the store, and the seconds after which a claim of another host is void."""
+        self.path = store.with_name(f"{store.name}.run")
+        self.owner = Owner.here()
+        self._real = Path(os.path.realpath(store))
+        self._real = self._real.with_name(f"{self._real.name}.run")
+        self._lifetime = lifetime
+        self._questions: dict[str, Question] = {}
+        self._end = 0  # bytes read
+        self._identity: tuple[int, int] | None = None
+        self._alive: dict[Owner, bool] = {}
+        self._began: int | None = None  # where the file ended when it was first read
+
+    def refresh(self) -> None:
+        """Take in what was appended since. Raises StoreError for a file that is not a run file."""
+        self._alive.clear()
+        try:
+            with suppress(FileNotFoundError):
+                self._check_kind()
+                fd = os.open(self._real, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    self._read(fd)
+                finally:
+                    os.close(fd)
+                return
+            self._forget()
+        except OSError as error:
+            raise disk.unreadable(self.path, error) from error
+        finally:
+            if self._began is None:
+                self._began = self._end
+
+    def _check_kind(self) -> None:
+        if not stat.S_ISREG(self._real.lstat().st_mode):  # nor a link: what it leads to is not ours
+            raise self._foreign("it is not a regular file")
+
+    def append(self, lines: Sequence[Mapping[str, Any]], *, durable: bool = True) -> None:
+        """Append lines with one write, and one fsync if `durable`. Raises StoreError if the disk refuses."""
+        if not lines:
+            return
+        begins = self._identity is None
+        try:
+            status = disk.append(self._real, self._end, _encoded(lines), durable=durable)
+        except OSError as error:
+            raise disk.unwritable(self.path, error) from error
+        if begins and durable:
+            disk.sync_folder(self._real.parent)
+        self._identity = (status.st_dev, status.st_ino)
+        for line in lines:
+            self._take(line)
+        self._end = status.st_size
+
+    def answers(self, key: str) -> Sequence[Mapping[str, Any]]:
+        """Return the answers to a question that are not in the store yet, in the order they came."""
+        found = self._questions.get(key)
+        return found.answers if found else ()
+
+    def is_claimed(self, key: str) -> bool:
+        """Whether another run is asking a question now."""
+        found = self._questions.get(key)
+        if found is None or found.owner is None or found.owner == self.owner:
+            return False
+        return self._is_live(found.owner, found.claimed_at)
+
+    def failure(self, key: str) -> str | None:
+        """Return why another run failed on a question since this one began, or None."""
+        found = self._questions.get(key)
+        return found.failure if found and found.failed_at >= (self._began or 0) else None
+
+    def pending(self) -> dict[str, str]:
+        """Return the questions with answers that are not in the store yet, as K: class."""
+        return {key: known.name for key, known in self._questions.items() if known.answers}
+
+    def close(self) -> int:
+        """End this run's claims, and remove the file if nothing in it is pending.
+
+        Returns how many answers it keeps for a later run.
+        """
+        waiting = [answer for known in self._questions.values() for answer in known.answers]
+        if any(self.is_claimed(key) for key in self._questions):
+            mine = (key for key, known in self._questions.items() if known.owner == self.owner)
+            self.append([end(key, RELEASED) for key in mine], durable=False)
+        elif waiting:
+            disk.replace(self._real, [_encoded(waiting)])
+            self._forget()
+        elif self._identity is not None:
+            self._real.unlink(missing_ok=True)
+            self._forget()
+        return len(waiting)
+
+    def exists(self) -> bool:
+        """Whether there is anything in the run file's place."""
+        return os.path.lexists(self._real)
+
+    def _is_live(self, owner: Owner, claimed_at: float) -> bool:
+        if owner.host != self.owner.host or owner.pid == self.owner.pid:  # the latter: another thread's run
+            return time.time() - claimed_at < self._lifetime
+        if owner not in self._alive:
+            self._alive[owner] = process_start(owner.pid) == owner.started
+        return self._alive[owner]
+
+    def _forget(self) -> None:
+        self._questions, self._end, self._identity = {}, 0, None
+        if self._began is not None:
+            self._began = 0
+
+    def _read(self, fd: int) -> None:
+        status = os.fstat(fd)
+        identity = (status.st_dev, status.st_ino)
+        if identity != self._identity or status.st_size < self._end:
+            self._forget()
+            self._identity = identity
+        first = self._end == 0
+        with open(fd, "rb", closefd=False) as file:
+            file.seek(self._end)
+            number = 0
+            while raw := file.readline(MAX_LINE + 1):
+                number += 1
+                if not raw.endswith(b"\n") and len(raw) <= MAX_LINE:
+                    if self._end == 0:
+                        raise self._foreign("its first line is incomplete")
+                    break
+                self._take(self._line(raw, number if first else None))
+                self._end += len(raw)
+
+    def _line(self, raw: bytes, number: int | None) -> Mapping[str, Any]:
+        try:
+            line = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            line = None
+        if not isinstance(line, dict) or not _is_ours(line):
+            raise self._foreign(f"line {number} is of another kind" if number else "it was edited")
+        return line
+
+    def _take(self, line: Mapping[str, Any]) -> None:
+        key = line.get("claim") or line.get("end") or line.get("key")
+        known = self._questions.setdefault(str(key), Question())
+        known.name = str(line.get("class", known.name))
+        if "answer" in line:
+            known.answers.append(line)
+        elif "claim" in line:
+            known.owner, known.claimed_at = Owner.from_dict(line["owner"]), seconds(line["at"])
+            known.failure = None
+        else:
+            known.owner = None
+            if line["as"] == STORED:
+                known.answers = []
+            elif line["as"] == FAILED:
+                known.failure, known.failed_at = str(line.get("reason", "")), self._end
+
+    def _foreign(self, reason: str) -> StoreError:
+        return StoreError(
+            f"{self.path} exists and is not a run file of fieldmarks ({reason}); move it away to run"
+        )
+
+
+def claim(key: str, name: str, owner: Owner) -> dict[str, Any]:
+    """Return the line that claims a question."""
+    return {"claim": key, "class": name, "owner": asdict(owner), "at": now()}
+
+
+def end(key: str, how: str, reason: str | None = None) -> dict[str, Any]:
+    """Return the line that ends a claim: "stored", "failed" with its reason, or "released"."""
+    line = {"end": key, "as": how, "at": now()}
+    return line if reason is None else line | {"reason": reason}
+
+
+def now() -> str:
+    """Return the time as lines hold it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def seconds(text: object) -> float:
+    """Return a line's time in seconds since the epoch; 0 for what is not a time."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def process_start(pid: int) -> str | None:
+    """Return when a process of this host started, in the system's terms; None if there is none."""
+    if pid <= 0:
+        return None
+    if _has_proc():
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        except OSError:
+            return None
+        fields = status.rpartition(")")[2].split()  # what stands before is the program's name
+        return None if fields[0] in "ZX" else fields[19]  # a zombie is dead
+    shown = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return shown.stdout.strip() or None
+
+
+@cache
+def _has_proc() -> bool:
+    return Path("/proc/self/stat").exists()
+
+
+def _encoded(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    return b"".join(orjson.dumps(line) + b"\n" for line in lines)
+
+
+def _is_ours(line: Mapping[str, Any]) -> bool:
+    if "answer" in line:
+        texts = isinstance(line["answer"], str) and isinstance(line.get("key"), str)
+        return texts and type(line.get("sample")) is int
+    if "claim" in line:
+        return isinstance(line["claim"], str) and isinstance(line.get("owner"), dict) and "at" in line
+    return isinstance(line.get("end"), str) and line.get("as") in (STORED, FAILED, RELEASED)

@@ -1,0 +1,213 @@
+"""The run file: what it says of answers and claims, and that no other file is taken for one."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fieldmarks.errors import StoreError
+from fieldmarks.generation.plan import Ask
+from fieldmarks.generation.run_file import (
+    FAILED,
+    RELEASED,
+    STORED,
+    Owner,
+    RunFile,
+    claim,
+    end,
+    process_start,
+    question,
+)
+from fieldmarks.generation.templates import Prompt
+
+ASK = Ask(Prompt.load("article"), "m")
+K = question("fox", ASK.key("fox"))
+ANSWER = {"answer": "- red", "key": K, "class": "fox", "sample": 0, "finish_reason": "stop", "mode": "prefix"}
+
+
+def opened(folder: Path, lifetime: float = 60.0) -> RunFile:
+    run_file = RunFile(folder / "s.jsonl", lifetime)
+    run_file.refresh()
+    return run_file
+
+
+def claimed(folder: Path, owner: Owner, at: str | None = None) -> RunFile:
+    """Return a run file that another run reads after `owner` has claimed a question."""
+    line = claim(K, "fox", owner)
+    opened(folder).append([line if at is None else line | {"at": at}])
+    return opened(folder)
+
+
+def test_a_question_goes_by_what_is_asked(tmp_path: Path) -> None:
+    others = [
+        question("owl", ASK.key("owl")),
+        question("fox", replace(ASK, model="n").key("fox")),
+        question("fox", replace(ASK, prompt=Prompt.load("two-shot")).key("fox")),
+    ]
+    assert len({K, *others}) == 4
+    renamed = replace(ASK, prompt=replace(ASK.prompt, name="another name"))
+    assert question("fox", renamed.key("fox")) == K
+
+
+def test_answers_are_read_by_the_next_run_until_they_are_stored(tmp_path: Path) -> None:
+    run_file = opened(tmp_path)
+    run_file.append([ANSWER, ANSWER | {"sample": 1}])
+    assert opened(tmp_path).answers(K) == run_file.answers(K) == [ANSWER, ANSWER | {"sample": 1}]
+    run_file.append([end(K, FAILED, "status 413")])
+    assert len(opened(tmp_path).answers(K)) == 2, "a request that fails takes no answer away"
+    run_file.append([end(K, STORED)])
+    assert opened(tmp_path).answers(K) == []
+
+
+def test_what_another_process_appends_is_read_too(tmp_path: Path) -> None:
+    first, second = opened(tmp_path), opened(tmp_path)
+    for number in range(3):
+        first.append([ANSWER | {"sample": number}])
+        second.refresh()
+        assert len(second.answers(K)) == number + 1
+
+
+def test_ones_own_claim_is_no_obstacle(tmp_path: Path) -> None:
+    run_file = opened(tmp_path)
+    run_file.append([claim(K, "fox", run_file.owner)])
+    assert not run_file.is_claimed(K)
+
+
+def test_a_living_process_holds_its_claim_however_old(tmp_path: Path) -> None:
+    pid = os.getppid()
+    owner = Owner(Owner.here().host, pid, process_start(pid) or "", "r")
+    run_file = claimed(tmp_path, owner, at="2020-01-01T00:00:00+00:00")
+    assert run_file.is_claimed(K)
+    run_file.append([end(K, RELEASED)])
+    assert not run_file.is_claimed(K)
+
+
+def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = Owner(Owner.here().host, process.pid, process_start(process.pid) or "", "r")
+    run_file = claimed(tmp_path, owner)
+    assert run_file.is_claimed(K)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and still in the table of processes
+    run_file.refresh()
+    assert not run_file.is_claimed(K)
+    process.communicate()
+    assert process_start(process.pid) is None
+
+
+def test_another_process_with_the_same_id_holds_nothing(tmp_path: Path) -> None:
+    assert not claimed(tmp_path, Owner(Owner.here().host, os.getppid(), "long ago", "r")).is_claimed(K)
+
+
+@pytest.mark.parametrize("owner", [Owner("elsewhere", 1, "1", "r"), replace(Owner.here(), run="another")])
+def test_where_nobody_can_look_a_claim_is_void_after_its_lifetime(tmp_path: Path, owner: Owner) -> None:
+    assert claimed(tmp_path, owner).is_claimed(K)
+    assert not claimed(tmp_path, owner, at="2020-01-01T00:00:00+00:00").is_claimed(K)
+
+
+@pytest.mark.parametrize("owner", [{}, {"pid": "x"}, {"pid": -1, "host": 5}, {"pid": True}])
+def test_an_owner_that_is_none_holds_nothing_for_long(tmp_path: Path, owner: dict[str, Any]) -> None:
+    line = {"claim": K, "owner": owner, "at": "yesterday"}
+    (tmp_path / "s.jsonl.run").write_text(json.dumps(line) + "\n")
+    assert not opened(tmp_path).is_claimed(K)
+
+
+def test_failures_count_only_if_they_are_newer_than_the_run(tmp_path: Path) -> None:
+    before = opened(tmp_path)
+    before.append([end(K, FAILED, "status 413")])
+    run_file = opened(tmp_path)
+    assert run_file.failure(K) is None
+    before.append([end(K, FAILED, "status 414")])
+    run_file.refresh()
+    assert run_file.failure(K) == "status 414"
+    before.append([claim(K, "fox", before.owner)])
+    run_file.refresh()
+    assert run_file.failure(K) is None
+
+
+def test_the_file_goes_once_nothing_is_pending(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl.run"
+    run_file = opened(tmp_path)
+    run_file.append([claim(K, "fox", run_file.owner), ANSWER])
+    assert run_file.close() == 1
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [ANSWER]
+    again = opened(tmp_path)
+    again.append([end(K, STORED)])
+    assert again.close() == 0
+    assert not path.exists()
+    assert opened(tmp_path).close() == 0
+
+
+def test_the_file_stays_while_another_process_asks(tmp_path: Path) -> None:
+    pid = os.getppid()
+    run_file = claimed(tmp_path, Owner(Owner.here().host, pid, process_start(pid) or "", "r"))
+    mine = question("owl", ASK.key("owl"))
+    run_file.append([claim(mine, "owl", run_file.owner)])
+    run_file.close()
+    other = opened(tmp_path)
+    assert other.is_claimed(K)
+    assert not other.is_claimed(mine)
+
+
+@pytest.mark.parametrize("length", range(1, 60))
+def test_an_incomplete_last_line_is_cut_off_by_the_next_append(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "s.jsonl.run"
+    opened(tmp_path).append([ANSWER])
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:length])
+    run_file = opened(tmp_path)
+    assert run_file.answers(K) == [ANSWER]
+    run_file.append([ANSWER | {"sample": 1}])
+    assert [line["sample"] for line in opened(tmp_path).answers(K)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "notes",
+        "[1]",
+        "5",
+        "{}",
+        '{"class":"fox","descriptors":["red"]}',
+        '{"answer":"a"}',
+        '{"answer":5,"key":"k","sample":1}',
+        '{"claim":"k","at":"x"}',
+        '{"end":"k","as":"somehow"}',
+        "[" * 100_000,
+    ],
+)
+@pytest.mark.parametrize("before", [b"", json.dumps(ANSWER).encode() + b"\n"])
+def test_any_other_file_is_refused_and_stays(tmp_path: Path, line: str, before: bytes) -> None:
+    path = tmp_path / "s.jsonl.run"
+    path.write_bytes(before + line.encode() + b"\n")
+    content = path.read_bytes()
+    with pytest.raises(StoreError, match=r"s\.jsonl\.run exists and is not a run file of fieldmarks"):
+        opened(tmp_path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "s.jsonl.run"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "other")
+    with pytest.raises(StoreError, match="not a regular file"):
+        opened(tmp_path)
+
+
+def test_all_names_of_a_store_share_one_run_file(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "s.jsonl").symlink_to(tmp_path / "real" / "store.jsonl")
+    opened(tmp_path).append([ANSWER])
+    shared = RunFile(tmp_path / "real" / "store.jsonl", 60.0)
+    shared.refresh()
+    assert shared.answers(K) == [ANSWER]
