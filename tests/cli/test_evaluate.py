@@ -184,7 +184,7 @@ def test_nothing_is_read_for_what_could_not_be_written(runner: CliRunner, tmp_pa
     refused = _run(runner, *given, "--save-plots", tmp_path, code=1)
     assert refused.stderr.endswith("arms.svg is there and is no chart of ours: name another folder\n")
     refused = _run(runner, *given, "--ablate", "--write-flags", code=1)
-    assert refused.stderr.startswith("Error: frogs is shipped with fieldmarks and read-only: ")
+    assert refused.stderr.startswith("Error: frogs ships with fieldmarks and is read-only: ")
 
 
 @pytest.mark.parametrize(
