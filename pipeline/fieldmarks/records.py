@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 from fieldmarks.errors import ClassNameError, StoreError
 
 FORMAT_VERSION: Final = 1
+MAX_LIST: Final = 64 << 20  # bytes of a class list
 MAX_NAME: Final = 300  # characters; anything longer is pasted text, not a name
 
 GENERATED: Final = "generated"

@@ -128,8 +128,8 @@ def test_a_file_that_is_no_prompt(tmp_path: Path) -> None:
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "huge.txt").write_bytes(b"{class}" * 20_000)
     for name, message in [
-        ("binary.txt", "is not UTF-8 text"),
-        ("huge.txt", "has 140000 bytes: 100000 are the most for a prompt"),
+        ("binary.txt", "is UTF-16 text: save it as UTF-8"),
+        ("huge.txt", "has over 100,000 bytes"),
         ("missing.txt", "give a file, or one of article, differential, sentences, two-shot"),
         ("", "give a file, or one of article"),
     ]:

@@ -40,7 +40,7 @@ def test_a_project_without_settings(file: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = ", "cannot be read"),
+        ("x = ", "is not TOML"),
         ("tool = 1", "'tool' should be a table"),
         ("[tool.fieldmarks.lint]\nignores = []", "knows no 'ignores', only ignore, max-words"),
         ('[tool.fieldmarks.lint]\nignore = "FM105"', "ignore should be a list"),

@@ -74,5 +74,5 @@ def test_the_newest_wins_and_a_line_without_a_date_is_old(tmp_path: Path) -> Non
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     a = _store(tmp_path / "a", [Entry("frog")])
-    with pytest.raises(StoreError, match="is there already"):
+    with pytest.raises(StoreError, match="already exists"):
         merge(a, a, tmp_path / "a", "a", Stamp())

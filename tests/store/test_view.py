@@ -35,7 +35,7 @@ def test_rows(store: Store) -> None:
     assert [row.name for row in view.rows(store, Config(frozenset({"FM302"})), flagged=True)] == []
     assert [row.name for row in view.rows(store, Config(), grep="^crest$")] == ["newt"]
     assert [row.name for row in view.rows(store, Config(), grep="FRO")] == ["frog"]
-    with pytest.raises(StoreError, match=r"'\(' is no regular expression"):
+    with pytest.raises(StoreError, match=r"'\(' is not a regular expression"):
         view.rows(store, Config(), grep="(")
 
 

@@ -17,12 +17,14 @@ list: it is sent as the beginning of the answer. Lines that begin with `Q:` and 
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from fieldmarks.bounds import read_text
 from fieldmarks.errors import PromptError
 from fieldmarks.paths import shipped
 from fieldmarks.wording import article, fill
@@ -50,21 +52,15 @@ class Prompt:
     @classmethod
     def load(cls, name_or_file: str | Path) -> Self:
         """Read a shipped prompt by its name, or a file by its path. Raises PromptError."""
-        path = (
-            shipped("prompts") / f"{name_or_file}.txt" if _is_name(str(name_or_file)) else Path(name_or_file)
-        )
-        if not _is_file(path):
+        path = Path(name_or_file)
+        if _is_name(str(name_or_file)):
+            path = shipped("prompts") / f"{name_or_file}.txt"
+        if not os.access(path, os.F_OK):  # which, unlike exists, takes a name that is too long
             names = ", ".join(shipped_names())
-            raise PromptError(f"there is no prompt {str(name_or_file)!r}: give a file, or one of {names}")
-        try:
-            data = path.read_bytes()
-            if len(data) > MAX_BYTES:
-                raise PromptError(f"{path} has {len(data)} bytes: {MAX_BYTES} are the most for a prompt")
-            return cls.parse(data.decode("utf-8-sig"), str(path), path.stem)
-        except UnicodeDecodeError as error:
-            raise PromptError(f"{path} is not UTF-8 text") from error
-        except OSError as error:
-            raise PromptError(f"{path} cannot be read: {error.strerror}") from error
+            raise PromptError(
+                f"there is no prompt {str(name_or_file)!r:.200}: give a file, or one of {names}"
+            )
+        return cls.parse(read_text(path, MAX_BYTES, PromptError), str(path), path.stem)
 
     @classmethod
     def parse(cls, text: str, source: str, name: str) -> Self:
@@ -120,14 +116,8 @@ def turns(rendered: str) -> list[tuple[str, str]]:
 
 
 def _is_name(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9_-]+", text) is not None and not _is_file(Path(text))
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name longer than any file's
-        return False
+    """Say whether a text names a shipped prompt rather than a file; a folder of that name is neither."""
+    return re.fullmatch(r"[A-Za-z0-9_-]{1,200}", text) is not None and not Path(text).is_file()
 
 
 def _split(text: str, source: str) -> tuple[dict[str, str], str]:
@@ -140,7 +130,9 @@ def _split(text: str, source: str) -> tuple[dict[str, str], str]:
     for line in filter(str.strip, head.split("\n")):
         key, colon, value = line.partition(":")
         if not colon or key.strip() not in ("name", "style", "stop"):
-            raise PromptError(f"{source}: header line {line!r} is unknown: there are name, style and stop")
+            raise PromptError(
+                f"{source}: header line {line!r:.80} is unknown: there are name, style and stop"
+            )
         header[key.strip()] = value.strip()
     return header, body
 
@@ -148,9 +140,14 @@ def _split(text: str, source: str) -> tuple[dict[str, str], str]:
 def _stop(value: str, source: str) -> tuple[str, ...]:
     try:
         stop = json.loads(value)
-    except json.JSONDecodeError:
+        json.dumps(stop, ensure_ascii=False).encode()  # a lone surrogate could not be sent
+    except (ValueError, RecursionError):
         stop = None
-    if not isinstance(stop, list) or not all(isinstance(one, str) and one for one in stop) or len(stop) > 4:
+    if (
+        not isinstance(stop, list)
+        or not all(isinstance(text, str) and text for text in stop)
+        or len(stop) > 4
+    ):
         raise PromptError(f'{source}: stop is a JSON list of at most 4 texts, like ["\\n\\n", "\\nQ:"]')
     return tuple(stop)
 

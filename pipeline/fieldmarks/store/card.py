@@ -1,4 +1,4 @@
-"""A folder as Hugging Face's hub holds data sets: the lines in force and a card that tells their origin."""
+"""A folder as Hugging Face's hub holds data sets: the current lines and a card that tells their origin."""
 
 import json
 from collections import Counter
@@ -6,16 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from fieldmarks.bounds import read_text
+from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
 from fieldmarks.store.lines import encode
 
 CARD: Final = "README.md"
 DATA: Final = "descriptors.jsonl"
+MAX_CARD: Final = 1 << 20  # bytes
+_TITLE: Final = "Visual descriptors of"
 
 
 def files(folder: Path, entries: Sequence[Entry], license_id: str) -> dict[Path, bytes]:
     """Return what the files of a folder are to hold."""
     return {folder / DATA: b"".join(map(encode, entries)), folder / CARD: card(entries, license_id).encode()}
+
+
+def is_card(file: Path) -> bool:
+    """Say whether a file is a card as `card` makes it."""
+    try:
+        lines = read_text(file, MAX_CARD, StoreError).split("\n")
+    except StoreError:
+        return False
+    return lines[0] == "---" and any(line.startswith(f'pretty_name: "{_TITLE}') for line in lines)
 
 
 def card(entries: Sequence[Entry], license_id: str) -> str:
@@ -25,7 +38,7 @@ def card(entries: Sequence[Entry], license_id: str) -> str:
     """
     header: dict[str, Any] = {
         "license": license_id,
-        "pretty_name": f"Visual descriptors of {len(entries)} classes",
+        "pretty_name": f"{_TITLE} {len(entries)} classes",
         "tags": ["image-classification", "zero-shot-image-classification", "descriptors"],
         "configs": [{"config_name": "default", "data_files": DATA}],
     }

@@ -5,14 +5,15 @@ import os
 import tempfile
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
 from fieldmarks.store.curate import descriptor
 from fieldmarks.store.lint import Finding, by_number
 
-HELP = """# One descriptor a line. Lines that begin with # are left out; one in double quotes is read as JSON.
-# A line that you delete is struck and never offered again. Leave without saving to change nothing."""
+HELP = """# One descriptor a line. Lines that begin with # are ignored; one in double quotes is read as JSON.
+# A line that you delete is removed and not suggested again. Leave without saving to change nothing."""
 
 
 def to_text(entry: Entry, flags: Sequence[Finding]) -> str:
@@ -51,12 +52,17 @@ def from_text(text: str, entry: Entry) -> list[str]:
     return found
 
 
-def keep(text: str) -> str:
-    """Save a text that could not be used, so that its writer's work is not lost, and return where."""
-    handle, name = tempfile.mkstemp(prefix="fieldmarks-", suffix=".txt")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    return name
+def write_scratch(text: str) -> Path:
+    """Write a text to a new file for an editor, and return it. Raises StoreError."""
+    try:
+        handle, name = tempfile.mkstemp(prefix="fieldmarks-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise StoreError(
+            f"{tempfile.gettempdir()} cannot be written: {error.strerror}; set TMPDIR"
+        ) from error
+    return Path(name)
 
 
 def _line(text: str) -> str:

@@ -1,11 +1,13 @@
 """Stores from and to other programs' files: import, export, copy, salvage."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from fieldmarks.bounds import read_text
 from fieldmarks.errors import StoreError
 from fieldmarks.records import FORMAT_VERSION, IMPORTED, Entry
 from fieldmarks.store import card, disk, formats
@@ -13,6 +15,7 @@ from fieldmarks.store.changes import Change, apply
 from fieldmarks.store.curate import Stamp, end
 from fieldmarks.store.jsonl import Store, in_force
 from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, entry
+from fieldmarks.wording import counted
 
 KINDS: Final = ("json", "csv", "tsv", "folder")
 MAX_FILE: Final = 1 << 28  # bytes; a million classes of the paper's size
@@ -25,7 +28,7 @@ def kind_of_file(path: Path, kind: str | None) -> str:
     suffix = path.suffix.lower().removeprefix(".")
     if suffix in KINDS[:3]:
         return suffix
-    if path.is_dir() or not suffix:
+    if os.path.isdir(path) or not suffix:  # noqa: PTH112  # which takes a name that is too long
         return "folder"
     raise StoreError(f"{path}: its name does not tell the format: add --format {'|'.join(KINDS)}")
 
@@ -35,14 +38,9 @@ def read_file(path: Path, kind: str | None = None) -> list[Entry]:
     kind = kind_of_file(path, kind)
     if kind == "folder":
         return list(Store.open(path / card.DATA).entries())
+    text = read_text(path, MAX_FILE, StoreError)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-        if len(data) > MAX_FILE:
-            raise StoreError(f"{path} has over {MAX_FILE:,} bytes: split it")
-        lists = formats.load(data.decode("utf-8"), kind)
-    except (OSError, UnicodeDecodeError) as error:
-        raise disk.unreadable(path, error) from error
+        lists = formats.load(text, kind)
     except StoreError as error:
         raise StoreError(f"{path}: {error}") from error
     return [Entry(name, tuple(some), origin=IMPORTED) for name, some in lists.items()]
@@ -51,7 +49,7 @@ def read_file(path: Path, kind: str | None = None) -> list[Entry]:
 def import_file(
     store: Store, entries: Sequence[Entry], stamp: Stamp, *, overwrite: bool = False, dry_run: bool = False
 ) -> list[Change]:
-    """Append classes that are not in the store as they are; those that are there alike are left.
+    """Append the classes whose lists the store does not have; those that are the same are left.
 
     Raises StoreError, before anything is written, if a class is there with other descriptors and not
     `overwrite`.
@@ -62,7 +60,7 @@ def import_file(
         if not overwrite and (there := [one.name for one in new if one.name in now]):
             some = ", ".join(map(repr, there[:3])) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
             raise StoreError(
-                f"{store.path} has other descriptors for {some}: --replace puts the new ones in force"
+                f"{store.path} has other descriptors for {some}: pass --replace to make the new ones current"
             )
         for one in new:
             line = _stamped(one, stamp)
@@ -75,25 +73,41 @@ def import_file(
 
 
 def export_text(entries: Iterable[Entry], kind: str) -> str:
-    """Return the lists in force as the text of a json, csv or tsv file."""
+    """Return the lists as the text of a json, csv or tsv file."""
     return formats.dump({one.name: one.descriptors for one in entries}, kind)
 
 
 def export_file(store: Store, path: Path, kind: str, *, license_id: str, force: bool = False) -> None:
-    """Write the lists in force as another program's file or folder.
+    """Write the current lists as another program's file or folder.
 
-    Raises StoreError if it is there already.
+    Raises StoreError for a store without classes, the store itself, by any name, and what already exists.
+    With `force` a regular file is overwritten, and a folder if its card and data are an earlier export's.
     """
+    entries = current_entries(store)
     if kind == "folder":
-        contents = card.files(path, list(store.entries()), license_id)
+        contents = card.files(path, entries, license_id)
+        _check_folder(path, contents, force=force)
     else:
-        contents = {path: export_text(store.entries(), kind).encode()}
-    if any(one.exists() and one.samefile(store.path) for one in contents):
-        raise StoreError(f"{path} is the store itself, whose history would be lost: choose another name")
-    if not force and (there := [one for one in contents if os.path.lexists(one)]):
-        raise StoreError(f"{there[0]} is there already: choose another name, or give --force")
-    for one, data in contents.items():
-        write_new(one, [data], force=force)
+        contents = {path: export_text(entries, kind).encode()}
+    for file in contents:
+        if _same_file(file, store.path):
+            raise StoreError(f"{file} is the store itself, whose history would be lost: choose another name")
+        check_new(file, force=force, remedy="choose another name, or pass --force")
+    for file, data in contents.items():
+        write_new(file, [data], force=force)
+
+
+def current_entries(store: Store) -> list[Entry]:
+    """Return the current lines. Raises StoreError, with the remedy, for a store that has none."""
+    entries = list(store.entries())
+    if not entries:
+        if removed := len(store.all_names()):
+            remedy = (
+                f"its {counted(removed, 'class')} have been removed; `fieldmarks store redo {store.path}`"
+            )
+            raise StoreError(f"{store.path} has no current class: {remedy} brings back what undo took away")
+        raise StoreError(f"{store.path} has no class: fill it with `fieldmarks generate` or `store import`")
+    return entries
 
 
 def copy_store(store: Store, path: Path) -> None:
@@ -124,10 +138,9 @@ def salvage(source: Path, path: Path) -> tuple[int, list[int]]:
 
 
 def write_new(path: Path, chunks: Iterable[bytes], *, force: bool = False) -> None:
-    """Write a file whole or not at all. Raises StoreError if it is there already and not `force`."""
+    """Write a file whole or not at all. Raises StoreError if it exists, unless `force` and a regular file."""
+    check_new(path, force=force)
     real = Path(os.path.realpath(path))
-    if real.is_dir() or (os.path.lexists(real) and not force):
-        raise StoreError(f"{path} is there already: choose another name")
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -135,10 +148,48 @@ def write_new(path: Path, chunks: Iterable[bytes], *, force: bool = False) -> No
     disk.replace(real, chunks)
 
 
+def check_new(path: Path, *, force: bool = False, remedy: str = "choose another name") -> None:
+    """Raise StoreError for a name that is taken, or with `force` for anything but a regular file."""
+    if not os.path.lexists(path):
+        return
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        reason = "is a link that leads nowhere" if path.is_symlink() else "cannot be read"
+        raise StoreError(f"{path} already exists and {reason}: choose another name") from error
+    if not regular:
+        what = "a folder" if path.is_dir() else "not a regular file"
+        raise StoreError(f"{path} already exists and is {what}: choose another name")
+    if not force:
+        raise StoreError(f"{path} already exists: {remedy}")
+
+
+def _check_folder(folder: Path, contents: Iterable[Path], *, force: bool) -> None:
+    """Raise StoreError for a folder that exists, or with `force` for one that is not an earlier export."""
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise StoreError(f"{folder} already exists and is not a folder: choose another name, or --format")
+    if not force:
+        raise StoreError(
+            f"{folder} already exists: choose another name, or pass --force to replace an export"
+        )
+    if any(os.path.lexists(file) for file in contents) and not card.is_card(folder / card.CARD):
+        raise StoreError(f"{folder / card.CARD} is not a card that fieldmarks wrote: choose another folder")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     """Yield a file's lines; of one that is too long its beginning, which is not a whole line."""
+    fd = disk.open_to_read(path)
     try:
-        with path.open("rb") as file:
+        with os.fdopen(fd, "rb") as file:
             first = len(BOM) if file.read(len(BOM)) == BOM else 0
             file.seek(first)
             while line := file.readline(MAX_LINE + 1):

@@ -51,15 +51,25 @@ def _load_json(text: str) -> list[tuple[str, list[str]]]:
     except (ValueError, RecursionError) as error:
         raise StoreError(f"not JSON: {error}") from error
     if not isinstance(pairs, _Pairs):
-        raise StoreError("it should be an object of class names, each with a list of descriptors")
+        raise StoreError("expected an object of class names, each with a list of descriptors")
     for name, some in pairs:
         if (
             not isinstance(some, list)
             or not all(isinstance(one, str) for one in some)
             or isinstance(some, _Pairs)
         ):
-            raise StoreError(f"class {name!r} should have a list of texts, not {some!r:.60}")
+            raise StoreError(f"class {name!r:.60}: expected a list of strings, found {_kind(some)}")
     return pairs
+
+
+def _kind(value: object) -> str:
+    """Return what a JSON value is, without its contents, which may be nested beyond printing."""
+    if isinstance(value, _Pairs):
+        return "an object"
+    if isinstance(value, list):
+        return f"a list with {_kind(next(part for part in value if not isinstance(part, str)))}"
+    names = {str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
 
 
 class _Pairs(list[Any]):
@@ -85,9 +95,8 @@ def _load_rows(text: str, delimiter: str) -> list[tuple[str, list[str]]]:
             if rows.line_num == 1 and [cell.strip().casefold() for cell in row] == HEADING:
                 continue
             if len(row) > 2 and any(row[2:]):
-                raise StoreError(
-                    f"line {rows.line_num}: {len(row)} cells: there should be two, class and descriptor"
-                )
+                found = f"expected 2 columns (class, descriptor), found {len(row)}"
+                raise StoreError(f"line {rows.line_num}: {found}")
             if any(row):
                 some = lists.setdefault(_bare(row[0]), [])
                 some.extend(_bare(one) for one in row[1:2] if one)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from fieldmarks.bounds import read_text
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
-from fieldmarks.store.disk import unreadable
 from fieldmarks.store.lint import Finding, lint
 from fieldmarks.store.lint_rules import RULES, Settings, Severity
 
@@ -30,6 +30,7 @@ _KEYS: Final[dict[str, type]] = {
     "examples": str,
     "severity": dict,
 }
+MAX_FILE: Final = 1 << 20  # bytes
 TokenCount = tuple[Callable[[str], int], int]  # counts a text's tokens; the most that the model reads
 
 _CODES: Final = {key: rule.code for rule in RULES for key in (rule.code, rule.name)}
@@ -76,10 +77,11 @@ def lint_store(
 
 def read_config(path: Path) -> Config:
     """Read a project's file. Raises StoreError for a file that is missing or wrong."""
+    text = read_text(path, MAX_FILE, StoreError)
     try:
-        table: Any = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+        table: Any = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path} is not TOML: {error}") from error
     for key in ("tool", "fieldmarks", "lint"):
         table = table.get(key, {})
         if not isinstance(table, dict):
@@ -117,10 +119,7 @@ def read_examples(path: Path) -> frozenset[str]:
 
     Raises StoreError if the file cannot be read or has none.
     """
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+    text = read_text(path, MAX_FILE, StoreError)
     found = frozenset(re.findall(r"^[ \t]*-[ \t]*(\S.*?)[ \t]*\r?$", text, re.MULTILINE))
     if not found:
         raise StoreError(f"{path} has no worked example: write each bullet on a line that begins with '-'")

@@ -23,6 +23,7 @@ _NEGATION: Final = re.compile(
     r"\b(?:no|not|none|never|neither|nor|without|lacks?|lacking|absence|absent|cannot|\w+n['’]t)\b",
     re.IGNORECASE,
 )
+_NUMBER: Final = r"[\d¼-¾⅐-⅞]+(?:[.,/⁄ ][\d¼-¾⅐-⅞]+){0,3}"
 _UNSEEN: Final = re.compile(
     r"\b(?:smell\w*|odou?rs?|odou?rless|scent(?:s|ed)?|fragran\w+|aroma\w*|tast(?:e|es|y|ing)|flavou?r\w*"
     r"|sounds?|nois[ey]\w*|loud\w*|audible|melod\w+|songs?|calls"
@@ -30,9 +31,11 @@ _UNSEEN: Final = re.compile(
     r"|hibernat\w+|behaviou?rs?|temperament|friendly|aggressive|intelligent|loyal|venomous|poisonous"
     r"|lifespan|life span|prices?|priced|expensive|inexpensive|cheap|costs?|popular|invented"
     r"|weigh(?:s|ing|t)?"
-    r"|\d+\s*(?:mm|cm|km|m|kg|g|lbs?|ft|inch|inches|feet|met(?:er|re)s?|pounds?|kilograms?|years?)"
     r"|(?:milli|centi)?met(?:er|re)s?(?: in| long| tall| high| wide)"
-    r"|(?:feet|foot|inch|inches|pounds|kilograms)(?= (?:in length|in height|long|tall|high|wide)\b))\b",
+    r"|(?:feet|foot|inch|inches|pounds|kilograms)(?= (?:in length|in height|long|tall|high|wide)\b))\b"
+    # A measure, whole: with its decimals, fraction or range.
+    rf"|(?<!\w)[.,]?{_NUMBER}(?:\s*(?:[-–]|to|x|×)\s*{_NUMBER}){{0,3}}\s*"
+    r"(?:mm|cm|km|m|kg|g|lbs?|ft|inch|inches|feet|met(?:er|re)s?|pounds?|kilograms?|years?)\b",
     re.IGNORECASE,
 )
 _CHATTER: Final = re.compile(

@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 
+from fieldmarks.bounds import read_text
 from fieldmarks.errors import ModelError
 
+MAX_FILE = 128 << 20  # bytes
 CLIP_TOKENS = 77  # where a tokenizer does not say
 
 
@@ -19,8 +21,10 @@ def token_count(model: str) -> tuple[Callable[[str], int], int]:
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_file(str(_file(model, "tokenizer.json")))
-        config: Any = orjson.loads(_file(model, "tokenizer_config.json").read_bytes())
+        tokenizer = Tokenizer.from_str(read_text(_file(model, "tokenizer.json"), MAX_FILE, ModelError))
+        config: Any = orjson.loads(read_text(_file(model, "tokenizer_config.json"), MAX_FILE, ModelError))
+    except ModelError as error:
+        raise ModelError(f"{model}: {error}") from error
     except Exception as error:  # tokenizers raises bare Exception for a file that it cannot parse
         raise ModelError(f"{model}: its tokenizer.json cannot be read: {error}") from error
     tokenizer.no_truncation()

@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from fieldmarks.bounds import read_text
 from fieldmarks.errors import StoreError
-from fieldmarks.records import FAILED, Entry, class_list
+from fieldmarks.records import FAILED, MAX_LIST, Entry, class_list
 from fieldmarks.store.changes import in_force
 from fieldmarks.store.curate import find
-from fieldmarks.store.disk import unreadable
 from fieldmarks.store.jsonl import Store
 from fieldmarks.store.lint import Finding, by_class, counts
 from fieldmarks.store.lint_config import Config, lint_store
@@ -44,12 +44,12 @@ class Row:
 def rows(store: Store, config: Config, *, flagged: bool = False, grep: str | None = None) -> list[Row]:
     """Return the classes in short: all, or those with flags, or with `grep` in a name or descriptor.
 
-    Raises StoreError for a `grep` that is no regular expression.
+    Raises StoreError for a `grep` that is not a regular expression.
     """
     try:
         pattern = re.compile(grep or "", re.IGNORECASE)
-    except re.error as error:
-        raise StoreError(f"{grep!r} is no regular expression: {error}") from error
+    except (re.error, RecursionError, OverflowError) as error:
+        raise StoreError(f"{grep!r:.200} is not a regular expression: {error}") from error
     entries = list(store.entries())
     flags = by_class(lint_store(entries, config))
     return [
@@ -66,11 +66,8 @@ def by(key: str, rows: Iterable[Row]) -> list[Row]:
 
 
 def missing(store: Store, path: Path) -> list[str]:
-    """Return the classes of a list, one a line, that are not in force. Raises StoreError, ClassNameError."""
-    try:
-        lines = path.read_text("utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+    """Return the classes of a list, one a line, that are not current. Raises StoreError, ClassNameError."""
+    lines = read_text(path, MAX_LIST, StoreError).split("\n")
     return [name for name in class_list(lines, str(path)) if name not in store]
 
 

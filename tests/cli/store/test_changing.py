@@ -133,6 +133,7 @@ def test_edit(runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest
     ("script", "code", "said"),
     [
         ("true", 0, "Nothing to change.\n"),
+        ('rm "$1"', 1, "Error: "),
         ('touch -d "+5 sec" "$1"', 0, "Nothing to change.\n"),
         ("exit 3", 1, "Error: "),
         ('echo > "$1"; touch -d "+5 sec" "$1"', 1, "Error: no descriptor is left; nothing was changed"),
@@ -168,6 +169,50 @@ def test_a_broken_edit_keeps_the_text(
     assert kept.read_text() == 'green skin\n"open\n'
     kept.unlink()
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("printf 'gr\\374n\\n' > \"$1\"", "line 1: byte 0xFC is not UTF-8: save the file as UTF-8"),
+        ("printf 'ab' | iconv -t UTF-16 > \"$1\"", "is UTF-16 text: save it as UTF-8"),
+        ("printf 'a\\0b' > \"$1\"", "line 1: a NUL byte"),
+        ('echo typed > "$1"; exit 3', "editor: Editing failed"),
+    ],
+)
+def test_an_edit_that_cannot_be_used_stays_where_it_was_typed(
+    runner: CliRunner,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    message: str,
+) -> None:
+    _editor(tmp_path, monkeypatch, f'{script}; cp "$1" {tmp_path}/typed' if "exit" not in script else script)
+    before = file.read_bytes()
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "frog"])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert message in result.stderr
+    text = Path(result.stderr.strip().rpartition("your text is kept in ")[2])
+    expected = b"typed\n" if "exit" in script else (tmp_path / "typed").read_bytes()
+    assert text.read_bytes() == expected
+    text.unlink()
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("editor", ["/nonexistent/editor", "/", "'unclosed"])
+def test_an_editor_that_cannot_be_started_is_named(
+    runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, editor: str
+) -> None:
+    monkeypatch.setenv("EDITOR", editor)
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "frog"])
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith("Error: ")
+    assert editor in result.stderr
+    assert "unexpected" not in result.stderr
+    assert list(tmp_path.glob("fieldmarks-*")) == []
 
 
 def test_an_interrupted_editor_changes_nothing(

@@ -62,7 +62,7 @@ def test_import_over_other_lists(runner: CliRunner) -> None:
     result = _store(runner, "import", "mine.jsonl", "y.csv")
     assert (result.exit_code, result.stderr) == (
         1,
-        "Error: mine.jsonl has other descriptors for 'frog': --replace puts the new ones in force\n",
+        "Error: mine.jsonl has other descriptors for 'frog': pass --replace to make the new ones current\n",
     )
     result = _store(runner, "import", "mine.jsonl", "y.csv", "--replace", "--dry-run")
     assert result.stdout == "frog\n- a\n+ b\nnewt (added)\n+ c\n"
@@ -74,7 +74,7 @@ def test_import_over_other_lists(runner: CliRunner) -> None:
 def test_copy_and_salvage(runner: CliRunner) -> None:
     assert _store(runner, "copy", "frogs", "mine.jsonl").exit_code == 0
     result = _store(runner, "copy", "frogs", "mine.jsonl")
-    assert result.stderr == "Error: mine.jsonl is there already: choose another name\n"
+    assert result.stderr == "Error: mine.jsonl already exists: choose another name\n"
     with Path("mine.jsonl").open("ab") as file:
         file.write(b"broken\n")
     result = _store(runner, "list", "mine.jsonl")

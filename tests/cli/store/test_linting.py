@@ -127,4 +127,4 @@ def test_tokens_of_a_real_model(runner: CliRunner, file: str, check_data: Path) 
     ]
     result = _lint(runner, "long.jsonl", "--clip", ".")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: .: its tokenizer.json cannot be read: ")
+    assert result.stderr.startswith("Error: .: tokenizer.json cannot be read: ")

@@ -162,7 +162,7 @@ def test_tables_keep_to_80_columns(runner: CliRunner, file: str) -> None:
         (["show", "store.jsonl", "frg"], "store.jsonl has no class 'frg': did you mean 'frog'?"),
         (
             ["list", "store.jsonl", "--grep", "("],
-            "'(' is no regular expression: missing ), unterminated subpattern",
+            "'(' is not a regular expression: missing ), unterminated subpattern",
         ),
         (["list", "."], ". is a folder: name a .jsonl file"),
     ],

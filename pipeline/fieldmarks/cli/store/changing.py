@@ -1,11 +1,17 @@
 """`store add`, `drop`, `edit`, `rename`: each an appended line that can be undone."""
 
+import os
+from typing import TYPE_CHECKING
+
 import click
 
 from fieldmarks.cli.console import open_store, say
 from fieldmarks.cli.store import printing
 from fieldmarks.cli.store.group import change_options, class_argument, stamp, store_argument
 from fieldmarks.errors import StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
@@ -18,7 +24,7 @@ def add(
 ) -> None:
     """Add descriptors to a class.
 
-    A class, or a store, that is not there begins.
+    A class or a store that does not exist yet is created.
 
     \b
     Examples:
@@ -36,7 +42,7 @@ def add(
 @store_argument
 @class_argument
 @click.argument("which", metavar="TEXT|NUMBER...", nargs=-1)
-@click.option("--all", "whole", is_flag=True, help="End the class itself.")
+@click.option("--all", "whole", is_flag=True, help="Remove the class.")
 @change_options
 def drop(
     store: str,
@@ -47,9 +53,9 @@ def drop(
     by: str | None,
     dry_run: bool,
 ) -> None:
-    """Strike descriptors of a class.
+    """Remove descriptors of a class.
 
-    Each is given by its text, or by its number in `store show`, and never offered again.
+    Each is given by its text, or by its number in `store show`, and will not be suggested again.
 
     \b
     Examples:
@@ -60,7 +66,7 @@ def drop(
     from fieldmarks.store import changes
 
     if whole == bool(which):
-        raise click.UsageError("give the descriptors to strike, or --all to end the class")
+        raise click.UsageError("give the descriptors to remove, or --all to remove the class")
     mark = stamp(by, note)
     make = changes.end(name, mark) if whole else changes.drop(name, which, mark)
     printing.changes(changes.apply(open_store(store), make, dry_run=dry_run), dry_run=dry_run)
@@ -73,26 +79,34 @@ def drop(
 def edit(store: str, name: str, note: str | None, by: str | None, dry_run: bool) -> None:
     """Edit a class's descriptors in $EDITOR.
 
-    They stand one a line; if the text is left unchanged or broken, nothing is changed.
+    They are listed one a line; if the text is left unchanged or cannot be used, nothing is changed.
 
     \b
     Example:
       fieldmarks store edit mine.jsonl "tree frog"
     """
+    from fieldmarks.bounds import read_text
     from fieldmarks.store import changes, editing, view
+    from fieldmarks.store.lines import MAX_LINE
     from fieldmarks.store.lint_config import project_config
 
     opened = open_store(store)
     entry, flags = view.show(opened, name, project_config())
-    text = click.edit(editing.to_text(entry, flags), extension=".txt")
-    if text is None:
-        say("Nothing to change.")
-        return
+    text = editing.to_text(entry, flags)
+    file = editing.write_scratch(text)
     try:
-        make = changes.edit(entry, editing.from_text(text, entry), stamp(by, note))
-        made = changes.apply(opened, make, dry_run=dry_run)
-    except StoreError as error:
-        raise StoreError(f"{error}; your text is kept in {editing.keep(text)}") from error
+        _run_editor(file)
+        edited = editing.from_text(read_text(file, MAX_LINE, StoreError), entry)
+        made = changes.apply(opened, changes.edit(entry, edited, stamp(by, note)), dry_run=dry_run)
+    except BaseException as error:  # an interruption too must not lose what was typed
+        if not file.is_file() or file.read_bytes() == text.encode():
+            file.unlink(missing_ok=True)
+            raise
+        if isinstance(error, (StoreError, click.ClickException)):
+            raise StoreError(f"{error}; your text is kept in {file}") from error
+        say(f"Your text is kept in {file}")
+        raise
+    file.unlink(missing_ok=True)
     printing.changes(made, dry_run=dry_run)
 
 
@@ -114,3 +128,11 @@ def rename(store: str, name: str, new: str, note: str | None, by: str | None, dr
 
     made = changes.apply(open_store(store), changes.rename(name, new, stamp(by, note)), dry_run=dry_run)
     printing.changes(made, dry_run=dry_run)
+
+
+def _run_editor(file: "Path") -> None:
+    try:
+        click.edit(filename=str(file))
+    except ValueError as error:  # of shlex
+        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+        raise StoreError(f"editor {editor!r} cannot be run: {error}; set EDITOR") from error

@@ -80,6 +80,7 @@ def stamp(by: str | None, note: str | None) -> "Stamp":
 
 def _login() -> str | None:
     try:
-        return getpass.getuser()
+        name = getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name
         return None
+    return name.encode("utf-8", "backslashreplace").decode()  # the environment need not be Unicode
