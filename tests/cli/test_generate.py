@@ -226,9 +226,9 @@ def test_wrong_usage_is_told(run: Run, args: list[str], message: str) -> None:
         ),
         (
             b"fox\x00\n",
-            r"Error: c.txt, line 1: class name 'fox\x00' has the control character '\x00': remove it",
+            "Error: c.txt, line 1: a NUL byte, which no text file has: check that it is the right file",
         ),
-        (b"\xff\xfefox", "Error: c.txt is not UTF-8 text: save it as UTF-8"),
+        (b"\xff\xfefox", "Error: c.txt is UTF-16 text: save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)"),
         (None, "Error: c.txt cannot be read: No such file or directory"),
     ],
 )
@@ -305,7 +305,7 @@ def test_numbers_that_are_none_are_refused(run: Run, server: ScriptedServer, opt
 
 def test_a_list_without_end_and_a_prompt_name_too_long_are_told(run: Run, server: ScriptedServer) -> None:
     endless = run("/dev/zero", to=server)
-    assert endless.stderr == "Error: /dev/zero has over 64 MiB: no class list is that long\n"
+    assert endless.stderr == "Error: /dev/zero has over 67,108,864 bytes: expected a smaller file\n"
     long = run("--class", "fox", "--prompt", "a/" + "x" * 5000, to=server)
     assert long.stderr.startswith("Error: there is no prompt 'a/xxx")
     assert endless.exit_code == long.exit_code == 1

@@ -131,7 +131,7 @@ def test_a_file_that_is_no_prompt(tmp_path: Path) -> None:
         ("binary.txt", "is UTF-16 text: save it as UTF-8"),
         ("huge.txt", "has over 100,000 bytes"),
         ("missing.txt", "give a file, or one of article, differential, sentences, two-shot"),
-        ("", "give a file, or one of article"),
+        ("", "is a folder: name a file"),
     ]:
         with pytest.raises(PromptError, match=message):
             Prompt.load(tmp_path / name)

@@ -75,9 +75,14 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, store: Store) -> None:
     assert exchange.read_file(path)[0].descriptors == ("a", "a", "")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "README.md").write_text("mine")
-    with pytest.raises(StoreError, match=r"README\.md already exists"):
+    with pytest.raises(StoreError, match=r"folder already exists: choose another name, or pass --force"):
         exchange.export_file(store, tmp_path / "folder", "folder", license_id="")
+    with pytest.raises(StoreError, match=r"folder/README\.md is not a card that fieldmarks wrote"):
+        exchange.export_file(store, tmp_path / "folder", "folder", license_id="", force=True)
     assert [one.name for one in (tmp_path / "folder").iterdir()] == ["README.md"]
+    assert (tmp_path / "folder" / "README.md").read_text() == "mine"
+    for force in (False, True):
+        exchange.export_file(store, tmp_path / "own", "folder", license_id="", force=force)
     with pytest.raises(StoreError, match="already exists"):
         exchange.copy_store(store, store.path)
     before = store.path.read_bytes()

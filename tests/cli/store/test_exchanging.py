@@ -24,10 +24,7 @@ def _store(runner: CliRunner, *arguments: str) -> Result:
 def test_there_and_back(runner: CliRunner, name: str) -> None:
     assert _store(runner, "export", "cifar10", name).exit_code == 0
     result = _store(runner, "import", "mine.jsonl", name)
-    assert (result.exit_code, result.stderr) == (
-        0,
-        "10 of 10 classes imported; the others are there alike.\n",
-    )
+    assert (result.exit_code, result.stderr) == (0, "Imported 10 classes; 0 unchanged.\n")
     result = _store(runner, "diff", "cifar10", "mine.jsonl")
     assert (result.exit_code, result.stdout) == (0, "")
     assert _store(runner, "export", "cifar10", name).exit_code == 1
@@ -83,7 +80,7 @@ def test_copy_and_salvage(runner: CliRunner) -> None:
     result = _store(runner, "copy", "mine.jsonl", "whole.jsonl", "--salvage")
     assert (result.exit_code, result.stderr) == (
         0,
-        "2 lines are whole and copied to whole.jsonl.\nmine.jsonl, line 3: left out\n",
+        "mine.jsonl, line 3: left out\nCopied 2 intact lines to whole.jsonl; left out 1.\n",
     )
     assert Store.open("whole.jsonl").names() == ["tree frog", "bullfrog"]
 

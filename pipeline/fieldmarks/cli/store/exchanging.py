@@ -16,14 +16,14 @@ format_option = click.option(
 @store_argument
 @click.argument("file", metavar="FILE", type=click.Path())
 @format_option
-@click.option("--replace", is_flag=True, help="Put lists in force over other ones that the store has.")
+@click.option("--replace", is_flag=True, help="Replace different lists that the store has.")
 @change_options
 def import_(
     store: str, file: str, kind: str | None, replace: bool, note: str | None, by: str | None, dry_run: bool
 ) -> None:
     """Append the classes of another program's file.
 
-    A store that is not there begins; a class that is there with other descriptors is an error.
+    A store that does not exist yet is created; a class that it has with other descriptors is an error.
 
     FILE is JSON of {class: [descriptor]}, as the paper and CuPL have it, CSV or TSV with the columns class
     and descriptor, or a folder that `store export` made.
@@ -36,14 +36,15 @@ def import_(
     from pathlib import Path
 
     from fieldmarks.store import exchange
+    from fieldmarks.wording import counted
 
     entries = exchange.read_file(Path(file), kind)
     opened = open_store(store, create=True)
     made = exchange.import_file(opened, entries, stamp(by, note), overwrite=replace, dry_run=dry_run)
     if dry_run:
         printing.changes(made, dry_run=True)
-    done = "to import" if dry_run else "imported"
-    say(f"{len(made)} of {len(entries)} classes {done}; the others are there alike.")
+    done = "Would import" if dry_run else "Imported"
+    say(f"{done} {counted(len(made), 'class')}; {len(entries) - len(made):,} unchanged.")
 
 
 @click.command()
@@ -55,7 +56,7 @@ def import_(
 )
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 def export(store: str, file: str, kind: str | None, license_id: str, force: bool) -> None:
-    """Write the lists in force for other programs.
+    """Write the current lists for other programs.
 
     As JSON, CSV, TSV, or a folder with a README card for a hub; - prints them.
 
@@ -73,7 +74,7 @@ def export(store: str, file: str, kind: str | None, license_id: str, force: bool
     if file == "-":
         if kind == "folder":
             raise click.UsageError("a folder cannot be printed: name one")
-        click.echo(exchange.export_text(opened.entries(), kind or "json"))
+        click.echo(exchange.export_text(exchange.current_entries(opened), kind or "json"))
         return
     kind = exchange.kind_of_file(Path(file), kind)
     exchange.export_file(opened, Path(file), kind, license_id=license_id, force=force)
@@ -82,13 +83,11 @@ def export(store: str, file: str, kind: str | None, license_id: str, force: bool
 @click.command()
 @click.argument("name", metavar="NAME", shell_complete=complete_store)
 @click.argument("file", metavar="FILE", type=click.Path())
-@click.option(
-    "--salvage", is_flag=True, help="NAME is damaged: copy the lines that are whole, tell the others."
-)
+@click.option("--salvage", is_flag=True, help="Recover intact lines of a damaged store and list the rest.")
 def copy(name: str, file: str, salvage: bool) -> None:
     """Copy a store to a new FILE, with its history.
 
-    So a shipped store becomes one's own, and the whole lines of a damaged one are saved.
+    This makes a shipped store your own, and recovers the intact lines of a damaged one.
 
     \b
     Examples:
@@ -98,14 +97,15 @@ def copy(name: str, file: str, salvage: bool) -> None:
     from pathlib import Path
 
     from fieldmarks.store import exchange
+    from fieldmarks.wording import counted
 
     if not salvage:
         exchange.copy_store(open_store(name), Path(file))
         return
     whole, lost = exchange.salvage(Path(name), Path(file))
-    say(f"{whole} lines are whole and copied to {file}.")
     for number in lost:
         say(f"{name}, line {number}: left out")
+    say(f"Copied {counted(whole, 'intact line')} to {file}; left out {len(lost):,}.")
 
 
 @click.command()
@@ -139,14 +139,14 @@ def diff(a: str, b: str, as_json: bool) -> None:
     "--prefer",
     type=click.Choice(("a", "b", "newest", "union")),
     required=True,
-    help="What is in force where both have a class: A's list, B's, the one made last, or both lists as one.",
+    help="Which list is current where both have a class: A's, B's, the latest, or the union of both.",
 )
 @click.option("--note", metavar="TEXT", help="Why; `store history` shows it.")
 @click.option("--by", metavar="NAME", help="Who merges (default: your login name).")
 def merge(out: str, a: str, b: str, prefer: str, note: str | None, by: str | None) -> None:
     """Merge two stores into a new one.
 
-    OUT gets the history of both; what is in force where they differ is decided by --prefer.
+    OUT gets the history of both; --prefer decides which list is current where they differ.
 
     \b
     Example:
@@ -165,11 +165,11 @@ def merge(out: str, a: str, b: str, prefer: str, note: str | None, by: str | Non
 @click.command()
 @store_argument
 @click.option("--keep-history", is_flag=True, help="Drop only blank and torn lines.")
-@click.option("--dry-run", is_flag=True, help="Tell what would be dropped and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what would be dropped and write nothing.")
 def compact(store: str, keep_history: bool, dry_run: bool) -> None:
     """Rewrite a store without its history.
 
-    What is in force stays, and the last answer to every question, so that none is paid for again.
+    The current lines stay, and the last answer to every request, so that none is paid for again.
 
     \b
     Examples:
@@ -178,5 +178,9 @@ def compact(store: str, keep_history: bool, dry_run: bool) -> None:
     """
     from fieldmarks.store import compacting
 
-    done = compacting.compact(open_store(store), keep_history=keep_history, dry_run=dry_run)
+    opened = open_store(store)
+    known = len(opened.notices)
+    done = compacting.compact(opened, keep_history=keep_history, dry_run=dry_run)
+    for notice in opened.notices[known:]:
+        say(f"Note: {notice}")
     say(f"{done.after} of {done.before} lines {'would stay' if dry_run else 'stay'}.")
