@@ -18,6 +18,7 @@ from fieldmarks.classification.engines import kept
 from fieldmarks.paths import open_regular, user_cache
 
 OLD_NAME: Final = "embeddings.sqlite3"  # of version 0.1
+ENDPOINTS: Final = "endpoints"  # see generation/probe.py
 _OLD_SCHEMA: Final = {
     (b"embeddings", b"CREATE TABLE embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL)"),
     (
@@ -53,6 +54,8 @@ def parts() -> Iterator[Part]:
             yield _database(path)
         elif path.name in (kept.FOLDER, kept.OLD_FOLDER) and path.is_dir():
             yield from _models(path)
+        elif path.name == ENDPOINTS:
+            yield Part(path, "", reason="it holds how endpoints are asked, which costs requests to find out")
         elif path not in beside or not _is_ours(_main(path)):
             yield Part(path, "", reason="fieldmarks did not make it")
 
@@ -79,10 +82,12 @@ def _models(root: Path) -> Iterator[Part]:
             kept.drop(folder)
         kept.drop_root(root)
 
-    if models or not others:
+    if models or (root / kept.MARKER).is_file():
         size = sum(map(kept.size_of, models))
         finished = [folder for folder in models if not folder.name.startswith(kept.SCRATCH)]
         yield Part(root, "converted model", len(finished), size, remove=remove)
+    elif not others:
+        yield Part(root, "", reason="fieldmarks did not make it")
     for path in others:
         yield Part(path, "", reason="fieldmarks did not make it, or it is damaged")
 
