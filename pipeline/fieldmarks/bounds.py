@@ -14,7 +14,7 @@ from typing import Final
 from fieldmarks.errors import FieldmarksError
 
 PIPE_SECONDS: Final = 60.0  # of silence, after which the writer of a pipe is taken for stuck
-_NO_WRITER_SECONDS: Final = 1.0  # for a writer to come, where a pipe has none
+_NO_WRITER_SECONDS: Final = 0.3  # for a writer to come, where a pipe has none
 _PART: Final = 1 << 20
 
 # The longer marks first: UTF-32's begins with UTF-16's.
@@ -42,7 +42,7 @@ def read_bytes(path: str | Path, most: int, error: type[FieldmarksError]) -> byt
     """Return the bytes of a file, pipe or device.
 
     Raises `error`, with the path, for what cannot be read, has over `most` bytes, or is a pipe whose writer
-    is silent.
+    is missing or silent.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -53,9 +53,7 @@ def read_bytes(path: str | Path, most: int, error: type[FieldmarksError]) -> byt
         finally:
             os.close(fd)
     except TimeoutError as reason:
-        raise error(
-            f"nothing came from {path} in {PIPE_SECONDS:.0f} s: check the command that writes it"
-        ) from reason
+        raise error(f"nothing came from {path}: check the command that writes it") from reason
     except (OSError, ValueError) as reason:
         raise error(f"{path} cannot be read: {getattr(reason, 'strerror', None) or reason}") from reason
     if len(data) > most:
@@ -64,7 +62,7 @@ def read_bytes(path: str | Path, most: int, error: type[FieldmarksError]) -> byt
 
 
 def _read(fd: int, most: int) -> bytes:
-    """Return at most `most` + 1 bytes. Raises TimeoutError for a pipe whose writer is silent."""
+    """Return at most `most` + 1 bytes. Raises TimeoutError for a pipe whose writer is missing or silent."""
     data = bytearray()
     wait = _NO_WRITER_SECONDS
     while len(data) <= most:
@@ -75,6 +73,8 @@ def _read(fd: int, most: int) -> bytes:
             if not ready and wait == PIPE_SECONDS:
                 raise TimeoutError from None
         else:
+            if not part and not ready:  # a pipe has no writer
+                raise TimeoutError
             if not part:
                 break
             data += part

@@ -15,7 +15,6 @@ from fieldmarks.store.changes import Change, apply
 from fieldmarks.store.curate import Stamp, end
 from fieldmarks.store.jsonl import Store, in_force
 from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, entry
-from fieldmarks.wording import counted
 
 KINDS: Final = ("json", "csv", "tsv", "folder")
 MAX_FILE: Final = 1 << 28  # bytes; a million classes of the paper's size
@@ -101,11 +100,9 @@ def current_entries(store: Store) -> list[Entry]:
     """Return the current lines. Raises StoreError, with the remedy, for a store that has none."""
     entries = list(store.entries())
     if not entries:
-        if removed := len(store.all_names()):
-            remedy = (
-                f"its {counted(removed, 'class')} have been removed; `fieldmarks store redo {store.path}`"
-            )
-            raise StoreError(f"{store.path} has no current class: {remedy} brings back what undo took away")
+        if store.all_names():
+            remedy = f"`fieldmarks store redo {store.path}` brings back what an undo took away"
+            raise StoreError(f"{store.path} has no class left: {remedy}")
         raise StoreError(f"{store.path} has no class: fill it with `fieldmarks generate` or `store import`")
     return entries
 
@@ -116,10 +113,9 @@ def copy_store(store: Store, path: Path) -> None:
 
 
 def salvage(source: Path, path: Path) -> tuple[int, list[int]]:
-    """Copy the whole lines of a damaged store to a new file; return their count and the numbers of the
-    others.
+    """Copy the intact lines of a damaged store to a new file; return their count and the others' numbers.
 
-    Raises StoreError if the new file is there already, or a line is of a newer version.
+    Raises StoreError if the new file exists, a line is of a newer version, or no line is intact.
     """
     whole: list[bytes] = []
     lost: list[int] = []
@@ -133,6 +129,8 @@ def salvage(source: Path, path: Path) -> tuple[int, list[int]]:
             raise StoreError(f"{source}, line {number}: {error}") from error
         except StoreError:
             lost.append(number)
+    if not whole:
+        raise StoreError(f"{source} has no intact line of a store: nothing was copied")
     write_new(path, whole)
     return len(whole), lost
 

@@ -52,23 +52,18 @@ def _load_json(text: str) -> list[tuple[str, list[str]]]:
         raise StoreError(f"not JSON: {error}") from error
     if not isinstance(pairs, _Pairs):
         raise StoreError("expected an object of class names, each with a list of descriptors")
-    for name, some in pairs:
-        if (
-            not isinstance(some, list)
-            or not all(isinstance(one, str) for one in some)
-            or isinstance(some, _Pairs)
-        ):
-            raise StoreError(f"class {name!r:.60}: expected a list of strings, found {_kind(some)}")
+    for name, value in pairs:
+        listed = isinstance(value, list) and not isinstance(value, _Pairs)
+        odd = [part for part in value if not isinstance(part, str)][:1] if listed else [value]
+        if odd:
+            found = f"a list with {_kind(odd[0])}" if listed else _kind(odd[0])
+            raise StoreError(f"class {name!r:.60}: expected a list of strings, found {found}")
     return pairs
 
 
 def _kind(value: object) -> str:
     """Return what a JSON value is, without its contents, which may be nested beyond printing."""
-    if isinstance(value, _Pairs):
-        return "an object"
-    if isinstance(value, list):
-        return f"a list with {_kind(next(part for part in value if not isinstance(part, str)))}"
-    names = {str: "a string", bool: "true or false", type(None): "null"}
+    names = {_Pairs: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 

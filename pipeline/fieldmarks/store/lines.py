@@ -113,7 +113,7 @@ def dumps(value: Any) -> bytes:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:  # an integer beyond 64 bits that a stranger's key holds
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-        orjson.loads(text)  # what could not be read back, such as deep nesting, must not be written
+        orjson.dumps(orjson.loads(text))  # nesting that could not be read back must not be written
         return text
 
 
