@@ -110,6 +110,8 @@ def error(message: str, **more: Any) -> bytes:
 # ---- no connection, or none for long
 
 TABLE.append(Behaviour("nobody listens", "connection refused.*: start the server", sampled=True))
+UMLAUT = "http://bücher.invalid/v1"
+TABLE.append(Behaviour("unknown host with an umlaut", "^http://[^ ]*: host name not found", url=UMLAUT))
 TABLE.append(
     Behaviour("unknown host", "host name not found", url="http://no-such-host.invalid/v1", sampled=True)
 )

@@ -91,6 +91,7 @@ class Transport:
         self._options: RequestOptions = {"headers": {"Authorization": Omit()}} if keyless else {}
         self._timeout = timeout
         self._proxy: str | None = None  # the proxy in use, once a connection showed one
+        self._peer = _peer(self.shown)
         self._verify = _certificates()
         self._free: deque[AsyncOpenAI] = deque()  # a client for each connection that was opened and is idle
         self._unopened = deque(
@@ -155,8 +156,7 @@ class Transport:
 
     def _see_proxy(self, progress: _Progress) -> None:
         """Remember a peer that is not the endpoint itself."""
-        parts = urlsplit(self.shown)
-        if progress.peer and progress.peer != (parts.hostname, parts.port or PORTS[parts.scheme]):
+        if progress.peer and progress.peer != self._peer:
             self._proxy = "{}:{}".format(*progress.peer)
 
     def _path(self, path: str) -> str:
@@ -295,6 +295,15 @@ def _error_within(error: Any) -> Failed:
     if isinstance(failure, failures.OutOfCredit):
         return failure
     return Transient(f"the reply is an error: {failures.message(error)}")
+
+
+def _peer(base_url: str) -> tuple[str, int]:
+    """Return the host, as connections name it, and the port of an endpoint. Raises EndpointError."""
+    try:
+        url = httpx2.URL(base_url)
+        return url.raw_host.decode("ascii"), url.port or PORTS[url.scheme]
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise EndpointError(f"{base_url} cannot be used: {error}") from None
 
 
 def _certificates() -> ssl.SSLContext:
