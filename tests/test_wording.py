@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.errors import PromptError
-from fieldmarks.wording import article, columns, counted, cut, fill, printable
+from fieldmarks.wording import article, columns, counted, cut, fill, folded, printable
 
 AN = [
     *["apple", "egg", "ibis", "otter", "umbrella", "hour", "hourglass", "honest", "heir", "X-ray", "SUV"],
@@ -32,6 +32,25 @@ def test_a_text_that_is_cut_fits(text: str, width: int) -> None:
     shown = cut(text, width)
     assert columns(shown) <= width
     assert (shown == text) == (columns(text) <= width)
+
+
+PRINTED = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z", "M"]), min_size=1)
+
+
+@given(st.lists(PRINTED).map(" ".join), st.integers(2, 30))
+def test_a_text_that_is_folded_fits_and_is_whole(text: str, width: int) -> None:
+    lines = folded(text, width)
+    assert all(columns(line) <= width for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+def test_folding_breaks_between_words_and_within_longer_ones() -> None:
+    assert folded("short", 80) == ["short"]
+    assert folded("long, drooping ears covered in wavy hair", 20) == [
+        "long, drooping ears",
+        "covered in wavy hair",
+    ]
+    assert folded("a supercalifragilistic b", 10) == ["a", "supercalif", "ragilistic", "b"]
 
 
 def test_long_names_keep_their_end() -> None:

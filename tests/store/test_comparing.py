@@ -22,6 +22,22 @@ def test_the_difference_adds_up(before: tuple[str, ...], after: tuple[str, ...])
     assert (before == after) == (not one.added and not one.dropped and not one.moved)
 
 
+@given(st.permutations(range(7)))
+def test_as_few_as_can_be_have_moved(order: list[int]) -> None:
+    before = tuple(map(str, range(7)))
+    after = tuple(map(str, order))
+    longest = max(
+        len(rise)
+        for rise in _subsets(order)
+        if all(low < high for low, high in zip(rise, rise[1:], strict=False))
+    )
+    assert len(Difference("x", before, after).moved) == len(order) - longest
+
+
+def _subsets(order: list[int]) -> list[list[int]]:
+    return [[number for at, number in enumerate(order) if bits >> at & 1] for bits in range(1 << len(order))]
+
+
 def test_two_stores(tmp_path: Path) -> None:
     a, b = (Store.open(tmp_path / name, create=True) for name in "ab")
     a.append(Entry("same", ("x",)), Entry("gone", ("x",)), Entry("changed", ("p", "q", "r", "s")))

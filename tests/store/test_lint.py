@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.records import Entry
-from fieldmarks.store import Store
+from fieldmarks.store import Store, lint_text
 from fieldmarks.store.curate import Stamp
 from fieldmarks.store.formats import load
 from fieldmarks.store.lint import Finding, counts, lint, mended
@@ -226,3 +226,21 @@ def test_mending_settles(descriptors: list[str]) -> None:
     assert line is None
     assert not {one.rule.code for one in lint([entry])} & {"FM102", "FM103"}
     json.dumps(entry.descriptors).encode()
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        "2.5 meters",
+        "1,500 kg",
+        "1/2 inch",
+        "1 1/2 inches",
+        "½ inch",
+        ".5 ft",
+        "5–10 cm",
+        "10 to 20 feet",
+        "5 x 7 cm",
+    ],
+)
+def test_a_measure_is_quoted_whole(measure: str) -> None:
+    assert lint_text.unseen(f"about {measure} long") == f"it says {measure!r}"

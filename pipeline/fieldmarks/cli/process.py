@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import TYPE_CHECKING, Final, NoReturn, TextIO
+from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -32,8 +32,11 @@ def prepare() -> None:
     _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be Unicode, nor a terminal UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
-    if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr = _Stderr(sys.stderr.buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+    if sys.stderr is None:
+        sys.stderr = _Stderr(os.fdopen(2, "wb", closefd=False), "utf-8", "backslashreplace")
+    elif isinstance(sys.stderr, io.TextIOWrapper):
+        encoding = sys.stderr.encoding
+        sys.stderr = _Stderr(sys.stderr.buffer, encoding, "backslashreplace", line_buffering=True)
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # who started us may want it ignored
         signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _unraisable
@@ -79,7 +82,7 @@ def _unraisable(unraisable: "UnraisableHookArgs") -> None:
     """Deliver again, a moment later, a signal that struck where exceptions are dropped, as in a finalizer."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         number = signal.SIGTERM if isinstance(unraisable.exc_value, Terminated) else signal.SIGINT
-        threading.Timer(0.01, signal.raise_signal, [number]).start()
+        threading.Timer(0.01, os.kill, [os.getpid(), number]).start()
     else:
         sys.__unraisablehook__(unraisable)
 
@@ -95,10 +98,4 @@ def _open_closed_streams() -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, flags), True)  # it gets the lowest number that is free: fd
     if sys.stdout is None:
-        sys.stdout = _text(1)
-    if sys.stderr is None:
-        sys.stderr = _text(2)
-
-
-def _text(fd: int) -> TextIO:
-    return open(fd, "w", encoding="utf-8", closefd=False)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)

@@ -95,6 +95,30 @@ def test_list_missing(runner: CliRunner, file: str) -> None:
     assert result.stdout == '{"class":"toad"}\n'
 
 
+def test_what_an_answer_came_from_is_shown_for_people(runner: CliRunner, file: str) -> None:
+    Store.open(file).append(
+        Entry(
+            "eft",
+            ("crest",),
+            origin=GENERATED,
+            prompt={"name": "article", "style": "bullets"},
+            params={"temperature": 0.0, "stop": ["\n\n", "\nQ:"], "seed": None},
+            usage={"prompt_tokens": 7, "details": {"cached": 2}},
+            rejected=("a, b", "c"),
+            extra={"tags": ["x", "y"], "deep": [1, {"a": True}]},
+        )
+    )
+    shown = runner.invoke(main, ["store", "show", file, "eft"]).stdout.splitlines()
+    assert shown[3:] == [
+        "prompt: name article, style bullets",
+        'params: temperature 0.0, stop ["\\n\\n", "\\nQ:"], seed null',
+        "usage: prompt_tokens 7, details cached 2",
+        "rejected: a, b, c",
+        "tags: x, y",
+        'deep: [1, {"a": true}]',
+    ]
+
+
 def test_show(runner: CliRunner, file: str) -> None:
     result = runner.invoke(main, ["store", "show", file, "frog"])
     assert [line.rstrip() for line in result.stdout.splitlines()] == [
