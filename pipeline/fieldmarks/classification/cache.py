@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.paths import make_private, open_regular, user_cache
+from fieldmarks.wording import printable
 
 NAME: Final = "embeddings-3.sqlite3"
 LIMIT: Final = 2 * 2**30  # bytes; about 900,000 embeddings of 512 numbers
@@ -53,6 +54,10 @@ Out = TypeVar("Out")
 
 class ForeignFileError(Exception):
     """A file in the cache's place that this version of fieldmarks did not write; it is left alone."""
+
+
+# What comes of a file that cannot be used; ValueError is of an error whose text cannot be decoded.
+_DAMAGE: Final = (sqlite3.Error, OSError, ValueError, ForeignFileError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +196,10 @@ class EmbeddingCache:
                 if self._connection is None:
                     self._connection = _open(self.path)
                 return use(self._connection)
-            except (sqlite3.Error, OSError, ForeignFileError) as error:
+            except _DAMAGE as error:
                 self._usable = False
                 self._read.clear()
-                reason = (isinstance(error, OSError) and error.strerror) or error
+                reason = printable(" ".join(str(getattr(error, "strerror", None) or error).split())[:200])
                 remedy = "move it away or set FIELDMARKS_CACHE to another folder"
                 if is_ours(self.path):
                     remedy = "`fieldmarks cache clear` removes it"
@@ -326,5 +331,6 @@ def _vector(key: bytes, blob: bytes, checksum: object) -> Array | None:
     if not blob or len(blob) % 4 or checksum != _checksum(key, blob):
         return None
     vector = np.frombuffer(blob, "<f4")
-    largest = float(np.abs(vector).max())
+    with np.errstate(invalid="ignore"):
+        largest = float(np.abs(vector).max())
     return vector.astype(np.float32) if 0 < largest <= _LARGEST else None  # NaN is neither

@@ -107,7 +107,7 @@ def _is_old(path: Path) -> bool:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             tables = set(db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
         return version == 2 and tables == _OLD_SCHEMA
-    except (sqlite3.Error, OSError):
+    except (sqlite3.Error, OSError, ValueError):
         return False
 
 
@@ -118,7 +118,7 @@ def _count(path: Path) -> int:
                 return embeddings.info().entries
         with closing(_read_only(path)) as db:
             return int(db.execute("SELECT count(*) FROM embeddings").fetchone()[0])
-    except (sqlite3.Error, OSError):
+    except (sqlite3.Error, OSError, ValueError):
         return 0
 
 

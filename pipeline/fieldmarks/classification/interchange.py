@@ -156,9 +156,9 @@ def _parts(path: Path) -> Iterator[Part]:
 def _rows(vectors: Stored, names: Iterator[str | None] | None, source: Path) -> Iterator[Embedded | Failure]:
     at = 0
     for part in vectors.parts(READ_ROWS):
-        with np.errstate(over="ignore"):  # what overflows is not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite
             numbers = part.astype(np.float32)  # (rows, D)
-        finite, marked = np.all(np.isfinite(numbers), axis=1), np.any(numbers, axis=1)  # (rows,) each
+            finite, marked = np.all(np.isfinite(numbers), axis=1), np.any(numbers, axis=1)  # (rows,) each
         for row, vector in enumerate(numbers):
             name = (next(names, None) if names else None) or f"{source}#{at + row}"
             if not finite[row]:
