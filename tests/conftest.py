@@ -39,7 +39,7 @@ def vectors(check_data: Path) -> dict[str, NDArray[Any]]:
 @pytest.fixture(scope="session")
 def _converted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for the models that OpenVINO converted: all tests share it, as converting takes seconds."""
-    return tmp_path_factory.mktemp("engines")
+    return tmp_path_factory.mktemp("converted")
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def _own_user_cache(
 ) -> None:
     """Keep the user's cache folder out of the tests, and the tests out of it."""
     folder = tmp_path_factory.mktemp("user-cache")
-    (folder / "engines").symlink_to(_converted_models, target_is_directory=True)
+    (folder / "converted-2").symlink_to(_converted_models, target_is_directory=True)
     monkeypatch.setenv("FIELDMARKS_CACHE", str(folder))
 
 

@@ -7,6 +7,7 @@ that was downloaded once: it is used as it lies in the hub's cache, at the commi
 """
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ class ModelSource:
         self.kind = kind
         self.local = Path(name).is_dir()
         self._folder = Path(name) if self.local else None
+        self._is_checked = False
 
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
         """Return what tells this model from any other, loading nothing; None for an id that is not here yet.
@@ -107,6 +109,9 @@ class ModelSource:
         no_id = self.name.startswith((".", "/", "~")) or self.name.count("/") > 1
         if not self.local and (no_id or Path(self.name).exists()):
             raise ModelError(f"{self.name} is not a folder: name a model's folder, or an id of the hub")
+        if self.local and not self._is_checked:
+            _check_files(Path(self.name))
+            self._is_checked = True
 
     def _advice(self, error: Exception) -> str:
         """Return what went wrong in one line, and what can be done."""
@@ -122,6 +127,21 @@ class ModelSource:
                 f" ({one_line(error)}): name a model's folder, or connect once to download it"
             )
         return f"{self.name} cannot be loaded as {self.kind}: {one_line(error)}"
+
+
+def _check_files(folder: Path) -> None:
+    """Raise ModelError for a pipe or a device among a folder's files, which a library would wait for."""
+    try:
+        paths = [*folder.glob("*"), *folder.glob("*/*")]
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be read: {error.strerror}") from error
+    for path in paths:
+        try:
+            mode = path.stat().st_mode
+        except OSError:  # a symlink to nothing or to itself: reading it fails without waiting
+            continue
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise ModelError(f"{path} is a pipe or a device; remove it from the model's folder")
 
 
 def _load(kind: Any, name: str, options: dict[str, Any], *, local_files_only: bool) -> Any:

@@ -73,7 +73,7 @@ def test_a_classifier_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
     save_head(_head("max-similarity"), path)
     assert load_head(path).aggregate == "max-similarity"
     path.write_text("my diary")
-    with pytest.raises(ModelError, match="is there and is no classifier: choose another name"):
+    with pytest.raises(ModelError, match="already exists and is not a fieldmarks classifier; choose"):
         save_head(_head(), path)
     assert path.read_text() == "my diary"
 
@@ -115,12 +115,12 @@ def _resaved(
         ({"owner": None}, {}, "'owner' is missing"),
         ({"owner": np.array([0, 0, 7])}, {}, "the texts do not belong to the 2 classes"),
         ({"owner": np.array([[0, 0, 1]])}, {}, "classes, descriptors and texts do not fit together"),
-        ({"owner": np.array([0.0, 0.0, 1.0])}, {}, "owner holds float64: the classes' indices are meant"),
+        ({"owner": np.array([0.0, 0.0, 1.0])}, {}, "owner holds F64; expected one of I8, "),
         ({"texts": np.full((3, 4), np.inf)}, {}, "a number in it is not finite"),
         ({"texts": np.full((3, 4), 1e300)}, {}, "a number in it is not finite"),
         ({"texts": np.full((3, 4), 3e38)}, {}, "the class matrix is not that of its texts"),
         ({"texts": np.ones(3)}, {}, "embeddings (3,) do not fit 3 texts"),
-        ({"texts": np.ones((2, 4))}, {}, "embeddings (2, 4) do not fit 3 texts"),
+        ({"texts": np.ones((2, 4))}, {}, "classes, descriptors and texts do not fit together"),
         ({"baseline": np.ones((3, 4))}, {}, "baseline embeddings (3, 4) do not fit 2 classes"),
         ({"class_matrix": np.ones((2, 4))}, {}, "the class matrix is not that of its texts"),
         ({"class_matrix": np.ones((2, 5))}, {}, ""),
@@ -137,13 +137,13 @@ def test_a_strangers_file_is_refused(
     _resaved(path, tensors, metadata)
     with pytest.raises(ModelError) as caught:
         load_head(path)
-    assert str(caught.value).startswith(f"{path} is no classifier file: {message}")
+    assert str(caught.value).startswith(f"{path} is not a classifier file: {message}")
     assert "\n" not in str(caught.value)
 
 
 def test_no_file_and_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(ModelError, match="is no classifier file: no such file"):
+        with pytest.raises(ModelError, match="is not a classifier file: "):
             load_head(path)
 
 

@@ -1,35 +1,172 @@
-"""`fieldmarks cache`: what is kept, and dropping it."""
+"""`fieldmarks cache`: what is kept, and clearing it; what is not ours stays."""
 
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from fieldmarks.classification import Classifier
+from fieldmarks.classification.cache import NAME, EmbeddingCache, key_of
+from fieldmarks.classification.engines import kept
 from fieldmarks.classification.run import Model
 from fieldmarks.cli import main
 from fieldmarks.paths import user_cache
 
+MODEL = "1" * 32
 
-def test_info_and_clear(
-    runner: CliRunner, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder that does not exist yet, without the converted models that other tests share."""
+    monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_info_and_clear(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path))  # not the converted models of the other tests
-    kept, models = user_cache() / "embeddings.sqlite3", user_cache() / "engines"
+    embeddings, models = user_cache() / NAME, user_cache() / kept.FOLDER
     empty = [
-        str(kept),
+        str(embeddings),
         "0 embeddings, 0.0 MB of 2147.5 MB",
         str(models),
         "0 converted models, 0.0 MB of 8589.9 MB",
     ]
     assert runner.invoke(main, ["cache", "info"]).stdout.splitlines() == empty
+    assert runner.invoke(main, ["cache", "clear"]).stdout == "Freed 0.0 MB\n"
     clip = Model(clip=str(tiny_clip), device="cpu", engine="openvino").embedder()
     Classifier.from_names(["owl", "newt"], clip=clip)
     shown = runner.invoke(main, ["cache", "info"]).stdout.splitlines()
     assert shown[1].startswith("3 embeddings, 0.")
-    assert shown[3].startswith("1 converted models, ")
-    assert not shown[3].startswith("1 converted models, 0.0 MB")
-    assert runner.invoke(main, ["cache", "clear"]).exit_code == 0
+    assert shown[3].startswith("1 converted model, ")
+    assert not shown[3].startswith("1 converted model, 0.0 MB")
+    cleared = runner.invoke(main, ["cache", "clear"])
+    assert cleared.exit_code == 0
+    removed, other, freed = cleared.stdout.splitlines()
+    assert removed.startswith(f"Remove {models}: 1 converted model, 0.")
+    assert other.startswith(f"Remove {embeddings}: 3 embeddings, 0.")
+    assert freed.startswith("Freed 0.")
     assert runner.invoke(main, ["cache", "info"]).stdout.splitlines() == empty
-    assert list(models.glob("*")) == []
+    assert list(folder.iterdir()) == []
+
+
+def _old_database(path: Path) -> None:
+    """Make the embedding cache of version 0.1."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+        columns = "path TEXT PRIMARY KEY, size INT, mtime_ns INT, ctime_ns INT, sha256 TEXT"
+        db.execute(f"CREATE TABLE files ({columns})")
+        db.execute("INSERT INTO embeddings VALUES (x'01', x'0000803f')")
+        db.execute("PRAGMA user_version = 2")
+
+
+def _old_model(folder: Path) -> None:
+    """Make a converted model of version 0.1, which has no marker above it."""
+    kept.keep(folder.parent.parent / kept.FOLDER / MODEL, lambda fresh: {})
+    folder.parent.mkdir()
+    (folder.parent.parent / kept.FOLDER / MODEL).rename(folder)
+    kept.drop_root(folder.parent.parent / kept.FOLDER)
+
+
+def test_what_version_01_left_is_cleared(runner: CliRunner, folder: Path) -> None:
+    folder.mkdir()
+    _old_database(folder / "embeddings.sqlite3")
+    _old_model(folder / "engines" / MODEL)
+    EmbeddingCache().put({key_of("a"): np.ones(4, np.float32)})  # which leaves them alone
+    assert {path.name for path in folder.glob("*[!lm]")} == {"embeddings.sqlite3", "engines", NAME}
+    shown = runner.invoke(main, ["cache", "clear"]).stdout
+    assert f"Remove {folder}/embeddings.sqlite3: 1 embedding, 0.0 MB\n" in shown
+    assert f"Remove {folder}/engines: 1 converted model, 0.0 MB\n" in shown
+    assert list(folder.iterdir()) == []
+
+
+def _other_table(path: Path) -> None:
+    _old_database(path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE notes (text TEXT)")
+
+
+def _newer(path: Path) -> None:
+    with closing(EmbeddingCache(path)) as cache:
+        cache.put({key_of("a"): np.ones(4, np.float32)})
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA user_version = 4")
+
+
+def _model_of_somebody_else(path: Path) -> None:
+    (path / MODEL).mkdir(parents=True)
+    (path / MODEL / "about.json").write_text(json.dumps({"sha256": "0", "about": {}}))
+
+
+def _link(path: Path) -> None:
+    target = path.parent.parent / "elsewhere"
+    target.mkdir()
+    kept.keep(target / kept.FOLDER / MODEL, lambda fresh: {})
+    path.symlink_to(target / kept.FOLDER)
+
+
+def _link_to_a_database(path: Path) -> None:
+    _old_database(path.parent.parent / "elsewhere")
+    path.symlink_to("../elsewhere")
+
+
+FOREIGN: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "another folder engines": ("engines", lambda path: (path / "diesel").mkdir(parents=True)),
+    "a model of somebody else": ("engines", _model_of_somebody_else),
+    "a file engines": ("engines", Path.touch),
+    "a folder without our marker": (kept.FOLDER, lambda path: (path / "notes").mkdir(parents=True)),
+    "a symlink out of the cache": (kept.FOLDER, _link),
+    "a database of somebody else": ("embeddings.sqlite3", _other_table),
+    "an old name with another content": ("embeddings.sqlite3", lambda path: path.write_text("notes")),
+    "a newer cache": (NAME, _newer),
+    "a text": (NAME, lambda path: path.write_text("notes")),
+    "a folder": (NAME, Path.mkdir),
+    "a pipe": (NAME, os.mkfifo),
+    "a symlinked cache": (NAME, _link_to_a_database),
+    "photos": ("photos", Path.mkdir),
+    "a log of a database that is not there": (f"{NAME}-wal", Path.touch),
+}
+
+
+def _everything(folder: Path) -> dict[str, object]:
+    return {
+        str(path): (path.lstat().st_mode, path.read_bytes() if path.is_file() else None)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize(("name", "make"), FOREIGN.values(), ids=FOREIGN)
+def test_what_is_not_ours_is_named_and_left(
+    runner: CliRunner, folder: Path, name: str, make: Callable[[Path], object]
+) -> None:
+    folder.mkdir()
+    make(folder / name)
+    before = _everything(folder.parent)
+    for command in ("info", "clear", "clear"):
+        result = runner.invoke(main, ["cache", command])
+        assert result.exit_code == 0
+        assert _everything(folder.parent) == before
+    *left, freed = result.stdout.splitlines()
+    assert len(left) == 1
+    assert left[0].startswith(f"Leave {folder}/{name}")
+    assert freed == "Freed 0.0 MB"
+
+
+def test_what_lies_between_our_things_stays(runner: CliRunner, folder: Path) -> None:
+    EmbeddingCache().put({key_of("a"): np.ones(4, np.float32)})
+    kept.keep(kept.folder_of("a"), lambda fresh: {})
+    (kept.folder_of("a") / "notes.txt").write_text("mine")
+    (folder / kept.FOLDER / "notes.txt").write_text("mine")
+    result = runner.invoke(main, ["cache", "clear"])
+    assert f"Leave {folder / kept.FOLDER / 'notes.txt'}: " in result.stdout
+    assert {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} == {
+        Path(kept.FOLDER) / kept.MARKER,
+        Path(kept.FOLDER) / "notes.txt",
+        kept.folder_of("a").relative_to(folder) / "notes.txt",
+    }

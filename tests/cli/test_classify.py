@@ -23,6 +23,7 @@ from fieldmarks.classification.scoring import AGGREGATIONS
 from fieldmarks.cli import main
 from fieldmarks.cli.classify import AGGREGATIONS as OFFERED
 from fieldmarks.cli.classify import classify as command
+from fieldmarks.report.journal import Journal
 
 CLASSES: dict[str, list[str]] = {
     "tree frog": ["protruding eyes", "a wide mouth"],
@@ -124,8 +125,12 @@ def test_json_lines_are_the_contract(classify: Classify) -> None:
     assert [list(one) for one in first["scores"]] == [["class", "probability", "logit"]] * 3
     assert (first["image"], first["label"]) == ("photos/0.png", first["scores"][0]["class"])
     assert second == {"image": "none.png", "error": "cannot be read: No such file or directory"}
-    assert result.stderr == "Error: none.png: cannot be read: No such file or directory\n"
-    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "Error: none.png: cannot be read: No such file or directory",
+        "1 of 2 images failed:",
+        "  none.png",
+    ]
+    assert result.exit_code == 3
 
 
 def test_a_table(classify: Classify) -> None:
@@ -225,23 +230,23 @@ def test_wrong_usage(runner: CliRunner, folder: Path, options: list[str], messag
             ["photos", "--store", "store.jsonl", "--text", "{concept}"],
             "{concept} in '{concept}' is not known",
         ),
-        (["photos", "--classifier", "store.jsonl"], "store.jsonl is no classifier file"),
+        (["photos", "--classifier", "store.jsonl"], "store.jsonl is not a classifier file"),
         (
             ["--store", "store.jsonl", "--image-embeddings", "none"],
             "none: no such file or folder of embeddings",
         ),
         (
             ["photos", "--store", "store.jsonl", "--resume", "store.jsonl"],
-            "store.jsonl, line 1 is no result of classify",
+            "store.jsonl already exists and is not a results journal",
         ),
-        (["photos", "--store", "store.jsonl", "--resume", "."], ". cannot be opened"),
+        (["photos", "--store", "store.jsonl", "--resume", "."], ". cannot be used"),
         (
             ["photos", "--store", "store.jsonl", "--report", "store.jsonl"],
-            "store.jsonl is there and is no report",
+            "store.jsonl already exists and is not a fieldmarks report",
         ),
         (
             ["photos", "--store", "store.jsonl", "--save-classifier", "store.jsonl"],
-            "store.jsonl is there and is no",
+            "store.jsonl already exists and is not a fieldmarks classifier",
         ),
     ],
 )
@@ -275,8 +280,26 @@ def test_every_bad_picture_is_one_line_and_the_others_are_classified(
         "photos/pipe.png",
         os.devnull,
     }
-    assert len(result.stderr.splitlines()) == 5
-    assert result.exit_code == 1
+    errors, last = result.stderr.splitlines()[:5], result.stderr.splitlines()[5:]
+    assert all(line.startswith("Error: ") for line in errors)
+    assert last == [
+        "5 of 8 images failed:",
+        *(f"  photos/{name}" for name in ("cut.png", "pipe.png", "text.png", "zero.png")),
+        f"  {os.devnull}",
+    ]
+    assert result.exit_code == 3
+
+
+def test_all_that_failed_is_named_or_counted(classify: Classify, folder: Path) -> None:
+    for number in range(25):
+        (folder / f"{number:02d}.bad.png").write_bytes(b"hello")
+    result = classify("*.bad.png")
+    assert result.exit_code == 3
+    assert result.stderr.splitlines()[25:] == [
+        "25 of 25 images failed:",
+        *(f"  {number:02d}.bad.png" for number in range(20)),
+        "  … 5 more, named above",
+    ]
 
 
 def test_odd_pictures_are_classified_without_a_word(classify: Classify, folder: Path) -> None:
@@ -294,7 +317,7 @@ def test_odd_pictures_are_classified_without_a_word(classify: Classify, folder: 
 def test_a_report_beside_the_results(classify: Classify, folder: Path) -> None:
     plain = classify("photos").stdout
     reported = classify("photos", "none.png", "--report", "page.html")
-    assert (reported.exit_code, reported.stdout) == (1, plain)  # the page changes nothing of the lines
+    assert (reported.exit_code, reported.stdout) == (3, plain)  # the page changes nothing of the lines
     page = (folder / "page.html").read_text("utf-8")
     assert page.count("<article") == page.count("<img") == 3
     assert "By its name alone" in page
@@ -338,15 +361,161 @@ def test_wording_options(classify: Classify) -> None:
 
 
 def test_going_on_where_a_run_stopped(classify: Classify, folder: Path) -> None:
-    whole = classify("photos", "--format", "jsonl").stdout
-    assert classify("photos", "--resume", "out.jsonl").stdout == ""
-    assert (folder / "out.jsonl").read_text() == whole
-    expected = [(line["image"], line["label"]) for line in _lines(whole)]
-    for end in range(0, len(whole), 101):  # stopped at any byte
-        (folder / "out.jsonl").write_text(whole[:end])
+    expected = _lines(classify("photos", "--format", "jsonl").stdout)
+    done = classify("photos", "--resume", "out.jsonl", "--format", "jsonl")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+    whole = (folder / "out.jsonl").read_bytes()
+    header, *lines = _lines(whole.decode())
+    assert list(header) == ["fieldmarks", "version", "identity", "settings"]
+    assert [line.pop("file").keys() for line in lines] == [{"size", "mtime_ns", "ctime_ns", "sha256"}] * 3
+    assert lines == expected
+    for end in range(whole.index(b"\n") + 1, len(whole), 101):  # stopped at any byte
+        (folder / "out.jsonl").write_bytes(whole[:end])
         assert classify("photos", "--resume", "out.jsonl").exit_code == 0
-        lines = _lines((folder / "out.jsonl").read_text())
-        assert [(line["image"], line["label"]) for line in lines] == expected
+        _, *lines = _lines((folder / "out.jsonl").read_text())
+        assert [(line["image"], line["label"]) for line in lines] == [
+            (line["image"], line["label"]) for line in expected
+        ]
+
+
+def _images(path: str) -> list[str]:
+    return [line["image"] for line in _lines(Path(path).read_text())[1:]]
+
+
+def test_what_failed_and_what_changed_is_tried_again(classify: Classify, folder: Path) -> None:
+    (folder / "photos" / "3.png").write_bytes(b"hello")
+    first = classify("photos", "--resume", "out.jsonl")
+    assert first.exit_code == 3
+    assert first.stderr.splitlines()[-1] == "  photos/3.png"
+    shutil.copyfile("photos/0.png", "photos/3.png")
+    os.utime("photos/1.png")  # another time, the same content
+    data = Path("photos/2.png").read_bytes()
+    status = Path("photos/2.png").stat()
+    shutil.copyfile("photos/0.png", "photos/2.png")
+    assert classify("photos", "--resume", "out.jsonl").exit_code == 0
+    before = [f"photos/{n}.png" for n in range(4)]
+    assert _images("out.jsonl") == [*before, "photos/2.png", "photos/3.png"]
+    labels = {line["image"]: line for line in _lines((folder / "out.jsonl").read_text())[1:]}
+    assert "error" not in labels["photos/3.png"]
+    (folder / "photos" / "0.png").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    Path("photos/2.png").write_bytes(data)
+    os.utime("photos/2.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    classify("photos", "--resume", "out.jsonl")
+    assert _images("out.jsonl")[6:] == ["photos/0.png", "photos/2.png"]
+    assert classify("photos", "--resume", "out.jsonl").exit_code == 0
+    assert len(_images("out.jsonl")) == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--top", "2"], "top"),
+        (["--preset", "paper"], "classifier"),
+        (["--text", "a {class} with {descriptor}"], "classifier"),
+        (["--with-name"], "classifier"),
+        (["--aggregate", "max-similarity"], "classifier"),
+        (["--explain"], "explain"),
+        (["--relative"], "explain, relative"),
+        (["--min-probability", "0.5"], "min_probability"),
+        (["--baseline"], "baseline"),
+        (["--dtype", "bfloat16"], "decoding, model"),
+    ],
+)
+def test_results_of_other_options_are_not_mixed(
+    classify: Classify, folder: Path, options: list[str], names: str
+) -> None:
+    classify("photos/0.png", "--resume", "out.jsonl")
+    before = (folder / "out.jsonl").read_bytes()
+    refused = classify("photos", "--resume", "out.jsonl", *options)
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[-1].startswith(
+        f"Error: out.jsonl holds results of another run (other {names}); use the same options, or name"
+    )
+    assert (folder / "out.jsonl").read_bytes() == before
+
+
+def test_another_store_is_another_run_and_its_history_is_not(classify: Classify, folder: Path) -> None:
+    classify("photos/0.png", "--resume", "out.jsonl")
+    with (folder / "store.jsonl").open("a") as store:
+        store.write('{"class": "newt", "descriptors": ["a crest"]}\n')
+    assert "(other classifier)" in classify("photos", "--resume", "out.jsonl").stderr
+    with (folder / "store.jsonl").open("a") as store:
+        store.write('{"class": "newt", "descriptors": ["a long tail"]}\n')
+    assert classify("photos", "--resume", "out.jsonl").exit_code == 0
+    assert len(_images("out.jsonl")) == 3
+
+
+def test_kept_embeddings_and_saved_classifiers_resume_too(classify: Classify, folder: Path) -> None:
+    pytest.importorskip("pyarrow")
+    classify.runner.invoke(
+        main, ["embed", "photos", "--out", "embedded", *EXACT, "--clip", str(classify.clip)]
+    )
+    classify("photos", "--save-classifier", "frogs.safetensors")
+    asked = ["classify", "--classifier", "frogs.safetensors", "--image-embeddings", "embedded"]
+    for _ in range(2):
+        done = classify.runner.invoke(main, [*asked, "--resume", "out.jsonl"])
+        assert (done.exit_code, done.stderr) == (0, "")
+    assert len(_images("out.jsonl")) == 3
+    classify("photos", "--save-classifier", "frogs.safetensors", "--preset", "paper")
+    other = classify.runner.invoke(main, [*asked, "--resume", "out.jsonl"])
+    assert "(other classifier)" in other.stderr
+    shutil.rmtree("embedded")
+    shutil.copyfile("photos/0.png", "photos/1.png")
+    classify("photos", "--save-classifier", "frogs.safetensors")
+    classify.runner.invoke(
+        main, ["embed", "photos", "--out", "embedded", *EXACT, "--clip", str(classify.clip)]
+    )
+    assert classify.runner.invoke(main, [*asked, "--resume", "out.jsonl"]).exit_code == 0
+    assert _images("out.jsonl")[3:] == ["photos/1.png"]
+
+
+def test_relative_marks_are_of_all_images_when_a_run_goes_on(classify: Classify, folder: Path) -> None:
+    classify("photos", "--relative", "--resume", "out.jsonl")
+    whole = (folder / "out.jsonl").read_text()
+    (folder / "out.jsonl").write_text("".join(whole.splitlines(keepends=True)[:2]))
+    assert classify("photos", "--relative", "--resume", "out.jsonl").exit_code == 0
+    assert (folder / "out.jsonl").read_text() == whole
+
+
+def test_a_second_process_is_refused_at_once(classify: Classify, folder: Path) -> None:
+    with Journal(folder / "out.jsonl"):
+        refused = classify("photos", "--resume", "out.jsonl")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("Error: out.jsonl is in use by another fieldmarks process; ")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--resume", "out", "--format", "csv"], "--resume writes JSONL: leave out --format csv"),
+        (["--resume", "out", "--format", "table"], "--resume writes JSONL: leave out --format table"),
+        (["--resume", "out", "--report", "./out"], "--resume and --report name the same file"),
+        (["--report", "a", "--save-classifier", "a"], "--report and --save-classifier name the same file"),
+    ],
+)
+def test_outputs_that_exclude_each_other(classify: Classify, options: list[str], message: str) -> None:
+    refused = classify("photos", *options)
+    assert refused.exit_code == 2
+    assert message in refused.stderr
+
+
+def test_outputs_are_checked_before_anything_is_computed(classify: Classify, folder: Path) -> None:
+    for option in ("--report", "--save-classifier", "--resume"):
+        refused = classify("photos", option, "store.jsonl", "--clip", "none")  # which is not looked for
+        assert refused.exit_code == 1
+        assert "store.jsonl already exists and is not a" in refused.stderr
+
+
+def test_a_saved_classifier_can_be_read_as_the_umask_says(classify: Classify, folder: Path) -> None:
+    (folder / "link.safetensors").symlink_to("frogs.safetensors")
+    classify("photos", "--save-classifier", "frogs.safetensors")
+    plain = folder / "plain"
+    plain.touch()
+    assert (folder / "frogs.safetensors").stat().st_mode == plain.stat().st_mode
+    assert classify("photos", "--save-classifier", "link.safetensors").exit_code == 0
+    assert (folder / "link.safetensors").is_symlink()
+    assert sorted(path.suffix for path in folder.glob("*frogs*")) == [".safetensors"]
 
 
 def test_a_saved_classifier_needs_no_store_and_no_model_option(classify: Classify, runner: CliRunner) -> None:

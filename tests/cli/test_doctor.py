@@ -80,6 +80,15 @@ def test_a_thinking_model_is_warned_of(runner: CliRunner, server: ScriptedServer
     )
 
 
+def test_a_rate_limit_is_waited_out_and_told(runner: CliRunner, server: ScriptedServer) -> None:
+    limited = replace(refusal(429, "slow down"), headers={"Retry-After": "0.6"})
+    server.script = _with_models(lambda call: limited if call.number == 2 else like_mistral(call), "m")
+    code, lines = _doctor(runner, server)
+    assert code == 0
+    assert "note requests                 server asked us to wait 1 s (status 429: slow down)" in lines
+    assert lines[-1] == "yes  mode chosen by auto      prefix"
+
+
 @pytest.mark.parametrize(
     ("script", "line"),
     [

@@ -33,10 +33,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_embedded_is_classified_the_same(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
     model = [*EXACT, "--clip", str(tiny_clip)]
     result = runner.invoke(main, ["embed", "photos", "--out", "embedded", *model])
-    assert (result.exit_code, result.stdout) == (1, "")
-    broken, done = result.stderr.splitlines()
+    assert (result.exit_code, result.stdout) == (3, "")
+    broken, *last = result.stderr.splitlines()
     assert broken.startswith("Error: photos/broken.png: not a picture in a known format")
-    assert done == "2 embeddings are in embedded"
+    assert last == ["Wrote 2 embeddings to embedded", "1 of 3 images failed:", "  photos/broken.png"]
     asked = ["classify", "--store", "store.jsonl", "--format", "jsonl", *model]
     direct = runner.invoke(main, [*asked, "photos/a.png", "photos/b.png"])
     through = runner.invoke(main, [*asked, "--image-embeddings", "embedded"])
@@ -106,5 +106,5 @@ def test_a_folder_with_embeddings_is_left_alone(runner: CliRunner, tiny_clip: Pa
     again = runner.invoke(main, asked)
     assert (again.exit_code, again.stderr) == (
         1,
-        "Error: embedded holds embeddings already: name a new folder\n",
+        "Error: embedded holds embeddings already; choose a new folder\n",
     )

@@ -104,7 +104,9 @@ def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[
     assert out.read_bytes() == first
     out.write_text('{"v": 1, "mine": true}')
     result = _run(runner, *kept, "--json", out, code=1)
-    assert result.stderr.endswith(f"Error: {out} is there and is no evaluation: choose another name\n")
+    assert result.stderr.endswith(
+        f"Error: {out} already exists and is not a fieldmarks evaluation; choose another name\n"
+    )
     assert out.read_text() == '{"v": 1, "mine": true}'
 
 
@@ -182,9 +184,11 @@ def test_nothing_is_read_for_what_could_not_be_written(runner: CliRunner, tmp_pa
     (tmp_path / "arms.svg").write_text("mine")
     given: list[str | Path] = ["nowhere", "--store", "frogs"]
     refused = _run(runner, *given, "--save-plots", tmp_path, code=1)
-    assert refused.stderr.endswith("arms.svg is there and is no chart of ours: name another folder\n")
+    assert refused.stderr.endswith(
+        "arms.svg already exists and is not a fieldmarks chart; choose another name\n"
+    )
     refused = _run(runner, *given, "--ablate", "--write-flags", code=1)
-    assert refused.stderr.startswith("Error: frogs is shipped with fieldmarks and read-only: ")
+    assert refused.stderr.startswith("Error: frogs ships with fieldmarks and is read-only: ")
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,12 @@ def test_a_report_is_replaced_and_nothing_else_is(small: Evaluation, tmp_path: P
     write_page(small, path)
     assert path.read_bytes() == before
     (tmp_path / "diary.html").write_text("<p>mine")
-    for name, message in {"diary.html": "is no report", ".": "is no report", "no/a": "folder is not"}.items():
+    messages = {
+        "diary.html": "is not a fieldmarks report",
+        ".": "already exists and cannot be replaced .it is a folder",
+        "no/a": "folder is not",
+    }
+    for name, message in messages.items():
         with pytest.raises(ReportError, match=message):
             check(tmp_path / name)
         with pytest.raises(ReportError, match=message):
@@ -245,11 +250,11 @@ def test_plots_as_files(small: Evaluation, tmp_path: Path) -> None:
 def test_plots_replace_nothing_of_others(small: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "gains.png").write_bytes(b"a holiday")
     with pytest.raises(
-        ReportError, match=r"gains\.png is there and is no chart of ours: name another folder"
+        ReportError, match=r"gains\.png already exists and is not a fieldmarks chart; choose another name"
     ):
         save_plots(small, tmp_path)
     assert [one.name for one in tmp_path.iterdir()] == ["gains.png"]
-    with pytest.raises(ReportError, match=r"gains\.png is no folder"):
+    with pytest.raises(ReportError, match=r"gains\.png already exists and is not a folder"):
         save_plots(small, tmp_path / "gains.png")
 
 

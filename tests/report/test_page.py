@@ -109,9 +109,9 @@ def test_a_report_is_replaced_and_nothing_else_is(prediction: Prediction, tmp_pa
     assert "1 picture, 1 class," in (tmp_path / "a.html").read_text("utf-8")
     (tmp_path / "diary.html").write_text("<p>mine")
     for path, message in {
-        "diary.html": "is there and is no report",
-        ".": "is there and is no report",
-        "/dev/zero": "is no report",
+        "diary.html": "already exists and is not a fieldmarks report",
+        ".": "already exists and cannot be replaced .it is a folder",
+        "/dev/zero": "already exists and cannot be replaced .it is not a regular file",
         "no/a": "cannot",
     }.items():
         with pytest.raises(ReportError, match=message):

@@ -140,6 +140,7 @@ class Classifier:
                     baseline,
                     self.head.explain(one.vector, scores, usual) if explain else None,
                     one.thumbnail,
+                    one.version,
                 )
                 for one, scores, baseline in zip(whole, ranked, baselines, strict=True)
             )

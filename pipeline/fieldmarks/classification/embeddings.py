@@ -5,23 +5,26 @@ At most a window of pictures is in memory, so a stream of any length runs in con
 
 import hashlib
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from fieldmarks.classification.cache import EmbeddingCache, key_of
 from fieldmarks.classification.encoder import Encoder
 from fieldmarks.classification.fetch import Url
-from fieldmarks.classification.results import Failure
+from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
-from fieldmarks.classification.sources import Picture, name_of, read
+from fieldmarks.classification.sources import Picture, name_of, read, stamp_of
 from fieldmarks.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -29,11 +32,12 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A picture's name, its embedding (D,), and a small JPEG of it where one was asked for."""
+    """A picture's name, its embedding (D,), a small JPEG where one was asked for, its file's version."""
 
     image: str
     vector: Array
     thumbnail: bytes | None = None
+    version: FileVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class _Prepared:
     vector: Array | None
     inputs: Any  # None with an embedding
     thumbnail: bytes | None
+    version: FileVersion | None
 
 
 class Embedder:
@@ -57,6 +62,7 @@ class Embedder:
         self._batch = batch
         self._cache = cache
         self._notices: list[str] = []
+        self._dim: int | None = None  # D, once an embedding is known
         self._used = False  # whether embeddings were computed here, or taken from the cache
 
     @property
@@ -74,8 +80,8 @@ class Embedder:
     def logit_scale(self) -> float:
         """The factor by which the model multiplies cosines."""
         keys = [self._key("logit_scale", "")]
-        kept = self._kept(keys, lambda _: np.array([[self.encoder.logit_scale]], np.float32))  # (1, 1)
-        return float(kept[0, 0])
+        rows = self._rows(keys, lambda _: np.array([[self.encoder.logit_scale]], np.float32), 1)  # (1, 1)
+        return float(rows[0, 0])
 
     def texts(self, texts: Iterable[str]) -> Array:
         """Return the embeddings (M, D) of M texts; equal texts are encoded once, long ones are told of."""
@@ -83,7 +89,9 @@ class Embedder:
         distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         listed = list(distinct)
         keys = [self._key("text and cut", text) for text in listed]
-        rows = self._kept(keys, lambda missing: self._encode_texts([listed[row] for row in missing]))
+        size = None if self._dim is None else self._dim + 1
+        rows = self._rows(keys, lambda missing: self._encode_texts([listed[row] for row in missing]), size)
+        self._dim = rows.shape[1] - 1
         self._tell_of_cut(listed, rows[:, -1])
         return rows[[distinct[text] for text in texts], :-1]
 
@@ -116,57 +124,91 @@ class Embedder:
         prepared = ahead(
             lambda one: self._prepare(*one[1:], small=one[0] <= thumbnails), named, window=2 * self.batch
         )
-        for batch in batched(prepared, self.batch):
-            yield from self._encode(batch)
+        try:
+            for batch in batched(prepared, self.batch):
+                yield from self._encode(batch)
+        finally:
+            if self._cache:
+                self._cache.save_uses()
 
     def _prepare(self, name: str, picture: Picture | Url | Failure, *, small: bool) -> _Prepared | Failure:
         if isinstance(picture, Failure):
             return picture
         try:
+            stamp = stamp_of(picture)  # before it is read: a later change is seen
             data = read(picture)
-            key = None if data is None else self._key("image", hashlib.sha256(data).digest())
-            vector = self._cache.get([key]).get(key) if self._cache and key else None
+            if data is None:
+                key = version = None
+            else:
+                digest = hashlib.sha256(data)
+                version = FileVersion(digest.hexdigest(), stamp)
+                key = self._key(f"image, decoded {self.encoder.decoding}", digest.digest())
+            vector = self._cached([key], self._dim).get(key) if key else None
             if vector is not None and not small:
-                return _Prepared(name, key, vector, None, None)
+                return _Prepared(name, key, vector, None, None, version)
             from fieldmarks.classification import images  # which loads Pillow
 
-            least = self._least(small, encoded=vector is None)
-            image = images.from_memory(picture) if data is None else images.decode(data, least=least)
-            inputs = self.encoder.prepare(image) if vector is None else None
-            return _Prepared(name, key, vector, inputs, images.thumbnail(image) if small else None)
+            def decoded(least: int | None) -> "Image":
+                return images.from_memory(picture) if data is None else images.decode(data, least=least)
+
+            image = inputs = None
+            if vector is None:
+                least = self.encoder.least
+                image = decoded(least)
+                inputs = self.encoder.prepare(image)
+                if least is not None and least < images.THUMBNAIL:
+                    image = None  # an embedding does not depend on whether a larger one is shown
+            thumbnail = images.thumbnail(image or decoded(images.THUMBNAIL)) if small else None
+            return _Prepared(name, key, vector, inputs, thumbnail, version)
         except ImageError as error:
             return Failure(name, str(error))
-
-    def _least(self, small: bool, *, encoded: bool) -> int | None:
-        """Return how short the shorter side of a JPEG may become while it is decoded; None: as it is."""
-        from fieldmarks.classification.images import THUMBNAIL
-
-        least = self.encoder.least if encoded else 0
-        return least if least is None else max(least, THUMBNAIL if small else 0)
 
     def _encode(self, batch: list[_Prepared | Failure]) -> Iterator[Embedded | Failure]:
         """Run the pictures of a batch that have no embedding yet through the model, in one pass."""
         missing = [one for one in batch if isinstance(one, _Prepared) and one.inputs is not None]
-        fresh = self.encoder.encode_images([one.inputs for one in missing]) if missing else ()
+        fresh = (
+            self.encoder.encode_images([one.inputs for one in missing])
+            if missing
+            else np.empty((0, 0), np.float32)
+        )
         if self._cache:
             self._cache.put({one.key: row for one, row in zip(missing, fresh, strict=True) if one.key})
+        if len(fresh):
+            self._dim = fresh.shape[1]
         vectors = iter(fresh)
         self._used |= any(isinstance(one, _Prepared) for one in batch)
         for one in batch:
             if isinstance(one, Failure):
                 yield one
             else:
-                yield Embedded(one.image, next(vectors) if one.vector is None else one.vector, one.thumbnail)
+                vector = next(vectors) if one.vector is None else one.vector
+                yield Embedded(one.image, vector, one.thumbnail, one.version)
 
-    def _kept(self, keys: list[bytes | None], encode: Callable[[list[int]], Array]) -> Array:
-        """Return a row for each key: from the cache, or from `encode`, given the missing rows' numbers."""
+    def _rows(
+        self, keys: list[bytes | None], encode: Callable[[list[int]], Array], size: int | None
+    ) -> Array:
+        """Return a row for each key: from the cache, or from `encode`, given the missing rows' numbers.
+
+        A row has `size` numbers; where that is not known yet, as many as most of those in the cache.
+        """
         self._used = True
-        found = self._cache.get([key for key in keys if key]) if self._cache else {}
-        missing = [row for row, key in enumerate(keys) if key is None or key not in found]
+        cached = self._cached([key for key in keys if key], size)
+        missing = [row for row, key in enumerate(keys) if key is None or key not in cached]
         fresh: dict[int, Array] = dict(zip(missing, encode(missing), strict=True)) if missing else {}
+        if fresh and cached and len(fresh[missing[0]]) != len(next(iter(cached.values()))):
+            return encode(list(range(len(keys))))  # what is in the cache is of another model
         if self._cache:
             self._cache.put({key: fresh[row] for row, key in enumerate(keys) if key and row in fresh})
-        return np.stack([fresh[row] if row in fresh else found[key or b""] for row, key in enumerate(keys)])
+            self._cache.save_uses()
+        return np.stack([fresh[row] if row in fresh else cached[key or b""] for row, key in enumerate(keys)])
+
+    def _cached(self, keys: list[bytes], size: int | None) -> dict[bytes, Array]:
+        """Return the embeddings that the cache has, all of them of one size."""
+        cached = self._cache.get(keys) if self._cache else {}
+        sizes = Counter(map(len, cached.values()))
+        if size is None and sizes:
+            size = sizes.most_common(1)[0][0]
+        return cached if sizes.keys() <= {size} else {k: v for k, v in cached.items() if len(v) == size}
 
     def _key(self, kind: str, content: str | bytes) -> bytes | None:
         return key_of(self.fingerprint, kind, content) if self.fingerprint else None

@@ -3,12 +3,13 @@
 Embeddings are float32 on the CPU, after the model's projection, not scaled to unit length.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -109,6 +110,21 @@ class Encoder:
         return files and f"{files} {computed}"
 
     @property
+    def identity(self) -> str:
+        """The fingerprint; a model that was not downloaded yet is, to have one. Raises ModelError."""
+        fingerprint = self.fingerprint
+        if fingerprint is None:
+            self.engine.logit_scale  # noqa: B018  which downloads and loads the model
+            del self.fingerprint
+            fingerprint = self.fingerprint
+        return hashlib.sha256((fingerprint or self.name).encode()).hexdigest()
+
+    @property
+    def decoding(self) -> Literal["full", "reduced"]:
+        """How JPEGs are decoded: at full size with float32, else at a size that serves the model."""
+        return "full" if self.dtype == "float32" else "reduced"
+
+    @property
     def about(self) -> dict[str, str]:
         """How embeddings are made here, as it is kept with them."""
         return {"model": self.name, "dtype": self.dtype, "engine": self.engine_name}
@@ -141,7 +157,7 @@ class Encoder:
     @property
     def least(self) -> int | None:
         """How short the shorter side of a JPEG may become while it is decoded; None: as it is."""
-        return self.engine.least
+        return None if self.decoding == "full" else self.engine.least
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, the special ones included, before any cutting."""

@@ -5,11 +5,15 @@ a column image_path in step. Vectors are written as float32 of unit length. An a
 array (N, D) under "embeddings", or only one array of numbers, and names (N,) under "images" if there are.
 True classes, where they are known, stand in a column "label" of the metadata, or in an array "labels" (N,)
 of the archive: texts, or indices into an array "classes".
+
+Files may come from strangers: what a file announces is checked first, and rows are read a part at a time.
 """
 
+import io
+import os
 import re
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from itertools import repeat
 from pathlib import Path
@@ -17,18 +21,42 @@ from typing import Any, Final
 
 import numpy as np
 
+from fieldmarks.classification import arrays
+from fieldmarks.classification.arrays import Stored
 from fieldmarks.classification.embeddings import Embedded
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import normalize
-from fieldmarks.errors import ImageError
+from fieldmarks.errors import ImageError, StoreError
+from fieldmarks.paths import open_regular
+from fieldmarks.store import disk
+from fieldmarks.wording import printable
 
 ROWS: Final = 10_000  # rows of a part, which is what writing holds in memory
 READ_ROWS: Final = 1024  # rows read at once
-MAX_ARCHIVE: Final = 16 * 2**30  # bytes of an archive once unpacked
+MAX_DIM: Final = 65_536  # numbers of an embedding; a CLIP has 512 to 1,280
+MAX_NAME: Final = 4_096  # characters of an image's name or label; Linux has no longer path
+MAX_CLASSES: Final = 1_000_000
 MODEL_KEY: Final = b"fieldmarks.model"  # beside it, fieldmarks.dtype and fieldmarks.engine
 
 Array = np.ndarray[Any, Any]
-Part = tuple[Array, list[str] | None, Path]  # vectors (rows, D), names, the file
+Part = tuple[Stored, Iterator[str | None] | None, Path]  # vectors (rows, D), names in step, the file
+
+
+def check_place(folder: Path) -> None:
+    """Raise ImageError where `write` would refuse: embeddings go to a new folder or an empty one."""
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise ImageError(f"{folder} already exists and is not a folder; choose a new one")
+    try:
+        with os.scandir(folder) as entries:
+            names = {entry.name for entry in entries}
+    except OSError as error:
+        raise ImageError(f"{folder} cannot be used: {error.strerror or error}") from error
+    if names & {"img_emb", "metadata"}:
+        raise ImageError(f"{folder} holds embeddings already; choose a new folder")
+    if names:
+        raise ImageError(f"{folder} already exists and is not empty; choose a new folder")
 
 
 def write(
@@ -36,50 +64,66 @@ def write(
 ) -> Iterator[Embedded | Failure]:
     """Write embeddings to a new folder part by part, and yield everything on as it comes.
 
-    `about` is how they were made, as `Encoder.about` tells it.
-    Raises ImageError if the folder holds embeddings already, cannot be written, or pyarrow is missing.
+    `about` is how they were made, as `Encoder.about` has it. A run that ends early, by whatever cause, leaves
+    what it has embedded so far as whole parts. Raises ImageError as `check_place`, if the folder cannot be
+    written, if the embeddings are not of one length, or pyarrow is missing.
     """
     _pyarrow("writing metadata")
-    if (folder / "img_emb").exists() or (folder / "metadata").exists():
-        raise ImageError(f"{folder} holds embeddings already: name a new folder")
-    number, part = 0, list[Embedded]()
+    check_place(folder)
+    places = [folder / "img_emb", folder / "metadata", folder]
+    is_new = not folder.exists()
     try:
-        for name in ("img_emb", "metadata"):
-            (folder / name).mkdir(parents=True)
-        for one in embedded:
-            yield one
-            part += [one] if isinstance(one, Embedded) else []
-            if len(part) == ROWS:
-                _write_part(part, number, folder, about)
-                number, part = number + 1, []
-        if part or not number:
-            _write_part(part, number, folder, about)
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(f"{folder} cannot be written: {error.strerror or error}") from error
+    number, part, ended = 0, list[Embedded](), False
+    try:
+        for result in embedded:
+            if isinstance(result, Embedded):
+                if part and len(result.vector) != len(part[0].vector):
+                    raise ImageError(
+                        f"{result.image} has an embedding of another length than those before it"
+                    )
+                part.append(result)
+            yield result
+            if len(part) == ROWS:
+                full, part = part, []  # not written twice where the disk refuses it
+                number += 1
+                _write_part(full, number - 1, folder, about)
+        ended = True
+    finally:
+        if part or (ended and not number):
+            _write_part(part, number, folder, about)
+        elif not number:  # it failed before there was anything: the next try finds the place as it was
+            for place in places if is_new else places[:2]:
+                with suppress(OSError):
+                    place.rmdir()
 
 
 def _write_part(part: list[Embedded], number: int, folder: Path, about: Mapping[str, str]) -> None:
+    """Write a part's names first: a part without vectors is no part."""
     arrow, parquet = _pyarrow("writing metadata")
     rows = normalize(np.stack([one.vector for one in part])) if part else np.empty((0, 0), np.float32)
-    np.save(folder / "img_emb" / f"img_emb_{number:04d}.npy", rows)  # (rows, D)
     table = arrow.table({"image_path": arrow.array([one.image for one in part], arrow.string())})
     table = table.replace_schema_metadata({f"fieldmarks.{key}": value for key, value in about.items()})
-    parquet.write_table(table, folder / "metadata" / f"metadata_{number:04d}.parquet")
+    names, vectors = io.BytesIO(), io.BytesIO()
+    parquet.write_table(table, names)
+    np.save(vectors, rows)  # (rows, D)
+    try:
+        disk.replace(folder / "metadata" / f"metadata_{number:04d}.parquet", [names.getvalue()])
+        disk.replace(folder / "img_emb" / f"img_emb_{number:04d}.npy", [vectors.getvalue()])
+    except StoreError as error:
+        raise ImageError(str(error)) from error
 
 
 def read(path: Path) -> Iterator[Embedded | Failure]:
-    """Yield the embeddings of a folder or an archive, with their pictures' names.
+    """Yield the embeddings of a folder or an archive, with their images' names.
 
-    Without names, a picture is called by its file and row. Raises ImageError for anything else.
+    Without names, an image is called by its file and row. Raises ImageError for anything else.
     """
-    if not (path.is_dir() or path.is_file()):
-        raise ImageError(f"{path}: no such file or folder of embeddings")
-    try:
-        parts = _folder(path) if path.is_dir() else _archive(path)
-        for vectors, names, source in parts:
-            yield from _rows(vectors, names, source)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ImageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    for vectors, names, source in _parts(path):
+        yield from _rows(vectors, names, source)
 
 
 def labels(path: Path) -> Iterator[str | None]:
@@ -87,54 +131,65 @@ def labels(path: Path) -> Iterator[str | None]:
 
     Raises ImageError for labels that are not one a row.
     """
-    try:
-        yield from _folder_labels(path) if path.is_dir() else _archive_labels(path)
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        raise ImageError(f"the labels of {path} cannot be read: {' '.join(str(error).split())}") from error
+    yield from _folder_labels(path) if path.is_dir() else _archive_labels(path)
 
 
 def model_of(path: Path) -> str | None:
-    """Return the model that made a folder's embeddings, if its metadata tells. Raises ImageError."""
+    """Return the model that made a folder's embeddings, if its metadata says so. Raises ImageError."""
     first = next(iter(sorted((path / "metadata").glob("*.parquet"))), None)
     if first is None:
         return None
-    _, parquet = _pyarrow(f"reading {first}")
-    try:
-        value = (parquet.read_schema(first).metadata or {}).get(MODEL_KEY)
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{first} cannot be read: {' '.join(str(error).split())}") from error
+    with _Table(first) as table:
+        value = table.metadata.get(MODEL_KEY)
     return value.decode("utf-8", "replace") if value else None
 
 
-def _rows(vectors: Array, names: list[str] | None, source: Path) -> Iterator[Embedded | Failure]:
-    if vectors.ndim != 2 or vectors.dtype.kind != "f" or (names is not None and len(names) != len(vectors)):
-        told = "" if names is None else f" with {len(names)} names"
-        raise ImageError(f"{source} holds {vectors.shape} of {vectors.dtype}{told}: floats (N, D) are meant")
-    for at in range(0, len(vectors), READ_ROWS):
-        with np.errstate(over="ignore"):  # what overflows is not finite
-            numbers = np.array(vectors[at : at + READ_ROWS], dtype=np.float32)  # (rows, D)
-        finite, marked = np.all(np.isfinite(numbers), axis=1), np.any(numbers, axis=1)  # (rows,) each
+def _parts(path: Path) -> Iterator[Part]:
+    if path.is_dir():
+        yield from _folder(path)
+    elif path.is_file():
+        yield from _archive(path)
+    else:
+        raise ImageError(f"{path}: no such file or folder of embeddings")
+
+
+def _rows(vectors: Stored, names: Iterator[str | None] | None, source: Path) -> Iterator[Embedded | Failure]:
+    at = 0
+    for part in vectors.parts(READ_ROWS):
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite
+            numbers = part.astype(np.float32)  # (rows, D)
+            finite, marked = np.all(np.isfinite(numbers), axis=1), np.any(numbers, axis=1)  # (rows,) each
         for row, vector in enumerate(numbers):
-            name = f"{source}#{at + row}" if names is None else names[at + row]
+            name = (next(names, None) if names else None) or f"{source}#{at + row}"
             if not finite[row]:
-                yield Failure(name, "its embedding holds NaN or infinity")
+                yield Failure(name, "its embedding contains NaN or infinity")
             elif not marked[row]:
-                yield Failure(name, "its embedding is all noughts")
+                yield Failure(name, "its embedding is all zeros")
             else:
                 yield Embedded(name, vector)
+        at += len(numbers)
+
+
+def _check_vectors(vectors: Stored, source: Path) -> None:
+    shape = vectors.shape
+    if len(shape) != 2 or vectors.dtype.kind != "f":
+        raise ImageError(f"{source} holds {shape} of {vectors.dtype}; expected a float array (N, D)")
+    if shape[0] and not 0 < shape[1] <= MAX_DIM:
+        raise ImageError(f"{source} holds embeddings of {shape[1]:,} numbers; expected 1 to {MAX_DIM:,}")
 
 
 def _folder(folder: Path) -> Iterator[Part]:
-    for file in _parts(folder):
+    for file in _files(folder):
         metadata = _metadata(file)
-        vectors = np.load(file, mmap_mode="r", allow_pickle=False)
-        yield vectors, _names(metadata) if metadata.exists() else None, file
+        vectors = arrays.from_file(file)
+        _check_vectors(vectors, file)
+        yield vectors, _names(metadata, vectors.shape[0]) if metadata.exists() else None, file
 
 
-def _parts(folder: Path) -> list[Path]:
+def _files(folder: Path) -> list[Path]:
     files = sorted((folder / "img_emb").glob("*.npy"), key=_number)
     if not files:
-        raise ImageError(f"{folder} has no img_emb/*.npy: a folder as `fieldmarks embed` writes is meant")
+        raise ImageError(f"{folder} has no img_emb/*.npy; expected a folder as `fieldmarks embed` writes it")
     return files
 
 
@@ -142,68 +197,169 @@ def _metadata(part: Path) -> Path:
     return part.parents[1] / "metadata" / f"metadata_{part.stem.rpartition('_')[2]}.parquet"
 
 
-def _names(metadata: Path) -> list[str]:
-    return [str(name) for name in _column(metadata, "image_path")]
-
-
-def _column(metadata: Path, name: str) -> list[Any]:
-    _, parquet = _pyarrow(f"reading {metadata}")
-    with parquet.ParquetFile(metadata) as file:  # `read_table` would load pandas where it is installed
-        values: list[Any] = file.read(columns=[name]).column(name).to_pylist()
-    return values
+def _names(metadata: Path, rows: int) -> Iterator[str | None]:
+    with _Table(metadata) as table:
+        table.require_rows(rows)
+        yield from table.texts("image_path")
 
 
 def _folder_labels(folder: Path) -> Iterator[str | None]:
-    for file in _parts(folder):
-        metadata, rows = _metadata(file), len(np.load(file, mmap_mode="r", allow_pickle=False))
-        _, parquet = _pyarrow(f"reading {metadata}") if metadata.exists() else (None, None)
-        if parquet is None or "label" not in parquet.read_schema(metadata).names:
+    for file in _files(folder):
+        metadata, rows = _metadata(file), arrays.from_file(file).shape[0]
+        if not metadata.exists():
             yield from repeat(None, rows)
-        else:
-            yield from (None if one is None else str(one) for one in _column(metadata, "label"))
+            continue
+        with _Table(metadata) as table:
+            table.require_rows(rows)
+            yield from table.texts("label") if "label" in table.columns else repeat(None, rows)
 
 
-def _archive_labels(path: Path) -> Iterator[str | None]:
-    rows = len(next(_archive(path))[0])
-    with np.load(path, allow_pickle=False) as archive:
-        if "labels" not in archive.files:
-            yield from repeat(None, rows)
-            return
-        told = archive["labels"]
-        classes = archive["classes"] if "classes" in archive.files and told.dtype.kind in "iu" else None
-    if told.shape != (rows,) or told.dtype.kind not in "iuU":
-        raise ImageError(
-            f"{path} holds labels {told.shape} of {told.dtype}: {rows} texts or integers are meant"
-        )
-    if classes is not None and not ((told >= 0) & (told < len(classes))).all():
-        raise ImageError(f"{path} holds labels outside of its {len(classes)} classes")
-    yield from (str(one if classes is None else classes[one]) for one in told)
+class _Table:
+    """A parquet file, a context manager; everything raises ImageError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._arrow, parquet = _pyarrow(f"reading {path}")
+        try:
+            self._file = os.fdopen(open_regular(path), "rb")
+        except OSError as error:
+            raise self._error(error) from error
+        try:
+            metadata = parquet.read_metadata(self._file)
+            texts = [name for name in ("image_path", "label") if name in metadata.schema.names]
+            # Equal texts are in memory once, however often a file repeats them.
+            self._parquet = parquet.ParquetFile(self._file, metadata=metadata, read_dictionary=texts)
+            self._schema = self._parquet.schema_arrow
+        except Exception as error:  # damage makes the library stumble in every way
+            self._file.close()
+            raise self._error(error) from error
+
+    def __enter__(self) -> "_Table":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._parquet.close()
+        self._file.close()
+
+    @property
+    def metadata(self) -> Mapping[bytes, bytes]:
+        """What the file says of itself."""
+        return self._schema.metadata or {}
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns' names."""
+        names: list[str] = self._schema.names
+        return names
+
+    def require_rows(self, rows: int) -> None:
+        """Raise ImageError where the file does not have so many rows."""
+        if self._parquet.metadata.num_rows != rows:
+            raise ImageError(f"{self._path} has {self._parquet.metadata.num_rows:,} rows; expected {rows:,}")
+
+    def texts(self, name: str) -> Iterator[str | None]:
+        """Yield a column's values as texts, None for null, a part of them in memory."""
+        if name not in self.columns:
+            raise ImageError(f"{self._path} has no column {name}")
+        types = self._arrow.types
+        kind = self._schema.field(name).type
+        if types.is_dictionary(kind):
+            kind = kind.value_type
+        if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
+            raise ImageError(f"{self._path} has a column {name} of {kind}; expected texts")
+        try:
+            for batch in self._parquet.iter_batches(READ_ROWS, columns=[name]):
+                values = batch.column(0)
+                if not types.is_integer(kind):
+                    distinct = values.dictionary if types.is_dictionary(values.type) else values
+                    longest = self._arrow.compute.max(self._arrow.compute.utf8_length(distinct)).as_py()
+                    if (longest or 0) > MAX_NAME:
+                        raise ImageError(f"{self._path} has a text of {longest:,} characters in {name}")
+                yield from (None if value is None else str(value) for value in values.to_pylist())
+        except ImageError:
+            raise
+        except Exception as error:  # as above
+            raise self._error(error) from error
+
+    def _error(self, error: Exception) -> ImageError:
+        return ImageError(f"{self._path} cannot be read: {_reason(error)}")
 
 
 def _archive(path: Path) -> Iterator[Part]:
-    with zipfile.ZipFile(path) as packed:
-        if sum(one.file_size for one in packed.infolist()) > MAX_ARCHIVE:
-            raise ImageError(f"{path} is too large: {MAX_ARCHIVE} bytes unpacked are the most")
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = [key for key in archive.files if key == "embeddings"] or [
-            key for key in archive.files if archive[key].ndim == 2 and archive[key].dtype.kind == "f"
-        ]
-        if len(arrays) != 1:
+    with arrays.Archive(path) as archive:
+        vectors = _vectors(archive, path)
+        rows = vectors.shape[0]
+        names = archive.get("images")
+        if names is not None and names.shape != (rows,):
             raise ImageError(
-                f"{path} has {len(arrays)} arrays of embeddings: call the one meant 'embeddings'"
+                f"{path} holds {vectors.shape} of {vectors.dtype} with names {names.shape};"
+                f" expected {rows:,} names"
             )
-        names = [str(name) for name in archive["images"]] if "images" in archive.files else None
-        yield archive[arrays[0]], names, path
+        yield vectors, None if names is None else _texts(names, path), path
+
+
+def _vectors(archive: arrays.Archive, path: Path) -> Stored:
+    """Return the embeddings of an archive, by their name or as the only array that may be some."""
+    stored = archive.get("embeddings")
+    if stored is None:
+        found = [array for name in archive.names if (array := archive.get(name)) is not None]
+        found = [array for array in found if len(array.shape) == 2 and array.dtype.kind == "f"]
+        if len(found) != 1:
+            raise ImageError(f"{path} has {len(found)} arrays of embeddings; name the right one 'embeddings'")
+        (stored,) = found
+    _check_vectors(stored, path)
+    return stored
+
+
+def _archive_labels(path: Path) -> Iterator[str | None]:
+    with arrays.Archive(path) as archive:
+        rows = _vectors(archive, path).shape[0]
+        stored = archive.get("labels")
+        if stored is None:
+            yield from repeat(None, rows)
+            return
+        if stored.shape != (rows,) or stored.dtype.kind not in "iuU":
+            raise ImageError(
+                f"{path} holds labels {stored.shape} of {stored.dtype}; expected {rows:,} strings or integers"
+            )
+        classes = archive.get("classes") if stored.dtype.kind in "iu" else None
+        if classes is None:
+            yield from _texts(stored, path)
+            return
+        if len(classes.shape) != 1 or classes.shape[0] > MAX_CLASSES or classes.dtype.kind not in "iuU":
+            raise ImageError(
+                f"{path} holds classes {classes.shape} of {classes.dtype}; expected strings (C,)"
+            )
+        names = [*_texts(classes, path)]
+        for part in stored.parts(READ_ROWS):
+            if not ((part >= 0) & (part < len(names))).all():
+                raise ImageError(f"{path} holds labels outside of its {len(names):,} classes")
+            yield from (names[index] for index in part.tolist())
+
+
+def _texts(stored: Stored, path: Path) -> Iterator[str]:
+    """Yield the values of an array (N,) as texts. Raises ImageError for texts without bound."""
+    if stored.dtype.itemsize > 4 * MAX_NAME or stored.dtype.kind not in "iufSU":
+        raise ImageError(f"{path} holds {stored.dtype}; expected texts of at most {MAX_NAME:,} characters")
+    for part in stored.parts(READ_ROWS):
+        for value in part.tolist():
+            yield value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _number(file: Path) -> tuple[int, str]:
-    found = re.search(r"(\d+)$", file.stem)
+    found = re.search(r"(\d{1,18})$", file.stem)
     return int(found[1]) if found else 0, file.name
+
+
+def _reason(error: Exception) -> str:
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    return printable(" ".join(str(reason).split())[:300]) or type(error).__name__
 
 
 def _pyarrow(purpose: str) -> tuple[Any, Any]:
     """Import what the metadata needs. Raises ImageError where it is not installed."""
     try:
+        import_module("pyarrow.compute")
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
         raise ImageError(f"{purpose} needs pyarrow: pip install 'fieldmarks[embed]'") from error

@@ -70,6 +70,34 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
+class FileVersion:
+    """What tells the content of an image's file from an earlier or a later one.
+
+    `stamp` is the file's size in bytes and its times of modification and of change, in nanoseconds since
+    1970. It is None where there is no file: for an address, and for an embedding, whose numbers `sha256` is
+    of.
+    """
+
+    sha256: str
+    stamp: tuple[int, int, int] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain object."""
+        stamp = dict(zip(("size", "mtime_ns", "ctime_ns"), self.stamp or (), strict=False))
+        return {**stamp, "sha256": self.sha256}
+
+    @classmethod
+    def from_dict(cls, value: Any) -> "FileVersion | None":
+        """Return the version that `to_dict` describes, None for anything else."""
+        match value:
+            case {"sha256": str(sha256), "size": int(size), "mtime_ns": int(mtime), "ctime_ns": int(ctime)}:
+                return cls(sha256, (size, mtime, ctime))
+            case {"sha256": str(sha256), **rest} if not rest:
+                return cls(sha256)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What the classifier says of one picture; `scores` are best first."""
 
@@ -79,9 +107,10 @@ class Prediction:
     baseline: Score | None = None
     explanation: Explanation | None = None
     thumbnail: bytes | None = None  # a small JPEG, where one was asked for
+    version: FileVersion | None = None  # of the file that was read, where there is one
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plain object of the module's docstring; the thumbnail is not part of it."""
+        """Return the plain object of the module's docstring; thumbnail and version are not part of it."""
         line: dict[str, Any] = {"image": self.image, "label": self.label}
         line["scores"] = [score.to_dict() for score in self.scores]
         if self.baseline:

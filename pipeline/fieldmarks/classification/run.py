@@ -1,9 +1,13 @@
 """One run of classification from what the user asks for: the classifier, the pictures, the results."""
 
-from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
+
+import numpy as np
 
 from fieldmarks.classification import interchange
 from fieldmarks.classification.cache import EmbeddingCache
@@ -13,8 +17,8 @@ from fieldmarks.classification.encoder import DEFAULT_CLIP, Encoder
 from fieldmarks.classification.engines.engine import EngineChoice
 from fieldmarks.classification.engines.precision import Device, DType
 from fieldmarks.classification.head_file import load_head
-from fieldmarks.classification.results import Failure, Prediction
-from fieldmarks.classification.sources import Found, find, name_of
+from fieldmarks.classification.results import Failure, FileVersion, Prediction
+from fieldmarks.classification.sources import Found, find, name_of, unchanged
 from fieldmarks.store import Store
 
 KEPT_BATCH: Final = 1024  # pictures scored at once where their embeddings are kept: there is no forward pass
@@ -44,25 +48,45 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures:
-    """Which pictures are meant: inputs as `sources.find` reads them, or embeddings in a file or folder."""
+    """Which pictures are meant: inputs as `sources.find` reads them, or embeddings in a file or folder.
+
+    `done` are images that have a result already, by name; None where nobody asks which version was read.
+    """
 
     inputs: tuple[str, ...] = ()
     embeddings: Path | None = None
     allow_url: bool = False
     stdin: TextIO | None = None
-    skip: Container[str] = field(default_factory=frozenset)  # names that are done already
+    done: Mapping[str, FileVersion] | None = None
 
     def embedded(self, embedder: Embedder, *, thumbnails: int = 0) -> Iterator[Embedded | Failure]:
-        """Yield the pictures' embeddings in order, without those to skip. Raises ImageError, ModelError."""
+        """Yield the embeddings in order, without those of images that are done and have not changed.
+
+        Raises ImageError, ModelError.
+        """
         if self.embeddings is not None:
-            yield from (one for one in interchange.read(self.embeddings) if one.image not in self.skip)
+            yield from (row for row in self._rows(self.embeddings) if not self.is_done(row))
             return
         found = find(self.inputs, self.stdin, allow_url=self.allow_url)
         yield from embedder.images(self._left(found), thumbnails=thumbnails)
 
+    def _rows(self, embeddings: Path) -> Iterator[Embedded | Failure]:
+        for row in interchange.read(embeddings):
+            if self.done is None or isinstance(row, Failure):
+                yield row
+            else:
+                yield replace(row, version=FileVersion(hashlib.sha256(row.vector.tobytes()).hexdigest()))
+
+    def is_done(self, row: Embedded | Failure) -> bool:
+        """Whether an embedding is of the version of its image that is done."""
+        version = row.version if isinstance(row, Embedded) else None
+        done = self.done.get(row.image) if self.done else None
+        return version is not None and done is not None and version.sha256 == done.sha256
+
     def _left(self, found: Iterable[Found]) -> Iterator[Found]:
         for one in found:
-            if (one.image if isinstance(one, Failure) else name_of(one, 0)) not in self.skip:
+            version = self.done.get(name_of(one, 0)) if self.done else None
+            if version is None or isinstance(one, Failure) or not unchanged(one, version):
                 yield one
 
 
@@ -87,12 +111,17 @@ def open_classifier(source: Store | Path, model: Model, options: Options) -> Cla
 def classify(
     classifier: Classifier, pictures: Pictures, showing: Showing, *, thumbnails: int = 0
 ) -> Iterator[Prediction | Failure]:
-    """Yield a result for each picture, as ready; with `relative`, after all of them are embedded."""
-    embedded = pictures.embedded(classifier.embedder, thumbnails=thumbnails)
+    """Yield a result for each picture, as ready; with `relative`, after all of them are embedded.
+
+    Those that are done have no result, but with `relative` the others are related to them too.
+    """
     usual = None
     if showing.relative:
-        held, usual = classifier.relative(embedded)
-        embedded = iter(held)
+        every = replace(pictures, done=None if pictures.done is None else {})
+        held, usual = classifier.relative(every.embedded(classifier.embedder, thumbnails=thumbnails))
+        embedded = iter([row for row in held if not pictures.is_done(row)])
+    else:
+        embedded = pictures.embedded(classifier.embedder, thumbnails=thumbnails)
     return classifier.score(
         embedded,
         top=showing.top,
@@ -101,6 +130,32 @@ def classify(
         usual=usual,
         batch=None if pictures.embeddings is None else KEPT_BATCH,
     )
+
+
+def settings(
+    classifier: Classifier, file: Path | None, pictures: Pictures, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all that a result depends on but its image, as plain data, for a results journal.
+
+    Texts and model stand for what they are embedded to, which rounding may vary; of a classifier from a
+    `file`, the embeddings in it are hashed. Raises ModelError.
+    """
+    head, encoder = classifier.head, classifier.embedder.encoder
+    texts = asdict(head.texts) | {"aggregate": head.aggregate}
+    computed = pictures.embeddings is None
+    content = hashlib.sha256(json.dumps(texts).encode())
+    if file is not None:
+        for array in (head.embeddings, head.baseline, np.array(head.logit_scale)):
+            content.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return {
+        "classifier": content.hexdigest(),
+        "model": encoder.identity if computed or file is None else None,
+        "decoding": encoder.decoding if computed else None,
+        "embeddings": None
+        if pictures.embeddings is None
+        else interchange.model_of(pictures.embeddings) or "",
+        "options": dict(options),
+    }
 
 
 def notices(classifier: Classifier, pictures: Pictures) -> list[str]:

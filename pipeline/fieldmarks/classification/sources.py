@@ -1,6 +1,7 @@
 """Which pictures are meant: files, folders, globs, a list on stdin, addresses; their names and bytes."""
 
 import glob
+import hashlib
 import os
 import stat
 import warnings
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, Union
 import numpy as np
 
 from fieldmarks.classification.fetch import MAX_BYTES, Url, fetch, is_url
-from fieldmarks.classification.results import Failure
+from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.errors import ImageError
 
 if TYPE_CHECKING:
@@ -72,6 +73,33 @@ def name_of(picture: Picture | Url | Failure, number: int) -> str:
     if isinstance(picture, str | os.PathLike):
         return os.fsencode(picture).decode("utf-8", "backslashreplace")
     return f"picture {number}"
+
+
+def unchanged(picture: Picture | Url, version: FileVersion) -> bool:
+    """Whether a picture's file is still the version that was read; of an address it is taken to be.
+
+    A file of the same size and times counts as the same; of other times, its content decides.
+    """
+    stamp = stamp_of(picture)
+    if version.stamp is None:
+        return stamp is None
+    if stamp is None or stamp[0] != version.stamp[0]:
+        return False
+    try:
+        return stamp == version.stamp or hashlib.sha256(read(picture) or b"").hexdigest() == version.sha256
+    except ImageError:
+        return False
+
+
+def stamp_of(picture: Picture | Url) -> tuple[int, int, int] | None:
+    """Return a file's size and its times of modification and change; None for what is not a file."""
+    if not isinstance(picture, str | os.PathLike):
+        return None
+    try:
+        status = Path(picture).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read(picture: Picture | Url) -> bytes | None:

@@ -2,10 +2,12 @@
 
 import click
 
+from fieldmarks.wording import counted
+
 
 @click.group()
 def cache() -> None:
-    """Look at what is kept for later runs, or drop it; all of it can be computed again."""
+    """Show or clear what is kept for later runs; all of it can be computed again."""
 
 
 @cache.command()
@@ -19,23 +21,36 @@ def info() -> None:
     from fieldmarks.classification.cache import EmbeddingCache
     from fieldmarks.classification.engines import kept
 
-    shown, models = EmbeddingCache().info(), kept.info()
-    for what, one in (("embeddings", shown), ("converted models", models)):
-        click.echo(f"{one.path}\n{one.entries} {what}, {_megabytes(one.size)} of {_megabytes(one.limit)}")
+    embeddings = EmbeddingCache()
+    for kind, info in (("embedding", embeddings.info()), ("converted model", kept.info())):
+        room = f"{_megabytes(info.size)} of {_megabytes(info.limit)}"
+        click.echo(f"{info.path}\n{counted(info.entries, kind)}, {room}")
+    for notice in embeddings.notices:
+        click.echo(f"Note: {notice}", err=True)
 
 
 @cache.command()
 def clear() -> None:
-    """Drop all kept embeddings and converted models.
+    """Remove all embeddings and converted models, also those of version 0.1.
+
+    Files in the cache folder that fieldmarks did not make are listed and left.
 
     \b
     Example:
       fieldmarks cache clear
     """
-    from fieldmarks.classification.cache import EmbeddingCache
-    from fieldmarks.classification.engines import kept
+    from fieldmarks.classification.cache_folder import parts
 
-    click.echo(f"{_megabytes(EmbeddingCache().clear() + kept.clear())} freed")
+    found = list(parts())
+    for part in found:
+        if part.reason is None:
+            click.echo(f"Remove {part.path}: {counted(part.entries, part.kind)}, {_megabytes(part.size)}")
+        else:
+            click.echo(f"Leave {part.path}: {part.reason}")
+    ours = [part for part in found if part.reason is None]
+    for part in ours:
+        part.remove()
+    click.echo(f"Freed {_megabytes(sum(part.size for part in ours))}")
 
 
 def _megabytes(size: int) -> str:

@@ -1,5 +1,6 @@
 """`fieldmarks classify`: pictures in, labels with their reasons out."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
@@ -110,13 +112,14 @@ def model_options(command: Command) -> Command:
     type=click.Choice(["table", "jsonl", "csv"]),
     default="table",
     show_default=True,
-    help="How results are printed.",
+    help="Output format.",
 )
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
     metavar="OUT.jsonl",
-    help="Append results to this file, without the pictures that it has; repeat to go on.",
+    help="Append JSONL results, skipping images already in the file unless they failed or changed; rerun"
+    " to continue.",
 )
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Also write a page with pictures and marks, .html."
@@ -124,7 +127,10 @@ def model_options(command: Command) -> Command:
 @click.option(
     "--save-classifier", type=click.Path(path_type=Path), help="Also write the classifier, .safetensors."
 )
+@click.pass_context
 def classify(
+    context: click.Context,
+    /,
     images: tuple[str, ...],
     store: str | None,
     classifier: Path | None,
@@ -138,7 +144,8 @@ def classify(
 
     IMAGES are files, folders (searched at any depth), globs, or - for paths on stdin, one a line.
     A class without descriptors is read by 'a photo of a {class}'. Probabilities are a softmax over the
-    given classes, with every model: shares among these, not chances of being right.
+    given classes, with every model: shares among these, not chances of being right. Images that cannot be
+    read are named in the last lines, and the exit code is then 3.
 
     \b
     Examples:
@@ -152,21 +159,41 @@ def classify(
     from fieldmarks.report.journal import Journal
 
     _check_usage(images, store, classifier, options["embeddings"])
+    if resume and context.get_parameter_source("form") is not ParameterSource.DEFAULT and form != "jsonl":
+        raise click.UsageError(f"--resume writes JSONL: leave out --format {form}")
+    _check_outputs(resume, report, save_classifier)
     with quiet_pillow(), Journal(resume) if resume else nullcontext() as journal:
         opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
+        done = journal.done if journal else None
+        pictures = run.Pictures(inputs=images, stdin=sys.stdin, done=done, **_part(options, run.Pictures))
+        output = Output(opened, form, options, journal, report)
+        if journal:
+            journal.start(run.settings(opened, classifier, pictures, output.shown))
         if save_classifier:
             opened.save(save_classifier)
-        skip = journal.done if journal else frozenset()
-        pictures = run.Pictures(inputs=images, stdin=sys.stdin, skip=skip, **_part(options, run.Pictures))
-        output = Output(opened, form, options, journal, report)
         showing = run.Showing(**_part(options | {"top": output.top, "explain": output.explain}, run.Showing))
         told = run.notices(opened, pictures)
         tell(told)
         results = run.classify(opened, pictures, showing, thumbnails=output.thumbnails)
-        failures = output.deliver(results)
+        output.deliver(results)
         tell([one for one in run.notices(opened, pictures) if one not in told])
-    if failures:
-        click.get_current_context().exit(1)
+    output.exit_if_incomplete()
+
+
+def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Path | None) -> None:
+    """Raise an error for what could not be written at the end, UsageError for one file named twice."""
+    from fieldmarks.classification.head_file import check_place
+    from fieldmarks.report import document
+
+    named = {"--resume": resume, "--report": report, "--save-classifier": save_classifier}
+    options = [option for option, path in named.items() if path is not None]
+    places = {os.path.realpath(path) for path in named.values() if path is not None}
+    if len(places) < len(options):
+        raise click.UsageError(f"{' and '.join(options)} name the same file; name different ones")
+    if report:
+        document.check(report)
+    if save_classifier:
+        check_place(save_classifier)
 
 
 def _open(store: str | None, classifier: Path | None, options: Mapping[str, Any]) -> "Classifier":

@@ -76,13 +76,17 @@ def _endpoint(
     from fieldmarks.generation.doctor import Check, examine, list_models
     from fieldmarks.generation.endpoint import EndpointCompleter
 
+    def tell(news: str) -> None:
+        show(Check("requests", None, news))
+
     key, sent = os.environ.get("OPENAI_API_KEY"), headers_of(headers)
     try:
         if base_url is not None and model is None:
             list_models(base_url, key, sent, timeout, show)
         else:
             url, name = endpoint_of(base_url, model)
-            examine(EndpointCompleter(url, name, key, headers=sent, timeout=timeout), show)
+            completer = EndpointCompleter(url, name, key, headers=sent, timeout=timeout, tell=tell)
+            examine(completer, show)
     except EndpointError as error:
         show(Check("endpoint", False, str(error)))
 

@@ -7,6 +7,9 @@ from typing import Any
 import click
 
 from fieldmarks.cli.classify import model_options, tell
+from fieldmarks.cli.console import say
+from fieldmarks.cli.output import exit_if_incomplete, say_failure
+from fieldmarks.wording import counted
 
 
 @click.command()
@@ -20,7 +23,8 @@ def embed(images: tuple[str, ...], out: Path, allow_url: bool, **options: Any) -
     """Write the embeddings of IMAGES in the layout of clip-retrieval: img_emb/*.npy, metadata/*.parquet.
 
     IMAGES are files, folders (searched at any depth), globs, or - for paths on stdin, one a line.
-    The vectors are float32 of unit length. Needs the extra 'embed' (pyarrow).
+    The vectors are float32 of unit length. Needs the extra 'embed' (pyarrow). Images that cannot be read are
+    named in the last lines, and the exit code is then 3.
 
     \b
     Example:
@@ -30,19 +34,17 @@ def embed(images: tuple[str, ...], out: Path, allow_url: bool, **options: Any) -
     from fieldmarks.classification import interchange, run
     from fieldmarks.classification.results import Failure
     from fieldmarks.classification.sources import quiet_pillow
-    from fieldmarks.cli.console import say
-    from fieldmarks.wording import printable
 
+    interchange.check_place(out)
     pictures = run.Pictures(inputs=images, stdin=sys.stdin, allow_url=allow_url)
     embedder = run.Model(**options, tell=say).embedder()
-    written = failures = 0
+    written, failed = 0, list[str]()
     with quiet_pillow():
-        for one in interchange.write(pictures.embedded(embedder), out, embedder.encoder.about):
-            if isinstance(one, Failure):
-                failures += 1
-                say(f"Error: {printable(one.image)}: {printable(one.error)}")
-            written += not isinstance(one, Failure)
+        for result in interchange.write(pictures.embedded(embedder), out, embedder.encoder.about):
+            if isinstance(result, Failure):
+                say_failure(result)
+                failed.append(result.image)
+            written += not isinstance(result, Failure)
     tell(embedder.notices)
-    say(f"{written} embeddings are in {out}")
-    if failures:
-        click.get_current_context().exit(1)
+    say(f"Wrote {counted(written, 'embedding')} to {out}")
+    exit_if_incomplete(failed, len(failed), written + len(failed))

@@ -11,7 +11,8 @@ import click
 from fieldmarks.cli.classify import AGGREGATIONS, model_options, tell
 from fieldmarks.cli.console import open_store, say
 from fieldmarks.cli.labelled import FILE, Several, command_line, data_of, data_options, model_of
-from fieldmarks.wording import counted, printable
+from fieldmarks.cli.output import exit_if_incomplete, say_failure
+from fieldmarks.wording import counted
 
 if TYPE_CHECKING:
     from fieldmarks.evaluation.arms import Wanted
@@ -86,7 +87,8 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     DATASET is a folder with a folder per class, a .csv or .jsonl manifest, .parquet or .arrow files, .tar
     files, or hf:NAME[:CONFIG]. Each arm is a way of classifying the same pictures: 'a photo of a {class}',
     the descriptors, random words in their place (waffle), the lists of other classes (swapped), and what
-    --arms names more. Intervals are of 95 %. Needs the extra 'eval'.
+    --arms names more. Intervals are 95% confidence intervals. Needs the extra 'eval'. Images that cannot be
+    read are named in the last lines, and the exit code is then 3.
 
     \b
     Examples:
@@ -113,8 +115,8 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
         done = _evaluated(setup, options, outputs, command_line(context))
         if options["write_flags"]:
             _write_flags(done, options["store"], options["presets"][0])
-    if done.failures:
-        context.exit(1)
+    failed = [failure.image for failure in done.failures]
+    exit_if_incomplete(failed, len(failed), len(failed) + len(done.images))
 
 
 def _check_usage(options: Mapping[str, Any]) -> None:
@@ -193,7 +195,7 @@ def _evaluated(
             tell=progress,
         )
     for failure in done.failures:
-        say(f"Error: {printable(failure.image)}: {printable(failure.error)}")
+        say_failure(failure)
     tell(done.notices[len(setup.notices) :])
     outputs.write(done)
     return done

@@ -55,11 +55,12 @@ def line(progress: "Progress") -> str:
         f"{progress.failed:,} failed",
         *([f"{progress.retrying:,} waiting to retry"] if progress.retrying else []),
         *([f"{progress.waiting:,} being asked by other processes"] if progress.waiting else []),
-        f"{rate:.1f}/s",
-        f"{tokens:,} tokens",
+        *([f"{rate:.1f}/s"] if rate else []),
+        *([f"{tokens:,} tokens"] if tokens else []),
         *([f"{progress.cost:.4f} USD"] if progress.cost else []),
+        *([left] if rate else []),
     ]
-    return ", ".join([*parts, left])
+    return ", ".join(parts)
 
 
 def pictures_line(progress: "pictures.Progress") -> str:
@@ -71,12 +72,10 @@ def pictures_line(progress: "pictures.Progress") -> str:
 
 
 def _rate(progress: Counted) -> tuple[float, str]:
-    """Return things a second, and the time left in words; it is unknown before the first is done."""
+    """Return things a second, and the time left in words."""
     finished = progress.done + progress.failed
     rate = finished / progress.seconds if progress.seconds else 0.0
-    if not rate:
-        return rate, "time left unknown"
-    minutes, seconds = divmod(round(max(0, progress.total - finished) / rate), 60)
+    minutes, seconds = divmod(round(max(0, progress.total - finished) / rate) if rate else 0, 60)
     return rate, f"{minutes}:{seconds:02d} left"
 
 

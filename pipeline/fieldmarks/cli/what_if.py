@@ -7,6 +7,7 @@ import click
 from fieldmarks.cli.classify import AGGREGATIONS, model_options, tell
 from fieldmarks.cli.console import emit, open_store, say
 from fieldmarks.cli.labelled import data_of, data_options, model_of
+from fieldmarks.cli.output import exit_if_incomplete, say_failure
 from fieldmarks.wording import counted, printable
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ FLIPS_SHOWN = 20
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
 @model_options
-@click.pass_context
-def what_if(context: click.Context, /, name: str, dataset: str | None, **options: Any) -> None:
+def what_if(name: str, dataset: str | None, **options: Any) -> None:
     """Show which pictures flip if CLASS had other descriptors.
 
     DATASET is as for `fieldmarks evaluate`. Nothing is changed. With embeddings that are kept this takes no
@@ -67,10 +67,10 @@ def what_if(context: click.Context, /, name: str, dataset: str | None, **options
     if not found.descriptors:
         say("Note: without any descriptor the class is read by the prompt of its name")
     for failure in pictures.failures:
-        say(f"Error: {printable(failure.image)}: {printable(failure.error)}")
+        say_failure(failure)
     emit(found.to_dict()) if options["as_json"] else _show(found)
-    if pictures.failures:
-        context.exit(1)
+    failed = [failure.image for failure in pictures.failures]
+    exit_if_incomplete(failed, len(failed), len(failed) + len(pictures.images))
 
 
 def _show(found: "WhatIf") -> None:

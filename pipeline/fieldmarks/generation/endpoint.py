@@ -24,9 +24,7 @@ from fieldmarks.generation.probe import EndpointProfile, find_mode, forget, reme
 from fieldmarks.generation.transport import Transport
 
 TIMEOUT: Final = 120.0  # seconds for one answer
-FRUITLESS: Final = (
-    3  # at least so many requests in a row without an answer: the endpoint is at fault, not they
-)
+FRUITLESS: Final = 3  # so many requests in a row without an answer, at least: the endpoint is at fault
 TELL_EVERY: Final = 30.0  # seconds
 MOST_QUIRKS: Final = 7  # a server that refuses more than this cannot be pleased
 
@@ -240,10 +238,7 @@ class EndpointCompleter:
         assert self._transport is not None, "within `connected`"
         start = clock()
         try:
-            reply = await self._transport.post(path(mode), body(mode, self.model, request, quirks))
-            answer = completion(mode, request, reply)
-        except BadReply as error:
-            raise Transient(str(error)) from error
+            answer = await self._answer(self._transport, mode, request, quirks)
         except Transient as error:
             error.seconds = clock() - start
             raise
@@ -253,6 +248,13 @@ class EndpointCompleter:
         if answer.usage is not None:
             self._limiter.correct(expected, answer.usage.prompt_tokens + answer.usage.completion_tokens)
         return answer
+
+    async def _answer(self, transport: Transport, mode: str, request: Request, quirks: Quirks) -> Completion:
+        reply = await transport.post(path(mode), body(mode, self.model, request, quirks))
+        try:
+            return completion(mode, request, reply)
+        except BadReply as error:
+            raise Transient(str(error)) from None
 
     def _learn(self, mode: str, request: Request, sent: Quirks, error: Refused) -> None:
         """Change the quirks by a refusal, unless another request's refusal just did; else raise it."""

@@ -116,13 +116,14 @@ def message(body: Any) -> str:
     return " ".join(re.sub(r"<[^<>]*>", " ", text).split()) or "no reason given"
 
 
-def from_redirect(status: int, base_url: str) -> Refused:
-    """Return the failure of a redirect that is not followed; `base_url`, without credentials, is its goal."""
-    return Refused(
-        f"status {status}: redirects to {base_url}",
-        status=status,
-        advice=f"pass --base-url {base_url} if that is your endpoint",
-    )
+def from_redirect(status: int, base_url: str | None) -> Refused:
+    """Return the failure of a redirect that is not followed.
+
+    `base_url`, without credentials, is where it leads, None if that is not a URL.
+    """
+    goal = base_url or "what is not a URL"
+    advice = f"pass --base-url {base_url} if that is your endpoint" if base_url else "check --base-url"
+    return Refused(f"status {status}: redirects to {goal}", status=status, advice=advice)
 
 
 def from_exception(
@@ -140,6 +141,8 @@ def from_exception(
         advice = _CERTIFICATE_ADVICE.get(certificate.verify_code, "check the certificate")
         why = certificate.verify_message.rstrip(".")
         return Refused(f"the server's certificate is not trusted: {why}{through}", advice=advice)
+    if _first(error, ssl.SSLEOFError) or ("start_tls" in stage and _first(error, ConnectionResetError)):
+        return Transient(f"the connection was closed within the TLS handshake{through}", status=None)
     if tls := _first(error, ssl.SSLError):
         why = (tls.reason or str(tls)).lower().replace("_", " ")
         advice = "check whether --base-url should begin with http://"
@@ -181,7 +184,7 @@ def _unreachable(error: BaseException, proxy: str | None) -> Failed:
         cause = os.strerror(number).lower()  # asyncio's own text names addresses
         advice = _OS_ADVICE.get(number, advice)
     else:
-        cause = f"no connection: {_bottom(error)}"
+        cause = f"no connection: {_root(error)}"
     if proxy:
         advice = "check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or list the endpoint's host in NO_PROXY"
         return Transient(f"the proxy {proxy} cannot be reached: {cause}", status=None, advice=advice)
@@ -205,6 +208,8 @@ def _interruption(text: str) -> str:
         return f"the connection was closed within the reply: {cut[1]} of {cut[2]} bytes"
     if "incomplete chunked read" in text:
         return "the connection was closed within the reply"
+    text = text.partition(": bytearray")[0].replace("request line", "status line")
+    text = text.replace("Receive buffer too long", "endless headers")
     return f"the reply is not valid HTTP: {text}"
 
 
@@ -212,6 +217,8 @@ def _closed(error: BaseException, stage: str, through: str) -> Transient:
     how = "was reset" if _first(error, ConnectionResetError) else "was closed"
     when = "within the reply" if "response_body" in stage else "without a reply"
     advice = "" if "response_body" in stage else "check whether --base-url should begin with https://"
+    if through:
+        advice = "check the proxy, or list the endpoint's host in NO_PROXY"
     return Transient(f"the connection {how} {when}{through}", status=None, advice=advice)
 
 
@@ -235,8 +242,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         unvisited += [cause.__cause__, cause.__context__]
 
 
-def _bottom(error: BaseException) -> str:
+def _root(error: BaseException) -> str:
     """Return the text of what explicitly caused an error; what was merely being handled then is not it."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error) or type(error).__name__
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif error.__cause__ is not None:
+            error = error.__cause__
+        else:
+            return str(error) or type(error).__name__

@@ -15,23 +15,26 @@ import orjson
 from fieldmarks.generation.failures import Refused, Transient
 
 MAX_REPLY: Final = 1 << 20  # bytes, and for a stream those of its joined texts and of each event
+MAX_LISTING: Final = 8 << 20  # bytes of a list of models: some routers have hundreds, with descriptions
 MAX_STREAM: Final = 8 << 20  # bytes: each token comes wrapped in some 300
 MAX_ERROR: Final = 64 << 10  # bytes of an error's body that are read
 PIECE: Final = 64 << 10  # bytes unpacked at a time
 MOST_CODINGS: Final = 3  # layers of compression
+BYTES_PER_VALUE: Final = 20  # at least, of JSON: an empty object of 3 bytes takes 64 in memory
+TURN: Final = 256  # chunks after which other tasks get their turn: a read may hold ten thousand
 
 _TOO_LARGE: Final = "the reply is larger than any answer can be"
 _TOO_LARGE_ADVICE: Final = "check that --base-url is a language model's"
 
 
-async def read(chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> bytes:
-    """Return a reply's JSON; a stream of events becomes the JSON it would have been in one piece.
+async def read(chunks: AsyncIterator[bytes], headers: Mapping[str, str], most: int = MAX_REPLY) -> bytes:
+    """Return a reply's JSON, of at most so many bytes; a stream becomes the JSON it is the pieces of.
 
     `chunks` is the body as it comes over the wire. Raises Refused for what is too large, Transient for what
     is damaged.
     """
     streamed = "event-stream" in headers.get("content-type", "").lower()
-    limit = MAX_STREAM if streamed else MAX_REPLY
+    limit = MAX_STREAM if streamed else most
     length = headers.get("content-length", "")
     if length.isdigit() and len(length) < 20 and int(length) > limit:
         raise _too_large()
@@ -61,11 +64,13 @@ async def bounded(
     if len(codings) > MOST_CODINGS:
         raise Refused("the reply is compressed too often", status=200)
     layers = [_Unpacked(coding, limit) for coding in reversed(codings)]
-    size = 0
+    size = count = 0
     async for chunk in chunks:
-        size += len(chunk)
+        size, count = size + len(chunk), count + 1
         if size > limit:
             raise _too_large()
+        if count % TURN == 0:
+            await asyncio.sleep(0)
         for piece in _through(layers, chunk):
             yield piece
             if layers:
@@ -143,6 +148,13 @@ async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
         if events.take(data):
             break
     return events.joined()
+
+
+def check_values(body: bytes, most: int = MAX_REPLY) -> None:
+    """Raise Refused for JSON of more values than `most` bytes can need, before they take memory."""
+    values = most // BYTES_PER_VALUE
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > values:
+        raise Refused(f"the reply has more than {values:,} values", status=200, advice=_TOO_LARGE_ADVICE)
 
 
 def joined(body: bytes) -> bytes | None:

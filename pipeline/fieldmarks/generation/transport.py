@@ -5,6 +5,7 @@ library unpacks, decodes or keeps more than the bounds allow, and each failure h
 """
 
 import asyncio
+import codecs
 import logging
 import math
 import os
@@ -90,6 +91,7 @@ class Transport:
         self._options: RequestOptions = {"headers": {"Authorization": Omit()}} if keyless else {}
         self._timeout = timeout
         self._proxy: str | None = None  # the proxy in use, once a connection showed one
+        self._peer = _peer(self.shown)
         self._verify = _certificates()
         self._free: deque[AsyncOpenAI] = deque()  # a client for each connection that was opened and is idle
         self._unopened = deque(
@@ -133,37 +135,28 @@ class Transport:
             async with asyncio.timeout(self._timeout):  # httpx2's own is for each read, so a drip never ends
                 response = await send(client)
             return self._json(response.content, response.headers)
-        except Failed as failure:
-            raise self._without_secrets(failure) from None
-        except APIConnectionError as error:
-            raise self._failure(error.__cause__ or error, progress) from None
-        except Exception as error:  # libraries leave some of their own unwrapped, as for a host of 64 letters
-            raise self._failure(error, progress) from None
-        finally:
-            self._free.append(client)
+        except Failed as error:
+            failure = error
+        except Exception as error:  # libraries leave some of their own unwrapped, as for a port of 99999
             self._see_proxy(progress)
-
-    def _failure(self, error: BaseException, progress: _Progress) -> Failed:
-        self._see_proxy(progress)
-        return self._without_secrets(
-            failures.from_exception(
-                error,
+            failure = failures.from_exception(
+                (error.__cause__ or error) if isinstance(error, APIConnectionError) else error,
                 stage=progress.stage,
                 proxy=self._proxy,
                 timeout=self._timeout,
                 connect_timeout=CONNECT_TIMEOUT,
             )
-        )
-
-    def _without_secrets(self, failure: Failed) -> Failed:
+        finally:
+            self._free.append(client)
+            self._see_proxy(progress)
         failure.args = (self.redactor.line(str(failure)),)
         failure.advice = self.redactor.line(failure.advice)
-        return failure
+        failure.__context__ = None  # with its frames it would hold the whole reply until it is dealt with
+        raise failure.with_traceback(None)
 
     def _see_proxy(self, progress: _Progress) -> None:
         """Remember a peer that is not the endpoint itself."""
-        parts = urlsplit(self.shown)
-        if progress.peer and progress.peer != (parts.hostname, parts.port or PORTS[parts.scheme]):
+        if progress.peer and progress.peer != self._peer:
             self._proxy = "{}:{}".format(*progress.peer)
 
     def _path(self, path: str) -> str:
@@ -218,7 +211,10 @@ class Transport:
         headers = {name.lower(): value for name, value in response.headers.items()}
         if not response.is_success:
             raise await self._status_failure(response.status_code, headers, stream)
-        await self._replace(response, stream, await replies.read(aiter(stream), headers))
+        most = replies.MAX_LISTING if response.request.method == "GET" else replies.MAX_REPLY
+        body = await replies.read(aiter(stream), headers, most)
+        replies.check_values(body, most)
+        await self._replace(response, stream, body)
 
     @staticmethod
     async def _replace(response: httpx2.Response, stream: httpx2.AsyncByteStream, body: bytes) -> None:
@@ -230,7 +226,7 @@ class Transport:
         self, status: int, headers: Mapping[str, str], stream: httpx2.AsyncByteStream
     ) -> Failed:
         try:
-            async with asyncio.timeout(ERROR_TIMEOUT):
+            async with asyncio.timeout(min(ERROR_TIMEOUT, self._timeout / 2)):
                 body = await replies.read_error(aiter(stream), headers)
         except (TimeoutError, httpx2.TransportError):
             body = b""
@@ -245,22 +241,24 @@ class Transport:
 
     def _is_own(self, location: str) -> bool:
         """Whether a redirect leads to the same server, which may then see what was sent."""
-        goal, own = urlsplit(urljoin(self.shown, location)), urlsplit(self.shown)
+        try:
+            goal, own = urlsplit(urljoin(self.shown, location)), urlsplit(self.shown)
+        except ValueError:
+            return False
         return (goal.scheme, goal.netloc) == (own.scheme, own.netloc)
 
-    def _redirected(self, response: httpx2.Response) -> str:
-        """Return the base URL that a redirect leads to, without credentials."""
-        goal = urljoin(str(response.request.url), response.headers["location"])
-        path = urlsplit(self.shown).path
-        sent = response.request.url.path.removeprefix(path)
+    def _redirected(self, response: httpx2.Response) -> str | None:
+        """Return the base URL that a redirect leads to, without credentials; None if that is not a URL."""
+        sent = response.request.url.path.removeprefix(urlsplit(self.shown).path)
         try:
+            goal = urljoin(str(response.request.url), response.headers["location"])
             return without_credentials(goal).removesuffix(sent)
-        except EndpointError:
-            return "what is not a URL"
+        except (EndpointError, ValueError):
+            return None
 
     def _json(self, body: bytes, headers: Mapping[str, str]) -> Any:
         try:
-            reply = orjson.loads(body)
+            reply = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
         except orjson.JSONDecodeError:
             if (streamed := replies.joined(body)) is not None:
                 return self._json(streamed, headers)
@@ -297,6 +295,15 @@ def _error_within(error: Any) -> Failed:
     if isinstance(failure, failures.OutOfCredit):
         return failure
     return Transient(f"the reply is an error: {failures.message(error)}")
+
+
+def _peer(base_url: str) -> tuple[str, int]:
+    """Return the host, as connections name it, and the port of an endpoint. Raises EndpointError."""
+    try:
+        url = httpx2.URL(base_url)
+        return url.raw_host.decode("ascii"), url.port or PORTS[url.scheme]
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise EndpointError(f"{base_url} cannot be used: {error}") from None
 
 
 def _certificates() -> ssl.SSLContext:

@@ -6,16 +6,19 @@ the pictures inside it and the one style sheet whose digest it names.
 
 import base64
 import hashlib
+import os
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fieldmarks import __version__
 from fieldmarks.errors import ReportError, StoreError
+from fieldmarks.paths import obstacle
 from fieldmarks.report import numbers
 from fieldmarks.store import disk
 from fieldmarks.wording import printable
@@ -23,6 +26,7 @@ from fieldmarks.wording import printable
 HERE: Final = Path(__file__).parent
 POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:"
 BEGINNING: Final = "<!doctype html><!-- a report of fieldmarks -->"
+ENDING: Final = "</html>\n"
 
 
 def render(template: str, css: tuple[str, ...], context: dict[str, Any]) -> str:
@@ -43,11 +47,16 @@ def data_uri(kind: str, content: bytes) -> str:
 
 def check(path: Path) -> None:
     """Raise ReportError where `write` would refuse: an earlier report is replaced, no other file is."""
-    if path.exists() and not begins_with(path, BEGINNING.encode()):
-        raise ReportError(f"{path} is there and is no report: choose another name")
+    check_place(path, "a fieldmarks report", lambda file: has_ends(file, BEGINNING.encode(), ENDING.encode()))
     if path.name == "-":
         raise ReportError(f"{path} cannot be written: a page needs a file, name one that ends in .html")
-    check_folder(path, path.absolute().parent)
+    check_folder(path, path.resolve().parent)
+
+
+def check_place(path: Path, what: str, is_ours: Callable[[BinaryIO], bool]) -> None:
+    """Raise ReportError where something lies at a path that must not be replaced; see `paths.obstacle`."""
+    if reason := obstacle(path, what, is_ours):
+        raise ReportError(f"{path} {reason}")
 
 
 def check_folder(path: Path, folder: Path) -> None:
@@ -67,18 +76,21 @@ def write(path: Path, page: str) -> None:
     replace(path, page.encode())
 
 
-def begins_with(path: Path, beginning: bytes) -> bool:
-    """Tell whether a path is a file that begins so; devices and folders are not read."""
-    if not path.is_file():
+def has_ends(file: BinaryIO, beginning: bytes, ending: bytes) -> bool:
+    """Whether a file begins and ends so, as one that fieldmarks wrote whole does."""
+    if file.read(len(beginning)) != beginning:
         return False
-    with path.open("rb") as file:
-        return file.read(len(beginning)) == beginning
+    file.seek(max(0, file.seek(0, os.SEEK_END) - len(ending)))
+    return file.read() == ending
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a whole file in the place of an earlier one, or leave that as it was. Raises ReportError."""
+    """Put a whole file in the place of an earlier one, or leave that as it was. Raises ReportError.
+
+    Of a symlink the file is replaced that it leads to, not the link.
+    """
     try:
-        disk.replace(path, [content])
+        disk.replace(path.resolve(), [content])
     except StoreError as error:
         raise ReportError(str(error)) from error
 

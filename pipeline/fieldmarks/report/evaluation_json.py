@@ -5,11 +5,11 @@ from typing import Final
 
 import orjson
 
-from fieldmarks.errors import ReportError
 from fieldmarks.evaluation.results import Evaluation
 from fieldmarks.report import document
 
 _BEGINNING: Final = b'{"v":1,"settings":{"fieldmarks":'  # as orjson writes it
+_ENDING: Final = b"}\n"
 
 
 def encode(evaluation: Evaluation) -> bytes:
@@ -19,9 +19,10 @@ def encode(evaluation: Evaluation) -> bytes:
 
 def check(path: Path) -> None:
     """Raise ReportError where `write` would refuse: an earlier evaluation is replaced, no other file is."""
-    if path.exists() and not document.begins_with(path, _BEGINNING):
-        raise ReportError(f"{path} is there and is no evaluation: choose another name")
-    document.check_folder(path, path.absolute().parent)
+    document.check_place(
+        path, "a fieldmarks evaluation", lambda file: document.has_ends(file, _BEGINNING, _ENDING)
+    )
+    document.check_folder(path, path.resolve().parent)
 
 
 def write(evaluation: Evaluation, path: Path) -> None:

@@ -1,9 +1,10 @@
 """An evaluation as one HTML page, and its charts as files."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
@@ -21,6 +22,7 @@ MAX_FAILURES: Final = 200
 FEW: Final = 30  # pictures of a class, under which its own figures are mostly chance
 FORMS: Final = ("svg", "png")  # of a chart as a file
 MARK_WITHIN: Final = 2_000  # bytes at a chart's beginning, in which its origin stands
+ENDINGS: Final = {b"<?xml": b"</svg>\n", b"\x89PNG": b"IEND\xaeB`\x82"}  # of a chart, by its beginning
 
 
 def write_page(evaluation: Evaluation, path: Path) -> None:
@@ -55,20 +57,21 @@ def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
 def check_plots(folder: Path) -> None:
     """Raise ReportError where `save_plots` would refuse, whichever charts it draws."""
     needed("matplotlib")
-    if folder.exists() and not folder.is_dir():
-        raise ReportError(f"{folder} is no folder: name another one for the charts")
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ReportError(f"{folder} already exists and is not a folder; choose another name for the charts")
     there = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
     document.check_folder(folder, there)
     for path in (folder / f"{name}.{form}" for name in NAMES for form in FORMS):
-        if path.exists() and not _is_chart(path):
-            raise ReportError(f"{path} is there and is no chart of ours: name another folder")
+        document.check_place(path, "a fieldmarks chart", _is_chart)
 
 
-def _is_chart(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return MADE_BY.encode() in file.read(MARK_WITHIN)
+def _is_chart(file: BinaryIO) -> bool:
+    """Whether a file is a chart that fieldmarks wrote: whole, in one of FORMS, with its mark."""
+    beginning = file.read(MARK_WITHIN)
+    file.seek(max(0, file.seek(0, os.SEEK_END) - max(map(len, ENDINGS.values()))))
+    ending = file.read()
+    is_whole = any(beginning.startswith(start) and ending.endswith(end) for start, end in ENDINGS.items())
+    return MADE_BY.encode() in beginning and is_whole
 
 
 def html(evaluation: Evaluation) -> str:

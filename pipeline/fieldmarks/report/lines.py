@@ -32,7 +32,7 @@ class Printer:
 
 
 def printer(form: str, classes: Sequence[str], *, top: int, explain: bool, baseline: bool = True) -> Printer:
-    """Return a form of output by its name ("table", "jsonl", "csv"); a table must fit `classes`.
+    """Return a form of output by its name ("table", "jsonl", "csv", "journal"); a table must fit `classes`.
 
     Of a prediction it shows the `top` classes, the marks if `explain`, the baseline's answer if `baseline`.
     """
@@ -49,6 +49,8 @@ def printer(form: str, classes: Sequence[str], *, top: int, explain: bool, basel
 
     if form == "jsonl":
         return Printer((), lambda result: (jsonl(cut(result)),))
+    if form == "journal":
+        return Printer((), lambda result: (journal_line(cut(result)),))
     if form == "csv":
         return Printer((csv_row(*CSV_COLUMNS),), lambda result: csv_rows(cut(result)))
     width = min(max(len(printable(name)) for name in (*classes, UNSURE)), WIDEST_NAME)
@@ -58,6 +60,13 @@ def printer(form: str, classes: Sequence[str], *, top: int, explain: bool, basel
 def jsonl(result: Prediction | Failure) -> str:
     """Return the result as one JSON object."""
     return orjson.dumps(result.to_dict()).decode()
+
+
+def journal_line(result: Prediction | Failure) -> str:
+    """Return the result as one JSON object that also says which version of the image's file was read."""
+    version = None if isinstance(result, Failure) else result.version
+    file = {"file": version.to_dict()} if version else {}
+    return orjson.dumps(result.to_dict() | file).decode()
 
 
 def csv_rows(result: Prediction | Failure) -> Iterator[str]:

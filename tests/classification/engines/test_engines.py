@@ -97,7 +97,7 @@ def test_no_answer_changes_on_the_demos_pictures(
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of converted models of this test's own."""
     monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "engines"
+    return tmp_path / "cache" / "converted-2"
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_a_cache_that_cannot_be_written_leaves_it_to_torch(
     encoder = _encoder(tiny_clip, "auto", "float32")
     assert encoder.encode_texts(["fur"]).shape == (1, 16)
     (notice,) = encoder.notices
-    assert notice.startswith(f"torch computes, as openvino cannot: {tmp_path / 'file' / 'engines'}")
+    assert notice.startswith(f"torch computes, as openvino cannot: {tmp_path / 'file' / 'converted-2'}")
 
 
 @pytest.mark.slow

@@ -1,6 +1,10 @@
-"""Converted models on disk: whole or not at all, bounded, and found damaged where they are."""
+"""Converted models on disk: whole or not at all, bounded, found damaged where they are, and nothing else."""
 
+import fcntl
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,18 +13,24 @@ import pytest
 from fieldmarks.classification.cache import EmbeddingCache
 from fieldmarks.classification.engines import kept
 
+ONE = "1" * 32  # as a model's folder is called
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A kept folder of two files."""
-    kept.keep(tmp_path / "engines" / "one", _write)
-    return tmp_path / "engines" / "one"
+    kept.keep(tmp_path / "converted-2" / ONE, _write)
+    return tmp_path / "converted-2" / ONE
 
 
 def _write(folder: Path) -> kept.About:
-    (folder / "weights.bin").write_bytes(b"0123456789")
-    (folder / "graph.xml").write_text("<net/>")
+    (folder / "texts.bin").write_bytes(b"0123456789")
+    (folder / "texts.xml").write_text("<net/>")
     return {"facts": {"logit_scale": 100.0}}
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def _is_whole(folder: Path) -> bool:
@@ -33,7 +43,16 @@ def test_what_is_kept_is_read(folder: Path) -> None:
     assert about is not None
     assert about["facts"] == {"logit_scale": 100.0}
     assert _is_whole(folder)
-    assert [path.name for path in folder.parent.iterdir()] == ["one"]
+    assert _names(folder.parent) == [ONE, kept.MARKER]
+
+
+def test_it_is_its_users_alone(folder: Path) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (folder.parent, folder, *folder.iterdir())}
+    assert modes == {
+        "converted-2": 0o700,
+        ONE: 0o700,
+        **dict.fromkeys(["about.json", "texts.bin", "texts.xml"], 0o600),
+    }
 
 
 def _cut(path: Path) -> None:
@@ -46,12 +65,25 @@ def _turn_a_bit(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-@pytest.mark.parametrize("name", ["about.json", "weights.bin", "graph.xml"])
-@pytest.mark.parametrize("damage", [Path.unlink, _cut, _turn_a_bit])
-def test_damage_is_found(folder: Path, name: str, damage: Callable[[Path], None]) -> None:
+def _make_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _make_a_loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("name", ["about.json", "texts.bin", "texts.xml"])
+@pytest.mark.parametrize("damage", [Path.unlink, _cut, _turn_a_bit, _make_a_pipe, _make_a_loop])
+def test_damage_is_found_and_made_good(folder: Path, name: str, damage: Callable[[Path], None]) -> None:
     assert _is_whole(folder)
     damage(folder / name)
     assert not _is_whole(folder)
+    if damage in (Path.unlink, _cut, _turn_a_bit):
+        kept.keep(folder, _write)
+        assert _is_whole(folder)
 
 
 def test_every_bit_of_about_counts(folder: Path) -> None:
@@ -68,8 +100,8 @@ def test_what_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
         raise ValueError("half way")
 
     with pytest.raises(ValueError, match="half way"):
-        kept.keep(tmp_path / "engines" / "one", fail)
-    assert list((tmp_path / "engines").iterdir()) == []
+        kept.keep(tmp_path / "converted-2" / ONE, fail)
+    assert _names(tmp_path / "converted-2") == [kept.MARKER]
 
 
 def test_another_process_may_be_first(folder: Path) -> None:
@@ -79,26 +111,100 @@ def test_another_process_may_be_first(folder: Path) -> None:
 
     kept.keep(folder, late)
     assert _is_whole(folder)
-    assert [path.name for path in folder.parent.iterdir()] == ["one"]
+    assert _names(folder.parent) == [ONE, kept.MARKER]
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "converted-2").mkdir()
+    (tmp_path / "converted-2" / "notes.txt").write_text("mine")
+    with pytest.raises(OSError, match="fieldmarks did not make it"):
+        kept.keep(tmp_path / "converted-2" / ONE, _write)
+    assert _names(tmp_path / "converted-2") == ["notes.txt"]
+    assert kept.models(tmp_path / "converted-2") == []
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda path: path.symlink_to("/"), None])
+def test_what_lies_in_a_models_place_is_left_alone(
+    tmp_path: Path, make: Callable[[Path], None] | None
+) -> None:
+    place = tmp_path / "converted-2" / ONE
+    kept.keep(place.with_name("2" * 32), _write)
+    if make is None:
+        place.mkdir()
+        (place / "notes.txt").write_text("mine")
+    else:
+        make(place)
+    before = place.lstat()
+    with pytest.raises(OSError, match="it is not a converted model"):
+        kept.keep(place, _write)
+    kept.drop(place)
+    assert place.lstat().st_ino == before.st_ino
+    assert _names(place.parent) == [ONE, "2" * 32, kept.MARKER]
+
+
+def test_only_our_files_are_dropped(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    kept.drop(folder)
+    assert _names(folder) == ["notes.txt"]
 
 
 def test_those_used_last_stay(tmp_path: Path) -> None:
     def large(folder: Path) -> kept.About:
-        with (folder / "weights.bin").open("wb") as file:
-            file.truncate(kept.LIMIT * 2 // 5)  # a file without blocks
+        (folder / "texts.bin").write_bytes(bytes(40_000))
         return {}
 
-    root = tmp_path / "engines"
-    digest = "not looked at"
-    for age, name in enumerate(("first", "second")):
-        (root / name).mkdir(parents=True)
-        large(root / name)
-        (root / name / "about.json").write_text(digest)
-        os.utime(root / name, (1000 + age, 1000 + age))
-    assert not kept.is_whole(root / "first", {"files": {"weights.bin": digest}}, lambda _: "another")
-    kept.keep(root / "third", _write)
-    assert {path.name for path in root.iterdir()} == {"first", "second", "third"}
-    (root / "fourth").mkdir()
-    large(root / "fourth")
-    kept.keep(root / "fifth", _write)
-    assert {path.name for path in root.iterdir()} == {"first", "third", "fourth", "fifth"}
+    root = tmp_path / "converted-2"
+    for age, name in enumerate(("1", "2")):
+        kept.keep(root / (name * 32), large, limit=100_000)
+        os.utime(root / (name * 32), (1000 + age, 1000 + age))
+    (root / "notes").mkdir()
+    assert kept.is_whole(root / ("1" * 32), {"files": {"texts.bin": "x"}}, lambda _: "x")
+    kept.keep(root / ("3" * 32), _write, limit=100_000)
+    assert _names(root) == ["1" * 32, "2" * 32, "3" * 32, kept.MARKER, "notes"]
+    kept.keep(root / ("4" * 32), large, limit=100_000)
+    assert _names(root) == ["1" * 32, "3" * 32, "4" * 32, kept.MARKER, "notes"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from fieldmarks.classification.engines import kept
+def write(folder):
+    (folder / "texts.bin").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+kept.keep(Path(sys.argv[1]), write)
+"""
+
+
+def test_the_scratch_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
+    root = tmp_path / "converted-2"
+    subprocess.run([sys.executable, "-c", KILLED, str(root / ONE)], timeout=60)
+    (scratch, _) = sorted(root.iterdir())
+    assert _names(scratch) == ["model", "owner"]
+    assert kept.models(root) == [scratch]
+    kept.keep(root / ONE, _write)
+    assert _names(root) == [ONE, kept.MARKER]
+
+
+def test_the_scratch_of_a_living_process_stays(folder: Path) -> None:
+    scratch = folder.parent / f"{kept.SCRATCH}abc"
+    scratch.mkdir()
+    kept.drop_stale(folder.parent)  # its owner is about to take it
+    with (scratch / "owner").open("w") as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        kept.drop_stale(folder.parent)
+        assert _names(folder.parent) == [scratch.name, ONE, kept.MARKER]
+    kept.drop_stale(folder.parent)
+    assert _names(folder.parent) == [ONE, kept.MARKER]
+
+
+def test_what_only_looks_like_scratch_stays(folder: Path) -> None:
+    scratch = folder.parent / f"{kept.SCRATCH}abc"
+    scratch.mkdir()
+    (scratch / "notes.txt").write_text("mine")
+    os.mkfifo(folder.parent / f"{kept.SCRATCH}pipe")
+    empty = folder.parent / f"{kept.SCRATCH}empty"
+    empty.mkdir()
+    os.utime(empty, (time.time() - 7200,) * 2)
+    kept.drop_stale(folder.parent)
+    assert _names(folder.parent) == [f"{kept.SCRATCH}abc", f"{kept.SCRATCH}pipe", ONE, kept.MARKER]

@@ -91,7 +91,7 @@ def test_labels_in_the_metadata_of_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"labels": np.array([1])}, "holds labels (1,) of int64: 2 texts or integers are meant"),
+        ({"labels": np.array([1])}, "holds labels (1,) of int64; expected 2 strings or integers"),
         ({"labels": np.array([[1, 2]])}, "holds labels (1, 2) of int64"),
         ({"labels": np.array([0.5, 1])}, "holds labels (2,) of float64"),
         (
@@ -102,7 +102,7 @@ def test_labels_in_the_metadata_of_a_folder(tmp_path: Path) -> None:
             {"labels": np.array([0, -1]), "classes": np.array(["a", "b"])},
             "holds labels outside of its 2 classes",
         ),
-        ({"labels": np.array([None, "a"])}, "cannot be read: Object arrays cannot be loaded"),
+        ({"labels": np.array([None, "a"])}, "cannot be read: it holds Python objects, which are not loaded"),
     ],
 )
 def test_labels_that_do_not_fit(tmp_path: Path, more: dict[str, object], message: str) -> None:

@@ -1,5 +1,6 @@
 """From a checkpoint to files that OpenVINO reads, kept and used only if they give what torch gives."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmarks import __version__
 from fieldmarks.classification.engines import kept
 from fieldmarks.classification.engines.agreement import TOLERANCE, cosine_error
 from fieldmarks.classification.engines.checkpoint import Checkpoint
@@ -36,8 +38,12 @@ _TEXTS: Final = (
 _PICTURES: Final = 3
 
 
+# What frameworks say where memory was short, which the next run may have.
+_NO_MEMORY: Final = re.compile(r"out of memory|bad_alloc|(cannot|can't|failed to) allocate", re.IGNORECASE)
+
+
 class _NotConvertedError(Exception):
-    """A conversion stopped: no verdict to keep, as the disk or the memory may have been full."""
+    """A conversion stopped for a reason that may pass: no verdict to keep."""
 
 
 class Conversion:
@@ -93,8 +99,9 @@ class Conversion:
 
     @cached_property
     def _about(self) -> kept.About:
+        kept.drop_stale(self._folder.parent)
         about = kept.read(self._folder)
-        if about is not None and kept.is_whole(self._folder, about, self._file_hash):
+        if about is not None and kept.is_whole(self._folder, about, self._file_hash) and _still_holds(about):
             return about
         self._tell(f"converting {self._checkpoint.name} for OpenVINO, once for this machine …")
         try:
@@ -105,7 +112,10 @@ class Conversion:
             return {"refused": f"it cannot be converted: {error}"}
 
     def _write(self, folder: Path) -> kept.About:
-        """Convert into a new folder; return what is known of the model, or why it is refused."""
+        """Convert into a new folder; return what is known of the model, or why it is refused.
+
+        Raises _NotConvertedError where another try may succeed, ModelError.
+        """
         from fieldmarks.classification.engines.torch_engine import TorchEngine
 
         recipe = self._checkpoint.recipe
@@ -117,17 +127,54 @@ class Conversion:
             with _silence():
                 about = {"facts": _convert(torch_engine, self._checkpoint, recipe, folder).to_dict()}
                 given = _sampled(self._opened(folder, about), recipe)
+        except _NotConvertedError:
+            raise
         except Exception as failure:  # conversion meets models of every kind and stumbles in every way
-            raise _NotConvertedError(one_line(failure)) from failure
+            if _is_transient(failure):
+                raise _NotConvertedError(one_line(failure)) from failure
+            _empty(folder)
+            return {"refused": f"it cannot be converted: {one_line(failure)}", "versions": _versions()}
         error = max(map(cosine_error, given, expected))
         if error <= TOLERANCE[self._dtype]:
             return about
-        for path in folder.iterdir():
-            path.unlink()
+        _empty(folder)
         return {"refused": f"its embeddings differ from torch's by {error:.0e} (cosine)"}
 
     def _opened(self, folder: Path, about: kept.About) -> OpenVinoEngine:
         return OpenVinoEngine(folder, Facts.from_dict(about["facts"]), dtype=self._dtype)
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions on which it depends whether a conversion fails: another one is worth a try."""
+    return {"fieldmarks": __version__} | {name: version(name) for name in ("torch", "transformers")}
+
+
+def _still_holds(about: kept.About) -> bool:
+    """Whether a record is of these versions, where it depends on them: those of failures do."""
+    return "versions" not in about or about["versions"] == _versions()
+
+
+def _is_transient(failure: BaseException | None) -> bool:
+    """Whether a failure may be the machine's: no memory, a disk error, a package half installed."""
+    while failure is not None:
+        if isinstance(failure, OSError | MemoryError | ImportError) or _NO_MEMORY.search(str(failure)):
+            return True
+        failure = failure.__cause__ or failure.__context__
+    return False
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Turn every failure to write, which frameworks word in many ways, into one that may pass."""
+    try:
+        yield
+    except Exception as failure:
+        raise _NotConvertedError(one_line(failure)) from failure
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
 
 
 def _convert(engine: Any, checkpoint: Checkpoint, recipe: Recipe, folder: Path) -> Facts:
@@ -137,7 +184,8 @@ def _convert(engine: Any, checkpoint: Checkpoint, recipe: Recipe, folder: Path) 
     from fieldmarks.classification.engines.towers import ImageTower, TextTower
 
     inputs = checkpoint.tokenize(list(_TEXTS), "pt")  # the tokenizer keeps how it cuts and pads here
-    checkpoint.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    with _writing():
+        checkpoint.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     texts = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
     _save(TextTower(engine.network), texts, folder / "texts.xml")
     pixels = {"pixels": torch.from_numpy(_pictures(recipe))}
@@ -156,7 +204,8 @@ def _save(tower: "nn.Module", example: dict[str, Any], path: Path) -> None:
         model = ov.convert_model(tower.eval(), example_input=example)
     if "pixels" in example:
         model.reshape([-1, *example["pixels"].shape[1:]])
-    ov.save_model(model, path, compress_to_fp16=False)
+    with _writing():
+        ov.save_model(model, path, compress_to_fp16=False)
 
 
 def _sampled(engine: Engine, recipe: Recipe) -> list[Array]:

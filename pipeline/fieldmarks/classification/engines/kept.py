@@ -1,40 +1,57 @@
 """Converted models kept for later runs, and the verdict on each: one folder each in the user's cache.
 
-A folder is written whole under another name and then renamed. Its about.json holds what is known of the
-model, the SHA-256 of every other file and one of itself, so that damage is found and the model converted
+They lie in a folder with a marker file; a folder of this name without it is not ours and is left alone. A
+model's folder is written whole under another name and then renamed. Its about.json holds what is known of
+the model, the SHA-256 of every other file and one of itself, so that damage is found and the model converted
 again. Together they stay under LIMIT bytes: those that were used last stay.
+
+What a conversion writes while it runs is in a scratch folder, whose owner holds a lock on a file in it; a
+scratch folder without an owner, as SIGKILL leaves it, is removed by the next conversion.
 """
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from fieldmarks.classification.cache import CacheInfo, key_of
-from fieldmarks.paths import user_cache
+from fieldmarks.paths import make_private, open_regular, read_regular, user_cache
 
 LIMIT: Final = 8 * 2**30  # bytes; a ViT-B/32 takes 0.6 GB, a ViT-L/14 1.7 GB
+FOLDER: Final = "converted-2"
+OLD_FOLDER: Final = "engines"  # of version 0.1, without a marker
+MARKER: Final = "fieldmarks-converted-models"
+SCRATCH: Final = ".converting-"
 _ABOUT: Final = "about.json"
+_OWNER: Final = "owner"
+_MODEL: Final = re.compile(r"[0-9a-f]{32}")
+_OWN_FILES: Final = re.compile(r"(about|tokenizer)\.json|(texts|images)\.(xml|bin)")  # of a damaged folder
+_LARGEST_ABOUT: Final = 2**20  # bytes
+_OLD_ENOUGH: Final = 3600  # seconds after which a scratch folder that is still empty has no owner
 
 About = Mapping[str, Any]
 
 
 def folder_of(*parts: str) -> Path:
     """Return the folder for what depends on all of `parts`, which may not exist."""
-    return user_cache() / "engines" / key_of(*parts).hex()[:32]
+    return user_cache() / FOLDER / key_of(*parts).hex()[:32]
 
 
 def read(folder: Path) -> About | None:
-    """Return what a folder tells of its model; None if it is not there or damaged."""
+    """Return what a folder says of its model; None if it is not there or damaged."""
     try:
-        kept = json.loads((folder / _ABOUT).read_bytes())
-        about: About = kept["about"]
-        return about if kept["sha256"] == _digest(about) else None
+        record = json.loads(read_regular(folder / _ABOUT, _LARGEST_ABOUT))
+        about: About = record["about"]
+        return about if record["sha256"] == _digest(about) and _names(about) is not None else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
@@ -49,55 +66,157 @@ def is_whole(folder: Path, about: About, file_hash: Callable[[Path], str]) -> bo
         return False
 
 
-def keep(folder: Path, write: Callable[[Path], About]) -> About:
-    """Make a folder: `write` fills a new one and returns what to tell of it.
+def keep(folder: Path, write: Callable[[Path], About], *, limit: int = LIMIT) -> About:
+    """Make a folder: `write` fills a new one and returns what to record of it.
 
-    Raises OSError, and what `write` raises.
+    Of the others, those used longest ago are dropped while all of them take more than `limit` bytes.
+    Raises OSError, also where the place is taken by what is not ours, and what `write` raises.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".", ignore_cleanup_errors=True) as scratch:
-        fresh = Path(scratch) / "model"
-        fresh.mkdir()
+    _claim(folder.parent)
+    with _scratch(folder.parent) as fresh:
         about = dict(write(fresh))
         about["files"] = {path.name: _file_digest(path) for path in sorted(fresh.iterdir())}
         (fresh / _ABOUT).write_text(json.dumps({"sha256": _digest(about), "about": about}), "utf-8")
-        with suppress(OSError):  # there is none; another process that reads one misses it for a moment only
-            folder.rename(Path(scratch) / "old")
-        with suppress(OSError):  # another process was first
+        for path in fresh.iterdir():
+            path.chmod(0o600)
+        drop(folder)  # another process that reads one misses it for a moment only
+        try:
             fresh.rename(folder)
+        except OSError as error:
+            if read(folder) is None:  # else another process was first
+                raise OSError(error.errno, f"{error.strerror}, and it is not a converted model") from error
     with suppress(OSError):  # another process removes files
-        _evict(folder)
+        _evict(folder, limit)
     return about
 
 
 def drop(folder: Path) -> None:
-    """Remove a folder, if it is there."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a model's or a scratch folder, if it is there: only files that fieldmarks put into it."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    if folder.name.startswith(SCRATCH):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    about = read(folder)
+    names = [] if about is None else _names(about) or []
+    for path in folder.iterdir():
+        known = path.name in (_ABOUT, *names) if about is not None else _OWN_FILES.fullmatch(path.name)
+        if known and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # something else is in it
+        folder.rmdir()
+
+
+def drop_root(root: Path) -> None:
+    """Remove the folder of all models, once it is empty."""
+    with suppress(OSError):
+        if [path.name for path in root.iterdir()] == [MARKER]:
+            (root / MARKER).unlink()
+        root.rmdir()
+
+
+def drop_stale(root: Path) -> None:
+    """Remove scratch folders whose owner ended without doing so."""
+    for folder in root.glob(f"{SCRATCH}*"):
+        if _is_abandoned(folder):
+            drop(folder)
+
+
+def models(root: Path) -> list[Path]:
+    """Return the folders below `root` that are provably ours, abandoned scratch folders among them."""
+    marked = _is_marked(root)
+    return [
+        folder
+        for folder in sorted(root.iterdir())
+        if not folder.is_symlink()
+        and folder.is_dir()
+        and (
+            _is_abandoned(folder)
+            if folder.name.startswith(SCRATCH)
+            else _MODEL.fullmatch(folder.name) and (marked or read(folder) is not None)
+        )
+    ]
 
 
 def info() -> CacheInfo:
     """Return where the models are kept, how many, and the bytes they take of those they may take."""
-    root = user_cache() / "engines"
-    return CacheInfo(root, sum(1 for _ in root.glob(f"*/{_ABOUT}")), _size(root), LIMIT)
+    root = user_cache() / FOLDER
+    return CacheInfo(root, sum(1 for _ in root.glob(f"*/{_ABOUT}")), size_of(root), LIMIT)
 
 
-def clear() -> int:
-    """Remove all kept models and return the bytes that became free."""
-    before = info()
-    drop(before.path)
-    return before.size - info().size
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def _evict(newest: Path) -> None:
-    """Drop those that were used longest ago while all of them take more than LIMIT; the newest stays."""
-    others = [path for path in newest.parent.iterdir() if path != newest]
+def _claim(root: Path) -> None:
+    """Make the folder of all models and mark it. Raises OSError if one is there that is not ours."""
+    make_private(root.parent)
+    root.mkdir(mode=0o700, exist_ok=True)
+    if _is_marked(root):
+        return
+    if any(root.iterdir()):
+        raise OSError(errno.EEXIST, "it is there, and fieldmarks did not make it", str(root))
+    with suppress(FileExistsError):  # another process was first
+        os.close(os.open(root / MARKER, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _is_marked(root: Path) -> bool:
+    return (root / MARKER).is_file() and not (root / MARKER).is_symlink()
+
+
+@contextmanager
+def _scratch(root: Path) -> Iterator[Path]:
+    """Give a new folder that is gone afterwards, and at the next conversion if this process is killed."""
+    drop_stale(root)
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=root))
+    try:
+        owner = os.open(scratch / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            fresh = scratch / "model"
+            fresh.mkdir(mode=0o700)
+            yield fresh
+        finally:
+            os.close(owner)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether a scratch folder's owner holds its lock no more."""
+    try:
+        owner = open_regular(folder / _OWNER, os.O_RDWR, follow=False)
+    except FileNotFoundError:  # between the folder's making and its owner's
+        with suppress(OSError):
+            return not any(folder.iterdir()) and time.time() - folder.stat().st_mtime > _OLD_ENOUGH
+        return False
+    except OSError:
+        return False
+    try:
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(owner)
+
+
+def _evict(newest: Path, limit: int) -> None:
+    """Drop those that were used longest ago while all of them take more than `limit`; the newest stays."""
+    root = newest.parent
+    others = [path for path in models(root) if path != newest and _MODEL.fullmatch(path.name)]
     for path in sorted(others, key=lambda path: path.stat().st_mtime):
-        if _size(newest.parent) > LIMIT:
+        if size_of(root) > limit:
             drop(path)
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _names(about: About) -> list[str] | None:
+    """Return the names of a model's files; None if they are not plain names, as damage makes them."""
+    files = about.get("files") if isinstance(about, dict) else None
+    if not isinstance(files, dict) or any(Path(name).name != name for name in files):
+        return None
+    return list(files)
 
 
 def _digest(about: About) -> str:

@@ -1,0 +1,188 @@
+"""NumPy arrays in files of strangers, read a part at a time: .npy files, and .npz archives of them.
+
+An array's header is checked before anything of the size that it announces is read: no pickles, no shape
+beyond the file's own size, and no archive that unpacks to hundreds of times its size.
+"""
+
+import lzma
+import math
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+
+from fieldmarks.errors import ImageError
+from fieldmarks.paths import open_regular
+from fieldmarks.wording import printable
+
+_MAX_HEADER: Final = 10_000  # bytes of a .npy's header, as in NumPy
+_MAX_MEMBERS: Final = 1_000  # arrays of an archive
+_PLAUSIBLE: Final = 256 * 2**20  # bytes that an array may unpack to in any case
+_MAX_RATIO: Final = 50  # unpacked to packed bytes; numbers of a model hardly shrink at all
+_MAX_COLUMNWISE: Final = 2**30  # bytes of an array stored column by column, which is read whole
+_PART_BYTES: Final = 2**25  # of rows that are read at once
+# A header is a Python literal; these are the values that are understood.
+_DESCR: Final = re.compile(r"""["']descr["']: *["']([<>=|]?(?:[?]|[biufcSU]\d{1,9}|O\d?))["']""")
+_ORDER: Final = re.compile(r"""["']fortran_order["']: *(True|False)""")
+_SHAPE: Final = re.compile(r"""["']shape["']: *\((\d{1,15}(?: *, *\d{1,15}){0,8},?|)\)""")
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An array in a file: its shape and type, and how its bytes are had, from the first on."""
+
+    where: str  # for messages
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    by_columns: bool
+    offset: int
+    open: Callable[[], BinaryIO]
+
+    def parts(self, rows: int) -> Iterator[Array]:
+        """Yield the array, at most so many rows at a time. Raises ImageError for a file that is damaged."""
+        row = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)  # bytes
+        rows = max(1, min(rows, _PART_BYTES // row))
+        try:
+            with self.open() as file:
+                file.seek(self.offset)
+                if self.by_columns and len(self.shape) > 1:
+                    whole = self._read(file, self.shape[0])
+                    yield from (whole[at : at + rows] for at in range(0, self.shape[0], rows))
+                else:
+                    for at in range(0, self.shape[0], rows):
+                        yield self._read(file, min(rows, self.shape[0] - at))
+        except _DAMAGE as error:
+            raise _unreadable(self.where, error) from error
+
+    def _read(self, file: BinaryIO, rows: int) -> Array:
+        shape = (rows, *self.shape[1:])
+        size = math.prod(shape) * self.dtype.itemsize
+        data = file.read(size)
+        if len(data) < size:
+            raise EOFError("it ends too early")
+        order: Any = "F" if self.by_columns else "C"
+        return np.frombuffer(data, self.dtype).reshape(shape, order=order)
+
+
+class Archive:
+    """The arrays of a .npz by name; a context manager. Everything raises ImageError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = os.fdopen(open_regular(path), "rb")
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        try:
+            self._zip = zipfile.ZipFile(self._file)
+            members = self._zip.infolist()
+        except _DAMAGE as error:
+            self._file.close()
+            raise _unreadable(path, error) from error
+        if len(members) > _MAX_MEMBERS:
+            self.__exit__()
+            raise ImageError(f"{path} has {len(members):,} arrays; expected at most {_MAX_MEMBERS:,}")
+        self._members = {member.filename.removesuffix(".npy"): member for member in members}
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+        self._file.close()
+
+    @property
+    def names(self) -> list[str]:
+        """The arrays' names."""
+        return list(self._members)
+
+    def get(self, name: str) -> Stored | None:
+        """Return an array, None if there is none of that name."""
+        member = self._members.get(name)
+        if member is None:
+            return None
+        size, packed = member.file_size, member.compress_size
+        if size > _PLAUSIBLE and size > _MAX_RATIO * packed:
+            growth = f"unpacks from {packed:,} bytes to {size:,}"
+            raise ImageError(f"{self._path} cannot be read: {printable(name)!r:.40} {growth}")
+
+        def opened() -> BinaryIO:
+            file: BinaryIO = self._zip.open(member)  # type: ignore[assignment]  # reads and seeks as one
+            return file
+
+        return _stored(f"{self._path}, {printable(name)!r:.40}", opened, size)
+
+
+def from_file(path: Path) -> Stored:
+    """Return the array in a .npy file. Raises ImageError."""
+    try:
+        fd = open_regular(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    size = os.fstat(fd).st_size
+    os.close(fd)
+    return _stored(str(path), lambda: os.fdopen(open_regular(path), "rb"), size)
+
+
+def _stored(where: str, opened: Callable[[], BinaryIO], size: int) -> Stored:
+    """Return the array that a file of `size` bytes announces, once it can be true. Raises ImageError."""
+    try:
+        with opened() as file:
+            shape, dtype, by_columns, offset = _header(file)
+    except _DAMAGE as error:
+        raise _unreadable(where, error) from error
+    if dtype.hasobject:
+        raise ImageError(f"{where} cannot be read: it holds Python objects, which are not loaded")
+    if offset + math.prod(shape) * dtype.itemsize > size:
+        raise ImageError(f"{where} cannot be read: it announces {shape} of {dtype} and is shorter")
+    if by_columns and math.prod(shape) * dtype.itemsize > _MAX_COLUMNWISE:
+        raise ImageError(f"{where} cannot be read: it is stored by columns and too large for that")
+    return Stored(where, shape, dtype, by_columns, offset, opened)
+
+
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any], bool, int]:
+    """Return shape, type, whether it is stored by columns, and where the numbers begin.
+
+    See numpy.lib.format; its own reader has no public form for all versions, and warns. Raises ValueError.
+    """
+    start = file.read(8)
+    if start[:6] != b"\x93NUMPY" or start[6:7] not in (b"\x01", b"\x02", b"\x03"):
+        raise ValueError("it is not a .npy file")
+    form = "<H" if start[6] == 1 else "<I"
+    (length,) = struct.unpack(form, file.read(struct.calcsize(form)))
+    if length > _MAX_HEADER:
+        raise ValueError(f"its header has {length:,} bytes")
+    text = file.read(length).decode("latin-1")
+    values = [pattern.search(text) for pattern in (_DESCR, _ORDER, _SHAPE)]
+    if None in values:
+        raise ValueError("its header is damaged, or it is not an array of numbers or texts")
+    descr, order, sides = (value[1] for value in values if value)
+    shape = tuple(map(int, re.findall(r"\d+", sides)))
+    if not 0 < len(shape) <= 8:
+        raise ValueError(f"it has {len(shape)} dimensions")
+    try:
+        dtype = np.dtype(descr)
+    except TypeError as error:
+        raise ValueError(f"it holds values of an unknown type, {descr!r}") from error
+    return shape, dtype, order == "True", len(start) + struct.calcsize(form) + length
+
+
+def _unreadable(where: object, error: Exception) -> ImageError:
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    return ImageError(f"{where} cannot be read: {printable(' '.join(str(reason).split())[:300])}")
+
+
+# What zipfile and zlib raise for what is damaged, encrypted, or packed in a way that is not known.
+_DAMAGE: Final = (
+    *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError, OverflowError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, KeyError, IndexError),
+)

@@ -1,0 +1,131 @@
+"""What lies in the user's cache folder: whose it is, the room it takes, and its removal.
+
+Removed is only what carries a mark of ours: a database whose header, or in version 0.1 whose tables, are
+those of an embedding cache, and folders of converted models whose checksums hold. Symlinks are not followed.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fieldmarks.classification import cache
+from fieldmarks.classification.cache import EmbeddingCache, files_of
+from fieldmarks.classification.engines import kept
+from fieldmarks.paths import open_regular, user_cache
+
+OLD_NAME: Final = "embeddings.sqlite3"  # of version 0.1
+ENDPOINTS: Final = "endpoints"  # see generation/probe.py
+_OLD_SCHEMA: Final = {
+    (b"embeddings", b"CREATE TABLE embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL)"),
+    (
+        b"files",
+        b"CREATE TABLE files (path TEXT PRIMARY KEY, size INT, mtime_ns INT, ctime_ns INT, sha256 TEXT)",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing in the cache folder. `reason` says why it is not ours to remove; None if it is."""
+
+    path: Path
+    kind: str  # "embedding", "converted model"
+    entries: int = 0
+    size: int = 0
+    reason: str | None = None
+    remove: Callable[[], None] = lambda: None
+
+
+def parts() -> Iterator[Part]:
+    """Yield what is in the cache folder, in the order of names."""
+    folder = user_cache()
+    if not folder.is_dir():
+        return
+    databases = {folder / cache.NAME, folder / OLD_NAME}
+    beside = {path for name in databases for path in files_of(name)} - databases
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink():
+            yield Part(path, "", reason="it is a symlink")
+        elif path.name in (cache.NAME, OLD_NAME):
+            yield _database(path)
+        elif path.name in (kept.FOLDER, kept.OLD_FOLDER) and path.is_dir():
+            yield from _models(path)
+        elif path.name == ENDPOINTS:
+            yield Part(path, "", reason="it holds how endpoints are asked, which costs requests to find out")
+        elif path not in beside or not _is_ours(_main(path)):
+            yield Part(path, "", reason="fieldmarks did not make it")
+
+
+def _database(path: Path) -> Part:
+    if not _is_ours(path):
+        return Part(path, "", reason="it is not an embedding cache of this version or of 0.1")
+    size = sum(file.stat().st_size for file in files_of(path))
+
+    def remove() -> None:
+        for file in files_of(path):
+            file.unlink(missing_ok=True)
+
+    return Part(path, "embedding", _count(path), size, remove=remove)
+
+
+def _models(root: Path) -> Iterator[Part]:
+    """Yield the converted models below a folder, as one part, and whatever else lies there."""
+    models = kept.models(root)
+    others = sorted(set(root.iterdir()) - set(models) - {root / kept.MARKER})
+
+    def remove() -> None:
+        for folder in models:
+            kept.drop(folder)
+        kept.drop_root(root)
+
+    if models or (root / kept.MARKER).is_file():
+        size = sum(map(kept.size_of, models))
+        finished = [folder for folder in models if not folder.name.startswith(kept.SCRATCH)]
+        yield Part(root, "converted model", len(finished), size, remove=remove)
+    elif not others:
+        yield Part(root, "", reason="fieldmarks did not make it")
+    for path in others:
+        yield Part(path, "", reason="fieldmarks did not make it, or it is damaged")
+
+
+def _main(path: Path) -> Path:
+    return path.with_name(path.name.rpartition("-")[0])
+
+
+def _is_ours(path: Path) -> bool:
+    return cache.is_ours(path) if path.name == cache.NAME else _is_old(path)
+
+
+def _is_old(path: Path) -> bool:
+    """Whether a file is the embedding cache of version 0.1: it has exactly its tables."""
+    try:
+        with closing(_read_only(path)) as db:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            tables = set(db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+        return version == 2 and tables == _OLD_SCHEMA
+    except (sqlite3.Error, OSError, ValueError):
+        return False
+
+
+def _count(path: Path) -> int:
+    try:
+        if path.name == cache.NAME:
+            with closing(EmbeddingCache(path)) as embeddings:
+                return embeddings.info().entries
+        with closing(_read_only(path)) as db:
+            return int(db.execute("SELECT count(*) FROM embeddings").fetchone()[0])
+    except (sqlite3.Error, OSError, ValueError):
+        return 0
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """Open a database so that nothing of it changes, not even by SQLite's own repair. Raises OSError."""
+    os.close(open_regular(path, follow=False))
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+    db.text_factory = bytes
+    db.execute("PRAGMA trusted_schema = OFF")
+    return db
