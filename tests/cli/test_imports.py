@@ -31,6 +31,8 @@ COMMANDS = [
     ["store", "edit", "s.jsonl", "frog"],
     ["store", "rename", "s.jsonl", "newt", "eft"],
     ["store", "undo", "s.jsonl"],
+    ["store", "redo", "s.jsonl"],
+    ["store", "restore", "s.jsonl", "frog", "1"],
     ["store", "export", "s.jsonl", "s.csv"],
     ["store", "import", "t.jsonl", "s.csv"],
     ["store", "copy", "s.jsonl", "copy.jsonl"],

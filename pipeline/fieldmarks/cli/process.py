@@ -28,17 +28,18 @@ class Terminated(KeyboardInterrupt):
 
 
 def prepare() -> None:
-    """Make the standard streams safe, and SIGTERM an exception. Call it once, in the main thread."""
+    """Make the standard streams safe, and SIGINT and SIGTERM exceptions. Call it in the main thread."""
     _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be Unicode, nor a terminal UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr is None:
         sys.stderr = _Stderr(os.fdopen(2, "wb", closefd=False), "utf-8", "backslashreplace")
-    elif isinstance(sys.stderr, io.TextIOWrapper):
+    elif isinstance(sys.stderr, io.TextIOWrapper) and not isinstance(sys.stderr, _Stderr):
         encoding = sys.stderr.encoding
         sys.stderr = _Stderr(sys.stderr.buffer, encoding, "backslashreplace", line_buffering=True)
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # who started us may want it ignored
-        signal.signal(signal.SIGTERM, _terminate)
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _terminate)):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as whoever started us may want it
+            signal.signal(number, handler)
     sys.unraisablehook = _unraisable
 
 
