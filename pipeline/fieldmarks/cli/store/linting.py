@@ -9,10 +9,8 @@ from fieldmarks.cli.store.group import change_options, complete_store, json_opti
 
 @click.command()
 @click.argument("store", metavar="STORE", required=False, shell_complete=complete_store)
-@click.option("--rules", is_flag=True, help="Print the table of rules and end.")
-@click.option(
-    "--ignore", metavar="RULE", multiple=True, help="Leave a rule out, by code or name; repeatable."
-)
+@click.option("--rules", is_flag=True, help="Print the table of rules and exit.")
+@click.option("--ignore", metavar="RULE", multiple=True, help="Skip a rule, by code or name; repeatable.")
 @click.option(
     "--config", metavar="FILE.toml", help="Read tool.fieldmarks.lint here (default: ./pyproject.toml)."
 )
@@ -20,8 +18,12 @@ from fieldmarks.cli.store.group import change_options, complete_store, json_opti
     "--examples", metavar="FILE", help="A prompt's worked examples, whose '-' lines must not come back."
 )
 @click.option("--clip", metavar="MODEL", help="Count tokens as this CLIP model does: a folder or a hub id.")
-@click.option("--strict", is_flag=True, help="Exit with 1 from a warning on, not only from an error on.")
-@click.option("--fix", is_flag=True, help="Mend what is safe: debris, chatter, repeats, empty descriptors.")
+@click.option("--strict", is_flag=True, help="Exit 1 on warnings too.")
+@click.option(
+    "--fix",
+    is_flag=True,
+    help="Fix what can be fixed safely: stray characters, chat filler, duplicates, empty descriptors.",
+)
 @click.option("--github", is_flag=True, help="Print annotations for GitHub's CI.")
 @change_options
 @json_option
@@ -46,7 +48,7 @@ def lint(
 
     The exit code is 1 if something is of severity error.
 
-    --fix shows what it mends, as an appended line that `store undo` takes back; the rest is printed then.
+    --fix shows what it fixes, as appended lines that `store undo` takes back, and then prints the rest.
 
     \b
     Examples:

@@ -59,7 +59,7 @@ def list_(
 @class_argument
 @json_option
 def show(store: str, name: str, as_json: bool) -> None:
-    """Show a class whole.
+    """Show everything about a class.
 
     Its descriptors with flags, where they come from, and the model's raw answer.
 
