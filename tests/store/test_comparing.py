@@ -1,6 +1,7 @@
 """What is added, dropped and moved adds up to the difference."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 from hypothesis import given
@@ -26,11 +27,7 @@ def test_the_difference_adds_up(before: tuple[str, ...], after: tuple[str, ...])
 def test_as_few_as_can_be_have_moved(order: list[int]) -> None:
     before = tuple(map(str, range(7)))
     after = tuple(map(str, order))
-    longest = max(
-        len(rise)
-        for rise in _subsets(order)
-        if all(low < high for low, high in zip(rise, rise[1:], strict=False))
-    )
+    longest = max(len(rise) for rise in _subsets(order) if all(low < high for low, high in pairwise(rise)))
     assert len(Difference("x", before, after).moved) == len(order) - longest
 
 

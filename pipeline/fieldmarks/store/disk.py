@@ -7,8 +7,8 @@ replaces the file, not the link.
 
 import errno
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -118,17 +118,20 @@ def replace(real: Path, chunks: Iterable[bytes]) -> str | None:
     Return what could not be kept, for its user to know, or None. Raises StoreError; the file is then as it
     was.
     """
-    handle, name, loss = -1, "", None
+    # Named before it is made, so that a signal between the two cannot leave it behind.
+    beginning = os.fsdecode(os.fsencode(real.name)[:200])
+    draft = real.with_name(f".{beginning}.{secrets.token_hex(8)}.tmp")
+    handle, loss = -1, None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{real.name[:200]}.", suffix=".tmp", dir=real.parent)
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         for chunk in chunks:
             _write(handle, chunk)
         loss = _take_over(handle, real)
         os.fsync(handle)
-        Path(name).replace(real)
+        draft.replace(real)
     except BaseException as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
         if isinstance(error, OSError):
             raise unwritable(real, error) from error
         raise
