@@ -1,10 +1,12 @@
 """Embeddings of texts and pictures: each once, in order, in bounded memory, and none again."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +199,56 @@ def test_thumbnails_for_the_first_pictures(tiny_clip: Path, pictures: list[Path]
         assert [thumbnail is not None for thumbnail in small] == [True, True, False, False, False]
         assert small[0] is not None
         assert small[0].startswith(b"\xff\xd8\xff")
+
+
+def test_an_embedding_does_not_depend_on_whether_its_picture_is_shown(
+    demo_clip: Path, check_photo: Path
+) -> None:
+    for dtype in ("float32", "bfloat16"):
+        plain, shown = (
+            _vectors(
+                Embedder(Counting(demo_clip, dtype=dtype, engine="torch")).images([check_photo], thumbnails=n)
+            )
+            for n in (0, 1)
+        )
+        assert np.array_equal(plain, shown)
+
+
+def test_float32_is_of_the_whole_picture_and_other_numbers_of_their_own(
+    demo_clip: Path, check_photo: Path
+) -> None:
+    with Image.open(check_photo) as image:
+        whole = image.convert("RGB")
+    exact, halved = (Counting(demo_clip, dtype=dtype, engine="torch") for dtype in ("float32", "bfloat16"))
+    assert (exact.decoding, halved.decoding) == ("full", "reduced")
+    for encoder in (exact, halved, exact):  # none takes the other's from the cache
+        list(Embedder(encoder, cache=EmbeddingCache()).images([check_photo]))
+    assert (exact.passes, halved.passes) == ([1], [1])
+    cached = _vectors(Embedder(exact, cache=EmbeddingCache()).images([check_photo]))
+    assert np.array_equal(cached, exact.encode_images([exact.prepare(whole)]))
+
+
+@pytest.fixture
+def check_photo(tmp_path: Path) -> Path:
+    """A JPEG that is large enough to be decoded at an eighth of its size."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).resize((1600, 1200)).save(tmp_path / "photo.jpg", quality=90)
+    return tmp_path / "photo.jpg"
+
+
+def test_rows_of_another_length_are_encoded_again(tiny_clip: Path, pictures: list[Path]) -> None:
+    """As a file that was put together by hand may have them, with checksums that hold."""
+    first = Counting(tiny_clip)
+    embedder = Embedder(first, cache=EmbeddingCache())
+    texts, rows = embedder.texts(["fur", "big eyes"]), _vectors(embedder.images(pictures))
+    cache = EmbeddingCache()
+    with closing(sqlite3.connect(cache.path)) as db:
+        keys = [key for (key,) in db.execute("SELECT key FROM embeddings WHERE length(vector) > 4")]
+    for key in keys[::2]:
+        cache.put({key: np.ones(5, np.float32)})
+    again = Embedder(Counting(tiny_clip), cache=EmbeddingCache())
+    np.testing.assert_allclose(again.texts(["fur", "big eyes"]), texts, atol=1e-5)
+    np.testing.assert_allclose(_vectors(again.images(pictures)), rows, atol=1e-5)
 
 
 def test_ahead_keeps_order_and_takes_no_more_than_its_window() -> None:

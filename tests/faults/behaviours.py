@@ -519,6 +519,9 @@ replies(
     "status 500: ",
     reply(b"\x78\x9c" + RAW_BOMB, "500 Oops", content_type="text/plain; charset=zlib_codec"),
 )
+NESTED = b'{"error": ' * 1000 + b'"deep"' + b"}" * 1000
+replies("nested error", "status 500: an object nested too deep", reply(NESTED, "500 Oops"), sampled=True)
+replies("nested error in a good reply", "an object nested too deep", reply(NESTED))
 replies("error of brackets", "status 500: ", reply(b"[" * 60_000, "500 Oops"))
 replies(
     "error with our key in it",

@@ -97,7 +97,7 @@ def from_status(status: int, body: Any, retry_after: float | None, proxy: str | 
     cause = f"status {status}: {reason}"
     if status == 407:
         return Refused(f"the proxy {proxy or ''} refuses: {cause}", status=status, advice=_ADVICE[407])
-    if status == 402 or _NO_CREDIT.search(str(body)[:LONGEST_MESSAGE]):
+    if status == 402 or _NO_CREDIT.search(shown(body)):
         return OutOfCredit(cause, status=status, advice=_ADVICE[402])
     if proxy and status in (502, 503, 504):
         cause += f" (through the proxy {proxy})"
@@ -111,9 +111,17 @@ def message(body: Any) -> str:
     for _ in range(4):
         if isinstance(body, dict):
             body = body.get("error") or body.get("message") or body.get("detail") or body
-    text = body if isinstance(body, str) else repr(body) if body else ""
-    text = re.sub(r"<(style|script)\b.*?(</\1\s*>|$)", " ", text[:LONGEST_MESSAGE], flags=re.DOTALL | re.I)
+    text = shown(body) if body else ""
+    text = re.sub(r"<(style|script)\b.*?(</\1\s*>|$)", " ", text, flags=re.DOTALL | re.I)
     return " ".join(re.sub(r"<[^<>]*>", " ", text).split()) or "no reason given"
+
+
+def shown(body: Any) -> str:
+    """Return the beginning of an error's body, parsed or not, as text."""
+    try:
+        return (body if isinstance(body, str) else repr(body))[:LONGEST_MESSAGE]
+    except RecursionError:
+        return "an object nested too deep to be shown"
 
 
 def from_redirect(status: int, base_url: str | None) -> Refused:

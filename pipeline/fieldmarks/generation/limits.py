@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_exponential, wait_random
 
-from fieldmarks.generation.failures import Transient, message
+from fieldmarks.generation.failures import Transient, message, shown
 
 MINUTE: Final = 60.0  # seconds
 SPREAD: Final = 0.25  # seconds at most, so that requests that were told the same time do not all come at once
@@ -200,7 +200,7 @@ def _from_text(value: str) -> float | None:
 
 def _hint(body: Any) -> float | None:
     """Return the seconds of "try again in 1.2s" and its like."""
-    found = _HINT.search(message(body)[:2000]) or _HINT.search(str(body)[:5000])
+    found = _HINT.search(message(body)[:2000]) or _HINT.search(shown(body)[:5000])
     if found is None:
         return None
     text = re.sub(r"\s", "", found[1].lower())

@@ -1,5 +1,6 @@
 """Engines against torch in float32: embeddings, answers, refusals, damage."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fieldmarks.classification import Classifier, Encoder
+from fieldmarks.classification.cache import EmbeddingCache
+from fieldmarks.classification.embeddings import Embedder
+from fieldmarks.classification.engines import kept
 from fieldmarks.classification.engines.agreement import TOLERANCE, cosine_error
 from fieldmarks.classification.scoring import Array
 from fieldmarks.demo.run import run_demo
@@ -120,7 +124,7 @@ def test_auto_leaves_what_does_not_agree_to_torch(rough: Path, cache: Path) -> N
         (notice,) = encoder.notices
         assert notice.startswith("torch computes, as openvino cannot: its embeddings differ from torch's by ")
         assert told == [f"converting {rough} for OpenVINO, once for this machine …"] * conversions
-    (folder,) = cache.iterdir()
+    (folder,) = kept.models(cache)
     assert [path.name for path in folder.iterdir()] == ["about.json"]
     assert _encoder(rough, "auto", "float32").about["engine"] == "openvino"
 
@@ -142,7 +146,7 @@ def test_openvino_by_name_refuses_other_numbers(tiny_clip: Path) -> None:
 def test_a_damaged_conversion_is_made_again(tiny_clip: Path, cache: Path, name: str) -> None:
     told: list[str] = []
     before = _embedded(_encoder(tiny_clip, "openvino", "float32", tell=told.append))
-    (folder,) = cache.iterdir()
+    (folder,) = kept.models(cache)
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(bytes(data))
@@ -189,8 +193,40 @@ def test_a_full_disk_is_no_verdict(tiny_clip: Path, cache: Path) -> None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert run(50_000).startswith("torch torch computes, as openvino cannot: ")
-    assert list(cache.iterdir()) == []
+    assert kept.models(cache) == []
     assert run(100_000_000) == "openvino\n"
+
+
+@pytest.mark.slow
+def test_a_conversion_that_fails_is_not_tried_again(tiny_clip: Path, tmp_path: Path, cache: Path) -> None:
+    """Its tokenizer is written in Python, which serves torch; a conversion has nothing to keep of it."""
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "model"))
+    (folder / "tokenizer.json").unlink()
+    tokenizer = {"tokenizer_class": "ByT5Tokenizer", "model_max_length": 77}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    told: list[str] = []
+    for _ in range(2):
+        encoder = _encoder(folder, "auto", "float32", tell=told.append)
+        assert encoder.encode_texts(["fur"]).shape == (1, 16)
+        assert encoder.notices[0].startswith("torch computes, as openvino cannot: it cannot be converted: ")
+    assert told == [f"converting {folder} for OpenVINO, once for this machine …"]
+    (model,) = kept.models(cache)
+    about = json.loads((model / "about.json").read_text())["about"]
+    about["versions"]["torch"] = "1.0"
+    kept.drop(model)
+    kept.keep(model, lambda fresh: about)
+    _encoder(folder, "auto", "float32", tell=told.append).encode_texts(["fur"])  # an upgrade is worth a try
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "chat_template.jinja", "a/weights.bin"])
+def test_a_pipe_in_a_models_folder_is_refused(tiny_clip: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "model"))
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(ModelError, match=f"{folder / name} is a pipe or a device; remove it"):
+        Embedder(_encoder(folder, "auto", "float32"), cache=EmbeddingCache()).texts(["fur"])
 
 
 def test_a_cache_that_cannot_be_written_leaves_it_to_torch(

@@ -184,8 +184,9 @@ def _convert(engine: Any, checkpoint: Checkpoint, recipe: Recipe, folder: Path) 
     from fieldmarks.classification.engines.towers import ImageTower, TextTower
 
     inputs = checkpoint.tokenize(list(_TEXTS), "pt")  # the tokenizer keeps how it cuts and pads here
+    tokenizer = checkpoint.tokenizer.backend_tokenizer  # which not every tokenizer has
     with _writing():
-        checkpoint.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+        tokenizer.save(str(folder / "tokenizer.json"))
     texts = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
     _save(TextTower(engine.network), texts, folder / "texts.xml")
     pixels = {"pixels": torch.from_numpy(_pictures(recipe))}

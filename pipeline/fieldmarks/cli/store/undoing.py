@@ -26,7 +26,9 @@ def reversal_arguments(command: Command) -> Command:
     command = click.option("--yes", is_flag=True, help=f"Do not ask, even above {ASK_ABOVE} classes.")(
         change_options(command)
     )
-    command = click.argument("name", metavar="CLASS", required=False, shell_complete=complete_class)(command)
+    command = click.argument("name", metavar="[CLASS]", required=False, shell_complete=complete_class)(
+        command
+    )
     return store_argument(command)
 
 
