@@ -98,18 +98,19 @@ class Redactor:
         known = sorted((form for form in plain if len(form) >= SHORTEST_SECRET), key=len, reverse=True)
         patterns = [pattern for secret in known for pattern in _patterns(secret)]
         self._pattern = re.compile("|".join(patterns)) if patterns else None
-        self._marks = "%\\&" + ("+" if any(" " in secret for secret in known) else "")  # begin an encoding
-        self._literals = [text.lower() for secret in known for text in (secret, *_recoded(secret))]
+        encoded = ["%", "\\", "&", *(["+"] if any(" " in secret for secret in known) else [])]
+        literals = [text.lower() for secret in known for text in (secret, *_recoded(secret))]
+        self._suspicious = list(dict.fromkeys([*encoded, *literals]))
 
     def text(self, text: str) -> str:
         """Return the text with each secret masked."""
-        if self._pattern is None:
+        if self._pattern is None or len(text) < SHORTEST_SECRET:
             return text
-        if not any(mark in text for mark in self._marks):  # far faster than the pattern, for most texts
-            lower = text.lower()
-            if not any(literal in lower for literal in self._literals):
-                return text
-        return self._pattern.sub(MASK, text)
+        lower = text.lower()
+        for sign in self._suspicious:  # most texts hold none, which is far faster to see than by the pattern
+            if sign in lower:
+                return self._pattern.sub(MASK, text)
+        return text
 
     def line(self, text: str, longest: int = LONGEST_LINE) -> str:
         """Return a server's text as one short line without control characters and secrets."""

@@ -208,7 +208,7 @@ class Transport:
                 await self._replace(response, stream, b"")
                 return
             raise failures.from_redirect(response.status_code, self._redirected(response))
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        headers = _headers(response)
         if not response.is_success:
             raise await self._status_failure(response.status_code, headers, stream)
         most = replies.MAX_LISTING if response.request.method == "GET" else replies.MAX_REPLY
@@ -220,7 +220,8 @@ class Transport:
     async def _replace(response: httpx2.Response, stream: httpx2.AsyncByteStream, body: bytes) -> None:
         await stream.aclose()
         response.stream = httpx2.ByteStream(body)
-        response.headers.pop("content-encoding", None)
+        if "content-encoding" in response.headers:
+            del response.headers["content-encoding"]
 
     async def _status_failure(
         self, status: int, headers: Mapping[str, str], stream: httpx2.AsyncByteStream
@@ -279,6 +280,15 @@ class Transport:
 
 
 _REPLY: Final = httpx2.Response
+
+
+def _headers(response: httpx2.Response) -> dict[str, str]:
+    """Return a reply's headers by their names in lower case."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in response.headers.raw:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 async def _watch(request: httpx2.Request) -> None:
