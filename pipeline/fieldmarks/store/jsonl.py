@@ -29,7 +29,7 @@ from fieldmarks.store.lines import BOM, MAX_LINE, encode, entry
 from fieldmarks.store.shipped import shipped_store
 
 _CHUNK = 1 << 13
-_TAIL = 256  # bytes of the last indexed line by which an edited file is told from one that has grown
+_TAIL = 256  # bytes at the end of what is indexed: they tell an edited file from one that has grown
 
 
 class Store:
@@ -161,7 +161,7 @@ class Store:
         for one, line in zip(entries, lines, strict=True):
             index.add(one.name, kind_of(one), len(line))
         self._seen = _identity(found)
-        self._tail = lines[-1][-_TAIL:]
+        self._tail = (self._tail + gap + b"".join(lines))[-_TAIL:]
 
     def check_writable(self) -> None:
         """Raise StoreError for a shipped store, which is not written, and for a file that may not be."""
