@@ -166,15 +166,11 @@ class Embedder:
     def _encode(self, batch: list[_Prepared | Failure]) -> Iterator[Embedded | Failure]:
         """Run the pictures of a batch that have no embedding yet through the model, in one pass."""
         missing = [one for one in batch if isinstance(one, _Prepared) and one.inputs is not None]
-        fresh = (
-            self.encoder.encode_images([one.inputs for one in missing])
-            if missing
-            else np.empty((0, 0), np.float32)
-        )
+        fresh = list(self.encoder.encode_images([one.inputs for one in missing])) if missing else []
         if self._cache:
             self._cache.put({one.key: row for one, row in zip(missing, fresh, strict=True) if one.key})
-        if len(fresh):
-            self._dim = fresh.shape[1]
+        if fresh:
+            self._dim = len(fresh[0])
         vectors = iter(fresh)
         self._used |= any(isinstance(one, _Prepared) for one in batch)
         for one in batch:
@@ -205,10 +201,9 @@ class Embedder:
     def _cached(self, keys: list[bytes], size: int | None) -> dict[bytes, Array]:
         """Return the embeddings that the cache has, all of them of one size."""
         cached = self._cache.get(keys) if self._cache else {}
-        sizes = Counter(map(len, cached.values()))
-        if size is None and sizes:
-            size = sizes.most_common(1)[0][0]
-        return cached if sizes.keys() <= {size} else {k: v for k, v in cached.items() if len(v) == size}
+        if size is None and cached:
+            size = Counter(map(len, cached.values())).most_common(1)[0][0]
+        return {key: vector for key, vector in cached.items() if len(vector) == size}
 
     def _key(self, kind: str, content: str | bytes) -> bytes | None:
         return key_of(self.fingerprint, kind, content) if self.fingerprint else None
