@@ -20,7 +20,7 @@ from fieldmarks.classification.encoder import Encoder
 from fieldmarks.classification.fetch import Url
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
-from fieldmarks.classification.sources import Picture, name_of, read, stamp_of
+from fieldmarks.classification.sources import Picture, name_of, read_stamped
 from fieldmarks.errors import ImageError
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ class Embedder:
         if isinstance(picture, Failure):
             return picture
         try:
-            stamp = stamp_of(picture)  # before it is read: a later change is seen
-            data = read(picture)
+            data, stamp = read_stamped(picture)
             if data is None:
                 key = version = None
             else:
