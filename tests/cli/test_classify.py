@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -588,6 +589,37 @@ def test_an_interruption_keeps_what_is_done_and_exits_130(folder: Path, tiny_cli
     assert running.returncode == 130
     assert errors.split() == ["Interrupted."]
     assert set((first + rest).splitlines()) == {first.strip("\n")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_ended_goes_on_where_it_was(
+    classify: Classify, folder: Path, end: signal.Signals
+) -> None:
+    names = [f"photos/{number}.png" for number in range(40)]
+    for name in names[3:]:
+        shutil.copyfile("photos/0.png", name)
+    reader, writer = os.pipe()
+    words = ["classify", "-", *EXACT, "--clip", str(classify.clip), "--store", "store.jsonl", "--batch", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "fieldmarks", *words, "--resume", "out.jsonl"],
+        stdin=reader,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as running:
+        os.write(writer, "".join(f"{name}\n" for name in names[:20]).encode())
+        until = time.monotonic() + 60
+        while not (folder / "out.jsonl").exists() or (folder / "out.jsonl").read_bytes().count(b"\n") < 5:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        running.send_signal(end)
+        os.close(writer)
+        assert running.wait(timeout=60) != 0
+    os.close(reader)
+    before = (folder / "out.jsonl").read_bytes()
+    assert classify("photos", "--resume", "out.jsonl").exit_code == 0
+    assert (folder / "out.jsonl").read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+    assert sorted(_images("out.jsonl")) == sorted(names)
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ _SCHEMA: Final = {
 }
 _KEYS_PER_QUERY: Final = 500
 _WAIT: Final = 5.0  # seconds for a lock of another process, which holds it for milliseconds
-_LARGEST: Final = 1e9  # of a number in an embedding; more is damage, as a CLIP's numbers are around 1
+_LONGEST_VECTOR: Final = 1e9  # the length of an embedding; more is damage, as CLIP's have about 10
 _LONGEST: Final = 2**20  # bytes of a vector
 _FILE_STATE: Final = struct.Struct("<qqq32s")
 
@@ -323,7 +323,7 @@ def _check_schema(db: sqlite3.Connection) -> None:
 
 
 def _checksum(key: bytes, value: bytes) -> bytes:
-    return hashlib.blake2b(value, key=key, digest_size=16).digest()
+    return hashlib.sha256(key + value).digest()[:16]  # a key is of one length
 
 
 def _vector(key: bytes, blob: bytes, checksum: object) -> Array | None:
@@ -331,6 +331,5 @@ def _vector(key: bytes, blob: bytes, checksum: object) -> Array | None:
     if not blob or len(blob) % 4 or checksum != _checksum(key, blob):
         return None
     vector = np.frombuffer(blob, "<f4")
-    with np.errstate(invalid="ignore"):
-        largest = float(np.abs(vector).max())
-    return vector.astype(np.float32) if 0 < largest <= _LARGEST else None  # NaN is neither
+    square = float(np.einsum("n,n->", vector, vector, dtype=np.float64))  # not finite if a number is not
+    return vector.astype(np.float32) if 0 < square <= _LONGEST_VECTOR**2 else None  # NaN is neither

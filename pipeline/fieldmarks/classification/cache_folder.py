@@ -15,6 +15,7 @@ from typing import Final
 from fieldmarks.classification import cache
 from fieldmarks.classification.cache import EmbeddingCache, files_of
 from fieldmarks.classification.engines import kept
+from fieldmarks.errors import FieldmarksError
 from fieldmarks.paths import open_regular, user_cache
 
 OLD_NAME: Final = "embeddings.sqlite3"  # of version 0.1
@@ -41,10 +42,17 @@ class Part:
 
 
 def parts() -> Iterator[Part]:
-    """Yield what is in the cache folder, in the order of names."""
+    """Yield what is in the cache folder, in the order of names. Raises FieldmarksError."""
     folder = user_cache()
     if not folder.is_dir():
         return
+    try:
+        yield from _parts(folder)
+    except OSError as error:
+        raise FieldmarksError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
+
+
+def _parts(folder: Path) -> Iterator[Part]:
     databases = {folder / cache.NAME, folder / OLD_NAME}
     beside = {path for name in databases for path in files_of(name)} - databases
     for path in sorted(folder.iterdir()):

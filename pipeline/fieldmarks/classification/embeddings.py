@@ -20,7 +20,7 @@ from fieldmarks.classification.encoder import Encoder
 from fieldmarks.classification.fetch import Url
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
-from fieldmarks.classification.sources import Picture, name_of, read, stamp_of
+from fieldmarks.classification.sources import Picture, name_of, read_stamped
 from fieldmarks.errors import ImageError
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ class Embedder:
         if isinstance(picture, Failure):
             return picture
         try:
-            stamp = stamp_of(picture)  # before it is read: a later change is seen
-            data = read(picture)
+            data, stamp = read_stamped(picture)
             if data is None:
                 key = version = None
             else:
@@ -166,15 +165,11 @@ class Embedder:
     def _encode(self, batch: list[_Prepared | Failure]) -> Iterator[Embedded | Failure]:
         """Run the pictures of a batch that have no embedding yet through the model, in one pass."""
         missing = [one for one in batch if isinstance(one, _Prepared) and one.inputs is not None]
-        fresh = (
-            self.encoder.encode_images([one.inputs for one in missing])
-            if missing
-            else np.empty((0, 0), np.float32)
-        )
+        fresh = list(self.encoder.encode_images([one.inputs for one in missing])) if missing else []
         if self._cache:
             self._cache.put({one.key: row for one, row in zip(missing, fresh, strict=True) if one.key})
-        if len(fresh):
-            self._dim = fresh.shape[1]
+        if fresh:
+            self._dim = len(fresh[0])
         vectors = iter(fresh)
         self._used |= any(isinstance(one, _Prepared) for one in batch)
         for one in batch:
@@ -205,10 +200,9 @@ class Embedder:
     def _cached(self, keys: list[bytes], size: int | None) -> dict[bytes, Array]:
         """Return the embeddings that the cache has, all of them of one size."""
         cached = self._cache.get(keys) if self._cache else {}
-        sizes = Counter(map(len, cached.values()))
-        if size is None and sizes:
-            size = sizes.most_common(1)[0][0]
-        return cached if sizes.keys() <= {size} else {k: v for k, v in cached.items() if len(v) == size}
+        if size is None and cached:
+            size = Counter(map(len, cached.values())).most_common(1)[0][0]
+        return {key: vector for key, vector in cached.items() if len(vector) == size}
 
     def _key(self, kind: str, content: str | bytes) -> bytes | None:
         return key_of(self.fingerprint, kind, content) if self.fingerprint else None

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -159,8 +159,9 @@ def _rows(vectors: Stored, names: Iterator[str | None] | None, source: Path) -> 
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite
             numbers = part.astype(np.float32)  # (rows, D)
             finite, marked = np.all(np.isfinite(numbers), axis=1), np.any(numbers, axis=1)  # (rows,) each
+        own = [*islice(names, len(numbers))] if names else []
         for row, vector in enumerate(numbers):
-            name = (next(names, None) if names else None) or f"{source}#{at + row}"
+            name = (own[row] if row < len(own) else None) or f"{source}#{at + row}"
             if not finite[row]:
                 yield Failure(name, "its embedding contains NaN or infinity")
             elif not marked[row]:
@@ -219,16 +220,13 @@ class _Table:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._arrow, parquet = _pyarrow(f"reading {path}")
+        self._arrow, self._library = _pyarrow(f"reading {path}")
         try:
             self._file = os.fdopen(open_regular(path), "rb")
         except OSError as error:
             raise self._error(error) from error
         try:
-            metadata = parquet.read_metadata(self._file)
-            texts = [name for name in ("image_path", "label") if name in metadata.schema.names]
-            # Equal texts are in memory once, however often a file repeats them.
-            self._parquet = parquet.ParquetFile(self._file, metadata=metadata, read_dictionary=texts)
+            self._parquet = self._library.ParquetFile(self._file)
             self._schema = self._parquet.schema_arrow
         except Exception as error:  # damage makes the library stumble in every way
             self._file.close()
@@ -268,18 +266,38 @@ class _Table:
         if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
             raise ImageError(f"{self._path} has a column {name} of {kind}; expected texts")
         try:
+            if types.is_integer(kind):
+                for batch in self._parquet.iter_batches(READ_ROWS, columns=[name]):
+                    yield from (
+                        None if value is None else str(value) for value in batch.column(0).to_pylist()
+                    )
+                return
+            self._check_dictionaries(name)
             for batch in self._parquet.iter_batches(READ_ROWS, columns=[name]):
                 values = batch.column(0)
-                if not types.is_integer(kind):
-                    distinct = values.dictionary if types.is_dictionary(values.type) else values
-                    longest = self._arrow.compute.max(self._arrow.compute.utf8_length(distinct)).as_py()
-                    if (longest or 0) > MAX_NAME:
-                        raise ImageError(f"{self._path} has a text of {longest:,} characters in {name}")
-                yield from (None if value is None else str(value) for value in values.to_pylist())
+                if types.is_dictionary(values.type):
+                    values = values.dictionary_decode()
+                self._check_lengths(values, name)
+                yield from values.to_pylist()
         except ImageError:
             raise
         except Exception as error:  # as above
             raise self._error(error) from error
+
+    def _check_dictionaries(self, name: str) -> None:
+        """Raise ImageError for a long text that a column may repeat without limit, from its dictionaries."""
+        probe = self._library.ParquetFile(
+            self._file, metadata=self._parquet.metadata, read_dictionary=[name]
+        )  # which leaves a dictionary as it is, where reading it would write out each repetition
+        for group in range(probe.num_row_groups):
+            for batch in probe.iter_batches(1, row_groups=[group], columns=[name]):
+                self._check_lengths(batch.column(0).dictionary, name)
+                break
+
+    def _check_lengths(self, values: Any, name: str) -> None:
+        longest = self._arrow.compute.max(self._arrow.compute.utf8_length(values)).as_py() or 0
+        if longest > MAX_NAME:
+            raise ImageError(f"{self._path} has a text of {longest:,} characters in {name}")
 
     def _error(self, error: Exception) -> ImageError:
         return ImageError(f"{self._path} cannot be read: {_reason(error)}")
@@ -342,8 +360,12 @@ def _texts(stored: Stored, path: Path) -> Iterator[str]:
     if stored.dtype.itemsize > 4 * MAX_NAME or stored.dtype.kind not in "iufSU":
         raise ImageError(f"{path} holds {stored.dtype}; expected texts of at most {MAX_NAME:,} characters")
     for part in stored.parts(READ_ROWS):
-        for value in part.tolist():
-            yield value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+        if stored.dtype.kind == "U":
+            yield from part.tolist()
+        elif stored.dtype.kind == "S":
+            yield from (value.decode("utf-8", "backslashreplace") for value in part.tolist())
+        else:
+            yield from map(str, part.tolist())
 
 
 def _number(file: Path) -> tuple[int, str]:

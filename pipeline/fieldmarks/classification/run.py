@@ -143,6 +143,7 @@ def settings(
     head, encoder = classifier.head, classifier.embedder.encoder
     texts = asdict(head.texts) | {"aggregate": head.aggregate}
     computed = pictures.embeddings is None
+    made_by = None if pictures.embeddings is None else interchange.model_of(pictures.embeddings)
     content = hashlib.sha256(json.dumps(texts).encode())
     if file is not None:
         for array in (head.embeddings, head.baseline, np.array(head.logit_scale)):
@@ -151,9 +152,7 @@ def settings(
         "classifier": content.hexdigest(),
         "model": encoder.identity if computed or file is None else None,
         "decoding": encoder.decoding if computed else None,
-        "embeddings": None
-        if pictures.embeddings is None
-        else interchange.model_of(pictures.embeddings) or "",
+        "embeddings": None if computed else made_by or "of an unknown model",
         "options": dict(options),
     }
 

@@ -41,6 +41,7 @@ SUFFIXES: Final = frozenset(
 )
 
 Found = str | Url | Failure
+Stamp = tuple[int, int, int]  # of FileVersion
 
 
 def find(inputs: Iterable[str], stdin: TextIO | None = None, *, allow_url: bool = False) -> Iterator[Found]:
@@ -80,35 +81,29 @@ def unchanged(picture: Picture | Url, version: FileVersion) -> bool:
 
     A file of the same size and times counts as the same; of other times, its content decides.
     """
-    stamp = stamp_of(picture)
-    if version.stamp is None:
-        return stamp is None
-    if stamp is None or stamp[0] != version.stamp[0]:
-        return False
+    if version.stamp is None or not isinstance(picture, str | os.PathLike):
+        return version.stamp is None and isinstance(picture, Url)
     try:
-        return stamp == version.stamp or hashlib.sha256(read(picture) or b"").hexdigest() == version.sha256
-    except ImageError:
+        stamp = _stamp(os.stat(picture))  # noqa: PTH116 - a Path takes as long as the call
+        if stamp == version.stamp or stamp[0] != version.stamp[0]:
+            return stamp == version.stamp
+        return hashlib.sha256(read_bytes(picture)).hexdigest() == version.sha256
+    except (OSError, ValueError, ImageError):
         return False
-
-
-def stamp_of(picture: Picture | Url) -> tuple[int, int, int] | None:
-    """Return a file's size and its times of modification and change; None for what is not a file."""
-    if not isinstance(picture, str | os.PathLike):
-        return None
-    try:
-        status = Path(picture).stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read(picture: Picture | Url) -> bytes | None:
     """Return the bytes of a file or address, None for a picture decoded already. Raises ImageError."""
+    return read_stamped(picture)[0]
+
+
+def read_stamped(picture: Picture | Url) -> tuple[bytes | None, Stamp | None]:
+    """Return as `read`, and what tells a file from a later version of it; see FileVersion."""
     if isinstance(picture, Url):
-        return fetch(picture)
+        return fetch(picture), None
     if isinstance(picture, Blob):
-        return picture.data
-    return read_bytes(Path(picture)) if isinstance(picture, str | os.PathLike) else None
+        return picture.data, None
+    return _read_file(picture) if isinstance(picture, str | os.PathLike) else (None, None)
 
 
 @contextmanager
@@ -119,21 +114,31 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Return the bytes of a picture's file. Raises ImageError if it is no regular file or too large."""
+    return _read_file(path)[0]
+
+
+def _read_file(path: str | os.PathLike[str]) -> tuple[bytes, Stamp]:
+    """Return a file's bytes and its stamp from before it was read, so that a later change is seen."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - a Path takes as long as the call
         if stat.S_ISDIR(status.st_mode):
             raise ImageError("a folder, not a picture")
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("not a regular file")
         if status.st_size > MAX_BYTES:
             raise ImageError(f"too large: {status.st_size} bytes, {MAX_BYTES} are the most")
-        return path.read_bytes()
+        with open(path, "rb") as file:  # noqa: PTH123 - as above
+            return file.read(), _stamp(status)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a null byte in the name
         raise ImageError(f"cannot be read: {error}") from error
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _walk(folder: str) -> Iterator[Found]:

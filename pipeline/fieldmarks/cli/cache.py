@@ -2,6 +2,7 @@
 
 import click
 
+from fieldmarks.errors import FieldmarksError
 from fieldmarks.wording import counted
 
 
@@ -49,7 +50,10 @@ def clear() -> None:
             click.echo(f"Leave {part.path}: {part.reason}")
     ours = [part for part in found if part.reason is None]
     for part in ours:
-        part.remove()
+        try:
+            part.remove()
+        except OSError as error:
+            raise FieldmarksError(f"{part.path} cannot be removed: {error.strerror}") from error
     click.echo(f"Freed {_megabytes(sum(part.size for part in ours))}")
 
 
