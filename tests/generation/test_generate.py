@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from tests.generation.scripted_server import Call, Reply, ScriptedServer, completion, marks, refusal
 
-from fieldmarks.errors import EndpointError, PromptError, StoreError
+from fieldmarks.errors import EndpointError, GenerationError, PromptError, StoreError
 from fieldmarks.generation.answers import reparse
 from fieldmarks.generation.budget import Prices
 from fieldmarks.generation.completer import Completion, Failure, Outcome, Params, Request, Usage
@@ -201,6 +201,12 @@ def test_money_is_never_passed_and_nothing_answered_is_lost(server: ScriptedServ
     assert summary.done == len(store) == len(server.calls)
     assert len(summary.left) == 50 - summary.done
     assert summary.signal is None
+
+
+def test_a_limit_without_prices_is_refused(server: ScriptedServer, store: Store) -> None:
+    with pytest.raises(GenerationError, match="max_cost needs prices"):
+        generate(["fox"], store, ARTICLE, _completer(server), max_cost=1.0)
+    assert server.calls == []
 
 
 def test_money_for_nothing_sends_nothing(server: ScriptedServer, store: Store) -> None:

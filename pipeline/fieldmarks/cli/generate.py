@@ -127,7 +127,7 @@ def sending_options(command: Command) -> Command:
                 type=positive,
                 default=600.0,
                 show_default=True,
-                help="Longest Retry-After to honour, in seconds.",
+                help="Give up on a request after this many seconds of tries and waits.",
             ),
             click.option(
                 "--price-in",

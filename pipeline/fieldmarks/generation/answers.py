@@ -8,13 +8,12 @@ one counts.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from fieldmarks.generation.bullets import Parsed, distinct, parse
 from fieldmarks.generation.completer import Completion, Request, Usage
 from fieldmarks.records import FAILED, FORMAT_VERSION, GENERATED, Entry
-from fieldmarks.store.curate import comparable
+from fieldmarks.store.curate import comparable, now
 
 
 def record(request: Request, completion: Completion) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def line(
 ) -> Entry:
     """Return a class's line: generated, or failed where its answers hold no descriptor."""
     common: dict[str, Any] = {**key, "endpoint": endpoint, "mode": mode, "rejected": tuple(rejected)}
-    entry = Entry(name, v=FORMAT_VERSION, at=datetime.now(UTC).isoformat(timespec="seconds"), **common)
+    entry = Entry(name, v=FORMAT_VERSION, at=now(), **common)
     usage = sum((Usage(**answer["usage"]) for answer in answers if "usage" in answer), Usage())
     entry = replace(entry, usage=usage.to_dict() if any("usage" in answer for answer in answers) else None)
     if len(answers) == 1 and key["params"].get("samples", 1) == 1:

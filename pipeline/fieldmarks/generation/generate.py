@@ -11,7 +11,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fieldmarks.errors import StoreError
+from fieldmarks.errors import GenerationError, StoreError
 from fieldmarks.generation.budget import Budget, Prices, estimate
 from fieldmarks.generation.completer import GREEDY, NOTHING, Completer, Params, Usage
 from fieldmarks.generation.ledger import LOOK_AGAIN, Ledger
@@ -64,6 +64,8 @@ def generate(
     runs, as in a notebook, the run gets a thread of its own.
     Raises PromptError, ModelError, GenerationError and StoreError; what was answered before stays on disk.
     """
+    if prices is None and max_cost != float("inf"):
+        raise GenerationError("max_cost needs prices: pass prices=Prices(...), in USD per million tokens")
     ask = Ask(prompt, completer.model, params, values or {})
     plan = make_plan(names, store, ask, refresh=refresh)
     run = Run(ask, Budget(prices, max_cost), retries)
@@ -292,7 +294,6 @@ class _Stop:
         grace = 0.0 if again else max(GRACE, PATIENCE * slowest) if slowest else self._completer.timeout
         if grace and self._run.in_flight:
             self._tell(
-                f"stopping: waiting up to {grace:.0f} s for {self._run.in_flight} requests under way;"
-                " interrupt again to stop at once"
+                f"Stopping: waiting up to {grace:.0f} s for what is under way; interrupt again to stop now"
             )
         self._limit.reschedule(asyncio.get_running_loop().time() + grace)

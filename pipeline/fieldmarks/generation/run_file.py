@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,7 @@ import orjson
 
 from fieldmarks.errors import StoreError
 from fieldmarks.store import disk
+from fieldmarks.store.curate import now
 
 STORED: Final = "stored"
 FAILED: Final = "failed"
@@ -253,11 +254,6 @@ def end(key: str, how: str, reason: str | None = None) -> dict[str, Any]:
     """Return the line that ends a claim: "stored", "failed" with its reason, or "released"."""
     line = {"end": key, "as": how, "at": now()}
     return line if reason is None else line | {"reason": reason}
-
-
-def now() -> str:
-    """Return the time as lines hold it: UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def seconds(text: object) -> float:

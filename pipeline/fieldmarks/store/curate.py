@@ -21,7 +21,8 @@ from fieldmarks.store.index import ANSWER, END, PERSONAL, RESTORED, kind_of
 MAX_DESCRIPTOR: Final = 1000  # characters; CLIP reads about 300 of them
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time as lines hold it: UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -31,7 +32,7 @@ class Stamp:
 
     by: str | None = None
     note: str | None = None
-    at: str = field(default_factory=_now)
+    at: str = field(default_factory=now)
     change: str = field(default_factory=lambda: secrets.token_hex(4))
 
     def put(self, entry: Entry, note: str | None = None) -> Entry:
