@@ -134,7 +134,7 @@ def test_openvino_computes_those_that_it_converts(folder: Path) -> None:
     exact = Encoder(folder, device="cpu", dtype="float32", engine="torch")
     for dtype, tolerance in TOLERANCE.items():
         encoder = Encoder(folder, device="cpu", dtype=dtype)  # type: ignore[arg-type]
-        assert encoder.engine_name == ("torch" if encoder.least is None else "openvino")
+        assert encoder.engine_name == ("torch" if encoder.engine.least is None else "openvino")
         assert cosine_error(encoder.encode_texts(texts), exact.encode_texts(texts)) <= tolerance
         ours, theirs = (
             one.encode_images([one.prepare(picture) for picture in pictures]) for one in (encoder, exact)

@@ -260,7 +260,7 @@ def test_pictures_that_cannot_be_read(
     (tmp_path / "pictures" / next((tmp_path / "pictures").iterdir()).name / "torn.png").write_bytes(
         b"\x89PNG torn"
     )
-    result = _run(runner, tmp_path / "pictures", "--store", store, "--clip", demo_clip, "--json", "-", code=1)
+    result = _run(runner, tmp_path / "pictures", "--store", store, "--clip", demo_clip, "--json", "-", code=3)
     plain = json.loads(result.stdout)
     assert len(plain["images"]) == 4
     assert plain["failures"][0]["image"].endswith("torn.png")
