@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pipeline" / "fieldmarks"
 
 # A package may import those below it in this list; those on one line do not know each other.
 FLOORS = [
-    {"bounds", "errors", "records", "paths", "wording", "pretrained"},
+    {"bounds", "debris", "errors", "records", "paths", "wording", "pretrained"},
     {"store"},
     {"generation", "classification"},
     {"evaluation"},

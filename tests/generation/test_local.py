@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from fieldmarks.errors import ModelError
-from fieldmarks.generation.bullets import parse
 from fieldmarks.generation.completer import Completion, Failure, Outcome, Request
 from fieldmarks.generation.local import LocalCompleter
+from fieldmarks.generation.parse import parse
 from fieldmarks.generation.templates import Prompt
 
 ARTICLE = Prompt.load("article")

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fieldmarks.generation.bullets import Parsed, distinct, parse
 from fieldmarks.generation.completer import Completion, Request, Usage
+from fieldmarks.generation.parse import Parsed, distinct, parse
 from fieldmarks.records import FAILED, FORMAT_VERSION, GENERATED, Entry
 from fieldmarks.store.curate import comparable, now
 

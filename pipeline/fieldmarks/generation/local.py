@@ -18,10 +18,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from fieldmarks.errors import ModelError
-from fieldmarks.generation.bullets import attach
 from fieldmarks.generation.completer import Completion, Failure, Outcome, Request, Usage
 from fieldmarks.generation.decoding import Halt, SeededSampling, StopTexts, first_stop
 from fieldmarks.generation.modes import COMPLETIONS
+from fieldmarks.generation.parse import attach
 from fieldmarks.generation.templates import forced_beginning, turns
 from fieldmarks.pretrained import ModelSource, one_line
 

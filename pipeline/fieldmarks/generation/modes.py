@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from fieldmarks.generation.bullets import attach, prefix_ignored
 from fieldmarks.generation.completer import Completion, Request, Usage
+from fieldmarks.generation.parse import attach, prefix_ignored
 from fieldmarks.generation.templates import SENTENCES, forced_beginning, turns
 
 COMPLETIONS: Final = "completions"

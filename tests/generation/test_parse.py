@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fieldmarks.generation.bullets import (
+from fieldmarks.generation.parse import (
     Parsed,
     attach,
     clean,
