@@ -264,7 +264,7 @@ def test_pictures_that_cannot_be_read(
     plain = json.loads(result.stdout)
     assert len(plain["images"]) == 4
     assert plain["failures"][0]["image"].endswith("torn.png")
-    assert "torn.png: not a picture in a known format" in result.stderr
+    assert "torn.png: not an image in a known format" in result.stderr
 
 
 @pytest.mark.slow
