@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from fieldmarks.classification.fetch import MAX_BYTES
+from fieldmarks.classification.formats import SUFFIXES
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import SUFFIXES, Blob
+from fieldmarks.classification.sources import Blob, is_helper
 from fieldmarks.errors import ClassNameError, EvaluationError
 from fieldmarks.evaluation.data.dataset import LABEL_NAMES, Example, Source, listed, record
 from fieldmarks.evaluation.data.manifests import read_text
@@ -41,7 +42,7 @@ class ClassLists(dict[Path, Sequence[str]]):
 
 def samples(shard: Path) -> Iterator[Iterable[Member | Failure]]:
     """Yield the runs of members that share a key, each to be used before the next."""
-    shown = (one for one in members(shard) if isinstance(one, Failure) or not _last(one).startswith("."))
+    shown = (one for one in members(shard) if isinstance(one, Failure) or not _is_hidden(one))
     for _, group in groupby(shown, _key):
         yield group
 
@@ -51,6 +52,11 @@ def _key(one: Member | Failure) -> str:
     if isinstance(one, Failure):
         return one.image
     return one.name[: len(one.name) - len(_last(one))] + _last(one).partition(".")[0]
+
+
+def _is_hidden(member: Member) -> bool:
+    *folders, name = member.name.split("/")
+    return name.startswith(".") or any(is_helper(folder) for folder in folders if folder.strip("."))
 
 
 def _last(member: Member) -> str:
