@@ -91,8 +91,9 @@ def _split(folder: Path, asked: str | None) -> tuple[Path, str | None, list[str]
         if len(labelled) == 1 and not flat and sum(bool(_loose(place)) for place in others) > 1:
             notice = f"{labelled[0]!r} is read as a class; pass --split {labelled[0]} if it is a part"
             return folder, None, [notice]
+        beside = listed([place.name for place in others])
         raise EvaluationError(
-            f"{folder} has the parts {listed(labelled + flat)} beside {listed([place.name for place in others])}:"
+            f"{folder} has the parts {listed(labelled + flat)} beside {beside}:"
             f" pass --split {labelled[0]}, or rename the folder if {labelled[0]!r} is a class"
         )
     names = [place.name for place in subfolders] if asked else labelled
@@ -137,12 +138,12 @@ def _no_classes(folder: Path, loose: Sequence[str], empty: Sequence[str]) -> str
             label, file = next(iter(classes)), loose[0]
             return (
                 f"{folder} has its images directly in it, with classes in their names as it seems"
-                f" ({listed(list(classes))}): move each class's images to a folder of its name, or list them in a"
-                f" .csv with the lines image,label and {file},{label} and pass that"
+                f" ({listed(list(classes))}): move each class's images to a folder of its name, or list them"
+                f" in a .csv with the lines image,label and {file},{label} and pass that"
             )
         return (
-            f"{folder} has {counted(len(loose), 'image')} directly in it and none in folders of classes: {expected}, or a"
-            " .csv with the columns image and label"
+            f"{folder} has {counted(len(loose), 'image')} directly in it and none in folders of classes:"
+            f" {expected}, or a .csv with the columns image and label"
         )
     named = f"; folders without images: {listed(empty)}" if empty else ""
     return f"{folder} has no images in folders of classes: {expected}{named}"
