@@ -214,8 +214,8 @@ def test_classes_in_file_names_are_seen(tmp_path: Path) -> None:
         open_dataset(Source(str(tmp_path)))
     assert str(caught.value) == (
         f"{tmp_path} has its images directly in it, with classes in their names as it seems ('cat', 'dog'):"
-        " move each class's images to a folder of its name, or list them in a .csv with the lines image,label and"
-        " cat.1.png,cat and pass that"
+        " move each class's images to a folder of its name, or list them in a .csv with the lines image,label"
+        " and cat.1.png,cat and pass that"
     )
 
 

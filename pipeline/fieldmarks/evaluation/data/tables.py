@@ -1,7 +1,7 @@
 """Tables of pictures and labels as the `datasets` library writes them: columns found by type, rows undecoded.
 
-A picture's bytes stand in the table. A row that only names a file comes from whoever made the table, and
-would be read from the user's disk: it is followed into the data set's own folder or download and nowhere else.
+An image's bytes stand in the table. A row that only names a file comes from whoever made the table, and
+would be read from the user's disk: it is followed into the data set's own folder or download, nowhere else.
 """
 
 from collections import Counter
