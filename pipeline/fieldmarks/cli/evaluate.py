@@ -175,7 +175,7 @@ def _show_labels(data: "Data") -> None:
     found, notices = by_its_labels(data)
     tell(notices)
     _show_table(found)
-    for name in sorted(found.pictures):
+    for name in sorted((*found.pictures, *found.without_pictures)):
         click.echo(name)
 
 

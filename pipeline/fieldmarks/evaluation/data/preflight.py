@@ -99,7 +99,7 @@ class _Seen(NamedTuple):
     name: str
 
 
-_Sized = dict[int, list[tuple[_Seen, str]]]  # pictures and their paths, by the files' sizes
+_Sized = dict[int | None, list[tuple[_Seen, str]]]  # pictures and their paths, by the files' sizes
 
 
 def inspect(dataset: DataSet, matching: Matching) -> Preflight:
@@ -112,13 +112,12 @@ def inspect(dataset: DataSet, matching: Matching) -> Preflight:
     sized: _Sized = {}
     hashed: dict[bytes, list[_Seen]] = {}
     missing: list[str] = []
-    size: int | None = None
     for number, one in enumerate(dataset, 1):
         if not isinstance(one, Example):
             failures += 1
         elif (name := matching.class_of.get(one.label)) is None:
             left_out += 1
-        elif isinstance(one.picture, str) and (size := _size(one.picture)) is None:
+        elif isinstance(one.picture, str) and _size(one.picture) is None:
             missing.append(name_of(one.picture, number))
         else:
             counts[name] += 1
@@ -126,7 +125,7 @@ def inspect(dataset: DataSet, matching: Matching) -> Preflight:
             if isinstance(one.picture, Blob):
                 hashed.setdefault(_digest(one.picture.data), []).append(seen)
             elif isinstance(one.picture, str):
-                sized.setdefault(size, []).append((seen, one.picture))
+                sized.setdefault(_size(one.picture), []).append((seen, one.picture))
     _hash_files(sized, hashed)
     met = dict.fromkeys(matching.class_of.values())
     without = (*matching.unused_classes, *(name for name in met if name not in counts))

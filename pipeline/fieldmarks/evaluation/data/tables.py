@@ -97,8 +97,8 @@ class Table:
             return Blob(name, data)
         if not path or not isinstance(path, str):
             return Failure(name, "its row holds no image")
-        if self.folder and (file := self._inside(path, self.folder)):
-            return _file(file, name)
+        if self.folder and (inside := self._inside(path, self.folder)):
+            return _file(inside, name)
         return Failure(name, NOT_THERE.format(self.folder) if self.beside else NO_BYTES)
 
     def _inside(self, path: str, folder: Path) -> Path | None:
