@@ -186,6 +186,9 @@ def test_folders_that_only_wrap_others_are_passed_through(parted: Path, tmp_path
         dataset = open_dataset(Source(str(tmp_path / "archive"), split=split))
         assert dataset.labels() == labels
         assert dataset.notices == [f"reading {inner}/{split}, as nothing else is in the folders around it"]
+    _add(tmp_path, "kaggle/train/train/cat/a.png", "kaggle/train/train/dog/a.png", "kaggle/test/1.png")
+    twice = open_dataset(Source(str(tmp_path / "kaggle")))
+    assert (twice.about["split"], twice.labels()) == ("train", Counter(cat=1, dog=1))
     _add(tmp_path, "deep/frogs/2019/a.png", "deep/frogs/b.png")
     assert open_dataset(Source(str(tmp_path / "deep"))).labels() == Counter(frogs=2)  # one class
 

@@ -205,3 +205,81 @@ def test_paths_are_relative_to_the_table_or_to_the_data_set(tmp_path: Path) -> N
     ]
     alone = list(open_dataset(Source(str(tmp_path / "data" / "train.parquet"))))
     assert [type(row) for row in alone] == [Example, Failure, Failure]
+
+
+def test_labels_that_are_none(tmp_path: Path) -> None:
+    _named([1, None, -1]).to_parquet(tmp_path / "a.parquet")
+    _dataset(["owl", "", "o\x07wl"]).to_parquet(tmp_path / "b.parquet")
+    for name in ("a", "b"):
+        dataset = open_dataset(Source(str(tmp_path / f"{name}.parquet")))
+        assert dataset.labels() == Counter(owl=1)
+        failed = [one for one in dataset if isinstance(one, Failure)]
+        assert [one.image for one in failed] == ["all#1/1.png", "all#2/2.png"]
+        assert failed[0].error == "it has no label"
+    assert failed[1].error.startswith("its label cannot be used: class name 'o\\x07wl' has the control")
+
+
+def test_an_empty_table(tmp_path: Path) -> None:
+    _named([1]).select([]).to_parquet(tmp_path / "a.parquet")
+    dataset = open_dataset(Source(str(tmp_path / "a.parquet"), limit=3))
+    assert (list(dataset), dataset.labels()) == ([], Counter())
+
+
+def test_what_is_no_table(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _named([1]).to_parquet(tmp_path / "a.parquet")
+    data = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "torn.parquet").write_bytes(data[: len(data) // 2])
+    (tmp_path / "text.arrow").write_text("hello")
+    (tmp_path / "two").mkdir()
+    _named([1]).to_parquet(tmp_path / "two" / "a.parquet")
+    _dataset(["owl"]).to_parquet(tmp_path / "two" / "b.parquet")
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "a.parquet").write_bytes(data)
+    (tmp_path / "mixed" / "b.arrow").write_bytes(data)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_info.json").write_text("{")
+    messages = {
+        "torn.parquet": " cannot be read as a data set: Parquet magic bytes not found in footer",
+        "text.arrow": " cannot be read as a data set: ",
+        "two": "/b.parquet has other columns than ",
+        "mixed": " holds parquet and arrow files: name those of one kind",
+        "saved": " cannot be read as a data set: ",
+        "none.parquet": ": no such file",
+        "none-*.parquet": ": no such file",
+    }
+    capfd.readouterr()
+    for name, message in messages.items():
+        with pytest.raises(EvaluationError) as caught:
+            open_dataset(Source(str(tmp_path / name)))
+        assert str(caught.value).startswith(f"{tmp_path}/{name}{message}")
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_table_that_is_torn_inside(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    noise = datasets.Dataset.from_dict({"image": _cells(40), "label": ["owl"] * 40})
+    noise.cast_column("image", datasets.Image()).to_parquet(file)
+    data = bytearray(file.getvalue())
+    data[10:2000] = b"\xff" * 1990
+    (tmp_path / "a.parquet").write_bytes(data)
+    dataset = open_dataset(Source(str(tmp_path / "a.parquet")))
+    with pytest.raises(EvaluationError, match=r"a\.parquet cannot be read as a data set: "):
+        list(dataset)
+
+
+def test_where_the_library_is_missing(tmp_path: Path) -> None:
+    """A process that cannot import it names the extra to install."""
+    import subprocess
+    import sys
+
+    _named([1]).to_parquet(tmp_path / "a.parquet")
+    script = (
+        "import sys\nsys.modules['datasets'] = None\nfrom fieldmarks.evaluation.data import *\n"
+        f"try:\n    open_dataset(Source({str(tmp_path / 'a.parquet')!r}))\n"
+        "except Exception as error:\n    print(type(error).__name__, error)"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout == (
+        "EvaluationError this data set needs the library `datasets`: pip install 'fieldmarks[data]'\n"
+    )

@@ -63,13 +63,14 @@ def open_folder(source: Source) -> Listed:
 def _unwrapped(folder: Path) -> Path:
     """Return the folder that a folder only wraps, as archives do, or the folder itself.
 
-    A wrapper holds one folder and no image, and that folder holds folders alone.
+    A wrapper holds one folder and no image, and that folder holds folders alone. A split is no wrapped data
+    set, unless it lies in a folder of its own name.
     """
     for _ in range(_MAX_WRAPPERS):
         inner = _subfolders(folder)
         if len(inner) != 1 or _loose(folder) or _loose(inner[0]) or not _subfolders(inner[0]):
             break
-        if splits.is_name(inner[0].name):
+        if splits.is_name(inner[0].name) and inner[0].name.casefold() != folder.name.casefold():
             break
         folder = inner[0]
     return folder

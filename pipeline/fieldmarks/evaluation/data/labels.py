@@ -29,7 +29,7 @@ _JOINT: Final = re.compile(r"[\s_\-./]+")
 _ACCENTED: Final = re.compile(r"([a-z])[\u0300-\u036f]+")  # in other scripts such a mark makes another letter
 _NUMBER: Final = re.compile(r"(?:n\d{8}[\s._-]+|\d+\s*[._-]\s*|0\d*\s+)(?=[^\W\d_])")
 _SIMILARITY: Final = 0.6  # of near names, as difflib measures it
-_NEAR_PAIRS: Final = 200_000  # of labels and classes compared letter by letter; it takes seconds
+_NEAR_PAIRS: Final = 50_000  # of labels and classes compared letter by letter, in a second
 
 
 @dataclass(frozen=True, slots=True)
