@@ -1,5 +1,6 @@
 """Tables of the `datasets` library and others: parquet, arrow, and folders that save_to_disk wrote."""
 
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any

@@ -118,13 +118,12 @@ def _has_images(folder: Path) -> bool:
 
 def _images(folder: Path, contents: FolderContents) -> list[Example | Failure]:
     """Return the images of a class, and the failures of subfolders that cannot be read."""
-    before = contents.images
-    found = list(find([str(folder)], contents=contents))
-    if contents.images == before and str(folder) in {one.image for one in found if isinstance(one, Failure)}:
+    paths = list(find([str(folder)], contents=contents))
+    if [path.image for path in paths if isinstance(path, Failure)] == [str(folder)]:
         return []  # an empty class
     return [
         record(path, folder.name, name_of(path, 0)) if isinstance(path, str) else path
-        for path in found
+        for path in paths
         if isinstance(path, str | Failure)
     ]
 
