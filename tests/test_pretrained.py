@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fieldmarks.classification import Encoder
+from fieldmarks.errors import ModelError
+
 COMMIT, CONVERTED = "a" * 40, "b" * 40
 SCRIPT = (
     "import sys; from fieldmarks.classification import Encoder; from fieldmarks.errors import ModelError\n"
@@ -61,3 +64,81 @@ def test_a_hub_that_is_not_there_is_asked_once(tmp_path: Path) -> None:
     )
     assert told.endswith("): name a model's folder, or connect once to download it")
     assert noise == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ["open_clip_config.json", "open_clip_model.safetensors"],
+            "is an open_clip checkpoint, which is not rea",
+        ),
+        (
+            ["adapter_config.json", "adapter_model.safetensors"],
+            "is a PEFT adapter, which is no model by itself; ",
+        ),
+        (
+            ["config.json", "adapter_config.json"],
+            "is a PEFT adapter, which is no model by itself; merge it into",
+        ),
+        (
+            ["model_index.json", "unet/config.json"],
+            "is a diffusers pipeline, which makes images; name a checkp",
+        ),
+        (
+            ["modules.json", "1_Pooling/config.json"],
+            "is a sentence-transformers model without CLIP's two encod",
+        ),
+        (
+            ["model.Q4_K_M.gguf"],
+            "has GGUF weights for llama.cpp; serve a language model with llama-server and",
+        ),
+        (["onnx/model.onnx"], "has ONNX weights only; name a checkpoint of the model for transformers"),
+        (
+            ["ViT-B-32.pt"],
+            "has pickled weights only, which may run code and are not opened; name a checkpoint",
+        ),
+        (["tf_model.h5"], "has TensorFlow weights only; convert them with transformers 4"),
+        (["flax_model.msgpack"], "has Flax weights only; convert them with transformers 4"),
+    ],
+)
+def test_folders_of_other_libraries_are_named(tmp_path: Path, files: list[str], message: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    encoder = Encoder(str(tmp_path), device="cpu", dtype="float32", engine="torch")
+    with pytest.raises(ModelError) as caught:
+        encoder.encode_texts(["fur"])
+    assert str(caught.value).startswith(f"{tmp_path} {message}")
+
+
+def test_a_timm_model_and_a_file_of_weights_are_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architecture": "resnet50", "pretrained_cfg": {}}')
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "a.gguf").touch()
+    for name, message in (
+        (tmp_path, " is a timm model, which reads images"),
+        (tmp_path / "a.gguf", " has GGUF wei"),
+    ):
+        with pytest.raises(ModelError) as caught:
+            Encoder(str(name), device="cpu", dtype="float32", engine="torch").encode_texts(["fur"])
+        assert str(caught.value).startswith(f"{name}{message}")
+
+
+def test_weights_in_another_form_beside_a_configuration_are_named(tmp_path: Path, tiny_clip: Path) -> None:
+    shutil.copytree(tiny_clip, tmp_path / "clip")
+    (tmp_path / "clip" / "model.safetensors").rename(tmp_path / "clip" / "pytorch_model.bin")
+    with pytest.raises(
+        ModelError, match="has pickled weights only, which may run code and are not opened; conv"
+    ):
+        Encoder(tmp_path / "clip", device="cpu", dtype="float32", engine="torch").encode_texts(["fur"])
+
+
+def test_clip_inside_a_folder_of_sentence_transformers_is_read(tmp_path: Path, tiny_clip: Path) -> None:
+    shutil.copytree(tiny_clip, tmp_path / "0_CLIPModel")
+    (tmp_path / "modules.json").write_text('[{"idx": 0, "name": "0", "path": "0_CLIPModel"}]')
+    wrapped, plain = (
+        Encoder(path, device="cpu", dtype="float32", engine="torch") for path in (tmp_path, tiny_clip)
+    )
+    assert (wrapped.encode_texts(["fur"]) == plain.encode_texts(["fur"])).all()
+    assert wrapped.fingerprint == plain.fingerprint

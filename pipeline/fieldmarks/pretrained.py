@@ -1,15 +1,18 @@
 """Pretrained models: where their files are, and loading their parts, for both stages.
 
-A model is named by a folder, or by an id of the Hugging Face hub.
+A model is named by a folder, or by an id of the Hugging Face hub. Folders of other libraries are recognised;
+of sentence-transformers' CLIP models the transformers folder inside is read, for the others an error says
+what they are and what to do.
 
 Everything loads from safetensors and without remote code. A folder never asks the network; nor does an id
 that was downloaded once: it is used as it lies in the hub's cache, at the commit it was.
 """
 
+import json
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +22,32 @@ from fieldmarks.errors import ModelError
 MAX_LAYERS: Final = 1000  # several times what the deepest model has
 _MODEL_FILES: Final = {".json", ".safetensors", ".txt", ".model"}
 _SAFETENSORS: Final = ("model.safetensors", "model.safetensors.index.json")
+_CLIP_OF_SENTENCE_TRANSFORMERS: Final = "0_CLIPModel"
+_MERGE: Final = (
+    "merge it into its base model with peft (merge_and_unload, then save_pretrained), and name that"
+)
+_TRANSFORMERS: Final = "name a checkpoint of the model for transformers"
+# Folders of other libraries, by a file that only they have.
+_OTHER_LIBRARIES: Final[Mapping[str, str]] = {
+    "adapter_config.json": f"a PEFT adapter, which is no model by itself; {_MERGE}",
+    "open_clip_config.json": "an open_clip checkpoint, which is not read; name the model's checkpoint for"
+    " transformers (most models at the hub have one, such as openai/clip-vit-base-patch32)",
+    "model_index.json": f"a diffusers pipeline, which makes images; {_TRANSFORMERS}",
+    "modules.json": "a sentence-transformers model without CLIP's two encoders; name a CLIP model",
+}
+# Weights in other forms than safetensors.
+_OTHER_WEIGHTS: Final[Mapping[str, str]] = {
+    "*.gguf": "GGUF weights for llama.cpp; serve a language model with llama-server and name the server by"
+    f" --base-url, for --clip {_TRANSFORMERS}",
+    "*.onnx": f"ONNX weights only; {_TRANSFORMERS}",
+    "onnx/*.onnx": f"ONNX weights only; {_TRANSFORMERS}",
+    "*.bin": "pickled weights only, which may run code and are not opened; convert a model that you trust"
+    " with save_pretrained of transformers, or name a revision with safetensors",
+    "*.pt": f"pickled weights only, which may run code and are not opened; {_TRANSFORMERS}",
+    "*.pth": f"pickled weights only, which may run code and are not opened; {_TRANSFORMERS}",
+    "*.h5": "TensorFlow weights only; convert them with transformers 4 (from_tf=True, then save_pretrained)",
+    "*.msgpack": "Flax weights only; convert them with transformers 4 (from_flax=True, then save_pretrained)",
+}
 
 
 class ModelSource:
@@ -28,7 +57,7 @@ class ModelSource:
         self.name = name
         self.kind = kind
         self.local = Path(name).is_dir()
-        self._folder = Path(name) if self.local else None
+        self._folder = _transformers_folder(Path(name)) if self.local else None
         self._is_checked = False
 
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
@@ -77,7 +106,7 @@ class ModelSource:
                 if folder is None:
                     return self._download(kind, options)
                 if self.local:
-                    return _load(kind, self.name, options, local_files_only=True)
+                    return _load(kind, str(folder), options, local_files_only=True)
                 commit = _weights_commit(folder) if "use_safetensors" in options else folder.name
                 try:
                     return _load(kind, self.name, options | {"revision": commit}, local_files_only=True)
@@ -108,16 +137,27 @@ class ModelSource:
             )
         no_id = self.name.startswith((".", "/", "~")) or self.name.count("/") > 1
         if not self.local and (no_id or Path(self.name).exists()):
+            path = Path(self.name)
+            kind = next((what for form, what in _OTHER_WEIGHTS.items() if path.match(form)), None)
+            if kind and path.is_file():
+                raise ModelError(f"{self.name} has {kind}")
             raise ModelError(f"{self.name} is not a folder: name a model's folder, or an id of the hub")
-        if self.local and not self._is_checked:
-            _check_files(Path(self.name))
+        if self._folder and self.local and not self._is_checked:
+            _check_files(self._folder)
+            if kind := _other_library(self._folder):
+                raise ModelError(f"{self.name} is {kind}")
             self._is_checked = True
 
     def _advice(self, error: Exception) -> str:
         """Return what went wrong in one line, and what can be done."""
-        if self.local and not (Path(self.name) / "config.json").is_file():
+        signs = ("no file named model.safetensors", "use_safetensors=True")
+        without_weights = any(sign in str(error) for sign in signs)
+        without_config = self._folder and self.local and not (self._folder / "config.json").is_file()
+        if self._folder and (without_config or without_weights) and (weights := _other_weights(self._folder)):
+            return f"{self.name} has {weights}"
+        if without_config:
             return f"{self.name} is not a model folder: it has no config.json"
-        if "no file named model.safetensors" in str(error) or "use_safetensors=True" in str(error):
+        if without_weights:
             return f"{self.name} has no safetensors weights, and no others are opened: convert the model"
         if "ignore_mismatched_sizes" in str(error):
             return f"{self.name} has weights of other shapes than its configuration tells: download it again"
@@ -127,6 +167,32 @@ class ModelSource:
                 f" ({one_line(error)}): name a model's folder, or connect once to download it"
             )
         return f"{self.name} cannot be loaded as {self.kind}: {one_line(error)}"
+
+
+def _transformers_folder(folder: Path) -> Path:
+    """Return the folder of a model for transformers: a folder itself, or what sentence-transformers wraps."""
+    inside = folder / _CLIP_OF_SENTENCE_TRANSFORMERS
+    wrapped = (folder / "modules.json").is_file() and (inside / "config.json").is_file()
+    return inside if wrapped and not (folder / "config.json").is_file() else folder
+
+
+def _other_library(folder: Path) -> str | None:
+    """Return what a folder is that transformers cannot load, and what to do; None for any other folder."""
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        config = None
+    if isinstance(config, dict) and "architecture" in config and "model_type" not in config:
+        return "a timm model, which reads images and no texts; name a CLIP model"
+    if config is not None and any((folder / name).is_file() for name in _SAFETENSORS):
+        return None  # whatever else lies beside
+    signs = _OTHER_LIBRARIES if config is None else ("adapter_config.json",)
+    return next((_OTHER_LIBRARIES[name] for name in signs if (folder / name).is_file()), None)
+
+
+def _other_weights(folder: Path) -> str | None:
+    """Return in which form a folder without safetensors has its weights, and what to do."""
+    return next((kind for form, kind in _OTHER_WEIGHTS.items() if any(folder.glob(form))), None)
 
 
 def _check_files(folder: Path) -> None:

@@ -174,7 +174,7 @@ def _small_vocabulary(folder: Path) -> None:
         (_other_model, "is a bert model, not one with CLIP's two encoders"),
         (_unknown_model, "cannot be loaded as a CLIP-like model: "),
         (_remote_code, "cannot be loaded as a CLIP-like model: "),
-        (_only_pickle, "has no safetensors weights, and no others are opened: convert the model"),
+        (_only_pickle, "has pickled weights only, which may run code and are not opened; convert a "),
         (_cut_weights, "cannot be loaded as a CLIP-like model: "),
         (_missing_weights, "lacks 1 weights (visual_projection.weight…): download it again"),
         (_other_sizes, "has weights of other shapes than its configuration tells: download it again"),

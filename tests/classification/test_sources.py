@@ -8,7 +8,7 @@ import pytest
 
 from fieldmarks.classification.fetch import MAX_BYTES, Url
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import find, name_of, read_bytes
+from fieldmarks.classification.sources import FolderContents, find, name_of, read_bytes
 from fieldmarks.errors import ImageError
 
 
@@ -52,7 +52,7 @@ def test_globs_are_sorted_and_a_file_of_that_name_comes_first(tree: Path) -> Non
 
 def test_a_folder_or_glob_without_pictures_is_a_failure_and_the_others_go_on(tree: Path) -> None:
     assert list(find(["empty", "*.tiff", "", "b.jpg"])) == [
-        Failure("empty", "a folder without pictures"),
+        Failure("empty", "a folder without images"),
         Failure("*.tiff", "matches no file"),
         Failure("", "an empty path"),
         "b.jpg",
@@ -84,7 +84,7 @@ def test_names(tmp_path: Path) -> None:
 def test_files_that_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     messages = {
-        tmp_path: "a folder, not a picture",
+        tmp_path: "a folder, not an image",
         tmp_path / "fifo": "not a regular file",
         Path(os.devnull): "not a regular file",
         tmp_path / "none.png": "cannot be read: No such file or directory",
@@ -102,3 +102,81 @@ def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
         file.truncate(MAX_BYTES + 1)  # sparse: takes no room
     with pytest.raises(ImageError, match="too large: 268435457 bytes, 268435456 are the most"):
         read_bytes(tmp_path / "large.png")
+
+
+def test_a_folder_is_read_by_suffix_or_by_content_and_the_rest_is_counted(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (photos / "sub").mkdir(parents=True)
+    jpeg = b"\xff\xd8\xff\xe0 and so on"
+    for name in ("a.JFIF", "b.jpe", "c.dng", "d.heic", "e.avif", "sub/f.jp2"):
+        (photos / name).touch()
+    for name in ("no suffix", "copy.jpg.bak", "movie.mov", "notes.txt", "raw.NEF", "sub/more.txt"):
+        (photos / name).write_bytes(jpeg if name[0] in "ncr" else b"text")
+    (photos / "readme").write_bytes(b"text")
+    os.mkfifo(photos / "pipe")
+    contents = FolderContents()
+    found = [Path(str(path)).name for path in find([str(photos)], contents=contents)]
+    assert found == ["a.JFIF", "b.jpe", "c.dng", "copy.jpg.bak", "d.heic", "e.avif", "no suffix", "f.jp2"]
+    left_out = "2 without a suffix, 2 .txt, 1 .mov, 1 .nef"
+    assert contents.notice() == f"{photos}: 8 images; left out: {left_out}"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "g.png").touch()
+    list(find([str(tmp_path / "other")], contents=contents))
+    assert contents.notice() == f"{photos} and 1 more: 9 images; left out: {left_out}"
+
+
+def test_a_folder_of_other_files_says_which(tmp_path: Path) -> None:
+    for number in range(7):
+        (tmp_path / f"a.x{number}").touch()
+    (tmp_path / "b.x6").touch()
+    contents = FolderContents()
+    message = "a folder without images: it has 2 .x6, 1 .x0, 1 .x1, 1 .x2, 1 .x3, 1 .x4, 1 more"
+    assert list(find([str(tmp_path)], contents=contents)) == [Failure(str(tmp_path), message)]
+    assert contents.notice() is None
+
+
+def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
+    helpers = [
+        "@eaDir",
+        "__MACOSX",
+        "#recycle",
+        ".thumbnails",
+        ".ipynb_checkpoints",
+        "$RECYCLE.BIN",
+        ".Trash",
+    ]
+    for folder in [*helpers, "lost+found", "System Volume Information", "photos"]:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jpg").touch()
+    for name in ("._a.jpg", "Thumbs.db", "desktop.ini", ".DS_Store"):
+        (tmp_path / "photos" / name).touch()
+    contents = FolderContents()
+    assert list(find([str(tmp_path)], contents=contents)) == [f"{tmp_path}/photos/a.jpg"]
+    assert contents.notice() is None
+    assert list(find([f"{tmp_path}/@eaDir"])) == [f"{tmp_path}/@eaDir/a.jpg"]  # named by the user
+
+
+def test_links_are_followed_once_and_only_out_of_the_folder(tmp_path: Path) -> None:
+    photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for name in ("photos/own/a.png", "elsewhere/deep/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (photos / "again").symlink_to(elsewhere / "deep")
+    (photos / "a link").symlink_to(elsewhere)
+    (photos / "same").symlink_to(photos / "own")
+    (photos / "up").symlink_to(tmp_path)
+    (photos / "own" / "round").symlink_to(photos)
+    (elsewhere / "deep" / "back").symlink_to(elsewhere)
+    (photos / "nowhere").symlink_to(photos / "nowhere")
+    contents = FolderContents()
+    found = list(find([str(photos)], contents=contents))
+    assert found == [f"{photos}/a link/deep/b.png", f"{photos}/own/a.png"]
+    assert contents.left_out == {"": 1}  # the link to nowhere
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read any folder")
+def test_a_subfolder_that_cannot_be_read_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    (tmp_path / "a.png").touch()
+    closed = Failure(f"{tmp_path}/closed", "cannot be read: Permission denied")
+    assert list(find([str(tmp_path)])) == [f"{tmp_path}/a.png", closed]

@@ -648,3 +648,25 @@ def test_the_options_name_what_the_package_has() -> None:
     assert OFFERED == AGGREGATIONS
     (clip,) = (option for option in command.params if option.name == "clip")
     assert f"[default: {DEFAULT_CLIP}]" in clip.to_info_dict()["help"]
+
+
+def test_what_folders_hold_besides_images_is_one_line(classify: Classify, folder: Path) -> None:
+    (folder / "photos" / "a.txt").write_text("text")
+    (folder / "photos" / "1.png").rename(folder / "photos" / "no suffix")
+    (folder / "more").mkdir()
+    (folder / "more" / "b.mov").touch()
+    (folder / "more" / "photo.jpg").write_bytes((folder / "photos" / "0.png").read_bytes())
+    result = classify("photos", "more")
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 4)
+    assert result.stderr == "Note: photos and 1 more: 4 images; left out: 1 .mov, 1 .txt\n"
+
+
+def test_inputs_that_are_no_images_say_what_they_are(classify: Classify, folder: Path) -> None:
+    (folder / "docs").mkdir()
+    (folder / "docs" / "a.txt").write_text("photos/0.png")
+    result = classify("docs", "docs/a.txt")
+    assert result.exit_code == 3
+    assert result.stderr.splitlines()[:2] == [
+        "Error: docs: a folder without images: it has 1 .txt",
+        "Error: docs/a.txt: not an image but text; if it lists images, pass the list on stdin: - < FILE",
+    ]

@@ -35,7 +35,7 @@ def test_what_is_embedded_is_classified_the_same(runner: CliRunner, tiny_clip: P
     result = runner.invoke(main, ["embed", "photos", "--out", "embedded", *model])
     assert (result.exit_code, result.stdout) == (3, "")
     broken, *last = result.stderr.splitlines()
-    assert broken.startswith("Error: photos/broken.png: not a picture in a known format")
+    assert broken.startswith("Error: photos/broken.png: not an image ")
     assert last == ["Wrote 2 embeddings to embedded", "1 of 3 images failed:", "  photos/broken.png"]
     asked = ["classify", "--store", "store.jsonl", "--format", "jsonl", *model]
     direct = runner.invoke(main, [*asked, "photos/a.png", "photos/b.png"])

@@ -146,6 +146,51 @@ def test_labels_without_a_class_are_an_error(runner: CliRunner, tmp_path: Path) 
     assert plain["arms"][0]["recall"][2] is None
 
 
+def test_preflight_counts_and_prints_aliases_where_labels_do_not_match(
+    runner: CliRunner, tmp_path: Path
+) -> None:
+    for label in ("AnnualCrop", "001.sea_lake", "zzz"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        (tmp_path / "photos" / label / "a.png").write_bytes(label.encode())
+    (tmp_path / "photos" / "zzz" / "b.mov").touch()
+    store = tmp_path / "store.jsonl"
+    lines = [
+        f'{{"class": "{name}", "descriptors": ["x{name}"]}}' for name in ("annual crop land", "sea lake")
+    ]
+    store.write_text("\n".join(lines) + "\n")
+    result = _run(runner, tmp_path / "photos", "--store", store, "--preflight")
+    assert result.stdout == "label,class\nAnnualCrop,annual crop land\n"
+    assert result.stderr.splitlines() == [
+        f"Note: {tmp_path}/photos: 3 images; left out: 1 .mov",
+        "Note: 1 label matched after ignoring case, accents, separators and numbers in front:"
+        " '001.sea_lake' as 'sea lake'",
+        "Note: left out: labels without a class in the store: 'AnnualCrop', 'zzz'",
+        "  sea lake               1",
+        "  annual crop land       0",
+        "1 picture in 1 class, 2 left out",
+        "1 label near a class: check these lines, then pass --aliases FILE.csv",
+    ]
+    (tmp_path / "aliases.csv").write_text(result.stdout)
+    result = _run(
+        *(runner, tmp_path / "photos", "--store", store, "--preflight", "--aliases", tmp_path / "aliases.csv")
+    )
+    assert (result.stdout, result.stderr.splitlines()[-1]) == ("", "2 pictures in 2 classes, 1 left out")
+
+
+def test_numbers_are_named_by_a_list_beside_the_data(runner: CliRunner, tmp_path: Path) -> None:
+    for label in ("0", "1"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        (tmp_path / "photos" / label / "a.png").write_bytes(label.encode())
+    (tmp_path / "photos" / "classes.txt").write_text("owl\ntree frog\n")
+    result = _run(runner, tmp_path / "photos", "--preflight")
+    assert result.stdout == "owl\ntree frog\n"
+    listed = f"the labels are numbers, named by {tmp_path}/photos/classes.txt: '0' is 'owl'"
+    assert result.stderr.splitlines()[0] == f"Note: {listed}"
+    (tmp_path / "aliases.json").write_text('{"0": "barn owl"}')
+    result = _run(runner, tmp_path / "photos", "--preflight", "--aliases", tmp_path / "aliases.json")
+    assert result.stdout == "barn owl\ntree frog\n"
+
+
 def test_preflight_needs_no_model(runner: CliRunner, species: Path) -> None:
     result = _run(
         runner, species / "pictures", "--store", species / "species.jsonl", "--clip", "none", "--preflight"
@@ -264,7 +309,7 @@ def test_pictures_that_cannot_be_read(
     plain = json.loads(result.stdout)
     assert len(plain["images"]) == 4
     assert plain["failures"][0]["image"].endswith("torn.png")
-    assert "torn.png: not a picture in a known format" in result.stderr
+    assert "torn.png: not an image in a known format" in result.stderr
 
 
 @pytest.mark.slow

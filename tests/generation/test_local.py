@@ -181,7 +181,7 @@ def test_damaged_or_pickled_weights_are_not_opened(spoiled: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     assert "cannot be loaded" in _refusal(spoiled)
     weights.rename(spoiled / "pytorch_model.bin")
-    assert "has no safetensors weights, and no others are opened" in _refusal(spoiled)
+    assert "has pickled weights only, which may run code and are not opened" in _refusal(spoiled)
 
 
 def test_a_strangers_code_is_not_run(spoiled: Path, tmp_path: Path) -> None:

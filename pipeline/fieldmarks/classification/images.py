@@ -3,11 +3,13 @@
 import io
 import sys
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from fieldmarks.classification.formats import HEAD, HEIF, SUFFIXES_OF, format_of, other_kind
 from fieldmarks.classification.preprocess import EXTENT, Box
 from fieldmarks.errors import ImageError
 from fieldmarks.pretrained import one_line
@@ -22,8 +24,8 @@ TOO_MANY_PIXELS: Final = f"too large: {MAX_PIXELS} pixels are the most"
 MAX_ASPECT: Final = 200
 # EXIF's orientations, by what makes such a picture upright: width and height exchanged, then mirrored.
 _EXCHANGED, _LEFT_TO_RIGHT, _TOP_TO_BOTTOM = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
-# What Pillow decodes by itself. Left out are formats that start other programs (EPS) or hold no photos.
-FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
+NO_HEIF: Final = "HEIC needs pillow-heif: pip install 'fieldmarks[heic]'"
+_REGISTERING: Final = Lock()  # images are decoded in several threads
 
 
 def decode(data: bytes, *, least: int | None = None) -> Image.Image:
@@ -37,7 +39,7 @@ def decode(data: bytes, *, least: int | None = None) -> Image.Image:
     if not data:
         raise ImageError("empty: it has zero bytes")
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with Image.open(io.BytesIO(data), formats=_formats(data[:HEAD])) as image:
             _check_size(image)  # before a draft makes it smaller
             extent = _draft(image, least) if least else None
             upright = to_rgb(image)
@@ -45,7 +47,9 @@ def decode(data: bytes, *, least: int | None = None) -> Image.Image:
                 upright.info[EXTENT] = extent
             return upright
     except UnidentifiedImageError as error:
-        raise ImageError(f"not a picture in a known format ({', '.join(_formats())})") from error
+        kind = other_kind(data[:HEAD])
+        reason = f"not an image but {kind}" if kind else f"not an image in a known format ({_named()})"
+        raise ImageError(reason) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(TOO_MANY_PIXELS) from error
     except ImageError:
@@ -72,8 +76,9 @@ def _check_size(image: Image.Image) -> None:
 
 def _draft(image: Image.Image, least: int) -> Box | None:
     """Have a JPEG scaled while it is decoded; return the box of its pixels that it covers once upright."""
-    draft = image.draft("RGB", (least, least))
-    if draft is None:  # no JPEG
+    # Of a HEIC a draft would be its thumbnail, which the camera made in its own way.
+    draft = image.draft("RGB", (least, least)) if image.format in ("JPEG", "MPO") else None
+    if draft is None:
         return None
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     across, down = zip(draft[1][2:], image.size, strict=True)  # pixels covered, and all
@@ -162,8 +167,32 @@ def _to_8_bits(grey: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return scaled
 
 
+def _formats(head: bytes) -> tuple[str, ...]:
+    """Return the formats that a file of this beginning is tried as. Raises ImageError for lack of HEIF."""
+    if format_of(head) != HEIF:
+        return _built_in()
+    _register_heif()
+    return (*_built_in(), HEIF)  # an AVIF may begin the same way
+
+
 @cache
-def _formats() -> tuple[str, ...]:
-    """Return those of FORMATS that this build of Pillow has (JPEG brings the phones' MPO with it)."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+def _built_in() -> tuple[str, ...]:
+    """Return those formats that this build of Pillow decodes by itself."""
+    with _REGISTERING:
+        Image.init()
+    return tuple(name for name in SUFFIXES_OF if name in Image.OPEN and name != HEIF)
+
+
+def _register_heif() -> None:
+    """Register pillow-heif the first time that a HEIC is read. Raises ImageError if it is not installed."""
+    with _REGISTERING:
+        if HEIF not in Image.OPEN:
+            try:
+                from pillow_heif import register_heif_opener
+            except ImportError as error:
+                raise ImageError(NO_HEIF) from error
+            register_heif_opener()
+
+
+def _named() -> str:
+    return ", ".join(sorted({*_built_in(), HEIF}))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -18,7 +18,7 @@ from fieldmarks.classification.engines.engine import EngineChoice
 from fieldmarks.classification.engines.precision import Device, DType
 from fieldmarks.classification.head_file import load_head
 from fieldmarks.classification.results import Failure, FileVersion, Prediction
-from fieldmarks.classification.sources import Found, find, name_of, unchanged
+from fieldmarks.classification.sources import FolderContents, Found, find, name_of, unchanged
 from fieldmarks.store import Store
 
 KEPT_BATCH: Final = 1024  # pictures scored at once where their embeddings are kept: there is no forward pass
@@ -58,6 +58,7 @@ class Pictures:
     allow_url: bool = False
     stdin: TextIO | None = None
     done: Mapping[str, FileVersion] | None = None
+    contents: FolderContents = field(default_factory=FolderContents)  # of folders, as far as they are read
 
     def embedded(self, embedder: Embedder, *, thumbnails: int = 0) -> Iterator[Embedded | Failure]:
         """Yield the embeddings in order, without those of images that are done and have not changed.
@@ -67,7 +68,7 @@ class Pictures:
         if self.embeddings is not None:
             yield from (row for row in self._rows(self.embeddings) if not self.is_done(row))
             return
-        found = find(self.inputs, self.stdin, allow_url=self.allow_url)
+        found = find(self.inputs, self.stdin, allow_url=self.allow_url, contents=self.contents)
         yield from embedder.images(self._left(found), thumbnails=thumbnails)
 
     def _rows(self, embeddings: Path) -> Iterator[Embedded | Failure]:
@@ -166,4 +167,5 @@ def notices(classifier: Classifier, pictures: Pictures) -> list[str]:
     told = classifier.embedder.notices
     if made_with and used != made_with:
         told = [*told, f"the classifier was made with {made_with}, the pictures are embedded with {used}"]
-    return told
+    left_out = pictures.contents.notice()
+    return [*told, left_out] if left_out else told

@@ -45,6 +45,7 @@ def embed(images: tuple[str, ...], out: Path, allow_url: bool, **options: Any) -
                 say_failure(result)
                 failed.append(result.image)
             written += not isinstance(result, Failure)
-    tell(embedder.notices)
+    left_out = pictures.contents.notice()
+    tell([*embedder.notices, *([left_out] if left_out else [])])
     say(f"Wrote {counted(written, 'embedding')} to {out}")
     exit_if_incomplete(failed, len(failed), written + len(failed))

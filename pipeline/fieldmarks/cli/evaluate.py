@@ -73,8 +73,8 @@ OF_OPTIONS = ("templates", "concept", "sentences")  # arms that an option of the
 @click.option(
     "--preflight",
     is_flag=True,
-    help="Only show the data set; no model is loaded. Without --store its labels go to stdout, one a line: a"
-    " class list for `fieldmarks generate`.",
+    help="Only show the data set; no model is loaded. Labels go to stdout: without --store all, one a line,"
+    " a class list for `fieldmarks generate`; with it those near a class, an alias file.",
 )
 @click.option("--json", "as_json", metavar="FILE|-", help="Write all of it as JSON; - is stdout.")
 @click.option("--report", type=FILE, help="Write a page with charts and examples, .html.")
@@ -111,6 +111,7 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
         setup = _setup(data, options)
         _show_preflight(setup)
         if options["preflight"]:
+            _print_aliases(setup)
             return
         done = _evaluated(setup, options, outputs, command_line(context))
         if options["write_flags"]:
@@ -148,13 +149,23 @@ def _setup(data: "Data", options: Mapping[str, Any]) -> "Setup":
         opened = subject.of_store(store, model.embedder())
     else:
         opened = subject.of_file(options["classifier"], model)
-    return Setup.open(data, opened)
+    return Setup.open(data, opened, strict=not options["preflight"])
 
 
 def _show_preflight(setup: "Setup") -> None:
     """Show classes, pictures and equal pictures on stderr."""
     tell(setup.notices)
     _show_table(setup.preflight())
+
+
+def _print_aliases(setup: "Setup") -> None:
+    """Print an alias file for the labels that resemble a class, ready to be corrected."""
+    from fieldmarks.evaluation.data.labels import alias_file, near_names
+
+    near = near_names(setup.matching)
+    if near:
+        say(f"{counted(len(near), 'label')} near a class: check these lines, then pass --aliases FILE.csv")
+        click.echo(alias_file(near), nl=False)
 
 
 def _show_labels(data: "Data") -> None:
@@ -164,7 +175,7 @@ def _show_labels(data: "Data") -> None:
     found, notices = by_its_labels(data)
     tell(notices)
     _show_table(found)
-    for name in sorted(found.pictures):
+    for name in sorted((*found.pictures, *found.without_pictures)):
         click.echo(name)
 
 

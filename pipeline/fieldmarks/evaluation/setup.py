@@ -1,7 +1,7 @@
 """Labelled pictures that have met the classes of what is evaluated: no model is needed so far."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from fieldmarks.classification import interchange
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.data import DataSet, Source, kept, labels, open_dataset, preflight
+from fieldmarks.evaluation.data.class_names import name_numbers
 from fieldmarks.evaluation.pictures import Labelled, Pictures, Progress, embed, gather, told
 from fieldmarks.evaluation.subject import Subject
 from fieldmarks.wording import counted
@@ -40,16 +41,19 @@ class Setup:
     notices: tuple[str, ...]
 
     @classmethod
-    def open(cls, data: Data, subject: Subject) -> "Setup":
-        """Read the labels and match them. Raises EvaluationError, ImageError."""
+    def open(cls, data: Data, subject: Subject, *, strict: bool = True) -> "Setup":
+        """Read the labels and match them. Raises EvaluationError, ImageError.
+
+        What does not match is an error only if it is `strict`, and then unless `data` allows it.
+        """
         dataset = None if data.source is None else open_dataset(data.source)
         counts = _counts(data.embeddings, dataset)
-        aliases = None if data.aliases is None else labels.read_aliases(data.aliases)
+        aliases, named = _aliases(data, counts)
         matching = labels.match(counts, [*subject.classes, *subject.empty], aliases)
-        notices = labels.require(matching, subject.empty, data.allow_missing)
+        notices = labels.require(matching, subject.empty, data.allow_missing or not strict)
         scored = {label: name for label, name in matching.class_of.items() if name in subject.classes}
         matching = replace(matching, class_of=scored)
-        told = (*(dataset.notices if dataset else ()), *notices, *subject.notices)
+        told = (*(dataset.notices if dataset else ()), *named, *notices, *subject.notices)
         return cls(data, subject, dataset, counts, matching, told)
 
     def preflight(self) -> preflight.Preflight:
@@ -116,11 +120,17 @@ def by_its_labels(data: Data) -> tuple[preflight.Preflight, tuple[str, ...]]:
     counts = _counts(data.embeddings, dataset)
     if not counts:
         raise EvaluationError("no picture has a label")
-    aliases = {} if data.aliases is None else labels.read_aliases(data.aliases)
+    aliases, named = _aliases(data, counts)
     matching = labels.Matching({label: aliases.get(label, label) for label in counts})
     if dataset is None:
-        return preflight.tally(counts, matching), ()
-    return preflight.inspect(dataset, matching), tuple(dataset.notices)
+        return preflight.tally(counts, matching), tuple(named)
+    return preflight.inspect(dataset, matching), (*dataset.notices, *named)
+
+
+def _aliases(data: Data, counts: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Return other names of labels, from the user's file or a list beside the data, and what to tell."""
+    listed, notices = ({}, []) if data.source is None else name_numbers(counts, data.source.spec)
+    return listed | ({} if data.aliases is None else labels.read_aliases(data.aliases)), notices
 
 
 def _counts(embeddings: Path | None, dataset: DataSet | None) -> Counter[str]:

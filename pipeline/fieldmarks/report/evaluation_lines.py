@@ -47,6 +47,7 @@ def preflight(found: Preflight) -> Iterator[str]:
         yield f"  {padded(name, width)}  {count:>6}"
     more = [f"{found.left_out:,} left out"] if found.left_out else []
     more += [f"{found.failures:,} without a usable label"] if found.failures else []
+    more += [f"{len(found.missing):,} missing"] if found.missing else []
     pictures = counted(sum(found.pictures.values()), "picture")
     yield ", ".join([f"{pictures} in {counted(len(found.pictures), 'class')}", *more])
 

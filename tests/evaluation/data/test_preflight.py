@@ -50,6 +50,10 @@ def test_labels_without_class_and_failures_are_counted_apart(tmp_path: Path) -> 
     )
     found = _inspect(open_dataset(Source(str(tmp_path / "b.jsonl"))))
     assert (found.left_out, found.failures, found.equal) == (1, 1, ())
+    assert (found.pictures, found.without_pictures) == ({}, ("tree frog", "yeti", "owl", "newt"))
+    assert found.missing == (f"{tmp_path}/gone.png", f"{tmp_path}/gone.png")
+    assert found.to_dict()["missing"] == {"images": 2, "first": list(found.missing)}
+    assert found.notices() == [f"2 images missing: '{tmp_path}/gone.png', '{tmp_path}/gone.png'"]
 
 
 def test_a_thousand_classes_fit_a_screen() -> None:

@@ -12,7 +12,7 @@ from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import Blob
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.data import DataSet, Example, Source, open_dataset
-from fieldmarks.evaluation.data.tables import NO_BYTES
+from fieldmarks.evaluation.data.tables import NOT_THERE
 
 datasets = pytest.importorskip("datasets")
 arrow = pytest.importorskip("pyarrow")
@@ -132,8 +132,8 @@ def test_columns_that_are_not_clear(tmp_path: Path) -> None:
         "several columns could be the label: say --label-column, one of 'label', 'fine'": _named(
             [0, 1], fine=[1, 0]
         ).cast_column("fine", datasets.ClassLabel(names=LABELS)),
-        "the column 'label' holds int64, not names of classes: name a column of texts with --label-column": (
-            _dataset([0, 1])
+        "the column 'label' holds float64, not class names: name a column of strings or whole numbers with": (
+            _dataset([0.5, 1])
         ),
         "several columns could be the image: say --image-column, one of 'image', 'mask'": _named(
             [0, 1], mask=_cells(2)
@@ -156,33 +156,56 @@ def test_columns_that_are_not_clear(tmp_path: Path) -> None:
         open_dataset(Source(str(path), image_column="x"))
 
 
-def test_rows_that_name_files_are_not_followed(tmp_path: Path) -> None:
+def test_numbers_are_labels_that_a_list_or_an_alias_names(tmp_path: Path) -> None:
+    _dataset([0, 1]).to_parquet(tmp_path / "a.parquet")
+    assert open_dataset(Source(str(tmp_path / "a.parquet"))).labels() == Counter({"0": 1, "1": 1})
+
+
+def test_rows_that_name_files_are_followed_into_the_data_sets_folder_only(tmp_path: Path) -> None:
     """A table's maker could else have any picture of the user's read and shown."""
     secret = tmp_path / "secret.png"
     secret.write_bytes(png(9))
-    rows = [
-        {"bytes": None, "path": str(secret)},
-        {"bytes": None, "path": "http://127.0.0.1:9/a.png"},
-        {"bytes": None, "path": r"C:\Users\me\b.png"},
-        {"bytes": None, "path": None},
-        None,
-    ]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "link.png").symlink_to(secret)
+    paths = (
+        str(secret),
+        "http://127.0.0.1:9/a.png",
+        r"C:\Users\me\b.png",
+        "../secret.png",
+        "link.png",
+        "x\0.png",
+    )
+    rows = [*({"bytes": None, "path": path} for path in paths), {"bytes": None, "path": None}, None]
     kind = arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
-    table = arrow.table({"image": arrow.array(rows, kind), "label": ["owl"] * 5})
-    parquet.write_table(table, tmp_path / "plain.parquet")
+    table = arrow.table({"image": arrow.array(rows, kind), "label": ["owl"] * len(rows)})
+    parquet.write_table(table, folder / "plain.parquet")
     typed = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
-    parquet.write_table(table.cast(typed.arrow_schema), tmp_path / "typed.parquet")
+    parquet.write_table(table.cast(typed.arrow_schema), folder / "typed.parquet")
+    names = ("secret.png", "a.png", "b.png", "secret.png", "link.png", "x\0.png")
+    not_there = NOT_THERE.format(folder)
     for name in ("plain", "typed"):
-        assert list(open_dataset(Source(str(tmp_path / f"{name}.parquet")))) == [
-            Failure("all#0/secret.png", NO_BYTES),
-            Failure("all#1/a.png", NO_BYTES),
-            Failure("all#2/b.png", NO_BYTES),
-            Failure("all#3", "its row holds no picture"),
-            Failure("all#4", "its row holds no picture"),
+        assert list(open_dataset(Source(str(folder / f"{name}.parquet")))) == [
+            *(Failure(f"all#{number}/{file}", not_there) for number, file in enumerate(names)),
+            Failure("all#6", "its row holds no image"),
+            Failure("all#7", "its row holds no image"),
         ]
-    parquet.write_table(arrow.table({"image": [str(secret)], "label": ["owl"]}), tmp_path / "text.parquet")
-    by_hand = open_dataset(Source(str(tmp_path / "text.parquet"), image_column="image"))
-    assert list(by_hand) == [Failure("all#0", NO_BYTES)]
+
+
+def test_paths_are_relative_to_the_table_or_to_the_data_set(tmp_path: Path) -> None:
+    for number, name in enumerate(("data/a.png", "images/b.png", "images/sub/c.png")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png(number))
+    paths = ["a.png", "images/b.png", r"images\sub\c.png"]
+    table = arrow.table({"file_name": paths, "label": ["owl", "newt", "owl"]})
+    parquet.write_table(table, tmp_path / "data" / "train.parquet")
+    assert _pairs(open_dataset(Source(str(tmp_path)))) == [
+        ("train#0/a.png", png(0), "owl"),
+        ("train#1/b.png", png(1), "newt"),
+        ("train#2/c.png", png(2), "owl"),
+    ]
+    alone = list(open_dataset(Source(str(tmp_path / "data" / "train.parquet"))))
+    assert [type(row) for row in alone] == [Example, Failure, Failure]
 
 
 def test_labels_that_are_none(tmp_path: Path) -> None:

@@ -161,14 +161,11 @@ def test_a_name_that_stands_twice_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_numbers_need_a_list_of_classes(tmp_path: Path) -> None:
+def test_numbers_without_a_list_of_classes_stay_numbers(tmp_path: Path) -> None:
     path = _tar(tmp_path / "a.tar", [("0.jpg", png(0)), ("0.cls", "1")])
-    with pytest.raises(
-        EvaluationError, match=r"labels in .* are numbers: put their names beside the tars, one a"
-    ):
-        open_dataset(Source(str(path))).labels()
+    assert open_dataset(Source(str(path))).labels() == {"1": 1}
     (tmp_path / "classes.txt").write_text("a\x07\nb")
-    with pytest.raises(EvaluationError, match=r"classes\.txt: class name 'a"):
+    with pytest.raises(EvaluationError, match=r"classes\.txt: expected a list of class names: class name 'a"):
         open_dataset(Source(str(path))).labels()
 
 
@@ -305,3 +302,9 @@ def test_what_is_no_tar(tmp_path: Path, content: bytes) -> None:
         EvaluationError, match=r"a\.tar holds no picture.*: a tar with KEY\.jpg and KEY\.cls is m"
     ):
         open_dataset(Source(str(tmp_path / "a.tar")))
+
+
+def test_helper_folders_are_passed_over(tmp_path: Path) -> None:
+    names = ["owl/a.png", "__MACOSX/owl/a.png", "@eaDir/a.png", "owl/._a.png", "./newt/b.png"]
+    path = _tar(tmp_path / "a.tar", [(name, png(number)) for number, name in enumerate(names)])
+    assert open_dataset(Source(str(path))).labels() == {"owl": 1, "newt": 1}

@@ -5,7 +5,7 @@ A parquet file is read where it lies, a few rows at a time, and not copied to a 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -59,7 +59,10 @@ def open_files(source: Source, files: Sequence[Path]) -> Table:
         rows = _arrow(source.spec, parts[split]) if files[0].suffix == ".arrow" else _parquet(parts[split])
         sizes = [path.stat().st_size for path in parts[split]]
     about = {"kind": files[0].suffix[1:], "files": [path.name for path in parts[split]], "bytes": sizes}
-    return opened(source, rows, split, about, notices)
+    table = opened(source, rows, split, about, notices)
+    beside = tuple(dict.fromkeys(path.parent for path in parts[split]))
+    folder = Path(source.spec) if Path(source.spec).is_dir() else beside[0]
+    return replace(table, folder=folder, beside=(*beside, folder))
 
 
 def table_files(folder: Path) -> list[Path]:

@@ -35,7 +35,7 @@ def open_hub(source: Source) -> Table:
             streaming=source.streaming,
         )
     about = {"kind": "hub", "config": config or None, "streaming": source.streaming, "fingerprint": commit}
-    return replace(from_splits(source, found, about), downloaded=_download(name))
+    return replace(from_splits(source, found, about), folder=_download(name))
 
 
 def _is_format(name: str) -> bool:

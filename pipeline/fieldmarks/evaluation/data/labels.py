@@ -1,9 +1,18 @@
-"""Labels of a data set meet the classes of a store: by exact name, by alias, else by folding."""
+"""Labels of a data set meet the classes of a store: by exact name, by alias, else by folding.
 
+    Tree_Frog, tree-frog, TREE FROG       the class "tree frog": the same but for case, accents, separators
+    003.TreeFrog, n01644373-tree_frog     the class "tree frog": the same but for spaces and a number in front
+
+The second kind counts only where no other label could mean the class; both only where one class fits.
+"""
+
+import csv
+import difflib
+import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +23,13 @@ from fieldmarks.errors import ClassNameError, EvaluationError
 from fieldmarks.evaluation.data.dataset import listed
 from fieldmarks.evaluation.data.manifests import SUFFIXES, read_rows, read_text
 from fieldmarks.records import class_name
+from fieldmarks.wording import counted
 
-_JOINT: Final = re.compile(r"[\s_\-]+")
+_JOINT: Final = re.compile(r"[\s_\-./]+")
+_ACCENTED: Final = re.compile(r"([a-z])[\u0300-\u036f]+")  # in other scripts such a mark makes another letter
+_NUMBER: Final = re.compile(r"(?:n\d{8}[\s._-]+|\d+\s*[._-]\s*|0\d*\s+)(?=[^\W\d_])")
+_SIMILARITY: Final = 0.6  # of near names, as difflib measures it
+_NEAR_PAIRS: Final = 50_000  # of labels and classes compared letter by letter, in a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +45,88 @@ class Matching:
 def match(
     labels: Iterable[str], classes: Sequence[str], aliases: Mapping[str, str] | None = None
 ) -> Matching:
-    """Return which class each label stands for: exact name, else alias, else equal but for case, - and _.
+    """Return which class each label stands for: exact name, else alias, else the one class that folds alike.
 
-    Raises EvaluationError where folding leaves several classes to choose from.
+    Several labels may be spellings of one name. A label that several classes fit stays unknown.
     """
     known = {class_name(name): name for name in classes}
-    by_fold: dict[str, list[str]] = {}
-    for name in known.values():
-        by_fold.setdefault(fold(name), []).append(name)
+    by_fold, by_letters = _grouped(known.values(), fold), _grouped(known.values(), letters)
+    names = {label: _trimmed(label) for label in dict.fromkeys(labels)}
+    names = {
+        label: name if name in known else (aliases or {}).get(name, name) for label, name in names.items()
+    }
     class_of: dict[str, str] = {}
-    folded, unknown = [], []
-    for label in dict.fromkeys(labels):
-        name = _trimmed(label)
-        meant = name if name in known else (aliases or {}).get(name, name)
-        if meant in known:
-            class_of[label] = known[meant]
-        elif found := by_fold.get(fold(meant)):
-            class_of[label] = _only(label, found)
-            folded.append((label, found[0]))
-        else:
-            unknown.append(label)
-    used = set(class_of.values())
-    unused = tuple(name for name in known.values() if name not in used)
-    return Matching(class_of, tuple(folded), tuple(unknown), unused)
+    for label, name in names.items():
+        fitting = [known[name]] if name in known else by_fold.get(fold(name), [])
+        if len(fitting) == 1:
+            class_of[label] = fitting[0]
+    taken = set(class_of.values())
+    rest = _grouped({fold(name) for label, name in names.items() if label not in class_of}, letters)
+    for label, name in names.items():
+        fitting = by_letters.get(letters(name), [])
+        only = len(fitting) == 1 and fitting[0] not in taken and len(rest.get(letters(name), [])) == 1
+        if label not in class_of and only and fold(name) not in by_fold:
+            class_of[label] = fitting[0]
+    class_of = {label: class_of[label] for label in names if label in class_of}
+    folded = tuple((label, name) for label, name in class_of.items() if names[label] not in known)
+    unknown = tuple(label for label in names if label not in class_of)
+    met = set(class_of.values())
+    return Matching(class_of, folded, unknown, tuple(name for name in known.values() if name not in met))
 
 
 def fold(name: str) -> str:
-    """Return a name without what labels often differ in: case, underscores, hyphens, spaces."""
-    return _JOINT.sub(" ", unicodedata.normalize("NFC", name.casefold())).strip()
+    """Return a name without what labels often differ in: case, accents, separators."""
+    text = name
+    while (folded := _folded_once(text)) != text:
+        text = folded
+    return text
+
+
+def letters(name: str) -> str:
+    """Return a folded name without its spaces and without a number in front, as in 001.Black_footed."""
+    name = unicodedata.normalize("NFC", name).strip()
+    return fold(_NUMBER.sub("", name, count=1) if _NUMBER.match(name) else name).replace(" ", "")
+
+
+def near_names(matching: Matching) -> dict[str, str]:
+    """Return, for those unknown labels that resemble a class, the class that they resemble most.
+
+    Of very many labels and classes, only those are compared that have a word in common.
+    """
+    folds = {fold(name): name for name in sorted({*matching.unused_classes, *matching.class_of.values()})}
+    by_word: dict[str, list[str]] = {}
+    for key in folds:
+        for word in key.split():
+            by_word.setdefault(word, []).append(key)
+    many = len(matching.unknown_labels) * len(folds) > _NEAR_PAIRS
+    near = {}
+    for label in matching.unknown_labels:
+        key = fold(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _NUMBER.sub("", label, count=1)))
+        related = dict.fromkeys(name for word in key.split() for name in by_word.get(word, []))
+        alike = difflib.get_close_matches(key, related if many else folds, 1, _SIMILARITY)
+        if alike and not key.isdigit():
+            near[label] = folds[alike[0]]
+    return near
+
+
+def alias_file(near: Mapping[str, str]) -> str:
+    """Return labels and classes as the .csv that `read_aliases` reads."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([("label", "class"), *near.items()])
+    return file.getvalue()
+
+
+def _folded_once(name: str) -> str:
+    apart = unicodedata.normalize("NFKD", name).casefold()
+    plain = unicodedata.normalize("NFC", _ACCENTED.sub(r"\1", unicodedata.normalize("NFKD", apart)))
+    return _JOINT.sub(" ", plain).strip()
+
+
+def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(key(name), []).append(name)
+    return groups
 
 
 def require(matching: Matching, empty_classes: Sequence[str], allow_missing: bool) -> list[str]:
@@ -66,9 +134,12 @@ def require(matching: Matching, empty_classes: Sequence[str], allow_missing: boo
 
     Raises EvaluationError for labels without a class and for empty classes, unless they are allowed.
     """
-    met = "label met its" if len(matching.folded) == 1 else "labels met their"
-    told = [f"{len(matching.folded):,} {met} class only by folding: {_pairs(matching.folded)}"]
-    told = told if matching.folded else []
+    notices = []
+    if matching.folded:
+        notices.append(
+            f"{counted(len(matching.folded), 'label')} matched after ignoring case, accents, separators and"
+            f" numbers in front: {_pairs(matching.folded)}"
+        )
     missing = []
     if matching.unknown_labels:
         missing.append(f"labels without a class in the store: {listed(matching.unknown_labels)}")
@@ -77,10 +148,21 @@ def require(matching: Matching, empty_classes: Sequence[str], allow_missing: boo
     if missing and not allow_missing:
         raise EvaluationError(
             "; ".join(missing)
+            + _advice(matching)
             + ": add them to the store, name an alias file with --aliases, or score the rest"
             " with --allow-missing"
         )
-    return [*told, *(f"left out: {one}" for one in missing)]
+    return [*notices, *(f"left out: {names}" for names in missing)]
+
+
+def _advice(matching: Matching) -> str:
+    """Return what would help the unknown labels: the classes they resemble, or a list that names numbers."""
+    if matching.unknown_labels and all(label.isdigit() for label in matching.unknown_labels):
+        return "; labels that are numbers are named by a list of the classes beside the data, classes.txt"
+    near = near_names(matching)
+    if not near:
+        return ""
+    return f"; near names: {_pairs(tuple(near.items()))} (--preflight prints them as an alias file)"
 
 
 def read_aliases(path: Path) -> dict[str, str]:
@@ -134,14 +216,6 @@ def _object(path: Path) -> list[tuple[str, Any, Any]]:
 
 class _Pairs(list[Any]):
     """A JSON object as pairs, so that a label that is there twice is seen."""
-
-
-def _only(label: str, found: Sequence[str]) -> str:
-    if len(found) > 1:
-        raise EvaluationError(
-            f"the label {label!r} could be any of {listed(found)}: say which in an alias file (--aliases)"
-        )
-    return found[0]
 
 
 def _trimmed(label: str) -> str:

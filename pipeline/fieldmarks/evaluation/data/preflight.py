@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 
 from fieldmarks.classification.sources import Blob, name_of, read_bytes
 from fieldmarks.errors import ImageError
-from fieldmarks.evaluation.data.dataset import DataSet, Example
+from fieldmarks.evaluation.data.dataset import DataSet, Example, listed
 from fieldmarks.evaluation.data.labels import Matching
-from fieldmarks.wording import cut, printable
+from fieldmarks.wording import counted, cut, printable
 
 SHOWN: Final = 10  # groups of equal pictures in the plain object
 _WIDTH: Final = 60  # columns of a class's name in a table
@@ -43,6 +43,7 @@ class Preflight:
     equal: tuple[Equal, ...] = ()
     left_out: int = 0  # pictures whose label has no class
     failures: int = 0  # pictures without a usable label, and such
+    missing: tuple[str, ...] = ()  # images that are named and not there, or cannot be reached
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object; of the groups of equal pictures the first ones."""
@@ -53,6 +54,7 @@ class Preflight:
             "classes_without_pictures": list(self.without_pictures),
             "left_out": self.left_out,
             "failures": self.failures,
+            "missing": {"images": len(self.missing), "first": list(self.missing[:SHOWN])},
             "equal_across_classes": {"groups": len(across), "first": across[:SHOWN]},
             "equal_within_a_class": {"groups": len(within), "first": within[:SHOWN]},
         }
@@ -62,6 +64,9 @@ class Preflight:
         across = [one for one in self.equal if one.across]
         spare = sum(len(one.images) - 1 for one in self.equal if not one.across)
         told = []
+        if self.missing:
+            names = [printable(name) for name in self.missing]
+            told.append(f"{counted(len(names), 'image')} missing: {listed(names, 3)}")
         if across:
             first, *others = zip(across[0].images, across[0].classes, strict=True)
             other = next(one for one in others if one[1] != first[1])
@@ -106,11 +111,14 @@ def inspect(dataset: DataSet, matching: Matching) -> Preflight:
     left_out = failures = 0
     sized: _Sized = {}
     hashed: dict[bytes, list[_Seen]] = {}
+    missing: list[str] = []
     for number, one in enumerate(dataset, 1):
         if not isinstance(one, Example):
             failures += 1
         elif (name := matching.class_of.get(one.label)) is None:
             left_out += 1
+        elif isinstance(one.picture, str) and _size(one.picture) is None:
+            missing.append(name_of(one.picture, number))
         else:
             counts[name] += 1
             seen = _Seen(name_of(one.picture, number), name)
@@ -121,7 +129,9 @@ def inspect(dataset: DataSet, matching: Matching) -> Preflight:
     _hash_files(sized, hashed)
     met = dict.fromkeys(matching.class_of.values())
     without = (*matching.unused_classes, *(name for name in met if name not in counts))
-    return Preflight(dict(counts), without, tuple(_equal(hashed.values())), left_out, failures)
+    return Preflight(
+        dict(counts), without, tuple(_equal(hashed.values())), left_out, failures, tuple(missing)
+    )
 
 
 def tally(counts: Mapping[str, int], matching: Matching) -> Preflight:
@@ -137,8 +147,8 @@ def tally(counts: Mapping[str, int], matching: Matching) -> Preflight:
 
 
 def _hash_files(sized: _Sized, hashed: dict[bytes, list[_Seen]]) -> None:
-    for size, some in sized.items():
-        for seen, path in some if len(some) > 1 and size is not None else ():
+    for some in sized.values():
+        for seen, path in some if len(some) > 1 else ():
             try:
                 digest = _digest(read_bytes(Path(path)))
             except ImageError:  # its reading will tell

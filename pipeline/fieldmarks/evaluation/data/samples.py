@@ -1,47 +1,36 @@
 """Samples of image tars: pictures that lie in their class's folder, or beside files with their label."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from fieldmarks.classification.fetch import MAX_BYTES
+from fieldmarks.classification.formats import SUFFIXES
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import SUFFIXES, Blob
-from fieldmarks.errors import ClassNameError, EvaluationError
+from fieldmarks.classification.sources import Blob, is_helper
+from fieldmarks.evaluation.data.class_names import find_list, read_list
 from fieldmarks.evaluation.data.dataset import LABEL_NAMES, Example, Source, listed, record
-from fieldmarks.evaluation.data.manifests import read_text
 from fieldmarks.evaluation.data.shards import Member, members
-from fieldmarks.records import class_name
 
 LABELS: Final = ("cls", "json", "txt")  # in the order in which they are asked
-CLASS_LISTS: Final = ("classes.txt", "classnames.txt")
 MAX_LABEL: Final = 2**20  # bytes of a label's file
 
 
-class ClassLists(dict[Path, Sequence[str]]):
-    """The class names beside tars, by the tars' folder, each list read once."""
+class ClassLists(dict[Path, Mapping[str, str]]):
+    """The class names beside tars by their numbers, for each of the tars' folders, each list read once."""
 
-    def __missing__(self, folder: Path) -> Sequence[str]:
-        """Read a list. Raises EvaluationError where there is none beside the tars or one folder up."""
-        beside = [place / name for place in (folder, folder / "..") for name in CLASS_LISTS]
-        path = next((path for path in beside if path.is_file()), None)
-        if path is None:
-            raise EvaluationError(
-                f"the labels in {folder} are numbers: put their names beside the tars, one a line, as"
-                " classes.txt, or name another label with --label-column (txt, or a key of the .json)"
-            )
-        try:
-            self[folder] = [class_name(line) for line in read_text(path).rstrip().split("\n")]
-        except ClassNameError as error:
-            raise EvaluationError(f"{path}: {error}") from error
+    def __missing__(self, folder: Path) -> Mapping[str, str]:
+        """Read the list beside the tars or one folder up; without one, numbers stay as they are."""
+        path = find_list(folder, folder / "..")
+        self[folder] = {} if path is None else read_list(path)
         return self[folder]
 
 
 def samples(shard: Path) -> Iterator[Iterable[Member | Failure]]:
     """Yield the runs of members that share a key, each to be used before the next."""
-    shown = (one for one in members(shard) if isinstance(one, Failure) or not _last(one).startswith("."))
+    shown = (one for one in members(shard) if isinstance(one, Failure) or not _is_hidden(one))
     for _, group in groupby(shown, _key):
         yield group
 
@@ -51,6 +40,11 @@ def _key(one: Member | Failure) -> str:
     if isinstance(one, Failure):
         return one.image
     return one.name[: len(one.name) - len(_last(one))] + _last(one).partition(".")[0]
+
+
+def _is_hidden(member: Member) -> bool:
+    *folders, name = member.name.split("/")
+    return name.startswith(".") or any(is_helper(folder) for folder in folders if folder.strip("."))
 
 
 def _last(member: Member) -> str:
@@ -123,7 +117,7 @@ def _labelled(
         return Failure(picture.name, f"its label cannot be read: {error}")
     if isinstance(value, int) and not isinstance(value, bool):
         names = lists[shard.parent]
-        value = names[value] if 0 <= value < len(names) else None
+        value = names.get(str(value)) if names else value
     return record(picture, value, picture.name)
 
 

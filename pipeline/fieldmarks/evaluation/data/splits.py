@@ -12,15 +12,21 @@ _TRAIN: Final = ("train", "training")
 NAMES: Final = frozenset((*_TEST, *_VALIDATION, *_TRAIN))
 
 
+def is_name(name: str) -> bool:
+    """Whether a folder or part of this name is a split, in any case."""
+    return name.casefold() in NAMES
+
+
 def choose(available: Iterable[str], asked: str | None) -> str:
-    """Return the split to read: the one asked for, else test, else validation, else the only one.
+    """Return the split to read: the one asked for in any case, else test, else validation, else the only one.
 
     Raises EvaluationError, which lists the splits.
     """
     names = list(available)
     if asked is not None:
-        if asked in names:
-            return asked
+        alike = [name for name in names if name.casefold() == asked.casefold()]
+        if asked in names or len(alike) == 1:
+            return asked if asked in names else alike[0]
         raise EvaluationError(f"it has no split {asked!r}: there is {listed(names) or 'none'}")
     for wanted in (*_TEST, *_VALIDATION):
         if found := next((name for name in names if name.casefold() == wanted), None):

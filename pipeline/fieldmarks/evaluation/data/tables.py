@@ -1,7 +1,7 @@
 """Tables of pictures and labels as the `datasets` library writes them: columns found by type, rows undecoded.
 
-A picture's bytes stand in the table. A row that only names a file comes from whoever made the table, and
-would be read from the user's disk: it is followed into the data set's own download and nowhere else.
+An image's bytes stand in the table. A row that only names a file comes from whoever made the table, and
+would be read from the user's disk: it is followed into the data set's own folder or download, nowhere else.
 """
 
 from collections import Counter
@@ -26,8 +26,12 @@ from fieldmarks.evaluation.data.dataset import (
 
 NO_BYTES: Final = (
     "its row names a file and holds no bytes, and such names are followed only into a hub's data set that is"
-    " downloaded whole: leave out --streaming, write a table with its pictures (save_to_disk does), or"
+    " downloaded whole: leave out --streaming, write a table with its images (save_to_disk does), or"
     " evaluate the folder that they lie in"
+)
+NOT_THERE: Final = (
+    "its row names a file that is not in the data set's folder, {}: move the images there, or list them in a"
+    " .csv, which may name any file"
 )
 
 
@@ -57,7 +61,8 @@ class Table:
     label: str
     name: str  # of the split, by which pictures are called
     limit: int | None
-    downloaded: Path | None = None  # where files lie that rows may name
+    folder: Path | None = None  # where files lie that rows may name
+    beside: tuple[Path, ...] = ()  # the folders of the table, to which such names are relative
 
     def labels(self) -> Counter[str]:
         """The number of pictures under each label; only the labels' column is read."""
@@ -67,7 +72,7 @@ class Table:
 
     def __iter__(self) -> Iterator[Example | Failure]:
         for number, row in self._taken([self.image, self.label]):
-            picture = _blob(row[self.image], f"{self.name}#{number}", self.downloaded)
+            picture = self._picture(row[self.image], f"{self.name}#{number}")
             yield picture if isinstance(picture, Failure) else self._record(picture, row[self.label])
 
     def _taken(self, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -79,6 +84,34 @@ class Table:
                 return
             if count is None or taken(number, count, limit):
                 yield number, row
+
+    def _picture(self, value: Any, name: str) -> Blob | Failure:
+        """Return a cell's image, called by its row and, where it is known, its file."""
+        cell = value if isinstance(value, Mapping) else {"path" if isinstance(value, str) else "bytes": value}
+        path, data = cell.get("path"), cell.get("bytes")
+        if isinstance(path, str) and (file := _last(path)):
+            name = f"{name}/{file}"
+        if isinstance(data, bytes) and len(data) > MAX_BYTES:
+            return Failure(name, f"too large: {len(data)} bytes, {MAX_BYTES} are the most")
+        if isinstance(data, bytes):
+            return Blob(name, data)
+        if not path or not isinstance(path, str):
+            return Failure(name, "its row holds no image")
+        if self.folder and (inside := self._inside(path, self.folder)):
+            return _file(inside, name)
+        return Failure(name, NOT_THERE.format(self.folder) if self.beside else NO_BYTES)
+
+    def _inside(self, path: str, folder: Path) -> Path | None:
+        """Return the file that a row names, if it lies in a folder once all links are followed."""
+        for place in self.beside or (Path(),):
+            for name in dict.fromkeys((path, path.replace("\\", "/"))):
+                try:
+                    file = (place / name).resolve()
+                    if file.is_relative_to(folder.resolve()) and (file.exists() or not self.beside):
+                        return file
+                except (OSError, ValueError, RuntimeError):  # too long, a null byte, a circle of links
+                    continue
+        return None
 
     def _record(self, picture: Blob, value: Any) -> Example | Failure:
         names = getattr(self.rows.features[self.label], "names", None)  # of a ClassLabel
@@ -93,10 +126,10 @@ def open_table(source: Source, rows: Rows, split: str, about: Mapping[str, Any],
     image = choose_column("image", source.image_column, _images(rows.features), columns)
     label = choose_column("label", source.label_column, _labels(rows.features), columns)
     feature = rows.features[label]
-    if not (_is_named(feature) or _is_text(feature)):
+    if not (_is_named(feature) or _is_text(feature) or _is_whole_number(feature)):
         raise EvaluationError(
-            f"the column {label!r} holds {_type(feature)}, not names of classes: name a column of texts with"
-            " --label-column, or write the labels as ClassLabel"
+            f"the column {label!r} holds {_type(feature)}, not class names: name a column of strings or"
+            " whole numbers with --label-column, or write the labels as ClassLabel"
         )
     if source.limit is not None and rows.count is None:
         notices = [*notices, f"of a stream the first {source.limit} pictures are taken, in its own order"]
@@ -105,11 +138,14 @@ def open_table(source: Source, rows: Rows, split: str, about: Mapping[str, Any],
 
 
 def _images(features: Mapping[str, Any]) -> list[str]:
-    """Return the columns of type Image; without any, those of bytes that are called like pictures."""
+    """Return the columns of type Image; without any, those called like images, of bytes or else of paths."""
     found = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
-    return found or [
-        name for name in features if name.casefold() in IMAGE_NAMES and _is_bytes(features[name])
-    ]
+    called = [name for name in features if name.casefold() in IMAGE_NAMES]
+    return (
+        found
+        or [name for name in called if _is_bytes(features[name])]
+        or [name for name in called if _is_text(features[name])]
+    )
 
 
 def _labels(features: Mapping[str, Any]) -> list[str]:
@@ -127,6 +163,10 @@ def _is_text(feature: Any) -> bool:
     return _type(feature) in {"string", "large_string"}
 
 
+def _is_whole_number(feature: Any) -> bool:
+    return _type(feature).removeprefix("u").startswith("int")
+
+
 def _is_bytes(feature: Any) -> bool:
     whole = feature.get("bytes") if isinstance(feature, Mapping) else feature
     return _type(whole) in {"binary", "large_binary"}
@@ -134,21 +174,6 @@ def _is_bytes(feature: Any) -> bool:
 
 def _type(feature: Any) -> str:
     return str(getattr(feature, "dtype", type(feature).__name__))
-
-
-def _blob(value: Any, name: str, downloaded: Path | None) -> Blob | Failure:
-    """Return a cell's picture, called by its row and, where it is known, its file."""
-    cell = value if isinstance(value, Mapping) else {"bytes": value}
-    path, data = cell.get("path"), cell.get("bytes")
-    if isinstance(path, str) and (file := _last(path)):
-        name = f"{name}/{file}"
-    if isinstance(data, bytes) and len(data) > MAX_BYTES:
-        return Failure(name, f"too large: {len(data)} bytes, {MAX_BYTES} are the most")
-    if isinstance(data, bytes):
-        return Blob(name, data)
-    if downloaded and isinstance(path, str) and Path(path).resolve().is_relative_to(downloaded.resolve()):
-        return _file(Path(path), name)
-    return Failure(name, NO_BYTES if path or isinstance(value, str) else "its row holds no picture")
 
 
 def _file(path: Path, name: str) -> Blob | Failure:
