@@ -139,10 +139,11 @@ def plain(text: str) -> str:
     return text
 
 
-def thoughts(text: str) -> bool:
-    """Whether a text has a mark of thinking, or a control token."""
-    return (
-        _OPENING.search(text) is not None
-        or _LAST_CLOSING.match(text) is not None
-        or bool(_CONTROL.search(text))
-    )
+def thinks(text: str) -> bool:
+    """Whether a text has a mark of thinking."""
+    return _OPENING.search(text) is not None or _LAST_CLOSING.match(text) is not None
+
+
+def has_control_token(text: str) -> bool:
+    """Whether a text has a token that steers a model, such as the end of a turn."""
+    return _CONTROL.search(text) is not None

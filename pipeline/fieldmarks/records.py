@@ -17,6 +17,7 @@ Keys that this version does not know are kept and written back.
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, Final, Self
 
 from fieldmarks.errors import ClassNameError, StoreError
@@ -104,6 +105,9 @@ class Entry:
         for key, value in known.items():
             if not _TYPES[key](value):
                 raise StoreError(f"{key!r} has the wrong type: {value!r:.60}")
+        for key in ("class", "descriptors"):
+            if key not in known and (near := near_miss(line, key)) is not None:
+                raise StoreError(f"its key {near!r} is not read: rename it to {key!r}")
         if "class" not in known:
             raise StoreError("'class' is missing")
         if (known.get("v") or FORMAT_VERSION) > FORMAT_VERSION:
@@ -127,6 +131,19 @@ class Entry:
             if one.name in _TYPES and one.name not in line and value not in (None, (), False):
                 line[one.name] = list(value) if isinstance(value, tuple) else value
         return line | dict(self.extra)
+
+
+def near_miss(line: Mapping[str, Any], key: str) -> str | None:
+    """Return the unknown key of a line that stands for a known one by its name and its value, or None."""
+    for other, value in line.items():
+        folded = other.strip().casefold()
+        if other in _TYPES or not (
+            isinstance(value, str) if key == "class" else isinstance(value, list | str)
+        ):
+            continue
+        if folded == key or folded in _NEAR_MISSES[key] or get_close_matches(folded, [key], 1, 0.8):
+            return other
+    return None
 
 
 def _texts(value: Any) -> bool:
@@ -167,6 +184,19 @@ _MEASURED: Final = {
     **dict.fromkeys(("at", "data", "model", "preset"), lambda value: isinstance(value, str)),
     "pictures": _count,
     "effects": lambda value: isinstance(value, list),
+}
+_NEAR_MISSES: Final = {
+    "class": {"classes", "class_name", "classname", "class name", "name", "label", "category", "species"},
+    "descriptors": {
+        "descriptor",
+        "description",
+        "descriptions",
+        "features",
+        "feature",
+        "attributes",
+        "traits",
+    },
+    "rejected": {"reject", "rejects", "dropped"},
 }
 _LISTS: Final = {"descriptors", "rejected", "answers"}
 _TYPES: Final[dict[str, Any]] = {

@@ -297,12 +297,18 @@ def _print_forecast(forecast: "Forecast", as_json: bool) -> None:
 
 def _report(summary: "Summary", store: str, as_json: bool) -> None:
     """Say what a run did, and leave with its exit code."""
+    from fieldmarks.generation.parse import MAX_DESCRIPTORS
+
     if as_json:
         emit(summary.to_dict() | {"store": store})
     for name, reason in summary.failed.items():
         say(f"Failed: {printable(name)}: {printable(reason)}")
     if summary.cut:
-        say(f"Answers cut off, last descriptor dropped (raise --max-tokens): {_listed(summary.cut)}")
+        why = "by --max-tokens or by a content filter; the last descriptor is dropped"
+        say(f"Answers cut off {why}: {_listed(summary.cut)}")
+    if summary.too_long:
+        most = f"more than {MAX_DESCRIPTORS} descriptors; the first {MAX_DESCRIPTORS} are taken"
+        say(f"Answers with {most}: {_listed(summary.too_long)}")
     if summary.lost:
         what = f"{counted(len(summary.lost), 'class')} written earlier and no longer in {store}"
         say(f"Lost: {what}, which was removed or edited meanwhile: {_listed(summary.lost)}")

@@ -7,13 +7,17 @@ one counts.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from fieldmarks.generation.completer import Completion, Request, Usage
 from fieldmarks.generation.parse import Parsed, distinct, parse
 from fieldmarks.records import FAILED, FORMAT_VERSION, GENERATED, Entry
-from fieldmarks.store.curate import comparable, now
+from fieldmarks.store import Store
+from fieldmarks.store.curate import Stamp, comparable, now
+
+REPARSED: Final = "parsed again"
+NONE_LEFT: Final = "no descriptor is left: its answers do not agree, or all are rejected"
 
 
 def record(request: Request, completion: Completion) -> dict[str, Any]:
@@ -66,15 +70,58 @@ def line(
 
 def reparse(entry: Entry) -> tuple[str, ...]:
     """Return the descriptors that a line's own answers parse to."""
-    style = (entry.prompt or {}).get("style", "bullets")
-    params = entry.params or {}
-    last = {answer["sample"]: answer for answer in entry.answers}
-    lists = [parsed(answer, style).descriptors for answer in last.values()]
-    if entry.answer is not None:
-        lists = [parsed({"answer": entry.answer, "finish_reason": entry.finish_reason}, style).descriptors]
+    lists = [reading.descriptors for reading in _readings(entry)]
     rejected = {comparable(text) for text in entry.rejected}
-    merged = agreed(lists, params.get("keep", 1))
+    merged = agreed(lists, (entry.params or {}).get("keep", 1))
     return tuple(text for text in merged if comparable(text) not in rejected)
+
+
+def why_empty(entry: Entry) -> str:
+    """Return why a line's answers came to no descriptor; the model's own words where it refused."""
+    problems = [reading.problem for reading in _readings(entry) if reading.problem]
+    return problems[-1] if problems else NONE_LEFT
+
+
+def _readings(entry: Entry) -> list[Parsed]:
+    """Parse what counts of a line's answers: the last one of each sample."""
+    style = (entry.prompt or {}).get("style", "bullets")
+    if entry.answer is not None:
+        return [parsed({"answer": entry.answer, "finish_reason": entry.finish_reason}, style)]
+    last = {answer["sample"]: answer for answer in entry.answers if is_record(answer)}
+    return [parsed(answer, style) for answer in last.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class Reparsed:
+    """What parsing a store's answers again comes to."""
+
+    lines: list[Entry]
+    unanswered: list[str]  # current lines without an answer: people's, and imported ones
+    empty: dict[str, str]  # classes whose answers hold no descriptor, and why
+
+
+def reparsed(store: Store, stamp: Stamp) -> Reparsed:
+    """Parse the kept answers of a store's classes again, and return the lines that this changes.
+
+    Lines of people stay current, so their classes are left as they are; so is a class whose answers hold no
+    descriptor any more, and one that was removed. A class whose answers held none before begins.
+    """
+    result = Reparsed([], [], {})
+    for name in store.all_names():
+        current = store.get(name)
+        line = current or next(reversed(store.history(name)), None)
+        if line is None or line.removed or (line.answer is None and not line.answers):
+            if current is not None:
+                result.unanswered.append(name)
+            continue
+        descriptors = reparse(line)
+        if not descriptors:
+            if current is not None:
+                result.empty[name] = why_empty(line)
+        elif descriptors != line.descriptors:
+            fresh = replace(line, descriptors=descriptors, origin=GENERATED, undo=False, redo=False)
+            result.lines.append(stamp.put(fresh, note=REPARSED))
+    return result
 
 
 def parsed(answer: Mapping[str, Any], style: str) -> Parsed:

@@ -205,6 +205,7 @@ def _summary(plan: Plan, run: Run, ledger: Ledger, pending: int, interrupted: in
         failed=dict(run.failed),
         lost=lost,
         cut=run.cut,
+        too_long=run.too_long,
         left=ledger.left,
         pending=pending,
         requests=run.sent,

@@ -26,9 +26,10 @@ from typing import Any, Final
 import orjson
 
 from fieldmarks.errors import StoreError
+from fieldmarks.generation.answers import why_empty
 from fieldmarks.generation.completer import Outcome
 from fieldmarks.generation.plan import Plan, answers_so_far, has_key, make_plan
-from fieldmarks.generation.run import EMPTY, Run, Work
+from fieldmarks.generation.run import Run, Work
 from fieldmarks.generation.run_file import FAILED, STORED, RunFile, claim, end, question
 from fieldmarks.records import FAILED as FAILED_ANSWER
 from fieldmarks.records import GENERATED, Entry
@@ -152,7 +153,7 @@ class Ledger:
             self.refusal = self.refusal or error
         else:
             for work, entry in zip(complete, entries, strict=True):
-                run.finish(work, None if entry.origin == GENERATED else EMPTY)
+                run.finish(work, None if entry.origin == GENERATED else why_empty(entry))
                 ends.append(end(work.question, STORED))
                 if entry.origin == GENERATED:
                     self.done[work.name] = work.key
@@ -203,13 +204,14 @@ class Ledger:
     def _is_settled(self, name: str, key: Mapping[str, Any], asked: str, history: Sequence[Entry]) -> bool:
         """Whether another process has answered a class since this run began, or failed to."""
         news = history[self._lines_before[name] :]
-        origins = {entry.origin for entry in news if has_key(entry, key)}
-        failure = EMPTY if FAILED_ANSWER in origins else self._run_file.failure(asked)
-        if GENERATED in origins:
+        answered = {entry.origin: entry for entry in news if has_key(entry, key)}
+        empty = answered.get(FAILED_ANSWER)
+        failure = why_empty(empty) if empty else self._run_file.failure(asked)
+        if GENERATED in answered:
             self.others.append(name)
         elif failure is not None:
             self._run.failed[name] = f"{failure} (asked by another process)"
-        return GENERATED in origins or failure is not None
+        return GENERATED in answered or failure is not None
 
     def _stored_already(self) -> list[Mapping[str, Any]]:
         """Return the ends of questions whose answers are in the store: their run died in between."""

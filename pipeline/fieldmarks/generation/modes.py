@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from fieldmarks.debris import thinks
 from fieldmarks.generation.completer import Completion, Request, Usage
-from fieldmarks.generation.parse import attach, prefix_ignored
+from fieldmarks.generation.parse import REFUSAL, attach, prefix_ignored
 from fieldmarks.generation.templates import SENTENCES, forced_beginning, turns
 
 COMPLETIONS: Final = "completions"
@@ -86,23 +87,33 @@ def messages(mode: str, request: Request) -> list[dict[str, Any]]:
 
 
 def completion(mode: str, request: Request, reply: Any) -> Completion:
-    """Read a server's reply. Raises BadReply for one without the text of an answer."""
-    try:
-        choice = reply["choices"][0]
-        text = choice["text"] if mode == COMPLETIONS else _content(choice["message"])
-        finish_reason = choice.get("finish_reason")
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise BadReply("the reply has no choice with a text") from error
-    if not isinstance(text, str):
-        raise BadReply("the reply's text is not a text")
-    whole, continued = _whole(mode, request, text)
+    """Read a server's reply.
+
+    An answer may be empty: its finish reason says why, as where a model spends all tokens on thinking. The
+    finish reason REFUSAL is put for a text that stands in the reply's own field for refusals. Raises BadReply
+    for what is no completion, and for an answer that ended in the provider's error.
+    """
+    choice = _choice(reply)
+    message = _object(choice.get("message"))
+    usage = _usage(reply.get("usage"))
+    finish_reason = choice.get("finish_reason")
+    if finish_reason == "error":
+        said = _object(choice.get("error")).get("message") or "no reason given"
+        raise BadReply(f"the provider ended the answer with an error: {said!s:.200}")
+    text, refusal = _text(mode, choice, message)
+    reasoned = _reasoned(message, reply.get("usage"))
+    if text is None and not (refusal or reasoned or finish_reason):
+        raise BadReply("the reply has no text")
+    if refusal and not text:
+        text, finish_reason = refusal, REFUSAL
+    whole, continued = _whole(mode, request, text) if text else ("", False)
     return Completion(
         text=whole,
         finish_reason=finish_reason if isinstance(finish_reason, str) else None,
-        usage=_usage(reply.get("usage")),
+        usage=usage,
         mode=mode,
         continued=continued,
-        thinking=_thinks(reply),
+        thinking=reasoned or thinks(text or ""),
     )
 
 
@@ -137,21 +148,42 @@ def _whole(mode: str, request: Request, text: str) -> tuple[str, bool]:
     return attach(forced, text), not prefix_ignored(text)
 
 
-def _thinks(reply: Any) -> bool:
-    message = reply["choices"][0].get("message")
-    usage = reply.get("usage")
-    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
-    said = message if isinstance(message, dict) else {}
-    thought = said.get("reasoning_content") or said.get("reasoning")
-    counted = details.get("reasoning_tokens") if isinstance(details, dict) else None
-    return bool(thought or counted) or "<think>" in str(said.get("content"))
+def _choice(reply: Any) -> Mapping[str, Any]:
+    """Return a reply's choice; some servers send none while a model still thinks, and count its tokens."""
+    choices = _object(reply).get("choices")
+    if choices == [] and (usage := _usage(reply.get("usage"))) is not None and usage.completion_tokens:
+        return {"finish_reason": "length", "message": {"reasoning": "not shown"}}
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise BadReply("the reply has no choice with a text")
+    return choices[0]
 
 
-def _content(message: Any) -> Any:
-    content = message["content"]
-    if isinstance(content, list):  # parts, of which some hold thoughts
-        return "".join(part["text"] for part in content if part.get("type") == "text")
-    return "" if content is None else content
+def _text(mode: str, choice: Mapping[str, Any], message: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the text of an answer and that of a refusal, each None where there is none."""
+    text = choice.get("text") if mode == COMPLETIONS else None
+    content = message.get("content") if text is None else text
+    refusal = message.get("refusal")
+    if isinstance(content, list):  # parts: texts, thoughts, refusals
+        parts = [part if isinstance(part, dict) else {"text": part} for part in content]
+        refusal = next((part["refusal"] for part in parts if part.get("type") == "refusal"), refusal)
+        texts = [part.get("text") for part in parts if part.get("type") in {None, "text", "output_text"}]
+        content = "".join(text for text in texts if isinstance(text, str))
+    if not isinstance(content, str | None):
+        raise BadReply("the reply's text is not a text")
+    return content, refusal if isinstance(refusal, str) else None
+
+
+def _reasoned(message: Mapping[str, Any], usage: Any) -> bool:
+    """Whether a model thought in fields of the reply that hold nothing else."""
+    content = message.get("content")
+    parts = [_object(part).get("type") for part in content] if isinstance(content, list) else []
+    counted = _object(_object(usage).get("completion_tokens_details")).get("reasoning_tokens")
+    thought = message.get("reasoning_content") or message.get("reasoning") or message.get("reasoning_details")
+    return bool(thought or counted or {"thinking", "reasoning"}.intersection(map(str, parts)))
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _usage(usage: Any) -> Usage | None:

@@ -90,7 +90,7 @@ def make_plan(names: Iterable[str], store: Store, ask: Ask, *, refresh: bool = F
             asked.append(name)
         elif force is not None and force.origin != GENERATED:
             kept.append(name)
-        elif force is not None and has_key(force, key):
+        elif force is not None and has_key(force, key) and _is_whole(force):
             cached.append(name)
         elif (answered := _answered(store.history(name), key)) is not None:
             restore.append(
@@ -129,7 +129,19 @@ def digest(text: str) -> str:
 
 def _answered(history: Sequence[Entry], key: Mapping[str, Any]) -> Entry | None:
     """Return the last generated line of a class with this key: it is paid for, in force or not."""
-    return next((one for one in reversed(history) if one.origin == GENERATED and has_key(one, key)), None)
+    return next(
+        (
+            entry
+            for entry in reversed(history)
+            if entry.origin == GENERATED and has_key(entry, key) and _is_whole(entry)
+        ),
+        None,
+    )
+
+
+def _is_whole(entry: Entry) -> bool:
+    """Whether a line's answer ended well; version 0.1 stored half an answer before a provider's error too."""
+    return entry.finish_reason != "error"
 
 
 def has_key(entry: Entry, key: Mapping[str, Any]) -> bool:

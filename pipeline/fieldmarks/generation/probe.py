@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from fieldmarks.debris import spoken
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation.completer import Completion, Request
 from fieldmarks.generation.failures import OutOfCredit, Refused, Transient
@@ -68,9 +69,12 @@ async def probes(send: Send, shown: str) -> AsyncGenerator[Probe, None]:
                 raise EndpointError(f"{shown}: {error.explained()}") from error
             yield Probe(mode, answers=False, note=str(error), advice=error.advice)
         else:
-            text = " ".join(answer.text.split())
+            said = spoken(answer.text)
+            text = " ".join(said.text.split())
             continues = answer.continued and bool(text.lstrip("-"))
-            yield Probe(mode, True, continues, answer.thinking, text[:60])
+            unfinished = said.thinking or (answer.thinking and not text)
+            note = f"still thinking after {TOKENS} tokens" if unfinished else text[:60]
+            yield Probe(mode, True, continues, answer.thinking, note)
 
 
 async def find_mode(send: Send, shown: str) -> tuple[str, bool]:

@@ -12,8 +12,6 @@ from fieldmarks.generation.completer import Failure, Outcome, Request, Usage
 from fieldmarks.generation.plan import Ask
 from fieldmarks.records import Entry
 
-EMPTY = "no descriptor in the answer"
-
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -42,6 +40,7 @@ class Summary:
     failed: Mapping[str, str]
     lost: tuple[str, ...]  # classes that were written, and are not in the store any more
     cut: tuple[str, ...]  # classes whose answer ended for its length: its last descriptor is dropped
+    too_long: tuple[str, ...]  # classes with more descriptors in an answer than are taken of one
     left: tuple[str, ...]  # not asked: interrupted, or the money could run out
     pending: int  # answers that the run file keeps, of classes that are not complete
     requests: int
@@ -56,7 +55,7 @@ class Summary:
             key: getattr(self, key)
             for key in ("done", "cached", "kept", "others", "pending", "requests", "cost", "seconds")
         }
-        names = {key: list(getattr(self, key)) for key in ("lost", "cut", "left")}
+        names = {key: list(getattr(self, key)) for key in ("lost", "cut", "too_long", "left")}
         return {
             **numbers,
             **self.usage.to_dict(),
@@ -109,6 +108,7 @@ class Run:
     settled: list[Work] = field(default_factory=list)  # nothing more is asked: a failure, or all answers
     _queue: deque[Request] = field(default_factory=deque)
     _cut: dict[str, None] = field(default_factory=dict)  # in order
+    _too_long: dict[str, None] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Request]:
         return self
@@ -131,6 +131,11 @@ class Run:
     def cut(self) -> tuple[str, ...]:
         """The classes whose answer ended for its length."""
         return tuple(self._cut)
+
+    @property
+    def too_long(self) -> tuple[str, ...]:
+        """The classes whose answer has more descriptors than are taken."""
+        return tuple(self._too_long)
 
     def can_send(self) -> bool:
         """Whether there is something to send, and money for it."""
@@ -160,7 +165,7 @@ class Run:
                 answer = record(request, outcome)
                 work.answers.append(answer)
                 result = parsed(answer, self.ask.prompt.style)
-                if not result.descriptors and request.attempt < self.retries:
+                if not result.descriptors and not result.refused and request.attempt < self.retries:
                     self._queue.appendleft(
                         self.ask.request(request.name, request.sample, request.attempt + 1)
                     )
@@ -168,6 +173,8 @@ class Run:
                     work.open -= 1
                     if result.cut is not None:
                         self._cut[request.name] = None
+                    if result.left_out:
+                        self._too_long[request.name] = None
             if work.open == 0:
                 self.settled.append(work)
 

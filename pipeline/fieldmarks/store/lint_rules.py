@@ -8,7 +8,7 @@ from enum import IntEnum
 from functools import cached_property
 from typing import Final
 
-from fieldmarks.records import Entry
+from fieldmarks.records import Entry, near_miss
 from fieldmarks.store import lint_text
 from fieldmarks.store.curate import comparable
 from fieldmarks.store.measured import Measurement, points
@@ -177,6 +177,12 @@ def _two_meanings(entry: Entry, listing: Listing) -> Iterator[Complaint]:
         yield None, f"its name means {meanings}: say which, as in {_example(entry.name, meanings)!r}"
 
 
+def _near_miss(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+    for key in ("descriptors", "rejected"):
+        if (other := near_miss(entry.extra, key)) is not None:
+            yield None, f"its key {other!r} is not read: did you mean {key!r}?"
+
+
 def _hurts(entry: Entry, listing: Listing) -> Iterator[Complaint]:
     if (found := Measurement.of(entry)) is None:
         return
@@ -245,6 +251,7 @@ RULES: Final = (
     ),
     Rule("FM104", "same-list", _E, "Two classes have the same list.", _same_list),
     Rule("FM105", "shared", _W, "Many classes share a descriptor (`shared-by`, 5).", _shared),
+    Rule("FM106", "no-letters", _E, "A descriptor has no letter.", each(lint_text.wordless)),
     Rule("FM201", "echo", _E, "A descriptor echoes a worked example of the prompt (`--examples`).", _echo),
     Rule("FM202", "chatter", _E, "Words to the reader, not a trait.", each(lint_text.chatter), fix=True),
     Rule("FM203", "cut", _W, "A descriptor or an answer is cut off.", _cut),
@@ -257,8 +264,10 @@ RULES: Final = (
     Rule("FM304", "not-visible", _W, "Smell, taste, sound, habits, price, measures.", each(lint_text.unseen)),
     Rule("FM305", "long", _W, "A descriptor has too many words (`max-words`, 15).", _long),
     Rule("FM306", "tokens", _E, "A descriptor has more tokens than the model reads (`--clip`).", _tokens),
+    Rule("FM307", "sentence", _W, "A sentence, not a feature.", each(lint_text.sentence)),
     Rule("FM401", "name-alike", _E, "Names differ only by case, punctuation or underscores.", _alike),
     Rule("FM402", "underscore", _W, "A name has an underscore in the place of a space.", _underscore),
     Rule("FM403", "two-meanings", _H, "A name has two well-known meanings.", _two_meanings),
+    Rule("FM404", "near-miss-key", _W, "A key that is not read, close to one that is.", _near_miss),
     Rule("FM501", "hurts", _W, "Measured: accuracy is better without it (`hurts-by`, 2 %).", _hurts),
 )

@@ -3,10 +3,10 @@
 English only.
 """
 
-import html
 import re
-import unicodedata
 from typing import Final
+
+from fieldmarks.debris import plain, spoken, thinks
 
 _CUT: Final = re.compile(
     r"(?:[,;:(\[–—-]|\b(?:and|or|but|the|a|an|with|of|to|for|from|than|that|which|its|their|is|are"
@@ -46,10 +46,15 @@ _CHATTER: Final = re.compile(
     r"|useful (?:visual )?features|there are several)\b",
     re.IGNORECASE,
 )
-_MARKS: Final = re.compile(r"^\s*(?:[-*•·–—]\s*|\(?\d{1,2}[.)]\s+)")
-_MARKUP: Final = re.compile(r"\*\*|__|`|</?[a-z]{1,6}/?>|^#+ ", re.IGNORECASE)
+_SENTENCE: Final = re.compile(
+    r"^(?:(?:it|they|these|this|he|she)(?: \w+){0,2}? (?:is|are|has|have|can|features?|looks?|shows?|displays?|appears?"
+    r"|possess(?:es)?|resembles?|includes?|consists?)\b"
+    r"|(?:it|they)['’](?:s|re)\b"
+    r"|(?:the|an?|its|their|most|all|both)(?: [\w-]+){1,4} (?:is|are|has|have|can be)\b(?=.*[.!]$))",
+    re.IGNORECASE,
+)
+_MARKS: Final = re.compile(r"^\s*(?:#{1,6}\s+|[-*•·–—]\s*|\(?\d{1,2}[.)]\s+)")
 _MOJIBAKE: Final = re.compile("[ÂÃâ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]")
-_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffc]")
 
 
 def cut(text: str) -> str | None:
@@ -84,17 +89,27 @@ def debris(text: str) -> str | None:
     """Complain of the remains of encodings, markup and list marks."""
     if "\ufffd" in text:
         return "a character was lost (\ufffd)"
+    if thinks(text):
+        return "it holds what the model wrote to itself"
     mended = mend(text)
     return None if mended == text else f"should read {mended!r}"
 
 
 def mend(text: str) -> str:
-    """Return a descriptor without the remains of encodings, markup and list marks."""
+    """Return a descriptor without thoughts and the remains of encodings, markup and list marks."""
     if _MOJIBAKE.search(text):
         text = _recoded(text)
-    text = _INVISIBLE.sub("", html.unescape(text))
-    text = "".join(" " if unicodedata.category(one) in {"Cc", "Zs"} else one for one in text)
-    return " ".join(_MARKUP.sub("", _MARKS.sub("", text)).split())
+    return _MARKS.sub("", plain(spoken(text).text))
+
+
+def wordless(text: str) -> str | None:
+    """Complain of a text without a letter."""
+    return None if not text.strip() or any(map(str.isalpha, text)) else "it has no letter"
+
+
+def sentence(text: str) -> str | None:
+    """Complain of a whole sentence in the place of a feature."""
+    return _word(_SENTENCE, text)
 
 
 def _recoded(text: str) -> str:

@@ -1,6 +1,6 @@
 """The commands on stores: read, change, lint, exchange."""
 
-from fieldmarks.cli.store.changing import add, drop, edit, rename
+from fieldmarks.cli.store.changing import add, drop, edit, rename, reparse
 from fieldmarks.cli.store.exchanging import compact, copy, diff, export, import_, merge
 from fieldmarks.cli.store.group import store
 from fieldmarks.cli.store.linting import lint
@@ -9,7 +9,7 @@ from fieldmarks.cli.store.undoing import redo, restore, undo
 
 for command in (
     *(add, compact, copy, diff, drop, edit, export, history, import_),
-    *(lint, list_, merge, redo, rename, restore, show, stats, undo),
+    *(lint, list_, merge, redo, rename, reparse, restore, show, stats, undo),
 ):
     store.add_command(command)
 

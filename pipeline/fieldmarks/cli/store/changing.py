@@ -136,3 +136,39 @@ def _run_editor(file: "Path") -> None:
     except ValueError as error:  # of shlex
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
         raise StoreError(f"editor {editor!r} cannot be run: {error}; set EDITOR") from error
+
+
+@click.command()
+@store_argument
+@click.option("--yes", is_flag=True, help="Write the change; without it, it is only shown.")
+@click.option("--note", metavar="TEXT", help="Why; `store history` shows it.")
+@click.option("--by", metavar="NAME", help="Who makes the change (default: your login name).")
+def reparse(store: str, yes: bool, note: str | None, by: str | None) -> None:
+    """Parse kept answers again.
+
+    Every generated line keeps the model's answer, so a better parser needs no new request. The difference is
+    shown, and with --yes appended; `store undo` takes it back. Lines that people made or imported stay as
+    they are.
+
+    \b
+    Examples:
+      fieldmarks store reparse mine.jsonl
+      fieldmarks store reparse mine.jsonl --yes
+    """
+    from fieldmarks.generation.answers import reparsed
+    from fieldmarks.store import changes
+    from fieldmarks.wording import counted, printable
+
+    opened = open_store(store)
+    mark = stamp(by, note)
+    made = changes.apply(opened, lambda now: reparsed(now, mark).lines, dry_run=not yes)
+    printing.changes(made, dry_run=not yes)
+    result = reparsed(opened, mark)
+    for name, problem in result.empty.items():
+        say(f"Left as it is: {printable(name)}: {printable(problem)}")
+    if result.unanswered:
+        say(f"{counted(len(result.unanswered), 'class')} edited or imported; left alone")
+    if made and yes:
+        say(f"Parsed {counted(len(made), 'class')} again. `fieldmarks store undo` takes it back.")
+    elif made:
+        say(f"{counted(len(made), 'class')} would change; pass --yes to write.")

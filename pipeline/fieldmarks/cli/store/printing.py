@@ -124,8 +124,10 @@ def commands(lines: Sequence["Entry"]) -> str:
     removed = sum(line.removed for line in lines)
     if all(map(is_measurement, lines)):
         what = "a measurement"
-    elif any(line.origin in (IMPORTED, GENERATED) for line in lines):
-        what = "an import" if any(line.change for line in lines) else "an answer"
+    elif any(line.origin == IMPORTED for line in lines):
+        what = "an import"
+    elif any(line.origin == GENERATED for line in lines):
+        what = "a new parse" if any(line.change for line in lines) else "an answer"
     elif removed:
         what = "a removal" if removed == len(lines) else "a renaming"
     else:
