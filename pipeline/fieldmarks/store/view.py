@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from fieldmarks.bounds import read_text
+from fieldmarks.class_lists import class_list
 from fieldmarks.errors import StoreError
-from fieldmarks.records import FAILED, MAX_LIST, Entry, class_list
+from fieldmarks.records import FAILED, MAX_LIST, Entry
 from fieldmarks.store.changes import in_force
 from fieldmarks.store.curate import find
 from fieldmarks.store.jsonl import Store
@@ -66,9 +66,10 @@ def by(key: str, rows: Iterable[Row]) -> list[Row]:
 
 
 def missing(store: Store, path: Path) -> list[str]:
-    """Return the classes of a list, one a line, that are not current. Raises StoreError, ClassNameError."""
-    lines = read_text(path, MAX_LIST, StoreError).split("\n")
-    return [name for name in class_list(lines, str(path)) if name not in store]
+    """Return the classes of a list in any form that are not current. Raises StoreError, ClassNameError."""
+    table = read_table(path, MAX_LIST, StoreError)
+    with errors_as(StoreError):
+        return [name for name in class_list(table).names if name not in store]
 
 
 def show(store: Store, name: str, config: Config) -> tuple[Entry, list[Finding]]:
