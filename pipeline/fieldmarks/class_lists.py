@@ -1,7 +1,7 @@
 """The class names in a table: which column has them, and what was understood, in one line.
 
-    class_list(read_table("species.csv", MAX_LIST, ClassNameError)).report
-    # species.csv: 12 classes from column 'Common name', separated by ';'
+class_list(read_table("species.csv", MAX_LIST, ClassNameError)).report
+# species.csv: 12 classes from column 'Common name', separated by ';'
 """
 
 import re
@@ -87,7 +87,9 @@ def _contents(table: Table, column: str | None) -> tuple[Table, str | None, str 
     if keys == [*_INDICES]:
         keys = keys[:1]
     if len(keys) > 1:
-        raise TableError(f"{table.source} has names under {cut_list(keys, 10)}: pass {OPTION} with one of these")
+        raise TableError(
+            f"{table.source} has names under {cut_list(keys, 10)}: pass {OPTION} with one of these"
+        )
     if not keys:
         return _expanded(table), column, None
     inner = tabulate(inside[keys[0]], table.source, table.form, table.encoding)
@@ -118,7 +120,9 @@ def _class_column(table: Table) -> int:
     if table.width == 1:
         return 0
     textual = [place for place in range(table.width) if table.is_textual(place)]
-    named = [place for place in range(table.width) if table.columns and role(table.columns[place]) is Role.CLASS]
+    named = [
+        place for place in range(table.width) if table.columns and role(table.columns[place]) is Role.CLASS
+    ]
     for candidates in ([place for place in named if place in textual], textual, named):
         if len(candidates) == 1:
             return candidates[0]
@@ -128,7 +132,8 @@ def _class_column(table: Table) -> int:
                 f" pass {OPTION} with a heading or a number"
             )
     raise TableError(
-        f"{table.source} has no column of names: {table.listed()}: add one with the heading class, or pass {OPTION}"
+        f"{table.source} has no column of names: {table.listed()}: write the heading class above"
+        f" it, or pass {OPTION}"
     )
 
 
@@ -146,8 +151,16 @@ def _cells(table: Table, place: int) -> tuple[list[_Cell], int]:
 
 def _text(table: Table, row: Row, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-        what = "an object" if isinstance(value, Pairs) else "a list" if isinstance(value, list) else "true or false"
-        raise TableError(f"{table.where(row)}: expected a class name, found {what}: pass {OPTION}, or write a string")
+        what = (
+            "an object"
+            if isinstance(value, Pairs)
+            else "a list"
+            if isinstance(value, list)
+            else "true or false"
+        )
+        raise TableError(
+            f"{table.where(row)}: expected a class name, found {what}: pass {OPTION}, or write a string"
+        )
     return "" if value is None else _BREAK.sub(" ", _INVISIBLE.sub("", str(value))).strip()
 
 
@@ -155,9 +168,13 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
     """Raise TableError for what is hardly a list of class names, with the remedy."""
     texts = [cell.text for cell in cells]
     if all(map(_FILE.fullmatch, texts)):
-        raise TableError(f"{table.source} lists image files, such as {texts[0]!r:.60}: give a list of class names")
+        raise TableError(
+            f"{table.source} lists image files, such as {texts[0]!r:.60}: give a list of class names"
+        )
     if all(map(_WORDNET_ID.fullmatch, texts)):
-        raise TableError(f"{table.source} lists WordNet ids, such as {texts[0]!r}: add a column with their names")
+        raise TableError(
+            f"{table.source} lists WordNet ids, such as {texts[0]!r}: add a column with their names"
+        )
     if table.form != "text" or table.width > 1:
         return
     plain = table.columns is None
@@ -173,8 +190,8 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
     suffix = PurePath(table.source).suffix.lower()
     if plain and suffix in {".csv", ".tsv"} and len(texts) > 3 and _is_capital(texts[0], texts[1:]):
         raise TableError(
-            f"{table.source} begins with {texts[0]!r:.60}, a heading or a class: pass {OPTION} {texts[0]!r:.60}"
-            f" for a heading; {as_it_is}"
+            f"{table.source} begins with {texts[0]!r:.60}, a heading or a class: pass {OPTION}"
+            f" {texts[0]!r:.60} for a heading; {as_it_is}"
         )
 
 
@@ -203,7 +220,7 @@ def _without_marks(table: Table, cells: Sequence[_Cell], as_it_is: str) -> tuple
             elif what == "list marks" and marks:
                 first = next(cell for cell, match in zip(cells, found, strict=True) if match)
                 raise TableError(
-                    f"{table.where(first.row)}: {first.text!r:.60} begins with a list mark, and others do not:"
+                    f"{table.where(first.row)}: {first.text!r:.60} begins with a list mark, others do not:"
                     f" remove what is no name; {as_it_is}"
                 )
             elif what == "numbers" and len(marks) == len(cells) > 2:

@@ -13,10 +13,9 @@ def class_names(classes: str | None, named: tuple[str, ...], column: str | None 
     Raises ClassNameError.
     """
     from fieldmarks.class_lists import class_list
-    from fieldmarks.cli.console import say
+    from fieldmarks.cli.console import tell
     from fieldmarks.records import MAX_LIST, class_name
     from fieldmarks.tables import errors_as, parse_table, read_table
-    from fieldmarks.wording import printable
 
     if classes is None and not named:
         raise click.UsageError("no class is named: give a list of classes, -, or --class NAME")
@@ -30,7 +29,7 @@ def class_names(classes: str | None, named: tuple[str, ...], column: str | None 
             else:
                 table = read_table(classes, MAX_LIST, ClassNameError)
             understood = class_list(table, column)
-        say(printable(understood.report))
+        tell(understood.report)
         listed = understood.names
     return list(dict.fromkeys([*listed, *map(class_name, named)]))
 

@@ -18,6 +18,7 @@ from fieldmarks.store.jsonl import Store
 from fieldmarks.store.lint import Finding, by_class, counts
 from fieldmarks.store.lint_config import Config, lint_store
 from fieldmarks.store.measured import Measurement
+from fieldmarks.tables import errors_as, read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,16 @@ def by(key: str, rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=_ORDERS[key])
 
 
-def missing(store: Store, path: Path) -> list[str]:
-    """Return the classes of a list in any form that are not current. Raises StoreError, ClassNameError."""
+def missing(store: Store, path: Path, tell: Callable[[str], None] = lambda report: None) -> list[str]:
+    """Return the classes of a list in any form that are not current; `tell` gets what was understood of it.
+
+    Raises StoreError, ClassNameError.
+    """
     table = read_table(path, MAX_LIST, StoreError)
     with errors_as(StoreError):
-        return [name for name in class_list(table).names if name not in store]
+        listed = class_list(table)
+    tell(listed.report)
+    return [name for name in listed.names if name not in store]
 
 
 def show(store: Store, name: str, config: Config) -> tuple[Entry, list[Finding]]:

@@ -15,6 +15,7 @@ from typing import Final
 from fieldmarks.errors import TableError
 from fieldmarks.tables.headings import heads_a_list, role
 from fieldmarks.tables.table import Row, Table, check_size, is_number
+from fieldmarks.wording import counted
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 
@@ -110,7 +111,7 @@ def _delimiter(text: str, source: str, preferred: str | None) -> str | None:
 
 
 def _sample(text: str, delimiter: str, *, whole: bool) -> list[tuple[str, ...]]:
-    """Return the first rows, as far as their quotes fit the delimiter; with `whole` none where they do not."""
+    """Return the first rows, as far as their quotes fit the delimiter; with `whole` none if they do not."""
     rows: list[tuple[str, ...]] = []
     try:
         rows.extend(row.cells for row in islice(_Lines(text, 1, delimiter, ""), _SAMPLE))
@@ -141,7 +142,11 @@ def _is_even(rows: Sequence[Sequence[str]]) -> bool:
 
 def _ends_all(rows: Sequence[Sequence[str]]) -> bool:
     """Whether a mark only ends every line, but perhaps for the last: "frog," and "toad,"."""
-    return bool(rows) and all(len(row) > 1 for row in rows[:-1] or rows) and not any(any(row[1:]) for row in rows)
+    return (
+        bool(rows)
+        and all(len(row) > 1 for row in rows[:-1] or rows)
+        and not any(any(row[1:]) for row in rows)
+    )
 
 
 def _length(cells: Sequence[str]) -> int:
@@ -171,8 +176,9 @@ def _even(rows: list[Row], delimiter: str | None, source: str) -> list[Row]:
         if len(row.cells) != width:
             if _length(row.cells) > width:
                 raise TableError(
-                    f"{source}, line {row.number}: expected {width} {'cell' if width == 1 else 'cells'} as in line"
-                    f" {rows[0].number}, found {_length(row.cells)}: quote a cell that has a {delimiter!r} inside"
+                    f"{source}, line {row.number}: expected {counted(width, 'cell')} as in line"
+                    f" {rows[0].number}, found {_length(row.cells)}: quote a cell that has a {delimiter!r}"
+                    " inside"
                 )
             rows[place] = Row(row.number, (row.cells + ("",) * width)[:width])
     return rows

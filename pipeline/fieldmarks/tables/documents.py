@@ -127,7 +127,9 @@ def _yaml(text: str, source: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise TableError(f"{source}{line}: not YAML: {getattr(error, 'problem', None) or 'damaged'}") from error
+        raise TableError(
+            f"{source}{line}: not YAML: {getattr(error, 'problem', None) or 'damaged'}"
+        ) from error
     if len(root) != 1:
         raise TableError(f"{source} has {len(root)} YAML documents: expected one list or map")
     return _paired(root[0])

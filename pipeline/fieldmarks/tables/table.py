@@ -45,7 +45,11 @@ class Table:
     @property
     def width(self) -> int:
         """The number of columns."""
-        return len(self.columns) if self.columns is not None else max((len(r.cells) for r in self.rows), default=0)
+        return (
+            len(self.columns)
+            if self.columns is not None
+            else max((len(r.cells) for r in self.rows), default=0)
+        )
 
     def where(self, row: Row) -> str:
         """Return the place of a row, for the beginning of an error: "birds.csv, line 3"."""
@@ -60,7 +64,9 @@ class Table:
         """Return the table with its first row as heading, where it has none yet."""
         if self.columns is not None or not self.rows or self.form != "text":
             return self
-        return replace(self, columns=tuple(str(cell).strip() for cell in self.rows[0].cells), rows=self.rows[1:])
+        return replace(
+            self, columns=tuple(str(cell).strip() for cell in self.rows[0].cells), rows=self.rows[1:]
+        )
 
     def find(self, name: str, option: str) -> "tuple[Table, int]":
         """Return the column that a user names, by its heading or its number from 1, and the table.
@@ -68,7 +74,11 @@ class Table:
         A first row with the name in it is the heading. Raises TableError, which lists the columns.
         """
         heading = self.columns
-        if heading is None and self.rows and folded(name) in (folded(_text(cell)) for cell in self.rows[0].cells):
+        if (
+            heading is None
+            and self.rows
+            and folded(name) in (folded(_text(cell)) for cell in self.rows[0].cells)
+        ):
             heading = self.with_heading().columns
         for same in (str.strip, folded):
             places = [place for place, column in enumerate(heading or ()) if same(column) == same(name)]
@@ -107,7 +117,11 @@ class Table:
 
     def separated(self) -> str:
         """Return by what the cells are separated and how the text is encoded, for a report."""
-        parts = [f"separated by {_SEPARATORS.get(self.delimiter, repr(self.delimiter))}"] if self.delimiter else []
+        parts = (
+            [f"separated by {_SEPARATORS.get(self.delimiter, repr(self.delimiter))}"]
+            if self.delimiter
+            else []
+        )
         parts += [self.form] if self.form != "text" else []
         parts += [self.encoding] if self.encoding != UTF_8 else []
         parts += [f"{counted(self.comments, 'comment line')} left out"] if self.comments else []
