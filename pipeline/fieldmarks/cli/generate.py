@@ -178,8 +178,8 @@ def generate(classes: str | None, named: tuple[str, ...], column: str | None, **
     reads it from stdin. What was understood is printed, and what is not certain is refused before any
     request. Classes that the store already has an answer for are not asked again, so an interrupted run is
     continued by running it again. Each answer is saved as it arrives; those of unfinished classes are kept in
-    FILE.run. Ctrl-C and SIGTERM wait for requests under way as long as the slowest answer so far took; a second one ends at once. Several processes
-    may fill one store at a time, and ask no class twice.
+    FILE.run. Ctrl-C and SIGTERM wait for requests under way as long as the slowest answer so far took; a
+    second one ends at once. Several processes may fill one store at a time, and ask no class twice.
 
     Exit codes: 0 all done; 3 done, except for the classes listed; 1 failed; 2 wrong usage; 130 or 143
     interrupted.

@@ -63,7 +63,7 @@ def load(table: Table, columns: Sequence[str] = ()) -> Imported:
         else:
             table, places = _places(table, columns)
             lists = _lists_of_rows(table, places)
-            where = f" from {' and '.join(map(table.name, places))}"
+            where = f" from {table.names(places)}"
             if table.columns is None:
                 where += ", no heading: class, then descriptor"
     count = sum(map(len, lists.values()))
@@ -181,7 +181,7 @@ def _unheaded(table: Table) -> list[int]:
     )
     if first_is_other:
         raise _unsure(table, f"the first row, {names[0]!r:.60} and {marks[0]!r:.60}, may be a heading")
-    if len(counts) == len(names) > 2 and len(set(below)) < len(below):
+    if len(counts) == len(names) > 2 and len(set(marks)) < len(marks) and all(marks):
         raise _unsure(table, "the second column rather than the first repeats, as classes do")
     return places
 

@@ -19,7 +19,8 @@ class Role(Enum):
 _NAMES: Final = {
     Role.CLASS: (
         "class classes class_name class_names class_label label labels label_name label_names name names"
-        " species species_name common_name english_name vernacular_name category categories category_name concept"
+        " species species_name common_name english_name vernacular_name category categories"
+        " category_name concept"
         " klasse klassen klassenname kategorie bezeichnung artname art deutscher_name naam soort"
         " classe classes nom noms nom_commun nom_français nom_vernaculaire catégorie espèce étiquette"
         " clase clases nombre nombres nombre_común especie categoría etiqueta nome nomi nome_comune specie"

@@ -64,9 +64,7 @@ class Table:
         """Return the table with its first row as heading, where it has none yet."""
         if self.columns is not None or not self.rows or self.form != "text":
             return self
-        return replace(
-            self, columns=tuple(str(cell).strip() for cell in self.rows[0].cells), rows=self.rows[1:]
-        )
+        return replace(self, columns=tuple(str(cell) for cell in self.rows[0].cells), rows=self.rows[1:])
 
     def find(self, name: str, option: str) -> "tuple[Table, int]":
         """Return the column that a user names, by its heading or its number from 1, and the table.
@@ -95,6 +93,11 @@ class Table:
         if self.columns is None or not self.columns[column].strip():
             return f"column {column + 1}"
         return f"column {printable(self.columns[column].strip())!r}"
+
+    def names(self, columns: Sequence[int]) -> str:
+        """Return what several columns are called: "columns 'class' and 'descriptor'"."""
+        names = [self.name(column).removeprefix("column ") for column in columns]
+        return f"columns {', '.join(names[:-1])} and {names[-1]}"
 
     def is_textual(self, column: int) -> bool:
         """Whether a column has words: not only numbers, WordNet ids, file names, addresses or nothing."""

@@ -43,6 +43,7 @@ class Preflight:
     equal: tuple[Equal, ...] = ()
     left_out: int = 0  # pictures whose label has no class
     failures: int = 0  # pictures without a usable label, and such
+    missing: int = 0  # files that are listed and not there
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object; of the groups of equal pictures the first ones."""
@@ -53,6 +54,7 @@ class Preflight:
             "classes_without_pictures": list(self.without_pictures),
             "left_out": self.left_out,
             "failures": self.failures,
+            "missing": self.missing,
             "equal_across_classes": {"groups": len(across), "first": across[:SHOWN]},
             "equal_within_a_class": {"groups": len(within), "first": within[:SHOWN]},
         }
@@ -68,6 +70,10 @@ class Preflight:
             told.append(
                 f"pictures that lie in several classes, byte for byte: {len(across)}, such as {first[0]!r} in"
                 f" {first[1]!r} and {other[0]!r} in {other[1]!r}"
+            )
+        if self.missing:
+            told.append(
+                f"images that are listed and not there: {self.missing:,}; check the paths in the list"
             )
         if spare:
             told.append(f"pictures that repeat another of their class, byte for byte: {spare}")
@@ -103,7 +109,7 @@ def inspect(dataset: DataSet, matching: Matching) -> Preflight:
     Memory holds the pictures' names and hashes, and one picture. What cannot be read is passed over here.
     """
     counts: Counter[str] = Counter()
-    left_out = failures = 0
+    left_out = failures = missing = 0
     sized: _Sized = {}
     hashed: dict[bytes, list[_Seen]] = {}
     for number, one in enumerate(dataset, 1):
@@ -117,11 +123,13 @@ def inspect(dataset: DataSet, matching: Matching) -> Preflight:
             if isinstance(one.picture, Blob):
                 hashed.setdefault(_digest(one.picture.data), []).append(seen)
             elif isinstance(one.picture, str):
-                sized.setdefault(_size(one.picture), []).append((seen, one.picture))
+                size = _size(one.picture)
+                missing += size is None
+                sized.setdefault(size, []).append((seen, one.picture))
     _hash_files(sized, hashed)
     met = dict.fromkeys(matching.class_of.values())
     without = (*matching.unused_classes, *(name for name in met if name not in counts))
-    return Preflight(dict(counts), without, tuple(_equal(hashed.values())), left_out, failures)
+    return Preflight(dict(counts), without, tuple(_equal(hashed.values())), left_out, failures, missing)
 
 
 def tally(counts: Mapping[str, int], matching: Matching) -> Preflight:

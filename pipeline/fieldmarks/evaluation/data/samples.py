@@ -6,14 +6,14 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from fieldmarks.bounds import read_text
 from fieldmarks.classification.fetch import MAX_BYTES
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import SUFFIXES, Blob
 from fieldmarks.errors import ClassNameError, EvaluationError
 from fieldmarks.evaluation.data.dataset import LABEL_NAMES, Example, Source, listed, record
-from fieldmarks.evaluation.data.manifests import read_text
 from fieldmarks.evaluation.data.shards import Member, members
-from fieldmarks.records import class_name
+from fieldmarks.records import MAX_LIST, class_name
 
 LABELS: Final = ("cls", "json", "txt")  # in the order in which they are asked
 CLASS_LISTS: Final = ("classes.txt", "classnames.txt")
@@ -33,7 +33,9 @@ class ClassLists(dict[Path, Sequence[str]]):
                 " classes.txt, or name another label with --label-column (txt, or a key of the .json)"
             )
         try:
-            self[folder] = [class_name(line) for line in read_text(path).rstrip().split("\n")]
+            self[folder] = [
+                class_name(line) for line in read_text(path, MAX_LIST, EvaluationError).rstrip().split("\n")
+            ]
         except ClassNameError as error:
             raise EvaluationError(f"{path}: {error}") from error
         return self[folder]

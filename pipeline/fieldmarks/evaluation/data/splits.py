@@ -19,8 +19,8 @@ def choose(available: Iterable[str], asked: str | None) -> str:
     """
     names = list(available)
     if asked is not None:
-        if asked in names:
-            return asked
+        if same := next((name for name in (asked, *names) if name in names and _is(name, asked)), None):
+            return same
         raise EvaluationError(f"it has no split {asked!r}: there is {listed(names) or 'none'}")
     for wanted in (*_TEST, *_VALIDATION):
         if found := next((name for name in names if name.casefold() == wanted), None):
@@ -28,6 +28,10 @@ def choose(available: Iterable[str], asked: str | None) -> str:
     if len(names) == 1:
         return names[0]
     raise EvaluationError(f"say which part is meant: --split, one of {listed(names)}")
+
+
+def _is(name: str, asked: str) -> bool:
+    return name.casefold() == asked.casefold()
 
 
 def told(chosen: str, available: Iterable[str]) -> list[str]:
