@@ -11,6 +11,7 @@ from fieldmarks.records import Entry
 from fieldmarks.store import Store, lint_text
 from fieldmarks.store.curate import Stamp
 from fieldmarks.store.formats import load
+from fieldmarks.tables import parse_table
 from fieldmarks.store.lint import Finding, counts, lint, mended
 from fieldmarks.store.lint_config import read_examples
 from fieldmarks.store.lint_rules import RULES, Settings, Severity
@@ -194,7 +195,10 @@ def test_the_papers_file(check_data: Path, tmp_path: Path) -> None:
         f"Q: What are useful features?\nA:{PAPER_EXAMPLES}\nQ: {{class}}\nA:\n-"
     )
     text = (check_data / "descriptors" / "descriptors_imagenet.json").read_text()
-    entries = [Entry(name, tuple(some)) for name, some in load(text, "json").items()]
+    entries = [
+        Entry(name, tuple(some))
+        for name, some in load(parse_table(text.encode(), "x.json", ".json")).lists.items()
+    ]
     found = lint(entries, Settings(examples=read_examples(tmp_path / "examples.txt")))
     assert counts(found)["FM201"] == 270
     same = {name for name, _ in _found("FM104", found)}

@@ -136,6 +136,8 @@ def _places(table: Table, columns: Sequence[str]) -> tuple[Table, list[int]]:
             raise StoreError(f"{OPTION} needs two different columns: CLASS,DESCRIPTOR")
         return table, places
     if not table.rows and table.columns is None:
+        if table.form == "text":
+            raise StoreError(f"{table.source} is empty: expected the columns class and descriptor")
         raise StoreError(
             f"{table.source}: expected an object of class names, each with a list of descriptors, or a table"
             " with the columns class and descriptor"
