@@ -11,11 +11,11 @@ from fieldmarks.records import Entry
 from fieldmarks.store import Store, lint_text
 from fieldmarks.store.curate import Stamp
 from fieldmarks.store.formats import load
-from fieldmarks.tables import parse_table
 from fieldmarks.store.lint import Finding, counts, lint, mended
 from fieldmarks.store.lint_config import read_examples
 from fieldmarks.store.lint_rules import RULES, Settings, Severity
 from fieldmarks.store.shipped import shipped_names
+from fieldmarks.tables import parse_table
 
 # The bullets of the two worked examples in the paper's prompt.
 PAPER_EXAMPLES = """

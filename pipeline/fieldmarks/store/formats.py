@@ -160,8 +160,8 @@ def _places(table: Table, columns: Sequence[str]) -> tuple[Table, list[int]]:
 def _unheaded(table: Table) -> list[int]:
     """Return the two columns of a table without a heading. Raises StoreError if the first row may be one."""
     places = [place for place in range(table.width) if table.values(place)]
-    if len(places) == 1 and table.width > 1:
-        return [places[0], (places[0] + 1) % table.width]  # classes without descriptors
+    if places == [0] and table.width > 1:
+        return [0, 1]  # classes without descriptors
     if len(places) != 2:
         where = table.where(next(row for row in table.rows if any(row.cells)))
         hint = " – is the file separated by semicolons?" if len(places) == 1 else f": pass {OPTION}"

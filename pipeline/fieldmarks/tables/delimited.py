@@ -111,12 +111,15 @@ def _delimiter(text: str, source: str, preferred: str | None) -> str | None:
 
 
 def _sample(text: str, delimiter: str, *, whole: bool) -> list[tuple[str, ...]]:
-    """Return the first rows, as far as their quotes fit the delimiter; with `whole` none if they do not."""
+    """Return the first rows, as far as their quotes fit the delimiter; with `whole` none if they do not.
+
+    Of a text whose first row does not fit, it is the line as it stands: its reading tells what is wrong.
+    """
     rows: list[tuple[str, ...]] = []
     try:
         rows.extend(row.cells for row in islice(_Lines(text, 1, delimiter, ""), _SAMPLE))
     except TableError:
-        return [] if whole else rows
+        return [] if whole else rows or [tuple(text.partition("\n")[0].split(delimiter))]
     return rows
 
 

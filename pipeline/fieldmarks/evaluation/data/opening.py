@@ -12,8 +12,8 @@ from fieldmarks.evaluation.data.patterns import expand
 from fieldmarks.evaluation.data.tars import open_tars
 
 KINDS: Final = (
-    "a folder with a folder per class, or with metadata.csv, a .csv, .tsv or .jsonl manifest, .parquet or .arrow"
-    " files, .tar files (also a glob or {000..012}), or hf:NAME[:CONFIG]"
+    "a folder with a folder per class, or with metadata.csv, a .csv, .tsv or .jsonl manifest, .parquet or"
+    " .arrow files, .tar files (also a glob or {000..012}), or hf:NAME[:CONFIG]"
 )
 
 
