@@ -79,7 +79,7 @@ def test_a_column_of_names_among_others(
 
 
 @pytest.mark.parametrize(
-    ("end", "encoding", "suffix"), product(ENDS, ENCODINGS, (".txt", "", ".csv", ".list"))
+    ("end", "encoding", "suffix"), list(product(ENDS, ENCODINGS, (".txt", "", ".csv", ".list")))
 )
 def test_one_name_a_line(end: str, encoding: str, suffix: str) -> None:
     """60 combinations; a name with a comma stands in quotes where the file is called .csv."""
@@ -400,14 +400,12 @@ def test_any_names_one_a_line_come_back_or_are_refused(names: tuple[str, ...], e
     st.sampled_from(["csv", "txt", "json", "yaml"]),
 )
 def test_no_bytes_end_in_anything_but_names_or_an_error(data: bytes, suffix: str) -> None:
-    try:
-        assert _read(data, f"a.{suffix}").names
-    except FieldmarksError as error:
-        assert str(error).startswith(f"a.{suffix}")
-    try:
-        _import(data, f"a.{suffix}")
-    except FieldmarksError as error:
-        assert str(error).startswith(f"a.{suffix}")
+    for reading in (_read, _import):
+        try:
+            line = reading(data, f"a.{suffix}").report
+        except FieldmarksError as error:
+            line = str(error)
+        assert line.startswith(f"a.{suffix}")
 
 
 def test_large_tables_take_linear_time_and_bounded_memory() -> None:
@@ -416,5 +414,5 @@ def test_large_tables_take_linear_time_and_bounded_memory() -> None:
     assert len(_read("name,n\n" + "\n".join(f"{name},1" for name in names), "a.csv").names) == 100_000
     with pytest.raises(TableError, match=r"100,001 rows of 1,000 columns: expected one class a row"):
         _read("," * 999 + "x\n" + "a\n" * 100_000, "a.csv")
-    with pytest.raises(TableError, match="objects|columns"):
+    with pytest.raises(TableError, match="1 rows of 2,000 columns"):
         _read(json.dumps([{f"k{number}": "x"} for number in range(2000)]), "a.json")

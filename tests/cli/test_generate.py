@@ -359,7 +359,8 @@ def test_a_dry_run_shows_the_first_three_names(run: Run, server: ScriptedServer)
         (
             ["list.csv", "--column", "3"],
             1,
-            "Error: list.csv has no column '3'; it has column 1 (frog, fox), column 2 (Hyla, Vulpes): pass --column",
+            "Error: list.csv has no column '3'; it has column 1 (frog, fox), column 2 (Hyla, Vulpes):"
+            " pass --column",
         ),
         (
             ["--class", "fox", "--column", "2"],
