@@ -26,7 +26,7 @@ _BULLET: Final = re.compile(r"\s*[-*•–]\s+(?=\S)")
 _FILE: Final = re.compile(r".*\.(jpe?g|png|gif|bmp|webp|tiff?|heic)", re.IGNORECASE)
 _WORDNET_ID: Final = re.compile(r"n\d{8}")
 _INVISIBLE: Final = re.compile("[\u200b\u2060\ufeff]")
-_BREAK: Final = re.compile("[ ]*[\r\n\u00a0\u202f\u2007][\r\n\u00a0\u202f\u2007 ]*")  # of a line in a cell
+_BREAK: Final = re.compile("[\r\n\u00a0\u202f\u2007]")  # inside a cell it stands for a space
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,8 @@ def _text(table: Table, row: Row, value: Any) -> str:
         raise TableError(
             f"{table.where(row)}: expected a class name, found {what}: pass {OPTION}, or write a string"
         )
-    return "" if value is None else _BREAK.sub(" ", _INVISIBLE.sub("", str(value))).strip()
+    text, breaks = _BREAK.subn(" ", _INVISIBLE.sub("", "" if value is None else str(value)))
+    return (re.sub(" +", " ", text) if breaks else text).strip()
 
 
 def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:

@@ -105,9 +105,11 @@ def _delimiter(text: str, source: str, preferred: str | None) -> str | None:
         fitting = [one for one in fitting if one not in prose] or (prose if preferred else [])
     if fitting:
         return preferred if preferred in fitting and preferred != "," else _only(fitting, source)
-    if preferred is not None and samples:
-        return preferred if preferred in samples else next(iter(samples))
-    return next((delimiter for delimiter, rows in every.items() if _ends_all(rows)), None)
+    if at_ends := next((delimiter for delimiter, rows in every.items() if _ends_all(rows)), None):
+        return at_ends
+    if preferred is None or not samples:
+        return None
+    return preferred if preferred in samples else next(iter(samples))
 
 
 def _sample(text: str, delimiter: str, *, whole: bool) -> list[tuple[str, ...]]:

@@ -150,8 +150,8 @@ def test_columns_that_the_user_names(runner: CliRunner) -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         "Error: x.csv: which columns have the class and its descriptors is not certain: column 'Bird' (owl,"
-        " owl), column 'Seen' (3, 4), column 'Remark' (big eyes, a beak): pass --columns CLASS,DESCRIPTOR with"
-        " headings or numbers, or write the heading class,descriptor\n"
+        " owl), column 'Seen' (3, 4), column 'Remark' (big eyes, a beak): pass --columns CLASS,DESCRIPTOR"
+        " with headings or numbers, or write the heading class,descriptor\n"
     )
     assert not Path("mine.jsonl").exists() or Store.open("mine.jsonl").names() == []
     result = _store(runner, "import", "mine.jsonl", "x.csv", "--columns", "bird,Remark")
