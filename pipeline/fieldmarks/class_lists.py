@@ -20,10 +20,19 @@ from fieldmarks.wording import counted, cut_list, printable
 OPTION: Final = "--column"
 
 _INDICES: Final = ("id2label", "label2id")  # in config.json of a model; the first goes before the second
-_NUMBERED: Final = re.compile(r"\s*(\d{1,9})(?:\s*[.:)\]]\s*|\s+-\s+|\s+)(?=\S)")
+_NUMBERED: Final = re.compile(r"\s*[\[(]?(\d{1,9})(?:\s*[.:)\]]\s*|\s+-\s+|\s+)(?=\S)")
 _IDENTIFIED: Final = re.compile(r"\s*n\d{8}[\s:,]+(?=\S)")
 _BULLET: Final = re.compile(r"\s*[-*•–]\s+(?=\S)")
-_FILE: Final = re.compile(r".*\.(jpe?g|png|gif|bmp|webp|tiff?|heic)", re.IGNORECASE)
+_FILE: Final = re.compile(r"\S+\.(jpe?g|png|gif|bmp|webp|tiff?|heic)(\s.*)?", re.IGNORECASE)
+_PAIR: Final = re.compile(r"[^:=]+(:|\s=)\s+\S.*")
+_QUOTED: Final = re.compile(r"'.*'|‘.*’|“.*”")
+# What a list is of, and heads it, or is one of it: "bird".
+_KINDS: Final = frozenset(
+    "animal animals bird birds fish fishes flower flowers plant plants tree trees insect insects breed breeds"
+    " mammal mammals mushroom mushrooms object objects item items type types product products food foods"
+    " tier tiere tierart vogel vögel vogelart pflanze pflanzen pflanzenart blume blumen baum bäume objekt"
+    " oiseau oiseaux animaux plante plantes arbre arbres pájaro aves ave planta plantas árbol animales".split()
+)
 _WORDNET_ID: Final = re.compile(r"n\d{8}")
 _INVISIBLE: Final = re.compile("[\u200b\u2060\ufeff]")
 _BREAK: Final = re.compile("[\r\n\u00a0\u202f\u2007]")  # inside a cell it stands for a space
@@ -179,6 +188,15 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
     if table.form != "text" or table.width > 1:
         return
     plain = table.columns is None
+    if len(texts) > 1 and all(map(_QUOTED.fullmatch, texts)):
+        raise TableError(
+            f'{table.source} has every name in quotes: remove them, or write " for CSV; {as_it_is}'
+        )
+    if plain and len(texts) > 1 and all(map(_PAIR.fullmatch, texts)) and not _are_numbered(texts):
+        raise TableError(
+            f"{table.source} has two parts in every line, such as {texts[0]!r:.60}: write a table with a heading;"
+            f" {as_it_is}"
+        )
     if plain and (title := next((cell for cell in cells if re.fullmatch(r"\S+\s*:", cell.text)), None)):
         raise TableError(
             f"{table.where(title.row)}: {title.text!r:.60} ends with a colon: remove the line, or name a YAML"
@@ -189,16 +207,21 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
             f"{table.where(cells[0].row)}: several names in one line: write one a line; {as_it_is}"
         )
     suffix = PurePath(table.source).suffix.lower()
-    if plain and suffix in {".csv", ".tsv"} and len(texts) > 3 and _is_capital(texts[0], texts[1:]):
+    if plain and suffix in {".csv", ".tsv"} and _may_be_heading(texts[0], texts[1:]):
         raise TableError(
             f"{table.source} begins with {texts[0]!r:.60}, a heading or a class: pass {OPTION}"
             f" {texts[0]!r:.60} for a heading; {as_it_is}"
         )
 
 
-def _is_capital(heading: str, names: Sequence[str]) -> bool:
-    """Whether the first line alone begins with a capital letter, as a heading does."""
-    return heading[:1].isupper() and all(name[:1].islower() for name in names)
+def _may_be_heading(line: str, names: Sequence[str]) -> bool:
+    """Whether the first line says what the others are, or alone begins with a capital letter."""
+    alone = len(names) > 2 and line[:1].isupper() and all(name[:1].islower() for name in names)
+    return bool(names) and (alone or line.casefold() in _KINDS)
+
+
+def _are_numbered(texts: Sequence[str]) -> bool:
+    return all(map(_NUMBERED.match, texts))
 
 
 def _without_marks(table: Table, cells: Sequence[_Cell], as_it_is: str) -> tuple[list[_Cell], str | None]:

@@ -9,6 +9,8 @@ from fieldmarks.errors import TableError
 UTF_8: Final = "UTF-8"
 WESTERN: Final = "Windows-1252"
 
+_MARK: Final = "\ufeff"  # of the byte order; files that two programs wrote have two
+
 _EXPORT: Final = "export the sheet as CSV (in Excel: “CSV UTF-8”)"
 _SIGNATURES: Final = (
     (b"PK\x03\x04", "an Excel or OpenDocument workbook, or another zip archive", _EXPORT),
@@ -48,13 +50,13 @@ def decode(data: bytes, source: str, *, western: bool = True) -> tuple[str, str]
     if _HTML.match(data):
         raise TableError(f"{source} is a web page or XML: {_EXPORT}, or write one name a line")
     if wide := bounds.wide_encoding(data):
-        return _decode_wide(data, wide, source), wide
+        return _decode_wide(data, wide, source).lstrip(_MARK), wide
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:
         if western and (text := _western(data)) is not None:
             return text, WESTERN
-    return bounds.decode(data, source, TableError), UTF_8
+    return bounds.decode(data, source, TableError).lstrip(_MARK), UTF_8
 
 
 def _decode_wide(data: bytes, name: str, source: str) -> str:

@@ -50,6 +50,8 @@ def test_labels_without_class_and_failures_are_counted_apart(tmp_path: Path) -> 
     )
     found = _inspect(open_dataset(Source(str(tmp_path / "b.jsonl"))))
     assert (found.left_out, found.failures, found.equal) == (1, 1, ())
+    assert found.to_dict()["missing"] == found.missing == 2
+    assert found.notices() == ["images that are listed and not there: 2; check the paths in the list"]
 
 
 def test_a_thousand_classes_fit_a_screen() -> None:
