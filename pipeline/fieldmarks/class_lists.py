@@ -27,11 +27,11 @@ _FILE: Final = re.compile(r"\S+\.(jpe?g|png|gif|bmp|webp|tiff?|heic)(\s.*)?", re
 _PAIR: Final = re.compile(r"[^:=]+(:|\s=)\s+\S.*")
 _QUOTED: Final = re.compile(r"'.*'|‘.*’|“.*”")
 # What a list is of, and heads it, or is one of it: "bird".
-_KINDS: Final = frozenset(
+_KINDS: Final = (
     "animal animals bird birds fish fishes flower flowers plant plants tree trees insect insects breed breeds"
     " mammal mammals mushroom mushrooms object objects item items type types product products food foods"
     " tier tiere tierart vogel vögel vogelart pflanze pflanzen pflanzenart blume blumen baum bäume objekt"
-    " oiseau oiseaux animaux plante plantes arbre arbres pájaro aves ave planta plantas árbol animales".split()
+    " oiseau oiseaux animaux plante plantes arbre arbres pájaro aves ave planta plantas árbol"
 )
 _WORDNET_ID: Final = re.compile(r"n\d{8}")
 _INVISIBLE: Final = re.compile("[\u200b\u2060\ufeff]")
@@ -194,8 +194,8 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
         )
     if plain and len(texts) > 1 and all(map(_PAIR.fullmatch, texts)) and not _are_numbered(texts):
         raise TableError(
-            f"{table.source} has two parts in every line, such as {texts[0]!r:.60}: write a table with a heading;"
-            f" {as_it_is}"
+            f"{table.source} has two parts in every line, such as {texts[0]!r:.60}: write a table with a"
+            f" heading; {as_it_is}"
         )
     if plain and (title := next((cell for cell in cells if re.fullmatch(r"\S+\s*:", cell.text)), None)):
         raise TableError(
@@ -217,7 +217,7 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
 def _may_be_heading(line: str, names: Sequence[str]) -> bool:
     """Whether the first line says what the others are, or alone begins with a capital letter."""
     alone = len(names) > 2 and line[:1].isupper() and all(name[:1].islower() for name in names)
-    return bool(names) and (alone or line.casefold() in _KINDS)
+    return bool(names) and (alone or line.casefold() in _KINDS.split())
 
 
 def _are_numbered(texts: Sequence[str]) -> bool:
