@@ -112,8 +112,8 @@ def _expanded(table: Table) -> Table:
     values = [row.cells[1] for row in table.rows]
     if all(isinstance(value, Pairs) for value in values):
         objects = [Pairs([(KEYS[0], row.cells[0]), *row.cells[1]]) for row in table.rows]
-    elif not table.is_textual(0) and len({len(v) if isinstance(v, list) else 0 for v in values} - {0}) == 1:
-        if not all(isinstance(value, list) for value in values):
+    elif not table.is_textual(0) and len({isinstance(value, list) and len(value) for value in values}) == 1:
+        if not isinstance(values[0], list):
             return table
         objects = [
             Pairs([(KEYS[0], key), *((f"value {number}", part) for number, part in enumerate(value, 1))])
