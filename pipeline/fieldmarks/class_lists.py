@@ -232,17 +232,17 @@ def _without_marks(table: Table, cells: Sequence[_Cell], as_it_is: str) -> tuple
     removed: list[str] = []
     for _ in range(2):  # "1 001.Albatross" has two
         for pattern, what, holds in _MARKS:
-            found = [pattern.match(cell.text) for cell in cells]
-            marks = [match for match in found if match]
+            matches = [pattern.match(cell.text) for cell in cells]
+            marks = [match for match in matches if match]
             if holds(marks, len(cells)):
                 cells = [
                     replace(cell, text=cell.text[match.end() :])
-                    for cell, match in zip(cells, found, strict=True)
+                    for cell, match in zip(cells, matches, strict=True)
                     if match
                 ]
                 removed.append(what)
             elif what == "list marks" and marks:
-                first = next(cell for cell, match in zip(cells, found, strict=True) if match)
+                first = next(cell for cell, match in zip(cells, matches, strict=True) if match)
                 raise TableError(
                     f"{table.where(first.row)}: {first.text!r:.60} begins with a list mark, others do not:"
                     f" remove what is no name; {as_it_is}"

@@ -97,12 +97,12 @@ def _delimiter(text: str, source: str, preferred: str | None) -> str | None:
     every = {delimiter: _sample(text, delimiter, whole=preferred is None) for delimiter in DELIMITERS}
     samples = {delimiter: rows for delimiter, rows in every.items() if any(any(row[1:]) for row in rows)}
     if headed := [delimiter for delimiter, rows in samples.items() if _is_known(rows[0])]:
-        fitting = [one for one in headed if _is_even(samples[one])] or headed
+        fitting = [mark for mark in headed if _is_even(samples[mark])] or headed
         return _only(fitting, source)
     fitting = [delimiter for delimiter, rows in samples.items() if _is_even(rows)]
     if preferred is None or len(fitting) > 1:
-        prose = [one for one in fitting if one in ",;" and _is_prose(text, one)]
-        fitting = [one for one in fitting if one not in prose] or (prose if preferred else [])
+        prose = [mark for mark in fitting if mark in ",;" and _is_prose(text, mark)]
+        fitting = [mark for mark in fitting if mark not in prose] or (prose if preferred else [])
     if fitting:
         return preferred if preferred in fitting and preferred != "," else _only(fitting, source)
     if at_ends := next((delimiter for delimiter, rows in every.items() if _ends_all(rows)), None):

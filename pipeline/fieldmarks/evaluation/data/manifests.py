@@ -1,4 +1,4 @@
-"""Manifests: a table of pictures and labels, as .csv, .tsv, .jsonl, or what a spreadsheet makes of them.
+"""Manifests: a table of images and labels, as .csv, .tsv, .jsonl, or what a spreadsheet makes of them.
 
     image,label                               {"image": "frogs/1.jpg", "label": "tree frog"}
     frogs/1.jpg,tree frog
@@ -75,7 +75,7 @@ def _metadata(folder: Path, source: Source) -> Path | None:
 
 
 def _open(source: Source, path: Path, part: str | None, notices: Sequence[str] = ()) -> Listed:
-    """Return the pictures of a manifest, which is all of the split `part` unless that is None."""
+    """Return the images of a manifest, which is all of the split `part` unless that is None."""
     table, fingerprint = _read(path)
     if table.columns is None:
         raise EvaluationError(
