@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.errors import ClassNameError, StoreError
-from fieldmarks.records import MAX_NAME, Entry, class_list, class_name
+from fieldmarks.records import MAX_NAME, Entry, class_name
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 OBJECT = st.dictionaries(TEXT, st.none() | st.booleans() | st.integers() | TEXT, min_size=1, max_size=3)
@@ -104,11 +104,3 @@ def test_a_class_name_is_its_own_name_or_refused(text: str) -> None:
 
 def test_one_name_for_one_class() -> None:
     assert class_name(" cafe\u0301 ") == class_name("caf\u00e9") == "café"
-
-
-def test_class_list() -> None:
-    assert class_list(["\ufefffrog\r\n", "\n", " toad ", "frog"], "list") == ["frog", "toad"]
-    with pytest.raises(ClassNameError, match=r"^list, line 2: class name 'a.x00b' has the control"):
-        class_list(["x", "a\0b"], "list")
-    with pytest.raises(ClassNameError, match=r"^list names no class"):
-        class_list([" "], "list")

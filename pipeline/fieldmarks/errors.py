@@ -2,6 +2,7 @@
 
     FieldmarksError            exit code 1, one line on stderr
     ├── ClassNameError         a class name or class list that cannot be used
+    ├── TableError             a list or table that cannot be read, or is not certain
     ├── StoreError             a store that cannot be read or written
     │   └── DamagedStoreError  bytes that are not a store's; names file and line
     ├── PromptError            a prompt template that cannot be found, parsed or rendered
@@ -23,6 +24,10 @@ class FieldmarksError(Exception):
 
 class ClassNameError(FieldmarksError):
     """A class name or class list cannot be used."""
+
+
+class TableError(FieldmarksError):
+    """A list or table cannot be read, or how to read it is not certain."""
 
 
 class StoreError(FieldmarksError):

@@ -15,7 +15,7 @@ Keys that this version does not know are kept and written back.
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Final, Self
@@ -51,23 +51,6 @@ def class_name(text: str) -> str:
     if bad := next((c for c in name if unicodedata.category(c) in {"Cc", "Zl", "Zp"}), None):
         raise ClassNameError(f"class name {name!r} has the control character {bad!r}: remove it")
     return name
-
-
-def class_list(lines: Iterable[str], source: str) -> list[str]:
-    """Return the class names of a list, one a line; blank lines and later repeats are left out.
-
-    `source` names the list in errors. Raises ClassNameError, with the line's number, or if no name is left.
-    """
-    names: dict[str, None] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip("\ufeff \t\r\n"):
-            try:
-                names[class_name(line.strip("\ufeff\r\n"))] = None
-            except ClassNameError as error:
-                raise ClassNameError(f"{source}, line {number}: {error}") from error
-    if not names:
-        raise ClassNameError(f"{source} names no class: write one class name a line")
-    return list(names)
 
 
 @dataclass(frozen=True, slots=True)

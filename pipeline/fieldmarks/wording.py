@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from fieldmarks.errors import PromptError
@@ -52,6 +52,12 @@ def counted(count: int, thing: str) -> str:
     """Return how many there are of a thing: "1 class", "2 classes", "1,000 pictures"."""
     plural = f"{thing}es" if thing.endswith("s") else f"{thing}s"
     return f"{count:,} {thing if count == 1 else plural}"
+
+
+def cut_list(items: Sequence[str], most: int) -> str:
+    """Return the first items with commas between them, and how many more there are."""
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
 
 
 def printable(text: str) -> str:

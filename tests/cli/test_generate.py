@@ -53,7 +53,10 @@ def test_a_list_fills_a_store(run: Run, server: ScriptedServer) -> None:
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1] == "Wrote 3 classes to s.jsonl (0 already there, 0 failed)"
     assert sorted(Store.open("s.jsonl").names()) == ["fox", "owl", "tree frog"]
-    assert run("classes.txt", to=server).stderr == "Wrote 0 classes to s.jsonl (2 already there, 0 failed)\n"
+    assert run("classes.txt", to=server).stderr == (
+        "classes.txt: 2 classes, one a line; 1 repeated name left out: 'fox'\n"
+        "Wrote 0 classes to s.jsonl (2 already there, 0 failed)\n"
+    )
 
 
 def test_names_come_from_stdin_too(run: Run, server: ScriptedServer) -> None:
@@ -82,14 +85,15 @@ def test_the_summary_as_json_is_alone_on_stdout(run: Run, server: ScriptedServer
         "requests": 2,
         "prompt_tokens": 100,
         "completion_tokens": 20,
-        "failed": {"fox": "no descriptor in the answer"},
+        "failed": {"fox": "the answer is empty"},
         "cut": ["owl"],
+        "too_long": [],
         "interrupted": False,
         "store": "s.jsonl",
     }
     assert result.stderr.splitlines()[-3:] == [
-        "Failed: fox: no descriptor in the answer",
-        "Answers cut off, last descriptor dropped (raise --max-tokens): owl",
+        "Failed: fox: the answer is empty",
+        "Answers cut off by --max-tokens or by a content filter; the last descriptor is dropped: owl",
         "Wrote 1 class to s.jsonl (0 already there, 1 failed)",
     ]
 
@@ -101,6 +105,11 @@ def test_a_dry_run_sends_nothing_and_says_what_it_would_cost(run: Run, server: S
     plain, machine = run(*args, to=server), run(*args, "--json", to=server)
     assert plain.exit_code == machine.exit_code == 0
     assert plain.stdout == (
+        "Classes: fox, owl\n"
+        "Prompt for fox:\n"
+        "    Q: What are useful features for distinguishing a fox in a photo?\n"
+        "    A: There are several useful visual features to tell there is a fox in a photo:\n"
+        "    -\n"
         "1 class, 1 request; 1 already in the store\n"
         "about 53 prompt tokens, at most 200 completion tokens: at most 0.0021 USD\n"
     )
@@ -122,7 +131,7 @@ def test_the_money_has_an_end(run: Run, server: ScriptedServer) -> None:
 
 def test_an_unknown_price_is_unknown(run: Run, server: ScriptedServer) -> None:
     plain = run("--class", "fox", "--dry-run", to=server)
-    assert plain.stdout.splitlines()[1].endswith(": cost unknown; pass --price-in and --price-out to see it")
+    assert plain.stdout.splitlines()[-1].endswith(": cost unknown; pass --price-in and --price-out to see it")
     assert json.loads(run("--class", "fox", "--dry-run", "--json", to=server).stdout)["cost"] is None
     assert "USD" not in run("--class", "fox", to=server).stderr
 
@@ -170,7 +179,7 @@ def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "Error: no class is named: give a file with one name a line, -, or --class NAME"),
+        ([], "Error: no class is named: give a list of classes, -, or --class NAME"),
         (
             ["--class", "fox"],
             "Error: no language model is named: give --local FOLDER_OR_ID, or --base-url URL "
@@ -228,7 +237,13 @@ def test_wrong_usage_is_told(run: Run, args: list[str], message: str) -> None:
             b"fox\x00\n",
             "Error: c.txt, line 1: a NUL byte, which no text file has: check that it is the right file",
         ),
-        (b"\xff\xfefox", "Error: c.txt is UTF-16 text: save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)"),
+        (b"\xff\xfefox", "Error: c.txt is cut off or damaged UTF-16 text: save it again as UTF-8"),
+        (
+            b"PK\x03\x04",
+            "Error: c.txt is an Excel or OpenDocument workbook, or another zip archive: export the"
+            " sheet as CSV (in Excel: “CSV UTF-8”)",
+        ),
+        (b"class\n", "Error: c.txt has the heading 'class' and names no class: write one class name a line"),
         (None, "Error: c.txt cannot be read: No such file or directory"),
     ],
 )
@@ -309,3 +324,60 @@ def test_a_list_without_end_and_a_prompt_name_too_long_are_told(run: Run, server
     long = run("--class", "fox", "--prompt", "a/" + "x" * 5000, to=server)
     assert long.stderr.startswith("Error: there is no prompt 'a/xxx")
     assert endless.exit_code == long.exit_code == 1
+
+
+def test_a_table_names_the_classes(run: Run, server: ScriptedServer) -> None:
+    Path("species.csv").write_bytes(
+        "\ufeffLatin name;Common name\r\nHyla;Tree frog\r\nVulpes;Red fox\r\n".encode("utf-16")
+    )
+    result = run("species.csv", "--dry-run", to=server)
+    assert result.exit_code == 0
+    assert result.stderr == ("species.csv: 2 classes from column 'Common name', separated by ';', UTF-16\n")
+    assert result.stdout.splitlines()[:2] == ["Classes: Tree frog, Red fox", "Prompt for Tree frog:"]
+    result = run("species.csv", "--column", "latin name", "--dry-run", to=server)
+    assert result.stdout.splitlines()[0] == "Classes: Hyla, Vulpes"
+
+
+def test_a_dry_run_shows_the_first_three_names(run: Run, server: ScriptedServer) -> None:
+    Path("list.txt").write_text("fox\nowl\nnewt\nfrog\ntoad\n")
+    result = run("list.txt", "--dry-run", "--json", to=server)
+    assert result.stderr.splitlines()[:2] == [
+        "list.txt: 5 classes, one a line",
+        "Classes: fox, owl, newt, … 2 more",
+    ]
+    assert json.loads(result.stdout)["classes"] == 5
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (
+            ["list.csv"],
+            1,
+            "Error: list.csv has several columns that could name the classes: column 1 (frog, fox), column 2"
+            " (Hyla, Vulpes): pass --column with a heading or a number",
+        ),
+        (
+            ["list.csv", "--column", "3"],
+            1,
+            "Error: list.csv has no column '3'; it has column 1 (frog, fox), column 2 (Hyla, Vulpes):"
+            " pass --column",
+        ),
+        (
+            ["--class", "fox", "--column", "2"],
+            2,
+            "Error: --column is for a list of classes, and none is given",
+        ),
+    ],
+)
+def test_a_table_that_is_not_certain_costs_nothing(
+    run: Run, server: ScriptedServer, args: list[str], code: int, message: str
+) -> None:
+    Path("list.csv").write_text("frog,Hyla\nfox,Vulpes\n")
+    result = run(*args, to=server)
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (code, message)
+    assert server.calls == []
+    assert not Path("s.jsonl").exists()
+    if code == 1:
+        assert run("list.csv", "--column", "2", to=server).exit_code == 0
+        assert sorted(Store.open("s.jsonl").names()) == ["Hyla", "Vulpes"]

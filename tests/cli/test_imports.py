@@ -30,6 +30,7 @@ COMMANDS = [
     ["store", "drop", "s.jsonl", "frog", "wide mouth"],
     ["store", "edit", "s.jsonl", "frog"],
     ["store", "rename", "s.jsonl", "newt", "eft"],
+    ["store", "reparse", "s.jsonl"],
     ["store", "undo", "s.jsonl"],
     ["store", "redo", "s.jsonl"],
     ["store", "restore", "s.jsonl", "frog", "1"],

@@ -25,6 +25,7 @@ from fieldmarks.generation.completer import Completion, Failure, Outcome, Params
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.generate import forecast, generate
 from fieldmarks.generation.local import LocalCompleter
+from fieldmarks.generation.parse import MAX_DESCRIPTORS
 from fieldmarks.generation.plan import Ask
 from fieldmarks.generation.run import Progress, Summary
 from fieldmarks.generation.templates import Prompt
@@ -65,7 +66,7 @@ def test_each_class_gets_one_line(server: ScriptedServer, store: Store) -> None:
     assert again.names() == store.names()
     assert {one.name: one.descriptors for one in again.entries()} == {"fox": MARKS, "owl": MARKS}
     assert summary == Summary(
-        done=2, cached=0, kept=0, others=0, failed={}, lost=(), cut=(), left=(), pending=0, requests=2,
+        done=2, cached=0, kept=0, others=0, failed={}, lost=(), cut=(), too_long=(), left=(), pending=0, requests=2,
         usage=Usage(100, 20), cost=None, seconds=summary.seconds,
     )  # fmt: skip
     assert (seen[-1].done, seen[-1].total, seen[-1].requests) == (2, 2, 2)
@@ -111,12 +112,54 @@ def test_an_empty_answer_is_asked_again_with_other_dice(server: ScriptedServer, 
 def test_an_answer_that_stays_empty_is_recorded_as_failed(server: ScriptedServer, store: Store) -> None:
     server.script = lambda call: completion("") if "fox" in call.text else marks(call)
     summary = generate(["fox", "owl"], store, ARTICLE, _completer(server), retries=2)
-    assert summary.failed == {"fox": "no descriptor in the answer"}
+    assert summary.failed == {"fox": "the answer is empty"}
     assert summary.done == 1
     assert len(server.calls) == 4
     assert store.names() == ["owl"]
     (failed,) = Store.open(store.path).history("fox")
     assert (failed.origin, len(failed.answers), failed.descriptors) == ("failed", 3, ())
+
+
+def test_a_refusal_is_reported_in_the_models_words_and_not_asked_again(
+    server: ScriptedServer, store: Store
+) -> None:
+    said = "I'm sorry, but I can't help with that."
+    server.script = lambda call: completion(said) if "a fox in" in call.text else marks(call)
+    summary = generate(["fox", "owl"], store, ARTICLE, _completer(server), retries=2)
+    assert summary.failed == {"fox": f"refused: {said}"}
+    assert len(server.calls) == 2
+    (failed,) = store.history("fox")
+    assert (failed.origin, failed.answer) == ("failed", f"-{said}")
+
+
+def test_an_answer_before_a_providers_error_is_asked_again(server: ScriptedServer, store: Store) -> None:
+    server.script = lambda call: completion(" green\n- lo", "error") if call.number == 1 else marks(call)
+    summary = generate(["fox"], store, ARTICLE, _completer(server))
+    assert (summary.done, len(server.calls)) == (1, 2)
+    (entry,) = store.entries()
+    assert entry.answer is not None
+    assert "lo" not in entry.answer.split()
+
+
+def test_half_an_answer_that_an_earlier_version_stored_is_asked_again(
+    server: ScriptedServer, store: Store, tmp_path: Path
+) -> None:
+    generate(["fox", "owl"], store, ARTICLE, _completer(server))
+    fox, owl = (store.get("fox"), store.get("owl"))
+    assert fox is not None
+    assert owl is not None
+    earlier = Store.open(tmp_path / "earlier.jsonl", create=True)
+    earlier.append(replace(fox, finish_reason="error"), owl)
+    summary = generate(["fox", "owl"], earlier, ARTICLE, _completer(server))
+    assert (summary.done, summary.cached, len(server.calls)) == (1, 1, 3)
+
+
+def test_more_descriptors_than_are_taken_are_reported(server: ScriptedServer, store: Store) -> None:
+    server.script = lambda call: completion("\n- ".join(f" mark number {number}" for number in range(400)))
+    summary = generate(["fox"], store, ARTICLE, _completer(server))
+    assert summary.too_long == ("fox",)
+    (entry,) = store.entries()
+    assert len(entry.descriptors) == MAX_DESCRIPTORS
 
 
 def test_a_request_that_fails_leaves_no_line(server: ScriptedServer, store: Store) -> None:

@@ -198,3 +198,62 @@ def test_a_reply_of_another_form_is_told(mode: str, reply: Any) -> None:
 
 def test_a_chat_without_content_is_an_empty_answer() -> None:
     assert completion(INSTRUCT, REQUEST, _chat(None)).text == ""
+
+
+@pytest.mark.parametrize(
+    ("choice", "text", "reason"),
+    [
+        ({"message": {"content": [{"type": "text", "text": "- a"}]}}, "- a", None),
+        ({"message": {"content": ["- a", "\n- b"]}}, "- a\n- b", None),
+        ({"message": {"content": [{"type": "output_text", "text": "- a"}, {"type": "image"}]}}, "- a", None),
+        (
+            {"message": {"content": [{"type": "reasoning", "text": "hm"}]}, "finish_reason": "length"},
+            "",
+            "length",
+        ),
+        ({"message": {"role": "assistant", "content": None}, "finish_reason": "length"}, "", "length"),
+        ({"message": {"role": "assistant"}, "finish_reason": "length"}, "", "length"),
+        ({"message": {"reasoning_content": "hm"}, "finish_reason": None}, "", None),
+        ({"message": {"content": None, "tool_calls": [{}]}, "finish_reason": "tool_calls"}, "", "tool_calls"),
+        (
+            {"message": {"content": None, "refusal": "I can't."}, "finish_reason": "stop"},
+            "I can't.",
+            "refusal",
+        ),
+        ({"message": {"content": [{"type": "refusal", "refusal": "No."}]}}, "No.", "refusal"),
+    ],
+)
+def test_an_answer_is_read_from_wherever_it_stands(
+    choice: dict[str, Any], text: str, reason: str | None
+) -> None:
+    answer = completion(INSTRUCT, REQUEST, {"choices": [choice]})
+    assert (answer.text, answer.finish_reason) == (text, reason)
+
+
+def test_a_model_that_still_thinks_has_an_empty_answer_and_no_choice() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 24}
+    answer = completion(TRAILING, REQUEST, {"choices": [], "usage": usage})
+    assert (answer.text, answer.finish_reason, answer.thinking) == ("", "length", True)
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        ({"choices": []}, "no choice"),
+        ({"choices": [{"message": {}}]}, "no text"),
+        ({"choices": [{"message": {"content": 5}}]}, "not a text"),
+        ({"choices": [{"message": {"content": "- a"}, "finish_reason": "error"}]}, "no reason given"),
+        (
+            {
+                "choices": [
+                    {"message": {"content": ""}, "finish_reason": "error", "error": {"message": "gone"}}
+                ]
+            },
+            "with an error: gone",
+        ),
+        ([], "no choice"),
+    ],
+)
+def test_what_is_no_complete_answer_is_said(reply: Any, words: str) -> None:
+    with pytest.raises(BadReply, match=words):
+        completion(TRAILING, REQUEST, reply)

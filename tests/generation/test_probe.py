@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,38 @@ def test_a_mode_that_fails_is_not_waited_for(server: ScriptedServer, tmp_path: P
     server.script = lambda call: marks(call) if call.path.endswith("/v1/completions") else refusal(500, "no")
     _fill(server, tmp_path / "s.jsonl", [])
     assert Counter(call.path for call in server.calls) == {"/v1/completions": 3, "/v1/chat/completions": 3}
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        lambda: Reply({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 24}}),
+        lambda: chat("<think>\nThe frog has", "length"),
+        lambda: Reply(
+            {
+                "choices": [
+                    {
+                        "message": {"role": "assistant", "content": None, "reasoning_content": "The frog"},
+                        "finish_reason": "length",
+                    }
+                ]
+            }
+        ),
+    ],
+)
+def test_a_model_that_thinks_beyond_the_probe_gets_a_mode_that_works(
+    server: ScriptedServer, tmp_path: Path, thought: Callable[[], Reply]
+) -> None:
+    def script(call: Call) -> Reply:
+        if "messages" not in call.body:
+            return refusal(404, "no such path")
+        if call.body["max_tokens"] < 100:
+            return thought()
+        return chat("<think>The frog has:\n- long legs</think>\n- green skin\n- large round eyes")
+
+    server.script = script
+    said: list[str] = []
+    store = _fill(server, tmp_path / "s.jsonl", said)
+    assert [entry.mode for entry in store.entries()] == ["instruct"] * 2
+    assert [entry.descriptors for entry in store.entries()] == [("green skin", "large round eyes")] * 2
+    assert any("thinks before it answers" in line for line in said)

@@ -119,8 +119,13 @@ def test_an_imported_answer_replaces_a_persons_line_if_asked_to(store: Store) ->
     [
         ("x.json", b"\xff", r"x\.json, line 1: byte 0xFF is not UTF-8"),
         ("x.json", b"[]", r"x\.json: expected an object"),
-        ("x.xlsx", b"", r"x\.xlsx: its name does not tell the format: add --format json\|csv\|tsv\|folder"),
-        ("x", b"", r"x/descriptors\.jsonl"),
+        ("x.xlsx", b"", r"x\.xlsx is empty: expected the columns class and descriptor"),
+        (
+            "x.xlsx",
+            b"PK\x03\x04",
+            r"x\.xlsx is an Excel or OpenDocument workbook, or another zip archive: export",
+        ),
+        ("x", b"a\nb", r"x, line 1: expected 2 columns \(class, descriptor\), found 1"),
     ],
 )
 def test_files_that_cannot_be_imported(tmp_path: Path, name: str, data: bytes, message: str) -> None:

@@ -15,6 +15,7 @@ from fieldmarks.store.lint import Finding, counts, lint, mended
 from fieldmarks.store.lint_config import read_examples
 from fieldmarks.store.lint_rules import RULES, Settings, Severity
 from fieldmarks.store.shipped import shipped_names
+from fieldmarks.tables import parse_table
 
 # The bullets of the two worked examples in the paper's prompt.
 PAPER_EXAMPLES = """
@@ -55,6 +56,9 @@ FAULTY = {
     ],
     "FM203": ["a tail with", "red, blue and", "a stripe (black", "long, thin,", "cabin located in the"],
     "FM204": [
+        "<think>perhaps</think>legs",
+        "red beak<|im_end|>",
+        "a beak[^1]",
         "a bird\u2019s beak\ufffd",
         "itâ€™s green",
         "caf\u00c3\u00a9-brown",
@@ -81,6 +85,13 @@ FAULTY = {
         "nocturnal",
         "a sweet scent",
         "12 inches wide",
+    ],
+    "FM106": ["...", "12", "—"],
+    "FM307": [
+        "It is a seabird.",
+        "They have long wings.",
+        "The bird is small and brown.",
+        "It usually has a crest",
     ],
     "FM305": ["word " * 15 + "word"],
 }
@@ -194,7 +205,10 @@ def test_the_papers_file(check_data: Path, tmp_path: Path) -> None:
         f"Q: What are useful features?\nA:{PAPER_EXAMPLES}\nQ: {{class}}\nA:\n-"
     )
     text = (check_data / "descriptors" / "descriptors_imagenet.json").read_text()
-    entries = [Entry(name, tuple(some)) for name, some in load(text, "json").items()]
+    entries = [
+        Entry(name, tuple(some))
+        for name, some in load(parse_table(text.encode(), "x.json", ".json")).lists.items()
+    ]
     found = lint(entries, Settings(examples=read_examples(tmp_path / "examples.txt")))
     assert counts(found)["FM201"] == 270
     same = {name for name, _ in _found("FM104", found)}

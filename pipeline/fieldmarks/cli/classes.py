@@ -7,18 +7,30 @@ import click
 from fieldmarks.errors import ClassNameError
 
 
-def class_names(classes: str | None, named: tuple[str, ...]) -> list[str]:
-    """Return the names of a list (a path, - for stdin) and those named beside it. Raises ClassNameError."""
-    from fieldmarks.bounds import decode, read_bytes
-    from fieldmarks.records import MAX_LIST, class_list, class_name
+def class_names(classes: str | None, named: tuple[str, ...], column: str | None = None) -> list[str]:
+    """Return the names of a list (a path, - for stdin) and those named beside it; say what was understood.
+
+    Raises ClassNameError.
+    """
+    from fieldmarks.class_lists import class_list
+    from fieldmarks.cli.console import tell
+    from fieldmarks.records import MAX_LIST, class_name
+    from fieldmarks.tables import errors_as, parse_table, read_table
 
     if classes is None and not named:
-        raise click.UsageError("no class is named: give a file with one name a line, -, or --class NAME")
-    listed: list[str] = []
+        raise click.UsageError("no class is named: give a list of classes, -, or --class NAME")
+    if classes is None and column is not None:
+        raise click.UsageError("--column is for a list of classes, and none is given")
+    listed: tuple[str, ...] = ()
     if classes is not None:
-        source = "stdin" if classes == "-" else classes
-        data = _stdin() if classes == "-" else read_bytes(classes, MAX_LIST, ClassNameError)
-        listed = class_list(decode(data, source, ClassNameError).split("\n"), source)
+        with errors_as(ClassNameError):
+            if classes == "-":
+                table = parse_table(_stdin(), "stdin")
+            else:
+                table = read_table(classes, MAX_LIST, ClassNameError)
+            understood = class_list(table, column)
+        tell(understood.report)
+        listed = understood.names
     return list(dict.fromkeys([*listed, *map(class_name, named)]))
 
 

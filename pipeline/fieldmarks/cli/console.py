@@ -22,6 +22,13 @@ def say(message: str) -> None:
     click.echo(message, err=True)
 
 
+def tell(message: str) -> None:
+    """Print one line on stderr, with control characters of strangers' texts escaped."""
+    from fieldmarks.wording import printable
+
+    click.echo(printable(message), err=True)
+
+
 def emit(value: Mapping[str, Any]) -> None:
     """Print one JSON object as a line on stdout, in ASCII where stdout takes no other letters."""
     import orjson

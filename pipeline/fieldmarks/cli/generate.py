@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fieldmarks.store import Store
 
 MODES = ("auto", "completions", "continue", "prefix", "trailing", "instruct")
+FIRST_NAMES = 3  # that a dry run shows
 MOST_LISTED = 20  # names of classes that a closing note lists
 WARM = 0.7  # temperature where several answers are to differ
 INCOMPLETE = 3  # exit code: done, except for classes that are named
@@ -154,25 +155,31 @@ def sending_options(command: Command) -> Command:
 
 
 @click.command()
-@click.argument("classes", required=False, metavar="[CLASSES.txt|-]")
+@click.argument("classes", required=False, metavar="[CLASSES|-]")
 @click.option("--class", "named", multiple=True, metavar="NAME", help="A class; may be repeated.")
+@click.option(
+    "--column", metavar="NAME", help="The column of CLASSES that has the names: its heading, or its number."
+)
 @click.option("--store", required=True, metavar="FILE", help="Output store; created if missing.")
 @model_options
 @drawing_options
 @sending_options
 @click.option(
-    "--dry-run", is_flag=True, help="Say what would be sent and what it would cost, and send nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Show the first classes, one prompt and what the run would cost, and send nothing.",
 )
 @click.option("--refresh", is_flag=True, help="Regenerate classes that already have an answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def generate(classes: str | None, named: tuple[str, ...], **given: Any) -> None:
+def generate(classes: str | None, named: tuple[str, ...], column: str | None, **given: Any) -> None:
     """Ask a language model for the descriptors of classes and put them into a store.
 
-    CLASSES.txt holds one class name a line; - reads them from stdin. Classes that the store already has an
-    answer for are not asked again, so an interrupted run is continued by running it again. Each answer is
-    saved as it arrives; those of unfinished classes are kept in FILE.run. Ctrl-C and SIGTERM wait for
-    requests under way as long as the slowest answer so far took; a second one ends at once. Several processes
-    may fill one store at a time, and ask no class twice.
+    CLASSES is a list with one name a line, a table (CSV, TSV, or what a spreadsheet writes), JSON or YAML; -
+    reads it from stdin. What was understood is printed, and what is not certain is refused before any
+    request. Classes that the store already has an answer for are not asked again, so an interrupted run is
+    continued by running it again. Each answer is saved as it arrives; those of unfinished classes are kept in
+    FILE.run. Ctrl-C and SIGTERM wait for requests under way as long as the slowest answer so far took; a
+    second one ends at once. Several processes may fill one store at a time, and ask no class twice.
 
     Exit codes: 0 all done; 3 done, except for the classes listed; 1 failed; 2 wrong usage; 130 or 143
     interrupted.
@@ -180,11 +187,12 @@ def generate(classes: str | None, named: tuple[str, ...], **given: Any) -> None:
     \b
     Examples:
       fieldmarks generate birds.txt --store birds.jsonl --base-url http://localhost:8000/v1 --model qwen3
+      fieldmarks generate birds.csv --column "English name" --store birds.jsonl --model qwen3 --dry-run
       fieldmarks generate --class "tree frog" --store frogs.jsonl --local HuggingFaceTB/SmolLM2-360M
     """
     from fieldmarks.generation.generate import forecast
 
-    names = class_names(classes, named)
+    names = class_names(classes, named, column)
     _check(given)
     where = ("base_url", "headers", "model", "local", "mode")
     keys = (*where, "concurrency", "timeout", "max_wait", "rpm", "tpm")
@@ -193,7 +201,9 @@ def generate(classes: str | None, named: tuple[str, ...], **given: Any) -> None:
     store = open_store(given["store"], create=True)
     if given["dry_run"]:
         options = {key: given[key] for key in ("refresh", "retries")}
-        _print_forecast(forecast(names, store, ask, **options, prices=_prices(given)), given["as_json"])
+        planned = forecast(names, store, ask, **options, prices=_prices(given))
+        _print_example(names, ask, sys.stderr if given["as_json"] else sys.stdout)
+        _print_forecast(planned, given["as_json"])
     else:
         _report(_run(names, store, completer, ask, given), given["store"], given["as_json"])
 
@@ -271,6 +281,15 @@ def _check(given: dict[str, Any]) -> None:
         raise click.UsageError("--max-cost needs --price-in and --price-out: what a million tokens cost")
     if given["local"] is not None and given["price_in"] is not None:
         raise click.UsageError("--price-in and --price-out are for endpoints: --local costs nothing")
+
+
+def _print_example(names: Sequence[str], ask: "Ask", file: IO[str]) -> None:
+    """Print the first names and the prompt of the first, indented."""
+    more = f", … {len(names) - FIRST_NAMES:,} more" if len(names) > FIRST_NAMES else ""
+    click.echo(f"Classes: {', '.join(map(printable, names[:FIRST_NAMES]))}{more}", file)
+    click.echo(f"Prompt for {printable(names[0])}:", file)
+    for line in ask.render(names[0]).split("\n"):
+        click.echo(f"    {printable(line)}".rstrip(), file)
 
 
 def _print_forecast(forecast: "Forecast", as_json: bool) -> None:

@@ -64,8 +64,8 @@ def data_options(command: Command) -> Command:
             click.option(
                 "--aliases",
                 type=FILE,
-                help="Labels and the classes they stand for: .csv or .jsonl with the columns label and class,"
-                " or a .json object.",
+                help="Labels and the classes they stand for: a table with the columns label and class (CSV,"
+                " TSV, JSON lines), or a JSON or YAML map {label: class}.",
             ),
             click.option(
                 "--allow-missing",

@@ -176,10 +176,10 @@ def _text(mode: str, choice: Mapping[str, Any], message: Mapping[str, Any]) -> t
 def _reasoned(message: Mapping[str, Any], usage: Any) -> bool:
     """Whether a model thought in fields of the reply that hold nothing else."""
     content = message.get("content")
-    parts = [_object(part).get("type") for part in content] if isinstance(content, list) else []
+    parts = list(map(_object, content)) if isinstance(content, list) else []
     counted = _object(_object(usage).get("completion_tokens_details")).get("reasoning_tokens")
     thought = message.get("reasoning_content") or message.get("reasoning") or message.get("reasoning_details")
-    return bool(thought or counted or {"thinking", "reasoning"}.intersection(map(str, parts)))
+    return bool(thought or counted or any(part.get("thinking") or part.get("reasoning") for part in parts))
 
 
 def _object(value: Any) -> Mapping[str, Any]:

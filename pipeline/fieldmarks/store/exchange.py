@@ -2,12 +2,11 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fieldmarks.bounds import read_text
 from fieldmarks.errors import StoreError
 from fieldmarks.records import FORMAT_VERSION, IMPORTED, Entry
 from fieldmarks.store import card, disk, formats
@@ -15,13 +14,14 @@ from fieldmarks.store.changes import Change, apply
 from fieldmarks.store.curate import Stamp, end
 from fieldmarks.store.jsonl import Store, in_force
 from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, entry
+from fieldmarks.tables import read_table
 
 KINDS: Final = ("json", "csv", "tsv", "folder")
 MAX_FILE: Final = 1 << 28  # bytes; a million classes of the paper's size
 
 
 def kind_of_file(path: Path, kind: str | None) -> str:
-    """Return the format: `kind` if given, else by the name. Raises StoreError if the name does not tell."""
+    """Return the format to write: `kind`, else by the name. Raises StoreError if the name does not tell."""
     if kind:
         return kind
     suffix = path.suffix.lower().removeprefix(".")
@@ -32,17 +32,24 @@ def kind_of_file(path: Path, kind: str | None) -> str:
     raise StoreError(f"{path}: its name does not tell the format: add --format {'|'.join(KINDS)}")
 
 
-def read_file(path: Path, kind: str | None = None) -> list[Entry]:
-    """Return the classes of another program's file, in its order. Raises StoreError that names the file."""
-    kind = kind_of_file(path, kind)
-    if kind == "folder":
+def read_file(
+    path: Path,
+    kind: str | None = None,
+    columns: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda report: None,
+) -> list[Entry]:
+    """Return the classes of another program's file, in its order; `tell` gets what was understood of it.
+
+    `kind` goes before the file's name, `columns` before its headings. Raises StoreError that names the file.
+    """
+    if kind == "folder" or (kind is None and os.path.isdir(path)):  # noqa: PTH112  # takes too long a name
+        if columns:
+            raise StoreError(f"{path} is a folder and has no columns: leave out --columns")
         return list(Store.open(path / card.DATA).entries())
-    text = read_text(path, MAX_FILE, StoreError)
-    try:
-        lists = formats.load(text, kind)
-    except StoreError as error:
-        raise StoreError(f"{path}: {error}") from error
-    return [Entry(name, tuple(some), origin=IMPORTED) for name, some in lists.items()]
+    table = read_table(path, MAX_FILE, StoreError, suffix=f".{kind}" if kind else None)
+    imported = formats.load(table, columns)
+    tell(imported.report)
+    return [Entry(name, tuple(some), origin=IMPORTED) for name, some in imported.lists.items()]
 
 
 def import_file(

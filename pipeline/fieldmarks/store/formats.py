@@ -1,29 +1,47 @@
-"""Files of {class: [descriptor]} in other programs' formats, both ways and exact. Pure functions.
+"""Files of {class: [descriptor]} in other programs' formats, both ways. Pure functions.
 
 `json` is the file of Menon and Vondrick, and of CuPL, whose descriptors are sentences. `csv` and `tsv` have a
 line per descriptor under the heading class, descriptor, and a line without one for an empty class; a cell
-that a spreadsheet would run as a formula is kept from it by an apostrophe, which is taken off again on
-reading.
+that a spreadsheet would run as a formula, or that begins as a comment does, is kept from it by an apostrophe,
+which is taken off again on reading. These come in again exactly.
+
+Tables of other people have other headings, other columns beside, several columns of descriptors, or several
+descriptors in a cell: `load` reads what is certain and refuses the rest.
 """
 
 import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
-
-import orjson
 
 from fieldmarks.errors import ClassNameError, StoreError
 from fieldmarks.records import class_name
+from fieldmarks.tables import Row, Table, errors_as
+from fieldmarks.tables.documents import Pairs
+from fieldmarks.tables.headings import Role, folded, role
+from fieldmarks.wording import counted
 
 Lists = Mapping[str, Sequence[str]]
 
 HEADING: Final = ["class", "descriptor"]
+OPTION: Final = "--columns"
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
-_FORMULA: Final = re.compile(r"'*\s*[=+\-@＝＋－＠\t\r\n]|'*$")
+_GUARDED: Final = re.compile(r"'*\s*[=+\-@＝＋－＠#\t\r\n]|'*$")
 _UTF8_BOM: Final = "\ufeff"  # without it a spreadsheet reads UTF-8 as something else
+_SEPARATORS: Final = ("\n", ";", "|")  # of descriptors in a cell; a comma may be part of one
+_MARK: Final = re.compile(r"\s*[-*•–]\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The lists of a file, and what was understood of it, in one line."""
+
+    lists: dict[str, list[str]]
+    report: str
 
 
 def dump(lists: Lists, kind: str) -> str:
@@ -31,44 +49,36 @@ def dump(lists: Lists, kind: str) -> str:
     return _dump_json(lists) if kind == "json" else _dump_rows(lists, _DELIMITERS[kind])
 
 
-def load(text: str, kind: str) -> dict[str, list[str]]:
-    """Return the lists of a file. Raises StoreError for anything but texts under class names."""
-    try:
-        lists = _load_json(text) if kind == "json" else _load_rows(text, _DELIMITERS[kind])
-        return _named(lists)
-    except ClassNameError as error:
-        raise StoreError(str(error)) from error
+def load(table: Table, columns: Sequence[str] = ()) -> Imported:
+    """Return the lists of a table whose `columns` are the class and one or more of descriptors.
+
+    Without `columns` the headings tell them. Raises StoreError, with the place, for anything but texts under
+    class names, and where it is not certain which columns are meant.
+    """
+    with errors_as(StoreError):
+        if table.is_map:
+            if columns:
+                raise StoreError(f"{table.source} is a map of classes and has no columns: leave out {OPTION}")
+            lists, where = _lists_of_map(table), ""
+        else:
+            table, places = _places(table, columns)
+            lists = _lists_of_rows(table, places)
+            where = f" from {table.names(places)}"
+            if table.columns is None:
+                where += ", no heading: class, then descriptor"
+    count = sum(map(len, lists.values()))
+    counts = f"{counted(len(lists), 'class')}, {counted(count, 'descriptor')}"
+    return Imported(lists, f"{table.source}: {counts}{where}{table.separated()}")
 
 
 def _dump_json(lists: Lists) -> str:
     return json.dumps({name: list(some) for name, some in lists.items()}, indent=4, ensure_ascii=False)
 
 
-def _load_json(text: str) -> list[tuple[str, list[str]]]:
-    try:
-        orjson.loads(text.removeprefix(_UTF8_BOM))  # stricter than json: no NaN, no lone surrogates
-        pairs: Any = json.loads(text.removeprefix(_UTF8_BOM), object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"not JSON: {error}") from error
-    if not isinstance(pairs, _Pairs):
-        raise StoreError("expected an object of class names, each with a list of descriptors")
-    for name, value in pairs:
-        listed = isinstance(value, list) and not isinstance(value, _Pairs)
-        odd = [part for part in value if not isinstance(part, str)][:1] if listed else [value]
-        if odd:
-            found = f"a list with {_kind(odd[0])}" if listed else _kind(odd[0])
-            raise StoreError(f"class {name!r:.60}: expected a list of strings, found {found}")
-    return pairs
-
-
 def _kind(value: object) -> str:
     """Return what a JSON value is, without its contents, which may be nested beyond printing."""
-    names = {_Pairs: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    names = {Pairs: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
-
-
-class _Pairs(list[Any]):
-    """A JSON object as pairs, so that a class that is there twice is seen."""
 
 
 def _dump_rows(lists: Lists, delimiter: str) -> str:
@@ -82,37 +92,171 @@ def _dump_rows(lists: Lists, delimiter: str) -> str:
     return _UTF8_BOM + whole.getvalue()
 
 
-def _load_rows(text: str, delimiter: str) -> list[tuple[str, list[str]]]:
-    lists: dict[str, list[str]] = {}
-    rows = csv.reader(io.StringIO(text.removeprefix(_UTF8_BOM), newline=""), delimiter=delimiter, strict=True)
-    try:
-        for row in rows:
-            if rows.line_num == 1 and [cell.strip().casefold() for cell in row] == HEADING:
-                continue
-            if len(row) > 2 and any(row[2:]):
-                found = f"expected 2 columns (class, descriptor), found {len(row)}"
-                raise StoreError(f"line {rows.line_num}: {found}")
-            if any(row):
-                some = lists.setdefault(_bare(row[0]), [])
-                some.extend(_bare(one) for one in row[1:2] if one)
-    except csv.Error as error:
-        raise StoreError(f"line {rows.line_num}: {error}") from error
-    return list(lists.items())
-
-
 def _guarded(cell: str) -> str:
-    return f"'{cell}" if _FORMULA.match(cell) else cell
+    return f"'{cell}" if _GUARDED.match(cell) else cell
 
 
 def _bare(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell[1:]) else cell
+    return cell[1:] if cell.startswith("'") and _GUARDED.match(cell[1:]) else cell
 
 
-def _named(pairs: Iterable[tuple[str, list[str]]]) -> dict[str, list[str]]:
+def _lists_of_map(table: Table) -> dict[str, list[str]]:
     lists: dict[str, list[str]] = {}
-    for raw, some in pairs:
-        name = class_name(raw)
+    for row in table.rows:
+        key, value = row.cells
+        listed = isinstance(value, list) and not isinstance(value, Pairs)
+        odd = [part for part in value if not isinstance(part, str)][:1] if listed else [value]
+        if odd:
+            what = f"a list with {_kind(odd[0])}" if listed else _kind(odd[0])
+            raise StoreError(f"{table.source}: class {key!r:.60}: expected a list of strings, found {what}")
+        name = _name(table, row, key)
         if name in lists:
-            raise StoreError(f"class {name!r} is there twice: keep one")
-        lists[name] = some
+            raise StoreError(f"{table.source}: class {name!r} is there twice: keep one")
+        lists[name] = value
     return lists
+
+
+def _name(table: Table, row: Row, text: Any) -> str:
+    if not isinstance(text, str):
+        raise StoreError(f"{table.where(row)}: expected a class name, found {_kind(text)}: write a string")
+    try:
+        return class_name(text)
+    except ClassNameError as error:
+        raise StoreError(f"{table.where(row)}: {error}") from error
+
+
+def _places(table: Table, columns: Sequence[str]) -> tuple[Table, list[int]]:
+    """Return the table and its columns: the class's, then the descriptors'. Raises StoreError, TableError."""
+    if columns:
+        places = []
+        for column in columns:
+            table, place = table.find(column, OPTION)
+            places.append(place)
+        if len(set(places)) < max(len(places), 2):
+            raise StoreError(f"{OPTION} needs two different columns: CLASS,DESCRIPTOR")
+        return table, places
+    if not table.rows and table.columns is None:
+        if table.form == "text":
+            raise StoreError(f"{table.source} is empty: expected the columns class and descriptor")
+        raise StoreError(
+            f"{table.source}: expected an object of class names, each with a list of descriptors, or a table"
+            " with the columns class and descriptor"
+        )
+    if table.columns is None:
+        return table, _unheaded(table)
+    roles = [role(column) for column in table.columns]
+    marks = [place for place, is_a in enumerate(roles) if is_a in {Role.DESCRIPTOR, Role.DESCRIPTORS}]
+    classes = [place for place, is_a in enumerate(roles) if is_a is Role.CLASS]
+    if len(classes) > 1:
+        classes = [place for place in classes if table.is_textual(place)]
+    if not classes and marks:
+        classes = [place for place, is_a in enumerate(roles) if is_a is None and table.is_textual(place)]
+    kinds = {folded(table.columns[place]).rstrip("0123456789s") for place in marks}
+    if len(classes) != 1 or len(kinds) != 1:
+        raise _unsure(table, "which columns have the class and its descriptors is not certain")
+    return table, [*classes, *marks]
+
+
+def _unheaded(table: Table) -> list[int]:
+    """Return the two columns of a table without a heading. Raises StoreError if the first row may be one."""
+    places = [place for place in range(table.width) if table.values(place)]
+    if places == [0] and table.width > 1:
+        return [0, 1]  # classes without descriptors
+    if len(places) != 2:
+        where = table.where(next(row for row in table.rows if any(row.cells)))
+        hint = " – is the file separated by semicolons?" if len(places) == 1 else f": pass {OPTION}"
+        raise StoreError(f"{where}: expected 2 columns (class, descriptor), found {len(places)}{hint}")
+    names, marks = ([str(row.cells[place] or "").strip() for row in table.rows] for place in places)
+    counts = Counter(names)
+    below = [mark for mark in marks[1:] if mark]
+    first_is_other = (
+        len(names) > 2
+        and counts[names[0]] == 1
+        and (
+            min(counts[name] for name in names[1:]) > 1
+            or (
+                names[0][:1].isupper()
+                and marks[0][:1].isupper()
+                and not any(mark[:1].isupper() for mark in below)
+            )
+        )
+    )
+    if first_is_other:
+        raise _unsure(table, f"the first row, {names[0]!r:.60} and {marks[0]!r:.60}, may be a heading")
+    if len(counts) == len(names) > 2 and len(set(marks)) < len(marks) and all(marks):
+        raise _unsure(table, "the second column rather than the first repeats, as classes do")
+    return places
+
+
+def _unsure(table: Table, what: str) -> StoreError:
+    remedy = f"pass {OPTION} CLASS,DESCRIPTOR with headings or numbers, or write the heading class,descriptor"
+    return StoreError(f"{table.source}: {what}: {table.listed()}: {remedy}")
+
+
+def _lists_of_rows(table: Table, places: Sequence[int]) -> dict[str, list[str]]:
+    lists: dict[str, list[str]] = {}
+    exact = table.columns is not None and [column.casefold() for column in table.columns] == HEADING
+    separators = {place: None if exact else _separator(table, places[0], place) for place in places[1:]}
+    for row in table.rows:
+        raw = row.cells[places[0]]
+        if raw is None or raw == "":
+            if any(row.cells[place] for place in places[1:]):
+                raise StoreError(f"{table.where(row)}: a class name is empty: write at least one letter")
+            continue
+        name = _name(table, row, _bare(raw) if isinstance(raw, str) else raw)
+        cells = [row.cells[place] for place in places[1:]]
+        if name in lists and any(isinstance(cell, list) for cell in cells):
+            raise StoreError(
+                f"{table.where(row)}: class {name!r} is there twice: keep one, or merge two stores"
+                " with `fieldmarks store merge`"
+            )
+        some = lists.setdefault(name, [])
+        for place, cell in zip(places[1:], cells, strict=True):
+            some += _descriptors(table, row, cell, separators[place], exact=exact)
+    return lists
+
+
+def _separator(table: Table, classes: int, place: int) -> str | None:
+    """Return what separates several descriptors in a cell: a mark, "[" for JSON lists, None for one each.
+
+    Only under a heading in the plural are cells split. Raises StoreError where it is not certain.
+    """
+    cells = [cell.strip() for cell in table.values(place) if isinstance(cell, str)]
+    marks = [mark for mark in _SEPARATORS if any(mark in cell for cell in cells)]
+    once = len(set(map(str, table.values(classes)))) == len(table.rows)
+    several = (
+        table.columns is not None and role(table.columns[place].rstrip("0123456789 _")) is Role.DESCRIPTORS
+    )
+    if cells and all(cell.startswith("[") and cell.endswith("]") for cell in cells):
+        return "["
+    if several and marks:
+        return marks[0] if len(marks) == 1 or marks[0] == "\n" else _refused(table, place)
+    if several and once and any("," in cell for cell in cells):
+        return _refused(table, place)
+    if once and len(cells) > 1 and any(all(mark in cell for cell in cells) for mark in marks):
+        return _refused(table, place)
+    return None
+
+
+def _refused(table: Table, place: int) -> str:
+    raise StoreError(
+        f"{table.source}: {table.name(place)} may have several descriptors in a cell: write one a row, or"
+        " name the column descriptors and separate them by ';'"
+    )
+
+
+def _descriptors(table: Table, row: Row, cell: Any, separator: str | None, *, exact: bool) -> list[str]:
+    """Return the descriptors in a cell. Raises StoreError, with the place."""
+    parts = cell if isinstance(cell, list) and not isinstance(cell, Pairs) else [cell]
+    if isinstance(cell, str) and separator == "[" and cell.strip():
+        try:
+            parts = json.loads(cell)
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{table.where(row)}: {cell!r:.60} is not a JSON list: {error}") from error
+    elif isinstance(cell, str) and separator:
+        parts = [_MARK.sub("", part, count=1) for part in cell.split(separator) if part.strip()]
+    if odd := [part for part in parts if not isinstance(part, str | None)][:1]:
+        raise StoreError(f"{table.where(row)}: expected a descriptor, found {_kind(odd[0])}: write a string")
+    if parts is cell:  # a JSON list, whose strings are as they are
+        return [part for part in parts if part is not None]
+    return [_bare(part if exact else part.strip()) for part in parts if part]

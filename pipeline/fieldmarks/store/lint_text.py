@@ -49,7 +49,6 @@ _CHATTER: Final = re.compile(
 _SENTENCE: Final = re.compile(
     r"^(?:(?:it|they|these|this|he|she)(?: \w+){0,2}? (?:is|are|has|have|can|features?|looks?|shows?|displays?|appears?"
     r"|possess(?:es)?|resembles?|includes?|consists?)\b"
-    r"|(?:it|they)['’](?:s|re)\b"
     r"|(?:the|an?|its|their|most|all|both)(?: [\w-]+){1,4} (?:is|are|has|have|can be)\b(?=.*[.!]$))",
     re.IGNORECASE,
 )

@@ -9,15 +9,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from fieldmarks.bounds import read_text
+from fieldmarks.class_lists import class_list
 from fieldmarks.errors import StoreError
-from fieldmarks.records import FAILED, MAX_LIST, Entry, class_list
+from fieldmarks.records import FAILED, MAX_LIST, Entry
 from fieldmarks.store.changes import in_force
 from fieldmarks.store.curate import find
 from fieldmarks.store.jsonl import Store
 from fieldmarks.store.lint import Finding, by_class, counts
 from fieldmarks.store.lint_config import Config, lint_store
 from fieldmarks.store.measured import Measurement
+from fieldmarks.tables import errors_as, read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,16 @@ def by(key: str, rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=_ORDERS[key])
 
 
-def missing(store: Store, path: Path) -> list[str]:
-    """Return the classes of a list, one a line, that are not current. Raises StoreError, ClassNameError."""
-    lines = read_text(path, MAX_LIST, StoreError).split("\n")
-    return [name for name in class_list(lines, str(path)) if name not in store]
+def missing(store: Store, path: Path, tell: Callable[[str], None] = lambda report: None) -> list[str]:
+    """Return the classes of a list in any form that are not current; `tell` gets what was understood of it.
+
+    Raises StoreError, ClassNameError.
+    """
+    table = read_table(path, MAX_LIST, StoreError)
+    with errors_as(StoreError):
+        listed = class_list(table)
+    tell(listed.report)
+    return [name for name in listed.names if name not in store]
 
 
 def show(store: Store, name: str, config: Config) -> tuple[Entry, list[Finding]]:

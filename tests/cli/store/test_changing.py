@@ -226,3 +226,54 @@ def test_an_interrupted_editor_changes_nothing(
     )
     assert done.returncode in (130, -signal.SIGINT)
     assert file.read_bytes() == before
+
+
+@pytest.fixture
+def old(file: Path) -> Path:
+    """A store of answers that an earlier parser read badly, and of what people made of others."""
+    numbers = "**1. Green skin** – bright\n**2. Sticky pads**"
+    store = Store.open(file)
+    store.append(
+        Entry(
+            "newt",
+            ("perhaps legs", "a crest"),
+            origin=GENERATED,
+            answer="<think>- perhaps legs</think>\n- a crest",
+        ),
+        Entry("toad", origin="failed", answer=numbers),
+        Entry("fox", ("I'm sorry",), origin=GENERATED, answer="- I'm sorry, but I can't help with that."),
+        Entry("owl", ("x",), origin=GENERATED, answer="- round face"),
+        Entry("owl", ("flat face",), origin="curated"),
+        Entry("yak", ("horns",), origin=GENERATED, answer="- horns"),
+    )
+    return file
+
+
+def test_reparse_shows_what_a_better_parser_reads_and_writes_only_with_yes(
+    runner: CliRunner, old: Path
+) -> None:
+    before = old.read_bytes()
+    shown = runner.invoke(main, ["store", "reparse", "store.jsonl"])
+    assert (shown.exit_code, old.read_bytes()) == (0, before)
+    assert "newt\n- perhaps legs\n" in shown.stdout
+    assert "toad (added)\n+ Green skin – bright\n+ Sticky pads\n" in shown.stdout
+    assert "owl" not in shown.stdout
+    assert "yak" not in shown.stdout
+    assert "fox: refused: I'm sorry, but I can't help with that." in shown.stderr
+    assert shown.stderr.endswith("pass --yes to write.\n")
+    done = runner.invoke(main, ["store", "reparse", "store.jsonl", "--yes", "--by", "ada"])
+    assert done.exit_code == 0, done.stderr
+    assert old.read_bytes().startswith(before)
+    store = Store.open(old)
+    lists = {entry.name: entry.descriptors for entry in store.entries()}
+    assert lists["newt"] == ("a crest",)
+    assert lists["toad"] == ("Green skin – bright", "Sticky pads")
+    assert (lists["owl"], lists["fox"]) == (("flat face",), ("I'm sorry",))
+    again = runner.invoke(main, ["store", "reparse", "store.jsonl", "--yes"])
+    assert "Nothing to change." in again.stderr
+    undone = runner.invoke(main, ["store", "undo", "store.jsonl"])
+    assert "Undid a new parse of 3 classes by ada" in undone.stderr
+    assert {entry.name: entry.descriptors for entry in Store.open(old).entries()}["newt"] == (
+        "perhaps legs",
+        "a crest",
+    )

@@ -1,5 +1,6 @@
 """`store import`, `export`, `copy`, `diff`, `merge`, `compact` from the command line."""
 
+import csv
 from pathlib import Path
 
 import orjson
@@ -24,7 +25,12 @@ def _store(runner: CliRunner, *arguments: str) -> Result:
 def test_there_and_back(runner: CliRunner, name: str) -> None:
     assert _store(runner, "export", "cifar10", name).exit_code == 0
     result = _store(runner, "import", "mine.jsonl", name)
-    assert (result.exit_code, result.stderr) == (0, "Imported 10 classes; 0 unchanged.\n")
+    assert result.exit_code == 0
+    *understood, last = result.stderr.splitlines()
+    assert last == "Imported 10 classes; 0 unchanged."
+    assert [line.partition(": ")[2][:26] for line in understood] == ["10 classes, 65 descriptors"] * (
+        name != "x"
+    )
     result = _store(runner, "diff", "cifar10", "mine.jsonl")
     assert (result.exit_code, result.stdout) == (0, "")
     assert _store(runner, "export", "cifar10", name).exit_code == 1
@@ -59,6 +65,8 @@ def test_import_over_other_lists(runner: CliRunner) -> None:
     result = _store(runner, "import", "mine.jsonl", "y.csv")
     assert (result.exit_code, result.stderr) == (
         1,
+        "y.csv: 2 classes, 2 descriptors from columns 1 and 2, no heading: class, then descriptor,"
+        " separated by ','\n"
         "Error: mine.jsonl has other descriptors for 'frog': pass --replace to make the new ones current\n",
     )
     result = _store(runner, "import", "mine.jsonl", "y.csv", "--replace", "--dry-run")
@@ -113,3 +121,50 @@ def test_merge_and_compact(runner: CliRunner) -> None:
     assert _store(runner, "compact", "out.jsonl").stderr == "2 of 2 lines stay.\n".replace("of 2", "of 5")
     assert [one.descriptors for one in Store.open("out.jsonl").entries()] == [("a", "b"), ("c",)]
     assert _store(runner, "compact", "frogs").exit_code == 1
+
+
+def test_back_from_a_spreadsheet(runner: CliRunner) -> None:
+    """A spreadsheet reads the export and writes semicolons, UTF-16, CRLF and no quotes that it can spare."""
+    Path("odd.json").write_text(
+        '{"tree frog": ["grey, mottled skin", "=1+1", "a; b", "\\"warts\\"", "line\\nbreak"], "#1": ["-x"],'
+        ' "@home": [], "Blässhuhn": ["ça"]}',
+        "utf-8",
+    )
+    assert _store(runner, "import", "mine.jsonl", "odd.json").exit_code == 0
+    assert _store(runner, "export", "mine.jsonl", "out.csv").exit_code == 0
+    with Path("out.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.reader(file))
+    with Path("back.csv").open("w", encoding="utf-16", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([*row, ""] if len(row) < 2 else row for row in rows)
+    result = _store(runner, "import", "back.jsonl", "back.csv")
+    assert result.stderr == (
+        "back.csv: 4 classes, 7 descriptors from columns 'class' and 'descriptor', separated by ';', UTF-16\n"
+        "Imported 4 classes; 0 unchanged.\n"
+    )
+    assert _store(runner, "diff", "mine.jsonl", "back.jsonl").stdout == ""
+
+
+def test_columns_that_the_user_names(runner: CliRunner) -> None:
+    Path("x.csv").write_text("Bird;Seen;Remark\nowl;3;big eyes\nowl;4;a beak\n")
+    result = _store(runner, "import", "mine.jsonl", "x.csv")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: x.csv: which columns have the class and its descriptors is not certain: column 'Bird' (owl,"
+        " owl), column 'Seen' (3, 4), column 'Remark' (big eyes, a beak): pass --columns CLASS,DESCRIPTOR"
+        " with headings or numbers, or write the heading class,descriptor\n"
+    )
+    assert not Path("mine.jsonl").exists() or Store.open("mine.jsonl").names() == []
+    result = _store(runner, "import", "mine.jsonl", "x.csv", "--columns", "bird,Remark")
+    assert result.exit_code == 0
+    assert [one.descriptors for one in Store.open("mine.jsonl").entries()] == [("big eyes", "a beak")]
+    assert _store(runner, "import", "mine.jsonl", "x.csv", "--columns", "bird").exit_code == 2
+    assert _store(runner, "import", "mine.jsonl", "x.csv", "--columns", "bird,1").exit_code == 1
+
+
+def test_a_list_to_compare_with_may_be_a_table(runner: CliRunner) -> None:
+    Path("x.csv").write_text("Nr;Klasse\n1;bullfrog\n2;newt\n")
+    result = _store(runner, "list", "frogs", "--missing", "x.csv")
+    assert (result.stdout, result.stderr) == (
+        "newt\n",
+        "x.csv: 2 classes from column 'Klasse', separated by ';'\n",
+    )

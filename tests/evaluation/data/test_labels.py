@@ -185,6 +185,8 @@ def test_what_is_missing_is_listed() -> None:
         ("a.json", '{"n01": "owl", " n02 ": "tree frog", "n01": "owl"}'),
         ("a.jsonl", '{"label": "n01", "class": "owl"}\n{"class": "tree frog", "label": "n02"}'),
         ("a.csv", "label,class\nn01,owl\nn02,tree frog\n"),
+        ("a.csv", "Class;Label\r\nowl;n01\r\ntree frog;n02\r\n"),
+        ("a.yaml", "n01: owl\nn02: tree frog\n"),
         ("a.tsv", "class\tlabel\towner\nowl\tn01\t\ntree frog\tn02\tme\n"),
     ],
 )
@@ -198,20 +200,20 @@ def test_alias_files(tmp_path: Path, name: str, text: str) -> None:
     [
         ("a.json", '{"a": "owl", "a": "newt"}', ", label 'a': 'a' stands for 'owl' and for 'newt': keep one"),
         ("a.csv", "label,class\na,owl\nb,x\na,newt\n", ", line 4: 'a' stands for 'owl' and for 'newt': keep"),
-        ("a.json", '[["a", "owl"]]', ": an object of labels is meant, each with its class"),
-        ("a.json", '{"a": ["owl"]}', ", label 'a': a label and a class are meant: "),
+        ("a.json", '[["a", "owl"]]', ": expected the columns label and class, found no heading"),
+        ("a.json", '{"a": ["owl"]}', ", label 'a': expected a label and a class, both strings"),
         ("a.json", '{"a": NaN}', ": not JSON: "),
         ("a.json", "[" * 100_000, ": not JSON: "),
-        ("a.jsonl", '{"label": "a"}', ": the columns label and class are meant, not 'label'"),
+        ("a.jsonl", '{"label": "a"}', ": expected the columns label and class, found 'label'"),
         (
             "a.jsonl",
             '{"label": "a", "class": "b"}\n{"label": null}',
-            ", line 2: a label and a class are meant: ",
+            ", line 2: expected a label and a class, both strings",
         ),
-        ("a.csv", "n01,owl\n", ": the columns label and class are meant, not 'n01', 'owl'"),
-        ("a.csv", "label,class\na,\n", ", line 2: a label and a class are meant: a class name is empty"),
-        ("a.csv", "label,class\na\n", ": line 2: 1 cells where the heading has 2"),
-        ("a.txt", "a owl", ": an alias file is .csv, .tsv, .jsonl or .json"),
+        ("a.csv", "n01,owl\n", ": expected the columns label and class, found 'n01', 'owl'"),
+        ("a.csv", "label,class\na,\n", ", line 2: expected a label and a class: a class name is empty"),
+        ("a.csv", "label,class\na\n", ", line 2: expected a label and a class: a class name is empty"),
+        ("a.txt", "a owl", ": expected the columns label and class, found 'a owl'"),
     ],
 )
 def test_what_is_no_alias_file(tmp_path: Path, name: str, text: str, message: str) -> None:

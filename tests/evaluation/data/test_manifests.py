@@ -61,7 +61,10 @@ def test_a_column_of_splits(tmp_path: Path) -> None:
     text = "image,label,split\na.png,owl,train\nb.png,newt,test\nc.png,owl,test\n"
     dataset = _open(tmp_path / "m.csv", text)
     assert (dataset.labels(), dataset.about["split"]) == (Counter(owl=1, newt=1), "test")
-    assert dataset.notices == ["the split 'test' is read; there is also 'train'"]
+    assert dataset.notices == [
+        f"{tmp_path}/m.csv: 2 images from columns 'image' and 'label', separated by ','",
+        "the split 'test' is read; there is also 'train'",
+    ]
     assert _open(tmp_path / "m.csv", text, split="train").labels() == Counter(owl=1)
     with pytest.raises(EvaluationError, match="it has no split 'val': there is 'train', 'test'"):
         _open(tmp_path / "m.csv", text, split="val")
@@ -102,34 +105,41 @@ def test_lines_without_picture_or_label_are_failures_and_the_others_go_on(tmp_pa
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("m.csv", b"image,label\na.png,caf\xe9\n", ", line 2: not UTF-8 text: save it as UTF-8"),
-        ("m.csv", "image,label\n".encode("utf-16"), ", line 1: not UTF-8 text"),
-        ("m.csv", "", ": empty: a heading such as image,label is meant, or JSON lines with these keys"),
+        (
+            "m.csv",
+            b"image,label\na.png,\xea\xee\xf2\n",
+            ", line 2: byte 0xEA is not UTF-8: save the file as UTF-8",
+        ),
+        ("m.csv", b"\xd0\xcf\x11\xe0", " is an old Excel workbook or Word document: export the sheet as CSV"),
+        ("m.csv", "", ": empty: write a heading such as image,label, or JSON lines with these keys"),
         (
             "m.csv",
             "a.png,owl\n",
             ": no column is seen to be the image: say --image-column, one of 'a.png', 'owl'",
         ),
         ("m.csv", "image,path,label\n", ": several columns could be the image: say --image-column, one of"),
-        ("m.csv", "image,label,label\na,b,c\n", ": line 1: two columns are called 'label': rename one"),
-        ("m.csv", "image,label\na.png,owl,bird\n", ": line 2: 3 cells where the heading has 2: quote a cell"),
-        ("m.csv", "image,label\na.png\n", ": line 2: 1 cells where the heading has 2"),
+        ("m.csv", "image,label,label\na,b,c\n", ", line 1: two columns are called 'label': rename one"),
+        (
+            "m.csv",
+            "image,label\na.png,owl,bird\n",
+            ", line 2: expected 2 cells as in line 1, found 3: quote a cell",
+        ),
         (
             "m.csv",
             f"image,label\na.png,{'x' * 200_000}\n",
-            ": line 2: field larger than field limit (131072)",
+            ", line 2: field larger than field limit (131072)",
         ),
-        ("m.csv", 'image,label\n"a.png"x,owl\n', ": line 2: ',' expected after '\"'"),
-        ("m.csv", 'image,label\n"a.png,owl\n', ": line 2: unexpected end of data"),
+        ("m.csv", 'image,label\n"a.png"x,owl\n', ", line 2: text after a closing quote"),
+        ("m.csv", 'image,label\n"a.png,owl\n', ", line 2: a quoted cell is not closed"),
         ("m.csv", "image,label\n", " lists no picture: write one a line"),
-        ("m.jsonl", "\n", ": empty: a heading"),
-        ("m.jsonl", '{"image": "a", "label": "b"}\n{"image":', ": line 2: not JSON: "),
-        ("m.jsonl", "[" * 200_000, ": line 1: not JSON: "),
-        ("m.jsonl", '"a.png"', ": line 1: an object is meant, with the keys image and label"),
+        ("m.jsonl", "\n", ": empty: write a heading"),
+        ("m.jsonl", '{"image": "a", "label": "b"}\n{"image":', ", line 2: not JSON: "),
+        ("m.jsonl", "[" * 200_000, ", line 1: not JSON: "),
+        ("m.jsonl", '"a.png"', ": expected objects with the keys image and label, one a line"),
         (
             "m.jsonl",
             f'{{"image": "{"x" * 2**20}"}}',
-            f": line 1: {2**20 + 13} characters, {2**20} are the most",
+            f", line 1: {2**20 + 13:,} characters, more than {2**20:,}: write one object a line",
         ),
     ],
 )
@@ -143,3 +153,66 @@ def test_what_is_no_manifest(tmp_path: Path, name: str, text: str | bytes, messa
 def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"none\.csv: no such file"):
         open_dataset(Source(str(tmp_path / "none.csv")))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "columns", [("Image", "Label", "Split"), ("split", "label", "file_name"), ("SPLIT", "Path", "CLASS")]
+)
+def test_columns_in_any_order_and_case(
+    tmp_path: Path, columns: tuple[str, ...], delimiter: str, encoding: str
+) -> None:
+    """Every combination of spreadsheets' delimiters and encodings is read with its splits apart."""
+    kinds = [
+        "split" if name.casefold() == "split" else "label" if name in {"Label", "label", "CLASS"} else "image"
+        for name in columns
+    ]
+    rows = [("a.png", "Blässhuhn", "Train"), ("b.png", "owl", "TEST"), ("c.png", "owl, barn", "test ")]
+    lines = [delimiter.join(columns)]
+    for image, label, split in rows:
+        cells = {"image": image, "label": f'"{label}"', "split": split}
+        lines.append(delimiter.join(cells[kind] for kind in kinds))
+    dataset = _open(tmp_path / "m.csv", "\r\n".join(lines).encode(encoding))
+    assert _pairs(dataset) == [(f"{tmp_path}/b.png", "owl"), (f"{tmp_path}/c.png", "owl, barn")]
+    assert dataset.notices[1] == "the split 'TEST' is read; there is also 'Train'"
+    train = open_dataset(Source(str(tmp_path / "m.csv"), split="train"))
+    assert _pairs(train) == [(f"{tmp_path}/a.png", "Blässhuhn")]
+
+
+def test_backslashes_are_slashes_unless_a_file_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "odd\\name.png").write_bytes(b"")
+    text = "image,label\r\nphotos\\a.png,owl\r\nodd\\name.png,owl\r\nC:\\x.png,owl\r\n"
+    assert [name for name, _ in _pairs(_open(tmp_path / "m.csv", text))] == [
+        f"{tmp_path}/photos/a.png",
+        f"{tmp_path}/odd\\name.png",
+        f"{tmp_path}/C:\\x.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metadata.csv", "file_name,label\na.png,owl\n"),
+        ("metadata.jsonl", '{"file_name": "a.png", "label": "owl"}\n'),
+    ],
+)
+def test_metadata_in_a_folder(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / name).write_text(text)
+    dataset = open_dataset(Source(str(tmp_path / "whole")))
+    assert _pairs(dataset) == [(f"{tmp_path}/whole/a.png", "owl")]
+    for part in ("train", "test"):
+        (tmp_path / "parts" / part).mkdir(parents=True)
+        (tmp_path / "parts" / part / name).write_text(text)
+    dataset = open_dataset(Source(str(tmp_path / "parts")))
+    assert (_pairs(dataset), dataset.about["split"]) == ([(f"{tmp_path}/parts/test/a.png", "owl")], "test")
+    dataset = open_dataset(Source(str(tmp_path / "parts"), split="train"))
+    assert _pairs(dataset) == [(f"{tmp_path}/parts/train/a.png", "owl")]
+
+
+def test_metadata_without_labels_leaves_the_folders_their_names(tmp_path: Path) -> None:
+    (tmp_path / "owl").mkdir()
+    (tmp_path / "owl" / "a.png").write_bytes(b"")
+    (tmp_path / "metadata.csv").write_text("file_name,caption\nowl/a.png,a bird\n")
+    assert _pairs(open_dataset(Source(str(tmp_path)))) == [(f"{tmp_path}/owl/a.png", "owl")]

@@ -2,7 +2,7 @@
 
 import click
 
-from fieldmarks.cli.console import emit, open_store, say
+from fieldmarks.cli.console import emit, open_store, say, tell
 from fieldmarks.cli.store import printing
 from fieldmarks.cli.store.group import change_options, complete_store, json_option, stamp, store_argument
 
@@ -16,21 +16,35 @@ format_option = click.option(
 @store_argument
 @click.argument("file", metavar="FILE", type=click.Path())
 @format_option
+@click.option(
+    "--columns",
+    metavar="CLASS,DESCRIPTOR",
+    help="The columns of FILE: their headings, or their numbers  [default: by headings].",
+)
 @click.option("--replace", is_flag=True, help="Replace different lists that the store has.")
 @change_options
 def import_(
-    store: str, file: str, kind: str | None, replace: bool, note: str | None, by: str | None, dry_run: bool
+    store: str,
+    file: str,
+    kind: str | None,
+    columns: str | None,
+    replace: bool,
+    note: str | None,
+    by: str | None,
+    dry_run: bool,
 ) -> None:
     """Append the classes of another program's file.
 
     A store that does not exist yet is created; a class that it has with other descriptors is an error.
 
-    FILE is JSON of {class: [descriptor]}, as the paper and CuPL have it, CSV or TSV with the columns class
-    and descriptor, or a folder that `store export` made.
+    FILE is JSON of {class: [descriptor]}, as the paper and CuPL have it, a table with columns of classes and
+    descriptors, as CSV, TSV or what a spreadsheet writes, or a folder that `store export` made. What was
+    understood is printed, and what is not certain is refused before anything is written.
 
     \b
     Examples:
       fieldmarks store import mine.jsonl descriptors_imagenet.json
+      fieldmarks store import mine.jsonl birds.csv --columns Species,Feature
       fieldmarks store import mine.jsonl corrected.csv --replace --note "from the spreadsheet"
     """
     from pathlib import Path
@@ -38,7 +52,10 @@ def import_(
     from fieldmarks.store import exchange
     from fieldmarks.wording import counted
 
-    entries = exchange.read_file(Path(file), kind)
+    named = [name.strip() for name in columns.split(",")] if columns is not None else []
+    if named and (len(named) < 2 or not all(named)):
+        raise click.UsageError(f"--columns {columns} needs two columns: CLASS,DESCRIPTOR")
+    entries = exchange.read_file(Path(file), kind, named, tell)
     opened = open_store(store, create=True)
     made = exchange.import_file(opened, entries, stamp(by, note), overwrite=replace, dry_run=dry_run)
     if dry_run:

@@ -2,7 +2,7 @@
 
 import click
 
-from fieldmarks.cli.console import emit, open_store
+from fieldmarks.cli.console import emit, open_store, tell
 from fieldmarks.cli.store import printing
 from fieldmarks.cli.store.group import class_argument, json_option, store_argument
 
@@ -41,7 +41,7 @@ def list_(
 
     opened = open_store(store)
     if missing is not None:
-        for name in view.missing(opened, Path(missing)):
+        for name in view.missing(opened, Path(missing), tell):
             emit({"class": name}) if as_json else printing.line(name)
         return
     rows = view.rows(opened, project_config(), flagged=flagged, grep=grep)

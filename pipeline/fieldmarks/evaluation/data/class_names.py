@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from fieldmarks.bounds import read_text
 from fieldmarks.errors import ClassNameError, EvaluationError
-from fieldmarks.evaluation.data.manifests import read_text
-from fieldmarks.records import class_name
+from fieldmarks.records import MAX_LIST, class_name
 
 FILES: Final = ("classes.txt", "classnames.txt", "labels.txt", "classes.json", "labels.json")
 _NUMBER: Final = re.compile(r"\d{1,9}|n\d{8}", re.ASCII)  # an index, or WordNet's
@@ -29,7 +29,7 @@ def find_list(*folders: Path) -> Path | None:
 
 def read_list(path: Path) -> dict[str, str]:
     """Return the class name of each number in a list. Raises EvaluationError."""
-    text = read_text(path).strip()
+    text = read_text(path, MAX_LIST, EvaluationError).strip()
     try:
         pairs = _from_json(json.loads(text)) if path.suffix == ".json" else _from_lines(text.split("\n"))
         return {_key(number): class_name(name) for number, name in pairs}

@@ -9,20 +9,19 @@ The second kind counts only where no other label could mean the class; both only
 import csv
 import difflib
 import io
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from fieldmarks.errors import ClassNameError, EvaluationError
 from fieldmarks.evaluation.data.dataset import listed
-from fieldmarks.evaluation.data.manifests import SUFFIXES, read_rows, read_text
+from fieldmarks.evaluation.data.manifests import MAX_BYTES
 from fieldmarks.records import class_name
+from fieldmarks.tables import Table, read_table
+from fieldmarks.tables.headings import folded
 from fieldmarks.wording import counted
 
 _JOINT: Final = re.compile(r"[\s_\-./]+")
@@ -30,6 +29,8 @@ _ACCENTED: Final = re.compile(r"([a-z])[\u0300-\u036f]+")  # in other scripts su
 _NUMBER: Final = re.compile(r"(?:n\d{8}[\s._-]+|\d+\s*[._-]\s*|0\d*\s+)(?=[^\W\d_])")
 _SIMILARITY: Final = 0.6  # of near names, as difflib measures it
 _NEAR_PAIRS: Final = 50_000  # of labels and classes compared letter by letter, in a second
+_LABEL_COLUMNS: Final = frozenset(("label", "labels", "alias", "aliases", "labelname"))
+_CLASS_COLUMNS: Final = frozenset(("class", "classes", "classname", "klasse", "clase", "classe"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,56 +167,40 @@ def _advice(matching: Matching) -> str:
 
 
 def read_aliases(path: Path) -> dict[str, str]:
-    """Read a file of labels and the classes they stand for.
+    """Read a file of labels and the classes they stand for: a map {label: class}, or a table of both columns.
 
-    .json is an object {label: class}; .jsonl, .csv and .tsv have a line a label with the columns label and
-    class. Raises EvaluationError, with the line, for anything else and for a label with two classes.
+    Raises EvaluationError, with the line, for anything else and for a label with two classes.
     """
-    if path.suffix.lower() == ".json":
-        pairs = _object(path)
-    elif path.suffix.lower() in SUFFIXES:
-        pairs = _lines(path)
-    else:
-        raise EvaluationError(f"{path}: an alias file is .csv, .tsv, .jsonl or .json")
+    table = read_table(path, MAX_BYTES, EvaluationError).with_heading()
+    places = _alias_columns(table)
     aliases: dict[str, str] = {}
-    for where, label, name in pairs:
+    for row in table.rows:
+        label, name = (row.cells[place] for place in places)
+        where = f"{path}, label {label!r}" if table.is_map else table.where(row)
         if not (isinstance(label, str) and isinstance(name, str)):
-            raise EvaluationError(f"{path}, {where}: a label and a class are meant: both are texts")
+            raise EvaluationError(f"{where}: expected a label and a class, both strings")
         try:
             key, value = class_name(label), class_name(name)
         except ClassNameError as error:
-            raise EvaluationError(f"{path}, {where}: a label and a class are meant: {error}") from error
+            raise EvaluationError(f"{where}: expected a label and a class: {error}") from error
         if aliases.setdefault(key, value) != value:
-            raise EvaluationError(
-                f"{path}, {where}: {key!r} stands for {aliases[key]!r} and for {value!r}: keep one"
-            )
+            raise EvaluationError(f"{where}: {key!r} stands for {aliases[key]!r} and for {value!r}: keep one")
     return aliases
 
 
-def _lines(path: Path) -> list[tuple[str, Any, Any]]:
-    try:
-        columns, rows = read_rows(path)
-        if not {"label", "class"} <= set(columns):
-            raise EvaluationError(f"the columns label and class are meant, not {listed(list(columns))}")
-        return [(f"line {number}", row.get("label"), row.get("class")) for number, row in rows]
-    except EvaluationError as error:
-        raise error if str(error).startswith(str(path)) else EvaluationError(f"{path}: {error}") from error
-
-
-def _object(path: Path) -> list[tuple[str, Any, Any]]:
-    text = read_text(path)
-    try:
-        orjson.loads(text)  # stricter than json: no NaN, no lone surrogates
-        pairs: Any = json.loads(text, object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"{path}: not JSON: {error}") from error
-    if not isinstance(pairs, _Pairs):
-        raise EvaluationError(f"{path}: an object of labels is meant, each with its class")
-    return [(f"label {label!r}", label, name) for label, name in pairs]
-
-
-class _Pairs(list[Any]):
-    """A JSON object as pairs, so that a label that is there twice is seen."""
+def _alias_columns(table: Table) -> list[int]:
+    """Return the columns of labels and of classes. Raises EvaluationError for other headings."""
+    if table.is_map:
+        return [0, 1]
+    columns = list(map(folded, table.columns or ()))
+    places = [
+        [place for place, column in enumerate(columns) if column in names]
+        for names in (_LABEL_COLUMNS, _CLASS_COLUMNS)
+    ]
+    if any(len(some) != 1 for some in places):
+        headings = listed(list(table.columns or ())) or "no heading"
+        raise EvaluationError(f"{table.source}: expected the columns label and class, found {headings}")
+    return [some[0] for some in places]
 
 
 def _trimmed(label: str) -> str:

@@ -1,20 +1,20 @@
-"""Manifests: a table of pictures and labels as .csv, .tsv or .jsonl, UTF-8.
+"""Manifests: a table of images and labels, as .csv, .tsv, .jsonl, or what a spreadsheet makes of them.
 
     image,label                               {"image": "frogs/1.jpg", "label": "tree frog"}
     frogs/1.jpg,tree frog
 
 Paths are relative to the manifest's folder; as the user names the manifest, they may point anywhere.
-A column `split` is obeyed. Nothing else in a line matters.
+A column `split` is obeyed, whatever its case and that of its values. Nothing else in a line matters.
 """
 
-import csv
 import hashlib
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
 from typing import Any, Final
 
+from fieldmarks.bounds import read_bytes
 from fieldmarks.classification.fetch import Url, is_url
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import name_of
@@ -30,137 +30,110 @@ from fieldmarks.evaluation.data.dataset import (
     record,
     spread,
 )
-from fieldmarks.wording import printable
+from fieldmarks.tables import Row, Table, errors_as, parse_table
+from fieldmarks.tables.headings import folded
+from fieldmarks.wording import counted, printable
 
-SUFFIXES: Final = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
+SUFFIXES: Final = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson"})
 MAX_BYTES: Final = 2**30  # of a manifest
-MAX_LINE: Final = 2**20  # characters of a line
-
-Row = tuple[int, Mapping[str, Any]]  # the line's number, from 1, and its cells by column
+IN_FOLDER: Final = ("metadata.csv", "metadata.jsonl")  # of an image folder of the `datasets` library
+FILE_NAME: Final = "file_name"  # the column that such a file has
 
 
 def open_manifest(source: Source) -> Listed:
     """Read a manifest. Raises EvaluationError with the line's number where it is not one."""
-    path = Path(source.spec)
-    text, fingerprint = _text(path)
+    return _open(source, Path(source.spec), None)
+
+
+def open_metadata(source: Source) -> Listed | None:
+    """Read the manifest in a folder, or in one of its splits' folders; None where there is none.
+
+    A table without a column of labels, as beside a folder per class, is none. Raises EvaluationError.
+    """
+    folder = Path(source.spec)
+    if (path := _metadata(folder, source)) is not None:
+        return _open(source, path, None)
+    parts = (part for part in sorted(folder.iterdir()) if part.name.casefold() in splits.NAMES)
+    paths = {part.name: path for part in parts if (path := _metadata(part, source)) is not None}
+    if not paths:
+        return None
     try:
-        columns, rows = _rows(text, path.suffix.lower())
-        if not columns:
-            raise EvaluationError(
-                "empty: a heading such as image,label is meant, or JSON lines with these keys"
-            )
-        image = choose_column("image", source.image_column, _named(columns, IMAGE_NAMES), columns)
-        label = choose_column("label", source.label_column, _named(columns, LABEL_NAMES), columns)
-        lines = list(rows)
-        split, notices = _split(lines, columns, source.split)
+        chosen = splits.choose(paths, source.split)
+    except EvaluationError as error:
+        raise EvaluationError(f"{folder}: {error}") from error
+    notices = [] if source.split else splits.told(chosen, paths)
+    return _open(replace(source, split=None), paths[chosen], chosen, notices)
+
+
+def _metadata(folder: Path, source: Source) -> Path | None:
+    path = next((folder / name for name in IN_FOLDER if (folder / name).is_file()), None)
+    if path is None:
+        return None
+    columns = _read(path)[0].columns or ()
+    labelled = source.label_column in columns or bool(_called(columns, LABEL_NAMES))
+    return path if labelled and _called(columns, (FILE_NAME,)) else None
+
+
+def _open(source: Source, path: Path, part: str | None, notices: Sequence[str] = ()) -> Listed:
+    """Return the images of a manifest, which is all of the split `part` unless that is None."""
+    table, fingerprint = _read(path)
+    if table.columns is None:
+        raise EvaluationError(
+            f"{path}: empty: write a heading such as image,label, or JSON lines with these keys"
+        )
+    columns = [column.strip() for column in table.columns]
+    if twice := next((name for name, count in Counter(columns).items() if count > 1 and name), None):
+        raise EvaluationError(f"{path}, line 1: two columns are called {printable(twice)!r}: rename one")
+    try:
+        image = choose_column("image", source.image_column, _called(columns, IMAGE_NAMES), columns)
+        label = choose_column("label", source.label_column, _called(columns, LABEL_NAMES), columns)
+        rows, split, others = _of_split(table, columns, source.split)
     except EvaluationError as error:
         raise EvaluationError(f"{path}: {error}") from error
-    chosen = [(number, row) for number, row in lines if split is None or row.get("split") == split]
-    records = [_record(path, number, row.get(image), row.get(label)) for number, row in chosen]
+    places = [columns.index(image), columns.index(label)]
+    records = [_record(path, row.number, *(row.cells[place] for place in places)) for row in rows]
     if not records:
         raise EvaluationError(f"{path} lists no picture: write one a line")
-    about: dict[str, Any] = {"spec": source.spec, "kind": "manifest", "split": split, "limit": source.limit}
-    about |= {"image_column": image, "label_column": label}
+    about: dict[str, Any] = {"spec": source.spec, "kind": "manifest", "split": part or split}
+    about |= {"limit": source.limit, "image_column": image, "label_column": label}
     about |= {"pictures": len(records), "fingerprint": fingerprint}
-    return Listed(about, spread(records, source.limit), notices)
+    report = f"{path}: {counted(len(records), 'image')} from {table.names(places)}{table.separated()}"
+    return Listed(about, spread(records, source.limit), [report, *notices, *others])
 
 
-def read_rows(path: Path) -> tuple[Sequence[str], Iterator[Row]]:
-    """Return the columns of a .csv, .tsv or .jsonl file and its rows. Raises EvaluationError, also later."""
-    return _rows(_text(path)[0], path.suffix.lower())
+def _read(path: Path) -> tuple[Table, str]:
+    """Return the table in a file, with a heading, and the hash of its bytes. Raises EvaluationError."""
+    if not path.exists():
+        raise EvaluationError(f"{path}: no such file")
+    data = read_bytes(path, MAX_BYTES, EvaluationError)
+    with errors_as(EvaluationError):
+        table = parse_table(data, str(path), path.suffix).with_heading()
+    if table.rows and (table.columns is None or table.is_map):
+        raise EvaluationError(f"{path}: expected objects with the keys image and label, one a line")
+    return table, hashlib.sha256(data).hexdigest()
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file. Raises EvaluationError, with the line that is something else."""
-    return _text(path)[0]
+def _called(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the columns that are called like one of `names`, whatever the case."""
+    meant = set(map(folded, names))
+    return [column for column in columns if folded(column) in meant]
 
 
-def _text(path: Path) -> tuple[str, str]:
-    """Return a file's text, and the hash of its bytes."""
-    try:
-        if not path.is_file():
-            raise EvaluationError(f"{path}: no such file")
-        if path.stat().st_size > MAX_BYTES:
-            raise EvaluationError(f"{path} has over {MAX_BYTES >> 20} MiB: no list of pictures is that long")
-        data = path.read_bytes()
-    except OSError as error:
-        raise EvaluationError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        return data.decode("utf-8-sig"), hashlib.sha256(data).hexdigest()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise EvaluationError(f"{path}, line {line}: not UTF-8 text: save it as UTF-8") from error
-
-
-def _rows(text: str, suffix: str) -> tuple[Sequence[str], Iterator[Row]]:
-    return _objects(text) if suffix in {".jsonl", ".ndjson"} else _cells(text, suffix)
-
-
-def _objects(text: str) -> tuple[Sequence[str], Iterator[Row]]:
-    """Read JSON lines; the columns are the keys of the first."""
-    rows = [
-        (number, _object(line, number)) for number, line in enumerate(text.split("\n"), 1) if line.strip()
-    ]
-    return list(rows[0][1]) if rows else [], iter(rows)
-
-
-def _object(line: str, number: int) -> dict[str, Any]:
-    if len(line) > MAX_LINE:
-        raise EvaluationError(f"line {number}: {len(line)} characters, {MAX_LINE} are the most")
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"line {number}: not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise EvaluationError(f"line {number}: an object is meant, with the keys image and label")
-    return found
-
-
-def _cells(text: str, suffix: str) -> tuple[Sequence[str], Iterator[Row]]:
-    """Read a table; the first line names the columns. A semicolon parts cells where the heading has it."""
-    heading = text.partition("\n")[0]
-    european = ";" in heading and "," not in heading
-    delimiter = "\t" if suffix == ".tsv" else ";" if european else ","
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows = _numbered(lines)
-    columns = [cell.strip() for cell in next(rows, (1, []))[1]]
-    if twice := next((name for name in columns if columns.count(name) > 1), None):
-        raise EvaluationError(f"line 1: two columns are called {printable(twice)!r}: rename one")
-    return columns, _by_column(columns, rows)
-
-
-def _numbered(lines: Any) -> Iterator[tuple[int, list[str]]]:
-    try:
-        for cells in lines:
-            if any(cells):
-                yield lines.line_num, cells
-    except csv.Error as error:  # a cell of over 128 KiB is one too
-        raise EvaluationError(f"line {lines.line_num}: {error}") from error
-
-
-def _by_column(columns: Sequence[str], rows: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
-    for number, cells in rows:
-        if len(cells) != len(columns):
-            raise EvaluationError(
-                f"line {number}: {len(cells)} cells where the heading has {len(columns)}:"
-                " quote a cell that has a comma inside"
-            )
-        yield number, dict(zip(columns, cells, strict=True))
-
-
-def _named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the columns that are called like one of `names`."""
-    return [column for column in columns if column.strip().casefold() in names]
-
-
-def _split(rows: list[Row], columns: Sequence[str], asked: str | None) -> tuple[str | None, list[str]]:
-    if asked is None and "split" not in columns:
-        return None, []
-    names = list(dict.fromkeys(str(row["split"]) for _, row in rows if row.get("split")))
+def _of_split(
+    table: Table, columns: Sequence[str], asked: str | None
+) -> tuple[Sequence[Row], str | None, list[str]]:
+    """Return the rows of a split, its name as it is first written, and what to tell of the others."""
+    named = _called(columns, ("split",))
+    place = columns.index(named[0]) if named else None
+    cells = ["" if place is None else str(row.cells[place] or "").strip() for row in table.rows]
+    names: dict[str, str] = {}
+    for cell in filter(None, cells):
+        names.setdefault(cell.casefold(), cell)
     if asked is None and not names:
-        return None, []
-    chosen = splits.choose(names, asked)
-    return chosen, [] if asked else splits.told(chosen, names)
+        return table.rows, None, []
+    chosen = splits.choose(names.values(), asked)
+    rows = [row for row, cell in zip(table.rows, cells, strict=True) if cell.casefold() == chosen.casefold()]
+    return rows, chosen, [] if asked else splits.told(chosen, names.values())
 
 
 def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Failure:
@@ -170,5 +143,15 @@ def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Fa
         return Failure(
             Url(image).name, f"{manifest}, line {number}: an address: download it and name the file"
         )
-    path = str(manifest.parent / image)
+    path = str(manifest.parent / _as_path(manifest.parent, image.strip()))
     return record(path, label, name_of(path, number))
+
+
+def _as_path(folder: Path, image: str) -> str:
+    """Return a relative path with slashes, where it has Windows' backslashes and no file is called so."""
+    if "\\" not in image or PureWindowsPath(image).is_absolute():
+        return image
+    try:
+        return image if (folder / image).exists() else image.replace("\\", "/")
+    except (OSError, ValueError):  # its reading will tell
+        return image

@@ -12,8 +12,8 @@ from fieldmarks.evaluation.data.patterns import expand
 from fieldmarks.evaluation.data.tars import open_tars
 
 KINDS: Final = (
-    "a folder with a folder per class, a .csv, .tsv or .jsonl manifest, .parquet or .arrow files,"
-    " .tar files (also a glob or {000..012}), or hf:NAME[:CONFIG]"
+    "a folder with a folder per class, or with metadata.csv, a .csv, .tsv or .jsonl manifest, .parquet or"
+    " .arrow files, .tar files (also a glob or {000..012}), or hf:NAME[:CONFIG]"
 )
 
 
@@ -45,6 +45,8 @@ def _open(source: Source) -> DataSet:
 
 
 def _open_folder(source: Source, path: Path) -> DataSet:
+    if manifest := manifests.open_metadata(source):
+        return manifest
     if files.is_saved(path):
         return files.open_saved(source)
     if tables := files.table_files(path):

@@ -1,0 +1,301 @@
+"""The class names in a table: which column has them, and what was understood, in one line.
+
+class_list(read_table("species.csv", MAX_LIST, ClassNameError)).report
+# species.csv: 12 classes from column 'Common name', separated by ';'
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any, Final
+
+from fieldmarks.errors import ClassNameError, TableError
+from fieldmarks.records import class_name
+from fieldmarks.tables import Row, Table
+from fieldmarks.tables.documents import KEYS, Pairs, tabulate
+from fieldmarks.tables.headings import Role, role
+from fieldmarks.wording import counted, cut_list, printable
+
+OPTION: Final = "--column"
+
+_INDICES: Final = ("id2label", "label2id")  # in config.json of a model; the first goes before the second
+_NUMBERED: Final = re.compile(r"\s*[\[(]?(\d{1,9})(?:\s*[.:)\]]\s*|\s+-\s+|\s+)(?=\S)")
+_IDENTIFIED: Final = re.compile(r"\s*n\d{8}[\s:,]+(?=\S)")
+_BULLET: Final = re.compile(r"\s*[-*•–]\s+(?=\S)")
+_FILE: Final = re.compile(r"\S+\.(jpe?g|png|gif|bmp|webp|tiff?|heic)(\s.*)?", re.IGNORECASE)
+_PAIR: Final = re.compile(r"[^:=]+(:|\s=)\s+\S.*")
+_QUOTED: Final = re.compile(r"'.*'|‘.*’|“.*”")
+# What a list is of, and heads it, or is one of it: "bird".
+_KINDS: Final = (
+    "animal animals bird birds fish fishes flower flowers plant plants tree trees insect insects breed breeds"
+    " mammal mammals mushroom mushrooms object objects item items type types product products food foods"
+    " tier tiere tierart vogel vögel vogelart pflanze pflanzen pflanzenart blume blumen baum bäume objekt"
+    " oiseau oiseaux animaux plante plantes arbre arbres pájaro aves ave planta plantas árbol"
+)
+_WORDNET_ID: Final = re.compile(r"n\d{8}")
+_INVISIBLE: Final = re.compile("[\u200b\u2060\ufeff]")
+_BREAK: Final = re.compile("[\r\n\u00a0\u202f\u2007]")  # inside a cell it stands for a space
+
+
+@dataclass(frozen=True, slots=True)
+class ClassList:
+    """Class names, each once, in the order of their file, and what was understood of it."""
+
+    names: tuple[str, ...]
+    report: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    row: Row
+    text: str
+
+
+def class_list(table: Table, column: str | None = None) -> ClassList:
+    """Return the class names of a table: those of `column`, a heading or a number from 1, or of the only one.
+
+    Names that are equal but for case are one class. Raises ClassNameError for an unusable name, with its
+    place, and TableError where it is not certain which column is meant or what belongs to a name.
+    """
+    table, column, container = _contents(table, column)
+    if not table.rows:
+        heading = f" has the heading {', '.join(map(repr, table.columns))} and" if table.columns else ""
+        raise ClassNameError(f"{table.source}{heading} names no class: write one class name a line")
+    if column is not None:
+        table, place = table.find(column, OPTION)
+    else:
+        place = _class_column(table)
+    cells, empty = _cells(table, place)
+    if not cells:
+        raise ClassNameError(f"{table.source} names no class in {table.name(place)}: write one a line")
+    removed = None
+    if column is None:
+        as_it_is = f"{OPTION} {place + 1} takes them as they are"
+        _check(table, cells, as_it_is)
+        cells, removed = _without_marks(table, cells, as_it_is)
+    names, repeats = _unique(table, cells)
+    where = _where(table, place, container)
+    parts = [f"{table.source}: {counted(len(names), 'class')}{where}{table.separated()}"]
+    parts += [removed] if removed else []
+    parts += [f"{counted(empty, 'row')} without a name left out"] if empty else []
+    parts += [f"{counted(len(repeats), 'repeated name')} left out: {cut_list(repeats, 3)}"] if repeats else []
+    return ClassList(names, "; ".join(parts))
+
+
+def _contents(table: Table, column: str | None) -> tuple[Table, str | None, str | None]:
+    """Return the table inside a map that has the names under a known key or the one that is named."""
+    if not table.is_map:
+        return table, column, None
+    inside = {key: value for key, value in (row.cells for row in table.rows) if isinstance(value, list)}
+    keys = [key for key in inside if role(key) is Role.CLASS or key in _INDICES]
+    if column in inside:
+        keys, column = [column], None
+    elif column is not None and len(keys) != 1:
+        return table, column, None
+    if keys == [*_INDICES]:
+        keys = keys[:1]
+    if len(keys) > 1:
+        raise TableError(
+            f"{table.source} has names under {cut_list(keys, 10)}: pass {OPTION} with one of these"
+        )
+    if not keys:
+        return _expanded(table), column, None
+    inner = tabulate(inside[keys[0]], table.source, table.form, table.encoding)
+    return _expanded(inner), column, keys[0]
+
+
+def _expanded(table: Table) -> Table:
+    """Return a map of objects, or a numbered one of equal lists, with a column for each of their parts."""
+    if not table.is_map or not table.rows:
+        return table
+    values = [row.cells[1] for row in table.rows]
+    if all(isinstance(value, Pairs) for value in values):
+        objects = [Pairs([(KEYS[0], row.cells[0]), *row.cells[1]]) for row in table.rows]
+    elif not table.is_textual(0) and len({isinstance(value, list) and len(value) for value in values}) == 1:
+        if not isinstance(values[0], list):
+            return table
+        objects = [
+            Pairs([(KEYS[0], key), *((f"value {number}", part) for number, part in enumerate(value, 1))])
+            for key, value in (row.cells for row in table.rows)
+        ]
+    else:
+        return table
+    return tabulate(objects, table.source, table.form, table.encoding)
+
+
+def _class_column(table: Table) -> int:
+    """Return the column that surely has the names. Raises TableError, which lists the columns."""
+    if table.width == 1:
+        return 0
+    textual = [place for place in range(table.width) if table.is_textual(place)]
+    named = [
+        place for place in range(table.width) if table.columns and role(table.columns[place]) is Role.CLASS
+    ]
+    for candidates in ([place for place in named if place in textual], textual, named):
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            raise TableError(
+                f"{table.source} has several columns that could name the classes: {table.listed(candidates)}:"
+                f" pass {OPTION} with a heading or a number"
+            )
+    raise TableError(
+        f"{table.source} has no column of names: {table.listed()}: write the heading class above"
+        f" it, or pass {OPTION}"
+    )
+
+
+def _cells(table: Table, place: int) -> tuple[list[_Cell], int]:
+    """Return the names as they are written, and the number of rows without one."""
+    cells: list[_Cell] = []
+    empty = 0
+    for row in table.rows:
+        value = row.cells[place] if place < len(row.cells) else None
+        texts = [_text(table, row, part) for part in (value if isinstance(value, list) else [value])]
+        empty += not any(texts)
+        cells += [_Cell(row, text) for text in texts if text]
+    return cells, empty
+
+
+def _text(table: Table, row: Row, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        what = (
+            "an object"
+            if isinstance(value, Pairs)
+            else "a list"
+            if isinstance(value, list)
+            else "true or false"
+        )
+        raise TableError(
+            f"{table.where(row)}: expected a class name, found {what}: pass {OPTION}, or write a string"
+        )
+    text, breaks = _BREAK.subn(" ", _INVISIBLE.sub("", "" if value is None else str(value)))
+    return (re.sub(" +", " ", text) if breaks else text).strip()
+
+
+def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
+    """Raise TableError for what is hardly a list of class names, with the remedy."""
+    texts = [cell.text for cell in cells]
+    if all(map(_FILE.fullmatch, texts)):
+        raise TableError(
+            f"{table.source} lists image files, such as {texts[0]!r:.60}: give a list of class names"
+        )
+    if all(map(_WORDNET_ID.fullmatch, texts)):
+        raise TableError(
+            f"{table.source} lists WordNet ids, such as {texts[0]!r}: add a column with their names"
+        )
+    if table.form != "text" or table.width > 1:
+        return
+    plain = table.columns is None
+    if len(texts) > 1 and all(map(_QUOTED.fullmatch, texts)):
+        raise TableError(
+            f'{table.source} has every name in quotes: remove them, or write " for CSV; {as_it_is}'
+        )
+    if plain and len(texts) > 1 and all(map(_PAIR.fullmatch, texts)) and not _are_numbered(texts):
+        raise TableError(
+            f"{table.source} has two parts in every line, such as {texts[0]!r:.60}: write a table with a"
+            f" heading; {as_it_is}"
+        )
+    if plain and (title := next((cell for cell in cells if re.fullmatch(r"\S+\s*:", cell.text)), None)):
+        raise TableError(
+            f"{table.where(title.row)}: {title.text!r:.60} ends with a colon: remove the line, or name a YAML"
+            f" file .yaml; {as_it_is}"
+        )
+    if plain and len(texts) == 1 and len(re.findall("[,;|]", texts[0])) > 1:
+        raise TableError(
+            f"{table.where(cells[0].row)}: several names in one line: write one a line; {as_it_is}"
+        )
+    suffix = PurePath(table.source).suffix.lower()
+    if plain and suffix in {".csv", ".tsv"} and _may_be_heading(texts[0], texts[1:]):
+        raise TableError(
+            f"{table.source} begins with {texts[0]!r:.60}, a heading or a class: pass {OPTION}"
+            f" {texts[0]!r:.60} for a heading; {as_it_is}"
+        )
+
+
+def _may_be_heading(line: str, names: Sequence[str]) -> bool:
+    """Whether the first line says what the others are, or alone begins with a capital letter."""
+    alone = len(names) > 2 and line[:1].isupper() and all(name[:1].islower() for name in names)
+    return bool(names) and (alone or line.casefold() in _KINDS.split())
+
+
+def _are_numbered(texts: Sequence[str]) -> bool:
+    return all(map(_NUMBERED.match, texts))
+
+
+def _without_marks(table: Table, cells: Sequence[_Cell], as_it_is: str) -> tuple[list[_Cell], str | None]:
+    """Return names without numbers, ids or list marks before every one, and what was removed.
+
+    Raises TableError where it is not certain that they do not belong to the names.
+    """
+    removed: list[str] = []
+    for _ in range(2):  # "1 001.Albatross" has two
+        for pattern, what, holds in _MARKS:
+            matches = [pattern.match(cell.text) for cell in cells]
+            marks = [match for match in matches if match]
+            if holds(marks, len(cells)):
+                cells = [
+                    replace(cell, text=cell.text[match.end() :])
+                    for cell, match in zip(cells, matches, strict=True)
+                    if match
+                ]
+                removed.append(what)
+            elif what == "list marks" and marks:
+                first = next(cell for cell, match in zip(cells, matches, strict=True) if match)
+                raise TableError(
+                    f"{table.where(first.row)}: {first.text!r:.60} begins with a list mark, others do not:"
+                    f" remove what is no name; {as_it_is}"
+                )
+            elif what == "numbers" and len(marks) == len(cells) > 2:
+                raise TableError(
+                    f"{table.where(cells[0].row)}: every name begins with a number, such as"
+                    f" {cells[0].text!r:.60}: remove the numbers; {as_it_is}"
+                )
+    unique = list(dict.fromkeys(removed))
+    return list(cells), f"without the {' and '.join(unique)} before them" if unique else None
+
+
+def _all(marks: Sequence[re.Match[str]], count: int) -> bool:
+    return len(marks) == count
+
+
+def _in_sequence(marks: Sequence[re.Match[str]], count: int) -> bool:
+    numbers = [int(mark[1]) for mark in marks]
+    return len(numbers) == count > 1 and numbers == list(range(numbers[0], numbers[0] + count))
+
+
+_MARKS: Final[tuple[tuple[re.Pattern[str], str, Callable[[Sequence[re.Match[str]], int], bool]], ...]] = (
+    (_BULLET, "list marks", _all),
+    (_IDENTIFIED, "WordNet ids", _all),
+    (_NUMBERED, "numbers", _in_sequence),
+)
+
+
+def _unique(table: Table, cells: Sequence[_Cell]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the names, each once, and those that repeat another, written as an error shows them."""
+    names: dict[str, str] = {}
+    repeats: dict[str, None] = {}
+    count = 0
+    for cell in cells:
+        try:
+            name = class_name(cell.text)
+        except ClassNameError as error:
+            raise ClassNameError(f"{table.where(cell.row)}: {error}") from error
+        first = names.setdefault(name.casefold(), name)
+        if len(names) == count:
+            repeats[f"{printable(name)!r}" + (f" (as {printable(first)!r})" if first != name else "")] = None
+        count = len(names)
+    return tuple(names.values()), list(repeats)
+
+
+def _where(table: Table, place: int, container: str | None) -> str:
+    if container is not None:
+        return f" from {container!r}"
+    if table.is_map or (table.columns and table.columns[0] == KEYS[0] == table.columns[place]):
+        return f" from the {KEYS[place]}"
+    if table.columns is not None:
+        return f" from {table.name(place)}"
+    if table.width > 1:
+        return f" from column {place + 1}, no heading"
+    return ", one a line" if table.form == "text" else ""
