@@ -36,6 +36,7 @@ ENTRIES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(ENTRIES)
 def test_out_and_in_again(entry: Entry) -> None:
     assert Entry.from_dict(entry.to_dict()) == entry

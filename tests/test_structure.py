@@ -72,6 +72,7 @@ def _faults(path: Path) -> list[str]:
     return [f"{path.relative_to(PACKAGE)} imports {other}" for other in sorted(wrong)]
 
 
+@pytest.mark.slow
 def test_imports_point_downwards() -> None:
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) > 20

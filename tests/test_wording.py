@@ -37,6 +37,7 @@ def test_a_text_that_is_cut_fits(text: str, width: int) -> None:
 PRINTED = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z", "M"]), min_size=1)
 
 
+@pytest.mark.slow
 @given(st.lists(PRINTED).map(" ".join), st.integers(2, 30))
 def test_a_text_that_is_folded_fits_and_is_whole(text: str, width: int) -> None:
     lines = folded(text, width)
@@ -105,6 +106,7 @@ def test_a_terminal_cannot_act_on_a_printed_text(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "thing", "said"),
     [

@@ -102,6 +102,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_scores_are_the_models_own(folder: Path) -> None:
     """Our cosines, scaled, are `logits_per_image` of the model's own forward, but for SigLIP's bias."""
     names = ["frog", "dog"]

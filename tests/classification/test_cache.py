@@ -177,6 +177,7 @@ def test_several_threads(cache: EmbeddingCache) -> None:
     assert [list(one) for one in vectors] == [[key] for key in kept]
 
 
+@pytest.mark.slow
 def test_several_processes(cache: EmbeddingCache) -> None:
     script = (
         "import sys, numpy; from pathlib import Path\n"
@@ -210,6 +211,7 @@ POISON = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", POISON.values(), ids=POISON)
 def test_a_row_that_was_changed_is_a_miss(cache: EmbeddingCache, change: str) -> None:
     vectors = _filled(cache)
@@ -372,6 +374,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_cache_that_is_known_as_ours(cache: EmbeddingCache) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(cache.path)], timeout=60)
     assert cache.get([key_of("a")]).keys() == {key_of("a")}

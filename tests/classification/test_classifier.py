@@ -98,6 +98,7 @@ def _close(ours: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_preset_article_is_the_articles_computation(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
@@ -106,6 +107,7 @@ def test_preset_article_is_the_articles_computation(
     _close(ours, seeds.article(classes, pictures))
 
 
+@pytest.mark.slow
 def test_marks_are_the_articles_scores(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
@@ -120,6 +122,7 @@ def test_marks_are_the_articles_scores(
             assert list(theirs) == sorted(theirs, reverse=True)
 
 
+@pytest.mark.slow
 def test_preset_paper_is_the_papers_formula(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
@@ -136,6 +139,7 @@ def test_preset_paper_is_the_papers_formula(
     _close(_probabilities(ours, list(classes)), seeds.paper(texts, pictures))
 
 
+@pytest.mark.slow
 def test_the_plain_baseline_is_the_models_forward(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
@@ -149,6 +153,7 @@ def test_the_plain_baseline_is_the_models_forward(
         assert one.baseline.probability == pytest.approx(row.max().item(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_one_descriptor_a_class_makes_all_aggregations_agree(clip: Path, pictures: list[Path]) -> None:
     classes = {"frog": ["big eyes"], "newt": ["a long tail"]}
     encoder = Encoder(clip)
@@ -160,6 +165,7 @@ def test_one_descriptor_a_class_makes_all_aggregations_agree(clip: Path, picture
         _close(_probabilities(other, list(classes)), _probabilities(first, list(classes)))
 
 
+@pytest.mark.slow
 def test_a_store_and_its_descriptors_are_the_same(
     tiny_clip: Path, classes: Classes, pictures: list[Path], tmp_path: Path
 ) -> None:
@@ -172,6 +178,7 @@ def test_a_store_and_its_descriptors_are_the_same(
     assert len(classifier.head.about["store_sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_a_class_without_descriptors_is_read_by_its_name(tiny_clip: Path, pictures: list[Path]) -> None:
     empty = Classifier.from_descriptors({"owl": [], "newt": []}, clip=_exact(tiny_clip)).predict(pictures)
     names = Classifier.from_names(["owl", "newt"], clip=_exact(tiny_clip)).predict(pictures)
@@ -184,6 +191,7 @@ def test_an_empty_store(tiny_clip: Path, tmp_path: Path) -> None:
         Classifier.from_store(tmp_path / "empty.jsonl", clip=_exact(tiny_clip))
 
 
+@pytest.mark.slow
 def test_every_kind_of_picture(tiny_clip: Path, classes: Classes, pictures: list[Path]) -> None:
     path = pictures[0]
     image = Image.open(path)
@@ -195,6 +203,7 @@ def test_every_kind_of_picture(tiny_clip: Path, classes: Classes, pictures: list
     assert len({one.scores for one in given}) == 1
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_where_predict_raises(
     tiny_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:
@@ -210,6 +219,7 @@ def test_a_stream_goes_on_where_predict_raises(
         classifier.predict(mixed)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_order_and_the_batch_do_not_matter(
     tiny_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:
@@ -222,6 +232,7 @@ def test_the_order_and_the_batch_do_not_matter(
         assert one.scores[0].probability == pytest.approx(other.scores[0].probability, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_arrays_and_tables_of_predictions(tiny_clip: Path, classes: Classes, pictures: list[Path]) -> None:
     predictions = Classifier.from_descriptors(classes, clip=_exact(tiny_clip)).predict(pictures)
     assert predictions.class_id.dtype == np.int64
@@ -235,6 +246,7 @@ def test_arrays_and_tables_of_predictions(tiny_clip: Path, classes: Classes, pic
     assert table["label"].tolist() == [one.label for one in predictions]
 
 
+@pytest.mark.slow
 def test_what_a_prediction_shows(tiny_clip: Path, classes: Classes, pictures: list[Path]) -> None:
     classifier = Classifier.from_descriptors(classes, clip=_exact(tiny_clip))
     (one,) = classifier.predict(pictures[:1])
@@ -249,6 +261,7 @@ def test_what_a_prediction_shows(tiny_clip: Path, classes: Classes, pictures: li
     assert (unsure.label, unsure.scores) == (None, one.scores)
 
 
+@pytest.mark.slow
 def test_the_marks_are_the_same_however_few_classes_are_shown(
     demo_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:
@@ -261,6 +274,7 @@ def test_the_marks_are_the_same_however_few_classes_are_shown(
         assert other.explanation == one.explanation
 
 
+@pytest.mark.slow
 def test_what_decided_is_a_pair_of_like_marks(demo_clip: Path, pictures: list[Path]) -> None:
     classes = {
         "ulb": ["chequered skin", "three thin legs on each side"],
@@ -280,6 +294,7 @@ def test_what_decided_is_a_pair_of_like_marks(demo_clip: Path, pictures: list[Pa
         assert tuple(mark.descriptor for mark in explanation.decided) == max(leads, key=leads.__getitem__)
 
 
+@pytest.mark.slow
 def test_no_pair_decided_where_none_leads(demo_clip: Path, pictures: list[Path]) -> None:
     classes = {"ulb": ["chequered skin"], "vok": ["chequered skin"]}
     explanation = Classifier.from_descriptors(classes, clip=_exact(demo_clip)).explain(pictures[0])
@@ -287,6 +302,7 @@ def test_no_pair_decided_where_none_leads(demo_clip: Path, pictures: list[Path])
     assert explanation.decided is None
 
 
+@pytest.mark.slow
 def test_a_single_class_has_no_runner_up(tiny_clip: Path, pictures: list[Path]) -> None:
     explanation = Classifier.from_descriptors({"owl": ["big eyes"]}, clip=_exact(tiny_clip)).explain(
         pictures[0]
@@ -294,6 +310,7 @@ def test_a_single_class_has_no_runner_up(tiny_clip: Path, pictures: list[Path]) 
     assert (len(explanation.predicted), explanation.runner_up, explanation.decided) == (1, (), None)
 
 
+@pytest.mark.slow
 def test_relative_marks_have_mean_0_over_the_pictures(
     tiny_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:

@@ -48,6 +48,7 @@ def _vectors(results: Iterable[Embedded | Failure]) -> Array:
     return np.stack([one.vector for one in results if isinstance(one, Embedded)])
 
 
+@pytest.mark.slow
 def test_equal_texts_are_encoded_once(tiny_clip: Path) -> None:
     encoder = Counting(tiny_clip)
     rows = Embedder(encoder).texts(["fur", "big eyes", "fur", "fur"])
@@ -72,6 +73,7 @@ def test_one_pass_a_batch_in_order_with_failures_between(tiny_clip: Path, pictur
     assert np.allclose(_vectors(iter(results[:5])), _vectors(iter(results[7:])), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_second_run_decodes_nothing_and_forwards_nothing(tiny_clip: Path, pictures: list[Path]) -> None:
     first, second = Counting(tiny_clip), Counting(tiny_clip)
     texts = ["fur", "big eyes"]
@@ -83,6 +85,7 @@ def test_the_second_run_decodes_nothing_and_forwards_nothing(tiny_clip: Path, pi
     assert (second.prepared, second.passes, second.texts) == (0, [], [])
 
 
+@pytest.mark.slow
 def test_only_what_is_new_is_encoded(tiny_clip: Path, pictures: list[Path]) -> None:
     first, second = Counting(tiny_clip), Counting(tiny_clip)
     list(Embedder(first, cache=EmbeddingCache()).images(pictures[:2]))
@@ -103,6 +106,7 @@ def test_the_same_bytes_elsewhere_are_known(tiny_clip: Path, pictures: list[Path
     assert encoder.passes == []
 
 
+@pytest.mark.slow
 def test_a_file_out_of_an_archive_is_the_same_picture(tiny_clip: Path, pictures: list[Path]) -> None:
     blobs = [Blob(f"pictures.tar/{path.name}", path.read_bytes()) for path in pictures]
     packed = list(Embedder(Encoder(tiny_clip)).images([*blobs, Blob("torn.png", b"\x89PNG")]))
@@ -112,6 +116,7 @@ def test_a_file_out_of_an_archive_is_the_same_picture(tiny_clip: Path, pictures:
     np.testing.assert_array_equal(_vectors(packed), _vectors(loose))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["weights", "preprocessing", "dtype", "engine"])
 def test_another_model_preprocessing_type_or_engine_is_encoded_anew(
     tiny_clip: Path, pictures: list[Path], tmp_path: Path, change: str
@@ -201,6 +206,7 @@ def test_thumbnails_for_the_first_pictures(tiny_clip: Path, pictures: list[Path]
         assert small[0].startswith(b"\xff\xd8\xff")
 
 
+@pytest.mark.slow
 def test_an_embedding_does_not_depend_on_whether_its_picture_is_shown(
     demo_clip: Path, check_photo: Path
 ) -> None:
@@ -214,6 +220,7 @@ def test_an_embedding_does_not_depend_on_whether_its_picture_is_shown(
         assert np.array_equal(plain, shown)
 
 
+@pytest.mark.slow
 def test_float32_is_of_the_whole_picture_and_other_numbers_of_their_own(
     demo_clip: Path, check_photo: Path
 ) -> None:
@@ -236,6 +243,7 @@ def check_photo(tmp_path: Path) -> Path:
     return tmp_path / "photo.jpg"
 
 
+@pytest.mark.slow
 def test_rows_of_another_length_are_encoded_again(tiny_clip: Path, pictures: list[Path]) -> None:
     """As a file that was put together by hand may have them, with checksums that hold."""
     first = Counting(tiny_clip)

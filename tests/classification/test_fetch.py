@@ -86,6 +86,7 @@ def test_what_cannot_be_fetched(host: str, path: str, message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.slow
 def test_a_picture_that_never_ends_coming(host: str) -> None:
     started = time.monotonic()
     with pytest.raises(ImageError, match=r"^cannot be fetched: not done after 0\.3 seconds$"):

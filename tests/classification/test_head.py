@@ -25,6 +25,7 @@ def _head(aggregate: Aggregation) -> Head:
     return head_of(embeddings, owner, CLASSES, 10.0, aggregate, baseline)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregate", AGGREGATIONS)
 def test_the_parts_are_the_whole(images: Array, aggregate: Aggregation) -> None:
     head = _head(aggregate)

@@ -55,6 +55,7 @@ def test_the_class_matrix_in_the_file_is_all_that_scoring_needs(tmp_path: Path) 
     )
 
 
+@pytest.mark.slow
 def test_a_classifier_scores_from_its_file(
     tiny_clip: Path, classes: Classes, pictures: list[Path], tmp_path: Path
 ) -> None:

@@ -243,6 +243,7 @@ def test_a_header_is_not_believed(tmp_path: Path, header: str) -> None:
             list(interchange.labels(place if place.suffix == ".npz" else tmp_path / "out"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8"])
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
@@ -260,6 +261,7 @@ def test_every_form_that_numpy_writes(
         np.testing.assert_array_equal([one.vector for one in _read(path)], rows.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_an_archive_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
     header = _npy("{'descr': '<f4', 'fortran_order': False, 'shape': (8000000, 512), }")
     with (

@@ -80,6 +80,7 @@ def test_the_recipe_of_clip() -> None:
     assert _recipe(processor).least == 448
 
 
+@pytest.mark.slow
 def test_real_photos(check_data: Path) -> None:
     photos = check_data / "photos"
     paths = [*photos.glob("imagenet-sample/*"), *photos.glob("clothing/hat/*")]
@@ -105,6 +106,7 @@ def test_every_shape(size: tuple[int, int]) -> None:
     assert levels.mean() < 0.02
 
 
+@pytest.mark.slow
 @given(st.integers(1, 600), st.integers(1, 600), st.integers(8, 70))
 def test_offset_and_size_agree_whatever_the_picture(width: int, height: int, edge: int) -> None:
     processor = CLIPImageProcessorPil(size={"shortest_edge": edge}, crop_size=edge)
@@ -269,11 +271,13 @@ def test_12_megapixels_drafted(subsampling: int, demo: Demo) -> None:
     assert demo.cosine_errors(files).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_photos_drafted(check_data: Path, demo: Demo) -> None:
     paths = sorted((check_data / "photos/clothing").glob("*/*"))[::8]
     assert demo.cosine_errors([path.read_bytes() for path in paths]).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_no_answer_of_the_demo_changes(demo: Demo) -> None:
     species = demo_species()
     weights = _unit(np.stack([demo.texts(entry(name)).mean(axis=0) for name in species]))  # (C, D)

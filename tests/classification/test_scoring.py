@@ -53,6 +53,7 @@ def _cosine(a: Array, b: Array) -> float:
     return float((a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
+@pytest.mark.slow
 @given(problems(most=1))
 def test_with_one_descriptor_a_class_all_aggregations_agree(problem: Problem) -> None:
     first, *others = (class_logits(*problem, 100.0, aggregation) for aggregation in AGGREGATIONS)
@@ -84,6 +85,7 @@ def test_probabilities_are_shares(problem: Problem, aggregation: Aggregation) ->
     assert_allclose(shares.sum(axis=1), np.ones(len(problem[0])), rtol=1.3e-6, atol=1e-5)
 
 
+@pytest.mark.slow
 @given(problems())
 def test_the_definitions_written_out(problem: Problem) -> None:
     images, texts, owner, classes = problem

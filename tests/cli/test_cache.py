@@ -28,6 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.mark.slow
 def test_info_and_clear(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
     pytest.importorskip("openvino")
     embeddings, models = user_cache() / NAME, user_cache() / kept.FOLDER

@@ -315,6 +315,7 @@ def test_odd_pictures_are_classified_without_a_word(classify: Classify, folder: 
     assert len(result.stdout.splitlines()) == 1 + 3 + 5
 
 
+@pytest.mark.slow
 def test_a_report_beside_the_results(classify: Classify, folder: Path) -> None:
     plain = classify("photos").stdout
     reported = classify("photos", "none.png", "--report", "page.html")
@@ -342,6 +343,7 @@ def test_abstaining(classify: Classify) -> None:
     )
 
 
+@pytest.mark.slow
 def test_wording_options(classify: Classify) -> None:
     paper = classify("photos", "--preset", "paper", "--format", "jsonl").stdout
     by_hand = classify(
@@ -361,6 +363,7 @@ def test_wording_options(classify: Classify) -> None:
     assert (concept.exit_code, concept.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_going_on_where_a_run_stopped(classify: Classify, folder: Path) -> None:
     expected = _lines(classify("photos", "--format", "jsonl").stdout)
     done = classify("photos", "--resume", "out.jsonl", "--format", "jsonl")
@@ -446,6 +449,7 @@ def test_another_store_is_another_run_and_its_history_is_not(classify: Classify,
     assert len(_images("out.jsonl")) == 3
 
 
+@pytest.mark.slow
 def test_kept_embeddings_and_saved_classifiers_resume_too(classify: Classify, folder: Path) -> None:
     pytest.importorskip("pyarrow")
     classify.runner.invoke(

@@ -80,6 +80,7 @@ def test_a_thinking_model_is_warned_of(runner: CliRunner, server: ScriptedServer
     )
 
 
+@pytest.mark.slow
 def test_a_rate_limit_is_waited_out_and_told(runner: CliRunner, server: ScriptedServer) -> None:
     limited = replace(refusal(429, "slow down"), headers={"Retry-After": "0.6"})
     server.script = _with_models(lambda call: limited if call.number == 2 else like_mistral(call), "m")
@@ -133,6 +134,7 @@ def test_models_here_are_loaded(runner: CliRunner, demo_lm: Path, demo_clip: Pat
     assert [line[30:] for line in notes] == encoder.notices
 
 
+@pytest.mark.slow
 def test_models_that_do_not_load_exit_1(runner: CliRunner, demo_lm: Path, demo_clip: Path) -> None:
     result = runner.invoke(main, ["doctor", "--local", str(demo_clip), "--clip", str(demo_lm)])
     assert result.exit_code == 1

@@ -68,6 +68,7 @@ def test_a_saved_classifier_tells_what_it_cannot(runner: CliRunner, kept: list[s
     assert "is left" not in result.stdout
 
 
+@pytest.mark.slow
 def test_json_alone_on_stdout(runner: CliRunner, kept: list[str]) -> None:
     plain = _plain(runner, *kept, "--ablate", "--seeds", "3")
     assert [len(arm["runs"]) for arm in plain["arms"]] == [1, 1, 3]
@@ -92,10 +93,12 @@ def test_json_alone_on_stdout(runner: CliRunner, kept: list[str]) -> None:
     assert plain["examples"][0].keys() >= {"label", "by", "image", "scores", "marks"}
 
 
+@pytest.mark.slow
 def test_the_same_again(runner: CliRunner, kept: list[str]) -> None:
     assert _plain(runner, *kept) == _plain(runner, *kept)
 
 
+@pytest.mark.slow
 def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     _run(runner, *kept, "--json", out)
@@ -131,6 +134,7 @@ def test_wrong_usage(runner: CliRunner, args: list[str], said: str) -> None:
     assert said in _run(runner, *args, code=2).stderr
 
 
+@pytest.mark.slow
 def test_labels_without_a_class_are_an_error(runner: CliRunner, tmp_path: Path) -> None:
     posed = problem([2, 2, 2], 30, seed=0)
     head, embeddings = save(posed, tmp_path)

@@ -169,6 +169,7 @@ def test_a_prompt_of_ones_own(run: Run, server: ScriptedServer) -> None:
     assert server.calls[0].body["prompt"] == "Marks of an owl, a bird:\n-"
 
 
+@pytest.mark.slow
 def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
     result = run("--class", "quimmel", "--local", str(demo_lm), "--json")
     assert result.exit_code == 0, result.stderr
@@ -295,6 +296,7 @@ def test_progress_says_what_the_user_wants_to_know(run: Run, server: ScriptedSer
     assert parts[3:] == ["60 tokens", "0.0001 USD", "0:00 left"]
 
 
+@pytest.mark.slow
 def test_the_first_mode_that_works_is_said(run: Run, server: ScriptedServer) -> None:
     result = run("--class", "fox", "--base-url", server.url, "--model", "m")
     assert result.exit_code == 0

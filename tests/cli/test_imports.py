@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fieldmarks.cli import main
 from fieldmarks.cli.prompts import prompts
 from fieldmarks.cli.store import store
@@ -44,6 +46,8 @@ COMMANDS = [
 # Tells of each command its exit code and the modules that it was the first to load.
 SCRIPT = """
 import json, sys
+import pytest
+
 from fieldmarks.cli import main
 for command in json.loads(sys.argv[1]):
     before = set() if command == ["--help"] else set(sys.modules)
@@ -59,6 +63,7 @@ def test_every_command_on_stores_and_prompts_is_tried() -> None:
     assert tried == {(group.name, name) for group in (store, prompts) for name in group.commands}
 
 
+@pytest.mark.slow
 def test_commands_without_models_load_no_libraries_of_models(tmp_path: Path) -> None:
     Store.open(tmp_path / "s.jsonl", create=True).append(
         Entry("frog", ("webbed feet", "wide mouth")), Entry("newt", ("a crest",))

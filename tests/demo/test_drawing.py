@@ -44,6 +44,7 @@ def test_every_value_shows(attribute: str) -> None:
         assert all(_differing(one, other) >= 16 for other in pictures[:index])
 
 
+@pytest.mark.slow
 def test_every_creature_can_be_drawn_quickly() -> None:
     rng = random.Random(0)
     start = time.perf_counter()

@@ -59,6 +59,7 @@ def test_the_text_model_pools_the_true_eos(demo_clip: Path) -> None:
     assert text["eos_token_id"] == ids["<|endoftext|>"] == text["vocab_size"] - 1
 
 
+@pytest.mark.slow
 def test_clip_tells_the_demo_species_apart_by_their_marks_only(demo_clip: Path) -> None:
     top1 = measure_clip(demo_clip, seeds=[7], per_species=5)["top1"]
     assert min(top1["mean-embedding"] + top1["mean-similarity"]) >= 0.95
@@ -90,6 +91,7 @@ def test_the_language_model_knows_an_entry(name: str, writer: Writer) -> None:
     assert writer.answers([prompt_for(name)]) == [answer_of(entry(name))]
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing(writer: Writer) -> None:
     names = list(demo_species())[:4]
     assert writer.answers([prompt_for(name) for name in names]) == [answer_of(entry(name)) for name in names]

@@ -31,6 +31,7 @@ TINY_CLIP = ClipSettings(
 TINY_LM = LmSettings(steps=5, unknown=0, vocabulary=320, width=32, layers=1, max_length=256)
 
 
+@pytest.mark.slow
 def test_clip_learns_and_can_be_repeated(tmp_path: Path) -> None:
     trained = train_clip(TINY_CLIP)
     assert sum(trained.losses[-3:]) < sum(trained.losses[:3])
@@ -45,6 +46,7 @@ def test_every_patch_has_its_own_wave() -> None:
     assert (waves @ waves.T).argmax(dim=1).tolist() == list(range(64))
 
 
+@pytest.mark.slow
 def test_lm_learns_and_can_be_repeated() -> None:
     trained = train_lm(TINY_LM)
     assert trained.losses[-1] < trained.losses[0]

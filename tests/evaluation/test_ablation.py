@@ -47,6 +47,7 @@ def _anew(posed: Problem, row: int, aggregate: Aggregation) -> Effect:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregate", AGGREGATIONS)
 @given(posed=problems)
 def test_it_is_what_classifying_anew_gives(aggregate: Aggregation, posed: Problem) -> None:

@@ -12,6 +12,7 @@ from fieldmarks.evaluation import answers
 from fieldmarks.evaluation.answers import Scorer, answer, ranks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregate", AGGREGATIONS)
 @given(posed=problems)
 def test_answers_are_the_heads(aggregate: Aggregation, posed: Problem) -> None:
@@ -25,6 +26,7 @@ def test_answers_are_the_heads(aggregate: Aggregation, posed: Problem) -> None:
     ]
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.integers(0, 2), min_size=4, max_size=4), min_size=1), st.integers(0, 3))
 def test_of_equal_scores_the_first_wins(rows: list[list[int]], label: int) -> None:
     scores = np.array(rows, np.float32)

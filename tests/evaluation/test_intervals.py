@@ -25,6 +25,7 @@ def _hits(runs: list[list[int]]) -> Hits:
 hits_of_one = st.lists(st.booleans(), min_size=2, max_size=60).map(lambda run: np.array([run]))
 
 
+@pytest.mark.slow
 @given(hits_of_one)
 def test_of_one_run_it_is_wilsons(hits: Hits) -> None:
     found = intervals.share(hits)
@@ -71,6 +72,7 @@ def test_no_variation_is_no_certainty(hit: int) -> None:
     assert (lead.value, lead.low < -0.04, lead.high > 0.04) == (0, True, True)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=30, max_size=60))
 def test_a_difference_turns_round(pairs: list[tuple[bool, bool]]) -> None:
     hits, others = np.array(pairs).T[:, None]  # (1, N) each

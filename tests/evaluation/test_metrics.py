@@ -45,6 +45,7 @@ def test_five_classes_have_no_top_5() -> None:
     assert figures(arm, np.zeros(3, np.int32), 5).top5 is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=3, unique=True))
 def test_confused_pairs_are_counted(seeds: list[int]) -> None:
     arm, result, labels = some_arm(seeds)

@@ -38,6 +38,7 @@ def test_a_seed_draws_the_same_everywhere() -> None:
     assert random_descriptors(CLASSES, 0)["tree frog"] == ["t77mnm p1wcn8", "mouth eyes", "z1jorbi zwkr32"]
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.text("ab", min_size=1), st.lists(st.text("cde ", min_size=1), max_size=5), min_size=1)
 )

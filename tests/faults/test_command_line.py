@@ -126,6 +126,7 @@ def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("s.jsonl").write_bytes(FROG)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "code", "message"),
     [
@@ -154,6 +155,7 @@ def test_closed_and_full_streams(script: str, code: int, message: bytes) -> None
     assert Path("s.jsonl").read_bytes() == FROG
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_store")
 def test_a_store_never_gets_the_number_of_a_closed_stream() -> None:
     assert (
@@ -167,6 +169,7 @@ def test_a_store_never_gets_the_number_of_a_closed_stream() -> None:
     assert len(lines) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_store")
 def test_a_reader_that_leaves_ends_the_command_without_a_word() -> None:
     Store.open("s.jsonl").append(*(_entry(number) for number in range(3000)))
@@ -182,6 +185,7 @@ def _entry(number: int) -> Entry:
 SCRIPTS = ("жаба", "木の蛙", "ضفدع", "🐸", "tôad", "→ … – █")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [
@@ -206,6 +210,7 @@ def test_terminals_that_are_not_unicode(environment: dict[str, str]) -> None:
         assert b"Unicode" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_store")
 def test_a_bar_on_an_ascii_terminal() -> None:
     own, theirs = pty.openpty()
@@ -228,6 +233,7 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_store")
 def test_names_that_are_not_text(demo_lm: Path) -> None:
     script = (
@@ -318,6 +324,7 @@ def _struck(command: str, signals: list[signal.Signals], gap: float = 0.3) -> tu
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signals", "code", "last"),
     [([INT], 130, b"Interrupted.\n"), ([TERM], 143, b"Terminated.\n")],
@@ -328,6 +335,7 @@ def test_a_signal_lets_a_command_clean_up(signals: list[signal.Signals], code: i
     assert err.strip() == last.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signals", [[INT, INT], [INT, INT, INT], [TERM, TERM, TERM], [TERM, INT, INT, INT]])
 def test_further_signals_end_the_clean_up_quietly(signals: list[signal.Signals]) -> None:
     returned, out, err, _ = _struck("wait", signals)
@@ -336,6 +344,7 @@ def test_further_signals_end_the_clean_up_quietly(signals: list[signal.Signals])
     assert err.strip() in (b"Interrupted.", b"Terminated.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["thread", "done"])
 def test_a_signal_after_the_exit_code_is_decided_ends_the_process_with_it(command: str) -> None:
     returned, _, err, seconds = _struck(command, [INT, INT, INT], gap=0.5)
@@ -344,12 +353,14 @@ def test_a_signal_after_the_exit_code_is_decided_ends_the_process_with_it(comman
     assert seconds < 15
 
 
+@pytest.mark.slow
 def test_a_signal_in_a_finalizer_is_not_lost() -> None:
     returned, _, err, seconds = _struck("finalizer", [INT])
     assert (returned, err.strip()) == (130, b"Interrupted.")
     assert seconds < 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(INT, 130), (TERM, 143)])
 @pytest.mark.usefixtures("_store")
 def test_a_signal_while_a_store_is_rewritten_leaves_nothing_behind(number: signal.Signals, code: int) -> None:
@@ -364,6 +375,7 @@ def test_a_signal_while_a_store_is_rewritten_leaves_nothing_behind(number: signa
     assert Path("s.jsonl").read_bytes() == line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ignored", [INT, TERM])
 def test_a_signal_that_is_ignored_stays_ignored(ignored: signal.Signals) -> None:
     script = f'trap \'\' {ignored.name.removeprefix("SIG")}; exec "$0" -c "$1" done'

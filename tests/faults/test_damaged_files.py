@@ -241,6 +241,7 @@ def test_folders_of_embeddings(tmp_path: Path, count: int, name: str) -> None:
     assert refused > count // 5
 
 
+@pytest.mark.slow
 @times
 def test_embedding_caches(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path))

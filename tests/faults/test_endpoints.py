@@ -39,6 +39,7 @@ def test_the_table_names_each_behaviour_once() -> None:
     assert len(SAMPLE) >= 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", SAMPLE, ids=lambda behaviour: behaviour.name)
 def test_a_hostile_endpoint_is_named(
     servers: HostileServers, certificates: Path, behaviour: Behaviour

@@ -275,6 +275,7 @@ def test_answers_that_no_disk_takes_are_in_a_temporary_file(tmp_path: Path) -> N
         assert len(server.calls) == 40, "nothing is asked twice"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"notes\n", b"", b"[1]\n", b'{"class":"fox","descriptors":[]}\n', b"{"])
 def test_a_foreign_file_in_the_place_of_the_run_file_is_left_alone(tmp_path: Path, content: bytes) -> None:
     names, store = class_list(tmp_path, 2), tmp_path / "s.jsonl"

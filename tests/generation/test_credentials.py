@@ -156,6 +156,7 @@ def test_a_reply_nested_deeper_than_pythons_stack_is_masked() -> None:
     assert reply == "***"
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.text(),
@@ -174,6 +175,7 @@ def test_a_servers_text_becomes_one_short_line() -> None:
     assert redactor.line("x" * 290 + KEY) == "x" * 290 + "***"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", ["\\", "\\\\u", "%25", "&#0", "s", "sk-very-secret-key-012345678", "%", "=", "c2st"]
 )

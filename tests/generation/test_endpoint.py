@@ -73,6 +73,7 @@ def _only(fault: Reply, name: str) -> Script:
 GOOD = marks(Call(0, "", {}, {}, 0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply",
     [
@@ -119,6 +120,7 @@ def test_what_may_pass_is_asked_again(server: ScriptedServer, fault: Reply) -> N
     assert len(server.calls) == 2 * len(NAMES)
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_left_and_asked_again(server: ScriptedServer) -> None:
     server.script = _once(replace(GOOD, delay=60))
     found = _ask(_completer(server, timeout=0.5), NAMES[:3])
@@ -253,6 +255,7 @@ def test_without_credit_the_run_ends_at_once(server: ScriptedServer, fault: Repl
     assert reason.endswith("add credit to the account")
 
 
+@pytest.mark.slow
 def test_what_is_on_the_wire_is_waited_for_when_the_run_ends(server: ScriptedServer) -> None:
     """The last answers take longer than any before."""
 
@@ -349,6 +352,7 @@ def test_a_rate_limit_that_asks_for_no_wait_ends(server: ScriptedServer, wait: s
     assert len(server.calls) == len(NAMES) - 1 + 8
 
 
+@pytest.mark.slow
 def test_requests_that_wait_to_be_sent_again_are_counted(server: ScriptedServer) -> None:
     server.script = _once(refusal(500, "again"))
     counts: list[int] = []
@@ -364,6 +368,7 @@ def test_requests_that_wait_to_be_sent_again_are_counted(server: ScriptedServer)
     assert completer.retrying == 0
 
 
+@pytest.mark.slow
 def test_the_slowest_answer_is_measured_without_waits(server: ScriptedServer) -> None:
     def script(call: Call) -> Reply:
         if call.number <= 3:
@@ -402,6 +407,7 @@ def _drained(
     return asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_draining_yields_what_is_on_the_wire_and_sends_nothing_more(server: ScriptedServer) -> None:
     server.script = lambda _: replace(GOOD, delay=0.3)
     outcomes = _drained(_completer(server, concurrency=4), lambda count: len(server.calls) >= 6)
@@ -409,6 +415,7 @@ def test_draining_yields_what_is_on_the_wire_and_sends_nothing_more(server: Scri
     assert all(isinstance(outcome, Completion) for _, outcome in outcomes)
 
 
+@pytest.mark.slow
 def test_draining_drops_what_waits_for_a_retry(server: ScriptedServer) -> None:
     limited = replace(refusal(429, "slow down"), headers={"Retry-After": "300"})
     server.script = lambda call: limited if call.number % 2 else replace(GOOD, delay=0.2)
@@ -427,6 +434,7 @@ def test_draining_drops_what_waits_for_the_rate_limit(server: ScriptedServer) ->
     assert (len(outcomes), len(server.calls)) == (1, 1)
 
 
+@pytest.mark.slow
 def test_draining_drops_a_failure_that_would_have_been_tried_again(server: ScriptedServer) -> None:
     server.script = lambda _: replace(refusal(500, "oops"), delay=0.3)
     assert _drained(_completer(server, concurrency=2), lambda _: len(server.calls) == 2) == []
@@ -495,6 +503,7 @@ def test_an_error_of_our_own_is_not_swallowed(server: ScriptedServer) -> None:
         _ask(_completer(server, tell=tell))
 
 
+@pytest.mark.slow
 def test_an_answer_that_drips_forever_is_left(server: ScriptedServer) -> None:
     slow = Reply(b" " * 100_000 + GOOD.data(), drip=True)
     server.script = _once(slow)
@@ -503,6 +512,7 @@ def test_an_answer_that_drips_forever_is_left(server: ScriptedServer) -> None:
     assert 0.4 <= time.monotonic() - start < 5
 
 
+@pytest.mark.slow
 def test_no_more_than_the_allowed_number_is_under_way(server: ScriptedServer) -> None:
     server.script = lambda _: replace(GOOD, delay=0.05)
     pulled = 0
@@ -523,6 +533,7 @@ def test_no_more_than_the_allowed_number_is_under_way(server: ScriptedServer) ->
     assert asyncio.run(go()) == 3
 
 
+@pytest.mark.slow
 def test_no_more_connections_than_allowed_where_answers_take_their_time(server: ScriptedServer) -> None:
     server.script = lambda call: replace(GOOD, delay=call.number * 7 % 10 / 100)
     names = [f"class {i}" for i in range(60)]

@@ -66,8 +66,8 @@ def test_each_class_gets_one_line(server: ScriptedServer, store: Store) -> None:
     assert again.names() == store.names()
     assert {one.name: one.descriptors for one in again.entries()} == {"fox": MARKS, "owl": MARKS}
     assert summary == Summary(
-        done=2, cached=0, kept=0, others=0, failed={}, lost=(), cut=(), too_long=(), left=(), pending=0, requests=2,
-        usage=Usage(100, 20), cost=None, seconds=summary.seconds,
+        done=2, cached=0, kept=0, others=0, failed={}, lost=(), cut=(), too_long=(), left=(), pending=0,
+        requests=2, usage=Usage(100, 20), cost=None, seconds=summary.seconds,
     )  # fmt: skip
     assert (seen[-1].done, seen[-1].total, seen[-1].requests) == (2, 2, 2)
 
@@ -304,6 +304,7 @@ def test_it_runs_where_a_loop_runs_already(server: ScriptedServer, store: Store)
     assert asyncio.run(notebook()).done == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_heard_where_a_loop_runs_already(server: ScriptedServer, store: Store) -> None:
     def answer(call: Call) -> Reply:
         if call.number == 1:

@@ -100,6 +100,7 @@ def test_answers_to_another_question_are_kept(server: ScriptedServer, path: Path
     assert [json.loads(line)["answer"] for line in run_file_of(path).read_text().splitlines()] == ["- red"]
 
 
+@pytest.mark.slow
 def test_a_dead_hosts_class_is_taken_over_once_its_claim_is_void(server: ScriptedServer, path: Path) -> None:
     left_behind(path, claim(asked("fox"), "fox", Owner("elsewhere", 1, "1", "r")))
     start = time.monotonic()
@@ -108,6 +109,7 @@ def test_a_dead_hosts_class_is_taken_over_once_its_claim_is_void(server: Scripte
     assert time.monotonic() - start > 1, "the claim held for twice the timeout"
 
 
+@pytest.mark.slow
 def test_claims_are_renewed_as_long_as_a_request_takes(server: ScriptedServer, path: Path) -> None:
     server.script = lambda _: completion(" a\n- b", delay=4.0)
     moments: list[str] = []
@@ -125,6 +127,7 @@ def test_claims_are_renewed_as_long_as_a_request_takes(server: ScriptedServer, p
     assert len(set(moments)) > 1
 
 
+@pytest.mark.slow
 def test_a_class_that_another_run_fails_on_is_not_asked_again(server: ScriptedServer, path: Path) -> None:
     other = Owner("elsewhere", 1, "1", "r")
     left_behind(path, claim(asked("fox"), "fox", other), claim(asked("owl"), "owl", other))
@@ -141,6 +144,7 @@ def test_a_class_that_another_run_fails_on_is_not_asked_again(server: ScriptedSe
     assert summary.done == 2
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_share_a_refresh(server: ScriptedServer, path: Path) -> None:
     names = [f"class {number}" for number in range(20)]
     run(server, path, *names)

@@ -110,6 +110,7 @@ def test_the_time_of_the_tries_counts() -> None:
     assert 120 * sent + sum(waits) < 600 + 120
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.one_of(st.none(), st.floats(0, 1e9)), min_size=200, max_size=200),
     st.floats(0, 200),

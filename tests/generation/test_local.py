@@ -37,6 +37,7 @@ def _texts(completer: LocalCompleter, requests: Sequence[Request]) -> list[str]:
     return [one.text for request in requests if isinstance(one := found[request], Completion)]
 
 
+@pytest.mark.slow
 def test_greedy_answers_do_not_depend_on_the_batch(demo_lm: Path) -> None:
     requests = [_request(name) for name in NAMES]
     together = _texts(LocalCompleter(demo_lm, batch_size=6), requests)
@@ -45,6 +46,7 @@ def test_greedy_answers_do_not_depend_on_the_batch(demo_lm: Path) -> None:
     assert all(text.startswith("-") for text in together)
 
 
+@pytest.mark.slow
 def test_sampled_answers_depend_on_their_seed_and_not_on_the_batch(demo_lm: Path) -> None:
     completer = LocalCompleter(demo_lm, batch_size=6)
     drawn = [_request("quimmel", temperature=4.0, seed=seed) for seed in (1, 2, 3)]
@@ -87,6 +89,7 @@ def test_a_chat_template_is_continued(demo_lm: Path) -> None:
     assert parse(answer.text).descriptors
 
 
+@pytest.mark.slow
 def test_prompts_too_long_for_the_context_fail_alone(check_data: Path) -> None:
     completer = LocalCompleter(check_data / "stories260k-hf")
     long, short = _request("日本" * 140), _request("fox", max_tokens=600)
@@ -98,6 +101,7 @@ def test_prompts_too_long_for_the_context_fail_alone(check_data: Path) -> None:
     assert answer.usage.prompt_tokens + answer.usage.completion_tokens <= 512
 
 
+@pytest.mark.slow
 def test_more_requests_than_are_pulled_at_once(demo_lm: Path) -> None:
     completer = LocalCompleter(demo_lm, batch_size=2)
     requests = [_request(f"name {i}", max_tokens=2) for i in range(40)]
@@ -120,6 +124,7 @@ def test_more_requests_than_are_pulled_at_once(demo_lm: Path) -> None:
     assert asyncio.run(go()) <= 16
 
 
+@pytest.mark.slow
 def test_a_run_that_is_left_stops_the_batch_under_way(demo_lm: Path) -> None:
     completer = LocalCompleter(demo_lm)
 
@@ -157,6 +162,7 @@ def _refusal(model: str | Path) -> str:
     return str(refused.value)
 
 
+@pytest.mark.slow
 def test_what_is_no_language_model_is_told(demo_clip: Path, tmp_path: Path, check_data: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")

@@ -69,6 +69,7 @@ def test_what_is_packed_is_unpacked(layers: list[str], size: int) -> None:
     assert _read(data, ", ".join(layer.removeprefix("raw ") for layer in layers), size=size) == DATA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 @pytest.mark.parametrize("streamed", [False, True])
@@ -207,6 +208,7 @@ def test_a_reply_that_is_no_stream_in_spite_of_its_name_is_returned() -> None:
     assert _read(b"", streamed=True) == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "failure"),
     [
@@ -260,6 +262,7 @@ def test_events_of_odd_types_are_passed_over() -> None:
     assert orjson.loads(_read(data, streamed=True))["choices"][0]["message"]["content"] == "- a"
 
 
+@pytest.mark.slow
 @given(st.text(), st.lists(st.integers(1, 40), min_size=1), st.sampled_from(["\n\n", "\r\n\r\n", "\n"]))
 def test_however_a_text_is_cut_into_deltas_and_chunks_it_comes_back(
     text: str, sizes: list[int], end: str

@@ -47,6 +47,7 @@ def _failure(url: str, **options: Any) -> Failed:
     return failed.value
 
 
+@pytest.mark.slow
 def test_a_key_that_is_sent_back_reaches_neither_store_nor_error(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
@@ -240,6 +241,7 @@ def test_certificates_that_are_not_there_are_told(
         Transport(server.url, None, timeout=5, connections=1)
 
 
+@pytest.mark.slow
 def test_a_hostile_reply_does_not_hold_the_loop(server: ScriptedServer) -> None:
     bomb = gzip.compress(gzip.compress(b" " * (100 << 20)))
     server.script = lambda _: Reply(bomb, headers={"Content-Encoding": "gzip, gzip"})

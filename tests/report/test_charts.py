@@ -36,12 +36,14 @@ def _texts(chart: Chart, width: int = WIDE) -> list[str]:
     return [one.text or "" for one in ElementTree.fromstring(chart.svg(width)).iter(f"{SVG}text")]
 
 
+@pytest.mark.slow
 def test_which_charts_there_are(few: Evaluation, many: Evaluation) -> None:
     assert [one.name for one in charts(few)] == ["arms", "gains", "confusion", "classes"]
     names = ["arms", "gains", "gains-distribution", "confusion", "confusion-block", "classes"]
     assert [one.name for one in charts(many)] == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_few_classes_are_all_named(few: Evaluation, width: int) -> None:
     for name, times in {"gains": 1, "classes": 1, "confusion": 3 if width == WIDE else 4}.items():
@@ -83,6 +85,7 @@ def test_the_figures_in_the_matrix_are_shares_of_rows(few: Evaluation) -> None:
     assert "“photo”, rows: true class, columns: answer, %" in _texts(_named(charts(alone), "confusion"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 2, 12, 13, 30, 31])
 def test_every_number_of_classes(classes: int) -> None:
     made = evaluation(MANY[:classes], 60, seeds=2)
@@ -91,6 +94,7 @@ def test_every_number_of_classes(classes: int) -> None:
             assert ElementTree.fromstring(chart.svg(width)).get("viewBox", "").startswith(f"0 0 {width} ")
 
 
+@pytest.mark.slow
 def test_what_may_be_missing() -> None:
     few = evaluation(BIRDS[:4], 60, seeds=2)
     photo, descriptors, waffle, _ = few.arms

@@ -42,6 +42,7 @@ def _planted(share: float = 0.2, classes: int = 10) -> Matrix:
 answers = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), min_size=1)
 
 
+@pytest.mark.slow
 @given(answers)
 def test_counted_as_scikit_learn_does(pictures: list[tuple[int, int, int]]) -> None:
     labels, first, second = (list(one) for one in zip(*pictures, strict=True))

@@ -50,6 +50,7 @@ def test_any_names_make_a_drawing(names: list[str]) -> None:
     assert chart.png().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @given(st.text(), st.integers(2, 40))
 def test_labels_fit(name: str, columns: int) -> None:
     text = label(name, columns)

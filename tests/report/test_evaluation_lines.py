@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.evaluation.worlds import some_arm
@@ -59,6 +60,7 @@ def test_arms_with_their_intervals() -> None:
     ]
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=200))
 def test_nothing_is_wider_than_a_terminal(name: str, descriptor: str) -> None:
     effects = tuple(Effect(name, f"{n}{descriptor}", -1.0, -12.345, 12.345, 7) for n in range(20))

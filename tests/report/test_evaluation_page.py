@@ -83,6 +83,7 @@ def _text(path: Path) -> str:
     return re.sub(r"\s+", " ", Outline(path.read_text("utf-8")).text)
 
 
+@pytest.mark.slow
 def test_what_the_page_says(few: Evaluation, pages: dict[str, Path]) -> None:
     text = _text(pages["few"])
     photo, descriptors, *_ = few.arms
@@ -169,6 +170,7 @@ def test_every_picture_is_told_in_words(pages: dict[str, Path]) -> None:
     assert all(one["alt"] for one in images)
 
 
+@pytest.mark.slow
 def test_the_page_is_bounded(few: Evaluation) -> None:
     example = replace(few.examples[0], prediction=replace(few.examples[0].prediction, thumbnail=None))
     failures = (Failure("a", "b"),) * (MAX_FAILURES + 3)
@@ -185,6 +187,7 @@ def test_a_thousand_classes_fit(pages: dict[str, Path]) -> None:
     assert "Half of these classes have 4 pictures or fewer" in text
 
 
+@pytest.mark.slow
 def test_what_may_be_missing(few: Evaluation) -> None:
     photo = few.arms[0]
     bare = replace(
@@ -199,12 +202,14 @@ def test_what_may_be_missing(few: Evaluation) -> None:
     assert "5 pictures in 1 class: 5 each." in evaluation_page.html(one_class)
 
 
+@pytest.mark.slow
 def test_a_single_picture_is_no_plural() -> None:
     text = evaluation_page.html(evaluation(BIRDS, 1, seeds=1))
     assert "<title>Evaluation of 1 picture in 10 classes" in text
     assert "Half of these classes have 1 picture: what a single class" in text
 
 
+@pytest.mark.slow
 def test_a_report_is_replaced_and_nothing_else_is(small: Evaluation, tmp_path: Path) -> None:
     path = tmp_path / "a.html"
     write_page(small, path)
@@ -231,6 +236,7 @@ def test_every_chart_is_looked_for_beforehand(few: Evaluation, small: Evaluation
     assert drawn == set(charts.NAMES)
 
 
+@pytest.mark.slow
 def test_plots_as_files(small: Evaluation, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "plots"
     paths = save_plots(small, folder)

@@ -100,6 +100,7 @@ LINES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(LINES, max_size=8))
 def test_the_last_line_of_an_image_decides(
     tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[str, str, str | None]]
@@ -189,6 +190,7 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, content: bytes, me
     assert path.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_line_without_bound_is_not_taken_for_one_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     content = _header() + b'{"image":"' + b"a" * 2**26 + b'","label":"owl"}\n'
@@ -246,6 +248,7 @@ def test_a_symlink_to_a_journal_is_followed(tmp_path: Path) -> None:
     assert (tmp_path / "out.jsonl").read_bytes() == _header() + b'{"image":"a"}\n'
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     script = (
@@ -309,6 +312,7 @@ with Journal(Path(sys.argv[1])) as journal:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"

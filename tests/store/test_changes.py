@@ -204,6 +204,7 @@ class _Commands:
 VERBS = st.sampled_from(["add", "drop", "end", "rename", "import", "restore"])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(commands=st.lists(st.tuples(VERBS, st.sampled_from(NAMES)), max_size=8), data=st.data())
 def test_undo_and_redo_are_inverse_on_the_whole_store(

@@ -33,6 +33,7 @@ def _answers(store: Store) -> set[tuple[str, str | None]]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(LINE, max_size=10))
 def test_what_is_in_force_and_what_was_answered_stays(tmp_path: Path, lines: list[Entry]) -> None:

@@ -154,6 +154,7 @@ def test_replacing_keeps_the_mode_and_leaves_nothing_behind(tmp_path: Path) -> N
     assert file.read_bytes() == b"new content"
 
 
+@pytest.mark.slow
 def test_a_held_lock_is_waited_for(tmp_path: Path) -> None:
     file = tmp_path / "store.jsonl"
     with disk.Lock(file).held():

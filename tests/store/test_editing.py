@@ -14,6 +14,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(TEXT, min_size=1))
 def test_an_untouched_text_gives_the_same_list(descriptors: list[str]) -> None:
     entry = Entry("frog", tuple(descriptors))

@@ -38,6 +38,7 @@ def load(text: str, kind: str) -> dict[str, list[str]]:
         return load_table(parse_table(text.encode(), "x", f".{kind}")).lists
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["json", "csv", "tsv"])
 @given(lists=LISTS)
 def test_out_and_in_again(kind: str, lists: dict[str, list[str]]) -> None:
@@ -46,6 +47,7 @@ def test_out_and_in_again(kind: str, lists: dict[str, list[str]]) -> None:
     assert list(again) == list(lists)
 
 
+@pytest.mark.slow
 @given(lists=LISTS)
 def test_no_cell_is_a_formula(lists: dict[str, list[str]]) -> None:
     for row in csv.reader(io.StringIO(dump(lists, "csv").removeprefix("\ufeff"), newline="")):

@@ -79,6 +79,7 @@ LINES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(entries=st.lists(LINES, max_size=12))
 def test_the_index_agrees_with_the_rule_on_entries(tmp_path: Path, entries: list[Entry]) -> None:

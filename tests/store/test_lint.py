@@ -200,6 +200,7 @@ def _paper_bullets() -> frozenset[str]:
     return frozenset(line[2:] for line in PAPER_EXAMPLES.strip().splitlines())
 
 
+@pytest.mark.slow
 def test_the_papers_file(check_data: Path, tmp_path: Path) -> None:
     (tmp_path / "examples.txt").write_text(
         f"Q: What are useful features?\nA:{PAPER_EXAMPLES}\nQ: {{class}}\nA:\n-"

@@ -31,6 +31,7 @@ def _store(path: Path, lines: list[Entry]) -> Store:
     return Store.open(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     a=st.lists(LINE, max_size=5),

@@ -54,6 +54,7 @@ def _agree(folder: Path, engine: str, dtype: str) -> None:
         assert cosine_error(ours, theirs) <= TOLERANCE[dtype]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "dtype"), WAYS)
 def test_engines_agree(clip: Path, engine: str, dtype: str) -> None:
     _agree(clip, engine, dtype)

@@ -176,6 +176,7 @@ kept.keep(Path(sys.argv[1]), write)
 """
 
 
+@pytest.mark.slow
 def test_the_scratch_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
     root = tmp_path / "converted-2"
     subprocess.run([sys.executable, "-c", KILLED, str(root / ONE)], timeout=60)

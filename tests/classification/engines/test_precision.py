@@ -38,6 +38,7 @@ def test_a_device_that_is_not_there() -> None:
         device_of("mps")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of its GPUs by files")
 def test_hidden_gpus_are_not_asked_for() -> None:
     script = (

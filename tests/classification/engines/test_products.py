@@ -14,6 +14,7 @@ from fieldmarks.classification.engines.products import ByConvolution, fast_produ
 SIZES = st.integers(1, 9)
 
 
+@pytest.mark.slow
 @given(st.lists(SIZES, min_size=1, max_size=3), SIZES, SIZES, st.booleans())
 def test_a_linear_layer_stays_what_it_is(before: list[int], wide: int, out: int, biased: bool) -> None:
     torch.manual_seed(0)

@@ -215,6 +215,7 @@ def test_an_editor_that_cannot_be_started_is_named(
     assert list(tmp_path.glob("fieldmarks-*")) == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_editor_changes_nothing(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

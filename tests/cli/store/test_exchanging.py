@@ -37,6 +37,7 @@ def test_there_and_back(runner: CliRunner, name: str) -> None:
     assert _store(runner, "export", "cifar10", name, "--force").exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["imagenet", "dtd", "eurosat"])
 def test_the_papers_files(runner: CliRunner, check_data: Path, name: str) -> None:
     original = check_data / "descriptors" / f"descriptors_{name}.json"

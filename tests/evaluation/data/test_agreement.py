@@ -73,6 +73,7 @@ def test_a_tar_of_the_folder(folder: Path, expected: Found, tmp_path: Path) -> N
     assert _found(open_dataset(Source(str(tmp_path / "a.tar")))) == expected
 
 
+@pytest.mark.slow
 def test_webdatasets_shards(expected: Found, tmp_path: Path) -> None:
     classes = sorted({label for *_, label in expected})
     (tmp_path / "classes.txt").write_text("\n".join(classes))

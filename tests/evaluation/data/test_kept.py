@@ -120,6 +120,7 @@ PART = st.sampled_from(["a", "b", "ab", "a b", "c.png"])
 PATH = st.lists(PART, min_size=1, max_size=4).map("/".join)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(PATH, st.sampled_from("xyz")), max_size=12), PATH)
 def test_the_longest_common_tail_decides(pairs: list[tuple[str, str]], name: str) -> None:
     known = dict(pairs)

@@ -53,6 +53,7 @@ def test_folding_that_leaves_a_choice_leaves_the_label_unknown() -> None:
     assert match(["t-shirt"], ["t-shirt", "t shirt"]).class_of == {"t-shirt": "t-shirt"}
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1).filter(str.strip)

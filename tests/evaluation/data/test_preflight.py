@@ -3,6 +3,7 @@
 import tarfile
 from pathlib import Path
 
+import pytest
 from tests.evaluation.data.conftest import LABELS, png
 
 from fieldmarks.evaluation.data import DataSet, Source, open_dataset
@@ -42,18 +43,21 @@ def test_equal_pictures_are_found_in_files_and_in_tars(tree: Path, tmp_path: Pat
         assert within == "pictures that repeat another of their class, byte for byte: 1"
 
 
-def test_labels_without_class_and_failures_are_counted_apart(tmp_path: Path) -> None:
+def test_labels_without_class_and_failures_are_counted_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "a.png").write_bytes(png(1))
     (tmp_path / "b.jsonl").write_text(
         '{"image": "a.png", "label": "unicorn"}\n{"image": "a.png", "label": null}\n'
         '{"image": "gone.png", "label": "owl"}\n{"image": "gone.png", "label": "newt"}'
     )
-    found = _inspect(open_dataset(Source(str(tmp_path / "b.jsonl"))))
+    found = _inspect(open_dataset(Source("b.jsonl")))
     assert (found.left_out, found.failures, found.equal) == (1, 1, ())
     assert (found.pictures, found.without_pictures) == ({}, ("tree frog", "yeti", "owl", "newt"))
-    assert found.missing == (f"{tmp_path}/gone.png", f"{tmp_path}/gone.png")
+    assert found.missing == ("gone.png", "gone.png")
     assert found.to_dict()["missing"] == {"images": 2, "first": list(found.missing)}
-    assert found.notices() == [f"2 images missing: '{tmp_path}/gone.png', '{tmp_path}/gone.png'"]
+    assert found.notices() == ["2 images missing: 'gone.png', 'gone.png'"]
 
 
 def test_a_thousand_classes_fit_a_screen() -> None:

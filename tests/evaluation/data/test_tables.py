@@ -72,6 +72,7 @@ def test_parquet(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_saved_folders_and_arrow_files(tmp_path: Path) -> None:
     _named([1, 0, 1]).save_to_disk(tmp_path / "saved")
     assert _pairs(open_dataset(Source(str(tmp_path / "saved")))) == EXPECTED
@@ -269,6 +270,7 @@ def test_a_table_that_is_torn_inside(tmp_path: Path) -> None:
         list(dataset)
 
 
+@pytest.mark.slow
 def test_where_the_library_is_missing(tmp_path: Path) -> None:
     """A process that cannot import it names the extra to install."""
     import subprocess
