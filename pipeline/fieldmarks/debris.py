@@ -72,8 +72,8 @@ _CLOSING: Final = re.compile(
 _ANSWER_TAGS: Final = r"(?:final_)?(?:answer|response|solution|output|result)|final"
 _ANSWER: Final = re.compile(rf"<(?P<name>{_ANSWER_TAGS})>", re.IGNORECASE)
 _ROLE: Final = re.compile(
-    r"(?:<\|(?:im_start|start_header_id|start_of_role|start|turn)\|?>|<start_of_turn>)\s*(?:assistant|model)\b"
-    r"\s*(?:<\|(?:end_header_id|end_of_role|im_middle|im_sep)\|>)?",
+    r"(?:<\|(?:im_start|start_header_id|start_of_role|start|begin|turn)\|?>|<start_of_turn>)\s*(?:assistant|model)\b"
+    r"\s*(?:<\|(?:end_header_id|end_of_role|im_middle|im_sep|content)\|>)?",
     re.IGNORECASE,
 )
 _CONTROL: Final = re.compile(
@@ -99,9 +99,14 @@ _CITATION: Final = re.compile(
     re.IGNORECASE,
 )
 _LINK: Final = re.compile(r"!?\[([^\]\[]+)\]\([^()\s]*(?:\s\"[^\"]*\")?\)")
+_INLINE_TAG: Final = re.compile(
+    r"</?(?:a|b|big|code|del|em|font|i|ins|kbd|mark|s|small|span|strike|strong|sub|sup|tt|u)"
+    r"(?:\s[^<>]{0,200})?/?>",
+    re.IGNORECASE,
+)
 _TAG: Final = re.compile(
-    r"</?(?:a|b|big|body|br|center|code|dd|del|div|dl|dt|em|font|h[1-6]|hr|html|i|img|ins|kbd|li|mark|ol|p|pre|s"
-    r"|small|span|strike|strong|sub|sup|table|tbody|td|th|thead|tr|tt|u|ul)(?:\s[^<>]{0,200})?/?>",
+    r"</?(?:body|br|center|dd|div|dl|dt|h[1-6]|hr|html|img|li|ol|p|pre|table|tbody|td|th|thead|tr|ul)"
+    r"(?:\s[^<>]{0,200})?/?>",
     re.IGNORECASE,
 )
 _COMMENT: Final = re.compile(r"<!--[^<>]{0,500}-->")
@@ -143,7 +148,7 @@ def spoken(answer: str) -> Said:
         if text[: end.start()].strip(" \n\t-"):
             text = text[: end.start()]
             break
-    return Said(_CONTROL.sub("", text.removeprefix("assistantfinal")))
+    return Said(_CONTROL.sub("", text.removeprefix("assistantfinal")).translate(_INVISIBLE))
 
 
 def _closing(opening: re.Match[str]) -> re.Pattern[str]:
@@ -176,7 +181,7 @@ def plain(text: str) -> str:
         if _MARKUP.search(text) is not None:
             text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
             text = _COMMENT.sub(" ", _CONTROL.sub(" ", _CITATION.sub("", _LINK.sub(r"\1", text))))
-            text = _ESCAPED.sub(r"\1", _TAG.sub(" ", _without_emphasis(text)))
+            text = _ESCAPED.sub(r"\1", _TAG.sub(" ", _INLINE_TAG.sub("", _without_emphasis(text))))
         text = unicodedata.normalize("NFC", text).translate(_INVISIBLE)
         if not text.isprintable():
             text = "".join(map(_printable, text))

@@ -16,17 +16,11 @@ _DOTS: Final = "•‣⁃◦∙●○◎◉▪▫■□◻◼◽◾▸▹►▻�
 # Emoji, but for the signs of sexes and planets, which descriptors speak of.
 _EMOJI: Final = "[\U0001f000-\U0001faff\u2600-\u263f\u2644-\u27bf\u2b00-\u2bff\u2300-\u23ff]"
 _AFTER_EMOJI: Final = "[\ufe0f\u200d\u2640\u2642\U0001f000-\U0001faff]"
-_DOT: Final = re.compile(
-    rf"(?:[{_DOTS}][\ufe0e\ufe0f]?|{_EMOJI}{_AFTER_EMOJI}*+(?={_BLANK})){_BLANK}*+"
-)
-_DASH: Final = re.compile(
-    rf"[{DASHES}]++(?![{DASHES}>]){_BLANK}*+|[*+＊~]{_BLANK}++|[*+]{_BLANK}*+$"
-)
+_DOT: Final = re.compile(rf"(?:[{_DOTS}][\ufe0e\ufe0f]?|{_EMOJI}{_AFTER_EMOJI}*+(?={_BLANK})){_BLANK}*+")
+_DASH: Final = re.compile(rf"[{DASHES}]++(?![{DASHES}>]){_BLANK}*+|[*+＊~]{_BLANK}++|[*+]{_BLANK}*+$")
 _DASH_APART: Final = re.compile(rf"[{DASHES}]{_BLANK}++")  # behind another mark: "1. -5 °C" is no second one
 _GLYPHS: Final = "①-⑳⑴-⒇⒈-⒛⒜-⒵Ⓐ-ⓩ⓪❶-❿➀-➓㈠-㈩㉑-㉟㊀-㊉㊱-㊿Ⅰ-Ⅻⅰ-ⅻ"
-_GLYPH: Final = re.compile(
-    rf"(?:[{_GLYPHS}]|\d\ufe0f?\u20e3|🔟){_BLANK}*+[.)、:]?{_BLANK}*+"
-)
+_GLYPH: Final = re.compile(rf"(?:[{_GLYPHS}]|\d\ufe0f?\u20e3|🔟){_BLANK}*+[.)、:]?{_BLANK}*+")
 _HAN: Final = "一二三四五六七八九十"
 _HAN_NUMBER: Final = re.compile(
     rf"(?:[(（〔][{_HAN}]{{1,3}}[)）〕]|[{_HAN}]{{1,3}}[、．.:])[、，]?{_BLANK}*+"
@@ -65,15 +59,23 @@ _ALPHABETS: Final = (
 )
 _ROMAN: Final = {"i": 1, "v": 5, "x": 10, "l": 50}
 _BOX: Final = re.compile(rf"\[[ xX✓✔]?\]{_BLANK}+")
+_COUNTING: Final = frozenset("1aA一①")
 RULE: Final = re.compile(r"\s*+([-*_=`~])(?:\s*+\1){2,}+\s*+\w*+\s*+")  # never back: a line can be a MiB
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The text behind a line's list mark, and whether the mark counts (numbers, letters) or not (bullets)."""
+    """The text behind a line's list mark, and the mark's kind: "1", "a", "A", "一" or "①" where it counts, else "-" or
+    another bullet.
+    """
 
     text: str
-    numbered: bool
+    kind: str
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a number or a letter."""
+        return self.kind in _COUNTING
 
 
 def marks(lines: Sequence[str]) -> list[Mark | None]:
@@ -81,17 +83,17 @@ def marks(lines: Sequence[str]) -> list[Mark | None]:
     certain = [certain_mark(line) for line in lines]
     texts = [mark.text if mark else line.strip() for line, mark in zip(lines, certain, strict=True)]
     possible = [
-        _possible_numbers(text, bulleted=mark is not None and not mark.numbered)
+        _possible_numbers(text, bulleted=mark is not None and not mark.counts)
         for text, mark in zip(texts, certain, strict=True)
     ]
     for at, (line, mark) in enumerate(zip(lines, certain, strict=True)):
-        if mark is not None and mark.numbered:  # "- 1. eyes" begins a sequence that "2. feet" goes on with
+        if mark is not None and mark.counts:  # "- 1. eyes" begins a sequence that "2. feet" goes on with
             possible[at] = (_possible_numbers(line.strip(), bulleted=True)[0], "")
     alone = sum(mark is not None for mark in certain) == 1
     in_sequence = _in_sequence([numbers for numbers, _ in possible], alone=alone)
     found: list[Mark | None] = []
-    for mark, (_, behind), counts in zip(certain, possible, in_sequence, strict=True):
-        found.append(Mark(behind, mark is None or mark.numbered) if counts and behind else mark)
+    for mark, text, (_, behind), counts in zip(certain, texts, possible, in_sequence, strict=True):
+        found.append(Mark(behind, _kind(text)) if counts and behind else mark)
     return found
 
 
@@ -102,13 +104,23 @@ def certain_mark(line: str) -> Mark | None:
     text = line.strip()
     if (heading := re.match(r"#{1,6}\s+", text)) is not None:  # "## 1. Bulging eyes"
         number = _counted(text[heading.end() :])
-        return None if number is None else Mark(number, True)
+        return None if number is None else Mark(number, _kind(text[heading.end() :]))
     if (dash := _DASH.match(text) or _DOT.match(text)) is None:
         number = _counted(text)
         if number is None:
             return None
-        return Mark(_without_inner_bullet(number), True)
-    return Mark(_without_inner_bullet(text[dash.end() :]), False)
+        return Mark(_without_inner_bullet(number), _kind(text))
+    return Mark(_without_inner_bullet(text[dash.end() :]), "-" if text[0] in DASHES else text[0])
+
+
+def _kind(text: str) -> str:
+    """Return the kind of number or letter that a text begins with."""
+    first = text.lstrip("*_([（〔#第 ")[:1]
+    if first.isdecimal():
+        return "1"
+    if first in _HAN:
+        return "一"
+    return ("A" if first.isupper() else "a") if first.isalpha() else "①"
 
 
 def _counted(text: str) -> str | None:
@@ -143,7 +155,9 @@ def _possible_numbers(text: str, *, bulleted: bool) -> tuple[dict[str, int], str
         return {}, ""
     emphasis = text[: len(text) - len(bare)]
     behind = bare[found.end() :].strip()
-    behind = behind[len(emphasis) :].strip() if emphasis and behind.startswith(emphasis) else emphasis + behind
+    behind = (
+        behind[len(emphasis) :].strip() if emphasis and behind.startswith(emphasis) else emphasis + behind
+    )
     if found["dotted"]:
         major, minor = map(int, found["dotted"].split("."))
         return ({}, "") if bulleted else ({f"{major}.": minor}, behind)
@@ -168,7 +182,9 @@ def _in_sequence(numbers: Sequence[dict[str, int]], *, alone: bool) -> list[bool
     then is a sequence by itself.
     """
     counts = [False] * len(numbers)
-    sequences: dict[str, tuple[int, list[int]]] = {}  # by kind: the last number, and the lines not yet counted
+    sequences: dict[
+        str, tuple[int, list[int]]
+    ] = {}  # by kind: the last number, and the lines not yet counted
     for at, kinds in enumerate(numbers):
         for kind, value in kinds.items():
             last, waiting = sequences.get(kind, (0, []))
@@ -194,9 +210,7 @@ def _roman(letters: str) -> int:
     )
 
 
-_INLINE_DOT: Final = re.compile(
-    rf"(?:^|\s)(?P<dot>[•‣⁃◦∙●○◎◉▪▫■□▸►▶◆◇❖★☆✦➢➤✓✔☐☑🔹🔸🔷🔶✅])\ufe0f?(?=\s)"
-)
+_INLINE_DOT: Final = re.compile(rf"(?:^|\s)(?P<dot>[•‣⁃◦∙●○◎◉▪▫■□▸►▶◆◇❖★☆✦➢➤✓✔☐☑🔹🔸🔷🔶✅])\ufe0f?(?=\s)")
 _INLINE_GLYPH: Final = re.compile(rf"(?:^|(?<=[\s:：;；,，。、]))(?:[{_GLYPHS}]|\d\ufe0f?\u20e3|🔟)")
 _INLINE_NUMBER: Final = re.compile(
     r"(?:^|(?<=[\s;,:：；，。]))(?P<open>[(（\[]?)(?P<number>\d{1,3}|[A-Za-z])(?P<close>[.)）\]、．])(?:\s+|(?<=[、）)．]))(?=\S)"

@@ -13,6 +13,7 @@ An answer without any list mark is read as lines in bold, and as plain short lin
 here knows a server or a prompt.
 """
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,6 +51,8 @@ _NEXT_TURN: Final = re.compile(
 )
 _FENCE: Final = re.compile(r"[ \t]*(?:```|~~~)")
 _QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*+")
+_ESCAPED_MARK: Final = re.compile(r"\A(\s{0,40}(?:\*\*)?(?:\d{1,3})?)\\([-*+#•.)])")
+_MARK_ENTITY: Final = re.compile(r"&(?:bull|middot|[nm]dash|nbsp|#\d{2,5}|#x[\da-f]{2,5});", re.IGNORECASE)
 _FULL_WIDTH: Final = str.maketrans("０１２３４５６７８９．）（：＊＃－＞", "0123456789.)(:*#->")
 _OPENER: Final = re.compile(
     r"(?:sure(?: thing)?|certainly|of course|okay|ok|absolutely|great question|gladly|happy to help)[,.!:]"
@@ -143,19 +146,41 @@ def attach(forced: str, text: str) -> str:
 def prefix_ignored(text: str) -> bool:
     """Whether an answer begins anew instead of going on after a forced bullet mark."""
     start = spoken(text).text.lstrip()
-    first, _, rest = start.partition("\n")
-    first = _plain_line(first)
-    if certain_mark(first) is not None or len(marks(list(split_marks(first[:MAX_DESCRIPTOR])))) > 1:
-        return True
+    lines = [_plain_line(line) for line in start[: 4 * MAX_DESCRIPTOR].split("\n")]
+    first, *below = lines
     if start.startswith(("```", "~~~", "<ul", "<ol", "<li", "<table", "<dl", "<p>", "|", "#", "<html", "<!")):
         return True
     if first.rstrip(" \t*_").endswith((":", "：")) or _OPENER.match(first) or json_texts(start) is not None:
         return True
-    below = rest.lstrip().split("\n", 1)
-    possible = marks([first, below[0]])
-    if possible[0] is not None or _is_table_start(first, below[0]):
+    below = [line for line in below if line.strip()]
+    if "|" in first and below and re.match(r"[ \t]*\|?[ \t]*:?-", below[0]):
         return True
-    return _is_bold(first) and possible[1] is not None and not _begins_bold(possible[1].text)
+    found = marks([first, *below])
+    several = [mark for mark in marks(list(split_marks(first))) if mark is not None]
+    return found[0] is not None or len(several) > 1 or _begins_as_preamble(lines)
+
+
+def _begins_as_preamble(lines: Sequence[str]) -> bool:
+    """Whether the first of an answer's lines stands above its list or in place of one, rather than in it."""
+    first, *below = lines
+    found = [mark for mark in marks(below) if mark is not None]
+    if _begins_bold(first):  # a title over others; as one of several, each in bold, a descriptor
+        if found:
+            return _is_bold(first) and not _begins_bold(found[0].text)
+        return any(map(_begins_bold, below))
+    if not found:  # prose, a question
+        sentences = list(_split_sentences(first))
+        is_long = first.endswith(_LAST_STOPS) and first[:1].isupper() and len(first.split()) >= 8
+        return first.endswith("?") or len(sentences) > 1 or is_long
+    if first.endswith(_LAST_STOPS) and not found[0].text.endswith(_LAST_STOPS):
+        return len(first.split()) > 4 or _WORDLESS.match(first) is not None
+    return any(  # a further plain line over marked ones, so the first is a heading, too
+        blank == ""
+        and heading[:1].strip()
+        and certain_mark(heading) is None
+        and certain_mark(entry) is not None
+        for blank, heading, entry in zip(below, below[1:], below[2:], strict=False)
+    )
 
 
 def clean(text: str) -> str:
@@ -221,8 +246,9 @@ class _Item:
     """A marked line with the lines that go on with it."""
 
     indent: int
-    numbered: bool
+    kind: str  # of its mark
     parts: list[str]
+    counts: bool = False  # its mark is a number or a letter
     has_below: bool = False  # further items stand below it
 
     @property
@@ -254,12 +280,17 @@ def _listed(text: str) -> _Listed:
         return _Listed(*found)
     lines = _lines(text)
     items, is_open = _marked_items(lines[:_MAX_LINES])
+    if len(items) == 1 and len(items[0].parts) > 1:  # a forced mark, and plain lines that go on after it
+        plain_lines = _short_items([re.sub(rf"\A[{DASHES}]\s*", "", lines[0]), *lines[1:_MAX_LINES]])
+        items, is_open = plain_lines if _is_plain_list(lines) else (items, is_open)
     if not items:
         items, is_open = _bold_items(lines[:_MAX_LINES])
     if not items:
         items, is_open = _short_items(lines[:_MAX_LINES])
     rest = lines[_MAX_LINES:]
-    uncounted = sum(line.lstrip()[:1] in "-*•" or line.lstrip()[:1].isdigit() for line in rest if line.strip())
+    uncounted = sum(
+        line.lstrip()[:1] in "-*•" or line.lstrip()[:1].isdigit() for line in rest if line.strip()
+    )
     return _Listed(_texts([item for item in items if not item.is_heading]), is_open and not rest, uncounted)
 
 
@@ -269,6 +300,9 @@ def _lines(text: str) -> list[str]:
         text = re.sub(r"\\r?\\n|\\n", "\n", text)  # line ends written as two characters
     else:
         text = re.sub(r"\\n(?=\s{0,9}(?:[-*•]|\d{1,2}[.)]|\\n|$))", "\n", text, flags=re.MULTILINE)
+    if "&lt;li" in text or "&lt;tr" in text:
+        text = html.unescape(text)
+    text = _MARK_ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     text = _BLANK_LINES.sub("\n\n", lines_of_html(text))
     lines = [_plain_line(line) for line in text.split("\n") if not _FENCE.match(line)]
     alone = sum(1 for line in islice(filter(str.strip, lines), 2)) == 1
@@ -279,7 +313,7 @@ def _plain_line(line: str) -> str:
     """Return a line without the marks of a quotation, and in narrow digits where it begins."""
     line = line[:12].translate(_FULL_WIDTH) + line[12:]
     line = _QUOTE.sub("", line, count=1) if line.lstrip().startswith(">") else line
-    return re.sub(r"\A(\s{0,40})\\([-*+#•]|\d{1,3}\\?[.)])", lambda m: m[1] + m[2].replace("\\", ""), line)
+    return _ESCAPED_MARK.sub(r"\1\2", line)
 
 
 def _marked_items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
@@ -289,9 +323,9 @@ def _marked_items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
     is_open = after_blank = False
     for line, mark in zip(lines, marks(lines), strict=True):
         if mark is not None:
-            item = _Item(_indent(line), mark.numbered, [mark.text])
+            item = _Item(_indent(line), mark.kind, [mark.text], counts=mark.counts)
             if items:
-                items[-1].has_below = _is_below(item, items[-1])
+                items[-1].has_below = _is_below(item, items[-1], top=items[0].kind)
             items.append(item)
             is_open, after_blank = True, False
         elif not line.strip():
@@ -301,14 +335,20 @@ def _marked_items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
             after_blank = False
         else:
             is_open = after_blank = False
-    return [item for item in items if any(item.parts)], is_open and not after_blank and bool(lines[-1].strip())
-
-
-def _is_below(item: _Item, above: _Item) -> bool:
-    """Whether an item belongs to the one above: it stands further in, or is a bullet under a number."""
-    return item.indent > above.indent + 1 or (
-        item.indent >= above.indent and above.numbered and not item.numbered
+    return [item for item in items if any(item.parts)], is_open and not after_blank and bool(
+        lines[-1].strip()
     )
+
+
+def _is_below(item: _Item, above: _Item, *, top: str) -> bool:
+    """Whether an item belongs to the one above: it stands further in, or has a mark of a lower level.
+
+    A number over bullets, or a bold title over others; `top` is the kind of the list's first mark.
+    """
+    if item.indent > above.indent + 1:
+        return True
+    lower = item.kind not in {above.kind, top} and (above.counts or above.titled)
+    return lower and item.indent >= above.indent
 
 
 def _goes_on(line: str, items: Sequence[_Item], *, after_blank: bool, width: int) -> bool:
@@ -342,7 +382,7 @@ def _bold_items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
     for line in lines:
         text = line.strip()
         if _begins_bold(text) and not (_is_heading(text) and not items):
-            items.append(_Item(0, False, [text]))
+            items.append(_Item(0, "", [text]))
             is_open = True
         elif text and is_open and not RULE.fullmatch(line):
             if not _AFTERWORD.match(text) or len(items[-1].parts) == 1:
@@ -363,11 +403,18 @@ def _short_items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
     short = [text for text in texts if _is_short(text)]
     if len(short) < 2 or len(short) < 0.6 * len(texts):
         return [], False
-    return [_Item(0, False, [text]) for text in short], bool(lines[-1].strip()) and texts[-1] == short[-1]
+    return [_Item(0, "", [text]) for text in short], bool(lines[-1].strip()) and texts[-1] == short[-1]
+
+
+def _is_plain_list(lines: Sequence[str]) -> bool:
+    """Whether lines, of which the first one only has a mark, are too short to be one text that was wrapped."""
+    return all(_width(line) <= 40 and not line[:1].isspace() for line in lines[:_MAX_LINES])
 
 
 def _is_short(text: str) -> bool:
-    sentence = (text.endswith(_ENDS) and len(text.split()) > 4) or _OPENER.match(text) or _AFTERWORD.match(text)
+    sentence = (
+        (text.endswith(_ENDS) and len(text.split()) > 4) or _OPENER.match(text) or _AFTERWORD.match(text)
+    )
     return not sentence and _width(text[:99]) <= 80 and len(text.split()) <= 10
 
 
@@ -397,10 +444,6 @@ def _is_heading(text: str) -> bool:
     """Whether a text announces a list: it ends with a colon, or opens an answer ("Here are …:")."""
     bare = text.rstrip(" \t*_`")
     return bare.endswith((":", "：")) or bool(_OPENER.match(text.lstrip("*_ ")) and ":" in text)
-
-
-def _is_table_start(first: str, below: str) -> bool:
-    return "|" in first and re.match(r"[ \t]*\|?[ \t]*:?-", below) is not None
 
 
 def _indent(line: str) -> int:

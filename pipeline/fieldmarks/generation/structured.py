@@ -9,7 +9,18 @@ from fieldmarks.debris import plain
 from fieldmarks.generation.marks import certain_mark
 
 LABELS: Final = frozenset(
-    ["descriptor", "feature", "trait", "mark", "characteristic", "attribute", "name", "title", "text", "value"]
+    [
+        "descriptor",
+        "feature",
+        "trait",
+        "mark",
+        "characteristic",
+        "attribute",
+        "name",
+        "title",
+        "text",
+        "value",
+    ]
     + ["label", "item", "point", "key"]
     + ["merkmal", "rasgo", "caractéristique", "característica", "特征", "特徴"]
 )
@@ -30,14 +41,13 @@ _TOKEN: Final = re.compile(
 )
 _MAX_DEPTH: Final = 50  # of JSON; deeper is hostile
 
-_SEPARATOR: Final = re.compile(
-    r"[ \t]*+\|?[ \t]*+:?-+:?[ \t]*+(?:[|+][ \t]*+:?-+:?[ \t]*+)*+\|?[ \t]*+"
-)
+_SEPARATOR: Final = re.compile(r"[ \t]*+\|?[ \t]*+:?-+:?[ \t]*+(?:[|+][ \t]*+:?-+:?[ \t]*+)*+\|?[ \t]*+")
 _CELL_END: Final = re.compile(r"(?<!\\)\|")
 _TEXT: Final = re.compile(r"[^\W\d_]{2}|[\u3040-\u9fff\uac00-\ud7af]")
 _MAX_COLUMNS: Final = 20
 _HTML: Final = re.compile(
-    r"<(/?)(ul|ol|li|p|br|div|tr|t[dh]|h[1-6]|table|tbody|thead|dl|dt|dd)(?:\s[^<>]{0,300})?/?>", re.IGNORECASE
+    r"<(/?)(ul|ol|li|p|br|div|tr|t[dh]|h[1-6]|table|tbody|thead|dl|dt|dd)(?:\s[^<>]{0,300})?/?>",
+    re.IGNORECASE,
 )
 
 
@@ -108,10 +118,10 @@ def lines_of_html(text: str) -> str:
             only_headings = only_headings and name == "th"
             lines.append("|" if closing else "")
         elif name == "tr":
-            lines.append(("\n|--|--|\n" if only_headings else "\n") if closing else "\n|")
+            lines.append(("\n|--|--|" if only_headings else "") if closing else "\n|")
             only_headings = not closing
-        elif name == "table":
-            lines.append("\n\n")
+        elif name in {"table", "thead", "tbody"}:
+            lines.append("\n\n" if name == "table" else "")
         else:
             heading = not closing and (name[0] == "h" or name == "dt")
             lines.append("\n# " if heading else " " if name in {"p", "div", "br"} and depth else "\n")
@@ -159,7 +169,9 @@ class _JsonReader:
             elif token["colon"] or token["comma"] or token["comment"]:
                 continue
             else:
-                self._text(token, is_key=(after := _TOKEN.match(text, at)) is not None and bool(after["colon"]))
+                self._text(
+                    token, is_key=(after := _TOKEN.match(text, at)) is not None and bool(after["colon"])
+                )
         if not self._stack or text[at:].strip("` \n"):
             self.is_open = False
         elif len(self._stack) > 1 and isinstance(self._stack[-1], dict) and self._stack[-1]:
@@ -226,7 +238,11 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
     elif isinstance(value, dict):
         nested = [part for part in value.values() if isinstance(part, list | dict)]
-        texts = {key.strip(): part for key, part in value.items() if isinstance(part, str) and any(map(str.isalpha, part))}
+        texts = {
+            key.strip(): part
+            for key, part in value.items()
+            if isinstance(part, str) and any(map(str.isalpha, part))
+        }
         label = next((part for key, part in texts.items() if is_label(key)), None)
         detail = next((part for key, part in texts.items() if key.casefold() in DETAILS), None)
         if nested:
@@ -238,5 +254,3 @@ def _texts(value: Any) -> Iterator[str]:
         else:
             for key, part in texts.items():
                 yield part if re.fullmatch(r"\W*(?:[a-z]+[\W_]*)?\d+\W*", key) else f"{key}: {part}"
-
-
