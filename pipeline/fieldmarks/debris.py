@@ -1,7 +1,7 @@
-"""What language models leave around their answers: thoughts, control tokens, citations, markup. Pure functions.
+"""What language models leave around their answers: thinking, control tokens, citations and markup. Pure.
 
-One table for all who read what a model wrote: the parser of answers removes by it, lint finds by it what an
-earlier parser left in a store. A new family of models is a new line here.
+One table for everything that reads a model's words: the parser removes by it, and lint finds by it what an
+earlier parser left in a store. A new family of models is a new line in `_THINKING`.
 """
 
 import html
@@ -10,140 +10,227 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-# How families of models mark what they write to themselves: where it begins, and where it ends.
-_TAGS: Final = (
-    *("think", "thinking", "thought", "thoughts", "reasoning", "reason", "reflection", "analysis"),
-    *("scratchpad", "inner_monologue", "internal_monologue", "seed:think", "mm:think", "antThinking"),
+_THOUGHT: Final = (
+    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|rationale|cot|planning"
+    r"|scratch_?pad|(?:inner|internal)[_-]monologue|chain[_-]of[_-]thought|(?:thought|thinking)[_-]process)"
 )
+# How each family marks its thinking: the opening, and the closing that belongs to it. `{name}` in a closing
+# stands for the group `name` of the opening, so that a tag is closed by its own kind only.
 _THINKING: Final = (
-    *((rf"<{tag}(?:\s[^<>\n]{{0,200}})?>", rf"</{tag}>") for tag in _TAGS),  # DeepSeek, Qwen, EXAONE, …
-    (r"\[THINK\]", r"\[/THINK\]"),  # Magistral
-    (r"◁think▷", r"◁/think▷"),  # Kimi
-    (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),  # Command A
-    (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),  # Sky-T1, OpenThinker
-    (r"<\|think(?:ing)?\|>", r"<\|/think(?:ing)?\|>"),
+    # DeepSeek, Qwen, EXAONE, Phi, Hunyuan, Claude, Nova, Seed (<seed:think>) and whatever is shaped like them
+    (
+        rf"<(?P<name>(?:[a-z]{{1,12}}[:_-]?)?{_THOUGHT}(?:[:_-][a-z]{{1,12}})?)(?:\s[^<>\n]{{0,200}})?>",
+        r"</{name}\s*>",
+    ),
+    (rf"\[(?P<name>{_THOUGHT})\]", r"\[/{name}\]"),  # Magistral
+    (rf"◁(?P<name>{_THOUGHT})▷", r"◁/{name}▷"),  # Kimi
+    # Command A, Sky-T1, OpenThinker: <|START_THINKING|>, <|begin_of_thought|>
+    (rf"<[|｜](?:start|begin)_(?:of_)?(?P<name>{_THOUGHT})[|｜]>", r"<[|｜]end_(?:of_)?{name}[|｜]>"),
+    (rf"<[|｜](?P<name>{_THOUGHT})_(?:start|begin)[|｜]>", r"<[|｜]{name}_(?:end|stop)[|｜]>"),
+    (rf"<[|｜](?P<name>{_THOUGHT})[|｜]>", r"<[|｜]/{name}[|｜]>|<[|｜]end[|｜]>"),  # Solar
+    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),  # Apertus
     (r"<unused94>(?:thought)?", r"<unused95>"),  # MedGemma
     (r"<\|channel>thought", r"<channel\|>"),  # Gemma
-    (r"<\|channel\|>(?:analysis|commentary)", r"<\|end\|>|<\|start\|>|(?=<\|channel\|>final)"),  # gpt-oss
-    (r"\A[-\s]*(?:assistant)?analysis(?=[A-Z])", r"assistantfinal"),  # the same, its control tokens lost
+    # gpt-oss: every channel but the final one
+    (r"<\|channel\|>(?:analysis|commentary)", r"<\|end\|>|<\|start\|>|<\|call\|>|(?=<\|channel\|>final)"),
     (r"<details[^<>\n]{0,200}\btype=\"reasoning\"[^<>\n]{0,200}>", r"</details>"),  # Open WebUI
-    (r"```(?:thinking|thought|reasoning)\n", r"\n```"),
-    (r"\A[-\s]*Thinking(?:\.\.\.|…)", r"(?:\.\.\.|…)done thinking\."),  # Ollama
-    (r"\A[-\s]*Here(?: is|'s) my thought process:", r"Here(?: is|'s) my (?:response|answer):"),  # Granite
-    (
-        r"\A[-\s]*[#*_ ]*(?:Thinking|Thoughts?|Reasoning|Thought process|Chain of thought)\b[*_: ]*\n"
-        r"(?=[\s\S]*\n[#*_ ]*(?:Final )?(?:Answer|Response|Output)\b[*_: ]*\n)",
-        r"\n[#*_ ]*(?:Final )?(?:Answer|Response|Output)\b[*_: ]*(?=\n)",
+    (rf"```{_THOUGHT}[ \t]*\n", r"\n[ \t]*```"),
+)
+# The same without any tag. Words of that kind may open an answer too, so these count at its beginning only.
+_BEGINNING: Final = r"\A[-\s]*"
+_LAST_PART: Final = r"(?:My |The )?(?:Final )?(?:Answer|Response|Output|List)"
+_SPOKEN_THINKING: Final = (
+    (r"(?:assistant)?analysis(?=[^\W\d_])", r"assistantfinal"),  # gpt-oss, its control tokens lost
+    (r"Thinking(?:\.\.\.|…)\s*\n", r"(?:\.\.\.|…)\s?done thinking\.?"),  # Ollama
+    (r"Here(?: is|['’]s) my thought process:", r"Here(?: is|['’]s) my (?:response|answer):"),  # Granite
+    (  # a heading for the thinking counts only if a heading for the answer follows
+        r"[#*_ ]*(?:Thinking|Thoughts?|Reasoning|Analysis|(?:Thought|Thinking) process|Chain of thought)"
+        rf"[*_: ]*\n(?=[\s\S]*\n[#*_ ]*{_LAST_PART}[*_: ]*\n)",
+        rf"\n[#*_ ]*{_LAST_PART}[*_: ]*(?=\n)",
     ),
 )
-_OPENING: Final = re.compile(
-    "|".join(f"(?P<family{number}>{opening})" for number, (opening, _) in enumerate(_THINKING)), re.IGNORECASE
-)
-_CLOSING: Final = {
-    f"family{number}": re.compile(closing, re.IGNORECASE) for number, (_, closing) in enumerate(_THINKING)
-}
-# An end without a beginning, which then stands in the prompt: all before it is thinking.
-_LAST_CLOSING: Final = re.compile(
-    r"\A[\s\S]*(?:"
-    + "|".join(rf"</{tag}>" for tag in _TAGS)
-    + r"|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|end_of_thought\|>|<\|/think(?:ing)?\|>|<unused95>"
-    r"|<\|channel\|>final[^<>]{0,40}<\|message\|>|<channel\|>)",
+
+
+def _numbered(openings: tuple[tuple[str, str], ...]) -> str:
+    """Return one pattern for all openings, whose group `familyN` tells which of them matched."""
+    return "|".join(
+        f"(?P<family{number}>{opening.replace('(?P<name>', f'(?P<name{number}>')})"
+        for number, (opening, _) in enumerate(openings)
+    )
+
+
+_FAMILIES: Final = _THINKING + tuple((_BEGINNING + opening, end) for opening, end in _SPOKEN_THINKING)
+_OPENING: Final = re.compile(rf"(?:(?=[<\[◁`])|(?=\A))(?:{_numbered(_FAMILIES)})", re.IGNORECASE)
+# A closing whose opening stood in the prompt: everything before it is thinking.
+_CLOSING: Final = re.compile(
+    rf"(?=[<\[◁])(?:</(?:[a-z]{{1,12}}[:_-]?)?{_THOUGHT}\s*>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷"
+    rf"|<[|｜](?:end_(?:of_)?{_THOUGHT}|{_THOUGHT}_(?:end|stop)|/{_THOUGHT}|inner_suffix)[|｜]>"
+    r"|<unused95>|<channel\|>|<\|channel\|>final(?:\s*<\|constrain\|>)?[^<>\n]{0,40}<\|message\|>)",
     re.IGNORECASE,
 )
-_ANSWER_TAGS: Final = "answer|response|final_answer|final|solution|output|result"
-_ANSWER: Final = re.compile(rf"<({_ANSWER_TAGS})>((?:(?!<\1>)[\s\S])*?)</\1>", re.IGNORECASE)
+
+_ANSWER_TAGS: Final = r"(?:final_)?(?:answer|response|solution|output|result)|final"
+_ANSWER: Final = re.compile(rf"<(?P<name>{_ANSWER_TAGS})>", re.IGNORECASE)
+_ROLE: Final = re.compile(
+    r"(?:<\|(?:im_start|start_header_id|start_of_role|start|begin|turn)\|?>|<start_of_turn>)\s*(?:assistant|model)\b"
+    r"\s*(?:<\|(?:end_header_id|end_of_role|im_middle|im_sep|content)\|>)?",
+    re.IGNORECASE,
+)
 _CONTROL: Final = re.compile(
-    r"<[|｜][^<>|｜\n]{1,40}[|｜]>|</?s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|bos|pad|unk|eot|eod)>"
-    rf"|\[/?INST\]|<</?SYS>>|</?(?:{_ANSWER_TAGS})>",
+    r"(?=[<\[])(?:<[|｜][^<>|｜\n]{1,40}[|｜]>|<\|[a-z_]{1,20}>|<[a-z_]{1,20}\|>"
+    r"|</?s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|bos|pad|unk|eot|eod|unused\d{1,4}"
+    r"|extra_id_\d{1,3}|0x[0-9a-f]{2})>"
+    rf"|\[/?INST\]|\[(?:EOS|BOS|SEP|CLS|PAD|UNK)\]|<</?SYS>>|</?(?:{_ANSWER_TAGS})>)",
     re.IGNORECASE,
 )
 _END_OF_TURN: Final = re.compile(
-    r"<[|｜](?:eot_id|eom_id|im_end|im_start|endoftext|end_of_text|end[▁_]of[▁_]sentence|end_of_turn|return|end"
-    r"|end_of_role|eos|eot|END_OF_TURN_TOKEN|END_RESPONSE|User|user|endofturn|end_of_solution)[|｜]>"
-    r"|</s>|<(?:end_of_turn|end_of_utterance|eos|eot|eod)>|\[INST\]",
+    r"(?=[<\[])(?:<[|｜](?:eot_id|eom_id|im_end|im_start|im_user|im_system|endoftext|end_of_text|start"
+    r"|end[▁_]of[▁_]sentence|end_of_turn|return|end|start_header_id|start_of_role|end_of_role|eos|eot|eod|call"
+    r"|END_OF_TURN_TOKEN|END_RESPONSE|user|endofturn|end_of_solution|end_of_box|observation|assistant_end)[|｜]>"
+    r"|</s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|eot|eod)>|<turn\|>|<\|turn>|\[/?INST\]|\[EOS\])",
+    re.IGNORECASE,
 )
 _CITATION: Final = re.compile(
     r"【[^【】\n]{0,80}】|\[\^\w{1,20}\](?!\()|\[\[?\d{1,3}(?:\s*[,–-]\s*\d{1,3}){0,9}\]\]?(?:\([^()\s]*\))?"
-    r"|:contentReference\[[^\]\n]{0,60}\](?:\{[^{}\n]{0,60}\})?|\[citation needed\]|\[oaicite:\d+\]"
-    r"|\ue200[^\ue200\ue201\n]{0,120}\ue201|\bturn\d{1,3}(?:search|view|news|image)\d{1,3}\b",
+    r"|:contentReference\[[^\]\n]{0,60}\](?:\{[^{}\n]{0,60}\})?|\[citation needed\]"
+    r"|\[(?:cite|oaicite):[^\]\n]{0,40}\]"
+    r"|</?(?:cite|source|ref|grounding|co)(?:[\s:][^<>\n]{0,100})?/?>"
+    r"|\ue200[^\ue200\ue201\n]{0,120}\ue201|\b(?:cite)?turn\d{1,3}(?:search|view|news|image)\d{1,3}\b",
     re.IGNORECASE,
 )
 _LINK: Final = re.compile(r"!?\[([^\]\[]+)\]\([^()\s]*(?:\s\"[^\"]*\")?\)")
+_INLINE_TAG: Final = re.compile(
+    r"</?(?:a|b|big|code|del|em|font|i|ins|kbd|mark|s|small|span|strike|strong|sub|sup|tt|u)"
+    r"(?:\s[^<>]{0,200})?/?>",
+    re.IGNORECASE,
+)
 _TAG: Final = re.compile(
-    r"</?(?:a|b|big|br|code|dd|div|dl|dt|em|font|h[1-6]|hr|i|ins|kbd|li|mark|ol|p|small|span|strong|sub|sup"
-    r"|table|tbody|td|th|thead|tr|tt|u|ul)(?:\s[^<>]{0,200})?/?>",
+    r"</?(?:body|br|center|dd|div|dl|dt|h[1-6]|hr|html|img|li|ol|p|pre|table|tbody|td|th|thead|tr|ul)"
+    r"(?:\s[^<>]{0,200})?/?>",
     re.IGNORECASE,
 )
 _COMMENT: Final = re.compile(r"<!--[^<>]{0,500}-->")
-_EMPHASIS: Final = re.compile(r"(\*\*\*|\*\*|__|~~|==|`+)(?=\S)((?:(?!\1).)+?)(?<=\S)\1")
-_LIGHT_EMPHASIS: Final = re.compile(r"(?<![\w*_])([*_])(?=[^\s*_])([^*_]+?)(?<=[^\s*_])\1(?![\w*_])")
-_STRAY_EMPHASIS: Final = re.compile(r"\*{2,3}|(?<!\w)_{2,3}(?=\w)|(?<=\w)_{2,3}(?!\w)|`")
-_ESCAPED: Final = re.compile(r"\\([-*_`#+.!()\[\]{}<>|~>\"'\\])")
+_ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});", re.IGNORECASE)
+_DELIMITER: Final = re.compile(r"\*\*|\*|__|_|~~|==|`+")
+_STRAY: Final = frozenset({"**", "__", "~~"})  # never part of a text, so removed without their counterpart
+_ESCAPED: Final = re.compile(r"\\([-*_`#+.!()\[\]{}<>|~>\"'&$%\\])")
+# The joiners U+200C and U+200D stay: Persian, Hindi and emoji need them.
 _INVISIBLE: Final = dict.fromkeys(
-    (0xAD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF)
-    + tuple(range(0xFFF9, 0xFFFE))
-)  # the joiners U+200C and U+200D stay: Persian, Hindi and emoji need them
+    (0xAD, 0x200B, 0x200E, 0x200F, 0xFEFF)
+    + (*range(0x202A, 0x202F), *range(0x2060, 0x206A), *range(0xFFF9, 0xFFFE))
+)
+_MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200:]|turn\d", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a model said aloud; `thinking` is true where the answer ends within its thoughts."""
+    """What a model said aloud; `thinking` is true where the answer ends within its thinking."""
 
     text: str
     thinking: bool = False
 
 
 def spoken(answer: str) -> Said:
-    """Return an answer without thoughts, without control tokens, and without the turns that follow it."""
-    kept: list[str] = []
+    """Return an answer without thinking, without control tokens, and without the turns that follow it."""
+    aloud: list[str] = []
     start = 0
     while (opening := _OPENING.search(answer, start)) is not None:
-        kept.append(answer[start : opening.start()])
-        closing = _CLOSING[opening.lastgroup or ""].search(answer, opening.end())
+        aloud.append(answer[start : opening.start()])
+        closing = _closing(opening).search(answer, opening.end())
         if closing is None:
             return Said("", thinking=True)
         start = closing.end()
-    text = "".join(kept) + answer[start:]
-    text = _LAST_CLOSING.sub("", text)
-    if tagged := _ANSWER.search(text):
-        text = tagged[2]
+    text = "".join(aloud) + answer[start:]
+    *_, last = [0, *(closing.end() for closing in _CLOSING.finditer(text))]
+    text = text[last:]
+    text = _answer_part(_ROLE.sub("", text, count=1) if _ROLE.match(text.lstrip("- \n")) else text)
     for end in _END_OF_TURN.finditer(text):
-        if text[: end.start()].strip():
+        if text[: end.start()].strip(" \n\t-"):
             text = text[: end.start()]
             break
-    return Said(_CONTROL.sub("", text.removeprefix("assistantfinal")))
+    return Said(_CONTROL.sub("", text.removeprefix("assistantfinal")).translate(_INVISIBLE))
+
+
+def _closing(opening: re.Match[str]) -> re.Pattern[str]:
+    """Return the pattern of the closing that belongs to an opening."""
+    number = int((opening.lastgroup or "").removeprefix("family"))
+    groups = opening.groupdict()
+    name = groups.get(f"name{number}") or ""
+    return re.compile(_FAMILIES[number][1].replace("{name}", re.escape(name)), re.IGNORECASE)
+
+
+def _answer_part(text: str) -> str:
+    """Return what stands between the last <answer> (or the like) and its end; a whole text without one."""
+    *_, last = [None, *_ANSWER.finditer(text)]
+    if last is None:
+        return text
+    inside = re.split(rf"</{last['name']}>", text[last.end() :], maxsplit=1, flags=re.IGNORECASE)[0]
+    return inside if inside.strip() else text
 
 
 def plain(text: str) -> str:
     """Return one line of text without markup, citations, entities, escapes and characters that do not show.
 
-    Plain text is returned as it is; what is returned is in NFC and has single blanks only.
+    Plain text is returned as it is; the result is in NFC and has single blanks only.
     """
     before = None
     for _ in range(4):  # markup comes nested and escaped; hostile text could go on for ever
         if text == before:
             break
         before = text
-        text = html.unescape(text)
-        text = _COMMENT.sub(" ", _CONTROL.sub(" ", _CITATION.sub("", _LINK.sub(r"\1", text))))
-        text = _STRAY_EMPHASIS.sub("", _LIGHT_EMPHASIS.sub(r"\2", _EMPHASIS.sub(r"\2", text)))
-        text = _ESCAPED.sub(r"\1", _TAG.sub(" ", text))
+        if _MARKUP.search(text) is not None:
+            text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+            text = _COMMENT.sub(" ", _CONTROL.sub(" ", _CITATION.sub("", _LINK.sub(r"\1", text))))
+            text = _ESCAPED.sub(r"\1", _TAG.sub(" ", _INLINE_TAG.sub("", _without_emphasis(text))))
         text = unicodedata.normalize("NFC", text).translate(_INVISIBLE)
         if not text.isprintable():
-            text = "".join(
-                " " if unicodedata.category(c) in {"Cc", "Zs", "Zl", "Zp"} else c
-                for c in text
-                if c != "\ufffd"
-            )
+            text = "".join(map(_printable, text))
         text = " ".join(text.split())
     return text
 
 
 def thinks(text: str) -> bool:
     """Whether a text has a mark of thinking."""
-    return _OPENING.search(text) is not None or _LAST_CLOSING.match(text) is not None
+    return _OPENING.search(text) is not None or _CLOSING.search(text) is not None
 
 
-def has_control_token(text: str) -> bool:
-    """Whether a text has a token that steers a model, such as the end of a turn."""
-    return _CONTROL.search(text) is not None
+def _printable(character: str) -> str:
+    category = unicodedata.category(character)
+    if category in {"Cc", "Zs", "Zl", "Zp"}:
+        return " "
+    return "" if character == "\ufffd" or category == "Cs" else character
+
+
+def _without_emphasis(text: str) -> str:
+    """Return text without the delimiters of bold, italics, code, deletions and highlights.
+
+    One pass: an opening delimiter waits for the next closing of its kind. A single * or _ counts only at the
+    ends of words ("2*3", "snake_case"), and stays where it has no counterpart ("5 * 3").
+    """
+    waiting: dict[str, int] = {}
+    delimiters = list(_DELIMITER.finditer(text))
+    removed: set[int] = set()
+    for number, delimiter in enumerate(delimiters):
+        mark, at = delimiter[0], delimiter.start()
+        before, after = text[at - 1 : at] if at else "", text[delimiter.end() : delimiter.end() + 1]
+        if before == "\\":
+            continue
+        at_word_ends = mark in {"*", "_", "__"}
+        closes = bool(before.strip()) and not (at_word_ends and _is_word(after))
+        opens = bool(after.strip()) and not (at_word_ends and _is_word(before))
+        if closes and mark in waiting:
+            removed |= {waiting.pop(mark), number}
+        elif opens:
+            waiting[mark] = number
+        if mark[0] == "`" or (mark in _STRAY and (mark != "__" or _is_word(before) != _is_word(after))):
+            removed.add(number)
+    pieces: list[str] = []
+    start = 0
+    for number in sorted(removed):
+        pieces.append(text[start : delimiters[number].start()])
+        start = delimiters[number].end()
+    return "".join(pieces) + text[start:]
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"

@@ -107,7 +107,8 @@ def folded(text: str, width: int) -> list[str]:
         if columns(lines[-1] + word) <= width:
             lines[-1] += word
         else:
-            lines += chop_cells(word.lstrip(), max(width, 2))  # the widest characters take two
+            word = word.lstrip()
+            lines += chop_cells(word, max(width, 2)) or [word]  # the widest take two, some none
     return lines if lines[0] else lines[1:]
 
 

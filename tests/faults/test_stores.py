@@ -352,7 +352,7 @@ def _nobody(folder: Path) -> Iterator[None]:
     for parent in folder.parents:
         if parent.name.startswith(
             ("pytest-", "popen-")
-        ):  # with pytest-xdist each worker has a folder of its own
+        ):  # the latter are of pytest-xdist
             parent.chmod(0o755)
     folder.chmod(0o777)
     groups = os.getgroups()

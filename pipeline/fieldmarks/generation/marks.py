@@ -1,38 +1,49 @@
-"""The marks of lists: bullets of every script, numbers, letters, emoji, and what only looks like one. Pure."""
+"""The marks that list entries begin with: bullets of every script, numbers, letters, emoji. Pure.
+
+A mark is *certain* where nothing else can stand in its place: a dash, "•", "3." at the beginning of a line, "①".
+It is *possible* where a text may begin the same way: "T. rex", "2 – 3 stripes", or a number behind a dash. A possible
+mark counts only in a sequence that begins with the first of its kind: a., b. or I., II. or 1, 2, 3.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 DASHES: Final = "-–—−‐‑‒―﹣－"
+_BLANK: Final = "[ \t\u3000\u00a0]"
 _DOTS: Final = "•‣⁃◦∙●○◎◉▪▫■□◻◼◽◾▸▹►▻▶▷◆◇◈❖⬤⚫⚪★☆✦✧✶✱➢➤➔➜➥→⇒»›✓✔✗✘☐☑☒❑❒·・‧⋅※♦☞👉🔹🔸🔷🔶"
-_EMOJI: Final = "[\U0001f000-\U0001faff\u2600-\u263f\u2643-\u27bf\u2b00-\u2bff\u2300-\u23ff\u3297\u3299]"
-_BULLET: Final = re.compile(
-    rf"""(?: [{DASHES}]++(?![{DASHES}>]) | [{_DOTS}]
-      | {_EMOJI}[\ufe0f\u200d\u2640\u2642\U0001f000-\U0001faff]*+(?=[\s\ufe0f])
-    )[\ufe0e\ufe0f]?[ \t\u3000]*+
-    | [*+＊~][ \t\u3000]++ | [*+][ \t]*+$""",
-    re.VERBOSE,
+# Emoji, but for the signs of sexes and planets, which descriptors speak of.
+_EMOJI: Final = "[\U0001f000-\U0001faff\u2600-\u263f\u2644-\u27bf\u2b00-\u2bff\u2300-\u23ff]"
+_AFTER_EMOJI: Final = "[\ufe0f\u200d\u2640\u2642\U0001f000-\U0001faff]"
+_DOT: Final = re.compile(rf"(?:[{_DOTS}][\ufe0e\ufe0f]?|{_EMOJI}{_AFTER_EMOJI}*+(?={_BLANK})){_BLANK}*+")
+_DASH: Final = re.compile(rf"[{DASHES}]++(?![{DASHES}>]){_BLANK}*+|[*+＊~]{_BLANK}++|[*+]{_BLANK}*+$")
+_DASH_APART: Final = re.compile(rf"[{DASHES}]{_BLANK}++")  # behind another mark: "1. -5 °C" is no second one
+_GLYPHS: Final = "①-⑳⑴-⒇⒈-⒛⒜-⒵Ⓐ-ⓩ⓪❶-❿➀-➓㈠-㈩㉑-㉟㊀-㊉㊱-㊿Ⅰ-Ⅻⅰ-ⅻ"
+_GLYPH: Final = re.compile(rf"(?:[{_GLYPHS}]|\d\ufe0f?\u20e3|🔟){_BLANK}*+[.)、:]?{_BLANK}*+")
+_HAN: Final = "一二三四五六七八九十"
+_HAN_NUMBER: Final = re.compile(
+    rf"(?:[(（〔][{_HAN}]{{1,3}}[)）〕]|[{_HAN}]{{1,3}}[、．.:])[、，]?{_BLANK}*+"
+    rf"|第[{_HAN}\d]{{1,3}}[点點条條项項个個]?[、，,:：.]{_BLANK}*+"
+)
+_NAMED_NUMBER: Final = re.compile(
+    r"(?:feature|descriptor|trait|point|item|characteristic|attribute|field\ mark|merkmal|rasgo"
+    rf"|caract[ée]ristique|特征|특징|特徴){_BLANK}*\#?\d{{1,2}}{_BLANK}*[:.)–-]{_BLANK}*+",
+    re.IGNORECASE,
 )
 _NUMBER: Final = re.compile(
-    r"""(?P<bracket>[(\[])?(?:no\.\ ?|\#)?(?P<number>\d{1,3})
-    (?: (?(bracket)[)\]]|(?:\.?\)|\]))[.:,]?[ \t\u3000]*+
-      | (?(bracket)(?!))(?: [.]\d{1,2}(?:[.]\d{1,2})?(?:[.)][ \t]++)
-        | [.、。:][ \t\u3000]++ | [.、](?=[^\W\d]|["“'‘«*_(]|$) | [ \t]++[-–—][ \t]++ )
+    rf"""(?P<bracket>[(\[])?\#?\d{{1,3}}
+    (?: (?(bracket)[)\]]|\.?[)\]])[.:,]?{_BLANK}*+
+      | (?(bracket)(?!))(?:\.\d{{1,2}}(?:\.\d{{1,2}})?[.)]{_BLANK}++
+        | \.{_BLANK}++ | [.](?=[^\W\d]|["“'‘«*_(]|$) | 、{_BLANK}*+)
     )
-    | \d\ufe0f?\u20e3[ \t]*+ | 🔟[ \t]*+
-    | [①-⑳⑴-⒇⒈-⒛⒜-⒵Ⓐ-ⓩ⓪❶-❿➀-➓㈠-㈩㉑-㉟㊀-㊉㊱-㊿][ \t\u3000]*+[.)、:]?[ \t\u3000]*+
-    | (?:[(（〔][一二三四五六七八九十]{1,3}[)）〕]|[一二三四五六七八九十]{1,3}[、.．:])[ \t\u3000]*+
-    | 第[一二三四五六七八九十\d]{1,3}[点點条條项項个個]?[、，,:：.][ \t\u3000]*+
-    | (?:feature|descriptor|trait|point|item|characteristic|attribute|field\ mark|merkmal|rasgo|caract[ée]ristique)
-      [ \t]*\#?\d{1,2}[ \t]*[:.)–-][ \t]*+
-    | [(]?[A-Za-z][)][ \t]*+ | [(][ivx]{1,5}[)][ \t]*+ | [ivx]{1,5}[)][ \t]++""",
+    | [(]?[A-Za-z][)]{_BLANK}*+ | [(][ivx]{{1,5}}[)]{_BLANK}*+ | [ivx]{{1,5}}[)]{_BLANK}++""",
     re.VERBOSE | re.IGNORECASE,
 )
-# What counts only in a sequence; of several letters only Roman numbers are one.
-_UNSURE: Final = re.compile(
-    r"(?P<open>[(（])?(?P<mark>\d{1,3}|[IVXL]{1,6}|[ivxl]{1,6}|[^\W\d_])(?P<close>[.)）．、:]|(?<=\d))[ \t\u3000]++(?=\S)"
-    r"|(?P<dotted>\d{1,2}\.\d{1,2})[ \t]++(?=\S)"
+_POSSIBLE: Final = re.compile(
+    r"(?P<open>[(（\[])?(?:\#|No\. ?)?(?P<number>\d{1,3}|[IVXL]{1,6}|[ivxl]{1,6}|[^\W\d_])"
+    rf"(?P<close>\.[)]|[.)\]）．、:]|{_BLANK}?[-–—](?={_BLANK})|(?<=\d))(?:{_BLANK}++|(?<=[、)）\]]))(?=\S)"
+    rf"|(?P<dotted>\d{{1,2}}\.\d{{1,2}}){_BLANK}++(?=\S)"
 )
 _ALPHABETS: Final = (
     "abcdefghijklmnopqrstuvwxyz",
@@ -42,94 +53,154 @@ _ALPHABETS: Final = (
     "アイウエオカキクケコサシスセソ",
     "أبجدهوزحطيكلمنسعفصقرشت",
     "אבגדהוזחטיכלמנסעפצקרשת",
+    "कखगघङचछजझञ",
     "กขคงจฉชซญดตถทธนบปผพฟมยรลวสหอ",
     "甲乙丙丁戊己庚辛壬癸",
 )
 _ROMAN: Final = {"i": 1, "v": 5, "x": 10, "l": 50}
-_BOX: Final = re.compile(r"\[[ xX✓✔]?\][ \t]+")
-Mark = tuple[str, bool]  # the text after the mark, and whether that counts
+_BOX: Final = re.compile(rf"\[[ xX✓✔]?\]{_BLANK}+")
+_COUNTING: Final = frozenset("1aA一①")
 RULE: Final = re.compile(r"\s*+([-*_=`~])(?:\s*+\1){2,}+\s*+\w*+\s*+")  # never back: a line can be a MiB
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The text behind a line's list mark, and the mark's kind: "1", "a", "A", "一" or "①" where it counts, else "-" or
+    another bullet.
+    """
+
+    text: str
+    kind: str
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a number or a letter."""
+        return self.kind in _COUNTING
+
+
 def marks(lines: Sequence[str]) -> list[Mark | None]:
-    """Return each line's text after its list mark, or None for a line without one."""
-    strong = [sure_mark(line) for line in lines]
-    rest = [mark[0] if mark else line.strip() for line, mark in zip(lines, strong, strict=True)]
-    sure = _in_sequence([_unsure(text) for text in rest], alone=len(lines) == 1)
+    """Return each line's mark, or None for a line without one."""
+    certain = [certain_mark(line) for line in lines]
+    texts = [mark.text if mark else line.strip() for line, mark in zip(lines, certain, strict=True)]
+    possible = [
+        _possible_numbers(text, bulleted=mark is not None and not mark.counts)
+        for text, mark in zip(texts, certain, strict=True)
+    ]
+    for at, (line, mark) in enumerate(zip(lines, certain, strict=True)):
+        if mark is not None and mark.counts:  # "- 1. eyes" begins a sequence that "2. feet" goes on with
+            possible[at] = (_possible_numbers(line.strip(), bulleted=True)[0], "")
+    alone = sum(mark is not None for mark in certain) == 1
+    in_sequence = _in_sequence([numbers for numbers, _ in possible], alone=alone)
     found: list[Mark | None] = []
-    for mark, text, end in zip(strong, rest, sure, strict=True):
-        if end:
-            found.append((text[end:].strip(), True if mark is None else mark[1]))
-        else:
-            found.append(mark)
+    for mark, text, (_, behind), counts in zip(certain, texts, possible, in_sequence, strict=True):
+        found.append(Mark(behind, _kind(text)) if counts and behind else mark)
     return found
 
 
-def sure_mark(line: str) -> Mark | None:
-    """Return a line's text after a mark that can be nothing else, and whether it is a number."""
+def certain_mark(line: str) -> Mark | None:
+    """Return a line's mark if nothing else can stand there."""
     if RULE.fullmatch(line):
         return None
-    text = line.lstrip(" \t\u3000")
-    heading = text.startswith("#")
-    text = text.lstrip("#").lstrip() if heading and text.lstrip("#")[:1] == " " else text
-    numbered: bool | None = None
-    for _ in range(4):
-        bare = text.lstrip("*_") if text[:1] in "*_" else text
-        emphasis = text[: len(text) - len(bare)]
-        if (found := _NUMBER.match(bare)) is not None and numbered is None:
-            numbered = True
-        elif heading:
-            break
-        elif not emphasis and (found := _BULLET.match(text)) is not None:
-            numbered = bool(numbered)
-        else:
-            break
-        text = bare[found.end() :] if found.re is _NUMBER else text[found.end() :]
-        if found.re is _NUMBER and emphasis:
-            text = text[len(emphasis) :] if text.startswith(emphasis) else text.replace(emphasis, "", 1)
-        if (box := _BOX.match(text)) is not None:
-            text = text[box.end() :]
-    return None if numbered is None else (text.strip(), numbered)
+    text = line.strip()
+    if (heading := re.match(r"#{1,6}\s+", text)) is not None:  # "## 1. Bulging eyes"
+        number = _counted(text[heading.end() :])
+        return None if number is None else Mark(number, _kind(text[heading.end() :]))
+    if (dash := _DASH.match(text) or _DOT.match(text)) is None:
+        number = _counted(text)
+        if number is None:
+            return None
+        return Mark(_without_inner_bullet(number), _kind(text))
+    return Mark(_without_inner_bullet(text[dash.end() :]), "-" if text[0] in DASHES else text[0])
 
 
-def _unsure(text: str) -> tuple[dict[str, int], int]:
-    """Return what number a mark could be, by the kind of numbering, and where the text goes on after it."""
+def _kind(text: str) -> str:
+    """Return the kind of number or letter that a text begins with."""
+    first = text.lstrip("*_([（〔#第 ")[:1]
+    if first.isdecimal():
+        return "1"
+    if first in _HAN:
+        return "一"
+    return ("A" if first.isupper() else "a") if first.isalpha() else "①"
+
+
+def _counted(text: str) -> str | None:
+    """Return the text behind a certain number or letter, which may stand in bold: "**1. Eyes** – large"."""
     bare = text.lstrip("*_") if text[:1] in "*_" else text
-    found = _UNSURE.match(bare)
-    if found is None or bare != text:
-        return {}, 0
-    values: dict[str, int] = {}
+    emphasis = text[: len(text) - len(bare)]
+    for kind in (_NUMBER, _GLYPH, _HAN_NUMBER, _NAMED_NUMBER):
+        if (number := kind.match(bare)) is not None:
+            rest = bare[number.end() :]
+            if emphasis and rest.startswith(emphasis):  # "**1.** Eyes"
+                return rest[len(emphasis) :].strip()
+            return (emphasis + rest).strip()
+    return None
+
+
+def _without_inner_bullet(text: str) -> str:
+    """Return a text without what stands behind a mark and marks again: a box, an emoji, a glyph."""
+    for pattern in (_BOX, _DASH_APART, _DOT, _BOX, _GLYPH):
+        if (inner := pattern.match(text)) is not None and text[inner.end() :].strip():
+            text = text[inner.end() :]
+    return text.strip()
+
+
+def _possible_numbers(text: str, *, bulleted: bool) -> tuple[dict[str, int], str]:
+    """Return the numbers that a possible mark may stand for, by its kind, and the text behind it.
+
+    Behind a bullet a number without a stop is part of the text: "- 1 horn".
+    """
+    bare = text.lstrip("*_") if text[:1] in "*_" else text
+    found = _POSSIBLE.match(bare)
+    if found is None:
+        return {}, ""
+    emphasis = text[: len(text) - len(bare)]
+    behind = bare[found.end() :].strip()
+    behind = (
+        behind[len(emphasis) :].strip() if emphasis and behind.startswith(emphasis) else emphasis + behind
+    )
     if found["dotted"]:
         major, minor = map(int, found["dotted"].split("."))
-        return {f"{major}.": minor}, found.end()
-    letter, close = found["mark"].lower(), found["close"] or " "
+        return ({}, "") if bulleted else ({f"{major}.": minor}, behind)
+    letter, close = found["number"].lower(), (found["close"] or " ").strip() or " "
+    if bulleted and close in {" ", "-", "–", "—"}:
+        return {}, ""
+    numbers: dict[str, int] = {}
     if letter.isdecimal():
-        values[f"number{close}"] = int(letter)
-    if letter and not letter.strip("ivxl") and close != " ":
-        values[f"roman{close}"] = _roman(letter)
+        numbers[f"number{close}"] = int(letter)
+    if not letter.strip("ivxl") and close != " ":
+        numbers[f"roman{close}"] = _roman(letter)
     for alphabet in _ALPHABETS:
-        if len(letter) == 1 and letter in alphabet:
-            values[f"{alphabet[0]}{close}"] = alphabet.index(letter) + 1
-    return values, found.end()
+        if len(letter) == 1 and letter in alphabet and close != " ":
+            numbers[f"{alphabet[0]}{close}"] = alphabet.index(letter) + 1
+    return numbers, behind
 
 
-def _in_sequence(marks: Sequence[tuple[dict[str, int], int]], *, alone: bool) -> list[int]:
-    """Return for each line where its text begins after a mark that is one of a sequence from 1, else 0."""
-    ends = [0] * len(marks)
-    runs: dict[str, tuple[int, list[int]]] = {}  # by kind: the last number, and the lines so far
-    for at, (values, _) in enumerate(marks):
-        for kind, value in values.items():
-            last, lines = runs.get(kind, (0, []))
-            runs[kind] = (
-                (value, [*lines, at] if len(lines) < 2 else [at])
-                if value == last + 1
-                else ((1, [at]) if value == 1 else (last, lines))
-            )
-            enough = 3 if kind == "number " else 2
-            if (value == last + 1 and value >= enough) or (alone and kind == "number." and value == 1):
-                for line in (*lines, at):
-                    ends[line] = marks[line][1]
-    return ends
+def _in_sequence(numbers: Sequence[dict[str, int]], *, alone: bool) -> list[bool]:
+    """Return for each line whether its number is one of a sequence that begins with 1.
+
+    A number without a stop needs three in a row. `alone` says that there is one marked line only, whose "1."
+    then is a sequence by itself.
+    """
+    counts = [False] * len(numbers)
+    sequences: dict[
+        str, tuple[int, list[int]]
+    ] = {}  # by kind: the last number, and the lines not yet counted
+    for at, kinds in enumerate(numbers):
+        for kind, value in kinds.items():
+            last, waiting = sequences.get(kind, (0, []))
+            if value == last + 1:
+                waiting = [*waiting, at]
+            elif value == 1:
+                waiting = [at]
+            else:
+                continue
+            needed = 3 if kind == "number " else 2
+            if value >= needed or (alone and kind == "number."):
+                for line in waiting:
+                    counts[line] = True
+                waiting = []
+            sequences[kind] = (value, waiting)
+    return counts
 
 
 def _roman(letters: str) -> int:
@@ -139,19 +210,63 @@ def _roman(letters: str) -> int:
     )
 
 
-def split_marks(line: str) -> Iterator[str]:
-    """Yield the lines that a line holds which has several marks: "• a • b", "1. a 2. b"."""
-    text = line.strip()
-    if text and text[0] in _DOTS and len(parts := re.split(rf"\s+{re.escape(text[0])}\ufe0f?\s*", text)) > 1:
-        yield from (part if number == 0 else f"{text[0]} {part}" for number, part in enumerate(parts))
+_INLINE_DOT: Final = re.compile(rf"(?:^|\s)(?P<dot>[•‣⁃◦∙●○◎◉▪▫■□▸►▶◆◇❖★☆✦➢➤✓✔☐☑🔹🔸🔷🔶✅])\ufe0f?(?=\s)")
+_INLINE_GLYPH: Final = re.compile(rf"(?:^|(?<=[\s:：;；,，。、]))(?:[{_GLYPHS}]|\d\ufe0f?\u20e3|🔟)")
+_INLINE_NUMBER: Final = re.compile(
+    r"(?:^|(?<=[\s;,:：；，。]))(?P<open>[(（\[]?)(?P<number>\d{1,3}|[A-Za-z])(?P<close>[.)）\]、．])(?:\s+|(?<=[、）)．]))(?=\S)"
+)
+_LINKING: Final = re.compile(r"[\s;,；，]*(?:[;,；，]\s*(?:and|und|et|y|e|ed|en|и|および|和)|\band)?\s*$")
+
+
+def split_marks(line: str, *, alone: bool = False) -> Iterator[str]:
+    """Yield the entries of a line that has several marks: "• a • b", "1. a 2. b"; else the line itself.
+
+    `alone` says that the answer has no other line, so that " - " or " * " three times is a list, too.
+    """
+    starts = _inline_starts(line, alone=alone)
+    if len(starts) < 2:
+        yield line
         return
-    if (first := re.match(r"\(?1([.)])\s", text)) is not None:
-        end, start, number = first[1], 0, 2
-        while found := re.compile(rf"[\s;,]+(?:and |und |et |y )?(?=\(?{number}{re.escape(end)}\s)").search(
-            text, start + 2
-        ):
-            yield text[start : found.start()]
-            start, number = found.end(), number + 1
-        yield text[start:] if start else line
-        return
-    yield line
+    indent = line[: len(line) - len(line.lstrip())]
+    if line[: starts[0]].strip(" \t-*"):
+        yield line[: starts[0]]
+    for start, end in zip(starts, [*starts[1:], len(line)], strict=True):
+        entry = line[start:end].strip()
+        yield indent + (_LINKING.sub("", entry[-20:]).join([entry[:-20], ""]) if end < len(line) else entry)
+
+
+def _inline_starts(line: str, *, alone: bool) -> list[int]:
+    """Return where the entries of a line begin."""
+    dots: dict[str, list[int]] = {}
+    for found in _INLINE_DOT.finditer(line):
+        dots.setdefault(found["dot"], []).append(found.start("dot"))
+    glyphs = [found.start() for found in _INLINE_GLYPH.finditer(line)]
+    several = max((*dots.values(), glyphs), key=len)
+    if len(several) > 1:
+        return several
+    numbers: dict[str, list[int]] = {}  # by brackets and kind of number
+    for found in _INLINE_NUMBER.finditer(line):
+        number = found["number"]
+        value = int(number) if number.isdecimal() else ord(number.lower()) - ord("a") + 1
+        key = f"{found['open']}{'1' if number.isdecimal() else 'a'}{found['close']}"
+        if value == len(numbers.setdefault(key, [])) + 1:
+            numbers[key].append(found.start())
+    several = max(numbers.values(), key=len, default=[])
+    if len(several) < 2 and alone:
+        for mark in (" - ", " – ", " * "):
+            pieces = (" " + line).split(mark)
+            begins = line.lstrip().startswith(mark.strip())
+            if len(pieces) > 2 + (not begins):
+                return _starts_of(pieces, len(mark))
+    return several
+
+
+def _starts_of(pieces: Sequence[str], width: int) -> list[int]:
+    """Return where the marks stand between the pieces of a line that was split with one blank before it."""
+    starts: list[int] = []
+    at = -1
+    for piece in pieces[:-1]:
+        at += len(piece)
+        starts.append(at + 1)
+        at += width
+    return starts

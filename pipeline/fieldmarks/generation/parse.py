@@ -1,32 +1,38 @@
-"""From a language model's answer to descriptors: lists in every form that models write them.
+"""From a language model's answer to descriptors: lists in every form in which models write them.
 
-Markup is cleaned before list marks are looked for. Thoughts and what follows the end of a turn go first; JSON
-is read as JSON; HTML lists and tables become lines that begin with "- ". Then the answer is read line by line:
+Markup is cleaned before list marks are looked for. Thinking and whatever follows the end of a turn go first;
+JSON is read as JSON; HTML lists and tables become lines that begin with "- ". Then the answer is read line by
+line:
 
-- a line with a list mark begins a descriptor: bullets of every script, numbers, letters, emoji. A mark that
-  could as well be text ("T. rex") counts only in a sequence (a., b., c.);
-- a line without one goes on with the descriptor above it if it is indented or does not begin like a new
-  sentence; else it is a preamble or an afterword, and left out;
-- a heading is left out: a line that ends with a colon, or that has further marked lines nested below it.
+- a line with a list mark begins a descriptor: bullets of every script, numbers, letters, emoji (see marks);
+- a line without one goes on with the descriptor above it if it is indented, begins in lower case, or stands
+  where a line was wrapped; otherwise it is a preamble or an afterword, and left out;
+- a heading is left out: a line that ends with a colon, or a few words with further marked lines below them.
 
-An answer without any list mark is read as bold lines, and as short lines in the last resort. Nothing here
-knows a server or a prompt.
+An answer without any list mark is read as lines in bold, and as plain short lines as a last resort. Nothing
+here knows a server or a prompt.
 """
 
+import html
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 from fieldmarks.debris import plain, spoken
-from fieldmarks.generation.marks import DASHES, RULE, marks, split_marks, sure_mark
-from fieldmarks.generation.structured import JSON_START, json_texts, lines_of_html, lines_of_tables
+from fieldmarks.generation.marks import DASHES, RULE, certain_mark, marks, split_marks
+from fieldmarks.generation.refusals import is_refusal
+from fieldmarks.generation.structured import is_label, json_texts, lines_of_html, lines_of_tables
 from fieldmarks.store.curate import comparable
 
 MAX_DESCRIPTOR: Final = 1000  # characters; longer is a text, not a descriptor
 MAX_DESCRIPTORS: Final = 300  # of one answer
 MAX_REASON: Final = 200  # characters of the model's own words
+_MAX_TEXTS: Final = 10 * MAX_DESCRIPTORS  # that are cleaned and compared; the rest is only counted
+_MAX_LINES: Final = 4 * _MAX_TEXTS  # that are read; in the rest bullets are only counted
 
 STILL_THINKING: Final = "no complete answer: the model was still thinking when it ended; raise --max-tokens"
 REFUSAL: Final = "refusal"  # as a finish reason: the answer is what a reply's own field for refusals says
@@ -35,37 +41,28 @@ _INCOMPLETE: Final = {
     "tool_calls": "no answer: the model called a tool instead",
     "function_call": "no answer: the model called a tool instead",
 }
-_CUT_OFF: Final = frozenset({"length", "max_tokens", "content_filter", "error"})
+_LENGTH: Final = frozenset({"length", "max_tokens"})
+_CUT_OFF: Final = _LENGTH | {"content_filter"}
 
 _LINE_ENDS: Final = re.compile(r"\r\n|[\r\v\f\x85\u2028\u2029]")
-_WRITTEN_LINE_END: Final = re.compile(r"\\r?\\n|\\n")
+_BLANK_LINES: Final = re.compile(r"\n\s*+\n")
 _NEXT_TURN: Final = re.compile(
-    r"\n[ \t]*(?:\*\*)?(?:(?:Q|Question|User|Human)\s?:|#{2,3} (?:Instruction|User|Human)\b)"
+    r"\n[ \t]*(?:\*\*)?(?:(?:Q|Question(?: \d{1,2})?|User|USER|Human)\s?:|#{2,3} (?:Instruction|User|Human)\b)"
 )
 _FENCE: Final = re.compile(r"[ \t]*(?:```|~~~)")
-_QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*")
-_FULL_WIDTH: Final = str.maketrans("０１２３４５６７８９．）（：＊＃", "0123456789.)(:*#")
+_QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*+")
+_ESCAPED_MARK: Final = re.compile(r"\A(\s{0,40}(?:\*\*)?(?:\d{1,3})?)\\([-*+#•.)])")
+_MARK_ENTITY: Final = re.compile(r"&(?:bull|middot|[nm]dash|nbsp|#\d{2,5}|#x[\da-f]{2,5});", re.IGNORECASE)
+_FULL_WIDTH: Final = str.maketrans("０１２３４５６７８９．）（：＊＃－＞", "0123456789.)(:*#->")
 _OPENER: Final = re.compile(
-    r"(?:sure|certainly|of course|okay|ok|absolutely|great question)[,.!:]"
-    r"|(?:here|below) (?:are|is)\b|here['’]s\b",
+    r"(?:sure(?: thing)?|certainly|of course|okay|ok|absolutely|great question|gladly|happy to help)[,.!:]"
+    r"|(?:here|below|these|following) (?:are|is)\b|here['’]s\b|the following\b",
     re.IGNORECASE,
 )
-_REFUSAL: Final = re.compile(
-    r"(?:(?:oh,? )?(?:i['’]?m|i am) (?:(?:very|so|really|truly) )?(?:sorry|afraid)\b|(?:my )?(?:sincere )?apolog"
-    r"|i (?:sincerely |must )?apologi[sz]e|(?:we['’]re|we are) sorry|sorry\b"
-    r"|(?:unfortunately,? )?(?:i|we) (?:can['’]?t|can ?not|could not|couldn['’]t|won['’]t|will not|do not|don['’]t|am unable|am not able"
-    r"|['’]m unable|['’]m not able|must decline|have to decline|must refuse|decline)\b"
-    r"|i['’]m (?:unable|not able|not comfortable)\b|i am not comfortable\b|as an? (?:ai|large|language|artificial|virtual)\b"
-    r"|(?:this|that|your|the) (?:request|question|content|prompt) (?:violates|cannot|can['’]t|is against|goes against)"
-    r"|unable to\b|(?:es )?tut mir (?:sehr )?leid|entschuldigung|ich (?:kann|darf) (?:dir |ihnen |dabei |das |diese\w* )*(?:leider )?nicht|leider kann ich"
-    r"|(?:je suis|nous sommes) (?:vraiment )?désolée?s?|désolée?\b|je (?:ne peux|ne suis pas|m['’]excuse)"
-    r"|lo siento|lo lamento|no puedo\b|mi dispiace|non posso\b|desculpe\b|sinto muito|lamento\b|não posso"
-    r"|het spijt me|ik kan (?:je |u |dat |hier )*niet|przepraszam|przykro mi|niestety nie mog|извините|простите|к сожалению"
-    r"|抱歉|很抱歉|非常抱歉|对不起|對不起|我(?:无法|不能|無法)|申し訳|すみません|죄송|미안)",
-    re.IGNORECASE,
-)
-_ALTERNATIVE: Final = re.compile(
-    r"\b(?:instead|alternativ\w+|i can help|help (?:you )?with|happy to|glad to|would you like|other ways)\b",
+_AFTERWORD: Final = re.compile(
+    r"(?:(?:i )?hope|let me|please|note(?: that)?\b|these|this|if you|feel free|would you|do you|overall|together"
+    r"|in (?:summary|short|conclusion)|remember|keep in mind|by |with these|all of|ich hoffe|lassen|wenn sie|diese"
+    r"|j['’]espère|n['’]hésitez|ces |espero|si (?:necesita|quiere|deseas)|estas? |希望|如果|这些|以上|これら|이러한|이 )",
     re.IGNORECASE,
 )
 _QUOTES: Final = {
@@ -82,9 +79,10 @@ _QUOTES: Final = {
 }
 _TRAILING: Final = " \t.,;:…。、，；：．؛،۔।\\"
 _ENDS: Final = (".", "!", "?", "。", "！", "？", '"', "”", "।", "۔")
+_LAST_STOPS: Final = (".", "!", "?", "。", "！", "？", "।", "۔")
 _SENTENCE_END: Final = re.compile(r"[.!?][\"”’']?\s+(?=[\"“‘']?(\w))|(?<=[。！？])")
 _ABBREVIATION: Final = re.compile(r"(?:^|[\s(.])(?:[^\W\d_]|St|Mt|Dr|Mr|Mrs|Ms|No|approx|ca|cf|vs)\.\s+$")
-_WORDLESS_SCRIPT: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uff00-\uffef\u0e00-\u0e7f]")
+_WORDLESS: Final = re.compile(r"[\u3001-\u30ff\u3400-\u9fff\uff00-\uffef\u0e00-\u0e7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,46 +105,89 @@ class Parsed:
 
 @lru_cache(maxsize=64)  # a run parses each answer twice: to see whether it is empty, and for its line
 def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = None) -> Parsed:
-    """Read the descriptors out of an answer; of one that was cut off the last is left out."""
+    """Read the descriptors out of an answer; the last one of an answer that was cut off is left out."""
     said = spoken(_LINE_ENDS.sub("\n", answer))
     if said.thinking:
         return Parsed((), problem=STILL_THINKING)
     if finish_reason in _INCOMPLETE:
         return Parsed((), problem=_INCOMPLETE[finish_reason])
     text = _NEXT_TURN.split("\n" + said.text, maxsplit=1)[0].removeprefix("\n")
-    if finish_reason == REFUSAL or _refuses(text):
-        return Parsed((), problem=f"refused: {_shortened(text.lstrip(DASHES + ' '))}", refused=True)
-    texts, is_open = _sentences(text) if style == "sentences" else _listed(text)
-    cut = texts.pop() if texts and is_open and finish_reason in _CUT_OFF else None
-    cleaned = (clean(text) for text in texts if len(text) <= MAX_DESCRIPTOR and not _is_heading(text))
-    found = distinct(text for text in cleaned if any(map(str.isalpha, text)))
-    cut = clean(cut[:MAX_DESCRIPTOR]) or None if cut else None
-    problem = None if found else _problem(text, finish_reason)
-    return Parsed(found[:MAX_DESCRIPTORS], cut, problem, left_out=max(0, len(found) - MAX_DESCRIPTORS))
+    if finish_reason == REFUSAL or is_refusal(text, _before_list(text)):
+        words = _shortened(text.strip(DASHES + " \n"))
+        return Parsed((), problem=f"refused: {words}", refused=True)
+    listed = _sentences(text) if style == "sentences" else _listed(text)
+    texts = list(dict.fromkeys(listed.texts))
+    cut = listed.texts[-1] if texts and listed.is_open and finish_reason in _CUT_OFF else None
+    if cut is not None and listed.texts.count(cut) == 1:
+        texts.remove(cut)
+    found = distinct(filter(None, map(_descriptor, texts[:_MAX_TEXTS])))
+    unread = max(0, len(texts) - _MAX_TEXTS) + listed.uncounted
+    return Parsed(
+        found[:MAX_DESCRIPTORS],
+        cut=(clean(cut[:MAX_DESCRIPTOR]) or None) if cut else None,
+        problem=None if found else _problem(text, finish_reason),
+        left_out=max(0, len(found) - MAX_DESCRIPTORS) + unread,
+    )
 
 
 def attach(forced: str, text: str) -> str:
-    """Put the forced bullet mark back before a continuation, unless the model repeated or ignored it."""
-    return text if not forced or prefix_ignored(text) else forced + text
+    """Put the forced bullet mark back before a continuation, unless the model repeated or ignored it.
+
+    Thinking that comes before the continuation stays before the mark.
+    """
+    if not forced or prefix_ignored(text):
+        return text
+    aloud = spoken(text).text
+    if aloud.strip() and text.endswith(aloud) and len(aloud) < len(text):
+        return text.removesuffix(aloud) + forced + aloud.lstrip("\n")
+    return forced + text
 
 
 def prefix_ignored(text: str) -> bool:
     """Whether an answer begins anew instead of going on after a forced bullet mark."""
     start = spoken(text).text.lstrip()
-    first = _plain_line(start.split("\n", 1)[0])
-    return (
-        sure_mark(first) is not None
-        or first.rstrip(" \t*_").endswith((":", "："))
-        or bool(_OPENER.match(first) or JSON_START.match(start))
-        or start.startswith(("```", "<ul", "<ol", "<li", "|", "#"))
+    lines = [_plain_line(line) for line in start[: 4 * MAX_DESCRIPTOR].split("\n")]
+    first, *below = lines
+    if start.startswith(("```", "~~~", "<ul", "<ol", "<li", "<table", "<dl", "<p>", "|", "#", "<html", "<!")):
+        return True
+    if first.rstrip(" \t*_").endswith((":", "：")) or _OPENER.match(first) or json_texts(start) is not None:
+        return True
+    below = [line for line in below if line.strip()]
+    if "|" in first and below and re.match(r"[ \t]*\|?[ \t]*:?-", below[0]):
+        return True
+    found = marks([first, *below])
+    several = [mark for mark in marks(list(split_marks(first))) if mark is not None]
+    return found[0] is not None or len(several) > 1 or _begins_as_preamble(lines)
+
+
+def _begins_as_preamble(lines: Sequence[str]) -> bool:
+    """Whether the first of an answer's lines stands above its list or in place of one, rather than in it."""
+    first, *below = lines
+    found = [mark for mark in marks(below) if mark is not None]
+    if _begins_bold(first):  # a title over others; as one of several, each in bold, a descriptor
+        if found:
+            return _is_bold(first) and not _begins_bold(found[0].text)
+        return any(map(_begins_bold, below))
+    if not found:  # prose, a question
+        sentences = list(_split_sentences(first))
+        is_long = first.endswith(_LAST_STOPS) and first[:1].isupper() and len(first.split()) >= 8
+        return first.endswith("?") or len(sentences) > 1 or is_long
+    if first.endswith(_LAST_STOPS) and not found[0].text.endswith(_LAST_STOPS):
+        return len(first.split()) > 4 or _WORDLESS.match(first) is not None
+    return any(  # a further plain line over marked ones, so the first is a heading, too
+        blank == ""
+        and heading[:1].strip()
+        and certain_mark(heading) is None
+        and certain_mark(entry) is not None
+        for blank, heading, entry in zip(below, below[1:], below[2:], strict=False)
     )
 
 
 def clean(text: str) -> str:
     """Return a descriptor without markup, outer quotes, trailing punctuation and control characters."""
-    text, before = plain(text), None
+    before = None
     while text != before:
-        before, text = text, _unquoted(text.rstrip(_TRAILING).strip())
+        before, text = text, _unquoted(plain(text).rstrip(_TRAILING).strip())
     return text
 
 
@@ -158,26 +199,32 @@ def distinct(descriptors: Iterable[str]) -> tuple[str, ...]:
     return tuple(first.values())
 
 
-def _refuses(text: str) -> bool:
-    """Whether an answer is a refusal: it begins as one, and no list of features follows."""
-    start = text.lstrip(DASHES + "*_#>\"“' \t\n")
-    if not _REFUSAL.match(start[:200]):
-        return False
-    before, _, after = start.partition("\n")
-    listed = any(sure_mark(line) is not None for line in after.split("\n", 200)[:200])
-    return (
-        not listed or _ALTERNATIVE.search(start[: start.find("\n-") if "\n-" in start else 600]) is not None
-    )
+def _descriptor(text: str) -> str:
+    """Return a listed text as a descriptor, or "" if it is none: a heading, a whole text, without letters."""
+    if len(text) > MAX_DESCRIPTOR or _is_heading(text):
+        return ""
+    text = clean(text)
+    return text if any(map(str.isalpha, text)) else ""
+
+
+def _before_list(text: str) -> str | None:
+    """Return what stands above the first marked line below an answer's first line, or None without one."""
+    at = text.find("\n")
+    for line in islice(text[at + 1 :].split("\n", 200), 200) if at >= 0 else ():
+        if certain_mark(line) is not None or re.match(r"\s*(?:[\[{|]|<[uo]l)", line):
+            return text[:at]
+        at += len(line) + 1
+    return None
 
 
 def _problem(text: str, finish_reason: str | None) -> str:
     """Return why an answer without a descriptor has none."""
     if finish_reason == "content_filter":
         return "no descriptor: the provider's content filter ended the answer"
-    if finish_reason in {"length", "max_tokens"}:
+    if finish_reason in _LENGTH:
         return "no descriptor in the answer, which --max-tokens cut off"
-    said = _shortened(text.removeprefix("-"))
-    return f"no descriptor in the answer: {said!r}" if said else "the answer is empty"
+    words = _shortened(text.strip().removeprefix("-"))
+    return f"no descriptor in the answer: {words!r}" if words else "the answer is empty"
 
 
 def _shortened(text: str) -> str:
@@ -185,175 +232,250 @@ def _shortened(text: str) -> str:
     return words if len(words) <= MAX_REASON else words[: MAX_REASON - 1].rstrip() + "…"
 
 
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """The texts of an answer's list, raw; `is_open` if the last one reaches to the answer's end."""
+
+    texts: list[str]
+    is_open: bool
+    uncounted: int = 0  # texts beyond the lines that are read
+
+
 @dataclass(slots=True)
 class _Item:
     """A marked line with the lines that go on with it."""
 
     indent: int
-    numbered: bool
+    kind: str  # of its mark
     parts: list[str]
-    titled: bool = False  # its first line is bold from end to end
-    nested: bool = False  # further items stand below it
+    counts: bool = False  # its mark is a number or a letter
+    has_below: bool = False  # further items stand below it
+
+    @property
+    def titled(self) -> bool:
+        """Whether its first line is bold from end to end: a title, with its description below."""
+        return _is_bold(self.parts[0])
 
     @property
     def text(self) -> str:
         """The whole text."""
         first, *more = self.parts
-        if self.titled and more:
-            return f"{first.rstrip(' :')}: {_joined(more)}"
+        if self.titled and any(more):
+            return f"{first.rstrip(' :：')}: {_joined(more)}"
         return _joined(self.parts)
 
     @property
     def is_heading(self) -> bool:
-        """Whether it only announces what is nested below it: a name or a few words."""
+        """Whether it only announces the items below it: a name or a few words."""
+        if not self.has_below:
+            return False
         words = plain(self.text[:MAX_DESCRIPTOR])
-        labelled = re.search(r"[:–—：]\s*\S|\s-\s", words)
-        return self.nested and not labelled and (self.titled or len(words.split()) <= 6)
+        labelled = re.search(r"[:–—：]\s*\S|\s-\s", words.rstrip(":： "))
+        return not labelled and (self.titled or len(words.split()) <= 6)
 
 
-def _listed(text: str) -> tuple[list[str], bool]:
-    """Return the texts of an answer's list, and whether the last of them reaches to the answer's end."""
-    if (start := JSON_START.search(text)) is not None and (
-        found := json_texts(text[start.end() :])
-    ) is not None:
-        return found
-    if "\n" not in text.strip("\n") or not re.search(r"\n\s*\S", text.strip()):
-        text = _WRITTEN_LINE_END.sub("\n", text)
+def _listed(text: str) -> _Listed:
+    """Read a list in any form."""
+    if (found := json_texts(text)) is not None:
+        return _Listed(*found)
+    lines = _lines(text)
+    items, is_open = _marked_items(lines[:_MAX_LINES])
+    if len(items) == 1 and len(items[0].parts) > 1:  # a forced mark, and plain lines that go on after it
+        plain_lines = _short_items([re.sub(rf"\A[{DASHES}]\s*", "", lines[0]), *lines[1:_MAX_LINES]])
+        items, is_open = plain_lines if _is_plain_list(lines) else (items, is_open)
+    if not items:
+        items, is_open = _bold_items(lines[:_MAX_LINES])
+    if not items:
+        items, is_open = _short_items(lines[:_MAX_LINES])
+    rest = lines[_MAX_LINES:]
+    uncounted = sum(
+        line.lstrip()[:1] in "-*•" or line.lstrip()[:1].isdigit() for line in rest if line.strip()
+    )
+    return _Listed(_texts([item for item in items if not item.is_heading]), is_open and not rest, uncounted)
+
+
+def _lines(text: str) -> list[str]:
+    """Return an answer's lines, with tables, HTML, quotations and several marks on a line made into lines."""
+    if "\n" not in text.strip():
+        text = re.sub(r"\\r?\\n|\\n", "\n", text)  # line ends written as two characters
     else:
-        text = re.sub(r"\\n(?=\s*(?:[-*•]|\d{1,2}[.)]|\\n|$))", "\n", text, flags=re.MULTILINE)
-    text = lines_of_html(text)
+        text = re.sub(r"\\n(?=\s{0,9}(?:[-*•]|\d{1,2}[.)]|\\n|$))", "\n", text, flags=re.MULTILINE)
+    if "&lt;li" in text or "&lt;tr" in text:
+        text = html.unescape(text)
+    text = _MARK_ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    text = _BLANK_LINES.sub("\n\n", lines_of_html(text))
     lines = [_plain_line(line) for line in text.split("\n") if not _FENCE.match(line)]
-    lines = list(lines_of_tables(lines))
-    lines = [part for line in lines for part in split_marks(line)]
-    items, is_open = _items(lines)
-    if not items:
-        items, is_open = _bold_lines(lines)
-    if not items:
-        items, is_open = _short_lines(lines)
-    return [item.text for item in items if not item.is_heading], is_open
+    alone = sum(1 for line in islice(filter(str.strip, lines), 2)) == 1
+    return [part for line in lines_of_tables(lines) for part in split_marks(line, alone=alone)]
 
 
 def _plain_line(line: str) -> str:
-    """Return a line without the marks of a quotation, in narrow digits where it begins."""
+    """Return a line without the marks of a quotation, and in narrow digits where it begins."""
+    line = line[:12].translate(_FULL_WIDTH) + line[12:]
     line = _QUOTE.sub("", line, count=1) if line.lstrip().startswith(">") else line
-    return line[:12].translate(_FULL_WIDTH) + line[12:]
+    return _ESCAPED_MARK.sub(r"\1\2", line)
 
 
-def _items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
+def _marked_items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
     """Return the marked lines with what goes on with them, and whether the last is open at the end."""
-    found = marks(lines)
     items: list[_Item] = []
+    width = max(map(_width, lines), default=0)
     is_open = after_blank = False
-    for line, mark in zip(lines, found, strict=True):
+    for line, mark in zip(lines, marks(lines), strict=True):
         if mark is not None:
-            item = _Item(_indent(line), mark[1], [mark[0]], titled=_is_bold(mark[0]))
-            if items and (
-                item.indent > items[-1].indent + 1
-                or (item.indent >= items[-1].indent and items[-1].numbered and not item.numbered)
-            ):
-                items[-1].nested = True
+            item = _Item(_indent(line), mark.kind, [mark.text], counts=mark.counts)
+            if items:
+                items[-1].has_below = _is_below(item, items[-1], top=items[0].kind)
             items.append(item)
             is_open, after_blank = True, False
         elif not line.strip():
-            after_blank = bool(items)
-        elif items and (is_open or after_blank) and _goes_on(line, items[-1], after_blank):
+            after_blank = after_blank or is_open
+        elif items and is_open and _goes_on(line, items, after_blank=after_blank, width=width):
             items[-1].parts.append(line.strip())
-            is_open, after_blank = True, False
+            after_blank = False
         else:
             is_open = after_blank = False
-    if after_blank:
-        is_open = False
-    return [item for item in items if any(item.parts)], is_open and bool(lines) and bool(lines[-1].strip())
+    return [item for item in items if any(item.parts)], is_open and not after_blank and bool(
+        lines[-1].strip()
+    )
 
 
-def _bold_lines(lines: Sequence[str]) -> tuple[list[_Item], bool]:
+def _is_below(item: _Item, above: _Item, *, top: str) -> bool:
+    """Whether an item belongs to the one above: it stands further in, or has a mark of a lower level.
+
+    A number over bullets, or a bold title over others; `top` is the kind of the list's first mark.
+    """
+    if item.indent > above.indent + 1:
+        return True
+    lower = item.kind not in {above.kind, top} and (above.counts or above.titled)
+    return lower and item.indent >= above.indent
+
+
+def _goes_on(line: str, items: Sequence[_Item], *, after_blank: bool, width: int) -> bool:
+    """Whether a line without a mark goes on with the item above it; `width` is the longest line's."""
+    text, item = line.strip(), items[-1]
+    if RULE.fullmatch(line) or _is_heading(text) or text.startswith(("#", "<", "|")):
+        return False
+    if not any(item.parts):
+        return not after_blank or len(items) == 1
+    if _indent(line) > item.indent:
+        return True
+    if after_blank or _is_bold(text):
+        return False
+    if item.titled and len(item.parts) == 1:
+        return True
+    first = text.lstrip("*_\"'“")[:1]
+    if first.islower():
+        return True
+    ends = text.endswith(_LAST_STOPS) and not any(other.parts[-1].endswith(_LAST_STOPS) for other in items)
+    if ends or _AFTERWORD.match(text):
+        return False
+    word = first if _WORDLESS.match(first) else text.split(maxsplit=1)[0]
+    wrapped = _width(item.parts[-1]) >= 18 and _width(item.parts[-1]) + 3 + _width(word) > width
+    return wrapped or not first.isupper()
+
+
+def _bold_items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
     """Return the lines that begin in bold as items, where there are several, with what follows them."""
     items: list[_Item] = []
     is_open = False
     for line in lines:
         text = line.strip()
-        if re.match(r"(?:\*\*|__)\S", text) and not _is_heading(text):
-            items.append(_Item(0, False, [text], titled=_is_bold(text)))
+        if _begins_bold(text) and not (_is_heading(text) and not items):
+            items.append(_Item(0, "", [text]))
             is_open = True
         elif text and is_open and not RULE.fullmatch(line):
-            items[-1].parts.append(text)
-        else:
+            if not _AFTERWORD.match(text) or len(items[-1].parts) == 1:
+                items[-1].parts.append(text)
+        elif text or (items and len(items[-1].parts) > 1):
             is_open = False
-    return (items, is_open) if len(items) > 1 else ([], False)
+    described = [item for item in items if len(item.parts) > 1 or not item.titled]
+    return (described or items, is_open) if len(items) > 1 else ([], False)
 
 
-def _short_lines(lines: Sequence[str]) -> tuple[list[_Item], bool]:
-    """Return plain lines as items, if the answer is nothing but a few words a line."""
-    texts = [line.strip() for line in lines]
+def _short_items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
+    """Return plain lines as items, if the answer is hardly more than a few words a line."""
     texts = [
         text
-        for text in texts
+        for text in map(str.strip, lines)
         if text and not _is_heading(text) and not RULE.fullmatch(text) and not text.startswith(("#", "|"))
     ]
-    short = [text for text in texts if len(text) <= 80 and len(text.split()) <= 10 and not _is_sentence(text)]
-    if len(short) < 2 or len(short) < 0.8 * len(texts):
+    short = [text for text in texts if _is_short(text)]
+    if len(short) < 2 or len(short) < 0.6 * len(texts):
         return [], False
-    return [_Item(0, False, [text]) for text in short], bool(lines[-1].strip())
+    return [_Item(0, "", [text]) for text in short], bool(lines[-1].strip()) and texts[-1] == short[-1]
 
 
-def _is_sentence(text: str) -> bool:
-    return (text.endswith(_ENDS) and len(text.split()) > 4) or bool(_OPENER.match(text))
+def _is_plain_list(lines: Sequence[str]) -> bool:
+    """Whether lines, of which the first one only has a mark, are too short to be one text that was wrapped."""
+    return all(_width(line) <= 40 and not line[:1].isspace() for line in lines[:_MAX_LINES])
+
+
+def _is_short(text: str) -> bool:
+    sentence = (
+        (text.endswith(_ENDS) and len(text.split()) > 4) or _OPENER.match(text) or _AFTERWORD.match(text)
+    )
+    return not sentence and _width(text[:99]) <= 80 and len(text.split()) <= 10
+
+
+def _texts(items: Sequence[_Item]) -> list[str]:
+    """Return the texts of items, without a key that all of them begin with: "name: …", "Feature: …" in YAML."""
+    texts = [item.text for item in items]
+    keys = [re.match(r"[\"']?([^\W\d_]+)[\"']?:\s+(?=\S)", text) for text in texts]
+    first = keys[0] if keys else None
+    if first is None or not is_label(first[1]) or any(key is None or key[1] != first[1] for key in keys):
+        return texts
+    texts = [text[first.end() :] for text in texts]
+    return [re.sub(r"[\"']?\s+(?:description|details?|explanation): [\"']?", ": ", text) for text in texts]
 
 
 def _is_bold(text: str) -> bool:
-    return bool(re.fullmatch(r"(\*\*|__)\S(?:(?!\1).)*\1[:.]?", text)) and len(text) <= MAX_DESCRIPTOR
+    """Whether a line is bold from end to end."""
+    if len(text) > MAX_DESCRIPTOR or not _begins_bold(text):
+        return False
+    return re.fullmatch(r"(\*\*|__)\S(?:(?!\1).)*\1[:：.]?", text) is not None
+
+
+def _begins_bold(text: str) -> bool:
+    return re.match(r"(?:\*\*|__)[^\s*_]", text) is not None
 
 
 def _is_heading(text: str) -> bool:
+    """Whether a text announces a list: it ends with a colon, or opens an answer ("Here are …:")."""
     bare = text.rstrip(" \t*_`")
     return bare.endswith((":", "：")) or bool(_OPENER.match(text.lstrip("*_ ")) and ":" in text)
 
 
-def _goes_on(line: str, item: _Item, after_blank: bool) -> bool:
-    """Whether a line without a mark goes on with the item above it."""
-    text = line.strip()
-    if RULE.fullmatch(line) or _is_heading(text) or text.startswith(("#", "<", "|")):
-        return False
-    if not any(item.parts):
-        return not after_blank
-    if _indent(line) > item.indent:
-        return True
-    if after_blank:
-        return False
-    last = item.parts[-1]
-    wrapped = len(last) >= 50 and not last.endswith(_ENDS)
-    return wrapped or not text.lstrip("*_\"'“").lstrip()[:1].isupper()
-
-
 def _indent(line: str) -> int:
     blank = line[: len(line) - len(line.lstrip(" \t\u3000"))]
-    return len(blank.expandtabs(4))
+    return len(blank.expandtabs(4)) if len(blank) < 1000 else len(blank)
+
+
+def _width(text: str) -> int:
+    """Return how many columns a text takes; Chinese characters take two."""
+    if text.isascii() or len(text) > MAX_DESCRIPTOR:
+        return len(text)
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
 
 
 def _joined(parts: Sequence[str]) -> str:
-    """Join wrapped lines, with a blank between them but in scripts that have none."""
-    whole = ""
+    """Join wrapped lines, with a blank between them except in scripts that have none."""
+    whole: list[str] = []
     for part in filter(None, parts):
-        close = whole and _WORDLESS_SCRIPT.match(whole[-1]) and _WORDLESS_SCRIPT.match(part[0])
-        whole += part if not whole or close else f" {part}"
-    return whole
+        close = whole and _WORDLESS.match(whole[-1][-1]) and _WORDLESS.match(part)
+        whole.append(part if not whole or close else f" {part}")
+    return "".join(whole)
 
 
-def _sentences(text: str) -> tuple[list[str], bool]:
-    """Return the sentences, and whether the last of them has no end."""
+def _sentences(text: str) -> _Listed:
+    """Read sentences, one a descriptor; the last is open if it has no end."""
     found: list[str] = []
-    for line in map(_plain_line, text.split("\n")):
-        mark = sure_mark(line)
-        said = mark[0] if mark else line.strip()
-        if (
-            said
-            and not _FENCE.match(line)
-            and not _is_heading(said)
-            and not RULE.fullmatch(line)
-            and said[0] != "#"
-        ):
+    for line in map(_plain_line, islice(text.split("\n"), _MAX_LINES)):
+        mark = certain_mark(line)
+        said = mark.text if mark else line.strip()
+        if said and not (_FENCE.match(line) or _is_heading(said) or RULE.fullmatch(line) or said[0] == "#"):
             found += _split_sentences(said)
-    return found, bool(found) and not found[-1].endswith(_ENDS)
+    return _Listed(found, bool(found) and not found[-1].endswith(_ENDS))
 
 
 def _split_sentences(text: str) -> Iterator[str]:
@@ -370,11 +492,8 @@ def _split_sentences(text: str) -> Iterator[str]:
 
 
 def _unquoted(text: str) -> str:
-    if (
-        len(text) > 1
-        and text[-1] in _QUOTES.get(text[0], "")
-        and text[-1] not in text[1:-1]
-        and text[0] not in text[1:-1]
-    ):
-        return text[1:-1].strip()
-    return text
+    """Return a text without the quotes around the whole of it."""
+    if len(text) < 2 or text[-1] not in _QUOTES.get(text[0], ""):
+        return text
+    inside = text[1:-1]
+    return text if text[0] in inside or text[-1] in inside else inside.strip()

@@ -1,4 +1,4 @@
-"""Lists that are no plain lines: JSON becomes texts; HTML and tables become lines that begin with "- ". Pure."""
+"""Lists that are not plain lines: JSON becomes texts; HTML and tables become lines that begin with "- ". Pure."""
 
 import json
 import re
@@ -6,57 +6,60 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from fieldmarks.debris import plain
-from fieldmarks.generation.marks import sure_mark
+from fieldmarks.generation.marks import certain_mark
 
-_SEPARATOR: Final = re.compile(r"[ \t]*\|?[ \t]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-{2,}:?[ \t]*)*\|?[ \t]*")
-_CELL_END: Final = re.compile(r"(?<!\\)\|")
-_TEXT_COLUMN: Final = re.compile(r"[^\W\d_]{2}")
-_COLUMN_NAMES: Final = frozenset(
+LABELS: Final = frozenset(
     [
-        "feature",
-        "features",
         "descriptor",
-        "descriptors",
+        "feature",
         "trait",
-        "traits",
-        "characteristic",
-        "characteristics",
-        "attribute",
         "mark",
+        "characteristic",
+        "attribute",
+        "name",
+        "title",
+        "text",
+        "value",
     ]
+    + ["label", "item", "point", "key"]
+    + ["merkmal", "rasgo", "caractéristique", "característica", "特征", "特徴"]
 )
+DETAILS: Final = frozenset(["description", "details", "detail", "explanation", "desc"])
+
+_JSON_START: Final = re.compile(
+    r"\A[-\s]*(?=\(\s*[\"'])|(?:\A[-\s]*|\n[ \t]*|\A[^\n\[{*•]{0,200}[:=：][ \t]*)"
+    r"(?=[\[{]\s*(?:[\"'“‘\[{]|$)|\[[^\[\]{}()\n\"]{0,2000},[^\[\]{}()\n\"]{0,2000}\]\s*(?:```\s*)?\Z)"
+)
+_TOKEN: Final = re.compile(
+    r"""\s*+(?:(?P<open>[\[{(])|(?P<close>[\]})])|(?P<comma>,)|(?P<colon>:)
+    |(?P<comment>\#[^\n]*|//[^\n]*)
+    |"(?P<double>(?:[^"\\]|\\.)*+)(?P<double_end>"?)
+    |“(?P<curly>[^”]*+)(?P<curly_end>”?)
+    |'(?P<single>(?:[^'\\]|\\.|'(?=\w))*+)(?P<single_end>'?)
+    |(?P<bare>[^\s\[\]{}(),:"“][^\[\]{}(),:"\n]*+))""",
+    re.VERBOSE | re.DOTALL,
+)
+_MAX_DEPTH: Final = 50  # of JSON; deeper is hostile
+
+_SEPARATOR: Final = re.compile(r"[ \t]*+\|?[ \t]*+:?-+:?[ \t]*+(?:[|+][ \t]*+:?-+:?[ \t]*+)*+\|?[ \t]*+")
+_CELL_END: Final = re.compile(r"(?<!\\)\|")
+_TEXT: Final = re.compile(r"[^\W\d_]{2}|[\u3040-\u9fff\uac00-\ud7af]")
+_MAX_COLUMNS: Final = 20
 _HTML: Final = re.compile(
-    r"<(/?)(ul|ol|li|p|br|div|tr|t[dh]|h[1-6]|table|tbody|thead|dl|dt|dd)\b[^<>]{0,300}>", re.IGNORECASE
+    r"<(/?)(ul|ol|li|p|br|div|tr|t[dh]|h[1-6]|table|tbody|thead|dl|dt|dd)(?:\s[^<>]{0,300})?/?>",
+    re.IGNORECASE,
 )
-JSON_START: Final = re.compile(r"(?:\A[-\s]*|\n[ \t]*)(?=[\[{]\s*(?:[\"'“‘\[{]|$))")
-_STRING: Final = re.compile(
-    r"\"((?:[^\"\\\n]|\\.)*+)(\"?)|“([^”\n]*+)(”?)|(?<![\w])'((?:[^'\\\n]|\\.|'(?=\w))*+)('?)"
-)
-_KEY: Final = re.compile(r"\s*:")
-_LABELS: Final = (
-    "descriptor",
-    "feature",
-    "trait",
-    "mark",
-    "characteristic",
-    "attribute",
-    "name",
-    "title",
-    "text",
-    "value",
-)
-_DETAILS: Final = ("description", "details", "detail", "explanation")
 
 
 def lines_of_tables(lines: Sequence[str]) -> Iterator[str]:
-    """Yield lines, and a bullet for each row of a table: the first column of text; its heading is left out."""
+    """Yield lines, and a bullet for each row of a table: its first column of text. Headings are left out."""
     at = 0
     while at < len(lines):
         rows: list[str] = []
-        while at < len(lines) and "|" in lines[at]:
+        while at < len(lines) and ("|" in lines[at] or (rows and _SEPARATOR.fullmatch(lines[at]))):
             rows.append(lines[at])
             at += 1
-        yield from _column(rows) if _is_table(rows) else rows
+        yield from _first_texts(rows) if _is_table(rows) else rows
         if at < len(lines):
             yield lines[at]
             at += 1
@@ -65,87 +68,183 @@ def lines_of_tables(lines: Sequence[str]) -> Iterator[str]:
 def _is_table(rows: Sequence[str]) -> bool:
     """Whether lines with bars have a line below their heading, or are rows from end to end."""
     separated = any(_SEPARATOR.fullmatch(row) for row in rows)
-    return len(rows) > 1 and (separated or all(re.match(r"\s*\|[^|]*\|[^|]*\|", row) for row in rows))
+    rows_only = all(row.strip().startswith("|") and row.strip().endswith("|") for row in rows)
+    return len(rows) > 1 and (separated or rows_only)
 
 
-def _column(rows: Sequence[str]) -> Iterator[str]:
+def _first_texts(rows: Sequence[str]) -> Iterator[str]:
+    """Yield a bullet for each cell of the first column that mostly holds text: no number, no emoji."""
     separator = next((number for number, row in enumerate(rows) if _SEPARATOR.fullmatch(row)), None)
-    body = [
-        _cells(row)
-        for row in rows[0 if separator is None else separator + 1 :]
-        if not _SEPARATOR.fullmatch(row)
-    ]
-    width = max(map(len, body), default=0)
-    columns = [[row[number] for row in body if number < len(row)] for number in range(min(width, 20))]
-    texts = [
-        column
-        for column in columns
-        if 2 * sum(bool(_TEXT_COLUMN.search(cell)) for cell in column) > len(column)
-    ]
-    for number, cell in enumerate(texts[0] if texts else ()):
-        if number or separator is not None or plain(cell).casefold() not in _COLUMN_NAMES:
-            yield f"- {cell}"
+    below_heading = rows[0 if separator is None else separator + 1 :]
+    body = [_cells(row) for row in below_heading if not _SEPARATOR.fullmatch(row)]
+    if separator is None and any(is_label(cell) for cell in body[0]):
+        del body[0]
+    width = min(max(map(len, body), default=0), _MAX_COLUMNS)
+    for column in ([row[number] for row in body if number < len(row)] for number in range(width)):
+        if 2 * sum(_TEXT.search(cell) is not None for cell in column) > len(column):
+            yield from (f"- {cell}" for cell in column)
+            return
 
 
 def _cells(row: str) -> list[str]:
-    return [cell.strip() for cell in _CELL_END.split(row.strip().removeprefix("|").removesuffix("|"))]
+    row = row.strip().removeprefix("|").removesuffix("|")
+    return [cell.strip().replace("\\|", "|") for cell in _CELL_END.split(row, maxsplit=_MAX_COLUMNS)]
+
+
+def is_label(text: str) -> bool:
+    """Whether a text is only the name of what a column or a field holds: "Feature", "Traits"."""
+    word = plain(text[:60]).casefold().rstrip(":")
+    return word in LABELS or word.removesuffix("s") in LABELS
 
 
 def lines_of_html(text: str) -> str:
     """Return HTML with a line for each list entry, paragraph and row, as Markdown has them."""
-    depth = 0
-
-    def line(tag: re.Match[str]) -> str:
-        nonlocal depth
-        closing, name = bool(tag[1]), tag[2].lower()
-        if name in {"ul", "ol"}:
-            depth = max(0, depth + (-1 if closing else 1))
-            return "\n"
-        if name in {"li", "dd"}:
-            return "\n" if closing else "\n" + "  " * max(0, depth - 1) + "- "
-        if name in {"td", "th"}:
-            return "|" if closing else ""
-        if name == "tr":
-            return "\n" if closing else "\n|"
-        if name == "thead" and closing:
-            return "\n|--|--|\n"
-        if name[0] == "h" or name == "dt":
-            return "\n" if closing else "\n# "
-        return "\n"
-
     if _HTML.search(text) is None:
         return text
-    return re.sub(r"\n[ \t]*(?=\n)", "", _HTML.sub(line, text))
+    lines: list[str] = []
+    depth, only_headings, start = 0, False, 0
+    in_block = False  # within an entry or a table, where the source's own line ends mean nothing
+    for tag in _HTML.finditer(text):
+        between = text[start : tag.start()]
+        lines.append(" ".join(between.split()) if in_block else between)
+        start = tag.end()
+        closing, name = bool(tag[1]), tag[2].lower()
+        if name in {"ul", "ol", "dl"}:
+            depth = max(0, depth + (-1 if closing else 1))
+            lines.append("\n" if depth or not closing else "\n\n")
+        elif name in {"li", "dd"}:
+            lines.append("\n" if closing else "\n" + "  " * max(0, depth - 1) + "- ")
+        elif name in {"td", "th"}:
+            only_headings = only_headings and name == "th"
+            lines.append("|" if closing else "")
+        elif name == "tr":
+            lines.append(("\n|--|--|" if only_headings else "") if closing else "\n|")
+            only_headings = not closing
+        elif name in {"table", "thead", "tbody"}:
+            lines.append("\n\n" if name == "table" else "")
+        else:
+            heading = not closing and (name[0] == "h" or name == "dt")
+            lines.append("\n# " if heading else " " if name in {"p", "div", "br"} and depth else "\n")
+        in_block = depth > 0 or (name in {"tr", "td", "th", "thead", "tbody"})
+    lines.append(text[start:])
+    return "\n".join(line for line in "".join(lines).split("\n") if line.strip() not in {"|"})
 
 
-def json_texts(text: str) -> tuple[list[str], bool] | None:
-    """Return the texts of a JSON value that a text begins with, or None where it has none."""
+def json_texts(answer: str) -> tuple[list[str], bool] | None:
+    """Return the texts of the JSON in an answer, and whether its last text has no end; None without JSON.
+
+    JSON is read as far as it goes: cut off, in Python's quotes, with comments, one object a line.
+    """
+    if (start := _JSON_START.search(answer)) is None:
+        return None
+    reader = _JsonReader()
+    reader.read(answer, start.end())
+    if reader.too_deep:
+        return None
+    texts = [text.strip() for value in reader.values for text in _texts(value) if text.strip()]
+    return (texts, reader.is_open) if texts else None
+
+
+class _JsonReader:
+    """Builds JSON values token by token, so that what was cut off is there as far as it goes."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.is_open = False  # the last text has no end
+        self.too_deep = False
+        self._stack: list[list[Any] | dict[str, Any]] = []
+        self._keys: list[str | None] = []  # of each object in the stack, the key whose value comes next
+
+    def read(self, text: str, at: int) -> None:
+        """Read values of the first one's kind from a place on, up to the first thing that is none."""
+        opening = text[at : at + 1]
+        while not self.too_deep and (token := _TOKEN.match(text, at)) is not None:
+            if not self._stack and not token["comma"] and token["open"] != opening:
+                break
+            at = token.end()
+            if token["open"]:
+                self._begin({} if token["open"] == "{" else [])
+            elif token["close"]:
+                self._end()
+            elif token["colon"] or token["comma"] or token["comment"]:
+                continue
+            else:
+                self._text(
+                    token, is_key=(after := _TOKEN.match(text, at)) is not None and bool(after["colon"])
+                )
+        if not self._stack or text[at:].strip("` \n"):
+            self.is_open = False
+        elif len(self._stack) > 1 and isinstance(self._stack[-1], dict) and self._stack[-1]:
+            self.is_open = True  # a name whose description would follow
+
+    def _begin(self, value: list[Any] | dict[str, Any]) -> None:
+        self._put(value)
+        self._stack.append(value)
+        self._keys.append(None)
+        self.is_open = False
+        self.too_deep = len(self._stack) > _MAX_DEPTH
+
+    def _end(self) -> None:
+        self._stack.pop()
+        self._keys.pop()
+
+    def _text(self, token: re.Match[str], *, is_key: bool) -> None:
+        kind = (token.lastgroup or "").removesuffix("_end")
+        text = _unescaped(token[kind])
+        self.is_open = bool(text.strip()) and (kind == "bare" or not token[f"{kind}_end"])
+        if kind == "bare":
+            text = text.strip().rstrip("`").strip()
+            if text in {"null", "None", "true", "false", "True", "False"}:
+                return
+        container = self._stack[-1]
+        if isinstance(container, dict) and self._keys[-1] is None:
+            if is_key:
+                self._keys[-1] = text
+            self.is_open = False
+            return  # a key, or what there is of one
+        self._put(text)
+
+    def _put(self, value: Any) -> None:
+        if not self._stack:
+            self.values.append(value)
+            return
+        container = self._stack[-1]
+        if isinstance(container, list):
+            container.append(value)
+        else:
+            key = self._keys[-1] or ""
+            while key in container:  # a key twice: models do that, and both values count
+                key += " "
+            container[key] = value
+            self._keys[-1] = None
+
+
+def _unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text
     try:
-        values = [json.JSONDecoder().raw_decode(text)[0]]
-        if isinstance(values[0], dict) and "\n{" in text:  # JSON lines
-            values = [
-                json.loads(line.strip().rstrip(","))
-                for line in text.split("\n")
-                if line.strip().startswith("{")
-            ]
-        return [found for value in values for found in _texts(value)], False
-    except (ValueError, RecursionError):
-        return _strings(text)
+        return str(json.loads(f'"{text}"', strict=False))
+    except ValueError:
+        return re.sub(r"\\(.)", r"\1", text)
 
 
 def _texts(value: Any) -> Iterator[str]:
     """Yield the descriptors in a JSON value: lists and their texts, not the names that they stand under."""
     if isinstance(value, str):
-        mark = sure_mark(value)
-        yield mark[0] if mark else value
+        mark = certain_mark(value)
+        yield value if mark is None else mark.text
     elif isinstance(value, list):
         for part in value:
             yield from _texts(part)
     elif isinstance(value, dict):
         nested = [part for part in value.values() if isinstance(part, list | dict)]
-        texts = {str(key).casefold(): part for key, part in value.items() if isinstance(part, str)}
-        label = next((texts[key] for key in _LABELS if key in texts), None)
-        detail = next((texts[key] for key in _DETAILS if key in texts), None)
+        texts = {
+            key.strip(): part
+            for key, part in value.items()
+            if isinstance(part, str) and any(map(str.isalpha, part))
+        }
+        label = next((part for key, part in texts.items() if is_label(key)), None)
+        detail = next((part for key, part in texts.items() if key.casefold() in DETAILS), None)
         if nested:
             yield from _texts(nested)
         elif label and detail:
@@ -153,19 +252,5 @@ def _texts(value: Any) -> Iterator[str]:
         elif label or detail:
             yield label or detail or ""
         else:
-            yield from (
-                part if re.fullmatch(r"\W*(?:[a-z]+[\W_]*)?\d+\W*", key) else f"{key}: {part}"
-                for key, part in texts.items()
-            )
-
-
-def _strings(text: str) -> tuple[list[str], bool] | None:
-    """Return the quoted texts of a list that is no JSON, cut off or in other quotes; None without any."""
-    found: list[str] = []
-    is_open = False
-    for string in _STRING.finditer(text):
-        said, end = next((string[at], string[at + 1]) for at in (1, 3, 5) if string[at] is not None)
-        if said.strip() and not _KEY.match(text, string.end()):
-            found.append(re.sub(r"\\(.)", r"\1", said))
-            is_open = not end
-    return (found, is_open) if found else None
+            for key, part in texts.items():
+                yield part if re.fullmatch(r"\W*(?:[a-z]+[\W_]*)?\d+\W*", key) else f"{key}: {part}"
