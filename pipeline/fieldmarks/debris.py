@@ -116,8 +116,16 @@ _STRAY: Final = frozenset({"**", "__", "~~"})  # never part of a text, so remove
 _ESCAPED: Final = re.compile(r"\\([-*_`#+.!()\[\]{}<>|~>\"'&$%\\])")
 # The joiners U+200C and U+200D stay: Persian, Hindi and emoji need them.
 _INVISIBLE: Final = dict.fromkeys(
-    (0xAD, 0x200B, 0x200E, 0x200F, 0xFEFF)
-    + (*range(0x202A, 0x202F), *range(0x2060, 0x206A), *range(0xFFF9, 0xFFFE))
+    (
+        0xAD,
+        0x200B,
+        0x200E,
+        0x200F,
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x206A),
+        0xFEFF,
+        *range(0xFFF9, 0xFFFE),
+    )
 )
 _MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200:]|turn\d", re.IGNORECASE)
 
