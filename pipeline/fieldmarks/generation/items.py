@@ -1,4 +1,4 @@
-"""From the lines of an answer to the entries of its list: marked lines, lines in bold, plain short lines. Pure."""
+"""From the lines of an answer to its entries: marked lines, lines in bold, plain short lines. Pure."""
 
 import re
 import unicodedata
@@ -11,6 +11,7 @@ from fieldmarks.generation.marks import RULE, certain_mark, marks
 from fieldmarks.generation.structured import is_label
 
 MAX_DESCRIPTOR: Final = 1000  # characters; longer is a text, not a descriptor
+
 OPENER: Final = re.compile(
     r"(?:sure(?: thing)?|certainly|of course|okay|ok|absolutely|great question|gladly|happy to help)[,.!:]"
     r"|(?:here|below|these|following) (?:are|is)\b|here['’]s\b|the following\b",
@@ -24,30 +25,6 @@ _AFTERWORD: Final = re.compile(
     r"|j['’]espère|n['’]hésitez|ces |espero|si (?:necesita|quiere|deseas)|estas? |希望|如果|这些|以上|これら|이러한|이 )",
     re.IGNORECASE,
 )
-ENDS: Final = re.compile(r"\r\n|[\r\v\f\x85\u2028\u2029]")
-_BLANK_LINES: Final = re.compile(r"\n\s*+\n")
-_NEXT_TURN: Final = re.compile(
-    r"\n[ \t]*(?:\*\*)?(?:(?:Q|Question(?: \d{1,2})?|User|USER|Human)\s?:|#{2,3} (?:Instruction"
-    r"|User|Human)\b)"
-)
-_FENCE: Final = re.compile(r"[ \t]*(?:```|~~~)")
-_QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*+")
-_ESCAPED_MARK: Final = re.compile(r"\A(\s{0,40}(?:\*\*)?(?:\d{1,3})?)\\([-*+#•.)])")
-_MARK_ENTITY: Final = re.compile(r"&(?:bull|middot|[nm]dash|nbsp|#\d{2,5}|#x[\da-f]{2,5});", re.IGNORECASE)
-_FULL_WIDTH: Final = str.maketrans("０１２３４５６７８９．）（：＊＃－＞", "0123456789.)(:*#->")
-_QUOTES: Final = {
-    '"': '"',
-    "'": "'",
-    "“": "”",
-    "‘": "’",
-    "«": "»",
-    "„": "“”",
-    "「": "」",
-    "『": "』",
-    "‹": "›",
-    "《": "》",
-}
-_TRAILING: Final = " \t.,;:…。、，；：．؛،۔।\\"
 ENDS: Final = (".", "!", "?", "。", "！", "？", '"', "”", "।", "۔")
 LAST_STOPS: Final = (".", "!", "?", "。", "！", "？", "।", "۔")
 WORDLESS: Final = re.compile(r"[\u3001-\u30ff\u3400-\u9fff\uff00-\uffef\u0e00-\u0e7f]")

@@ -57,7 +57,30 @@ _INCOMPLETE: Final = {
 _LENGTH: Final = frozenset({"length", "max_tokens"})
 _CUT_OFF: Final = _LENGTH | {"content_filter"}
 
-_LINE_SENTENCE_END: Final = re.compile(r"[.!?][\"”’']?\s+(?=[\"“‘']?(\w))|(?<=[。！？])")
+_LINE_ENDS: Final = re.compile(r"\r\n|[\r\v\f\x85\u2028\u2029]")
+_BLANK_LINES: Final = re.compile(r"\n\s*+\n")
+_NEXT_TURN: Final = re.compile(
+    r"\n[ \t]*(?:\*\*)?(?:(?:Q|Question(?: \d{1,2})?|User|USER|Human)\s?:|#{2,3} (?:Instruction|User|Human)\b)"
+)
+_FENCE: Final = re.compile(r"[ \t]*(?:```|~~~)")
+_QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*+")
+_ESCAPED_MARK: Final = re.compile(r"\A(\s{0,40}(?:\*\*)?(?:\d{1,3})?)\\([-*+#•.)])")
+_MARK_ENTITY: Final = re.compile(r"&(?:bull|middot|[nm]dash|nbsp|#\d{2,5}|#x[\da-f]{2,5});", re.IGNORECASE)
+_FULL_WIDTH: Final = str.maketrans("０１２３４５６７８９．）（：＊＃－＞", "0123456789.)(:*#->")
+_QUOTES: Final = {
+    '"': '"',
+    "'": "'",
+    "“": "”",
+    "‘": "’",
+    "«": "»",
+    "„": "“”",
+    "「": "」",
+    "『": "』",
+    "‹": "›",
+    "《": "》",
+}
+_TRAILING: Final = " \t.,;:…。、，；：．؛،۔।\\"
+_SENTENCE_END: Final = re.compile(r"[.!?][\"”’']?\s+(?=[\"“‘']?(\w))|(?<=[。！？])")
 _ABBREVIATION: Final = re.compile(r"(?:^|[\s(.])(?:[^\W\d_]|St|Mt|Dr|Mr|Mrs|Ms|No|approx|ca|cf|vs)\.\s+$")
 
 
