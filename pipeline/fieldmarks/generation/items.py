@@ -22,7 +22,8 @@ _AFTERWORD: Final = re.compile(
     r"|overall|together"
     r"|in (?:summary|short|conclusion)|remember|keep in mind|by |with these|all of|ich hoffe|lassen"
     r"|wenn sie|diese"
-    r"|j['’]espère|n['’]hésitez|ces |espero|si (?:necesita|quiere|deseas)|estas? |希望|如果|这些|以上|これら|이러한|이 )",
+    r"|j['’]espère|n['’]hésitez|ces |espero|si (?:necesita|quiere|deseas)|estas? "
+    r"|希望|如果|这些|以上|これら|이러한|이 )",
     re.IGNORECASE,
 )
 ENDS: Final = (".", "!", "?", "。", "！", "？", '"', "”", "।", "۔")
@@ -154,7 +155,7 @@ def short_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
 
 
 def is_plain_list(lines: Sequence[str]) -> bool:
-    """Whether lines, of which only the first has a mark, are a list of plain lines and no text that was wrapped."""
+    """Whether lines, of which only the first has a mark, are plain entries and no wrapped text."""
     first, *below = [line for line in lines if line.strip()]
     if not below or not lines[0].strip() or certain_mark(first) is None or first.endswith(LAST_STOPS):
         return False
@@ -170,7 +171,7 @@ def _is_short(text: str) -> bool:
 
 
 def texts_of(items: Sequence[Item]) -> list[str]:
-    """Return the texts of items, without a key that all of them begin with: "name: …", "Feature: …" in YAML."""
+    """Return the texts of items, without a key that all of them begin with: "Feature: …"."""
     texts = [item.text for item in items]
     keys = [re.match(r"[\"']?([^\W\d_]+)[\"']?:\s+(?=\S)", text) for text in texts]
     first = keys[0] if keys else None

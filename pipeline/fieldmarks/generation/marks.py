@@ -1,6 +1,6 @@
 """The marks that list entries begin with: bullets of every script, numbers, letters, emoji. Pure.
 
-A mark is *certain* where nothing else can stand in its place: a dash, "•", "①", "3." at the beginning of a line.
+A mark is *certain* where nothing else can stand in its place: a dash, "•", "3." where a line begins.
 It is *possible* where a text may begin the same way: "T. rex", "2 – 3 stripes", or a number behind a dash. A
 possible mark counts only in a sequence that begins with the first of its kind: a., b. or I., II. or 1, 2, 3.
 """

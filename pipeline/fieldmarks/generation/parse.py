@@ -58,9 +58,10 @@ _LENGTH: Final = frozenset({"length", "max_tokens"})
 _CUT_OFF: Final = _LENGTH | {"content_filter"}
 
 _LINE_ENDS: Final = re.compile(r"\r\n|[\r\v\f\x85\u2028\u2029]")
-_BLANK_LINES: Final = re.compile(r"\n\s*+\n")
+_BLANK_LINES: Final = re.compile(r"\n(?:[^\S\n]*+\n)++")
 _NEXT_TURN: Final = re.compile(
-    r"\n[ \t]*(?:\*\*)?(?:(?:Q|Question(?: \d{1,2})?|User|USER|Human)\s?:|#{2,3} (?:Instruction|User|Human)\b)"
+    r"\n[ \t]*(?:\*\*)?(?:(?:Q|Question(?: \d{1,2})?|User|USER|Human)\s?:"
+    r"|#{2,3} (?:Instruction|User|Human)\b)"
 )
 _FENCE: Final = re.compile(r"[ \t]*(?:```|~~~)")
 _QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*+")

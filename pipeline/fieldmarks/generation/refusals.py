@@ -82,7 +82,7 @@ _ALTERNATIVES: Final = re.compile(
 def is_refusal(text: str, before_list: str | None) -> bool:
     """Whether an answer refuses: it begins as a refusal, and no list of features follows.
 
-    `before_list` is what stands above the answer's list, None without a list: "Sorry for the delay! Here are the
+    `before_list` is what stands above the list, None without one: "Sorry for the delay! Here are the
     features:" is no refusal, and "I can't help with that. I can help with:" is one.
     """
     start = text.lstrip("-–*_#>\"“' \t\n")[:600]
