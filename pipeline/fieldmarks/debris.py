@@ -37,16 +37,16 @@ _THINKING: Final = (
     (rf"```{_THOUGHT}[ \t]*\n", r"\n[ \t]*```"),
 )
 # The same without any tag. Words of that kind may open an answer too, so these count at its beginning only.
-_BEGINNING: Final = r"\A[-\s]*"
+_BEGINNING: Final = r"\A[-\s]*+"
 _LAST_PART: Final = r"(?:My |The )?(?:Final )?(?:Answer|Response|Output|List)"
 _SPOKEN_THINKING: Final = (
     (r"(?:assistant)?analysis(?=[^\W\d_])", r"assistantfinal"),  # gpt-oss, its control tokens lost
     (r"Thinking(?:\.\.\.|…)\s*\n", r"(?:\.\.\.|…)\s?done thinking\.?"),  # Ollama
     (r"Here(?: is|['’]s) my thought process:", r"Here(?: is|['’]s) my (?:response|answer):"),  # Granite
     (  # a heading for the thinking counts only if a heading for the answer follows
-        r"[#*_ ]*(?:Thinking|Thoughts?|Reasoning|Analysis|(?:Thought|Thinking) process|Chain of thought)"
-        rf"[*_: ]*\n(?=[\s\S]*\n[#*_ ]*{_LAST_PART}[*_: ]*\n)",
-        rf"\n[#*_ ]*{_LAST_PART}[*_: ]*(?=\n)",
+        r"[#*_]*+ ?(?:Thinking|Thoughts?|Reasoning|Analysis|(?:Thought|Thinking) process|Chain of thought)"
+        rf"[*_: ]*\n(?=[\s\S]*\n[#*_ ]*+{_LAST_PART}[*_: ]*+\n)",
+        rf"\n[#*_ ]*+{_LAST_PART}[*_: ]*+(?=\n)",
     ),
 )
 
