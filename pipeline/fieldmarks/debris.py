@@ -37,16 +37,16 @@ _THINKING: Final = (
     (rf"```{_THOUGHT}[ \t]*\n", r"\n[ \t]*```"),
 )
 # The same without any tag. Words of that kind may open an answer too, so these count at its beginning only.
-_BEGINNING: Final = r"\A[-\s]*"
+_BEGINNING: Final = r"\A[-\s]*+"
 _LAST_PART: Final = r"(?:My |The )?(?:Final )?(?:Answer|Response|Output|List)"
 _SPOKEN_THINKING: Final = (
     (r"(?:assistant)?analysis(?=[^\W\d_])", r"assistantfinal"),  # gpt-oss, its control tokens lost
     (r"Thinking(?:\.\.\.|…)\s*\n", r"(?:\.\.\.|…)\s?done thinking\.?"),  # Ollama
     (r"Here(?: is|['’]s) my thought process:", r"Here(?: is|['’]s) my (?:response|answer):"),  # Granite
     (  # a heading for the thinking counts only if a heading for the answer follows
-        r"[#*_ ]*(?:Thinking|Thoughts?|Reasoning|Analysis|(?:Thought|Thinking) process|Chain of thought)"
-        rf"[*_: ]*\n(?=[\s\S]*\n[#*_ ]*{_LAST_PART}[*_: ]*\n)",
-        rf"\n[#*_ ]*{_LAST_PART}[*_: ]*(?=\n)",
+        r"[#*_]*+ ?(?:Thinking|Thoughts?|Reasoning|Analysis|(?:Thought|Thinking) process|Chain of thought)"
+        rf"[*_: ]*\n(?=[\s\S]*\n[#*_ ]*+{_LAST_PART}[*_: ]*+\n)",
+        rf"\n[#*_ ]*+{_LAST_PART}[*_: ]*+(?=\n)",
     ),
 )
 
@@ -116,8 +116,16 @@ _STRAY: Final = frozenset({"**", "__", "~~"})  # never part of a text, so remove
 _ESCAPED: Final = re.compile(r"\\([-*_`#+.!()\[\]{}<>|~>\"'&$%\\])")
 # The joiners U+200C and U+200D stay: Persian, Hindi and emoji need them.
 _INVISIBLE: Final = dict.fromkeys(
-    (0xAD, 0x200B, 0x200E, 0x200F, 0xFEFF)
-    + (*range(0x202A, 0x202F), *range(0x2060, 0x206A), *range(0xFFF9, 0xFFFE))
+    (
+        0xAD,
+        0x200B,
+        0x200E,
+        0x200F,
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x206A),
+        0xFEFF,
+        *range(0xFFF9, 0xFFFE),
+    )
 )
 _MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200:]|turn\d", re.IGNORECASE)
 

@@ -1,7 +1,10 @@
 """Answers of every form come back as the descriptors that stand in them."""
 
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -171,11 +174,32 @@ def test_cleaning_twice_is_cleaning_once(text: str) -> None:
         ("", []),
         ("-", []),
         ("<think>- never ends", []),
-        ("- yes\n<think>no", ["yes"]),
+        ("- yes\n<think>no", []),
     ],
 )
 def test_single_forms(answer: str, expected: list[str]) -> None:
     assert list(parse(answer).descriptors) == expected
+
+
+ANSWERS = [
+    json.loads(line) for line in Path(__file__).with_name("answers.jsonl").read_text("utf-8").splitlines()
+]
+
+
+@pytest.mark.parametrize("forced", ["", "-"])
+@pytest.mark.parametrize("case", ANSWERS, ids=lambda case: case["what"])
+def test_answers_as_models_write_them(case: dict[str, Any], forced: str) -> None:
+    parsed = parse(attach(forced, case["answer"]), finish_reason=case["finish_reason"])
+    if isinstance(case["expected"], list):
+        assert (list(parsed.descriptors), parsed.problem) == (case["expected"], None)
+    else:
+        assert parsed.descriptors == ()
+        assert (parsed.problem or "").startswith(case["expected"])
+
+
+def test_more_descriptors_than_are_taken_are_counted() -> None:
+    parsed = parse("".join(f"- mark {number}\n" for number in range(60_000)))
+    assert (len(parsed.descriptors), parsed.left_out) == (300, 59_700)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The marks that list entries begin with: bullets of every script, numbers, letters, emoji. Pure.
 
-A mark is *certain* where nothing else can stand in its place: a dash, "•", "3." at the beginning of a line, "①".
-It is *possible* where a text may begin the same way: "T. rex", "2 – 3 stripes", or a number behind a dash. A possible
-mark counts only in a sequence that begins with the first of its kind: a., b. or I., II. or 1, 2, 3.
+A mark is *certain* where nothing else can stand in its place: a dash, "•", "3." where a line begins.
+It is *possible* where a text may begin the same way: "T. rex", "2 – 3 stripes", or a number behind a dash. A
+possible mark counts only in a sequence that begins with the first of its kind: a., b. or I., II. or 1, 2, 3.
 """
 
 import re
@@ -65,8 +65,9 @@ RULE: Final = re.compile(r"\s*+([-*_=`~])(?:\s*+\1){2,}+\s*+\w*+\s*+")  # never 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The text behind a line's list mark, and the mark's kind: "1", "a", "A", "一" or "①" where it counts, else "-" or
-    another bullet.
+    """The text behind a line's list mark, and the mark's kind.
+
+    The kind is "1", "a", "A", "一" or "①" for numbers and letters, and the bullet itself for bullets.
     """
 
     text: str
@@ -210,10 +211,11 @@ def _roman(letters: str) -> int:
     )
 
 
-_INLINE_DOT: Final = re.compile(rf"(?:^|\s)(?P<dot>[•‣⁃◦∙●○◎◉▪▫■□▸►▶◆◇❖★☆✦➢➤✓✔☐☑🔹🔸🔷🔶✅])\ufe0f?(?=\s)")
+_INLINE_DOT: Final = re.compile(r"(?:^|\s)(?P<dot>[•‣⁃◦∙●○◎◉▪▫■□▸►▶◆◇❖★☆✦➢➤✓✔☐☑🔹🔸🔷🔶✅])\ufe0f?(?=\s)")
 _INLINE_GLYPH: Final = re.compile(rf"(?:^|(?<=[\s:：;；,，。、]))(?:[{_GLYPHS}]|\d\ufe0f?\u20e3|🔟)")
 _INLINE_NUMBER: Final = re.compile(
-    r"(?:^|(?<=[\s;,:：；，。]))(?P<open>[(（\[]?)(?P<number>\d{1,3}|[A-Za-z])(?P<close>[.)）\]、．])(?:\s+|(?<=[、）)．]))(?=\S)"
+    r"(?:^|(?<=[\s;,:：；，。]))(?P<open>[(（\[]?)(?P<number>\d{1,3}|[A-Za-z])(?P<close>[.)）\]、．])"
+    r"(?:\s+|(?<=[、）)．]))(?=\S)"
 )
 _LINKING: Final = re.compile(r"[\s;,；，]*(?:[;,；，]\s*(?:and|und|et|y|e|ed|en|и|および|和)|\band)?\s*$")
 

@@ -15,7 +15,6 @@ here knows a server or a prompt.
 
 import html
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,12 +22,26 @@ from itertools import islice
 from typing import Final
 
 from fieldmarks.debris import plain, spoken
+from fieldmarks.generation.items import (
+    ENDS,
+    LAST_STOPS,
+    MAX_DESCRIPTOR,
+    OPENER,
+    WORDLESS,
+    begins_bold,
+    bold_items,
+    is_bold,
+    is_heading,
+    is_plain_list,
+    marked_items,
+    short_items,
+    texts_of,
+)
 from fieldmarks.generation.marks import DASHES, RULE, certain_mark, marks, split_marks
 from fieldmarks.generation.refusals import is_refusal
-from fieldmarks.generation.structured import is_label, json_texts, lines_of_html, lines_of_tables
+from fieldmarks.generation.structured import json_texts, lines_of_html, lines_of_tables
 from fieldmarks.store.curate import comparable
 
-MAX_DESCRIPTOR: Final = 1000  # characters; longer is a text, not a descriptor
 MAX_DESCRIPTORS: Final = 300  # of one answer
 MAX_REASON: Final = 200  # characters of the model's own words
 _MAX_TEXTS: Final = 10 * MAX_DESCRIPTORS  # that are cleaned and compared; the rest is only counted
@@ -45,26 +58,16 @@ _LENGTH: Final = frozenset({"length", "max_tokens"})
 _CUT_OFF: Final = _LENGTH | {"content_filter"}
 
 _LINE_ENDS: Final = re.compile(r"\r\n|[\r\v\f\x85\u2028\u2029]")
-_BLANK_LINES: Final = re.compile(r"\n\s*+\n")
+_BLANK_LINES: Final = re.compile(r"\n(?:[^\S\n]*+\n)++")
 _NEXT_TURN: Final = re.compile(
-    r"\n[ \t]*(?:\*\*)?(?:(?:Q|Question(?: \d{1,2})?|User|USER|Human)\s?:|#{2,3} (?:Instruction|User|Human)\b)"
+    r"\n[ \t]*(?:\*\*)?(?:(?:Q|Question(?: \d{1,2})?|User|USER|Human)\s?:"
+    r"|#{2,3} (?:Instruction|User|Human)\b)"
 )
 _FENCE: Final = re.compile(r"[ \t]*(?:```|~~~)")
 _QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*+")
 _ESCAPED_MARK: Final = re.compile(r"\A(\s{0,40}(?:\*\*)?(?:\d{1,3})?)\\([-*+#•.)])")
 _MARK_ENTITY: Final = re.compile(r"&(?:bull|middot|[nm]dash|nbsp|#\d{2,5}|#x[\da-f]{2,5});", re.IGNORECASE)
 _FULL_WIDTH: Final = str.maketrans("０１２３４５６７８９．）（：＊＃－＞", "0123456789.)(:*#->")
-_OPENER: Final = re.compile(
-    r"(?:sure(?: thing)?|certainly|of course|okay|ok|absolutely|great question|gladly|happy to help)[,.!:]"
-    r"|(?:here|below|these|following) (?:are|is)\b|here['’]s\b|the following\b",
-    re.IGNORECASE,
-)
-_AFTERWORD: Final = re.compile(
-    r"(?:(?:i )?hope|let me|please|note(?: that)?\b|these|this|if you|feel free|would you|do you|overall|together"
-    r"|in (?:summary|short|conclusion)|remember|keep in mind|by |with these|all of|ich hoffe|lassen|wenn sie|diese"
-    r"|j['’]espère|n['’]hésitez|ces |espero|si (?:necesita|quiere|deseas)|estas? |希望|如果|这些|以上|これら|이러한|이 )",
-    re.IGNORECASE,
-)
 _QUOTES: Final = {
     '"': '"',
     "'": "'",
@@ -78,11 +81,8 @@ _QUOTES: Final = {
     "《": "》",
 }
 _TRAILING: Final = " \t.,;:…。、，；：．؛،۔।\\"
-_ENDS: Final = (".", "!", "?", "。", "！", "？", '"', "”", "।", "۔")
-_LAST_STOPS: Final = (".", "!", "?", "。", "！", "？", "।", "۔")
 _SENTENCE_END: Final = re.compile(r"[.!?][\"”’']?\s+(?=[\"“‘']?(\w))|(?<=[。！？])")
 _ABBREVIATION: Final = re.compile(r"(?:^|[\s(.])(?:[^\W\d_]|St|Mt|Dr|Mr|Mrs|Ms|No|approx|ca|cf|vs)\.\s+$")
-_WORDLESS: Final = re.compile(r"[\u3001-\u30ff\u3400-\u9fff\uff00-\uffef\u0e00-\u0e7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def prefix_ignored(text: str) -> bool:
     first, *below = lines
     if start.startswith(("```", "~~~", "<ul", "<ol", "<li", "<table", "<dl", "<p>", "|", "#", "<html", "<!")):
         return True
-    if first.rstrip(" \t*_").endswith((":", "：")) or _OPENER.match(first) or json_texts(start) is not None:
+    if first.rstrip(" \t*_").endswith((":", "：")) or OPENER.match(first) or json_texts(start) is not None:
         return True
     below = [line for line in below if line.strip()]
     if "|" in first and below and re.match(r"[ \t]*\|?[ \t]*:?-", below[0]):
@@ -164,16 +164,16 @@ def _begins_as_preamble(lines: Sequence[str]) -> bool:
     """Whether the first of an answer's lines stands above its list or in place of one, rather than in it."""
     first, *below = lines
     found = [mark for mark in marks(below) if mark is not None]
-    if _begins_bold(first):  # a title over others; as one of several, each in bold, a descriptor
+    if begins_bold(first):  # a title over others; as one of several, each in bold, a descriptor
         if found:
-            return _is_bold(first) and not _begins_bold(found[0].text)
-        return any(map(_begins_bold, below))
+            return is_bold(first) and not begins_bold(found[0].text)
+        return any(map(begins_bold, below))
     if not found:  # prose, a question
         sentences = list(_split_sentences(first))
-        is_long = first.endswith(_LAST_STOPS) and first[:1].isupper() and len(first.split()) >= 8
+        is_long = first.endswith(LAST_STOPS) and first[:1].isupper() and len(first.split()) >= 8
         return first.endswith("?") or len(sentences) > 1 or is_long
-    if first.endswith(_LAST_STOPS) and not found[0].text.endswith(_LAST_STOPS):
-        return len(first.split()) > 4 or _WORDLESS.match(first) is not None
+    if first.endswith(LAST_STOPS) and not found[0].text.endswith(LAST_STOPS):
+        return len(first.split()) > 4 or WORDLESS.match(first) is not None
     return any(  # a further plain line over marked ones, so the first is a heading, too
         blank == ""
         and heading[:1].strip()
@@ -201,7 +201,7 @@ def distinct(descriptors: Iterable[str]) -> tuple[str, ...]:
 
 def _descriptor(text: str) -> str:
     """Return a listed text as a descriptor, or "" if it is none: a heading, a whole text, without letters."""
-    if len(text) > MAX_DESCRIPTOR or _is_heading(text):
+    if len(text) > MAX_DESCRIPTOR or is_heading(text):
         return ""
     text = clean(text)
     return text if any(map(str.isalpha, text)) else ""
@@ -241,57 +241,23 @@ class _Listed:
     uncounted: int = 0  # texts beyond the lines that are read
 
 
-@dataclass(slots=True)
-class _Item:
-    """A marked line with the lines that go on with it."""
-
-    indent: int
-    kind: str  # of its mark
-    parts: list[str]
-    counts: bool = False  # its mark is a number or a letter
-    has_below: bool = False  # further items stand below it
-
-    @property
-    def titled(self) -> bool:
-        """Whether its first line is bold from end to end: a title, with its description below."""
-        return _is_bold(self.parts[0])
-
-    @property
-    def text(self) -> str:
-        """The whole text."""
-        first, *more = self.parts
-        if self.titled and any(more):
-            return f"{first.rstrip(' :：')}: {_joined(more)}"
-        return _joined(self.parts)
-
-    @property
-    def is_heading(self) -> bool:
-        """Whether it only announces the items below it: a name or a few words."""
-        if not self.has_below:
-            return False
-        words = plain(self.text[:MAX_DESCRIPTOR])
-        labelled = re.search(r"[:–—：]\s*\S|\s-\s", words.rstrip(":： "))
-        return not labelled and (self.titled or len(words.split()) <= 6)
-
-
 def _listed(text: str) -> _Listed:
     """Read a list in any form."""
     if (found := json_texts(text)) is not None:
         return _Listed(*found)
     lines = _lines(text)
-    items, is_open = _marked_items(lines[:_MAX_LINES])
-    if len(items) == 1 and len(items[0].parts) > 1:  # a forced mark, and plain lines that go on after it
-        plain_lines = _short_items([re.sub(rf"\A[{DASHES}]\s*", "", lines[0]), *lines[1:_MAX_LINES]])
-        items, is_open = plain_lines if _is_plain_list(lines) else (items, is_open)
+    items, is_open = marked_items(lines[:_MAX_LINES])
+    if len(items) == 1 and is_plain_list(lines[:_MAX_LINES]):  # a forced mark, and plain lines below it
+        items, is_open = short_items([lines[0].lstrip(f"{DASHES} "), *lines[1:]])
     if not items:
-        items, is_open = _bold_items(lines[:_MAX_LINES])
+        items, is_open = bold_items(lines[:_MAX_LINES])
     if not items:
-        items, is_open = _short_items(lines[:_MAX_LINES])
+        items, is_open = short_items(lines[:_MAX_LINES])
     rest = lines[_MAX_LINES:]
     uncounted = sum(
         line.lstrip()[:1] in "-*•" or line.lstrip()[:1].isdigit() for line in rest if line.strip()
     )
-    return _Listed(_texts([item for item in items if not item.is_heading]), is_open and not rest, uncounted)
+    return _Listed(texts_of([item for item in items if not item.is_heading]), is_open and not rest, uncounted)
 
 
 def _lines(text: str) -> list[str]:
@@ -316,166 +282,15 @@ def _plain_line(line: str) -> str:
     return _ESCAPED_MARK.sub(r"\1\2", line)
 
 
-def _marked_items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
-    """Return the marked lines with what goes on with them, and whether the last is open at the end."""
-    items: list[_Item] = []
-    width = max(map(_width, lines), default=0)
-    is_open = after_blank = False
-    for line, mark in zip(lines, marks(lines), strict=True):
-        if mark is not None:
-            item = _Item(_indent(line), mark.kind, [mark.text], counts=mark.counts)
-            if items:
-                items[-1].has_below = _is_below(item, items[-1], top=items[0].kind)
-            items.append(item)
-            is_open, after_blank = True, False
-        elif not line.strip():
-            after_blank = after_blank or is_open
-        elif items and is_open and _goes_on(line, items, after_blank=after_blank, width=width):
-            items[-1].parts.append(line.strip())
-            after_blank = False
-        else:
-            is_open = after_blank = False
-    return [item for item in items if any(item.parts)], is_open and not after_blank and bool(
-        lines[-1].strip()
-    )
-
-
-def _is_below(item: _Item, above: _Item, *, top: str) -> bool:
-    """Whether an item belongs to the one above: it stands further in, or has a mark of a lower level.
-
-    A number over bullets, or a bold title over others; `top` is the kind of the list's first mark.
-    """
-    if item.indent > above.indent + 1:
-        return True
-    lower = item.kind not in {above.kind, top} and (above.counts or above.titled)
-    return lower and item.indent >= above.indent
-
-
-def _goes_on(line: str, items: Sequence[_Item], *, after_blank: bool, width: int) -> bool:
-    """Whether a line without a mark goes on with the item above it; `width` is the longest line's."""
-    text, item = line.strip(), items[-1]
-    if RULE.fullmatch(line) or _is_heading(text) or text.startswith(("#", "<", "|")):
-        return False
-    if not any(item.parts):
-        return not after_blank or len(items) == 1
-    if _indent(line) > item.indent:
-        return True
-    if after_blank or _is_bold(text):
-        return False
-    if item.titled and len(item.parts) == 1:
-        return True
-    first = text.lstrip("*_\"'“")[:1]
-    if first.islower():
-        return True
-    ends = text.endswith(_LAST_STOPS) and not any(other.parts[-1].endswith(_LAST_STOPS) for other in items)
-    if ends or _AFTERWORD.match(text):
-        return False
-    word = first if _WORDLESS.match(first) else text.split(maxsplit=1)[0]
-    wrapped = _width(item.parts[-1]) >= 18 and _width(item.parts[-1]) + 3 + _width(word) > width
-    return wrapped or not first.isupper()
-
-
-def _bold_items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
-    """Return the lines that begin in bold as items, where there are several, with what follows them."""
-    items: list[_Item] = []
-    is_open = False
-    for line in lines:
-        text = line.strip()
-        if _begins_bold(text) and not (_is_heading(text) and not items):
-            items.append(_Item(0, "", [text]))
-            is_open = True
-        elif text and is_open and not RULE.fullmatch(line):
-            if not _AFTERWORD.match(text) or len(items[-1].parts) == 1:
-                items[-1].parts.append(text)
-        elif text or (items and len(items[-1].parts) > 1):
-            is_open = False
-    described = [item for item in items if len(item.parts) > 1 or not item.titled]
-    return (described or items, is_open) if len(items) > 1 else ([], False)
-
-
-def _short_items(lines: Sequence[str]) -> tuple[list[_Item], bool]:
-    """Return plain lines as items, if the answer is hardly more than a few words a line."""
-    texts = [
-        text
-        for text in map(str.strip, lines)
-        if text and not _is_heading(text) and not RULE.fullmatch(text) and not text.startswith(("#", "|"))
-    ]
-    short = [text for text in texts if _is_short(text)]
-    if len(short) < 2 or len(short) < 0.6 * len(texts):
-        return [], False
-    return [_Item(0, "", [text]) for text in short], bool(lines[-1].strip()) and texts[-1] == short[-1]
-
-
-def _is_plain_list(lines: Sequence[str]) -> bool:
-    """Whether lines, of which the first one only has a mark, are too short to be one text that was wrapped."""
-    return all(_width(line) <= 40 and not line[:1].isspace() for line in lines[:_MAX_LINES])
-
-
-def _is_short(text: str) -> bool:
-    sentence = (
-        (text.endswith(_ENDS) and len(text.split()) > 4) or _OPENER.match(text) or _AFTERWORD.match(text)
-    )
-    return not sentence and _width(text[:99]) <= 80 and len(text.split()) <= 10
-
-
-def _texts(items: Sequence[_Item]) -> list[str]:
-    """Return the texts of items, without a key that all of them begin with: "name: …", "Feature: …" in YAML."""
-    texts = [item.text for item in items]
-    keys = [re.match(r"[\"']?([^\W\d_]+)[\"']?:\s+(?=\S)", text) for text in texts]
-    first = keys[0] if keys else None
-    if first is None or not is_label(first[1]) or any(key is None or key[1] != first[1] for key in keys):
-        return texts
-    texts = [text[first.end() :] for text in texts]
-    return [re.sub(r"[\"']?\s+(?:description|details?|explanation): [\"']?", ": ", text) for text in texts]
-
-
-def _is_bold(text: str) -> bool:
-    """Whether a line is bold from end to end."""
-    if len(text) > MAX_DESCRIPTOR or not _begins_bold(text):
-        return False
-    return re.fullmatch(r"(\*\*|__)\S(?:(?!\1).)*\1[:：.]?", text) is not None
-
-
-def _begins_bold(text: str) -> bool:
-    return re.match(r"(?:\*\*|__)[^\s*_]", text) is not None
-
-
-def _is_heading(text: str) -> bool:
-    """Whether a text announces a list: it ends with a colon, or opens an answer ("Here are …:")."""
-    bare = text.rstrip(" \t*_`")
-    return bare.endswith((":", "：")) or bool(_OPENER.match(text.lstrip("*_ ")) and ":" in text)
-
-
-def _indent(line: str) -> int:
-    blank = line[: len(line) - len(line.lstrip(" \t\u3000"))]
-    return len(blank.expandtabs(4)) if len(blank) < 1000 else len(blank)
-
-
-def _width(text: str) -> int:
-    """Return how many columns a text takes; Chinese characters take two."""
-    if text.isascii() or len(text) > MAX_DESCRIPTOR:
-        return len(text)
-    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
-
-
-def _joined(parts: Sequence[str]) -> str:
-    """Join wrapped lines, with a blank between them except in scripts that have none."""
-    whole: list[str] = []
-    for part in filter(None, parts):
-        close = whole and _WORDLESS.match(whole[-1][-1]) and _WORDLESS.match(part)
-        whole.append(part if not whole or close else f" {part}")
-    return "".join(whole)
-
-
 def _sentences(text: str) -> _Listed:
     """Read sentences, one a descriptor; the last is open if it has no end."""
     found: list[str] = []
     for line in map(_plain_line, islice(text.split("\n"), _MAX_LINES)):
         mark = certain_mark(line)
         said = mark.text if mark else line.strip()
-        if said and not (_FENCE.match(line) or _is_heading(said) or RULE.fullmatch(line) or said[0] == "#"):
+        if said and not (_FENCE.match(line) or is_heading(said) or RULE.fullmatch(line) or said[0] == "#"):
             found += _split_sentences(said)
-    return _Listed(found, bool(found) and not found[-1].endswith(_ENDS))
+    return _Listed(found, bool(found) and not found[-1].endswith(ENDS))
 
 
 def _split_sentences(text: str) -> Iterator[str]:

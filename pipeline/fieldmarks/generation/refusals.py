@@ -5,7 +5,8 @@ from typing import Final
 
 _CANNOT: Final = (
     r"(?:can['’]?t|can ?not|could not|couldn['’]t|won['’]t|will not|would not|wouldn['’]t|do not|don['’]t"
-    r"|am unable|am not able|['’]m unable|['’]m not able|must|have to|need to|decline|refuse|prefer not|['’]d rather not)"
+    r"|am unable|am not able|['’]m unable|['’]m not able|must|have to|need to|decline|refuse"
+    r"|prefer not|['’]d rather not)"
 )
 # Each is looked for at the beginning of an answer. A descriptor may begin like one ("unable to fly", "sorry
 # expression"), so the words that a descriptor can hold need those that a refusal goes on with.
@@ -17,9 +18,11 @@ _BEGINNINGS: Final = (
     r"we(?:['’]re| are) sorry\b",
     r"sorry(?:[,.!;:—–]|\s(?:but|i|for|that|about|to|we|this|no)\b)",
     rf"(?:i|we) ?{_CANNOT}\b",
-    r"(?:i|we)(?:['’]m|['’]re| am| are) (?:unable|not able|not comfortable|not allowed|not permitted|not going|programmed)\b",
+    r"(?:i|we)(?:['’]m|['’]re| am| are) (?:unable|not able|not comfortable|not allowed"
+    r"|not permitted|not going|programmed)\b",
     r"as an? (?:ai|a\.i\.|large language|language|artificial|virtual|responsible)\b",
-    r"(?:this|that|your|the) (?:request|question|content|prompt|topic) (?:violates|cannot|can['’]t|is against|goes against|may violate)\b",
+    r"(?:this|that|your|the) (?:request|question|content|prompt|topic) (?:violates|cannot|can['’]t"
+    r"|is against|goes against|may violate)\b",
     r"unable to (?:help|assist|comply|provide|fulfil|answer|describe|identify|process|complete)",
     r"(?:it is|it['’]s|that is|that['’]s) (?:not possible for me|against|not something i)\b",
     r"(?:no,? )?i (?:won['’]t|will not)\b",
@@ -31,11 +34,15 @@ _BEGINNINGS: Final = (
     r"als (?:ki|sprachmodell|künstliche)",
     # French
     r"(?:je suis |nous sommes )?(?:vraiment |sincèrement )?désolée?s?\b",
-    r"je (?:ne (?:peux|suis|puis)|m['’]excuse|regrette)|je vous prie de m['’]excuser|malheureusement,? je|en tant qu['’]",
+    r"je (?:ne (?:peux|suis|puis)|m['’]excuse|regrette)|je vous prie de m['’]excuser"
+    r"|malheureusement,? je|en tant qu['’]",
     # Spanish, Portuguese, Italian
-    r"lo (?:siento|lamento)\b|no (?:puedo|me es posible)\b|lamentablemente,? no|como (?:modelo|una? (?:ia|inteligencia|modelo))\b",
-    r"(?:me )?desculpe?\b|sinto muito|lamento(?:,| (?:mas|pero|informar|no|não))|(?:eu )?não (?:posso|consigo)|infelizmente,? (?:eu )?não",
-    r"(?:mi )?(?:dispiace|scuso)\b|non (?:posso|sono in grado)\b|purtroppo,? non|come (?:modello|ia|intelligenza)\b",
+    r"lo (?:siento|lamento)\b|no (?:puedo|me es posible)\b|lamentablemente,? no|como (?:modelo"
+    r"|una? (?:ia|inteligencia|modelo))\b",
+    r"(?:me )?desculpe?\b|sinto muito|lamento(?:,| (?:mas|pero|informar|no|não))"
+    r"|(?:eu )?não (?:posso|consigo)|infelizmente,? (?:eu )?não",
+    r"(?:mi )?(?:dispiace|scuso)\b|non (?:posso|sono in grado)\b|purtroppo,? non|come (?:modello|ia"
+    r"|intelligenza)\b",
     # Dutch, Polish, Russian, Turkish, Swedish
     r"het spijt me|(?:helaas )?(?:ik )?kan (?:ik )?(?:je |u |dat |hier )*niet|sorry, (?:maar )?ik",
     r"przepraszam|przykro mi|niestety,? nie mog|nie mogę\b",
@@ -51,17 +58,21 @@ _BEGINNINGS: Final = (
     r"(?:tôi )?(?:rất |thành thật )?xin lỗi|(?:saya )?(?:mohon )?maaf\b|saya tidak (?:dapat|bisa)",
 )
 _REFUSAL: Final = re.compile(
-    r"(?:(?:thank(?:s| you)|hello|hi|hey|well|hmm|unfortunately|regrettably|no)\b[^.!,\n]{0,60}[.!,]? (?:(?:but|however),? )?)?"
+    r"(?:(?:thank(?:s| you)|hello|hi|hey|well|hmm|unfortunately|regrettably"
+    r"|no)\b[^.!,\n]{0,60}[.!,]? (?:(?:but|however),? )?)?"
     rf"(?:{'|'.join(_BEGINNINGS)})",
     re.IGNORECASE,
 )
 # A list below a refusal is a list of what else the model would do, if the words above it say so.
 _ALTERNATIVES: Final = re.compile(
-    r"\b(?:(?:i|we)(?: can|['’]d be| would be| am|['’]m|['’]ll| could) (?:instead |still |certainly |gladly )?"
+    r"\b(?:(?:i|we)(?: can|['’]d be| would be| am|['’]m|['’]ll| could) (?:instead |still "
+    r"|certainly |gladly )?"
     r"(?:help|happy|glad|offer|assist|suggest|do|be happy)"
-    r"|happy to (?:help|assist|discuss|talk)|would you like|(?:you|we) (?:could|might|can) (?:try|consider|ask|consult|look)"
+    r"|happy to (?:help|assist|discuss|talk)|would you like|(?:you|we) (?:could|might|can) (?:try"
+    r"|consider|ask|consult|look)"
     r"|(?:other|alternative|safe) (?:ways|options|topics|ideas|things|resources|suggestions)|alternatives"
-    r"|(?:stattdessen|gerne) (?:kann|könnte|helfe)|kann ich (?:ihnen|dir) (?:helfen|anbieten)|je peux (?:vous |t['’])?(?:aider|proposer)"
+    r"|(?:stattdessen|gerne) (?:kann|könnte|helfe)|kann ich (?:ihnen|dir) (?:helfen|anbieten)"
+    r"|je peux (?:vous |t['’])?(?:aider|proposer)"
     r"|puedo (?:ayudar|ofrecer)|posso (?:aiutar|ajudar|oferecer|offrir))"
     r"|могу (?:помочь|предложить)|可以(?:帮助|协助|提供|帮|尝试)|代わりに|대신|도와드릴 수 있",
     re.IGNORECASE,
@@ -71,7 +82,7 @@ _ALTERNATIVES: Final = re.compile(
 def is_refusal(text: str, before_list: str | None) -> bool:
     """Whether an answer refuses: it begins as a refusal, and no list of features follows.
 
-    `before_list` is what stands above the answer's list, None without a list: "Sorry for the delay! Here are the
+    `before_list` is what stands above the list, None without one: "Sorry for the delay! Here are the
     features:" is no refusal, and "I can't help with that. I can help with:" is one.
     """
     start = text.lstrip("-–*_#>\"“' \t\n")[:600]

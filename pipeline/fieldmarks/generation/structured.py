@@ -1,4 +1,4 @@
-"""Lists that are not plain lines: JSON becomes texts; HTML and tables become lines that begin with "- ". Pure."""
+"""Lists that are not plain lines: JSON becomes texts, HTML and tables become lines with bullets. Pure."""
 
 import json
 import re
@@ -9,20 +9,32 @@ from fieldmarks.debris import plain
 from fieldmarks.generation.marks import certain_mark
 
 LABELS: Final = frozenset(
-    [
-        "descriptor",
-        "feature",
-        "trait",
-        "mark",
-        "characteristic",
-        "attribute",
-        "name",
-        "title",
-        "text",
-        "value",
-    ]
-    + ["label", "item", "point", "key"]
-    + ["merkmal", "rasgo", "caractéristique", "característica", "特征", "特徴"]
+    (
+        *(
+            "descriptor",
+            "feature",
+            "trait",
+            "mark",
+            "characteristic",
+            "attribute",
+            "name",
+            "title",
+            "text",
+            "value",
+        ),
+        *(
+            "label",
+            "item",
+            "point",
+            "key",
+            "merkmal",
+            "rasgo",
+            "caractéristique",
+            "característica",
+            "特征",
+            "特徴",
+        ),
+    )
 )
 DETAILS: Final = frozenset(["description", "details", "detail", "explanation", "desc"])
 
