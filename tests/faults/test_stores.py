@@ -350,9 +350,7 @@ def test_a_pipe_whose_writer_is_silent_is_given_up() -> None:
 def _nobody(folder: Path) -> Iterator[None]:
     """Be another user, who may write into `folder`; what a command imports must be loaded before."""
     for parent in folder.parents:
-        if parent.name.startswith(
-            ("pytest-", "popen-")
-        ):  # the latter are of pytest-xdist
+        if parent.name.startswith(("pytest-", "popen-")):  # the latter are of pytest-xdist
             parent.chmod(0o755)
     folder.chmod(0o777)
     groups = os.getgroups()

@@ -23,7 +23,7 @@ _GLYPHS: Final = "①-⑳⑴-⒇⒈-⒛⒜-⒵Ⓐ-ⓩ⓪❶-❿➀-➓㈠-㈩㉑
 _GLYPH: Final = re.compile(rf"(?:[{_GLYPHS}]|\d\ufe0f?\u20e3|🔟){_BLANK}*+[.)、:]?{_BLANK}*+")
 _HAN: Final = "一二三四五六七八九十"
 _HAN_NUMBER: Final = re.compile(
-    rf"(?:[(（〔][{_HAN}]{{1,3}}[)）〕]|[{_HAN}]{{1,3}}[、．.:])[、，]?{_BLANK}*+"
+    rf"(?:[(（〔][{_HAN}]{{1,3}}[)）〕]|[{_HAN}]{{1,3}}[、．.:])[、，]?{_BLANK}*+(?=\S)"
     rf"|第[{_HAN}\d]{{1,3}}[点點条條项項个個]?[、，,:：.]{_BLANK}*+"
 )
 _NAMED_NUMBER: Final = re.compile(

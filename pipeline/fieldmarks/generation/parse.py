@@ -45,7 +45,7 @@ from fieldmarks.store.curate import comparable
 MAX_DESCRIPTORS: Final = 300  # of one answer
 MAX_REASON: Final = 200  # characters of the model's own words
 _MAX_TEXTS: Final = 10 * MAX_DESCRIPTORS  # that are cleaned and compared; the rest is only counted
-_MAX_LINES: Final = 4 * _MAX_TEXTS  # that are read; in the rest bullets are only counted
+_MAX_READ: Final = 1 << 16  # characters of an answer's list; in the rest entries are only counted
 
 STILL_THINKING: Final = "no complete answer: the model was still thinking when it ended; raise --max-tokens"
 REFUSAL: Final = "refusal"  # as a finish reason: the answer is what a reply's own field for refusals says
@@ -63,6 +63,7 @@ _NEXT_TURN: Final = re.compile(
     r"\n[ \t]*(?:\*\*)?(?:(?:Q|Question(?: \d{1,2})?|User|USER|Human)\s?:"
     r"|#{2,3} (?:Instruction|User|Human)\b)"
 )
+_COUNTED: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,5}[.)])", re.MULTILINE)
 _FENCE: Final = re.compile(r"[ \t]*(?:```|~~~)")
 _QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*+")
 _ESCAPED_MARK: Final = re.compile(r"\A(\s{0,40}(?:\*\*)?(?:\d{1,3})?)\\([-*+#•.)])")
@@ -112,6 +113,10 @@ def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = No
     if finish_reason in _INCOMPLETE:
         return Parsed((), problem=_INCOMPLETE[finish_reason])
     text = _NEXT_TURN.split("\n" + said.text, maxsplit=1)[0].removeprefix("\n")
+    text, unread = text[:_MAX_READ], text[_MAX_READ:]
+    if unread:  # the entry that the limit cuts counts with those beyond it
+        text, end, rest = text.rpartition("\n")
+        text, unread = (text, rest + unread) if end else (rest, unread)
     if finish_reason == REFUSAL or is_refusal(text, _before_list(text)):
         words = _shortened(text.strip(DASHES + " \n"))
         return Parsed((), problem=f"refused: {words}", refused=True)
@@ -121,12 +126,12 @@ def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = No
     if cut is not None and listed.texts.count(cut) == 1:
         texts.remove(cut)
     found = distinct(filter(None, map(_descriptor, texts[:_MAX_TEXTS])))
-    unread = max(0, len(texts) - _MAX_TEXTS) + listed.uncounted
+    beyond = max(0, len(texts) - _MAX_TEXTS) + len(_COUNTED.findall(unread))
     return Parsed(
         found[:MAX_DESCRIPTORS],
         cut=(clean(cut[:MAX_DESCRIPTOR]) or None) if cut else None,
         problem=None if found else _problem(text, finish_reason),
-        left_out=max(0, len(found) - MAX_DESCRIPTORS) + unread,
+        left_out=max(0, len(found) - MAX_DESCRIPTORS) + beyond,
     )
 
 
@@ -238,7 +243,6 @@ class _Listed:
 
     texts: list[str]
     is_open: bool
-    uncounted: int = 0  # texts beyond the lines that are read
 
 
 def _listed(text: str) -> _Listed:
@@ -246,18 +250,14 @@ def _listed(text: str) -> _Listed:
     if (found := json_texts(text)) is not None:
         return _Listed(*found)
     lines = _lines(text)
-    items, is_open = marked_items(lines[:_MAX_LINES])
-    if len(items) == 1 and is_plain_list(lines[:_MAX_LINES]):  # a forced mark, and plain lines below it
+    items, is_open = marked_items(lines)
+    if len(items) == 1 and is_plain_list(lines):  # a forced mark, and plain lines below it
         items, is_open = short_items([lines[0].lstrip(f"{DASHES} "), *lines[1:]])
     if not items:
-        items, is_open = bold_items(lines[:_MAX_LINES])
+        items, is_open = bold_items(lines)
     if not items:
-        items, is_open = short_items(lines[:_MAX_LINES])
-    rest = lines[_MAX_LINES:]
-    uncounted = sum(
-        line.lstrip()[:1] in "-*•" or line.lstrip()[:1].isdigit() for line in rest if line.strip()
-    )
-    return _Listed(texts_of([item for item in items if not item.is_heading]), is_open and not rest, uncounted)
+        items, is_open = short_items(lines)
+    return _Listed(texts_of([item for item in items if not item.is_heading]), is_open)
 
 
 def _lines(text: str) -> list[str]:
@@ -285,7 +285,7 @@ def _plain_line(line: str) -> str:
 def _sentences(text: str) -> _Listed:
     """Read sentences, one a descriptor; the last is open if it has no end."""
     found: list[str] = []
-    for line in map(_plain_line, islice(text.split("\n"), _MAX_LINES)):
+    for line in map(_plain_line, text.split("\n")):
         mark = certain_mark(line)
         said = mark.text if mark else line.strip()
         if said and not (_FENCE.match(line) or is_heading(said) or RULE.fullmatch(line) or said[0] == "#"):

@@ -47,8 +47,8 @@ _CHATTER: Final = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE: Final = re.compile(
-    r"^(?:(?:it|they|these|this|he|she)(?: \w+){0,2}? (?:is|are|has|have|can|features?|looks?|shows?|displays?|appears?"
-    r"|possess(?:es)?|resembles?|includes?|consists?)\b"
+    r"^(?:(?:it|they|these|this|he|she)(?: \w+){0,2}? (?:is|are|has|have|can|features?|looks?"
+    r"|shows?|displays?|appears?|possess(?:es)?|resembles?|includes?|consists?)\b"
     r"|(?:the|an?|its|their|most|all|both)(?: [\w-]+){1,4} (?:is|are|has|have|can be)\b(?=.*[.!]$))",
     re.IGNORECASE,
 )
