@@ -298,6 +298,9 @@ class Backwards:
     def drain(self) -> None:
         pass
 
+    def leftovers(self) -> list[Outcome]:
+        return []
+
     async def complete(self, requests: Iterable[Request]) -> AsyncGenerator[list[Outcome], None]:
         for request in reversed(list(requests)):
             if request.name == "owl":
@@ -407,6 +410,32 @@ def test_a_second_interrupt_waits_for_nothing(server: ScriptedServer, tmp_path: 
     assert len(Store.open(tmp_path / "s.jsonl")) == 4
 
 
+@pytest.mark.parametrize(
+    ("interrupts", "seconds"), [(2, 1.2), pytest.param(1, 8.0, marks=pytest.mark.slow)], ids=["two", "one"]
+)
+def test_answers_that_arrive_while_the_store_is_in_use_survive_an_interrupt(
+    server: ScriptedServer, store: Store, interrupts: int, seconds: float
+) -> None:
+    """The first answer waits for the lock, and the others in memory behind it."""
+    server.script = lambda call: replace(GOOD, delay=0.2 + 0.05 * call.number)
+
+    def hold() -> None:
+        _wait_for_calls(server, 1)
+        with Store.open(store.path, create=True).locked():
+            time.sleep(0.8)
+            for _ in range(interrupts):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
+            time.sleep(seconds - 0.8)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    names = [f"class {number}" for number in range(8)]
+    summary = generate(names, store, ARTICLE, _completer(server, concurrency=8))
+    thread.join()
+    assert (summary.signal, summary.done, len(Store.open(store.path))) == (signal.SIGINT, 8, 8)
+
+
 @pytest.mark.slow
 def test_a_terminated_run_keeps_the_samples_of_unfinished_classes(
     server: ScriptedServer, tmp_path: Path, classes: Path
@@ -420,7 +449,8 @@ def test_a_terminated_run_keeps_the_samples_of_unfinished_classes(
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143, said
-    assert len(_pending_answers(Store.open(store, create=True))) == 4
+    stored = Store.open(store, create=True)  # a class, where its three samples were among the first answers
+    assert len(_pending_answers(stored)) + 3 * len(stored) == 4
     server.script = marks
     process = _start(server, classes, store, "--samples", "3")
     process.communicate(timeout=60)

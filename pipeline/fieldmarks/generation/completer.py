@@ -124,5 +124,8 @@ class Completer(Protocol):
 
         The iterable may end for now and yield again later. What is asked and not yet yielded stays bounded.
         Raises GenerationError or ModelError where no
-        further request could succeed; closing the iterator stops the work.
+        further request could succeed; closing the iterator stops the work, and `leftovers` has what it leaves.
         """
+
+    def leftovers(self) -> list[Outcome]:
+        """Return, once, the answers that had arrived and were not yielded when `complete` was closed."""

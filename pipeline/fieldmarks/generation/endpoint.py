@@ -74,6 +74,7 @@ class EndpointCompleter:
         self._drained: asyncio.AbstractEventLoop | None = None
         self._stopped = False  # nothing more is sent
         self._interruptible: set[asyncio.Future[Any]] = set()  # what `_stop` ends: waits, and probing
+        self._leftovers: list[Outcome] = []
 
     @property
     def window(self) -> int:
@@ -112,6 +113,11 @@ class EndpointCompleter:
         """Send nothing more; `complete` yields what is on the wire and ends. Lasts for this event loop."""
         self._drained = asyncio.get_running_loop()
         self._stop()
+
+    def leftovers(self) -> list[Outcome]:
+        """Return, once, the answers that had arrived and were not yielded when `complete` was closed."""
+        leftovers, self._leftovers = self._leftovers, []
+        return leftovers
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Transport]:
@@ -181,8 +187,9 @@ class EndpointCompleter:
                     yield outcomes
         finally:
             for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+                task.cancel()  # changes nothing of one that has its answer
+            ended = await asyncio.gather(*running, return_exceptions=True)
+            self._leftovers += [one for one in ended if one is not None and not isinstance(one, BaseException)]
         if fatal:
             raise fatal
 

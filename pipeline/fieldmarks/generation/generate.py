@@ -111,7 +111,8 @@ async def _go(
     """Ask until nothing is left; return how many answers the run file keeps for a later run."""
 
     async def step(outcomes: Sequence[Any] = ()) -> None:
-        await asyncio.to_thread(ledger.step, outcomes, completer.window)
+        with stop.waiting():
+            await _undisturbed(asyncio.to_thread(ledger.step, outcomes, completer.window))
         if ledger.refusal:
             stop.now()
         if outcomes:
@@ -131,7 +132,7 @@ async def _go(
                     break
                 await step()
     finally:
-        pending = ledger.close()
+        pending = ledger.close(completer.leftovers())
     if ledger.refusal:
         where = (
             f"; {pending} answers are kept in {ledger.run_path}: run the same command again"
@@ -140,6 +141,16 @@ async def _go(
         )
         raise StoreError(f"{ledger.refusal}{where}") from ledger.refusal
     return pending
+
+
+async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Await work to its end, also where the awaiting task is cancelled meanwhile, as it then is after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 @asynccontextmanager
@@ -244,6 +255,8 @@ class _Stop:
         self._tell = tell
         self._loop: asyncio.AbstractEventLoop | None = None
         self._limit: asyncio.Timeout | None = None  # while there is something under way
+        self._paused = False
+        self._grace: float | None = None  # seconds from the end of `waiting`, in which no time of grace passes
 
     @contextmanager
     def at_signals(self) -> Iterator[None]:
@@ -273,6 +286,22 @@ class _Stop:
         finally:
             self._limit = self._loop = None
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let no time of grace pass within, where answers that arrived wait for the disk."""
+        limit, clock = self._limit, asyncio.get_running_loop().time
+        assert limit is not None, "within `watched`"
+        if (until := limit.when()) is not None and not limit.expired():
+            self._grace = until - clock()
+            limit.reschedule(None)
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+            if self._grace is not None and not limit.expired():
+                limit.reschedule(clock() + self._grace)
+
     def now(self) -> None:
         """Send nothing more; called on the event loop's thread."""
         self._run.stopped = True
@@ -287,7 +316,7 @@ class _Stop:
             self._loop.call_soon_threadsafe(self._interrupt, again)
 
     def _interrupt(self, again: bool) -> None:
-        if self._limit is None:
+        if self._limit is None or self._limit.expired():
             return
         self.now()
         slowest = self._completer.slowest
@@ -296,4 +325,6 @@ class _Stop:
             self._tell(
                 f"Stopping: waiting up to {grace:.0f} s for what is under way; interrupt again to stop now"
             )
-        self._limit.reschedule(asyncio.get_running_loop().time() + grace)
+        self._grace = grace
+        if again or not self._paused:
+            self._limit.reschedule(asyncio.get_running_loop().time() + grace)

@@ -110,12 +110,15 @@ class Ledger:
             except StoreError as error:
                 self.refusal = self.refusal or error
 
-    def close(self) -> int:
-        """Keep what is left and give up all claims; return how many answers the run file keeps for later.
+    def close(self, outcomes: Sequence[Outcome] = ()) -> int:
+        """Keep what is left, and the last outcomes, and give up all claims.
+
+        Returns how many answers the run file keeps for later.
 
         Raises StoreError where answers can be kept in a temporary folder only, or not at all.
         """
         with self._turn:
+            self._run.take(outcomes)
             try:
                 with self._store.locked():
                     self._run_file.refresh()

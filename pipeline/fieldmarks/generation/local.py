@@ -90,6 +90,10 @@ class LocalCompleter:
         """Begin no further batch."""
         self._draining = True
 
+    def leftovers(self) -> list[Outcome]:
+        """Return nothing: each batch is yielded whole, and one that is stopped has no whole answers."""
+        return []
+
     def _encode(self, requests: Iterable[Request]) -> tuple[list[_Encoded], list[Outcome]]:
         encoded: list[_Encoded] = []
         refused: list[Outcome] = []
