@@ -21,7 +21,16 @@ from tests.generation.scripted_server import Call, Reply, ScriptedServer, comple
 from fieldmarks.errors import EndpointError, GenerationError, PromptError, StoreError
 from fieldmarks.generation.answers import reparse
 from fieldmarks.generation.budget import Prices
-from fieldmarks.generation.completer import Completion, Failure, Outcome, Params, Request, Usage
+from fieldmarks.generation.completer import (
+    Charge,
+    Completion,
+    Failure,
+    Outcome,
+    Params,
+    Request,
+    Usage,
+    unlimited,
+)
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.generate import forecast, generate
 from fieldmarks.generation.local import LocalCompleter
@@ -203,6 +212,38 @@ def test_money_is_never_passed_and_nothing_answered_is_lost(server: ScriptedServ
     assert summary.signal is None
 
 
+UNUSABLE = {"choices": [{"index": 0, "text": None}], "usage": {"prompt_tokens": 50, "completion_tokens": 10}}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Reply(UNUSABLE),
+        Reply({"choices": []}),
+        Reply(b"{"),
+        replace(GOOD, delay=0.6),
+        replace(GOOD, reset_after=20),
+        Reply({"error": "overloaded", "usage": UNUSABLE["usage"]}),
+        Reply(b'"' + b"x" * (2 << 20) + b'"'),
+    ],
+    ids=["no text", "no choice", "no JSON", "late", "reset", "error", "too large"],
+)
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_the_money_limit_counts_tries_that_brought_no_answer(
+    server: ScriptedServer, store: Store, fault: Reply, concurrency: int
+) -> None:
+    """The server counts what it is paid for: 50 tokens read and 10 written, an answer or not."""
+    server.script = lambda call: marks(call) if call.number % 3 == 1 else fault
+    completer = _completer(server, timeout=0.4, concurrency=concurrency)
+    names = [f"class {number}" for number in range(20)]
+    limit = 0.5
+    summary = generate(names, store, ARTICLE, completer, prices=WORTH, max_cost=limit)
+    assert len(server.calls) * 0.015 <= limit
+    assert (summary.cost or 0) <= limit
+    assert summary.left
+    assert summary.done == len(store.names())
+
+
 def test_a_limit_without_prices_is_refused(server: ScriptedServer, store: Store) -> None:
     with pytest.raises(GenerationError, match="max_cost needs prices"):
         generate(["fox"], store, ARTICLE, _completer(server), max_cost=1.0)
@@ -301,7 +342,9 @@ class Backwards:
     def leftovers(self) -> list[Outcome]:
         return []
 
-    async def complete(self, requests: Iterable[Request]) -> AsyncGenerator[list[Outcome], None]:
+    async def complete(
+        self, requests: Iterable[Request], charge: Charge = unlimited
+    ) -> AsyncGenerator[list[Outcome], None]:
         for request in reversed(list(requests)):
             if request.name == "owl":
                 yield [(request, Failure("not today"))]

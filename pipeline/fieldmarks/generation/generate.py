@@ -123,7 +123,7 @@ async def _go(
             await step()
             while not run.stopped:
                 if run.can_send():
-                    async with aclosing(completer.complete(run)) as groups:
+                    async with aclosing(completer.complete(run, run.budget.charge)) as groups:
                         async for outcomes in groups:
                             await step(outcomes)
                 elif ledger.waiting:
@@ -256,7 +256,7 @@ class _Stop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._limit: asyncio.Timeout | None = None  # while there is something under way
         self._paused = False
-        self._grace: float | None = None  # seconds from the end of `waiting`, in which no time of grace passes
+        self._grace: float | None = None  # seconds from the end of `waiting`, when no time of grace passes
 
     @contextmanager
     def at_signals(self) -> Iterator[None]:

@@ -99,7 +99,7 @@ def completion(mode: str, request: Request, reply: Any) -> Completion:
     return Completion(
         text=whole,
         finish_reason=finish_reason if isinstance(finish_reason, str) else None,
-        usage=_usage(reply.get("usage")),
+        usage=usage_of(reply.get("usage")),
         mode=mode,
         continued=continued,
         thinking=_thinks(reply),
@@ -154,7 +154,8 @@ def _content(message: Any) -> Any:
     return "" if content is None else content
 
 
-def _usage(usage: Any) -> Usage | None:
+def usage_of(usage: Any) -> Usage | None:
+    """Return the tokens that a reply states, or None for what is no usage."""
     if not isinstance(usage, dict):
         return None
     counts = [usage.get("prompt_tokens"), usage.get("completion_tokens", 0)]
