@@ -132,9 +132,9 @@ class Completer(Protocol):
         """Yield answers in groups as they come, pulling requests only as they can be worked on.
 
         The iterable may end for now and yield again later. What is asked and not yet yielded stays bounded.
-        `charge` hears what each try cost that was paid for and brought no answer; where that returns false, the
-        request is not sent again and fails as `unaffordable`. Raises GenerationError or ModelError where no
-        further request could succeed. Closing the iterator stops the work; `leftovers` has what it leaves.
+        `charge` hears what each try cost that was paid for and brought no answer; where that returns false,
+        the request is not sent again and fails as `unaffordable`. Raises GenerationError or ModelError where
+        no further request could succeed. Closing the iterator stops the work; `leftovers` has what it leaves.
         """
 
     def leftovers(self) -> list[Outcome]:

@@ -20,6 +20,7 @@ from fieldmarks.generation.run import Progress, Run, Summary
 from fieldmarks.generation.run_file import RunFile, question
 from fieldmarks.generation.templates import Prompt
 from fieldmarks.store import Store
+from fieldmarks.wording import counted
 
 GRACE: Final = 5.0  # seconds, the least for what is under way when a run is interrupted
 PATIENCE: Final = 1.5  # times the slowest answer so far; the next may be a little slower
@@ -75,9 +76,8 @@ def generate(
     pending = 0
     if ledger.is_needed():
         with _collecting_little(), stop.at_signals():
-            pending = _to_its_end(
-                _go(run, ledger, completer, stop, _reporter(plan, run, ledger, completer, progress))
-            )
+            report = _reporter(plan, run, ledger, completer, progress)
+            pending = _to_its_end(_go(run, ledger, completer, stop, report, tell))
     return _summary(plan, run, ledger, pending, stop.signal)
 
 
@@ -106,7 +106,12 @@ def forecast(
 
 
 async def _go(
-    run: Run, ledger: Ledger, completer: Completer, stop: "_Stop", report: Callable[[], None]
+    run: Run,
+    ledger: Ledger,
+    completer: Completer,
+    stop: "_Stop",
+    report: Callable[[], None],
+    tell: Callable[[str], None],
 ) -> int:
     """Ask until nothing is left; return how many answers the run file keeps for a later run."""
 
@@ -120,6 +125,7 @@ async def _go(
 
     try:
         async with stop.watched(), _signs_of_life(ledger, completer, report):
+            waits = False
             await step()
             while not run.stopped:
                 if run.can_send():
@@ -127,6 +133,10 @@ async def _go(
                         async for outcomes in groups:
                             await step(outcomes)
                 elif ledger.waiting:
+                    if not waits:
+                        waits = True
+                        what = counted(ledger.waiting, "class")
+                        tell(f"Waiting for {what} that others are asking: {ledger.claimants()}")
                     await asyncio.sleep(LOOK_AGAIN)
                 elif not run.settled:
                     break

@@ -71,6 +71,11 @@ class Ledger:
         """How many classes other processes are asking now."""
         return len(self._elsewhere)
 
+    def claimants(self) -> str:
+        """Return who is asking the classes that this run waits for, as a clause."""
+        keys = [question(name, self._run.ask.key(name)) for name in list(self._elsewhere)]
+        return "; ".join(dict.fromkeys(self._run_file.claimant(key) for key in keys))
+
     @property
     def left(self) -> tuple[str, ...]:
         """The classes that are not settled."""
