@@ -68,6 +68,7 @@ class EndpointCompleter:
         self._sleep = sleep
         self._tell = tell
         self._told_until = 0.0
+        self._told_of_masks = False
         self._slowest = 0.0
         self._answers = 0
         self._fruitless = 0  # requests in a row without an answer
@@ -261,6 +262,9 @@ class EndpointCompleter:
             error.seconds = clock() - start
             raise
         self._answers += 1
+        if self._transport.redactor.masked and not self._told_of_masks:
+            self._told_of_masks = True
+            self._tell("the server sends credentials back: they are masked as ***")
         if not probing:
             self._slowest = max(self._slowest, clock() - start)
         if answer.usage is not None:

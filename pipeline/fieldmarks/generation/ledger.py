@@ -15,6 +15,7 @@ lose them.
 """
 
 import os
+import shlex
 import tempfile
 import threading
 import time
@@ -33,6 +34,7 @@ from fieldmarks.generation.run_file import FAILED, STORED, RunFile, claim, end, 
 from fieldmarks.records import FAILED as FAILED_ANSWER
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
+from fieldmarks.wording import counted
 
 LOOK_AGAIN: Final = 0.25  # seconds between looks at what other processes are asking
 RENEWALS: Final = 4  # of a claim before it is void
@@ -242,6 +244,8 @@ def _rescue(lines: Sequence[Mapping[str, Any]], run_path: Path) -> str:
         with os.fdopen(handle, "wb") as file:
             file.writelines(orjson.dumps(line) + b"\n" for line in lines)
     except OSError as error:
-        return f"{len(lines)} answers are lost, as {tempfile.gettempdir()} cannot be written either ({error})"
-    add = f"add it to {run_path} (cat {name} >> {run_path}) and run the same command again"
-    return f"{len(lines)} answers are in {name}: {add}"
+        where = f"{tempfile.gettempdir()} cannot be written either ({error})"
+        return f"{counted(len(lines), 'answer')} lost, as {where}"
+    command = f"cat {shlex.quote(name)} >> {shlex.quote(str(run_path))}"
+    add = f"add it to {run_path} ({command}) and run the same command again"
+    return f"{counted(len(lines), 'answer')} kept in {name}: {add}"

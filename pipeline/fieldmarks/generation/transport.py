@@ -180,10 +180,10 @@ class Transport:
                 f"{_proxy_variables()} names a SOCKS proxy, for which the package socksio is missing: "
                 "install it (pip install socksio), or unset the variable"
             ) from None
-        except (httpx2.InvalidURL, ValueError) as error:
+        except (httpx2.InvalidURL, ValueError):  # whose words may hold a part of a password
             raise EndpointError(
-                f"{_proxy_variables()} does not name a usable proxy ({self.redactor.line(str(error))}): "
-                "write it like http://host:port, or unset the variable"
+                f"{_proxy_variables()} does not name a usable proxy: write it like http://host:port, with /, "
+                "# and @ in a password as %2F, %23 and %40, or unset the variable"
             ) from None
         try:
             client = AsyncOpenAI(
