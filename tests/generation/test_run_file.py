@@ -118,7 +118,7 @@ def test_an_earlier_process_with_our_own_id_holds_nothing(tmp_path: Path) -> Non
     assert not claimed(tmp_path, replace(Owner.here(), started="1")).is_claimed(K)
 
 
-@pytest.mark.parametrize("part", ["name", "boot", "namespace", "version 0.1"])
+@pytest.mark.parametrize("part", ["name", "boot", "namespace", "name alone"])
 def test_a_process_that_is_not_seen_from_here_holds_its_claim(tmp_path: Path, part: str) -> None:
     name, _, rest = Owner.here().host.partition("/")
     boot, _, namespace = rest.partition("/")
@@ -126,7 +126,7 @@ def test_a_process_that_is_not_seen_from_here_holds_its_claim(tmp_path: Path, pa
         "name": f"other/{rest}",
         "boot": f"{name}/other/{namespace}",
         "namespace": f"{name}/{boot}/pid:[1]",
-        "version 0.1": name,
+        "name alone": name,
     }[part]
     owner = Owner(host, 2**22 + 1, "1", "r")
     assert claimed(tmp_path, owner).is_claimed(K)

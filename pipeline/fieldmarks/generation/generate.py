@@ -25,6 +25,7 @@ from fieldmarks.wording import counted
 GRACE: Final = 5.0  # seconds, the least for what is under way when a run is interrupted
 PATIENCE: Final = 1.5  # times the slowest answer so far; the next may be a little slower
 RETRIES: Final = 2  # how often an empty answer is asked again
+LOOKS_UNTOLD: Final = 4  # at what other processes are asking, after which a run says that it waits
 TICK: Final = 1.0  # seconds between signs of life while a run only waits
 
 
@@ -61,7 +62,7 @@ def generate(
     processes may fill one store at a time: each asks what no other is asking, and waits for the others.
 
     Ctrl-C or SIGTERM stops sending, waits for what is under way as long as the slowest answer so far took (at
-    least 5 s), and returns with `signal` set; a second one waits for nothing. Where an event loop already
+    least 5 s), and returns with `signal` set; a second one waits for the disk alone. Where an event loop already
     runs, as in a notebook, the run gets a thread of its own.
     Raises PromptError, ModelError, GenerationError and StoreError; what was answered before stays on disk.
     """
@@ -125,7 +126,7 @@ async def _go(
 
     try:
         async with stop.watched(), _signs_of_life(ledger, completer, report):
-            waits = False
+            looks = 0
             await step()
             while not run.stopped:
                 if run.can_send():
@@ -133,10 +134,9 @@ async def _go(
                         async for outcomes in groups:
                             await step(outcomes)
                 elif ledger.waiting:
-                    if not waits:
-                        waits = True
-                        what = counted(ledger.waiting, "class")
-                        tell(f"Waiting for {what} that others are asking: {ledger.claimants()}")
+                    looks += 1
+                    if looks == LOOKS_UNTOLD and (who := ledger.claimants()):
+                        tell(f"Waiting for {counted(ledger.waiting, 'class')}, asked by {who}")
                     await asyncio.sleep(LOOK_AGAIN)
                 elif not run.settled:
                     break

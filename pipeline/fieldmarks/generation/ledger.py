@@ -76,7 +76,7 @@ class Ledger:
     def claimants(self) -> str:
         """Return who is asking the classes that this run waits for, as a clause."""
         keys = [question(name, self._run.ask.key(name)) for name in list(self._elsewhere)]
-        return "; ".join(dict.fromkeys(self._run_file.claimant(key) for key in keys))
+        return "; ".join(dict.fromkeys(filter(None, map(self._run_file.claimant, keys))))
 
     @property
     def left(self) -> tuple[str, ...]:

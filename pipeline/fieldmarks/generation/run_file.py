@@ -56,7 +56,7 @@ def question(name: str, key: Mapping[str, Any]) -> str:
 class Owner:
     """A run: the process it is in, and a token as a process may have several runs.
 
-    Version 0.1 and before wrote a host's name alone.
+    Earlier run files hold a host's name alone, which is another host.
     """
 
     host: str
@@ -159,10 +159,10 @@ class RunFile:
         return self._is_live(found.owner, found.claimed_at)
 
     def claimant(self, key: str) -> str:
-        """Return who has claimed a question, and until when at the latest if it is gone, as a clause."""
+        """Return who has claimed a question, and until when at the latest if it is gone; "" for nobody."""
         found = self._questions.get(key)
         if found is None or found.owner is None:
-            return "another process"
+            return ""
         owner = found.owner
         who = f"process {owner.pid} on {owner.host.partition('/')[0]}"
         if self._can_look(owner):
