@@ -62,8 +62,8 @@ def generate(
     processes may fill one store at a time: each asks what no other is asking, and waits for the others.
 
     Ctrl-C or SIGTERM stops sending, waits for what is under way as long as the slowest answer so far took (at
-    least 5 s), and returns with `signal` set; a second one waits for the disk alone. Where an event loop already
-    runs, as in a notebook, the run gets a thread of its own.
+    least 5 s), and returns with `signal` set; a second one waits for the disk alone. Where an event loop
+    already runs, as in a notebook, the run gets a thread of its own.
     Raises PromptError, ModelError, GenerationError and StoreError; what was answered before stays on disk.
     """
     if prices is None and max_cost != float("inf"):
