@@ -11,7 +11,9 @@ from typing import BinaryIO, Final
 from fieldmarks.errors import FieldmarksError
 
 # What fieldmarks, this version or another, may leave in the user's cache folder.
-_CACHED: Final = re.compile(r"embeddings(-\d+)?\.sqlite3(-wal|-shm|-journal)?|engines|converted-\d+")
+_CACHED: Final = re.compile(
+    r"embeddings(-\d+)?\.sqlite3(-wal|-shm|-journal)?|engines|converted-\d+|endpoints"
+)
 
 
 def shipped(folder: str) -> Path:

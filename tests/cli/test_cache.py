@@ -16,6 +16,7 @@ from fieldmarks.classification.cache import NAME, EmbeddingCache, key_of
 from fieldmarks.classification.engines import kept
 from fieldmarks.classification.run import Model
 from fieldmarks.cli import main
+from fieldmarks.generation.probe import EndpointProfile, remember
 from fieldmarks.paths import user_cache
 
 MODEL = "1" * 32
@@ -37,6 +38,8 @@ def test_info_and_clear(runner: CliRunner, tiny_clip: Path, folder: Path) -> Non
         "0 embeddings, 0.0 MB of 2147.5 MB",
         str(models),
         "0 converted models, 0.0 MB of 8589.9 MB",
+        str(user_cache() / "endpoints"),
+        "0 remembered endpoints, 0.0 MB",
     ]
     assert runner.invoke(main, ["cache", "info"]).stdout.splitlines() == empty
     assert runner.invoke(main, ["cache", "clear"]).stdout == "Freed 0.0 MB\n"
@@ -54,6 +57,32 @@ def test_info_and_clear(runner: CliRunner, tiny_clip: Path, folder: Path) -> Non
     assert freed.startswith("Freed 0.")
     assert runner.invoke(main, ["cache", "info"]).stdout.splitlines() == empty
     assert list(folder.iterdir()) == []
+
+
+def test_what_is_remembered_of_endpoints_is_counted_and_cleared(runner: CliRunner, folder: Path) -> None:
+    remember("http://h/v1", "m", EndpointProfile("prefix"))
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (folder / "endpoints" / "notes.json").write_text("{}")
+    shown = runner.invoke(main, ["cache", "info"]).stdout.splitlines()
+    assert shown[4:] == [str(folder / "endpoints"), "1 remembered endpoint, 0.0 MB"]
+    cleared = runner.invoke(main, ["cache", "clear"]).stdout.splitlines()
+    assert cleared == [
+        f"Remove {folder}/endpoints: 1 remembered endpoint, 0.0 MB",
+        f"Leave {folder}/endpoints/notes.json: fieldmarks did not make it",
+        "Freed 0.0 MB",
+    ]
+    assert [path.name for path in (folder / "endpoints").iterdir()] == ["notes.json"]
+    (folder / "endpoints" / "notes.json").unlink()
+    remember("http://h/v1", "m", EndpointProfile("prefix"))
+    runner.invoke(main, ["cache", "clear"])
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_with_remembered_endpoints_is_made_private(folder: Path) -> None:
+    (folder / "endpoints").mkdir(parents=True)
+    folder.chmod(0o755)
+    EmbeddingCache().put({key_of("a"): np.ones(4, np.float32)})
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def _old_database(path: Path) -> None:

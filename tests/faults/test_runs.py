@@ -248,7 +248,7 @@ def test_a_foreign_line_in_the_store_loses_no_answer(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_answers_that_no_disk_takes_are_in_a_temporary_file(tmp_path: Path) -> None:
     """The store's folder becomes unusable while answers are under way, as a network mount that goes away."""
-    names, folder = class_list(tmp_path, 40), tmp_path / "folder"
+    names, folder = class_list(tmp_path, 40), tmp_path / "a folder"
     folder.mkdir()
     store = folder / "s.jsonl"
     with ScriptedServer(lambda call: completion(" a\n- b", delay=0.5)) as server:
@@ -258,17 +258,17 @@ def test_answers_that_no_disk_takes_are_in_a_temporary_file(tmp_path: Path) -> N
         folder.write_text("a file in the place of the folder")
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == 1
-        rescued = re.findall(r"(\d+) answers are in (\S+?): add it to", stderr.splitlines()[-1])
+        rescued = re.findall(r"(\d+) answers kept in (\S+?): add it to", stderr.splitlines()[-1])
         assert rescued, stderr
         folder.unlink()
         (tmp_path / "elsewhere").rename(folder)
         stored = len(Store.open(store))
         assert int(rescued[0][0]) == len(server.calls) - stored
         lines = Path(rescued[0][1]).read_text()
-        Path(rescued[0][1]).unlink()
         assert all("answer" in json.loads(line) for line in lines.splitlines())
-        with (folder / "s.jsonl.run").open("a") as file:
-            file.write(lines)
+        (command,) = re.findall(r"\((cat .*)\) and run", stderr.splitlines()[-1])
+        subprocess.run(command, shell=True, check=True)
+        Path(rescued[0][1]).unlink()
         again = generate(server, names, store)
         again.communicate(timeout=60)
         assert again.returncode == 0

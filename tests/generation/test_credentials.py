@@ -101,7 +101,15 @@ def _encodings(secret: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("secret", [KEY, PASSWORD, "hush-hush", "a+b/c=d&e"])
+LOOKING_ENCODED = [
+    "sk-a\\nb\\\\c-0123456789",
+    "sk&amp;012345678901",
+    "sk-&#38;0123456789",
+    "sk%2525a%250123456789",
+]
+
+
+@pytest.mark.parametrize("secret", [KEY, PASSWORD, "hush-hush", "a+b/c=d&e", *LOOKING_ENCODED])
 @pytest.mark.parametrize("encoding", list(_encodings(KEY)))
 def test_a_secret_is_masked_in_every_encoding(secret: str, encoding: str) -> None:
     encoded = _encodings(secret)[encoding]
@@ -130,6 +138,36 @@ def test_what_is_no_secret_stays() -> None:
     assert redactor.text(text) == text
     assert Redactor([]).text(text) == text
     assert Redactor([]).reply({"a": text}) == {"a": text}
+
+
+ANSWER = "- a secretary's green skin, ollama\\n- lm-studios, preview of a secret, Xlm-studio"
+
+
+def test_an_ordinary_word_is_left_in_answers_and_masked_in_messages() -> None:
+    redactor = Redactor(["secret", "ollama", "lm-studio"])
+    assert redactor.reply({"choices": [ANSWER], "secret": 1}) == {"choices": [ANSWER], "secret": 1}
+    assert redactor.masked == 0
+    assert redactor.text(ANSWER).count("***") == 2
+    assert redactor.reply(["it is lm-studio, lm-studio%20lm-studio"]) == ["it is ***, ***%20***"]
+    assert redactor.masked == 1
+
+
+def test_what_is_longer_than_a_word_is_masked_within_others_too() -> None:
+    assert Redactor([KEY]).reply([f"x{KEY}x"]) == ["x***x"]
+
+
+def test_of_headers_and_query_only_credentials_are_secrets() -> None:
+    headers = {"X-Title": "green skin", "X-Token": "t-123456", "X-Portkey-Config": "pc-0123456789abcd"}
+    url = "http://h/v1?api-version=preview&sig=s-123456&code=c-123456"
+    address = Address.of(url, None, headers | {"Authorization": "Token a-123456"})
+    said = "green skin preview t-123456 pc-0123456789abcd s-123456 c-123456 a-123456"
+    assert Redactor(address.secrets).reply([said]) == ["green skin preview *** *** *** *** ***"]
+
+
+@pytest.mark.parametrize("url", ["http://[fe80::1%25lo]:8000/v1", "http://[fe80::1%eth0]/v1"])
+def test_a_zone_of_an_address_is_refused_by_name(url: str) -> None:
+    with pytest.raises(EndpointError, match="zone"):
+        without_credentials(url)
 
 
 def test_of_two_secrets_the_longer_is_masked_whole() -> None:

@@ -120,6 +120,36 @@ def test_what_may_pass_is_asked_again(server: ScriptedServer, fault: Reply) -> N
     assert len(server.calls) == 2 * len(NAMES)
 
 
+@pytest.mark.parametrize(
+    ("text", "rest", "expected"),
+    [
+        (rb" red coat\n- smile \ud83d", b"", " red coat\n- smile \ufffd"),
+        (rb" red coat \ud83d\ude00", b', "logprobs": NaN', " red coat \U0001f600"),
+        (b" caf\xe9 brown", b"", " caf\ufffd brown"),
+        (b" red\tcoat", b', "logprobs": [-Infinity, 1e999]', " red\tcoat"),
+    ],
+    ids=["half an emoji", "NaN", "not UTF-8", "infinity"],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_one_odd_character_costs_no_answer(
+    server: ScriptedServer, text: bytes, rest: bytes, expected: str, streamed: bool
+) -> None:
+    data = b'{"choices": [{"index": 0, "text": "' + text + b'", "finish_reason": "length"' + rest + b"}]}"
+    body = b"data: " + data + b"\n\ndata: [DONE]\n\n" if streamed else data
+    server.script = lambda _: Reply(body)
+    answer = _ask(_completer(server), ["fox"])["fox"]
+    assert isinstance(answer, Completion)
+    assert answer.text == f"-{expected}"
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000 + b"NaN", b'{"a":' * 100_000 + b"NaN", b'{"choices": NaN'])
+def test_what_is_no_json_in_spite_of_all_leniency_is_told(server: ScriptedServer, body: bytes) -> None:
+    server.script = lambda _: Reply(body)
+    with pytest.raises(EndpointError, match=r"not JSON|more than"):
+        _ask(_completer(server), ["fox"])
+
+
 @pytest.mark.slow
 def test_a_server_that_hangs_is_left_and_asked_again(server: ScriptedServer) -> None:
     server.script = _once(replace(GOOD, delay=60))

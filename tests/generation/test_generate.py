@@ -21,7 +21,16 @@ from tests.generation.scripted_server import Call, Reply, ScriptedServer, comple
 from fieldmarks.errors import EndpointError, GenerationError, PromptError, StoreError
 from fieldmarks.generation.answers import reparse
 from fieldmarks.generation.budget import Prices
-from fieldmarks.generation.completer import Completion, Failure, Outcome, Params, Request, Usage
+from fieldmarks.generation.completer import (
+    Charge,
+    Completion,
+    Failure,
+    Outcome,
+    Params,
+    Request,
+    Usage,
+    unlimited,
+)
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.generate import forecast, generate
 from fieldmarks.generation.local import LocalCompleter
@@ -246,6 +255,38 @@ def test_money_is_never_passed_and_nothing_answered_is_lost(server: ScriptedServ
     assert summary.signal is None
 
 
+UNUSABLE = {"choices": [{"index": 0, "text": None}], "usage": {"prompt_tokens": 50, "completion_tokens": 10}}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Reply(UNUSABLE),
+        Reply({"choices": []}),
+        Reply(b"{"),
+        replace(GOOD, delay=0.6),
+        replace(GOOD, reset_after=20),
+        Reply({"error": "overloaded", "usage": UNUSABLE["usage"]}),
+        Reply(b'"' + b"x" * (2 << 20) + b'"'),
+    ],
+    ids=["no text", "no choice", "no JSON", "late", "reset", "error", "too large"],
+)
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_the_money_limit_counts_tries_that_brought_no_answer(
+    server: ScriptedServer, store: Store, fault: Reply, concurrency: int
+) -> None:
+    """The server counts what it is paid for: 50 tokens read and 10 written, an answer or not."""
+    server.script = lambda call: marks(call) if call.number % 3 == 1 else fault
+    completer = _completer(server, timeout=0.4, concurrency=concurrency)
+    names = [f"class {number}" for number in range(20)]
+    limit = 0.5
+    summary = generate(names, store, ARTICLE, completer, prices=WORTH, max_cost=limit)
+    assert len(server.calls) * 0.015 <= limit
+    assert (summary.cost or 0) <= limit
+    assert summary.left
+    assert summary.done == len(store.names())
+
+
 def test_a_limit_without_prices_is_refused(server: ScriptedServer, store: Store) -> None:
     with pytest.raises(GenerationError, match="max_cost needs prices"):
         generate(["fox"], store, ARTICLE, _completer(server), max_cost=1.0)
@@ -342,7 +383,12 @@ class Backwards:
     def drain(self) -> None:
         pass
 
-    async def complete(self, requests: Iterable[Request]) -> AsyncGenerator[list[Outcome], None]:
+    def leftovers(self) -> list[Outcome]:
+        return []
+
+    async def complete(
+        self, requests: Iterable[Request], charge: Charge = unlimited
+    ) -> AsyncGenerator[list[Outcome], None]:
         for request in reversed(list(requests)):
             if request.name == "owl":
                 yield [(request, Failure("not today"))]
@@ -451,6 +497,32 @@ def test_a_second_interrupt_waits_for_nothing(server: ScriptedServer, tmp_path: 
     assert len(Store.open(tmp_path / "s.jsonl")) == 4
 
 
+@pytest.mark.parametrize(
+    ("interrupts", "seconds"), [(2, 1.2), pytest.param(1, 8.0, marks=pytest.mark.slow)], ids=["two", "one"]
+)
+def test_answers_that_arrive_while_the_store_is_in_use_survive_an_interrupt(
+    server: ScriptedServer, store: Store, interrupts: int, seconds: float
+) -> None:
+    """The first answer waits for the lock, and the others in memory behind it."""
+    server.script = lambda call: replace(GOOD, delay=0.2 + 0.05 * call.number)
+
+    def hold() -> None:
+        _wait_for_calls(server, 1)
+        with Store.open(store.path, create=True).locked():
+            time.sleep(0.8)
+            for _ in range(interrupts):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
+            time.sleep(seconds - 0.8)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    names = [f"class {number}" for number in range(8)]
+    summary = generate(names, store, ARTICLE, _completer(server, concurrency=8))
+    thread.join()
+    assert (summary.signal, summary.done, len(Store.open(store.path))) == (signal.SIGINT, 8, 8)
+
+
 @pytest.mark.slow
 def test_a_terminated_run_keeps_the_samples_of_unfinished_classes(
     server: ScriptedServer, tmp_path: Path, classes: Path
@@ -464,7 +536,8 @@ def test_a_terminated_run_keeps_the_samples_of_unfinished_classes(
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143, said
-    assert len(_pending_answers(Store.open(store, create=True))) == 4
+    stored = Store.open(store, create=True)  # a class, where its three samples were among the first answers
+    assert len(_pending_answers(stored)) + 3 * len(stored) == 4
     server.script = marks
     process = _start(server, classes, store, "--samples", "3")
     process.communicate(timeout=60)

@@ -1,6 +1,7 @@
 """What a run finds on disk from earlier runs and from those beside it."""
 
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -104,8 +105,14 @@ def test_answers_to_another_question_are_kept(server: ScriptedServer, path: Path
 def test_a_dead_hosts_class_is_taken_over_once_its_claim_is_void(server: ScriptedServer, path: Path) -> None:
     left_behind(path, claim(asked("fox"), "fox", Owner("elsewhere", 1, "1", "r")))
     start = time.monotonic()
-    summary = run(server, path, "fox", "owl", timeout=1.5)
+    told: list[str] = []
+    summary = run(server, path, "fox", "owl", timeout=1.5, tell=told.append)
     assert summary.done == 2
+    (said,) = told
+    expected = (
+        r"Waiting for 1 class, asked by process 1 on elsewhere, until \d\d:\d\d:\d\d unless it renews .*"
+    )
+    assert re.fullmatch(expected, said)
     assert time.monotonic() - start > 1, "the claim held for twice the timeout"
 
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,56 @@ def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     assert not run_file.is_claimed(K)
     process.communicate()
     assert process_start(process.pid) is None
+
+
+@pytest.mark.parametrize("years", [1, 100, 7000])
+def test_a_claim_of_the_far_future_holds_nothing(tmp_path: Path, years: int) -> None:
+    at = f"{2027 + years}-01-01T00:00:00+00:00"
+    assert not claimed(tmp_path, Owner("elsewhere", 1, "1", "r"), at).is_claimed(K)
+
+
+def test_a_clock_that_is_a_little_ahead_holds_its_claim(tmp_path: Path) -> None:
+    at = (datetime.now(UTC) + timedelta(seconds=20)).isoformat()
+    assert claimed(tmp_path, Owner("elsewhere", 1, "1", "r"), at).is_claimed(K)
+
+
+def test_an_earlier_process_with_our_own_id_holds_nothing(tmp_path: Path) -> None:
+    """As in a container that was started again, where each process gets the number that it had."""
+    assert not claimed(tmp_path, replace(Owner.here(), started="1")).is_claimed(K)
+
+
+@pytest.mark.parametrize("part", ["name", "boot", "namespace", "name alone"])
+def test_a_process_that_is_not_seen_from_here_holds_its_claim(tmp_path: Path, part: str) -> None:
+    name, _, rest = Owner.here().host.partition("/")
+    boot, _, namespace = rest.partition("/")
+    host = {
+        "name": f"other/{rest}",
+        "boot": f"{name}/other/{namespace}",
+        "namespace": f"{name}/{boot}/pid:[1]",
+        "name alone": name,
+    }[part]
+    owner = Owner(host, 2**22 + 1, "1", "r")
+    assert claimed(tmp_path, owner).is_claimed(K)
+    assert f"process {owner.pid} on {host.partition('/')[0]}, until " in opened(tmp_path).claimant(K)
+    assert not claimed(tmp_path, replace(owner, host=Owner.here().host)).is_claimed(K)
+
+
+@pytest.mark.parametrize("options", [["--mount-proc"], []])
+def test_processes_of_other_namespaces_see_each_others_claims(tmp_path: Path, options: list[str]) -> None:
+    """A second container with the same name and store: each of the two cannot look up the other's process."""
+    apart = ["unshare", "--pid", "--fork", *options]
+    if not shutil.which("unshare") or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("no new namespace for processes here")
+    pid = os.getppid()
+    mine = claimed(tmp_path, Owner(Owner.here().host, pid, process_start(pid) or "", "r"))
+    program = (
+        "import sys; from pathlib import Path; from fieldmarks.generation.run_file import RunFile\n"
+        "file = RunFile(Path(sys.argv[1]), 60.0); file.refresh(); print(file.is_claimed(sys.argv[2]))"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path / "s.jsonl"), K]
+    shown = subprocess.run([*apart, *arguments], capture_output=True, text=True, check=True)
+    assert mine.is_claimed(K)
+    assert shown.stdout == "True\n"
 
 
 def test_another_process_with_the_same_id_holds_nothing(tmp_path: Path) -> None:

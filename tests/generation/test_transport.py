@@ -229,6 +229,24 @@ def test_a_chats_text_is_scrubbed_after_parsing(server: ScriptedServer) -> None:
     assert reply["choices"][0]["message"]["content"] == "a *** b"
 
 
+@pytest.mark.parametrize("password", ["hunter2xyz/abc", "hunter2xyz#abc", "hunter2xyz?abc"])
+def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://user:{password}@127.0.0.1:1")
+    with pytest.raises(EndpointError, match="HTTP_PROXY does not name a usable proxy") as refused:
+        _failure(server.url)
+    assert "hunter" not in str(refused.value)
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "other"])
+def test_an_error_with_status_200_is_not_given_a_status(server: ScriptedServer, code: str) -> None:
+    server.script = lambda _: Reply({"error": {"message": "no quota", "code": code}})
+    failure = _failure(server.url)
+    assert str(failure) == "the reply is an error: no quota"
+    assert isinstance(failure, OutOfCredit) == (code == "insufficient_quota")
+
+
 def test_certificates_that_are_not_there_are_told(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fieldmarks.errors import DamagedStoreError, StoreError
 from fieldmarks.records import CURATED, FAILED, GENERATED, IMPORTED, Entry
 from fieldmarks.store import Store
+from fieldmarks.store.compacting import compact
 from fieldmarks.store.jsonl import in_force
 
 FROG = b'{"class": "frog", "descriptors": ["webbed feet"]}\n'
@@ -138,6 +139,10 @@ def test_a_cut_at_every_byte_of_the_last_line(file: Path, cut: int) -> None:
     assert bool(store.notices) == (cut > 0 and not whole)
     assert file.read_bytes() == FROG + TOAD[:cut], "reading changes nothing"
     store.append(Entry("newt", ("crest",)))
+    torn = file.with_name("store.jsonl.torn")
+    assert (torn.read_bytes() if torn.exists() else None) == (
+        None if whole or not cut else TOAD[:cut] + b"\n"
+    )
     assert Store.open(file).names() == ["frog", "töad", "newt"] if whole else ["frog", "newt"]
     assert file.read_bytes().startswith(FROG + (TOAD if whole else b""))
     assert Store.open(file).notices == []
@@ -147,9 +152,51 @@ def test_a_crash_can_leave_nulls(file: Path) -> None:
     file.write_bytes(FROG + TOAD[:30] + b"\0" * 500)
     store = Store.open(file)
     ignored = "ignored an incomplete last line (530 bytes)"
-    assert store.notices == [f"{file}: {ignored}; fix the line, or the next change removes it"]
+    assert store.notices == [f"{file}: {ignored}; fix the line, or the next change moves it to {file}.torn"]
     store.append(Entry("newt"))
     assert file.read_bytes() == FROG + b'{"class":"newt","descriptors":[]}\n'
+
+
+HALF = b'{"class": "toad", "descriptors": ["warty skin"]'
+
+
+def test_a_line_typed_without_its_end_is_set_aside_by_every_change(file: Path) -> None:
+    for change in (lambda store: store.append(Entry("newt")), compact):
+        file.write_bytes(FROG + HALF)
+        store = Store.open(file)
+        change(store)
+        assert (
+            store.notices[-1] == f"{file}: moved the incomplete last line ({len(HALF)} bytes) to {file}.torn"
+        )
+        assert Store.open(file).notices == []
+    assert file.with_name("store.jsonl.torn").read_bytes() == 2 * (HALF + b"\n")
+
+
+@pytest.mark.parametrize("change", [lambda store: store.append(Entry("newt")), compact])
+def test_a_line_that_cannot_be_set_aside_stays(file: Path, change: Callable[[Store], object]) -> None:
+    file.write_bytes(FROG + HALF)
+    file.with_name("store.jsonl.torn").symlink_to("/dev/null")
+    with pytest.raises(StoreError, match=r"store\.jsonl\.torn, where .* cannot be written"):
+        change(Store.open(file))
+    assert file.read_bytes() == FROG + HALF
+
+
+def test_a_line_written_by_another_name_meanwhile_stays(file: Path) -> None:
+    """The other name has a lock of its own."""
+    file.write_bytes(FROG)
+    link = file.with_name("link.jsonl")
+    link.hardlink_to(file)
+    store, other = Store.open(file), Store.open(link)
+
+    def make(now: Store) -> list[Entry]:
+        if "newt" not in now:
+            other.append(Entry("newt"))
+        return [Entry("toad")]
+
+    store.change(make)
+    assert Store.open(file).names() == ["frog", "newt", "toad"]
+    advice = "use one of its names only, as each has a lock of its own"
+    assert store.notices == [f"{file} has 2 hard links: {advice}"]
 
 
 def test_a_slip_in_a_typed_last_line_is_not_cut_off(file: Path) -> None:

@@ -1,10 +1,13 @@
 """What lies in the user's cache folder: whose it is, the room it takes, and its removal.
 
 Removed is only what carries a mark of ours: a database whose header, or in version 0.1 whose tables, are
-those of an embedding cache, and folders of converted models whose checksums hold. Symlinks are not followed.
+those of an embedding cache, folders of converted models whose checksums hold, and files that say how an
+endpoint is asked, which generation/probe.py writes. Symlinks are not followed.
 """
 
+import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,10 +19,13 @@ from fieldmarks.classification import cache
 from fieldmarks.classification.cache import EmbeddingCache, files_of
 from fieldmarks.classification.engines import kept
 from fieldmarks.errors import FieldmarksError
-from fieldmarks.paths import open_regular, user_cache
+from fieldmarks.paths import open_regular, read_regular, user_cache
 
+KNOWN_ENDPOINT: Final = "remembered endpoint"
 OLD_NAME: Final = "embeddings.sqlite3"  # of version 0.1
-ENDPOINTS: Final = "endpoints"  # see generation/probe.py
+ENDPOINTS: Final = "endpoints"
+_ENDPOINT: Final = re.compile(r"[0-9a-f]{24}\.(json|\d+)")
+_LARGEST_ENDPOINT: Final = 1 << 16  # bytes
 _OLD_SCHEMA: Final = {
     (b"embeddings", b"CREATE TABLE embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL)"),
     (
@@ -62,8 +68,8 @@ def _parts(folder: Path) -> Iterator[Part]:
             yield _database(path)
         elif path.name in (kept.FOLDER, kept.OLD_FOLDER) and path.is_dir():
             yield from _models(path)
-        elif path.name == ENDPOINTS:
-            yield Part(path, "", reason="it holds how endpoints are asked, which costs requests to find out")
+        elif path.name == ENDPOINTS and path.is_dir():
+            yield from _endpoints(path)
         elif path not in beside or not _is_ours(_main(path)):
             yield Part(path, "", reason="fieldmarks did not make it")
 
@@ -78,6 +84,51 @@ def _database(path: Path) -> Part:
             file.unlink(missing_ok=True)
 
     return Part(path, "embedding", _count(path), size, remove=remove)
+
+
+def endpoints() -> tuple[Path, int, int]:
+    """Return where it is kept how endpoints are asked, of how many models, and the bytes that it takes.
+
+    Raises FieldmarksError.
+    """
+    folder = user_cache() / ENDPOINTS
+    try:
+        ours = [path for path in folder.iterdir() if _is_endpoint(path)] if folder.is_dir() else []
+        return folder, len(ours), sum(path.stat().st_size for path in ours)
+    except OSError as error:
+        raise FieldmarksError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
+
+
+def _endpoints(folder: Path) -> Iterator[Part]:
+    """Yield what is known of endpoints, as one part, and whatever else lies there."""
+    ours = [path for path in sorted(folder.iterdir()) if _is_endpoint(path)]
+    others = sorted(set(folder.iterdir()) - set(ours))
+
+    def remove() -> None:
+        for path in ours:
+            path.unlink(missing_ok=True)
+        if not others:
+            folder.rmdir()
+
+    if ours:
+        yield Part(
+            folder, KNOWN_ENDPOINT, len(ours), sum(path.stat().st_size for path in ours), remove=remove
+        )
+    elif not others:
+        yield Part(folder, "", reason="fieldmarks did not make it")
+    for path in others:
+        yield Part(path, "", reason="fieldmarks did not make it")
+
+
+def _is_endpoint(path: Path) -> bool:
+    """Whether a file says how an endpoint is asked, or is a draft of one."""
+    try:
+        if not _ENDPOINT.fullmatch(path.name) or path.is_symlink():
+            return False
+        known = json.loads(read_regular(path, _LARGEST_ENDPOINT) or b"{}")
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(known, dict) and ("mode" in known or path.suffix != ".json")
 
 
 def _models(root: Path) -> Iterator[Part]:

@@ -1,4 +1,4 @@
-"""`fieldmarks cache`: the embeddings and converted models that are kept for later runs."""
+"""`fieldmarks cache`: the embeddings, converted models and remembered endpoints kept for later runs."""
 
 import click
 
@@ -13,12 +13,13 @@ def cache() -> None:
 
 @cache.command()
 def info() -> None:
-    """Show where embeddings and converted models are kept, how many, and how much room they take.
+    """Show where embeddings, converted models and what endpoints can do are kept, and their room.
 
     \b
     Example:
       fieldmarks cache info
     """
+    from fieldmarks.classification import cache_folder
     from fieldmarks.classification.cache import EmbeddingCache
     from fieldmarks.classification.engines import kept
 
@@ -26,13 +27,15 @@ def info() -> None:
     for kind, info in (("embedding", embeddings.info()), ("converted model", kept.info())):
         room = f"{_megabytes(info.size)} of {_megabytes(info.limit)}"
         click.echo(f"{info.path}\n{counted(info.entries, kind)}, {room}")
+    path, entries, size = cache_folder.endpoints()
+    click.echo(f"{path}\n{counted(entries, cache_folder.KNOWN_ENDPOINT)}, {_megabytes(size)}")
     for notice in embeddings.notices:
         click.echo(f"Note: {notice}", err=True)
 
 
 @cache.command()
 def clear() -> None:
-    """Remove all embeddings and converted models, also those of version 0.1.
+    """Remove all embeddings, converted models and remembered endpoints, also those of version 0.1.
 
     Files in the cache folder that fieldmarks did not make are listed and left.
 

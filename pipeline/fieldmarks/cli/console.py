@@ -43,10 +43,18 @@ def emit(value: Mapping[str, Any]) -> None:
 
 
 def open_store(path: str, *, create: bool = False) -> "Store":
-    """Open a store and tell its notices. Raises StoreError."""
+    """Open a store and tell its notices, now and when the command ends. Raises StoreError."""
     from fieldmarks.store import Store
 
     store = Store.open(path, create=create)
-    for notice in store.notices:
-        say(f"Note: {notice}")
+    say_notices(store)
+    if context := click.get_current_context(silent=True):
+        context.call_on_close(lambda: say_notices(store))
     return store
+
+
+def say_notices(store: "Store") -> None:
+    """Tell a store's notices, each once."""
+    notices, store.notices[:] = list(store.notices), []
+    for notice in notices:
+        say(f"Note: {notice}")

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 
 from fieldmarks.cli.classes import class_names
-from fieldmarks.cli.console import emit, open_store, say
+from fieldmarks.cli.console import emit, open_store, say, say_notices
 from fieldmarks.cli.models import Number, completer_of, model_options
 from fieldmarks.errors import FieldmarksError
 from fieldmarks.wording import counted, printable
@@ -216,7 +216,6 @@ def _run(
     from fieldmarks.generation.run import Progress
 
     written = 0
-    notices = len(store.notices)
 
     def update(progress: Progress) -> None:
         nonlocal written
@@ -244,8 +243,7 @@ def _run(
             say(f"Wrote {counted(written, 'class')} to {given['store']} before this error")
         raise
     finally:
-        for notice in store.notices[notices:]:
-            say(f"Note: {notice}")
+        say_notices(store)
 
 
 def _question(model: str, given: dict[str, Any]) -> "Ask":

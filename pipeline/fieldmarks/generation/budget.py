@@ -1,6 +1,7 @@
 """Money: what requests may cost before they are sent, and what they did cost."""
 
 import math
+import threading
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,6 +41,8 @@ class Budget:
     limit: float = math.inf
     usage: Usage = NOTHING
     _reserved: float = field(default=0.0, init=False)
+    # Tries are charged on the event loop's thread while a ledger's thread settles answers.
+    _counting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     @property
     def spent(self) -> float | None:
@@ -57,7 +60,17 @@ class Budget:
     def settle(self, request: Request, usage: Usage | None) -> None:
         """Exchange what was set aside for the true usage; an answer without one counts as estimated."""
         self._reserved = max(0.0, self._reserved - self._most(request))
-        self.usage += estimate(request) if usage is None else usage
+        with self._counting:
+            self.usage += estimate(request) if usage is None else usage
+
+    def charge(self, usage: Usage) -> bool:
+        """Count a try that was paid for and brought no answer; return whether there is money for another.
+
+        What that one can cost is still set aside.
+        """
+        with self._counting:
+            self.usage += usage
+            return (self.spent or 0.0) + self._reserved <= self.limit
 
     def release(self, request: Request) -> None:
         """Give back what was set aside for a request that brought no answer."""

@@ -1,6 +1,6 @@
 """What passes between a run and the model it asks, whether that answers over HTTP or in this process."""
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -84,9 +84,16 @@ class Failure:
     """Why a request brought no answer; the run goes on."""
 
     reason: str
+    unaffordable: bool = False  # its tries were paid for, and one more could pass the limit of money
 
 
 Outcome = tuple[Request, Completion | Failure]
+Charge = Callable[[Usage], bool]  # counts a usage; whether there is money for another try
+
+
+def unlimited(usage: Usage) -> bool:
+    """Allow every further try."""
+    return True
 
 
 class Completer(Protocol):
@@ -119,10 +126,16 @@ class Completer(Protocol):
     def drain(self) -> None:
         """Send nothing more: what waits to be sent ends without an outcome, what was sent is waited for."""
 
-    def complete(self, requests: Iterable[Request]) -> AsyncGenerator[list[Outcome], None]:
+    def complete(
+        self, requests: Iterable[Request], charge: Charge = unlimited
+    ) -> AsyncGenerator[list[Outcome], None]:
         """Yield answers in groups as they come, pulling requests only as they can be worked on.
 
         The iterable may end for now and yield again later. What is asked and not yet yielded stays bounded.
-        Raises GenerationError or ModelError where no
-        further request could succeed; closing the iterator stops the work.
+        `charge` hears what each try cost that was paid for and brought no answer; where that returns false,
+        the request is not sent again and fails as `unaffordable`. Raises GenerationError or ModelError where
+        no further request could succeed. Closing the iterator stops the work; `leftovers` has what it leaves.
         """
+
+    def leftovers(self) -> list[Outcome]:
+        """Return, once, the answers that had arrived and were not yielded when `complete` was closed."""

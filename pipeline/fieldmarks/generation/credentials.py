@@ -2,21 +2,30 @@
 
 A server may echo what it was sent, in any encoding. `Redactor` removes it from parsed replies and messages,
 so no credential reaches a store, a log or the terminal.
+
+Credentials are keys, passwords, and the values of headers and of the query whose name says so ("api-key",
+"X-Token", "sig") or that look like a key: 16 characters or more with letters and digits and without a space.
+Of those, values under 6 characters are left alone. Values under 16 characters are masked only where they
+stand as a whole word, and in answers not at all where they are letters only: "secret" and "ollama" are
+placeholders, and a word of an answer is worth more.
 """
 
 import base64
+import html
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies
 
 from fieldmarks.errors import EndpointError
 
 SHORTEST_SECRET: Final = 6  # characters; a shorter one occurs in ordinary text by chance
 SHORTEST_BASE64: Final = 6  # characters
+LONGEST_WORD: Final = 15  # characters; what is longer does not occur by chance within other text
 LONGEST_LINE: Final = 300  # characters of a server's text in a message
 MASK: Final = "***"
 
@@ -24,6 +33,14 @@ _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OUR_HEADERS: Final = frozenset(
     ("accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "te")
 ) | {"trailer", "transfer-encoding", "upgrade"}  # another value would break the exchange
+_SECRET_NAME: Final = re.compile(
+    r"auth|key|token|secret|password|passwd|credential|cookie|session|signature|^(sig|code|pwd|pass|jwt|sas)$",
+    re.I,
+)
+_LIKE_A_KEY: Final = re.compile(r"(?=\S*[A-Za-z])(?=\S*\d)\S{16,}")
+# A word, at whose ends there may be an escape: "%20word", "\\nword".
+_WORD_BEGINS: Final = r"(?:(?<![^\W_])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4}))"
+_WORD_ENDS: Final = r"(?![^\W_])"
 _HTML_NAMES: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 
 
@@ -72,6 +89,10 @@ def without_credentials(url: str) -> str:
         raise EndpointError(
             "--base-url is not an endpoint's URL: write it like http://localhost:8000/v1"
         ) from None
+    if "%" in parts.hostname:
+        raise EndpointError(
+            "--base-url has an IPv6 address with a zone (%…), which is not supported: leave it out"
+        )
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", "")).rstrip("/")
 
@@ -90,26 +111,30 @@ def header_problem(name: str, value: str) -> str | None:
 
 
 class Redactor:
-    """Removes secrets from text, in whatever encoding they come back."""
+    """Removes secrets from text, in whatever encoding they come back; `masked` counts texts of replies."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         """Name the secrets; those shorter than `SHORTEST_SECRET` are left alone."""
+        self.masked = 0
         plain = {form for secret in secrets for form in (secret, unquote(secret))}
         known = sorted((form for form in plain if len(form) >= SHORTEST_SECRET), key=len, reverse=True)
-        patterns = [pattern for secret in known for pattern in _patterns(secret)]
-        self._pattern = re.compile("|".join(patterns)) if patterns else None
+        self._pattern = _pattern(known)
+        self._pattern_of_replies = _pattern([secret for secret in known if not _is_word(secret)])
         encoded = ["%", "\\", "&", *(["+"] if any(" " in secret for secret in known) else [])]
         literals = [text.lower() for secret in known for text in (secret, *_recoded(secret))]
         self._suspicious = list(dict.fromkeys([*encoded, *literals]))
 
     def text(self, text: str) -> str:
         """Return the text with each secret masked."""
-        if self._pattern is None or len(text) < SHORTEST_SECRET:
+        return self._without(self._pattern, text)
+
+    def _without(self, pattern: re.Pattern[str] | None, text: str) -> str:
+        if pattern is None or len(text) < SHORTEST_SECRET:
             return text
         lower = text.lower()
         for sign in self._suspicious:  # most texts hold none, which is far faster to see than by the pattern
             if sign in lower:
-                return self._pattern.sub(MASK, text)
+                return pattern.sub(MASK, text)
         return text
 
     def line(self, text: str, longest: int = LONGEST_LINE) -> str:
@@ -119,8 +144,8 @@ class Redactor:
         return line if len(line) <= longest else f"{line[:longest]}…"
 
     def reply(self, reply: Any) -> Any:
-        """Mask the secrets in every string of parsed JSON, in place; return it."""
-        if self._pattern is None:
+        """Mask the secrets in every string of parsed JSON, but for ordinary words, in place; return it."""
+        if self._pattern_of_replies is None:
             return reply
         root = [reply]
         unvisited: list[Any] = [root]  # not recursive: a reply may be nested deeper than Python's stack
@@ -128,11 +153,12 @@ class Redactor:
             node = unvisited.pop()
             if isinstance(node, dict):
                 for key in list(node):
-                    if (masked := self.text(key)) != key:
+                    if (masked := self._without(self._pattern_of_replies, key)) != key:
                         node[masked] = node.pop(key)
             for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
                 if isinstance(value, str):
-                    node[key] = self.text(value)
+                    node[key] = self._without(self._pattern_of_replies, value)
+                    self.masked += node[key] != value
                 elif isinstance(value, dict | list):
                     unvisited.append(value)
         return root[0]
@@ -141,12 +167,11 @@ class Redactor:
 def _secrets(parts: Any, key: str, headers: Mapping[str, str]) -> Iterator[str]:
     """Yield everything that must not come back; a user name only where it stands for a password."""
     yield from (key, os.environ.get("OPENAI_API_KEY", "").strip())
-    for value in headers.values():
-        yield value
-        yield value.removeprefix("Bearer ").removeprefix("Basic ")
-    yield parts.query
-    for pair in re.split("[&;]", parts.query):
-        yield pair.partition("=")[2]
+    query = (pair.partition("=")[::2] for pair in re.split("[&;]", parts.query))
+    for name, value in (*headers.items(), *query):
+        if _SECRET_NAME.search(name) or _LIKE_A_KEY.fullmatch(value):
+            yield value
+            yield from value.split()[1:]  # after "Bearer", "Basic", "Token"
     for url in (parts, *_proxies()):
         yield url.password or ""
         if url.username and not url.password:
@@ -167,11 +192,40 @@ def _user_and_password(parts: Any) -> str:
     return f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
 
 
+def _is_word(secret: str) -> bool:
+    return len(secret) <= LONGEST_WORD and secret.isalpha()
+
+
+def _pattern(secrets: Iterable[str]) -> re.Pattern[str] | None:
+    patterns = [pattern for secret in secrets for pattern in _patterns(secret)]
+    return re.compile("|".join(patterns)) if patterns else None
+
+
 def _patterns(secret: str) -> Iterator[str]:
-    """Yield regular expressions for a secret: with any of its characters encoded, as base64, hexadecimal."""
-    yield "(?i:" + "".join(_character(c) for c in secret) + ")"
+    """Yield regular expressions for a secret: encoded whole, or any of its characters; as base64, as hex.
+
+    The former are there for secrets that look as if they were encoded, such as one with "&amp;" in it, whose
+    characters are taken for what they stand for.
+    """
+    before, after = (_WORD_BEGINS, _WORD_ENDS) if len(secret) <= LONGEST_WORD else ("", "")
+    whole = sorted(_encoded(secret), key=len, reverse=True)
+    texts = [*map(re.escape, whole), "".join(_character(c) for c in secret)]
+    yield f"{before}(?i:{'|'.join(texts)}){after}"
     for text in _recoded(secret):
         yield re.escape(text) + r"(?:[\w+/-]?={1,2})?"
+
+
+def _encoded(secret: str) -> set[str]:
+    """Return a secret as it is, and encoded as a whole in the usual ways, once and twice."""
+    ways: tuple[Callable[[str], str], ...] = (
+        lambda text: json.dumps(text)[1:-1],
+        lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+        html.escape,
+        lambda text: quote(text, safe="", errors="surrogatepass"),
+        lambda text: quote(text, errors="surrogatepass"),
+    )
+    once = {secret, *(way(secret) for way in ways)}
+    return once | {way(text) for text in once for way in ways}
 
 
 def _recoded(secret: str) -> Iterator[str]:

@@ -15,11 +15,11 @@ from typing import Any, Final, TypeVar
 
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation.budget import estimate
-from fieldmarks.generation.completer import Completion, Failure, Outcome, Request
+from fieldmarks.generation.completer import Charge, Completion, Failure, Outcome, Request, unlimited
 from fieldmarks.generation.credentials import without_credentials
 from fieldmarks.generation.failures import ABOUT_THE_REQUEST, Failed, OutOfCredit, Refused, Transient
 from fieldmarks.generation.limits import PATIENT, RateLimiter, RetryPolicy, Sleep
-from fieldmarks.generation.modes import USUAL, BadReply, Quirks, adapted, body, completion, path
+from fieldmarks.generation.modes import USUAL, BadReply, Quirks, adapted, body, completion, path, usage_of
 from fieldmarks.generation.probe import EndpointProfile, find_mode, forget, remember, remembered
 from fieldmarks.generation.transport import Transport
 
@@ -68,12 +68,15 @@ class EndpointCompleter:
         self._sleep = sleep
         self._tell = tell
         self._told_until = 0.0
+        self._told_of_masks = False
         self._slowest = 0.0
         self._answers = 0
         self._fruitless = 0  # requests in a row without an answer
         self._drained: asyncio.AbstractEventLoop | None = None
         self._stopped = False  # nothing more is sent
         self._interruptible: set[asyncio.Future[Any]] = set()  # what `_stop` ends: waits, and probing
+        self._leftovers: list[Outcome] = []
+        self._charge: Charge = unlimited
 
     @property
     def window(self) -> int:
@@ -90,11 +93,14 @@ class EndpointCompleter:
         """Seconds that the slowest answer so far took over HTTP, without any waits; 0 before the first."""
         return self._slowest
 
-    async def complete(self, requests: Iterable[Request]) -> AsyncGenerator[list[Outcome], None]:
+    async def complete(
+        self, requests: Iterable[Request], charge: Charge = unlimited
+    ) -> AsyncGenerator[list[Outcome], None]:
         """Yield answers as they come; a further request starts only when those yielded are dealt with.
 
         Raises EndpointError where the endpoint refuses for good or is down, once what is on the wire is in.
         """
+        self._charge = charge
         self._stopped = self._drained is asyncio.get_running_loop()
         if self._stopped:
             return
@@ -112,6 +118,11 @@ class EndpointCompleter:
         """Send nothing more; `complete` yields what is on the wire and ends. Lasts for this event loop."""
         self._drained = asyncio.get_running_loop()
         self._stop()
+
+    def leftovers(self) -> list[Outcome]:
+        """Return, once, the answers that had arrived and were not yielded when `complete` was closed."""
+        leftovers, self._leftovers = self._leftovers, []
+        return leftovers
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Transport]:
@@ -132,7 +143,11 @@ class EndpointCompleter:
         async def attempt() -> Completion:
             try:
                 return await self._adapting(mode, request, probing)
-            except Transient as error:
+            except Failed as error:
+                if error.paid and not probing and not self._charge(error.usage or estimate(request)):
+                    raise _Unaffordable(str(error)) from error
+                if not isinstance(error, Transient):
+                    raise
                 if error.retry_after is not None and error.retry_after >= self._retry.first_wait:
                     self._tell_of_wait(error.retry_after, str(error))
                 raise
@@ -181,8 +196,9 @@ class EndpointCompleter:
                     yield outcomes
         finally:
             for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+                task.cancel()  # changes nothing of one that has its answer
+            ended = await asyncio.gather(*running, return_exceptions=True)
+            self._leftovers += [outcome for outcome in ended if isinstance(outcome, tuple)]
         if fatal:
             raise fatal
 
@@ -192,6 +208,9 @@ class EndpointCompleter:
             answer = await self.send(mode, request)
         except _Stopped:
             return None
+        except _Unaffordable as error:
+            self._tell(f"{request.name}: {error}; another try could pass the cost limit")
+            return request, Failure(str(error), unaffordable=True)
         except Failed as failure:
             if self._stopped and not _about_the_request(failure):
                 return None  # the run ends anyway; a later one asks again
@@ -243,6 +262,9 @@ class EndpointCompleter:
             error.seconds = clock() - start
             raise
         self._answers += 1
+        if self._transport.redactor.masked and not self._told_of_masks:
+            self._told_of_masks = True
+            self._tell("the server sends credentials back: they are masked as ***")
         if not probing:
             self._slowest = max(self._slowest, clock() - start)
         if answer.usage is not None:
@@ -254,7 +276,9 @@ class EndpointCompleter:
         try:
             return completion(mode, request, reply)
         except BadReply as error:
-            raise Transient(str(error)) from None
+            failure = Transient(str(error))
+            failure.usage = usage_of(reply.get("usage")) if isinstance(reply, dict) else None
+            raise failure from None
 
     def _learn(self, mode: str, request: Request, sent: Quirks, error: Refused) -> None:
         """Change the quirks by a refusal, unless another request's refusal just did; else raise it."""
@@ -308,6 +332,10 @@ class EndpointCompleter:
 def _about_the_request(failure: Failed) -> bool:
     """Whether a refusal is about the request itself, so that others may be welcome."""
     return isinstance(failure, Refused) and failure.status in ABOUT_THE_REQUEST
+
+
+class _Unaffordable(Exception):
+    """A try was paid for and brought no answer, and there is no money for another."""
 
 
 class _Stopped(Exception):

@@ -18,11 +18,13 @@ from typing import Any, Final
 
 import httpx2
 
+from fieldmarks.generation.completer import Usage
+
 RETRIED_STATUS: Final = frozenset({408, 409, 425, 429, *range(500, 600)})
 ABOUT_THE_REQUEST: Final = frozenset({400, 413, 415, 422})  # the prompt or a parameter, not key, model or URL
 LONGEST_MESSAGE: Final = 20_000  # characters of an error's body that are looked at
 
-_ADVICE: Final = {
+ADVICE: Final = {  # by status
     401: "check OPENAI_API_KEY or --header",
     402: "add credit to the account",
     403: "check that the key may use this model, and from here",
@@ -54,13 +56,19 @@ _OS_ADVICE: Final = {
 class Failed(Exception):
     """An exchange brought no answer; the message is the cause on one line, `advice` what to do about it.
 
-    `status` is the server's, 200 for a reply that is no answer, None where none came.
+    `status` is the server's, 200 for a reply that is no answer, None where none came. `paid` says that the
+    model is likely to have answered, so that the exchange costs what an answer does: `usage` where the reply
+    states it.
     """
 
-    def __init__(self, cause: str, *, status: int | None = None, advice: str = "") -> None:
+    def __init__(
+        self, cause: str, *, status: int | None = None, advice: str = "", paid: bool = False
+    ) -> None:
         super().__init__(cause)
         self.status = status
         self.advice = advice
+        self.paid = paid
+        self.usage: Usage | None = None
         self.tries = 1
 
     def explained(self) -> str:
@@ -76,9 +84,15 @@ class Transient(Failed):
     """
 
     def __init__(
-        self, cause: str, retry_after: float | None = None, *, status: int | None = 200, advice: str = ""
+        self,
+        cause: str,
+        retry_after: float | None = None,
+        *,
+        status: int | None = 200,
+        advice: str = "",
+        paid: bool = False,
     ) -> None:
-        super().__init__(cause, status=status, advice=advice)
+        super().__init__(cause, status=status, advice=advice, paid=paid or status == 200)
         self.retry_after = retry_after
         self.seconds = 0.0
 
@@ -96,14 +110,14 @@ def from_status(status: int, body: Any, retry_after: float | None, proxy: str | 
     reason = message(body)
     cause = f"status {status}: {reason}"
     if status == 407:
-        return Refused(f"the proxy {proxy or ''} refuses: {cause}", status=status, advice=_ADVICE[407])
+        return Refused(f"the proxy {proxy or ''} refuses: {cause}", status=status, advice=ADVICE[407])
     if status == 402 or _NO_CREDIT.search(shown(body)):
-        return OutOfCredit(cause, status=status, advice=_ADVICE[402])
+        return OutOfCredit(cause, status=status, advice=ADVICE[402])
     if proxy and status in (502, 503, 504):
         cause += f" (through the proxy {proxy})"
     if status in RETRIED_STATUS:
         return Transient(cause, retry_after, status=status)
-    return Refused(cause, status=status, advice=_ADVICE.get(status, ""))
+    return Refused(cause, status=status, advice=ADVICE.get(status, ""))
 
 
 def message(body: Any) -> str:
@@ -163,7 +177,8 @@ def from_exception(
         advice = "check --base-url"
         return Refused("the server redirects in a loop", advice=advice)
     if isinstance(error, httpx2.ProtocolError) and "disconnected without" not in str(error):
-        return Transient(f"{_interruption(str(error))}{through}", status=None)
+        within = "response_body" in stage
+        return Transient(f"{_interruption(str(error))}{through}", status=None, paid=within)
     if isinstance(error, httpx2.TransportError):
         return _closed(error, stage, through)
     return Refused(f"the exchange failed: {type(error).__name__}: {error}{through}")
@@ -180,7 +195,7 @@ def _late(stage: str, proxy: str | None, timeout: float, connect_timeout: float)
         return Transient(f"no TLS handshake {connecting}{through}", status=None, advice=advice)
     what = "the reply was not complete" if "response_body" in stage else "no reply"
     advice = "allow more time with --timeout"
-    return Transient(f"{what} within {timeout:g} s{through}", status=None, advice=advice)
+    return Transient(f"{what} within {timeout:g} s{through}", status=None, advice=advice, paid=True)
 
 
 def _unreachable(error: BaseException, proxy: str | None) -> Failed:
@@ -204,7 +219,7 @@ def _proxy_failed(reason: str, proxy: str | None) -> Failed:
     cause = f"the proxy {proxy or ''} refuses to connect: {reason}"
     status = reason[:3]
     if status == "407" or "username/password" in reason:
-        return Refused(cause, status=407, advice=_ADVICE[407])
+        return Refused(cause, status=407, advice=ADVICE[407])
     if status.isdigit() and int(status) not in RETRIED_STATUS:
         return Refused(cause, advice="list the endpoint's host in NO_PROXY, or use another proxy")
     return Transient(cause, status=None, advice="check that the proxy reaches the endpoint")
@@ -223,11 +238,12 @@ def _interruption(text: str) -> str:
 
 def _closed(error: BaseException, stage: str, through: str) -> Transient:
     how = "was reset" if _first(error, ConnectionResetError) else "was closed"
-    when = "within the reply" if "response_body" in stage else "without a reply"
-    advice = "" if "response_body" in stage else "check whether --base-url should begin with https://"
+    within = "response_body" in stage
+    when = "within the reply" if within else "without a reply"
+    advice = "" if within else "check whether --base-url should begin with https://"
     if through:
         advice = "check the proxy, or list the endpoint's host in NO_PROXY"
-    return Transient(f"the connection {how} {when}{through}", status=None, advice=advice)
+    return Transient(f"the connection {how} {when}{through}", status=None, advice=advice, paid=within)
 
 
 def _first(error: BaseException, kind: type[Any]) -> Any:

@@ -20,10 +20,12 @@ from fieldmarks.generation.run import Progress, Run, Summary
 from fieldmarks.generation.run_file import RunFile, question
 from fieldmarks.generation.templates import Prompt
 from fieldmarks.store import Store
+from fieldmarks.wording import counted
 
 GRACE: Final = 5.0  # seconds, the least for what is under way when a run is interrupted
 PATIENCE: Final = 1.5  # times the slowest answer so far; the next may be a little slower
 RETRIES: Final = 2  # how often an empty answer is asked again
+LOOKS_UNTOLD: Final = 4  # at what other processes are asking, after which a run says that it waits
 TICK: Final = 1.0  # seconds between signs of life while a run only waits
 
 
@@ -60,8 +62,8 @@ def generate(
     processes may fill one store at a time: each asks what no other is asking, and waits for the others.
 
     Ctrl-C or SIGTERM stops sending, waits for what is under way as long as the slowest answer so far took (at
-    least 5 s), and returns with `signal` set; a second one waits for nothing. Where an event loop already
-    runs, as in a notebook, the run gets a thread of its own.
+    least 5 s), and returns with `signal` set; a second one waits for the disk alone. Where an event loop
+    already runs, as in a notebook, the run gets a thread of its own.
     Raises PromptError, ModelError, GenerationError and StoreError; what was answered before stays on disk.
     """
     if prices is None and max_cost != float("inf"):
@@ -75,9 +77,8 @@ def generate(
     pending = 0
     if ledger.is_needed():
         with _collecting_little(), stop.at_signals():
-            pending = _to_its_end(
-                _go(run, ledger, completer, stop, _reporter(plan, run, ledger, completer, progress))
-            )
+            report = _reporter(plan, run, ledger, completer, progress)
+            pending = _to_its_end(_go(run, ledger, completer, stop, report, tell))
     return _summary(plan, run, ledger, pending, stop.signal)
 
 
@@ -106,12 +107,18 @@ def forecast(
 
 
 async def _go(
-    run: Run, ledger: Ledger, completer: Completer, stop: "_Stop", report: Callable[[], None]
+    run: Run,
+    ledger: Ledger,
+    completer: Completer,
+    stop: "_Stop",
+    report: Callable[[], None],
+    tell: Callable[[str], None],
 ) -> int:
     """Ask until nothing is left; return how many answers the run file keeps for a later run."""
 
     async def step(outcomes: Sequence[Any] = ()) -> None:
-        await asyncio.to_thread(ledger.step, outcomes, completer.window)
+        with stop.waiting():
+            await _undisturbed(asyncio.to_thread(ledger.step, outcomes, completer.window))
         if ledger.refusal:
             stop.now()
         if outcomes:
@@ -119,19 +126,23 @@ async def _go(
 
     try:
         async with stop.watched(), _signs_of_life(ledger, completer, report):
+            looks = 0
             await step()
             while not run.stopped:
                 if run.can_send():
-                    async with aclosing(completer.complete(run)) as groups:
+                    async with aclosing(completer.complete(run, run.budget.charge)) as groups:
                         async for outcomes in groups:
                             await step(outcomes)
                 elif ledger.waiting:
+                    looks += 1
+                    if looks == LOOKS_UNTOLD and (who := ledger.claimants()):
+                        tell(f"Waiting for {counted(ledger.waiting, 'class')}, asked by {who}")
                     await asyncio.sleep(LOOK_AGAIN)
                 elif not run.settled:
                     break
                 await step()
     finally:
-        pending = ledger.close()
+        pending = ledger.close(completer.leftovers())
     if ledger.refusal:
         where = (
             f"; {pending} answers are kept in {ledger.run_path}: run the same command again"
@@ -140,6 +151,16 @@ async def _go(
         )
         raise StoreError(f"{ledger.refusal}{where}") from ledger.refusal
     return pending
+
+
+async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Await work to its end, also where the awaiting task is cancelled meanwhile, as it then is after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 @asynccontextmanager
@@ -245,6 +266,8 @@ class _Stop:
         self._tell = tell
         self._loop: asyncio.AbstractEventLoop | None = None
         self._limit: asyncio.Timeout | None = None  # while there is something under way
+        self._paused = False
+        self._grace: float | None = None  # seconds from the end of `waiting`, when no time of grace passes
 
     @contextmanager
     def at_signals(self) -> Iterator[None]:
@@ -274,6 +297,22 @@ class _Stop:
         finally:
             self._limit = self._loop = None
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let no time of grace pass within, where answers that arrived wait for the disk."""
+        limit, clock = self._limit, asyncio.get_running_loop().time
+        assert limit is not None, "within `watched`"
+        if (until := limit.when()) is not None and not limit.expired():
+            self._grace = until - clock()
+            limit.reschedule(None)
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+            if self._grace is not None and not limit.expired():
+                limit.reschedule(clock() + self._grace)
+
     def now(self) -> None:
         """Send nothing more; called on the event loop's thread."""
         self._run.stopped = True
@@ -288,7 +327,7 @@ class _Stop:
             self._loop.call_soon_threadsafe(self._interrupt, again)
 
     def _interrupt(self, again: bool) -> None:
-        if self._limit is None:
+        if self._limit is None or self._limit.expired():
             return
         self.now()
         slowest = self._completer.slowest
@@ -297,4 +336,6 @@ class _Stop:
             self._tell(
                 f"Stopping: waiting up to {grace:.0f} s for what is under way; interrupt again to stop now"
             )
-        self._limit.reschedule(asyncio.get_running_loop().time() + grace)
+        self._grace = grace
+        if again or not self._paused:
+            self._limit.reschedule(asyncio.get_running_loop().time() + grace)

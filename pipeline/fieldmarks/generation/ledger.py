@@ -15,6 +15,7 @@ lose them.
 """
 
 import os
+import shlex
 import tempfile
 import threading
 import time
@@ -34,6 +35,7 @@ from fieldmarks.generation.run_file import FAILED, STORED, RunFile, claim, end, 
 from fieldmarks.records import FAILED as FAILED_ANSWER
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
+from fieldmarks.wording import counted
 
 LOOK_AGAIN: Final = 0.25  # seconds between looks at what other processes are asking
 RENEWALS: Final = 4  # of a claim before it is void
@@ -71,6 +73,11 @@ class Ledger:
     def waiting(self) -> int:
         """How many classes other processes are asking now."""
         return len(self._elsewhere)
+
+    def claimants(self) -> str:
+        """Return who is asking the classes that this run waits for, as a clause."""
+        keys = [question(name, self._run.ask.key(name)) for name in list(self._elsewhere)]
+        return "; ".join(dict.fromkeys(filter(None, map(self._run_file.claimant, keys))))
 
     @property
     def left(self) -> tuple[str, ...]:
@@ -111,12 +118,15 @@ class Ledger:
             except StoreError as error:
                 self.refusal = self.refusal or error
 
-    def close(self) -> int:
-        """Keep what is left and give up all claims; return how many answers the run file keeps for later.
+    def close(self, outcomes: Sequence[Outcome] = ()) -> int:
+        """Keep what is left, and the last outcomes, and give up all claims.
+
+        Returns how many answers the run file keeps for later.
 
         Raises StoreError where answers can be kept in a temporary folder only, or not at all.
         """
         with self._turn:
+            self._run.take(outcomes)
             try:
                 with self._store.locked():
                     self._run_file.refresh()
@@ -236,6 +246,8 @@ def _rescue(lines: Sequence[Mapping[str, Any]], run_path: Path) -> str:
         with os.fdopen(handle, "wb") as file:
             file.writelines(orjson.dumps(line) + b"\n" for line in lines)
     except OSError as error:
-        return f"{len(lines)} answers are lost, as {tempfile.gettempdir()} cannot be written either ({error})"
-    add = f"add it to {run_path} (cat {name} >> {run_path}) and run the same command again"
-    return f"{len(lines)} answers are in {name}: {add}"
+        where = f"{tempfile.gettempdir()} cannot be written either ({error})"
+        return f"{counted(len(lines), 'answer')} lost, as {where}"
+    command = f"cat {shlex.quote(name)} >> {shlex.quote(str(run_path))}"
+    add = f"add it to {run_path} ({command}) and run the same command again"
+    return f"{counted(len(lines), 'answer')} kept in {name}: {add}"

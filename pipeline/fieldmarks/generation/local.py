@@ -18,7 +18,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from fieldmarks.errors import ModelError
-from fieldmarks.generation.completer import Completion, Failure, Outcome, Request, Usage
+from fieldmarks.generation.completer import (
+    Charge,
+    Completion,
+    Failure,
+    Outcome,
+    Request,
+    Usage,
+    unlimited,
+)
 from fieldmarks.generation.decoding import Halt, SeededSampling, StopTexts, first_stop
 from fieldmarks.generation.modes import COMPLETIONS
 from fieldmarks.generation.parse import attach
@@ -68,7 +76,9 @@ class LocalCompleter:
         """Load tokenizer and weights now. Raises ModelError."""
         _ = self._tokenizer, self._network
 
-    async def complete(self, requests: Iterable[Request]) -> AsyncGenerator[list[Outcome], None]:
+    async def complete(
+        self, requests: Iterable[Request], charge: Charge = unlimited
+    ) -> AsyncGenerator[list[Outcome], None]:
         """Yield a batch of answers at a time. Raises ModelError if the model cannot be loaded."""
         pending = iter(requests)
         self._halted.clear()
@@ -89,6 +99,10 @@ class LocalCompleter:
     def drain(self) -> None:
         """Begin no further batch."""
         self._draining = True
+
+    def leftovers(self) -> list[Outcome]:
+        """Return nothing: each batch is yielded whole, and one that is stopped has no whole answers."""
+        return []
 
     def _encode(self, requests: Iterable[Request]) -> tuple[list[_Encoded], list[Outcome]]:
         encoded: list[_Encoded] = []

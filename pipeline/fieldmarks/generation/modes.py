@@ -95,7 +95,7 @@ def completion(mode: str, request: Request, reply: Any) -> Completion:
     """
     choice = _choice(reply)
     message = _object(choice.get("message"))
-    usage = _usage(reply.get("usage"))
+    usage = usage_of(reply.get("usage"))
     finish_reason = choice.get("finish_reason")
     if finish_reason == "error":
         said = _object(choice.get("error")).get("message") or "no reason given"
@@ -151,7 +151,7 @@ def _whole(mode: str, request: Request, text: str) -> tuple[str, bool]:
 def _choice(reply: Any) -> Mapping[str, Any]:
     """Return a reply's choice; some servers send none while a model still thinks, and count its tokens."""
     choices = _object(reply).get("choices")
-    if choices == [] and (usage := _usage(reply.get("usage"))) is not None and usage.completion_tokens:
+    if choices == [] and (usage := usage_of(reply.get("usage"))) is not None and usage.completion_tokens:
         return {"finish_reason": "length", "message": {"reasoning": "not shown"}}
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise BadReply("the reply has no choice with a text")
@@ -186,7 +186,8 @@ def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _usage(usage: Any) -> Usage | None:
+def usage_of(usage: Any) -> Usage | None:
+    """Return the tokens that a reply states, or None for what is no usage."""
     if not isinstance(usage, dict):
         return None
     counts = [usage.get("prompt_tokens"), usage.get("completion_tokens", 0)]

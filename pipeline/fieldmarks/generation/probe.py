@@ -16,7 +16,7 @@ from fieldmarks.generation.completer import Completion, Request
 from fieldmarks.generation.failures import OutOfCredit, Refused, Transient
 from fieldmarks.generation.modes import COMPLETIONS, CONTINUE, INSTRUCT, MODES, TRAILING, USUAL, Quirks
 from fieldmarks.generation.templates import Prompt
-from fieldmarks.paths import user_cache
+from fieldmarks.paths import make_private, user_cache
 
 PROBED_CLASS: Final = "tree frog"
 TOKENS: Final = 24  # enough to see how an answer begins
@@ -135,7 +135,8 @@ def remember(endpoint: str, model: str, profile: EndpointProfile) -> None:
     path = _file(endpoint, model)
     fresh = path.with_suffix(f".{os.getpid()}")
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(user_cache())
+        path.parent.mkdir(exist_ok=True)
         fresh.write_bytes(orjson.dumps({"endpoint": endpoint, "model": model, **asdict(profile)}))
         fresh.replace(path)
 

@@ -5,6 +5,8 @@ and the event loop gets its turn between pieces.
 """
 
 import asyncio
+import json
+import math
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
@@ -150,6 +152,32 @@ async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
     return events.joined()
 
 
+def loads(data: bytes) -> Any:
+    """Parse JSON in which single characters may be wrong, as an answer is paid for whatever it holds.
+
+    Half of an escaped emoji, which an answer that was cut can end with, and a byte that is not UTF-8 become
+    U+FFFD; NaN, infinity and numbers beyond a float's range become null. Raises ValueError for what is not
+    JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    text = data.decode("utf-8", "replace")
+    try:
+        value = json.loads(text, strict=False, parse_constant=lambda _: None, parse_float=_finite)
+        plain = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    whole = plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return orjson.loads(whole)
+
+
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if math.isfinite(value) else None
+
+
 def check_values(body: bytes, most: int = MAX_REPLY) -> None:
     """Raise Refused for JSON of more values than `most` bytes can need, before they take memory."""
     values = most // BYTES_PER_VALUE
@@ -209,8 +237,8 @@ class EventStream:
             self._ended = True
             return True
         try:
-            event = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            event = loads(data)
+        except ValueError:
             raise Transient("an event of the streamed reply is not JSON") from None
         if not isinstance(event, dict):
             return False
@@ -277,4 +305,4 @@ class EventStream:
 
 
 def _too_large() -> Refused:
-    return Refused(_TOO_LARGE, status=200, advice=_TOO_LARGE_ADVICE)
+    return Refused(_TOO_LARGE, status=200, advice=_TOO_LARGE_ADVICE, paid=True)

@@ -157,6 +157,9 @@ class Run:
             work = self.working[request.name]
             if isinstance(outcome, Failure):
                 self.budget.release(request)
+                if outcome.unaffordable:
+                    self._queue.appendleft(request)  # it is sent where others turn out to cost less
+                    continue
                 work.failure = outcome.reason
                 work.open -= 1
             else:

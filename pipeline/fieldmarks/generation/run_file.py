@@ -8,8 +8,10 @@ hex digits of the SHA-256 of a question: a class with its rendered prompt, its m
     {"answer": text, "key": K, "class", "sample": n, "finish_reason", "usage", "mode", "at"}   as it arrives
     {"end": K, "as": "stored" | "failed" | "released", "reason", "at"}   the claim is over
 
-The last claim or end of a question is the current one. A claim is void where its owner is a dead process of
-this host, and otherwise once it is older than twice the time a request may take; owners renew their claims.
+The last claim or end of a question is the current one. A host is a name, a boot and a namespace of process
+ids: containers may share the first two and see different processes. A claim is void where its owner is a dead
+process of this host, and otherwise once it is older than twice the time a request may take, or dated as far
+in the future; owners renew their claims.
 Answers before an end "stored" are in the store. Only what was appended is read, however often that is done.
 
 A file that holds anything else is somebody else's: it is refused, and never written. An incomplete last line,
@@ -52,7 +54,10 @@ def question(name: str, key: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A run: the process it is in, and a token as a process may have several runs."""
+    """A run: the process it is in, and a token as a process may have several runs.
+
+    Earlier run files hold a host's name alone, which is another host.
+    """
 
     host: str
     pid: int
@@ -63,7 +68,7 @@ class Owner:
     def here(cls) -> "Owner":
         """Return a new owner in this process."""
         pid = os.getpid()
-        return cls(socket.gethostname(), pid, process_start(pid) or "", secrets.token_hex(4))
+        return cls(_host(), pid, process_start(pid) or "", secrets.token_hex(4))
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Owner":
@@ -153,6 +158,18 @@ class RunFile:
             return False
         return self._is_live(found.owner, found.claimed_at)
 
+    def claimant(self, key: str) -> str:
+        """Return who has claimed a question, and until when at the latest if it is gone; "" for nobody."""
+        found = self._questions.get(key)
+        if found is None or found.owner is None:
+            return ""
+        owner = found.owner
+        who = f"process {owner.pid} on {owner.host.partition('/')[0]}"
+        if self._can_look(owner):
+            return who
+        until = datetime.fromtimestamp(found.claimed_at + self._lifetime).astimezone()
+        return f"{who}, until {until:%H:%M:%S} unless it renews its claim"
+
     def failure(self, key: str) -> str | None:
         """Return why another run failed on a question since this one began, or None."""
         found = self._questions.get(key)
@@ -184,11 +201,17 @@ class RunFile:
         return os.path.lexists(self._real)
 
     def _is_live(self, owner: Owner, claimed_at: float) -> bool:
-        if owner.host != self.owner.host or owner.pid == self.owner.pid:  # the latter: another thread's run
-            return time.time() - claimed_at < self._lifetime
+        if not self._can_look(owner):
+            return abs(time.time() - claimed_at) < self._lifetime
         if owner not in self._alive:
             self._alive[owner] = process_start(owner.pid) == owner.started
         return self._alive[owner]
+
+    def _can_look(self, owner: Owner) -> bool:
+        """Whether it can be seen from here if a claim's owner lives; of runs in our own threads it cannot."""
+        here = self.owner
+        same = (owner.pid, owner.started) == (here.pid, here.started)
+        return owner.host == here.host and not same and not _is_hidden(owner.pid)
 
     def _forget(self) -> None:
         self._questions, self._end, self._identity = {}, 0, None
@@ -279,6 +302,36 @@ def process_start(pid: int) -> str | None:
         ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return shown.stdout.strip() or None
+
+
+@cache
+def _host() -> str:
+    """Return what tells the processes that are visible here from all others.
+
+    Where /proc shows another namespace than the process is in, that is nothing: no other process is known.
+    """
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip())
+    with suppress(OSError):
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    with suppress(OSError):
+        if str(Path("/proc/self").readlink()) != str(os.getpid()):
+            parts.append(secrets.token_hex(8))
+    return "/".join(parts)
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process that /proc does not show, as of other users where it is mounted so."""
+    if pid <= 0 or not _has_proc() or Path(f"/proc/{pid}").exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
 
 
 @cache

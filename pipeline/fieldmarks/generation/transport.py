@@ -34,8 +34,9 @@ from openai import (
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation import failures, replies
 from fieldmarks.generation.credentials import Address, Redactor, without_credentials
-from fieldmarks.generation.failures import Failed, Refused, Transient
+from fieldmarks.generation.failures import Failed, OutOfCredit, Refused, Transient
 from fieldmarks.generation.limits import asked_wait
+from fieldmarks.generation.modes import usage_of
 
 OPENAI: Final = "https://api.openai.com/v1"
 POOL: Final = 4  # connections per client: httpx2 looks at every connection of its pool at every request
@@ -179,10 +180,10 @@ class Transport:
                 f"{_proxy_variables()} names a SOCKS proxy, for which the package socksio is missing: "
                 "install it (pip install socksio), or unset the variable"
             ) from None
-        except (httpx2.InvalidURL, ValueError) as error:
+        except (httpx2.InvalidURL, ValueError):  # whose words may hold a part of a password
             raise EndpointError(
-                f"{_proxy_variables()} does not name a usable proxy ({self.redactor.line(str(error))}): "
-                "write it like http://host:port, or unset the variable"
+                f"{_proxy_variables()} does not name a usable proxy: write it like http://host:port, with /, "
+                "# and @ in a password as %2F, %23 and %40, or unset the variable"
             ) from None
         try:
             client = AsyncOpenAI(
@@ -259,14 +260,16 @@ class Transport:
 
     def _json(self, body: bytes, headers: Mapping[str, str]) -> Any:
         try:
-            reply = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
-        except orjson.JSONDecodeError:
+            reply = replies.loads(body.removeprefix(codecs.BOM_UTF8))
+        except ValueError:
             if (streamed := replies.joined(body)) is not None:
                 return self._json(streamed, headers)
             raise self._no_json(body, headers.get("content-type", "")) from None
         reply = self.redactor.reply(reply)
         if isinstance(reply, dict) and reply.get("error") and not reply.get("choices"):
-            raise _error_within(reply["error"])
+            failure = _error_within(reply["error"])
+            failure.usage = usage_of(reply.get("usage"))
+            raise failure
         return reply
 
     def _no_json(self, body: bytes, content_type: str) -> Failed:
@@ -301,10 +304,10 @@ def _error_within(error: Any) -> Failed:
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, int) and 400 <= code < 600:
         return failures.from_status(code, error, asked_wait(code, {}, error), None)
-    failure = failures.from_status(200, error, None, None)
-    if isinstance(failure, failures.OutOfCredit):
-        return failure
-    return Transient(f"the reply is an error: {failures.message(error)}")
+    cause = f"the reply is an error: {failures.message(error)}"
+    if isinstance(failures.from_status(200, error, None, None), OutOfCredit):
+        return OutOfCredit(cause, status=200, advice=failures.ADVICE[402])
+    return Transient(cause)
 
 
 def _peer(base_url: str) -> tuple[str, int]:

@@ -20,6 +20,7 @@ from fieldmarks.errors import StoreError
 
 LOCK_SECONDS: Final = 60  # longer than the rewriting of a million lines takes
 _POLL_SECONDS: Final = 0.002
+_NEW_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Lock:
@@ -81,19 +82,25 @@ def open_to_read(path: Path) -> int:
         raise unreadable(path, error) from error
 
 
-def append(real: Path, whole: int, data: bytes, *, durable: bool = True) -> os.stat_result:
+def append(
+    real: Path, whole: int, data: bytes, *, durable: bool = True, torn: Path | None = None
+) -> os.stat_result:
     """Append to a file, of which what follows `whole` is cut off first: one write, one fsync. Return its
     status.
 
-    Without `durable` there is no fsync. The caller holds the lock. If the disk refuses, or whole lines would
-    be cut off, the file is as it was, and OSError is raised.
+    What is cut off is appended to the file `torn`, where one is named, and without one is gone. Without
+    `durable` there is no fsync. The caller holds the lock. If the disk refuses, or whole lines would be cut
+    off, the file is as it was, and OSError is raised: with EBUSY for the latter, which passes.
     """
     fd = os.open(real, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         size = os.fstat(fd).st_size
         if size > whole:
-            if b"\n" in os.pread(fd, size - whole, whole):  # more than the beginning of one line
+            tail = os.pread(fd, size - whole, whole)
+            if b"\n" in tail:  # more than the beginning of one line
                 raise OSError(errno.EBUSY, "it was changed by another program; try again")
+            if torn is not None:
+                set_aside(torn, tail)
             os.ftruncate(fd, whole)
         try:
             _write(fd, data)
@@ -105,6 +112,23 @@ def append(real: Path, whole: int, data: bytes, *, durable: bool = True) -> os.s
         return os.fstat(fd)
     finally:
         os.close(fd)
+
+
+def set_aside(torn: Path, tail: bytes) -> None:
+    """Append what follows a file's last whole line to another file, as a line. Raises OSError."""
+    try:
+        fd = os.open(torn, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | _NEW_FLAGS, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            _write(fd, tail + b"\n")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        reason = f"{torn}, where its incomplete last line is to go, cannot be written: {error.strerror}"
+        raise OSError(error.errno, reason) from error
+    sync_folder(torn.parent)
 
 
 def ends_open(fd: int, whole: int) -> bool:

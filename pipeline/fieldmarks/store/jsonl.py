@@ -1,4 +1,4 @@
-"""The store: a JSONL file to which lines are only ever appended.
+"""The store: a JSONL file to which lines are only ever appended, but for `rewrite`, which compacting uses.
 
 The latest line of a class is the current one and the earlier ones are its history, with four further rules: a
 line that a person made (typed, curated, imported) stays current over generated ones; a "failed" line is never
@@ -6,7 +6,8 @@ current; a line with `removed` ends the class, and a later line starts it anew; 
 the line that it brings back, and all before it is history.
 
 Appending is one write and one fsync under a file lock, so a crash can tear the last line only. A torn last
-line is ignored on reading and cut off by the next append, and `notices` reports both.
+line is ignored on reading; the next change moves it to STORE.torn, as a person may have typed it. `notices`
+reports both.
 
 Tolerated, and left as they are in the file: a byte order mark, CRLF, blank lines, a last line without a line
 end, keys of other programs. Errors that name file and line, and leave the file's bytes unchanged: damage
@@ -15,6 +16,7 @@ type, a line over 8 MiB, UTF-16. A line of a newer version is refused likewise. 
 lines out of a damaged store.
 """
 
+import errno
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +31,7 @@ from fieldmarks.store.lines import BOM, MAX_LINE, encode, entry
 from fieldmarks.store.shipped import shipped_store
 
 _CHUNK = 1 << 13
+_TRIES = 5  # of a change, where another program writes meanwhile
 _TAIL = 256  # bytes at the end of what is indexed: they tell an edited file from one that has grown
 
 
@@ -48,6 +51,7 @@ class Store:
         self._close: Callable[[], object] = lambda: None
         self._seen: tuple[int, ...] = ()
         self._tail = b""
+        self._told_of_links = False
 
     @classmethod
     def open(cls, path: str | Path, *, create: bool = False) -> "Store":
@@ -122,16 +126,23 @@ class Store:
     def change(self, make: Callable[["Store"], Iterable[Entry]]) -> list[Entry]:
         """Append the lines that `make` returns for the store as it now is, and return them.
 
-        `make` runs under the lock, after what other processes wrote has been read. Raises StoreError if the
-        disk refuses or the store is a shipped one; nothing is then written.
+        `make` runs under the lock, after what other processes wrote has been read, and again where a program
+        that does not heed the lock writes meanwhile. Raises StoreError if the disk refuses or the store is a
+        shipped one; nothing is then written.
         """
         self._refuse_shipped()
         with self._lock.held() as real:
-            self._refresh(real)
-            entries = list(make(self))
-            if entries:
-                self._append(real, entries)
-        return entries
+            for tries_left in reversed(range(_TRIES)):
+                self._refresh(real)
+                entries = list(make(self))
+                try:
+                    if entries:
+                        self._append(real, entries)
+                    return entries
+                except OSError as error:
+                    if error.errno != errno.EBUSY or not tries_left:
+                        raise disk.unwritable(self.path, error) from error
+        raise AssertionError("the last try returns or raises")
 
     def rewrite(self, choose: Callable[["Store"], Iterable[bytes]]) -> None:
         """Put the lines that `choose` returns, without line ends, in the file's place: whole or not at all.
@@ -141,6 +152,12 @@ class Store:
         self._refuse_shipped()
         with self._lock.held() as real:
             self._refresh(real)
+            if self._index.torn and self._fd is not None:
+                try:
+                    disk.set_aside(_torn(real), os.pread(self._fd, self._index.torn, self._index.end))
+                except OSError as error:
+                    raise disk.unwritable(self.path, error) from error
+                self._tell_of_torn(real)
             loss = disk.replace(real, (line + b"\n" for line in choose(self)))
             self.notices += [loss] if loss else []
             self._refresh(real)
@@ -149,10 +166,9 @@ class Store:
         index, fd = self._index, self._fd
         lines = [encode(one) for one in entries]
         gap = b"\n" if fd is not None and disk.ends_open(fd, index.end) else b""
-        try:
-            found = disk.append(real, index.end, gap + b"".join(lines))
-        except OSError as error:
-            raise disk.unwritable(self.path, error) from error
+        found = disk.append(real, index.end, gap + b"".join(lines), torn=_torn(real))
+        if index.torn:
+            self._tell_of_torn(real)
         if fd is None:
             disk.sync_folder(real.parent)
             self._read()
@@ -199,12 +215,17 @@ class Store:
             raise disk.unreadable(self.path, error) from error
         if self._index.torn and self._index.torn != known:
             torn = f"an incomplete last line ({self._index.torn} bytes)"
-            self.notices.append(f"{self.path}: ignored {torn}; fix the line, or the next change removes it")
+            to = f"fix the line, or the next change moves it to {_torn(self.path)}"
+            self.notices.append(f"{self.path}: ignored {torn}; {to}")
+
+    def _tell_of_torn(self, real: Path) -> None:
+        torn = f"the incomplete last line ({self._index.torn} bytes)"
+        self.notices.append(f"{self.path}: moved {torn} to {_torn(real)}")
 
     def _refresh(self, real: Path) -> None:
         """Take in what has happened to the file since it was last looked at; the caller holds the lock."""
         try:
-            now = _identity(real.stat())
+            status = real.stat()
         except FileNotFoundError:
             if self._fd is not None:
                 self.notices.append(f"{self.path} was removed in the meantime and starts anew")
@@ -213,6 +234,11 @@ class Store:
             return
         except OSError as error:
             raise disk.unwritable(self.path, error) from error
+        now = _identity(status)
+        if status.st_nlink > 1 and not self._told_of_links:
+            self._told_of_links = True
+            advice = "use one of its names only, as each has a lock of its own"
+            self.notices.append(f"{self.path} has {status.st_nlink} hard links: {advice}")
         if (
             self._fd is None
             or now[:2] != self._seen[:2]
@@ -259,6 +285,11 @@ class Store:
             line, size = line + more, size * 4
         line = line.partition(b"\n")[0].removesuffix(b"\r")
         return line.removeprefix(BOM) if offset == 0 else line
+
+
+def _torn(path: Path) -> Path:
+    """Return where a store's incomplete last lines go."""
+    return path.with_name(f"{path.name}.torn")
 
 
 def in_force(history: list[Entry]) -> Entry | None:

@@ -278,3 +278,17 @@ def test_reparse_shows_what_a_better_parser_reads_and_writes_only_with_yes(
         "perhaps legs",
         "a crest",
     )
+
+
+def test_a_line_typed_without_its_end_is_moved_and_said_to_be(runner: CliRunner, tmp_path: Path) -> None:
+    file = tmp_path / "s.jsonl"
+    file.write_text(
+        '{"class": "toad", "descriptors": ["warty skin"]}\n{"class": "frog", "descriptors": ["wet"]'
+    )
+    result = runner.invoke(main, ["store", "add", str(file), "newt", "crest"])
+    advice = f"fix the line, or the next change moves it to {file}.torn"
+    assert result.stderr.splitlines() == [
+        f"Note: {file}: ignored an incomplete last line (40 bytes); {advice}",
+        f"Note: {file}: moved the incomplete last line (40 bytes) to {file}.torn",
+    ]
+    assert (tmp_path / "s.jsonl.torn").read_text() == '{"class": "frog", "descriptors": ["wet"]\n'

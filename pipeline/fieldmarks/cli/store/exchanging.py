@@ -2,7 +2,7 @@
 
 import click
 
-from fieldmarks.cli.console import emit, open_store, say, tell
+from fieldmarks.cli.console import emit, open_store, say, say_notices, tell
 from fieldmarks.cli.store import printing
 from fieldmarks.cli.store.group import change_options, complete_store, json_option, stamp, store_argument
 
@@ -196,8 +196,6 @@ def compact(store: str, keep_history: bool, dry_run: bool) -> None:
     from fieldmarks.store import compacting
 
     opened = open_store(store)
-    known = len(opened.notices)
     done = compacting.compact(opened, keep_history=keep_history, dry_run=dry_run)
-    for notice in opened.notices[known:]:
-        say(f"Note: {notice}")
+    say_notices(opened)
     say(f"{done.after} of {done.before} lines {'would stay' if dry_run else 'stay'}.")
