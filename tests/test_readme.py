@@ -29,7 +29,7 @@ def test_the_first_screen_has_two_commands_for_a_fresh_machine() -> None:
     install = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt"
     assert _blocks("sh", first_screen) == [
         f"{install} . && .venv/bin/fieldmarks demo\n",
-        f"{install} -e '.[test]' && .venv/bin/python -m pytest -n 2 --dist loadscope\n",
+        f"{install} -e '.[test]' && .venv/bin/python -m pytest\n",
     ]
 
 

@@ -423,3 +423,10 @@ def test_large_tables_take_linear_time_and_bounded_memory() -> None:
         _read("," * 999 + "x\n" + "a\n" * 100_000, "a.csv")
     with pytest.raises(TableError, match="2,000 rows of 2,000 columns"):
         _read(json.dumps([{f"k{number}": "x"} for number in range(2000)]), "a.json")
+
+
+@pytest.mark.parametrize("kind", ["class", "name", "species", "image", "item"])
+@pytest.mark.parametrize("suffix", ["txt", "csv"])
+def test_a_numbered_name_is_no_heading(kind: str, suffix: str) -> None:
+    names = tuple(f"{kind} {number:03}" for number in range(5))
+    assert _read("\n".join(names), f"names.{suffix}").names == names

@@ -111,7 +111,7 @@ _TAG: Final = re.compile(
 )
 _COMMENT: Final = re.compile(r"<!--[^<>]{0,500}-->")
 _ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});", re.IGNORECASE)
-_DELIMITER: Final = re.compile(r"\*\*|\*|__|_|~~|==|`+")
+_DELIMITER: Final = re.compile(r"(?<!\S)\*{3,}(?!\S)|\*\*|\*|__|_|~~|==|`+")
 _STRAY: Final = frozenset({"**", "__", "~~"})  # never part of a text, so removed without their counterpart
 _ESCAPED: Final = re.compile(r"\\([-*_`#+.!()\[\]{}<>|~>\"'&$%\\])")
 # The joiners U+200C and U+200D stay: Persian, Hindi and emoji need them.
@@ -230,6 +230,8 @@ def _without_emphasis(text: str) -> str:
             removed |= {waiting.pop(mark), number}
         elif opens:
             waiting[mark] = number
+        if not (before.strip() or after.strip()):
+            continue  # "***" between blanks is no markup
         if mark[0] == "`" or (mark in _STRAY and (mark != "__" or _is_word(before) != _is_word(after))):
             removed.add(number)
     pieces: list[str] = []

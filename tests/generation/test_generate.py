@@ -138,7 +138,7 @@ def test_a_refusal_is_reported_in_the_models_words_and_not_asked_again(
     assert summary.failed == {"fox": f"refused: {said}"}
     assert len(server.calls) == 2
     (failed,) = store.history("fox")
-    assert (failed.origin, failed.answer) == ("failed", f"-{said}")
+    assert (failed.origin, failed.answer) == ("failed", said)
 
 
 def test_an_answer_before_a_providers_error_is_asked_again(server: ScriptedServer, store: Store) -> None:

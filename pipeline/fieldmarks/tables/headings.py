@@ -64,13 +64,17 @@ _ROLES: Final = {
 def role(heading: str) -> Role | None:
     """Return what a column of this heading holds, None for words that may be a heading or not.
 
-    "Feature 2" is as "feature"; "Bird name (IOC)" is a heading, of which more is not known.
+    "Feature 2" is as "feature", but "class 2" is a class; "Bird name (IOC)" is a heading, of which more is not
+    known.
     """
     if len(heading) > 80:
         return None
     name = folded(heading)
-    if known := _ROLES.get(name) or _ROLES.get(name.rstrip("0123456789")):
+    if known := _ROLES.get(name):
         return known
+    numbered = _ROLES.get(name.rstrip("0123456789"))
+    if numbered in (Role.DESCRIPTOR, Role.DESCRIPTORS):
+        return numbered
     plain = re.sub(r"[(\[].*", "", heading)
     words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain))
     if (len(words) > 1 or plain != heading) and words and words[-1].casefold() in _LAST_WORDS:
