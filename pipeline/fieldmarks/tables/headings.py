@@ -64,8 +64,8 @@ _ROLES: Final = {
 def role(heading: str) -> Role | None:
     """Return what a column of this heading holds, None for words that may be a heading or not.
 
-    "Feature 2" is as "feature", but "class 2" is a class; "Bird name (IOC)" is a heading, of which more is not
-    known.
+    "Feature 2" is as "feature", but "class 2" is a class; of "Bird name (IOC)" it is only known that it is a
+    heading.
     """
     if len(heading) > 80:
         return None
