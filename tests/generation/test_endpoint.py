@@ -256,7 +256,8 @@ def test_refusals_among_answers_do_not_add_up(server: ScriptedServer) -> None:
 def test_a_key_revoked_midway_ends_the_run_and_keeps_what_was_answered(
     server: ScriptedServer, concurrency: int, failures: int
 ) -> None:
-    server.script = lambda call: marks(call) if call.number <= 10 else refusal(401, "revoked")
+    revoked = replace(refusal(401, "revoked"), delay=0.2)  # after the answers that are under way
+    server.script = lambda call: marks(call) if call.number <= 10 else revoked
     outcomes, reason = _answers_before(_completer(server, concurrency=concurrency))
     answers = [outcome for _, outcome in outcomes if isinstance(outcome, Completion)]
     assert len(answers) == 10
