@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import orjson
 import pytest
@@ -440,3 +441,26 @@ def test_a_line_edited_in_place_is_seen_by_an_open_store(tmp_path: Path) -> None
         == Store.open(path).names()
         == ["cat", "emu", "after cat", "after emu", "after a long tail"]
     )
+
+
+@pytest.mark.slow
+def test_a_program_that_heeds_no_lock_disturbs_no_append(tmp_path: Path) -> None:
+    """Its lines come between the look at the file's size and the write, too."""
+    path = tmp_path / "s.jsonl"
+    store = Store.open(path, create=True)
+    store.append(Entry("frog", ("wide mouth",)))
+    theirs = [f"their {number}" for number in range(2000)]
+
+    def write() -> None:
+        for name in theirs:
+            with path.open("a") as file:
+                file.write(f'{{"class": "{name}", "descriptors": ["x"]}}\n')
+
+    thread = Thread(target=write)
+    thread.start()
+    ours = []
+    while thread.is_alive() or not ours:
+        ours.append(f"our {len(ours)}")
+        store.append(Entry(ours[-1], ("x",)))
+    thread.join()
+    assert set(Store.open(path).names()) == {"frog", *theirs, *ours}

@@ -50,9 +50,9 @@ _MAX_READ: Final = 1 << 16  # characters of an answer's list; in the rest entrie
 STILL_THINKING: Final = "no complete answer: the model was still thinking when it ended; raise --max-tokens"
 REFUSAL: Final = "refusal"  # as a finish reason: the answer is what a reply's own field for refusals says
 _INCOMPLETE: Final = {
-    "error": "no complete answer: the provider reported an error",
-    "tool_calls": "no answer: the model called a tool instead",
-    "function_call": "no answer: the model called a tool instead",
+    "error": "no complete answer: the provider reported an error; run the same command again",
+    "tool_calls": "no answer: the model called a tool instead; use an endpoint without tools",
+    "function_call": "no answer: the model called a tool instead; use an endpoint without tools",
 }
 _LENGTH: Final = frozenset({"length", "max_tokens"})
 _CUT_OFF: Final = _LENGTH | {"content_filter"}

@@ -151,7 +151,7 @@ class Run:
             self.settled.append(work)
 
     def take(self, outcomes: Sequence[Outcome]) -> None:
-        """Take in answers. An empty one is asked again, before anything else that is queued."""
+        """Take in answers. An empty one is asked again, before all else that is queued; a refusal is not."""
         for request, outcome in outcomes:
             self.in_flight -= 1
             work = self.working[request.name]

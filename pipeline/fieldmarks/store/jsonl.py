@@ -176,7 +176,8 @@ class Store:
         index.end, index.torn = index.end + len(gap), 0
         for one, line in zip(entries, lines, strict=True):
             index.add(one.name, kind_of(one), len(line))
-        self._seen = _identity(found)
+        # More than was indexed is another program's, written before this append: all is then read again.
+        self._seen = _identity(found) if found.st_size == index.end else ()
         self._tail = (self._tail + gap + b"".join(lines))[-_TAIL:]
 
     def check_writable(self) -> None:

@@ -13,6 +13,8 @@ from fieldmarks.errors import StoreError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fieldmarks.records import Entry
+
 
 @click.command()
 @store_argument
@@ -155,15 +157,21 @@ def reparse(store: str, yes: bool, note: str | None, by: str | None) -> None:
       fieldmarks store reparse mine.jsonl
       fieldmarks store reparse mine.jsonl --yes
     """
-    from fieldmarks.generation.answers import reparsed
-    from fieldmarks.store import changes
+    from fieldmarks.generation.answers import Reparsed, reparsed
+    from fieldmarks.store import Store, changes
     from fieldmarks.wording import counted, printable
 
     opened = open_store(store)
     mark = stamp(by, note)
-    made = changes.apply(opened, lambda now: reparsed(now, mark).lines, dry_run=not yes)
+    result = Reparsed([], [], {})
+
+    def make(now: Store) -> "list[Entry]":
+        nonlocal result
+        result = reparsed(now, mark)
+        return result.lines
+
+    made = changes.apply(opened, make, dry_run=not yes)
     printing.changes(made, dry_run=not yes)
-    result = reparsed(opened, mark)
     for name, problem in result.empty.items():
         say(f"Left as it is: {printable(name)}: {printable(problem)}")
     if result.unanswered:
