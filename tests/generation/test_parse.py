@@ -17,7 +17,6 @@ from fieldmarks.generation.parse import (
     clean,
     distinct,
     parse,
-    prefix_ignored,
 )
 from fieldmarks.store.curate import comparable
 
@@ -131,8 +130,9 @@ def test_the_first_bullet_after_the_forced_dash_has_no_mark(
     several: list[str], marked: bool, blank: str
 ) -> None:
     answer = ("- " if marked else blank) + "\n- ".join(several)
-    assert parse(attach("-", answer)) == Parsed(tuple(several))
-    assert prefix_ignored(answer) is marked
+    whole, continued = attach("-", answer)
+    assert parse(whole) == Parsed(tuple(several))
+    assert continued is not marked
 
 
 @given(DESCRIPTORS)
@@ -198,7 +198,7 @@ ANSWERS = [
 @pytest.mark.parametrize("forced", ["", "-"])
 @pytest.mark.parametrize("case", ANSWERS, ids=lambda case: case["what"])
 def test_answers_as_models_write_them(case: dict[str, Any], forced: str) -> None:
-    parsed = parse(attach(forced, case["answer"]), finish_reason=case["finish_reason"])
+    parsed = parse(attach(forced, case["answer"])[0], finish_reason=case["finish_reason"])
     if isinstance(case["expected"], list):
         assert (list(parsed.descriptors), parsed.problem) == (case["expected"], None)
     else:
@@ -215,16 +215,14 @@ def test_more_descriptors_than_are_taken_are_counted() -> None:
     "text", ["Sure, here you go:\n- a", "Here are some", "Features:\n- a", "1. a", "• a", "**F:**"]
 )
 def test_a_new_turn_is_told_from_a_continuation(text: str) -> None:
-    assert prefix_ignored(text)
-    assert attach("-", text) == text
+    assert attach("-", text) == (text, False)
 
 
 @pytest.mark.parametrize(
     "text", [" green", "green skin\n- b", "Large eyes", "surely green", "5 legs", "okapi-like legs"]
 )
 def test_a_continuation_is_no_new_turn(text: str) -> None:
-    assert not prefix_ignored(text)
-    assert attach("-", text) == "-" + text
+    assert attach("-", text) == ("-" + text, True)
 
 
 def test_abbreviations_do_not_end_a_sentence() -> None:

@@ -17,6 +17,7 @@ OPENER: Final = re.compile(
     r"|(?:here|below|these|following) (?:are|is)\b|here['’]s\b|the following\b",
     re.IGNORECASE,
 )
+_BOLD: Final = re.compile(r"(?:\*\*|__)[^\s*_]")
 _AFTERWORD: Final = re.compile(
     r"(?:(?:i )?hope|let me|please|note(?: that)?\b|these|this|if you|feel free|would you|do you"
     r"|overall|together"
@@ -189,7 +190,7 @@ def is_bold(text: str) -> bool:
 
 
 def begins_bold(text: str) -> bool:
-    return re.match(r"(?:\*\*|__)[^\s*_]", text) is not None
+    return _BOLD.match(text) is not None
 
 
 def is_heading(text: str) -> bool:

@@ -176,11 +176,13 @@ class LocalCompleter:
         row = row[:ended]
         text = self._tokenizer.decode(row, skip_special_tokens=True)
         stop = first_stop(text, one.request.stop)
+        whole, continued = attach(forced_beginning(one.request.prompt), text if stop is None else text[:stop])
         return Completion(
-            text=attach(forced_beginning(one.request.prompt), text if stop is None else text[:stop]),
+            text=whole,
             finish_reason="length" if ended is None and stop is None else "stop",
             usage=Usage(len(one.ids), len(row)),
             mode=self.mode,
+            continued=continued,
         )
 
     @cached_property

@@ -58,6 +58,7 @@ _ALPHABETS: Final = (
     "甲乙丙丁戊己庚辛壬癸",
 )
 _ROMAN: Final = {"i": 1, "v": 5, "x": 10, "l": 50}
+_HASHES: Final = re.compile(r"#{1,6}\s+")
 _BOX: Final = re.compile(rf"\[[ xX✓✔]?\]{_BLANK}+")
 _COUNTING: Final = frozenset("1aA一①")
 RULE: Final = re.compile(r"\s*+([-*_=`~])(?:\s*+\1){2,}+\s*+\w*+\s*+")  # never back: a line can be a MiB
@@ -103,7 +104,7 @@ def certain_mark(line: str) -> Mark | None:
     if RULE.fullmatch(line):
         return None
     text = line.strip()
-    if (heading := re.match(r"#{1,6}\s+", text)) is not None:  # "## 1. Bulging eyes"
+    if (heading := _HASHES.match(text)) is not None:  # "## 1. Bulging eyes"
         number = _counted(text[heading.end() :])
         return None if number is None else Mark(number, _kind(text[heading.end() :]))
     if (dash := _DASH.match(text) or _DOT.match(text)) is None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from fieldmarks.debris import thinks
 from fieldmarks.generation.completer import Completion, Request, Usage
-from fieldmarks.generation.parse import REFUSAL, attach, prefix_ignored
+from fieldmarks.generation.parse import REFUSAL, attach
 from fieldmarks.generation.templates import SENTENCES, forced_beginning, turns
 
 COMPLETIONS: Final = "completions"
@@ -145,7 +145,7 @@ def _whole(mode: str, request: Request, text: str) -> tuple[str, bool]:
     beginning = request.prompt if mode == COMPLETIONS else turns(request.prompt)[-1][1]
     if beginning != forced and text.startswith(beginning):
         return forced + text.removeprefix(beginning), True
-    return attach(forced, text), not prefix_ignored(text)
+    return attach(forced, text)
 
 
 def _choice(reply: Any) -> Mapping[str, Any]:

@@ -64,6 +64,8 @@ _NEXT_TURN: Final = re.compile(
     r"|#{2,3} (?:Instruction|User|Human)\b)"
 )
 _COUNTED: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,5}[.)])", re.MULTILINE)
+_OTHER_LIST: Final = re.compile(r"\s*(?:[\[{|]|<[uo]l)")
+_TABLE_RULE: Final = re.compile(r"[ \t]*\|?[ \t]*:?-")
 _FENCE: Final = re.compile(r"[ \t]*(?:```|~~~)")
 _QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*+")
 _ESCAPED_MARK: Final = re.compile(r"\A(\s{0,40}(?:\*\*)?(?:\d{1,3})?)\\([-*+#•.)])")
@@ -135,22 +137,23 @@ def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = No
     )
 
 
-def attach(forced: str, text: str) -> str:
-    """Put the forced bullet mark back before a continuation, unless the model repeated or ignored it.
+def attach(forced: str, text: str) -> tuple[str, bool]:
+    """Return an answer with the forced bullet mark before it, and whether it continues from that mark.
 
-    Thinking that comes before the continuation stays before the mark.
+    A model may repeat or ignore the mark; its answer then stays as it is. Thinking that comes before the
+    continuation stays before the mark.
     """
-    if not forced or prefix_ignored(text):
-        return text
     aloud = spoken(text).text
+    if not forced or _begins_anew(aloud):
+        return text, not forced
     if aloud.strip() and text.endswith(aloud) and len(aloud) < len(text):
-        return text.removesuffix(aloud) + forced + aloud.lstrip("\n")
-    return forced + text
+        return text.removesuffix(aloud) + forced + aloud.lstrip("\n"), True
+    return forced + text, True
 
 
-def prefix_ignored(text: str) -> bool:
-    """Whether an answer begins anew instead of going on after a forced bullet mark."""
-    start = spoken(text).text.lstrip()
+def _begins_anew(aloud: str) -> bool:
+    """Whether what a model said begins anew instead of going on after a forced bullet mark."""
+    start = aloud.lstrip()
     lines = [_plain_line(line) for line in start[: 4 * MAX_DESCRIPTOR].split("\n")]
     first, *below = lines
     if start.startswith(("```", "~~~", "<ul", "<ol", "<li", "<table", "<dl", "<p>", "|", "#", "<html", "<!")):
@@ -158,7 +161,7 @@ def prefix_ignored(text: str) -> bool:
     if first.rstrip(" \t*_").endswith((":", "：")) or OPENER.match(first) or json_texts(start) is not None:
         return True
     below = [line for line in below if line.strip()]
-    if "|" in first and below and re.match(r"[ \t]*\|?[ \t]*:?-", below[0]):
+    if "|" in first and below and _TABLE_RULE.match(below[0]):
         return True
     found = marks([first, *below])
     several = [mark for mark in marks(list(split_marks(first))) if mark is not None]
@@ -216,7 +219,7 @@ def _before_list(text: str) -> str | None:
     """Return what stands above the first marked line below an answer's first line, or None without one."""
     at = text.find("\n")
     for line in islice(text[at + 1 :].split("\n", 200), 200) if at >= 0 else ():
-        if certain_mark(line) is not None or re.match(r"\s*(?:[\[{|]|<[uo]l)", line):
+        if certain_mark(line) is not None or _OTHER_LIST.match(line):
             return text[:at]
         at += len(line) + 1
     return None
