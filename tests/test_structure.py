@@ -80,7 +80,7 @@ def test_imports_point_downwards() -> None:
 
 
 def test_an_upward_import_is_found(tmp_path: Path) -> None:
-    assert _own_parts({"fieldmarks.cli", "fieldmarks", "os", "fieldmarks.store.jsonl"}) == {"cli", "store"}
+    assert _own_parts({"fieldmarks.cli", "fieldmarks", "os", "fieldmarks.store.file"}) == {"cli", "store"}
     assert _floor("generation") == _floor("classification") > _floor("store") > _floor("errors")
 
 

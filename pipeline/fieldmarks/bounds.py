@@ -2,16 +2,19 @@
 
 Regular files, pipes such as the shell's `<(command)`, and devices are all read up to a limit, so that neither
 an endless file nor a pipe that nobody writes to can hold a command.
+
+Bytes of a table to text: UTF-8, UTF-16, UTF-32 and Windows-1252, or what the file is instead.
 """
 
 import codecs
 import os
+import re
 import select
 import stat
 from pathlib import Path
 from typing import Final
 
-from fieldmarks.errors import FieldmarksError
+from fieldmarks.errors import FieldmarksError, TableError
 
 PIPE_SECONDS: Final = 60.0  # of silence, after which the writer of a pipe is taken for stuck
 _NO_WRITER_SECONDS: Final = 0.3  # for a writer to come, where a pipe has none
@@ -35,7 +38,7 @@ _SHAPES: Final[dict[tuple[bool, ...], str]] = {
 
 def read_text(path: str | Path, most: int, error: type[FieldmarksError]) -> str:
     """Return a file's text without a byte order mark. Raises `error` as `read_bytes` and `decode` do."""
-    return decode(read_bytes(path, most, error), path, error)
+    return decode_utf8(read_bytes(path, most, error), path, error)
 
 
 def read_bytes(path: str | Path, most: int, error: type[FieldmarksError]) -> bytes:
@@ -82,7 +85,7 @@ def _read(fd: int, most: int) -> bytes:
     return bytes(data)
 
 
-def decode(data: bytes, source: object, error: type[FieldmarksError]) -> str:
+def decode_utf8(data: bytes, source: object, error: type[FieldmarksError]) -> str:
     """Return UTF-8 text without a byte order mark.
 
     Raises `error`, with `source`, for another encoding or for NUL bytes, which no text has.
@@ -116,3 +119,83 @@ def wide_encoding(head: bytes) -> str | None:
 def utf8_remedy(name: str) -> str:
     """Return what to do with a file in the encoding `name`."""
     return f"save it as UTF-8 (`iconv -f {name} -t UTF-8`)"
+
+
+UTF_8: Final = "UTF-8"
+WESTERN: Final = "Windows-1252"
+
+_MARK: Final = "\ufeff"  # of the byte order; files that two programs wrote have two
+
+_EXPORT: Final = "export the sheet as CSV (in Excel: “CSV UTF-8”)"
+_SIGNATURES: Final = (
+    (b"PK\x03\x04", "an Excel or OpenDocument workbook, or another zip archive", _EXPORT),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook or Word document", _EXPORT),
+    (b"%PDF", "a PDF document", "copy the names into a text file, one a line"),
+    (b"{\\rtf", "a document in rich text", "save it as plain text"),
+    (b"\x1f\x8b", "compressed with gzip", "unpack it first"),
+    (b"BZh", "compressed with bzip2", "unpack it first"),
+    (b"\x89PNG", "a PNG image", "name the list of classes"),
+    (b"\xff\xd8\xff", "a JPEG image", "name the list of classes"),
+    (b"PAR1", "a parquet file", "write its column of names to a text file"),
+    (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
+)
+_HTML: Final = re.compile(rb"\s*<(!doctype|html|table|\?xml)", re.IGNORECASE)
+
+# Of Windows-1252 only what Western European words are written with: other 8-bit encodings, read as this one,
+# give other signs, or these in places where no word has them.
+_LETTERS: Final = "À-ÅÆÇ-ÏÑ-ÖØ-Üß-ïñ-öø-üŒœÿ"
+_SIGNS: Final = "\u00a0’‘“”„–—…°€£§«»·½¼²©®™´•"
+_FOREIGN: Final = re.compile(
+    rf"[^\x00-\x7f{_LETTERS}{_SIGNS}]"
+    rf"|[a-z{_LETTERS}][“”„…€£§«»½¼²©®•][a-z{_LETTERS}]"  # inside a word
+    r"|[a-zß-ÿ][À-ÞŒ][a-zß-ÿ]"  # a capital inside a word
+    rf"|[{_LETTERS}]{{3}}"
+)
+_MOST_ACCENTS: Final = 0.3  # of the letters
+
+
+def decode(data: bytes, source: str, *, western: bool = True) -> tuple[str, str]:
+    """Return a file's text without a byte order mark, and the name of its encoding.
+
+    Windows-1252 is read where it is certain, and `western` allows it. Raises TableError for anything else.
+    """
+    for signature, what, remedy in _SIGNATURES:
+        if data.startswith(signature):
+            raise TableError(f"{source} is {what}: {remedy}")
+    if _HTML.match(data):
+        raise TableError(f"{source} is a web page or XML: {_EXPORT}, or write one name a line")
+    if wide := wide_encoding(data):
+        return _decode_wide(data, wide, source).lstrip(_MARK), wide
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        if western and (text := _western(data)) is not None:
+            return text, WESTERN
+    return decode_utf8(data, source, TableError).lstrip(_MARK), UTF_8
+
+
+def _decode_wide(data: bytes, name: str, source: str) -> str:
+    codec = name.lower()
+    if not data.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
+        codec += "-be" if data[0] == 0 else "-le"
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError as reason:
+        raise TableError(f"{source} is cut off or damaged {name} text: save it again as UTF-8") from reason
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise TableError(f"{source}, line {line}: a NUL character, which no text has: save the file as UTF-8")
+    return text
+
+
+def _western(data: bytes) -> str | None:
+    """Return the text if the bytes can hardly be anything but Windows-1252."""
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
+    letters = sum(map(str.isalpha, text))
+    accents = sum(1 for character in text if character > "\x7f" and character.isalpha())
+    if "\0" in text or _FOREIGN.search(text) or accents > _MOST_ACCENTS * letters:
+        return None
+    return text

@@ -13,9 +13,9 @@ from typing import Any, Final
 from fieldmarks.errors import ClassNameError, TableError
 from fieldmarks.records import class_name
 from fieldmarks.tables import Row, Table
-from fieldmarks.tables.documents import KEYS, Pairs, tabulate
-from fieldmarks.tables.headings import Role, role
-from fieldmarks.wording import counted, cut_list, printable
+from fieldmarks.tables.reading import KEYS, Pairs, tabulate
+from fieldmarks.tables.table import Role, role
+from fieldmarks.text import counted, cut_list, printable
 
 OPTION: Final = "--column"
 

@@ -20,7 +20,7 @@ from typing import Any
 RUN = """
 import json, resource, sys, time
 from fieldmarks.classification import Classifier
-from fieldmarks.classification.run import Model, Pictures
+from fieldmarks.classification.classifier import Model, Pictures
 clip = Model(clip=sys.argv[1], cache=sys.argv[2] == "cache").embedder()
 classes = {f"class {n}": [f"mark {n} {m}" for m in range(6)] for n in range(10)}
 classifier = Classifier.from_descriptors(classes, clip=clip)

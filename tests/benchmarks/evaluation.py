@@ -22,10 +22,10 @@ import numpy as np
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.scoring import normalize
 from fieldmarks.classification.texts import Texts
-from fieldmarks.evaluation import ablation, saved
-from fieldmarks.evaluation.answers import Scorer, answer
+from fieldmarks.evaluation import ablation, candidate
 from fieldmarks.evaluation.arms import Arm, Draw, Wanted
 from fieldmarks.evaluation.metrics import Answered, figures
+from fieldmarks.evaluation.predictions import Scorer, answer
 from fieldmarks.evaluation.summary import sentences
 
 DIM, DESCRIPTORS, SEEDS = 512, 6, 5
@@ -52,7 +52,7 @@ def world(classes: int, pictures: int) -> tuple[np.ndarray, np.ndarray, Head]:
 
 def default_arms(head: Head) -> list[Arm]:
     """Return the default arms; random words have random vectors in the place of a model's."""
-    arms, _ = saved.of_head(head, Wanted(seeds=SEEDS))
+    arms, _ = candidate.of_head(head, Wanted(seeds=SEEDS))
     chance = np.random.default_rng(1)
     draws = tuple(
         Draw(

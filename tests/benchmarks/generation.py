@@ -33,8 +33,8 @@ SERVER = Path(__file__).parents[1] / "generation" / "scripted_server.py"
 def fill(url: str, classes: int, concurrency: int) -> dict[str, float]:
     """Fill a fresh store and return seconds, CPU seconds and the process's peak memory in MiB."""
     from fieldmarks.generation.endpoint import EndpointCompleter
-    from fieldmarks.generation.generate import generate
-    from fieldmarks.generation.templates import Prompt
+    from fieldmarks.generation.prompt import Prompt
+    from fieldmarks.generation.run import generate
     from fieldmarks.store import Store
 
     names = [f"class {i}" for i in range(classes)]

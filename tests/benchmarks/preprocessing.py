@@ -24,7 +24,7 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from fieldmarks.classification import images
-from fieldmarks.classification.embeddings import ahead
+from fieldmarks.classification.embedder import ahead
 from fieldmarks.classification.preprocess import recipe_of
 
 PICTURES = 32

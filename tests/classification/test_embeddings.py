@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 from fieldmarks.classification.cache import EmbeddingCache
-from fieldmarks.classification.embeddings import Embedded, Embedder, ahead, batched
-from fieldmarks.classification.encoder import Encoder
+from fieldmarks.classification.embedder import Embedded, Embedder, Encoder, ahead, batched
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.sources import Blob
@@ -145,7 +144,7 @@ def test_another_model_preprocessing_type_or_engine_is_encoded_anew(
 RUN = """
 import sys
 from fieldmarks.classification import Classifier
-from fieldmarks.classification.run import Model
+from fieldmarks.classification.classifier import Model
 clip = Model(clip=sys.argv[1], engine=sys.argv[2], cache=sys.argv[3] == "cache").embedder()
 classifier = Classifier.from_descriptors({'a': ['fur'], 'b': ['big eyes']}, clip=clip)
 labels = [one.label for one in classifier.predict(sys.argv[4:])]

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from fieldmarks.classification.fetch import MAX_BYTES, Url, fetch, is_url
+from fieldmarks.classification.images import MAX_BYTES, Url, fetch, is_url
 from fieldmarks.errors import ImageError
 
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from fieldmarks.classification.formats import (
+from fieldmarks.classification.images import (
     HEAD,
     HEIF,
     LEFT_OUT,

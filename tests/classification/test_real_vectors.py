@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from fieldmarks.classification.classifier_file import save_head
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.head_file import save_head
 from fieldmarks.classification.texts import Texts
 from fieldmarks.cli import main
 

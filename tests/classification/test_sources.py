@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fieldmarks.classification.fetch import MAX_BYTES, Url
+from fieldmarks.classification.images import MAX_BYTES, Url
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import FolderContents, find, name_of, read_bytes
 from fieldmarks.errors import ImageError

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from fieldmarks.classification import Classifier
 from fieldmarks.classification.cache import NAME, EmbeddingCache, key_of
-from fieldmarks.classification.engines import kept
-from fieldmarks.classification.run import Model
+from fieldmarks.classification.classifier import Model
+from fieldmarks.classification.engines.openvino import model_cache
 from fieldmarks.cli import main
 from fieldmarks.generation.probe import EndpointProfile, remember
 from fieldmarks.paths import user_cache
@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.slow
 def test_info_and_clear(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
     pytest.importorskip("openvino")
-    embeddings, models = user_cache() / NAME, user_cache() / kept.FOLDER
+    embeddings, models = user_cache() / NAME, user_cache() / model_cache.FOLDER
     empty = [
         str(embeddings),
         "0 embeddings, 0.0 MB of 2147.5 MB",
@@ -98,10 +98,10 @@ def _old_database(path: Path) -> None:
 
 def _old_model(folder: Path) -> None:
     """Make a converted model of version 0.1, which has no marker above it."""
-    kept.keep(folder.parent.parent / kept.FOLDER / MODEL, lambda fresh: {})
+    model_cache.keep(folder.parent.parent / model_cache.FOLDER / MODEL, lambda fresh: {})
     folder.parent.mkdir()
-    (folder.parent.parent / kept.FOLDER / MODEL).rename(folder)
-    kept.drop_root(folder.parent.parent / kept.FOLDER)
+    (folder.parent.parent / model_cache.FOLDER / MODEL).rename(folder)
+    model_cache.drop_root(folder.parent.parent / model_cache.FOLDER)
 
 
 def test_what_version_01_left_is_cleared(runner: CliRunner, folder: Path) -> None:
@@ -137,8 +137,8 @@ def _model_of_somebody_else(path: Path) -> None:
 def _link(path: Path) -> None:
     target = path.parent.parent / "elsewhere"
     target.mkdir()
-    kept.keep(target / kept.FOLDER / MODEL, lambda fresh: {})
-    path.symlink_to(target / kept.FOLDER)
+    model_cache.keep(target / model_cache.FOLDER / MODEL, lambda fresh: {})
+    path.symlink_to(target / model_cache.FOLDER)
 
 
 def _link_to_a_database(path: Path) -> None:
@@ -150,8 +150,8 @@ FOREIGN: dict[str, tuple[str, Callable[[Path], object]]] = {
     "another folder engines": ("engines", lambda path: (path / "diesel").mkdir(parents=True)),
     "a model of somebody else": ("engines", _model_of_somebody_else),
     "a file engines": ("engines", Path.touch),
-    "a folder without our marker": (kept.FOLDER, lambda path: (path / "notes").mkdir(parents=True)),
-    "a symlink out of the cache": (kept.FOLDER, _link),
+    "a folder without our marker": (model_cache.FOLDER, lambda path: (path / "notes").mkdir(parents=True)),
+    "a symlink out of the cache": (model_cache.FOLDER, _link),
     "a database of somebody else": ("embeddings.sqlite3", _other_table),
     "an old name with another content": ("embeddings.sqlite3", lambda path: path.write_text("notes")),
     "a newer cache": (NAME, _newer),
@@ -190,13 +190,13 @@ def test_what_is_not_ours_is_named_and_left(
 
 def test_what_lies_between_our_things_stays(runner: CliRunner, folder: Path) -> None:
     EmbeddingCache().put({key_of("a"): np.ones(4, np.float32)})
-    kept.keep(kept.folder_of("a"), lambda fresh: {})
-    (kept.folder_of("a") / "notes.txt").write_text("mine")
-    (folder / kept.FOLDER / "notes.txt").write_text("mine")
+    model_cache.keep(model_cache.folder_of("a"), lambda fresh: {})
+    (model_cache.folder_of("a") / "notes.txt").write_text("mine")
+    (folder / model_cache.FOLDER / "notes.txt").write_text("mine")
     result = runner.invoke(main, ["cache", "clear"])
-    assert f"Leave {folder / kept.FOLDER / 'notes.txt'}: " in result.stdout
+    assert f"Leave {folder / model_cache.FOLDER / 'notes.txt'}: " in result.stdout
     assert {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} == {
-        Path(kept.FOLDER) / kept.MARKER,
-        Path(kept.FOLDER) / "notes.txt",
-        kept.folder_of("a").relative_to(folder) / "notes.txt",
+        Path(model_cache.FOLDER) / model_cache.MARKER,
+        Path(model_cache.FOLDER) / "notes.txt",
+        model_cache.folder_of("a").relative_to(folder) / "notes.txt",
     }

@@ -19,12 +19,12 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-from fieldmarks.classification.encoder import DEFAULT_CLIP
+from fieldmarks.classification.embedder import DEFAULT_CLIP
+from fieldmarks.classification.journal import Journal
 from fieldmarks.classification.scoring import AGGREGATIONS
 from fieldmarks.cli import main
 from fieldmarks.cli.classify import AGGREGATIONS as OFFERED
 from fieldmarks.cli.classify import classify as command
-from fieldmarks.report.journal import Journal
 
 CLASSES: dict[str, list[str]] = {
     "tree frog": ["protruding eyes", "a wide mouth"],

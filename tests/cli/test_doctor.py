@@ -17,7 +17,7 @@ from tests.generation.scripted_server import (
     refusal,
 )
 
-from fieldmarks.classification.encoder import Encoder
+from fieldmarks.classification.embedder import Encoder
 from fieldmarks.cli import main
 
 

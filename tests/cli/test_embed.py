@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from fieldmarks.classification.encoder import Encoder
+from fieldmarks.classification.embedder import Encoder
 from fieldmarks.cli import main
 
 pytest.importorskip("pyarrow")

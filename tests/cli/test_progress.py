@@ -2,8 +2,8 @@
 
 import io
 
-from fieldmarks.cli.progress import pictures_line, shown
-from fieldmarks.evaluation.pictures import Progress
+from fieldmarks.cli.console import pictures_line, shown
+from fieldmarks.evaluation.predictions import Progress
 
 
 def test_pictures_with_rate_and_time_left() -> None:

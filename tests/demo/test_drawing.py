@@ -6,10 +6,8 @@ import time
 import pytest
 from PIL import Image, ImageChops
 
-from fieldmarks.demo.drawing import SIZE, draw
-from fieldmarks.demo.pen import oval, rounded
-from fieldmarks.demo.species import demo_species
-from fieldmarks.demo.traits import WORDINGS, Creature, random_creature
+from fieldmarks.demo.drawing import SIZE, draw, oval, rounded
+from fieldmarks.demo.species import WORDINGS, Creature, demo_species, random_creature
 
 CREATURE = next(iter(demo_species().values()))
 

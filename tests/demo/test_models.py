@@ -17,10 +17,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from fieldmarks.demo.shipped import clip_folder, lm_folder
-from fieldmarks.demo.species import demo_species, entry
-from fieldmarks.demo.training.lm_texts import answer_of, prompt_for
-from fieldmarks.demo.training.measure import measure_clip
+from fieldmarks.demo.species import clip_folder, demo_species, entry, lm_folder
+from training.lm_texts import answer_of, prompt_for
+from training.measure import measure_clip
 
 
 def test_folders_lie_where_the_fixtures_say(demo_clip: Path, demo_lm: Path) -> None:

@@ -4,8 +4,16 @@ import itertools
 
 import pytest
 
-from fieldmarks.demo.species import DEMO_COUNT, all_species, demo_species, entry
-from fieldmarks.demo.traits import TRAIT_OF_PHRASE, WORDINGS, difference, trait_of
+from fieldmarks.demo.species import (
+    DEMO_COUNT,
+    TRAIT_OF_PHRASE,
+    WORDINGS,
+    all_species,
+    demo_species,
+    difference,
+    entry,
+    trait_of,
+)
 
 
 def test_how_many() -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from fieldmarks.demo.traits import (
+from fieldmarks.demo.species import (
     TRAIT_OF_PHRASE,
     WORDINGS,
     Creature,

@@ -8,8 +8,8 @@ from tests.evaluation.worlds import Problem, problem, problems
 
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.scoring import AGGREGATIONS, Aggregation
-from fieldmarks.evaluation import answers
-from fieldmarks.evaluation.answers import Scorer, answer, ranks
+from fieldmarks.evaluation import predictions
+from fieldmarks.evaluation.predictions import Scorer, answer, ranks
 
 
 @pytest.mark.slow
@@ -44,4 +44,4 @@ def test_chunks_change_nothing(aggregate: Aggregation) -> None:
     parts = [answer(posed.images[at : at + 7], posed.labels[at : at + 7], scorer) for at in range(0, 50, 7)]
     assert np.concatenate([one.predicted for one in parts]).tolist() == whole.predicted.tolist()
     assert np.concatenate([one.rank for one in parts]).tolist() == whole.rank.tolist()
-    assert scorer.step() * (6 if aggregate == "max-similarity" else 3) <= answers.CHUNK
+    assert scorer.step() * (6 if aggregate == "max-similarity" else 3) <= predictions.CHUNK

@@ -9,7 +9,7 @@ from tests.evaluation.worlds import problem
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation import saved
+from fieldmarks.evaluation import candidate
 from fieldmarks.evaluation.arms import NAMES, SHIPPED_TEMPLATES, Arm, Wanted, of_classes, read_templates
 
 CLASSES = {
@@ -112,7 +112,7 @@ def _head(baseline: bool = True) -> Head:
 
 def test_a_saved_classifier_exchanges_its_embeddings() -> None:
     head = _head()
-    arms, notices = saved.of_head(head, Wanted(seeds=4))
+    arms, notices = candidate.of_head(head, Wanted(seeds=4))
     assert [arm.name for arm in arms] == ["photo", "descriptors", "swapped"]
     assert notices == ["the arm waffle is left out of a saved classifier: it needs texts that are not in it"]
     for draw in arms[2].draws:
@@ -128,7 +128,7 @@ def test_prompts_of_a_name_stay_with_it() -> None:
     known = {"owl": ["big eyes"], "newt": ["a photo of a newt"], "toad": ["warts", "a photo of a toad"]}
     texts = Texts.collect({name: [(one, one) for one in listed] for name, listed in known.items()})
     head = Head(texts, np.eye(4, dtype=np.float32), 20.0)
-    arms, notices = saved.of_head(head, Wanted(seeds=2))
+    arms, notices = candidate.of_head(head, Wanted(seeds=2))
     assert [arm.name for arm in arms] == ["descriptors", "swapped"]
     assert notices[0] == "the arm photo is left out of a saved classifier: it was saved without a baseline"
     for draw in arms[1].draws:
@@ -138,6 +138,6 @@ def test_prompts_of_a_name_stay_with_it() -> None:
 
 def test_names_do_not_move() -> None:
     texts = Texts.collect({name: [("big eyes", f"{name}, which has big eyes")] for name in ("owl", "newt")})
-    arms, notices = saved.of_head(Head(texts, np.eye(2, dtype=np.float32), 20.0), Wanted())
+    arms, notices = candidate.of_head(Head(texts, np.eye(2, dtype=np.float32), 20.0), Wanted())
     assert [arm.name for arm in arms] == ["descriptors"]
     assert "its texts cannot change classes" in notices[-1]

@@ -9,15 +9,15 @@ import pytest
 from tests.evaluation.recompute import faults
 from tests.evaluation.worlds import draw_species, some_species
 
-from fieldmarks.classification.run import Model
+from fieldmarks.classification.classifier import Model
 from fieldmarks.classification.scoring import AGGREGATIONS
-from fieldmarks.demo.traits import WORDINGS
-from fieldmarks.evaluation import subject
+from fieldmarks.data import Source
+from fieldmarks.demo.species import WORDINGS
+from fieldmarks.evaluation import candidate
 from fieldmarks.evaluation.arms import Wanted
-from fieldmarks.evaluation.data import Source
 from fieldmarks.evaluation.evaluate import evaluate
+from fieldmarks.evaluation.experiment import Data, Setup
 from fieldmarks.evaluation.results import Evaluation
-from fieldmarks.evaluation.setup import Data, Setup
 from fieldmarks.store import Store
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 def _evaluated(store: Path, pictures: Path, clip: Path, **more: Any) -> Evaluation:
     model = Model(clip=str(clip))
     setup = Setup.open(
-        Data(source=Source(str(pictures))), subject.of_store(Store.open(store), model.embedder())
+        Data(source=Source(str(pictures))), candidate.of_store(Store.open(store), model.embedder())
     )
     return evaluate(setup, more.pop("wanted", Wanted()), **more)
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.evaluation.examples import MOST, choose
+from fieldmarks.evaluation.evaluate import MOST, choose
 from fieldmarks.evaluation.metrics import Answered
 from fieldmarks.evaluation.results import Run
 

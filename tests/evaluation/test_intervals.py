@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
-from fieldmarks.evaluation import intervals
-from fieldmarks.evaluation.intervals import Hits
+from fieldmarks.evaluation import metrics
+from fieldmarks.evaluation.metrics import Hits
 from fieldmarks.evaluation.results import Estimate
 
 PICTURES, CLASSES, REPETITIONS = 400, 10, 400
@@ -28,7 +28,7 @@ hits_of_one = st.lists(st.booleans(), min_size=2, max_size=60).map(lambda run: n
 @pytest.mark.slow
 @given(hits_of_one)
 def test_of_one_run_it_is_wilsons(hits: Hits) -> None:
-    found = intervals.share(hits)
+    found = metrics.share(hits)
     known = stats.binomtest(int(hits.sum()), hits.size).proportion_ci(0.95, "wilson")
     assert found.value == hits.mean()
     assert (found.low, found.high) == pytest.approx((known.low, known.high), abs=1e-9)
@@ -36,14 +36,14 @@ def test_of_one_run_it_is_wilsons(hits: Hits) -> None:
 
 @given(hits_of_one)
 def test_equal_runs_are_as_one(hits: Hits) -> None:
-    once, often = intervals.share(hits), intervals.share(np.repeat(hits, 5, axis=0))
+    once, often = metrics.share(hits), metrics.share(np.repeat(hits, 5, axis=0))
     assert (often.value, often.low, often.high) == pytest.approx((once.value, once.low, once.high), abs=1e-9)
 
 
 def test_runs_apart_widen() -> None:
     alike = _hits([[1, 1, 0, 0] * 25] * 4)
     apart = _hits([[1, 1, 1, 1] * 25, [1, 1, 1, 0] * 25, [1, 0, 0, 0] * 25, [0, 0, 0, 0] * 25])
-    narrow, wide = intervals.share(alike), intervals.share(apart)
+    narrow, wide = metrics.share(alike), metrics.share(apart)
     assert narrow.value == wide.value == 0.5
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
@@ -51,13 +51,13 @@ def test_runs_apart_widen() -> None:
 def test_mean_per_class_weighs_classes_alike() -> None:
     hits = _hits([[1] * 90 + [0] * 10])
     labels = np.array([0] * 90 + [3] * 10)
-    found = intervals.mean_per_class(hits, labels)
+    found = metrics.mean_per_class(hits, labels)
     assert found.value == 0.5
     assert 0.4 < found.low < 0.5 < found.high < 0.6
 
 
 def test_mean_per_class_of_one_picture_a_class() -> None:
-    found = intervals.mean_per_class(_hits([[1, 0, 1, 1]]), np.arange(4))
+    found = metrics.mean_per_class(_hits([[1, 0, 1, 1]]), np.arange(4))
     assert found.value == 0.75
     assert found.low < 0.4 < 0.9 < found.high
 
@@ -65,10 +65,10 @@ def test_mean_per_class_of_one_picture_a_class() -> None:
 @pytest.mark.parametrize("hit", [0, 1])
 def test_no_variation_is_no_certainty(hit: int) -> None:
     hits = _hits([[hit] * 20])
-    for found in (intervals.share(hits), intervals.mean_per_class(hits, np.repeat([0, 1], 10))):
+    for found in (metrics.share(hits), metrics.mean_per_class(hits, np.repeat([0, 1], 10))):
         assert found.value == hit
         assert 0.1 < found.high - found.low < 0.25
-    lead = intervals.difference(hits, hits)
+    lead = metrics.difference(hits, hits)
     assert (lead.value, lead.low < -0.04, lead.high > 0.04) == (0, True, True)
 
 
@@ -76,18 +76,18 @@ def test_no_variation_is_no_certainty(hit: int) -> None:
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=30, max_size=60))
 def test_a_difference_turns_round(pairs: list[tuple[bool, bool]]) -> None:
     hits, others = np.array(pairs).T[:, None]  # (1, N) each
-    one, back = intervals.difference(hits, others), intervals.difference(others, hits)
+    one, back = metrics.difference(hits, others), metrics.difference(others, hits)
     assert one.value == pytest.approx(hits.mean() - others.mean())
     assert -1 <= one.low <= one.value <= one.high <= 1
     assert (-back.high, -back.low) == pytest.approx((one.low, one.high), abs=0.05)
-    assert intervals.mcnemar(hits, others) == intervals.mcnemar(others, hits)
+    assert metrics.mcnemar(hits, others) == metrics.mcnemar(others, hits)
 
 
 def test_mcnemar_is_the_sign_test_of_what_differs() -> None:
     hits, others = _hits([[1] * 9 + [0] * 2 + [1] * 50]), _hits([[0] * 9 + [1] * 2 + [1] * 50])
-    assert intervals.mcnemar(hits, others) == pytest.approx(2 * stats.binom.cdf(2, 11, 0.5))
-    assert intervals.mcnemar(hits, hits) == 1.0
-    assert intervals.mcnemar(np.repeat(hits, 2, axis=0), others) is None
+    assert metrics.mcnemar(hits, others) == pytest.approx(2 * stats.binom.cdf(2, 11, 0.5))
+    assert metrics.mcnemar(hits, hits) == 1.0
+    assert metrics.mcnemar(np.repeat(hits, 2, axis=0), others) is None
 
 
 class World:
@@ -114,12 +114,12 @@ class World:
     def top1(self) -> Drawn:
         labels = self.chance.integers(0, CLASSES, PICTURES)
         hits = self.leads(labels, self.chance.standard_normal(PICTURES), self.runs) > 0
-        return intervals.share(hits), self.truth()
+        return metrics.share(hits), self.truth()
 
     def per_class(self) -> Drawn:
         labels = np.repeat(np.arange(CLASSES), [20, 30, 30, 40, 40, 40, 40, 50, 50, 60])
         hits = self.leads(labels, self.chance.standard_normal(PICTURES), self.runs) > 0
-        return intervals.mean_per_class(hits, labels), self.truth()
+        return metrics.mean_per_class(hits, labels), self.truth()
 
     def paired(self) -> Drawn:
         labels = self.chance.integers(0, CLASSES, PICTURES)
@@ -127,7 +127,7 @@ class World:
         plain = World(self.level, 1, 0, self.chance)
         hits = self.leads(labels, pictures + 0.3, self.runs) > 0
         others = plain.leads(labels, pictures, 1) > 0
-        return intervals.difference(hits, others), self.truth(0.3) - plain.truth()
+        return metrics.difference(hits, others), self.truth(0.3) - plain.truth()
 
 
 METHODS: dict[str, Callable[[World], Drawn]] = {

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score  # type: ignore[import-untyped]
 from tests.evaluation.worlds import CLASSES, some_arm
 
-from fieldmarks.evaluation.answers import ranks
 from fieldmarks.evaluation.metrics import Answered, figures
+from fieldmarks.evaluation.predictions import ranks
 from fieldmarks.evaluation.results import Run
 
 

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 from tests.evaluation.recompute import faults
 
+from fieldmarks.classification.classifier_file import save_head
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.head_file import save_head
 from fieldmarks.classification.texts import Texts
 from fieldmarks.cli import main
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.evaluation.waffle import derangement, random_descriptors, swapped, words
+from fieldmarks.evaluation.arms import derangement, random_descriptors, swapped, words
 
 CLASSES = {
     "tree frog": ["protruding eyes", "a wide mouth", "sticky toe pads"],

@@ -9,15 +9,14 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fieldmarks.classification.classifier_file import save_head
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.head_file import save_head
 from fieldmarks.classification.scoring import Array, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.demo.drawing import draw
-from fieldmarks.demo.species import all_species
-from fieldmarks.demo.traits import WORDINGS, Creature, difference, random_creature
-from fieldmarks.evaluation.answers import ranks
+from fieldmarks.demo.species import WORDINGS, Creature, all_species, difference, random_creature
 from fieldmarks.evaluation.metrics import Answered, figures
+from fieldmarks.evaluation.predictions import ranks
 from fieldmarks.evaluation.results import ArmResult, Indices, Run
 
 CLASSES = 7  # of some_arm

@@ -193,9 +193,9 @@ def environment(behaviour: Behaviour, port: int, folder: Path) -> Iterator[None]
 def meet(behaviour: Behaviour, port: int, folder: Path, concurrency: int = 1) -> tuple[str, float]:
     """Ask an endpoint; return ANSWER or the behaviour line that a user reads, and the seconds it took."""
     from fieldmarks.errors import EndpointError
-    from fieldmarks.generation.completer import Failure, Request
     from fieldmarks.generation.endpoint import EndpointCompleter
     from fieldmarks.generation.limits import RetryPolicy
+    from fieldmarks.generation.request import Failure, Request
 
     policy = RetryPolicy(2, 2, 3, first_wait=0.01, longest_wait=0.05, max_wait=5)
 

@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 from tests.evaluation.worlds import problem, save
 
-from fieldmarks.classification import cache_folder, interchange
+from fieldmarks.classification import cache_folder, embedding_set
 from fieldmarks.classification.cache import NAME, EmbeddingCache, key_of
-from fieldmarks.classification.embeddings import Embedded
-from fieldmarks.classification.engines import kept
-from fieldmarks.classification.head_file import load_head
+from fieldmarks.classification.classifier_file import load_head
+from fieldmarks.classification.embedder import Embedded
+from fieldmarks.classification.engines.openvino import model_cache
+from fieldmarks.classification.journal import Journal
 from fieldmarks.errors import FieldmarksError
-from fieldmarks.report.journal import Journal
 
 FEW, MANY = 60, 1000
 EXTREMES = (
@@ -183,8 +183,8 @@ def test_classifier_files(tmp_path: Path, count: int) -> None:
 
 
 def _read(path: Path) -> None:
-    rows = list(interchange.read(path))
-    labels = list(interchange.labels(path))
+    rows = list(embedding_set.read(path))
+    labels = list(embedding_set.labels(path))
     assert len(rows) == len(labels)
 
 
@@ -230,14 +230,14 @@ def test_folders_of_embeddings(tmp_path: Path, count: int, name: str) -> None:
     pytest.importorskip("pyarrow")
     rows = np.random.default_rng(0).standard_normal((20, 6), np.float32)
     embedded = [Embedded(f"owl/{number}.png", row) for number, row in enumerate(rows)]
-    list(interchange.write(embedded, tmp_path / "out", {"model": "some/clip"}))
+    list(embedding_set.write(embedded, tmp_path / "out", {"model": "some/clip"}))
     path = tmp_path / "out" / name
     whole = path.read_bytes()
     refused = 0
     for number in range(count):
         path.write_bytes(_damaged(whole, number))
         refused += _refused(lambda: _read(tmp_path / "out"))
-        _refused(lambda: interchange.model_of(tmp_path / "out"))
+        _refused(lambda: embedding_set.model_of(tmp_path / "out"))
     assert refused > count // 5
 
 
@@ -282,18 +282,18 @@ def test_embedding_caches(tmp_path: Path, count: int, monkeypatch: pytest.Monkey
 def test_records_of_converted_models(tmp_path: Path, count: int) -> None:
     folder = tmp_path / "converted-2" / ("1" * 32)
 
-    def write(fresh: Path) -> kept.About:
+    def write(fresh: Path) -> model_cache.About:
         (fresh / "texts.bin").write_bytes(b"0123456789" * 20)
         return {"facts": {"logit_scale": 100.0}}
 
-    kept.keep(folder, write)
+    model_cache.keep(folder, write)
     whole = (folder / "about.json").read_bytes()
     for number in range(count):
         (folder / "about.json").write_bytes(_damaged(whole, number))
-        about = kept.read(folder)
+        about = model_cache.read(folder)
         assert about is None or about["facts"] == {"logit_scale": 100.0}
         if about is not None:
-            assert kept.is_whole(folder, about, EmbeddingCache(tmp_path / NAME).file_hash)
+            assert model_cache.is_whole(folder, about, EmbeddingCache(tmp_path / NAME).file_hash)
 
 
 # Files that would take gigabytes if what they announce were read.
@@ -302,7 +302,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from fieldmarks.classification import interchange
-from fieldmarks.classification.head_file import load_head
+from fieldmarks.classification.classifier_file import load_head
 from fieldmarks.errors import FieldmarksError
 import pyarrow.compute, pyarrow.parquet
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -340,7 +340,7 @@ def _long_name(folder: Path) -> Path:
     """Return a folder whose metadata say one name of 400 kB a thousand times, in a few bytes."""
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     rows = [Embedded(str(n), np.ones(4, np.float32)) for n in range(1000)]
-    list(interchange.write(rows, folder / "out", {}))
+    list(embedding_set.write(rows, folder / "out", {}))
     table = arrow.table({"image_path": arrow.array(["a" * 400_000] * 1000)})
     parquet.write_table(table, folder / "out" / "metadata" / "metadata_0000.parquet", compression="zstd")
     return folder / "out"

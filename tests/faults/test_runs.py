@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.generation.scripted_server import Call, Reply, ScriptedServer, completion, marks
 
-from fieldmarks.generation.answers import reparse
+from fieldmarks.generation.plan import reparse
 from fieldmarks.store import Store
 
 PROGRAM = "from fieldmarks.cli import main; main()"

@@ -21,11 +21,11 @@ from fieldmarks import bounds
 from fieldmarks.cli import main
 from fieldmarks.errors import ClassNameError, FieldmarksError, StoreError
 from fieldmarks.records import CURATED, FAILED, GENERATED, IMPORTED, Entry
-from fieldmarks.store import Store, changes, exchange, view
+from fieldmarks.store import Store, edits, exchange, queries
 from fieldmarks.store.curate import Stamp
-from fieldmarks.store.jsonl import in_force
+from fieldmarks.store.file import in_force
 from fieldmarks.store.lines import MAX_LINE, encode, entry
-from fieldmarks.store.lint_config import Config, lint_store
+from fieldmarks.store.lint import Config, lint_store
 
 NOBODY = 65534
 ROOT = os.geteuid() == 0
@@ -657,12 +657,12 @@ def _message(action: Callable[[], object]) -> str:
 
 def _read_all(store: Store, kind: str) -> None:
     for name in store.all_names():
-        history = view.history(store, name)
+        history = queries.history(store, name)
         assert store.get(name) == in_force(history)
-    view.rows(store, Config())
-    view.stats(store, Config())
+    queries.rows(store, Config())
+    queries.stats(store, Config())
     for current in store.entries():
-        view.show(store, current.name, Config())
+        queries.show(store, current.name, Config())
     lint_store(list(store.entries()), Config())
     exchange.export_text(exchange.current_entries(store), kind)
 
@@ -676,11 +676,11 @@ def _attack(seed: int) -> None:
     message = _message(lambda: _read_all(Store.open(file), source.choice(["json", "csv"])))
     assert not message or "s.jsonl" in message
     assert file.read_bytes() == data, "reading changes nothing"
-    makes = [changes.undo(None, Stamp()), changes.redo(None, Stamp()), changes.add("frog", ["x"], Stamp())]
+    makes = [edits.undo(None, Stamp()), edits.redo(None, Stamp()), edits.add("frog", ["x"], Stamp())]
     for name in ("frog", "newt"):
-        makes += [changes.restore(name, 1, Stamp()), changes.undo(name, Stamp())]
+        makes += [edits.restore(name, 1, Stamp()), edits.undo(name, Stamp())]
     for make in source.sample(makes, 3):
-        message = _message(lambda make=make: changes.apply(Store.open(file), make))  # type: ignore[misc]
+        message = _message(lambda make=make: edits.apply(Store.open(file), make))  # type: ignore[misc]
         assert not message or "s.jsonl" in message or "class" in message
     after = {line.strip() for line in file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")}
     assert [line for line in before if line not in after] == []

@@ -5,10 +5,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.generation.answers import agreed, line, record, reparse
-from fieldmarks.generation.completer import Completion, Params, Request, Usage
-from fieldmarks.generation.plan import Ask
-from fieldmarks.generation.templates import Prompt
+from fieldmarks.generation.plan import Ask, agreed, line, record, reparse
+from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.request import Completion, Params, Request, Usage
 from fieldmarks.records import Entry
 
 LISTS = st.lists(st.lists(st.sampled_from(["green", "Green.", "long tail", "4 legs", "wings"])), max_size=5)

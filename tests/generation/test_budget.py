@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.generation.budget import Budget, Prices, estimate
-from fieldmarks.generation.completer import Request, Usage
+from fieldmarks.generation.request import Budget, Prices, Request, Usage, estimate
 
 REQUEST = Request("fox", "x" * 400, max_tokens=100)
 

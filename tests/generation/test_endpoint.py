@@ -22,10 +22,10 @@ from tests.generation.scripted_server import (
 )
 
 from fieldmarks.errors import EndpointError
-from fieldmarks.generation.completer import Completion, Failure, Outcome, Request, Usage
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.limits import RateLimiter, RetryPolicy
-from fieldmarks.generation.templates import Prompt
+from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.request import Completion, Failure, Outcome, Request, Usage
 
 PROMPT = Prompt.load("article")
 NAMES = [f"class {i}" for i in range(1, 21)]

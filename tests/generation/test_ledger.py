@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from tests.generation.scripted_server import ScriptedServer, completion, marks, refusal
 
-from fieldmarks.generation.completer import GREEDY, Params
 from fieldmarks.generation.endpoint import EndpointCompleter
-from fieldmarks.generation.generate import forecast, generate
+from fieldmarks.generation.ledger import Summary
 from fieldmarks.generation.plan import Ask
-from fieldmarks.generation.run import Summary
+from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.request import GREEDY, Params
+from fieldmarks.generation.run import forecast, generate
 from fieldmarks.generation.run_file import Owner, RunFile, claim, end, question
-from fieldmarks.generation.templates import Prompt
 from fieldmarks.store import Store
 
 ARTICLE = Prompt.load("article")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from fieldmarks.errors import ModelError
-from fieldmarks.generation.completer import Completion, Failure, Outcome, Request
 from fieldmarks.generation.local import LocalCompleter
 from fieldmarks.generation.parse import parse
-from fieldmarks.generation.templates import Prompt
+from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.request import Completion, Failure, Outcome, Request
 
 ARTICLE = Prompt.load("article")
 NAMES = ["fox", "a much longer name of a class than that", "owl", "zorblat", "quimmel", "yak"]

@@ -10,14 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fieldmarks.generation.items import WORDLESS
-from fieldmarks.generation.parse import (
-    Parsed,
-    attach,
-    clean,
-    distinct,
-    parse,
-)
+from fieldmarks.generation.lists import WORDLESS
+from fieldmarks.generation.parse import Parsed, attach, clean, distinct, parse
 from fieldmarks.store.curate import comparable
 
 WORDS = st.one_of(

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from fieldmarks.generation.answers import line
-from fieldmarks.generation.completer import Params
-from fieldmarks.generation.plan import Ask, Plan, answers_so_far, make_plan
-from fieldmarks.generation.templates import Prompt
+from fieldmarks.generation.plan import Ask, Plan, answers_so_far, line, make_plan
+from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.request import Params
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
 

@@ -24,11 +24,11 @@ from tests.generation.scripted_server import (
 )
 
 from fieldmarks.errors import EndpointError
+from fieldmarks.generation.dialects import Quirks
 from fieldmarks.generation.endpoint import EndpointCompleter
-from fieldmarks.generation.generate import generate
-from fieldmarks.generation.modes import Quirks
 from fieldmarks.generation.probe import EndpointProfile, Probe, choose, forget, remember, remembered
-from fieldmarks.generation.templates import Prompt
+from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.run import generate
 from fieldmarks.paths import user_cache
 from fieldmarks.store import Store
 

@@ -14,6 +14,7 @@ import pytest
 
 from fieldmarks.errors import StoreError
 from fieldmarks.generation.plan import Ask
+from fieldmarks.generation.prompt import Prompt
 from fieldmarks.generation.run_file import (
     FAILED,
     RELEASED,
@@ -25,7 +26,6 @@ from fieldmarks.generation.run_file import (
     process_start,
     question,
 )
-from fieldmarks.generation.templates import Prompt
 
 ASK = Ask(Prompt.load("article"), "m")
 K = question("fox", ASK.key("fox"))

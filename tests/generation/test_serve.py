@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from fieldmarks.generation.answers import reparse
-from fieldmarks.generation.completer import Params
 from fieldmarks.generation.doctor import Check, examine
 from fieldmarks.generation.endpoint import EndpointCompleter
-from fieldmarks.generation.generate import generate
 from fieldmarks.generation.local import LocalCompleter
-from fieldmarks.generation.templates import Prompt
+from fieldmarks.generation.plan import reparse
+from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.request import Params
+from fieldmarks.generation.run import generate
 from fieldmarks.store import Store
 
 pytestmark = pytest.mark.slow

@@ -17,8 +17,8 @@ from tests.generation.scripted_server import Reply, ScriptedServer, chat, comple
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.failures import Failed, OutOfCredit, Refused, Transient, message
-from fieldmarks.generation.generate import generate
-from fieldmarks.generation.templates import Prompt
+from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.run import generate
 from fieldmarks.generation.transport import Transport
 from fieldmarks.paths import user_cache
 from fieldmarks.store import Store

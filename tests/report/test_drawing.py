@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from fieldmarks.report import drawing
-from fieldmarks.report.document import HERE
 from fieldmarks.report.drawing import NARROW, WIDE, Chart, axes, figure, label
+from fieldmarks.report.page import HERE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from tests.report.evaluations import evaluation
 
+from fieldmarks.evaluation import summary
 from fieldmarks.evaluation.results import Effect, Evaluation
-from fieldmarks.report import figures, roles
-from fieldmarks.report.figures import MAX_CLASSES, MAX_EFFECTS, MAX_VALUE
+from fieldmarks.report import evaluation_page
+from fieldmarks.report.evaluation_page import MAX_CLASSES, MAX_EFFECTS, MAX_VALUE
 
 
 @pytest.fixture(scope="module")
@@ -19,17 +20,17 @@ def few() -> Evaluation:
 
 def test_the_parts_that_arms_play(few: Evaluation) -> None:
     photo, descriptors, waffle, swapped = few.arms
-    assert roles.subject(few) is descriptors
-    assert roles.reference(few) is photo
-    assert [roles.is_control(arm) for arm in few.arms] == [False, False, True, True]
+    assert summary.subject(few) is descriptors
+    assert summary.reference(few) is photo
+    assert [summary.is_control(arm) for arm in few.arms] == [False, False, True, True]
     sentences = replace(descriptors, name="sentences")
-    assert roles.subject(replace(few, arms=(photo, sentences, waffle))) is sentences
-    assert roles.subject(replace(few, arms=(swapped, waffle))) is swapped
-    assert roles.reference(replace(few, arms=(photo,))) is None
+    assert summary.subject(replace(few, arms=(photo, sentences, waffle))) is sentences
+    assert summary.subject(replace(few, arms=(swapped, waffle))) is swapped
+    assert summary.reference(replace(few, arms=(photo,))) is None
 
 
 def test_classes_with_what_both_arms_answer_rightly(few: Evaluation) -> None:
-    rows = figures.class_rows(few)
+    rows = evaluation_page.class_rows(few)
     assert sorted(row.name for row in rows) == sorted(few.classes)
     for row in rows:
         of_class = few.labels == few.classes.index(row.name)
@@ -44,34 +45,34 @@ def test_classes_with_what_both_arms_answer_rightly(few: Evaluation) -> None:
 
 def test_of_very_many_classes_the_first(few: Evaluation) -> None:
     made = evaluation([f"species {number}" for number in range(MAX_CLASSES + 5)], 900, seeds=1)
-    rows = figures.class_rows(made)
+    rows = evaluation_page.class_rows(made)
     assert len(rows) == MAX_CLASSES
     assert [row.gain for row in rows[-3:]] == [None] * 3  # those without pictures are last
 
 
 def test_how_many_gain(few: Evaluation) -> None:
     arm = replace(few.arms[1], gain=(0.5, 0.1, 0.0, -0.2, None))
-    assert figures.tally(arm) == (2, 1, 1)
+    assert evaluation_page.tally(arm) == (2, 1, 1)
 
 
 def test_pairs_beside_what_the_other_arm_does(few: Evaluation) -> None:
-    (first, *_) = pairs = figures.pairs(few)
+    (first, *_) = pairs = evaluation_page.pairs(few)
     label, predicted = few.classes.index(first.label), few.classes.index(first.predicted)
     for arm, count in ((few.arms[1], first.count), (few.arms[0], first.before)):
         assert count == np.sum((few.labels == label) & (arm.runs[0].predicted == predicted))
     assert [one.count for one in pairs] == sorted((one.count for one in pairs), reverse=True)
-    assert figures.pairs(replace(few, arms=few.arms[:1]))[0].before is None
+    assert evaluation_page.pairs(replace(few, arms=few.arms[:1]))[0].before is None
 
 
 def test_descriptors_that_help_and_hurt(few: Evaluation) -> None:
     made = [Effect("owl", f"mark {at}", at / 2000, 0.1, 0.0, 5) for at in range(-20, 20)]
     made += [Effect("owl", "tie", 0.0, -0.5, 0.0, 5)]
-    (_, helping), (_, hurting) = figures.effects(replace(few, effects=tuple(made)))
+    (_, helping), (_, hurting) = evaluation_page.effects(replace(few, effects=tuple(made)))
     assert [round(row.won) for row in helping] == list(range(19, 19 - MAX_EFFECTS, -1))
     assert [round(row.won) for row in hurting] == list(range(-20, -20 + MAX_EFFECTS))
     assert hurting[0].bar.start == 0
     assert helping[0].bar.start == 50
-    (_, helping), (_, hurting) = figures.effects(replace(few, effects=tuple(made[-1:])))
+    (_, helping), (_, hurting) = evaluation_page.effects(replace(few, effects=tuple(made[-1:])))
     assert (helping, [row.effect.descriptor for row in hurting]) == ([], ["tie"])
 
 
@@ -85,7 +86,7 @@ def test_settings_in_groups() -> None:
         "arms": ["photo", "waffle"],
         "aliases": {},
     }
-    assert figures.settings(given) == [
+    assert evaluation_page.settings(given) == [
         (
             "Run",
             [("seeds", "5"), ("ablate", "yes"), ("long", "x" * MAX_VALUE + "…"), ("arms", "photo, waffle")],

@@ -12,9 +12,7 @@ from tests.report.browser import Browser, Outline, contrast, document_width
 
 from fieldmarks.classification.results import Failure, Mark, Prediction
 from fieldmarks.errors import ReportError
-from fieldmarks.report.cards import bar
-from fieldmarks.report.document import HERE
-from fieldmarks.report.page import MAX_FAILURES, MAX_PICTURES, Page
+from fieldmarks.report.page import HERE, MAX_FAILURES, MAX_PICTURES, Page, bar
 
 ABOUT = {"model": "some/clip", "preset": "article", "store_sha256": "c9c8dc44d2fe299c4bd4"}
 HOSTILE = "<script>alert(1)</script>"

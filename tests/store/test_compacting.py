@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
 from fieldmarks.store import Store
-from fieldmarks.store.compacting import Compaction, compact
+from fieldmarks.store.edits import Compaction, compact
 
 LINE = st.builds(
     Entry,

@@ -11,7 +11,7 @@ from fieldmarks.errors import StoreError
 from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
 from fieldmarks.store import curate
 from fieldmarks.store.curate import Stamp
-from fieldmarks.store.jsonl import in_force
+from fieldmarks.store.file import in_force
 
 STAMP = Stamp(by="ada", note="why", at="2026-01-02T03:04:05+00:00", change="c1")
 FROG = Entry(

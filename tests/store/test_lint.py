@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.records import Entry
-from fieldmarks.store import Store, lint_text
+from fieldmarks.store import Store, lint_rules
 from fieldmarks.store.curate import Stamp
+from fieldmarks.store.file import shipped_names
 from fieldmarks.store.formats import load
-from fieldmarks.store.lint import Finding, counts, lint, mended
-from fieldmarks.store.lint_config import read_examples
+from fieldmarks.store.lint import Finding, counts, lint, mended, read_examples
 from fieldmarks.store.lint_rules import RULES, Settings, Severity
-from fieldmarks.store.shipped import shipped_names
 from fieldmarks.tables import parse_table
 
 # The bullets of the two worked examples in the paper's prompt.
@@ -258,4 +257,4 @@ def test_mending_settles(descriptors: list[str]) -> None:
     ],
 )
 def test_a_measure_is_quoted_whole(measure: str) -> None:
-    assert lint_text.unseen(f"about {measure} long") == f"it says {measure!r}"
+    assert lint_rules.unseen(f"about {measure} long") == f"it says {measure!r}"

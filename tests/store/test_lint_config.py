@@ -6,7 +6,7 @@ import pytest
 
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
-from fieldmarks.store.lint_config import Config, codes, lint_store, project_config, read_config, read_examples
+from fieldmarks.store.lint import Config, codes, lint_store, project_config, read_config, read_examples
 from fieldmarks.store.lint_rules import Severity
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from fieldmarks.errors import StoreError
 from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
 from fieldmarks.store import Store
+from fieldmarks.store.compare import PREFERENCES, merge
 from fieldmarks.store.curate import Stamp
-from fieldmarks.store.merging import PREFERENCES, merge
 
 LINE = st.builds(
     Entry,

@@ -1,6 +1,6 @@
 """Stage two: images classified by descriptors in CLIP's embedding space."""
 
 from fieldmarks.classification.classifier import Classifier
-from fieldmarks.classification.encoder import Encoder
+from fieldmarks.classification.embedder import Encoder
 
 __all__ = ["Classifier", "Encoder"]

@@ -20,7 +20,7 @@ import numpy as np
 
 from fieldmarks.errors import ImageError
 from fieldmarks.paths import open_regular
-from fieldmarks.wording import printable
+from fieldmarks.text import printable
 
 _MAX_HEADER: Final = 10_000  # bytes of a .npy's header, as in NumPy
 _MAX_MEMBERS: Final = 1_000  # arrays of an archive

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.paths import make_private, open_regular, user_cache
-from fieldmarks.wording import printable
+from fieldmarks.text import printable
 
 NAME: Final = "embeddings-3.sqlite3"
 LIMIT: Final = 2 * 2**30  # bytes; about 900,000 embeddings of 512 numbers

@@ -17,7 +17,7 @@ from typing import Final
 
 from fieldmarks.classification import cache
 from fieldmarks.classification.cache import EmbeddingCache, files_of
-from fieldmarks.classification.engines import kept
+from fieldmarks.classification.engines.openvino import model_cache
 from fieldmarks.errors import FieldmarksError
 from fieldmarks.paths import open_regular, read_regular, user_cache
 
@@ -66,7 +66,7 @@ def _parts(folder: Path) -> Iterator[Part]:
             yield Part(path, "", reason="it is a symlink")
         elif path.name in (cache.NAME, OLD_NAME):
             yield _database(path)
-        elif path.name in (kept.FOLDER, kept.OLD_FOLDER) and path.is_dir():
+        elif path.name in (model_cache.FOLDER, model_cache.OLD_FOLDER) and path.is_dir():
             yield from _models(path)
         elif path.name == ENDPOINTS and path.is_dir():
             yield from _endpoints(path)
@@ -133,17 +133,17 @@ def _is_endpoint(path: Path) -> bool:
 
 def _models(root: Path) -> Iterator[Part]:
     """Yield the converted models below a folder, as one part, and whatever else lies there."""
-    models = kept.models(root)
-    others = sorted(set(root.iterdir()) - set(models) - {root / kept.MARKER})
+    models = model_cache.models(root)
+    others = sorted(set(root.iterdir()) - set(models) - {root / model_cache.MARKER})
 
     def remove() -> None:
         for folder in models:
-            kept.drop(folder)
-        kept.drop_root(root)
+            model_cache.drop(folder)
+        model_cache.drop_root(root)
 
-    if models or (root / kept.MARKER).is_file():
-        size = sum(map(kept.size_of, models))
-        finished = [folder for folder in models if not folder.name.startswith(kept.SCRATCH)]
+    if models or (root / model_cache.MARKER).is_file():
+        size = sum(map(model_cache.size_of, models))
+        finished = [folder for folder in models if not folder.name.startswith(model_cache.SCRATCH)]
         yield Part(root, "converted model", len(finished), size, remove=remove)
     elif not others:
         yield Part(root, "", reason="fieldmarks did not make it")

@@ -18,12 +18,21 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, Union
 
 import numpy as np
 
-from fieldmarks.classification.fetch import MAX_BYTES, Url, fetch, is_url
-from fieldmarks.classification.formats import HEAD, SUFFIXES, format_of, may_be_image, suffix_of
+from fieldmarks.classification.images import (
+    HEAD,
+    MAX_BYTES,
+    SUFFIXES,
+    Url,
+    fetch,
+    format_of,
+    is_url,
+    may_be_image,
+    suffix_of,
+)
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.errors import ImageError
 from fieldmarks.paths import open_regular
-from fieldmarks.wording import counted, printable
+from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
     from PIL import Image

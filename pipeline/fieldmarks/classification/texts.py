@@ -6,7 +6,7 @@ from typing import Final
 
 from fieldmarks.classification.scoring import Aggregation
 from fieldmarks.errors import StoreError
-from fieldmarks.wording import article, fill
+from fieldmarks.text import article, fill
 
 NAME_TEMPLATE: Final = "a photo of a {class}"
 

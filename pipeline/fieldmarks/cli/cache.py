@@ -3,7 +3,7 @@
 import click
 
 from fieldmarks.errors import FieldmarksError
-from fieldmarks.wording import counted
+from fieldmarks.text import counted
 
 
 @click.group()
@@ -21,10 +21,10 @@ def info() -> None:
     """
     from fieldmarks.classification import cache_folder
     from fieldmarks.classification.cache import EmbeddingCache
-    from fieldmarks.classification.engines import kept
+    from fieldmarks.classification.engines.openvino import model_cache
 
     embeddings = EmbeddingCache()
-    for kind, info in (("embedding", embeddings.info()), ("converted model", kept.info())):
+    for kind, info in (("embedding", embeddings.info()), ("converted model", model_cache.info())):
         room = f"{_megabytes(info.size)} of {_megabytes(info.limit)}"
         click.echo(f"{info.path}\n{counted(info.entries, kind)}, {room}")
     path, entries, size = cache_folder.endpoints()

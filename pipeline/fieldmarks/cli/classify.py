@@ -1,8 +1,13 @@
-"""`fieldmarks classify`: pictures in, labels with their reasons out."""
+"""Where the results of `fieldmarks classify` go, and how a command ends that could not read every image.
+
+`fieldmarks classify`: pictures in, labels with their reasons out.
+
+`fieldmarks embed`: pictures in, a folder of embeddings out.
+"""
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -11,8 +16,103 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from fieldmarks.cli.console import say
+from fieldmarks.text import counted, printable
+
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
+    from fieldmarks.classification.journal import Journal
+    from fieldmarks.classification.results import Failure, Prediction
+    from fieldmarks.report.page import Page
+
+
+INCOMPLETE = 3  # the exit code of a run that did all but what its last lines name
+NAMED = 20  # images in the last lines
+
+
+def say_failure(failure: "Failure") -> None:
+    """Print on stderr why an image could not be read."""
+    say(f"Error: {printable(failure.image)}: {printable(failure.error)}")
+
+
+def exit_if_incomplete(failed: Sequence[str], failures: int, total: int) -> None:
+    """Name the images that failed, of which `failed` are the first, and end the command with INCOMPLETE.
+
+    Return if there are none.
+    """
+    if not failures:
+        return
+    say(f"{failures:,} of {counted(total, 'image')} failed:")
+    for image in failed[:NAMED]:
+        say(f"  {printable(image)}")
+    if failures > NAMED:
+        say(f"  … {failures - NAMED:,} more, named above")
+    click.get_current_context().exit(INCOMPLETE)
+
+
+class Output:
+    """Prints results as they come; `deliver` does a whole run."""
+
+    def __init__(
+        self,
+        classifier: "Classifier",
+        form: str,
+        options: dict[str, Any],
+        journal: "Journal | None",
+        report: Path | None,
+    ) -> None:
+        """Raises ReportError if the page could not be written at the end."""
+        from fieldmarks.cli.render.results import printer
+
+        form = "journal" if journal else form
+        top = options["top"] or (5 if form in ("jsonl", "journal") else 1)
+        marks = bool(options["explain"] or options["relative"])
+        self._printing = printer(
+            form, classifier.classes, top=top, explain=marks, baseline=options["baseline"] or not report
+        )
+        self._write: Callable[[str], None] = journal.append if journal else click.echo
+        self._page: Page | None = None
+        self._report = report
+        self._failed: list[str] = []  # the first NAMED
+        self._failures = self._total = 0
+        self.top, self.explain, self.thumbnails = top, marks, 0  # what a result must hold
+        self.shown = {"top": top, "explain": marks, "relative": options["relative"]}  # and what it shows
+        self.shown |= {"min_probability": options["min_probability"], "baseline": options["baseline"]}
+        if report:
+            from fieldmarks.report import page
+
+            self._page = page.Page(classifier.classes, classifier.head.about)
+            self._page.check(report)
+            self.top, self.explain, self.thumbnails = max(top, page.CLASSES_SHOWN), True, page.MAX_PICTURES
+
+    def deliver(self, results: "Iterable[Prediction | Failure]") -> None:
+        """Print each result as it comes; the page is written in any case."""
+        try:
+            for line in self._printing.header:
+                self._write(line)
+            for result in results:
+                self._take(result)
+        finally:
+            if self._page and self._report:
+                self._page.write(self._report)
+
+    def exit_if_incomplete(self) -> None:
+        """Name the images that failed and end the command, if there are any."""
+        exit_if_incomplete(self._failed, self._failures, self._total)
+
+    def _take(self, result: "Prediction | Failure") -> None:
+        from fieldmarks.classification.results import Failure
+
+        self._total += 1
+        if isinstance(result, Failure):
+            say_failure(result)
+            self._failures += 1
+            self._failed += [result.image] if len(self._failed) < NAMED else []
+        for line in self._printing.rows(result):
+            self._write(line)
+        if self._page:
+            self._page.add(result)
+
 
 AGGREGATIONS = ("mean-embedding", "mean-unit-embedding", "mean-similarity", "max-similarity")
 
@@ -153,10 +253,10 @@ def classify(
       fieldmarks classify photos/ --store frogs.jsonl --report frogs.html --baseline
       fieldmarks classify photos/ --store frogs.jsonl --resume out.jsonl
     """
-    from fieldmarks.classification import run
+    from fieldmarks.classification.classifier import Pictures, Showing, notices, settings
+    from fieldmarks.classification.classifier import classify as classified
+    from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.sources import quiet_pillow
-    from fieldmarks.cli.output import Output
-    from fieldmarks.report.journal import Journal
 
     _check_usage(images, store, classifier, options["embeddings"])
     if resume and context.get_parameter_source("form") is not ParameterSource.DEFAULT and form != "jsonl":
@@ -165,25 +265,25 @@ def classify(
     with quiet_pillow(), Journal(resume) if resume else nullcontext() as journal:
         opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
         done = journal.done if journal else None
-        pictures = run.Pictures(inputs=images, stdin=sys.stdin, done=done, **_part(options, run.Pictures))
+        pictures = Pictures(inputs=images, stdin=sys.stdin, done=done, **_part(options, Pictures))
         output = Output(opened, form, options, journal, report)
         if journal:
-            journal.start(run.settings(opened, classifier, pictures, output.shown))
+            journal.start(settings(opened, classifier, pictures, output.shown))
         if save_classifier:
             opened.save(save_classifier)
-        showing = run.Showing(**_part(options | {"top": output.top, "explain": output.explain}, run.Showing))
-        told = run.notices(opened, pictures)
+        showing = Showing(**_part(options | {"top": output.top, "explain": output.explain}, Showing))
+        told = notices(opened, pictures)
         tell(told)
-        results = run.classify(opened, pictures, showing, thumbnails=output.thumbnails)
+        results = classified(opened, pictures, showing, thumbnails=output.thumbnails)
         output.deliver(results)
-        tell([one for one in run.notices(opened, pictures) if one not in told])
+        tell([one for one in notices(opened, pictures) if one not in told])
     output.exit_if_incomplete()
 
 
 def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Path | None) -> None:
     """Raise an error for what could not be written at the end, UsageError for one file named twice."""
-    from fieldmarks.classification.head_file import check_place
-    from fieldmarks.report import document
+    from fieldmarks.classification.classifier_file import check_place
+    from fieldmarks.report import page
 
     named = {"--resume": resume, "--report": report, "--save-classifier": save_classifier}
     options = [option for option, path in named.items() if path is not None]
@@ -191,20 +291,19 @@ def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Pa
     if len(places) < len(options):
         raise click.UsageError(f"{' and '.join(options)} name the same file; name different ones")
     if report:
-        document.check(report)
+        page.check(report)
     if save_classifier:
         check_place(save_classifier)
 
 
 def _open(store: str | None, classifier: Path | None, options: Mapping[str, Any]) -> "Classifier":
     """Open what the classes come from: the store, else the saved classifier."""
-    from fieldmarks.classification import run
-    from fieldmarks.classification.classifier import Options
+    from fieldmarks.classification.classifier import Model, Options, open_classifier
     from fieldmarks.cli.console import open_store, say
 
-    model = run.Model(**_part(options, run.Model), tell=say)
+    model = Model(**_part(options, Model), tell=say)
     wording = Options(**{key: options[key] for key in Options.__annotations__})  # type: ignore[typeddict-item]
-    return run.open_classifier(open_store(store) if store else Path(classifier or ""), model, wording)
+    return open_classifier(open_store(store) if store else Path(classifier or ""), model, wording)
 
 
 def tell(notices: Sequence[str]) -> None:
@@ -227,3 +326,42 @@ def _check_usage(
 def _part(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """Return those of the options that are fields of a dataclass."""
     return {one.name: options[one.name] for one in fields(kind) if one.name in options}
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="A new folder for the embeddings."
+)
+@click.option("--allow-url", is_flag=True, help="Fetch IMAGES that are http or https addresses.")
+@model_options
+def embed(images: tuple[str, ...], out: Path, allow_url: bool, **options: Any) -> None:
+    """Write the embeddings of IMAGES in the layout of clip-retrieval: img_emb/*.npy, metadata/*.parquet.
+
+    IMAGES are files, folders (searched at any depth), globs, or - for paths on stdin, one a line.
+    The vectors are float32 of unit length. Needs the extra 'embed' (pyarrow). Images that cannot be read are
+    named in the last lines, and the exit code is then 3.
+
+    \b
+    Example:
+      fieldmarks embed photos/ --out photos-embedded
+      fieldmarks classify --image-embeddings photos-embedded --store frogs.jsonl
+    """
+    from fieldmarks.classification import classifier, embedding_set
+    from fieldmarks.classification.results import Failure
+    from fieldmarks.classification.sources import quiet_pillow
+
+    embedding_set.check_place(out)
+    pictures = classifier.Pictures(inputs=images, stdin=sys.stdin, allow_url=allow_url)
+    embedder = classifier.Model(**options, tell=say).embedder()
+    written, failed = 0, list[str]()
+    with quiet_pillow():
+        for result in embedding_set.write(pictures.embedded(embedder), out, embedder.encoder.about):
+            if isinstance(result, Failure):
+                say_failure(result)
+                failed.append(result.image)
+            written += not isinstance(result, Failure)
+    left_out = pictures.contents.notice()
+    tell([*embedder.notices, *([left_out] if left_out else [])])
+    say(f"Wrote {counted(written, 'embedding')} to {out}")
+    exit_if_incomplete(failed, len(failed), written + len(failed))

@@ -1,13 +1,20 @@
-"""What all commands share in talking: notices and progress on stderr, JSON on stdout."""
+"""What all commands share in talking: notices and progress on stderr, JSON on stdout.
+
+How far a run is, on stderr: a bar in a terminal, now and then a plain line elsewhere.
+"""
 
 import json
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from fieldmarks.evaluation import predictions
+    from fieldmarks.generation.ledger import Progress
     from fieldmarks.store import Store
 
 
@@ -24,7 +31,7 @@ def say(message: str) -> None:
 
 def tell(message: str) -> None:
     """Print one line on stderr, with control characters of strangers' texts escaped."""
-    from fieldmarks.wording import printable
+    from fieldmarks.text import printable
 
     click.echo(printable(message), err=True)
 
@@ -58,3 +65,86 @@ def say_notices(store: "Store") -> None:
     notices, store.notices[:] = list(store.notices), []
     for notice in notices:
         say(f"Note: {notice}")
+
+
+class Counted(Protocol):
+    """How many things of how many are done or failed, and the seconds it took."""
+
+    @property
+    def done(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+Shown = TypeVar("Shown", bound=Counted)
+
+PLAIN_EVERY = 5.0  # seconds between plain lines
+BAR_EVERY = 0.2  # seconds between changes of the bar
+
+
+@contextmanager
+def shown(stream: TextIO, told: Callable[[Shown], str]) -> Iterator[Callable[[Shown], None]]:
+    """Give a function to call with each new progress, shown as `told` words it.
+
+    It costs next to nothing however often called.
+    """
+    if not stream.isatty():
+        yield _throttled(lambda progress: print(told(progress), file=stream, flush=True), PLAIN_EVERY)
+        return
+    from rich.console import Console
+    from rich.status import Status
+
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    with Status("beginning…", console=console) as status:
+        yield _throttled(lambda progress: status.update(told(progress)), BAR_EVERY)
+
+
+def line(progress: "Progress") -> str:
+    """Return a run's progress as one line: done, failed, what it waits for, rate, tokens, cost, time left."""
+    rate, left = _rate(progress)
+    tokens = progress.usage.prompt_tokens + progress.usage.completion_tokens
+    parts = [
+        f"{progress.done:,} of {progress.total:,} done",
+        f"{progress.failed:,} failed",
+        *([f"{progress.retrying:,} waiting to retry"] if progress.retrying else []),
+        *([f"{progress.waiting:,} being asked by other processes"] if progress.waiting else []),
+        *([f"{rate:.1f}/s"] if rate else []),
+        *([f"{tokens:,} tokens"] if tokens else []),
+        *([f"{progress.cost:.4f} USD"] if progress.cost else []),
+        *([left] if rate else []),
+    ]
+    return ", ".join(parts)
+
+
+def pictures_line(progress: "predictions.Progress") -> str:
+    """Return how far the pictures are as one line: done, unreadable, rate, time left."""
+    rate, left = _rate(progress)
+    unreadable = [f"{progress.failed} unreadable"] if progress.failed else []
+    done = f"{progress.done} of {progress.total} pictures"
+    return ", ".join([done, *unreadable, *([f"{rate:.1f}/s", left] if progress.seconds >= 1 else [])])
+
+
+def _rate(progress: Counted) -> tuple[float, str]:
+    """Return things a second, and the time left in words."""
+    finished = progress.done + progress.failed
+    rate = finished / progress.seconds if progress.seconds else 0.0
+    minutes, seconds = divmod(round(max(0, progress.total - finished) / rate) if rate else 0, 60)
+    return rate, f"{minutes}:{seconds:02d} left"
+
+
+def _throttled(show: Callable[[Shown], None], every: float) -> Callable[[Shown], None]:
+    last = -every
+
+    def maybe(progress: Shown) -> None:
+        nonlocal last
+        now = time.monotonic()
+        over = progress.done + progress.failed == progress.total
+        if over or now - last >= every:
+            last = now
+            show(progress)
+
+    return maybe

@@ -55,7 +55,7 @@ def demo(out: Path, as_json: bool) -> None:
 def _show(result: "DemoResult") -> None:
     from rich.console import Console
 
-    from fieldmarks.report.lines import table_rows
+    from fieldmarks.cli.render.results import table_rows
 
     console = Console(highlight=False)
     console.print(

@@ -102,7 +102,7 @@ def _local(model: str) -> "Check":
 
 
 def _clip(model: str) -> "list[Check]":
-    from fieldmarks.classification.encoder import Encoder
+    from fieldmarks.classification.embedder import Encoder
     from fieldmarks.cli.console import say
     from fieldmarks.generation.doctor import Check
 

@@ -1,4 +1,7 @@
-"""`fieldmarks evaluate`: does a store help on labelled pictures, is it more than chance, what helps."""
+"""`fieldmarks evaluate`: does a store help on labelled pictures, is it more than chance, what helps.
+
+`fieldmarks what-if`: which pictures flip if a class had other descriptors.
+"""
 
 import sys
 from collections.abc import Mapping
@@ -8,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.cli.classify import AGGREGATIONS, model_options, tell
-from fieldmarks.cli.console import open_store, say
+from fieldmarks.cli.classify import AGGREGATIONS, exit_if_incomplete, model_options, say_failure, tell
+from fieldmarks.cli.console import emit, open_store, say
 from fieldmarks.cli.labelled import FILE, Several, command_line, data_of, data_options, model_of
-from fieldmarks.cli.output import exit_if_incomplete, say_failure
-from fieldmarks.wording import counted
+from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
+    from fieldmarks.data.check import Preflight
     from fieldmarks.evaluation.arms import Wanted
-    from fieldmarks.evaluation.data.preflight import Preflight
+    from fieldmarks.evaluation.experiment import Data, Setup
     from fieldmarks.evaluation.results import Evaluation
-    from fieldmarks.evaluation.setup import Data, Setup
+    from fieldmarks.evaluation.what_if import WhatIf
+
 
 ARMS = ("name", "photo", "templates", "concept", "descriptors", "sentences", "waffle", "swapped")
 OF_FIGURES = {
@@ -138,17 +142,17 @@ def _check_usage(options: Mapping[str, Any]) -> None:
 
 def _setup(data: "Data", options: Mapping[str, Any]) -> "Setup":
     """Open what is evaluated, and the labels of the pictures."""
-    from fieldmarks.evaluation import subject
-    from fieldmarks.evaluation.setup import Setup
+    from fieldmarks.evaluation import candidate
+    from fieldmarks.evaluation.experiment import Setup
 
     model = model_of(options)
     if options["store"]:
         store = open_store(options["store"])
         if options["write_flags"]:
             store.check_writable()
-        opened = subject.of_store(store, model.embedder())
+        opened = candidate.of_store(store, model.embedder())
     else:
-        opened = subject.of_file(options["classifier"], model)
+        opened = candidate.of_file(options["classifier"], model)
     return Setup.open(data, opened, strict=not options["preflight"])
 
 
@@ -160,7 +164,7 @@ def _show_preflight(setup: "Setup") -> None:
 
 def _print_aliases(setup: "Setup") -> None:
     """Print an alias file for the labels that resemble a class, ready to be corrected."""
-    from fieldmarks.evaluation.data.labels import alias_file, near_names
+    from fieldmarks.data.labels import alias_file, near_names
 
     near = near_names(setup.matching)
     if near:
@@ -170,7 +174,7 @@ def _print_aliases(setup: "Setup") -> None:
 
 def _show_labels(data: "Data") -> None:
     """Print the labels of the data set as a class list, and its pictures on stderr."""
-    from fieldmarks.evaluation.setup import by_its_labels
+    from fieldmarks.evaluation.experiment import by_its_labels
 
     found, notices = by_its_labels(data)
     tell(notices)
@@ -180,7 +184,7 @@ def _show_labels(data: "Data") -> None:
 
 
 def _show_table(found: "Preflight") -> None:
-    from fieldmarks.report.evaluation_lines import preflight
+    from fieldmarks.cli.render.evaluation import preflight
 
     tell(found.notices())
     for line in preflight(found):
@@ -191,7 +195,7 @@ def _evaluated(
     setup: "Setup", options: Mapping[str, Any], outputs: "Outputs", command: list[str]
 ) -> "Evaluation":
     """Run the arms and hand out what came of them."""
-    from fieldmarks.cli.progress import pictures_line, shown
+    from fieldmarks.cli.console import pictures_line, shown
     from fieldmarks.evaluation.evaluate import evaluate as run
 
     wanted = _wanted(options)
@@ -236,7 +240,7 @@ def _write_flags(done: "Evaluation", path: str, preset: str) -> None:
     """Keep what the ablation measured in the store."""
     from fieldmarks.evaluation.summary import is_described
     from fieldmarks.store.curate import Stamp
-    from fieldmarks.store.measured import Measured, write
+    from fieldmarks.store.descriptor_effects import Measured, write
 
     measured: dict[str, list[Measured]] = {}
     for one in done.effects:
@@ -267,12 +271,12 @@ class Outputs:
 
     def check(self) -> None:
         """Raise ReportError for what could not be written at the end, UsageError for one file named twice."""
-        from fieldmarks.report import evaluation_json, evaluation_page
+        from fieldmarks.report import evaluation_page
 
         if self.report and self.as_json and self.report.resolve() == Path(self.as_json).resolve():
             raise click.UsageError("--json and --report name the same file: name two")
         if self.as_json not in (None, "-"):
-            evaluation_json.check(Path(self.as_json or ""))
+            evaluation_page.check_json(Path(self.as_json or ""))
         if self.report:
             evaluation_page.check(self.report)
         if self.plots:
@@ -280,16 +284,93 @@ class Outputs:
 
     def write(self, done: "Evaluation") -> None:
         """Print the figures and write the files that are asked for."""
-        from fieldmarks.report import evaluation_json, evaluation_lines, evaluation_page
+        from fieldmarks.cli.render import evaluation
+        from fieldmarks.report import evaluation_page
 
         if self.as_json == "-":
-            click.echo(evaluation_json.encode(done), nl=False)
+            click.echo(evaluation_page.encode_json(done), nl=False)
         else:
-            for line in evaluation_lines.lines(done):
+            for line in evaluation.lines(done):
                 click.echo(line)
             if self.as_json:
-                evaluation_json.write(done, Path(self.as_json))
+                evaluation_page.write_json(done, Path(self.as_json))
         if self.report:
             evaluation_page.write_page(done, self.report)
         if self.plots:
             evaluation_page.save_plots(done, self.plots)
+
+
+FLIPS_SHOWN = 20
+
+
+@click.command("what-if")
+@click.argument("name", metavar="CLASS")
+@click.argument("dataset", required=False)
+@click.option("--store", metavar="FILE", required=True, help="The descriptor store; it is not changed.")
+@click.option("--add", metavar="TEXT", multiple=True, help="A descriptor that the class would have.")
+@click.option("--drop", metavar="TEXT|NUMBER", multiple=True, help="A descriptor that it would not have.")
+@data_options
+@click.option(
+    "--preset",
+    type=click.Choice(["article", "paper"]),
+    default="article",
+    show_default=True,
+    help="How descriptors are worded.",
+)
+@click.option(
+    "--aggregate", type=click.Choice(AGGREGATIONS), help="How a class's texts count  [default: the preset's]."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+@model_options
+def what_if(name: str, dataset: str | None, **options: Any) -> None:
+    """Show which pictures flip if CLASS had other descriptors.
+
+    DATASET is as for `fieldmarks evaluate`. Nothing is changed. With embeddings that are kept this takes no
+    model; a text that CLIP has not read yet loads it once.
+
+    \b
+    Example:
+      fieldmarks what-if "tree frog" photos/ --store frogs.jsonl --add "red eyes" --drop 2
+    """
+    from fieldmarks.classification.sources import quiet_pillow
+    from fieldmarks.evaluation import candidate
+    from fieldmarks.evaluation.arms import Wanted
+    from fieldmarks.evaluation.experiment import Setup
+    from fieldmarks.evaluation.what_if import changed
+    from fieldmarks.evaluation.what_if import what_if as run
+
+    if not (options["add"] or options["drop"]):
+        raise click.UsageError("say what would change: --add TEXT or --drop TEXT")
+    with quiet_pillow():
+        opened = candidate.of_store(open_store(options["store"]), model_of(options).embedder())
+        after = changed(opened, name, options["add"], options["drop"])
+        setup = Setup.open(data_of(dataset, options), opened)
+        tell(setup.notices)
+        pictures = setup.pictures(lambda progress: None)
+        aggregates = (options["aggregate"],) if options["aggregate"] else ()
+        way = Wanted(presets=(options["preset"],), aggregates=aggregates).ways()[0]
+        found = run(opened, after, name, pictures, way)
+    tell(setup.caveats(pictures))
+    if not found.descriptors:
+        say("Note: without any descriptor the class is read by the prompt of its name")
+    for failure in pictures.failures:
+        say_failure(failure)
+    emit(found.to_dict()) if options["as_json"] else _show(found)
+    failed = [failure.image for failure in pictures.failures]
+    exit_if_incomplete(failed, len(failed), len(failed) + len(pictures.images))
+
+
+def _show(found: "WhatIf") -> None:
+    """Print the accuracies and the first pictures that flip, those that are lost first."""
+    shares = f"{100 * found.before:.2f} % before, {100 * found.after:.2f} % after"
+    click.echo(f"{shares}, of {counted(found.pictures, 'picture')}")
+    kinds = {"lost": "right before, wrong after", "gained": "wrong before, right after"}
+    kinds |= {"other": "wrong both times, with another answer"}
+    for kind, words in kinds.items():
+        flips = [one for one in found.flips if one.kind == kind]
+        click.echo(f"{len(flips):,} {words}")
+        for one in flips[:FLIPS_SHOWN]:
+            names = f"is {one.label}: {one.before} → {one.after}"
+            click.echo(f"  {printable(one.image)}  {printable(names)}")
+        if len(flips) > FLIPS_SHOWN:
+            click.echo(f"  … {len(flips) - FLIPS_SHOWN:,} more")

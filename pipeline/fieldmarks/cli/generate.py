@@ -6,18 +6,16 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from fieldmarks.cli.classes import class_names
 from fieldmarks.cli.console import emit, open_store, say, say_notices
-from fieldmarks.cli.models import Number, completer_of, model_options
+from fieldmarks.cli.models import Number, class_names, completer_of, model_options
 from fieldmarks.errors import FieldmarksError
-from fieldmarks.wording import counted, printable
+from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
-    from fieldmarks.generation.budget import Prices
-    from fieldmarks.generation.completer import Completer
-    from fieldmarks.generation.generate import Forecast
+    from fieldmarks.generation.ledger import Summary
     from fieldmarks.generation.plan import Ask
-    from fieldmarks.generation.run import Summary
+    from fieldmarks.generation.request import Completer, Prices
+    from fieldmarks.generation.run import Forecast
     from fieldmarks.store import Store
 
 MODES = ("auto", "completions", "continue", "prefix", "trailing", "instruct")
@@ -190,7 +188,7 @@ def generate(classes: str | None, named: tuple[str, ...], column: str | None, **
       fieldmarks generate birds.csv --column "English name" --store birds.jsonl --model qwen3 --dry-run
       fieldmarks generate --class "tree frog" --store frogs.jsonl --local HuggingFaceTB/SmolLM2-360M
     """
-    from fieldmarks.generation.generate import forecast
+    from fieldmarks.generation.run import forecast
 
     names = class_names(classes, named, column)
     _check(given)
@@ -211,9 +209,9 @@ def generate(classes: str | None, named: tuple[str, ...], column: str | None, **
 def _run(
     names: list[str], store: "Store", completer: "Completer", ask: "Ask", given: dict[str, Any]
 ) -> "Summary":
-    from fieldmarks.cli.progress import line, shown
-    from fieldmarks.generation.generate import generate
-    from fieldmarks.generation.run import Progress
+    from fieldmarks.cli.console import line, shown
+    from fieldmarks.generation.ledger import Progress
+    from fieldmarks.generation.run import generate
 
     written = 0
 
@@ -247,9 +245,9 @@ def _run(
 
 
 def _question(model: str, given: dict[str, Any]) -> "Ask":
-    from fieldmarks.generation.completer import Params
     from fieldmarks.generation.plan import Ask
-    from fieldmarks.generation.templates import Prompt
+    from fieldmarks.generation.prompt import Prompt
+    from fieldmarks.generation.request import Params
 
     temperature = given["temperature"]
     if temperature is None:
@@ -261,7 +259,7 @@ def _question(model: str, given: dict[str, Any]) -> "Ask":
 
 def _prices(given: dict[str, Any]) -> "Prices | None":
     """Return the prices that are given; a local model costs nothing, those of an endpoint may be unknown."""
-    from fieldmarks.generation.budget import FREE, Prices
+    from fieldmarks.generation.request import FREE, Prices
 
     if given["local"] is not None:
         return FREE

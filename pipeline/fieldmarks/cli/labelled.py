@@ -9,8 +9,8 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from fieldmarks.classification.run import Model
-    from fieldmarks.evaluation.setup import Data
+    from fieldmarks.classification.classifier import Model
+    from fieldmarks.evaluation.experiment import Data
 
 Command = Callable[..., None]
 FILE = click.Path(path_type=Path)
@@ -80,8 +80,8 @@ def data_options(command: Command) -> Command:
 
 def data_of(dataset: str | None, options: dict[str, Any]) -> "Data":
     """Return the pictures that the options name; they are taken out of `options`. Raises UsageError."""
-    from fieldmarks.evaluation.data import Source
-    from fieldmarks.evaluation.setup import Data
+    from fieldmarks.data import Source
+    from fieldmarks.evaluation.experiment import Data
 
     of_source = {
         key: options.pop(key) for key in ("split", "image_column", "label_column", "limit", "streaming")
@@ -98,7 +98,7 @@ def data_of(dataset: str | None, options: dict[str, Any]) -> "Data":
 
 def model_of(options: Mapping[str, Any]) -> "Model":
     """Return the model that the options name."""
-    from fieldmarks.classification.run import Model
+    from fieldmarks.classification.classifier import Model
     from fieldmarks.cli.console import say
 
     given = {one.name: options[one.name] for one in fields(Model) if one.name in options}

@@ -18,7 +18,7 @@ def list_() -> None:
     Example:
       fieldmarks prompts list
     """
-    from fieldmarks.generation.templates import Prompt, shipped_names, turns
+    from fieldmarks.generation.prompt import Prompt, shipped_names, turns
 
     for name in shipped_names():
         prompt = Prompt.load(name)
@@ -42,9 +42,9 @@ def show(prompt: str, name: str | None, concept: str | None, other: str | None) 
     Example:
       fieldmarks prompts show differential --class leopard --other jaguar
     """
-    from fieldmarks.generation.templates import Prompt
+    from fieldmarks.generation.prompt import Prompt
     from fieldmarks.records import class_name
-    from fieldmarks.wording import printable
+    from fieldmarks.text import printable
 
     template = Prompt.load(prompt)
     text = template.text

@@ -16,14 +16,12 @@ from typing import Any, Final
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.demo.drawing import draw
-from fieldmarks.demo.shipped import clip_folder, lm_folder
-from fieldmarks.demo.species import demo_species
-from fieldmarks.demo.traits import Creature, trait_of
+from fieldmarks.demo.species import Creature, clip_folder, demo_species, lm_folder, trait_of
 from fieldmarks.errors import FieldmarksError, GenerationError, ImageError
-from fieldmarks.generation.completer import Params
-from fieldmarks.generation.generate import generate
 from fieldmarks.generation.local import LocalCompleter
-from fieldmarks.generation.templates import Prompt
+from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.request import Params
+from fieldmarks.generation.run import generate
 from fieldmarks.store import Store
 
 PICTURES_PER_SPECIES: Final = 20

@@ -20,7 +20,7 @@ from fieldmarks.classification import scoring
 from fieldmarks.classification.scoring import Aggregation, Array
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation.answers import CHUNK, Scorer, chunks
+from fieldmarks.evaluation.predictions import CHUNK, Scorer, chunks
 from fieldmarks.evaluation.results import Changes, Effect, Indices
 
 ALONE: Final = "with a single class no descriptor can help or hurt"

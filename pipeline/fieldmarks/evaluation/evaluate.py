@@ -1,22 +1,116 @@
-"""One evaluation: the arms on the same pictures, the figures, what they say, and what is worth showing."""
+"""Pictures worth showing: where descriptors and the plain prompt disagree, and where both are wrong.
 
-from collections.abc import Callable, Mapping, Sequence
+One evaluation: the arms on the same pictures, the figures, what they say, and what is worth showing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any, Final
+from itertools import chain, islice, zip_longest
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fieldmarks.classification.head import Head
-from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation import ablation, examples
-from fieldmarks.evaluation.answers import Scorer, answer
+from fieldmarks.classification.results import Prediction
+from fieldmarks.classification.sources import Picture, read
+from fieldmarks.data import DataSet, Example
+from fieldmarks.errors import EvaluationError, ImageError
+from fieldmarks.evaluation import ablation
 from fieldmarks.evaluation.arms import Arm, Wanted
+from fieldmarks.evaluation.candidate import Subject
+from fieldmarks.evaluation.experiment import Setup, settings
 from fieldmarks.evaluation.metrics import Answered, figures
-from fieldmarks.evaluation.pictures import Pictures, Progress
+from fieldmarks.evaluation.predictions import Pictures, Progress, Scorer, answer
 from fieldmarks.evaluation.results import ArmResult, Effect, Evaluation, Exemplar
-from fieldmarks.evaluation.settings import settings
-from fieldmarks.evaluation.setup import Setup
-from fieldmarks.evaluation.subject import Subject
 from fieldmarks.evaluation.summary import is_described, sentences
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+MOST: Final = 24
+CLASSES_SHOWN: Final = 5  # of each picture
+
+
+def choose(described: Answered, baseline: Answered | None, labels: NDArray[np.int32]) -> list[int]:
+    """Return the pictures to show, at most MOST: as many of each kind as there are, class after class.
+
+    The kinds are: only descriptors right, only the baseline right, both wrong. Without a baseline, those
+    that descriptors get wrong.
+    """
+    right = described.hits()[0]
+    kinds = [~right]
+    if baseline is not None:
+        plain = baseline.hits()[0]
+        kinds = [right & ~plain, plain & ~right, ~right & ~plain]
+    turns = zip_longest(*(_class_after_class(kind, labels) for kind in kinds))
+    return sorted([one for one in chain.from_iterable(turns) if one is not None][:MOST])
+
+
+def _class_after_class(kind: NDArray[np.bool_], labels: NDArray[np.int32]) -> list[int]:
+    """Return the pictures of a kind: the first of each class, then the second of each, and so on."""
+    seen: dict[int, int] = {}
+    keyed = []
+    for picture in np.flatnonzero(kind).tolist():
+        label = int(labels[picture])
+        seen[label] = seen.get(label, 0) + 1
+        keyed.append((seen[label], label, picture))
+    return [picture for *_, picture in sorted(keyed)]
+
+
+def exemplars(
+    chosen: Sequence[int], pictures: Pictures, answered: Sequence[Answered], head: Head
+) -> list[Exemplar]:
+    """Return the chosen pictures with what each arm's first run says, scores and marks."""
+    rows = pictures.vectors[chosen]
+    scored = zip(chosen, rows, head.scores(rows, CLASSES_SHOWN), head.baseline_scores(rows), strict=True)
+    return [
+        Exemplar(
+            head.classes[pictures.labels[picture]],
+            {arm.name: head.classes[arm.runs[0].predicted[picture]] for arm in answered},
+            Prediction(
+                pictures.images[picture],
+                scores[0].name,
+                scores,
+                baseline,
+                head.explain(vector, scores),
+            ),
+        )
+        for picture, vector, scores, baseline in scored
+    ]
+
+
+def with_thumbnails(
+    shown: Sequence[Exemplar], chosen: Sequence[int], pictures: Pictures, dataset: DataSet
+) -> list[Exemplar]:
+    """Return the examples with small copies of their pictures, which are read again for it."""
+    place = {pictures.places[picture]: number for number, picture in enumerate(chosen)}
+    found = dict(_copies(dataset, place))
+    return [
+        replace(one, prediction=replace(one.prediction, thumbnail=found.get(number)))
+        for number, one in enumerate(shown)
+    ]
+
+
+def _copies(dataset: DataSet, place: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
+    """Yield the small copies of the pictures at some places of a data set, by what `place` calls them."""
+    from fieldmarks.classification.images import thumbnail
+
+    for number, one in enumerate(islice(dataset, max(place, default=-1) + 1)):
+        if number in place and isinstance(one, Example):
+            with suppress(ImageError):  # a file that has changed since
+                yield place[number], thumbnail(_image(one.picture))
+
+
+def _image(picture: Picture) -> "Image.Image":
+    from fieldmarks.classification import images
+
+    data = read(picture)
+    return images.from_memory(picture) if data is None else images.decode(data)
+
 
 TEXTS_SHOWN: Final = 3  # of each arm
 BASELINES: Final = ("photo", "name")  # what other arms are compared with, the first that is there
@@ -115,14 +209,14 @@ def _examples(
 ) -> Sequence[Exemplar]:
     """Return pictures worth showing, with the marks of the main way of reading descriptors."""
     by_name = {arm.name: arm for arm in answered}
-    chosen = examples.choose(by_name[main.name], by_name.get("photo"), pictures.labels)
+    chosen = choose(by_name[main.name], by_name.get("photo"), pictures.labels)
     subject = setup.subject
     baseline = subject.names() if "photo" in by_name else None
     draw = main.draws[0]
     head = Head(draw.texts, subject.rows(draw), subject.logit_scale, main.aggregate, baseline)
-    shown = examples.exemplars(chosen, pictures, answered, head)
+    shown = exemplars(chosen, pictures, answered, head)
     if thumbnails and setup.dataset is not None and setup.data.embeddings is None:
-        return examples.with_thumbnails(shown, chosen, pictures, setup.dataset)
+        return with_thumbnails(shown, chosen, pictures, setup.dataset)
     return shown
 
 

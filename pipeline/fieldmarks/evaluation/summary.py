@@ -1,13 +1,16 @@
-"""The plain sentences at the end of an evaluation: what was gained, and whether chance gains as much."""
+"""The plain sentences at the end of an evaluation: what was gained, and whether chance gains as much.
+
+Which arm plays which part in what is shown: the one in question, the one compared with, the controls.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
-from fieldmarks.evaluation import intervals
-from fieldmarks.evaluation.results import ArmResult, Difference, Estimate
-from fieldmarks.wording import counted
+from fieldmarks.evaluation import metrics
+from fieldmarks.evaluation.results import ArmResult, Difference, Estimate, Evaluation
+from fieldmarks.text import counted
 
 FEW_PICTURES: Final = 100
 SIGNIFICANT: Final = 0.05
@@ -80,7 +83,7 @@ def _beside(main: ArmResult, control: ArmResult) -> str:
         begun = f"{_called(control.name)} {_gains(control.difference)}"
     else:
         begun = _alone(control).removesuffix(".")
-    lead = intervals.difference(_hits(main), _hits(control))
+    lead = metrics.difference(_hits(main), _hits(control))
     name = _called(main.name)
     who = name[0].lower() + name[1:]
     if lead.low > 0:
@@ -111,5 +114,25 @@ def _ends(one: Estimate | Difference, sign: int = 1) -> str:
     return f"{low} to {high}"
 
 
-def _hits(arm: ArmResult) -> intervals.Hits:
+def _hits(arm: ArmResult) -> metrics.Hits:
     return np.stack([run.rank < 1 for run in arm.runs])  # (R, N)
+
+
+def reference(evaluation: Evaluation) -> ArmResult | None:
+    """Return the arm that the others are compared with; None where nothing is compared."""
+    compared = {arm.difference.to for arm in evaluation.arms if arm.difference}
+    return next((arm for arm in evaluation.arms if arm.name in compared), None)
+
+
+def subject(evaluation: Evaluation) -> ArmResult:
+    """Return the arm in question: the first of descriptors, else the last that is no control."""
+    base = reference(evaluation)
+    others = [arm for arm in evaluation.arms if arm is not base] or [*evaluation.arms]
+    described = [arm for arm in others if is_described(arm.name)]
+    certain = [arm for arm in others if not is_control(arm)]
+    return next(iter(described or certain[::-1] or others))
+
+
+def is_control(arm: ArmResult) -> bool:
+    """Tell whether an arm is random: its texts are drawn anew by each of its seeds."""
+    return any(run.seed is not None for run in arm.runs)

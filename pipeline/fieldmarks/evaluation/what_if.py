@@ -8,11 +8,10 @@ import numpy as np
 
 from fieldmarks.classification.texts import descriptor_texts
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation.answers import Scorer, answer
 from fieldmarks.evaluation.arms import Way
-from fieldmarks.evaluation.pictures import Pictures
+from fieldmarks.evaluation.candidate import Subject
+from fieldmarks.evaluation.predictions import Pictures, Scorer, answer
 from fieldmarks.evaluation.results import Run
-from fieldmarks.evaluation.subject import Subject
 from fieldmarks.records import Entry
 from fieldmarks.store import curate
 

@@ -14,13 +14,12 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from fieldmarks.errors import EndpointError
-from fieldmarks.generation.budget import estimate
-from fieldmarks.generation.completer import Charge, Completion, Failure, Outcome, Request, unlimited
 from fieldmarks.generation.credentials import without_credentials
+from fieldmarks.generation.dialects import USUAL, BadReply, Quirks, adapted, body, completion, path, usage_of
 from fieldmarks.generation.failures import ABOUT_THE_REQUEST, Failed, OutOfCredit, Refused, Transient
 from fieldmarks.generation.limits import PATIENT, RateLimiter, RetryPolicy, Sleep
-from fieldmarks.generation.modes import USUAL, BadReply, Quirks, adapted, body, completion, path, usage_of
 from fieldmarks.generation.probe import EndpointProfile, find_mode, forget, remember, remembered
+from fieldmarks.generation.request import Charge, Completion, Failure, Outcome, Request, estimate, unlimited
 from fieldmarks.generation.transport import Transport
 
 TIMEOUT: Final = 120.0  # seconds for one answer

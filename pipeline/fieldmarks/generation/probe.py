@@ -12,10 +12,10 @@ import orjson
 
 from fieldmarks.debris import spoken
 from fieldmarks.errors import EndpointError
-from fieldmarks.generation.completer import Completion, Request
+from fieldmarks.generation.dialects import COMPLETIONS, CONTINUE, INSTRUCT, MODES, TRAILING, USUAL, Quirks
 from fieldmarks.generation.failures import OutOfCredit, Refused, Transient
-from fieldmarks.generation.modes import COMPLETIONS, CONTINUE, INSTRUCT, MODES, TRAILING, USUAL, Quirks
-from fieldmarks.generation.templates import Prompt
+from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.request import Completion, Request
 from fieldmarks.paths import make_private, user_cache
 
 PROBED_CLASS: Final = "tree frog"

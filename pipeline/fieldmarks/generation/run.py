@@ -1,189 +1,339 @@
-"""The state of a run between its answers: what to send next, what is complete, what it has cost."""
+"""A run: ask a model for every class that its store does not answer, and store each answer as it comes."""
 
+import asyncio
+import gc
+import signal
+import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
 
-from fieldmarks.generation.answers import line, parsed, record
-from fieldmarks.generation.budget import Budget
-from fieldmarks.generation.completer import Failure, Outcome, Request, Usage
-from fieldmarks.generation.plan import Ask
-from fieldmarks.records import Entry
+from fieldmarks.errors import GenerationError, StoreError
+from fieldmarks.generation.ledger import LOOK_AGAIN, Ledger, Progress, Run, Summary
+from fieldmarks.generation.plan import Ask, Plan, answers_so_far, make_plan
+from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.request import GREEDY, NOTHING, Budget, Completer, Params, Prices, Usage, estimate
+from fieldmarks.generation.run_file import RunFile, question
+from fieldmarks.store import Store
+from fieldmarks.text import counted
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is; `total` counts the classes to ask, `done` those answered, by whatever process."""
-
-    total: int
-    done: int
-    failed: int
-    written: int  # classes that this run put into the store
-    waiting: int  # classes that other processes are asking now
-    retrying: int  # requests that wait to be sent again
-    requests: int
-    usage: Usage
-    cost: float | None  # USD; None where the prices are unknown
-    seconds: float
+GRACE: Final = 5.0  # seconds, the least for what is under way when a run is interrupted
+PATIENCE: Final = 1.5  # times the slowest answer so far; the next may be a little slower
+RETRIES: Final = 2  # how often an empty answer is asked again
+LOOKS_UNTOLD: Final = 4  # at what other processes are asking, after which a run says that it waits
+TICK: Final = 1.0  # seconds between signs of life while a run only waits
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What a run did. `failed` holds the reason for each class without descriptors."""
+class Forecast:
+    """What a run would send: tokens as estimated, written ones and so the cost at their most."""
 
-    done: int  # classes that this run wrote and that are in the store at its end
+    classes: int
     cached: int
-    kept: int
-    others: int  # classes that other processes wrote meanwhile
-    failed: Mapping[str, str]
-    lost: tuple[str, ...]  # classes that were written, and are not in the store any more
-    cut: tuple[str, ...]  # classes whose answer ended for its length: its last descriptor is dropped
-    too_long: tuple[str, ...]  # classes with more descriptors in an answer than are taken of one
-    left: tuple[str, ...]  # not asked: interrupted, or the money could run out
-    pending: int  # answers that the run file keeps, of classes that are not complete
     requests: int
     usage: Usage
     cost: float | None  # USD; None where the prices are unknown
-    seconds: float
-    signal: int | None = None  # which interrupted the run
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the summary as one JSON object."""
-        numbers = {
-            key: getattr(self, key)
-            for key in ("done", "cached", "kept", "others", "pending", "requests", "cost", "seconds")
-        }
-        names = {key: list(getattr(self, key)) for key in ("lost", "cut", "too_long", "left")}
-        return {
-            **numbers,
-            **self.usage.to_dict(),
-            "failed": dict(self.failed),
-            **names,
-            "interrupted": self.signal is not None,
-        }
 
 
-@dataclass(slots=True, eq=False)
-class Work:
-    """A class that this run is asking, with all of its answers so far."""
+def generate(
+    names: Sequence[str],
+    store: Store,
+    prompt: Prompt,
+    completer: Completer,
+    params: Params = GREEDY,
+    *,
+    values: Mapping[str, str | None] | None = None,
+    refresh: bool = False,
+    retries: int = RETRIES,
+    prices: Prices | None = None,
+    max_cost: float = float("inf"),
+    progress: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Summary:
+    """Fill a store with the descriptors of classes; what it already answers is not asked again.
 
-    name: str
-    key: Mapping[str, Any]
-    question: str
-    answers: list[dict[str, Any]]
-    mode: str = ""
-    saved: int = 0  # how many of the answers are in the run file
-    open: int = 0  # requests that are queued or under way
-    failure: str | None = None
+    `values` fills the prompt's `{concept}` and `{other}`. An answer without descriptors is asked again up to
+    `retries` times. `progress` is called after each group of answers is on disk, `tell` with news. Several
+    processes may fill one store at a time: each asks what no other is asking, and waits for the others.
 
-    def unsaved(self) -> list[dict[str, Any]]:
-        """Return the run file's lines for the answers that it does not have yet."""
-        about = {"key": self.question, "class": self.name, "mode": self.mode}
-        return [about | answer for answer in self.answers[self.saved :]]
-
-    def entry(self, endpoint: str | None, rejected: Sequence[str]) -> Entry:
-        """Return the store's line for the class."""
-        return line(self.name, self.answers, self.key, endpoint=endpoint, mode=self.mode, rejected=rejected)
-
-
-@dataclass(slots=True)
-class Run:
-    """Turns classes into requests, and answers into settled classes; an iterator of what to send.
-
-    The iterator ends for now when nothing is queued, when the run is stopped or when the money could run out,
-    and goes on once there is more.
+    Ctrl-C or SIGTERM stops sending, waits for what is under way as long as the slowest answer so far took (at
+    least 5 s), and returns with `signal` set; a second one waits for the disk alone. Where an event loop
+    already runs, as in a notebook, the run gets a thread of its own.
+    Raises PromptError, ModelError, GenerationError and StoreError; what was answered before stays on disk.
     """
+    if prices is None and max_cost != float("inf"):
+        raise GenerationError("max_cost needs prices: pass prices=Prices(...), in USD per million tokens")
+    ask = Ask(prompt, completer.model, params, values or {})
+    plan = make_plan(names, store, ask, refresh=refresh)
+    run = Run(ask, Budget(prices, max_cost), retries)
+    lifetime = 2 * completer.timeout
+    ledger = Ledger(run, plan, store, endpoint=completer.endpoint, lifetime=lifetime, refresh=refresh)
+    stop = _Stop(run, completer, tell)
+    pending = 0
+    if ledger.is_needed():
+        with _collecting_little(), stop.at_signals():
+            report = _reporter(plan, run, ledger, completer, progress)
+            pending = _to_its_end(_go(run, ledger, completer, stop, report, tell))
+    return _summary(plan, run, ledger, pending, stop.signal)
 
-    ask: Ask
-    budget: Budget
-    retries: int
-    working: dict[str, Work] = field(default_factory=dict)  # by class
-    failed: dict[str, str] = field(default_factory=dict)
-    stopped: bool = False
-    sent: int = 0
-    in_flight: int = 0
-    started: float = field(default_factory=time.monotonic)
-    settled: list[Work] = field(default_factory=list)  # nothing more is asked: a failure, or all answers
-    _queue: deque[Request] = field(default_factory=deque)
-    _cut: dict[str, None] = field(default_factory=dict)  # in order
-    _too_long: dict[str, None] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[Request]:
-        return self
+def forecast(
+    names: Sequence[str],
+    store: Store,
+    ask: Ask,
+    *,
+    refresh: bool = False,
+    retries: int = RETRIES,
+    prices: Prices | None = None,
+) -> Forecast:
+    """Return what a run would send and about what it would cost. Nothing is sent."""
+    plan = make_plan(names, store, ask, refresh=refresh)
+    run_file = RunFile(store.path, 0.0)
+    run_file.refresh()
+    requests = []
+    for name in plan.ask:
+        key = ask.key(name)
+        pending = run_file.answers(question(name, key))
+        requests += ask.requests(name, answers_so_far(store.history(name), key, pending), retries)
+    usage = sum(map(estimate, requests), NOTHING)
+    answered = len(plan.cached) + len(plan.restore) + len(plan.kept)
+    cost = None if prices is None else prices.cost(usage)
+    return Forecast(len(plan.ask), answered, len(requests), usage, cost)
 
-    def __next__(self) -> Request:
-        if not self.can_send():
-            raise StopIteration
-        request = self._queue.popleft()
-        self.budget.reserve(request)
-        self.sent += 1
-        self.in_flight += 1
-        return request
 
-    @property
-    def queued(self) -> int:
-        """How many requests wait to be sent."""
-        return len(self._queue)
+async def _go(
+    run: Run,
+    ledger: Ledger,
+    completer: Completer,
+    stop: "_Stop",
+    report: Callable[[], None],
+    tell: Callable[[str], None],
+) -> int:
+    """Ask until nothing is left; return how many answers the run file keeps for a later run."""
 
-    @property
-    def cut(self) -> tuple[str, ...]:
-        """The classes whose answer ended for its length."""
-        return tuple(self._cut)
+    async def step(outcomes: Sequence[Any] = ()) -> None:
+        with stop.waiting():
+            await _undisturbed(asyncio.to_thread(ledger.step, outcomes, completer.window))
+        if ledger.refusal:
+            stop.now()
+        if outcomes:
+            report()
 
-    @property
-    def too_long(self) -> tuple[str, ...]:
-        """The classes whose answer has more descriptors than are taken."""
-        return tuple(self._too_long)
+    try:
+        async with stop.watched(), _signs_of_life(ledger, completer, report):
+            looks = 0
+            await step()
+            while not run.stopped:
+                if run.can_send():
+                    async with aclosing(completer.complete(run, run.budget.charge)) as groups:
+                        async for outcomes in groups:
+                            await step(outcomes)
+                elif ledger.waiting:
+                    looks += 1
+                    if looks == LOOKS_UNTOLD and (who := ledger.claimants()):
+                        tell(f"Waiting for {counted(ledger.waiting, 'class')}, asked by {who}")
+                    await asyncio.sleep(LOOK_AGAIN)
+                elif not run.settled:
+                    break
+                await step()
+    finally:
+        pending = ledger.close(completer.leftovers())
+    if ledger.refusal:
+        where = (
+            f"; {pending} answers are kept in {ledger.run_path}: run the same command again"
+            if pending
+            else ""
+        )
+        raise StoreError(f"{ledger.refusal}{where}") from ledger.refusal
+    return pending
 
-    def can_send(self) -> bool:
-        """Whether there is something to send, and money for it."""
-        return bool(self._queue) and not self.stopped and self.budget.allows(self._queue[0])
 
-    def begin(self, work: Work) -> None:
-        """Queue what is left to ask of a class, which may have some answers on disk."""
-        requests = self.ask.requests(work.name, work.answers, self.retries)
-        work.open, work.saved = len(requests), len(work.answers)
-        self.working[work.name] = work
-        self._queue.extend(requests)
-        if not requests:
-            self.settled.append(work)
+async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Await work to its end, also where the awaiting task is cancelled meanwhile, as it then is after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
-    def take(self, outcomes: Sequence[Outcome]) -> None:
-        """Take in answers. An empty one is asked again, before all else that is queued; a refusal is not."""
-        for request, outcome in outcomes:
-            self.in_flight -= 1
-            work = self.working[request.name]
-            if isinstance(outcome, Failure):
-                self.budget.release(request)
-                if outcome.unaffordable:
-                    self._queue.appendleft(request)  # it is sent where others turn out to cost less
-                    continue
-                work.failure = outcome.reason
-                work.open -= 1
-            else:
-                self.budget.settle(request, outcome.usage)
-                work.mode = outcome.mode
-                answer = record(request, outcome)
-                work.answers.append(answer)
-                result = parsed(answer, self.ask.prompt.style)
-                if not result.descriptors and not result.refused and request.attempt < self.retries:
-                    self._queue.appendleft(
-                        self.ask.request(request.name, request.sample, request.attempt + 1)
-                    )
-                else:
-                    work.open -= 1
-                    if result.cut is not None:
-                        self._cut[request.name] = None
-                    if result.left_out:
-                        self._too_long[request.name] = None
-            if work.open == 0:
-                self.settled.append(work)
 
-    def finish(self, work: Work, failure: str | None) -> None:
-        """Count a settled class, once its answers are on disk."""
-        del self.working[work.name]
-        self.settled.remove(work)
-        if failure is not None:
-            self.failed[work.name] = failure
+@asynccontextmanager
+async def _signs_of_life(
+    ledger: Ledger, completer: Completer, report: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Renew claims while the run goes on, and report while it only waits."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            await asyncio.to_thread(ledger.renew)
+            if completer.retrying or ledger.waiting:
+                report()
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        with suppress(asyncio.CancelledError):
+            await ticking
+
+
+def _reporter(
+    plan: Plan,
+    run: Run,
+    ledger: Ledger,
+    completer: Completer,
+    progress: Callable[[Progress], None] | None,
+) -> Callable[[], None]:
+    total = len(plan.ask) + len(plan.restore)
+
+    def report() -> None:
+        if progress is not None:
+            progress(
+                Progress(
+                    total=total,
+                    done=total - len(ledger.left) - len(run.failed),
+                    failed=len(run.failed),
+                    written=len(ledger.done),
+                    waiting=ledger.waiting,
+                    retrying=completer.retrying,
+                    requests=run.sent,
+                    usage=run.budget.usage,
+                    cost=run.budget.spent,
+                    seconds=time.monotonic() - run.started,
+                )
+            )
+
+    return report
+
+
+def _summary(plan: Plan, run: Run, ledger: Ledger, pending: int, interrupted: int | None) -> Summary:
+    """Count what is in the store, not what was answered: another program may have changed it meanwhile."""
+    lost = ledger.lost()
+    gone = set(lost)
+    return Summary(
+        done=len(ledger.done.keys() - gone),
+        cached=len(set(ledger.cached) - gone),
+        kept=len(set(ledger.kept) - gone),
+        others=len(set(ledger.others) - gone),
+        failed=dict(run.failed),
+        lost=lost,
+        cut=run.cut,
+        too_long=run.too_long,
+        left=ledger.left,
+        pending=pending,
+        requests=run.sent,
+        usage=run.budget.usage,
+        cost=run.budget.spent,
+        seconds=time.monotonic() - run.started,
+        signal=interrupted,
+    )
+
+
+@contextmanager
+def _collecting_little() -> Iterator[None]:
+    """Keep garbage collections from looking through all that is loaded, which stops a run for 0.1 s each."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _to_its_end(work: Coroutine[Any, Any, int]) -> int:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+class _Stop:
+    """Stops further requests at once, and what is under way after a time of grace or at a second signal."""
+
+    def __init__(self, run: Run, completer: Completer, tell: Callable[[str], None]) -> None:
+        self.signal: int | None = None
+        self._run = run
+        self._completer = completer
+        self._tell = tell
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._limit: asyncio.Timeout | None = None  # while there is something under way
+        self._paused = False
+        self._grace: float | None = None  # seconds from the end of `waiting`, when no time of grace passes
+
+    @contextmanager
+    def at_signals(self) -> Iterator[None]:
+        """Stop at Ctrl-C or SIGTERM, which only the main thread hears."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._heard) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Cancel what runs within once the time is over."""
+        limit = self._limit = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        finally:
+            self._limit = self._loop = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let no time of grace pass within, where answers that arrived wait for the disk."""
+        limit, clock = self._limit, asyncio.get_running_loop().time
+        assert limit is not None, "within `watched`"
+        if (until := limit.when()) is not None and not limit.expired():
+            self._grace = until - clock()
+            limit.reschedule(None)
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+            if self._grace is not None and not limit.expired():
+                limit.reschedule(clock() + self._grace)
+
+    def now(self) -> None:
+        """Send nothing more; called on the event loop's thread."""
+        self._run.stopped = True
+        self._completer.drain()
+
+    def _heard(self, number: int, _: Any) -> None:
+        again = self.signal is not None
+        self.signal = self.signal or number
+        if self._loop is None:
+            self._run.stopped = True
+        else:
+            self._loop.call_soon_threadsafe(self._interrupt, again)
+
+    def _interrupt(self, again: bool) -> None:
+        if self._limit is None or self._limit.expired():
+            return
+        self.now()
+        slowest = self._completer.slowest
+        grace = 0.0 if again else max(GRACE, PATIENCE * slowest) if slowest else self._completer.timeout
+        if grace and self._run.in_flight:
+            self._tell(
+                f"Stopping: waiting up to {grace:.0f} s for what is under way; interrupt again to stop now"
+            )
+        self._grace = grace
+        if again or not self._paused:
+            self._limit.reschedule(asyncio.get_running_loop().time() + grace)

@@ -36,7 +36,7 @@ from typing import Any, Final
 import orjson
 
 from fieldmarks.errors import StoreError
-from fieldmarks.store import disk
+from fieldmarks.store import durable
 from fieldmarks.store.curate import now
 
 STORED: Final = "stored"
@@ -121,7 +121,7 @@ class RunFile:
                 return
             self._forget()
         except OSError as error:
-            raise disk.unreadable(self.path, error) from error
+            raise durable.unreadable(self.path, error) from error
         finally:
             if self._began is None:
                 self._began = self._end
@@ -130,17 +130,17 @@ class RunFile:
         if not stat.S_ISREG(self._real.lstat().st_mode):  # nor a link: what it leads to is not ours
             raise self._foreign("it is not a regular file")
 
-    def append(self, lines: Sequence[Mapping[str, Any]], *, durable: bool = True) -> None:
-        """Append lines with one write, and one fsync if `durable`. Raises StoreError if the disk refuses."""
+    def append(self, lines: Sequence[Mapping[str, Any]], *, sync: bool = True) -> None:
+        """Append lines with one write, and one fsync if `sync`. Raises StoreError if the disk refuses."""
         if not lines:
             return
         begins = self._identity is None
         try:
-            status = disk.append(self._real, self._end, _encoded(lines), durable=durable)
+            status = durable.append(self._real, self._end, _encoded(lines), sync=sync)
         except OSError as error:
-            raise disk.unwritable(self.path, error) from error
-        if begins and durable:
-            disk.sync_folder(self._real.parent)
+            raise durable.unwritable(self.path, error) from error
+        if begins and sync:
+            durable.sync_folder(self._real.parent)
         self._identity = (status.st_dev, status.st_ino)
         for line in lines:
             self._take(line)
@@ -187,9 +187,9 @@ class RunFile:
         waiting = [answer for known in self._questions.values() for answer in known.answers]
         if any(self.is_claimed(key) for key in self._questions):
             mine = (key for key, known in self._questions.items() if known.owner == self.owner)
-            self.append([end(key, RELEASED) for key in mine], durable=False)
+            self.append([end(key, RELEASED) for key in mine], sync=False)
         elif waiting:
-            disk.replace(self._real, [_encoded(waiting)])
+            durable.replace(self._real, [_encoded(waiting)])
             self._forget()
         elif self._identity is not None:
             self._real.unlink(missing_ok=True)

@@ -34,9 +34,9 @@ from openai import (
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation import failures, replies
 from fieldmarks.generation.credentials import Address, Redactor, without_credentials
+from fieldmarks.generation.dialects import usage_of
 from fieldmarks.generation.failures import Failed, OutOfCredit, Refused, Transient
 from fieldmarks.generation.limits import asked_wait
-from fieldmarks.generation.modes import usage_of
 
 OPENAI: Final = "https://api.openai.com/v1"
 POOL: Final = 4  # connections per client: httpx2 looks at every connection of its pool at every request

@@ -1,19 +1,30 @@
-"""The charts of an evaluation. Each is drawn for a page's column and for a phone, and told in words."""
+"""Confusion matrices fit to be read: few classes in full, many in an order in which groups show as blocks.
+
+Rows are true classes and columns predicted ones throughout; entries are pictures, their mean over an
+arm's runs.
+
+Confusion as charts: few classes by name; of many, the whole in blocks, and the worst block by name.
+
+The charts of an evaluation. Each is drawn for a page's column and for a phone, and told in words.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmarks.evaluation.results import ArmResult, Difference, Estimate, Evaluation
+from fieldmarks.evaluation import summary
+from fieldmarks.evaluation.results import ArmResult, Difference, Estimate, Evaluation, Indices
 from fieldmarks.evaluation.summary import is_described
-from fieldmarks.report import matrices, roles
 from fieldmarks.report.drawing import (
     INK,
     LEAD,
+    LINE,
     LONGEST,
+    MISTAKE,
     PLAIN,
     SECOND,
     SOFT,
@@ -24,13 +35,241 @@ from fieldmarks.report.drawing import (
     gutter,
     heading,
     label,
+    mixed,
+    needed,
 )
-from fieldmarks.report.numbers import MINUS, amount, points, share
-from fieldmarks.wording import printable
+from fieldmarks.report.page import MINUS, amount, points, share
+from fieldmarks.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+MOST: Final = 2_000  # classes that are ordered; of more, those with the most mistakes
+
+Matrix = NDArray[np.float64]
+Chosen = NDArray[np.int64]
+
+
+def matrix(arm: ArmResult, labels: Indices, chosen: Chosen, classes: int) -> Matrix:
+    """Return the confusion (K, K) among the chosen of all classes; answers outside of them are left out."""
+    place = np.full(classes, -1)
+    place[chosen] = np.arange(len(chosen))
+    rows, total = place[labels], np.zeros(len(chosen) ** 2)
+    for run in arm.runs:
+        columns = place[run.predicted]
+        among = (rows >= 0) & (columns >= 0)
+        total += np.bincount(rows[among] * len(chosen) + columns[among], minlength=total.size)
+    return (total / len(arm.runs)).reshape(len(chosen), len(chosen))
+
+
+def most_mistaken(arm: ArmResult, labels: Indices, classes: int) -> Chosen:
+    """Return the classes in their order, at most MOST: those that lose or attract the most pictures."""
+    mistakes = np.zeros(classes)
+    for run in arm.runs:
+        wrong = run.predicted != labels
+        for side in (labels, run.predicted):
+            mistakes += np.bincount(side[wrong], minlength=classes)
+    return np.sort(np.argsort(-mistakes, kind="stable")[:MOST])
+
+
+def shares(confusion: Matrix, pictures: NDArray[np.int64]) -> Matrix:
+    """Return each row as shares of its class's pictures; rows without pictures are zero."""
+    return confusion / np.maximum(pictures, 1)[:, None]
+
+
+def cluster(share: Matrix) -> Matrix:
+    """Return the tree (K - 1, 4) that joins classes that are taken for each other, as scipy writes it.
+
+    The distance is 1 minus the mean of the two shares; average linkage. Raises ReportError without scipy.
+    """
+    alike = np.clip((share + share.T) / 2, 0.0, 1.0)
+    rows, columns = np.triu_indices(len(alike), 1)
+    tree: Matrix = needed("scipy.cluster.hierarchy").linkage(1.0 - alike[rows, columns], "average")
+    return tree
+
+
+def order(tree: Matrix) -> Chosen:
+    """Return the classes as a tree lists its leaves, so that those confused lie beside each other."""
+    leaves: Any = needed("scipy.cluster.hierarchy").leaves_list(tree)
+    return np.asarray(leaves, np.int64)
+
+
+def worst_block(tree: Matrix, confusion: Matrix, size: int) -> Chosen:
+    """Return the branch of at most `size` classes, in the tree's order, with the most mistakes among them."""
+    branches: list[list[int]] = [[number] for number in range(len(confusion))]
+    best, most = branches[0], -1.0
+    for left, right, _, leaves in tree.tolist():
+        branch = [*branches[int(left)], *branches[int(right)]] if leaves <= size else []
+        branches.append(branch)  # a branch too large is never part of a small one
+        inside = confusion[np.ix_(branch, branch)]
+        mistakes = float(inside.sum() - np.trace(inside))
+        if mistakes > most:
+            best, most = branch, mistakes
+    return np.array(best, np.int64)
+
+
+def edges(classes: int, bins: int) -> Chosen:
+    """Return where at most `bins` runs of neighbouring classes, equally long but for one, begin."""
+    return np.unique(np.linspace(0, classes, min(bins, classes) + 1).astype(np.int64))[:-1]
+
+
+def pooled(confusion: Matrix, starts: Chosen) -> Matrix:
+    """Return sums over runs of neighbouring rows and columns."""
+    return np.add.reduceat(np.add.reduceat(confusion, starts, 0), starts, 1)
+
+
+def without_diagonal(confusion: Matrix) -> Matrix:
+    """Return the mistakes alone."""
+    return confusion * (1 - np.eye(len(confusion)))
+
+
+NAMED: Final = 30  # classes whose matrix is shown whole
+BLOCK: Final = 12  # classes of the worst block, and of two matrices side by side
+BINS: Final = 200  # rows of an overview
+LINE_HEIGHT: Final = 15  # pixels that a name needs
+DARKEST: Final = 0.5  # the share of mistakes that has the full colour
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A matrix of shares with its arm's name."""
+
+    title: str
+    share: Matrix
+
+
+def confusion_charts(evaluation: Evaluation) -> list[Chart]:
+    """Return the matrix of the arm in question, and of the arm compared with beside it where both fit."""
+    subject, reference = summary.subject(evaluation), summary.reference(evaluation)
+    classes = len(evaluation.classes)
+    chosen = most_mistaken(subject, evaluation.labels, classes)
+    if len(chosen) < 2:
+        return []
+    pair = [reference, subject] if reference else [subject]
+    shares = [_share(evaluation, arm, chosen) for arm in pair]
+    tree = cluster(np.mean(shares, axis=0))  # of both, so that neither is favoured
+    ordered = chosen[order(tree)]
+    if classes <= NAMED:
+        shown = pair if classes <= BLOCK else [subject]
+        return [_named("confusion", "What was taken for what", evaluation, shown, ordered)]
+    block = chosen[worst_block(tree, shares[-1] * evaluation.counts[chosen, None], BLOCK)]
+    overview = _overview(evaluation, pair, ordered, block)
+    return [
+        overview,
+        _named("confusion-block", "The block of classes most confused", evaluation, pair, block),
+    ]
+
+
+def _share(evaluation: Evaluation, arm: ArmResult, chosen: Chosen) -> Matrix:
+    pictures = matrix(arm, evaluation.labels, chosen, len(evaluation.classes))
+    return shares(pictures, evaluation.counts[chosen])
+
+
+def _named(
+    name: str, title: str, evaluation: Evaluation, shown: Sequence[ArmResult], chosen: Chosen
+) -> Chart:
+    names = [evaluation.classes[one] for one in chosen]
+    panels = [Panel(arm.name, _share(evaluation, arm, chosen)) for arm in shown]
+    listed = ", ".join(map(printable, names))
+    words = f"Confusion matrix of {listed}; the pairs most confused are in the table below"
+    return Chart(name, title, words, partial(_draw_named, names, panels))
+
+
+def _draw_named(names: Sequence[str], panels: Sequence[Panel], width: int) -> "Figure":
+    short = [label(name, LONGEST[width] - (3 if len(panels) > 1 else 0)) for name in names]
+    left = gutter(short)
+    across = len(panels) if width == WIDE else 1
+    side = min((width - left - 8 - 28 * (across - 1)) / across, 46 * len(names))
+    tall = max(side, LINE_HEIGHT * len(names))
+    below = left if side >= LINE_HEIGHT * len(names) else 0  # else the columns are told by the rows alone
+    high = 34 + tall + below + 12
+    made = figure(width, high * (len(panels) // across))
+    step = max(side + 28, (width - left) / across)  # small ones stand apart, as their titles are wider
+    for number, panel in enumerate(panels):
+        column, row = number % across, number // across
+        drawn = axes(made, left + column * step, 34 + row * high, side, tall)
+        what = "rows: true class, columns: answer, %" if width == WIDE else "%"
+        heading(drawn, f"“{label(panel.title, 20)}”, {what}", left - 8 if column == 0 else 0)
+        _cells(drawn, panel.share, side / len(names))
+        drawn.set_xticks(range(len(names)) if below else [], short if below else [], rotation=90, color=INK)
+        drawn.set_yticks(range(len(names)), short if column == 0 else [""] * len(names))
+    return made
+
+
+def _cells(drawn: "Axes", share: Matrix, size: float) -> None:
+    """Draw right answers in one colour and mistakes in another; figures where a cell has room for them."""
+    right = np.eye(len(share), dtype=bool)
+    colours = np.where(right[..., None], mixed(LEAD, share), mixed(MISTAKE, share / DARKEST))
+    edges = np.arange(len(share) + 1) - 0.5
+    drawn.pcolormesh(edges, edges, colours, edgecolors=LINE, linewidth=0.5)
+    drawn.set_ylim(len(share) - 0.5, -0.5)
+    if size < 18:
+        return
+    for row, column in np.argwhere(share >= 0.005):
+        dark = share[row, column] > (0.5 if row == column else 0.6 * DARKEST)
+        text = f"{100 * share[row, column]:.0f}"
+        colour, letters = "#ffffff" if dark else INK, min(12.0, 0.42 * size)
+        drawn.text(column, row, text, color=colour, fontsize=letters, ha="center", va="center_baseline")
+
+
+def _overview(evaluation: Evaluation, shown: Sequence[ArmResult], ordered: Chosen, block: Chosen) -> Chart:
+    starts = edges(len(ordered), BINS)
+    pictures = np.add.reduceat(evaluation.counts[ordered], starts)
+    panels = []
+    for arm in shown:
+        every = matrix(arm, evaluation.labels, ordered, len(evaluation.classes))
+        mistakes = pooled(without_diagonal(every), starts)
+        panels.append(Panel(arm.name, shares(mistakes, pictures)))
+    place = np.flatnonzero(np.isin(ordered, block))
+    where = (float(place.min()) / len(ordered), float(place.max() + 1) / len(ordered))
+    words = f"The mistakes among {len(ordered)} classes, those confused with each other beside each other"
+    all_of_them = len(ordered) == len(evaluation.classes)
+    title = "All mistakes" if all_of_them else f"The {len(ordered):,} classes with the most mistakes"
+    return Chart("confusion", title, words, partial(_draw_overview, panels, where))
+
+
+def _draw_overview(panels: Sequence[Panel], where: tuple[float, float], width: int) -> "Figure":
+    across = len(panels) if width == WIDE else 1
+    side = min((width - 26 - 24 * (across - 1)) / across, 560)
+    high = 34 + side + 30
+    made = figure(width, high * (len(panels) // across) + 26)
+    top = max(float(panel.share.max()) for panel in panels) or 1.0
+    for number, panel in enumerate(panels):
+        column, row = number % across, number // across
+        drawn = axes(made, 20 + column * (side + 24), 34 + row * high, side, side)
+        _pixels(drawn, panel, top, where)
+        drawn.set_ylabel("true class" if column == 0 else "")
+    _scale(axes(made, 20, made.get_figheight() * 72 - 30, 120, 10), top)
+    return made
+
+
+def _pixels(drawn: "Axes", panel: Panel, top: float, where: tuple[float, float]) -> None:
+    from matplotlib.patches import Rectangle
+
+    image = (255 * mixed(MISTAKE, np.sqrt(panel.share / top))).astype(np.uint8)
+    drawn.imshow(image, interpolation="none", extent=(0, 1, 1, 0))
+    for spine in drawn.spines.values():
+        spine.set_visible(True)
+    drawn.set_xticks([])
+    drawn.set_yticks([])
+    drawn.set_xlabel("class answered")
+    heading(drawn, f"“{label(panel.title, 30)}”, mistakes")
+    middle, length = sum(where) / 2, max(where[1] - where[0], 0.025)
+    corner = (middle - length / 2, middle - length / 2)
+    drawn.add_patch(Rectangle(corner, length, length, fill=False, edgecolor=INK, linewidth=1))
+
+
+def _scale(drawn: "Axes", top: float) -> None:
+    """Draw which colour is which share of a row's pictures."""
+    ramp = np.linspace(0, 1, 60)[None]
+    drawn.imshow((255 * mixed(MISTAKE, np.sqrt(ramp))).astype(np.uint8), aspect="auto", extent=(0, 1, 1, 0))
+    drawn.set_xticks([])
+    drawn.set_yticks([])
+    text = f"0 to {100 * top:.0f} % of a row's pictures"
+    drawn.annotate(text, (1, 0.5), (8, 0), textcoords="offset points", va="center_baseline", color=SOFT)
+
 
 NAMES: Final = ("arms", "gains", "gains-distribution", "confusion", "confusion-block", "classes")
 ENDS: Final = 15  # of more, the best and the worst
@@ -42,9 +281,9 @@ Array = NDArray[np.float64]
 
 def charts(evaluation: Evaluation) -> list[Chart]:
     """Return the charts that an evaluation gives cause for, in the order of the page."""
-    subject = roles.subject(evaluation)
+    subject = summary.subject(evaluation)
     gained = gains(evaluation, subject)
-    return [arms(evaluation), *gained, *matrices.charts(evaluation), distribution(evaluation)]
+    return [arms(evaluation), *gained, *confusion_charts(evaluation), distribution(evaluation)]
 
 
 def arms(evaluation: Evaluation) -> Chart:
@@ -95,13 +334,13 @@ def _rows(axes: "Axes", names: Sequence[str]) -> None:
 
 
 def _colour(arm: ArmResult) -> str:
-    return LEAD if is_described(arm.name) else PLAIN if roles.is_control(arm) else INK
+    return LEAD if is_described(arm.name) else PLAIN if summary.is_control(arm) else INK
 
 
 def _estimates(axes: "Axes", row: int, arm: ArmResult, evaluation: Evaluation) -> None:
     """Draw an arm's figures, and a tick for what each seed of a random one reaches."""
     axes.set_ylim(len(evaluation.arms) - 0.5, -0.5)
-    _interval(axes, row - 0.12, arm.top1, _colour(arm), "o", hollow=roles.is_control(arm))
+    _interval(axes, row - 0.12, arm.top1, _colour(arm), "o", hollow=summary.is_control(arm))
     _interval(axes, row + 0.2, arm.mean_per_class, _colour(arm), "d", hollow=True)
     if len(arm.runs) > 1:
         each = [100 * float(np.mean(run.predicted == evaluation.labels)) for run in arm.runs]
@@ -122,7 +361,7 @@ def _differences(axes: "Axes", evaluation: Evaluation, rows: int) -> None:
     axes.axvline(0, color=SOFT, linewidth=1)
     for row, arm in enumerate(evaluation.arms):
         if arm.difference:
-            hollow = roles.is_control(arm)
+            hollow = summary.is_control(arm)
             _interval(axes, row, arm.difference, _colour(arm), "o", hollow=hollow)
     axes.xaxis.set_major_formatter(_tick)
 
@@ -146,7 +385,7 @@ def gains(evaluation: Evaluation, arm: ArmResult) -> list[Chart]:
     ranked = [(gain, evaluation.classes[number]) for gain, number in ranked_gains(evaluation, arm)]
     if not ranked:
         return []
-    many = len(ranked) > matrices.NAMED
+    many = len(ranked) > NAMED
     shown = [*ranked[:ENDS], None, *ranked[-ENDS:]] if many else list(ranked)
     (best, first), (worst, last) = ranked[0], ranked[-1]
     words = (
@@ -234,7 +473,7 @@ def distribution(evaluation: Evaluation) -> Chart:
 def _draw_distribution(evaluation: Evaluation, width: int) -> "Figure":
     counts = evaluation.counts
     ranked = np.argsort(-counts, kind="stable")
-    if len(ranked) > matrices.NAMED:
+    if len(ranked) > NAMED:
         return _draw_curve(counts[ranked], width)
     names = [label(evaluation.classes[one], LONGEST[width]) for one in ranked]
     made, drawn = _bars(names, counts[ranked].tolist(), width, "Pictures")

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from fieldmarks.errors import ReportError
-from fieldmarks.wording import cut, printable
+from fieldmarks.text import cut, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,21 +1,191 @@
-"""An evaluation as one HTML page, and its charts as files."""
+"""An evaluation's figures as the rows of its page's tables.
+
+An evaluation as a JSON file, in the form that the evaluation's records define.
+
+An evaluation as one HTML page, and its charts as files.
+"""
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
+import orjson
 
 from fieldmarks.errors import ReportError
-from fieldmarks.evaluation.results import Evaluation, Exemplar
+from fieldmarks.evaluation import summary
+from fieldmarks.evaluation.results import ArmResult, Effect, Evaluation, Exemplar
 from fieldmarks.evaluation.summary import is_described
-from fieldmarks.report import document, figures, roles
-from fieldmarks.report.cards import card, relative
-from fieldmarks.report.charts import NAMES, charts
+from fieldmarks.report import page
+from fieldmarks.report.charts import NAMES, charts, ranked_gains
 from fieldmarks.report.drawing import MADE_BY, NARROW, Chart, needed
-from fieldmarks.wording import counted
+from fieldmarks.report.page import Bar, card, relative, signed_bar
+from fieldmarks.text import counted
+
+MAX_CLASSES: Final = 1_000  # rows of the table of classes
+MAX_PAIRS: Final = 15
+MAX_EFFECTS: Final = 12  # of the best and of the worst
+MAX_VALUE: Final = 2_000  # characters of a setting
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """A class with its pictures, the shares answered rightly, and the gain; None without pictures."""
+
+    name: str
+    pictures: int
+    before: float | None
+    after: float | None
+    gain: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Pictures of one class taken for another by the arm in question, and by the one compared with."""
+
+    label: str
+    predicted: str
+    pictures: int  # of the class
+    count: float
+    before: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EffectRow:
+    """A descriptor with the pictures that it wins or loses, and a bar of it."""
+
+    effect: Effect
+    won: float
+    bar: Bar
+
+
+def class_rows(evaluation: Evaluation) -> list[ClassRow]:
+    """Return the classes, those that gain most first, then those without pictures; at most MAX_CLASSES."""
+    arm, base = summary.subject(evaluation), summary.reference(evaluation)
+    ranked = [number for _, number in ranked_gains(evaluation, arm)]
+    rest = sorted(set(range(len(evaluation.classes))) - set(ranked))
+    counts = evaluation.counts
+    return [
+        ClassRow(
+            evaluation.classes[number],
+            int(counts[number]),
+            base.recall[number] if base else None,
+            arm.recall[number],
+            arm.gain[number] if arm.gain else None,
+        )
+        for number in [*ranked, *rest][:MAX_CLASSES]
+    ]
+
+
+def tally(arm: ArmResult) -> tuple[int, int, int]:
+    """Return how many classes gain, stay and lose."""
+    gains = [gain for gain in arm.gain or () if gain is not None]
+    won, lost = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+    return won, len(gains) - won - lost, lost
+
+
+def pairs(evaluation: Evaluation) -> list[Pair]:
+    """Return the pairs of classes that the arm in question confuses most often."""
+    arm, base = summary.subject(evaluation), summary.reference(evaluation)
+    counts = evaluation.counts
+    return [
+        Pair(
+            evaluation.classes[one.label],
+            evaluation.classes[one.predicted],
+            int(counts[one.label]),
+            one.count,
+            _taken(evaluation, base, one.label, one.predicted) if base else None,
+        )
+        for one in arm.confused[:MAX_PAIRS]
+    ]
+
+
+def _taken(evaluation: Evaluation, arm: ArmResult, label: int, predicted: int) -> float:
+    """Return how many pictures of a class an arm takes for another, the mean over its runs."""
+    of_class = evaluation.labels == label
+    return float(np.mean([np.sum(of_class & (run.predicted == predicted)) for run in arm.runs]))
+
+
+def effects(evaluation: Evaluation) -> list[tuple[str, list[EffectRow]]]:
+    """Return the descriptors that help most and those that hurt most, each list under its heading."""
+    ranked = sorted(evaluation.effects, key=lambda one: (one.effect, one.margin), reverse=True)
+    helping = [one for one in ranked if (one.effect, one.margin) > (0, 0)][:MAX_EFFECTS]
+    hurting = [one for one in ranked[::-1] if (one.effect, one.margin) < (0, 0)][:MAX_EFFECTS]
+    reach = max((abs(one.effect) for one in (*helping, *hurting)), default=0.0)
+    pictures = len(evaluation.labels)
+    return [
+        (
+            title,
+            [EffectRow(one, one.effect * pictures, signed_bar(one.effect, reach)) for one in listed],
+        )
+        for title, listed in (("Help most", helping), ("Hurt most", hurting))
+    ]
+
+
+def settings(given: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return settings in groups: plain ones first under "Run", nested ones under their key by their paths."""
+    groups: dict[str, list[tuple[str, str]]] = {"Run": []}
+    for key, value in given.items():
+        if isinstance(value, Mapping):
+            groups[_title(str(key))] = list(_leaves(value))
+        elif key != "command":
+            groups["Run"].append((_words(str(key)), _text(value)))
+    return [(title, rows) for title, rows in groups.items() if rows]
+
+
+def _leaves(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    for key, one in value.items():
+        name = f"{path}{_words(str(key))}"
+        if isinstance(one, Mapping) and one:
+            yield from _leaves(one, f"{name} · ")
+        else:
+            yield name, _text(one)
+
+
+def _text(value: Any) -> str:
+    """Return a setting in one line; what is too long for a table ends in dots and is whole in the JSON."""
+    if value is None or value == [] or value == {}:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = ", ".join(map(_text, value[:MAX_VALUE]))
+    text = str(value)
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _title(key: str) -> str:
+    words = _words(key)
+    return words[:1].upper() + words[1:]
+
+
+_BEGINNING: Final = b'{"v":1,"settings":{"fieldmarks":'  # as orjson writes it
+_ENDING: Final = b"}\n"
+
+
+def encode_json(evaluation: Evaluation) -> bytes:
+    """Return the evaluation as one line of JSON."""
+    return orjson.dumps(evaluation.to_dict()) + b"\n"
+
+
+def check_json(path: Path) -> None:
+    """Raise ReportError where `write` would refuse: an earlier evaluation is replaced, no other file is."""
+    page.check_place(path, "a fieldmarks evaluation", lambda file: page.has_ends(file, _BEGINNING, _ENDING))
+    page.check_folder(path, path.resolve().parent)
+
+
+def write_json(evaluation: Evaluation, path: Path) -> None:
+    """Write the file. Raises ReportError, and as `check`."""
+    check_json(path)
+    page.replace(path, encode_json(evaluation))
+
 
 MAX_EXAMPLES: Final = 60
 MAX_FAILURES: Final = 200
@@ -28,13 +198,13 @@ ENDINGS: Final = {b"<?xml": b"</svg>\n", b"\x89PNG": b"IEND\xaeB`\x82"}  # of a 
 def write_page(evaluation: Evaluation, path: Path) -> None:
     """Write the page. Raises ReportError where matplotlib or scipy is not installed, and as `check`."""
     check(path)
-    document.write(path, html(evaluation))
+    page.write(path, html(evaluation))
 
 
 def check(path: Path) -> None:
     """Raise ReportError where `write_page` would refuse: an earlier report is replaced, no other file is."""
     needed("matplotlib")
-    document.check(path)
+    page.check(path)
 
 
 def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -50,7 +220,7 @@ def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     except OSError as error:
         raise ReportError(f"{folder} cannot be made: {error.strerror or error}") from error
     for path, chart in drawn.items():
-        document.replace(path, chart.png() if path.suffix == ".png" else chart.svg())
+        page.replace(path, chart.png() if path.suffix == ".png" else chart.svg())
     return [*drawn]
 
 
@@ -60,9 +230,9 @@ def check_plots(folder: Path) -> None:
     if os.path.lexists(folder) and not folder.is_dir():
         raise ReportError(f"{folder} already exists and is not a folder; choose another name for the charts")
     there = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
-    document.check_folder(folder, there)
+    page.check_folder(folder, there)
     for path in (folder / f"{name}.{form}" for name in NAMES for form in FORMS):
-        document.check_place(path, "a fieldmarks chart", _is_chart)
+        page.check_place(path, "a fieldmarks chart", _is_chart)
 
 
 def _is_chart(file: BinaryIO) -> bool:
@@ -76,7 +246,7 @@ def _is_chart(file: BinaryIO) -> bool:
 
 def html(evaluation: Evaluation) -> str:
     """Return the page. Raises ReportError where matplotlib or scipy is not installed."""
-    subject, reference = roles.subject(evaluation), roles.reference(evaluation)
+    subject, reference = summary.subject(evaluation), summary.reference(evaluation)
     predictions = [one.prediction for one in evaluation.examples]
     counts = evaluation.counts
     context = {
@@ -85,28 +255,28 @@ def html(evaluation: Evaluation) -> str:
         "reference": reference,
         "charts": {chart.name: _chart(chart) for chart in charts(evaluation)},
         "arms": [(arm, "subject" if is_described(arm.name) else "") for arm in evaluation.arms],
-        "controls": any(roles.is_control(arm) for arm in evaluation.arms),
-        "tally": figures.tally(subject),
-        "classes": figures.class_rows(evaluation),
+        "controls": any(summary.is_control(arm) for arm in evaluation.arms),
+        "tally": tally(subject),
+        "classes": class_rows(evaluation),
         "extent": f"{counted(int(counts.sum()), 'picture')} in {counted(len(counts), 'class')}",
         "sizes": (int(counts.min()), float(np.median(counts)), int(counts.max())),
         "typical": float(np.median(counts[counts > 0])),
         "few": FEW,
-        "pairs": figures.pairs(evaluation),
-        "effects": figures.effects(evaluation) if evaluation.effects else [],
+        "pairs": pairs(evaluation),
+        "effects": effects(evaluation) if evaluation.effects else [],
         "examples": [_example(one) for one in evaluation.examples[:MAX_EXAMPLES]],
         "relative": relative(predictions),
         "command": _command(evaluation.settings.get("command")),
-        "settings": figures.settings(evaluation.settings),
+        "settings": settings(evaluation.settings),
         "failures": evaluation.failures[:MAX_FAILURES],
         "failed": len(evaluation.failures),
     }
-    return document.render("evaluation.html.j2", ("page.css", "evaluation.css"), context)
+    return page.render("evaluation.html.j2", ("page.css", "evaluation.css"), context)
 
 
 def _chart(chart: Chart) -> dict[str, str]:
     """Return a chart as pictures of two widths. They are no markup, so the page needs no looser policy."""
-    wide, narrow = (document.data_uri("image/svg+xml", one) for one in (chart.svg(), chart.svg(NARROW)))
+    wide, narrow = (page.data_uri("image/svg+xml", one) for one in (chart.svg(), chart.svg(NARROW)))
     return {"title": chart.title, "words": chart.words, "wide": wide, "narrow": narrow}
 
 

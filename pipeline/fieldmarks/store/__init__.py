@@ -1,5 +1,5 @@
 """Descriptor stores: JSONL files that people read, curate and share."""
 
-from fieldmarks.store.jsonl import Store
+from fieldmarks.store.file import Store
 
 __all__ = ["Store"]

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from fieldmarks.errors import StoreError
 from fieldmarks.records import CURATED, FAILED, FORMAT_VERSION, GENERATED, Entry
-from fieldmarks.store.index import ANSWER, END, PERSONAL, RESTORED, kind_of
+from fieldmarks.store.file import ANSWER, END, PERSONAL, RESTORED, kind_of
 
 MAX_DESCRIPTOR: Final = 1000  # characters; CLIP reads about 300 of them
 

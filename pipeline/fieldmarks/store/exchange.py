@@ -1,20 +1,86 @@
-"""Stores from and to other programs' files: import, export, copy, salvage."""
+"""A folder as Hugging Face's hub holds data sets: the current lines and a card that tells their origin.
 
+Stores from and to other programs' files: import, export, copy, salvage.
+"""
+
+import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from fieldmarks.bounds import read_text
 from fieldmarks.errors import StoreError
 from fieldmarks.records import FORMAT_VERSION, IMPORTED, Entry
-from fieldmarks.store import card, disk, formats
-from fieldmarks.store.changes import Change, apply
+from fieldmarks.store import durable, formats
 from fieldmarks.store.curate import Stamp, end
-from fieldmarks.store.jsonl import Store, in_force
-from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, entry
+from fieldmarks.store.edits import Change, apply
+from fieldmarks.store.file import Store, in_force
+from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, encode, entry
 from fieldmarks.tables import read_table
+
+CARD: Final = "README.md"
+DATA: Final = "descriptors.jsonl"
+MAX_CARD: Final = 1 << 20  # bytes
+_TITLE: Final = "Visual descriptors of"
+
+
+def files(folder: Path, entries: Sequence[Entry], license_id: str) -> dict[Path, bytes]:
+    """Return what the files of a folder are to hold."""
+    return {folder / DATA: b"".join(map(encode, entries)), folder / CARD: card(entries, license_id).encode()}
+
+
+def is_card(file: Path) -> bool:
+    """Say whether a file is a card as `card` makes it."""
+    try:
+        lines = read_text(file, MAX_CARD, StoreError).split("\n")
+    except StoreError:
+        return False
+    return lines[0] == "---" and any(line.startswith(f'pretty_name: "{_TITLE}') for line in lines)
+
+
+def card(entries: Sequence[Entry], license_id: str) -> str:
+    """Return the card: the hub's header, then counts, models and prompts.
+
+    `license_id` is as the hub lists them.
+    """
+    header: dict[str, Any] = {
+        "license": license_id,
+        "pretty_name": f"{_TITLE} {len(entries)} classes",
+        "tags": ["image-classification", "zero-shot-image-classification", "descriptors"],
+        "configs": [{"config_name": "default", "data_files": DATA}],
+    }
+    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---", ""]
+    lines += [f"# {header['pretty_name']}", ""]
+    lines += ["One line of JSON a class: `class`, `descriptors`, and where they come from.", ""]
+    lines += ["| | |", "| --- | --- |", *(f"| {key} | {_cell(value)} |" for key, value in _facts(entries))]
+    use = "fieldmarks store import mine.jsonl FOLDER"
+    return "\n".join([*lines, "", "Use them with fieldmarks:", "", f"    {use}", ""])
+
+
+def _facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    prompts = [one.prompt or {} for one in entries]
+    return [
+        ("classes", str(len(entries))),
+        ("descriptors", str(sum(len(one.descriptors) for one in entries))),
+        ("origin", _counted(one.origin or "typed" for one in entries)),
+        ("model", _counted(one.model or "none" for one in entries)),
+        ("prompt", _counted(str(one.get("name", "none")) for one in prompts)),
+    ]
+
+
+def _counted(values: Any) -> str:
+    return ", ".join(f"{value} ({count})" for value, count in Counter(values).most_common())
+
+
+def _cell(text: str) -> str:
+    """Return a text that cannot end its cell, nor be read as markup."""
+    text = " ".join(text.split())
+    return "".join(f"\\{one}" if one in r"\`*_{}[]<>|#!" else one for one in text)
+
 
 KINDS: Final = ("json", "csv", "tsv", "folder")
 MAX_FILE: Final = 1 << 28  # bytes; a million classes of the paper's size
@@ -45,7 +111,7 @@ def read_file(
     if kind == "folder" or (kind is None and os.path.isdir(path)):  # noqa: PTH112  # takes too long a name
         if columns:
             raise StoreError(f"{path} is a folder and has no columns: leave out --columns")
-        return list(Store.open(path / card.DATA).entries())
+        return list(Store.open(path / DATA).entries())
     table = read_table(path, MAX_FILE, StoreError, suffix=f".{kind}" if kind else None)
     imported = formats.load(table, columns)
     tell(imported.report)
@@ -91,7 +157,7 @@ def export_file(store: Store, path: Path, kind: str, *, license_id: str, force: 
     """
     entries = current_entries(store)
     if kind == "folder":
-        contents = card.files(path, entries, license_id)
+        contents = files(path, entries, license_id)
         _check_folder(path, contents, force=force)
     else:
         contents = {path: export_text(entries, kind).encode()}
@@ -149,8 +215,8 @@ def write_new(path: Path, chunks: Iterable[bytes], *, force: bool = False) -> No
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise disk.unwritable(path, error) from error
-    disk.replace(real, chunks)
+        raise durable.unwritable(path, error) from error
+    durable.replace(real, chunks)
 
 
 def check_new(path: Path, *, force: bool = False, remedy: str = "choose another name") -> None:
@@ -179,8 +245,8 @@ def _check_folder(folder: Path, contents: Iterable[Path], *, force: bool) -> Non
         raise StoreError(
             f"{folder} already exists: choose another name, or pass --force to replace an export"
         )
-    if any(os.path.lexists(file) for file in contents) and not card.is_card(folder / card.CARD):
-        raise StoreError(f"{folder / card.CARD} is not a card that fieldmarks wrote: choose another folder")
+    if any(os.path.lexists(file) for file in contents) and not is_card(folder / CARD):
+        raise StoreError(f"{folder / CARD} is not a card that fieldmarks wrote: choose another folder")
 
 
 def _same_file(one: Path, other: Path) -> bool:
@@ -192,7 +258,7 @@ def _same_file(one: Path, other: Path) -> bool:
 
 def _lines(path: Path) -> Iterator[bytes]:
     """Yield a file's lines; of one that is too long its beginning, which is not a whole line."""
-    fd = disk.open_to_read(path)
+    fd = durable.open_to_read(path)
     try:
         with os.fdopen(fd, "rb") as file:
             first = len(BOM) if file.read(len(BOM)) == BOM else 0
@@ -203,7 +269,7 @@ def _lines(path: Path) -> Iterator[bytes]:
                     rest = file.readline(MAX_LINE + 1)
                 yield line
     except OSError as error:
-        raise disk.unreadable(path, error) from error
+        raise durable.unreadable(path, error) from error
 
 
 def _list(one: Entry | None) -> tuple[str, ...] | None:

@@ -21,9 +21,9 @@ from typing import Any, Final
 from fieldmarks.errors import ClassNameError, StoreError
 from fieldmarks.records import class_name
 from fieldmarks.tables import Row, Table, errors_as
-from fieldmarks.tables.documents import Pairs
-from fieldmarks.tables.headings import Role, folded, role
-from fieldmarks.wording import counted
+from fieldmarks.tables.reading import Pairs
+from fieldmarks.tables.table import Role, folded, role
+from fieldmarks.text import counted
 
 Lists = Mapping[str, Sequence[str]]
 

@@ -1,4 +1,11 @@
-"""The table of lint rules: a code, a name, a severity, what it is about, and a function that finds it."""
+"""What can be wrong with one descriptor: each check takes its text and returns a complaint or None.
+
+English only.
+
+The table of lint rules: a code, a name, a severity, what it is about, and a function that finds it.
+
+Counting tokens as a CLIP model's own tokenizer does, without loading the model.
+"""
 
 import re
 from collections import defaultdict
@@ -6,12 +13,132 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
+import orjson
+
+from fieldmarks.bounds import read_text
+from fieldmarks.debris import plain, spoken, thinks
+from fieldmarks.errors import ModelError
 from fieldmarks.records import Entry, near_miss
-from fieldmarks.store import lint_text
 from fieldmarks.store.curate import comparable
-from fieldmarks.store.measured import Measurement, points
+from fieldmarks.store.descriptor_effects import Measurement, points
+
+_CUT: Final = re.compile(
+    r"(?:[,;:(\[–—-]|\b(?:and|or|but|the|a|an|with|of|to|for|from|than|that|which|its|their|is|are"
+    r"|as|by|such))$",
+    re.IGNORECASE,
+)
+_HEDGE: Final = re.compile(
+    r"\b(?:may|might|could|often|usually|typically|sometimes|generally|commonly|normally|frequently"
+    r"|occasionally"
+    r"|possibly|probably|perhaps|likely|tends? to|can (?:also )?(?:be|have|vary|range))\b",
+    re.IGNORECASE,
+)
+_NEGATION: Final = re.compile(
+    r"\b(?:no|not|none|never|neither|nor|without|lacks?|lacking|absence|absent|cannot|\w+n['’]t)\b",
+    re.IGNORECASE,
+)
+_NUMBER: Final = r"[\d¼-¾⅐-⅞]+(?:[.,/⁄ ][\d¼-¾⅐-⅞]+){0,3}"
+_UNSEEN: Final = re.compile(
+    r"\b(?:smell\w*|odou?rs?|odou?rless|scent(?:s|ed)?|fragran\w+|aroma\w*|tast(?:e|es|y|ing)|flavou?r\w*"
+    r"|sounds?|nois[ey]\w*|loud\w*|audible|melod\w+|songs?|calls"
+    r"|nocturnal|diurnal|habitats?|native to|lives? in|diets?|feeds? on|eats?|preys? on|hunts?|migrat\w+"
+    r"|hibernat\w+|behaviou?rs?|temperament|friendly|aggressive|intelligent|loyal|venomous|poisonous"
+    r"|lifespan|life span|prices?|priced|expensive|inexpensive|cheap|costs?|popular|invented"
+    r"|weigh(?:s|ing|t)?"
+    r"|(?:milli|centi)?met(?:er|re)s?(?: in| long| tall| high| wide)"
+    r"|(?:feet|foot|inch|inches|pounds|kilograms)(?= (?:in length|in height|long|tall|high|wide)\b))\b"
+    # A measure, whole: with its decimals, fraction or range.
+    rf"|(?<!\w)[.,]?{_NUMBER}(?:\s*(?:[-–]|to|x|×)\s*{_NUMBER}){{0,3}}\s*"
+    r"(?:mm|cm|km|m|kg|g|lbs?|ft|inch|inches|feet|met(?:er|re)s?|pounds?|kilograms?|years?)\b",
+    re.IGNORECASE,
+)
+_CHATTER: Final = re.compile(
+    r"^(?:sure|certainly|of course|absolutely|okay|ok|here(?:'s| is| are)|let me|as an ai|i am|i'm"
+    r"|i can|i hope"
+    r"|these are|the following|note that|please note|in (?:summary|conclusion)|overall,"
+    r"|some (?:useful|visual) features"
+    r"|useful (?:visual )?features|there are several)\b",
+    re.IGNORECASE,
+)
+_SENTENCE: Final = re.compile(
+    r"^(?:(?:it|they|these|this|he|she)(?: \w+){0,2}? (?:is|are|has|have|can|features?|looks?"
+    r"|shows?|displays?|appears?|possess(?:es)?|resembles?|includes?|consists?)\b"
+    r"|(?:the|an?|its|their|most|all|both)(?: [\w-]+){1,4} (?:is|are|has|have|can be)\b(?=.*[.!]$))",
+    re.IGNORECASE,
+)
+_MARKS: Final = re.compile(r"^\s*(?:#{1,6}\s+|[-*•·–—]\s*|\(?\d{1,2}[.)]\s+)")
+_MOJIBAKE: Final = re.compile("[ÂÃâ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]")
+
+
+def cut(text: str) -> str | None:
+    """Complain of an end that no sentence has."""
+    if text.count("(") > text.count(")"):
+        return "a bracket is not closed"
+    found = _CUT.search(text.rstrip())
+    return f"it ends in {found[0]!r}" if found else None
+
+
+def hedge(text: str) -> str | None:
+    """Complain of a word that makes the trait uncertain."""
+    return _word(_HEDGE, text)
+
+
+def negation(text: str) -> str | None:
+    """Complain of a word that denies."""
+    return _word(_NEGATION, text)
+
+
+def unseen(text: str) -> str | None:
+    """Complain of what a photo does not show."""
+    return _word(_UNSEEN, text)
+
+
+def chatter(text: str) -> str | None:
+    """Complain of words to the reader in the place of a trait."""
+    return _word(_CHATTER, text) or ("it introduces a list" if text.rstrip().endswith(":") else None)
+
+
+def debris(text: str) -> str | None:
+    """Complain of the remains of encodings, markup and list marks."""
+    if "\ufffd" in text:
+        return "a character was lost (\ufffd)"
+    if thinks(text):
+        return "it holds what the model wrote to itself"
+    mended = mend(text)
+    return None if mended == text else f"should read {mended!r}"
+
+
+def mend(text: str) -> str:
+    """Return a descriptor without thoughts and the remains of encodings, markup and list marks."""
+    if _MOJIBAKE.search(text):
+        text = _recoded(text)
+    return _MARKS.sub("", plain(spoken(text).text))
+
+
+def wordless(text: str) -> str | None:
+    """Complain of a text without a letter."""
+    return None if not text.strip() or any(map(str.isalpha, text)) else "it has no letter"
+
+
+def sentence(text: str) -> str | None:
+    """Complain of a whole sentence in the place of a feature."""
+    return _word(_SENTENCE, text)
+
+
+def _recoded(text: str) -> str:
+    """Return UTF-8 that was once read as Windows-1252 as it was meant, or the text itself."""
+    try:
+        return text.encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def _word(pattern: re.Pattern[str], text: str) -> str | None:
+    found = pattern.search(text)
+    return f"it says {found[0]!r}" if found else None
 
 
 class Severity(IntEnum):
@@ -136,8 +263,8 @@ def _own_name(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 
 
 def _cut(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-    yield from each(lint_text.cut)(entry, listing)
-    if entry.finish_reason == "length" and entry.descriptors and not lint_text.cut(entry.descriptors[-1]):
+    yield from each(cut)(entry, listing)
+    if entry.finish_reason == "length" and entry.descriptors and not cut(entry.descriptors[-1]):
         yield None, "the answer was cut off by max_tokens: descriptors may be missing"
 
 
@@ -251,23 +378,54 @@ RULES: Final = (
     ),
     Rule("FM104", "same-list", _E, "Two classes have the same list.", _same_list),
     Rule("FM105", "shared", _W, "Many classes share a descriptor (`shared-by`, 5).", _shared),
-    Rule("FM106", "no-letters", _E, "A descriptor has no letter.", each(lint_text.wordless)),
+    Rule("FM106", "no-letters", _E, "A descriptor has no letter.", each(wordless)),
     Rule("FM201", "echo", _E, "A descriptor echoes a worked example of the prompt (`--examples`).", _echo),
-    Rule("FM202", "chatter", _E, "Words to the reader, not a trait.", each(lint_text.chatter), fix=True),
+    Rule("FM202", "chatter", _E, "Words to the reader, not a trait.", each(chatter), fix=True),
     Rule("FM203", "cut", _W, "A descriptor or an answer is cut off.", _cut),
-    Rule("FM204", "debris", _E, "Encoding debris, markup, list marks.", each(lint_text.debris), fix=True),
+    Rule("FM204", "debris", _E, "Encoding debris, markup, list marks.", each(debris), fix=True),
     Rule("FM301", "own-name", _W, "A descriptor has the class's own name inside.", _own_name),
-    Rule(
-        "FM302", "hedge", _W, "A hedge, such as may or often: a text for CLIP states.", each(lint_text.hedge)
-    ),
-    Rule("FM303", "negation", _W, "A negation, which CLIP hardly sees.", each(lint_text.negation)),
-    Rule("FM304", "not-visible", _W, "Smell, taste, sound, habits, price, measures.", each(lint_text.unseen)),
+    Rule("FM302", "hedge", _W, "A hedge, such as may or often: a text for CLIP states.", each(hedge)),
+    Rule("FM303", "negation", _W, "A negation, which CLIP hardly sees.", each(negation)),
+    Rule("FM304", "not-visible", _W, "Smell, taste, sound, habits, price, measures.", each(unseen)),
     Rule("FM305", "long", _W, "A descriptor has too many words (`max-words`, 15).", _long),
     Rule("FM306", "tokens", _E, "A descriptor has more tokens than the model reads (`--clip`).", _tokens),
-    Rule("FM307", "sentence", _W, "A sentence, not a feature.", each(lint_text.sentence)),
+    Rule("FM307", "sentence", _W, "A sentence, not a feature.", each(sentence)),
     Rule("FM401", "name-alike", _E, "Names differ only by case, punctuation or underscores.", _alike),
     Rule("FM402", "underscore", _W, "A name has an underscore in the place of a space.", _underscore),
     Rule("FM403", "two-meanings", _H, "A name has two well-known meanings.", _two_meanings),
     Rule("FM404", "near-miss-key", _W, "A key that is not read, close to one that is.", _near_miss),
     Rule("FM501", "hurts", _W, "Measured: accuracy is better without it (`hurts-by`, 2 %).", _hurts),
 )
+
+
+MAX_FILE = 128 << 20  # bytes
+CLIP_TOKENS = 77  # where a tokenizer does not say
+
+
+def token_count(model: str) -> tuple[Callable[[str], int], int]:
+    """Return a model's token count of a text, both end tokens included, and the most that the model reads.
+
+    `model` is a folder or a hub id. Raises ModelError if it has no `tokenizer.json`.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(read_text(_file(model, "tokenizer.json"), MAX_FILE, ModelError))
+        config: Any = orjson.loads(read_text(_file(model, "tokenizer_config.json"), MAX_FILE, ModelError))
+    except ModelError as error:
+        raise ModelError(f"{model}: {error}") from error
+    except Exception as error:  # tokenizers raises bare Exception for a file that it cannot parse
+        raise ModelError(f"{model}: its tokenizer.json cannot be read: {error}") from error
+    tokenizer.no_truncation()
+    limit = config.get("model_max_length") if isinstance(config, dict) else None
+    if not isinstance(limit, int) or not 0 < limit < 1_000_000:  # unset is written as 10**30
+        limit = CLIP_TOKENS
+    return lambda text: len(tokenizer.encode(text).ids), limit
+
+
+def _file(model: str, name: str) -> Path:
+    if Path(model).is_dir():
+        return Path(model) / name
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(model, name))

@@ -39,7 +39,7 @@ def labels(job: Job) -> Result:
 def embed(job: Job) -> Result:
     """Files to embeddings and classes, then texts to embeddings, then the image tower alone: seconds."""
     from fieldmarks.classification import Classifier
-    from fieldmarks.classification.embeddings import Embedded
+    from fieldmarks.classification.embedder import Embedded
 
     embedder = _embedder(job)
     described = {f"class {number}": own for number, own in enumerate(job["classes"])}
@@ -132,8 +132,7 @@ def growth(job: Job) -> Result:
 
 
 def _embedder(job: Job) -> Any:
-    from fieldmarks.classification.embeddings import Embedder
-    from fieldmarks.classification.encoder import Encoder
+    from fieldmarks.classification.embedder import Embedder, Encoder
 
     return Embedder(Encoder(job["clip"], device="cpu", dtype=job["dtype"], engine=job["engine"]), batch=BATCH)
 

@@ -9,7 +9,7 @@ import pytest
 PAGES = """
 import resource
 import sys
-from fieldmarks.classification.engines.allocation import keep_freed_memory
+from fieldmarks.classification.engines.torch import keep_freed_memory
 import numpy as np
 
 if "keep" in sys.argv:

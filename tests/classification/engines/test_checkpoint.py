@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from fieldmarks.classification.encoder import Encoder
+from fieldmarks.classification.embedder import Encoder
 from fieldmarks.errors import ModelError
 
 Change = Callable[[dict[str, Any]], object]

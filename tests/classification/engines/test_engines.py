@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from fieldmarks.classification import Classifier, Encoder
 from fieldmarks.classification.cache import EmbeddingCache
-from fieldmarks.classification.embeddings import Embedder
-from fieldmarks.classification.engines import kept
-from fieldmarks.classification.engines.agreement import TOLERANCE, cosine_error
-from fieldmarks.classification.engines.precision import has_bfloat16, processor
+from fieldmarks.classification.embedder import Embedder
+from fieldmarks.classification.engines.checkpoint import has_bfloat16, processor
+from fieldmarks.classification.engines.engine import TOLERANCE, cosine_error
+from fieldmarks.classification.engines.openvino import model_cache
 from fieldmarks.classification.scoring import Array
 from fieldmarks.demo.run import run_demo
 from fieldmarks.errors import ModelError
@@ -133,7 +133,7 @@ def test_auto_leaves_what_does_not_agree_to_torch(rough: Path, cache: Path) -> N
         (notice,) = encoder.notices
         assert notice.startswith("torch computes, as openvino cannot: its embeddings differ from torch's by ")
         assert told == [f"converting {rough} for OpenVINO, once for this machine …"] * conversions
-    (folder,) = kept.models(cache)
+    (folder,) = model_cache.models(cache)
     assert [path.name for path in folder.iterdir()] == ["about.json"]
     assert _encoder(rough, "auto", "float32").about["engine"] == "openvino"
 
@@ -156,7 +156,7 @@ def test_openvino_by_name_refuses_other_numbers(tiny_clip: Path) -> None:
 def test_a_damaged_conversion_is_made_again(tiny_clip: Path, cache: Path, name: str) -> None:
     told: list[str] = []
     before = _embedded(_encoder(tiny_clip, "openvino", "float32", tell=told.append))
-    (folder,) = kept.models(cache)
+    (folder,) = model_cache.models(cache)
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(bytes(data))
@@ -203,7 +203,7 @@ def test_a_full_disk_is_no_verdict(tiny_clip: Path, cache: Path) -> None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert run(50_000).startswith("torch torch computes, as openvino cannot: ")
-    assert kept.models(cache) == []
+    assert model_cache.models(cache) == []
     assert run(100_000_000) == "openvino\n"
 
 
@@ -220,11 +220,11 @@ def test_a_conversion_that_fails_is_not_tried_again(tiny_clip: Path, tmp_path: P
         assert encoder.encode_texts(["fur"]).shape == (1, 16)
         assert encoder.notices[0].startswith("torch computes, as openvino cannot: it cannot be converted: ")
     assert told == [f"converting {folder} for OpenVINO, once for this machine …"]
-    (model,) = kept.models(cache)
+    (model,) = model_cache.models(cache)
     about = json.loads((model / "about.json").read_text())["about"]
     about["versions"]["torch"] = "1.0"
-    kept.drop(model)
-    kept.keep(model, lambda fresh: about)
+    model_cache.drop(model)
+    model_cache.keep(model, lambda fresh: about)
     _encoder(folder, "auto", "float32", tell=told.append).encode_texts(["fur"])  # an upgrade is worth a try
     assert len(told) == 2
 

@@ -8,7 +8,7 @@ import pytest
 
 SCRIPT = """
 import gc, os, signal, sys, threading
-from fieldmarks.classification.encoder import Encoder
+from fieldmarks.classification.embedder import Encoder
 held = [Encoder(sys.argv[1], device="cpu", dtype="float32", engine="openvino")]
 held[0].encode_texts(["fur"])
 def let_go():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fieldmarks.classification.cache import EmbeddingCache
-from fieldmarks.classification.engines import kept
+from fieldmarks.classification.engines.openvino import model_cache
 
 ONE = "1" * 32  # as a model's folder is called
 
@@ -19,11 +19,11 @@ ONE = "1" * 32  # as a model's folder is called
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A kept folder of two files."""
-    kept.keep(tmp_path / "converted-2" / ONE, _write)
+    model_cache.keep(tmp_path / "converted-2" / ONE, _write)
     return tmp_path / "converted-2" / ONE
 
 
-def _write(folder: Path) -> kept.About:
+def _write(folder: Path) -> model_cache.About:
     (folder / "texts.bin").write_bytes(b"0123456789")
     (folder / "texts.xml").write_text("<net/>")
     return {"facts": {"logit_scale": 100.0}}
@@ -34,16 +34,16 @@ def _names(folder: Path) -> list[str]:
 
 
 def _is_whole(folder: Path) -> bool:
-    about = kept.read(folder)
-    return about is not None and kept.is_whole(folder, about, EmbeddingCache().file_hash)
+    about = model_cache.read(folder)
+    return about is not None and model_cache.is_whole(folder, about, EmbeddingCache().file_hash)
 
 
 def test_what_is_kept_is_read(folder: Path) -> None:
-    about = kept.read(folder)
+    about = model_cache.read(folder)
     assert about is not None
     assert about["facts"] == {"logit_scale": 100.0}
     assert _is_whole(folder)
-    assert _names(folder.parent) == [ONE, kept.MARKER]
+    assert _names(folder.parent) == [ONE, model_cache.MARKER]
 
 
 def test_it_is_its_users_alone(folder: Path) -> None:
@@ -82,7 +82,7 @@ def test_damage_is_found_and_made_good(folder: Path, name: str, damage: Callable
     damage(folder / name)
     assert not _is_whole(folder)
     if damage in (Path.unlink, _cut, _turn_a_bit):
-        kept.keep(folder, _write)
+        model_cache.keep(folder, _write)
         assert _is_whole(folder)
 
 
@@ -90,37 +90,37 @@ def test_every_bit_of_about_counts(folder: Path) -> None:
     whole = (folder / "about.json").read_bytes()
     for at in range(len(whole)):
         (folder / "about.json").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        about = kept.read(folder)
+        about = model_cache.read(folder)
         assert about is None or about["facts"] == {"logit_scale": 100.0}
 
 
 def test_what_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
-    def fail(folder: Path) -> kept.About:
+    def fail(folder: Path) -> model_cache.About:
         _write(folder)
         raise ValueError("half way")
 
     with pytest.raises(ValueError, match="half way"):
-        kept.keep(tmp_path / "converted-2" / ONE, fail)
-    assert _names(tmp_path / "converted-2") == [kept.MARKER]
+        model_cache.keep(tmp_path / "converted-2" / ONE, fail)
+    assert _names(tmp_path / "converted-2") == [model_cache.MARKER]
 
 
 def test_another_process_may_be_first(folder: Path) -> None:
-    def late(fresh: Path) -> kept.About:
-        kept.keep(folder, _write)
+    def late(fresh: Path) -> model_cache.About:
+        model_cache.keep(folder, _write)
         return _write(fresh)
 
-    kept.keep(folder, late)
+    model_cache.keep(folder, late)
     assert _is_whole(folder)
-    assert _names(folder.parent) == [ONE, kept.MARKER]
+    assert _names(folder.parent) == [ONE, model_cache.MARKER]
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "converted-2").mkdir()
     (tmp_path / "converted-2" / "notes.txt").write_text("mine")
     with pytest.raises(OSError, match="fieldmarks did not make it"):
-        kept.keep(tmp_path / "converted-2" / ONE, _write)
+        model_cache.keep(tmp_path / "converted-2" / ONE, _write)
     assert _names(tmp_path / "converted-2") == ["notes.txt"]
-    assert kept.models(tmp_path / "converted-2") == []
+    assert model_cache.models(tmp_path / "converted-2") == []
 
 
 @pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda path: path.symlink_to("/"), None])
@@ -128,7 +128,7 @@ def test_what_lies_in_a_models_place_is_left_alone(
     tmp_path: Path, make: Callable[[Path], None] | None
 ) -> None:
     place = tmp_path / "converted-2" / ONE
-    kept.keep(place.with_name("2" * 32), _write)
+    model_cache.keep(place.with_name("2" * 32), _write)
     if make is None:
         place.mkdir()
         (place / "notes.txt").write_text("mine")
@@ -136,33 +136,33 @@ def test_what_lies_in_a_models_place_is_left_alone(
         make(place)
     before = place.lstat()
     with pytest.raises(OSError, match="it is not a converted model"):
-        kept.keep(place, _write)
-    kept.drop(place)
+        model_cache.keep(place, _write)
+    model_cache.drop(place)
     assert place.lstat().st_ino == before.st_ino
-    assert _names(place.parent) == [ONE, "2" * 32, kept.MARKER]
+    assert _names(place.parent) == [ONE, "2" * 32, model_cache.MARKER]
 
 
 def test_only_our_files_are_dropped(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine")
-    kept.drop(folder)
+    model_cache.drop(folder)
     assert _names(folder) == ["notes.txt"]
 
 
 def test_those_used_last_stay(tmp_path: Path) -> None:
-    def large(folder: Path) -> kept.About:
+    def large(folder: Path) -> model_cache.About:
         (folder / "texts.bin").write_bytes(bytes(40_000))
         return {}
 
     root = tmp_path / "converted-2"
     for age, name in enumerate(("1", "2")):
-        kept.keep(root / (name * 32), large, limit=100_000)
+        model_cache.keep(root / (name * 32), large, limit=100_000)
         os.utime(root / (name * 32), (1000 + age, 1000 + age))
     (root / "notes").mkdir()
-    assert kept.is_whole(root / ("1" * 32), {"files": {"texts.bin": "x"}}, lambda _: "x")
-    kept.keep(root / ("3" * 32), _write, limit=100_000)
-    assert _names(root) == ["1" * 32, "2" * 32, "3" * 32, kept.MARKER, "notes"]
-    kept.keep(root / ("4" * 32), large, limit=100_000)
-    assert _names(root) == ["1" * 32, "3" * 32, "4" * 32, kept.MARKER, "notes"]
+    assert model_cache.is_whole(root / ("1" * 32), {"files": {"texts.bin": "x"}}, lambda _: "x")
+    model_cache.keep(root / ("3" * 32), _write, limit=100_000)
+    assert _names(root) == ["1" * 32, "2" * 32, "3" * 32, model_cache.MARKER, "notes"]
+    model_cache.keep(root / ("4" * 32), large, limit=100_000)
+    assert _names(root) == ["1" * 32, "3" * 32, "4" * 32, model_cache.MARKER, "notes"]
 
 
 KILLED = """
@@ -182,30 +182,35 @@ def test_the_scratch_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) 
     subprocess.run([sys.executable, "-c", KILLED, str(root / ONE)], timeout=60)
     (scratch, _) = sorted(root.iterdir())
     assert _names(scratch) == ["model", "owner"]
-    assert kept.models(root) == [scratch]
-    kept.keep(root / ONE, _write)
-    assert _names(root) == [ONE, kept.MARKER]
+    assert model_cache.models(root) == [scratch]
+    model_cache.keep(root / ONE, _write)
+    assert _names(root) == [ONE, model_cache.MARKER]
 
 
 def test_the_scratch_of_a_living_process_stays(folder: Path) -> None:
-    scratch = folder.parent / f"{kept.SCRATCH}abc"
+    scratch = folder.parent / f"{model_cache.SCRATCH}abc"
     scratch.mkdir()
-    kept.drop_stale(folder.parent)  # its owner is about to take it
+    model_cache.drop_stale(folder.parent)  # its owner is about to take it
     with (scratch / "owner").open("w") as owner:
         fcntl.flock(owner, fcntl.LOCK_EX)
-        kept.drop_stale(folder.parent)
-        assert _names(folder.parent) == [scratch.name, ONE, kept.MARKER]
-    kept.drop_stale(folder.parent)
-    assert _names(folder.parent) == [ONE, kept.MARKER]
+        model_cache.drop_stale(folder.parent)
+        assert _names(folder.parent) == [scratch.name, ONE, model_cache.MARKER]
+    model_cache.drop_stale(folder.parent)
+    assert _names(folder.parent) == [ONE, model_cache.MARKER]
 
 
 def test_what_only_looks_like_scratch_stays(folder: Path) -> None:
-    scratch = folder.parent / f"{kept.SCRATCH}abc"
+    scratch = folder.parent / f"{model_cache.SCRATCH}abc"
     scratch.mkdir()
     (scratch / "notes.txt").write_text("mine")
-    os.mkfifo(folder.parent / f"{kept.SCRATCH}pipe")
-    empty = folder.parent / f"{kept.SCRATCH}empty"
+    os.mkfifo(folder.parent / f"{model_cache.SCRATCH}pipe")
+    empty = folder.parent / f"{model_cache.SCRATCH}empty"
     empty.mkdir()
     os.utime(empty, (time.time() - 7200,) * 2)
-    kept.drop_stale(folder.parent)
-    assert _names(folder.parent) == [f"{kept.SCRATCH}abc", f"{kept.SCRATCH}pipe", ONE, kept.MARKER]
+    model_cache.drop_stale(folder.parent)
+    assert _names(folder.parent) == [
+        f"{model_cache.SCRATCH}abc",
+        f"{model_cache.SCRATCH}pipe",
+        ONE,
+        model_cache.MARKER,
+    ]

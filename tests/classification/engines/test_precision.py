@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from fieldmarks.classification.engines.precision import device_of, dtype_of, has_bfloat16, processor
+from fieldmarks.classification.engines.checkpoint import device_of, dtype_of, has_bfloat16, processor
 from fieldmarks.errors import ModelError
 
 MPS = torch.backends.mps.is_available()
@@ -42,7 +42,7 @@ def test_a_device_that_is_not_there() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of its GPUs by files")
 def test_hidden_gpus_are_not_asked_for() -> None:
     script = (
-        "import sys; from fieldmarks.classification.engines.precision import *\n"
+        "import sys; from fieldmarks.classification.engines.checkpoint import *\n"
         "device = device_of('auto'); print(device, dtype_of('auto', device), 'torch' in sys.modules)"
     )
     shown = subprocess.run(

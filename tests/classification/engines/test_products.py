@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from fieldmarks.classification.engines.precision import is_amd
-from fieldmarks.classification.engines.products import ByConvolution, fast_products
+from fieldmarks.classification.engines.checkpoint import is_amd
+from fieldmarks.classification.engines.torch import ByConvolution, fast_products
 
 SIZES = st.integers(1, 9)
 

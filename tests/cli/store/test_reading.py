@@ -10,7 +10,7 @@ from fieldmarks.cli import main
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
 from fieldmarks.store.curate import Stamp
-from fieldmarks.store.measured import Measured, write
+from fieldmarks.store.descriptor_effects import Measured, write
 
 HOSTILE = "\x1b]0;owned\x07red"
 

@@ -1,12 +1,18 @@
-"""What an engine is: a model made ready to compute by one framework, texts and pictures to embeddings."""
+"""What an engine is: a model made ready to compute by one framework, texts and pictures to embeddings.
+
+Whether two engines agree: the largest cosine error between their embeddings of the same inputs.
+"""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+import numpy as np
 
 from fieldmarks.classification.scoring import Array
 
 if TYPE_CHECKING:
     from PIL import Image
+
 
 EngineName = Literal["torch", "openvino"]
 EngineChoice = Literal["auto", "torch", "openvino"]
@@ -45,3 +51,17 @@ class Engine(Protocol):
 
     def images(self, prepared: Sequence[Any]) -> Array:
         """Return the embeddings (N, D) of N prepared pictures in one pass."""
+
+
+TOLERANCE: Final = {"float32": 1e-5, "bfloat16": 1e-4}  # cosine error against torch's float32
+
+
+def cosine_error(one: Array, other: Array) -> float:
+    """Return the largest 1 - cosine between rows of two (N, D); infinite for other shapes or no numbers."""
+    if one.shape != other.shape:
+        return float("inf")
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    with np.errstate(all="ignore"):  # what divides by zero or overflows is no number
+        lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)  # (N,)
+        errors = np.abs(1 - (one * other).sum(axis=-1) / lengths)
+    return float(errors.max(initial=0.0)) if np.isfinite(errors).all() else float("inf")

@@ -3,7 +3,7 @@
 import click
 
 from fieldmarks.cli.console import emit, open_store, say, say_notices, tell
-from fieldmarks.cli.store import printing
+from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import change_options, complete_store, json_option, stamp, store_argument
 
 FORMATS = ("json", "csv", "tsv", "folder")
@@ -50,7 +50,7 @@ def import_(
     from pathlib import Path
 
     from fieldmarks.store import exchange
-    from fieldmarks.wording import counted
+    from fieldmarks.text import counted
 
     named = [name.strip() for name in columns.split(",")] if columns is not None else []
     if named and (len(named) < 2 or not all(named)):
@@ -59,7 +59,7 @@ def import_(
     opened = open_store(store, create=True)
     made = exchange.import_file(opened, entries, stamp(by, note), overwrite=replace, dry_run=dry_run)
     if dry_run:
-        printing.changes(made, dry_run=True)
+        stores.changes(made, dry_run=True)
     done = "Would import" if dry_run else "Imported"
     say(f"{done} {counted(len(made), 'class')}; {len(entries) - len(made):,} unchanged.")
 
@@ -114,7 +114,7 @@ def copy(name: str, file: str, salvage: bool) -> None:
     from pathlib import Path
 
     from fieldmarks.store import exchange
-    from fieldmarks.wording import counted
+    from fieldmarks.text import counted
 
     if not salvage:
         exchange.copy_store(open_store(name), Path(file))
@@ -138,14 +138,14 @@ def diff(a: str, b: str, as_json: bool) -> None:
     Example:
       fieldmarks store diff imagenette mine.jsonl
     """
-    from fieldmarks.store import comparing
+    from fieldmarks.store import compare
 
-    for one in comparing.diff(open_store(a), open_store(b)):
+    for one in compare.diff(open_store(a), open_store(b)):
         if as_json:
             emit(one.to_dict())
         else:
             for text in one.lines():
-                printing.line(text)
+                stores.line(text)
 
 
 @click.command()
@@ -171,12 +171,12 @@ def merge(out: str, a: str, b: str, prefer: str, note: str | None, by: str | Non
     """
     from pathlib import Path
 
-    from fieldmarks.store import merging
+    from fieldmarks.store import compare
 
-    differ = merging.merge(open_store(a), open_store(b), Path(out), prefer, stamp(by, note))
+    differ = compare.merge(open_store(a), open_store(b), Path(out), prefer, stamp(by, note))
     say(f"{len(differ)} classes differed, decided by --prefer {prefer}.")
     for name in differ:
-        printing.line(name)
+        stores.line(name)
 
 
 @click.command()
@@ -193,9 +193,9 @@ def compact(store: str, keep_history: bool, dry_run: bool) -> None:
       fieldmarks store compact mine.jsonl --dry-run
       fieldmarks store compact mine.jsonl --keep-history
     """
-    from fieldmarks.store import compacting
+    from fieldmarks.store import edits
 
     opened = open_store(store)
-    done = compacting.compact(opened, keep_history=keep_history, dry_run=dry_run)
+    done = edits.compact(opened, keep_history=keep_history, dry_run=dry_run)
     say_notices(opened)
     say(f"{done.after} of {done.before} lines {'would stay' if dry_run else 'stay'}.")

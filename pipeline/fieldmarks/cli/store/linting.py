@@ -3,7 +3,7 @@
 import click
 
 from fieldmarks.cli.console import emit, open_store
-from fieldmarks.cli.store import printing
+from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import change_options, complete_store, json_option, stamp
 
 
@@ -56,25 +56,25 @@ def lint(
       fieldmarks store lint mine.jsonl --ignore shared --examples few-shot.txt
       fieldmarks store lint mine.jsonl --fix --dry-run
     """
-    from fieldmarks.store import checking
+    from fieldmarks.store import lint
 
     if rules:
-        printing.rules(as_json=as_json)
+        stores.rules(as_json=as_json)
         return
     if store is None:
         raise click.UsageError("Missing argument 'STORE'.")
     opened = open_store(store)
-    check = checking.Check.of(config, ignore, examples, clip)
+    check = lint.Check.of(config, ignore, examples, clip)
     if fix:
         made = check.fix(opened, stamp(by, note or "lint --fix"), dry_run=dry_run)
-        printing.changes(made, dry_run=dry_run, quiet=as_json or github)
+        stores.changes(made, dry_run=dry_run, quiet=as_json or github)
     findings = check.findings(opened)
     if as_json:
         for one in findings:
             emit(one.to_dict())
     elif github:
-        for text in checking.annotations(opened, findings):
-            printing.line(text)
+        for text in lint.annotations(opened, findings):
+            stores.line(text)
     else:
-        printing.findings(findings)
-    context.exit(checking.exit_code(findings, strict=strict))
+        stores.findings(findings)
+    context.exit(lint.exit_code(findings, strict=strict))

@@ -3,7 +3,7 @@
 import click
 
 from fieldmarks.cli.console import emit, open_store, tell
-from fieldmarks.cli.store import printing
+from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import class_argument, json_option, store_argument
 
 
@@ -36,22 +36,22 @@ def list_(
     """
     from pathlib import Path
 
-    from fieldmarks.store import view
-    from fieldmarks.store.lint_config import project_config
+    from fieldmarks.store import queries
+    from fieldmarks.store.lint import project_config
 
     opened = open_store(store)
     if missing is not None:
-        for name in view.missing(opened, Path(missing), tell):
-            emit({"class": name}) if as_json else printing.line(name)
+        for name in queries.missing(opened, Path(missing), tell):
+            emit({"class": name}) if as_json else stores.line(name)
         return
-    rows = view.rows(opened, project_config(), flagged=flagged, grep=grep)
+    rows = queries.rows(opened, project_config(), flagged=flagged, grep=grep)
     if order:
-        rows = view.by(order, rows)
+        rows = queries.by(order, rows)
     if as_json:
         for row in rows:
             emit(row.to_dict())
     else:
-        printing.classes(rows)
+        stores.classes(rows)
 
 
 @click.command()
@@ -67,14 +67,14 @@ def show(store: str, name: str, as_json: bool) -> None:
     Example:
       fieldmarks store show frogs "tree frog"
     """
-    from fieldmarks.store import view
-    from fieldmarks.store.lint_config import project_config
+    from fieldmarks.store import queries
+    from fieldmarks.store.lint import project_config
 
-    entry, flags = view.show(open_store(store), name, project_config())
+    entry, flags = queries.show(open_store(store), name, project_config())
     if as_json:
         emit(entry.to_dict() | {"flags": [one.to_dict() for one in flags]})
     else:
-        printing.entry(entry, flags)
+        stores.entry(entry, flags)
 
 
 @click.command()
@@ -88,15 +88,15 @@ def history(store: str, name: str, as_json: bool) -> None:
     Example:
       fieldmarks store history frogs bullfrog
     """
-    from fieldmarks.store import view
+    from fieldmarks.store import queries
 
-    entries = view.history(open_store(store), name)
+    entries = queries.history(open_store(store), name)
     if as_json:
         for entry in entries:
             emit(entry.to_dict())
         return
     for number, (before, entry) in enumerate(zip([None, *entries], entries, strict=False), 1):
-        printing.step(number, before, entry)
+        stores.step(number, before, entry)
 
 
 @click.command()
@@ -111,13 +111,11 @@ def stats(store: str, as_json: bool) -> None:
     Example:
       fieldmarks store stats imagenette
     """
-    from fieldmarks.store import view
-    from fieldmarks.store.lint_config import project_config
+    from fieldmarks.store import queries
+    from fieldmarks.store.lint import project_config
 
-    numbers = view.stats(open_store(store), project_config())
+    numbers = queries.stats(open_store(store), project_config())
     if as_json:
         emit(numbers)
         return
-    printing.table(
-        ("", ""), [(key.replace("_", " "), printing.counted(value)) for key, value in numbers.items()]
-    )
+    stores.table(("", ""), [(key.replace("_", " "), stores.counted(value)) for key, value in numbers.items()])

@@ -1,0 +1,1 @@
+"""The OpenVINO engine, the conversion of checkpoints for it, and the cache of converted models."""

@@ -1,0 +1,250 @@
+"""Memory between the layers of a model on a CPU: kept for the next layer, not handed back and asked for anew.
+
+A layer's numbers take megabytes, and glibc gives blocks of that size back to the system at once. The system
+fills each new one with noughts, which takes up to a fifth of the time of a model of float32.
+
+Matrix products of float32 on an AMD processor: the same numbers in half the time.
+
+torch multiplies such matrices by Intel's MKL, which reaches less than half of what AMD's cores can do, but
+computes convolutions by oneDNN, which reaches nearly all. A linear layer over sequences is a convolution of
+one pixel over a picture whose rows they are.
+
+A network's two functions as torch modules, for torch to compute and for other engines to convert.
+
+The engine that computes by torch: any model that transformers loads, on a CPU or a GPU.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, cached_property
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear
+from torch.overrides import TorchFunctionMode
+
+from fieldmarks.classification.engines.checkpoint import Checkpoint, ClipLike, is_amd, processor
+from fieldmarks.classification.preprocess import Recipe
+from fieldmarks.classification.scoring import Array
+from fieldmarks.errors import ModelError
+from fieldmarks.hub import one_line
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+KEPT: Final = 512 * 2**20  # bytes that may stay with the process once they are free
+_TRIM_THRESHOLD: Final = -1  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+_MMAP_THRESHOLD: Final = -3
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let this process keep up to KEPT bytes of freed memory for its next use, where its C library can.
+
+    Source: mallopt(3).
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library than glibc
+        return
+    mallopt(_TRIM_THRESHOLD, KEPT)
+    mallopt(_MMAP_THRESHOLD, KEPT)
+
+
+def fast_products(device: str, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Return a context in which linear layers on this device and in these numbers take their fastest way."""
+    slow = device == "cpu" and dtype == torch.float32 and is_amd(processor())
+    return ByConvolution() if slow and torch.backends.mkldnn.is_available() else nullcontext()  # type: ignore[no-untyped-call]
+
+
+class ByConvolution(TorchFunctionMode):
+    """While it is entered, linear layers over sequences (N, T, D) are computed as convolutions."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch, or what stands for it."""
+        called = _linear if func is linear else func
+        return called(*args, **(kwargs or {}))
+
+
+# The arguments have the names that torch gives them, as some callers use these.
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if input.dim() != 3:
+        return linear(input, weight, bias)
+    pixels = input[None].permute(0, 3, 1, 2)  # (1, D, N, T), and in memory still (N, T, D)
+    return conv2d(pixels, weight[:, :, None, None], bias).permute(0, 2, 3, 1)[0]
+
+
+class TextTower(nn.Module):
+    """Token ids (M, T), and whatever else the tokenizer gives, to embeddings (M, D)."""
+
+    def __init__(self, network: ClipLike) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Return the embeddings (M, D)."""
+        more = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given = {name: one for name, one in more.items() if one is not None}
+        return features(self.network.get_text_features(input_ids=input_ids, **given))
+
+
+class ImageTower(nn.Module):
+    """Pixels of 8 bits (N, H, W, 3) to embeddings (N, D), with rescaling and normalisation as first step."""
+
+    scale: Tensor  # (3,)
+    shift: Tensor  # (3,)
+
+    def __init__(self, network: ClipLike, recipe: Recipe) -> None:
+        super().__init__()
+        self.network = network
+        for name, values in zip(("scale", "shift"), recipe.scale_and_shift, strict=True):
+            self.register_buffer(name, torch.from_numpy(values))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the embeddings (N, D)."""
+        normal = pixels.to(torch.float32) * self.scale + self.shift
+        normal = normal.permute(0, 3, 1, 2).to(self.network.dtype)  # (N, 3, H, W)
+        return features(self.network.get_image_features(pixel_values=normal))
+
+
+def features(output: Any) -> Tensor:
+    """Return the embeddings in a model's output: transformers 5 gives an object instead of a tensor."""
+    tensor: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return tensor
+
+
+class TorchEngine:
+    """A checkpoint computed by torch on one device, in numbers of one type.
+
+    On a CPU the weights stay float32 and half precision is torch's autocast, which multiplies in it and adds
+    up and normalises in float32: as fast as half weights, and several times closer to float32.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> None:
+        self._checkpoint = checkpoint
+        self._device = device
+        self._dtype: torch.dtype = getattr(torch, dtype)
+        self._loading = Lock()
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of the cosines."""
+        return float(self.network.logit_scale.detach().float().exp())
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens a text may have."""
+        return self._checkpoint.max_tokens
+
+    @property
+    def pads_to_full_length(self) -> bool:
+        """Whether texts are padded to `max_tokens`."""
+        return self._checkpoint.pads_to_full_length
+
+    @property
+    def least(self) -> int | None:
+        """How short the shorter side of a JPEG may become while it is decoded."""
+        with self._loading:  # pictures are prepared in several threads
+            recipe = self._checkpoint.recipe
+        return recipe.least if recipe else None
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, before any cutting."""
+        return [len(ids) for ids in self._checkpoint.tokenizer(list(texts), verbose=False)["input_ids"]]
+
+    def texts(self, texts: Sequence[str]) -> Array:
+        """Return the embeddings (M, D) of M texts."""
+        inputs = self._checkpoint.tokenize(list(texts), "pt")
+        tower = TextTower(self.network)
+        with self._computing():
+            return _array(tower(**self._moved(inputs)))
+
+    def prepare(self, image: "Image.Image") -> Any:
+        """Return a picture's pixels (H, W, 3) of 8 bits, or what the image processor makes of it."""
+        with self._loading:
+            recipe, processor = self._checkpoint.recipe, self._checkpoint.image_processor
+        if recipe:
+            return recipe.pixels(image)
+        try:
+            return dict(processor(images=[image], return_tensors="pt"))
+        except Exception as error:
+            raise ModelError(
+                f"{self._checkpoint.name} cannot prepare a picture: {one_line(error)}"
+            ) from error
+
+    def images(self, prepared: Sequence[Any]) -> Array:
+        """Return the embeddings (N, D) of N pictures."""
+        network, recipe = self.network, self._checkpoint.recipe
+        if recipe:
+            pixels = torch.from_numpy(np.stack(prepared))  # (N, H, W, 3)
+            tower = ImageTower(network, recipe).to(self._device)
+            with self._computing():
+                return _array(tower(**self._moved({"pixels": pixels})))
+        inputs = self._joined(prepared)
+        floating = {key: one.to(network.dtype) for key, one in inputs.items() if one.is_floating_point()}
+        with self._computing():
+            return _array(features(network.get_image_features(**self._moved(inputs | floating))))
+
+    @cached_property
+    def network(self) -> ClipLike:
+        """The model with its weights, ready to compute."""
+        on_cpu = self._device == "cpu"
+        if on_cpu:
+            keep_freed_memory()
+        network: Any = self._checkpoint.network(torch.float32 if on_cpu else self._dtype)
+        try:
+            ready: ClipLike = network.to(self._device)
+            return ready
+        except (RuntimeError, AssertionError) as error:
+            name = self._checkpoint.name
+            raise ModelError(f"{name} cannot run on {self._device}: {one_line(error)}") from error
+
+    def _joined(self, pictures: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        try:
+            return {key: torch.cat([one[key] for one in pictures]) for key in pictures[0]}
+        except RuntimeError as error:
+            raise ModelError(
+                f"{self._checkpoint.name} does not scale pictures to one size: {one_line(error)}"
+            ) from error
+
+    def _moved(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return inputs on the device; to a GPU they are copied while the CPU goes on."""
+        if self._device != "cuda":
+            return {key: one.to(self._device) for key, one in inputs.items()}
+        return {key: one.pin_memory().to("cuda", non_blocking=True) for key, one in inputs.items()}
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        halved = self._device == "cpu" and self._dtype != torch.float32
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast("cpu", self._dtype if halved else None, enabled=halved),
+                fast_products(self._device, self._dtype),
+            ):
+                yield
+        except (RuntimeError, IndexError, ValueError) as error:  # memory, or parts that do not fit together
+            raise ModelError(
+                f"{self._checkpoint.name} cannot compute on {self._device}: {one_line(error)}"
+            ) from error
+
+
+def _array(embeddings: Tensor) -> Array:
+    array: Array = embeddings.to("cpu", torch.float32).numpy()
+    return array

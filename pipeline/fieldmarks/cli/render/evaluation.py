@@ -1,0 +1,117 @@
+"""An evaluation as lines of at most 80 columns: the arms with their intervals, and descriptors by effect."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from fieldmarks.data.check import Preflight
+from fieldmarks.evaluation.results import ArmResult, Difference, Effect, Estimate, Evaluation
+from fieldmarks.text import columns, counted, cut, padded, printable
+
+WIDTH: Final = 80
+EFFECTS_SHOWN: Final = 8  # of the worst, and of the best
+_NAME: Final = 18  # columns of an arm's name; a longer one has a line of its own
+_CELL: Final = 20
+_DESCRIPTOR: Final = 36
+_CLASS: Final = 18
+
+
+def lines(evaluation: Evaluation) -> Iterator[str]:
+    """Yield the arms' figures, what they say, and the descriptors where they were ablated."""
+    arms = evaluation.arms
+    pictures = f"{counted(len(evaluation.images), 'picture')}, {counted(len(evaluation.classes), 'class')}"
+    yield f"{pictures}; % with the ends of 95 % intervals"
+    top5 = any(arm.top5 for arm in arms)
+    yield _row("arm", ["top-1", *(["top-5"] if top5 else []), "mean per class"])
+    for arm in arms:
+        figures = [arm.top1, *([arm.top5] if arm.top5 else []), arm.mean_per_class]
+        yield from _named(_name(arm), [_estimate(one) for one in figures])
+    compared = [(arm, arm.difference) for arm in arms if arm.difference]
+    if compared:
+        yield ""
+        yield _row(f"against {compared[0][1].to}", ["top-1, points", "McNemar's p"])
+        for arm, difference in compared:
+            yield from _named(_name(arm), [_signed(difference), _p(difference)])
+    yield ""
+    for sentence in evaluation.summary:
+        yield from wrapped(sentence)
+    if evaluation.effects:
+        yield ""
+        yield from effects(evaluation.effects)
+
+
+def preflight(found: Preflight) -> Iterator[str]:
+    """Yield the classes of a data set with their pictures."""
+    rows = found.rows()
+    width = max(columns(name) for name, _ in rows)
+    for name, count in rows:
+        yield f"  {padded(name, width)}  {count:>6}"
+    more = [f"{found.left_out:,} left out"] if found.left_out else []
+    more += [f"{found.failures:,} without a usable label"] if found.failures else []
+    more += [f"{len(found.missing):,} missing"] if found.missing else []
+    pictures = counted(sum(found.pictures.values()), "picture")
+    yield ", ".join([f"{pictures} in {counted(len(found.pictures), 'class')}", *more])
+
+
+def effects(ordered: Sequence[Effect]) -> Iterator[str]:
+    """Yield the worst and the best descriptors, from all of them in order, the worst first."""
+    yield "what each descriptor brings, in points of top-1 and logits of margin"
+    some = [*ordered[:EFFECTS_SHOWN], *ordered[EFFECTS_SHOWN:][-EFFECTS_SHOWN:]]
+    yield f"{'class':{_CLASS}}  {'descriptor':{_DESCRIPTOR}}  {'points':>7}  {'own':>5}  {'others':>6}"
+    for number, one in enumerate(some):
+        if number == EFFECTS_SHOWN and len(ordered) > len(some):
+            yield f"… {len(ordered) - len(some):,} between"
+        names = f"{_cell(one.name, _CLASS)}  {_cell(one.descriptor, _DESCRIPTOR)}"
+        points, own, others = _sign(100 * one.effect, 2), _sign(one.margin, 1), _sign(one.others_margin, 2)
+        yield f"{names}  {points:>7}  {own:>5}  {others:>6}"
+
+
+def wrapped(sentence: str) -> Iterator[str]:
+    """Yield a sentence in lines, broken between words."""
+    line = ""
+    for word in printable(sentence).split(" "):
+        if line and len(line) + 1 + len(word) > WIDTH:
+            yield line
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    yield line
+
+
+def _name(arm: ArmResult) -> str:
+    runs = len(arm.runs)
+    return f"{arm.name} (of {runs})" if runs > 1 else arm.name
+
+
+def _named(name: str, cells: Sequence[str]) -> Iterator[str]:
+    if len(name) > _NAME:
+        yield name
+        name = ""
+    yield _row(name, cells)
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"{name:{_NAME}}{''.join(f'{cell:>{_CELL}}' for cell in cells)}".rstrip()
+
+
+def _estimate(one: Estimate) -> str:
+    return f"{100 * one.value:.1f} ({100 * one.low:.1f}–{100 * one.high:.1f})"
+
+
+def _signed(one: Difference) -> str:
+    value, low, high = (_sign(100 * share, 1) for share in (one.value, one.low, one.high))
+    return f"{value} ({low} to {high})"
+
+
+def _sign(value: float, digits: int) -> str:
+    """Return a number with its sign, which is + of one that rounds to nought."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
+def _p(one: Difference) -> str:
+    if one.p is None:
+        return ""
+    return "<0.001" if one.p < 0.0005 else f"{one.p:.3f}"
+
+
+def _cell(text: str, width: int) -> str:
+    return padded(cut(printable(text), width), width)

@@ -1,0 +1,230 @@
+"""How stores are shown to people: tables of 80 columns, changes as lines with - and +."""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from fieldmarks.records import Entry
+    from fieldmarks.store.edits import Change
+    from fieldmarks.store.lint import Finding
+    from fieldmarks.store.queries import Row
+
+
+_GAP: Final = "  "
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> None:
+    """Print a table as wide as the terminal at most; the columns at `numbers` are set right.
+
+    Cells that are too long are folded. Strangers' text cannot reach the terminal raw. (rich's tables take a
+    millisecond a row, which a store of 10,000 classes has many of.)
+    """
+    from fieldmarks.text import columns as width_of
+    from fieldmarks.text import printable
+
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    heading = [list(columns)] if any(columns) else []
+    widths = [max(map(width_of, column)) for column in zip(*heading, *cells, strict=True)]
+    gaps = len(_GAP) * (len(widths) - 1)
+    widths = _narrowed(widths, shutil.get_terminal_size().columns - gaps)
+    for number, row in enumerate([*heading, *cells]):
+        for text in _rows(row, widths, numbers):
+            click.echo(click.style(text, bold=True) if number < len(heading) else text)
+
+
+def _narrowed(widths: Sequence[int], most: int) -> list[int]:
+    """Return widths that add up to at most `most`; the widest columns give way."""
+    cap = max(widths, default=0)
+    while cap > 1 and sum(min(width, cap) for width in widths) > most:
+        cap -= 1
+    return [min(width, cap) for width in widths]
+
+
+def _rows(row: Sequence[str], widths: Sequence[int], numbers: Sequence[int]) -> Iterator[str]:
+    """Yield the lines of one row of a table."""
+    from fieldmarks.text import folded, padded
+
+    pieces = (folded(cell, width) for cell, width in zip(row, widths, strict=True))
+    for line in zip_longest(*pieces, fillvalue=""):
+        cells = (
+            padded(text[::-1], width)[::-1] if at in numbers else padded(text, width)
+            for at, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        yield _GAP.join(cells).rstrip()
+
+
+def counted(value: object) -> str:
+    """Return a number, or numbers by name, as one text."""
+    return ", ".join(f"{one} {n}" for one, n in value.items()) if isinstance(value, dict) else str(value)
+
+
+def line(text: str, *, err: bool = False) -> None:
+    """Print one line of a stranger's text."""
+    from fieldmarks.text import printable
+
+    click.echo(printable(text), err=err)
+
+
+def findings(found: Sequence["Finding"]) -> None:
+    """Print what lint found as a table, and the counts on stderr."""
+    from fieldmarks.store.lint import counts
+
+    if found:
+        rows = [(one.rule.code, one.severity.name.lower(), one.name, _about(one)) for one in found]
+        table(("code", "severity", "class", "what"), rows)
+    summary = ", ".join(f"{code} {count}" for code, count in counts(found).items())
+    click.echo(f"{len(found)} found{': ' if found else ''}{summary}", err=True)
+
+
+def rules(*, as_json: bool) -> None:
+    """Print the table of lint rules."""
+    from fieldmarks.cli.console import emit
+    from fieldmarks.store.lint_rules import RULES
+
+    shown = [
+        (one.code, one.name, one.severity.name.lower(), one.doc + (" Fixed by --fix." * one.fix))
+        for one in RULES
+    ]
+    if as_json:
+        for row in shown:
+            emit(dict(zip(("code", "rule", "severity", "doc"), row, strict=True)))
+    else:
+        table(("code", "rule", "severity", "what it finds"), shown)
+
+
+def changes(made: Sequence["Change"], *, dry_run: bool, quiet: bool = False, most: int | None = None) -> None:
+    """Print what a command did, or with `dry_run` would do, in at most `most` lines.
+
+    `quiet` keeps stdout for others.
+    """
+    from fieldmarks.store.compare import change_lines
+
+    if not made:
+        click.echo("Nothing to change.", err=True)
+    lines = [text for change in made for text in change_lines(change.name, change.before, change.after)]
+    for text in lines[:most]:
+        line(text, err=quiet)
+    if len(lines) > len(lines[:most]):
+        click.echo(f"… {len(lines) - len(lines[:most]):,} more lines; --dry-run shows them all", err=True)
+    if made and dry_run:
+        click.echo("Dry run: nothing was written.", err=True)
+
+
+def commands(lines: Sequence["Entry"]) -> str:
+    """Return what command made some classes' lines, how many, and who made it, when and why."""
+    from fieldmarks.records import GENERATED, IMPORTED
+    from fieldmarks.store.curate import is_measurement
+    from fieldmarks.text import counted
+
+    removed = sum(line.removed for line in lines)
+    if all(map(is_measurement, lines)):
+        what = "a measurement"
+    elif any(line.origin == IMPORTED for line in lines):
+        what = "an import"
+    elif any(line.origin == GENERATED for line in lines):
+        what = "a new parse" if any(line.change for line in lines) else "an answer"
+    elif removed:
+        what = "a removal" if removed == len(lines) else "a renaming"
+    else:
+        what = "an edit"
+    first = lines[0]
+    parts = [f"{what} of {counted(len(lines), 'class')}"]
+    parts += [f"by {first.by}"] if first.by else []
+    parts += [f"at {first.at}"] if first.at else []
+    parts += [f"({first.note})"] if first.note else []
+    return " ".join(parts)
+
+
+def effect(made: Sequence["Change"]) -> str:
+    """Return how many classes a change removes, brings back and changes."""
+    from fieldmarks.text import counted
+
+    removed = sum(change.after is None for change in made)
+    back = sum(change.before is None and change.after is not None for change in made)
+    counts = ((removed, "removed"), (back, "brought back"), (len(made) - removed - back, "changed"))
+    return ", ".join(f"{counted(count, 'class')} {verb}" for count, verb in counts if count)
+
+
+def classes(rows: Sequence["Row"]) -> None:
+    """Print classes in short; the column of effects is there if one was measured."""
+    from fieldmarks.store.descriptor_effects import points
+
+    shown = [(row.name, row.count, row.origin, " ".join(row.flags), points(row.effect)) for row in rows]
+    columns = ("class", "descriptors", "origin", "flags", "worst effect")
+    width = len(columns) if any(row.effect is not None for row in rows) else len(columns) - 1
+    table(columns[:width], (cells[:width] for cells in shown), numbers=(1, 4))
+
+
+def entry(one: "Entry", flags: Sequence["Finding"]) -> None:
+    """Print a line of a store whole: the descriptors with their flags, where they come from, the answer."""
+    from fieldmarks.store.queries import origin
+
+    line(f"{one.name}  ({origin(one)})")
+    _descriptors(one, flags)
+    for finding in flags:
+        if finding.number is None:
+            line(f"{finding.rule.code} {finding.message}")
+    facts = one.to_dict()
+    for key in ("class", "descriptors", "origin", "v", "answer", "answers", "measured"):
+        facts.pop(key, None)
+    for key, value in facts.items():
+        line(f"{key}: {_readable(value)}")
+    for answer in (
+        [one.answer] if one.answer is not None else [sample.get("answer") for sample in one.answers]
+    ):
+        click.echo("answer:")
+        for text in str(answer).split("\n"):
+            line(f"  {text}")
+
+
+def _readable(value: object) -> str:
+    """Return a value of a line for people: texts as they are, `name value` of objects, else JSON."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_readable(part)}" for key, part in value.items())
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(part, str) and part.isprintable() for part in value):
+        return ", ".join(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _descriptors(one: "Entry", flags: Sequence["Finding"]) -> None:
+    from fieldmarks.store.descriptor_effects import Measurement, points
+    from fieldmarks.store.lint import by_number
+
+    found = Measurement.of(one)
+    by = by_number(flags)
+    codes = {number: " ".join(flag.rule.code for flag in some) for number, some in by.items()}
+    rows = [(number, text, codes.get(number, "")) for number, text in enumerate(one.descriptors, 1)]
+    if found is None:
+        table(("", "descriptor", "flags"), rows, numbers=(0,))
+        return
+    said = {text: points(effect.effect) for text, effect in found.effects.items()}
+    measured = [(*cells, said.get(cells[1], "")) for cells in rows]
+    table(("", "descriptor", "flags", "effect"), measured, numbers=(0, 3))
+    line(f"effect: points of accuracy on {found.where}; {found.model}, {found.preset}, {found.at}")
+
+
+def step(number: int, before: "Entry | None", after: "Entry") -> None:
+    """Print a line of a class's history as what it changed against the one before."""
+    from fieldmarks.store.compare import change_lines
+    from fieldmarks.store.curate import is_measurement
+    from fieldmarks.store.queries import origin
+
+    flags = (("redo", after.redo), ("undo", after.undo), ("removed", after.removed))
+    what = next((word for word, applies in flags if applies), origin(after))
+    facts = (what, after.at, after.by or after.model, after.note)
+    if after.measured and is_measurement(after):
+        facts = ("measured", after.measured["at"], after.measured["data"], after.note)
+    line(f"{number}. {', '.join(one for one in facts if one)}")
+    for one in change_lines("", before, None if after.removed else after)[1:]:
+        line(f"   {one}")
+
+
+def _about(one: "Finding") -> str:
+    return one.message if one.descriptor is None else f"{one.number}. {one.descriptor}: {one.message}"

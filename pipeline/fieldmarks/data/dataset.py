@@ -1,0 +1,200 @@
+"""A labelled data set: pictures with the names of their classes, in an order that never changes.
+
+Which part of a data set is meant: its test split, unless the user says otherwise.
+
+Several files under one name: globs, and ranges such as data-{000..012}.tar.
+"""
+
+import glob
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.sources import Picture
+from fieldmarks.errors import ClassNameError, EvaluationError
+from fieldmarks.records import class_name
+
+# How a column of pictures or of labels may be called where nothing else tells, the usual name first.
+IMAGE_NAMES: Final = ("image", "path", "file", "file_name", "filename", "image_path", "img")
+LABEL_NAMES: Final = ("label", "class", "class_name", "category", "fine_label", "labels")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A picture and its label, which is NFC and trimmed as class names are."""
+
+    picture: Picture
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a user says of a data set: where it is and which part of it is meant.
+
+    `limit` takes that many pictures, evenly spread over the whole; of a stream, the first ones.
+    """
+
+    spec: str
+    split: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    limit: int | None = None
+    streaming: bool = False
+
+
+class DataSet(Protocol):
+    """Pictures with labels; every pass over it yields the same in the same order."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What is needed to read it again: spec, kind, split, columns, a fingerprint where it is cheap."""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What the user should be told of it."""
+
+    def labels(self) -> Counter[str]:
+        """The number of pictures under each label, counted without decoding any. Raises EvaluationError."""
+
+    def __iter__(self) -> Iterator[Example | Failure]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A data set whose pictures are files on this disk."""
+
+    about: Mapping[str, Any]
+    records: Sequence[Example | Failure]
+    notices: Sequence[str] = field(default_factory=tuple)
+
+    def labels(self) -> Counter[str]:
+        """The number of pictures under each label."""
+        return Counter(one.label for one in self.records if isinstance(one, Example))
+
+    def __iter__(self) -> Iterator[Example | Failure]:
+        return iter(self.records)
+
+
+def record(picture: Picture, label: object, name: str) -> Example | Failure:
+    """Return a picture with its label, or the failure of a picture whose label is missing or unusable."""
+    if label is None or (isinstance(label, str) and not label.strip()):
+        return Failure(name, "it has no label")
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        return Failure(name, f"its label is a {type(label).__name__}: a text is meant")
+    try:
+        return Example(picture, class_name(str(label)))
+    except ClassNameError as error:
+        return Failure(name, f"its label cannot be used: {error}")
+
+
+def taken(number: int, count: int, limit: int | None) -> bool:
+    """Whether record `number` of `count`, from 0, is among `limit` that are evenly spread over all."""
+    return limit is None or (number + 1) * limit // count > number * limit // count
+
+
+def spread(records: Sequence[T], limit: int | None) -> list[T]:
+    """Return `limit` of some records, evenly spread, in their order; all of them if there are fewer."""
+    some = None if limit is None or limit >= len(records) else limit
+    return [one for number, one in enumerate(records) if taken(number, len(records), some)]
+
+
+def choose_column(kind: str, given: str | None, candidates: Sequence[str], columns: Sequence[str]) -> str:
+    """Return the column that is meant: the one given, else the only candidate.
+
+    `kind` is "image" or "label", as in the options' names. Raises EvaluationError, which lists the columns.
+    """
+    option = f"--{kind}-column"
+    if given is not None:
+        if given not in columns:
+            raise EvaluationError(f"it has no column {given!r}: {option} may be one of {listed(columns)}")
+        return given
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise EvaluationError(
+            f"several columns could be the {kind}: say {option}, one of {listed(candidates)}"
+        )
+    raise EvaluationError(f"no column is seen to be the {kind}: say {option}, one of {listed(columns)}")
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Return the first names of some, quoted, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name if len(name) <= 80 else f"{name[:79]}…") for name in names[:most]) + more
+
+
+_TEST: Final = ("test", "testing", "eval", "evaluation")
+_VALIDATION: Final = ("validation", "val", "valid", "dev")
+_TRAIN: Final = ("train", "training")
+NAMES: Final = frozenset((*_TEST, *_VALIDATION, *_TRAIN))
+
+
+def is_name(name: str) -> bool:
+    """Whether a folder or part of this name is a split, in any case."""
+    return name.casefold() in NAMES
+
+
+def choose(available: Iterable[str], asked: str | None) -> str:
+    """Return the split to read: the one asked for in any case, else test, else validation, else the only one.
+
+    Raises EvaluationError, which lists the splits.
+    """
+    names = list(available)
+    if asked is not None:
+        alike = [name for name in names if name.casefold() == asked.casefold()]
+        if asked in names or len(alike) == 1:
+            return asked if asked in names else alike[0]
+        raise EvaluationError(f"it has no split {asked!r}: there is {listed(names) or 'none'}")
+    for wanted in (*_TEST, *_VALIDATION):
+        if found := next((name for name in names if name.casefold() == wanted), None):
+            return found
+    if len(names) == 1:
+        return names[0]
+    raise EvaluationError(f"say which part is meant: --split, one of {listed(names)}")
+
+
+def told(chosen: str, available: Iterable[str]) -> list[str]:
+    """Return a notice of a split that was not asked for, where there are others."""
+    others = [name for name in available if name != chosen]
+    return [f"the split {chosen!r} is read; there is also {listed(others)}"] if others else []
+
+
+MAX_SHARDS: Final = 100_000
+_RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+def expand(spec: str, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return the files that a path, a glob, a range {000..012} or a folder means, in their order.
+
+    Of a folder they are those with one of `suffixes`. Raises EvaluationError for one that is not there.
+    """
+    names = [spec] if Path(spec).exists() else _braces(spec)
+    if len(names) == 1 and Path(spec).is_dir():
+        return sorted(path for path in Path(spec).iterdir() if path.name.lower().endswith(suffixes))
+    paths = [Path(one) for name in names for one in ([name] if Path(name).exists() else _glob(name))]
+    if absent := next((path for path in paths if not path.is_file()), None):
+        raise EvaluationError(f"{absent}: no such file")
+    return paths
+
+
+def _glob(pattern: str) -> list[str]:
+    found = sorted(glob.glob(pattern))  # noqa: PTH207 - a pattern may be absolute
+    return found or [pattern]
+
+
+def _braces(spec: str) -> list[str]:
+    """Return the names that ranges like {000..012} stand for, in their order."""
+    found = _RANGE.search(spec)
+    if not found:
+        return [spec]
+    first, last, width = int(found[1]), int(found[2]), len(found[1])
+    if not 0 <= last - first < MAX_SHARDS:
+        raise EvaluationError(f"{found[0]} in {spec!r} is no range of at most {MAX_SHARDS} shards")
+    starts = (f"{spec[: found.start()]}{number:0{width}}" for number in range(first, last + 1))
+    return [start + rest for start in starts for rest in _braces(spec[found.end() :])]

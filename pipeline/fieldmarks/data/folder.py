@@ -1,0 +1,180 @@
+"""A folder per class: the class is the name of the folder directly under the data set's.
+
+    DATASET/CLASS/…/image.jpg            DATASET/SPLIT/CLASS/…/image.jpg          ARCHIVE/DATASET/…
+
+Inside a class's folder images may lie at any depth. Where the subfolders are splits (train, val, test),
+each with a folder per class, one of them is read. A folder that only wraps another is passed through.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from fieldmarks.classification.images import SUFFIXES, suffix_of
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.sources import FolderContents, find, is_helper, leads_into, name_of
+from fieldmarks.data import dataset
+from fieldmarks.data.dataset import Example, Listed, Source, listed, record, spread
+from fieldmarks.errors import EvaluationError
+from fieldmarks.text import counted
+
+_MAX_WRAPPERS: Final = 8
+_NUMBERED: Final = re.compile(r"(.*?[^\W\d_])[\s._-]*\(?\d+\)?", re.DOTALL)  # cat.1, cat_001, cat (1)
+
+
+def open_folder(source: Source) -> Listed:
+    """Read the names in a folder. Raises EvaluationError where it has no image in a class's folder."""
+    top = _unwrapped(Path(source.spec))
+    folder, split, notices = _split(top, source.split)
+    folder = folder if folder == top else _unwrapped(folder)
+    if folder != Path(source.spec, split or ""):
+        notices = [f"reading {folder}, as nothing else is in the folders around it", *notices]
+    contents = FolderContents()
+    records: list[Example | Failure] = []
+    empty, links = [], []
+    for place in _subfolders(folder):
+        if place.is_symlink() and leads_into(str(place), os.path.realpath(folder)):
+            links.append(place.name)
+            continue
+        images = _images(place, contents)
+        records += images
+        empty += [] if images else [place.name]
+    loose = _loose(folder)
+    if not records:
+        raise EvaluationError(_no_classes(folder, loose, empty))
+    if empty:
+        notices.append(f"folders without images: {listed(empty)}")
+    if links:
+        notices.append(f"left out, as they link to folders of the data set: {listed(links)}")
+    if loose:
+        notices.append(f"left out, as they lie in no class's folder: {listed(loose)}")
+    contents.folders = [str(folder)]
+    notices += [notice] if (notice := contents.notice()) else []
+    about: dict[str, Any] = {"spec": source.spec, "kind": "folder", "split": split, "limit": source.limit}
+    about["pictures"] = len(records)
+    about["fingerprint"] = _fingerprint(folder, records)
+    return Listed(about, spread(records, source.limit), notices)
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Return the folder that a folder only wraps, as archives do, or the folder itself.
+
+    A wrapper holds one folder and no image, and that folder holds folders alone. A split is no wrapped data
+    set, unless it lies in a folder of its own name.
+    """
+    for _ in range(_MAX_WRAPPERS):
+        inner = _subfolders(folder)
+        if len(inner) != 1 or _loose(folder) or _loose(inner[0]) or not _subfolders(inner[0]):
+            break
+        if dataset.is_name(inner[0].name) and inner[0].name.casefold() != folder.name.casefold():
+            break
+        folder = inner[0]
+    return folder
+
+
+def _split(folder: Path, asked: str | None) -> tuple[Path, str | None, list[str]]:
+    """Return the folder that holds the classes' folders, the split that it is, and what to tell.
+
+    A split holds a folder per class and no image. Beside one, a folder of images called like a split is the
+    part without labels that many a competition has. Raises EvaluationError where a split may be meant.
+    """
+    subfolders = _subfolders(folder)
+    labelled = [place.name for place in subfolders if dataset.is_name(place.name) and _holds_folders(place)]
+    if asked is None and not labelled:
+        return folder, None, []
+    flat = [place.name for place in subfolders if dataset.is_name(place.name) and place.name not in labelled]
+    others = [place for place in subfolders if not dataset.is_name(place.name) and _has_images(place)]
+    if asked is None and others:
+        if len(labelled) == 1 and not flat and sum(bool(_loose(place)) for place in others) > 1:
+            notice = f"{labelled[0]!r} is read as a class; pass --split {labelled[0]} if it is a part"
+            return folder, None, [notice]
+        beside = listed([place.name for place in others])
+        raise EvaluationError(
+            f"{folder} has the parts {listed(labelled + flat)} beside {beside}:"
+            f" pass --split {labelled[0]}, or rename the folder if {labelled[0]!r} is a class"
+        )
+    names = [place.name for place in subfolders] if asked else labelled
+    try:
+        chosen = dataset.choose(names if asked in names else labelled, asked)
+    except EvaluationError as error:
+        raise EvaluationError(f"{folder}: {error}") from error
+    notices = [] if asked else dataset.told(chosen, labelled)
+    if flat and not asked:
+        notices.append(f"not read, as they have no folder per class: {listed(flat)}")
+    return folder / chosen, chosen, notices
+
+
+def _holds_folders(folder: Path) -> bool:
+    return bool(_subfolders(folder)) and not _loose(folder)
+
+
+def _has_images(folder: Path) -> bool:
+    return any(isinstance(path, str) for path in find([str(folder)]))
+
+
+def _images(folder: Path, contents: FolderContents) -> list[Example | Failure]:
+    """Return the images of a class, and the failures of subfolders that cannot be read."""
+    paths = list(find([str(folder)], contents=contents))
+    if [path.image for path in paths if isinstance(path, Failure)] == [str(folder)]:
+        return []  # an empty class
+    return [
+        record(path, folder.name, name_of(path, 0)) if isinstance(path, str) else path
+        for path in paths
+        if isinstance(path, str | Failure)
+    ]
+
+
+def _no_classes(folder: Path, loose: Sequence[str], empty: Sequence[str]) -> str:
+    """Return why a folder is no data set, and what to do."""
+    expected = "expected DATASET/CLASS/image.jpg"
+    if loose:
+        matches = (_NUMBERED.fullmatch(Path(name).stem) for name in loose)
+        classes = Counter(match[1] for match in matches if match)
+        if len(classes) > 1 and min(classes.values()) > 1:
+            label, file = next(iter(classes)), loose[0]
+            return (
+                f"{folder} has its images directly in it, with classes in their names as it seems"
+                f" ({listed(list(classes))}): move each class's images to a folder of its name, or list them"
+                f" in a .csv with the lines image,label and {file},{label} and pass that"
+            )
+        return (
+            f"{folder} has {counted(len(loose), 'image')} directly in it and none in folders of classes:"
+            f" {expected}, or a .csv with the columns image and label"
+        )
+    named = f"; folders without images: {listed(empty)}" if empty else ""
+    return f"{folder} has no images in folders of classes: {expected}{named}"
+
+
+def _loose(folder: Path) -> list[str]:
+    """Return the images that lie directly in a folder, by their suffixes."""
+    return [name for name in _entries(folder) if suffix_of(name) in SUFFIXES and (folder / name).is_file()]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [folder / name for name in _entries(folder) if not is_helper(name) and (folder / name).is_dir()]
+
+
+def _entries(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted, but for hidden ones. Raises EvaluationError."""
+    try:
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise EvaluationError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _fingerprint(folder: Path, records: Iterable[Example | Failure]) -> str:
+    """Return a hash of the images' names below the folder and of their sizes."""
+    digest = hashlib.sha256()
+    for entry in records:
+        if isinstance(entry, Example) and isinstance(entry.picture, str):
+            try:
+                size = Path(entry.picture).stat().st_size
+            except OSError:  # its reading will tell
+                size = -1
+            name = os.path.relpath(entry.picture, folder)
+            digest.update(f"{size} {name}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

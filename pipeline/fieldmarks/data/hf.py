@@ -1,0 +1,452 @@
+"""Tables of pictures and labels as the `datasets` library writes them: columns found by type, rows undecoded.
+
+An image's bytes stand in the table. A row that only names a file comes from whoever made the table, and
+would be read from the user's disk: it is followed into the data set's own folder or download, nowhere else.
+
+The `datasets` library: imported when it is needed, kept quiet, its errors in one line.
+
+Nothing of a stranger's code runs, and no picture is decoded by the library: ours decides what a picture is.
+
+Tables on this disk: parquet and arrow files, and folders of the `datasets` library.
+
+A parquet file is read where it lies, a few rows at a time, and not copied to a cache first.
+
+Data sets of the Hugging Face hub: `hf:NAME[:CONFIG]`.
+"""
+
+import gc
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Final, Protocol
+
+from fieldmarks.classification.images import MAX_BYTES
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.sources import Blob, read_bytes
+from fieldmarks.data import dataset
+from fieldmarks.data.dataset import IMAGE_NAMES, LABEL_NAMES, Example, Source, choose_column, record, taken
+from fieldmarks.errors import EvaluationError, ImageError
+from fieldmarks.hub import one_line
+
+NO_BYTES: Final = (
+    "its row names a file and holds no bytes, and such names are followed only into a hub's data set that is"
+    " downloaded whole: leave out --streaming, write a table with its images (save_to_disk does), or"
+    " evaluate the folder that they lie in"
+)
+NOT_THERE: Final = (
+    "its row names a file that is not in the data set's folder, {}: move the images there, or list them in a"
+    " .csv, which may name any file"
+)
+
+
+class Rows(Protocol):
+    """Rows of a table, from a file or a stream."""
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        """The features of the `datasets` library by column."""
+
+    @property
+    def count(self) -> int | None:
+        """The number of rows, where it is known before they are read."""
+
+    def read(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows' cells of some columns, pictures undecoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A data set of rows; see `DataSet`."""
+
+    about: Mapping[str, Any]
+    notices: Sequence[str]
+    rows: Rows
+    image: str
+    label: str
+    name: str  # of the split, by which pictures are called
+    limit: int | None
+    folder: Path | None = None  # where files lie that rows may name
+    beside: tuple[Path, ...] = ()  # the folders of the table, to which such names are relative
+
+    def labels(self) -> Counter[str]:
+        """The number of pictures under each label; only the labels' column is read."""
+        rows = self._taken([self.label])
+        made = (self._record(Blob(f"{self.name}#{number}", b""), row[self.label]) for number, row in rows)
+        return Counter(one.label for one in made if isinstance(one, Example))
+
+    def __iter__(self) -> Iterator[Example | Failure]:
+        for number, row in self._taken([self.image, self.label]):
+            picture = self._picture(row[self.image], f"{self.name}#{number}")
+            yield picture if isinstance(picture, Failure) else self._record(picture, row[self.label])
+
+    def _taken(self, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield the numbered rows within the limit: evenly spread, or the first where none knows how many."""
+        count = self.rows.count
+        limit = self.limit if self.limit is None or count is None or self.limit < count else None
+        for number, row in enumerate(self.rows.read(columns)):
+            if count is None and limit is not None and number >= limit:
+                return
+            if count is None or taken(number, count, limit):
+                yield number, row
+
+    def _picture(self, value: Any, name: str) -> Blob | Failure:
+        """Return a cell's image, called by its row and, where it is known, its file."""
+        cell = value if isinstance(value, Mapping) else {"path" if isinstance(value, str) else "bytes": value}
+        path, data = cell.get("path"), cell.get("bytes")
+        if isinstance(path, str) and (file := _last(path)):
+            name = f"{name}/{file}"
+        if isinstance(data, bytes) and len(data) > MAX_BYTES:
+            return Failure(name, f"too large: {len(data)} bytes, {MAX_BYTES} are the most")
+        if isinstance(data, bytes):
+            return Blob(name, data)
+        if not path or not isinstance(path, str):
+            return Failure(name, "its row holds no image")
+        if self.folder and (inside := self._inside(path, self.folder)):
+            return _file(inside, name)
+        return Failure(name, NOT_THERE.format(self.folder) if self.beside else NO_BYTES)
+
+    def _inside(self, path: str, folder: Path) -> Path | None:
+        """Return the file that a row names, if it lies in a folder once all links are followed."""
+        for place in self.beside or (Path(),):
+            for name in dict.fromkeys((path, path.replace("\\", "/"))):
+                try:
+                    file = (place / name).resolve()
+                    if file.is_relative_to(folder.resolve()) and (file.exists() or not self.beside):
+                        return file
+                except (OSError, ValueError, RuntimeError):  # too long, a null byte, a circle of links
+                    continue
+        return None
+
+    def _record(self, picture: Blob, value: Any) -> Example | Failure:
+        names = getattr(self.rows.features[self.label], "names", None)  # of a ClassLabel
+        if names is not None and isinstance(value, int):
+            value = names[value] if 0 <= value < len(names) else None
+        return record(picture, value, picture.name)
+
+
+def open_table(source: Source, rows: Rows, split: str, about: Mapping[str, Any], notices: list[str]) -> Table:
+    """Find the columns of a table's pictures and labels. Raises EvaluationError, which lists candidates."""
+    columns = list(rows.features)
+    image = choose_column("image", source.image_column, _images(rows.features), columns)
+    label = choose_column("label", source.label_column, _labels(rows.features), columns)
+    feature = rows.features[label]
+    if not (_is_named(feature) or _is_text(feature) or _is_whole_number(feature)):
+        raise EvaluationError(
+            f"the column {label!r} holds {_type(feature)}, not class names: name a column of strings or"
+            " whole numbers with --label-column, or write the labels as ClassLabel"
+        )
+    if source.limit is not None and rows.count is None:
+        notices = [*notices, f"of a stream the first {source.limit} pictures are taken, in its own order"]
+    told = {"split": split, "image_column": image, "label_column": label, "limit": source.limit}
+    return Table({**about, **told}, notices, rows, image, label, split, source.limit)
+
+
+def _images(features: Mapping[str, Any]) -> list[str]:
+    """Return the columns of type Image; without any, those called like images, of bytes or else of paths."""
+    found = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
+    called = [name for name in features if name.casefold() in IMAGE_NAMES]
+    return (
+        found
+        or [name for name in called if _is_bytes(features[name])]
+        or [name for name in called if _is_text(features[name])]
+    )
+
+
+def _labels(features: Mapping[str, Any]) -> list[str]:
+    """Return the columns of type ClassLabel; without any, the texts or else numbers called like labels."""
+    found = [name for name, feature in features.items() if _is_named(feature)]
+    called = [name for name in features if name.casefold() in LABEL_NAMES]
+    return found or [name for name in called if _is_text(features[name])] or called
+
+
+def _is_named(feature: Any) -> bool:
+    return type(feature).__name__ == "ClassLabel" and bool(feature.names)
+
+
+def _is_text(feature: Any) -> bool:
+    return _type(feature) in {"string", "large_string"}
+
+
+def _is_whole_number(feature: Any) -> bool:
+    return _type(feature).removeprefix("u").startswith("int")
+
+
+def _is_bytes(feature: Any) -> bool:
+    whole = feature.get("bytes") if isinstance(feature, Mapping) else feature
+    return _type(whole) in {"binary", "large_binary"}
+
+
+def _type(feature: Any) -> str:
+    return str(getattr(feature, "dtype", type(feature).__name__))
+
+
+def _file(path: Path, name: str) -> Blob | Failure:
+    try:
+        return Blob(name, read_bytes(path))
+    except ImageError as error:
+        return Failure(name, str(error))
+
+
+def _last(path: str) -> str:
+    return PureWindowsPath(PurePosixPath(path).name).name
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The rows of a data set that the library has loaded or streams."""
+
+    spec: str
+    dataset: Any
+    features: Mapping[str, Any]
+    count: int | None
+
+    def read(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows' cells of some columns, pictures undecoded. Raises EvaluationError."""
+        datasets = library()
+        with errors(self.spec), quiet(datasets):
+            rows = iter(_undecoded(self.dataset, columns, datasets))
+            try:
+                yield from rows
+            finally:
+                rows.close()
+                gc.collect()  # else Arrow's threads end the process with an abort, now and then
+
+
+def _undecoded(dataset: Any, columns: Sequence[str], datasets: Any) -> Any:
+    """Return columns of a data set, pictures as they are: a stream has a switch for all, else each column."""
+    if isinstance(dataset, datasets.IterableDataset):
+        return dataset.decode(False).select_columns(list(columns))  # the other way round decodes all the same
+    chosen = dataset.select_columns(list(columns))
+    for name, feature in chosen.features.items():
+        if isinstance(feature, datasets.Image):
+            chosen = chosen.cast_column(name, datasets.Image(decode=False))
+    return chosen
+
+
+def from_splits(source: Source, parts: Mapping[str, Any], about: Mapping[str, Any]) -> Table:
+    """Return the table of the split that is meant. Raises EvaluationError."""
+    split, notices = choose(source, [str(name) for name in parts])
+    chosen = parts[split]
+    features = chosen.features
+    if features is None:
+        raise EvaluationError(f"{source.spec} does not tell its columns: leave out --streaming")
+    count = len(chosen) if hasattr(chosen, "__len__") else None
+    if about.get("fingerprint") is None:
+        about = {**about, "fingerprint": getattr(chosen, "_fingerprint", None)}
+    return opened(source, Loaded(source.spec, chosen, features, count), split, about, notices)
+
+
+def opened(source: Source, rows: Rows, split: str, about: Mapping[str, Any], notices: list[str]) -> Table:
+    """Return the table of some rows, its columns found. Raises EvaluationError with the data set's name."""
+    try:
+        return open_table(source, rows, split, {"spec": source.spec, **about}, notices)
+    except EvaluationError as error:
+        raise EvaluationError(f"{source.spec}: {error}") from error
+
+
+def choose(source: Source, names: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the split that is meant and what to tell of it. Raises EvaluationError."""
+    try:
+        split = dataset.choose(names, source.split)
+    except EvaluationError as error:
+        raise EvaluationError(f"{source.spec}: {error}") from error
+    return split, [] if source.split else dataset.told(split, names)
+
+
+@contextmanager
+def errors(where: object) -> Iterator[None]:
+    """Turn whatever the libraries stumble over into EvaluationError."""
+    try:
+        yield
+    except (EvaluationError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise EvaluationError(f"{where} cannot be read as a data set: {one_line(error)}") from error
+
+
+@contextmanager
+def quiet(datasets: Any) -> Iterator[None]:
+    """Keep the library's bars and advice off stderr while it works."""
+    hub = import_module("huggingface_hub.utils")
+    bars, hub_bars = datasets.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
+    levels = [(one, one.get_verbosity()) for one in (datasets.logging, hub.logging)]
+    datasets.disable_progress_bars()
+    hub.disable_progress_bars()
+    for one, _ in levels:
+        one.set_verbosity(logging.CRITICAL)  # what is wrong is raised as well
+    try:
+        yield
+    finally:
+        for one, level in levels:
+            one.set_verbosity(level)
+        if bars:
+            datasets.enable_progress_bars()
+        if hub_bars:
+            hub.enable_progress_bars()
+
+
+def library() -> Any:
+    """Import the `datasets` library. Raises EvaluationError where it is not installed."""
+    try:
+        return import_module("datasets")
+    except ImportError as error:
+        raise EvaluationError(
+            "this data set needs the library `datasets`: pip install 'fieldmarks[data]'"
+        ) from error
+
+
+TABLE_SUFFIXES: Final = (".parquet", ".arrow")
+_SAVED: Final = ("dataset_info.json", "dataset_dict.json")  # what save_to_disk leaves in a folder
+_SPLIT_IN_NAME: Final = re.compile(rf"(?:^|[^a-z])({'|'.join(sorted(dataset.NAMES))})(?:[^a-z]|$)")
+_BATCH: Final = 16  # rows of a parquet file in memory at once, beside the pages they are in
+
+
+@dataclass(frozen=True, slots=True)
+class Parquet:
+    """The rows of parquet files, in the files' order."""
+
+    files: Sequence[Path]
+    features: Mapping[str, Any]
+    count: int
+
+    def read(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows' cells of some columns. Raises EvaluationError."""
+        for path in self.files:
+            with errors(path), import_module("pyarrow.parquet").ParquetFile(path) as file:
+                for batch in file.iter_batches(_BATCH, columns=list(columns), use_threads=False):
+                    yield from batch.to_pylist()
+
+
+def open_saved(source: Source) -> Table:
+    """Open a folder that the library's `save_to_disk` wrote. Raises EvaluationError."""
+    datasets = library()
+    with errors(source.spec), quiet(datasets):
+        found = datasets.load_from_disk(source.spec)
+    parts = found if isinstance(found, datasets.DatasetDict) else {str(found.split or "all"): found}
+    return from_splits(source, parts, {"kind": "saved"})
+
+
+def open_files(source: Source, files: Sequence[Path]) -> Table:
+    """Open parquet or arrow files, each of the split in its name or folder. Raises EvaluationError."""
+    if len({path.suffix for path in files}) > 1:
+        raise EvaluationError(f"{source.spec} holds parquet and arrow files: name those of one kind")
+    parts: dict[str, list[Path]] = {}
+    for path in files:
+        parts.setdefault(_split_of(path), []).append(path)
+    split, notices = choose(source, list(parts))
+    with errors(source.spec):
+        rows = _arrow(source.spec, parts[split]) if files[0].suffix == ".arrow" else _parquet(parts[split])
+        sizes = [path.stat().st_size for path in parts[split]]
+    about = {"kind": files[0].suffix[1:], "files": [path.name for path in parts[split]], "bytes": sizes}
+    table = opened(source, rows, split, about, notices)
+    beside = tuple(dict.fromkeys(path.parent for path in parts[split]))
+    folder = Path(source.spec) if Path(source.spec).is_dir() else beside[0]
+    return replace(table, folder=folder, beside=(*beside, folder))
+
+
+def table_files(folder: Path) -> list[Path]:
+    """Return the parquet and arrow files in a folder or one below, sorted."""
+    return sorted(
+        path for deep in ("*", "*/*") for path in folder.glob(deep) if path.suffix in TABLE_SUFFIXES
+    )
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether a folder is one that `save_to_disk` wrote."""
+    return any((folder / name).is_file() for name in _SAVED)
+
+
+def _split_of(path: Path) -> str:
+    """Return the split that a file's name has in it, or that its folder is called."""
+    folder = path.parent.name.casefold()
+    found = _SPLIT_IN_NAME.search(path.stem.casefold())
+    return found[1] if found else folder if folder in dataset.NAMES else "all"
+
+
+def _parquet(files: Sequence[Path]) -> Parquet:
+    features = library().Features
+    parquet = import_module("pyarrow.parquet")
+    count, schemas = 0, []
+    for path in files:
+        with parquet.ParquetFile(path) as file:
+            count += file.metadata.num_rows
+            schemas.append(features.from_arrow_schema(file.schema_arrow))
+    if different := next((path for path, one in zip(files, schemas, strict=True) if one != schemas[0]), None):
+        raise EvaluationError(f"{different} has other columns than {files[0]}: name files of one data set")
+    return Parquet(files, schemas[0], count)
+
+
+def _arrow(spec: str, files: Sequence[Path]) -> Loaded:
+    datasets = library()
+    parts = [datasets.Dataset.from_file(str(path)) for path in files]
+    whole = datasets.concatenate_datasets(parts)
+    return Loaded(spec, whole, whole.features, len(whole))
+
+
+HUB: Final = "hf:"
+_NAME: Final = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
+
+
+def open_hub(source: Source) -> Table:
+    """Open `hf:NAME[:CONFIG]`. Raises EvaluationError where it cannot be had."""
+    name, _, config = source.spec.removeprefix(HUB).partition(":")
+    if not _NAME.fullmatch(name):
+        raise EvaluationError(
+            f"{source.spec!r} is no data set of the hub: hf:OWNER/NAME or hf:NAME[:CONFIG] is meant"
+        )
+    datasets = library()
+    if _is_format(name):
+        raise EvaluationError(f"{source.spec}: {name} is a file format: name the files, or hf:OWNER/NAME")
+    with errors(source.spec), quiet(datasets):
+        commit = _commit(name)
+        found = datasets.load_dataset(
+            f"hf://datasets/{name}",  # so that a folder of this name here is not taken for it
+            config or None,
+            revision=commit,
+            streaming=source.streaming,
+        )
+    about = {"kind": "hub", "config": config or None, "streaming": source.streaming, "fingerprint": commit}
+    return replace(from_splits(source, found, about), folder=_download(name))
+
+
+def _is_format(name: str) -> bool:
+    """Whether the library would take a name for one of its file formats, and look for such files here."""
+    return name.isidentifier() and find_spec(f"datasets.packaged_modules.{name}") is not None
+
+
+def _download(name: str) -> Path:
+    """Return the folder in which the hub's library keeps the files of one data set."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="dataset")
+
+
+def _commit(name: str) -> str | None:
+    """Ask the hub once for a data set's newest commit; None where it may not be asked.
+
+    Without this question the library would retry for half a minute where there is no network. Raises
+    EvaluationError.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    try:
+        return HfApi().dataset_info(name, timeout=20).sha
+    except RepositoryNotFoundError as error:
+        raise EvaluationError(
+            f"hf:{name}: the hub has no such data set, or shows it to members only"
+        ) from error
+    except Exception as error:
+        raise EvaluationError(
+            f"hf:{name}: the hub does not answer ({one_line(error)}): connect, or set HF_HUB_OFFLINE=1 to use"
+            " what was downloaded before"
+        ) from error

@@ -1,0 +1,287 @@
+"""Names for labels that are numbers: a list of the classes beside the data, in any form people write it.
+
+    classes.txt    tree frog            0 tree frog         n01641577 bullfrog
+                   owl                  1 owl               n01644373 tree frog
+    classes.json   ["tree frog", "owl"]    {"0": "tree frog"}    {"tree frog": 0}
+
+A list without numbers counts from 0, or from 1 where the labels go from 1 to the number of names.
+
+Labels of a data set meet the classes of a store: by exact name, by alias, else by folding.
+
+    Tree_Frog, tree-frog, TREE FROG       the class "tree frog": the same but for case, accents, separators
+    003.TreeFrog, n01644373-tree_frog     the class "tree frog": the same but for spaces and a number in front
+
+The second kind counts only where no other label could mean the class; both only where one class fits.
+"""
+
+import csv
+import difflib
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fieldmarks.bounds import read_text
+from fieldmarks.data.dataset import listed
+from fieldmarks.data.manifest import MAX_BYTES
+from fieldmarks.errors import ClassNameError, EvaluationError
+from fieldmarks.records import MAX_LIST, class_name
+from fieldmarks.tables import Table, read_table
+from fieldmarks.tables.table import folded
+from fieldmarks.text import counted
+
+FILES: Final = ("classes.txt", "classnames.txt", "labels.txt", "classes.json", "labels.json")
+_INDEX: Final = re.compile(r"\d{1,9}|n\d{8}", re.ASCII)  # an index, or WordNet's
+_NUMBERED: Final = re.compile(rf"({_INDEX.pattern})[\s:,;]+(\S.*)", re.ASCII)
+
+
+def find_list(*folders: Path) -> Path | None:
+    """Return the first list of class names in some folders."""
+    return next((folder / name for folder in folders for name in FILES if (folder / name).is_file()), None)
+
+
+def read_list(path: Path) -> dict[str, str]:
+    """Return the class name of each number in a list. Raises EvaluationError."""
+    text = read_text(path, MAX_LIST, EvaluationError).strip()
+    try:
+        pairs = _from_json(json.loads(text)) if path.suffix == ".json" else _from_lines(text.split("\n"))
+        return {_key(number): class_name(name) for number, name in pairs}
+    except (ClassNameError, ValueError, RecursionError) as error:
+        raise EvaluationError(f"{path}: expected a list of class names: {error}") from error
+
+
+def name_numbers(labels: Iterable[str], spec: str) -> tuple[dict[str, str], list[str]]:
+    """Return the names of labels that are all numbers, by a list beside a data set, and what to tell.
+
+    Raises EvaluationError where there is a list that cannot be read.
+    """
+    labels = list(labels)
+    place = Path(spec)
+    path = find_list(*([place, place.parent] if place.is_dir() else [place.parent]))
+    if path is None or not labels or not all(_INDEX.fullmatch(label) for label in labels):
+        return {}, []
+    names = read_list(path)
+    keys = {label: _key(label) for label in labels}
+    from_one = "0" not in keys.values() and str(len(names)) in keys.values() and "0" in names
+    if from_one:
+        names = {str(int(number) + 1): name for number, name in names.items()}
+    named = {label: names[key] for label, key in keys.items() if key in names}
+    if not named:
+        return {}, [f"the labels are numbers, and {path} names none of them"]
+    label, name = next(iter(named.items()))
+    counting = ", which is counted from 1" if from_one else ""
+    return named, [f"the labels are numbers, named by {path}{counting}: {label!r} is {name!r}"]
+
+
+def _from_lines(lines: list[str]) -> list[tuple[str, str]]:
+    lines = [line.strip() for line in lines]
+    numbered = [_NUMBERED.fullmatch(line) for line in lines]
+    if all(numbered):
+        return [(match[1], match[2]) for match in numbered if match]
+    return [(str(number), line) for number, line in enumerate(lines)]
+
+
+def _from_json(value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return [(str(number), name) for number, name in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value.values()):
+        return list(value.items())
+    if isinstance(value, Mapping) and all(type(number) is int for number in value.values()):
+        return [(str(number), name) for name, number in value.items()]
+    raise ValueError('neither ["owl", …] nor {"0": "owl", …} nor {"owl": 0, …}')
+
+
+def _key(number: str) -> str:
+    return str(int(number)) if number.isascii() and number.isdigit() else number
+
+
+_JOINT: Final = re.compile(r"[\s_\-./]+")
+_ACCENTED: Final = re.compile(r"([a-z])[\u0300-\u036f]+")  # in other scripts such a mark makes another letter
+_NUMBER: Final = re.compile(r"(?:n\d{8}[\s._-]+|\d+\s*[._-]\s*|0\d*\s+)(?=[^\W\d_])")
+_SIMILARITY: Final = 0.6  # of near names, as difflib measures it
+_NEAR_PAIRS: Final = 50_000  # of labels and classes compared letter by letter, in a second
+_LABEL_COLUMNS: Final = frozenset(("label", "labels", "alias", "aliases", "labelname"))
+_CLASS_COLUMNS: Final = frozenset(("class", "classes", "classname", "klasse", "clase", "classe"))
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Which class each label stands for, and what is left over on both sides, in the order it came."""
+
+    class_of: Mapping[str, str]
+    folded: tuple[tuple[str, str], ...] = ()  # labels that only folding brought to their class
+    unknown_labels: tuple[str, ...] = ()
+    unused_classes: tuple[str, ...] = ()
+
+
+def match(
+    labels: Iterable[str], classes: Sequence[str], aliases: Mapping[str, str] | None = None
+) -> Matching:
+    """Return which class each label stands for: exact name, else alias, else the one class that folds alike.
+
+    Several labels may be spellings of one name. A label that several classes fit stays unknown.
+    """
+    known = {class_name(name): name for name in classes}
+    by_fold, by_letters = _grouped(known.values(), fold), _grouped(known.values(), letters)
+    names = {label: _trimmed(label) for label in dict.fromkeys(labels)}
+    names = {
+        label: name if name in known else (aliases or {}).get(name, name) for label, name in names.items()
+    }
+    class_of: dict[str, str] = {}
+    for label, name in names.items():
+        fitting = [known[name]] if name in known else by_fold.get(fold(name), [])
+        if len(fitting) == 1:
+            class_of[label] = fitting[0]
+    taken = set(class_of.values())
+    rest = _grouped({fold(name) for label, name in names.items() if label not in class_of}, letters)
+    for label, name in names.items():
+        fitting = by_letters.get(letters(name), [])
+        only = len(fitting) == 1 and fitting[0] not in taken and len(rest.get(letters(name), [])) == 1
+        if label not in class_of and only and fold(name) not in by_fold:
+            class_of[label] = fitting[0]
+    class_of = {label: class_of[label] for label in names if label in class_of}
+    folded = tuple((label, name) for label, name in class_of.items() if names[label] not in known)
+    unknown = tuple(label for label in names if label not in class_of)
+    met = set(class_of.values())
+    return Matching(class_of, folded, unknown, tuple(name for name in known.values() if name not in met))
+
+
+def fold(name: str) -> str:
+    """Return a name without what labels often differ in: case, accents, separators."""
+    text = name
+    while (folded := _folded_once(text)) != text:
+        text = folded
+    return text
+
+
+def letters(name: str) -> str:
+    """Return a folded name without its spaces and without a number in front, as in 001.Black_footed."""
+    name = unicodedata.normalize("NFC", name).strip()
+    return fold(_NUMBER.sub("", name, count=1) if _NUMBER.match(name) else name).replace(" ", "")
+
+
+def near_names(matching: Matching) -> dict[str, str]:
+    """Return, for those unknown labels that resemble a class, the class that they resemble most.
+
+    Of very many labels and classes, only those are compared that have a word in common.
+    """
+    folds = {fold(name): name for name in sorted({*matching.unused_classes, *matching.class_of.values()})}
+    by_word: dict[str, list[str]] = {}
+    for key in folds:
+        for word in key.split():
+            by_word.setdefault(word, []).append(key)
+    many = len(matching.unknown_labels) * len(folds) > _NEAR_PAIRS
+    near = {}
+    for label in matching.unknown_labels:
+        key = fold(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _NUMBER.sub("", label, count=1)))
+        related = dict.fromkeys(name for word in key.split() for name in by_word.get(word, []))
+        alike = difflib.get_close_matches(key, related if many else folds, 1, _SIMILARITY)
+        if alike and not key.isdigit():
+            near[label] = folds[alike[0]]
+    return near
+
+
+def alias_file(near: Mapping[str, str]) -> str:
+    """Return labels and classes as the .csv that `read_aliases` reads."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([("label", "class"), *near.items()])
+    return file.getvalue()
+
+
+def _folded_once(name: str) -> str:
+    apart = unicodedata.normalize("NFKD", name).casefold()
+    plain = unicodedata.normalize("NFC", _ACCENTED.sub(r"\1", unicodedata.normalize("NFKD", apart)))
+    return _JOINT.sub(" ", plain).strip()
+
+
+def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(key(name), []).append(name)
+    return groups
+
+
+def require(matching: Matching, empty_classes: Sequence[str], allow_missing: bool) -> list[str]:
+    """Return what to tell of the matching; `empty_classes` are those without descriptors.
+
+    Raises EvaluationError for labels without a class and for empty classes, unless they are allowed.
+    """
+    notices = []
+    if matching.folded:
+        notices.append(
+            f"{counted(len(matching.folded), 'label')} matched after ignoring case, accents, separators and"
+            f" numbers in front: {_pairs(matching.folded)}"
+        )
+    missing = []
+    if matching.unknown_labels:
+        missing.append(f"labels without a class in the store: {listed(matching.unknown_labels)}")
+    if empty_classes:
+        missing.append(f"classes without descriptors: {listed(empty_classes)}")
+    if missing and not allow_missing:
+        raise EvaluationError(
+            "; ".join(missing)
+            + _advice(matching)
+            + ": add them to the store, name an alias file with --aliases, or score the rest"
+            " with --allow-missing"
+        )
+    return [*notices, *(f"left out: {names}" for names in missing)]
+
+
+def _advice(matching: Matching) -> str:
+    """Return what would help the unknown labels: the classes they resemble, or a list that names numbers."""
+    if matching.unknown_labels and all(label.isdigit() for label in matching.unknown_labels):
+        return "; labels that are numbers are named by a list of the classes beside the data, classes.txt"
+    near = near_names(matching)
+    if not near:
+        return ""
+    return f"; near names: {_pairs(tuple(near.items()))} (--preflight prints them as an alias file)"
+
+
+def read_aliases(path: Path) -> dict[str, str]:
+    """Read a file of labels and the classes they stand for: a map {label: class}, or a table of both columns.
+
+    Raises EvaluationError, with the line, for anything else and for a label with two classes.
+    """
+    table = read_table(path, MAX_BYTES, EvaluationError).with_heading()
+    places = _alias_columns(table)
+    aliases: dict[str, str] = {}
+    for row in table.rows:
+        label, name = (row.cells[place] for place in places)
+        where = f"{path}, label {label!r}" if table.is_map else table.where(row)
+        if not (isinstance(label, str) and isinstance(name, str)):
+            raise EvaluationError(f"{where}: expected a label and a class, both strings")
+        try:
+            key, value = class_name(label), class_name(name)
+        except ClassNameError as error:
+            raise EvaluationError(f"{where}: expected a label and a class: {error}") from error
+        if aliases.setdefault(key, value) != value:
+            raise EvaluationError(f"{where}: {key!r} stands for {aliases[key]!r} and for {value!r}: keep one")
+    return aliases
+
+
+def _alias_columns(table: Table) -> list[int]:
+    """Return the columns of labels and of classes. Raises EvaluationError for other headings."""
+    if table.is_map:
+        return [0, 1]
+    columns = list(map(folded, table.columns or ()))
+    places = [
+        [place for place, column in enumerate(columns) if column in names]
+        for names in (_LABEL_COLUMNS, _CLASS_COLUMNS)
+    ]
+    if any(len(some) != 1 for some in places):
+        headings = listed(list(table.columns or ())) or "no heading"
+        raise EvaluationError(f"{table.source}: expected the columns label and class, found {headings}")
+    return [some[0] for some in places]
+
+
+def _trimmed(label: str) -> str:
+    return unicodedata.normalize("NFC", label).strip()
+
+
+def _pairs(folded: Sequence[tuple[str, str]], most: int = 5) -> str:
+    more = f" and {len(folded) - most} more" if len(folded) > most else ""
+    return ", ".join(f"{label!r} as {name!r}" for label, name in folded[:most]) + more

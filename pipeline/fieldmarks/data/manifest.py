@@ -1,0 +1,157 @@
+"""Manifests: a table of images and labels, as .csv, .tsv, .jsonl, or what a spreadsheet makes of them.
+
+    image,label                               {"image": "frogs/1.jpg", "label": "tree frog"}
+    frogs/1.jpg,tree frog
+
+Paths are relative to the manifest's folder; as the user names the manifest, they may point anywhere.
+A column `split` is obeyed, whatever its case and that of its values. Nothing else in a line matters.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
+from typing import Any, Final
+
+from fieldmarks.bounds import read_bytes
+from fieldmarks.classification.images import Url, is_url
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.sources import name_of
+from fieldmarks.data import dataset
+from fieldmarks.data.dataset import (
+    IMAGE_NAMES,
+    LABEL_NAMES,
+    Example,
+    Listed,
+    Source,
+    choose_column,
+    record,
+    spread,
+)
+from fieldmarks.errors import EvaluationError
+from fieldmarks.tables import Row, Table, errors_as, parse_table
+from fieldmarks.tables.table import folded
+from fieldmarks.text import counted, printable
+
+MANIFEST_SUFFIXES: Final = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson"})
+MAX_BYTES: Final = 2**30  # of a manifest
+IN_FOLDER: Final = ("metadata.csv", "metadata.jsonl")  # of an image folder of the `datasets` library
+FILE_NAME: Final = "file_name"  # the column that such a file has
+
+
+def open_manifest(source: Source) -> Listed:
+    """Read a manifest. Raises EvaluationError with the line's number where it is not one."""
+    return _open(source, Path(source.spec), None)
+
+
+def open_metadata(source: Source) -> Listed | None:
+    """Read the manifest in a folder, or in one of its splits' folders; None where there is none.
+
+    A table without a column of labels, as beside a folder per class, is none. Raises EvaluationError.
+    """
+    folder = Path(source.spec)
+    if (path := _metadata(folder, source)) is not None:
+        return _open(source, path, None)
+    parts = (part for part in sorted(folder.iterdir()) if part.name.casefold() in dataset.NAMES)
+    paths = {part.name: path for part in parts if (path := _metadata(part, source)) is not None}
+    if not paths:
+        return None
+    try:
+        chosen = dataset.choose(paths, source.split)
+    except EvaluationError as error:
+        raise EvaluationError(f"{folder}: {error}") from error
+    notices = [] if source.split else dataset.told(chosen, paths)
+    return _open(replace(source, split=None), paths[chosen], chosen, notices)
+
+
+def _metadata(folder: Path, source: Source) -> Path | None:
+    path = next((folder / name for name in IN_FOLDER if (folder / name).is_file()), None)
+    if path is None:
+        return None
+    columns = _read(path)[0].columns or ()
+    labelled = source.label_column in columns or bool(_called(columns, LABEL_NAMES))
+    return path if labelled and _called(columns, (FILE_NAME,)) else None
+
+
+def _open(source: Source, path: Path, part: str | None, notices: Sequence[str] = ()) -> Listed:
+    """Return the images of a manifest, which is all of the split `part` unless that is None."""
+    table, fingerprint = _read(path)
+    if table.columns is None:
+        raise EvaluationError(
+            f"{path}: empty: write a heading such as image,label, or JSON lines with these keys"
+        )
+    columns = [column.strip() for column in table.columns]
+    if twice := next((name for name, count in Counter(columns).items() if count > 1 and name), None):
+        raise EvaluationError(f"{path}, line 1: two columns are called {printable(twice)!r}: rename one")
+    try:
+        image = choose_column("image", source.image_column, _called(columns, IMAGE_NAMES), columns)
+        label = choose_column("label", source.label_column, _called(columns, LABEL_NAMES), columns)
+        rows, split, others = _of_split(table, columns, source.split)
+    except EvaluationError as error:
+        raise EvaluationError(f"{path}: {error}") from error
+    places = [columns.index(image), columns.index(label)]
+    records = [_record(path, row.number, *(row.cells[place] for place in places)) for row in rows]
+    if not records:
+        raise EvaluationError(f"{path} lists no picture: write one a line")
+    about: dict[str, Any] = {"spec": source.spec, "kind": "manifest", "split": part or split}
+    about |= {"limit": source.limit, "image_column": image, "label_column": label}
+    about |= {"pictures": len(records), "fingerprint": fingerprint}
+    report = f"{path}: {counted(len(records), 'image')} from {table.names(places)}{table.separated()}"
+    return Listed(about, spread(records, source.limit), [report, *notices, *others])
+
+
+def _read(path: Path) -> tuple[Table, str]:
+    """Return the table in a file, with a heading, and the hash of its bytes. Raises EvaluationError."""
+    if not path.exists():
+        raise EvaluationError(f"{path}: no such file")
+    data = read_bytes(path, MAX_BYTES, EvaluationError)
+    with errors_as(EvaluationError):
+        table = parse_table(data, str(path), path.suffix).with_heading()
+    if table.rows and (table.columns is None or table.is_map):
+        raise EvaluationError(f"{path}: expected objects with the keys image and label, one a line")
+    return table, hashlib.sha256(data).hexdigest()
+
+
+def _called(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the columns that are called like one of `names`, whatever the case."""
+    meant = set(map(folded, names))
+    return [column for column in columns if folded(column) in meant]
+
+
+def _of_split(
+    table: Table, columns: Sequence[str], asked: str | None
+) -> tuple[Sequence[Row], str | None, list[str]]:
+    """Return the rows of a split, its name as it is first written, and what to tell of the others."""
+    named = _called(columns, ("split",))
+    place = columns.index(named[0]) if named else None
+    cells = ["" if place is None else str(row.cells[place] or "").strip() for row in table.rows]
+    names: dict[str, str] = {}
+    for cell in filter(None, cells):
+        names.setdefault(cell.casefold(), cell)
+    if asked is None and not names:
+        return table.rows, None, []
+    chosen = dataset.choose(names.values(), asked)
+    rows = [row for row, cell in zip(table.rows, cells, strict=True) if cell.casefold() == chosen.casefold()]
+    return rows, chosen, [] if asked else dataset.told(chosen, names.values())
+
+
+def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Failure:
+    if not isinstance(image, str) or not image.strip():
+        return Failure(f"{manifest}, line {number}", "it names no picture")
+    if is_url(image):
+        return Failure(
+            Url(image).name, f"{manifest}, line {number}: an address: download it and name the file"
+        )
+    path = str(manifest.parent / _as_path(manifest.parent, image.strip()))
+    return record(path, label, name_of(path, number))
+
+
+def _as_path(folder: Path, image: str) -> str:
+    """Return a relative path with slashes, where it has Windows' backslashes and no file is called so."""
+    if "\\" not in image or PureWindowsPath(image).is_absolute():
+        return image
+    try:
+        return image if (folder / image).exists() else image.replace("\\", "/")
+    except (OSError, ValueError):  # its reading will tell
+        return image

@@ -1,0 +1,108 @@
+"""Labels for embeddings kept in files: from a data set, from the file itself, or from the folders."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Final
+
+from fieldmarks.classification import embedding_set
+from fieldmarks.classification.embedder import Embedded
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.sources import name_of
+from fieldmarks.data.dataset import DataSet, Example
+from fieldmarks.errors import ClassNameError
+from fieldmarks.records import class_name
+
+Labelled = tuple[Embedded | Failure, str | None]
+
+_UNNAMED: Final = re.compile(r".*\.np[yz]#\d+", re.DOTALL)  # what interchange calls a row without a name
+_LAST: Final = "\U0010ffff"
+
+
+def labelled(path: Path, dataset: DataSet | None = None) -> Iterator[Labelled]:
+    """Yield kept embeddings with their labels, None where there is none.
+
+    With a data set, a label is that of its picture of the same path, or else of the longest common tail,
+    and a picture that is not in it has none. Without one, it is what the file says of the row, or else the
+    name of the picture's folder. Raises ImageError and EvaluationError.
+    """
+    if dataset is not None:
+        names = Tails(_pairs(dataset))
+        yield from (_from_names(one, names) for one in embedding_set.read(path))
+    else:
+        for one, told in zip(embedding_set.read(path), embedding_set.labels(path), strict=True):
+            yield one, _usable(told if told is not None else _folder(one.image))
+
+
+class Tails:
+    """Labels of pictures, found by path or by the end of a path."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._exact = dict(pairs)
+        # Backwards, paths with a common tail stand beside each other.
+        self._sorted = sorted((_backwards(name), label) for name, label in self._exact.items())
+
+    def find(self, name: str) -> set[str]:
+        """Return the labels of the path, or those of all paths with the longest tail in common with it.
+
+        Of more than two labels, two are returned.
+        """
+        if name in self._exact:
+            return {self._exact[name]}
+        meant = _backwards(name)
+        at = bisect_left(self._sorted, (meant, ""))
+        beside = (_common(meant, one) for one, _ in self._sorted[max(0, at - 1) : at + 1])
+        common = max(beside, key=len, default="")
+        return self._under(common) if common else set()
+
+    def _under(self, start: str) -> set[str]:
+        labels: set[str] = set()
+        first, end = (bisect_left(self._sorted, (one, "")) for one in (start, start + _LAST))
+        for at in range(first, end):
+            labels.add(self._sorted[at][1])
+            if len(labels) > 1:
+                break
+        return labels
+
+
+def _from_names(one: Embedded | Failure, names: Tails) -> Labelled:
+    found = names.find(one.image)
+    if len(found) > 1 and isinstance(one, Embedded):
+        return Failure(
+            one.image, "the data set has several pictures that end like this, of different labels"
+        ), None
+    return one, next(iter(found), None)
+
+
+def _pairs(dataset: DataSet) -> Iterator[tuple[str, str]]:
+    for number, one in enumerate(dataset, 1):
+        if isinstance(one, Example):
+            yield name_of(one.picture, number), one.label
+
+
+def _parts(name: str) -> Sequence[str]:
+    return [part for part in name.split("/") if part not in {"", "."}]
+
+
+def _backwards(name: str) -> str:
+    return "".join(f"{part}/" for part in reversed(_parts(name)))
+
+
+def _common(one: str, other: str) -> str:
+    """Return the parts that two backward names begin with."""
+    pairs = zip(_parts(one), _parts(other), strict=False)
+    return "".join(f"{part}/" for part, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _folder(name: str) -> str | None:
+    parts = _parts(name)
+    return parts[-2] if len(parts) > 1 and not _UNNAMED.fullmatch(name) else None
+
+
+def _usable(label: str | None) -> str | None:
+    try:
+        return None if label is None else class_name(label)
+    except ClassNameError:
+        return None

@@ -1,1 +1,0 @@
-"""Trains the demo's two models: `python -m fieldmarks.demo.training clip|lm --out DIR`."""

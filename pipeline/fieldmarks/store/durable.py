@@ -1,0 +1,216 @@
+"""Bytes to disk and nothing lost: the lock, one write and one fsync, and the replacing of a whole file.
+
+The lock is a hidden file beside the store, `.NAME.lock`; it is empty, stays there, and may be deleted when no
+process uses the store. A symlink is followed, so that all names of a file share one lock and a rewrite
+replaces the file, not the link.
+"""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from fieldmarks.errors import StoreError
+
+LOCK_SECONDS: Final = 60  # longer than the rewriting of a million lines takes
+_POLL_SECONDS: Final = 0.002
+_NEW_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Lock:
+    """The lock of a file, by whatever name the file is reached; kept by a store, as making one costs time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._real = Path()
+        self._lock: BaseFileLock | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[Path]:
+        """Hold the lock and give the file's real path; folders are made.
+
+        Raises StoreError if it cannot be had.
+        """
+        lock = self._made()
+        try:
+            lock.acquire()
+        except Timeout as error:
+            used = f"{self._path} has been in use by another process for {LOCK_SECONDS} s"
+            raise StoreError(f"{used}: wait for it to end, or end it") from error
+        except (OSError, ValueError) as error:
+            raise unwritable(self._path, error) from error
+        try:
+            yield self._real
+        finally:
+            lock.release()
+
+    def _made(self) -> BaseFileLock:
+        real = Path(os.path.realpath(self._path))
+        if self._lock is None or real != self._real:
+            try:
+                real.parent.mkdir(parents=True, exist_ok=True)
+            except (OSError, ValueError) as error:
+                raise unwritable(self._path, error) from error
+            self._real = real
+            hidden = real.with_name(f".{real.name}.lock")
+            self._lock = FileLock(hidden, timeout=LOCK_SECONDS, poll_interval=_POLL_SECONDS)
+        return self._lock
+
+
+def open_to_read(path: Path) -> int:
+    """Return a file descriptor of a store.
+
+    Raises StoreError for what is missing, unreadable or no regular file.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise StoreError(f"{path} is a folder: name a .jsonl file")
+        if not stat.S_ISREG(mode):
+            raise StoreError(f"{path} is not a regular file: copy it to a .jsonl file first")
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not waiting if it became a pipe
+    except FileNotFoundError as error:
+        message = f"{path} does not exist: check the name, or create it with `fieldmarks generate`"
+        raise StoreError(message) from error
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def append(
+    real: Path, whole: int, data: bytes, *, sync: bool = True, torn: Path | None = None
+) -> os.stat_result:
+    """Append to a file, of which what follows `whole` is cut off first: one write, one fsync. Return its
+    status.
+
+    What is cut off is appended to the file `torn`, where one is named, and without one is gone. Without
+    `sync` there is no fsync. The caller holds the lock. If the disk refuses, or whole lines would be cut
+    off, the file is as it was, and OSError is raised: with EBUSY for the latter, which passes.
+    """
+    fd = os.open(real, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        size = os.fstat(fd).st_size
+        if size > whole:
+            tail = os.pread(fd, size - whole, whole)
+            if b"\n" in tail:  # more than the beginning of one line
+                raise OSError(errno.EBUSY, "it was changed by another program; try again")
+            if torn is not None:
+                set_aside(torn, tail)
+            os.ftruncate(fd, whole)
+        try:
+            _write(fd, data)
+            if sync:
+                os.fsync(fd)
+        except OSError:
+            os.ftruncate(fd, whole)
+            raise
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def set_aside(torn: Path, tail: bytes) -> None:
+    """Append what follows a file's last whole line to another file, as a line. Raises OSError."""
+    try:
+        fd = os.open(torn, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | _NEW_FLAGS, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            _write(fd, tail + b"\n")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        reason = f"{torn}, where its incomplete last line is to go, cannot be written: {error.strerror}"
+        raise OSError(error.errno, reason) from error
+    sync_folder(torn.parent)
+
+
+def ends_open(fd: int, whole: int) -> bool:
+    """Say whether the last of the file's first `whole` bytes is no line end: it was typed by hand."""
+    return whole > 0 and os.pread(fd, 1, whole - 1) != b"\n"
+
+
+def replace(real: Path, chunks: Iterable[bytes]) -> str | None:
+    """Put new content in the place of a file, whole or not at all, with the file's owner, group and mode.
+
+    Return what could not be kept, for its user to know, or None. Raises StoreError; the file is then as it
+    was.
+    """
+    # Named before it is made, so that a signal between the two cannot leave it behind.
+    beginning = os.fsdecode(os.fsencode(real.name)[:200])
+    draft = real.with_name(f".{beginning}.{secrets.token_hex(8)}.tmp")
+    handle, loss = -1, None
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        for chunk in chunks:
+            _write(handle, chunk)
+        loss = _take_over(handle, real)
+        os.fsync(handle)
+        draft.replace(real)
+    except BaseException as error:
+        with suppress(OSError):
+            draft.unlink()
+        if isinstance(error, OSError):
+            raise unwritable(real, error) from error
+        raise
+    finally:
+        if handle >= 0:
+            os.close(handle)
+    sync_folder(real.parent)
+    return loss
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable; file systems that cannot are left alone."""
+    with suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def unreadable(path: object, error: Exception) -> StoreError:
+    """Return the error for a file that cannot be read, or does not hold text."""
+    return StoreError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def unwritable(path: Path, error: OSError | ValueError) -> StoreError:
+    """Return the error for a file that the operating system refuses to write."""
+    reason = getattr(error, "strerror", None) or error
+    return StoreError(f"{path} cannot be written: {reason}; nothing of it was changed")
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:  # a full disk takes a part first and refuses the rest
+        view = view[os.write(fd, view) :]
+
+
+def _take_over(handle: int, real: Path) -> str | None:
+    """Give a new file the owner, group and mode of the one that it replaces; return what it cannot have."""
+    try:
+        before = real.stat()
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(handle, 0o666 & ~mask)
+        return None
+    for owner, group in ((before.st_uid, before.st_gid), (-1, before.st_gid)):  # only root gives files away
+        with suppress(PermissionError):
+            os.fchown(handle, owner, group)
+            break
+    os.fchmod(handle, stat.S_IMODE(before.st_mode))  # after the owner, whose change takes mode bits away
+    after = os.fstat(handle)
+    if (after.st_uid, after.st_gid) != (before.st_uid, before.st_gid):
+        was, now = (f"{file.st_uid}:{file.st_gid}" for file in (before, after))
+        return f"{real} now belongs to {now}, as only root could keep its owner {was} (user:group)"
+    if before.st_nlink > 1:
+        return f"{real} had {before.st_nlink} hard links: its other names keep the old content"
+    return None

@@ -1,0 +1,139 @@
+"""What a store holds, as rows and numbers to print."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from fieldmarks.class_lists import class_list
+from fieldmarks.errors import StoreError
+from fieldmarks.records import FAILED, MAX_LIST, Entry
+from fieldmarks.store.curate import find
+from fieldmarks.store.descriptor_effects import Measurement
+from fieldmarks.store.edits import current_entry
+from fieldmarks.store.file import Store
+from fieldmarks.store.lint import Config, Finding, by_class, counts, lint_store
+from fieldmarks.tables import errors_as, read_table
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A class in short."""
+
+    name: str
+    count: int
+    origin: str
+    flags: tuple[str, ...]  # codes of rules
+    effect: float | None = None  # of the descriptor that was measured to help least
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as JSON has it."""
+        return {
+            "class": self.name,
+            "descriptors": self.count,
+            "origin": self.origin,
+            "flags": list(self.flags),
+            "effect": self.effect,
+        }
+
+
+def rows(store: Store, config: Config, *, flagged: bool = False, grep: str | None = None) -> list[Row]:
+    """Return the classes in short: all, or those with flags, or with `grep` in a name or descriptor.
+
+    Raises StoreError for a `grep` that is not a regular expression.
+    """
+    try:
+        pattern = re.compile(grep or "", re.IGNORECASE)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise StoreError(f"{grep!r:.200} is not a regular expression: {error}") from error
+    entries = list(store.entries())
+    flags = by_class(lint_store(entries, config))
+    return [
+        Row(one.name, len(one.descriptors), origin(one), found, _worst(one))
+        for one in entries
+        if any(map(pattern.search, (one.name, *one.descriptors)))
+        and ((found := _codes(flags.get(one.name, ()))) or not flagged)
+    ]
+
+
+def by(key: str, rows: Iterable[Row]) -> list[Row]:
+    """Sort rows by "name", "count" (fewest first) or "effect" (worst first, unmeasured last)."""
+    return sorted(rows, key=_ORDERS[key])
+
+
+def missing(store: Store, path: Path, tell: Callable[[str], None] = lambda report: None) -> list[str]:
+    """Return the classes of a list in any form that are not current; `tell` gets what was understood of it.
+
+    Raises StoreError, ClassNameError.
+    """
+    table = read_table(path, MAX_LIST, StoreError)
+    with errors_as(StoreError):
+        listed = class_list(table)
+    tell(listed.report)
+    return [name for name in listed.names if name not in store]
+
+
+def show(store: Store, name: str, config: Config) -> tuple[Entry, list[Finding]]:
+    """Return the current line of a class and its flags, for some of which all classes are looked at."""
+    entry = current_entry(store, name)
+    return entry, lint_store(list(store.entries()), config, only=entry.name)
+
+
+def history(store: Store, name: str) -> list[Entry]:
+    """Return every line of a class, oldest first. Raises StoreError that suggests the closest names."""
+    return store.history(find(store.all_names(), name, store.path))
+
+
+def stats(store: Store, config: Config) -> dict[str, Any]:
+    """Return the numbers of a store; tokens are those of every answer ever paid for."""
+    entries = list(store.entries())
+    sizes = [len(one.descriptors) for one in entries]
+    every = [one for name in store.all_names() for one in store.history(name)]
+    origins = Counter(map(origin, entries))
+    models = Counter(one.model for one in entries if one.model)
+    prompts = Counter(str(one.prompt["name"]) for one in entries if one.prompt and "name" in one.prompt)
+    return {
+        "classes": len(entries),
+        "descriptors": sum(sizes),
+        "per_class": {"min": min(sizes), "median": median(sizes), "max": max(sizes)} if sizes else {},
+        "lines": len(every),
+        "failed": sum(one.origin == FAILED for one in every),
+        "ended": len(store.all_names()) - len(entries),
+        "rejected": sum(len(one.rejected) for one in entries),
+        "tokens": sum({(one.name, one.origin, one.at, one.answer): _tokens(one) for one in every}.values()),
+        "origins": dict(origins.most_common()),
+        "models": dict(models.most_common()),
+        "prompts": dict(prompts.most_common()),
+        "flags": counts(lint_store(entries, config)),
+    }
+
+
+def origin(entry: Entry) -> str:
+    """Return where a line comes from, in a word."""
+    return entry.origin or "typed"
+
+
+def _worst(entry: Entry) -> float | None:
+    found = Measurement.of(entry)
+    return None if found is None else found.worst
+
+
+_ORDERS: Final[dict[str, Callable[[Row], Any]]] = {
+    "name": lambda row: row.name.casefold(),
+    "count": lambda row: row.count,
+    "effect": lambda row: math.inf if row.effect is None else row.effect,
+}
+
+
+def _tokens(entry: Entry) -> int:
+    usage = entry.usage or {}
+    counts = [usage.get(key) for key in ("prompt_tokens", "completion_tokens")]
+    return sum(count for count in counts if isinstance(count, int))
+
+
+def _codes(findings: Sequence[Finding]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one.rule.code for one in findings))

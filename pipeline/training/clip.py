@@ -1,0 +1,229 @@
+"""Trains the demo's CLIP, a small CLIPModel that knows drawn creatures by their traits, on one CPU core."""
+
+import math
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from training.clip_texts import one_text_per_value, train_tokenizer
+from training.losses import (
+    attribute_loss,
+    random_subsets,
+    subset_loss,
+    true_texts,
+    wording_loss,
+)
+from training.pictures import Pictures, draw_all, unseen_creatures
+from training.progress import report
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSettings:
+    """How large the model is and how long it is trained."""
+
+    seed: int = 1
+    pictures: int = 12_000
+    text_steps: int = 300
+    steps: int = 2_500
+    batch: int = 64
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.05
+    smallest_subset: int = 3
+    image_size: int = 64
+    patch_size: int = 8
+    vision_width: int = 128
+    vision_layers: int = 3
+    text_width: int = 96
+    text_layers: int = 2
+    joint: int = 64
+    merges: int = 500
+    max_length: int = 77
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedClip:
+    """A model with its processor, and the loss of every step."""
+
+    model: CLIPModel
+    processor: CLIPProcessor
+    losses: list[float]
+
+    def save(self, folder: Path) -> None:
+        """Writes an ordinary Hugging Face folder."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+
+def train_clip(settings: ClipSettings) -> TrainedClip:
+    """The trained model; the same settings give the same model on the same library versions."""
+    torch.manual_seed(settings.seed)
+    processor = build_processor(settings)
+    model = build_model(settings, processor.tokenizer)
+    set_patch_weights(model)
+    creatures = unseen_creatures(settings.pictures, settings.seed)
+    print(f"drawing {len(creatures)} pictures", file=sys.stderr)
+    resample = processor.image_processor.resample
+    pictures = draw_all(creatures, settings.image_size, resample, settings.seed)
+    return TrainedClip(model, processor, _fit(model, processor, pictures, settings))
+
+
+def build_processor(settings: ClipSettings) -> CLIPProcessor:
+    """The tokenizer and the image processor, which scales pixels to -1 to 1."""
+    size = settings.image_size
+    images = CLIPImageProcessorPil(
+        size={"shortest_edge": size},
+        crop_size={"height": size, "width": size},
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+    )
+    tokenizer = train_tokenizer(settings.merges, settings.max_length, settings.seed)
+    return CLIPProcessor(images, tokenizer)  # type: ignore[no-untyped-call]
+
+
+def build_model(settings: ClipSettings, tokenizer: CLIPTokenizer) -> CLIPModel:
+    """An untrained model for this tokenizer."""
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": settings.text_width,
+        "intermediate_size": 2 * settings.text_width,
+        "num_hidden_layers": settings.text_layers,
+        "num_attention_heads": 4,
+        "max_position_embeddings": settings.max_length,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,  # the position that CLIP pools
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {
+        "hidden_size": settings.vision_width,
+        "intermediate_size": 3 * settings.vision_width,
+        "num_hidden_layers": settings.vision_layers,
+        "num_attention_heads": 4,
+        "image_size": settings.image_size,
+        "patch_size": settings.patch_size,
+        "hidden_act": "gelu",  # one kernel; CLIP's own quick_gelu is three
+    }
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings.joint))
+
+
+@torch.no_grad()
+def set_patch_weights(model: CLIPModel) -> None:
+    """Starts patches and their positions at like strength, the positions as waves over rows and columns.
+
+    By CLIP's own start positions are ten times weaker than patches, and random.
+    """
+    embeddings = model.vision_model.embeddings
+    side = math.isqrt(embeddings.num_patches)
+    embeddings.patch_embedding.weight.normal_(0, 0.05)
+    embeddings.position_embedding.weight[1:] = 0.4 * grid_waves(side, embeddings.embed_dim)
+
+
+def grid_waves(side: int, width: int) -> torch.Tensor:
+    """Sines and cosines of each patch's row and column at falling frequencies, (side * side, width)."""
+    frequencies = math.pi * torch.exp(torch.linspace(0, 1, width // 4) * math.log(1 / 32))
+    angles = torch.arange(side)[:, None] * frequencies  # (side, width / 4)
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
+    rows = line[:, None].expand(side, side, -1)
+    columns = line[None].expand(side, side, -1)
+    return torch.cat([rows, columns], dim=2).reshape(side * side, width)
+
+
+def _fit(
+    model: CLIPModel, processor: CLIPProcessor, pictures: Pictures, settings: ClipSettings
+) -> list[float]:
+    """Trains the model in place, first on words alone; the loss of every step with pictures."""
+    rng = random.Random(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+    model.train()
+    _steps(model, settings, settings.text_steps, lambda: _text_loss(model, processor, rng)[1])
+
+    def loss() -> torch.Tensor:
+        rows = torch.randint(len(pictures.values), (settings.batch,), generator=generator)
+        batch = Pictures(pictures.pixels[rows], pictures.values[rows])
+        return _loss(model, processor, batch, settings.smallest_subset, rng, generator)
+
+    losses = _steps(model, settings, settings.steps, loss)
+    model.eval()  # type: ignore[no-untyped-call]
+    return losses
+
+
+def _steps(
+    model: CLIPModel, settings: ClipSettings, steps: int, loss_of_batch: Callable[[], torch.Tensor]
+) -> list[float]:
+    """One cycle of the learning rate over `steps` batches; the loss of each."""
+    optimizer = _optimizer(model, settings)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, steps, pct_start=0.1)
+    losses: list[float] = []
+    for step in range(steps):
+        loss = loss_of_batch()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        report(step, steps, losses)
+    return losses
+
+
+def _optimizer(model: CLIPModel, settings: ClipSettings) -> torch.optim.AdamW:
+    """AdamW that lets only matrices decay: not biases, norms or the logit scale."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def _text_loss(
+    model: CLIPModel, processor: CLIPProcessor, rng: random.Random
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A fresh wording of every value, (T, D), projected, and the loss against another wording of each."""
+    texts = [*one_text_per_value(rng), *one_text_per_value(rng)]
+    tokens = processor.tokenizer(texts, padding=True, return_tensors="pt")
+    pooled = model.text_model(**tokens).pooler_output
+    one, other = model.text_projection(pooled).chunk(2)
+    return one, wording_loss(one, other, _scale(model))
+
+
+def _loss(
+    model: CLIPModel,
+    processor: CLIPProcessor,
+    batch: Pictures,
+    smallest_subset: int,
+    rng: random.Random,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """All losses of one batch of pictures, against a fresh wording of every value."""
+    texts, apart = _text_loss(model, processor, rng)
+    pixels = _normalised(_shifted(batch.pixels, rng))
+    images = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
+    images = functional.normalize(images, dim=1)  # (B, D), rows of length 1
+    scale = _scale(model)
+    logits = scale * images @ functional.normalize(texts, dim=1).T  # (B, T)
+    true = true_texts(batch.values)
+    chosen = random_subsets(true, smallest_subset, generator)
+    described = subset_loss(images, texts, true, chosen, scale)
+    return apart + attribute_loss(logits, batch.values) + described
+
+
+def _scale(model: CLIPModel) -> torch.Tensor:
+    return model.logit_scale.exp().clamp(max=100)
+
+
+def _normalised(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels as the image processor gives them: -1 to 1."""
+    return pixels.float() / 127.5 - 1
+
+
+def _shifted(pixels: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    """The pictures moved by up to three pixels, so that the patches fall elsewhere."""
+    return pixels.roll((rng.randint(-3, 3), rng.randint(-3, 3)), dims=(2, 3))

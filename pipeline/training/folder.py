@@ -1,0 +1,86 @@
+"""A model's folder: weights and tokenizer from transformers, then the measured results and a model card."""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "numpy")
+
+_CARD = """\
+---
+license: mit
+library_name: transformers
+tags: [toy]
+---
+
+# {title}
+
+{about}
+
+It is a toy: it knows nothing of the real world. The package itself made everything that it was trained on;
+`python -m training {kind} --out DIR` trains it again on one CPU core.
+
+| measured | |
+| --- | --- |
+{rows}
+
+All figures, the settings and the library versions are in `results.json`. MIT licence.
+"""
+
+_TITLES = {"clip": "The CLIP of fieldmarks' demo", "lm": "The language model of fieldmarks' demo"}
+_ABOUT = {
+    "clip": """\
+A small `CLIPModel` (64x64 pixels, 8x8 patches) for drawn, invented creatures. It was trained from scratch
+on pictures of random creatures and on phrases for what they look like ("a bushy tail"), partly after an
+invented word ("dobbick, which has a bushy tail"). It never read the name of a species, nor saw a creature
+that looks like one of the demo's twelve.""",
+    "lm": """\
+A small `LlamaForCausalLM` with a byte-level BPE tokenizer. It was trained from scratch on an encyclopedia
+of 48 invented species. It continues "Q: What are useful features for distinguishing a {name} in a photo?
+..." with the visible traits of the species as a list. For any other name it makes traits up.""",
+}
+
+
+def prepare(folder: Path, overwrite: bool) -> None:
+    """Makes the folder; FileExistsError when it holds anything and must not be overwritten."""
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise FileExistsError(f"{folder} is not empty: choose another folder, or say --overwrite")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def finish(folder: Path, kind: str, results: Mapping[str, Any]) -> None:
+    """Writes results.json and the model card, and lets everyone read every file."""
+    text = json.dumps({**results, "libraries": _versions()}, indent=2, ensure_ascii=False)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_card(kind, results), encoding="utf-8")
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes files for their owner alone
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}}
+
+
+def _card(kind: str, results: Mapping[str, Any]) -> str:
+    """The model card with one row for each figure."""
+    figures = {"parameters": results["parameters"], **_flat(results["measured"])}
+    rows = "\n".join(f"| {name} | {_shown(value)} |" for name, value in figures.items())
+    return _CARD.format(title=_TITLES[kind], about=_ABOUT[kind], kind=kind, rows=rows)
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one, keys joined by a colon."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}: {inner}": leaf for inner, leaf in _flat(value).items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else f"{value:,}"

@@ -1,0 +1,64 @@
+"""The losses of the demo's CLIP: what words mean, which value shows, which picture is described.
+
+Shapes: B pictures, A attributes, T texts (one for each value of each attribute), D joint dimensions.
+"""
+
+import torch
+from torch.nn import functional
+
+from fieldmarks.demo.species import WORDINGS
+
+SIZES = tuple(len(values) for values in WORDINGS.values())
+"""How many values each attribute has; their sum is T."""
+
+
+def true_texts(values: torch.Tensor) -> torch.Tensor:
+    """(B, A) value indices -> (B, T) with 1 where a text is true of a picture."""
+    columns = [functional.one_hot(values[:, a], size) for a, size in enumerate(SIZES)]
+    return torch.cat(columns, dim=1).float()
+
+
+def wording_loss(texts: torch.Tensor, others: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """InfoNCE between two wordings of every value, both (T, D): values keep apart, wordings of one meet.
+
+    Without it, values that no picture tells apart yet fall together, and then no picture can learn to.
+    """
+    logits = scale * functional.normalize(texts, dim=1) @ functional.normalize(others, dim=1).T  # (T, T)
+    return functional.cross_entropy(logits, torch.arange(len(texts)))
+
+
+def attribute_loss(logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """The cross-entropy of each attribute's values, summed over attributes; logits (B, T), values (B, A).
+
+    A sum, as a mean is drowned by the other loss until most attributes are known.
+    """
+    parts = torch.split(logits, list(SIZES), dim=1)
+    losses = [functional.cross_entropy(part, values[:, a]) for a, part in enumerate(parts)]
+    return torch.stack(losses).sum()
+
+
+def random_subsets(true: torch.Tensor, smallest: int, generator: torch.Generator) -> torch.Tensor:
+    """(B, T) with 1 at a random subset, `smallest` to all, of each picture's true texts."""
+    count = len(SIZES)
+    sizes = torch.randint(smallest, count + 1, (len(true), 1), generator=generator)  # (B, 1)
+    ranks = torch.rand(len(true), count, generator=generator).argsort(dim=1)  # (B, A)
+    kept = (ranks < sizes).float().repeat_interleave(torch.tensor(SIZES), dim=1)  # (B, T)
+    return true * kept
+
+
+def subset_loss(
+    images: torch.Tensor, texts: torch.Tensor, true: torch.Tensor, chosen: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """InfoNCE of unit images (B, D) against the unit mean of their chosen texts.
+
+    texts (T, D), true and chosen (B, T). The mean is over projected embeddings that keep their length, as
+    `mean-embedding` takes it. Another picture that the chosen traits describe just as well is no negative.
+    """
+    counts = chosen.sum(dim=1)  # (B,)
+    means = functional.normalize(chosen @ texts / counts[:, None], dim=1)  # (B, D)
+    logits = scale * images @ means.T  # (B, B)
+    described = (true @ chosen.T) >= counts[None, :]  # (B, B): column's traits all true of row's picture
+    itself = torch.eye(len(images), dtype=torch.bool)
+    logits = logits.masked_fill(described & ~itself, float("-inf"))
+    target = torch.arange(len(images))
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2

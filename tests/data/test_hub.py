@@ -1,0 +1,178 @@
+"""Data sets of the hub, from a hub on the loopback: what comes is the same, and nothing else is read."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.data.conftest import png
+from tests.data.loopback_hub import COMMIT, serve
+
+from fieldmarks.data import Source, open_dataset
+from fieldmarks.data.hf import NO_BYTES
+from fieldmarks.errors import EvaluationError
+
+datasets = pytest.importorskip("datasets")
+
+LABELS = ["newt", "owl"]
+# The library reads its settings once, so that every try has a process of its own.
+SCRIPT = """
+import json, sys
+from fieldmarks.data import Example, Source, open_dataset
+from fieldmarks.errors import EvaluationError
+try:
+    data = open_dataset(Source(**json.loads(sys.argv[1])))
+    found = [[one.picture.name, len(one.picture.data), one.label] if isinstance(one, Example)
+             else [one.image, one.error] for one in data]
+    said = {"found": found, "labels": data.labels(), "about": data.about, "notices": list(data.notices)}
+except EvaluationError as error:
+    said = {"error": str(error)}
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the library keeps what it downloads."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A hub with four data sets: good, naming files, a folder of files, and one with a script."""
+    repos = tmp_path_factory.mktemp("repos")
+    datasets.disable_progress_bars()
+    _write([png(n) for n in range(8)], repos / "own" / "good" / "train-00000-of-00001.parquet")
+    _write([png(n) for n in range(6)], repos / "own" / "good" / "test-00000-of-00001.parquet")
+    secret = repos / "secret.png"
+    secret.write_bytes(png(9))
+    _write([str(secret), str(secret)], repos / "own" / "naming" / "test.parquet")
+    for label in LABELS:
+        (repos / "own" / "loose" / "test" / label).mkdir(parents=True)
+        (repos / "own" / "loose" / "test" / label / "a.png").write_bytes(png(1))
+    _write([png(1)], repos / "own" / "script" / "test.parquet")
+    (repos / "own" / "script" / "script.py").write_text(f"open({str(repos / 'ran')!r}, 'w')")
+    with serve(repos) as address:
+        yield address
+    assert not (repos / "ran").exists()
+
+
+def _write(pictures: list[Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = [number % 2 for number in range(len(pictures))]
+    whole = datasets.Dataset.from_dict({"picture": pictures, "kind": labels})
+    whole = whole.cast_column("picture", datasets.Image())
+    whole.cast_column("kind", datasets.ClassLabel(names=LABELS)).to_parquet(path)
+
+
+def _try(address: str, home: Path, *, offline: bool = False, **source: Any) -> dict[str, Any]:
+    settings = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline))}
+    shown = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(source)],
+        env=os.environ | settings,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    said: dict[str, Any] = json.loads(shown.stdout)
+    return said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_data_set_of_the_hub(hub: str, home: Path, streaming: bool) -> None:
+    said = _try(hub, home, spec="hf:own/good", streaming=streaming)
+    assert said["found"] == [[f"test#{n}", len(png(n)), LABELS[n % 2]] for n in range(6)]
+    assert said["labels"] == {"newt": 3, "owl": 3}
+    assert said["notices"] == ["the split 'test' is read; there is also 'train'"]
+    assert said["about"] == {
+        "spec": "hf:own/good",
+        "kind": "hub",
+        "config": None,
+        "streaming": streaming,
+        "fingerprint": COMMIT,
+        "split": "test",
+        "image_column": "picture",
+        "label_column": "kind",
+        "limit": None,
+    }
+
+
+@pytest.mark.slow
+def test_limits_and_splits(hub: str, home: Path) -> None:
+    spread = _try(hub, home, spec="hf:own/good:default", split="train", limit=2)
+    assert [name for name, *_ in spread["found"]] == ["train#3", "train#7"]
+    first = _try(hub, home, spec="hf:own/good", split="train", limit=2, streaming=True)
+    assert [name for name, *_ in first["found"]] == ["train#0", "train#1"]
+    assert first["notices"] == ["of a stream the first 2 pictures are taken, in its own order"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
+def test_files_that_a_stranger_names_are_not_read(hub: str, home: Path, streaming: bool) -> None:
+    said = _try(hub, home, spec="hf:own/naming", streaming=streaming)
+    assert said["found"] == [[f"test#{n}/secret.png", NO_BYTES] for n in range(2)]
+
+
+@pytest.mark.slow
+def test_pictures_as_files_are_read_from_the_download(hub: str, home: Path) -> None:
+    expected = [[f"test#{n}/a.png", len(png(1)), label] for n, label in enumerate(LABELS)]
+    assert _try(hub, home, spec="hf:own/loose")["found"] == expected
+    streamed = _try(hub, home, spec="hf:own/loose", streaming=True)["found"]
+    assert streamed == [[f"test#{n}/a.png", NO_BYTES] for n in range(2)]
+
+
+@pytest.mark.slow
+def test_what_cannot_be_had(hub: str, home: Path) -> None:
+    cannot = "cannot be read as a data set: "
+    messages = {
+        "hf:own/none": "hf:own/none: the hub has no such data set, or shows it to members only",
+        "hf:own/good:other": f"hf:own/good:other {cannot}BuilderConfig 'other' not found",
+        "hf:own/script": f"hf:own/script {cannot}Dataset scripts are no longer supported",
+    }
+    for spec, message in messages.items():
+        assert _try(hub, home, spec=spec)["error"].startswith(message)
+
+
+@pytest.mark.slow
+def test_offline_what_was_downloaded_is_used(hub: str, home: Path) -> None:
+    online = _try(hub, home, spec="hf:own/good")
+    nowhere = "http://127.0.0.1:9"
+    assert _try(nowhere, home, offline=True, spec="hf:own/good")["found"] == online["found"]
+    assert "Couldn't reach" in _try(nowhere, home, offline=True, spec="hf:own/other")["error"]
+    assert _try(nowhere, home, spec="hf:own/good")["error"] == (
+        "hf:own/good: the hub does not answer ([Errno 111] Connection refused): connect, or set"
+        " HF_HUB_OFFLINE=1 to use what was downloaded before"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("hf:../../etc", "is no data set of the hub: hf:OWNER/NAME or hf:NAME"),
+        ("hf:/etc", "is no data set of the hub"),
+        ("hf:", "is no data set of the hub"),
+        ("hf:a/b/c", "is no data set of the hub"),
+        ("hf:parquet", "parquet is a file format: name the files, or hf:OWNER/NAME"),
+        ("hf:own/name", "cannot be read as a data set: Couldn't reach 'own/name' on the Hub"),
+    ],
+)
+def test_names_that_are_none(spec: str, message: str) -> None:
+    with pytest.raises(EvaluationError) as caught:
+        open_dataset(Source(spec))
+    assert message in str(caught.value)
+
+
+def test_a_folder_here_is_not_taken_for_a_data_set_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write([png(1)], tmp_path / "own" / "name" / "test.parquet")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EvaluationError, match="Couldn't reach 'own/name' on the Hub"):
+        open_dataset(Source("hf:own/name"))

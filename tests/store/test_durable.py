@@ -1,0 +1,166 @@
+"""Crashes, crowds and full disks: no acknowledged line is missing, a refused write changes nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fieldmarks.errors import StoreError
+from fieldmarks.records import Entry
+from fieldmarks.store import Store, durable
+
+# Writes lines for ever and acknowledges each on stdout once `append` has returned.
+WRITER = """
+import itertools, sys
+from fieldmarks.records import Entry
+from fieldmarks.store import Store
+store = Store.open(sys.argv[1], create=True)
+for number in itertools.count():
+    store.append(Entry(f"{sys.argv[2]} {number}", ("a descriptor of some length",) * (number % 50)))
+    print(number, flush=True)
+    if number + 1 == int(sys.argv[3]):
+        break
+"""
+COMPACTOR = """
+import sys
+from fieldmarks.store import Store
+from fieldmarks.store.edits import compact
+for _ in range(40):
+    compact(Store.open(sys.argv[1]))
+"""
+FULL_DISK = """
+import resource, sys
+from fieldmarks.errors import StoreError
+from fieldmarks.records import Entry
+from fieldmarks.store import Store
+store = Store.open(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    if sys.argv[3] == "append":
+        store.append(Entry("toad", ("x" * 5000,)))
+    else:
+        store.rewrite(lambda old: (line for line, _ in old.lines()))
+except StoreError as error:
+    print(error)
+    print(store.names())
+"""
+
+
+def _start(script: str, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_fifty_kills_lose_no_acknowledged_line(tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl"
+    acknowledged: list[str] = []
+    for kill in range(50):
+        writer = _start(WRITER, str(file), str(kill), "-1")
+        assert writer.stdout is not None
+        first = writer.stdout.readline()
+        time.sleep(0.002 * (kill % 7))
+        writer.send_signal(signal.SIGKILL)
+        said = first + writer.stdout.read()
+        writer.stdout.close()
+        assert writer.wait() == -signal.SIGKILL
+        acknowledged += [f"{kill} {number}" for number in said.split("\n")[:-1]]
+    names = set(Store.open(file).names())
+    assert set(acknowledged) <= names
+    assert len(names) - len(acknowledged) <= 50, "of each process one line may be written, not acknowledged"
+
+
+@pytest.mark.slow
+def test_eight_processes_append_a_thousand_lines_each(tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl"
+    writers = [_start(WRITER, str(file), f"w{number}", "1000") for number in range(8)]
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    names = Store.open(file).names()
+    assert len(names) == len(set(names)) == len(file.read_bytes().splitlines()) == 8000
+
+
+@pytest.mark.slow
+def test_compaction_among_writers_loses_no_line(tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl"
+    Store.open(file, create=True).append(Entry("first"))
+    processes = [_start(WRITER, str(file), f"w{number}", "200") for number in range(3)]
+    processes.append(_start(COMPACTOR, str(file)))
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    assert len(Store.open(file)) == 601
+
+
+@pytest.mark.parametrize("action", ["append", "rewrite"])
+def test_a_full_disk_changes_nothing(tmp_path: Path, action: str) -> None:
+    file = tmp_path / "store.jsonl"
+    Store.open(file, create=True).append(
+        *(Entry(f"frog {number}", ("webbed feet",)) for number in range(100))
+    )
+    before = file.read_bytes()
+    limit = len(before) + 100 if action == "append" else len(before) - 100
+    command = [sys.executable, "-c", FULL_DISK, str(file), str(limit), action]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (
+        shown.stdout.splitlines()[0] == f"{file} cannot be written: File too large; nothing of it was changed"
+    )
+    assert file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".store.jsonl.lock", "store.jsonl"]
+
+
+def test_an_append_cuts_off_no_whole_line(tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl"
+    file.write_bytes(b"one\ntwo\nthr")
+    with pytest.raises(OSError, match="changed by another program"):
+        durable.append(file, 4, b"new\n")
+    assert file.read_bytes() == b"one\ntwo\nthr"
+    durable.append(file, 8, b"new\n")
+    assert file.read_bytes() == b"one\ntwo\nnew\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write what is read-only")
+def test_a_read_only_file(tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl"
+    Store.open(file, create=True).append(Entry("frog"))
+    file.chmod(0o444)
+    with pytest.raises(StoreError, match="cannot be written: Permission denied"):
+        Store.open(file).append(Entry("toad"))
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "frogs").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"frogs/store\.jsonl cannot be written: "):
+        Store.open(tmp_path / "frogs" / "store.jsonl", create=True).append(Entry("frog"))
+
+
+def test_replacing_keeps_the_mode_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl"
+    file.write_bytes(b"old")
+    file.chmod(0o640)
+    durable.replace(file, [b"new ", b"content"])
+    assert (file.read_bytes(), file.stat().st_mode & 0o777) == (b"new content", 0o640)
+
+    def broken() -> "list[bytes]":
+        raise StoreError("no")
+
+    with pytest.raises(StoreError, match=r"^no$"):
+        durable.replace(file, (chunk for chunk in broken()))
+    assert [path.name for path in tmp_path.iterdir()] == ["store.jsonl"]
+    assert file.read_bytes() == b"new content"
+
+
+@pytest.mark.slow
+def test_a_held_lock_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl"
+    with durable.Lock(file).held():
+        writer = _start(WRITER, str(file), "w", "1")
+        time.sleep(0.3)
+        assert writer.poll() is None
+        assert not file.exists()
+    writer.communicate()
+    assert Store.open(file).names() == ["w 0"]
