@@ -1,5 +1,32 @@
-"""fieldmarks: classes described by their visible marks, images classified by them."""
+"""fieldmarks: classes described by their visible marks, images classified by them.
+
+The public names are loaded when they are first used, so that importing the package is cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fieldmarks.errors import FieldmarksError
+    from fieldmarks.records import Entry
+    from fieldmarks.store import Store
 
 __version__ = "0.2.0.dev0"
 
-__all__ = ["__version__"]
+_PLACES = {
+    "Entry": "fieldmarks.records",
+    "FieldmarksError": "fieldmarks.errors",
+    "Store": "fieldmarks.store",
+}
+
+__all__ = ["Entry", "FieldmarksError", "Store", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,6 +1,7 @@
 """Every error that fieldmarks raises on purpose.
 
     FieldmarksError            exit code 1, one line on stderr
+    ├── UsageError             an argument or option that cannot be used, with what was expected
     ├── ClassNameError         a class name or class list that cannot be used
     ├── TableError             a list or table that cannot be read, or is not certain
     ├── StoreError             a store that cannot be read or written
@@ -13,13 +14,17 @@
     ├── EvaluationError        a data set that cannot be read, or labels and classes that do not meet
     └── ReportError            a report that cannot be written
 
-A message says where, what, and what to do. Wrong usage of the command line is click's
-`UsageError` (exit code 2); an interruption exits with 130.
+A message says where, what, and what to do. Wrong usage is exit code 2, whether the command line
+finds it (click's own `UsageError`) or the library; an interruption exits with 130.
 """
 
 
 class FieldmarksError(Exception):
     """Base of all errors of this package."""
+
+
+class UsageError(FieldmarksError):
+    """An argument cannot be used; the message names what was expected."""
 
 
 class ClassNameError(FieldmarksError):

@@ -39,7 +39,7 @@ def fill(url: str, classes: int, concurrency: int) -> dict[str, float]:
 
     names = [f"class {i}" for i in range(classes)]
     with tempfile.TemporaryDirectory() as folder:
-        store = Store.open(Path(folder) / "s.jsonl", create=True)
+        store = Store(Path(folder) / "s.jsonl", create=True)
         completer = EndpointCompleter(url, "m", mode="completions", concurrency=concurrency)
         start, cpu = time.perf_counter(), time.process_time()
         summary = generate(names, store, Prompt.load("article"), completer)

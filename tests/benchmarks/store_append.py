@@ -29,7 +29,7 @@ def bare(file: Path, lines: int) -> float:
 
 def stored(file: Path, lines: int) -> float:
     """Append lines to a store, one at a time."""
-    store = Store.open(file, create=True)
+    store = Store(file, create=True)
     began = time.perf_counter()
     for _ in range(lines):
         store.append(ENTRY)

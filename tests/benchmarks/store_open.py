@@ -74,8 +74,8 @@ def main() -> None:
         file = Path(folder) / "store.jsonl"
         with file.open("wb") as out:
             out.writelines(line(number) for number in range(lines))
-        pairs = [(seconds(lambda: parse_alone(file)), seconds(lambda: Store.open(file))) for _ in range(RUNS)]
-        store = Store.open(file)
+        pairs = [(seconds(lambda: parse_alone(file)), seconds(lambda: Store(file))) for _ in range(RUNS)]
+        store = Store(file)
         name = f"species number {lines // 2}"
         one = statistics.median(seconds(lambda: store.get(name)) for _ in range(100))
     alone, opened = (statistics.median(some) for some in zip(*pairs, strict=True))

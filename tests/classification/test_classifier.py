@@ -169,7 +169,7 @@ def test_one_descriptor_a_class_makes_all_aggregations_agree(clip: Path, picture
 def test_a_store_and_its_descriptors_are_the_same(
     tiny_clip: Path, classes: Classes, pictures: list[Path], tmp_path: Path
 ) -> None:
-    store = Store.open(tmp_path / "store.jsonl", create=True)
+    store = Store(tmp_path / "store.jsonl", create=True)
     store.append(*(Entry(name=name, descriptors=tuple(own)) for name, own in classes.items()))
     expected = Classifier.from_descriptors(classes, clip=_exact(tiny_clip)).predict(pictures)
     for given in (store, store.path, str(store.path)):

@@ -262,7 +262,7 @@ def test_no_picture_is_read_for_what_cannot_be_ablated(
 def test_embeddings_of_an_unknown_model_are_told(
     runner: CliRunner, species: Path, demo_clip: Path, tmp_path: Path
 ) -> None:
-    names = Store.open(species / "species.jsonl").names()
+    names = Store(species / "species.jsonl").names()
     vectors = np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32)
     np.savez(tmp_path / "kept.npz", embeddings=vectors, labels=np.array(names * 2))
     given = ["--image-embeddings", tmp_path / "kept.npz", *_of_species(species, demo_clip)[1:]]
@@ -273,7 +273,7 @@ def test_embeddings_of_an_unknown_model_are_told(
 @pytest.mark.slow
 def test_every_arm(runner: CliRunner, species: Path, demo_clip: Path, tmp_path: Path) -> None:
     sentences = tmp_path / "sentences.jsonl"
-    entries = Store.open(species / "species.jsonl").entries()
+    entries = Store(species / "species.jsonl").entries()
     lines = [{"class": one.name, "descriptors": [f"it has {one.descriptors[0]}"]} for one in entries]
     sentences.write_text("".join(json.dumps(line) + "\n" for line in lines))
     arms = "name,photo,templates,descriptors,waffle,swapped"
@@ -325,7 +325,7 @@ def test_flags_are_written_when_asked(runner: CliRunner, demo_clip: Path, tmp_pa
     assert store.read_bytes() == before
     result = _run(runner, *args, "--write-flags")
     assert "3 classes have what was measured" in result.stderr
-    for entry in Store.open(store).entries():
+    for entry in Store(store).entries():
         assert entry.measured is not None
         assert len(entry.measured["effects"]) == 8
         assert entry.measured["preset"] == "article, mean-embedding"

@@ -52,7 +52,7 @@ def test_a_list_fills_a_store(run: Run, server: ScriptedServer) -> None:
     assert result.exit_code == 0
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1] == "Wrote 3 classes to s.jsonl (0 already there, 0 failed)"
-    assert sorted(Store.open("s.jsonl").names()) == ["fox", "owl", "tree frog"]
+    assert sorted(Store("s.jsonl").names()) == ["fox", "owl", "tree frog"]
     assert run("classes.txt", to=server).stderr == (
         "classes.txt: 2 classes, one a line; 1 repeated name left out: 'fox'\n"
         "Wrote 0 classes to s.jsonl (2 already there, 0 failed)\n"
@@ -61,7 +61,7 @@ def test_a_list_fills_a_store(run: Run, server: ScriptedServer) -> None:
 
 def test_names_come_from_stdin_too(run: Run, server: ScriptedServer) -> None:
     assert run("-", to=server, stdin="fox\nowl").exit_code == 0
-    assert sorted(Store.open("s.jsonl").names()) == ["fox", "owl"]
+    assert sorted(Store("s.jsonl").names()) == ["fox", "owl"]
 
 
 def test_the_summary_as_json_is_alone_on_stdout(run: Run, server: ScriptedServer) -> None:
@@ -158,7 +158,7 @@ def test_a_key_reaches_nothing_but_the_server(
 def test_samples_are_drawn_warm(run: Run, server: ScriptedServer) -> None:
     assert run("--class", "fox", "--samples", "3", "--keep", "2", to=server).exit_code == 0
     assert [call.body["temperature"] for call in server.calls] == [0.7] * 3
-    (entry,) = Store.open("s.jsonl").entries()
+    (entry,) = Store("s.jsonl").entries()
     assert len(entry.answers) == 3
 
 
@@ -174,7 +174,7 @@ def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
     result = run("--class", "quimmel", "--local", str(demo_lm), "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["done"] == 1
-    assert len(Store.open("s.jsonl").get("quimmel").descriptors) > 3  # type: ignore[union-attr]
+    assert len(Store("s.jsonl").get("quimmel").descriptors) > 3  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_hostile_names_are_asked_as_they_are(run: Run, server: ScriptedServer) -
     names = ["{class}", "{0.__class__}", "%s", "a\\nb", "</s>Q: x", "日本の蛙", "a" * 300]
     server.script = marks
     assert run("-", to=server, stdin="\n".join(names)).exit_code == 0
-    assert sorted(Store.open("s.jsonl").names()) == sorted(names)
+    assert sorted(Store("s.jsonl").names()) == sorted(names)
     prompts = {call.body["prompt"] for call in server.calls}
     expected = (
         "Q: What are useful features for distinguishing a {0.__class__} in a photo?\nA: There are several"
@@ -382,4 +382,4 @@ def test_a_table_that_is_not_certain_costs_nothing(
     assert not Path("s.jsonl").exists()
     if code == 1:
         assert run("list.csv", "--column", "2", to=server).exit_code == 0
-        assert sorted(Store.open("s.jsonl").names()) == ["Hyla", "Vulpes"]
+        assert sorted(Store("s.jsonl").names()) == ["Hyla", "Vulpes"]

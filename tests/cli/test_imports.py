@@ -65,7 +65,7 @@ def test_every_command_on_stores_and_prompts_is_tried() -> None:
 
 @pytest.mark.slow
 def test_commands_without_models_load_no_libraries_of_models(tmp_path: Path) -> None:
-    Store.open(tmp_path / "s.jsonl", create=True).append(
+    Store(tmp_path / "s.jsonl", create=True).append(
         Entry("frog", ("webbed feet", "wide mouth")), Entry("newt", ("a crest",))
     )
     groups = [[name, "--help"] for name in main.commands]

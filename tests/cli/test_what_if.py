@@ -46,15 +46,15 @@ def _accuracy(runner: CliRunner, store: Path, args: list[str]) -> tuple[float, l
 def test_it_is_what_the_changed_store_gives(
     runner: CliRunner, species: Path, args: list[str], tmp_path: Path
 ) -> None:
-    names = Store.open(species / "species.jsonl").names()
-    other = list(Store.open(species / "species.jsonl").entries())[1].descriptors
+    names = Store(species / "species.jsonl").names()
+    other = list(Store(species / "species.jsonl").entries())[1].descriptors
     before = (species / "species.jsonl").read_bytes()
     change = [word for text in other for word in ("--add", text)]
     change += [word for number in range(1, 8) for word in ("--drop", str(number))]
     found: dict[str, Any] = json.loads(_run(runner, names[0], *args, *change, "--json").stdout)
     assert (species / "species.jsonl").read_bytes() == before
 
-    entries = {one.name: one.descriptors for one in Store.open(species / "species.jsonl").entries()}
+    entries = {one.name: one.descriptors for one in Store(species / "species.jsonl").entries()}
     entries[names[0]] = tuple(found["descriptors"])
     assert set(other) <= set(found["descriptors"])
     lines = [json.dumps({"class": name, "descriptors": listed}) for name, listed in entries.items()]
@@ -69,7 +69,7 @@ def test_it_is_what_the_changed_store_gives(
 
 
 def test_what_is_printed(runner: CliRunner, species: Path, args: list[str]) -> None:
-    name = Store.open(species / "species.jsonl").names()[0]
+    name = Store(species / "species.jsonl").names()[0]
     result = _run(runner, name, *args, "--drop", "1")
     assert result.stdout.splitlines()[0] == "100.00 % before, 100.00 % after, of 12 pictures"
     assert result.stdout.splitlines()[1:] == [
@@ -90,7 +90,7 @@ def test_what_is_printed(runner: CliRunner, species: Path, args: list[str]) -> N
 def test_wrong_changes(
     runner: CliRunner, species: Path, args: list[str], change: list[str], code: int, said: str
 ) -> None:
-    entry = next(Store.open(species / "species.jsonl").entries())
+    entry = next(Store(species / "species.jsonl").entries())
     change = [word.format(first=entry.descriptors[0]) for word in change]
     assert said in _run(runner, entry.name, *args, *change, code=code).stderr
 
@@ -101,7 +101,7 @@ def test_an_unknown_class(runner: CliRunner, args: list[str]) -> None:
 
 
 def test_kept_embeddings_load_no_framework(runner: CliRunner, species: Path, args: list[str]) -> None:
-    name = Store.open(species / "species.jsonl").names()[0]
+    name = Store(species / "species.jsonl").names()[0]
     words = ["what-if", name, *args, "--drop", "1"]
     _run(runner, *words[1:])
     script = (
@@ -115,7 +115,7 @@ def test_kept_embeddings_load_no_framework(runner: CliRunner, species: Path, arg
 
 
 def test_a_class_without_descriptors_is_told(runner: CliRunner, species: Path, args: list[str]) -> None:
-    name = Store.open(species / "species.jsonl").names()[0]
+    name = Store(species / "species.jsonl").names()[0]
     every = [word for number in range(1, 9) for word in ("--drop", str(number))]
     result = _run(runner, name, *args, *every)
     note = "Note: without any descriptor the class is read by the prompt of its name\n"
@@ -125,7 +125,7 @@ def test_a_class_without_descriptors_is_told(runner: CliRunner, species: Path, a
 def test_embeddings_of_another_model_are_refused(
     runner: CliRunner, species: Path, args: list[str], tmp_path: Path
 ) -> None:
-    names = Store.open(species / "species.jsonl").names()
+    names = Store(species / "species.jsonl").names()
     for size, said in (
         (5, "have 5 numbers and the texts' 64: they"),
         (64, "does not say which model made it"),

@@ -55,7 +55,7 @@ def test_descriptors_beat_the_name_alone(figures: dict[str, object], demo_folder
 
 @pytest.mark.slow
 def test_every_descriptor_came_through_generation(figures: dict[str, object]) -> None:
-    entries = list(Store.open(str(figures["store"])).entries())
+    entries = list(Store(str(figures["store"])).entries())
     assert {entry.name for entry in entries} == set(demo_species())
     assert all(entry.origin == "generated" and entry.answer and entry.descriptors for entry in entries)
 

@@ -25,9 +25,7 @@ pytestmark = pytest.mark.slow
 
 def _evaluated(store: Path, pictures: Path, clip: Path, **more: Any) -> Evaluation:
     model = Model(clip=str(clip))
-    setup = Setup.open(
-        Data(source=Source(str(pictures))), candidate.of_store(Store.open(store), model.embedder())
-    )
+    setup = Setup.open(Data(source=Source(str(pictures))), candidate.of_store(Store(store), model.embedder()))
     return evaluate(setup, more.pop("wanted", Wanted()), **more)
 
 
@@ -59,7 +57,7 @@ def test_true_traits_help_and_chance_does_not(
 def _planted(store: Path, seed: int) -> tuple[str, str]:
     """Give one species a trait that it does not have, and return both."""
     chance = random.Random(seed)
-    entries = {one.name: list(one.descriptors) for one in Store.open(store).entries()}
+    entries = {one.name: list(one.descriptors) for one in Store(store).entries()}
     name, attribute = chance.choice(list(entries)), chance.choice(list(WORDINGS))
     true = dict(some_species(12)[name].traits())[attribute]
     false = [text for value, texts in WORDINGS[attribute].items() if value != true for text in texts]

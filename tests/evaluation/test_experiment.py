@@ -82,7 +82,7 @@ def test_ablation_needs_descriptors(saved: tuple[candidate.Subject, Path]) -> No
 def _store(folder: Path, classes: dict[str, list[str]]) -> Store:
     lines = (json.dumps({"class": name, "descriptors": listed}) for name, listed in classes.items())
     (folder / "store.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    return Store.open(folder / "store.jsonl")
+    return Store(folder / "store.jsonl")
 
 
 def test_an_empty_class_takes_no_part(tmp_path: Path) -> None:

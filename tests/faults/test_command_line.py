@@ -163,16 +163,14 @@ def test_a_store_never_gets_the_number_of_a_closed_stream() -> None:
     )  # its stdout failed
     lines = Path("s.jsonl").read_bytes().splitlines()
     assert lines[0] == FROG.strip()
-    assert [current.descriptors for current in Store.open("s.jsonl").entries()] == [
-        ("wide mouth", "webbed feet")
-    ]
+    assert [current.descriptors for current in Store("s.jsonl").entries()] == [("wide mouth", "webbed feet")]
     assert len(lines) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_store")
 def test_a_reader_that_leaves_ends_the_command_without_a_word() -> None:
-    Store.open("s.jsonl").append(*(_entry(number) for number in range(3000)))
+    Store("s.jsonl").append(*(_entry(number) for number in range(3000)))
     done = _shell("$FM store list s.jsonl | head -1; exit ${PIPESTATUS[0]}")
     assert (done.returncode, done.stderr) == (1, b"")
     assert done.stdout.startswith(b"class")
@@ -201,7 +199,7 @@ SCRIPTS = ("жаба", "木の蛙", "ضفدع", "🐸", "tôad", "→ … – �
 )
 @pytest.mark.usefixtures("_store")
 def test_terminals_that_are_not_unicode(environment: dict[str, str]) -> None:
-    Store.open("s.jsonl").append(*(Entry(name, (name, "may " * 40)) for name in SCRIPTS))
+    Store("s.jsonl").append(*(Entry(name, (name, "may " * 40)) for name in SCRIPTS))
     for command in ("store list s.jsonl --json", "store lint s.jsonl", "store undo nonesuch→"):
         done = _shell(f"$FM {command}", **environment)
         assert done.returncode in (0, 1)
@@ -257,7 +255,7 @@ def test_names_that_are_not_text(demo_lm: Path) -> None:
         assert done.returncode == code, script
         assert b"unexpected error" not in done.stderr
         assert b"Traceback" not in done.stderr
-    assert Store.open("s.jsonl").history("frog")[-1].by == "\\udcff"
+    assert Store("s.jsonl").history("frog")[-1].by == "\\udcff"
 
 
 # Signals. Each program prints a line when it may be struck.

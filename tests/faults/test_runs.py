@@ -102,7 +102,7 @@ def test_kills_lose_no_answer_that_had_arrived(tmp_path: Path, kills: int, class
         assert len(arrived) > kills
         assert lost == set()
         assert len(server.calls) - needed <= kills * 16, "only what was in flight is asked again"
-    entries = list(Store.open(store).entries())
+    entries = list(Store(store).entries())
     assert len(entries) == classes
     assert all(reparse(entry) == entry.descriptors for entry in entries)
     assert all(len(entry.answers) in (3, 4) for entry in entries), "a refusal may have been in flight"
@@ -127,7 +127,7 @@ def test_signals_wait_for_the_answers_under_way(
             time.sleep(repeat % 4 * seconds / 8)
             process.send_signal(number)
             _, stderr = process.communicate(timeout=60 + 4 * seconds)
-            return process.returncode, len(server.calls), len(Store.open(store)), stderr
+            return process.returncode, len(server.calls), len(Store(store)), stderr
 
     results: list[tuple[int, int, int, str]] = []
     for start in range(0, times, 4):
@@ -171,7 +171,7 @@ def test_processes_share_a_store(tmp_path: Path, processes: int, apart: float, c
     assert sum(wrote) == classes, closing
     assert [sum(counts) for counts in zip(wrote, there, others, strict=True)] == [classes] * processes
     assert sum(count > 0 for count in others) >= processes - 1
-    assert len(Store.open(store)) == classes == len(store.read_text().splitlines())
+    assert len(Store(store)) == classes == len(store.read_text().splitlines())
     assert not store.with_name("s.jsonl.run").exists()
 
 
@@ -190,7 +190,7 @@ def test_a_dead_processs_claims_are_released_at_once(tmp_path: Path) -> None:
         first.communicate()
     assert second.returncode == 0, stderr
     assert "8 being asked by other processes" in stderr
-    assert len(Store.open(store)) == 20
+    assert len(Store(store)) == 20
     assert len(server.calls) == 28
 
 
@@ -212,7 +212,7 @@ def test_a_store_that_changes_during_a_run_is_noticed(tmp_path: Path, change: "o
         assert callable(change)
         change(store)
         _, stderr = process.communicate(timeout=60)
-        there = sum(f"class {number:03}" in Store.open(store) for number in range(40))
+        there = sum(f"class {number:03}" in Store(store) for number in range(40))
         closing = stderr.splitlines()[-1]
         assert there < 40
         assert process.returncode == 3, stderr
@@ -221,7 +221,7 @@ def test_a_store_that_changes_during_a_run_is_noticed(tmp_path: Path, change: "o
         again = generate(server, names, store)
         again.communicate(timeout=60)
         assert again.returncode == 0
-    assert all(f"class {number:03}" in Store.open(store) for number in range(40))
+    assert all(f"class {number:03}" in Store(store) for number in range(40))
 
 
 @pytest.mark.slow
@@ -242,7 +242,7 @@ def test_a_foreign_line_in_the_store_loses_no_answer(tmp_path: Path) -> None:
         again.communicate(timeout=60)
         assert again.returncode == 0
         assert len(server.calls) == 40, "nothing is asked twice"
-    assert len(Store.open(store)) == 40
+    assert len(Store(store)) == 40
 
 
 @pytest.mark.slow
@@ -262,7 +262,7 @@ def test_answers_that_no_disk_takes_are_in_a_temporary_file(tmp_path: Path) -> N
         assert rescued, stderr
         folder.unlink()
         (tmp_path / "elsewhere").rename(folder)
-        stored = len(Store.open(store))
+        stored = len(Store(store))
         assert int(rescued[0][0]) == len(server.calls) - stored
         lines = Path(rescued[0][1]).read_text()
         assert all("answer" in json.loads(line) for line in lines.splitlines())

@@ -155,7 +155,7 @@ def test_a_store_without_classes_can_be_read_and_begun(data: bytes) -> None:
         assert (result.exit_code, result.stderr.splitlines()[-1][:14]) == (1, "Error: s.jsonl")
     assert not Path("x.csv").exists()
     assert _store("add", "newt", "crest").exit_code == 0
-    assert Store.open("s.jsonl").names() == ["newt"]
+    assert Store("s.jsonl").names() == ["newt"]
 
 
 @pytest.mark.slow
@@ -171,13 +171,13 @@ def test_odd_values_of_other_programs_survive_every_change() -> None:
     Path("s.jsonl").write_text(json.dumps(line) + "\r\n")
     for arguments in (*READING, ("show", "newt", "--json"), ("history", "newt", "--json"), *CHANGING):
         assert _store(*arguments).exit_code in (0, 1)
-    assert Store.open("s.jsonl").history("eft") == [] or _store("undo").exit_code == 0
-    for current in Store.open("s.jsonl").entries():
+    assert Store("s.jsonl").history("eft") == [] or _store("undo").exit_code == 0
+    for current in Store("s.jsonl").entries():
         assert {key: current.extra[key] for key in odd} == odd
 
 
 def test_what_could_not_be_read_back_is_not_written() -> None:
-    store = Store.open("s.jsonl", create=True)
+    store = Store("s.jsonl", create=True)
     deep: object = 10**30
     for _ in range(400):
         deep = [deep]
@@ -673,14 +673,14 @@ def _attack(seed: int) -> None:
     data = mutated(b"".join(map(encode, SEED_STORE)), source)
     file.write_bytes(data)
     before = _whole_lines(data)
-    message = _message(lambda: _read_all(Store.open(file), source.choice(["json", "csv"])))
+    message = _message(lambda: _read_all(Store(file), source.choice(["json", "csv"])))
     assert not message or "s.jsonl" in message
     assert file.read_bytes() == data, "reading changes nothing"
     makes = [edits.undo(None, Stamp()), edits.redo(None, Stamp()), edits.add("frog", ["x"], Stamp())]
     for name in ("frog", "newt"):
         makes += [edits.restore(name, 1, Stamp()), edits.undo(name, Stamp())]
     for make in source.sample(makes, 3):
-        message = _message(lambda make=make: edits.apply(Store.open(file), make))  # type: ignore[misc]
+        message = _message(lambda make=make: edits.apply(Store(file), make))  # type: ignore[misc]
         assert not message or "s.jsonl" in message or "class" in message
     after = {line.strip() for line in file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")}
     assert [line for line in before if line not in after] == []
@@ -715,7 +715,7 @@ def _large(kind: str, count: int) -> None:
 
 def _seconds(kind: str, count: int) -> float:
     _large(kind, count)
-    name = Store.open("s.jsonl").names()[0]
+    name = Store("s.jsonl").names()[0]
     began = time.process_time()
     for arguments in (
         ("show", name),

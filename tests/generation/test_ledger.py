@@ -33,7 +33,7 @@ def run(server: ScriptedServer, path: Path, *names: str, **options: Any) -> Summ
         server.url, "m", mode="completions", concurrency=options.pop("concurrency", 4),
         timeout=options.pop("timeout", 60.0),
     )  # fmt: skip
-    store = Store.open(path, create=True)
+    store = Store(path, create=True)
     return generate(list(names), store, ARTICLE, completer, options.pop("params", GREEDY), **options)
 
 
@@ -64,7 +64,7 @@ def run_file_of(path: Path) -> Path:
 def test_a_class_that_lacks_nothing_is_stored_without_a_request(server: ScriptedServer, path: Path) -> None:
     left_behind(path, *(answer("- red", sample=sample) for sample in range(3)))
     summary = run(server, path, "fox", params=THREE)
-    (entry,) = Store.open(path).entries()
+    (entry,) = Store(path).entries()
     assert (summary.done, summary.requests, server.calls) == (1, 0, [])
     assert (entry.descriptors, entry.mode, len(entry.answers)) == (("red",), "x", 3)
     assert entry.usage == {"prompt_tokens": 27, "completion_tokens": 15}
@@ -75,19 +75,19 @@ def test_a_refusal_that_was_paid_for_is_not_asked_for_again(server: ScriptedServ
     left_behind(path, answer("I cannot say."), answer("- red", sample=1))
     run(server, path, "fox", params=THREE, concurrency=1)
     assert [call.body["seed"] for call in server.calls] == [1001, 3]
-    (entry,) = Store.open(path).entries()
+    (entry,) = Store(path).entries()
     assert [text["answer"] for text in entry.answers][:2] == ["I cannot say.", "- red"]
 
 
 def test_a_forecast_counts_what_is_paid_for(path: Path) -> None:
     left_behind(path, answer("- red"))
-    store = Store.open(path, create=True)
+    store = Store(path, create=True)
     assert forecast(["fox", "owl"], store, Ask(ARTICLE, "m", THREE)).requests == 5
 
 
 def test_answers_that_a_dying_run_had_stored_are_not_kept_twice(server: ScriptedServer, path: Path) -> None:
     run(server, path, "fox", params=THREE)
-    (entry,) = Store.open(path).entries()
+    (entry,) = Store(path).entries()
     left_behind(path, *(answer(text["answer"], sample=text["sample"]) for text in entry.answers))
     assert run(server, path, "fox", params=THREE).pending == 0
     assert not run_file_of(path).exists()

@@ -18,7 +18,7 @@ ANSWER = {"sample": 0, "answer": "- green", "finish_reason": "stop"}
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "s.jsonl", create=True)
+    return Store(tmp_path / "s.jsonl", create=True)
 
 
 def _line(name: str, ask: Ask = ASK, answer: str = "- green") -> Entry:
@@ -65,7 +65,7 @@ def test_the_key_survives_the_disk(store: Store) -> None:
             mode="prefix",
         )
     )
-    assert make_plan(["fox"], Store.open(store.path), ask) == Plan(ask=(), cached=("fox",))
+    assert make_plan(["fox"], Store(store.path), ask) == Plan(ask=(), cached=("fox",))
 
 
 def test_a_failed_class_is_asked_again(store: Store) -> None:

@@ -41,7 +41,7 @@ async def _at_once(seconds: float) -> None:
 
 
 def _fill(server: ScriptedServer, path: Path, said: list[str]) -> Store:
-    store = Store.open(path, create=True)
+    store = Store(path, create=True)
     completer = EndpointCompleter(server.url, "m", sleep=_at_once, tell=said.append)
     summary = generate(["tree frog", "fox"], store, ARTICLE, completer)
     assert summary.done == 2
@@ -77,7 +77,7 @@ def test_auto_takes_the_mode_that_continues(
 
 def test_a_chat_is_continued_on_a_thinking_template(server: ScriptedServer, tmp_path: Path) -> None:
     server.script = like_llama_cpp
-    store = Store.open(tmp_path / "s.jsonl", create=True)
+    store = Store(tmp_path / "s.jsonl", create=True)
     completer = EndpointCompleter(server.url, "m", mode="trailing", sleep=_at_once)
     assert generate(["fox"], store, ARTICLE, completer).done == 1
     assert server.calls[-1].body["chat_template_kwargs"] == {"enable_thinking": False}

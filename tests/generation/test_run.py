@@ -48,7 +48,7 @@ WORTH = Prices(100.0, 1000.0)  # USD per million: 50 tokens read and 10 written 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "s.jsonl", create=True)
+    return Store(tmp_path / "s.jsonl", create=True)
 
 
 def _completer(server: ScriptedServer, **options: Any) -> EndpointCompleter:
@@ -70,7 +70,7 @@ def _pending_answers(store: Store) -> list[dict[str, Any]]:
 def test_each_class_gets_one_line(server: ScriptedServer, store: Store) -> None:
     seen: list[Progress] = []
     summary = generate(["fox", "owl"], store, ARTICLE, _completer(server), progress=seen.append)
-    again = Store.open(store.path)
+    again = Store(store.path)
     assert again.names() == store.names()
     assert {one.name: one.descriptors for one in again.entries()} == {"fox": MARKS, "owl": MARKS}
     assert summary == Summary(
@@ -82,7 +82,7 @@ def test_each_class_gets_one_line(server: ScriptedServer, store: Store) -> None:
 
 def test_a_second_run_asks_nothing(server: ScriptedServer, store: Store) -> None:
     generate(["fox"], store, ARTICLE, _completer(server))
-    summary = generate(["fox"], Store.open(store.path), ARTICLE, _completer(server))
+    summary = generate(["fox"], Store(store.path), ARTICLE, _completer(server))
     assert (summary.done, summary.cached, summary.requests, len(server.calls)) == (0, 1, 0, 1)
 
 
@@ -124,7 +124,7 @@ def test_an_answer_that_stays_empty_is_recorded_as_failed(server: ScriptedServer
     assert summary.done == 1
     assert len(server.calls) == 4
     assert store.names() == ["owl"]
-    (failed,) = Store.open(store.path).history("fox")
+    (failed,) = Store(store.path).history("fox")
     assert (failed.origin, len(failed.answers), failed.descriptors) == ("failed", 3, ())
 
 
@@ -156,7 +156,7 @@ def test_half_an_answer_that_an_earlier_version_stored_is_asked_again(
     fox, owl = (store.get("fox"), store.get("owl"))
     assert fox is not None
     assert owl is not None
-    earlier = Store.open(tmp_path / "earlier.jsonl", create=True)
+    earlier = Store(tmp_path / "earlier.jsonl", create=True)
     earlier.append(replace(fox, finish_reason="error"), owl)
     summary = generate(["fox", "owl"], earlier, ARTICLE, _completer(server))
     assert (summary.done, summary.cached, len(server.calls)) == (1, 1, 3)
@@ -210,7 +210,7 @@ def test_every_answer_parses_again_to_its_descriptors(server: ScriptedServer, st
         forms[call.number % len(forms)], ["stop", "length"][call.number % 2]
     )
     generate([f"class {i}" for i in range(20)], store, ARTICLE, _completer(server))
-    entries = list(Store.open(store.path).entries())
+    entries = list(Store(store.path).entries())
     assert len(entries) == 20
     assert all(reparse(one) == one.descriptors for one in entries)
 
@@ -236,9 +236,9 @@ def test_samples_already_paid_for_are_not_asked_again(server: ScriptedServer, st
     assert store.all_names() == []
     assert len(_pending_answers(store)) == 2
     server.script = marks
-    generate(["fox"], Store.open(store.path, create=True), ARTICLE, _completer(server, concurrency=1), params)
+    generate(["fox"], Store(store.path, create=True), ARTICLE, _completer(server, concurrency=1), params)
     assert [one.body["seed"] for one in server.calls] == [1, 2, 3, 3]
-    (entry,) = Store.open(store.path).entries()
+    (entry,) = Store(store.path).entries()
     assert [one["sample"] for one in entry.answers] == [0, 1, 2]
     assert not run_path(store).exists()
 
@@ -320,7 +320,7 @@ def test_a_prompt_that_lacks_a_value_is_told_before_anything_is_sent(
 
 def test_a_disk_that_refuses_ends_the_run_in_one_line(server: ScriptedServer, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    store = Store.open(tmp_path / "folder" / "s.jsonl", create=True)
+    store = Store(tmp_path / "folder" / "s.jsonl", create=True)
     (tmp_path / "folder").rmdir()
     (tmp_path / "folder").write_text("now a file")
     with pytest.raises(StoreError):
@@ -363,7 +363,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_sent(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    store = Store.open(tmp_path / "file" / "s.jsonl", create=True)
+    store = Store(tmp_path / "file" / "s.jsonl", create=True)
     with pytest.raises(StoreError):
         generate(["fox"], store, ARTICLE, _completer(server))
     assert server.calls == []
@@ -449,10 +449,10 @@ def test_a_killed_run_goes_on_where_it_was(server: ScriptedServer, tmp_path: Pat
     process = _start(server, classes, store)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    entries = list(Store.open(store).entries())
+    entries = list(Store(store).entries())
     assert sorted(one.name for one in entries) == classes.read_text().splitlines()
     assert all(one.descriptors == MARKS for one in entries)
-    assert all(len(Store.open(store).history(one.name)) == 1 for one in entries)
+    assert all(len(Store(store).history(one.name)) == 1 for one in entries)
     asked = Counter(call.text for call in server.calls)
     assert len(asked) == 200
     assert len(server.calls) - 200 <= kills * 8
@@ -471,7 +471,7 @@ def test_an_interrupted_run_saves_what_is_under_way(
     out, said = process.communicate(timeout=60)
     assert process.returncode == 128 + told, said
     assert out == ""
-    done = len(Store.open(store))
+    done = len(Store(store))
     assert 24 <= done == len(server.calls)
     assert f"Interrupted with {200 - done} classes left; run the same command again to continue" in said
     server.script = marks
@@ -493,7 +493,7 @@ def test_a_second_interrupt_waits_for_nothing(server: ScriptedServer, tmp_path: 
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert time.monotonic() - start < 4
-    assert len(Store.open(tmp_path / "s.jsonl")) == 4
+    assert len(Store(tmp_path / "s.jsonl")) == 4
 
 
 @pytest.mark.parametrize(
@@ -507,7 +507,7 @@ def test_answers_that_arrive_while_the_store_is_in_use_survive_an_interrupt(
 
     def hold() -> None:
         _wait_for_calls(server, 1)
-        with Store.open(store.path, create=True).locked():
+        with Store(store.path, create=True).locked():
             time.sleep(0.8)
             for _ in range(interrupts):
                 os.kill(os.getpid(), signal.SIGINT)
@@ -519,7 +519,7 @@ def test_answers_that_arrive_while_the_store_is_in_use_survive_an_interrupt(
     names = [f"class {number}" for number in range(8)]
     summary = generate(names, store, ARTICLE, _completer(server, concurrency=8))
     thread.join()
-    assert (summary.signal, summary.done, len(Store.open(store.path))) == (signal.SIGINT, 8, 8)
+    assert (summary.signal, summary.done, len(Store(store.path))) == (signal.SIGINT, 8, 8)
 
 
 @pytest.mark.slow
@@ -535,7 +535,7 @@ def test_a_terminated_run_keeps_the_samples_of_unfinished_classes(
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143, said
-    stored = Store.open(store, create=True)  # a class, where its three samples were among the first answers
+    stored = Store(store, create=True)  # a class, where its three samples were among the first answers
     assert len(_pending_answers(stored)) + 3 * len(stored) == 4
     server.script = marks
     process = _start(server, classes, store, "--samples", "3")
@@ -555,18 +555,18 @@ def test_a_full_disk_loses_nothing_and_is_told(server: ScriptedServer, tmp_path:
     full = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert full.returncode == 1
     assert full.stderr.splitlines()[-1].startswith(f"Error: {store} cannot be written: File too large")
-    done = len(Store.open(store))
+    done = len(Store(store))
     assert 0 < done < 200
     process = _start(server, classes, store)
     process.communicate(timeout=60)
     assert process.returncode == 0
-    assert len(Store.open(store)) == 200
+    assert len(Store(store)) == 200
     assert len(server.calls) - 200 <= 16
 
 
 def test_the_callers_process_is_left_as_it_was(tmp_path: Path) -> None:
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     with ScriptedServer() as server:
-        generate(["fox"], Store.open(tmp_path / "s", create=True), ARTICLE, _completer(server))
+        generate(["fox"], Store(tmp_path / "s", create=True), ARTICLE, _completer(server))
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
     assert gc.get_freeze_count() == 0

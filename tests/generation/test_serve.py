@@ -25,7 +25,7 @@ def test_auto_finds_that_raw_completions_continue(
     said: list[str] = []
     model = str(check_data / "stories260k-hf")
     completer = EndpointCompleter(transformers_serve, model, concurrency=4, tell=said.append)
-    store = Store.open(tmp_path / "s.jsonl", create=True)
+    store = Store(tmp_path / "s.jsonl", create=True)
     summary = generate(["fox", "tree frog", "owl"], store, ARTICLE, completer, Params(max_tokens=60))
     assert said == [f"{model} at {transformers_serve}: mode 'completions', chosen by probing once"]
     assert summary.done + len(summary.failed) == 3, "an answer was neither parsed nor reported"
@@ -39,8 +39,8 @@ def test_auto_finds_that_raw_completions_continue(
 def test_the_shipped_model_answers_there_as_it_does_here(
     transformers_serve: str, demo_lm: Path, tmp_path: Path
 ) -> None:
-    there = Store.open(tmp_path / "there.jsonl", create=True)
-    here = Store.open(tmp_path / "here.jsonl", create=True)
+    there = Store(tmp_path / "there.jsonl", create=True)
+    here = Store(tmp_path / "here.jsonl", create=True)
     generate(NAMES, there, ARTICLE, EndpointCompleter(transformers_serve, str(demo_lm)))
     generate(NAMES, here, ARTICLE, LocalCompleter(demo_lm))
     assert sorted(there.names()) == sorted(NAMES)
@@ -51,7 +51,7 @@ def test_the_shipped_model_answers_there_as_it_does_here(
 
 
 def test_chats_are_answered_too(transformers_serve: str, demo_lm: Path, tmp_path: Path) -> None:
-    store = Store.open(tmp_path / "s.jsonl", create=True)
+    store = Store(tmp_path / "s.jsonl", create=True)
     for mode in ("trailing", "instruct"):
         completer = EndpointCompleter(transformers_serve, str(demo_lm), mode=mode)
         summary = generate([f"quimmel {mode}"], store, ARTICLE, completer, retries=0)

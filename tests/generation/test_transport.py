@@ -52,7 +52,7 @@ def test_a_key_that_is_sent_back_reaches_neither_store_nor_error(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     server.script = lambda call: completion(f" {call.headers['authorization']}\n- x {KEY} y")
-    store = Store.open(tmp_path / "s.jsonl", create=True)
+    store = Store(tmp_path / "s.jsonl", create=True)
     generate(["fox"], store, Prompt.load("article"), EndpointCompleter(server.url, "m", KEY))
     assert store.entries().__next__().descriptors == ("Bearer ***", "x *** y")
     server.script = lambda call: refusal(401, f"wrong key {call.headers['authorization']}\x1b[31m\r\nnext")
@@ -105,7 +105,7 @@ def test_what_is_echoed_in_any_encoding_is_masked(
     server.script = script
     caplog.set_level(logging.DEBUG)
     told: list[str] = []
-    store = Store.open(tmp_path / "s.jsonl", create=True)
+    store = Store(tmp_path / "s.jsonl", create=True)
     completer = EndpointCompleter(
         url, "m", KEY, mode="completions", headers={"api-key": HEADER}, tell=told.append
     )

@@ -39,12 +39,12 @@ def _answers(store: Store) -> set[tuple[str, str | None]]:
 def test_what_is_in_force_and_what_was_answered_stays(tmp_path: Path, lines: list[Entry]) -> None:
     file = tmp_path / "store.jsonl"
     file.unlink(missing_ok=True)
-    store = Store.open(file, create=True)
+    store = Store(file, create=True)
     store.append(*lines)
     file.touch()
     before, answers = {one.name: one for one in store.entries()}, _answers(store)
     done = compact(store)
-    after = Store.open(file)
+    after = Store(file)
     assert {one.name: one for one in after.entries()} == before == {one.name: one for one in store.entries()}
     assert _answers(after) >= answers
     assert done == Compaction(len(lines), len(list(after.lines())))
@@ -60,22 +60,20 @@ def test_lines_that_stay_keep_their_bytes(tmp_path: Path, keep_history: bool) ->
     )
     file.write_bytes(b"\xef\xbb\xbf" + old + b"\r\n\n" + new + b"\r\n" + b'{"cla')
     file.chmod(0o600)
-    assert compact(Store.open(file), keep_history=keep_history, dry_run=True) == Compaction(
-        2, 1 + keep_history
-    )
+    assert compact(Store(file), keep_history=keep_history, dry_run=True) == Compaction(2, 1 + keep_history)
     assert b"cla" in file.read_bytes()[-6:]
-    compact(Store.open(file), keep_history=keep_history)
+    compact(Store(file), keep_history=keep_history)
     assert file.read_bytes() == (old + b"\n") * keep_history + new + b"\n"
     assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_other_processes_go_on_after_a_compaction(tmp_path: Path) -> None:
     file = tmp_path / "store.jsonl"
-    ours = Store.open(file, create=True)
+    ours = Store(file, create=True)
     ours.append(Entry("frog", ("a",)), Entry("frog", ("b",)))
-    theirs = Store.open(file)
+    theirs = Store(file)
     compact(ours)
     assert theirs.history("frog") == [Entry("frog", ("a",)), Entry("frog", ("b",))], "a snapshot of before"
     theirs.append(Entry("toad"))
-    assert [one.name for one in theirs.entries()] == Store.open(file).names() == ["frog", "toad"]
-    assert len(Store.open(file).history("frog")) == 1
+    assert [one.name for one in theirs.entries()] == Store(file).names() == ["frog", "toad"]
+    assert len(Store(file).history("frog")) == 1

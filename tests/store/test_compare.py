@@ -36,7 +36,7 @@ def _subsets(order: list[int]) -> list[list[int]]:
 
 
 def test_two_stores(tmp_path: Path) -> None:
-    a, b = (Store.open(tmp_path / name, create=True) for name in "ab")
+    a, b = (Store(tmp_path / name, create=True) for name in "ab")
     a.append(Entry("same", ("x",)), Entry("gone", ("x",)), Entry("changed", ("p", "q", "r", "s")))
     b.append(Entry("new", ()), Entry("changed", ("q", "r", "p", "t")), Entry("same", ("x",), note="n"))
     assert [one.to_dict() for one in diff(a, b)] == [

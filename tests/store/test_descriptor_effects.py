@@ -42,7 +42,7 @@ EFFECTS = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    one = Store.open(tmp_path / "store.jsonl", create=True)
+    one = Store(tmp_path / "store.jsonl", create=True)
     one.append(FROG, NEWT, Entry("toad", ("warts",)))
     return one
 
@@ -59,7 +59,7 @@ def _effects(entry: Entry | None) -> dict[str, float]:
 def test_the_line_is_the_one_in_force_with_what_was_measured(store: Store) -> None:
     made = write(store, EFFECTS, ABOUT, STAMP)
     assert [(one.name, one.before) for one in made] == [("frog", FROG), ("newt", NEWT)]
-    frog = Store.open(store.path).get("frog")
+    frog = Store(store.path).get("frog")
     assert frog is not None
     assert replace(frog, v=None, change=None, measured=None) == FROG
     assert frog.measured == {
@@ -153,12 +153,12 @@ def test_an_effect_goes_by_the_exact_text(store: Store) -> None:
 
 
 def test_a_union_has_none_and_another_store_keeps_its_own(store: Store, tmp_path: Path) -> None:
-    other = Store.open(tmp_path / "other.jsonl", create=True)
+    other = Store(tmp_path / "other.jsonl", create=True)
     other.append(FROG, replace(NEWT, descriptors=("spots",)))
     write(store, EFFECTS, ABOUT, STAMP)
     for prefer, effects in {"union": {}, "a": {"crest": 0.0}, "b": {}}.items():
         merge(store, other, tmp_path / f"{prefer}.jsonl", prefer, Stamp())
-        merged = Store.open(tmp_path / f"{prefer}.jsonl")
+        merged = Store(tmp_path / f"{prefer}.jsonl")
         assert _effects(merged.get("newt")) == effects
     assert _frog(merged).descriptors == FROG.descriptors
 
@@ -167,7 +167,7 @@ def test_a_folder_takes_effects_along_and_plain_lists_do_not(store: Store, tmp_p
     write(store, EFFECTS, ABOUT, STAMP)
     for kind, effects in {"folder": _effects(store.get("frog")), "json": {}, "csv": {}}.items():
         export_file(store, tmp_path / kind, kind, license_id="unknown")
-        copy = Store.open(tmp_path / f"{kind}.jsonl", create=True)
+        copy = Store(tmp_path / f"{kind}.jsonl", create=True)
         import_file(copy, read_file(tmp_path / kind, kind), Stamp())
         assert _effects(copy.get("frog")) == effects
         edits.apply(copy, edits.undo(None, Stamp()))

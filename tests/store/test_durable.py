@@ -18,7 +18,7 @@ WRITER = """
 import itertools, sys
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
-store = Store.open(sys.argv[1], create=True)
+store = Store(sys.argv[1], create=True)
 for number in itertools.count():
     store.append(Entry(f"{sys.argv[2]} {number}", ("a descriptor of some length",) * (number % 50)))
     print(number, flush=True)
@@ -30,14 +30,14 @@ import sys
 from fieldmarks.store import Store
 from fieldmarks.store.edits import compact
 for _ in range(40):
-    compact(Store.open(sys.argv[1]))
+    compact(Store(sys.argv[1]))
 """
 FULL_DISK = """
 import resource, sys
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
-store = Store.open(sys.argv[1])
+store = Store(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:
     if sys.argv[3] == "append":
@@ -68,7 +68,7 @@ def test_fifty_kills_lose_no_acknowledged_line(tmp_path: Path) -> None:
         writer.stdout.close()
         assert writer.wait() == -signal.SIGKILL
         acknowledged += [f"{kill} {number}" for number in said.split("\n")[:-1]]
-    names = set(Store.open(file).names())
+    names = set(Store(file).names())
     assert set(acknowledged) <= names
     assert len(names) - len(acknowledged) <= 50, "of each process one line may be written, not acknowledged"
 
@@ -80,28 +80,26 @@ def test_eight_processes_append_a_thousand_lines_each(tmp_path: Path) -> None:
     for writer in writers:
         writer.communicate()
         assert writer.returncode == 0
-    names = Store.open(file).names()
+    names = Store(file).names()
     assert len(names) == len(set(names)) == len(file.read_bytes().splitlines()) == 8000
 
 
 @pytest.mark.slow
 def test_compaction_among_writers_loses_no_line(tmp_path: Path) -> None:
     file = tmp_path / "store.jsonl"
-    Store.open(file, create=True).append(Entry("first"))
+    Store(file, create=True).append(Entry("first"))
     processes = [_start(WRITER, str(file), f"w{number}", "200") for number in range(3)]
     processes.append(_start(COMPACTOR, str(file)))
     for process in processes:
         process.communicate()
         assert process.returncode == 0
-    assert len(Store.open(file)) == 601
+    assert len(Store(file)) == 601
 
 
 @pytest.mark.parametrize("action", ["append", "rewrite"])
 def test_a_full_disk_changes_nothing(tmp_path: Path, action: str) -> None:
     file = tmp_path / "store.jsonl"
-    Store.open(file, create=True).append(
-        *(Entry(f"frog {number}", ("webbed feet",)) for number in range(100))
-    )
+    Store(file, create=True).append(*(Entry(f"frog {number}", ("webbed feet",)) for number in range(100)))
     before = file.read_bytes()
     limit = len(before) + 100 if action == "append" else len(before) - 100
     command = [sys.executable, "-c", FULL_DISK, str(file), str(limit), action]
@@ -126,16 +124,16 @@ def test_an_append_cuts_off_no_whole_line(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write what is read-only")
 def test_a_read_only_file(tmp_path: Path) -> None:
     file = tmp_path / "store.jsonl"
-    Store.open(file, create=True).append(Entry("frog"))
+    Store(file, create=True).append(Entry("frog"))
     file.chmod(0o444)
     with pytest.raises(StoreError, match="cannot be written: Permission denied"):
-        Store.open(file).append(Entry("toad"))
+        Store(file).append(Entry("toad"))
 
 
 def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "frogs").write_bytes(b"")
     with pytest.raises(StoreError, match=r"frogs/store\.jsonl cannot be written: "):
-        Store.open(tmp_path / "frogs" / "store.jsonl", create=True).append(Entry("frog"))
+        Store(tmp_path / "frogs" / "store.jsonl", create=True).append(Entry("frog"))
 
 
 def test_replacing_keeps_the_mode_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -163,4 +161,4 @@ def test_a_held_lock_is_waited_for(tmp_path: Path) -> None:
         assert writer.poll() is None
         assert not file.exists()
     writer.communicate()
-    assert Store.open(file).names() == ["w 0"]
+    assert Store(file).names() == ["w 0"]

@@ -16,7 +16,7 @@ from fieldmarks.store.file import in_force
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    one = Store.open(tmp_path / "store.jsonl", create=True)
+    one = Store(tmp_path / "store.jsonl", create=True)
     one.append(Entry("frog", ("a", "b"), origin=GENERATED), Entry("toad", ("c",), origin=GENERATED))
     return one
 
@@ -41,19 +41,19 @@ def test_nothing_to_change_appends_nothing(store: Store) -> None:
 
 
 def test_a_change_builds_on_what_another_process_wrote(store: Store) -> None:
-    Store.open(store.path).append(Entry("frog", ("theirs",), origin="curated"))
+    Store(store.path).append(Entry("frog", ("theirs",), origin="curated"))
     edits.apply(store, edits.add("frog", ["ours"], Stamp()))
-    assert _lists(Store.open(store.path))["frog"] == ["theirs", "ours"]
+    assert _lists(Store(store.path))["frog"] == ["theirs", "ours"]
 
 
 def test_an_edit_of_what_another_changed_meanwhile_is_refused(store: Store) -> None:
     base = edits.current_entry(store, "frog")
-    Store.open(store.path).append(Entry("frog", ("theirs",), origin="curated"))
+    Store(store.path).append(Entry("frog", ("theirs",), origin="curated"))
     with pytest.raises(
         StoreError, match=r"class 'frog' changed in .*store\.jsonl while you were editing: try again"
     ):
         edits.apply(store, edits.edit(base, ["mine"], Stamp()))
-    assert _lists(Store.open(store.path))["frog"] == ["theirs"]
+    assert _lists(Store(store.path))["frog"] == ["theirs"]
 
 
 def test_a_class_begun_again_remembers_what_was_struck(store: Store) -> None:
@@ -160,7 +160,7 @@ class _Commands:
     """A store under random commands, with the content of its classes before each."""
 
     def __init__(self, file: Path) -> None:
-        self.store = Store.open(file, create=True)
+        self.store = Store(file, create=True)
         self.store.append(Entry("frog", ("a", "b"), origin=GENERATED), Entry("toad", ("c",)))
         self.count = 0
 
@@ -235,7 +235,7 @@ def test_undo_and_redo_are_inverse_on_the_whole_store(
     with pytest.raises(StoreError, match="nothing left to undo"):
         edits.apply(world.store, edits.undo(None, Stamp()))
     lines = file.read_bytes().splitlines(keepends=True)
-    assert [line for line, _ in Store.open(file).lines()] == [line.rstrip(b"\n") for line in lines]
+    assert [line for line, _ in Store(file).lines()] == [line.rstrip(b"\n") for line in lines]
 
 
 def test_a_class_that_is_ended_is_told(store: Store) -> None:

@@ -26,7 +26,7 @@ LINES = (
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    one = Store.open(tmp_path / "store.jsonl", create=True)
+    one = Store(tmp_path / "store.jsonl", create=True)
     one.append(*LINES)
     return one
 
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Store:
 def test_what_is_exported_is_imported(tmp_path: Path, store: Store, name: str) -> None:
     path = tmp_path / name
     exchange.export_file(store, path, exchange.kind_of_file(path, None), license_id="mit")
-    other = Store.open(tmp_path / "other.jsonl", create=True)
+    other = Store(tmp_path / "other.jsonl", create=True)
     made = exchange.import_file(other, exchange.read_file(path), STAMP)
     assert [one.name for one in made] == ["frog", "empty"]
     assert [(one.name, one.descriptors) for one in other.entries()] == [
@@ -149,11 +149,11 @@ def test_salvage_copies_what_is_whole_and_tells_the_rest(tmp_path: Path, store: 
         b"\xef\xbb\xbf" + good + b"garbage\n\n" + b"\0" * 9_000_000 + b'\n{"class": "newt"}\r\n{"cla'
     )
     with pytest.raises(DamagedStoreError):
-        Store.open(damaged)
+        Store(damaged)
     before = damaged.read_bytes()
     whole, lost = exchange.salvage(damaged, tmp_path / "whole.jsonl")
     assert (whole, lost) == (3, [3, 5, 7])
-    assert Store.open(tmp_path / "whole.jsonl").names() == ["frog", "empty", "newt"]
+    assert Store(tmp_path / "whole.jsonl").names() == ["frog", "empty", "newt"]
     assert (tmp_path / "whole.jsonl").read_bytes() == good + b'{"class": "newt"}\n'
     assert damaged.read_bytes() == before
     with pytest.raises(StoreError, match="already exists"):
@@ -168,7 +168,7 @@ def test_salvage_leaves_a_newer_version_alone(tmp_path: Path) -> None:
 
 
 def test_a_shipped_store_copied_is_ones_own(tmp_path: Path) -> None:
-    exchange.copy_store(Store.open("frogs"), tmp_path / "mine.jsonl")
-    mine = Store.open(tmp_path / "mine.jsonl")
+    exchange.copy_store(Store("frogs"), tmp_path / "mine.jsonl")
+    mine = Store(tmp_path / "mine.jsonl")
     mine.append(Entry("newt"))
     assert mine.names() == ["tree frog", "bullfrog", "newt"]

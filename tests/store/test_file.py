@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_line_typed_by_hand(file: Path) -> None:
     file.write_bytes(FROG)
-    store = Store.open(file)
+    store = Store(file)
     assert (store.names(), len(store), "frog" in store, "toad" in store) == (["frog"], 1, True, False)
     assert store.get("frog") == Entry("frog", ("webbed feet",))
     assert store.get("toad") is None
@@ -38,18 +38,18 @@ def test_a_line_typed_by_hand(file: Path) -> None:
 
 
 def test_appending_is_seen_at_once_and_by_others(file: Path) -> None:
-    store = Store.open(file, create=True)
+    store = Store(file, create=True)
     assert not file.exists()
     store.append(Entry("frog", ("a",)), Entry("toad", ("b",)))
     store.append(Entry("frog", ("c",)))
-    for one in (store, Store.open(file)):
+    for one in (store, Store(file)):
         assert [entry.descriptors for entry in one.entries()] == [("c",), ("b",)]
         assert [entry.descriptors for entry in one.history("frog")] == [("a",), ("c",)]
         assert [entry.name for entry in one.newest_first()] == ["frog", "toad", "frog"]
 
 
 def test_appending_nothing_makes_no_file(file: Path) -> None:
-    Store.open(file, create=True).append()
+    Store(file, create=True).append()
     assert not file.exists()
 
 
@@ -57,11 +57,11 @@ def test_unknown_keys_and_large_numbers_survive(file: Path) -> None:
     file.write_bytes(
         b'{"class":"x","descriptors":[],"huge":123456789012345678901234567890,"deep":{"a":[1.5]}}\n'
     )
-    store = Store.open(file)
+    store = Store(file)
     entry = store.get("x")
     assert entry is not None
     store.append(entry)
-    assert Store.open(file).history("x")[1].extra == {
+    assert Store(file).history("x")[1].extra == {
         "huge": 123456789012345678901234567890,
         "deep": {"a": [1.5]},
     }
@@ -88,9 +88,9 @@ LINES = st.builds(
 def test_the_index_agrees_with_the_rule_on_entries(tmp_path: Path, entries: list[Entry]) -> None:
     file = tmp_path / "law.jsonl"
     file.unlink(missing_ok=True)
-    Store.open(file, create=True).append(*entries)
+    Store(file, create=True).append(*entries)
     file.touch()
-    store = Store.open(file)
+    store = Store(file)
     for name in ("frog", "toad", "newt"):
         history = [entry for entry in entries if entry.name == name]
         assert store.history(name) == history
@@ -136,7 +136,7 @@ def test_which_line_is_in_force(kinds: list[str], position: int | None) -> None:
 def test_a_cut_at_every_byte_of_the_last_line(file: Path, cut: int) -> None:
     file.write_bytes(FROG + TOAD[:cut])
     whole = cut >= len(TOAD) - 1
-    store = Store.open(file)
+    store = Store(file)
     assert store.names() == ["frog", "töad"][: 1 + whole]
     assert bool(store.notices) == (cut > 0 and not whole)
     assert file.read_bytes() == FROG + TOAD[:cut], "reading changes nothing"
@@ -145,14 +145,14 @@ def test_a_cut_at_every_byte_of_the_last_line(file: Path, cut: int) -> None:
     assert (torn.read_bytes() if torn.exists() else None) == (
         None if whole or not cut else TOAD[:cut] + b"\n"
     )
-    assert Store.open(file).names() == ["frog", "töad", "newt"] if whole else ["frog", "newt"]
+    assert Store(file).names() == ["frog", "töad", "newt"] if whole else ["frog", "newt"]
     assert file.read_bytes().startswith(FROG + (TOAD if whole else b""))
-    assert Store.open(file).notices == []
+    assert Store(file).notices == []
 
 
 def test_a_crash_can_leave_nulls(file: Path) -> None:
     file.write_bytes(FROG + TOAD[:30] + b"\0" * 500)
-    store = Store.open(file)
+    store = Store(file)
     ignored = "ignored an incomplete last line (530 bytes)"
     assert store.notices == [f"{file}: {ignored}; fix the line, or the next change moves it to {file}.torn"]
     store.append(Entry("newt"))
@@ -165,12 +165,12 @@ HALF = b'{"class": "toad", "descriptors": ["warty skin"]'
 def test_a_line_typed_without_its_end_is_set_aside_by_every_change(file: Path) -> None:
     for change in (lambda store: store.append(Entry("newt")), compact):
         file.write_bytes(FROG + HALF)
-        store = Store.open(file)
+        store = Store(file)
         change(store)
         assert (
             store.notices[-1] == f"{file}: moved the incomplete last line ({len(HALF)} bytes) to {file}.torn"
         )
-        assert Store.open(file).notices == []
+        assert Store(file).notices == []
     assert file.with_name("store.jsonl.torn").read_bytes() == 2 * (HALF + b"\n")
 
 
@@ -179,7 +179,7 @@ def test_a_line_that_cannot_be_set_aside_stays(file: Path, change: Callable[[Sto
     file.write_bytes(FROG + HALF)
     file.with_name("store.jsonl.torn").symlink_to("/dev/null")
     with pytest.raises(StoreError, match=r"store\.jsonl\.torn, where .* cannot be written"):
-        change(Store.open(file))
+        change(Store(file))
     assert file.read_bytes() == FROG + HALF
 
 
@@ -188,7 +188,7 @@ def test_a_line_written_by_another_name_meanwhile_stays(file: Path) -> None:
     file.write_bytes(FROG)
     link = file.with_name("link.jsonl")
     link.hardlink_to(file)
-    store, other = Store.open(file), Store.open(link)
+    store, other = Store(file), Store(link)
 
     def make(now: Store) -> list[Entry]:
         if "newt" not in now:
@@ -196,7 +196,7 @@ def test_a_line_written_by_another_name_meanwhile_stays(file: Path) -> None:
         return [Entry("toad")]
 
     store.change(make)
-    assert Store.open(file).names() == ["frog", "newt", "toad"]
+    assert Store(file).names() == ["frog", "newt", "toad"]
     advice = "use one of its names only, as each has a lock of its own"
     assert store.notices == [f"{file} has 2 hard links: {advice}"]
 
@@ -204,7 +204,7 @@ def test_a_line_written_by_another_name_meanwhile_stays(file: Path) -> None:
 def test_a_slip_in_a_typed_last_line_is_not_cut_off(file: Path) -> None:
     file.write_bytes(FROG + b'{"class": "toad", "descriptors": ["a",]}')
     with pytest.raises(DamagedStoreError, match=r"store\.jsonl, line 2: not JSON"):
-        Store.open(file)
+        Store(file)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_slip_in_a_typed_last_line_is_not_cut_off(file: Path) -> None:
 )
 def test_what_windows_and_people_leave_is_tolerated_and_kept(file: Path, data: bytes) -> None:
     file.write_bytes(data)
-    store = Store.open(file)
+    store = Store(file)
     assert store.names() == ["frog", "töad"]
     assert store.get("frog") == Entry("frog", ("webbed feet",))
     store.append(Entry("newt"))
@@ -251,7 +251,7 @@ BAD = {
 def test_damage_names_file_and_line_and_changes_nothing(file: Path, message: str, line: bytes) -> None:
     file.write_bytes(FROG + b"\n" + line + TOAD)
     with pytest.raises(DamagedStoreError, match=message) as caught:
-        Store.open(file)
+        Store(file)
     assert str(caught.value).startswith(f"{file}, line 3: ")
     assert len(str(caught.value)) < 500
     assert file.read_bytes() == FROG + b"\n" + line + TOAD
@@ -269,7 +269,7 @@ def test_damage_names_file_and_line_and_changes_nothing(file: Path, message: str
 )
 def test_the_rest_of_a_written_line_is_checked_when_it_is_read(file: Path, tail: bytes, message: str) -> None:
     file.write_bytes(FROG + b'{"class":"x","descriptors":[],"v":1,"origin":"generated",' + tail + b"\n")
-    store = Store.open(file)
+    store = Store(file)
     for read in (lambda: store.get("x"), lambda: list(store.entries()), lambda: list(store.lines())):
         with pytest.raises(DamagedStoreError, match=message):
             read()
@@ -281,14 +281,14 @@ def test_a_newer_version_is_refused_not_damaged(file: Path) -> None:
     with pytest.raises(
         StoreError, match="line 2: version 2 is newer than 1: use a newer fieldmarks"
     ) as caught:
-        Store.open(file)
+        Store(file)
     assert not isinstance(caught.value, DamagedStoreError)
     assert file.read_bytes() == data
 
 
 def test_what_cannot_be_written_leaves_the_file_alone(file: Path) -> None:
     file.write_bytes(FROG)
-    store = Store.open(file)
+    store = Store(file)
     for entry in (Entry("x", ("\ud800",)), Entry("x", answer="a" * 9_000_000)):
         with pytest.raises(StoreError, match="class 'x'"):
             store.append(Entry("toad"), entry)
@@ -298,20 +298,20 @@ def test_what_cannot_be_written_leaves_the_file_alone(file: Path) -> None:
 
 def test_missing_and_folder(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not exist: check the name"):
-        Store.open(tmp_path / "none.jsonl")
+        Store(tmp_path / "none.jsonl")
     with pytest.raises(StoreError, match=r"is a folder: name a \.jsonl file"):
-        Store.open(tmp_path)
+        Store(tmp_path)
     with pytest.raises(StoreError, match=r"is a folder: name a \.jsonl file"):
-        Store.open(tmp_path, create=True)
+        Store(tmp_path, create=True)
     with pytest.raises(StoreError, match="is not a regular file"):
-        Store.open("/dev/null")
+        Store("/dev/null")
     with pytest.raises(StoreError, match="cannot be read"):
-        Store.open("a\0b")
+        Store("a\0b")
 
 
 def test_other_writers_lines_are_taken_in_before_a_change(file: Path) -> None:
     file.write_bytes(FROG)
-    ours, theirs = Store.open(file), Store.open(file)
+    ours, theirs = Store(file), Store(file)
     theirs.append(Entry("toad", ("theirs",)))
     seen: list[list[str]] = []
 
@@ -345,24 +345,24 @@ def test_the_file_changes_under_an_open_store(
     file: Path, happening: Callable[[Path], None], names: list[str]
 ) -> None:
     file.write_bytes(FROG)
-    store = Store.open(file)
+    store = Store(file)
     happening(file)
     store.append(Entry("newt", ("crest",)))
-    assert Store.open(file).names() == names
+    assert Store(file).names() == names
     assert store.names() == names
     assert [entry.name for entry in store.entries()] == names
 
 
 def test_a_snapshot_outlives_the_file(file: Path) -> None:
     file.write_bytes(FROG)
-    store = Store.open(file)
+    store = Store(file)
     file.unlink()
     assert store.get("frog") == Entry("frog", ("webbed feet",))
 
 
 def test_a_file_overwritten_while_read_is_told(file: Path) -> None:
     file.write_bytes(FROG)
-    store = Store.open(file)
+    store = Store(file)
     file.write_bytes(b'{"class": "grouse", "descriptors": []}\n')
     with pytest.raises(StoreError, match="was changed by another program while it was read"):
         store.get("frog")
@@ -372,11 +372,11 @@ def test_a_symlink_is_followed_and_stays(tmp_path: Path, file: Path) -> None:
     link = tmp_path / "elsewhere" / "link.jsonl"
     link.parent.mkdir()
     link.symlink_to(file)
-    store = Store.open(link, create=True)
+    store = Store(link, create=True)
     store.append(Entry("frog"))
     store.rewrite(lambda old: [line for line, _ in old.lines()])
     assert link.is_symlink()
-    assert Store.open(file).names() == ["frog"]
+    assert Store(file).names() == ["frog"]
     assert sorted(path.name for path in link.parent.iterdir()) == ["link.jsonl"], "the lock lies by the file"
 
 
@@ -384,16 +384,16 @@ def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
     link = tmp_path / "loop"
     link.symlink_to(link)
     with pytest.raises(StoreError, match=r"loop cannot be written: Too many levels"):
-        Store.open(link, create=True).append(Entry("frog"))
+        Store(link, create=True).append(Entry("frog"))
     with pytest.raises(StoreError, match="loop"):
-        Store.open(link)
+        Store(link)
 
 
 def test_a_shipped_store_by_name_is_read_only_and_a_file_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    store = Store.open("imagenette")
+    store = Store("imagenette")
     assert "tench" in store
     before = store.path.read_bytes()
     with pytest.raises(
@@ -401,14 +401,14 @@ def test_a_shipped_store_by_name_is_read_only_and_a_file_wins(
     ):
         store.append(Entry("x"))
     with pytest.raises(StoreError, match="read-only"):
-        Store.open("imagenette", create=True)
+        Store("imagenette", create=True)
     assert store.path.read_bytes() == before
     Path("imagenette").write_bytes(FROG)
-    assert Store.open("imagenette").names() == ["frog"]
+    assert Store("imagenette").names() == ["frog"]
 
 
 def test_every_line_is_one_json_object(file: Path) -> None:
-    Store.open(file, create=True).append(Entry("a b", ("c",), note="x\ny"))
+    Store(file, create=True).append(Entry("a b", ("c",), note="x\ny"))
     assert orjson.loads(file.read_bytes()) == {"class": "a b", "descriptors": ["c"], "note": "x\ny"}
     assert file.read_bytes().count(b"\n") == 1
 
@@ -416,7 +416,7 @@ def test_every_line_is_one_json_object(file: Path) -> None:
 def test_damage_met_while_a_store_is_open_is_met_at_every_change(tmp_path: Path) -> None:
     """Version 0.1 met it once, and cut off the whole file at the next change."""
     path = tmp_path / "s.jsonl"
-    store = Store.open(path, create=True)
+    store = Store(path, create=True)
     store.append(Entry("fox", ("red fur",)), Entry("owl", ("round eyes",)))
     with path.open("a") as file:
         file.write("a note by hand\n")
@@ -427,20 +427,18 @@ def test_damage_met_while_a_store_is_open_is_met_at_every_change(tmp_path: Path)
     assert path.read_bytes() == before
     path.write_bytes(before.replace(b"a note by hand\n", b""))
     store.append(Entry("yak", ("long hair",)))
-    assert Store.open(path).names() == ["fox", "owl", "yak"]
+    assert Store(path).names() == ["fox", "owl", "yak"]
 
 
 def test_a_line_edited_in_place_is_seen_by_an_open_store(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
-    store = Store.open(path, create=True)
+    store = Store(path, create=True)
     store.append(Entry("fox", ("red fur",)), Entry("owl", ("round eyes",)))
     for old, new in ((b"fox", b"cat"), (b"owl", b"emu"), (b"red fur", b"a long tail")):
         path.write_bytes(path.read_bytes().replace(old, new))
         store.append(Entry(f"after {new.decode()}"))
     assert (
-        store.names()
-        == Store.open(path).names()
-        == ["cat", "emu", "after cat", "after emu", "after a long tail"]
+        store.names() == Store(path).names() == ["cat", "emu", "after cat", "after emu", "after a long tail"]
     )
 
 
@@ -448,7 +446,7 @@ def test_a_line_edited_in_place_is_seen_by_an_open_store(tmp_path: Path) -> None
 def test_a_program_that_heeds_no_lock_disturbs_no_append(tmp_path: Path) -> None:
     """Its lines come between the look at the file's size and the write, too."""
     path = tmp_path / "s.jsonl"
-    store = Store.open(path, create=True)
+    store = Store(path, create=True)
     store.append(Entry("frog", ("wide mouth",)))
     theirs = [f"their {number}" for number in range(300)]
 
@@ -465,4 +463,4 @@ def test_a_program_that_heeds_no_lock_disturbs_no_append(tmp_path: Path) -> None
         ours.append(f"our {len(ours)}")
         store.append(Entry(ours[-1], ("x",)))
     thread.join()
-    assert set(Store.open(path).names()) == {"frog", *theirs, *ours}
+    assert set(Store(path).names()) == {"frog", *theirs, *ours}

@@ -183,7 +183,7 @@ def test_the_table_is_in_order_and_explains_itself() -> None:
 @pytest.mark.parametrize("name", ["cifar10", "frogs", "imagenette"])
 def test_shipped_stores_pass_strictly(name: str) -> None:
     assert name in shipped_names()
-    store = Store.open(name)
+    store = Store(name)
     assert len(store) == {"cifar10": 10, "frogs": 2, "imagenette": 10}[name]
     assert [one.to_dict() for one in lint(store.entries(), Settings(examples=_paper_bullets()))] == []
 
@@ -191,7 +191,7 @@ def test_shipped_stores_pass_strictly(name: str) -> None:
 def test_no_shipped_store_has_an_error() -> None:
     assert {"cifar10", "frogs", "imagenette"} <= set(shipped_names())
     for name in shipped_names():
-        errors = [one for one in lint(Store.open(name).entries()) if one.severity is Severity.ERROR]
+        errors = [one for one in lint(Store(name).entries()) if one.severity is Severity.ERROR]
         assert [one.to_dict() for one in errors] == []
 
 

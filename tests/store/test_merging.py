@@ -26,9 +26,9 @@ LINE = st.builds(
 
 def _store(path: Path, lines: list[Entry]) -> Store:
     path.unlink(missing_ok=True)
-    Store.open(path, create=True).append(*lines)
+    Store(path, create=True).append(*lines)
     path.touch()
-    return Store.open(path)
+    return Store(path)
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_merging_keeps_every_line_and_obeys(
     out = tmp_path / "out"
     out.unlink(missing_ok=True)
     differ = merge(mine, theirs, out, prefer, Stamp())
-    merged = Store.open(out)
+    merged = Store(out)
     assert sorted(merged.names()) == sorted({*mine.names(), *theirs.names()})
     for name in ("frog", "toad"):
         assert all(line in merged.history(name) for line in [*mine.history(name), *theirs.history(name)])
@@ -70,7 +70,7 @@ def test_the_newest_wins_and_a_line_without_a_date_is_old(tmp_path: Path) -> Non
         [Entry("frog", ("b",), at="2026-01-01T09:00:00"), Entry("toad", ("b",), at="2020-01-01")],
     )
     assert merge(a, b, tmp_path / "out", "newest", Stamp()) == ["frog", "toad"]
-    assert [one.descriptors for one in Store.open(tmp_path / "out").entries()] == [("b",), ("b",)]
+    assert [one.descriptors for one in Store(tmp_path / "out").entries()] == [("b",), ("b",)]
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

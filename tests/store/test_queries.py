@@ -12,7 +12,7 @@ from fieldmarks.store.lint import Config
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    one = Store.open(tmp_path / "store.jsonl", create=True)
+    one = Store(tmp_path / "store.jsonl", create=True)
     usage, prompt = {"prompt_tokens": 7, "completion_tokens": 3}, {"name": "article"}
     one.append(
         Entry("frog", ("a b", "may c"), origin=GENERATED, model="m", prompt=prompt, usage=usage),
@@ -77,4 +77,4 @@ def test_stats(store: Store, tmp_path: Path) -> None:
         "flags": {"FM302": 1},
     }
     (tmp_path / "empty.jsonl").touch()
-    assert queries.stats(Store.open(tmp_path / "empty.jsonl"), Config())["per_class"] == {}
+    assert queries.stats(Store(tmp_path / "empty.jsonl"), Config())["per_class"] == {}

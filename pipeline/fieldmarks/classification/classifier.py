@@ -62,7 +62,7 @@ class Classifier:
         cls, store: Store | str | Path, *, clip: Clip = DEFAULT_CLIP, **options: Unpack[Options]
     ) -> "Classifier":
         """Build a classifier from a store's lines in force. Raises StoreError, and as `from_descriptors`."""
-        opened = store if isinstance(store, Store) else Store.open(store)
+        opened = store if isinstance(store, Store) else Store(store)
         classes = {entry.name: entry.descriptors for entry in opened.entries()}
         about = {"store_sha256": hashlib.sha256(opened.path.read_bytes()).hexdigest()}
         return cls._from_texts(*_texts(classes, options), clip, options, about)

@@ -53,7 +53,7 @@ def open_store(path: str, *, create: bool = False) -> "Store":
     """Open a store and tell its notices, now and when the command ends. Raises StoreError."""
     from fieldmarks.store import Store
 
-    store = Store.open(path, create=create)
+    store = Store(path, create=create)
     say_notices(store)
     if context := click.get_current_context(silent=True):
         context.call_on_close(lambda: say_notices(store))

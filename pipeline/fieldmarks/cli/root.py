@@ -14,13 +14,14 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from fieldmarks import __version__
-from fieldmarks.errors import FieldmarksError
+from fieldmarks.errors import FieldmarksError, UsageError
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -149,6 +150,7 @@ class Root(click.Group):
             code = error.exit_code
         except FieldmarksError as error:
             code = _failed(str(error))
+            code = 2 if isinstance(error, UsageError) else code
         except OSError as error:
             code = _output_failed(error) if _is_of_output(error) else _unexpected(error)
         except BaseExceptionGroup as error:
@@ -215,5 +217,18 @@ def _output_failed(error: OSError) -> int:
       143  terminated (SIGTERM); what was finished is kept""",
 )
 @click.version_option(__version__, prog_name="fieldmarks")
-def main() -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Show debug messages too.")
+@click.option("-q", "--quiet", is_flag=True, help="Show errors and the closing line only.")
+@click.option(
+    "--log-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Append all messages, with their time, to this file.",
+)
+def main(verbose: bool, quiet: bool, log_file: Path | None) -> None:
     """Tell classes apart by their visible marks: generate descriptors, curate them, classify with CLIP."""
+    from fieldmarks.cli import logs
+
+    if verbose and quiet:
+        raise click.UsageError("give either --verbose or --quiet")
+    logs.start(verbose - quiet, log_file)

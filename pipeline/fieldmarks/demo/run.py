@@ -125,7 +125,7 @@ def _lay_out(out: Path, names: list[str]) -> None:
 
 def _describe(names: list[str], path: Path) -> dict[str, tuple[str, ...]]:
     """Generate what the store lacks; return each class's descriptors in force."""
-    store = Store.open(path, create=True)
+    store = Store(path, create=True)
     summary = generate(
         names,
         store,

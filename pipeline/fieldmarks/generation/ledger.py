@@ -329,7 +329,7 @@ class Ledger:
 
     def lost(self) -> tuple[str, ...]:
         """Return the classes that were written, or there before, and are in the store no more."""
-        store = Store.open(self._store.path, create=True)  # as it is now, whoever changed it
+        store = Store(self._store.path, create=True)  # as it is now, whoever changed it
         written = (
             name
             for name, key in self.done.items()

@@ -111,7 +111,7 @@ def read_file(
     if kind == "folder" or (kind is None and os.path.isdir(path)):  # noqa: PTH112  # takes too long a name
         if columns:
             raise StoreError(f"{path} is a folder and has no columns: leave out --columns")
-        return list(Store.open(path / DATA).entries())
+        return list(Store(path / DATA).entries())
     table = read_table(path, MAX_FILE, StoreError, suffix=f".{kind}" if kind else None)
     imported = formats.load(table, columns)
     tell(imported.report)

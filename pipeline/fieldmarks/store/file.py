@@ -252,33 +252,28 @@ class Store:
     What one instance shows is the file as it was when it was opened or last appended to.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = path
-        self.notices: list[str] = []
-        self._read_only = read_only
-        self._lock = durable.Lock(path)
-        self._index = Index()
-        self._fd: int | None = None
-        self._close: Callable[[], object] = lambda: None
-        self._seen: tuple[int, ...] = ()
-        self._tail = b""
-        self._told_of_links = False
-
-    @classmethod
-    def open(cls, path: str | Path, *, create: bool = False) -> "Store":
+    def __init__(self, path: str | Path, *, create: bool = False) -> None:
         """Read a store, or a shipped one by its bare name; with `create`, a missing file is an empty store.
 
         Raises StoreError if the path is missing (without `create`), no regular file, unreadable, a shipped
         store's name (with `create`) or of a newer version, DamagedStoreError with file and line for damage.
         """
         path = Path(path)
-        named = None if os.path.lexists(path) else shipped_store(path)
-        store = cls(named or path, read_only=named is not None)
+        shipped = None if os.path.lexists(path) else shipped_store(path)
+        self.path = shipped or path
+        self.notices: list[str] = []
+        self._read_only = shipped is not None
+        self._lock = durable.Lock(self.path)
+        self._index = Index()
+        self._fd: int | None = None
+        self._close: Callable[[], object] = lambda: None
+        self._seen: tuple[int, ...] = ()
+        self._tail = b""
+        self._told_of_links = False
         if create:
-            store._refuse_shipped()
-        if not create or os.access(path, os.F_OK):  # which, unlike exists, takes a name that is too long
-            store._read()
-        return store
+            self._refuse_shipped()
+        if not create or os.access(self.path, os.F_OK):  # which, unlike exists, takes a name that is too long
+            self._read()
 
     def __len__(self) -> int:
         return len(self.names())

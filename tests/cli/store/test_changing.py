@@ -19,14 +19,14 @@ from fieldmarks.store import Store
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     file = Path("store.jsonl")
-    Store.open(file, create=True).append(
+    Store(file, create=True).append(
         Entry("frog", ("wide mouth", "long tongue"), origin=GENERATED, answer="- x")
     )
     return file
 
 
 def _frog(file: Path) -> Entry:
-    entry = Store.open(file).get("frog")
+    entry = Store(file).get("frog")
     assert entry is not None
     return entry
 
@@ -80,7 +80,7 @@ def test_a_store_of_ones_own_begins_with_add(runner: CliRunner, file: Path) -> N
     assert (
         runner.invoke(main, ["store", "add", "new/mine.jsonl", "tree frog", "round toe pads"]).exit_code == 0
     )
-    assert Store.open("new/mine.jsonl").names() == ["tree frog"]
+    assert Store("new/mine.jsonl").names() == ["tree frog"]
 
 
 def test_what_changes_nothing_says_so(runner: CliRunner, file: Path) -> None:
@@ -233,7 +233,7 @@ def test_an_interrupted_editor_changes_nothing(
 def old(file: Path) -> Path:
     """A store of answers that an earlier parser read badly, and of what people made of others."""
     numbers = "**1. Green skin** – bright\n**2. Sticky pads**"
-    store = Store.open(file)
+    store = Store(file)
     store.append(
         Entry(
             "newt",
@@ -265,7 +265,7 @@ def test_reparse_shows_what_a_better_parser_reads_and_writes_only_with_yes(
     done = runner.invoke(main, ["store", "reparse", "store.jsonl", "--yes", "--by", "ada"])
     assert done.exit_code == 0, done.stderr
     assert old.read_bytes().startswith(before)
-    store = Store.open(old)
+    store = Store(old)
     lists = {entry.name: entry.descriptors for entry in store.entries()}
     assert lists["newt"] == ("a crest",)
     assert lists["toad"] == ("Green skin – bright", "Sticky pads")
@@ -274,7 +274,7 @@ def test_reparse_shows_what_a_better_parser_reads_and_writes_only_with_yes(
     assert "Nothing to change." in again.stderr
     undone = runner.invoke(main, ["store", "undo", "store.jsonl"])
     assert "Undid a new parse of 3 classes by ada" in undone.stderr
-    assert {entry.name: entry.descriptors for entry in Store.open(old).entries()}["newt"] == (
+    assert {entry.name: entry.descriptors for entry in Store(old).entries()}["newt"] == (
         "perhaps legs",
         "a crest",
     )

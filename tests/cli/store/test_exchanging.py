@@ -45,7 +45,7 @@ def test_the_papers_files(runner: CliRunner, check_data: Path, name: str) -> Non
     assert _store(runner, "export", "mine.jsonl", "back.json").exit_code == 0
     assert Path("back.json").read_bytes() == original.read_bytes()
     assert _store(runner, "undo", "mine.jsonl", "--yes").exit_code == 0
-    assert Store.open("mine.jsonl").names() == []
+    assert Store("mine.jsonl").names() == []
 
 
 def test_export_prints(runner: CliRunner) -> None:
@@ -72,9 +72,9 @@ def test_import_over_other_lists(runner: CliRunner) -> None:
     )
     result = _store(runner, "import", "mine.jsonl", "y.csv", "--replace", "--dry-run")
     assert result.stdout == "frog\n- a\n+ b\nnewt (added)\n+ c\n"
-    assert Store.open("mine.jsonl").names() == ["frog"]
+    assert Store("mine.jsonl").names() == ["frog"]
     assert _store(runner, "import", "mine.jsonl", "y.csv", "--replace").exit_code == 0
-    assert [one.descriptors for one in Store.open("mine.jsonl").entries()] == [("b",), ("c",)]
+    assert [one.descriptors for one in Store("mine.jsonl").entries()] == [("b",), ("c",)]
 
 
 def test_copy_and_salvage(runner: CliRunner) -> None:
@@ -91,7 +91,7 @@ def test_copy_and_salvage(runner: CliRunner) -> None:
         0,
         "mine.jsonl, line 3: left out\nCopied 2 intact lines to whole.jsonl; left out 1.\n",
     )
-    assert Store.open("whole.jsonl").names() == ["tree frog", "bullfrog"]
+    assert Store("whole.jsonl").names() == ["tree frog", "bullfrog"]
 
 
 def test_diff(runner: CliRunner) -> None:
@@ -109,18 +109,18 @@ def test_diff(runner: CliRunner) -> None:
 
 
 def test_merge_and_compact(runner: CliRunner) -> None:
-    Store.open("a.jsonl", create=True).append(Entry("frog", ("old",)), Entry("frog", ("a",)))
-    Store.open("b.jsonl", create=True).append(Entry("frog", ("b",)), Entry("newt", ("c",)))
+    Store("a.jsonl", create=True).append(Entry("frog", ("old",)), Entry("frog", ("a",)))
+    Store("b.jsonl", create=True).append(Entry("frog", ("b",)), Entry("newt", ("c",)))
     result = _store(runner, "merge", "out.jsonl", "a.jsonl", "b.jsonl", "--prefer", "union")
     assert (result.exit_code, result.stdout) == (0, "frog\n")
     assert result.stderr == "1 classes differed, decided by --prefer union.\n"
-    merged = Store.open("out.jsonl")
+    merged = Store("out.jsonl")
     assert [one.descriptors for one in merged.entries()] == [("a", "b"), ("c",)]
     result = _store(runner, "compact", "out.jsonl", "--dry-run")
     assert result.stderr == "2 of 5 lines would stay.\n"
     assert _store(runner, "compact", "out.jsonl", "--keep-history").stderr == "5 of 5 lines stay.\n"
     assert _store(runner, "compact", "out.jsonl").stderr == "2 of 2 lines stay.\n".replace("of 2", "of 5")
-    assert [one.descriptors for one in Store.open("out.jsonl").entries()] == [("a", "b"), ("c",)]
+    assert [one.descriptors for one in Store("out.jsonl").entries()] == [("a", "b"), ("c",)]
     assert _store(runner, "compact", "frogs").exit_code == 1
 
 
@@ -154,10 +154,10 @@ def test_columns_that_the_user_names(runner: CliRunner) -> None:
         " owl), column 'Seen' (3, 4), column 'Remark' (big eyes, a beak): pass --columns CLASS,DESCRIPTOR"
         " with headings or numbers, or write the heading class,descriptor\n"
     )
-    assert not Path("mine.jsonl").exists() or Store.open("mine.jsonl").names() == []
+    assert not Path("mine.jsonl").exists() or Store("mine.jsonl").names() == []
     result = _store(runner, "import", "mine.jsonl", "x.csv", "--columns", "bird,Remark")
     assert result.exit_code == 0
-    assert [one.descriptors for one in Store.open("mine.jsonl").entries()] == [("big eyes", "a beak")]
+    assert [one.descriptors for one in Store("mine.jsonl").entries()] == [("big eyes", "a beak")]
     assert _store(runner, "import", "mine.jsonl", "x.csv", "--columns", "bird").exit_code == 2
     assert _store(runner, "import", "mine.jsonl", "x.csv", "--columns", "bird,1").exit_code == 1
 

@@ -75,12 +75,12 @@ def test_fix_shows_and_mends_what_is_safe(runner: CliRunner, file: str) -> None:
     assert Path(file).read_bytes() == before
     result = _lint(runner, file, "--fix")
     assert result.exit_code == 0, "only the warning about the hedge is left"
-    entry = Store.open(file).get("frog")
+    entry = Store(file).get("frog")
     assert entry is not None
     assert (entry.descriptors, entry.note) == (("may croak", "wide mouth"), "lint --fix")
     assert _lint(runner, file, "--fix").stderr.startswith("Nothing to change.\n")
     assert runner.invoke(main, ["store", "undo", file]).exit_code == 0
-    assert Store.open(file).get("frog") is not None
+    assert Store(file).get("frog") is not None
     json = _lint(runner, file, "--fix", "--json")
     assert [orjson.loads(line)["code"] for line in json.stdout.splitlines()] == ["FM302"]
 
@@ -117,7 +117,7 @@ def test_rules(runner: CliRunner) -> None:
 
 
 def test_tokens_of_a_real_model(runner: CliRunner, file: str, check_data: Path) -> None:
-    Store.open("long.jsonl", create=True).append(Entry("x", ("red " * 75, "red " * 76)))
+    Store("long.jsonl", create=True).append(Entry("x", ("red " * 75, "red " * 76)))
     result = _lint(
         runner, "long.jsonl", "--clip", str(check_data / "clip-tokenizer"), "--json", "--ignore", "long"
     )

@@ -18,7 +18,7 @@ HOSTILE = "\x1b]0;owned\x07red"
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
-    Store.open("store.jsonl", create=True).append(
+    Store("store.jsonl", create=True).append(
         Entry(
             "frog",
             ("wide mouth", "may be green"),
@@ -52,7 +52,7 @@ def test_list(runner: CliRunner, file: str) -> None:
 def _measure(file: str) -> None:
     about = {"data": "pond", "model": "clip", "preset": "article", "pictures": 500}
     effects = [Measured("wide mouth", -0.012, -0.3, 50), Measured("may be green", 0.004, 0.1, 50)]
-    write(Store.open(file), {"frog": effects}, about, Stamp(at="2026"))
+    write(Store(file), {"frog": effects}, about, Stamp(at="2026"))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def _measure(file: str) -> None:
     [("name", "Axolotl frog newt"), ("count", "Axolotl newt frog"), ("effect", "frog newt Axolotl")],
 )
 def test_list_sorted(runner: CliRunner, file: str, order: str, classes: str) -> None:
-    Store.open(file).append(Entry("Axolotl"), Entry("newt", ("crest",)))
+    Store(file).append(Entry("Axolotl"), Entry("newt", ("crest",)))
     _measure(file)
     shown = _json(runner.invoke(main, ["store", "list", file, "--sort", order, "--json"]).stdout)
     assert sorted((str(row["class"]), row["effect"]) for row in shown) == [
@@ -96,7 +96,7 @@ def test_list_missing(runner: CliRunner, file: str) -> None:
 
 
 def test_what_an_answer_came_from_is_shown_for_people(runner: CliRunner, file: str) -> None:
-    Store.open(file).append(
+    Store(file).append(
         Entry(
             "eft",
             ("crest",),
@@ -147,7 +147,7 @@ def test_strangers_text_cannot_reach_the_terminal_raw(
 
 
 def test_history(runner: CliRunner, file: str) -> None:
-    Store.open(file).append(Entry("frog", ("wide mouth",), origin="curated", by="ada", note="n", at="2026"))
+    Store(file).append(Entry("frog", ("wide mouth",), origin="curated", by="ada", note="n", at="2026"))
     result = runner.invoke(main, ["store", "history", file, "frog"])
     assert result.stdout.splitlines() == [
         "1. generated, m",
@@ -167,7 +167,7 @@ def test_stats(runner: CliRunner) -> None:
 
 
 def test_tables_keep_to_80_columns(runner: CliRunner, file: str) -> None:
-    Store.open(file).append(Entry("x" * 200, ("very long " * 30,)))
+    Store(file).append(Entry("x" * 200, ("very long " * 30,)))
     for command in (["list", file], ["show", file, "x" * 200], ["lint", file]):
         result = runner.invoke(main, ["store", *command], env={"COLUMNS": "80"})
         table = [

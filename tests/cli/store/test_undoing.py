@@ -25,7 +25,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _imported(classes: int) -> Path:
     """Return a store with an answer for "frog" and an import of so many classes."""
     file = Path("store.jsonl")
-    store = Store.open(file, create=True)
+    store = Store(file, create=True)
     store.append(Entry("frog", ("wide mouth",), origin=GENERATED, answer="- wide mouth"))
     lines = [Entry(f"class {number}", (f"trait {number}",), origin=IMPORTED) for number in range(classes)]
     exchange.import_file(store, lines, Stamp(by="ada", note="from the sheet", at=AT))
@@ -45,11 +45,11 @@ def test_undo_says_what_it_takes_back_and_redo_brings_it_back(runner: CliRunner)
     assert result.stdout == "class 0 (dropped)\n- trait 0\nclass 1 (dropped)\n- trait 1\n"
     again = "`fieldmarks store redo store.jsonl` brings it back."
     assert result.stderr == f"Undid {what}: 2 classes removed. {again}\n"
-    assert Store.open(file).names() == ["frog"]
+    assert Store(file).names() == ["frog"]
     result = _store(runner, "redo", "store.jsonl")
     assert result.stdout == "class 0 (added)\n+ trait 0\nclass 1 (added)\n+ trait 1\n"
     assert result.stderr == f"Redid {what}: 2 classes brought back.\n"
-    assert Store.open(file).names() == ["frog", "class 0", "class 1"]
+    assert Store(file).names() == ["frog", "class 0", "class 1"]
     result = _store(runner, "redo", "store.jsonl")
     assert (result.exit_code, result.stderr) == (1, "Error: store.jsonl: nothing to redo\n")
     assert file.read_bytes().startswith(before)
@@ -77,10 +77,10 @@ def test_without_a_terminal_more_than_20_classes_need_yes(runner: CliRunner, cla
         assert _store(runner, "undo", "store.jsonl", "--dry-run").exit_code == 0
         assert file.read_bytes() == before
         assert _store(runner, "undo", "store.jsonl", "--yes").exit_code == 0
-    assert Store.open(file).names() == ["frog"]
+    assert Store(file).names() == ["frog"]
     assert _store(runner, "redo", "store.jsonl").exit_code == code
     assert _store(runner, "redo", "store.jsonl", "--yes").exit_code == (1 if code == 0 else 0)
-    assert len(Store.open(file)) == 1 + classes
+    assert len(Store(file)) == 1 + classes
 
 
 def test_what_is_shown_of_a_large_change_is_capped_and_a_dry_run_shows_all(runner: CliRunner) -> None:
@@ -114,7 +114,7 @@ def test_a_terminal_is_asked(answer: bytes, code: int, left: int) -> None:
     question = f"This would undo an import of 30 classes by ada at {AT} (from the sheet): 30 classes removed."
     assert f"{question}\nGo ahead? [y/N]: " in shown
     assert ("Nothing was changed." in shown) == (code == 1)
-    assert len(Store.open(file)) == left
+    assert len(Store(file)) == left
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_terminal_is_asked(answer: bytes, code: int, left: int) -> None:
     ],
 )
 def test_kinds_of_changes_are_named(runner: CliRunner, line: Entry, what: str) -> None:
-    Store.open("store.jsonl", create=True).append(Entry("frog", ("a",), origin=GENERATED), line)
+    Store("store.jsonl", create=True).append(Entry("frog", ("a",), origin=GENERATED), line)
     assert _store(runner, "undo", "store.jsonl", "frog").stderr.startswith(f"Undid {what}: ")
 
 
@@ -139,7 +139,7 @@ def test_a_renaming_is_named(runner: CliRunner) -> None:
 
 
 def test_restore(runner: CliRunner) -> None:
-    store = Store.open("store.jsonl", create=True)
+    store = Store("store.jsonl", create=True)
     store.append(
         Entry("frog", ("first",), origin=GENERATED, answer="- first"),
         Entry("frog", origin=FAILED, answer="?"),
@@ -163,7 +163,7 @@ def test_restore(runner: CliRunner) -> None:
     assert Path("store.jsonl").read_bytes() == before
     result = _store(runner, "restore", "store.jsonl", "frog", "1", "--note", "better")
     assert result.stderr == "Restored line 1 of 'frog'.\n"
-    store = Store.open("store.jsonl")
+    store = Store("store.jsonl")
     store.append(Entry("frog", ("newer",), origin=GENERATED))
     entry = store.get("frog")
     assert entry is not None
@@ -171,4 +171,4 @@ def test_restore(runner: CliRunner) -> None:
     result = _store(runner, "restore", "store.jsonl", "frog", "5")
     assert (result.exit_code, result.stderr) == (0, "Nothing to change.\n")
     assert _store(runner, "undo", "store.jsonl", "frog").exit_code == 0
-    assert "frog" not in Store.open("store.jsonl")
+    assert "frog" not in Store("store.jsonl")

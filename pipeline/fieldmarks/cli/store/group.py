@@ -41,7 +41,7 @@ def complete_class(context: click.Context, parameter: click.Parameter, begun: st
     from fieldmarks.store import Store
 
     try:
-        names = Store.open(context.params["store"]).names()
+        names = Store(context.params["store"]).names()
     except (FieldmarksError, KeyError, TypeError):
         return []  # a completion that fails must not spoil the prompt
     return [CompletionItem(name) for name in names if name.startswith(begun)]
