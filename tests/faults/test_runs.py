@@ -89,7 +89,7 @@ def test_kills_lose_no_answer_that_had_arrived(tmp_path: Path, kills: int, class
         for kill in range(1, kills + 1):
             start = time.monotonic()
             process = generate(server, names, store, *options)
-            wait_for_calls(server, max(kill * needed // (kills + 1), len(server.calls) + 40))
+            wait_for_calls(server, max(kill * needed // (kills + 1), len(server.calls) + 20))
             time.sleep(kill % 5 * 0.02)
             process.kill()
             arrived |= script.between(start + script.delay, time.monotonic())
