@@ -170,13 +170,10 @@ def photos(material: Material) -> list[Row]:
 
 def start(material: Material) -> list[Row]:
     """`fieldmarks --help` against a bare click program."""
-    measured = startup.pairs()
-    ours, bare = (median(times) for times in zip(*measured, strict=True))
-    name, figure = (
-        "--help, in bare click programs",
-        median(our / bare_ for our, bare_ in measured),
-    )
-    return [Row(name, figure, 3, at_most=True, sides=(ours, bare), per="s")]
+    pairs = startup.pairs()
+    ratios = [ours / bare for ours, bare in pairs]
+    sides = (median(ours for ours, _ in pairs), median(bare for _, bare in pairs))
+    return [Row("--help, in bare click programs", median(ratios), 3, at_most=True, sides=sides, per="s")]
 
 
 def memory(material: Material) -> list[Row]:
