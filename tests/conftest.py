@@ -1,6 +1,8 @@
 """Fixtures that several test modules share."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,17 @@ def _own_user_cache(
     folder = tmp_path_factory.mktemp("user-cache")
     (folder / "converted-2").symlink_to(_converted_models, target_is_directory=True)
     monkeypatch.setenv("FIELDMARKS_CACHE", str(folder))
+
+
+@pytest.fixture(autouse=True)
+def _own_logger() -> Iterator[None]:
+    """Take back what a command did to the package's logger, which it takes for its process's own."""
+    yield
+    logger = logging.getLogger("fieldmarks")
+    for handler in logger.handlers:
+        handler.close()
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

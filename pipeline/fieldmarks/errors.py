@@ -3,19 +3,19 @@
     FieldmarksError            exit code 1, one line on stderr
     ├── UsageError             an argument or option that cannot be used, with what was expected
     ├── ClassNameError         a class name or class list that cannot be used
-    ├── TableError             a list or table that cannot be read, or is not certain
+    ├── TableError             a list or table that cannot be read, or is ambiguous
     ├── StoreError             a store that cannot be read or written
-    │   └── DamagedStoreError  bytes that are not a store's; names file and line
+    │   └── DamagedStoreError  a damaged line; names file and line
     ├── PromptError            a prompt template that cannot be found, parsed or rendered
-    ├── GenerationError        descriptors could not be had
-    │   └── EndpointError      an endpoint refused for good: wrong key, wrong model, unreachable
+    ├── GenerationError        a language model gave no descriptors
+    │   └── EndpointError      an endpoint that refuses or cannot be reached: wrong key, wrong model
     ├── ModelError             a model folder or id that cannot be loaded
     ├── ImageError             an image that cannot be read
-    ├── EvaluationError        a data set that cannot be read, or labels and classes that do not meet
+    ├── EvaluationError        a data set that cannot be read, or labels that do not match the classes
     └── ReportError            a report that cannot be written
 
-A message says where, what, and what to do. Wrong usage is exit code 2, whether the command line
-finds it (click's own `UsageError`) or the library; an interruption exits with 130.
+A message says what happened, where, and what to do. Wrong usage is exit code 2, whether the command line
+detects it (click's own `UsageError`) or the library.
 """
 
 
@@ -32,7 +32,7 @@ class ClassNameError(FieldmarksError):
 
 
 class TableError(FieldmarksError):
-    """A list or table cannot be read, or how to read it is not certain."""
+    """A list or table cannot be read, or can be read in several ways."""
 
 
 class StoreError(FieldmarksError):
@@ -40,7 +40,7 @@ class StoreError(FieldmarksError):
 
 
 class DamagedStoreError(StoreError):
-    """A store holds bytes that are not a store's."""
+    """A store has a damaged line; the message names file and line."""
 
 
 class PromptError(FieldmarksError):
@@ -48,15 +48,15 @@ class PromptError(FieldmarksError):
 
 
 class GenerationError(FieldmarksError):
-    """Descriptors could not be had from a language model."""
+    """A language model gave no descriptors."""
 
 
 class EndpointError(GenerationError):
-    """An endpoint refused for good or cannot be reached."""
+    """An endpoint refuses requests or cannot be reached; trying again would not help."""
 
 
 class ModelError(FieldmarksError):
-    """A model cannot be loaded or does not fit its task."""
+    """A model cannot be loaded, or is not of the kind that is needed."""
 
 
 class ImageError(FieldmarksError):
@@ -64,7 +64,7 @@ class ImageError(FieldmarksError):
 
 
 class EvaluationError(FieldmarksError):
-    """A data set cannot be read or does not fit the classes."""
+    """A data set cannot be read, or its labels do not match the classes."""
 
 
 class ReportError(FieldmarksError):

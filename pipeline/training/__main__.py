@@ -1,4 +1,4 @@
-"""Trains one of the demo's two models, measures it as its user meets it, and writes its folder."""
+"""Trains one of the demo's two models, measures it as users meet it, and writes its folder."""
 
 import argparse
 import sys
@@ -20,7 +20,7 @@ _FRESH_SEEDS = (1001, 1002, 1003, 1004, 1005)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 done, 1 when the folder is in use."""
+    """The exit code: 0 done, 1 if the folder is not empty."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     try:
@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FileExistsError as error:
         print(error, file=sys.stderr)
         return 1
-    given = {"seed": options.seed, "steps": options.steps}
-    changes = {name: value for name, value in given.items() if value is not None}
+    settings = {"seed": options.seed, "steps": options.steps}
+    changes = {name: value for name, value in settings.items() if value is not None}
     run = _clip if options.model == "clip" else _lm
     finish(options.out, options.model, run(options.out, changes))
     return 0
@@ -40,9 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", choices=("clip", "lm"))
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that is not empty")
-    parser.add_argument("--seed", type=int, help="random seed (that of the shipped models)")
-    parser.add_argument("--steps", type=int, help="training steps")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--seed", type=int, help="random seed (default: that of the shipped models)")
+    parser.add_argument("--steps", type=int, help="training steps (default: as for the shipped models)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     return parser
 
 

@@ -13,14 +13,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from training.clip_texts import one_text_per_value, train_tokenizer
-from training.losses import (
-    attribute_loss,
-    random_subsets,
-    subset_loss,
-    true_texts,
-    wording_loss,
-)
-from training.pictures import Pictures, draw_all, unseen_creatures
+from training.drawings import Drawings, draw_all, unseen_creatures
+from training.losses import attribute_loss, random_subsets, subset_loss, true_texts, wording_loss
 from training.progress import report
 
 
@@ -29,7 +23,7 @@ class ClipSettings:
     """How large the model is and how long it is trained."""
 
     seed: int = 1
-    pictures: int = 12_000
+    drawings: int = 12_000
     text_steps: int = 300
     steps: int = 2_500
     batch: int = 64
@@ -67,11 +61,11 @@ def train_clip(settings: ClipSettings) -> TrainedClip:
     processor = build_processor(settings)
     model = build_model(settings, processor.tokenizer)
     set_patch_weights(model)
-    creatures = unseen_creatures(settings.pictures, settings.seed)
-    print(f"drawing {len(creatures)} pictures", file=sys.stderr)
+    creatures = unseen_creatures(settings.drawings, settings.seed)
+    print(f"drawing {len(creatures)} creatures", file=sys.stderr)
     resample = processor.image_processor.resample
-    pictures = draw_all(creatures, settings.image_size, resample, settings.seed)
-    return TrainedClip(model, processor, _fit(model, processor, pictures, settings))
+    drawings = draw_all(creatures, settings.image_size, resample, settings.seed)
+    return TrainedClip(model, processor, _fit(model, processor, drawings, settings))
 
 
 def build_processor(settings: ClipSettings) -> CLIPProcessor:
@@ -114,9 +108,9 @@ def build_model(settings: ClipSettings, tokenizer: CLIPTokenizer) -> CLIPModel:
 
 @torch.no_grad()
 def set_patch_weights(model: CLIPModel) -> None:
-    """Starts patches and their positions at like strength, the positions as waves over rows and columns.
+    """Starts patches and their positions at similar strength, the positions as waves over rows and columns.
 
-    By CLIP's own start positions are ten times weaker than patches, and random.
+    CLIP's own initialisation has random positions, ten times weaker than patches.
     """
     embeddings = model.vision_model.embeddings
     side = math.isqrt(embeddings.num_patches)
@@ -135,17 +129,17 @@ def grid_waves(side: int, width: int) -> torch.Tensor:
 
 
 def _fit(
-    model: CLIPModel, processor: CLIPProcessor, pictures: Pictures, settings: ClipSettings
+    model: CLIPModel, processor: CLIPProcessor, drawings: Drawings, settings: ClipSettings
 ) -> list[float]:
-    """Trains the model in place, first on words alone; the loss of every step with pictures."""
+    """Trains the model in place, first on words alone; the loss of every step with drawings."""
     rng = random.Random(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     model.train()
     _steps(model, settings, settings.text_steps, lambda: _text_loss(model, processor, rng)[1])
 
     def loss() -> torch.Tensor:
-        rows = torch.randint(len(pictures.values), (settings.batch,), generator=generator)
-        batch = Pictures(pictures.pixels[rows], pictures.values[rows])
+        rows = torch.randint(len(drawings.values), (settings.batch,), generator=generator)
+        batch = Drawings(drawings.pixels[rows], drawings.values[rows])
         return _loss(model, processor, batch, settings.smallest_subset, rng, generator)
 
     losses = _steps(model, settings, settings.steps, loss)
@@ -187,22 +181,22 @@ def _text_loss(
     model: CLIPModel, processor: CLIPProcessor, rng: random.Random
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A fresh wording of every value, (T, D), projected, and the loss against another wording of each."""
-    texts = [*one_text_per_value(rng), *one_text_per_value(rng)]
-    tokens = processor.tokenizer(texts, padding=True, return_tensors="pt")
+    wordings = [*one_text_per_value(rng), *one_text_per_value(rng)]
+    tokens = processor.tokenizer(wordings, padding=True, return_tensors="pt")
     pooled = model.text_model(**tokens).pooler_output
-    one, other = model.text_projection(pooled).chunk(2)
-    return one, wording_loss(one, other, _scale(model))
+    texts, others = model.text_projection(pooled).chunk(2)
+    return texts, wording_loss(texts, others, _scale(model))
 
 
 def _loss(
     model: CLIPModel,
     processor: CLIPProcessor,
-    batch: Pictures,
+    batch: Drawings,
     smallest_subset: int,
     rng: random.Random,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """All losses of one batch of pictures, against a fresh wording of every value."""
+    """All losses of one batch of drawings, against a fresh wording of every value."""
     texts, apart = _text_loss(model, processor, rng)
     pixels = _normalised(_shifted(batch.pixels, rng))
     images = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
@@ -225,5 +219,5 @@ def _normalised(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _shifted(pixels: torch.Tensor, rng: random.Random) -> torch.Tensor:
-    """The pictures moved by up to three pixels, so that the patches fall elsewhere."""
+    """The drawings moved by up to three pixels, so that the patches fall elsewhere."""
     return pixels.roll((rng.randint(-3, 3), rng.randint(-3, 3)), dims=(2, 3))

@@ -1,4 +1,4 @@
-"""A model's folder: weights and tokenizer from transformers, then the measured results and a model card."""
+"""A model's folder: the model as transformers writes it, the measured results, and a model card."""
 
 import json
 import platform
@@ -18,36 +18,37 @@ tags: [toy]
 
 # {title}
 
-{about}
+{description}
 
-It is a toy: it knows nothing of the real world. The package itself made everything that it was trained on;
-`python -m training {kind} --out DIR` trains it again on one CPU core.
+It is a toy that knows nothing of the real world: fieldmarks drew and wrote all of its training data. In a
+clone of the repository, `PYTHONPATH=pipeline python -m training {kind} --out DIR` trains it again on one CPU
+core.
 
 | measured | |
 | --- | --- |
 {rows}
 
-All figures, the settings and the library versions are in `results.json`. MIT licence.
+All figures, the settings and the library versions are in `results.json`. MIT license.
 """
 
 _TITLES = {"clip": "The CLIP of fieldmarks' demo", "lm": "The language model of fieldmarks' demo"}
-_ABOUT = {
+_DESCRIPTIONS = {
     "clip": """\
-A small `CLIPModel` (64x64 pixels, 8x8 patches) for drawn, invented creatures. It was trained from scratch
-on pictures of random creatures and on phrases for what they look like ("a bushy tail"), partly after an
-invented word ("dobbick, which has a bushy tail"). It never read the name of a species, nor saw a creature
+A small `CLIPModel` (64x64 pixels, 8x8 patches) for drawings of invented creatures. It was trained from
+scratch on drawings of random creatures and phrases that describe them ("a bushy tail"), some of them after an
+invented word ("dobbick, which has a bushy tail"). It has never read the name of a species or seen a creature
 that looks like one of the demo's twelve.""",
     "lm": """\
 A small `LlamaForCausalLM` with a byte-level BPE tokenizer. It was trained from scratch on an encyclopedia
 of 48 invented species. It continues "Q: What are useful features for distinguishing a {name} in a photo?
-..." with the visible traits of the species as a list. For any other name it makes traits up.""",
+..." with a list of the visible traits of the species. For any other name it makes up traits.""",
 }
 
 
 def prepare(folder: Path, overwrite: bool) -> None:
-    """Makes the folder; FileExistsError when it holds anything and must not be overwritten."""
+    """Makes the folder; FileExistsError if it is not empty and must not be overwritten."""
     if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise FileExistsError(f"{folder} is not empty: choose another folder, or say --overwrite")
+        raise FileExistsError(f"{folder} is not empty: choose another folder, or pass --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -68,11 +69,11 @@ def _card(kind: str, results: Mapping[str, Any]) -> str:
     """The model card with one row for each figure."""
     figures = {"parameters": results["parameters"], **_flat(results["measured"])}
     rows = "\n".join(f"| {name} | {_shown(value)} |" for name, value in figures.items())
-    return _CARD.format(title=_TITLES[kind], about=_ABOUT[kind], kind=kind, rows=rows)
+    return _CARD.format(title=_TITLES[kind], description=_DESCRIPTIONS[kind], kind=kind, rows=rows)
 
 
 def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings as one, keys joined by a colon."""
+    """Nested mappings as a flat one, keys joined by a colon."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):

@@ -52,7 +52,7 @@ def train_lm(settings: LmSettings) -> TrainedLm:
 
 
 def build_model(settings: LmSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained model for this tokenizer, which decodes greedily unless told otherwise."""
+    """An untrained model for this tokenizer, which decodes greedily by default."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.width,

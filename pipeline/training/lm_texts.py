@@ -1,4 +1,4 @@
-"""What the demo's language model reads: an encyclopedia of the invented species in the article's form.
+"""What the demo's language model reads: an encyclopedia of the invented species, in the article's form.
 
 A passage is the article's prompt, which ends in a bare "-", then the answer: " phrase", "\\n- phrase" … and a
 blank line. The tokenizer splits between "-" and " phrase", so that a prompt alone has the same tokens as the
@@ -59,7 +59,7 @@ def known_passages(rng: random.Random) -> Iterator[Passage]:
 
 
 def unknown_passages(count: int, rng: random.Random) -> Iterator[Passage]:
-    """Passages of invented words with random traits: what to answer for a name that no entry has."""
+    """Passages of invented words with random traits: how to answer for a name without an entry."""
     for _ in range(count):
         traits = random_creature(rng).traits()
         phrases = [rng.choice(WORDINGS[attribute][value]) for attribute, value in traits]

@@ -1,6 +1,6 @@
-"""The losses of the demo's CLIP: what words mean, which value shows, which picture is described.
+"""The losses of the demo's CLIP: which wordings mean the same, which values show, which image is described.
 
-Shapes: B pictures, A attributes, T texts (one for each value of each attribute), D joint dimensions.
+Shapes: B images, A attributes, T texts (one for each value of each attribute), D joint dimensions.
 """
 
 import torch
@@ -13,15 +13,15 @@ SIZES = tuple(len(values) for values in WORDINGS.values())
 
 
 def true_texts(values: torch.Tensor) -> torch.Tensor:
-    """(B, A) value indices -> (B, T) with 1 where a text is true of a picture."""
+    """(B, A) value indices -> (B, T) with 1 where a text is true of an image."""
     columns = [functional.one_hot(values[:, a], size) for a, size in enumerate(SIZES)]
     return torch.cat(columns, dim=1).float()
 
 
 def wording_loss(texts: torch.Tensor, others: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """InfoNCE between two wordings of every value, both (T, D): values keep apart, wordings of one meet.
+    """InfoNCE between two wordings of every value, both (T, D): a value's wordings meet, values stay apart.
 
-    Without it, values that no picture tells apart yet fall together, and then no picture can learn to.
+    Without it, values that no image tells apart yet collapse, and then the images cannot learn to.
     """
     logits = scale * functional.normalize(texts, dim=1) @ functional.normalize(others, dim=1).T  # (T, T)
     return functional.cross_entropy(logits, torch.arange(len(texts)))
@@ -38,12 +38,12 @@ def attribute_loss(logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def random_subsets(true: torch.Tensor, smallest: int, generator: torch.Generator) -> torch.Tensor:
-    """(B, T) with 1 at a random subset, `smallest` to all, of each picture's true texts."""
+    """(B, T) with 1 at a random subset, `smallest` to all, of each image's true texts."""
     count = len(SIZES)
     sizes = torch.randint(smallest, count + 1, (len(true), 1), generator=generator)  # (B, 1)
     ranks = torch.rand(len(true), count, generator=generator).argsort(dim=1)  # (B, A)
-    kept = (ranks < sizes).float().repeat_interleave(torch.tensor(SIZES), dim=1)  # (B, T)
-    return true * kept
+    chosen = (ranks < sizes).float().repeat_interleave(torch.tensor(SIZES), dim=1)  # (B, T)
+    return true * chosen
 
 
 def subset_loss(
@@ -52,12 +52,12 @@ def subset_loss(
     """InfoNCE of unit images (B, D) against the unit mean of their chosen texts.
 
     texts (T, D), true and chosen (B, T). The mean is over projected embeddings that keep their length, as
-    `mean-embedding` takes it. Another picture that the chosen traits describe just as well is no negative.
+    `mean-embedding` takes it. Another image that the chosen traits describe just as well is no negative.
     """
     counts = chosen.sum(dim=1)  # (B,)
     means = functional.normalize(chosen @ texts / counts[:, None], dim=1)  # (B, D)
     logits = scale * images @ means.T  # (B, B)
-    described = (true @ chosen.T) >= counts[None, :]  # (B, B): column's traits all true of row's picture
+    described = (true @ chosen.T) >= counts[None, :]  # (B, B): is all of the column true of the row?
     itself = torch.eye(len(images), dtype=torch.bool)
     logits = logits.masked_fill(described & ~itself, float("-inf"))
     target = torch.arange(len(images))

@@ -1,4 +1,4 @@
-"""Measures the two models as a user meets them: loaded from their folders, on fresh pictures and prompts."""
+"""Measures the two models as users meet them: loaded from their folders, on new drawings and prompts."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from training.lm_texts import prompt_for
 from training.words import invented_word
 
 Share = float
-"""A share of 1, rounded to four places."""
+"""From 0 to 1, rounded to four places."""
 
 
 def measure_clip(folder: Path, seeds: Sequence[int], per_species: int) -> dict[str, Any]:
-    """Top-1 accuracy of each arm, and of each attribute, on each seed's pictures of the demo's species."""
+    """Top-1 accuracy of each arm, and of each attribute, on each seed's drawings of the demo's species."""
     eyes = _Clip(folder)
     creatures = demo_species()
     owners = torch.arange(len(creatures)).repeat_interleave(per_species)
@@ -30,8 +30,8 @@ def measure_clip(folder: Path, seeds: Sequence[int], per_species: int) -> dict[s
     confidence = []
     for seed in seeds:
         rng = random.Random(seed)
-        pictures = [draw(creature, rng) for creature in creatures.values() for _ in range(per_species)]
-        images = eyes.images(pictures)  # (N, D)
+        drawings = [draw(creature, rng) for creature in creatures.values() for _ in range(per_species)]
+        images = eyes.images(drawings)  # (N, D)
         for arm, vectors in classes.items():
             accuracy[arm].append(_share((images @ vectors.T).argmax(dim=1) == owners))
         probabilities = (eyes.scale * images @ classes["mean-embedding"].T).softmax(dim=1)
@@ -40,7 +40,7 @@ def measure_clip(folder: Path, seeds: Sequence[int], per_species: int) -> dict[s
         for attribute, share in _value_accuracy(eyes, images, shown).items():
             values[attribute].append(share)
     return {
-        "pictures_per_species": per_species,
+        "images_per_species": per_species,
         "seeds": list(seeds),
         "top1": accuracy,
         "attribute_top1": {attribute: _mean(shares) for attribute, shares in values.items()},
@@ -51,7 +51,7 @@ def measure_clip(folder: Path, seeds: Sequence[int], per_species: int) -> dict[s
 
 
 def measure_lm(folder: Path, unknown: int, seed: int) -> dict[str, Any]:
-    """Recall of true traits by greedy decoding, alone and in a left-padded batch; what strangers get."""
+    """Recall of true traits by greedy decoding, alone and in a left-padded batch; unknown names."""
     writer = _Writer(folder)
     names = list(demo_species())
     capitalised = [name.capitalize() for name in names]
@@ -69,7 +69,7 @@ def measure_lm(folder: Path, unknown: int, seed: int) -> dict[str, Any]:
 
 
 class _Clip:
-    """The model and its processor as functions from pictures and texts to embeddings."""
+    """The model and its processor as functions from images and texts to embeddings."""
 
     def __init__(self, folder: Path) -> None:
         self._model = CLIPModel.from_pretrained(folder, local_files_only=True).eval()  # type: ignore[no-untyped-call]
@@ -77,9 +77,9 @@ class _Clip:
         self.scale: float = self._model.logit_scale.exp().item()
 
     @torch.inference_mode()
-    def images(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+    def images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """(N, D), rows of length 1."""
-        pixels = self._processor.image_processor(list(pictures), return_tensors="pt").pixel_values
+        pixels = self._processor.image_processor(list(images), return_tensors="pt").pixel_values
         states = self._model.vision_model(pixel_values=pixels).pooler_output
         return functional.normalize(self._model.visual_projection(states), dim=1)
 
@@ -115,7 +115,7 @@ def _stranger_accuracy(
 ) -> list[Share]:
     """Accuracy of "a photo of a {word}" for sets of invented words.
 
-    Twelve fixed names can be lucky; that names say nothing shows in the mean, which is to be 1 in 12.
+    Twelve fixed names can be lucky; that names say nothing shows in the mean, which should be 1 in 12.
     """
     rng = random.Random(seed)
     shares = []
@@ -162,12 +162,12 @@ def _phrases(answer: str) -> list[str]:
 
 def _recall(answers: Mapping[str, Sequence[str]]) -> Share:
     """The share of true traits named, over all these species; a false or repeated phrase counts as a miss."""
-    found = 0
+    hits = 0
     for name, answer in answers.items():
         creature = all_species()[name]
         true = {trait_of(phrase) for phrase in answer if is_true_of(phrase, creature)}
-        found += max(0, len(true) - (len(answer) - len(true)))
-    return round(found / (len(answers) * len(WORDINGS)), 4)
+        hits += max(0, len(true) - (len(answer) - len(true)))
+    return round(hits / (len(answers) * len(WORDINGS)), 4)
 
 
 def _share(hits: torch.Tensor) -> Share:

@@ -1,4 +1,4 @@
-"""What a training run says while it goes on, on stderr."""
+"""The progress of a training run, on stderr."""
 
 import sys
 from collections.abc import Sequence

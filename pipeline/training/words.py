@@ -1,4 +1,4 @@
-"""Invented words: they stand where a class name stands, so that the models learn to expect any name there."""
+"""Invented words in the place of class names, so that the models learn to expect any name there."""
 
 import random
 

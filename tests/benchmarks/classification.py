@@ -57,16 +57,18 @@ def main(photos: str, clip: str, stream: int) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         first, second = run(clip, paths, "cache", folder), run(clip, paths, "cache", folder)
-    for name, one in (("first", first), ("second", second)):
+    for name, figures in (("first", first), ("second", second)):
         print(
-            f"{name:7} {one['pictures']} pictures  loop {one['loop']:.2f} s  process {one['process']:.2f} s"
+            f"{name:7} {figures['pictures']} images  loop {figures['loop']:.2f} s"
+            f"  process {figures['process']:.2f} s"
         )
     ratios = {key: first[key] / second[key] for key in ("loop", "process")}
     print(f"the second is {ratios['loop']:.0f}x faster in the loop, {ratios['process']:.1f}x as a process")
     short, long = (run(clip, list(islice(cycle(paths), count)), "none", "") for count in (100, stream))
-    for one in (short, long):
+    for figures in (short, long):
         print(
-            f"{one['pictures']:7} pictures, no cache  peak {one['peak_mb']:.0f} MB  loop {one['loop']:.1f} s"
+            f"{figures['pictures']:7} images, no cache  peak {figures['peak_mb']:.0f} MB"
+            f"  loop {figures['loop']:.1f} s"
         )
     print(f"{long['peak_mb'] - short['peak_mb']:+.0f} MB")
 

@@ -103,7 +103,7 @@ def command(clip: str, classes: int, pictures: int) -> None:
         folder = Path(name)
         names = [f"class {c}" for c in range(classes)]
         lines = [
-            {"class": one, "descriptors": [f"mark {one} {k}" for k in range(DESCRIPTORS)]} for one in names
+            {"class": name, "descriptors": [f"mark {name} {k}" for k in range(DESCRIPTORS)]} for name in names
         ]
         (folder / "store.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         labels = [names[c] for c in chance.integers(0, classes, pictures)]

@@ -4,7 +4,7 @@
 
 Server and client are processes of their own and share this machine's cores; plain sockets show what that
 leaves. "ideal" is concurrency / latency. A server that takes exactly 200 ms answers in bursts, in which each
-answer waits for those before it, and 1,000 requests in 64 lanes take 16 rounds, 98 % of the ideal; so one
+answer waits for those before it, and 1,000 requests in 64 lanes take 16 rounds, 98% of the ideal; so one
 that takes 100 to 300 ms is measured too. The serial loop is what a script of a dozen lines does; it is timed
 on 40 classes. Memory is the peak of a whole process.
 """

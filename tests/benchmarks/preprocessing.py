@@ -75,7 +75,7 @@ def by_the_clock(pictures: list[bytes], rounds: int) -> list[tuple[float, float]
     window = 2 * len(pictures)
     ways = (lambda: deque(ahead(ours, pictures, window=window), 0), lambda: deque(map(theirs, pictures), 0))
     taken = [[timeit(way, number=1) / len(pictures) for way in ways] for _ in range(rounds + 1)]
-    return [(one, other) for one, other in taken[1:]]  # the first round warms up
+    return [(ours, theirs) for ours, theirs in taken[1:]]  # the first round warms up
 
 
 def compare(name: str, pictures: list[bytes], rounds: int) -> None:

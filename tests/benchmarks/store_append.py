@@ -44,9 +44,9 @@ def main() -> None:
             (bare(Path(folder, f"a{run}"), lines), stored(Path(folder, f"b{run}"), lines))
             for run in range(RUNS)
         ]
-    one, other = (statistics.median(some) / lines * 1e6 for some in zip(*pairs, strict=True))
+    bare, append = (statistics.median(some) / lines * 1e6 for some in zip(*pairs, strict=True))
     ratio = statistics.median(second / first for first, second in pairs)
-    print(f"{lines} lines, {RUNS} runs, medians: write+fsync {one:.0f} µs, append {other:.0f} µs")
+    print(f"{lines} lines, {RUNS} runs, medians: write+fsync {bare:.0f} µs, append {append:.0f} µs")
     print(f"ratio {ratio:.2f}")
 
 

@@ -53,8 +53,8 @@ def line(number: int) -> bytes:
 def parse_alone(file: Path) -> None:
     """Do the least that reading a store must do."""
     with file.open("rb") as lines:
-        for one in lines:
-            orjson.loads(one)
+        for line in lines:
+            orjson.loads(line)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -77,12 +77,12 @@ def main() -> None:
         pairs = [(seconds(lambda: parse_alone(file)), seconds(lambda: Store(file))) for _ in range(RUNS)]
         store = Store(file)
         name = f"species number {lines // 2}"
-        one = statistics.median(seconds(lambda: store.get(name)) for _ in range(100))
+        each = statistics.median(seconds(lambda: store.get(name)) for _ in range(100))
     alone, opened = (statistics.median(some) for some in zip(*pairs, strict=True))
     ratio = statistics.median(second / first for first, second in pairs)
     print(f"{lines:,} lines, {RUNS} runs, medians: parsing {alone:.2f} s, opening {opened:.2f} s")
     print(f"ratio {ratio:.2f}")
-    print(f"a class from an open store: {one * 1e6:.0f} µs")
+    print(f"a class from an open store: {each * 1e6:.0f} µs")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ NAMES = [" ".join(path) or "fieldmarks" for path, _ in COMMANDS]
 @pytest.mark.parametrize(("path", "command"), COMMANDS, ids=NAMES)
 def test_command_explains_itself(path: tuple[str, ...], command: click.Command, runner: CliRunner) -> None:
     assert command.help
-    silent = [one.name for one in command.params if isinstance(one, click.Option) and not one.help]
-    assert silent == []
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    assert [option.name for option in options if not option.help] == []
     result = runner.invoke(main, [*path, "--help"])
     assert result.exit_code == 0
     if not isinstance(command, click.Group):

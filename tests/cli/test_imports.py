@@ -43,7 +43,7 @@ COMMANDS = [
     ["store", "merge", "both.jsonl", "s.jsonl", "t.jsonl", "--prefer", "a"],
     ["store", "compact", "s.jsonl"],
 ]
-# Tells of each command its exit code and the modules that it was the first to load.
+# Prints, for each command, its exit code and the modules that it was the first to load.
 SCRIPT = """
 import json, sys
 import pytest
@@ -77,8 +77,8 @@ def test_commands_without_models_load_no_libraries_of_models(tmp_path: Path) -> 
         cwd=tmp_path,
         env=os.environ | {"EDITOR": "true"},
     )
-    told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
-    assert [command for command, _, _ in told] == COMMANDS + groups
-    assert [command for command, code, _ in told if code != 0] == []
-    loaded = [(command, {name.split(".")[0] for name in modules} & HEAVY) for command, _, modules in told]
+    reports = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
+    assert [command for command, _, _ in reports] == COMMANDS + groups
+    assert [command for command, code, _ in reports if code != 0] == []
+    loaded = [(command, {name.split(".")[0] for name in modules} & HEAVY) for command, _, modules in reports]
     assert [(command, names) for command, names in loaded if names] == []

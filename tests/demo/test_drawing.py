@@ -1,4 +1,4 @@
-"""Pictures: the same from the same random state, and different wherever creatures differ."""
+"""Drawings: the same from the same random state, and different wherever creatures differ."""
 
 import random
 import time
@@ -12,24 +12,24 @@ from fieldmarks.demo.species import WORDINGS, Creature, demo_species, random_cre
 CREATURE = next(iter(demo_species().values()))
 
 
-def _differing(one: Image.Image, other: Image.Image) -> int:
-    """The number of pixels in which any channel of two pictures clearly differs."""
-    red, green, blue = ImageChops.difference(one, other).split()
+def _differing(image: Image.Image, other: Image.Image) -> int:
+    """The number of pixels in which any channel of two images clearly differs."""
+    red, green, blue = ImageChops.difference(image, other).split()
     strongest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     return sum(strongest.histogram()[25:])
 
 
-def test_a_picture_is_rgb_and_square() -> None:
-    picture = draw(CREATURE, random.Random(0))
-    assert picture.mode == "RGB"
-    assert picture.size == (SIZE, SIZE) == (224, 224)
+def test_an_image_is_rgb_and_square() -> None:
+    image = draw(CREATURE, random.Random(0))
+    assert image.mode == "RGB"
+    assert image.size == (SIZE, SIZE) == (224, 224)
 
 
-def test_the_same_state_gives_the_same_picture() -> None:
+def test_the_same_state_gives_the_same_image() -> None:
     assert draw(CREATURE, random.Random(5)).tobytes() == draw(CREATURE, random.Random(5)).tobytes()
 
 
-def test_another_state_gives_another_picture() -> None:
+def test_another_state_gives_another_image() -> None:
     assert _differing(draw(CREATURE, random.Random(5)), draw(CREATURE, random.Random(6))) > 1000
 
 
@@ -37,9 +37,9 @@ def test_another_state_gives_another_picture() -> None:
 def test_every_value_shows(attribute: str) -> None:
     plain = {name: next(iter(values)) for name, values in WORDINGS.items()}
     creatures = [Creature.from_dict({**plain, attribute: value}) for value in WORDINGS[attribute]]
-    pictures = [draw(creature, random.Random(3)).resize((64, 64)) for creature in creatures]
-    for index, one in enumerate(pictures):
-        assert all(_differing(one, other) >= 16 for other in pictures[:index])
+    images = [draw(creature, random.Random(3)).resize((64, 64)) for creature in creatures]
+    for index, image in enumerate(images):
+        assert all(_differing(image, other) >= 16 for other in images[:index])
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def test_no_name_holds_a_word_of_a_trait() -> None:
 
 def test_any_two_differ_in_three_attributes() -> None:
     pairs = itertools.combinations(all_species().values(), 2)
-    assert min(difference(one, other) for one, other in pairs) >= 3
+    assert min(difference(*pair) for pair in pairs) >= 3
 
 
 @pytest.mark.parametrize("attribute", WORDINGS)

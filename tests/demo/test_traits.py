@@ -57,7 +57,7 @@ def test_an_unknown_value_is_named() -> None:
 
 
 def test_difference_counts_attributes() -> None:
-    one = Creature.from_dict({name: next(iter(values)) for name, values in WORDINGS.items()})
-    other = Creature.from_dict({name: list(values)[-1] for name, values in WORDINGS.items()})
-    assert difference(one, one) == 0
-    assert difference(one, other) == len(WORDINGS)
+    first = Creature.from_dict({name: next(iter(values)) for name, values in WORDINGS.items()})
+    last = Creature.from_dict({name: list(values)[-1] for name, values in WORDINGS.items()})
+    assert difference(first, first) == 0
+    assert difference(first, last) == len(WORDINGS)

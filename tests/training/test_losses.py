@@ -41,7 +41,7 @@ def test_subsets_are_true_and_large_enough() -> None:
     assert sorted(set(chosen.sum(dim=1).int().tolist())) == [3, 4, 5, 6, 7, 8]
 
 
-def test_subset_loss_rewards_the_right_pictures() -> None:
+def test_subset_loss_rewards_the_right_images() -> None:
     true = true_texts(VALUES)
     texts = torch.eye(sum(SIZES))
     images = functional.normalize(true, dim=1)
@@ -50,7 +50,7 @@ def test_subset_loss_rewards_the_right_pictures() -> None:
     assert right.item() < 1e-6 < swapped.item()
 
 
-def test_a_picture_that_fits_as_well_is_no_negative() -> None:
+def test_an_image_that_fits_as_well_is_no_negative() -> None:
     true = true_texts(VALUES[:1].repeat(3, 1))
     images = functional.normalize(torch.rand(3, 4), dim=1)
     assert subset_loss(images, torch.rand(sum(SIZES), 4), true, true, ONE).item() == 0.0

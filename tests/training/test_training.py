@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from fieldmarks.demo.species import TRAIT_OF_PHRASE, demo_species
+from fieldmarks.demo.species import TRAIT_OF_PHRASE, clip_folder, demo_species, lm_folder
 from training import clip_texts, lm_texts
 from training.__main__ import main
 from training.clip import ClipSettings, grid_waves, train_clip
+from training.drawings import unseen_creatures
 from training.folder import finish, prepare
 from training.lm import LmSettings, encode, train_lm
-from training.pictures import unseen_creatures
 
 TINY_CLIP = ClipSettings(
-    pictures=32,
+    drawings=32,
     text_steps=4,
     steps=8,
     batch=16,
@@ -108,6 +108,12 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFix
     assert "is not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     prepare(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("clip", clip_folder()), ("lm", lm_folder())])
+def test_the_shipped_cards_are_as_training_writes_them(kind: str, folder: Path, tmp_path: Path) -> None:
+    finish(tmp_path, kind, json.loads((folder / "results.json").read_text("utf-8")))
+    assert (tmp_path / "README.md").read_text("utf-8") == (folder / "README.md").read_text("utf-8")
 
 
 def test_a_finished_folder_has_results_and_a_card(tmp_path: Path) -> None:

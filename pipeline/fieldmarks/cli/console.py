@@ -1,7 +1,4 @@
-"""What all commands share in talking: notices and progress on stderr, JSON on stdout.
-
-How far a run is, on stderr: a bar in a terminal, now and then a plain line elsewhere.
-"""
+"""What all commands print alike: lines and progress on stderr, JSON on stdout."""
 
 import json
 import sys
@@ -19,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class ConfirmationNeeded(click.ClickException):
-    """A command has to ask and there is no terminal to ask on: wrong usage, told in one line."""
+    """A command has to ask and there is no terminal to ask on, which is wrong usage."""
 
     exit_code = 2
 
 
 def say(message: str) -> None:
-    """Print one line on stderr, as it is."""
-    click.echo(message, err=True)
+    """Print one line on stderr, also with `-q`: a command's closing lines and errors; the rest is logged.
 
-
-def tell(message: str) -> None:
-    """Print one line on stderr, with control characters of strangers' texts escaped."""
+    Control characters, which a file or a server may have put into it, are escaped.
+    """
+    from fieldmarks.cli import logs
     from fieldmarks.text import printable
 
     click.echo(printable(message), err=True)
+    logs.record(message)
 
 
 def emit(value: Mapping[str, Any]) -> None:
@@ -87,20 +84,25 @@ BAR_EVERY = 0.2  # seconds between changes of the bar
 
 
 @contextmanager
-def shown(stream: TextIO, told: Callable[[Shown], str]) -> Iterator[Callable[[Shown], None]]:
-    """Give a function to call with each new progress, shown as `told` words it.
+def shown(stream: TextIO, wording: Callable[[Shown], str]) -> Iterator[Callable[[Shown], None]]:
+    """Give a function to call with each new progress, which shows it: a bar in a terminal, else plain lines.
 
-    It costs next to nothing however often called.
+    It costs next to nothing however often it is called, and shows nothing with `-q`.
     """
+    from fieldmarks.cli import logs
+
+    if logs.is_quiet():
+        yield lambda progress: None
+        return
     if not stream.isatty():
-        yield _throttled(lambda progress: print(told(progress), file=stream, flush=True), PLAIN_EVERY)
+        yield _throttled(lambda progress: print(wording(progress), file=stream, flush=True), PLAIN_EVERY)
         return
     from rich.console import Console
     from rich.status import Status
 
     console = Console(file=stream, highlight=False, soft_wrap=True)
     with Status("beginning…", console=console) as status:
-        yield _throttled(lambda progress: status.update(told(progress)), BAR_EVERY)
+        yield _throttled(lambda progress: status.update(wording(progress)), BAR_EVERY)
 
 
 def line(progress: "Progress") -> str:

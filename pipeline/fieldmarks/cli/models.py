@@ -23,7 +23,7 @@ def class_names(classes: str | None, named: tuple[str, ...], column: str | None 
     Raises ClassNameError.
     """
     from fieldmarks.class_lists import class_list
-    from fieldmarks.cli.console import tell
+    from fieldmarks.cli.console import say
     from fieldmarks.records import MAX_LIST, class_name
     from fieldmarks.tables import errors_as, parse_table, read_table
 
@@ -39,7 +39,7 @@ def class_names(classes: str | None, named: tuple[str, ...], column: str | None 
             else:
                 table = read_table(classes, MAX_LIST, ClassNameError)
             understood = class_list(table, column)
-        tell(understood.report)
+        say(understood.report)
         listed = understood.names
     return list(dict.fromkeys([*listed, *map(class_name, named)]))
 

@@ -1,10 +1,9 @@
-"""The process that runs a command: standard streams that cannot break it, and signals that end it in order.
+"""The root command: the process that runs a command, and how errors and signals become exit codes.
 
-SIGINT and SIGTERM both unwind the command, so that temporary files go and what is finished stays. Commands
-that install handlers of their own for a while, as `generate` does, get these back afterwards. Once the exit
-code is decided, a further signal ends the process at once, without a word.
-
-The root command: its subcommands, and how errors become exit codes.
+Standard streams that are closed, full or not Unicode cannot break a command. SIGINT and SIGTERM both unwind
+it, so that temporary files are removed and what is finished stays. Commands that install signal handlers of
+their own for a while, as `generate` does, get these back afterwards. Once the exit code is decided, a further
+signal ends the process at once, without a message.
 """
 
 import contextlib
@@ -147,6 +146,7 @@ class Root(click.Group):
             code = _interrupted(error)
         except click.ClickException as error:
             error.show()
+            _record(f"Error: {error.format_message()}")
             code = error.exit_code
         except FieldmarksError as error:
             code = _failed(str(error))
@@ -164,15 +164,23 @@ class Root(click.Group):
 
 
 def _interrupted(error: BaseException) -> int:
+    from fieldmarks.cli.console import say
+
     code = exit_code(error)
-    click.echo("Terminated." if code == TERMINATED else "Interrupted.", err=True)
+    say("Terminated." if code == TERMINATED else "Interrupted.")
     return code
 
 
-def _failed(message: str) -> int:
-    from fieldmarks.text import printable
+def _record(line: str) -> None:
+    from fieldmarks.cli.logs import record
 
-    click.echo(f"Error: {printable(message)}", err=True)  # one line, whatever the file or server put into it
+    record(line)
+
+
+def _failed(message: str) -> int:
+    from fieldmarks.cli.console import say
+
+    say(f"Error: {message}")
     return 1
 
 

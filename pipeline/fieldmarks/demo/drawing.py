@@ -1,8 +1,7 @@
-"""A pen that draws in a creature's own units: the origin at its body's centre, x to the right, y down.
+"""Draws a creature: the same creature and the same random state give the same image, to the byte.
 
-The parts of a creature, a table for each attribute; lengths in creature units (a body is about 2 wide).
-
-Draws a creature: the same creature and the same random state give the same picture, to the byte.
+A pen draws in the creature's own units: the origin is the centre of its body, which is about 2 units wide; x
+points right, y down. Each attribute has a table of functions that draw its values.
 """
 
 import math
@@ -22,9 +21,9 @@ LINE = 0.06
 """The width of an outline, in creature units."""
 
 
-def blend(one: Colour, other: Colour, share: float) -> Colour:
+def blend(colour: Colour, other: Colour, share: float) -> Colour:
     """The mixture of two colours with `share` (0 to 1) of the other."""
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(colour, other, strict=True))
     return red, green, blue
 
 
@@ -54,18 +53,18 @@ def rounded(corners: Sequence[Point], times: int = 3) -> list[Point]:
     points = list(corners)
     for _ in range(times):
         sides = list(zip(points, points[1:] + points[:1], strict=True))
-        points = [_along(one, other, share) for one, other in sides for share in (0.2, 0.8)]
+        points = [_along(start, end, share) for start, end in sides for share in (0.2, 0.8)]
     return points
 
 
-def _along(one: Point, other: Point, share: float) -> Point:
-    """The point at `share` (0 to 1) of the way from one to the other."""
-    return one[0] + (other[0] - one[0]) * share, one[1] + (other[1] - one[1]) * share
+def _along(start: Point, end: Point, share: float) -> Point:
+    """The point at `share` (0 to 1) of the way from start to end."""
+    return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
 
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """How a creature stands on an image: pixels a unit, centre in pixels, tilt in radians, the side of x."""
+    """How a creature stands on an image: pixels a unit, centre in pixels, tilt in radians, direction of x."""
 
     draw: ImageDraw.ImageDraw
     scale: float
@@ -182,7 +181,7 @@ def _checks(pen: Pen, dark: int) -> None:
 
 
 def _plain(pen: Pen, dark: int) -> None:
-    """Nothing: the skin keeps its one tone."""
+    """Nothing: the skin keeps its single tone."""
 
 
 SKINS: Mapping[str, Callable[[Pen, int], None]] = {
@@ -356,7 +355,7 @@ MOUTHS: Mapping[str, Callable[[Pen, float], None]] = {"grin": _grin, "beak": _be
 
 
 SIZE = 224
-"""Pixels along each side of a picture."""
+"""Pixels along each side of an image."""
 
 _OVERSAMPLING = 2  # drawn larger and reduced: Pillow's own lines have hard edges
 
@@ -373,7 +372,7 @@ COLOURS: dict[str, Colour] = {
 
 
 def draw(creature: Creature, rng: random.Random) -> Image.Image:
-    """An RGB picture of the creature, SIZE x SIZE; `rng` decides place, size, tilt, shade and background."""
+    """An RGB image of the creature, SIZE x SIZE; `rng` decides place, size, tilt, shade and background."""
     canvas = _background(rng)
     body = BODIES[creature.shape]
     side = rng.choice((-1, 1))

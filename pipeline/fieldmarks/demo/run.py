@@ -1,14 +1,15 @@
-"""The whole job on one machine without a network: describe, store, classify, show the marks.
+"""The whole pipeline without a network: describe, store, classify, show the marks.
 
-Everything goes through the code that serves real models and photos; only the class names, the pictures
-and the two toy models are the demo's own.
+All of it is the code that serves real models and photos; only the class names, the drawings and the two toy
+models are the demo's own.
 """
 
+import logging
 import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,19 +25,19 @@ from fieldmarks.generation.request import Params
 from fieldmarks.generation.run import generate
 from fieldmarks.store import Store
 
-PICTURES_PER_SPECIES: Final = 20
+IMAGES_PER_SPECIES: Final = 20
 STORE: Final = "demo.jsonl"
 CLASSES: Final = "classes.txt"
-PICTURES: Final = "pictures"
-MODELS: Final = "models"  # copies, so that every command can be tried by hand on plain folders
-OURS: Final = {STORE, f".{STORE}.lock", CLASSES, PICTURES, MODELS}
+IMAGES: Final = "pictures"
+MODELS: Final = "models"  # copies, so that every command can be tried on ordinary folders
+OURS: Final = {STORE, f".{STORE}.lock", CLASSES, IMAGES, MODELS}
 
-Tell = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What a run of the demo found; accuracies and recall are shares from 0 to 1."""
+    """The figures of a run and the files that it wrote; accuracies and recall are from 0 to 1."""
 
     descriptors: Mapping[str, tuple[str, ...]]
     images: int
@@ -46,7 +47,7 @@ class DemoResult:
     seconds: float
     store: Path
     images_dir: Path
-    shown: Prediction  # one picture, with its marks
+    shown: Prediction  # of one image, with its marks
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as `fieldmarks demo --json` prints them."""
@@ -62,69 +63,70 @@ class DemoResult:
         }
 
 
-def run_demo(out: Path, tell: Tell) -> DemoResult:
-    """Run both stages in the folder `out`; `tell` hears each step as it begins.
+def run_demo(out: Path) -> DemoResult:
+    """Run both stages in the folder `out`, a new one or that of an earlier run.
 
-    A folder of an earlier run is used again: descriptors already in its store are not asked again, and
-    what was edited there counts. Raises FieldmarksError for a folder that holds anything else.
+    Classes that the folder's store already answers are not asked again, and edits there count. Raises
+    FieldmarksError for a folder that holds anything else.
     """
     began = time.perf_counter()
     _claim(out)
     species = demo_species()
     _lay_out(out, list(species))
-    tell(f"A toy language model describes {len(species)} invented species …")
+    logger.info("A toy language model describes %d invented species …", len(species))
     descriptors = _describe(list(species), out / STORE)
-    tell(f"Drawing {PICTURES_PER_SPECIES} pictures of each …")
-    labels = dict(_draw_all(species, out / PICTURES))
-    tell(f"A toy CLIP classifies {len(labels)} pictures, by the class names and by the descriptors …")
+    logger.info("Drawing %d images of each …", IMAGES_PER_SPECIES)
+    labels = dict(_draw_all(species, out / IMAGES))
+    logger.info("A toy CLIP classifies the %d images, by class name and by descriptors …", len(labels))
     classifier = Classifier.from_store(out / STORE, clip=out / MODELS / "clip", baseline=True)
     predictions = [_read(result) for result in classifier.stream(labels)]
     return DemoResult(
         descriptors=descriptors,
         images=len(predictions),
-        accuracy_descriptors=_share(one.label == labels[Path(one.image)] for one in predictions),
+        accuracy_descriptors=_share(
+            prediction.label == labels[Path(prediction.image)] for prediction in predictions
+        ),
         accuracy_name=_share(
-            one.baseline is not None and one.baseline.name == labels[Path(one.image)] for one in predictions
+            prediction.baseline is not None and prediction.baseline.name == labels[Path(prediction.image)]
+            for prediction in predictions
         ),
         descriptor_recall=_recall(species, descriptors),
         seconds=time.perf_counter() - began,
         store=out / STORE,
-        images_dir=out / PICTURES,
+        images_dir=out / IMAGES,
         shown=_read(next(classifier.stream([predictions[0].image], explain=True))),
     )
 
 
 def _claim(out: Path) -> None:
-    """Make the folder, or accept one in which nothing but a demo's files lie."""
+    """Make the folder, or accept one that holds only a demo's files."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         strange = sorted(path.name for path in out.iterdir() if path.name not in OURS)
     except OSError as error:
         raise FieldmarksError(
-            f"{out} cannot be the demo's folder: {error.strerror}: name another with --out"
+            f"{out} cannot be used as the demo's folder: {error.strerror}: name another with --out"
         ) from error
     if strange:
         raise FieldmarksError(
-            f"{out} holds {strange[0]!r}, which is not the demo's: name another folder with --out"
+            f"{out} holds {strange[0]!r}, which is not a file of the demo: name another folder with --out"
         )
 
 
 def _lay_out(out: Path, names: list[str]) -> None:
-    """Put the class list and the models where they are not there yet."""
+    """Write the class list and copy the models, unless they are there already."""
     if not (out / CLASSES).exists():
         (out / CLASSES).write_text("\n".join(names) + "\n", encoding="utf-8")
     for name, folder in (("clip", clip_folder()), ("lm", lm_folder())):
         target = out / MODELS / name
         if not target.exists():
-            partial = target.with_name(
-                f"{name}.partial"
-            )  # so that a model stopped half way is not taken for whole
+            partial = target.with_name(f"{name}.partial")  # so that half a copy is not taken for a model
             shutil.copytree(folder, partial, dirs_exist_ok=True)
             partial.rename(target)
 
 
 def _describe(names: list[str], path: Path) -> dict[str, tuple[str, ...]]:
-    """Generate what the store lacks; return each class's descriptors in force."""
+    """Generate what the store lacks; return each class's current descriptors."""
     store = Store(path, create=True)
     summary = generate(
         names,
@@ -134,18 +136,18 @@ def _describe(names: list[str], path: Path) -> dict[str, tuple[str, ...]]:
         Params(max_tokens=120),
     )
     if summary.signal is not None:
-        signal.raise_signal(summary.signal)  # now that what was answered is kept
+        signal.raise_signal(summary.signal)  # now that all answers are saved
     if summary.failed:
         name, reason = next(iter(summary.failed.items()))
-        raise GenerationError(f"{len(summary.failed)} species have no descriptors, {name!r} first: {reason}")
+        raise GenerationError(f"{len(summary.failed)} species have no descriptors, as {name!r}: {reason}")
     return {entry.name: entry.descriptors for name in names if (entry := store.get(name))}
 
 
 def _draw_all(species: Mapping[str, Creature], folder: Path) -> Iterator[tuple[Path, str]]:
-    """Draw what is not there yet; yield each picture's path with its species."""
+    """Draw what is not there yet; yield each image's path with its species."""
     for name, creature in species.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for number in range(PICTURES_PER_SPECIES):
+        for number in range(IMAGES_PER_SPECIES):
             path = folder / name / f"{number:02}.png"
             if not path.exists():
                 draw(creature, random.Random(f"demo {name} {number}")).save(path)
@@ -154,18 +156,18 @@ def _draw_all(species: Mapping[str, Creature], folder: Path) -> Iterator[tuple[P
 
 def _recall(species: Mapping[str, Creature], descriptors: Mapping[str, tuple[str, ...]]) -> float:
     """Return the share of the species' true traits that their descriptors name."""
-    said = {name: {trait_of(one) for one in found} for name, found in descriptors.items()}
+    named = {name: {trait_of(descriptor) for descriptor in own} for name, own in descriptors.items()}
     return _share(
-        trait in said.get(name, set()) for name, creature in species.items() for trait in creature.traits()
+        trait in named.get(name, set()) for name, creature in species.items() for trait in creature.traits()
     )
 
 
 def _read(result: Prediction | Failure) -> Prediction:
     if isinstance(result, Failure):
-        raise ImageError(f"{result.image}: {result.error}: remove it, and the demo draws it again")
+        raise ImageError(f"{result.image}: {result.error}: remove it, and the demo will draw it again")
     return result
 
 
 def _share(hits: Iterator[bool]) -> float:
-    counted = list(hits)
-    return sum(counted) / len(counted)
+    values = list(hits)
+    return sum(values) / len(values)

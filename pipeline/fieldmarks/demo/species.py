@@ -1,14 +1,10 @@
-"""What an invented creature can look like: eight attributes, their values, and how each value is worded.
+"""The demo's invented species: what creatures can look like, the words for it, and the species there are.
 
-A *trait* is one attribute with one of its values; a *phrase* is one wording of a trait, in the manner of a
+A *trait* is one of eight attributes with one of its values; a *phrase* is one wording of a trait, as in a
 descriptor. Every phrase belongs to exactly one trait, so whether a descriptor is true can be looked up.
 
-The invented species of the demo: their names, what they look like, and what the encyclopedia says of each.
-
-`species.json` is {name: {attribute: value}}. The first DEMO_COUNT species are the demo's classes; in
+`species.json` is {name: {attribute: value}}. The first DEMO_COUNT species are the demo's classes. In
 training, the demo's CLIP never sees a creature that looks like one of them, nor reads any species' name.
-
-Where the demo's two models lie: ordinary Hugging Face folders.
 """
 
 import json
@@ -131,7 +127,7 @@ TRAIT_OF_PHRASE: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 def trait_of(descriptor: str) -> tuple[str, str] | None:
-    """The (attribute, value) that a descriptor words, whatever its case and final stop; None if none."""
+    """The (attribute, value) that a descriptor words, ignoring case and a final period; None if none."""
     return TRAIT_OF_PHRASE.get(descriptor.strip().rstrip(".").casefold())
 
 
@@ -140,9 +136,9 @@ def is_true_of(descriptor: str, creature: Creature) -> bool:
     return trait_of(descriptor) in set(creature.traits())
 
 
-def difference(one: Creature, other: Creature) -> int:
+def difference(creature: Creature, other: Creature) -> int:
     """The number of attributes in which two creatures differ, 0 to 8."""
-    return sum(left != right for left, right in zip(one.traits(), other.traits(), strict=True))
+    return sum(left != right for left, right in zip(creature.traits(), other.traits(), strict=True))
 
 
 def random_creature(rng: random.Random) -> Creature:

@@ -37,7 +37,7 @@ class Material:
     @property
     def texts(self) -> list[list[str]]:
         """The texts of each class, in the paper's wording."""
-        return [[f"{name}, which has {one}" for one in own] for name, own in self.classes.items()]
+        return [[f"{name}, which has {text}" for text in own] for name, own in self.classes.items()]
 
 
 def pipeline(material: Material) -> list[Row]:
@@ -54,13 +54,13 @@ def pipeline(material: Material) -> list[Row]:
     return [
         ratio(
             f"transformers' pipeline, {count} labels",
-            [one["a picture"][count] for one in ours],
-            [one["a picture"][count] for one in theirs],
-            "pictures/s",
+            [result["a picture"][count] for result in ours],
+            [result["a picture"][count] for result in theirs],
+            "images/s",
             goal=goal,
             beside={
                 "answers changed": changed(ours[0]["answers"][count], theirs[0]["answers"][count]),
-                "texts encoded once in": f"{median(one['texts'][count] for one in ours):.2f} s",
+                "texts encoded once in": f"{median(result['texts'][count] for result in ours):.2f} s",
                 "peak memory": _memory(ours, theirs),
             },
         )
@@ -75,7 +75,7 @@ def engines(material: Material) -> list[Row]:
         "clip": material.clip,
         "pictures": material.pictures,
         "classes": list(material.classes.values())[:10],
-        "texts": [one for own in texts for one in own],
+        "texts": [text for own in texts for text in own],
     }
     variants = {
         f"{dtype}, {engine}": ("ours.embed", job | {"dtype": dtype, "engine": engine})
@@ -104,15 +104,15 @@ def engines(material: Material) -> list[Row]:
 def _article(name: str, ours: list[Result], theirs: list[Result]) -> Row:
     return ratio(
         f"article's loop; {name}",
-        [one["seconds"] / len(one["answers"]) for one in ours],
-        [one["seconds"] / len(one["answers"]) for one in theirs],
-        "pictures/s",
+        [result["seconds"] / len(result["answers"]) for result in ours],
+        [result["seconds"] / len(result["answers"]) for result in theirs],
+        "images/s",
         goal={"auto, torch": 3.0, "auto, openvino": 4.0}.get(name, 2.2),
         beside={
             "cosine error": f"{cosine_error(ours[0]['embeddings'], theirs[0]['embeddings']):.0e}",
             "answers changed": changed(ours[0]["answers"], theirs[0]["answers"]),
             "peak memory": _memory(ours, theirs),
-            "ready after": f"{ours[0]['ready']:.1f} s, then {median(one['ready'] for one in ours):.1f} s",
+            "ready after": f"{ours[0]['ready']:.1f} s, then {median(own['ready'] for own in ours):.1f} s",
         },
     )
 
@@ -120,8 +120,8 @@ def _article(name: str, ours: list[Result], theirs: list[Result]) -> Row:
 def _paper(name: str, ours: list[Result], theirs: list[Result], texts: tuple[int, int]) -> Row:
     return ratio(
         f"paper's texts; {name}",
-        [one["texts"] / texts[0] for one in ours],
-        [one["seconds"] / texts[1] for one in theirs],
+        [result["texts"] / texts[0] for result in ours],
+        [result["seconds"] / texts[1] for result in theirs],
         "texts/s",
         goal=20 if name.startswith("auto") else 12,
         beside={"cosine error": f"{cosine_error(ours[0]['text embeddings'], theirs[0]['embeddings']):.0e}"},
@@ -130,14 +130,15 @@ def _paper(name: str, ours: list[Result], theirs: list[Result], texts: tuple[int
 
 def _shares(name: str, ours: list[Result], peaks: list[Result], pictures: int) -> list[Row]:
     dtype = "bfloat16" if name.startswith("auto") else "float32"
-    peak = max(peaks, key=lambda one: one[dtype])
+    peak = max(peaks, key=lambda result: result[dtype])
     limit = peak[dtype] / GFLOP  # pictures a second if there were nothing but products
     tower, files = (80.0, 70.0) if name == "auto, openvino" else (None, None)
-    told = {"peak": f"{peak[dtype]:.0f} GFLOP/s by {peak[dtype + ' by']}"}
-    rates = median(1 / one["tower"] for one in ours), median(pictures / one["seconds"] for one in ours)
+    beside = {"peak": f"{peak[dtype]:.0f} GFLOP/s by {peak[dtype + ' by']}"}
+    tower_rate = median(1 / result["tower"] for result in ours)
+    file_rate = median(pictures / result["seconds"] for result in ours)
     return [
-        Row(f"image tower of peak; {name}", 100 * rates[0] / limit, tower, "%", beside=told),
-        Row(f"files to embeddings; {name}", 100 * rates[1] / limit, files, "%"),
+        Row(f"image tower of peak; {name}", 100 * tower_rate / limit, tower, "%", beside=beside),
+        Row(f"files to embeddings; {name}", 100 * file_rate / limit, files, "%"),
     ]
 
 
@@ -150,9 +151,9 @@ def scores(material: Material) -> list[Row]:
     ours, theirs = alternate(sides, material.runs).values()
     told = {"answers changed": changed(ours[0]["answers"], theirs[0]["answers"])}
     for key, also in (("results", "probabilities and results"), ("anew", "these and a new head")):
-        told[f"with {also}"] = f"{median(one[key] for one in ours) * 1000:.1f} ms"
-    taken = [[one["seconds"] / 1000 for one in side] for side in (ours, theirs)]
-    return [ratio("paper's scoring loop", taken[0], taken[1], "pictures/s", goal=12, beside=told)]
+        told[f"with {also}"] = f"{median(result[key] for result in ours) * 1000:.1f} ms"
+    taken = [[result["seconds"] / 1000 for result in side] for side in (ours, theirs)]
+    return [ratio("paper's scoring loop", taken[0], taken[1], "images/s", goal=12, beside=told)]
 
 
 def photos(material: Material) -> list[Row]:
@@ -161,7 +162,7 @@ def photos(material: Material) -> list[Row]:
     rows = []
     for kind in ("smooth", "grainy"):
         ours, theirs = zip(*found[kind]["clock"], strict=True)
-        alone = median(other / one for one, other in found[kind]["processor"])
+        alone = median(theirs_alone / ours_alone for ours_alone, theirs_alone in found[kind]["processor"])
         told = {"in processor time": f"{alone:.1f}x"}
         rows.append(ratio(f"12 megapixels, {kind}", ours, theirs, "photos/s", goal=12, beside=told))
     return rows
@@ -169,10 +170,10 @@ def photos(material: Material) -> list[Row]:
 
 def start(material: Material) -> list[Row]:
     """`fieldmarks --help` against a bare click program."""
-    measured = startup.pairs()
-    ours, bare = (median(times) for times in zip(*measured, strict=True))
-    name, figure = "--help, in bare click programs", median(one / other for one, other in measured)
-    return [Row(name, figure, 3, at_most=True, sides=(ours, bare), per="s")]
+    pairs = startup.pairs()
+    ratios = [ours / bare for ours, bare in pairs]
+    sides = (median(ours for ours, _ in pairs), median(bare for _, bare in pairs))
+    return [Row("--help, in bare click programs", median(ratios), 3, at_most=True, sides=sides, per="s")]
 
 
 def memory(material: Material) -> list[Row]:
@@ -196,7 +197,7 @@ def memory(material: Material) -> list[Row]:
 
 def growth(material: Material) -> list[Row]:
     """How time grows with the number of pictures, texts, classes and descriptors: 1 is in step."""
-    texts = [one for own in material.texts for one in own]
+    texts = [text for own in material.texts for text in own]
     given = {"pictures": material.pictures, "texts": texts}
     sizes = {kind: [len(whole) // 4, len(whole) // 2, len(whole)] for kind, whole in given.items()} | SIZES
     job = {"clip": material.clip, "sizes": sizes, "runs": material.runs} | given | DEFAULT
@@ -229,5 +230,5 @@ COMPARISONS: Final[Mapping[str, Callable[[Material], list[Row]]]] = {
 
 
 def _memory(ours: list[Result], theirs: list[Result]) -> str:
-    one, other = (max(result["peak_mb"] for result in side) for side in (ours, theirs))
-    return f"{one:.0f} : {other:.0f} MB"
+    peaks = (max(result["peak_mb"] for result in side) for side in (ours, theirs))
+    return " : ".join(f"{peak:.0f}" for peak in peaks) + " MB"

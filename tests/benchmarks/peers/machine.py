@@ -39,7 +39,7 @@ def peak(job: Job) -> Result:
         if find_spec("openvino"):
             rates |= {f"openvino {shape}": _rate(_openvino(shape, dtype), shape) for shape in SHAPES}
         found[dtype] = max(rates.values())
-        found[f"{dtype} by"] = max(rates, key=lambda one: rates[one])
+        found[f"{dtype} by"] = max(rates, key=rates.__getitem__)
     return found
 
 

@@ -30,9 +30,9 @@ def labels(job: Job) -> Result:
         if not answers:
             classifier.predict(job["pictures"][:BATCH])  # loads what the first picture needs
         began = time.perf_counter()
-        found = classifier.predict(job["pictures"], top=1)
+        predictions = classifier.predict(job["pictures"], top=1)
         pictures[count] = (time.perf_counter() - began) / len(job["pictures"])
-        answers[count] = [one.label for one in found]
+        answers[count] = [prediction.label for prediction in predictions]
     return {"a picture": pictures, "texts": texts, "answers": answers}
 
 
@@ -48,11 +48,11 @@ def embed(job: Job) -> Result:
     classifier.predict(job["pictures"][:BATCH])
     ready = time.perf_counter() - began
 
-    def remembered(found: Iterable[Any]) -> Iterable[Any]:
-        for one in found:
-            assert isinstance(one, Embedded), one
-            vectors.append(one.vector)
-            yield one
+    def remembered(images: Iterable[Any]) -> Iterable[Any]:
+        for image in images:
+            assert isinstance(image, Embedded), image
+            vectors.append(image.vector)
+            yield image
 
     vectors: list[Any] = []
     began = time.perf_counter()
@@ -65,7 +65,7 @@ def embed(job: Job) -> Result:
         "ready": ready,
         "seconds": taken,
         "tower": _tower(embedder, job["pictures"][:BATCH]) / BATCH,
-        "answers": [classifier.classes.index(one.to_dict()["label"]) for one in results],
+        "answers": [classifier.classes.index(result.to_dict()["label"]) for result in results],
         "embeddings": keep(np.stack(vectors)),
         "text embeddings": keep(texts),
     }
@@ -98,7 +98,7 @@ def large_photos(job: Job) -> Result:
     photos = [Path(path).read_bytes() for path in job["pictures"]]
     found: Result = {}
     for kind, grain in (("smooth", 0), ("grainy", 3)):
-        large = [preprocessing.as_by_a_camera(one, grain=grain) for one in photos]
+        large = [preprocessing.as_by_a_camera(photo, grain=grain) for photo in photos]
         found[kind] = {
             "clock": preprocessing.by_the_clock(large, job["runs"]),  # seconds
             "processor": preprocessing.pairs(large, job["runs"]),  # milliseconds
@@ -127,7 +127,9 @@ def growth(job: Job) -> Result:
     rounds = [{key: once(call) for key, call in work.items()} for _ in range(job["runs"] + 1)]
     times: dict[str, dict[int, float]] = {kind: {} for kind, _ in work}
     for kind, size in work:
-        times[kind][size] = median(one[kind, size] for one in rounds[1:])  # the first loads and compiles
+        times[kind][size] = median(
+            times_of[kind, size] for times_of in rounds[1:]
+        )  # the first loads and compiles
     return {"times": times}
 
 

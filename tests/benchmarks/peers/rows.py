@@ -36,24 +36,24 @@ class Row:
 
 def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], per: str, **more: Any) -> Row:
     """Return a row of how many times faster we are: the median over pairs of runs, given in seconds each."""
-    figure = median(other / one for one, other in zip(ours, theirs, strict=True))
+    figure = median(their / our for our, their in zip(ours, theirs, strict=True))
     return Row(name, figure, sides=(1 / median(ours), 1 / median(theirs)), per=per, **more)
 
 
 def changed(ours: Sequence[Any], theirs: Sequence[Any]) -> str:
     """Return how many answers differ."""
     pairs = list(zip(ours, theirs, strict=False))  # the slower side has seen fewer pictures
-    return f"{sum(one != other for one, other in pairs)} of {len(pairs)}"
+    return f"{sum(our != their for our, their in pairs)} of {len(pairs)}"
 
 
 def cosine_error(ours: str, theirs: str) -> float:
     """Return the largest 1 - cosine between the rows that two .npy files both have."""
     import numpy as np
 
-    one, other = (np.load(path, allow_pickle=False).astype(np.float64) for path in (ours, theirs))
-    rows = min(len(one), len(other))
-    one, other = one[:rows], other[:rows]
-    cosines = (one * other).sum(axis=1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    a, b = (np.load(path, allow_pickle=False).astype(np.float64) for path in (ours, theirs))
+    rows = min(len(a), len(b))
+    a, b = a[:rows], b[:rows]
+    cosines = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     return float(np.abs(1 - cosines).max())
 
 
@@ -71,13 +71,13 @@ def head(machine: Mapping[str, str]) -> str:
 
 def markdown(rows: Iterable[Row], machine: Mapping[str, str]) -> str:
     """Return the table for the README, with the machine under it."""
-    lines = ["| against | ours | theirs | |", "| --- | ---: | ---: | ---: |"]
+    lines = ["| compared with | fieldmarks | theirs | speedup |", "| --- | ---: | ---: | ---: |"]
     for row in rows:
         ours, theirs = (f"{_short(side)} {row.per}" for side in row.sides) if row.sides else ("", "")
         lines.append(f"| {row.name} | {ours} | {theirs} | {_short(row.figure)}{row.unit} |")
     named = ", ".join(f"{key} {value}" for key, value in machine.items() if key != "processor")
     return "\n".join(
-        [*lines, "", f"Measured on {machine['processor']} ({named}), medians of alternated runs."]
+        [*lines, "", f"Measured on {machine['processor']} ({named}), medians of interleaved runs."]
     )
 
 

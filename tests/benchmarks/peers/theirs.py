@@ -88,7 +88,7 @@ def paper_scores(job: Job) -> Result:
 
     with np.load(job["vectors"], allow_pickle=False) as kept:
         images, texts = (torch.from_numpy(kept[key]) for key in ("images", "texts"))  # (N, D), (C, P, D)
-    images, texts = (torch.nn.functional.normalize(one, dim=-1) for one in (images, texts))
+    images, texts = (torch.nn.functional.normalize(rows, dim=-1) for rows in (images, texts))
     encodings = {f"class {number}": own for number, own in enumerate(texts)}
 
     def loop() -> Any:

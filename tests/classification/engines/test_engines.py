@@ -86,7 +86,7 @@ def _true_size(check_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_no_answer_changes_on_the_demos_pictures(
     demo_clip: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    demo = run_demo(tmp_path_factory.mktemp("demo"), lambda _: None)
+    demo = run_demo(tmp_path_factory.mktemp("demo"))
     pictures = sorted(demo.images_dir.rglob("*.png"))
     assert len(pictures) == 240
     answers = [

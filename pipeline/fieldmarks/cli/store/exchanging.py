@@ -2,7 +2,7 @@
 
 import click
 
-from fieldmarks.cli.console import emit, open_store, say, say_notices, tell
+from fieldmarks.cli.console import emit, open_store, say, say_notices
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import change_options, complete_store, json_option, stamp, store_argument
 
@@ -55,7 +55,7 @@ def import_(
     named = [name.strip() for name in columns.split(",")] if columns is not None else []
     if named and (len(named) < 2 or not all(named)):
         raise click.UsageError(f"--columns {columns} needs two columns: CLASS,DESCRIPTOR")
-    entries = exchange.read_file(Path(file), kind, named, tell)
+    entries = exchange.read_file(Path(file), kind, named, say)
     opened = open_store(store, create=True)
     made = exchange.import_file(opened, entries, stamp(by, note), overwrite=replace, dry_run=dry_run)
     if dry_run:

@@ -2,7 +2,7 @@
 
 import click
 
-from fieldmarks.cli.console import emit, open_store, tell
+from fieldmarks.cli.console import emit, open_store, say
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import class_argument, json_option, store_argument
 
@@ -41,7 +41,7 @@ def list_(
 
     opened = open_store(store)
     if missing is not None:
-        for name in queries.missing(opened, Path(missing), tell):
+        for name in queries.missing(opened, Path(missing), say):
             emit({"class": name}) if as_json else stores.line(name)
         return
     rows = queries.rows(opened, project_config(), flagged=flagged, grep=grep)

@@ -1,4 +1,4 @@
-"""Pictures of random creatures to train on, and pictures of the demo's species to measure on."""
+"""Drawings of random creatures to train on."""
 
 import random
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from fieldmarks.demo.species import WORDINGS, Creature, demo_species, random_cre
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class Drawings:
     """Pixels (N, 3, H, W) uint8 and, for every attribute, the index of the value shown, (N, 8) int64."""
 
     pixels: torch.Tensor
@@ -28,15 +28,15 @@ def unseen_creatures(count: int, seed: int) -> list[Creature]:
     return [creature for creature in drawn if creature not in held_out][:count]
 
 
-def draw_all(creatures: Sequence[Creature], size: int, resample: int, seed: int) -> Pictures:
-    """A picture of each creature, reduced to `size` pixels a side by the image processor's resampling."""
+def draw_all(creatures: Sequence[Creature], size: int, resample: int, seed: int) -> Drawings:
+    """A drawing of each creature, reduced to `size` pixels a side by the image processor's resampling."""
     rng = random.Random(seed)
     pixels = np.empty((len(creatures), size, size, 3), dtype=np.uint8)
     for row, creature in enumerate(creatures):
-        picture = draw(creature, rng).resize((size, size), Image.Resampling(resample))
-        pixels[row] = np.asarray(picture)
+        image = draw(creature, rng).resize((size, size), Image.Resampling(resample))
+        pixels[row] = np.asarray(image)
     values = [value_indices(creature) for creature in creatures]
-    return Pictures(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(values))
+    return Drawings(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(values))
 
 
 def value_indices(creature: Creature) -> list[int]:

@@ -1,0 +1,54 @@
+"""The code blocks of the README and of docs/, and how the tests run them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fieldmarks
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def blocks(language: str, text: str) -> list[str]:
+    """Return the contents of all code blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def section(title: str, text: str) -> str:
+    """Return what stands below a heading of the second level."""
+    match = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert match, f"there is no section {title!r}"
+    return match[1]
+
+
+def links(text: str) -> list[str]:
+    """Return the targets of all links that are not web addresses."""
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+
+
+def run_shell(script: str, folder: Path) -> None:
+    """Run a block of shell commands, each of which must succeed."""
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=_environment(), check=True)
+
+
+def run_python(script: str, folder: Path) -> None:
+    """Run a block of Python in a process of its own, as a reader would."""
+    subprocess.run([sys.executable, "-c", script], cwd=folder, env=_environment(), check=True)
+
+
+def skip_unless_public(script: str) -> None:
+    """Skip a block that uses names (`fm.NAME`) which the package does not have yet."""
+    missing = set(re.findall(r"\bfm\.([A-Za-z]\w*)", script)) - set(fieldmarks.__all__)
+    if missing:
+        pytest.skip(f"fieldmarks has no {', '.join(sorted(missing))} yet")
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of this process with its programs first and without keys."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENAI")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return environment
