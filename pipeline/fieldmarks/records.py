@@ -17,6 +17,7 @@ Keys that this version does not know are kept and written back.
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, Final, Self
 
@@ -51,6 +52,11 @@ def class_name(text: str) -> str:
     if bad := next((c for c in name if unicodedata.category(c) in {"Cc", "Zl", "Zp"}), None):
         raise ClassNameError(f"class name {name!r} has the control character {bad!r}: remove it")
     return name
+
+
+def now() -> str:
+    """Return the time as lines hold it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True)

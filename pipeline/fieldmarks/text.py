@@ -1,4 +1,4 @@
-"""Wording that all stages need: the article before a noun, templates filled in one pass, safe printing."""
+"""Wording that all stages need: articles, templates, what makes two texts the same, and safe printing."""
 
 import re
 import unicodedata
@@ -46,6 +46,15 @@ def fill(template: str, values: Mapping[str, str]) -> str:
         return values[found[1]]
 
     return _FIELD.sub(value, template)
+
+
+def comparable(text: str) -> str:
+    """Return what two descriptors share that differ only in case, punctuation or spaces."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    letters = folded
+    if not folded.replace(" ", "").isalnum():  # letter by letter only where there is anything to take out
+        letters = "".join(" " if unicodedata.category(c)[0] in "PSC" else c for c in folded)
+    return " ".join(letters.split()) or folded
 
 
 def counted(count: int, thing: str) -> str:

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,11 @@ from fieldmarks import bounds
 from fieldmarks.cli import main
 from fieldmarks.errors import ClassNameError, FieldmarksError, StoreError
 from fieldmarks.records import CURATED, FAILED, GENERATED, IMPORTED, Entry
-from fieldmarks.store import Store, edits, exchange, queries
-from fieldmarks.store.curate import Stamp
-from fieldmarks.store.file import in_force
-from fieldmarks.store.lines import MAX_LINE, encode, entry
-from fieldmarks.store.lint import Config, lint_store
+from fieldmarks.store import Store, edits, exchange, queries, undoing
+from fieldmarks.store.edits import Stamp
+from fieldmarks.store.lines import MAX_LINE, current, decode, encode
+from fieldmarks.store.lint import lint
+from fieldmarks.store.lint_rules import Config
 
 NOBODY = 65534
 ROOT = os.geteuid() == 0
@@ -172,8 +173,8 @@ def test_odd_values_of_other_programs_survive_every_change() -> None:
     for arguments in (*READING, ("show", "newt", "--json"), ("history", "newt", "--json"), *CHANGING):
         assert _store(*arguments).exit_code in (0, 1)
     assert Store("s.jsonl").history("eft") == [] or _store("undo").exit_code == 0
-    for current in Store("s.jsonl").entries():
-        assert {key: current.extra[key] for key in odd} == odd
+    for entry in Store("s.jsonl").entries():
+        assert {key: entry.extra[key] for key in odd} == odd
 
 
 def test_what_could_not_be_read_back_is_not_written() -> None:
@@ -639,7 +640,7 @@ def _whole_lines(data: bytes) -> list[bytes]:
     whole = []
     for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         try:
-            entry(line)
+            decode(line)
         except StoreError:
             continue
         whole.append(line.strip())
@@ -658,12 +659,12 @@ def _message(action: Callable[[], object]) -> str:
 def _read_all(store: Store, kind: str) -> None:
     for name in store.all_names():
         history = queries.history(store, name)
-        assert store.get(name) == in_force(history)
+        assert store.get(name) == current(history)
     queries.rows(store, Config())
     queries.stats(store, Config())
-    for current in store.entries():
-        queries.show(store, current.name, Config())
-    lint_store(list(store.entries()), Config())
+    for entry in store.entries():
+        queries.show(store, entry.name, Config())
+    lint(store.entries(), Config())
     exchange.export_text(exchange.current_entries(store), kind)
 
 
@@ -676,11 +677,15 @@ def _attack(seed: int) -> None:
     message = _message(lambda: _read_all(Store(file), source.choice(["json", "csv"])))
     assert not message or "s.jsonl" in message
     assert file.read_bytes() == data, "reading changes nothing"
-    makes = [edits.undo(None, Stamp()), edits.redo(None, Stamp()), edits.add("frog", ["x"], Stamp())]
-    for name in ("frog", "newt"):
-        makes += [edits.restore(name, 1, Stamp()), edits.undo(name, Stamp())]
-    for make in source.sample(makes, 3):
-        message = _message(lambda make=make: edits.apply(Store(file), make))  # type: ignore[misc]
+    changes: list[Callable[[Store], object]] = [
+        lambda store: undoing.undo(store, None, Stamp()),
+        lambda store: undoing.redo(store, None, Stamp()),
+        lambda store: edits.add(store, "frog", ["x"], Stamp()),
+        *(partial(undoing.restore, name=name, number=1, stamp=Stamp()) for name in ("frog", "newt")),
+        *(partial(undoing.undo, name=name, stamp=Stamp()) for name in ("frog", "newt")),
+    ]
+    for change in source.sample(changes, 3):
+        message = _message(lambda change=change: change(Store(file)))  # type: ignore[misc]
         assert not message or "s.jsonl" in message or "class" in message
     after = {line.strip() for line in file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")}
     assert [line for line in before if line not in after] == []

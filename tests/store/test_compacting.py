@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
 from fieldmarks.store import Store
-from fieldmarks.store.edits import Compaction, compact
+from fieldmarks.store.compare import Compaction, compact
 
 LINE = st.builds(
     Entry,
@@ -25,11 +25,11 @@ def _answers(store: Store) -> set[tuple[str, str | None]]:
     """Return the (class, model) whose answers save a question: those since the class was last ended."""
     found = set()
     for name in store.all_names():
-        for one in reversed(store.history(name)):
-            if one.removed:
+        for entry in reversed(store.history(name)):
+            if entry.removed:
                 break
-            if one.origin == GENERATED:
-                found.add((name, one.model))
+            if entry.origin == GENERATED:
+                found.add((name, entry.model))
     return found
 
 
@@ -42,10 +42,14 @@ def test_what_is_in_force_and_what_was_answered_stays(tmp_path: Path, lines: lis
     store = Store(file, create=True)
     store.append(*lines)
     file.touch()
-    before, answers = {one.name: one for one in store.entries()}, _answers(store)
+    before, answers = {entry.name: entry for entry in store.entries()}, _answers(store)
     done = compact(store)
     after = Store(file)
-    assert {one.name: one for one in after.entries()} == before == {one.name: one for one in store.entries()}
+    assert (
+        {entry.name: entry for entry in after.entries()}
+        == before
+        == {entry.name: entry for entry in store.entries()}
+    )
     assert _answers(after) >= answers
     assert done == Compaction(len(lines), len(list(after.lines())))
     assert compact(store).after == done.after, "once is enough"
@@ -75,5 +79,5 @@ def test_other_processes_go_on_after_a_compaction(tmp_path: Path) -> None:
     compact(ours)
     assert theirs.history("frog") == [Entry("frog", ("a",)), Entry("frog", ("b",))], "a snapshot of before"
     theirs.append(Entry("toad"))
-    assert [one.name for one in theirs.entries()] == Store(file).names() == ["frog", "toad"]
+    assert [entry.name for entry in theirs.entries()] == Store(file).names() == ["frog", "toad"]
     assert len(Store(file).history("frog")) == 1

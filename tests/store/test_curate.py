@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from fieldmarks.errors import StoreError
 from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
-from fieldmarks.store import curate
-from fieldmarks.store.curate import Stamp
-from fieldmarks.store.file import in_force
+from fieldmarks.store import edits, undoing
+from fieldmarks.store.edits import Stamp
+from fieldmarks.store.lines import current
+from fieldmarks.text import comparable
 
 STAMP = Stamp(by="ada", note="why", at="2026-01-02T03:04:05+00:00", change="c1")
 FROG = Entry(
@@ -28,7 +29,7 @@ FROG = Entry(
 
 
 def test_adding_keeps_where_the_class_came_from_and_strangers_keys() -> None:
-    assert curate.add(FROG, ["  green   skin ", "WIDE mouth!", "Green-skin"], STAMP) == Entry(
+    assert edits.added(FROG, ["  green   skin ", "WIDE mouth!", "Green-skin"], STAMP) == Entry(
         "frog",
         ("webbed feet", "Wide mouth", "long tongue", "green skin"),
         v=1,
@@ -45,8 +46,8 @@ def test_adding_keeps_where_the_class_came_from_and_strangers_keys() -> None:
 
 
 def test_adding_what_is_there_is_no_change_and_what_was_struck_is_struck_no_more() -> None:
-    assert curate.add(FROG, ["Webbed, feet"], STAMP) is None
-    added = curate.add(FROG, ["Croaks."], STAMP)
+    assert edits.added(FROG, ["Webbed, feet"], STAMP) is None
+    added = edits.added(FROG, ["Croaks."], STAMP)
     assert added is not None
     assert (added.descriptors[-1], added.rejected) == ("Croaks.", ())
 
@@ -62,38 +63,38 @@ def test_adding_what_is_there_is_no_change_and_what_was_struck_is_struck_no_more
 def test_dropping_by_text_or_number(
     which: list[str], kept: tuple[str, ...], rejected: tuple[str, ...]
 ) -> None:
-    line = curate.drop(FROG, which, STAMP)
+    line = edits.dropped(FROG, which, STAMP)
     assert (line.descriptors, line.rejected, line.origin, line.answer) == (kept, rejected, CURATED, None)
 
 
 def test_a_descriptor_that_is_a_number_goes_before_a_position() -> None:
-    assert curate.drop(Entry("x", ("a", "1")), ["1"], STAMP).descriptors == ("a",)
+    assert edits.dropped(Entry("x", ("a", "1")), ["1"], STAMP).descriptors == ("a",)
 
 
 @pytest.mark.parametrize("which", ["0", "4", "-1", "99999999999999999999", "²", "webed feet", ""])
 def test_dropping_what_is_not_there(which: str) -> None:
     with pytest.raises(StoreError, match="class 'frog' has no descriptor"):
-        curate.drop(FROG, [which], STAMP)
+        edits.dropped(FROG, [which], STAMP)
 
 
 @pytest.mark.parametrize("text", ["", " \t", "a\x1bb", "x" * 1001, "\ud800"])
 def test_descriptors_that_cannot_be_used(text: str) -> None:
     with pytest.raises(StoreError, match="descriptor"):
-        curate.descriptor(text)
+        edits.descriptor(text)
 
 
 def test_editing_strikes_what_is_gone() -> None:
-    line = curate.edit(FROG, ["long tongue", "webbed feet", "wide mouth"], STAMP)
+    line = edits.edited(FROG, ["long tongue", "webbed feet", "wide mouth"], STAMP)
     assert line is not None
     assert (line.descriptors, line.rejected) == (("long tongue", "webbed feet", "wide mouth"), ("croaks",))
-    line = curate.edit(FROG, ["long tongue"], STAMP)
+    line = edits.edited(FROG, ["long tongue"], STAMP)
     assert line is not None
     assert line.rejected == ("croaks", "webbed feet", "Wide mouth")
-    assert curate.edit(FROG, list(FROG.descriptors), STAMP) is None
+    assert edits.edited(FROG, list(FROG.descriptors), STAMP) is None
 
 
 def test_renaming_ends_one_class_and_begins_another() -> None:
-    ended, begun = curate.rename(FROG, "toad", replace(STAMP, note=None))
+    ended, begun = edits.renamed(FROG, "toad", replace(STAMP, note=None))
     assert (ended.name, ended.removed, ended.note) == ("frog", True, "renamed to 'toad'")
     assert (begun.name, begun.descriptors, begun.note) == ("toad", FROG.descriptors, "renamed from 'frog'")
     assert ended.change == begun.change == "c1"
@@ -101,18 +102,20 @@ def test_renaming_ends_one_class_and_begins_another() -> None:
 
 Step = Callable[[Entry], Entry | None]
 STEPS: dict[str, Step] = {
-    "add": lambda one: curate.add(one, [f"trait {len(one.descriptors)}"], Stamp()),
-    "drop": lambda one: curate.drop(one, ["1"], Stamp()) if one.descriptors else None,
-    "edit": lambda one: curate.edit(one, [*one.descriptors[::-1], "edited"], Stamp()),
-    "end": lambda one: curate.end(one, Stamp()),
-    "generate": lambda one: Entry(one.name, (*one.descriptors, "generated"), origin=GENERATED, answer="- x"),
+    "add": lambda entry: edits.added(entry, [f"trait {len(entry.descriptors)}"], Stamp()),
+    "drop": lambda entry: edits.dropped(entry, ["1"], Stamp()) if entry.descriptors else None,
+    "edit": lambda entry: edits.edited(entry, [*entry.descriptors[::-1], "edited"], Stamp()),
+    "end": lambda entry: edits.removed(entry, Stamp()),
+    "generate": lambda entry: Entry(
+        entry.name, (*entry.descriptors, "generated"), origin=GENERATED, answer="- x"
+    ),
 }
 
 
 def _history(steps: list[str]) -> list[Entry]:
     history = [FROG]
     for step in steps:
-        line = STEPS[step](in_force(history) or Entry("frog"))
+        line = STEPS[step](current(history) or Entry("frog"))
         if line is not None:
             history.append(line)
     return history
@@ -121,21 +124,21 @@ def _history(steps: list[str]) -> list[Entry]:
 @given(st.lists(st.sampled_from(sorted(STEPS)), max_size=8))
 def test_undo_gives_back_every_state_there_was(steps: list[str]) -> None:
     history = [FROG]
-    states = [in_force(history)]
+    states = [current(history)]
     for step in steps:
-        now = in_force(history) or Entry("frog")
+        now = current(history) or Entry("frog")
         line = STEPS[step](now)
         if line is not None:
             history.append(line)
-            if in_force(history) is not states[-1]:
-                states.append(in_force(history))
+            if current(history) is not states[-1]:
+                states.append(current(history))
     for state in reversed(states[:-1]):
-        line = curate.undo(history, STAMP)
+        line = undoing.undone(history, STAMP)
         assert line is not None
         history.append(line)
-        now_in_force = in_force(history)
-        assert (now_in_force and _content(now_in_force)) == (state and _content(state))
-    assert curate.undo(history, STAMP) is None
+        now_current = current(history)
+        assert (now_current and _content(now_current)) == (state and _content(state))
+    assert undoing.undone(history, STAMP) is None
 
 
 @given(st.lists(st.sampled_from(sorted(STEPS)), max_size=8), st.integers(1, 9))
@@ -143,29 +146,29 @@ def test_redo_gives_back_what_undo_took_in_the_other_order(steps: list[str], cou
     history = _history(steps)
     states = []
     for _ in range(count):
-        state = in_force(history)
-        if (line := curate.undo(history, Stamp())) is not None:
+        state = current(history)
+        if (line := undoing.undone(history, Stamp())) is not None:
             states.append(state)
             history.append(line)
     for state in reversed(states):
-        line = curate.redo(history, Stamp())
+        line = undoing.redone(history, Stamp())
         assert line is not None
         history.append(line)
-        now = in_force(history)
+        now = current(history)
         assert (now and _content(now)) == (state and _content(state))
-    assert curate.redo(history, Stamp()) is None
+    assert undoing.redone(history, Stamp()) is None
 
 
 @pytest.mark.parametrize("step", sorted(STEPS))
 def test_a_change_after_an_undo_ends_redo_and_a_failed_answer_does_not(step: str) -> None:
     history = _history(["add", "add"])
-    undone = curate.undo(history, Stamp())
+    undone = undoing.undone(history, Stamp())
     assert undone is not None
     history += [undone, Entry("frog", origin=FAILED)]
-    assert curate.redo(history, Stamp()) is not None
+    assert undoing.redone(history, Stamp()) is not None
     new = Entry("frog", ("new",)) if step == "generate" else STEPS[step](undone)
     assert new is not None
-    assert curate.redo([*history, new], Stamp()) is None
+    assert undoing.redone([*history, new], Stamp()) is None
 
 
 @given(st.lists(st.sampled_from(sorted(STEPS)), max_size=8), st.data())
@@ -173,13 +176,13 @@ def test_restoring_a_line_makes_it_a_persons_and_undo_gives_back_what_was(
     steps: list[str], data: st.DataObject
 ) -> None:
     history = _history(steps)
-    before = in_force(history)
+    before = current(history)
     number = data.draw(st.integers(1, len(history)))
     if history[number - 1].removed:
         with pytest.raises(StoreError, match=f"line {number} of class 'frog' removed the class"):
-            curate.restore(history, number, Stamp())
+            undoing.restored(history, number, Stamp())
         return
-    line = curate.restore(history, number, Stamp())
+    line = undoing.restored(history, number, Stamp())
     if line is None:
         assert history[number - 1] is before
         return
@@ -189,10 +192,10 @@ def test_restoring_a_line_makes_it_a_persons_and_undo_gives_back_what_was(
         history[number - 1].rejected,
     )
     history.append(line)
-    assert in_force(history) is line
-    back = curate.undo(history, Stamp())
+    assert current(history) is line
+    back = undoing.undone(history, Stamp())
     assert back is not None
-    now = in_force([*history, back])
+    now = current([*history, back])
     assert (now and _content(now)) == (before and _content(before))
 
 
@@ -207,7 +210,7 @@ def test_restoring_a_line_makes_it_a_persons_and_undo_gives_back_what_was(
 )
 def test_lines_that_cannot_be_restored(history: list[Entry], number: int, message: str) -> None:
     with pytest.raises(StoreError, match=message):
-        curate.restore(history, number, STAMP)
+        undoing.restored(history, number, STAMP)
 
 
 def _content(entry: Entry) -> Entry:
@@ -215,42 +218,42 @@ def _content(entry: Entry) -> Entry:
 
 
 def test_undo_of_an_answer_brought_back_lets_newer_answers_into_force() -> None:
-    changed = curate.add(FROG, ["green"], STAMP)
+    changed = edits.added(FROG, ["green"], STAMP)
     assert changed is not None
-    back = curate.undo([FROG, changed], STAMP)
+    back = undoing.undone([FROG, changed], STAMP)
     assert back is not None
     newer = Entry("frog", ("newer",), origin=GENERATED)
-    assert in_force([FROG, changed, back]) is back
-    assert in_force([FROG, changed, back, newer]) is newer
+    assert current([FROG, changed, back]) is back
+    assert current([FROG, changed, back, newer]) is newer
 
 
 def test_undo_ends_a_class_that_a_command_began_and_no_other() -> None:
-    assert curate.undo([], STAMP) is None
-    assert curate.undo([FROG], STAMP) is None
-    begun = curate.add(Entry("newt"), ["crest"], STAMP)
+    assert undoing.undone([], STAMP) is None
+    assert undoing.undone([FROG], STAMP) is None
+    begun = edits.added(Entry("newt"), ["crest"], STAMP)
     assert begun is not None
-    ended = curate.undo([begun], STAMP)
+    ended = undoing.undone([begun], STAMP)
     assert ended is not None
     assert (ended.removed, ended.undo) == (True, True)
 
 
 @given(st.text(), st.text())
 def test_comparable_is_idempotent_and_keeps_letters(a: str, b: str) -> None:
-    assert curate.comparable(curate.comparable(a)) == curate.comparable(a)
-    if curate.comparable(a) == curate.comparable(b):
+    assert comparable(comparable(a)) == comparable(a)
+    if comparable(a) == comparable(b):
         assert [c for c in a.casefold() if c.isascii() and c.isalnum()] == [
             c for c in b.casefold() if c.isascii() and c.isalnum()
         ] or not (a.isascii() and b.isascii())
 
 
 def test_vowel_signs_are_letters() -> None:
-    assert curate.comparable("कि") != curate.comparable("का")
+    assert comparable("कि") != comparable("का")
 
 
 def test_finding_a_class_suggests_the_closest() -> None:
     with pytest.raises(
         StoreError, match=r"^here has no class 'tre frog': did you mean 'tree frog' or 'frog'\?$"
     ):
-        curate.find(["tree frog", "frog", "lion"], "tre frog", "here")
+        edits.find(["tree frog", "frog", "lion"], "tre frog", "here")
     with pytest.raises(StoreError, match=r"^here has no class 'x': `fieldmarks store list` shows them$"):
-        curate.find([], "x", "here")
+        edits.find([], "x", "here")

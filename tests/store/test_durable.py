@@ -28,7 +28,7 @@ for number in itertools.count():
 COMPACTOR = """
 import sys
 from fieldmarks.store import Store
-from fieldmarks.store.edits import compact
+from fieldmarks.store.compare import compact
 for _ in range(40):
     compact(Store(sys.argv[1]))
 """
@@ -155,7 +155,7 @@ def test_replacing_keeps_the_mode_and_leaves_nothing_behind(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_a_held_lock_is_waited_for(tmp_path: Path) -> None:
     file = tmp_path / "store.jsonl"
-    with durable.Lock(file).held():
+    with durable.locked(file):
         writer = _start(WRITER, str(file), "w", "1")
         time.sleep(0.3)
         assert writer.poll() is None

@@ -9,25 +9,25 @@ from hypothesis import strategies as st
 
 from fieldmarks.errors import ClassNameError, StoreError
 from fieldmarks.records import FAILED, GENERATED, Entry
-from fieldmarks.store import Store, edits, exchange
-from fieldmarks.store.curate import Stamp
-from fieldmarks.store.file import in_force
+from fieldmarks.store import Store, edits, exchange, undoing
+from fieldmarks.store.edits import Stamp
+from fieldmarks.store.lines import current
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    one = Store(tmp_path / "store.jsonl", create=True)
-    one.append(Entry("frog", ("a", "b"), origin=GENERATED), Entry("toad", ("c",), origin=GENERATED))
-    return one
+    store = Store(tmp_path / "store.jsonl", create=True)
+    store.append(Entry("frog", ("a", "b"), origin=GENERATED), Entry("toad", ("c",), origin=GENERATED))
+    return store
 
 
 def _lists(store: Store) -> dict[str, list[str]]:
-    return {one.name: list(one.descriptors) for one in store.entries()}
+    return {entry.name: list(entry.descriptors) for entry in store.entries()}
 
 
 def test_a_dry_run_tells_and_writes_nothing(store: Store) -> None:
     before = store.path.read_bytes()
-    (change,) = edits.apply(store, edits.drop("frog", ["a"], Stamp()), dry_run=True)
+    (change,) = edits.drop(store, "frog", ["a"], Stamp(), dry_run=True)
     assert change.before == Entry("frog", ("a", "b"), origin=GENERATED)
     assert change.after is not None
     assert change.after.descriptors == ("b",)
@@ -36,13 +36,13 @@ def test_a_dry_run_tells_and_writes_nothing(store: Store) -> None:
 
 def test_nothing_to_change_appends_nothing(store: Store) -> None:
     before = store.path.read_bytes()
-    assert edits.apply(store, edits.add("frog", ["A"], Stamp())) == []
+    assert edits.add(store, "frog", ["A"], Stamp()) == []
     assert store.path.read_bytes() == before
 
 
 def test_a_change_builds_on_what_another_process_wrote(store: Store) -> None:
     Store(store.path).append(Entry("frog", ("theirs",), origin="curated"))
-    edits.apply(store, edits.add("frog", ["ours"], Stamp()))
+    edits.add(store, "frog", ["ours"], Stamp())
     assert _lists(Store(store.path))["frog"] == ["theirs", "ours"]
 
 
@@ -52,104 +52,103 @@ def test_an_edit_of_what_another_changed_meanwhile_is_refused(store: Store) -> N
     with pytest.raises(
         StoreError, match=r"class 'frog' changed in .*store\.jsonl while you were editing: try again"
     ):
-        edits.apply(store, edits.edit(base, ["mine"], Stamp()))
+        edits.edit(store, base, ["mine"], Stamp())
     assert _lists(Store(store.path))["frog"] == ["theirs"]
 
 
 def test_a_class_begun_again_remembers_what_was_struck(store: Store) -> None:
-    edits.apply(store, edits.drop("frog", ["a"], Stamp()))
-    edits.apply(store, edits.end("frog", Stamp()))
+    edits.drop(store, "frog", ["a"], Stamp())
+    edits.remove(store, "frog", Stamp())
     assert "frog" not in store
-    edits.apply(store, edits.add("frog", ["new"], Stamp()))
+    edits.add(store, "frog", ["new"], Stamp())
     assert store.get("frog") is not None
     assert _lists(store) == {"frog": ["new"], "toad": ["c"]}
 
 
 def test_renaming_to_a_taken_or_bad_name(store: Store) -> None:
     with pytest.raises(StoreError, match="already has a class 'toad': choose another name"):
-        edits.apply(store, edits.rename("frog", " toad ", Stamp()))
+        edits.rename(store, "frog", " toad ", Stamp())
     with pytest.raises(ClassNameError):
-        edits.apply(store, edits.rename("frog", "a\nb", Stamp()))
+        edits.rename(store, "frog", "a\nb", Stamp())
     assert _lists(store) == {"frog": ["a", "b"], "toad": ["c"]}
 
 
 def test_undo_takes_back_whole_commands_from_the_last_to_the_first(store: Store) -> None:
     states = [_lists(store)]
-    for make in (
-        edits.add("newt", ["crest"], Stamp()),
-        edits.rename("frog", "tree frog", Stamp()),
-        edits.drop("toad", ["c"], Stamp()),
-    ):
-        edits.apply(store, make)
-        states.append(_lists(store))
+    edits.add(store, "newt", ["crest"], Stamp())
+    states.append(_lists(store))
+    edits.rename(store, "frog", "tree frog", Stamp())
+    states.append(_lists(store))
+    edits.drop(store, "toad", ["c"], Stamp())
+    states.append(_lists(store))
     store.append(Entry("toad", origin=FAILED), Entry("toad", ("late",), origin=GENERATED))  # changes nothing
     for state in reversed(states[:-1]):
-        edits.apply(store, edits.undo(None, Stamp()))
+        undoing.undo(store, None, Stamp())
         if "toad" in state and state["toad"] == ["c"]:
             assert _lists(store) == state
     with pytest.raises(StoreError, match=r"store\.jsonl: nothing left to undo"):
-        edits.apply(store, edits.undo(None, Stamp()))
+        undoing.undo(store, None, Stamp())
     assert len(store.history("toad")) == 5, "nothing was removed from the file"
 
 
 def test_undo_of_one_class(store: Store) -> None:
-    edits.apply(store, edits.drop("frog", ["a"], Stamp()))
-    edits.apply(store, edits.drop("toad", ["c"], Stamp()))
-    edits.apply(store, edits.undo("frog", Stamp()))
+    edits.drop(store, "frog", ["a"], Stamp())
+    edits.drop(store, "toad", ["c"], Stamp())
+    undoing.undo(store, "frog", Stamp())
     assert _lists(store) == {"frog": ["a", "b"], "toad": []}
     with pytest.raises(StoreError, match=r"store\.jsonl, class 'frog': nothing left to undo"):
-        edits.apply(store, edits.undo("frog", Stamp()))
+        undoing.undo(store, "frog", Stamp())
     with pytest.raises(StoreError, match="has no class 'lion'"):
-        edits.apply(store, edits.undo("lion", Stamp()))
+        undoing.undo(store, "lion", Stamp())
 
 
 def test_redo_of_whole_commands_and_of_one_class(store: Store) -> None:
-    edits.apply(store, edits.rename("frog", "tree frog", Stamp()))
-    edits.apply(store, edits.drop("toad", ["c"], Stamp()))
+    edits.rename(store, "frog", "tree frog", Stamp())
+    edits.drop(store, "toad", ["c"], Stamp())
     last = _lists(store)
-    edits.apply(store, edits.undo(None, Stamp()))
-    edits.apply(store, edits.undo(None, Stamp()))
-    assert list(edits.redoable(store, None)) == ["frog", "tree frog"]
-    edits.apply(store, edits.redo(None, Stamp()))
+    undoing.undo(store, None, Stamp())
+    undoing.undo(store, None, Stamp())
+    assert list(undoing.redoable(store, None)) == ["frog", "tree frog"]
+    undoing.redo(store, None, Stamp())
     assert _lists(store) == {"toad": ["c"], "tree frog": ["a", "b"]}
-    edits.apply(store, edits.redo("toad", Stamp()))
+    undoing.redo(store, "toad", Stamp())
     assert _lists(store) == last
     with pytest.raises(StoreError, match=r"store\.jsonl: nothing to redo"):
-        edits.apply(store, edits.redo(None, Stamp()))
+        undoing.redo(store, None, Stamp())
     with pytest.raises(StoreError, match=r"store\.jsonl, class 'toad': nothing to redo"):
-        edits.apply(store, edits.redo("toad", Stamp()))
+        undoing.redo(store, "toad", Stamp())
     with pytest.raises(StoreError, match="has no class 'lion'"):
-        edits.apply(store, edits.redo("lion", Stamp()))
+        undoing.redo(store, "lion", Stamp())
 
 
 def test_a_command_on_another_class_ends_redo_of_the_store_even_if_undone_and_redone(store: Store) -> None:
-    edits.apply(store, edits.drop("frog", ["a"], Stamp()))
-    edits.apply(store, edits.undo(None, Stamp()))
-    edits.apply(store, edits.add("toad", ["d"], Stamp()))
+    edits.drop(store, "frog", ["a"], Stamp())
+    undoing.undo(store, None, Stamp())
+    edits.add(store, "toad", ["d"], Stamp())
     for _ in range(2):
         with pytest.raises(StoreError, match="nothing to redo"):
-            edits.apply(store, edits.redo(None, Stamp()))
-        edits.apply(store, edits.undo("toad", Stamp()))
-        edits.apply(store, edits.redo(None, Stamp()))
+            undoing.redo(store, None, Stamp())
+        undoing.undo(store, "toad", Stamp())
+        undoing.redo(store, None, Stamp())
     assert _lists(store) == {"frog": ["a", "b"], "toad": ["c", "d"]}
 
 
 def test_undo_of_an_import_over_a_persons_line_brings_that_back_in_one_step(store: Store) -> None:
-    edits.apply(store, edits.add("frog", ["mine"], Stamp()))
+    edits.add(store, "frog", ["mine"], Stamp())
     answer = Entry("frog", ("theirs",), origin=GENERATED, at="2026-01-01T00:00:00+00:00")
     exchange.import_file(store, [answer], Stamp(), overwrite=True)
     assert _lists(store)["frog"] == ["theirs"]
-    edits.apply(store, edits.undo(None, Stamp()))
+    undoing.undo(store, None, Stamp())
     assert _lists(store)["frog"] == ["a", "b", "mine"]
-    edits.apply(store, edits.redo(None, Stamp()))
+    undoing.redo(store, None, Stamp())
     assert _lists(store)["frog"] == ["theirs"]
-    assert store.get("frog") == in_force(store.history("frog"))
+    assert store.get("frog") == current(store.history("frog"))
 
 
 def test_an_imported_line_that_was_an_undo_elsewhere_is_a_change_here(store: Store) -> None:
-    edits.apply(store, edits.add("frog", ["mine"], Stamp()))
+    edits.add(store, "frog", ["mine"], Stamp())
     exchange.import_file(store, [Entry("frog", ("x",), origin="curated", undo=True)], Stamp(), overwrite=True)
-    edits.apply(store, edits.undo("frog", Stamp()))
+    undoing.undo(store, "frog", Stamp())
     assert _lists(store)["frog"] == ["a", "b", "mine"]
 
 
@@ -168,24 +167,24 @@ class _Commands:
         """Run a command and say whether it changed anything."""
         self.count += 1
         new = f"descriptor {self.count}"
-        current = self.store.get(name)
-        make: edits.Make | None = None
+        now, history = self.store.get(name), self.store.history(name)
+        changes: list[edits.Change] = []
         if verb == "import":
-            lines = [Entry(one, (new,), origin=GENERATED) for one in NAMES if one != name]
+            lines = [Entry(other, (new,), origin=GENERATED) for other in NAMES if other != name]
             return bool(exchange.import_file(self.store, lines, Stamp(), overwrite=True))
         if verb == "add":
-            make = edits.add(name, [new], Stamp())
-        elif verb == "restore" and self.store.history(name):
-            number = 1 + self.count % len(self.store.history(name))
-            if not self.store.history(name)[number - 1].removed:
-                make = edits.restore(name, number, Stamp())
-        elif current is not None and verb == "drop" and current.descriptors:
-            make = edits.drop(name, ["1"], Stamp())
-        elif current is not None and verb == "end":
-            make = edits.end(name, Stamp())
-        elif current is not None and verb == "rename":
-            make = edits.rename(name, f"{name} {self.count}", Stamp())
-        return make is not None and bool(edits.apply(self.store, make))
+            changes = edits.add(self.store, name, [new], Stamp())
+        elif verb == "restore" and history:
+            number = 1 + self.count % len(history)
+            if not history[number - 1].removed:
+                changes = undoing.restore(self.store, name, number, Stamp())
+        elif now is not None and verb == "drop" and now.descriptors:
+            changes = edits.drop(self.store, name, ["1"], Stamp())
+        elif now is not None and verb == "end":
+            changes = edits.remove(self.store, name, Stamp())
+        elif now is not None and verb == "rename":
+            changes = edits.rename(self.store, name, f"{name} {self.count}", Stamp())
+        return bool(changes)
 
     def content(self) -> dict[str, Entry]:
         """Return the current line of every class without what tells of the command."""
@@ -198,7 +197,7 @@ class _Commands:
             "undo": False,
             "redo": False,
         }
-        return {one.name: replace(one, **plain) for one in self.store.entries()}  # type: ignore[arg-type]
+        return {entry.name: replace(entry, **plain) for entry in self.store.entries()}  # type: ignore[arg-type]
 
 
 VERBS = st.sampled_from(["add", "drop", "end", "rename", "import", "restore"])
@@ -219,26 +218,26 @@ def test_undo_and_redo_are_inverse_on_the_whole_store(
             contents.append(world.content())
     count = data.draw(st.integers(0, len(contents) - 1))
     for content in contents[::-1][1 : 1 + count]:
-        edits.apply(world.store, edits.undo(None, Stamp()))
+        undoing.undo(world.store, None, Stamp())
         assert world.content() == content
-        edits.apply(world.store, edits.redo(None, Stamp()))
-        edits.apply(world.store, edits.undo(None, Stamp()))
+        undoing.redo(world.store, None, Stamp())
+        undoing.undo(world.store, None, Stamp())
         assert world.content() == content, "redo, then undo"
     for content in contents[len(contents) - count :]:
-        edits.apply(world.store, edits.redo(None, Stamp()))
+        undoing.redo(world.store, None, Stamp())
         assert world.content() == content
     with pytest.raises(StoreError, match="nothing to redo"):
-        edits.apply(world.store, edits.redo(None, Stamp()))
+        undoing.redo(world.store, None, Stamp())
     for content in contents[-2::-1]:
-        edits.apply(world.store, edits.undo(None, Stamp()))
+        undoing.undo(world.store, None, Stamp())
         assert world.content() == content
     with pytest.raises(StoreError, match="nothing left to undo"):
-        edits.apply(world.store, edits.undo(None, Stamp()))
+        undoing.undo(world.store, None, Stamp())
     lines = file.read_bytes().splitlines(keepends=True)
     assert [line for line, _ in Store(file).lines()] == [line.rstrip(b"\n") for line in lines]
 
 
 def test_a_class_that_is_ended_is_told(store: Store) -> None:
-    edits.apply(store, edits.end("frog", Stamp()))
+    edits.remove(store, "frog", Stamp())
     with pytest.raises(StoreError, match="has no class 'frog'"):
-        edits.apply(store, edits.drop("frog", ["a"], Stamp()))
+        edits.drop(store, "frog", ["a"], Stamp())

@@ -7,7 +7,7 @@ import pytest
 from fieldmarks.errors import DamagedStoreError, StoreError
 from fieldmarks.records import CURATED, GENERATED, IMPORTED, Entry
 from fieldmarks.store import Store, exchange
-from fieldmarks.store.curate import Stamp
+from fieldmarks.store.edits import Stamp
 
 STAMP = Stamp(by="ada", at="2026-01-02T03:04:05+00:00", change="c1")
 LINES = (
@@ -26,9 +26,9 @@ LINES = (
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    one = Store(tmp_path / "store.jsonl", create=True)
-    one.append(*LINES)
-    return one
+    store = Store(tmp_path / "store.jsonl", create=True)
+    store.append(*LINES)
+    return store
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.csv", "x.tsv", "x.JSON", "folder"])
@@ -37,13 +37,13 @@ def test_what_is_exported_is_imported(tmp_path: Path, store: Store, name: str) -
     exchange.export_file(store, path, exchange.kind_of_file(path, None), license_id="mit")
     other = Store(tmp_path / "other.jsonl", create=True)
     made = exchange.import_file(other, exchange.read_file(path), STAMP)
-    assert [one.name for one in made] == ["frog", "empty"]
-    assert [(one.name, one.descriptors) for one in other.entries()] == [
-        (one.name, one.descriptors) for one in LINES
+    assert [change.name for change in made] == ["frog", "empty"]
+    assert [(entry.name, entry.descriptors) for entry in other.entries()] == [
+        (entry.name, entry.descriptors) for entry in LINES
     ]
     if name == "folder":
-        assert [one.extra for one in other.entries()] == [{"k": [1]}, {}]
-        assert [one.origin for one in other.entries()] == [GENERATED, CURATED]
+        assert [entry.extra for entry in other.entries()] == [{"k": [1]}, {}]
+        assert [entry.origin for entry in other.entries()] == [GENERATED, CURATED]
     else:
         assert other.get("frog") == Entry(
             "frog",
@@ -79,7 +79,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, store: Store) -> None:
         exchange.export_file(store, tmp_path / "folder", "folder", license_id="")
     with pytest.raises(StoreError, match=r"folder/README\.md is not a card that fieldmarks wrote"):
         exchange.export_file(store, tmp_path / "folder", "folder", license_id="", force=True)
-    assert [one.name for one in (tmp_path / "folder").iterdir()] == ["README.md"]
+    assert [file.name for file in (tmp_path / "folder").iterdir()] == ["README.md"]
     assert (tmp_path / "folder" / "README.md").read_text() == "mine"
     for force in (False, True):
         exchange.export_file(store, tmp_path / "own", "folder", license_id="", force=force)
@@ -100,7 +100,7 @@ def test_importing_over_other_descriptors_is_asked_for(store: Store) -> None:
         exchange.import_file(store, new, STAMP)
     assert store.path.read_bytes() == before
     made = exchange.import_file(store, new, STAMP, overwrite=True)
-    assert [one.name for one in made] == ["frog", "newt"]
+    assert [change.name for change in made] == ["frog", "newt"]
     assert exchange.import_file(store, new, STAMP) == []
     assert store.path.read_bytes().startswith(before)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from fieldmarks.errors import DamagedStoreError, StoreError
 from fieldmarks.records import CURATED, FAILED, GENERATED, IMPORTED, Entry
 from fieldmarks.store import Store
-from fieldmarks.store.edits import compact
-from fieldmarks.store.file import in_force
+from fieldmarks.store.compare import compact
+from fieldmarks.store.lines import current
 
 FROG = b'{"class": "frog", "descriptors": ["webbed feet"]}\n'
 TOAD = (
@@ -27,14 +27,14 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "store.jsonl"
 
 
-def test_a_line_typed_by_hand(file: Path) -> None:
+def test_a_line_typed_by_hand(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     file.write_bytes(FROG)
     store = Store(file)
     assert (store.names(), len(store), "frog" in store, "toad" in store) == (["frog"], 1, True, False)
     assert store.get("frog") == Entry("frog", ("webbed feet",))
     assert store.get("toad") is None
     assert store.history("toad") == []
-    assert store.notices == []
+    assert caplog.messages == []
 
 
 def test_appending_is_seen_at_once_and_by_others(file: Path) -> None:
@@ -42,10 +42,10 @@ def test_appending_is_seen_at_once_and_by_others(file: Path) -> None:
     assert not file.exists()
     store.append(Entry("frog", ("a",)), Entry("toad", ("b",)))
     store.append(Entry("frog", ("c",)))
-    for one in (store, Store(file)):
-        assert [entry.descriptors for entry in one.entries()] == [("c",), ("b",)]
-        assert [entry.descriptors for entry in one.history("frog")] == [("a",), ("c",)]
-        assert [entry.name for entry in one.newest_first()] == ["frog", "toad", "frog"]
+    for opened in (store, Store(file)):
+        assert [entry.descriptors for entry in opened.entries()] == [("c",), ("b",)]
+        assert [entry.descriptors for entry in opened.history("frog")] == [("a",), ("c",)]
+        assert [entry.name for entry in opened.newest_first()] == ["frog", "toad", "frog"]
 
 
 def test_appending_nothing_makes_no_file(file: Path) -> None:
@@ -94,7 +94,7 @@ def test_the_index_agrees_with_the_rule_on_entries(tmp_path: Path, entries: list
     for name in ("frog", "toad", "newt"):
         history = [entry for entry in entries if entry.name == name]
         assert store.history(name) == history
-        assert store.get(name) == in_force(history)
+        assert store.get(name) == current(history)
     assert [entry for _, entry in store.lines()] == entries
     assert [entry.name for entry in store.entries()] == store.names()
 
@@ -126,19 +126,19 @@ def _history(*kinds: str) -> list[Entry]:
         (["restored", "person", "answer"], 1),
     ],
 )
-def test_which_line_is_in_force(kinds: list[str], position: int | None) -> None:
+def test_which_line_is_current(kinds: list[str], position: int | None) -> None:
     history = _history(*kinds)
-    found = in_force(history)
-    assert found is (None if position is None else history[position])
+    line = current(history)
+    assert line is (None if position is None else history[position])
 
 
 @pytest.mark.parametrize("cut", range(len(TOAD) + 1))
-def test_a_cut_at_every_byte_of_the_last_line(file: Path, cut: int) -> None:
+def test_a_cut_at_every_byte_of_the_last_line(file: Path, cut: int, caplog: pytest.LogCaptureFixture) -> None:
     file.write_bytes(FROG + TOAD[:cut])
     whole = cut >= len(TOAD) - 1
     store = Store(file)
     assert store.names() == ["frog", "töad"][: 1 + whole]
-    assert bool(store.notices) == (cut > 0 and not whole)
+    assert bool(caplog.messages) == (cut > 0 and not whole)
     assert file.read_bytes() == FROG + TOAD[:cut], "reading changes nothing"
     store.append(Entry("newt", ("crest",)))
     torn = file.with_name("store.jsonl.torn")
@@ -147,14 +147,16 @@ def test_a_cut_at_every_byte_of_the_last_line(file: Path, cut: int) -> None:
     )
     assert Store(file).names() == ["frog", "töad", "newt"] if whole else ["frog", "newt"]
     assert file.read_bytes().startswith(FROG + (TOAD if whole else b""))
-    assert Store(file).notices == []
+    caplog.clear()
+    Store(file)
+    assert caplog.messages == []
 
 
-def test_a_crash_can_leave_nulls(file: Path) -> None:
+def test_a_crash_can_leave_nulls(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     file.write_bytes(FROG + TOAD[:30] + b"\0" * 500)
     store = Store(file)
     ignored = "ignored an incomplete last line (530 bytes)"
-    assert store.notices == [f"{file}: {ignored}; fix the line, or the next change moves it to {file}.torn"]
+    assert caplog.messages == [f"{file}: {ignored}; fix the line, or the next change moves it to {file}.torn"]
     store.append(Entry("newt"))
     assert file.read_bytes() == FROG + b'{"class":"newt","descriptors":[]}\n'
 
@@ -162,15 +164,18 @@ def test_a_crash_can_leave_nulls(file: Path) -> None:
 HALF = b'{"class": "toad", "descriptors": ["warty skin"]'
 
 
-def test_a_line_typed_without_its_end_is_set_aside_by_every_change(file: Path) -> None:
+def test_a_line_typed_without_its_end_is_set_aside_by_every_change(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for change in (lambda store: store.append(Entry("newt")), compact):
         file.write_bytes(FROG + HALF)
         store = Store(file)
         change(store)
-        assert (
-            store.notices[-1] == f"{file}: moved the incomplete last line ({len(HALF)} bytes) to {file}.torn"
-        )
-        assert Store(file).notices == []
+        moved = f"{file}: moved the incomplete last line ({len(HALF)} bytes) to {file}.torn"
+        assert caplog.messages[-1] == moved
+        caplog.clear()
+        Store(file)
+        assert caplog.messages == []
     assert file.with_name("store.jsonl.torn").read_bytes() == 2 * (HALF + b"\n")
 
 
@@ -183,7 +188,7 @@ def test_a_line_that_cannot_be_set_aside_stays(file: Path, change: Callable[[Sto
     assert file.read_bytes() == FROG + HALF
 
 
-def test_a_line_written_by_another_name_meanwhile_stays(file: Path) -> None:
+def test_a_line_written_by_another_name_meanwhile_stays(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The other name has a lock of its own."""
     file.write_bytes(FROG)
     link = file.with_name("link.jsonl")
@@ -198,7 +203,8 @@ def test_a_line_written_by_another_name_meanwhile_stays(file: Path) -> None:
     store.change(make)
     assert Store(file).names() == ["frog", "newt", "toad"]
     advice = "use one of its names only, as each has a lock of its own"
-    assert store.notices == [f"{file} has 2 hard links: {advice}"]
+    messages = [message for message in caplog.messages if message.startswith(f"{file} ")]
+    assert messages == [f"{file} has 2 hard links: {advice}"], "once, however many appends"
 
 
 def test_a_slip_in_a_typed_last_line_is_not_cut_off(file: Path) -> None:

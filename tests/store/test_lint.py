@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from fieldmarks.records import Entry
 from fieldmarks.store import Store, lint_rules
-from fieldmarks.store.curate import Stamp
+from fieldmarks.store.edits import Stamp
 from fieldmarks.store.file import shipped_names
 from fieldmarks.store.formats import load
-from fieldmarks.store.lint import Finding, counts, lint, mended, read_examples
-from fieldmarks.store.lint_rules import RULES, Settings, Severity
+from fieldmarks.store.lint import Finding, counts, fixed, lint, read_examples
+from fieldmarks.store.lint_rules import RULES, Config, Severity
 from fieldmarks.tables import parse_table
 
 # The bullets of the two worked examples in the paper's prompt.
@@ -37,11 +37,11 @@ PAPER_EXAMPLES = """
 
 
 def _found(code: str, findings: list[Finding]) -> list[tuple[str, int | None]]:
-    return [(one.name, one.number) for one in findings if one.rule.code == code]
+    return [(finding.name, finding.number) for finding in findings if finding.rule.code == code]
 
 
 def _of(text: str) -> set[str]:
-    return {one.rule.code for one in lint([Entry("thing", (text,))])}
+    return {finding.rule.code for finding in lint([Entry("thing", (text,))])}
 
 
 FAULTY = {
@@ -138,7 +138,7 @@ def test_rules_on_lists() -> None:
         Entry("crane", ("an orange crane", "cranes", "craned neck")),
         Entry("sea_lion", ("a sea lion's head",)),
     ]
-    found = lint(entries, Settings(shared_by=3, examples=frozenset({"red"})))
+    found = lint(entries, Config(shared_by=3, examples=frozenset({"red"})))
     assert _found("FM101", found) == [("empty", None)]
     assert _found("FM103", found) == [("one", 2)]
     assert _found("FM104", found) == [("two", None), ("three", None)]
@@ -149,7 +149,7 @@ def test_rules_on_lists() -> None:
     assert _found("FM401", found) == [("Crane", None), ("crane", None)]
     assert _found("FM402", found) == [("sea_lion", None)]
     assert _found("FM403", found) == [("Crane", None), ("crane", None)]
-    (shared,) = [one for one in found if one.rule.code == "FM105" and one.name == "two"]
+    (shared,) = [finding for finding in found if finding.rule.code == "FM105" and finding.name == "two"]
     assert shared.to_dict() == {
         "code": "FM105",
         "rule": "shared",
@@ -162,14 +162,14 @@ def test_rules_on_lists() -> None:
 
 
 def test_tokens_are_counted_by_what_is_given() -> None:
-    found = lint([Entry("x", ("aaa", "a"))], Settings(tokens=len, max_tokens=2))
+    found = lint([Entry("x", ("aaa", "a"))], Config(tokens=len, max_tokens=2))
     assert _found("FM306", found) == [("x", 1)]
 
 
 def test_rules_are_switched_and_graded() -> None:
     entries = [Entry("x", ("may smell",))]
-    assert [one.rule.code for one in lint(entries, ignore={"FM304"})] == ["FM302"]
-    (hedge, _) = lint(entries, severity={"FM302": Severity.HINT})
+    assert [finding.rule.code for finding in lint(entries, Config(frozenset({"FM304"})))] == ["FM302"]
+    (hedge, _) = lint(entries, Config(severity={"FM302": Severity.HINT}))
     assert hedge.severity is Severity.HINT
 
 
@@ -185,14 +185,14 @@ def test_shipped_stores_pass_strictly(name: str) -> None:
     assert name in shipped_names()
     store = Store(name)
     assert len(store) == {"cifar10": 10, "frogs": 2, "imagenette": 10}[name]
-    assert [one.to_dict() for one in lint(store.entries(), Settings(examples=_paper_bullets()))] == []
+    assert [finding.to_dict() for finding in lint(store.entries(), Config(examples=_paper_bullets()))] == []
 
 
 def test_no_shipped_store_has_an_error() -> None:
     assert {"cifar10", "frogs", "imagenette"} <= set(shipped_names())
     for name in shipped_names():
-        errors = [one for one in lint(Store(name).entries()) if one.severity is Severity.ERROR]
-        assert [one.to_dict() for one in errors] == []
+        errors = [finding for finding in lint(Store(name).entries()) if finding.severity is Severity.ERROR]
+        assert [finding.to_dict() for finding in errors] == []
 
 
 def _paper_bullets() -> frozenset[str]:
@@ -209,7 +209,7 @@ def test_the_papers_file(check_data: Path, tmp_path: Path) -> None:
         Entry(name, tuple(some))
         for name, some in load(parse_table(text.encode(), "x.json", ".json")).lists.items()
     ]
-    found = lint(entries, Settings(examples=read_examples(tmp_path / "examples.txt")))
+    found = lint(entries, Config(examples=read_examples(tmp_path / "examples.txt")))
     assert counts(found)["FM201"] == 270
     same = {name for name, _ in _found("FM104", found)}
     assert len(same) == 13
@@ -221,24 +221,24 @@ def test_mending() -> None:
     entry = Entry(
         "frog", ("- wide  mouth", "Sure, here you go:", "Wide mouth.", "", "green &amp; brown", "may croak")
     )
-    line = mended(entry, (), Stamp(change="c"))
+    line = fixed(entry, (), Stamp(change="c"))
     assert line is not None
     assert line.descriptors == ("wide mouth", "green & brown", "may croak")
-    assert mended(line, (), Stamp()) is None
-    untouched = mended(entry, ("FM102", "FM103", "FM202", "FM204"), Stamp())
+    assert fixed(line, (), Stamp()) is None
+    untouched = fixed(entry, ("FM102", "FM103", "FM202", "FM204"), Stamp())
     assert untouched is None
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
 def test_mending_settles(descriptors: list[str]) -> None:
     entry = Entry("x", tuple(descriptors))
-    line = mended(entry, (), Stamp())
+    line = fixed(entry, (), Stamp())
     for _ in range(20):  # one repair can uncover another: a mark behind a mark
         if line is None:
             break
-        entry, line = line, mended(line, (), Stamp())
+        entry, line = line, fixed(line, (), Stamp())
     assert line is None
-    assert not {one.rule.code for one in lint([entry])} & {"FM102", "FM103"}
+    assert not {finding.rule.code for finding in lint([entry])} & {"FM102", "FM103"}
     json.dumps(entry.descriptors).encode()
 
 

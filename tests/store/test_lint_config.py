@@ -6,8 +6,8 @@ import pytest
 
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
-from fieldmarks.store.lint import Config, codes, lint_store, project_config, read_config, read_examples
-from fieldmarks.store.lint_rules import Severity
+from fieldmarks.store.lint import codes, lint, project_config, read_examples
+from fieldmarks.store.lint_rules import Config, Severity
 
 
 @pytest.fixture
@@ -20,13 +20,12 @@ def test_every_setting(file: Path) -> None:
         '[tool.fieldmarks.lint]\nignore = ["FM105", "twice"]\nmax-words = 2\nshared-by = 3\nhurts-by = 4\n'
         'examples = "few.txt"\nseverity = { hedge = "hint" }\n'
     )
-    assert read_config(file) == Config(
-        frozenset({"FM105", "FM103"}), {"FM302": Severity.HINT}, 2, 3, 4, file.parent / "few.txt"
-    )
     file.with_name("few.txt").write_text("-  long tail \r\n - x\n-\nQ: -no\n")
-    assert read_examples(file.with_name("few.txt")) == {"long tail", "x"}
+    assert project_config(file) == Config(
+        frozenset({"FM105", "FM103"}), {"FM302": Severity.HINT}, 2, 3, 4, frozenset({"long tail", "x"})
+    )
     entries = [Entry("a", ("long tail", "may be so red"))]
-    found = [(one.rule.code, one.severity.name) for one in lint_store(entries, read_config(file))]
+    found = [(finding.rule.code, finding.severity.name) for finding in lint(entries, project_config(file))]
     assert found == [("FM201", "ERROR"), ("FM302", "HINT"), ("FM305", "WARNING")]
 
 
@@ -58,7 +57,7 @@ def test_a_project_without_settings(file: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_slip_is_told(file: Path, text: str, message: str) -> None:
     file.write_text(text)
     with pytest.raises(StoreError, match=message):
-        read_config(file)
+        project_config(file)
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from fieldmarks.errors import StoreError
 from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
 from fieldmarks.store import Store
 from fieldmarks.store.compare import PREFERENCES, merge
-from fieldmarks.store.curate import Stamp
+from fieldmarks.store.edits import Stamp
 
 LINE = st.builds(
     Entry,
@@ -70,7 +70,7 @@ def test_the_newest_wins_and_a_line_without_a_date_is_old(tmp_path: Path) -> Non
         [Entry("frog", ("b",), at="2026-01-01T09:00:00"), Entry("toad", ("b",), at="2020-01-01")],
     )
     assert merge(a, b, tmp_path / "out", "newest", Stamp()) == ["frog", "toad"]
-    assert [one.descriptors for one in Store(tmp_path / "out").entries()] == [("b",), ("b",)]
+    assert [entry.descriptors for entry in Store(tmp_path / "out").entries()] == [("b",), ("b",)]
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ import pytest
 from fieldmarks.errors import ClassNameError, StoreError
 from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
 from fieldmarks.store import Store, queries
-from fieldmarks.store.lint import Config
+from fieldmarks.store.lint_rules import Config
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    one = Store(tmp_path / "store.jsonl", create=True)
+    store = Store(tmp_path / "store.jsonl", create=True)
     usage, prompt = {"prompt_tokens": 7, "completion_tokens": 3}, {"name": "article"}
-    one.append(
+    store.append(
         Entry("frog", ("a b", "may c"), origin=GENERATED, model="m", prompt=prompt, usage=usage),
         Entry("frog", ("a b", "may c", "d"), origin=CURATED, rejected=("x", "y")),
         Entry("toad", origin=FAILED, usage=usage),
@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> Store:
         Entry("gone", ("x",)),
         Entry("gone", removed=True),
     )
-    return one
+    return store
 
 
 def test_rows(store: Store) -> None:
@@ -51,11 +51,11 @@ def test_missing(store: Store, tmp_path: Path) -> None:
 
 def test_one_class(store: Store) -> None:
     entry, flags = queries.show(store, " frog ", Config())
-    assert (entry.descriptors, [(one.rule.code, one.number) for one in flags]) == (
+    assert (entry.descriptors, [(finding.rule.code, finding.number) for finding in flags]) == (
         ("a b", "may c", "d"),
         [("FM302", 2)],
     )
-    assert [one.origin for one in queries.history(store, "frog")] == [GENERATED, CURATED]
+    assert [entry.origin for entry in queries.history(store, "frog")] == [GENERATED, CURATED]
     assert len(queries.history(store, "gone")) == 2
     with pytest.raises(StoreError, match="has no class 'frogs': did you mean 'frog'"):
         queries.show(store, "frogs", Config())

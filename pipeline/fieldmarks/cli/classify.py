@@ -299,11 +299,12 @@ def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Pa
 def _open(store: str | None, classifier: Path | None, options: Mapping[str, Any]) -> "Classifier":
     """Open what the classes come from: the store, else the saved classifier."""
     from fieldmarks.classification.classifier import Model, Options, open_classifier
-    from fieldmarks.cli.console import open_store, say
+    from fieldmarks.cli.console import say
+    from fieldmarks.store import Store
 
     model = Model(**_part(options, Model), tell=say)
     wording = Options(**{key: options[key] for key in Options.__annotations__})  # type: ignore[typeddict-item]
-    return open_classifier(open_store(store) if store else Path(classifier or ""), model, wording)
+    return open_classifier(Store(store) if store else Path(classifier or ""), model, wording)
 
 
 def tell(notices: Sequence[str]) -> None:

@@ -12,7 +12,6 @@ import click
 if TYPE_CHECKING:
     from fieldmarks.evaluation import predictions
     from fieldmarks.generation.ledger import Progress
-    from fieldmarks.store import Store
 
 
 class ConfirmationNeeded(click.ClickException):
@@ -44,24 +43,6 @@ def emit(value: Mapping[str, Any]) -> None:
     if not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf"):
         text = json.dumps(json.loads(text))
     click.echo(text)
-
-
-def open_store(path: str, *, create: bool = False) -> "Store":
-    """Open a store and tell its notices, now and when the command ends. Raises StoreError."""
-    from fieldmarks.store import Store
-
-    store = Store(path, create=create)
-    say_notices(store)
-    if context := click.get_current_context(silent=True):
-        context.call_on_close(lambda: say_notices(store))
-    return store
-
-
-def say_notices(store: "Store") -> None:
-    """Tell a store's notices, each once."""
-    notices, store.notices[:] = list(store.notices), []
-    for notice in notices:
-        say(f"Note: {notice}")
 
 
 class Counted(Protocol):

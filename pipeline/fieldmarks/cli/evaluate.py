@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.cli.classify import AGGREGATIONS, exit_if_incomplete, model_options, say_failure, tell
-from fieldmarks.cli.console import emit, open_store, say
+from fieldmarks.cli.console import emit, say
 from fieldmarks.cli.labelled import FILE, Several, command_line, data_of, data_options, model_of
 from fieldmarks.text import counted, printable
 
@@ -144,10 +144,11 @@ def _setup(data: "Data", options: Mapping[str, Any]) -> "Setup":
     """Open what is evaluated, and the labels of the pictures."""
     from fieldmarks.evaluation import candidate
     from fieldmarks.evaluation.experiment import Setup
+    from fieldmarks.store import Store
 
     model = model_of(options)
     if options["store"]:
-        store = open_store(options["store"])
+        store = Store(options["store"])
         if options["write_flags"]:
             store.check_writable()
         opened = candidate.of_store(store, model.embedder())
@@ -219,11 +220,12 @@ def _evaluated(
 def _wanted(options: Mapping[str, Any]) -> "Wanted":
     """Return what is to be compared. Raises EvaluationError, StoreError."""
     from fieldmarks.evaluation.arms import SHIPPED_TEMPLATES, Wanted, read_templates
+    from fieldmarks.store import Store
 
     arms = (*options["arms"], *(arm for arm in OF_OPTIONS if options[arm] and arm not in options["arms"]))
     sentences = None
     if options["sentences"]:
-        entries = open_store(options["sentences"]).entries()
+        entries = Store(options["sentences"]).entries()
         sentences = {entry.name: entry.descriptors for entry in entries}
     return Wanted(
         arms=arms,
@@ -239,13 +241,14 @@ def _wanted(options: Mapping[str, Any]) -> "Wanted":
 def _write_flags(done: "Evaluation", path: str, preset: str) -> None:
     """Keep what the ablation measured in the store."""
     from fieldmarks.evaluation.summary import is_described
-    from fieldmarks.store.curate import Stamp
-    from fieldmarks.store.descriptor_effects import Measured, write
+    from fieldmarks.store import Store
+    from fieldmarks.store.descriptor_effects import DescriptorEffect, write_effects
+    from fieldmarks.store.edits import Stamp
 
-    measured: dict[str, list[Measured]] = {}
+    measured: dict[str, list[DescriptorEffect]] = {}
     for one in done.effects:
         measured.setdefault(one.name, []).append(
-            Measured(one.descriptor, one.effect, one.margin, one.pictures)
+            DescriptorEffect(one.descriptor, one.effect, one.margin, one.pictures)
         )
     arm = next(one for one in done.arms if is_described(one.name))  # which the ablation is of
     data = done.settings["data"]
@@ -255,7 +258,7 @@ def _write_flags(done: "Evaluation", path: str, preset: str) -> None:
         "preset": f"{preset}, {arm.aggregate}",
         "pictures": len(done.images),
     }
-    changed = write(open_store(path), measured, about, Stamp())
+    changed = write_effects(Store(path), measured, about, Stamp())
     have = "has" if len(changed) == 1 else "have"
     see = f"see `fieldmarks store list {path} --sort effect`"
     say(f"{counted(len(changed), 'class')} {have} what was measured: {see}")
@@ -338,11 +341,12 @@ def what_if(name: str, dataset: str | None, **options: Any) -> None:
     from fieldmarks.evaluation.experiment import Setup
     from fieldmarks.evaluation.what_if import changed
     from fieldmarks.evaluation.what_if import what_if as run
+    from fieldmarks.store import Store
 
     if not (options["add"] or options["drop"]):
         raise click.UsageError("say what would change: --add TEXT or --drop TEXT")
     with quiet_pillow():
-        opened = candidate.of_store(open_store(options["store"]), model_of(options).embedder())
+        opened = candidate.of_store(Store(options["store"]), model_of(options).embedder())
         after = changed(opened, name, options["add"], options["drop"])
         setup = Setup.open(data_of(dataset, options), opened)
         tell(setup.notices)

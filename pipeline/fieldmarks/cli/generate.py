@@ -6,7 +6,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from fieldmarks.cli.console import emit, open_store, say, say_notices
+from fieldmarks.cli.console import emit, say
 from fieldmarks.cli.models import Number, class_names, completer_of, model_options
 from fieldmarks.errors import FieldmarksError
 from fieldmarks.text import counted, printable
@@ -189,6 +189,7 @@ def generate(classes: str | None, named: tuple[str, ...], column: str | None, **
       fieldmarks generate --class "tree frog" --store frogs.jsonl --local HuggingFaceTB/SmolLM2-360M
     """
     from fieldmarks.generation.run import forecast
+    from fieldmarks.store import Store
 
     names = class_names(classes, named, column)
     _check(given)
@@ -196,7 +197,7 @@ def generate(classes: str | None, named: tuple[str, ...], column: str | None, **
     keys = (*where, "concurrency", "timeout", "max_wait", "rpm", "tpm")
     completer = completer_of(**{key: given[key] for key in keys}, tell=say)
     ask = _question(completer.model, given)
-    store = open_store(given["store"], create=True)
+    store = Store(given["store"], create=True)
     if given["dry_run"]:
         options = {key: given[key] for key in ("refresh", "retries")}
         planned = forecast(names, store, ask, **options, prices=_prices(given))
@@ -240,8 +241,6 @@ def _run(
         if written:
             say(f"Wrote {counted(written, 'class')} to {given['store']} before this error")
         raise
-    finally:
-        say_notices(store)
 
 
 def _question(model: str, given: dict[str, Any]) -> "Ask":

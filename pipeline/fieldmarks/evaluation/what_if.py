@@ -13,7 +13,7 @@ from fieldmarks.evaluation.candidate import Subject
 from fieldmarks.evaluation.predictions import Pictures, Scorer, answer
 from fieldmarks.evaluation.results import Run
 from fieldmarks.records import Entry
-from fieldmarks.store import curate
+from fieldmarks.store import edits
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,11 @@ def changed(subject: Subject, name: str, add: Sequence[str], drop: Sequence[str]
     """
     if name in subject.empty:
         raise EvaluationError(f"{name!r} has no descriptors to compare with: add some to the store first")
-    curate.find(list(subject.classes), name, subject.about["store"])
-    stamp = curate.Stamp()
+    edits.find(list(subject.classes), name, subject.about["store"])
+    stamp = edits.Stamp()
     entry = Entry(name, tuple(subject.classes[name]))
-    after = curate.drop(entry, drop, stamp) if drop else entry
-    after = (curate.add(after, add, stamp) if add else None) or after
+    after = edits.dropped(entry, drop, stamp) if drop else entry
+    after = (edits.added(after, add, stamp) if add else None) or after
     if after.descriptors == entry.descriptors:
         raise EvaluationError(f"{name!r} has these descriptors already: nothing would change")
     return replace(subject, classes={**subject.classes, name: after.descriptors})

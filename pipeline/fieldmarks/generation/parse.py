@@ -43,7 +43,7 @@ from fieldmarks.generation.lists import (
     texts_of,
 )
 from fieldmarks.generation.marks import DASHES, RULE, certain_mark, marks, split_marks
-from fieldmarks.store.curate import comparable
+from fieldmarks.text import comparable
 
 _CANNOT: Final = (
     r"(?:can['’]?t|can ?not|could not|couldn['’]t|won['’]t|will not|would not|wouldn['’]t|do not|don['’]t"

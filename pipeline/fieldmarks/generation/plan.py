@@ -16,9 +16,10 @@ from typing import Any, Final
 from fieldmarks.generation.parse import Parsed, distinct, parse
 from fieldmarks.generation.prompt import Prompt
 from fieldmarks.generation.request import GREEDY, Completion, Params, Request, Usage
-from fieldmarks.records import FAILED, FORMAT_VERSION, GENERATED, Entry
+from fieldmarks.records import FAILED, FORMAT_VERSION, GENERATED, Entry, now
 from fieldmarks.store import Store
-from fieldmarks.store.curate import Stamp, comparable, now
+from fieldmarks.store.edits import Stamp
+from fieldmarks.text import comparable
 
 REPARSED: Final = "parsed again"
 NONE_LEFT: Final = "no descriptor is left: its answers do not agree, or all are rejected"

@@ -36,8 +36,8 @@ from typing import Any, Final
 import orjson
 
 from fieldmarks.errors import StoreError
+from fieldmarks.records import now
 from fieldmarks.store import durable
-from fieldmarks.store.curate import now
 
 STORED: Final = "stored"
 FAILED: Final = "failed"

@@ -1,134 +1,36 @@
-"""What differs between two stores, or two lines of a class: added, dropped, moved. Pure functions.
+"""Stores compared, merged into a new one with the history of both, and compacted to what is still needed."""
 
-Two stores into a new one, with the history of both.
-"""
-
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from fieldmarks.records import Entry
-from fieldmarks.store.curate import Stamp, comparable, end
+import orjson
+
+from fieldmarks.records import FAILED, GENERATED, Entry
+from fieldmarks.store.edits import Change, Stamp, removed
 from fieldmarks.store.exchange import write_new
-from fieldmarks.store.file import Store, in_force
-from fieldmarks.store.lines import encode
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How a class's list changed; None in the place of a list is a class that is not there."""
-
-    name: str
-    before: tuple[str, ...] | None
-    after: tuple[str, ...] | None
-
-    @property
-    def status(self) -> str:
-        """Whether the class is new, gone or changed."""
-        return "added" if self.before is None else "dropped" if self.after is None else "changed"
-
-    @property
-    def added(self) -> list[str]:
-        """The descriptors that are new, as often as they are."""
-        return _more(self.after or (), self.before or ())
-
-    @property
-    def dropped(self) -> list[str]:
-        """The descriptors that are gone, as often as they are."""
-        return _more(self.before or (), self.after or ())
-
-    @property
-    def moved(self) -> list[str]:
-        """The descriptors that are in both, but stand elsewhere among those that are."""
-        before = _without(self.before or (), self.dropped)
-        after = _without(self.after or (), self.added)
-        places: dict[str, list[int]] = {}
-        for at in range(len(before) - 1, -1, -1):
-            places.setdefault(before[at], []).append(at)
-        stay = _longest_rise([places[text].pop() for text in after])
-        return [text for at, text in enumerate(after) if at not in stay]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the difference as JSON has it."""
-        lists = {"added": self.added, "dropped": self.dropped, "moved": self.moved}
-        return {"class": self.name, "status": self.status, **lists}
-
-    def lines(self) -> list[str]:
-        """Return the difference as lines for people: `-` dropped, `+` added, `~` moved."""
-        status = "" if self.status == "changed" else f" ({self.status})"
-        marked = (("-", self.dropped), ("+", self.added), ("~", self.moved))
-        return [self.name + status, *(f"{mark} {one}" for mark, some in marked for one in some)]
-
-
-def diff(a: Store, b: Store) -> list[Difference]:
-    """Return how the lists in force of `b` differ from those of `a`, in the order of `a`, then `b`."""
-    names = dict.fromkeys([*a.names(), *b.names()])
-    pairs = (Difference(name, _list(a.get(name)), _list(b.get(name))) for name in names)
-    return [one for one in pairs if one.before != one.after]
-
-
-def change_lines(name: str, before: Entry | None, after: Entry | None) -> list[str]:
-    """Return one class's change as lines for people."""
-    return Difference(name, _list(before), _list(after)).lines()
-
-
-def _list(entry: Entry | None) -> tuple[str, ...] | None:
-    return None if entry is None else entry.descriptors
-
-
-def _longest_rise(numbers: Sequence[int]) -> set[int]:
-    """Return the positions of a longest rising subsequence of distinct numbers, in time n log n."""
-    tops: list[int] = []  # the lowest number in which a rise of each length ends
-    ends: list[int] = []  # and its position
-    before: list[int] = []  # the position before each in its rise, -1 for none
-    for at, number in enumerate(numbers):
-        length = bisect_left(tops, number)
-        before.append(ends[length - 1] if length else -1)
-        tops[length : length + 1], ends[length : length + 1] = [number], [at]
-    at, rise = ends[-1] if ends else -1, set()
-    while at >= 0:
-        rise.add(at)
-        at = before[at]
-    return rise
-
-
-def _more(these: Sequence[str], those: Sequence[str]) -> list[str]:
-    """Return what `these` have more of than `those`, in order, the later of repeats."""
-    left = Counter(those)
-    found = []
-    for one in these:
-        if left[one]:
-            left[one] -= 1
-        else:
-            found.append(one)
-    return found
-
-
-def _without(these: Sequence[str], gone: Sequence[str]) -> list[str]:
-    """Return `these` without as many of each as `gone` has, the later of repeats."""
-    left = Counter(gone)
-    kept = []
-    for one in reversed(these):
-        if left[one]:
-            left[one] -= 1
-        else:
-            kept.append(one)
-    return kept[::-1]
-
+from fieldmarks.store.file import Store
+from fieldmarks.store.lines import current, encode
+from fieldmarks.text import comparable
 
 PREFERENCES: Final = ("a", "b", "newest", "union")
 Lines = list[tuple[bytes, Entry]]
 
 
+def diff(a: Store, b: Store) -> list[Change]:
+    """Return how the current lists of `b` differ from those of `a`, in the order of `a`, then `b`."""
+    names = dict.fromkeys([*a.names(), *b.names()])
+    changes = (Change(name, a.get(name), b.get(name)) for name in names)
+    return [change for change in changes if _list(change.before) != _list(change.after)]
+
+
 def merge(a: Store, b: Store, out: Path, prefer: str, stamp: Stamp) -> list[str]:
     """Write a new store of both; return the classes in which they disagree, in the order of `a`, then `b`.
 
-    A class that one store alone has in force comes from there. Where both have one, `prefer` decides: the
-    store, the line that was made last, or the union of their lists without what either has struck. Raises
+    A class that is current in one store alone comes from there. Where it is in both, `prefer` decides: the
+    store, the line that was made last, or the union of their lists without what either has rejected. Raises
     StoreError if `out` is there already.
     """
     mine, theirs = _by_class(a), _by_class(b)
@@ -136,26 +38,26 @@ def merge(a: Store, b: Store, out: Path, prefer: str, stamp: Stamp) -> list[str]
     merged = {name: _merged(mine.get(name, []), theirs.get(name, []), prefer, stamp) for name in names}
     write_new(out, (line + b"\n" for lines in merged.values() for line in lines))
     both = (name for name in names if name in a and name in b)
-    return [name for name in both if _current_list(a.get(name)) != _current_list(b.get(name))]
+    return [name for name in both if _list(a.get(name)) != _list(b.get(name))]
 
 
 def _by_class(store: Store) -> dict[str, Lines]:
-    found: dict[str, Lines] = {name: [] for name in store.all_names()}
-    for line, one in store.lines():
-        found[one.name].append((line, one))
-    return found
+    lines: dict[str, Lines] = {name: [] for name in store.all_names()}
+    for line, entry in store.lines():
+        lines[entry.name].append((line, entry))
+    return lines
 
 
 def _merged(a: Lines, b: Lines, prefer: str, stamp: Stamp) -> Iterator[bytes]:
-    """Yield a class's lines: the loser's that the winner lacks, the winner's, and what puts that in force."""
-    from_a, from_b = (in_force([one for _, one in lines]) for lines in (a, b))
+    """Yield a class's lines: the loser's that the winner lacks, the winner's, and what makes that current."""
+    from_a, from_b = (current([entry for _, entry in lines]) for lines in (a, b))
     b_wins = from_a is None or (from_b is not None and _prefers_b(from_a, from_b, prefer))
     winner, loser = (b, a) if b_wins else (a, b)
     known = {line for line, _ in winner}
-    lines = [(line, one) for line, one in loser if line not in known]
-    wanted = in_force([one for _, one in winner])
-    if lines and in_force([one for _, one in (*lines, *winner)]) is not wanted:
-        ended = end(lines[-1][1], stamp, "merged: the other store's lines follow")
+    lines = [(line, entry) for line, entry in loser if line not in known]
+    wanted = current([entry for _, entry in winner])
+    if lines and current([entry for _, entry in (*lines, *winner)]) is not wanted:
+        ended = removed(lines[-1][1], stamp, "merged: the other store's lines follow")
         lines.append((encode(ended).rstrip(b"\n"), ended))
     yield from (line for line, _ in (*lines, *winner))
     if prefer == "union" and from_a is not None and from_b is not None:
@@ -165,10 +67,10 @@ def _merged(a: Lines, b: Lines, prefer: str, stamp: Stamp) -> Iterator[bytes]:
 
 
 def _prefers_b(a: Entry, b: Entry, prefer: str) -> bool:
-    return prefer == "b" or (prefer == "newest" and _made(b) > _made(a))
+    return prefer == "b" or (prefer == "newest" and _time(b) > _time(a))
 
 
-def _made(entry: Entry) -> datetime:
+def _time(entry: Entry) -> datetime:
     """Return when a line was made; one that does not say is the oldest."""
     try:
         at = datetime.fromisoformat(entry.at or "")
@@ -178,13 +80,64 @@ def _made(entry: Entry) -> datetime:
 
 
 def _union(a: Entry, b: Entry, stamp: Stamp) -> Entry:
-    struck = {comparable(one): one for one in (*a.rejected, *b.rejected)}
-    said = {comparable(one) for one in a.descriptors}
-    both = (*a.descriptors, *(one for one in b.descriptors if comparable(one) not in said))
-    kept = [one for one in both if comparable(one) not in struck]
+    rejected = {comparable(text): text for text in (*a.rejected, *b.rejected)}
+    known = {comparable(text) for text in a.descriptors}
+    both = (*a.descriptors, *(text for text in b.descriptors if comparable(text) not in known))
+    texts = [text for text in both if comparable(text) not in rejected]
     base = replace(a, measured=None, extra={**b.extra, **a.extra})
-    return replace(stamp.curated(base, kept, struck.values()), note=stamp.note or "union of two stores")
+    return replace(stamp.curated(base, texts, rejected.values()), note=stamp.note or "union of two stores")
 
 
-def _current_list(entry: Entry | None) -> Sequence[str] | None:
+def _list(entry: Entry | None) -> Sequence[str] | None:
     return None if entry is None else entry.descriptors
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """How many lines a store has and how many stay."""
+
+    before: int
+    after: int
+
+
+def compact(store: Store, *, keep_history: bool = False, dry_run: bool = False) -> Compaction:
+    """Rewrite a store to its current lines and the last answer to every question, which is not asked again.
+
+    With `keep_history` every line stays, and only blank and torn ones go. Lines that stay keep their bytes.
+    Raises StoreError; the file is then as it was.
+    """
+    counts = [0, 0]
+
+    def choose(now: Store) -> Iterable[bytes]:
+        lines = list(now.lines())
+        histories: dict[str, list[Entry]] = {}
+        for _, entry in lines:
+            histories.setdefault(entry.name, []).append(entry)
+        needed = {id(entry) for history in histories.values() for entry in _needed(history)}
+        rest = [line for line, entry in lines if keep_history or id(entry) in needed]
+        counts[:] = [len(lines), len(rest)]
+        return rest
+
+    if dry_run:
+        choose(store)
+    else:
+        store.rewrite(choose)
+    return Compaction(*counts)
+
+
+def _needed(history: list[Entry]) -> list[Entry]:
+    """Return the current line of a class and the last answer to each question since its last end."""
+    now = current(history)
+    if now is None and not any(entry.origin in (GENERATED, FAILED) for entry in history):
+        return []
+    since = next((place for place in range(len(history), 0, -1) if history[place - 1].removed), 0)
+    answers = {
+        (entry.origin, _question(entry)): entry
+        for entry in history[since:]
+        if entry.origin in (GENERATED, FAILED)
+    }
+    return [*answers.values(), *([] if now is None else [now])]
+
+
+def _question(entry: Entry) -> Any:
+    return orjson.dumps([entry.prompt, entry.model, entry.params], option=orjson.OPT_SORT_KEYS, default=dict)

@@ -1,41 +1,48 @@
 """What an evaluation measured of each descriptor, kept with the class that has it.
 
-A line's `measured`, as `write` makes it; keys beyond these are kept:
+A line's `measured`, as `write_effects` makes it; keys beyond these are kept:
 
-    {"at", "change", "data", "model", "preset", "pictures": all that were evaluated,
-     "effects": [{"descriptor", "effect", "margin", "pictures": those of the class}…]}
+    {"at", "change", "data", "model", "preset", "pictures": all images that were evaluated,
+     "effects": [{"descriptor", "effect", "margin", "pictures": the images of the class}…]}
 
-The line is otherwise the one in force: its origin, and so what generation asks and what is in force, stays;
-so do `by` and `at`, which tell of the list. `store undo` takes it back. An effect goes by the descriptor's
-exact text: an edited text has none, and one put back has it again. A class under another name, a union of two
-lists and a new answer start without.
+The line is otherwise the current one: its origin, and so what generation asks and which line is current,
+stays; so do `by` and `at`, which belong to the list. `store undo` takes it back. An effect goes by the
+descriptor's exact text: an edited text has none, and one put back has it again. A class under another name, a
+union of two lists and a new answer start without.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from fieldmarks.errors import StoreError
 from fieldmarks.records import FORMAT_VERSION, Entry
-from fieldmarks.store.curate import Stamp
-from fieldmarks.store.edits import Change, apply, current_entry
+from fieldmarks.store.edits import Change, Stamp, apply, current_entry
 from fieldmarks.store.file import Store
-
-_ABOUT: Final = ("at", "data", "model", "preset", "pictures")
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class DescriptorEffect:
     """What a descriptor brings: figures with it minus those without it, so a negative one hurts.
 
-    `effect` is in shares of all pictures, `margin` in logits (cosine times scale), the mean over the pictures
-    of its class, of which there are `pictures`.
+    `effect` is in shares of all images, `margin` in logits (cosine times scale), the mean over the images of
+    its class, of which there are `images`.
     """
 
     descriptor: str
     effect: float
     margin: float
-    pictures: int
+    images: int
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Read an effect as the file has it."""
+        return cls(value["descriptor"], value["effect"], value["margin"], value["pictures"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the effect as the file has it."""
+        figures = {"effect": self.effect, "margin": self.margin, "pictures": self.images}
+        return {"descriptor": self.descriptor, **figures}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,41 +53,39 @@ class Measurement:
     data: str
     model: str
     preset: str
-    pictures: int
-    effects: Mapping[str, Measured]
+    images: int
+    effects: Mapping[str, DescriptorEffect]
     changed: bool  # the class has another list since
 
     @classmethod
     def of(cls, entry: Entry) -> Self | None:
         """Return what holds for the descriptors that a line has, or None if nothing does."""
-        said = entry.measured
-        if said is None:
+        measured = entry.measured
+        if measured is None:
             return None
-        every = {
-            one["descriptor"]: Measured(*(one[key] for key in ("descriptor", "effect", "margin", "pictures")))
-            for one in said["effects"]
-        }
+        every = {value["descriptor"]: DescriptorEffect.from_dict(value) for value in measured["effects"]}
         effects = {text: every[text] for text in entry.descriptors if text in every}
         if not effects:
             return None
-        about = {key: said[key] for key in _ABOUT}
-        return cls(**about, effects=effects, changed=set(entry.descriptors) != every.keys())
+        source = {key: measured[key] for key in ("at", "data", "model", "preset")}
+        changed = set(entry.descriptors) != every.keys()
+        return cls(**source, images=measured["pictures"], effects=effects, changed=changed)
 
     def lost(self, descriptor: str) -> int:
-        """Return how many pictures more are answered rightly without a descriptor; 0 for one unmeasured."""
-        one = self.effects.get(descriptor)
-        return 0 if one is None else round(-one.effect * self.pictures)
+        """Return how many images more are classified correctly without a descriptor; 0 if unmeasured."""
+        effect = self.effects.get(descriptor)
+        return 0 if effect is None else round(-effect.effect * self.images)
 
     @property
     def worst(self) -> float:
         """The effect of the descriptor that helps least."""
-        return min(one.effect for one in self.effects.values())
+        return min(effect.effect for effect in self.effects.values())
 
     @property
     def where(self) -> str:
         """On what it was measured, in words."""
         since = ", with a list that has changed since" if self.changed else ""
-        return f"{self.pictures:,} pictures of {self.data}{since}"
+        return f"{self.images:,} images of {self.data}{since}"
 
 
 def points(effect: float | None) -> str:
@@ -90,28 +95,36 @@ def points(effect: float | None) -> str:
     return f"{100 * effect:+.3g}" if effect else "0"
 
 
-def write(
-    store: Store, measured: Mapping[str, Sequence[Measured]], about: Mapping[str, Any], stamp: Stamp
-) -> list[Change]:
-    """Put what was measured into the store, for each class on the line in force, as one change.
+def is_measurement(entry: Entry) -> bool:
+    """Say whether a line does nothing but to add what was measured; later lines may carry that on."""
+    return bool(entry.measured and entry.change and entry.measured.get("change") == entry.change)
 
-    `about` holds "data", "model", "preset" (texts) and "pictures" (their count); "at" is the stamp's if it is
-    not there. Raises StoreError that names the class, and writes nothing, for a class that is not in force,
+
+def write_effects(
+    store: Store,
+    effects: Mapping[str, Sequence[DescriptorEffect]],
+    metadata: Mapping[str, Any],
+    stamp: Stamp,
+) -> list[Change]:
+    """Put what was measured into the store, for each class on its current line, as one change.
+
+    `metadata` holds "data", "model", "preset" (texts) and "pictures" (their count); "at" is the stamp's if it
+    is not there. Raises StoreError that names the class, and writes nothing, for a class that is not current,
     one with another list than was measured, and figures or texts of a wrong kind.
     """
-    common = {"at": stamp.at, **about, "change": stamp.change}
+    common = {"at": stamp.at, **metadata, "change": stamp.change}
 
-    def make(now: Store) -> Iterator[Entry]:
-        for name, effects in measured.items():
+    def lines(now: Store) -> Iterator[Entry]:
+        for name, measured in effects.items():
             entry = current_entry(now, name)
-            if {one.descriptor for one in effects} != set(entry.descriptors):
+            if {effect.descriptor for effect in measured} != set(entry.descriptors):
                 raise StoreError(
                     f"{now.path}: class {name!r} has another list than was measured: evaluate it again"
                 )
-            if effects:
-                yield _line(entry, common | {"effects": [asdict(one) for one in effects]}, stamp)
+            if measured:
+                yield _line(entry, common | {"effects": [effect.to_dict() for effect in measured]}, stamp)
 
-    return apply(store, make)
+    return apply(store, lines)
 
 
 def _line(entry: Entry, measured: Mapping[str, Any], stamp: Stamp) -> Entry:

@@ -1,4 +1,4 @@
-"""Bytes to disk and nothing lost: the lock, one write and one fsync, and the replacing of a whole file.
+"""Bytes to disk with nothing lost: the lock, one write and one fsync, and the replacing of a whole file.
 
 The lock is a hidden file beside the store, `.NAME.lock`; it is empty, stays there, and may be deleted when no
 process uses the store. A symlink is followed, so that all names of a file share one lock and a rewrite
@@ -6,11 +6,13 @@ replaces the file, not the link.
 """
 
 import errno
+import logging
 import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -18,49 +20,40 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from fieldmarks.errors import StoreError
 
+logger = logging.getLogger(__name__)
+
 LOCK_SECONDS: Final = 60  # longer than the rewriting of a million lines takes
 _POLL_SECONDS: Final = 0.002
 _NEW_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Lock:
-    """The lock of a file, by whatever name the file is reached; kept by a store, as making one costs time."""
+@contextmanager
+def locked(path: Path) -> Iterator[Path]:
+    """Hold the lock of a file, by whatever name it is reached, and give its real path; folders are made.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._real = Path()
-        self._lock: BaseFileLock | None = None
+    Raises StoreError if it cannot be had.
+    """
+    try:
+        real = Path(os.path.realpath(path))
+        real.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(real)
+        lock.acquire()
+    except Timeout as error:
+        used = f"{path} has been in use by another process for {LOCK_SECONDS} s"
+        raise StoreError(f"{used}: wait for it to end, or end it") from error
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+    try:
+        yield real
+    finally:
+        lock.release()
 
-    @contextmanager
-    def held(self) -> Iterator[Path]:
-        """Hold the lock and give the file's real path; folders are made.
 
-        Raises StoreError if it cannot be had.
-        """
-        lock = self._made()
-        try:
-            lock.acquire()
-        except Timeout as error:
-            used = f"{self._path} has been in use by another process for {LOCK_SECONDS} s"
-            raise StoreError(f"{used}: wait for it to end, or end it") from error
-        except (OSError, ValueError) as error:
-            raise unwritable(self._path, error) from error
-        try:
-            yield self._real
-        finally:
-            lock.release()
-
-    def _made(self) -> BaseFileLock:
-        real = Path(os.path.realpath(self._path))
-        if self._lock is None or real != self._real:
-            try:
-                real.parent.mkdir(parents=True, exist_ok=True)
-            except (OSError, ValueError) as error:
-                raise unwritable(self._path, error) from error
-            self._real = real
-            hidden = real.with_name(f".{real.name}.lock")
-            self._lock = FileLock(hidden, timeout=LOCK_SECONDS, poll_interval=_POLL_SECONDS)
-        return self._lock
+@lru_cache(maxsize=64)
+def _lock(real: Path) -> BaseFileLock:
+    """Return the lock of a file; kept, as making one costs as much time as a short append."""
+    hidden = real.with_name(f".{real.name}.lock")
+    return FileLock(hidden, timeout=LOCK_SECONDS, poll_interval=_POLL_SECONDS)
 
 
 def open_to_read(path: Path) -> int:
@@ -136,16 +129,15 @@ def ends_open(fd: int, whole: int) -> bool:
     return whole > 0 and os.pread(fd, 1, whole - 1) != b"\n"
 
 
-def replace(real: Path, chunks: Iterable[bytes]) -> str | None:
+def replace(real: Path, chunks: Iterable[bytes]) -> None:
     """Put new content in the place of a file, whole or not at all, with the file's owner, group and mode.
 
-    Return what could not be kept, for its user to know, or None. Raises StoreError; the file is then as it
-    was.
+    What of these could not be kept is logged as a warning. Raises StoreError; the file is then as it was.
     """
     # Named before it is made, so that a signal between the two cannot leave it behind.
     beginning = os.fsdecode(os.fsencode(real.name)[:200])
     draft = real.with_name(f".{beginning}.{secrets.token_hex(8)}.tmp")
-    handle, loss = -1, None
+    handle = -1
     try:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         for chunk in chunks:
@@ -163,7 +155,8 @@ def replace(real: Path, chunks: Iterable[bytes]) -> str | None:
         if handle >= 0:
             os.close(handle)
     sync_folder(real.parent)
-    return loss
+    if loss is not None:
+        logger.warning("%s", loss)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,194 +1,305 @@
-"""A person's changes to a store: made by `curate` under the lock, appended, told as before and after.
+"""A person's changes to a store: from a class's current line to the line that is appended.
 
-Rewriting a store without what is no longer needed. Lines that stay keep their bytes.
+    edits.drop(store, "tree frog", ["croaks at night"], Stamp(by="ada", note="cannot be seen"))
+
+A change never touches an earlier line, so it can be undone; all lines of one command share a `change` name. A
+curated line keeps which model and prompt its class came from, and every key of other programs; the raw answer
+stays in the history. The functions on entries (`added`, `dropped` …) are pure; those on stores (`add`, `drop`
+…) apply them to the store as it is under its lock, and return the classes before and after.
 """
 
+import getpass
+import secrets
+import unicodedata
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any, Final, Self
 
-import orjson
-
+from fieldmarks import records
 from fieldmarks.errors import StoreError
-from fieldmarks.records import FAILED, GENERATED, Entry, class_name
-from fieldmarks.store import curate
-from fieldmarks.store.curate import Stamp, Timeline, find
-from fieldmarks.store.file import Store, in_force
+from fieldmarks.records import CURATED, FORMAT_VERSION, Entry, class_name
+from fieldmarks.store.file import Store
+from fieldmarks.text import comparable
+
+MAX_DESCRIPTOR: Final = 1000  # characters; CLIP reads about 300 of them
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Who makes a change, why and when; one stamp is one change, of however many classes."""
+
+    by: str | None = None
+    note: str | None = None
+    at: str = field(default_factory=records.now)
+    change: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @classmethod
+    def of_user(cls, by: str | None, note: str | None) -> Self:
+        """Return the stamp of a change that is made now: by the login name, where `by` is None."""
+        return cls(by=by or _login(), note=note)
+
+    def put(self, entry: Entry, note: str | None = None) -> Entry:
+        """Return an entry marked with this stamp; `note` stands in where the person gave none."""
+        note = self.note or note
+        return replace(entry, v=FORMAT_VERSION, by=self.by, note=note, at=self.at, change=self.change)
+
+    def curated(self, entry: Entry, descriptors: Iterable[str], rejected: Iterable[str]) -> Entry:
+        """Return the line that puts a person's descriptors in the place of an entry's."""
+        origins = {key: getattr(entry, key) for key in ("name", "prompt", "model", "measured", "extra")}
+        bare = Entry(**origins, origin=CURATED)
+        return self.put(replace(bare, descriptors=tuple(descriptors), rejected=tuple(rejected)))
+
+
+def _login() -> str | None:
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return None
+    return name.encode("utf-8", "backslashreplace").decode()  # the environment need not be Unicode
+
+
+def descriptor(text: str) -> str:
+    """Return a typed descriptor with its spaces tidied. Raises StoreError for one that cannot be used."""
+    tidy = " ".join(unicodedata.normalize("NFC", text).split())
+    if not tidy:
+        raise StoreError("a descriptor is empty: write what can be seen")
+    if len(tidy) > MAX_DESCRIPTOR:
+        raise StoreError(
+            f"descriptor {tidy[:40]!r}… has {len(tidy):,} characters: expected at most {MAX_DESCRIPTOR:,}"
+        )
+    if bad := next((c for c in tidy if unicodedata.category(c) in {"Cc", "Cs"}), None):
+        raise StoreError(f"descriptor {tidy!r} has the control character {bad!r}: remove it")
+    return tidy
+
+
+def added(entry: Entry, texts: Sequence[str], stamp: Stamp) -> Entry | None:
+    """Return the line with descriptors added, or None if all are there; what is added is rejected no more."""
+    known = {comparable(text) for text in entry.descriptors}
+    new: dict[str, str] = {}
+    for text in map(descriptor, texts):
+        if comparable(text) not in known:
+            new.setdefault(comparable(text), text)
+    if not new:
+        return None
+    rejected = (text for text in entry.rejected if comparable(text) not in new)
+    return stamp.curated(entry, (*entry.descriptors, *new.values()), rejected)
+
+
+def dropped(entry: Entry, which: Sequence[str], stamp: Stamp) -> Entry:
+    """Return the line without some descriptors, which are remembered as rejected.
+
+    Each is given by its text or its number, from 1. Raises StoreError for one that the class does not have.
+    """
+    exact, similar = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+    for position, text in enumerate(entry.descriptors):
+        exact[text].append(position)
+        similar[comparable(text)].append(position)
+    removed = {
+        position
+        for text in which
+        for position in exact.get(text) or similar.get(comparable(text)) or [_position(entry, text)]
+    }
+    gone = [text for position, text in enumerate(entry.descriptors) if position in removed]
+    rest = [text for position, text in enumerate(entry.descriptors) if position not in removed]
+    return stamp.curated(entry, rest, _rejected(entry, gone, rest))
+
+
+def edited(entry: Entry, descriptors: Sequence[str], stamp: Stamp) -> Entry | None:
+    """Return the line with other descriptors, or None if they are the same; those gone are rejected."""
+    if tuple(descriptors) == entry.descriptors:
+        return None
+    rest = set(descriptors)
+    gone = [text for text in entry.descriptors if text not in rest]
+    return stamp.curated(entry, descriptors, _rejected(entry, gone, descriptors))
+
+
+def removed(entry: Entry, stamp: Stamp, note: str | None = None) -> Entry:
+    """Return the line that removes a class."""
+    return stamp.put(Entry(entry.name, origin=CURATED, removed=True, extra=entry.extra), note)
+
+
+def renamed(entry: Entry, name: str, stamp: Stamp) -> tuple[Entry, Entry]:
+    """Return the line that removes a class and the one that begins it under its new name."""
+    begun = stamp.curated(replace(entry, name=name, measured=None), entry.descriptors, entry.rejected)
+    note = stamp.note or f"renamed from {entry.name!r}"
+    return removed(entry, stamp, f"renamed to {name!r}"), replace(begun, note=note)
+
+
+def _position(entry: Entry, number: str) -> int:
+    """Return the position that a number, from 1, names. Raises StoreError that suggests the closest text."""
+    count = len(entry.descriptors)
+    if number.isdecimal() and 0 < int(number[:9]) <= count:
+        return int(number) - 1
+    near = get_close_matches(number, entry.descriptors, 1)
+    numbers = f"it has {count} (1–{count}, or give its text)" if count else "it has none"
+    hint = f"did you mean {near[0]!r}?" if near else numbers
+    raise StoreError(f"class {entry.name!r} has no descriptor {number!r}: {hint}")
+
+
+def _rejected(entry: Entry, gone: Iterable[str], rest: Iterable[str]) -> list[str]:
+    """Return the rejected descriptors, old and new, without those that are there in another spelling."""
+    spellings = {comparable(text) for text in rest}
+    every = (text for text in (*entry.rejected, *gone) if comparable(text) not in spellings)
+    return list(dict.fromkeys(every))
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a command does to one class; None is a class that is not there."""
+    """A class before and after; None is a class that is not there."""
 
     name: str
     before: Entry | None
     after: Entry | None
 
+    @property
+    def status(self) -> str:
+        """Whether the class is new, gone or changed."""
+        return "added" if self.before is None else "dropped" if self.after is None else "changed"
 
-Make = Callable[[Store], Iterable[Entry]]
+    @property
+    def added(self) -> list[str]:
+        """The descriptors that are new, as often as they are."""
+        return _more(_list(self.after), _list(self.before))
+
+    @property
+    def dropped(self) -> list[str]:
+        """The descriptors that are gone, as often as they are."""
+        return _more(_list(self.before), _list(self.after))
+
+    @property
+    def moved(self) -> list[str]:
+        """The descriptors that are in both, but stand elsewhere among those that are."""
+        before = _more(_list(self.before)[::-1], self.dropped)[::-1]
+        after = _more(_list(self.after)[::-1], self.added)[::-1]
+        places: dict[str, list[int]] = {}
+        for place in range(len(before) - 1, -1, -1):
+            places.setdefault(before[place], []).append(place)
+        stay = _longest_rise([places[text].pop() for text in after])
+        return [text for place, text in enumerate(after) if place not in stay]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the change as JSON has it."""
+        lists = {"added": self.added, "dropped": self.dropped, "moved": self.moved}
+        return {"class": self.name, "status": self.status, **lists}
+
+    def lines(self) -> list[str]:
+        """Return the change as lines for people: `-` dropped, `+` added, `~` moved."""
+        status = "" if self.status == "changed" else f" ({self.status})"
+        marked = (("-", self.dropped), ("+", self.added), ("~", self.moved))
+        return [self.name + status, *(f"{mark} {text}" for mark, texts in marked for text in texts)]
 
 
-def apply(store: Store, make: Make, *, dry_run: bool = False) -> list[Change]:
-    """Append the lines that `make` returns, unless `dry_run`, and return what they change."""
+def _list(entry: Entry | None) -> Sequence[str]:
+    return () if entry is None else entry.descriptors
+
+
+def _more(texts: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return what `texts` have more of than `others`, in order, the later of repeats."""
+    left = Counter(others)
+    more = []
+    for text in texts:
+        if left[text]:
+            left[text] -= 1
+        else:
+            more.append(text)
+    return more
+
+
+def _longest_rise(numbers: Sequence[int]) -> set[int]:
+    """Return the positions of a longest rising subsequence of distinct numbers, in time n log n."""
+    tops: list[int] = []  # the lowest number in which a rise of each length ends
+    ends: list[int] = []  # and its position
+    before: list[int] = []  # the position before each in its rise, -1 for none
+    for position, number in enumerate(numbers):
+        length = bisect_left(tops, number)
+        before.append(ends[length - 1] if length else -1)
+        tops[length : length + 1], ends[length : length + 1] = [number], [position]
+    position, rise = ends[-1] if ends else -1, set()
+    while position >= 0:
+        rise.add(position)
+        position = before[position]
+    return rise
+
+
+def apply(
+    store: Store, make: Callable[[Store], Iterable[Entry | None]], *, dry_run: bool = False
+) -> list[Change]:
+    """Append the lines that `make` returns, unless `dry_run`, and return what they change.
+
+    `make` gets the store as it is under its lock; a line that is None stands for no change.
+    """
     changes: dict[str, Change] = {}
 
-    def tell(now: Store) -> list[Entry]:
-        lines = list(make(now))
-        for one in lines:
-            changes[one.name] = Change(one.name, now.get(one.name), None if one.removed else one)
-        return lines
+    def lines(now: Store) -> list[Entry]:
+        entries = [entry for entry in make(now) if entry is not None]
+        changes.clear()  # `make` runs again where another program writes meanwhile
+        for entry in entries:
+            after = None if entry.removed else entry
+            changes[entry.name] = Change(entry.name, now.get(entry.name), after)
+        return entries
 
     if dry_run:
-        tell(store)
+        lines(store)
     else:
-        store.change(tell)
+        store.change(lines)
     return list(changes.values())
 
 
-def as_planned(make: Make, plan: Sequence[Change]) -> Make:
-    """Make a change only if it is still the planned one. Raises StoreError if the store has changed since."""
-
-    def remake(store: Store) -> list[Entry]:
-        lines = list(make(store))
-        after = {line.name: None if line.removed else line for line in lines}
-        if after != {change.name: change.after for change in plan}:
-            raise StoreError(f"{store.path} changed in the meantime; nothing was written: try again")
-        return lines
-
-    return remake
-
-
-def add(name: str, texts: Sequence[str], stamp: Stamp) -> Make:
-    """Add descriptors to a class, which begins if it is new."""
+def add(
+    store: Store, name: str, texts: Sequence[str], stamp: Stamp, *, dry_run: bool = False
+) -> list[Change]:
+    """Add descriptors to a class, which begins if it is new; one begun again remembers what it rejected."""
     name = class_name(name)
 
-    def make(store: Store) -> list[Entry]:
-        entry = store.get(name) or _last(store, name)
-        return _some_of([curate.add(entry, texts, stamp)])
+    def lines(now: Store) -> list[Entry | None]:
+        entry = now.get(name)
+        if entry is None:
+            history = now.history(name)
+            entry = Entry(name, rejected=history[-1].rejected if history else ())
+        return [added(entry, texts, stamp)]
 
-    return make
+    return apply(store, lines, dry_run=dry_run)
 
 
-def drop(name: str, which: Sequence[str], stamp: Stamp) -> Make:
+def drop(
+    store: Store, name: str, which: Sequence[str], stamp: Stamp, *, dry_run: bool = False
+) -> list[Change]:
     """Remove descriptors of a class, by text or number."""
-    return lambda store: [curate.drop(current_entry(store, name), which, stamp)]
+    return apply(store, lambda now: [dropped(current_entry(now, name), which, stamp)], dry_run=dry_run)
 
 
-def end(name: str, stamp: Stamp) -> Make:
+def remove(store: Store, name: str, stamp: Stamp, *, dry_run: bool = False) -> list[Change]:
     """Remove a class."""
-    return lambda store: [curate.end(current_entry(store, name), stamp)]
+    return apply(store, lambda now: [removed(current_entry(now, name), stamp)], dry_run=dry_run)
 
 
-def edit(base: Entry, descriptors: Sequence[str], stamp: Stamp) -> Make:
+def edit(
+    store: Store, base: Entry, descriptors: Sequence[str], stamp: Stamp, *, dry_run: bool = False
+) -> list[Change]:
     """Put other descriptors in the place of `base`'s, unless another person has changed the class since."""
 
-    def make(store: Store) -> list[Entry]:
-        if store.get(base.name) != base:
+    def lines(now: Store) -> list[Entry | None]:
+        if now.get(base.name) != base:
             raise StoreError(f"class {base.name!r} changed in {store.path} while you were editing: try again")
-        return _some_of([curate.edit(base, descriptors, stamp)])
+        return [edited(base, descriptors, stamp)]
 
-    return make
+    return apply(store, lines, dry_run=dry_run)
 
 
-def rename(name: str, new: str, stamp: Stamp) -> Make:
+def rename(store: Store, name: str, new: str, stamp: Stamp, *, dry_run: bool = False) -> list[Change]:
     """Give a class another name, which must be free."""
     new = class_name(new)
 
-    def make(store: Store) -> Iterable[Entry]:
-        entry = current_entry(store, name)
-        if new in store:
+    def lines(now: Store) -> Iterable[Entry]:
+        entry = current_entry(now, name)
+        if new in now:
             raise StoreError(f"{store.path} already has a class {new!r}: choose another name")
-        return curate.rename(entry, new, stamp)
+        return renamed(entry, new, stamp)
 
-    return make
-
-
-def undo(name: str | None, stamp: Stamp) -> Make:
-    """Undo the last change of a class, or, without one, the last command with all classes that it changed."""
-
-    def make(store: Store) -> list[Entry]:
-        lines = _some_of(curate.undo(store.history(one), stamp) for one in undoable(store, name))
-        if not lines:
-            raise StoreError(f"{_place(store, name)}: nothing left to undo")
-        return lines
-
-    return make
-
-
-def redo(name: str | None, stamp: Stamp) -> Make:
-    """Bring back what the last undo took away: of a class, or, without one, of all its classes."""
-
-    def make(store: Store) -> list[Entry]:
-        lines = _some_of(curate.redo(store.history(one), stamp) for one in redoable(store, name))
-        if not lines:
-            raise StoreError(f"{_place(store, name)}: nothing to redo")
-        return lines
-
-    return make
-
-
-def restore(name: str, number: int, stamp: Stamp) -> Make:
-    """Make line `number`, from 1, of a class's history the current one again."""
-
-    def make(store: Store) -> list[Entry]:
-        line = curate.restore(store.history(_any_class(store, name)), number, stamp)
-        return _some_of([line])
-
-    return make
-
-
-def undoable(store: Store, name: str | None) -> dict[str, Entry]:
-    """Return, by class, the lines that `undo` takes back: of one class, or of the last command not undone."""
-    if name is not None:
-        name = _any_class(store, name)
-        line = Timeline.of(store.history(name)).undoable()
-        return {} if line is None else {name: line}
-    timelines = _Timelines(store)
-    found: dict[str, Entry] = {}
-    change = None
-    for line in store.newest_first():
-        if found and line.change != change:
-            break
-        if line.change is not None and timelines[line.name].undoable() == line:
-            found[line.name], change = line, line.change
-    return dict(reversed(found.items()))
-
-
-def redoable(store: Store, name: str | None) -> dict[str, Entry]:
-    """Return, by class, the lines that `redo` brings back: of one class, or of the last undo not redone.
-
-    A command after that undo, on whichever class, ends redo for the store as a whole.
-    """
-    if name is not None:
-        name = _any_class(store, name)
-        undone = Timeline.of(store.history(name)).undone
-        return {name: line} if undone and (line := undone[-1].line) else {}
-    timelines = _Timelines(store)
-    found: dict[str, Entry] = {}
-    change = None
-    for line in store.newest_first():
-        if found and line.change != change:
-            break
-        if line.redo:
-            continue
-        if line.undo:
-            undone = timelines[line.name].undone
-            if undone and undone[-1].undone_by == line and undone[-1].line is not None:
-                found[line.name], change = undone[-1].line, line.change
-        elif line.change is not None:
-            break
-    return dict(reversed(found.items()))
-
-
-class _Timelines(dict[str, Timeline]):
-    """The timelines of a store's classes, each read once."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __missing__(self, name: str) -> Timeline:
-        self[name] = Timeline.of(self._store.history(name))
-        return self[name]
+    return apply(store, lines, dry_run=dry_run)
 
 
 def current_entry(store: Store, name: str) -> Entry:
@@ -201,74 +312,12 @@ def current_entry(store: Store, name: str) -> Entry:
     return entry
 
 
-def _last(store: Store, name: str) -> Entry:
-    """Return a removed class as empty, but with the descriptors that a person had removed from it."""
-    history = store.history(name)
-    return Entry(name, rejected=history[-1].rejected if history else ())
-
-
-def _any_class(store: Store, name: str) -> str:
-    """Return the name of a class that the store has or had. Raises StoreError that suggests the closest."""
-    return find(store.all_names(), class_name(name), store.path)
-
-
-def _place(store: Store, name: str | None) -> str:
-    return f"{store.path}" if name is None else f"{store.path}, class {class_name(name)!r}"
-
-
-def _some_of(lines: Iterable[Entry | None]) -> list[Entry]:
-    return [line for line in lines if line is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class Compaction:
-    """How many lines a store has and how many stay."""
-
-    before: int
-    after: int
-
-
-def compact(store: Store, *, keep_history: bool = False, dry_run: bool = False) -> Compaction:
-    """Rewrite a store to the lines in force and the last answer to every question, so that none is asked
-    again.
-
-    With `keep_history` every line stays, and only blank and torn ones go. Raises StoreError; the file is then
-    as it was.
-    """
-    counted = [0, 0]
-
-    def choose(now: Store) -> Iterable[bytes]:
-        lines = list(now.lines())
-        keep = {id(one) for one in _kept(one for _, one in lines)}
-        kept = [line for line, one in lines if keep_history or id(one) in keep]
-        counted[:] = [len(lines), len(kept)]
-        return kept
-
-    if dry_run:
-        choose(store)
-    else:
-        store.rewrite(choose)
-    return Compaction(*counted)
-
-
-def _kept(entries: Iterable[Entry]) -> list[Entry]:
-    by_class: dict[str, list[Entry]] = {}
-    for one in entries:
-        by_class.setdefault(one.name, []).append(one)
-    return [one for history in by_class.values() for one in _needed(history)]
-
-
-def _needed(history: list[Entry]) -> list[Entry]:
-    """Return the line in force of a class and the last answer to each question since its last end."""
-    force = in_force(history)
-    if force is None and not any(one.origin in (GENERATED, FAILED) for one in history):
-        return []
-    since = next((at for at in range(len(history), 0, -1) if history[at - 1].removed), 0)
-    answers = {
-        (one.origin, _question(one)): one for one in history[since:] if one.origin in (GENERATED, FAILED)
-    }
-    return [*answers.values(), *([] if force is None else [force])]
-
-
-def _question(entry: Entry) -> Any:
-    return orjson.dumps([entry.prompt, entry.model, entry.params], option=orjson.OPT_SORT_KEYS, default=dict)
+def find(names: Sequence[str], name: str, where: object) -> str:
+    """Return the name if it is among `names`. Raises StoreError that suggests the closest."""
+    if name in names:
+        return name
+    near = get_close_matches(name, names, 3, 0.6)
+    hint = (
+        f": did you mean {' or '.join(map(repr, near))}?" if near else ": `fieldmarks store list` shows them"
+    )
+    raise StoreError(f"{where} has no class {name!r}{hint}")

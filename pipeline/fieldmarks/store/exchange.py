@@ -1,13 +1,15 @@
-"""A folder as Hugging Face's hub holds data sets: the current lines and a card that tells their origin.
+"""Stores from and to other programs' files: import, export, copy, salvage.
 
-Stores from and to other programs' files: import, export, copy, salvage.
+Beside plain files there is the folder, as Hugging Face's hub holds data sets: the current lines and a card
+with their origin.
 """
 
 import json
+import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +18,12 @@ from fieldmarks.bounds import read_text
 from fieldmarks.errors import StoreError
 from fieldmarks.records import FORMAT_VERSION, IMPORTED, Entry
 from fieldmarks.store import durable, formats
-from fieldmarks.store.curate import Stamp, end
-from fieldmarks.store.edits import Change, apply
-from fieldmarks.store.file import Store, in_force
-from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, encode, entry
+from fieldmarks.store.edits import Change, Stamp, apply, removed
+from fieldmarks.store.file import Store
+from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, current, decode, encode
 from fieldmarks.tables import read_table
+
+logger = logging.getLogger(__name__)
 
 CARD: Final = "README.md"
 DATA: Final = "descriptors.jsonl"
@@ -62,13 +65,13 @@ def card(entries: Sequence[Entry], license_id: str) -> str:
 
 
 def _facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    prompts = [one.prompt or {} for one in entries]
+    prompts = [entry.prompt or {} for entry in entries]
     return [
         ("classes", str(len(entries))),
-        ("descriptors", str(sum(len(one.descriptors) for one in entries))),
-        ("origin", _counted(one.origin or "typed" for one in entries)),
-        ("model", _counted(one.model or "none" for one in entries)),
-        ("prompt", _counted(str(one.get("name", "none")) for one in prompts)),
+        ("descriptors", str(sum(len(entry.descriptors) for entry in entries))),
+        ("origin", _counted(entry.origin or "typed" for entry in entries)),
+        ("model", _counted(entry.model or "none" for entry in entries)),
+        ("prompt", _counted(str(prompt.get("name", "none")) for prompt in prompts)),
     ]
 
 
@@ -79,7 +82,7 @@ def _counted(values: Any) -> str:
 def _cell(text: str) -> str:
     """Return a text that cannot end its cell, nor be read as markup."""
     text = " ".join(text.split())
-    return "".join(f"\\{one}" if one in r"\`*_{}[]<>|#!" else one for one in text)
+    return "".join(f"\\{c}" if c in r"\`*_{}[]<>|#!" else c for c in text)
 
 
 KINDS: Final = ("json", "csv", "tsv", "folder")
@@ -102,9 +105,8 @@ def read_file(
     path: Path,
     kind: str | None = None,
     columns: Sequence[str] = (),
-    tell: Callable[[str], None] = lambda report: None,
 ) -> list[Entry]:
-    """Return the classes of another program's file, in its order; `tell` gets what was understood of it.
+    """Return the classes of another program's file, in its order; what was understood of it is logged.
 
     `kind` goes before the file's name, `columns` before its headings. Raises StoreError that names the file.
     """
@@ -114,7 +116,7 @@ def read_file(
         return list(Store(path / DATA).entries())
     table = read_table(path, MAX_FILE, StoreError, suffix=f".{kind}" if kind else None)
     imported = formats.load(table, columns)
-    tell(imported.report)
+    logger.info("%s", imported.report)
     return [Entry(name, tuple(some), origin=IMPORTED) for name, some in imported.lists.items()]
 
 
@@ -128,17 +130,17 @@ def import_file(
     """
 
     def make(now: Store) -> Iterator[Entry]:
-        new = [one for one in entries if _list(now.get(one.name)) != one.descriptors]
-        if not overwrite and (there := [one.name for one in new if one.name in now]):
+        new = [entry for entry in entries if _list(now.get(entry.name)) != entry.descriptors]
+        if not overwrite and (there := [entry.name for entry in new if entry.name in now]):
             some = ", ".join(map(repr, there[:3])) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
             raise StoreError(
                 f"{store.path} has other descriptors for {some}: pass --replace to make the new ones current"
             )
-        for one in new:
-            line = _stamped(one, stamp)
-            past = now.history(one.name)
-            if in_force([*past, line]) is not line:  # an answer does not come into force over a person's line
-                yield end(past[-1], stamp, "replaced by an import")
+        for entry in new:
+            line = _stamped(entry, stamp)
+            past = now.history(entry.name)
+            if current([*past, line]) is not line:  # a person's line stays current over an answer
+                yield removed(past[-1], stamp, "replaced by an import")
             yield line
 
     return apply(store, make, dry_run=dry_run)
@@ -146,7 +148,7 @@ def import_file(
 
 def export_text(entries: Iterable[Entry], kind: str) -> str:
     """Return the lists as the text of a json, csv or tsv file."""
-    return formats.dump({one.name: one.descriptors for one in entries}, kind)
+    return formats.dump({entry.name: entry.descriptors for entry in entries}, kind)
 
 
 def export_file(store: Store, path: Path, kind: str, *, license_id: str, force: bool = False) -> None:
@@ -196,7 +198,7 @@ def salvage(source: Path, path: Path) -> tuple[int, list[int]]:
         if not line.strip():
             continue
         try:
-            entry(line)
+            decode(line)
             whole.append(line.strip() + b"\n")
         except NewerVersionError as error:
             raise StoreError(f"{source}, line {number}: {error}") from error
@@ -249,9 +251,9 @@ def _check_folder(folder: Path, contents: Iterable[Path], *, force: bool) -> Non
         raise StoreError(f"{folder / CARD} is not a card that fieldmarks wrote: choose another folder")
 
 
-def _same_file(one: Path, other: Path) -> bool:
+def _same_file(a: Path, b: Path) -> bool:
     try:
-        return one.samefile(other)
+        return a.samefile(b)
     except OSError:
         return False
 
@@ -272,12 +274,12 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise durable.unreadable(path, error) from error
 
 
-def _list(one: Entry | None) -> tuple[str, ...] | None:
-    return None if one is None else one.descriptors
+def _list(entry: Entry | None) -> tuple[str, ...] | None:
+    return None if entry is None else entry.descriptors
 
 
-def _stamped(one: Entry, stamp: Stamp) -> Entry:
+def _stamped(entry: Entry, stamp: Stamp) -> Entry:
     """Return an imported line, which undoes nothing; with an origin it keeps who made it and when."""
-    if one.origin != IMPORTED or one.at:
-        return replace(one, change=stamp.change, undo=False, redo=False)
-    return stamp.put(replace(one, v=FORMAT_VERSION))
+    if entry.origin != IMPORTED or entry.at:
+        return replace(entry, change=stamp.change, undo=False, redo=False)
+    return stamp.put(replace(entry, v=FORMAT_VERSION))

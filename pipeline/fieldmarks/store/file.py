@@ -1,48 +1,66 @@
-"""The stores that come with the package: read by name, never written.
-
-Where each class's lines lie in a store's file, and which of them is in force.
-
-Every line is parsed once on opening, but only its place and its kind are kept: a million lines fit in memory,
-and an entry is made when somebody asks for it. A line that a person typed is checked whole on opening. Of a
-line in the form that this package writes, only what the index needs is checked then, and the rest, such as a
-key that is there twice, when the class is read: so opening takes little longer than parsing.
-
-The store: a JSONL file to which lines are only ever appended, but for `rewrite`, which compacting uses.
+"""The store: a JSONL file to which lines are only ever appended, but for `rewrite`, which compacting uses.
 
 The latest line of a class is the current one and the earlier ones are its history, with four further rules: a
 line that a person made (typed, curated, imported) stays current over generated ones; a "failed" line is never
 current; a line with `removed` ends the class, and a later line starts it anew; a line with `undo` stands for
 the line that it brings back, and all before it is history.
 
+Opening reads every line once and remembers, for each class, where its lines begin and of which kind they are;
+an entry is made when somebody asks for it. So a million lines fit in memory.
+
 Appending is one write and one fsync under a file lock, so a crash can tear the last line only. A torn last
-line is ignored on reading; the next change moves it to STORE.torn, as a person may have typed it. `notices`
-reports both.
+line is ignored on reading; the next change moves it to STORE.torn, as a person may have typed it. Both are
+logged as warnings.
 
 Tolerated, and left as they are in the file: a byte order mark, CRLF, blank lines, a last line without a line
 end, keys of other programs. Errors that name file and line, and leave the file's bytes unchanged: damage
 before the last line or a last line that is closed but wrong, NUL bytes, a key that is there twice, a wrong
-type, a line over 8 MiB, UTF-16. A line of a newer version is refused likewise. `salvage` copies the intact
-lines out of a damaged store.
+type, a line over 8 MiB, UTF-16. A line of a newer version is refused likewise. `exchange.salvage` copies the
+intact lines out of a damaged store.
 """
 
 import errno
+import html
+import logging
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
+from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
-
-import msgspec
-import orjson
 
 from fieldmarks.bounds import utf8_remedy, wide_encoding
 from fieldmarks.errors import DamagedStoreError, StoreError
 from fieldmarks.paths import shipped
-from fieldmarks.records import CURATED, FAILED, FORMAT_VERSION, GENERATED, IMPORTED, MAX_NAME, Entry
+from fieldmarks.records import Entry
 from fieldmarks.store import durable
-from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, encode, entry, is_torn
+from fieldmarks.store.lines import (
+    BOM,
+    BUFFER,
+    MAX_LINE,
+    NewerVersionError,
+    current_position,
+    decode,
+    encode,
+    head,
+    kind_of,
+    numbers_at,
+    whole_end,
+)
+from fieldmarks.text import counted
+
+logger = logging.getLogger(__name__)
+
+Places = defaultdict[str, list[tuple[int, int]]]  # a class's lines, oldest first: offset and kind
+
+_CHUNK: Final = 1 << 13
+_TRIES: Final = 5  # of a change, where another program writes meanwhile
+_TAIL: Final = 256  # bytes at the end of what was read: they tell an edited file from one that has grown
+_SHOWN: Final = 20  # classes in a notebook
 
 
 def shipped_names() -> list[str]:
@@ -55,201 +73,19 @@ def shipped_store(name: str | Path) -> Path | None:
     return shipped("cache") / f"{name}.jsonl" if str(name) in shipped_names() else None
 
 
-PERSONAL, ANSWER, FAILURE, END, RESTORED = range(5)  # the kinds of lines
-_WRITTEN: Final = {GENERATED: ANSWER, FAILED: FAILURE, CURATED: PERSONAL, IMPORTED: PERSONAL}
-_KINDS: Final = 8  # a spot is offset * _KINDS + kind, as one integer is a third of a tuple's memory
-_START: Final = b'{"class":"'  # as this package writes; a person leaves a space
-_BUFFER: Final = 1 << 20
-
-
-def kind_of(one: Entry) -> int:
-    """Return what a line does to the lines before it; see `ruling`."""
-    if one.removed:
-        return END
-    if one.origin == GENERATED:
-        return RESTORED if one.undo else ANSWER
-    return FAILURE if one.origin == FAILED else PERSONAL
-
-
-def ruling(kinds: Sequence[int]) -> int | None:
-    """Return the position of the line in force among one class's lines, oldest first, or None.
-
-    The last line wins, but a person's line over later answers. An end, or an answer brought back by an undo,
-    makes all lines before it history.
-    """
-    answer = None
-    for position in range(len(kinds) - 1, -1, -1):
-        kind = kinds[position]
-        if kind == PERSONAL:
-            return position
-        if kind in (ANSWER, RESTORED) and answer is None:
-            answer = position
-        if kind in (END, RESTORED):
-            break
-    return answer
-
-
-class _Head(msgspec.Struct, gc=False):
-    """What the index needs of a line; the decoder passes over the rest without making it."""
-
-    name: str = msgspec.field(name="class")
-    origin: str
-    v: int
-    removed: Any = None
-    undo: Any = None
-
-
-_HEADS: Final = msgspec.json.Decoder(_Head)
-
-
-class Index:
-    """The places of a file's lines by class; `end` is where whole lines end, `torn` the bytes after."""
-
-    def __init__(self) -> None:
-        self.end = 0
-        self.torn = 0
-        self._first: dict[str, int] = {}
-        self._later: dict[str, list[int]] = {}
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._first)
-
-    def spots(self, name: str) -> list[tuple[int, int]]:
-        """Return (offset, kind) of every line of a class, oldest first."""
-        if name not in self._first:
-            return []
-        return [divmod(spot, _KINDS) for spot in (self._first[name], *self._later.get(name, ()))]
-
-    def in_force(self, name: str) -> int | None:
-        """Return the offset of the line in force of a class, or None."""
-        spots = self.spots(name)
-        position = ruling([kind for _, kind in spots])
-        return None if position is None else spots[position][0]
-
-    def by_place(self) -> list[tuple[int, str]]:
-        """Return (offset, class) of every line, in the file's order."""
-        later = ((spot // _KINDS, name) for name, spots in self._later.items() for spot in spots)
-        return sorted([*((spot // _KINDS, name) for name, spot in self._first.items()), *later])
-
-    def add(self, name: str, kind: int, length: int) -> None:
-        """Add a line of `length` bytes at the end."""
-        spot = self.end * _KINDS + kind
-        if self._first.setdefault(name, spot) is not spot:
-            self._later.setdefault(name, []).append(spot)
-        self.end += length
-
-    def extend(self, fd: int, path: str) -> None:
-        """Read the lines after `end`.
-
-        Raises DamagedStoreError or StoreError with `path` and the line's number.
-        """
-        size = os.fstat(fd).st_size
-        if size == 0 and os.pread(fd, 1, 0):
-            raise StoreError(
-                f"{path} has contents but no size, as files in /proc do: copy it to a .jsonl file"
-            )
-        stop = whole_end(fd, size)
-        first, later, offset = self._first, self._later, self.end
-        decode = _HEADS.decode  # a million times
-        with open(fd, "rb", buffering=_BUFFER, closefd=False) as file:
-            file.seek(offset)
-            for line in iter(partial(file.readline, MAX_LINE + 1), b""):
-                if offset >= stop:
-                    break
-                try:
-                    head = decode(line)
-                    name = head.name
-                    kind = _WRITTEN[head.origin]
-                    plain = (
-                        line.startswith(_START)
-                        and head.v == FORMAT_VERSION
-                        and head.removed is None
-                        and head.undo is None
-                        and name.isascii()
-                        and name.isprintable()
-                        and name.strip() == name
-                        and 0 < len(name) <= MAX_NAME
-                    )
-                except (ValueError, LookupError, RecursionError):
-                    plain = False
-                if not plain:
-                    name, kind = _read_carefully(fd, path, line, offset)
-                spot = offset * _KINDS + kind
-                if name and first.setdefault(name, spot) is not spot:
-                    later.setdefault(name, []).append(spot)
-                offset += len(line)
-        self.end = stop
-        self.torn = size - stop
-
-
-def whole_end(fd: int, size: int) -> int:
-    """Return where a file's last whole line ends; what follows is torn.
-
-    Reads no more than one line's length.
-    """
-    rest = _after_last_line_end(fd, size)
-    if not rest.strip() or len(rest) > MAX_LINE:
-        return size
-    try:
-        orjson.loads(rest.removeprefix(BOM))
-    except orjson.JSONDecodeError:
-        return size - len(rest) if is_torn(rest, first=len(rest) == size) else size
-    return size
-
-
-def _after_last_line_end(fd: int, size: int) -> bytes:
-    length = 1
-    while True:
-        start = max(0, size - length)
-        tail = os.pread(fd, size - start, start)
-        if (at := tail.rfind(b"\n")) >= 0 or start == 0 or length > MAX_LINE:
-            return tail[at + 1 :]
-        length *= 64
-
-
-def damage(fd: int, path: str, offset: int, error: StoreError) -> StoreError:
-    """Return the error with the file and the number of the line that begins at `offset`."""
-    if encoding := wide_encoding(os.pread(fd, 4, 0)):
-        return DamagedStoreError(f"{path} is {encoding} text: {utf8_remedy(encoding)}")
-    where = f"{path}, line {numbers_at(fd, [offset])[offset]}: {error}"
-    if isinstance(error, NewerVersionError):
-        return StoreError(where)
-    return DamagedStoreError(f"{where}; fix the line, or `fieldmarks store copy {path} NEW --salvage`")
-
-
-def numbers_at(fd: int, offsets: Sequence[int]) -> dict[int, int]:
-    """Return the numbers, from 1, of the lines that begin at ascending `offsets`, in one pass."""
-    numbers = {}
-    number, position = 1, 0
-    for offset in offsets:
-        while position < offset and (block := os.pread(fd, min(_BUFFER, offset - position), position)):
-            number += block.count(b"\n")
-            position += len(block)
-        numbers[offset] = number
-    return numbers
-
-
-def _read_carefully(fd: int, path: str, line: bytes, offset: int) -> tuple[str, int]:
-    """Return a line's class and kind, or an empty class for a blank line."""
-    text = line.removeprefix(BOM) if offset == 0 else line
-    if not text.strip():
-        return "", FAILURE
-    try:
-        one = entry(text)
-    except StoreError as error:
-        raise damage(fd, path, offset, error) from error
-    return one.name, kind_of(one)
-
-
-_CHUNK = 1 << 13
-_TRIES = 5  # of a change, where another program writes meanwhile
-_TAIL = 256  # bytes at the end of what is indexed: they tell an edited file from one that has grown
-
-
 class Store:
-    """A descriptor store on disk, indexed on opening; `notices` holds what its user should be told.
+    """A descriptor store: the current list of every class, and all its earlier ones, in a JSONL file.
 
-    What one instance shows is the file as it was when it was opened or last appended to.
+    >>> store = Store("frogs.jsonl", create=True)
+    >>> store.append(Entry("tree frog", ("protruding eyes", "large mouth")))
+    >>> store.names(), "tree frog" in store, len(store)
+    (['tree frog'], True, 1)
+    >>> store.get("tree frog").descriptors
+    ('protruding eyes', 'large mouth')
+
+    `get`, `entries` and `names` give what is current, `history` and `lines` everything. What an instance
+    shows is the file as it was when it was opened or last appended to; `append` and `change` first take in
+    what other processes wrote.
     """
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
@@ -261,58 +97,80 @@ class Store:
         path = Path(path)
         shipped = None if os.path.lexists(path) else shipped_store(path)
         self.path = shipped or path
-        self.notices: list[str] = []
         self._read_only = shipped is not None
-        self._lock = durable.Lock(self.path)
-        self._index = Index()
+        self._places: Places = defaultdict(list)
+        self._end = 0  # where whole lines end
+        self._torn = 0  # the bytes after that
         self._fd: int | None = None
         self._close: Callable[[], object] = lambda: None
         self._seen: tuple[int, ...] = ()
         self._tail = b""
-        self._told_of_links = False
+        self._warned_of_links = False
         if create:
             self._refuse_shipped()
         if not create or os.access(self.path, os.F_OK):  # which, unlike exists, takes a name that is too long
-            self._read()
+            self._open()
 
     def __len__(self) -> int:
         return len(self.names())
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._index.in_force(name) is not None
+        return isinstance(name, str) and self._current(name) is not None
+
+    def __repr__(self) -> str:
+        return f"<Store {self.path}: {counted(len(self), 'class')}>"
+
+    def _repr_html_(self) -> str:
+        """Show the first classes with their descriptors in a notebook."""
+        shown = [(entry.name, "; ".join(entry.descriptors)) for entry in islice(self.entries(), _SHOWN)]
+        cells = [(str(self.path), counted(len(self), "class")), *shown]
+        rows = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in cells)
+        return f"<table>{''.join(rows)}</table>"
+
+    def to_pandas(self) -> Any:
+        """Return the current lines as a DataFrame, a row per class, with the file's keys as columns.
+
+        `frame.explode("descriptors")` makes it a row per descriptor. Raises StoreError without pandas.
+        """
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise StoreError("to_pandas needs pandas: install it with `pip install pandas`") from error
+        rows = [entry.to_dict() for entry in self.entries()]
+        return pandas.DataFrame(rows, columns=None if rows else ["class", "descriptors"])
 
     def names(self) -> list[str]:
-        """Return the classes in force, in the order in which the file first names them."""
-        return [name for name in self._index if self._index.in_force(name) is not None]
+        """Return the current classes, in the order in which the file first names them."""
+        return [name for name in self._places if self._current(name) is not None]
 
     def all_names(self) -> list[str]:
-        """Return every class that the file names, in force or not."""
-        return list(self._index)
+        """Return every class that the file names, current or not."""
+        return list(self._places)
 
     def get(self, name: str) -> Entry | None:
-        """Return the line in force of a class, or None."""
-        offset = self._index.in_force(name)
-        return None if offset is None else self._entry(name, offset)
+        """Return the current line of a class, or None."""
+        offset = self._current(name)
+        return None if offset is None else self._read_entry(name, offset)
 
     def history(self, name: str) -> list[Entry]:
         """Return every line of a class, oldest first."""
-        return [self._entry(name, offset) for offset, _ in self._index.spots(name)]
+        return [self._read_entry(name, offset) for offset, _ in self._places.get(name, ())]
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the lines in force, in the order of `names`."""
-        return (one for name in self._index if (one := self.get(name)) is not None)
+        """Yield the current lines, in the order of `names`."""
+        return (entry for name in self._places if (entry := self.get(name)) is not None)
 
     def lines(self) -> Iterator[tuple[bytes, Entry]]:
         """Yield every line as its bytes, without the line end, and its entry, in the file's order."""
-        return ((self._line(at), self._entry(name, at)) for at, name in self._index.by_place())
+        return ((self._read_line(at), self._read_entry(name, at)) for at, name in self._by_offset())
 
     def newest_first(self) -> Iterator[Entry]:
         """Yield every line, the last of the file first."""
-        return (self._entry(name, offset) for offset, name in reversed(self._index.by_place()))
+        return (self._read_entry(name, offset) for offset, name in reversed(self._by_offset()))
 
     def line_numbers(self) -> dict[str, int]:
         """Return, for each class, the number, from 1, of the file's line that is its current one."""
-        offsets = {name: at for name in self._index if (at := self._index.in_force(name)) is not None}
+        offsets = {name: at for name in self._places if (at := self._current(name)) is not None}
         if self._fd is None:
             return {}
         numbers = numbers_at(self._fd, sorted(offsets.values()))
@@ -323,7 +181,7 @@ class Store:
 
         `append` and `change` may be called within. Raises StoreError if the lock cannot be had.
         """
-        return self._lock.held()
+        return durable.locked(self.path)
 
     def append(self, *entries: Entry) -> None:
         """Append lines with one write and one fsync, under a lock. Raises StoreError if the disk refuses."""
@@ -337,7 +195,7 @@ class Store:
         shipped one; nothing is then written.
         """
         self._refuse_shipped()
-        with self._lock.held() as real:
+        with self.locked() as real:
             for tries_left in reversed(range(_TRIES)):
                 self._refresh(real)
                 entries = list(make(self))
@@ -356,34 +214,34 @@ class Store:
         Raises StoreError; the file is then as it was.
         """
         self._refuse_shipped()
-        with self._lock.held() as real:
+        with self.locked() as real:
             self._refresh(real)
-            if self._index.torn and self._fd is not None:
+            if self._torn and self._fd is not None:
                 try:
-                    durable.set_aside(_torn(real), os.pread(self._fd, self._index.torn, self._index.end))
+                    durable.set_aside(_torn_file(real), os.pread(self._fd, self._torn, self._end))
                 except OSError as error:
                     raise durable.unwritable(self.path, error) from error
-                self._tell_of_torn(real)
-            loss = durable.replace(real, (line + b"\n" for line in choose(self)))
-            self.notices += [loss] if loss else []
+                self._warn_of_moved(real)
+            durable.replace(real, (line + b"\n" for line in choose(self)))
             self._refresh(real)
 
     def _append(self, real: Path, entries: list[Entry]) -> None:
-        index, fd = self._index, self._fd
-        lines = [encode(one) for one in entries]
-        gap = b"\n" if fd is not None and durable.ends_open(fd, index.end) else b""
-        found = durable.append(real, index.end, gap + b"".join(lines), torn=_torn(real))
-        if index.torn:
-            self._tell_of_torn(real)
+        fd = self._fd
+        lines = [encode(entry) for entry in entries]
+        gap = b"\n" if fd is not None and durable.ends_open(fd, self._end) else b""
+        status = durable.append(real, self._end, gap + b"".join(lines), torn=_torn_file(real))
+        if self._torn:
+            self._warn_of_moved(real)
         if fd is None:
             durable.sync_folder(real.parent)
-            self._read()
+            self._open()
             return
-        index.end, index.torn = index.end + len(gap), 0
-        for one, line in zip(entries, lines, strict=True):
-            index.add(one.name, kind_of(one), len(line))
-        # More than was indexed is another program's, written before this append: all is then read again.
-        self._seen = _identity(found) if found.st_size == index.end else ()
+        self._end, self._torn = self._end + len(gap), 0
+        for entry, line in zip(entries, lines, strict=True):
+            self._places[entry.name].append((self._end, kind_of(entry)))
+            self._end += len(line)
+        # More than was read is another program's, written before this append: all is then read again.
+        self._seen = _identity(status) if status.st_size == self._end else ()
         self._tail = (self._tail + gap + b"".join(lines))[-_TAIL:]
 
     def check_writable(self) -> None:
@@ -400,12 +258,12 @@ class Store:
             remedy = f"`fieldmarks store copy {name} FILE` makes one of your own"
             raise StoreError(f"{name} ships with fieldmarks and is read-only: {remedy}")
 
-    def _read(self) -> None:
-        """Open the file anew and index it."""
+    def _open(self) -> None:
+        """Open the file anew and read where its lines are."""
+        fd = durable.open_to_read(self.path)
         self._close()
-        self._fd = fd = durable.open_to_read(self.path)
-        self._close = weakref.finalize(self, os.close, fd)
-        self._index = Index()
+        self._fd, self._close = fd, weakref.finalize(self, os.close, fd)
+        self._places, self._end, self._torn = defaultdict(list), 0, 0
         try:
             self._extend(fd)
         except StoreError:
@@ -413,21 +271,40 @@ class Store:
             raise
 
     def _extend(self, fd: int) -> None:
-        known = self._index.torn
-        self._seen = _identity(os.fstat(fd))  # before reading: what is appended meanwhile is then seen as new
+        """Read the lines after `_end`. Raises StoreError, with file and line for damage."""
+        known = self._torn
+        status = os.fstat(fd)
+        self._seen = _identity(status)  # before reading: what is appended meanwhile is then seen as new
         try:
-            self._index.extend(fd, str(self.path))
+            if status.st_size == 0 and os.pread(fd, 1, 0):
+                raise StoreError(
+                    f"{self.path} has contents but no size, as files in /proc do: copy it to a .jsonl file"
+                )
+            stop = whole_end(fd, status.st_size)
+            self._read_places(fd, stop)
+            self._end, self._torn = stop, status.st_size - stop
             self._tail = self._read_tail(fd)
         except OSError as error:
             raise durable.unreadable(self.path, error) from error
-        if self._index.torn and self._index.torn != known:
-            torn = f"an incomplete last line ({self._index.torn} bytes)"
-            to = f"fix the line, or the next change moves it to {_torn(self.path)}"
-            self.notices.append(f"{self.path}: ignored {torn}; {to}")
+        if self._torn and self._torn != known:
+            torn = f"an incomplete last line ({self._torn} bytes)"
+            to = f"fix the line, or the next change moves it to {_torn_file(self.path)}"
+            logger.warning("%s: ignored %s; %s", self.path, torn, to)
 
-    def _tell_of_torn(self, real: Path) -> None:
-        torn = f"the incomplete last line ({self._index.torn} bytes)"
-        self.notices.append(f"{self.path}: moved {torn} to {_torn(real)}")
+    def _read_places(self, fd: int, stop: int) -> None:
+        places, offset = self._places, self._end
+        with open(fd, "rb", buffering=BUFFER, closefd=False) as file:
+            file.seek(offset)
+            for line in iter(partial(file.readline, MAX_LINE + 1), b""):
+                if offset >= stop:
+                    break
+                try:
+                    name, kind = head(line if offset else line.removeprefix(BOM))
+                except StoreError as error:
+                    raise self._damage(fd, offset, error) from error
+                if name:
+                    places[name].append((offset, kind))
+                offset += len(line)
 
     def _refresh(self, real: Path) -> None:
         """Take in what has happened to the file since it was last looked at; the caller holds the lock."""
@@ -435,51 +312,71 @@ class Store:
             status = real.stat()
         except FileNotFoundError:
             if self._fd is not None:
-                self.notices.append(f"{self.path} was removed in the meantime and starts anew")
+                logger.warning("%s was removed in the meantime and starts anew", self.path)
             self._close()
-            self._index, self._fd, self._seen = Index(), None, ()
+            self._places, self._end, self._torn = defaultdict(list), 0, 0
+            self._fd, self._seen = None, ()
             return
         except OSError as error:
             raise durable.unwritable(self.path, error) from error
         now = _identity(status)
-        if status.st_nlink > 1 and not self._told_of_links:
-            self._told_of_links = True
+        if status.st_nlink > 1 and not self._warned_of_links:
+            self._warned_of_links = True
             advice = "use one of its names only, as each has a lock of its own"
-            self.notices.append(f"{self.path} has {status.st_nlink} hard links: {advice}")
+            logger.warning("%s has %d hard links: %s", self.path, status.st_nlink, advice)
         if (
             self._fd is None
             or now[:2] != self._seen[:2]
-            or now[2] < self._index.end
+            or now[2] < self._end
             or (now != self._seen and not self._has_only_grown(self._fd, now[2]))
         ):
-            self._read()
+            self._open()
         elif now != self._seen:
             try:
                 self._extend(self._fd)
             except StoreError:
-                self._read()  # somebody's editor wrote into the file: only reading all of it tells
+                self._open()  # somebody's editor wrote into the file: only reading all of it tells
 
     def _has_only_grown(self, fd: int, size: int) -> bool:
-        """Whether a file that another program wrote to ends, up to what is indexed, as it did."""
-        return size > self._index.end and self._read_tail(fd) == self._tail
+        """Whether a file that another program wrote to ends, up to what was read, as it did."""
+        return size > self._end and self._read_tail(fd) == self._tail
 
-    def _read_tail(self, fd: int) -> bytes:
-        start = max(0, self._index.end - _TAIL)
-        return os.pread(fd, self._index.end - start, start)
+    def _warn_of_moved(self, real: Path) -> None:
+        torn = f"the incomplete last line ({self._torn} bytes)"
+        logger.warning("%s: moved %s to %s", self.path, torn, _torn_file(real))
 
-    def _entry(self, name: str, offset: int) -> Entry:
+    def _damage(self, fd: int, offset: int, error: StoreError) -> StoreError:
+        """Return the error with the file and the number of the line that begins at `offset`."""
+        if encoding := wide_encoding(os.pread(fd, 4, 0)):
+            return DamagedStoreError(f"{self.path} is {encoding} text: {utf8_remedy(encoding)}")
+        where = f"{self.path}, line {numbers_at(fd, [offset])[offset]}: {error}"
+        if isinstance(error, NewerVersionError):
+            return StoreError(where)
+        remedy = f"fix the line, or `fieldmarks store copy {self.path} NEW --salvage`"
+        return DamagedStoreError(f"{where}; {remedy}")
+
+    def _current(self, name: str) -> int | None:
+        """Return the offset of the current line of a class, or None."""
+        places = self._places.get(name, ())
+        position = current_position([kind for _, kind in places])
+        return None if position is None else places[position][0]
+
+    def _by_offset(self) -> list[tuple[int, str]]:
+        """Return the offset and class of every line, in the file's order."""
+        return sorted((offset, name) for name, places in self._places.items() for offset, _ in places)
+
+    def _read_entry(self, name: str, offset: int) -> Entry:
         try:
-            one = entry(self._line(offset))
-        except DamagedStoreError:
-            raise
+            entry = decode(self._read_line(offset))
         except StoreError as error:
             assert self._fd is not None
-            raise damage(self._fd, str(self.path), offset, error) from error
-        if one.name != name:
+            raise self._damage(self._fd, offset, error) from error
+        if entry.name != name:
             raise StoreError(f"{self.path} was changed by another program while it was read: try again")
-        return one
+        return entry
 
-    def _line(self, offset: int) -> bytes:
+    def _read_line(self, offset: int) -> bytes:
+        """Return the line at an offset, without its end. Raises StoreError."""
         assert self._fd is not None
         line, size = b"", _CHUNK
         while b"\n" not in line and len(line) <= MAX_LINE:
@@ -493,17 +390,15 @@ class Store:
         line = line.partition(b"\n")[0].removesuffix(b"\r")
         return line.removeprefix(BOM) if offset == 0 else line
 
+    def _read_tail(self, fd: int) -> bytes:
+        start = max(0, self._end - _TAIL)
+        return os.pread(fd, self._end - start, start)
 
-def _torn(path: Path) -> Path:
+
+def _torn_file(path: Path) -> Path:
     """Return where a store's incomplete last lines go."""
     return path.with_name(f"{path.name}.torn")
 
 
-def in_force(history: list[Entry]) -> Entry | None:
-    """Return the line of one class's history (oldest first) that is in force, or None."""
-    position = ruling([kind_of(one) for one in history])
-    return None if position is None else history[position]
-
-
-def _identity(found: os.stat_result) -> tuple[int, ...]:
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

@@ -86,7 +86,7 @@ def _dump_rows(lists: Lists, delimiter: str) -> str:
     writer = csv.writer(whole, delimiter=delimiter)
     writer.writerow(HEADING)
     for name, some in lists.items():
-        writer.writerows([_guarded(name), _guarded(one)] for one in some)
+        writer.writerows([_guarded(name), _guarded(text)] for text in some)
         if not some:
             writer.writerow([_guarded(name)])
     return _UTF8_BOM + whole.getvalue()

@@ -1,26 +1,45 @@
-"""One line of a store: bytes to entry and back, and which bytes are not a line.
+"""One line of a store: bytes to entry and back, what it does to earlier lines, and which bytes are no line.
 
 A line is a JSON object in UTF-8 of at most `MAX_LINE` bytes. A key that occurs twice is an error, as the JSON
 libraries silently keep one of the two values; so is nesting of more than 250 levels. Integers beyond 64 bits
 are kept; what JSON has no number for (NaN, 1e400) is an error, as it could not be written back.
+
+Lines are written by jsonlines, with orjson behind it. They are not read by it: the store needs each line's
+offset, tells a torn last line from a damaged one, and refuses a key that occurs twice.
 """
 
 import io
 import json
 import math
+import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 import jsonlines
+import msgspec
 import orjson
 
 from fieldmarks.errors import ClassNameError, StoreError
-from fieldmarks.records import FORMAT_VERSION, Entry, class_name
+from fieldmarks.records import (
+    CURATED,
+    FAILED,
+    FORMAT_VERSION,
+    GENERATED,
+    IMPORTED,
+    MAX_NAME,
+    Entry,
+    class_name,
+)
 
 MAX_LINE: Final = 8 << 20  # bytes; far over the longest answer, a bound on a stranger's file
+BUFFER: Final = 1 << 20  # bytes read at a time
 BOM: Final = b"\xef\xbb\xbf"
 
+PERSONAL, ANSWER, FAILURE, END, RESTORED = range(5)  # the kinds of lines
+_KIND_OF_ORIGIN: Final = {GENERATED: ANSWER, FAILED: FAILURE, CURATED: PERSONAL, IMPORTED: PERSONAL}
+_WRITTEN: Final = b'{"class":"'  # as this package writes; a person leaves a space
 _BEGINNING: Final = b'{"class":'
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
@@ -51,7 +70,7 @@ def parse(line: bytes) -> dict[str, Any]:
     return dict(value)
 
 
-def entry(line: bytes) -> Entry:
+def decode(line: bytes) -> Entry:
     """Return a line's entry.
 
     Raises StoreError for a line that is none, NewerVersionError for a newer version's.
@@ -66,26 +85,141 @@ def entry(line: bytes) -> Entry:
         raise StoreError(str(error)) from error
 
 
-def encode(one: Entry) -> bytes:
+def encode(entry: Entry) -> bytes:
     """Return an entry's line with its line end.
 
     Raises StoreError for text that is not Unicode, or over-long.
     """
-    if class_name(one.name) != one.name:
-        raise StoreError(f"class {one.name!r} is not in the form that `class_name` gives")
+    if class_name(entry.name) != entry.name:
+        raise StoreError(f"class {entry.name!r} is not in the form that `class_name` gives")
     whole = io.BytesIO()  # jsonlines writes a line and its end apart; the file must get them in one piece
     try:
         with jsonlines.Writer(whole, dumps=dumps) as writer:
-            writer.write(one.to_dict())
+            writer.write(entry.to_dict())
     except UnicodeEncodeError as error:
         bad = f"{error.object[error.start]!r} is not Unicode text: remove it"
-        raise StoreError(f"class {one.name!r} cannot be written: {bad}") from error
+        raise StoreError(f"class {entry.name!r} cannot be written: {bad}") from error
     except (TypeError, ValueError, RecursionError) as error:
-        raise StoreError(f"class {one.name!r} cannot be written as JSON: {error}") from error
+        raise StoreError(f"class {entry.name!r} cannot be written as JSON: {error}") from error
     line = whole.getvalue()
     if len(line) > MAX_LINE:
-        raise StoreError(f"class {one.name!r} makes a line of {len(line):,} bytes: {MAX_LINE:,} are the most")
+        raise StoreError(
+            f"class {entry.name!r} makes a line of {len(line):,} bytes: {MAX_LINE:,} are the most"
+        )
     return line
+
+
+class _Head(msgspec.Struct, gc=False):
+    """What a store needs of a line on opening; the decoder passes over the rest without making it."""
+
+    name: str = msgspec.field(name="class")
+    origin: str
+    v: int
+    removed: Any = None
+    undo: Any = None
+
+
+_decode_head: Final = msgspec.json.Decoder(_Head).decode
+
+
+def head(line: bytes) -> tuple[str, int]:
+    """Return a line's class and kind, or "" for a blank line. Raises StoreError as `decode` does.
+
+    A line that a person typed is checked whole. Of a line in the form that this package writes only the head
+    is, and the rest, such as a key that is there twice, when `decode` reads it: opening a store takes little
+    longer than parsing it.
+    """
+    try:
+        known = _decode_head(line)
+        name = known.name
+        kind = _KIND_OF_ORIGIN[known.origin]
+        if (
+            line.startswith(_WRITTEN)
+            and known.v == FORMAT_VERSION
+            and known.removed is None
+            and known.undo is None
+            and name.isascii()
+            and name.isprintable()
+            and name.strip() == name
+            and 0 < len(name) <= MAX_NAME
+        ):
+            return name, kind
+    except (ValueError, LookupError, RecursionError):
+        pass
+    if not line.strip():
+        return "", FAILURE
+    entry = decode(line)
+    return entry.name, kind_of(entry)
+
+
+def kind_of(entry: Entry) -> int:
+    """Return what a line does to the lines before it; see `current_position`."""
+    if entry.removed:
+        return END
+    if entry.origin == GENERATED:
+        return RESTORED if entry.undo else ANSWER
+    return FAILURE if entry.origin == FAILED else PERSONAL
+
+
+def current_position(kinds: Sequence[int]) -> int | None:
+    """Return the position of the current line among one class's lines, oldest first, or None.
+
+    The last line wins, but a person's line over later answers. An end, or an answer brought back by an undo,
+    makes all lines before it history.
+    """
+    answer = None
+    for position in range(len(kinds) - 1, -1, -1):
+        kind = kinds[position]
+        if kind == PERSONAL:
+            return position
+        if kind in (ANSWER, RESTORED) and answer is None:
+            answer = position
+        if kind in (END, RESTORED):
+            break
+    return answer
+
+
+def current(history: Sequence[Entry]) -> Entry | None:
+    """Return the current line of one class's history, oldest first, or None."""
+    position = current_position([kind_of(entry) for entry in history])
+    return None if position is None else history[position]
+
+
+def whole_end(fd: int, size: int) -> int:
+    """Return where a file's last whole line ends; what follows is torn.
+
+    Reads no more than one line's length.
+    """
+    rest = _after_last_line_end(fd, size)
+    if not rest.strip() or len(rest) > MAX_LINE:
+        return size
+    try:
+        orjson.loads(rest.removeprefix(BOM))
+    except orjson.JSONDecodeError:
+        return size - len(rest) if is_torn(rest, first=len(rest) == size) else size
+    return size
+
+
+def _after_last_line_end(fd: int, size: int) -> bytes:
+    length = 1
+    while True:
+        start = max(0, size - length)
+        tail = os.pread(fd, size - start, start)
+        if (at := tail.rfind(b"\n")) >= 0 or start == 0 or length > MAX_LINE:
+            return tail[at + 1 :]
+        length *= 64
+
+
+def numbers_at(fd: int, offsets: Sequence[int]) -> dict[int, int]:
+    """Return the numbers, from 1, of the lines that begin at ascending `offsets`, in one pass."""
+    numbers = {}
+    number, position = 1, 0
+    for offset in offsets:
+        while position < offset and (block := os.pread(fd, min(BUFFER, offset - position), position)):
+            number += block.count(b"\n")
+            position += len(block)
+        numbers[offset] = number
+    return numbers
 
 
 def is_torn(tail: bytes, *, first: bool) -> bool:
@@ -144,9 +278,9 @@ def _finite(digits: str) -> float:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         counts = Counter(key for key, _ in pairs)
         twice = next(key for key, count in counts.items() if count > 1)
         raise StoreError(f"the key {twice!r} occurs twice: keep one")
-    return found
+    return value

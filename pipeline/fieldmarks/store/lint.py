@@ -1,38 +1,53 @@
-"""Lint: what is wrong with a store's descriptors, and the remedies that are safe. Pure functions.
+"""Lint: what is wrong with a store's descriptors, and the remedies that are safe.
 
-What a project sets for lint, in TOML, and the files of worked examples.
+    config = project_config()  # tool.fieldmarks.lint in ./pyproject.toml, where there is one
+    for finding in lint(store.entries(), config):
+        print(finding.name, finding.message)
 
-[tool.fieldmarks.lint]
-ignore = ["FM105", "two-meanings"]
-max-words = 12
-shared-by = 3
-hurts-by = 5
-examples = "prompts/few-shot.txt"
-severity = { hedge = "hint" }
+What a project can set, in TOML:
 
-Lint over a whole store: from what a project sets to findings, remedies and CI's annotations.
+    [tool.fieldmarks.lint]
+    ignore = ["FM105", "two-meanings"]
+    max-words = 12
+    shared-by = 3
+    hurts-by = 5
+    examples = "prompts/few-shot.txt"
+    severity = { hedge = "hint" }
 """
 
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from fieldmarks.bounds import read_text
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
-from fieldmarks.store.curate import Stamp, comparable
-from fieldmarks.store.edits import Change, apply
+from fieldmarks.store.edits import Change, Stamp, apply
 from fieldmarks.store.file import Store
-from fieldmarks.store.lint_rules import RULES, Listing, Rule, Settings, Severity, chatter, mend, token_count
+from fieldmarks.store.lint_rules import RULES, Config, Listing, Rule, Severity, chatter, clean, token_count
+from fieldmarks.text import comparable
+
+MAX_FILE: Final = 1 << 20  # bytes
+
+_KEYS: Final[dict[str, type]] = {
+    "ignore": list,
+    "max-words": int,
+    "shared-by": int,
+    "hurts-by": int,
+    "examples": str,
+    "severity": dict,
+}
+_CODES: Final = {key: rule.code for rule in RULES for key in (rule.code, rule.name)}
+_LEVELS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.HINT: "notice"}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault: of a class, or of its descriptor number `number`, from 1."""
+    """One thing that is wrong: with a class, or with its descriptor number `number`, from 1."""
 
     rule: Rule
     severity: Severity
@@ -44,30 +59,20 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON has it."""
         severity = self.severity.name.lower()
-        found = {"code": self.rule.code, "rule": self.rule.name, "severity": severity, "class": self.name}
+        rule = {"code": self.rule.code, "rule": self.rule.name, "severity": severity, "class": self.name}
         where = {} if self.number is None else {"number": self.number, "descriptor": self.descriptor}
-        return found | where | {"message": self.message}
+        return rule | where | {"message": self.message}
 
 
-def lint(
-    entries: Iterable[Entry],
-    settings: Settings | None = None,
-    *,
-    ignore: Collection[str] = (),
-    severity: Mapping[str, Severity] | None = None,
-    only: str | None = None,
-) -> list[Finding]:
-    """Return what is wrong, class by class, or with the class `only`.
-
-    `ignore` and `severity` go by the codes of rules.
-    """
-    listing = Listing(list(entries), settings or Settings())
-    severity = severity or {}
-    rules = [rule for rule in RULES if rule.code not in ignore]
+def lint(entries: Iterable[Entry], config: Config | None = None, *, only: str | None = None) -> list[Finding]:
+    """Return what is wrong, class by class, or with the class `only`, for which all are looked at too."""
+    config = config or Config()
+    listing = Listing(list(entries), config)
+    rules = [rule for rule in RULES if rule.code not in config.ignore]
     return [
         Finding(
             rule,
-            severity.get(rule.code, rule.severity),
+            config.severity.get(rule.code, rule.severity),
             entry.name,
             message,
             None if at is None else at + 1,
@@ -76,103 +81,86 @@ def lint(
         for entry in listing.entries
         if only in (None, entry.name)
         for rule in rules
-        for at, message in rule.check(entry, listing)
+        for at, message in rule.find(entry, listing)
     ]
 
 
 def counts(findings: Iterable[Finding]) -> dict[str, int]:
     """Return how often each rule found something, in the table's order."""
-    found = Counter(one.rule.code for one in findings)
-    return {rule.code: found[rule.code] for rule in RULES if found[rule.code]}
+    numbers = Counter(finding.rule.code for finding in findings)
+    return {rule.code: numbers[rule.code] for rule in RULES if numbers[rule.code]}
 
 
 def by_number(findings: Iterable[Finding]) -> dict[int | None, list[Finding]]:
     """Return one class's findings by the number of the descriptor, None for those of the class itself."""
-    found: dict[int | None, list[Finding]] = {}
+    groups: dict[int | None, list[Finding]] = {}
     for finding in findings:
-        found.setdefault(finding.number, []).append(finding)
-    return found
+        groups.setdefault(finding.number, []).append(finding)
+    return groups
 
 
 def by_class(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
     """Return the findings of each class that has any."""
-    found: dict[str, list[Finding]] = {}
-    for one in findings:
-        found.setdefault(one.name, []).append(one)
-    return found
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.name, []).append(finding)
+    return groups
 
 
-def mended(entry: Entry, ignore: Collection[str], stamp: Stamp) -> Entry | None:
-    """Return the line without debris, chatter, repeats and empty descriptors, or None if it has none."""
-    kept: Sequence[str] = entry.descriptors
-    if "FM202" not in ignore:
-        kept = [one for one in kept if not chatter(one)]
-    if "FM204" not in ignore:
-        kept = [mend(one) for one in kept]
-    if "FM102" not in ignore:
-        kept = [one for one in kept if one.strip()]
-    if "FM103" not in ignore:
-        kept = list({comparable(one): one for one in reversed(kept)}.values())[::-1]
-    if tuple(kept) == entry.descriptors:
-        return None
-    return stamp.curated(entry, kept, entry.rejected)
-
-
-_KEYS: Final[dict[str, type]] = {
-    "ignore": list,
-    "max-words": int,
-    "shared-by": int,
-    "hurts-by": int,
-    "examples": str,
-    "severity": dict,
-}
-MAX_FILE: Final = 1 << 20  # bytes
-TokenCount = tuple[Callable[[str], int], int]  # counts a text's tokens; the most that the model reads
-
-_CODES: Final = {key: rule.code for rule in RULES for key in (rule.code, rule.name)}
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What a project's file says of lint; None is what it leaves open."""
-
-    ignore: frozenset[str] = frozenset()  # codes
-    severity: Mapping[str, Severity] = field(default_factory=dict)  # by code
-    max_words: int | None = None
-    shared_by: int | None = None
-    hurts_by: int | None = None
-    examples: Path | None = None
-
-
-def project_config(path: Path | None = None) -> Config:
-    """Read a project's file, or the working folder's `pyproject.toml` if there is one. Raises StoreError."""
-    if path is not None:
-        return read_config(path)
-    here = Path("pyproject.toml")
-    return read_config(here) if here.is_file() else Config()
-
-
-def lint_store(
-    entries: Sequence[Entry], config: Config, tokens: TokenCount | None = None, *, only: str | None = None
-) -> list[Finding]:
-    """Return what is wrong with a store's entries, or with the class `only`, by a project's settings.
-
-    Raises StoreError for its files.
-    """
-    plain = Settings()
-    settings = Settings(
-        max_words=plain.max_words if config.max_words is None else config.max_words,
-        shared_by=plain.shared_by if config.shared_by is None else config.shared_by,
-        hurts_by=plain.hurts_by if config.hurts_by is None else config.hurts_by,
-        examples=read_examples(config.examples) if config.examples else frozenset(),
-        tokens=tokens[0] if tokens else None,
-        max_tokens=tokens[1] if tokens else plain.max_tokens,
+def fix(store: Store, config: Config, stamp: Stamp, *, dry_run: bool = False) -> list[Change]:
+    """Fix what can be fixed safely, class by class, in one change."""
+    return apply(
+        store, lambda now: [fixed(entry, config.ignore, stamp) for entry in now.entries()], dry_run=dry_run
     )
-    return lint(entries, settings, ignore=config.ignore, severity=config.severity, only=only)
 
 
-def read_config(path: Path) -> Config:
-    """Read a project's file. Raises StoreError for a file that is missing or wrong."""
+def fixed(entry: Entry, ignore: Collection[str], stamp: Stamp) -> Entry | None:
+    """Return the line without debris, chatter, repeats and empty descriptors, or None if it has none."""
+    texts = list(entry.descriptors)
+    if "FM202" not in ignore:
+        texts = [text for text in texts if not chatter(text)]
+    if "FM204" not in ignore:
+        texts = [clean(text) for text in texts]
+    if "FM102" not in ignore:
+        texts = [text for text in texts if text.strip()]
+    if "FM103" not in ignore:
+        texts = list({comparable(text): text for text in reversed(texts)}.values())[::-1]
+    if tuple(texts) == entry.descriptors:
+        return None
+    return stamp.curated(entry, texts, entry.rejected)
+
+
+def command_config(path: str | None, ignore: Iterable[str], examples: str | None, clip: str | None) -> Config:
+    """Return what a command line says over what the project's file says. Raises StoreError, ModelError."""
+    config = project_config(Path(path) if path else None, Path(examples) if examples else None)
+    config = replace(config, ignore=config.ignore | codes(ignore, "--ignore"))
+    if clip is None:
+        return config
+    tokens, most = token_count(clip)
+    return replace(config, tokens=tokens, max_tokens=most)
+
+
+def project_config(path: Path | None = None, examples: Path | None = None) -> Config:
+    """Read a project's file, or the working folder's `pyproject.toml` if there is one.
+
+    `examples` goes before the project's own. Raises StoreError for a file that is missing or wrong.
+    """
+    if path is None and (here := Path("pyproject.toml")).is_file():
+        path = here
+    table = {} if path is None else _table(path)
+    if examples is None and path is not None and "examples" in table:
+        examples = path.parent / table["examples"]
+    numbers = {key.replace("-", "_"): value for key, value in table.items() if _KEYS[key] is int}
+    return Config(
+        ignore=codes(table.get("ignore", ()), path),
+        severity={code(key, path): _severity(path, name) for key, name in table.get("severity", {}).items()},
+        examples=frozenset() if examples is None else read_examples(examples),
+        **numbers,
+    )
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """Return a project's settings for lint. Raises StoreError for a file that is missing or wrong."""
     text = read_text(path, MAX_FILE, StoreError)
     try:
         table: Any = tomllib.loads(text)
@@ -187,15 +175,7 @@ def read_config(path: Path) -> Config:
             raise StoreError(f"{path}: tool.fieldmarks.lint knows no {key!r}, only {', '.join(_KEYS)}")
         if type(value) is not _KEYS[key]:
             raise StoreError(f"{path}: {key} should be a {_KEYS[key].__name__}, not {value!r}")
-    severity = {code(key, path): _severity(path, one) for key, one in table.get("severity", {}).items()}
-    return Config(
-        ignore=codes(table.get("ignore", ()), path),
-        severity=severity,
-        max_words=table.get("max-words"),
-        shared_by=table.get("shared-by"),
-        hurts_by=table.get("hurts-by"),
-        examples=path.parent / table["examples"] if "examples" in table else None,
-    )
+    return dict(table)
 
 
 def codes(names: Iterable[object], where: object) -> frozenset[str]:
@@ -216,68 +196,34 @@ def read_examples(path: Path) -> frozenset[str]:
     Raises StoreError if the file cannot be read or has none.
     """
     text = read_text(path, MAX_FILE, StoreError)
-    found = frozenset(re.findall(r"^[ \t]*-[ \t]*(\S.*?)[ \t]*\r?$", text, re.MULTILINE))
-    if not found:
+    bullets = frozenset(re.findall(r"^[ \t]*-[ \t]*(\S.*?)[ \t]*\r?$", text, re.MULTILINE))
+    if not bullets:
         raise StoreError(f"{path} has no worked example: write each bullet on a line that begins with '-'")
-    return found
+    return bullets
 
 
-def _severity(path: Path, name: object) -> Severity:
-    known = {one.name.lower(): one for one in Severity}
+def _severity(path: object, name: object) -> Severity:
+    known = {level.name.lower(): level for level in Severity}
     if not isinstance(name, str) or name not in known:
         raise StoreError(f"{path}: severity is one of {', '.join(known)}, not {name!r}")
     return known[name]
 
 
-_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.HINT: "notice"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """A way to lint: a project's settings, and how to count tokens."""
-
-    config: Config
-    tokens: TokenCount | None = None
-
-    @classmethod
-    def of(cls, config: str | None, ignore: Iterable[str], examples: str | None, clip: str | None) -> Self:
-        """Make a check of what a command line says over what the project's file says.
-
-        Raises StoreError, ModelError.
-        """
-        settings = project_config(Path(config) if config else None)
-        settings = replace(settings, ignore=settings.ignore | codes(ignore, "--ignore"))
-        if examples:
-            settings = replace(settings, examples=Path(examples))
-        return cls(settings, token_count(clip) if clip else None)
-
-    def findings(self, store: Store) -> list[Finding]:
-        """Return what is wrong with the lines in force."""
-        return lint_store(list(store.entries()), self.config, self.tokens)
-
-    def fix(self, store: Store, stamp: Stamp, *, dry_run: bool = False) -> list[Change]:
-        """Mend what is safe to mend, class by class, in one change."""
-        ignore = self.config.ignore
-        return apply(
-            store,
-            lambda now: [line for one in now.entries() if (line := mended(one, ignore, stamp))],
-            dry_run=dry_run,
-        )
-
-
 def exit_code(findings: Iterable[Finding], *, strict: bool) -> int:
     """Return 1 if something is an error, or with `strict` a warning, else 0."""
-    return int(any(one.severity >= (Severity.WARNING if strict else Severity.ERROR) for one in findings))
+    least = Severity.WARNING if strict else Severity.ERROR
+    return int(any(finding.severity >= least for finding in findings))
 
 
 def annotations(store: Store, findings: Iterable[Finding]) -> Iterator[str]:
     """Yield each finding as a workflow command of GitHub's, with the line of the store that it is about."""
     numbers = store.line_numbers()
-    for one in findings:
-        file = _escaped(str(store.path), ",:")
-        where = f"file={file},line={numbers[one.name]},title={one.rule.code} {one.rule.name}"
-        about = one.name if one.descriptor is None else f"{one.name}, {one.descriptor!r}"
-        yield f"::{_LEVELS[one.severity]} {where}::{_escaped(f'{about}: {one.message}')}"
+    file = _escaped(str(store.path), ",:")
+    for finding in findings:
+        rule = finding.rule
+        where = f"file={file},line={numbers[finding.name]},title={rule.code} {rule.name}"
+        subject = finding.name if finding.descriptor is None else f"{finding.name}, {finding.descriptor!r}"
+        yield f"::{_LEVELS[finding.severity]} {where}::{_escaped(f'{subject}: {finding.message}')}"
 
 
 def _escaped(text: str, also: str = "") -> str:

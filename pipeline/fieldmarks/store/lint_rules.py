@@ -1,10 +1,7 @@
-"""What can be wrong with one descriptor: each check takes its text and returns a complaint or None.
+"""The table of lint rules, `RULES`: a code, a name, a severity, a description, and a function that finds it.
 
-English only.
-
-The table of lint rules: a code, a name, a severity, what it is about, and a function that finds it.
-
-Counting tokens as a CLIP model's own tokenizer does, without loading the model.
+Most rules look at one descriptor's text, which is taken for English; the others look at a class, or compare
+all classes. Tokens are counted as a CLIP model's own tokenizer does, without loading the model.
 """
 
 import re
@@ -22,8 +19,8 @@ from fieldmarks.bounds import read_text
 from fieldmarks.debris import plain, spoken, thinks
 from fieldmarks.errors import ModelError
 from fieldmarks.records import Entry, near_miss
-from fieldmarks.store.curate import comparable
 from fieldmarks.store.descriptor_effects import Measurement, points
+from fieldmarks.text import comparable
 
 _CUT: Final = re.compile(
     r"(?:[,;:(\[–—-]|\b(?:and|or|but|the|a|an|with|of|to|for|from|than|that|which|its|their|is|are"
@@ -77,8 +74,8 @@ def cut(text: str) -> str | None:
     """Complain of an end that no sentence has."""
     if text.count("(") > text.count(")"):
         return "a bracket is not closed"
-    found = _CUT.search(text.rstrip())
-    return f"it ends in {found[0]!r}" if found else None
+    end = _CUT.search(text.rstrip())
+    return f"it ends in {end[0]!r}" if end else None
 
 
 def hedge(text: str) -> str | None:
@@ -107,11 +104,11 @@ def debris(text: str) -> str | None:
         return "a character was lost (\ufffd)"
     if thinks(text):
         return "it holds what the model wrote to itself"
-    mended = mend(text)
-    return None if mended == text else f"should read {mended!r}"
+    cleaned = clean(text)
+    return None if cleaned == text else f"should read {cleaned!r}"
 
 
-def mend(text: str) -> str:
+def clean(text: str) -> str:
     """Return a descriptor without thoughts and the remains of encodings, markup and list marks."""
     if _MOJIBAKE.search(text):
         text = _recoded(text)
@@ -137,8 +134,8 @@ def _recoded(text: str) -> str:
 
 
 def _word(pattern: re.Pattern[str], text: str) -> str | None:
-    found = pattern.search(text)
-    return f"it says {found[0]!r}" if found else None
+    match = pattern.search(text)
+    return f"it says {match[0]!r}" if match else None
 
 
 class Severity(IntEnum):
@@ -150,13 +147,15 @@ class Severity(IntEnum):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a project may set."""
+class Config:
+    """What to look for: a project's settings, and what a command line adds to them."""
 
+    ignore: frozenset[str] = frozenset()  # codes of rules
+    severity: Mapping[str, Severity] = field(default_factory=dict)  # by code
     max_words: int = 15
     shared_by: int = 5  # classes
-    hurts_by: int = 2  # pictures lost, in percent of those of the descriptor's class
-    examples: frozenset[str] = frozenset()
+    hurts_by: int = 2  # images lost, in percent of those of the descriptor's class
+    examples: frozenset[str] = frozenset()  # the bullets of a prompt's worked examples
     tokens: Callable[[str], int] | None = None  # counts as CLIP does, with both end tokens
     max_tokens: int = 77
 
@@ -166,15 +165,15 @@ class Listing:
     """All classes under lint, and what only a look at all of them tells."""
 
     entries: Sequence[Entry]
-    settings: Settings = field(default_factory=Settings)
+    config: Config = field(default_factory=Config)
 
     @cached_property
     def sharing(self) -> Mapping[str, int]:
         """In how many classes each descriptor occurs."""
         classes: defaultdict[str, int] = defaultdict(int)
         for entry in self.entries:
-            for one in {comparable(text) for text in entry.descriptors}:
-                classes[one] += 1
+            for key in {comparable(text) for text in entry.descriptors}:
+                classes[key] += 1
         return classes
 
     @cached_property
@@ -186,7 +185,7 @@ class Listing:
         return names
 
     @cached_property
-    def alike(self) -> Mapping[str, Sequence[str]]:
+    def same_names(self) -> Mapping[str, Sequence[str]]:
         """The names that differ only by case, punctuation or underscores."""
         names: defaultdict[str, list[str]] = defaultdict(list)
         for entry in self.entries:
@@ -195,28 +194,29 @@ class Listing:
 
 
 Complaint = tuple[int | None, str]  # the descriptor's position, or None for the class; what is wrong
-Check = Callable[[Entry, Listing], Iterator[Complaint]]
+Finder = Callable[[Entry, Listing], Iterator[Complaint]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of the table; `fix` says that `mended` knows a safe remedy."""
+    """One line of the table; `fix` says that `lint.fixed` knows a safe remedy."""
 
     code: str
     name: str
     severity: Severity
     doc: str
-    check: Check
+    find: Finder
     fix: bool = False
 
 
-def each(look: Callable[[str], str | None]) -> Check:
-    """Make a check of one text into a check of an entry."""
+def each(look: Callable[[str], str | None]) -> Finder:
+    """Make a function that looks at one text into one that looks at an entry's."""
 
-    def check(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-        return ((at, said) for at, one in enumerate(entry.descriptors) if (said := look(one)) is not None)
+    def find(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+        complaints = ((at, look(text)) for at, text in enumerate(entry.descriptors))
+        return ((at, complaint) for at, complaint in complaints if complaint is not None)
 
-    return check
+    return find
 
 
 def _empty(entry: Entry, listing: Listing) -> Iterator[Complaint]:
@@ -230,8 +230,8 @@ def _blank(text: str) -> str | None:
 
 def _twice(entry: Entry, listing: Listing) -> Iterator[Complaint]:
     first: dict[str, int] = {}
-    for at, one in enumerate(entry.descriptors):
-        if (before := first.setdefault(comparable(one), at)) != at:
+    for at, text in enumerate(entry.descriptors):
+        if (before := first.setdefault(comparable(text), at)) != at:
             yield at, f"it says the same as number {before + 1}"
 
 
@@ -242,23 +242,23 @@ def _same_list(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 
 
 def _shared(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-    many = min(listing.settings.shared_by, max(2, len(listing.entries)))
-    for at, one in enumerate(entry.descriptors):
-        if (count := listing.sharing[comparable(one)]) >= many:
+    many = min(listing.config.shared_by, max(2, len(listing.entries)))
+    for at, text in enumerate(entry.descriptors):
+        if (count := listing.sharing[comparable(text)]) >= many:
             yield at, f"{count} of {len(listing.entries)} classes have it: it cannot tell them apart"
 
 
 def _echo(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-    for at, one in enumerate(entry.descriptors):
-        if one.strip() in listing.settings.examples:
+    for at, text in enumerate(entry.descriptors):
+        if text.strip() in listing.config.examples:
             yield at, "it is a bullet of the prompt's worked examples"
 
 
 def _own_name(entry: Entry, listing: Listing) -> Iterator[Complaint]:
     name = re.escape(comparable(entry.name)).replace(r"\ ", " ")
     pattern = re.compile(rf"(?<!\w){name}(?:e?s)?(?!\w)")
-    for at, one in enumerate(entry.descriptors):
-        if pattern.search(comparable(one)):
+    for at, text in enumerate(entry.descriptors):
+        if pattern.search(comparable(text)):
             yield at, "it names the class: CLIP then reads the name, not the trait"
 
 
@@ -269,23 +269,23 @@ def _cut(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 
 
 def _long(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-    for at, one in enumerate(entry.descriptors):
-        if (words := len(one.split())) > listing.settings.max_words:
-            yield at, f"it has {words} words: {listing.settings.max_words} are the most"
+    for at, text in enumerate(entry.descriptors):
+        if (words := len(text.split())) > listing.config.max_words:
+            yield at, f"it has {words} words: {listing.config.max_words} are the most"
 
 
 def _tokens(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-    if (count := listing.settings.tokens) is not None:
-        for at, one in enumerate(entry.descriptors):
-            if (tokens := count(one)) > listing.settings.max_tokens:
+    if (count := listing.config.tokens) is not None:
+        for at, text in enumerate(entry.descriptors):
+            if (tokens := count(text)) > listing.config.max_tokens:
                 yield (
                     at,
-                    f"it has {tokens} tokens: the model reads {listing.settings.max_tokens} at most",
+                    f"it has {tokens} tokens: the model reads {listing.config.max_tokens} at most",
                 )
 
 
 def _alike(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-    names = listing.alike[comparable(entry.name)]
+    names = listing.same_names[comparable(entry.name)]
     if len(names) > 1:
         others = _others(names, entry.name)
         yield None, f"its name differs from {others} only by case, punctuation or underscores"
@@ -311,13 +311,13 @@ def _near_miss(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 
 
 def _hurts(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-    if (found := Measurement.of(entry)) is None:
+    if (measurement := Measurement.of(entry)) is None:
         return
-    for at, one in enumerate(entry.descriptors):
-        lost = found.lost(one)
-        if lost > 0 and 100 * lost >= listing.settings.hurts_by * found.effects[one].pictures:
-            effect = points(found.effects[one].effect)
-            yield at, f"it hurts accuracy where it was measured: {effect} points on {found.where}"
+    for at, text in enumerate(entry.descriptors):
+        lost = measurement.lost(text)
+        if lost > 0 and 100 * lost >= listing.config.hurts_by * measurement.effects[text].images:
+            effect = points(measurement.effects[text].effect)
+            yield at, f"it hurts accuracy where it was measured: {effect} points on {measurement.where}"
 
 
 def _others(names: Sequence[str], name: str) -> str:
@@ -394,7 +394,7 @@ RULES: Final = (
     Rule("FM402", "underscore", _W, "A name has an underscore in the place of a space.", _underscore),
     Rule("FM403", "two-meanings", _H, "A name has two well-known meanings.", _two_meanings),
     Rule("FM404", "near-miss-key", _W, "A key that is not read, close to one that is.", _near_miss),
-    Rule("FM501", "hurts", _W, "Measured: accuracy is better without it (`hurts-by`, 2 %).", _hurts),
+    Rule("FM501", "hurts", _W, "Measured: accuracy is better without it (`hurts-by`, 2%).", _hurts),
 )
 
 

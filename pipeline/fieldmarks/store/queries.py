@@ -1,5 +1,6 @@
-"""What a store holds, as rows and numbers to print."""
+"""What a store holds, as rows and numbers to print: `store list`, `show`, `history` and `stats`."""
 
+import logging
 import math
 import re
 from collections import Counter
@@ -12,12 +13,14 @@ from typing import Any, Final
 from fieldmarks.class_lists import class_list
 from fieldmarks.errors import StoreError
 from fieldmarks.records import FAILED, MAX_LIST, Entry
-from fieldmarks.store.curate import find
 from fieldmarks.store.descriptor_effects import Measurement
-from fieldmarks.store.edits import current_entry
+from fieldmarks.store.edits import current_entry, find
 from fieldmarks.store.file import Store
-from fieldmarks.store.lint import Config, Finding, by_class, counts, lint_store
+from fieldmarks.store.lint import Finding, by_class, counts, lint
+from fieldmarks.store.lint_rules import Config
 from fieldmarks.tables import errors_as, read_table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,12 @@ def rows(store: Store, config: Config, *, flagged: bool = False, grep: str | Non
     except (re.error, RecursionError, OverflowError) as error:
         raise StoreError(f"{grep!r:.200} is not a regular expression: {error}") from error
     entries = list(store.entries())
-    flags = by_class(lint_store(entries, config))
+    flags = by_class(lint(entries, config))
     return [
-        Row(one.name, len(one.descriptors), origin(one), found, _worst(one))
-        for one in entries
-        if any(map(pattern.search, (one.name, *one.descriptors)))
-        and ((found := _codes(flags.get(one.name, ()))) or not flagged)
+        Row(entry.name, len(entry.descriptors), origin(entry), codes, _worst(entry))
+        for entry in entries
+        if any(map(pattern.search, (entry.name, *entry.descriptors)))
+        and ((codes := _codes(flags.get(entry.name, ()))) or not flagged)
     ]
 
 
@@ -65,22 +68,22 @@ def by(key: str, rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=_ORDERS[key])
 
 
-def missing(store: Store, path: Path, tell: Callable[[str], None] = lambda report: None) -> list[str]:
-    """Return the classes of a list in any form that are not current; `tell` gets what was understood of it.
+def missing(store: Store, path: Path) -> list[str]:
+    """Return the classes of a list in any form that are not current; what was understood of it is logged.
 
     Raises StoreError, ClassNameError.
     """
     table = read_table(path, MAX_LIST, StoreError)
     with errors_as(StoreError):
         listed = class_list(table)
-    tell(listed.report)
+    logger.info("%s", listed.report)
     return [name for name in listed.names if name not in store]
 
 
 def show(store: Store, name: str, config: Config) -> tuple[Entry, list[Finding]]:
     """Return the current line of a class and its flags, for some of which all classes are looked at."""
     entry = current_entry(store, name)
-    return entry, lint_store(list(store.entries()), config, only=entry.name)
+    return entry, lint(store.entries(), config, only=entry.name)
 
 
 def history(store: Store, name: str) -> list[Entry]:
@@ -91,24 +94,27 @@ def history(store: Store, name: str) -> list[Entry]:
 def stats(store: Store, config: Config) -> dict[str, Any]:
     """Return the numbers of a store; tokens are those of every answer ever paid for."""
     entries = list(store.entries())
-    sizes = [len(one.descriptors) for one in entries]
-    every = [one for name in store.all_names() for one in store.history(name)]
+    sizes = [len(entry.descriptors) for entry in entries]
+    every = [line for name in store.all_names() for line in store.history(name)]
     origins = Counter(map(origin, entries))
-    models = Counter(one.model for one in entries if one.model)
-    prompts = Counter(str(one.prompt["name"]) for one in entries if one.prompt and "name" in one.prompt)
+    models = Counter(entry.model for entry in entries if entry.model)
+    prompts = Counter(
+        str(entry.prompt["name"]) for entry in entries if entry.prompt and "name" in entry.prompt
+    )
+    answers = {(line.name, line.origin, line.at, line.answer): _tokens(line) for line in every}
     return {
         "classes": len(entries),
         "descriptors": sum(sizes),
         "per_class": {"min": min(sizes), "median": median(sizes), "max": max(sizes)} if sizes else {},
         "lines": len(every),
-        "failed": sum(one.origin == FAILED for one in every),
+        "failed": sum(line.origin == FAILED for line in every),
         "ended": len(store.all_names()) - len(entries),
-        "rejected": sum(len(one.rejected) for one in entries),
-        "tokens": sum({(one.name, one.origin, one.at, one.answer): _tokens(one) for one in every}.values()),
+        "rejected": sum(len(entry.rejected) for entry in entries),
+        "tokens": sum(answers.values()),
         "origins": dict(origins.most_common()),
         "models": dict(models.most_common()),
         "prompts": dict(prompts.most_common()),
-        "flags": counts(lint_store(entries, config)),
+        "flags": counts(lint(entries, config)),
     }
 
 
@@ -118,8 +124,8 @@ def origin(entry: Entry) -> str:
 
 
 def _worst(entry: Entry) -> float | None:
-    found = Measurement.of(entry)
-    return None if found is None else found.worst
+    measurement = Measurement.of(entry)
+    return None if measurement is None else measurement.worst
 
 
 _ORDERS: Final[dict[str, Callable[[Row], Any]]] = {
@@ -136,4 +142,4 @@ def _tokens(entry: Entry) -> int:
 
 
 def _codes(findings: Sequence[Finding]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one.rule.code for one in findings))
+    return tuple(dict.fromkeys(finding.rule.code for finding in findings))

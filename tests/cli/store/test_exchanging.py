@@ -74,7 +74,7 @@ def test_import_over_other_lists(runner: CliRunner) -> None:
     assert result.stdout == "frog\n- a\n+ b\nnewt (added)\n+ c\n"
     assert Store("mine.jsonl").names() == ["frog"]
     assert _store(runner, "import", "mine.jsonl", "y.csv", "--replace").exit_code == 0
-    assert [one.descriptors for one in Store("mine.jsonl").entries()] == [("b",), ("c",)]
+    assert [entry.descriptors for entry in Store("mine.jsonl").entries()] == [("b",), ("c",)]
 
 
 def test_copy_and_salvage(runner: CliRunner) -> None:
@@ -115,12 +115,12 @@ def test_merge_and_compact(runner: CliRunner) -> None:
     assert (result.exit_code, result.stdout) == (0, "frog\n")
     assert result.stderr == "1 classes differed, decided by --prefer union.\n"
     merged = Store("out.jsonl")
-    assert [one.descriptors for one in merged.entries()] == [("a", "b"), ("c",)]
+    assert [entry.descriptors for entry in merged.entries()] == [("a", "b"), ("c",)]
     result = _store(runner, "compact", "out.jsonl", "--dry-run")
     assert result.stderr == "2 of 5 lines would stay.\n"
     assert _store(runner, "compact", "out.jsonl", "--keep-history").stderr == "5 of 5 lines stay.\n"
     assert _store(runner, "compact", "out.jsonl").stderr == "2 of 2 lines stay.\n".replace("of 2", "of 5")
-    assert [one.descriptors for one in Store("out.jsonl").entries()] == [("a", "b"), ("c",)]
+    assert [entry.descriptors for entry in Store("out.jsonl").entries()] == [("a", "b"), ("c",)]
     assert _store(runner, "compact", "frogs").exit_code == 1
 
 
@@ -157,7 +157,7 @@ def test_columns_that_the_user_names(runner: CliRunner) -> None:
     assert not Path("mine.jsonl").exists() or Store("mine.jsonl").names() == []
     result = _store(runner, "import", "mine.jsonl", "x.csv", "--columns", "bird,Remark")
     assert result.exit_code == 0
-    assert [one.descriptors for one in Store("mine.jsonl").entries()] == [("big eyes", "a beak")]
+    assert [entry.descriptors for entry in Store("mine.jsonl").entries()] == [("big eyes", "a beak")]
     assert _store(runner, "import", "mine.jsonl", "x.csv", "--columns", "bird").exit_code == 2
     assert _store(runner, "import", "mine.jsonl", "x.csv", "--columns", "bird,1").exit_code == 1
 

@@ -122,7 +122,7 @@ def test_tokens_of_a_real_model(runner: CliRunner, file: str, check_data: Path) 
         runner, "long.jsonl", "--clip", str(check_data / "clip-tokenizer"), "--json", "--ignore", "long"
     )
     found = [orjson.loads(line) for line in result.stdout.splitlines()]
-    assert [(one["number"], one["message"]) for one in found if one["code"] == "FM306"] == [
+    assert [(finding["number"], finding["message"]) for finding in found if finding["code"] == "FM306"] == [
         (2, "it has 78 tokens: the model reads 77 at most")
     ]
     result = _lint(runner, "long.jsonl", "--clip", ".")

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from fieldmarks.cli import main
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
-from fieldmarks.store.curate import Stamp
-from fieldmarks.store.descriptor_effects import Measured, write
+from fieldmarks.store.descriptor_effects import DescriptorEffect, write_effects
+from fieldmarks.store.edits import Stamp
 
 HOSTILE = "\x1b]0;owned\x07red"
 
@@ -51,8 +51,11 @@ def test_list(runner: CliRunner, file: str) -> None:
 
 def _measure(file: str) -> None:
     about = {"data": "pond", "model": "clip", "preset": "article", "pictures": 500}
-    effects = [Measured("wide mouth", -0.012, -0.3, 50), Measured("may be green", 0.004, 0.1, 50)]
-    write(Store(file), {"frog": effects}, about, Stamp(at="2026"))
+    effects = [
+        DescriptorEffect("wide mouth", -0.012, -0.3, 50),
+        DescriptorEffect("may be green", 0.004, 0.1, 50),
+    ]
+    write_effects(Store(file), {"frog": effects}, about, Stamp(at="2026"))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_measured_effects_are_shown(runner: CliRunner, file: str) -> None:
         "   descriptor    flags  effect",
         "1  wide mouth    FM501    -1.2",
         "2  may be green  FM302    +0.4",
-        "effect: points of accuracy on 500 pictures of pond; clip, article, 2026",
+        "effect: points of accuracy on 500 images of pond; clip, article, 2026",
     ]
     shown = runner.invoke(main, ["store", "history", file, "frog"]).stdout
     assert shown.splitlines()[-1] == "2. measured, 2026, pond"
@@ -132,7 +135,7 @@ def test_show(runner: CliRunner, file: str) -> None:
         "  - may be green",
     ]
     shown = orjson.loads(runner.invoke(main, ["store", "show", file, "frog", "--json"]).stdout)
-    assert (shown["class"], [one["code"] for one in shown["flags"]]) == ("frog", ["FM302"])
+    assert (shown["class"], [finding["code"] for finding in shown["flags"]]) == ("frog", ["FM302"])
 
 
 @pytest.mark.parametrize(

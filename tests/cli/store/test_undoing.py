@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from fieldmarks.cli import main
 from fieldmarks.records import CURATED, FAILED, GENERATED, IMPORTED, Entry
 from fieldmarks.store import Store, exchange
-from fieldmarks.store.curate import Stamp
+from fieldmarks.store.edits import Stamp
 
 AT = "2026-01-02T03:04:05+00:00"
 

@@ -60,7 +60,7 @@ def _rows(row: Sequence[str], widths: Sequence[int], numbers: Sequence[int]) -> 
 
 def counted(value: object) -> str:
     """Return a number, or numbers by name, as one text."""
-    return ", ".join(f"{one} {n}" for one, n in value.items()) if isinstance(value, dict) else str(value)
+    return ", ".join(f"{name} {n}" for name, n in value.items()) if isinstance(value, dict) else str(value)
 
 
 def line(text: str, *, err: bool = False) -> None:
@@ -70,15 +70,19 @@ def line(text: str, *, err: bool = False) -> None:
     click.echo(printable(text), err=err)
 
 
-def findings(found: Sequence["Finding"]) -> None:
+def findings(flags: Sequence["Finding"]) -> None:
     """Print what lint found as a table, and the counts on stderr."""
     from fieldmarks.store.lint import counts
 
-    if found:
-        rows = [(one.rule.code, one.severity.name.lower(), one.name, _about(one)) for one in found]
+    if flags:
+        rows = [(flag.rule.code, flag.severity.name.lower(), flag.name, _what(flag)) for flag in flags]
         table(("code", "severity", "class", "what"), rows)
-    summary = ", ".join(f"{code} {count}" for code, count in counts(found).items())
-    click.echo(f"{len(found)} found{': ' if found else ''}{summary}", err=True)
+    summary = ", ".join(f"{code} {count}" for code, count in counts(flags).items())
+    click.echo(f"{len(flags)} found{': ' if flags else ''}{summary}", err=True)
+
+
+def _what(flag: "Finding") -> str:
+    return flag.message if flag.descriptor is None else f"{flag.number}. {flag.descriptor}: {flag.message}"
 
 
 def rules(*, as_json: bool) -> None:
@@ -87,8 +91,8 @@ def rules(*, as_json: bool) -> None:
     from fieldmarks.store.lint_rules import RULES
 
     shown = [
-        (one.code, one.name, one.severity.name.lower(), one.doc + (" Fixed by --fix." * one.fix))
-        for one in RULES
+        (rule.code, rule.name, rule.severity.name.lower(), rule.doc + (" Fixed by --fix." * rule.fix))
+        for rule in RULES
     ]
     if as_json:
         for row in shown:
@@ -97,28 +101,26 @@ def rules(*, as_json: bool) -> None:
         table(("code", "rule", "severity", "what it finds"), shown)
 
 
-def changes(made: Sequence["Change"], *, dry_run: bool, quiet: bool = False, most: int | None = None) -> None:
+def changes(some: Sequence["Change"], *, dry_run: bool, quiet: bool = False, most: int | None = None) -> None:
     """Print what a command did, or with `dry_run` would do, in at most `most` lines.
 
     `quiet` keeps stdout for others.
     """
-    from fieldmarks.store.compare import change_lines
-
-    if not made:
+    if not some:
         click.echo("Nothing to change.", err=True)
-    lines = [text for change in made for text in change_lines(change.name, change.before, change.after)]
+    lines = [text for change in some for text in change.lines()]
     for text in lines[:most]:
         line(text, err=quiet)
     if len(lines) > len(lines[:most]):
         click.echo(f"… {len(lines) - len(lines[:most]):,} more lines; --dry-run shows them all", err=True)
-    if made and dry_run:
+    if some and dry_run:
         click.echo("Dry run: nothing was written.", err=True)
 
 
 def commands(lines: Sequence["Entry"]) -> str:
     """Return what command made some classes' lines, how many, and who made it, when and why."""
     from fieldmarks.records import GENERATED, IMPORTED
-    from fieldmarks.store.curate import is_measurement
+    from fieldmarks.store.descriptor_effects import is_measurement
     from fieldmarks.text import counted
 
     removed = sum(line.removed for line in lines)
@@ -140,13 +142,13 @@ def commands(lines: Sequence["Entry"]) -> str:
     return " ".join(parts)
 
 
-def effect(made: Sequence["Change"]) -> str:
+def effect(some: Sequence["Change"]) -> str:
     """Return how many classes a change removes, brings back and changes."""
     from fieldmarks.text import counted
 
-    removed = sum(change.after is None for change in made)
-    back = sum(change.before is None and change.after is not None for change in made)
-    counts = ((removed, "removed"), (back, "brought back"), (len(made) - removed - back, "changed"))
+    removed = sum(change.after is None for change in some)
+    back = sum(change.before is None and change.after is not None for change in some)
+    counts = ((removed, "removed"), (back, "brought back"), (len(some) - removed - back, "changed"))
     return ", ".join(f"{counted(count, 'class')} {verb}" for count, verb in counts if count)
 
 
@@ -160,23 +162,22 @@ def classes(rows: Sequence["Row"]) -> None:
     table(columns[:width], (cells[:width] for cells in shown), numbers=(1, 4))
 
 
-def entry(one: "Entry", flags: Sequence["Finding"]) -> None:
+def entry(shown: "Entry", flags: Sequence["Finding"]) -> None:
     """Print a line of a store whole: the descriptors with their flags, where they come from, the answer."""
     from fieldmarks.store.queries import origin
 
-    line(f"{one.name}  ({origin(one)})")
-    _descriptors(one, flags)
-    for finding in flags:
-        if finding.number is None:
-            line(f"{finding.rule.code} {finding.message}")
-    facts = one.to_dict()
+    line(f"{shown.name}  ({origin(shown)})")
+    _descriptors(shown, flags)
+    for flag in flags:
+        if flag.number is None:
+            line(f"{flag.rule.code} {flag.message}")
+    facts = shown.to_dict()
     for key in ("class", "descriptors", "origin", "v", "answer", "answers", "measured"):
         facts.pop(key, None)
     for key, value in facts.items():
         line(f"{key}: {_readable(value)}")
-    for answer in (
-        [one.answer] if one.answer is not None else [sample.get("answer") for sample in one.answers]
-    ):
+    answers = [answer.get("answer") for answer in shown.answers] if shown.answer is None else [shown.answer]
+    for answer in answers:
         click.echo("answer:")
         for text in str(answer).split("\n"):
             line(f"  {text}")
@@ -193,27 +194,28 @@ def _readable(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _descriptors(one: "Entry", flags: Sequence["Finding"]) -> None:
+def _descriptors(shown: "Entry", flags: Sequence["Finding"]) -> None:
     from fieldmarks.store.descriptor_effects import Measurement, points
     from fieldmarks.store.lint import by_number
 
-    found = Measurement.of(one)
+    measurement = Measurement.of(shown)
     by = by_number(flags)
     codes = {number: " ".join(flag.rule.code for flag in some) for number, some in by.items()}
-    rows = [(number, text, codes.get(number, "")) for number, text in enumerate(one.descriptors, 1)]
-    if found is None:
+    rows = [(number, text, codes.get(number, "")) for number, text in enumerate(shown.descriptors, 1)]
+    if measurement is None:
         table(("", "descriptor", "flags"), rows, numbers=(0,))
         return
-    said = {text: points(effect.effect) for text, effect in found.effects.items()}
-    measured = [(*cells, said.get(cells[1], "")) for cells in rows]
+    effects = {text: points(effect.effect) for text, effect in measurement.effects.items()}
+    measured = [(*cells, effects.get(cells[1], "")) for cells in rows]
     table(("", "descriptor", "flags", "effect"), measured, numbers=(0, 3))
-    line(f"effect: points of accuracy on {found.where}; {found.model}, {found.preset}, {found.at}")
+    source = f"{measurement.model}, {measurement.preset}, {measurement.at}"
+    line(f"effect: points of accuracy on {measurement.where}; {source}")
 
 
 def step(number: int, before: "Entry | None", after: "Entry") -> None:
     """Print a line of a class's history as what it changed against the one before."""
-    from fieldmarks.store.compare import change_lines
-    from fieldmarks.store.curate import is_measurement
+    from fieldmarks.store.descriptor_effects import is_measurement
+    from fieldmarks.store.edits import Change
     from fieldmarks.store.queries import origin
 
     flags = (("redo", after.redo), ("undo", after.undo), ("removed", after.removed))
@@ -221,10 +223,6 @@ def step(number: int, before: "Entry | None", after: "Entry") -> None:
     facts = (what, after.at, after.by or after.model, after.note)
     if after.measured and is_measurement(after):
         facts = ("measured", after.measured["at"], after.measured["data"], after.note)
-    line(f"{number}. {', '.join(one for one in facts if one)}")
-    for one in change_lines("", before, None if after.removed else after)[1:]:
-        line(f"   {one}")
-
-
-def _about(one: "Finding") -> str:
-    return one.message if one.descriptor is None else f"{one.number}. {one.descriptor}: {one.message}"
+    line(f"{number}. {', '.join(filter(None, facts))}")
+    for text in Change("", before, None if after.removed else after).lines()[1:]:
+        line(f"   {text}")

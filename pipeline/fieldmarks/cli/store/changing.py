@@ -1,27 +1,39 @@
-"""`store add`, `drop`, `edit`, `rename`: each an appended line that can be undone.
+"""The commands that change a store, each by appended lines that can be undone.
 
-`store undo`, `redo`, `restore`: back and forth in a store's history, by appended lines.
+`store add`, `drop`, `edit` and `rename` change a class, `reparse` reads the stored answers again, and `undo`,
+`redo` and `restore` go back and forth in the history.
 """
 
+import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+import tempfile
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from fieldmarks.cli.console import ConfirmationNeeded, open_store, say
+from fieldmarks.cli.console import ConfirmationNeeded, say
 from fieldmarks.cli.render import stores
-from fieldmarks.cli.store.group import change_options, class_argument, complete_class, stamp, store_argument
+from fieldmarks.cli.store.group import change_options, class_argument, complete_class, store_argument
 from fieldmarks.errors import StoreError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fieldmarks.records import Entry
-    from fieldmarks.store import Store
-    from fieldmarks.store.edits import Change, Make
+    from fieldmarks.store.edits import Change
+    from fieldmarks.store.lint import Finding
+
+ASK_ABOVE: Final = 20  # classes
+LINES_SHOWN: Final = 60  # of a change; --dry-run shows all
+EDITOR_HELP: Final = """\
+# One descriptor a line. Lines that begin with # are ignored; one in double quotes is read as JSON.
+# A line that you delete is removed and not suggested again. Leave without saving to change nothing."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @click.command()
@@ -41,11 +53,11 @@ def add(
       fieldmarks store add mine.jsonl "tree frog" "round toe pads" "bulging eyes"
       fieldmarks store add mine.jsonl "tree frog" "green skin" --note "seen in every photo"
     """
-    from fieldmarks.store import edits
+    from fieldmarks.store import Store, edits
+    from fieldmarks.store.edits import Stamp
 
-    opened = open_store(store, create=True)
-    made = edits.apply(opened, edits.add(name, texts, stamp(by, note)), dry_run=dry_run)
-    stores.changes(made, dry_run=dry_run)
+    changes = edits.add(Store(store, create=True), name, texts, Stamp.of_user(by, note), dry_run=dry_run)
+    stores.changes(changes, dry_run=dry_run)
 
 
 @click.command()
@@ -73,13 +85,17 @@ def drop(
       fieldmarks store drop mine.jsonl "tree frog" 2 5
       fieldmarks store drop mine.jsonl "tree frog" --all
     """
-    from fieldmarks.store import edits
+    from fieldmarks.store import Store, edits
+    from fieldmarks.store.edits import Stamp
 
     if whole == bool(which):
         raise click.UsageError("give the descriptors to remove, or --all to remove the class")
-    mark = stamp(by, note)
-    make = edits.end(name, mark) if whole else edits.drop(name, which, mark)
-    stores.changes(edits.apply(open_store(store), make, dry_run=dry_run), dry_run=dry_run)
+    opened, mark = Store(store), Stamp.of_user(by, note)
+    if whole:
+        changes = edits.remove(opened, name, mark, dry_run=dry_run)
+    else:
+        changes = edits.drop(opened, name, which, mark, dry_run=dry_run)
+    stores.changes(changes, dry_run=dry_run)
 
 
 @click.command()
@@ -96,18 +112,19 @@ def edit(store: str, name: str, note: str | None, by: str | None, dry_run: bool)
       fieldmarks store edit mine.jsonl "tree frog"
     """
     from fieldmarks.bounds import read_text
-    from fieldmarks.store import editing, edits, queries
+    from fieldmarks.store import Store, edits, queries
+    from fieldmarks.store.edits import Stamp
     from fieldmarks.store.lines import MAX_LINE
     from fieldmarks.store.lint import project_config
 
-    opened = open_store(store)
+    opened = Store(store)
     entry, flags = queries.show(opened, name, project_config())
-    text = editing.to_text(entry, flags)
-    file = editing.write_scratch(text)
+    text = editor_text(entry, flags)
+    file = _write_scratch(text)
     try:
         _run_editor(file)
-        edited = editing.from_text(read_text(file, MAX_LINE, StoreError), entry)
-        made = edits.apply(opened, edits.edit(entry, edited, stamp(by, note)), dry_run=dry_run)
+        descriptors = descriptors_of(read_text(file, MAX_LINE, StoreError), entry)
+        changes = edits.edit(opened, entry, descriptors, Stamp.of_user(by, note), dry_run=dry_run)
     except BaseException as error:  # an interruption too must not lose what was typed
         if not file.is_file() or file.read_bytes() == text.encode():
             file.unlink(missing_ok=True)
@@ -117,7 +134,88 @@ def edit(store: str, name: str, note: str | None, by: str | None, dry_run: bool)
         say(f"Your text is kept in {file}")
         raise
     file.unlink(missing_ok=True)
-    stores.changes(made, dry_run=dry_run)
+    stores.changes(changes, dry_run=dry_run)
+
+
+def editor_text(entry: "Entry", flags: "Sequence[Finding]") -> str:
+    """Return a class as a text to edit; what lint finds stands as a comment before its descriptor."""
+    from fieldmarks.store.lint import by_number
+
+    origin = [entry.origin or "typed", *filter(None, (entry.model, entry.at, entry.by))]
+    lines = [f"# {entry.name}", f"# {', '.join(origin)}", *EDITOR_HELP.splitlines()]
+    by = by_number(flags)
+    lines += [f"# {flag.rule.code} {flag.message}" for flag in by.get(None, ())]
+    lines = [_printable(line) for line in lines] + [""]
+    for number, text in enumerate(entry.descriptors, 1):
+        comments = (f"# {flag.rule.code} {flag.message}" for flag in by.get(number, ()))
+        lines += [*map(_printable, comments), _line(text)]
+    return "\n".join(lines) + "\n"
+
+
+def descriptors_of(text: str, entry: "Entry") -> list[str]:
+    """Return the descriptors of an edited text; those that `entry` has are taken as they are.
+
+    Raises StoreError, with the line's number, for one that cannot be used, or if none is left.
+    """
+    from fieldmarks.store.edits import descriptor
+
+    known = {_line(text): text for text in entry.descriptors}
+    descriptors = []
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.rstrip("\r")
+        if line in known:
+            descriptors.append(known[line])
+        elif line.strip() and not line.lstrip().startswith("#"):
+            try:
+                descriptors.append(descriptor(_unquoted(line.strip())))
+            except StoreError as error:
+                raise StoreError(f"line {number}: {error}; nothing was changed") from error
+    if not descriptors and entry.descriptors:
+        raise StoreError(
+            "no descriptor is left; nothing was changed: `fieldmarks store drop` empties a class"
+        )
+    return descriptors
+
+
+def _line(text: str) -> str:
+    """Return a descriptor as one line, in quotes if it would be read as something else."""
+    plain = text == text.strip() and text and text[0] not in '#"' and _printable(text) == text
+    return text if plain else json.dumps(text)
+
+
+def _unquoted(line: str) -> str:
+    if not line.startswith('"'):
+        return line
+    try:
+        text = json.loads(line)
+    except ValueError as error:
+        raise StoreError(f"{line!r} begins with a double quote but is not JSON: {error}") from error
+    return str(text)
+
+
+def _printable(text: str) -> str:
+    return "".join(" " if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in text)
+
+
+def _write_scratch(text: str) -> Path:
+    """Write a text to a new file for an editor, and return it. Raises StoreError."""
+    try:
+        handle, name = tempfile.mkstemp(prefix="fieldmarks-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise StoreError(
+            f"{tempfile.gettempdir()} cannot be written: {error.strerror}; set TMPDIR"
+        ) from error
+    return Path(name)
+
+
+def _run_editor(file: Path) -> None:
+    try:
+        click.edit(filename=str(file))
+    except ValueError as error:  # of shlex
+        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+        raise StoreError(f"editor {editor!r} cannot be run: {error}; set EDITOR") from error
 
 
 @click.command()
@@ -134,18 +232,12 @@ def rename(store: str, name: str, new: str, note: str | None, by: str | None, dr
     Example:
       fieldmarks store rename mine.jsonl crane "crane (bird)"
     """
-    from fieldmarks.store import edits
+    from fieldmarks.store import Store, edits
+    from fieldmarks.store.edits import Stamp
 
-    made = edits.apply(open_store(store), edits.rename(name, new, stamp(by, note)), dry_run=dry_run)
-    stores.changes(made, dry_run=dry_run)
-
-
-def _run_editor(file: "Path") -> None:
-    try:
-        click.edit(filename=str(file))
-    except ValueError as error:  # of shlex
-        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-        raise StoreError(f"editor {editor!r} cannot be run: {error}; set EDITOR") from error
+    stores.changes(
+        edits.rename(Store(store), name, new, Stamp.of_user(by, note), dry_run=dry_run), dry_run=dry_run
+    )
 
 
 @click.command()
@@ -154,9 +246,9 @@ def _run_editor(file: "Path") -> None:
 @click.option("--note", metavar="TEXT", help="Why; `store history` shows it.")
 @click.option("--by", metavar="NAME", help="Who makes the change (default: your login name).")
 def reparse(store: str, yes: bool, note: str | None, by: str | None) -> None:
-    """Parse kept answers again.
+    """Parse the stored answers again.
 
-    Every generated line keeps the model's answer, so a better parser needs no new request. The difference is
+    Every generated line has the model's answer, so a better parser needs no new request. The difference is
     shown, and with --yes appended; `store undo` takes it back. Lines that people made or imported stay as
     they are.
 
@@ -167,33 +259,27 @@ def reparse(store: str, yes: bool, note: str | None, by: str | None) -> None:
     """
     from fieldmarks.generation.plan import Reparsed, reparsed
     from fieldmarks.store import Store, edits
+    from fieldmarks.store.edits import Stamp
     from fieldmarks.text import counted, printable
 
-    opened = open_store(store)
-    mark = stamp(by, note)
+    mark = Stamp.of_user(by, note)
     result = Reparsed([], [], {})
 
-    def make(now: Store) -> "list[Entry]":
+    def lines(now: Store) -> "list[Entry]":
         nonlocal result
         result = reparsed(now, mark)
         return result.lines
 
-    made = edits.apply(opened, make, dry_run=not yes)
-    stores.changes(made, dry_run=not yes)
+    changes = edits.apply(Store(store), lines, dry_run=not yes)
+    stores.changes(changes, dry_run=not yes)
     for name, problem in result.empty.items():
         say(f"Left as it is: {printable(name)}: {printable(problem)}")
     if result.unanswered:
         say(f"{counted(len(result.unanswered), 'class')} edited or imported; left alone")
-    if made and yes:
-        say(f"Parsed {counted(len(made), 'class')} again. `fieldmarks store undo` takes it back.")
-    elif made:
-        say(f"{counted(len(made), 'class')} would change; pass --yes to write.")
-
-
-ASK_ABOVE: Final = 20  # classes
-LINES_SHOWN: Final = 60  # of a change; --dry-run shows all
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+    if changes and yes:
+        say(f"Parsed {counted(len(changes), 'class')} again. `fieldmarks store undo` takes it back.")
+    elif changes:
+        say(f"{counted(len(changes), 'class')} would change; pass --yes to write.")
 
 
 def reversal_arguments(command: Command) -> Command:
@@ -221,15 +307,17 @@ def undo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
       fieldmarks store undo mine.jsonl --dry-run
       fieldmarks store undo mine.jsonl --yes
     """
-    from fieldmarks.store import edits
+    from fieldmarks.store import Store, undoing
+    from fieldmarks.store.edits import Stamp
 
-    opened = open_store(store)
-    lines = edits.undoable(opened, name)
-    what = "" if not lines else stores.commands(list(lines.values()))
-    made = _reverse(opened, f"undo {what}", edits.undo(name, stamp(by, note)), yes=yes, dry_run=dry_run)
+    opened = Store(store)
+    lines = undoing.undoable(opened, name)
+    what = stores.commands(list(lines.values())) if lines else ""
+    undo = partial(undoing.undo, opened, name, Stamp.of_user(by, note))
+    changes = _reverse(f"undo {what}", undo, yes=yes, dry_run=dry_run)
     if not dry_run:
         again = f"`fieldmarks store redo {shlex.join([store, name] if name else [store])}`"
-        stores.line(f"Undid {what}: {stores.effect(made)}. {again} brings it back.", err=True)
+        stores.line(f"Undid {what}: {stores.effect(changes)}. {again} brings it back.", err=True)
 
 
 @click.command()
@@ -245,14 +333,16 @@ def redo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
       fieldmarks store redo mine.jsonl
       fieldmarks store redo mine.jsonl "tree frog" --dry-run
     """
-    from fieldmarks.store import edits
+    from fieldmarks.store import Store, undoing
+    from fieldmarks.store.edits import Stamp
 
-    opened = open_store(store)
-    lines = edits.redoable(opened, name)
-    what = "" if not lines else stores.commands(list(lines.values()))
-    made = _reverse(opened, f"redo {what}", edits.redo(name, stamp(by, note)), yes=yes, dry_run=dry_run)
+    opened = Store(store)
+    lines = undoing.redoable(opened, name)
+    what = stores.commands(list(lines.values())) if lines else ""
+    redo = partial(undoing.redo, opened, name, Stamp.of_user(by, note))
+    changes = _reverse(f"redo {what}", redo, yes=yes, dry_run=dry_run)
     if not dry_run:
-        stores.line(f"Redid {what}: {stores.effect(made)}.", err=True)
+        stores.line(f"Redid {what}: {stores.effect(changes)}.", err=True)
 
 
 @click.command()
@@ -271,23 +361,21 @@ def restore(store: str, name: str, number: int, note: str | None, by: str | None
       fieldmarks store history mine.jsonl "tree frog"
       fieldmarks store restore mine.jsonl "tree frog" 2
     """
-    from fieldmarks.store import edits
+    from fieldmarks.store import Store, undoing
+    from fieldmarks.store.edits import Stamp
 
-    make = edits.restore(name, number, stamp(by, note))
-    made = edits.apply(open_store(store), make, dry_run=dry_run)
-    stores.changes(made, dry_run=dry_run)
-    if made and not dry_run:
-        stores.line(f"Restored line {number} of {made[0].name!r}.", err=True)
+    changes = undoing.restore(Store(store), name, number, Stamp.of_user(by, note), dry_run=dry_run)
+    stores.changes(changes, dry_run=dry_run)
+    if changes and not dry_run:
+        stores.line(f"Restored line {number} of {changes[0].name!r}.", err=True)
 
 
-def _reverse(store: "Store", task: str, make: "Make", *, yes: bool, dry_run: bool) -> "list[Change]":
+def _reverse(task: str, run: "Callable[..., list[Change]]", *, yes: bool, dry_run: bool) -> "list[Change]":
     """Show a change of however many classes, ask where they are many, and make it.
 
     Raises ConfirmationNeeded, before anything is printed, where nobody can be asked.
     """
-    from fieldmarks.store import edits
-
-    plan = edits.apply(store, make, dry_run=True)
+    plan = run(dry_run=True)
     if dry_run:
         stores.changes(plan, dry_run=True)
         return plan
@@ -300,4 +388,4 @@ def _reverse(store: "Store", task: str, make: "Make", *, yes: bool, dry_run: boo
         if not click.confirm("Go ahead?", err=True):
             say("Nothing was changed.")
             raise click.exceptions.Exit(1)
-    return edits.apply(store, edits.as_planned(make, plan))
+    return run(plan=plan)

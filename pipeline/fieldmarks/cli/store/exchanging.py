@@ -2,9 +2,9 @@
 
 import click
 
-from fieldmarks.cli.console import emit, open_store, say, say_notices
+from fieldmarks.cli.console import emit, say
 from fieldmarks.cli.render import stores
-from fieldmarks.cli.store.group import change_options, complete_store, json_option, stamp, store_argument
+from fieldmarks.cli.store.group import change_options, complete_store, json_option, store_argument
 
 FORMATS = ("json", "csv", "tsv", "folder")
 format_option = click.option(
@@ -49,19 +49,22 @@ def import_(
     """
     from pathlib import Path
 
-    from fieldmarks.store import exchange
+    from fieldmarks.store import Store, exchange
+    from fieldmarks.store.edits import Stamp
     from fieldmarks.text import counted
 
     named = [name.strip() for name in columns.split(",")] if columns is not None else []
     if named and (len(named) < 2 or not all(named)):
         raise click.UsageError(f"--columns {columns} needs two columns: CLASS,DESCRIPTOR")
-    entries = exchange.read_file(Path(file), kind, named, say)
-    opened = open_store(store, create=True)
-    made = exchange.import_file(opened, entries, stamp(by, note), overwrite=replace, dry_run=dry_run)
+    entries = exchange.read_file(Path(file), kind, named)
+    opened = Store(store, create=True)
+    changes = exchange.import_file(
+        opened, entries, Stamp.of_user(by, note), overwrite=replace, dry_run=dry_run
+    )
     if dry_run:
-        stores.changes(made, dry_run=True)
+        stores.changes(changes, dry_run=True)
     done = "Would import" if dry_run else "Imported"
-    say(f"{done} {counted(len(made), 'class')}; {len(entries) - len(made):,} unchanged.")
+    say(f"{done} {counted(len(changes), 'class')}; {len(entries) - len(changes):,} unchanged.")
 
 
 @click.command()
@@ -85,9 +88,9 @@ def export(store: str, file: str, kind: str | None, license_id: str, force: bool
     """
     from pathlib import Path
 
-    from fieldmarks.store import exchange
+    from fieldmarks.store import Store, exchange
 
-    opened = open_store(store)
+    opened = Store(store)
     if file == "-":
         if kind == "folder":
             raise click.UsageError("a folder cannot be printed: name one")
@@ -113,11 +116,11 @@ def copy(name: str, file: str, salvage: bool) -> None:
     """
     from pathlib import Path
 
-    from fieldmarks.store import exchange
+    from fieldmarks.store import Store, exchange
     from fieldmarks.text import counted
 
     if not salvage:
-        exchange.copy_store(open_store(name), Path(file))
+        exchange.copy_store(Store(name), Path(file))
         return
     whole, lost = exchange.salvage(Path(name), Path(file))
     for number in lost:
@@ -138,13 +141,13 @@ def diff(a: str, b: str, as_json: bool) -> None:
     Example:
       fieldmarks store diff imagenette mine.jsonl
     """
-    from fieldmarks.store import compare
+    from fieldmarks.store import Store, compare
 
-    for one in compare.diff(open_store(a), open_store(b)):
+    for change in compare.diff(Store(a), Store(b)):
         if as_json:
-            emit(one.to_dict())
+            emit(change.to_dict())
         else:
-            for text in one.lines():
+            for text in change.lines():
                 stores.line(text)
 
 
@@ -171,9 +174,10 @@ def merge(out: str, a: str, b: str, prefer: str, note: str | None, by: str | Non
     """
     from pathlib import Path
 
-    from fieldmarks.store import compare
+    from fieldmarks.store import Store, compare
+    from fieldmarks.store.edits import Stamp
 
-    differ = compare.merge(open_store(a), open_store(b), Path(out), prefer, stamp(by, note))
+    differ = compare.merge(Store(a), Store(b), Path(out), prefer, Stamp.of_user(by, note))
     say(f"{len(differ)} classes differed, decided by --prefer {prefer}.")
     for name in differ:
         stores.line(name)
@@ -193,9 +197,7 @@ def compact(store: str, keep_history: bool, dry_run: bool) -> None:
       fieldmarks store compact mine.jsonl --dry-run
       fieldmarks store compact mine.jsonl --keep-history
     """
-    from fieldmarks.store import edits
+    from fieldmarks.store import Store, compare
 
-    opened = open_store(store)
-    done = edits.compact(opened, keep_history=keep_history, dry_run=dry_run)
-    say_notices(opened)
+    done = compare.compact(Store(store), keep_history=keep_history, dry_run=dry_run)
     say(f"{done.after} of {done.before} lines {'would stay' if dry_run else 'stay'}.")

@@ -1,23 +1,20 @@
 """The group, and the arguments and options that its commands share."""
 
-import getpass
+import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from fieldmarks.errors import FieldmarksError
 
-if TYPE_CHECKING:
-    from fieldmarks.store.curate import Stamp
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-@click.group()
-def store() -> None:
-    """Read, correct, check and exchange descriptor stores.
+store = click.Group(
+    "store",
+    help="""Read, correct, check and exchange descriptor stores.
 
     STORE is a .jsonl file, or the name of one that ships with fieldmarks. A change is an appended line:
     nothing is overwritten, `history` shows every line and `undo` takes changes back.
@@ -25,7 +22,8 @@ def store() -> None:
     \b
     Example:
       fieldmarks store list imagenette
-    """
+    """,
+)
 
 
 def complete_store(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -40,10 +38,11 @@ def complete_class(context: click.Context, parameter: click.Parameter, begun: st
     """Offer the classes of the store that the command line names."""
     from fieldmarks.store import Store
 
-    try:
+    logging.getLogger("fieldmarks").setLevel(logging.CRITICAL)  # neither messages nor failures may spoil
+    try:  # the prompt
         names = Store(context.params["store"]).names()
     except (FieldmarksError, KeyError, TypeError):
-        return []  # a completion that fails must not spoil the prompt
+        return []
     return [CompletionItem(name) for name in names if name.startswith(begun)]
 
 
@@ -69,18 +68,3 @@ def change_options(command: Command) -> Command:
         command
     )
     return click.option("--note", metavar="TEXT", help="Why; `store history` shows it.")(command)
-
-
-def stamp(by: str | None, note: str | None) -> "Stamp":
-    """Return who makes a change now, and why."""
-    from fieldmarks.store.curate import Stamp
-
-    return Stamp(by=by or _login(), note=note)
-
-
-def _login() -> str | None:
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        return None
-    return name.encode("utf-8", "backslashreplace").decode()  # the environment need not be Unicode

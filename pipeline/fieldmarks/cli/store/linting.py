@@ -2,9 +2,9 @@
 
 import click
 
-from fieldmarks.cli.console import emit, open_store
+from fieldmarks.cli.console import emit
 from fieldmarks.cli.render import stores
-from fieldmarks.cli.store.group import change_options, complete_store, json_option, stamp
+from fieldmarks.cli.store.group import change_options, complete_store, json_option
 
 
 @click.command()
@@ -56,22 +56,23 @@ def lint(
       fieldmarks store lint mine.jsonl --ignore shared --examples few-shot.txt
       fieldmarks store lint mine.jsonl --fix --dry-run
     """
-    from fieldmarks.store import lint
+    from fieldmarks.store import Store, lint
+    from fieldmarks.store.edits import Stamp
 
     if rules:
         stores.rules(as_json=as_json)
         return
     if store is None:
         raise click.UsageError("Missing argument 'STORE'.")
-    opened = open_store(store)
-    check = lint.Check.of(config, ignore, examples, clip)
+    opened = Store(store)
+    settings = lint.command_config(config, ignore, examples, clip)
     if fix:
-        made = check.fix(opened, stamp(by, note or "lint --fix"), dry_run=dry_run)
-        stores.changes(made, dry_run=dry_run, quiet=as_json or github)
-    findings = check.findings(opened)
+        changes = lint.fix(opened, settings, Stamp.of_user(by, note or "lint --fix"), dry_run=dry_run)
+        stores.changes(changes, dry_run=dry_run, quiet=as_json or github)
+    findings = lint.lint(opened.entries(), settings)
     if as_json:
-        for one in findings:
-            emit(one.to_dict())
+        for finding in findings:
+            emit(finding.to_dict())
     elif github:
         for text in lint.annotations(opened, findings):
             stores.line(text)

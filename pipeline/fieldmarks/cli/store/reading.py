@@ -2,7 +2,7 @@
 
 import click
 
-from fieldmarks.cli.console import emit, open_store, say
+from fieldmarks.cli.console import emit
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import class_argument, json_option, store_argument
 
@@ -36,12 +36,12 @@ def list_(
     """
     from pathlib import Path
 
-    from fieldmarks.store import queries
+    from fieldmarks.store import Store, queries
     from fieldmarks.store.lint import project_config
 
-    opened = open_store(store)
+    opened = Store(store)
     if missing is not None:
-        for name in queries.missing(opened, Path(missing), say):
+        for name in queries.missing(opened, Path(missing)):
             emit({"class": name}) if as_json else stores.line(name)
         return
     rows = queries.rows(opened, project_config(), flagged=flagged, grep=grep)
@@ -67,12 +67,12 @@ def show(store: str, name: str, as_json: bool) -> None:
     Example:
       fieldmarks store show frogs "tree frog"
     """
-    from fieldmarks.store import queries
+    from fieldmarks.store import Store, queries
     from fieldmarks.store.lint import project_config
 
-    entry, flags = queries.show(open_store(store), name, project_config())
+    entry, flags = queries.show(Store(store), name, project_config())
     if as_json:
-        emit(entry.to_dict() | {"flags": [one.to_dict() for one in flags]})
+        emit(entry.to_dict() | {"flags": [flag.to_dict() for flag in flags]})
     else:
         stores.entry(entry, flags)
 
@@ -88,9 +88,9 @@ def history(store: str, name: str, as_json: bool) -> None:
     Example:
       fieldmarks store history frogs bullfrog
     """
-    from fieldmarks.store import queries
+    from fieldmarks.store import Store, queries
 
-    entries = queries.history(open_store(store), name)
+    entries = queries.history(Store(store), name)
     if as_json:
         for entry in entries:
             emit(entry.to_dict())
@@ -111,10 +111,10 @@ def stats(store: str, as_json: bool) -> None:
     Example:
       fieldmarks store stats imagenette
     """
-    from fieldmarks.store import queries
+    from fieldmarks.store import Store, queries
     from fieldmarks.store.lint import project_config
 
-    numbers = queries.stats(open_store(store), project_config())
+    numbers = queries.stats(Store(store), project_config())
     if as_json:
         emit(numbers)
         return

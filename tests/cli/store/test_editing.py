@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fieldmarks.cli.store.changing import EDITOR_HELP, descriptors_of, editor_text
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
-from fieldmarks.store.editing import HELP, from_text, to_text
 from fieldmarks.store.lint import lint
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
@@ -18,15 +18,15 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
 @given(st.lists(TEXT, min_size=1))
 def test_an_untouched_text_gives_the_same_list(descriptors: list[str]) -> None:
     entry = Entry("frog", tuple(descriptors))
-    assert from_text(to_text(entry, lint([entry])), entry) == descriptors
+    assert descriptors_of(editor_text(entry, lint([entry])), entry) == descriptors
 
 
 def test_the_text_that_a_person_sees() -> None:
     entry = Entry("frog", ("wide mouth", "may croak", "# one"), origin="generated", model="m\x1b", at="2026")
-    assert to_text(entry, lint([entry])).splitlines() == [
+    assert editor_text(entry, lint([entry])).splitlines() == [
         "# frog",
         "# generated, m , 2026",
-        *HELP.splitlines(),
+        *EDITOR_HELP.splitlines(),
         "",
         "wide mouth",
         "# FM302 it says 'may'",
@@ -38,7 +38,7 @@ def test_the_text_that_a_person_sees() -> None:
 
 def test_what_a_person_types_is_tidied() -> None:
     entry = Entry("frog", ("keep  this",))
-    assert from_text("# x\n\n  new   one \r\nkeep  this\n", entry) == ["new one", "keep  this"]
+    assert descriptors_of("# x\n\n  new   one \r\nkeep  this\n", entry) == ["new one", "keep  this"]
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_what_a_person_types_is_tidied() -> None:
 )
 def test_a_broken_text(text: str, message: str) -> None:
     with pytest.raises(StoreError, match=message):
-        from_text(text, Entry("frog", ("a",)))
+        descriptors_of(text, Entry("frog", ("a",)))

@@ -1,0 +1,256 @@
+"""Back and forth in a store's history, by appended lines: undo, redo, restore.
+
+A class's lines are read as a timeline of steps, done and undone. Each command on one class is a pure function
+from its history to the line that is appended; without a class, `undo` and `redo` take all the classes that
+one command changed.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from fieldmarks.errors import StoreError
+from fieldmarks.records import FAILED, GENERATED, Entry, class_name
+from fieldmarks.store.descriptor_effects import is_measurement
+from fieldmarks.store.edits import Change, Stamp, apply, find, removed
+from fieldmarks.store.file import Store
+from fieldmarks.store.lines import ANSWER, END, PERSONAL, RESTORED, kind_of
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one command did to a class: its last line, and the line that is current from then on.
+
+    `undone_by` is the line that took it back, where one did.
+    """
+
+    line: Entry | None
+    state: Entry | None
+    undone_by: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The steps of a class that are done, oldest first, and those undone, of which the last is redone next.
+
+    The first step done is the class as it was before any change.
+    """
+
+    done: list[Step]
+    undone: list[Step]
+
+    @classmethod
+    def of(cls, history: Sequence[Entry]) -> Self:
+        """Read the steps off a class's lines, oldest first.
+
+        An `undo` line moves the last step from `done` to `undone`, a `redo` line moves it back; any other
+        line that changes what is current is a new step and ends redo. Lines of one command are one step.
+        """
+        done, undone = [Step(None, None)], list[Step]()
+        personal = answer = None
+        for line in history:
+            kind = kind_of(line)
+            personal = line if kind == PERSONAL else None if kind in (END, RESTORED) else personal
+            answer = line if kind in (ANSWER, RESTORED) else None if kind == END else answer
+            state = personal or answer
+            last = done[-1]
+            if line.redo and undone:
+                undone.pop()
+                done.append(Step(line, state))
+            elif line.undo and not line.redo:
+                if len(done) > 1:
+                    undone.append(replace(done.pop(), undone_by=line))
+                done[-1] = Step(done[-1].line, state)
+            elif state is not last.state:
+                undone.clear()
+                if last.line is not None and line.change is not None and last.line.change == line.change:
+                    done.pop()
+                done.append(Step(line, state))
+        return cls(done, undone)
+
+    def undoable(self) -> Entry | None:
+        """Return the line that an undo takes back, or None; one that began a class if a command made it."""
+        line = self.done[-1].line
+        return line if len(self.done) > 2 or (line is not None and line.change is not None) else None
+
+
+def undone(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
+    """Return the line that brings back what was current before the last change, or None if there is none.
+
+    A second undo goes one change further back.
+    """
+    timeline = Timeline.of(history)
+    line = timeline.undoable()
+    if line is None:
+        return None
+    before = timeline.done[-2].state
+    if is_measurement(line) and (not before or before.descriptors != line.descriptors):
+        before = replace(line, measured=None)  # a compaction took the line that was measured
+    return _brought_back(history, before, stamp, undo=True)
+
+
+def redone(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
+    """Return the line that brings back what the last undo took away, or None if it took nothing.
+
+    An answer carries `undo` too, which makes it current over a person's earlier lines for every reader.
+    """
+    steps = Timeline.of(history).undone
+    if not steps:
+        return None
+    state = steps[-1].state
+    answer = state is not None and state.origin == GENERATED
+    return _brought_back(history, state, stamp, undo=answer, redo=True)
+
+
+def restored(history: Sequence[Entry], number: int, stamp: Stamp) -> Entry | None:
+    """Return the line that makes line `number`, from 1, of a class's history a person's and current again.
+
+    Return None if it is current. Raises StoreError for a number that is not there, and for lines without a
+    list: failed answers and the class's removal.
+    """
+    name = history[0].name
+    if not 1 <= number <= len(history):
+        lines = f"lines 1–{len(history)}" if len(history) > 1 else "line 1 only"
+        raise StoreError(f"the history of class {name!r} has {lines}, no line {number}")
+    line = history[number - 1]
+    if line.removed:
+        remedy = "to remove it again, use `fieldmarks store drop STORE CLASS --all`"
+        raise StoreError(f"line {number} of class {name!r} removed the class: {remedy}")
+    if line.origin == FAILED:
+        raise StoreError(f"line {number} of class {name!r} is a failed answer without descriptors")
+    if line is Timeline.of(history).done[-1].state:
+        return None
+    back = stamp.curated(line, line.descriptors, line.rejected)
+    return replace(back, note=stamp.note or f"restored line {number}")
+
+
+def _brought_back(
+    history: Sequence[Entry], state: Entry | None, stamp: Stamp, *, undo: bool = False, redo: bool = False
+) -> Entry:
+    line = removed(history[-1], stamp) if state is None else stamp.put(state)
+    return replace(line, undo=undo, redo=redo)
+
+
+Plan = Sequence[Change]  # what a dry run returned
+
+
+def undo(
+    store: Store, name: str | None, stamp: Stamp, *, dry_run: bool = False, plan: Plan | None = None
+) -> list[Change]:
+    """Undo the last change of a class, or, without one, the last command with all classes that it changed.
+
+    With a `plan` only if it is still the planned one. Raises StoreError if not, or if nothing is left.
+    """
+    return _reverse(
+        store,
+        lambda now: [undone(now.history(each), stamp) for each in undoable(now, name)],
+        f"{_place(store, name)}: nothing left to undo",
+        dry_run=dry_run,
+        plan=plan,
+    )
+
+
+def redo(
+    store: Store, name: str | None, stamp: Stamp, *, dry_run: bool = False, plan: Plan | None = None
+) -> list[Change]:
+    """Bring back what the last undo took away: of a class, or, without one, of all its classes.
+
+    With a `plan` only if it is still the planned one. Raises StoreError if not, or if nothing was undone.
+    """
+    return _reverse(
+        store,
+        lambda now: [redone(now.history(each), stamp) for each in redoable(now, name)],
+        f"{_place(store, name)}: nothing to redo",
+        dry_run=dry_run,
+        plan=plan,
+    )
+
+
+def restore(store: Store, name: str, number: int, stamp: Stamp, *, dry_run: bool = False) -> list[Change]:
+    """Make line `number`, from 1, of a class's history the current one again."""
+    return apply(
+        store, lambda now: [restored(now.history(_any_class(now, name)), number, stamp)], dry_run=dry_run
+    )
+
+
+def _reverse(
+    store: Store,
+    make: Callable[[Store], Iterable[Entry | None]],
+    nothing: str,
+    *,
+    dry_run: bool,
+    plan: Plan | None,
+) -> list[Change]:
+    def lines(now: Store) -> list[Entry]:
+        entries = [entry for entry in make(now) if entry is not None]
+        if not entries:
+            raise StoreError(nothing)
+        after = {entry.name: None if entry.removed else entry for entry in entries}
+        if plan is not None and after != {change.name: change.after for change in plan}:
+            raise StoreError(f"{now.path} changed in the meantime; nothing was written: try again")
+        return entries
+
+    return apply(store, lines, dry_run=dry_run)
+
+
+def undoable(store: Store, name: str | None) -> dict[str, Entry]:
+    """Return, by class, the lines that `undo` takes back: of one class, or of the last command not undone."""
+    if name is not None:
+        name = _any_class(store, name)
+        line = Timeline.of(store.history(name)).undoable()
+        return {} if line is None else {name: line}
+    timelines = _Timelines(store)
+    lines: dict[str, Entry] = {}
+    change = None
+    for line in store.newest_first():
+        if lines and line.change != change:
+            break
+        if line.change is not None and timelines[line.name].undoable() == line:
+            lines[line.name], change = line, line.change
+    return dict(reversed(lines.items()))
+
+
+def redoable(store: Store, name: str | None) -> dict[str, Entry]:
+    """Return, by class, the lines that `redo` brings back: of one class, or of the last undo not redone.
+
+    A command after that undo, on whichever class, ends redo for the store as a whole.
+    """
+    if name is not None:
+        name = _any_class(store, name)
+        steps = Timeline.of(store.history(name)).undone
+        return {name: line} if steps and (line := steps[-1].line) else {}
+    timelines = _Timelines(store)
+    lines: dict[str, Entry] = {}
+    change = None
+    for line in store.newest_first():
+        if lines and line.change != change:
+            break
+        if line.redo:
+            continue
+        if line.undo:
+            steps = timelines[line.name].undone
+            if steps and steps[-1].undone_by == line and steps[-1].line is not None:
+                lines[line.name], change = steps[-1].line, line.change
+        elif line.change is not None:
+            break
+    return dict(reversed(lines.items()))
+
+
+class _Timelines(dict[str, Timeline]):
+    """The timelines of a store's classes, each read once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __missing__(self, name: str) -> Timeline:
+        self[name] = Timeline.of(self._store.history(name))
+        return self[name]
+
+
+def _any_class(store: Store, name: str) -> str:
+    """Return the name of a class that the store has or had. Raises StoreError that suggests the closest."""
+    return find(store.all_names(), class_name(name), store.path)
+
+
+def _place(store: Store, name: str | None) -> str:
+    return f"{store.path}" if name is None else f"{store.path}, class {class_name(name)!r}"
