@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fieldmarks.errors import FieldmarksError
+    from fieldmarks.generation.run import generate
     from fieldmarks.records import Entry
     from fieldmarks.store import Store
 
@@ -17,9 +18,10 @@ _PLACES = {
     "Entry": "fieldmarks.records",
     "FieldmarksError": "fieldmarks.errors",
     "Store": "fieldmarks.store",
+    "generate": "fieldmarks.generation.run",
 }
 
-__all__ = ["Entry", "FieldmarksError", "Store", "__version__"]
+__all__ = ["Entry", "FieldmarksError", "Store", "__version__", "generate"]
 
 
 def __getattr__(name: str) -> Any:

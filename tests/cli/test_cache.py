@@ -16,7 +16,7 @@ from fieldmarks.classification.cache import NAME, EmbeddingCache, key_of
 from fieldmarks.classification.classifier import Model
 from fieldmarks.classification.engines.openvino import model_cache
 from fieldmarks.cli import main
-from fieldmarks.generation.probe import EndpointProfile, remember
+from fieldmarks.generation.dialects import EndpointProfile, remember
 from fieldmarks.paths import user_cache
 
 MODEL = "1" * 32

@@ -195,7 +195,7 @@ def meet(behaviour: Behaviour, port: int, folder: Path, concurrency: int = 1) ->
     from fieldmarks.errors import EndpointError
     from fieldmarks.generation.endpoint import EndpointCompleter
     from fieldmarks.generation.limits import RetryPolicy
-    from fieldmarks.generation.request import Failure, Request
+    from fieldmarks.generation.question import Failure, Question
 
     policy = RetryPolicy(2, 2, 3, first_wait=0.01, longest_wait=0.05, max_wait=5)
 
@@ -209,7 +209,7 @@ def meet(behaviour: Behaviour, port: int, folder: Path, concurrency: int = 1) ->
             retry=policy,
             concurrency=concurrency,
         )
-        requests = (Request(f"class {i}", "Q: What?\nA: Marks:\n-", ("\n\n",)) for i in range(concurrency))
+        requests = (Question(f"class {i}", "Q: What?\nA: Marks:\n-", ("\n\n",)) for i in range(concurrency))
         lines = []
         async for outcomes in completer.complete(requests):
             lines += [outcome.reason if isinstance(outcome, Failure) else ANSWER for _, outcome in outcomes]

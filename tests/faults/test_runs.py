@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.generation.scripted_server import Call, Reply, ScriptedServer, completion, marks
 
-from fieldmarks.generation.plan import reparse
+from fieldmarks.generation.question import reparse
 from fieldmarks.store import Store
 
 PROGRAM = "from fieldmarks.cli import main; main()"
@@ -25,7 +25,7 @@ FULL = [pytest.mark.slow, pytest.mark.attack]
 MARGIN = 0.3  # seconds in which an answer that was sent is on disk, on a busy machine
 
 
-def generate(server: ScriptedServer, classes: Path, store: Path, *options: str) -> "subprocess.Popen[str]":
+def fill(server: ScriptedServer, classes: Path, store: Path, *options: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", PROGRAM, "generate", str(classes), "--store", str(store)]
     command += ["--base-url", server.url, "--model", "m", "--mode", "completions", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -88,13 +88,13 @@ def test_kills_lose_no_answer_that_had_arrived(tmp_path: Path, kills: int, class
     with ScriptedServer(script) as server:
         for kill in range(1, kills + 1):
             start = time.monotonic()
-            process = generate(server, names, store, *options)
+            process = fill(server, names, store, *options)
             wait_for_calls(server, max(kill * needed // (kills + 1), len(server.calls) + 20))
             time.sleep(kill % 5 * 0.02)
             process.kill()
             arrived |= script.between(start + script.delay, time.monotonic())
             process.communicate()
-        process = generate(server, names, store, *options)
+        process = fill(server, names, store, *options)
         _, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stderr
         lost = arrived - tokens_on_disk(store)
@@ -122,7 +122,7 @@ def test_signals_wait_for_the_answers_under_way(
     def interrupted(repeat: int) -> tuple[int, int, int, str]:
         store = tmp_path / f"s{repeat}.jsonl"
         with ScriptedServer(lambda call: completion(" a\n- b", delay=seconds)) as server:
-            process = generate(server, names, store, "--concurrency", "16")
+            process = fill(server, names, store, "--concurrency", "16")
             wait_for_calls(server, 16 if repeat % 2 else 20)  # before the first answer, and after it
             time.sleep(repeat % 4 * seconds / 8)
             process.send_signal(number)
@@ -158,7 +158,7 @@ def test_processes_share_a_store(tmp_path: Path, processes: int, apart: float, c
     with ScriptedServer(lambda call: completion(" a\n- b", delay=0.3)) as server:
         running = []
         for _ in range(processes):
-            running.append(generate(server, names, store, "--concurrency", "8"))
+            running.append(fill(server, names, store, "--concurrency", "8"))
             time.sleep(apart)
         ended = [process.communicate(timeout=300) for process in running]
         assert [process.returncode for process in running] == [0] * processes, ended
@@ -179,9 +179,9 @@ def test_processes_share_a_store(tmp_path: Path, processes: int, apart: float, c
 def test_a_dead_processs_claims_are_released_at_once(tmp_path: Path) -> None:
     names, store = class_list(tmp_path, 20), tmp_path / "s.jsonl"
     with ScriptedServer(lambda call: completion(" a\n- b", delay=0.0 if call.number > 8 else 60)) as server:
-        first = generate(server, names, store, "--concurrency", "8")
+        first = fill(server, names, store, "--concurrency", "8")
         wait_for_calls(server, 8)
-        second = generate(server, names, store, "--concurrency", "8")
+        second = fill(server, names, store, "--concurrency", "8")
         wait_for_calls(server, 20)
         time.sleep(1)
         assert second.poll() is None, "it waits for what the first process is asking"
@@ -207,7 +207,7 @@ def cut(path: Path) -> None:
 def test_a_store_that_changes_during_a_run_is_noticed(tmp_path: Path, change: "object") -> None:
     names, store = class_list(tmp_path, 40), tmp_path / "s.jsonl"
     with ScriptedServer(lambda call: completion(" a\n- b", delay=0.05)) as server:
-        process = generate(server, names, store, "--concurrency", "2")
+        process = fill(server, names, store, "--concurrency", "2")
         wait_for_calls(server, 20)
         assert callable(change)
         change(store)
@@ -218,7 +218,7 @@ def test_a_store_that_changes_during_a_run_is_noticed(tmp_path: Path, change: "o
         assert process.returncode == 3, stderr
         assert closing == f"Wrote {there} classes to {store} (0 already there, 0 failed)"
         assert f"Lost: {40 - there} class" in stderr
-        again = generate(server, names, store)
+        again = fill(server, names, store)
         again.communicate(timeout=60)
         assert again.returncode == 0
     assert all(f"class {number:03}" in Store(store) for number in range(40))
@@ -228,7 +228,7 @@ def test_a_store_that_changes_during_a_run_is_noticed(tmp_path: Path, change: "o
 def test_a_foreign_line_in_the_store_loses_no_answer(tmp_path: Path) -> None:
     names, store = class_list(tmp_path, 40), tmp_path / "s.jsonl"
     with ScriptedServer(lambda call: completion(" a\n- b", delay=0.2)) as server:
-        process = generate(server, names, store, "--concurrency", "8")
+        process = fill(server, names, store, "--concurrency", "8")
         wait_for_calls(server, 20)
         with store.open("a") as file:
             file.write("a note by hand\n")
@@ -238,7 +238,7 @@ def test_a_foreign_line_in_the_store_loses_no_answer(tmp_path: Path) -> None:
         assert last.startswith(f"Error: {store}, line "), stderr
         assert f"answers are kept in {store}.run" in last
         store.write_text(store.read_text().replace("a note by hand\n", ""))
-        again = generate(server, names, store)
+        again = fill(server, names, store)
         again.communicate(timeout=60)
         assert again.returncode == 0
         assert len(server.calls) == 40, "nothing is asked twice"
@@ -252,7 +252,7 @@ def test_answers_that_no_disk_takes_are_in_a_temporary_file(tmp_path: Path) -> N
     folder.mkdir()
     store = folder / "s.jsonl"
     with ScriptedServer(lambda call: completion(" a\n- b", delay=0.5)) as server:
-        process = generate(server, names, store, "--concurrency", "8")
+        process = fill(server, names, store, "--concurrency", "8")
         wait_for_calls(server, 12)
         folder.rename(tmp_path / "elsewhere")
         folder.write_text("a file in the place of the folder")
@@ -269,7 +269,7 @@ def test_answers_that_no_disk_takes_are_in_a_temporary_file(tmp_path: Path) -> N
         (command,) = re.findall(r"\((cat .*)\) and run", stderr.splitlines()[-1])
         subprocess.run(command, shell=True, check=True)
         Path(rescued[0][1]).unlink()
-        again = generate(server, names, store)
+        again = fill(server, names, store)
         again.communicate(timeout=60)
         assert again.returncode == 0
         assert len(server.calls) == 40, "nothing is asked twice"
@@ -282,7 +282,7 @@ def test_a_foreign_file_in_the_place_of_the_run_file_is_left_alone(tmp_path: Pat
     run_file = tmp_path / "s.jsonl.run"
     run_file.write_bytes(content)
     with ScriptedServer(marks) as server:
-        process = generate(server, names, store)
+        process = fill(server, names, store)
         _, stderr = process.communicate(timeout=60)
     if content:
         assert (process.returncode, run_file.read_bytes(), server.calls) == (1, content, [])

@@ -1,6 +1,7 @@
 """Servers that several modules of these tests talk to."""
 
 import importlib.util
+import logging
 import os
 import socket
 import subprocess
@@ -20,6 +21,26 @@ def server() -> Iterator[ScriptedServer]:
     """A loopback server that answers well until its `script` is replaced."""
     with ScriptedServer() as serving:
         yield serving
+
+
+class _Messages(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+@pytest.fixture
+def news() -> Iterator[list[str]]:
+    """What is logged in a test, as the command line shows it."""
+    handler, logger = _Messages(), logging.getLogger("fieldmarks.generation")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler.texts
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.generation.request import Budget, Prices, Request, Usage, estimate
+from fieldmarks.generation.limits import Budget, Prices
+from fieldmarks.generation.question import Question, Usage
 
-REQUEST = Request("fox", "x" * 400, max_tokens=100)
+REQUEST = Question("fox", "x" * 400, max_tokens=100).estimate()
 
 
 def test_an_estimate_reads_four_bytes_a_token_and_writes_at_most_all() -> None:
-    assert estimate(REQUEST) == Usage(116, 100)
+    assert Usage(116, 100) == REQUEST
 
 
 def test_prices_are_per_million() -> None:
@@ -31,8 +32,8 @@ def test_the_limit_is_never_passed(usages: list[tuple[int, int]], limit: float, 
             waiting.append((read, written))
         if len(waiting) >= at_once:
             budget.settle(REQUEST, Usage(*waiting.pop(0)))
-    for one in waiting:
-        budget.settle(REQUEST, Usage(*one))
+    for usage in waiting:
+        budget.settle(REQUEST, Usage(*usage))
     assert (budget.spent or 0) <= limit
 
 
@@ -57,4 +58,4 @@ def test_unknown_prices_make_an_unknown_cost() -> None:
 def test_an_answer_without_usage_counts_as_estimated() -> None:
     budget = Budget(Prices(1.0, 1.0))
     budget.settle(REQUEST, None)
-    assert budget.usage == estimate(REQUEST)
+    assert budget.usage == REQUEST

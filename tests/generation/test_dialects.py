@@ -19,12 +19,12 @@ from fieldmarks.generation.dialects import (
     path,
 )
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.request import Request, Usage
+from fieldmarks.generation.question import Question, Usage
 
 ARTICLE = Prompt.load("article")
 ASKED = "What are useful features for distinguishing a fox in a photo?"
 BEGUN = "There are several useful visual features to tell there is a fox in a photo:\n-"
-REQUEST = Request("fox", ARTICLE.render("fox"), ARTICLE.stop, max_tokens=50)
+REQUEST = Question("fox", ARTICLE.render("fox"), ARTICLE.stop, max_tokens=50)
 COMMON = {"model": "m", "max_tokens": 50, "temperature": 0.0}
 
 
@@ -68,7 +68,7 @@ def test_instruct_asks_for_bullets() -> None:
 
 def test_instruct_asks_for_no_bullets_where_sentences_are_wanted() -> None:
     prompt = Prompt.load("sentences")
-    request = Request("fox", prompt.render("fox"), style=prompt.style)
+    request = Question("fox", prompt.render("fox"), style=prompt.style)
     for mode in (INSTRUCT, TRAILING, PREFIX):
         sent = body(mode, "m", request)["messages"]
         assert [one["role"] for one in sent] == ["user"]
@@ -76,12 +76,12 @@ def test_instruct_asks_for_no_bullets_where_sentences_are_wanted() -> None:
 
 
 def test_worked_examples_become_a_conversation() -> None:
-    request = Request("fox", Prompt.load("two-shot").render("fox"))
+    request = Question("fox", Prompt.load("two-shot").render("fox"))
     assert [one["role"] for one in body(TRAILING, "m", request)["messages"]] == ["user", "assistant"] * 3
 
 
 def test_what_a_server_refuses_is_left_out() -> None:
-    request = Request("fox", "x\n-", stop=("END",), seed=7)
+    request = Question("fox", "x\n-", stop=("END",), seed=7)
     quirks = Quirks(completion_tokens=True, no_thinking=True, left_out=("temperature", "seed", "stop"))
     sent = body(TRAILING, "m", request, quirks)
     assert sent.keys() == {"model", "max_completion_tokens", "chat_template_kwargs", "messages"}

@@ -25,7 +25,7 @@ from fieldmarks.errors import EndpointError
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.limits import RateLimiter, RetryPolicy
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.request import Completion, Failure, Outcome, Request, Usage
+from fieldmarks.generation.question import Failure, Outcome, Question, Sample, Usage
 
 PROMPT = Prompt.load("article")
 NAMES = [f"class {i}" for i in range(1, 21)]
@@ -39,14 +39,14 @@ def _completer(server: ScriptedServer, **options: Any) -> EndpointCompleter:
     return EndpointCompleter(server.url, "m", **{"mode": "completions", "sleep": _at_once, **options})
 
 
-def _ask(completer: EndpointCompleter, names: Sequence[str] = NAMES) -> dict[str, Completion | Failure]:
-    async def go() -> dict[str, Completion | Failure]:
+def _ask(completer: EndpointCompleter, names: Sequence[str] = NAMES) -> dict[str, Sample | Failure]:
+    async def go() -> dict[str, Sample | Failure]:
         answers: list[Outcome] = []
         async for outcomes in completer.complete(
-            Request(name, PROMPT.render(name), PROMPT.stop) for name in names
+            Question(name, PROMPT.render(name), PROMPT.stop) for name in names
         ):
             answers += outcomes
-        found = {request.name: outcome for request, outcome in answers}
+        found = {question.name: outcome for question, outcome in answers}
         assert len(found) == len(answers), "a request was answered twice"
         return found
 
@@ -87,7 +87,7 @@ def test_answers_of_any_wrapping_are_read(server: ScriptedServer, reply: Reply) 
     server.script = lambda _: reply
     found = _ask(_completer(server))
     assert found.keys() == set(NAMES)
-    assert {one.text for one in found.values() if isinstance(one, Completion)} == {
+    assert {one.text for one in found.values() if isinstance(one, Sample)} == {
         "- green skin\n- large round eyes\n- long legs\n"
     }
 
@@ -116,7 +116,7 @@ def test_answers_of_any_wrapping_are_read(server: ScriptedServer, reply: Reply) 
 def test_what_may_pass_is_asked_again(server: ScriptedServer, fault: Reply) -> None:
     server.script = _once(fault)
     found = _ask(_completer(server, retry=RetryPolicy(first_attempts=8)))
-    assert all(isinstance(one, Completion) for one in found.values())
+    assert all(isinstance(one, Sample) for one in found.values())
     assert len(server.calls) == 2 * len(NAMES)
 
 
@@ -138,7 +138,7 @@ def test_one_odd_character_costs_no_answer(
     body = b"data: " + data + b"\n\ndata: [DONE]\n\n" if streamed else data
     server.script = lambda _: Reply(body)
     answer = _ask(_completer(server), ["fox"])["fox"]
-    assert isinstance(answer, Completion)
+    assert isinstance(answer, Sample)
     assert answer.text == f"-{expected}"
     assert len(server.calls) == 1
 
@@ -154,21 +154,21 @@ def test_what_is_no_json_in_spite_of_all_leniency_is_told(server: ScriptedServer
 def test_a_server_that_hangs_is_left_and_asked_again(server: ScriptedServer) -> None:
     server.script = _once(replace(GOOD, delay=60))
     found = _ask(_completer(server, timeout=0.5), NAMES[:3])
-    assert all(isinstance(one, Completion) for one in found.values())
+    assert all(isinstance(one, Sample) for one in found.values())
 
 
 def test_one_poisoned_class_does_not_stop_the_others(server: ScriptedServer) -> None:
     server.script = _only(refusal(500, "model crashed"), "class 7")
     found = _ask(_completer(server, concurrency=2, retry=RetryPolicy(attempts=3)))
     assert found.pop("class 7") == Failure("status 500: model crashed (3 tries)")
-    assert all(isinstance(one, Completion) for one in found.values())
+    assert all(isinstance(one, Sample) for one in found.values())
 
 
 def test_the_first_class_may_be_the_refused_one(server: ScriptedServer) -> None:
     server.script = _only(refusal(400, "this prompt is too long"), "class 1")
     found = _ask(_completer(server, concurrency=1))
     assert found.pop("class 1") == Failure("status 400: this prompt is too long")
-    assert all(isinstance(one, Completion) for one in found.values())
+    assert all(isinstance(one, Sample) for one in found.values())
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -219,7 +219,7 @@ def _answers_before(completer: EndpointCompleter, names: Sequence[str] = NAMES) 
     outcomes: list[Outcome] = []
 
     async def go() -> None:
-        async for group in completer.complete(Request(name, PROMPT.render(name)) for name in names):
+        async for group in completer.complete(Question(name, PROMPT.render(name)) for name in names):
             outcomes.extend(group)
 
     with pytest.raises(EndpointError) as refused:
@@ -249,7 +249,7 @@ def test_a_single_refusal_after_good_answers_fails_one_request(server: ScriptedS
 def test_refusals_among_answers_do_not_add_up(server: ScriptedServer) -> None:
     server.script = lambda call: refusal(404, "no") if call.number % 3 != 1 else marks(call)
     found = _ask(_completer(server, concurrency=1), [f"class {i}" for i in range(60)])
-    assert sum(isinstance(outcome, Completion) for outcome in found.values()) == 20
+    assert sum(isinstance(outcome, Sample) for outcome in found.values()) == 20
 
 
 @pytest.mark.parametrize(("concurrency", "failures"), [(1, 2), (3, 2), (8, 7)])
@@ -259,7 +259,7 @@ def test_a_key_revoked_midway_ends_the_run_and_keeps_what_was_answered(
     revoked = replace(refusal(401, "revoked"), delay=0.2)  # after the answers that are under way
     server.script = lambda call: marks(call) if call.number <= 10 else revoked
     outcomes, reason = _answers_before(_completer(server, concurrency=concurrency))
-    answers = [outcome for _, outcome in outcomes if isinstance(outcome, Completion)]
+    answers = [outcome for _, outcome in outcomes if isinstance(outcome, Sample)]
     assert len(answers) == 10
     assert len(outcomes) <= 10 + failures
     assert reason == (
@@ -344,11 +344,10 @@ def test_a_wait_longer_than_allowed_ends_the_run(server: ScriptedServer) -> None
     assert len(server.calls) == 6
 
 
-def test_waits_are_told_but_not_each(server: ScriptedServer) -> None:
+def test_waits_are_told_but_not_each(server: ScriptedServer, news: list[str]) -> None:
     server.script = _once(replace(refusal(429, "slow down"), headers={"Retry-After": "7"}))
-    said: list[str] = []
-    _ask(_completer(server, tell=said.append))
-    assert said == ["server asked us to wait 7 s (status 429: slow down)"]
+    _ask(_completer(server))
+    assert news == ["server asked us to wait 7 s (status 429: slow down)"]
 
 
 @pytest.mark.parametrize(
@@ -369,7 +368,7 @@ def test_a_rate_limit_on_the_first_request_is_waited_out(
     limited = replace(refusal(429, "slow down"), headers=headers)
     server.script = lambda call: limited if call.number <= 4 else like_vllm(call)
     found = _ask(_completer(server, mode=mode, sleep=sleep, concurrency=1), ["fox"])
-    assert isinstance(found["fox"], Completion)
+    assert isinstance(found["fox"], Sample)
     assert len(waits) == 4
     assert all(40 <= wait <= 41 for wait in waits)
 
@@ -428,10 +427,10 @@ def _drained(
             completer.drain()
 
         watching = asyncio.create_task(watch())
-        async for group in completer.complete(Request(name, PROMPT.render(name)) for name in names):
+        async for group in completer.complete(Question(name, PROMPT.render(name)) for name in names):
             outcomes.extend(group)
         await watching
-        async for group in completer.complete(Request(name, PROMPT.render(name)) for name in names):
+        async for group in completer.complete(Question(name, PROMPT.render(name)) for name in names):
             pytest.fail(f"sent after draining: {group}")
         return outcomes
 
@@ -443,7 +442,7 @@ def test_draining_yields_what_is_on_the_wire_and_sends_nothing_more(server: Scri
     server.script = lambda _: replace(GOOD, delay=0.3)
     outcomes = _drained(_completer(server, concurrency=4), lambda count: len(server.calls) >= 6)
     assert len(outcomes) == len(server.calls) < len(NAMES)
-    assert all(isinstance(outcome, Completion) for _, outcome in outcomes)
+    assert all(isinstance(outcome, Sample) for _, outcome in outcomes)
 
 
 @pytest.mark.slow
@@ -455,7 +454,7 @@ def test_draining_drops_what_waits_for_a_retry(server: ScriptedServer) -> None:
     outcomes = _drained(completer, lambda _: completer.retrying == 4)
     assert time.monotonic() - start < 30
     assert completer.retrying == 0
-    assert all(isinstance(outcome, Completion) for _, outcome in outcomes)
+    assert all(isinstance(outcome, Sample) for _, outcome in outcomes)
     assert len(outcomes) == sum(call.number % 2 == 0 for call in server.calls)
 
 
@@ -494,7 +493,7 @@ def test_rounds_share_what_was_learned(server: ScriptedServer) -> None:
 
     async def go() -> None:
         for name in ("fox", "owl"):
-            async for _ in completer.complete([Request(name, PROMPT.render(name))]):
+            async for _ in completer.complete([Question(name, PROMPT.render(name))]):
                 pass
 
     asyncio.run(go())
@@ -503,13 +502,13 @@ def test_rounds_share_what_was_learned(server: ScriptedServer) -> None:
 
 def test_requests_that_come_later_are_sent(server: ScriptedServer) -> None:
     """An iterator may run dry while answers are under way, and go on once they are in."""
-    ready = [Request("fox", PROMPT.render("fox"))]
+    ready = [Question("fox", PROMPT.render("fox"))]
 
     class Requests:
         def __iter__(self) -> "Requests":
             return self
 
-        def __next__(self) -> Request:
+        def __next__(self) -> Question:
             if not ready:
                 raise StopIteration
             return ready.pop()
@@ -517,21 +516,21 @@ def test_requests_that_come_later_are_sent(server: ScriptedServer) -> None:
     async def go() -> list[str]:
         names = []
         async for group in _completer(server).complete(Requests()):
-            names += [request.name for request, _ in group]
+            names += [question.name for question, _ in group]
             if len(names) < 3:
-                ready.append(Request(f"class {len(names)}", PROMPT.render("owl")))
+                ready.append(Question(f"class {len(names)}", PROMPT.render("owl")))
         return names
 
     assert asyncio.run(go()) == ["fox", "class 1", "class 2"]
 
 
 def test_an_error_of_our_own_is_not_swallowed(server: ScriptedServer) -> None:
-    def tell(message: str) -> None:
-        raise ZeroDivisionError(message)
+    async def sleep(seconds: float) -> None:
+        raise ZeroDivisionError(seconds)
 
     server.script = _once(replace(refusal(429, "slow down"), headers={"Retry-After": "7"}))
     with pytest.raises(ZeroDivisionError):
-        _ask(_completer(server, tell=tell))
+        _ask(_completer(server, sleep=sleep))
 
 
 @pytest.mark.slow
@@ -539,7 +538,7 @@ def test_an_answer_that_drips_forever_is_left(server: ScriptedServer) -> None:
     slow = Reply(b" " * 100_000 + GOOD.data(), drip=True)
     server.script = _once(slow)
     start = time.monotonic()
-    assert isinstance(_ask(_completer(server, timeout=0.4), ["fox"])["fox"], Completion)
+    assert isinstance(_ask(_completer(server, timeout=0.4), ["fox"])["fox"], Sample)
     assert 0.4 <= time.monotonic() - start < 5
 
 
@@ -552,7 +551,7 @@ def test_no_more_than_the_allowed_number_is_under_way(server: ScriptedServer) ->
         nonlocal pulled
         for name in NAMES:
             pulled += 1
-            yield Request(name, PROMPT.render(name))
+            yield Question(name, PROMPT.render(name))
 
     async def go() -> int:
         most = dealt_with = 0
@@ -589,7 +588,7 @@ def test_a_replys_size_is_bounded(server: ScriptedServer, reply: Reply) -> None:
 
 def test_a_long_answer_is_read(server: ScriptedServer) -> None:
     server.script = lambda _: completion("x" * 1_000_000)
-    assert isinstance(_ask(_completer(server), ["fox"])["fox"], Completion)
+    assert isinstance(_ask(_completer(server), ["fox"])["fox"], Sample)
 
 
 def _events(text: str) -> bytes:
@@ -607,7 +606,7 @@ def _events(text: str) -> bytes:
 def test_a_server_that_streams_unasked_is_read(server: ScriptedServer, mode: str, kind: str) -> None:
     server.script = lambda _: Reply(_events("- green skin\n"), headers={"Content-Type": kind})
     answer = _ask(_completer(server, mode=mode), ["fox"])["fox"]
-    assert isinstance(answer, Completion)
+    assert isinstance(answer, Sample)
     assert (answer.text, answer.finish_reason) == ("- green skin\n", "stop")
     assert answer.usage == Usage(7, 3)
 
@@ -630,9 +629,7 @@ def test_a_server_that_only_streams_is_asked_to(server: ScriptedServer, words: s
 
     server.script = script
     found = _ask(_completer(server, concurrency=1))
-    assert {outcome.text for outcome in found.values() if isinstance(outcome, Completion)} == {
-        "- green skin\n"
-    }
+    assert {outcome.text for outcome in found.values() if isinstance(outcome, Sample)} == {"- green skin\n"}
     assert len(found) == len(NAMES)
     assert len(server.calls) == len(NAMES) + (1 if options else 2)
 
@@ -676,7 +673,7 @@ def test_a_server_that_limits_fails_and_resets_is_outlasted(server: ScriptedServ
     server.script = script
     found = _ask(_completer(server, concurrency=64, sleep=asyncio.sleep), [f"class {i}" for i in range(200)])
     assert len(found) == 200
-    assert all(isinstance(one, Completion) for one in found.values())
+    assert all(isinstance(one, Sample) for one in found.values())
     assert len(early) > 50
     assert min(early) >= 2.0
     answered: dict[str, int] = defaultdict(int)

@@ -11,12 +11,10 @@ import pytest
 from tests.generation.scripted_server import ScriptedServer, completion, marks, refusal
 
 from fieldmarks.generation.endpoint import EndpointCompleter
-from fieldmarks.generation.ledger import Summary
-from fieldmarks.generation.plan import Ask
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.request import GREEDY, Params
-from fieldmarks.generation.run import forecast, generate
-from fieldmarks.generation.run_file import Owner, RunFile, claim, end, question
+from fieldmarks.generation.question import GREEDY, Params, Questions
+from fieldmarks.generation.run import Summary, fill, forecast
+from fieldmarks.generation.run_file import Owner, RunFile, claim, end
 from fieldmarks.store import Store
 
 ARTICLE = Prompt.load("article")
@@ -34,11 +32,11 @@ def run(server: ScriptedServer, path: Path, *names: str, **options: Any) -> Summ
         timeout=options.pop("timeout", 60.0),
     )  # fmt: skip
     store = Store(path, create=True)
-    return generate(list(names), store, ARTICLE, completer, options.pop("params", GREEDY), **options)
+    return fill(list(names), store, ARTICLE, completer, options.pop("params", GREEDY), **options)
 
 
 def asked(name: str, params: Params = GREEDY) -> str:
-    return question(name, Ask(ARTICLE, "m", params).key(name))
+    return Questions(ARTICLE, "m", params).of(name).key
 
 
 def left_behind(path: Path, *lines: dict[str, Any]) -> None:
@@ -49,8 +47,8 @@ def left_behind(path: Path, *lines: dict[str, Any]) -> None:
 
 
 def answer(text: str, params: Params = THREE, sample: int = 0, name: str = "fox") -> dict[str, Any]:
-    about = {"answer": text, "key": asked(name, params), "class": name, "sample": sample}
-    return about | {
+    line = {"answer": text, "key": asked(name, params), "class": name, "sample": sample}
+    return line | {
         "finish_reason": "stop",
         "usage": {"prompt_tokens": 9, "completion_tokens": 5},
         "mode": "x",
@@ -82,7 +80,7 @@ def test_a_refusal_that_was_paid_for_is_not_asked_for_again(server: ScriptedServ
 def test_a_forecast_counts_what_is_paid_for(path: Path) -> None:
     left_behind(path, answer("- red"))
     store = Store(path, create=True)
-    assert forecast(["fox", "owl"], store, Ask(ARTICLE, "m", THREE)).requests == 5
+    assert forecast(["fox", "owl"], store, Questions(ARTICLE, "m", THREE)).requests == 5
 
 
 def test_answers_that_a_dying_run_had_stored_are_not_kept_twice(server: ScriptedServer, path: Path) -> None:
@@ -102,17 +100,18 @@ def test_answers_to_another_question_are_kept(server: ScriptedServer, path: Path
 
 
 @pytest.mark.slow
-def test_a_dead_hosts_class_is_taken_over_once_its_claim_is_void(server: ScriptedServer, path: Path) -> None:
+def test_a_dead_hosts_class_is_taken_over_once_its_claim_is_void(
+    server: ScriptedServer, path: Path, news: list[str]
+) -> None:
     left_behind(path, claim(asked("fox"), "fox", Owner("elsewhere", 1, "1", "r")))
     start = time.monotonic()
-    told: list[str] = []
-    summary = run(server, path, "fox", "owl", timeout=1.5, tell=told.append)
+    summary = run(server, path, "fox", "owl", timeout=1.5)
     assert summary.done == 2
-    (said,) = told
+    (message,) = news
     expected = (
         r"Waiting for 1 class, asked by process 1 on elsewhere, until \d\d:\d\d:\d\d unless it renews .*"
     )
-    assert re.fullmatch(expected, said)
+    assert re.fullmatch(expected, message)
     assert time.monotonic() - start > 1, "the claim held for twice the timeout"
 
 

@@ -13,17 +13,17 @@ from fieldmarks.errors import ModelError
 from fieldmarks.generation.local import LocalCompleter
 from fieldmarks.generation.parse import parse
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.request import Completion, Failure, Outcome, Request
+from fieldmarks.generation.question import Failure, Outcome, Question, Sample
 
 ARTICLE = Prompt.load("article")
 NAMES = ["fox", "a much longer name of a class than that", "owl", "zorblat", "quimmel", "yak"]
 
 
-def _request(name: str, **options: Any) -> Request:
-    return Request(name, ARTICLE.render(name), ARTICLE.stop, **{"max_tokens": 48, **options})
+def _request(name: str, **options: Any) -> Question:
+    return Question(name, ARTICLE.render(name), ARTICLE.stop, **{"max_tokens": 48, **options})
 
 
-def _ask(completer: LocalCompleter, requests: Sequence[Request]) -> dict[Request, Completion | Failure]:
+def _ask(completer: LocalCompleter, requests: Sequence[Question]) -> dict[Question, Sample | Failure]:
     async def go() -> list[Outcome]:
         return [one async for outcomes in completer.complete(requests) for one in outcomes]
 
@@ -32,9 +32,9 @@ def _ask(completer: LocalCompleter, requests: Sequence[Request]) -> dict[Request
     return dict(answers)
 
 
-def _texts(completer: LocalCompleter, requests: Sequence[Request]) -> list[str]:
+def _texts(completer: LocalCompleter, requests: Sequence[Question]) -> list[str]:
     found = _ask(completer, requests)
-    return [one.text for request in requests if isinstance(one := found[request], Completion)]
+    return [one.text for request in requests if isinstance(one := found[request], Sample)]
 
 
 @pytest.mark.slow
@@ -60,23 +60,23 @@ def test_sampled_answers_depend_on_their_seed_and_not_on_the_batch(demo_lm: Path
 
 def test_answers_end_at_stop_texts_and_are_counted(demo_lm: Path) -> None:
     completer = LocalCompleter(demo_lm)
-    request = Request("quimmel", ARTICLE.render("quimmel"), ("\n- ",), max_tokens=48)
+    request = Question("quimmel", ARTICLE.render("quimmel"), ("\n- ",), max_tokens=48)
     (answer,) = _ask(completer, [request]).values()
-    assert isinstance(answer, Completion)
+    assert isinstance(answer, Sample)
     assert "\n" not in answer.text
     assert answer.finish_reason == "stop"
     assert answer.usage is not None
     assert 0 < answer.usage.completion_tokens < 48
     (cut,) = _ask(completer, [_request("quimmel", max_tokens=9)]).values()
-    assert isinstance(cut, Completion)
+    assert isinstance(cut, Sample)
     assert (cut.finish_reason, cut.usage and cut.usage.completion_tokens) == ("length", 9)
 
 
 def test_rows_of_one_batch_end_by_limits_of_their_own(demo_lm: Path) -> None:
     short, long = _request("quimmel", max_tokens=5), _request("quimmel", max_tokens=40)
     found = _ask(LocalCompleter(demo_lm), [short, long])
-    assert isinstance(a := found[short], Completion)
-    assert isinstance(b := found[long], Completion)
+    assert isinstance(a := found[short], Sample)
+    assert isinstance(b := found[long], Sample)
     assert b.text.startswith(a.text)
     assert a.text != b.text
 
@@ -84,7 +84,7 @@ def test_rows_of_one_batch_end_by_limits_of_their_own(demo_lm: Path) -> None:
 def test_a_chat_template_is_continued(demo_lm: Path) -> None:
     completer = LocalCompleter(demo_lm, mode="continue")
     (answer,) = _ask(completer, [_request("quimmel")]).values()
-    assert isinstance(answer, Completion)
+    assert isinstance(answer, Sample)
     assert answer.mode == "continue"
     assert parse(answer.text).descriptors
 
@@ -96,7 +96,7 @@ def test_prompts_too_long_for_the_context_fail_alone(check_data: Path) -> None:
     found = _ask(completer, [long, short])
     assert isinstance(refused := found[long], Failure)
     assert refused.reason.endswith("tokens, too many for a context of 512")
-    assert isinstance(answer := found[short], Completion)
+    assert isinstance(answer := found[short], Sample)
     assert answer.usage is not None
     assert answer.usage.prompt_tokens + answer.usage.completion_tokens <= 512
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from fieldmarks.generation.plan import Ask, Plan, answers_so_far, line, make_plan
+from fieldmarks.generation.ledger import Plan, make_plan, samples_so_far
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.request import Params
+from fieldmarks.generation.question import Params, Questions, Sample
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
 
-ASK = Ask(Prompt.load("article"), "m")
+ASK = Questions(Prompt.load("article"), "m")
 ANSWER = {"sample": 0, "answer": "- green", "finish_reason": "stop"}
+GREEN = Sample("- green", "stop")
 
 
 @pytest.fixture
@@ -21,8 +22,8 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "s.jsonl", create=True)
 
 
-def _line(name: str, ask: Ask = ASK, answer: str = "- green") -> Entry:
-    return line(name, [{**ANSWER, "answer": answer}], ask.key(name), endpoint=None, mode="completions")
+def _line(name: str, ask: Questions = ASK, answer: str = "- green") -> Entry:
+    return ask.of(name).line([replace(GREEN, text=answer)], None)
 
 
 def test_an_empty_store_is_asked_for_everything(store: Store) -> None:
@@ -49,22 +50,14 @@ def test_an_answered_class_is_not_asked_again(store: Store) -> None:
         replace(ASK, prompt=Prompt("article", "{class} {concept}"), values={"concept": "bird"}),
     ],
 )
-def test_another_question_is_another_key(store: Store, other: Ask) -> None:
+def test_another_question_is_another_key(store: Store, other: Questions) -> None:
     store.append(_line("fox"))
     assert make_plan(["fox"], store, other) == Plan(ask=("fox",))
 
 
 def test_the_key_survives_the_disk(store: Store) -> None:
     ask = replace(ASK, params=Params(0.5, 99, 1, 3, 2))
-    store.append(
-        line(
-            "fox",
-            [{**ANSWER, "sample": i} for i in range(3)],
-            ask.key("fox"),
-            endpoint="http://x/v1",
-            mode="prefix",
-        )
-    )
+    store.append(ask.of("fox").line([replace(GREEN, number=i) for i in range(3)], "http://x/v1"))
     assert make_plan(["fox"], Store(store.path), ask) == Plan(ask=(), cached=("fox",))
 
 
@@ -98,26 +91,27 @@ def test_an_answer_brought_back_is_no_command_that_could_be_undone(store: Store)
     assert (line.origin, line.change) == ("generated", None)
 
 
-def _unfinished(ask: Ask, *answers: dict[str, Any]) -> Entry:
+def _unfinished(ask: Questions, *answers: dict[str, Any]) -> Entry:
     """A line as version 0.1 wrote it when a run ended between a class's answers."""
-    return Entry("fox", origin="failed", answers=answers, **ask.key("fox"))
+    return Entry("fox", origin="failed", answers=answers, **ask.of("fox").provenance)
 
 
 def test_answers_paid_for_are_found_again() -> None:
     ask = replace(ASK, params=Params(0.7, samples=3))
-    paid = answers_so_far([_unfinished(ask, ANSWER)], ask.key("fox"))
-    assert paid == [ANSWER]
-    assert [request.sample for request in ask.requests("fox", paid)] == [1, 2]
-    pending = [{"key": "k", "class": "fox", "mode": "prefix", **ANSWER, "sample": 2}]
-    both = answers_so_far([_unfinished(ask, ANSWER)], ask.key("fox"), pending)
-    assert both == [ANSWER, {**ANSWER, "sample": 2}]
-    assert [request.sample for request in ask.requests("fox", both)] == [1]
-    assert answers_so_far([_unfinished(ask, ANSWER)], ASK.key("fox")) == []
+    fox = ask.of("fox")
+    paid = samples_so_far(fox, [_unfinished(ask, ANSWER)])
+    assert paid == [GREEN]
+    assert [drawn.sample for drawn in fox.unanswered(paid)] == [1, 2]
+    pending = [replace(GREEN, mode="prefix", number=2)]
+    both = samples_so_far(fox, [_unfinished(ask, ANSWER)], pending)
+    assert both == [GREEN, *pending]
+    assert [drawn.sample for drawn in fox.unanswered(both)] == [1]
+    assert samples_so_far(ASK.of("fox"), [_unfinished(ask, ANSWER)]) == []
 
 
 def test_samples_have_seeds_of_their_own() -> None:
     ask = replace(ASK, params=Params(0.4, seed=5, samples=3))
-    assert [request.seed for request in ask.requests("fox")] == [5, 6, 7]
+    assert [drawn.seed for drawn in ask.of("fox").unanswered()] == [5, 6, 7]
 
 
 @pytest.mark.parametrize(
@@ -125,16 +119,15 @@ def test_samples_have_seeds_of_their_own() -> None:
     [(0, 2, 0), (1, 2, 1), (2, 2, 2), (3, 2, None), (1, 0, None), (5, 2, None)],
 )
 def test_an_empty_answer_is_asked_again_so_many_times(empty: int, retries: int, expected: int | None) -> None:
-    answers = [{**ANSWER, "answer": "None."}] * empty
-    requests = ASK.requests("fox", answers, retries)
-    assert [request.attempt for request in requests] == ([] if expected is None else [expected])
+    left = ASK.of("fox").unanswered([replace(GREEN, text="None.")] * empty, retries)
+    assert [drawn.attempt for drawn in left] == ([] if expected is None else [expected])
 
 
 def test_a_repeated_request_is_warmer_with_another_seed() -> None:
     ask = replace(ASK, params=Params(0.4, seed=5, samples=3))
-    again = ask.request("fox", 1, 1)
+    again = ask.of("fox").drawn(1, 1)
     assert (again.attempt, again.seed, again.temperature) == (1, 1006, 0.7)
-    assert replace(ask, params=Params(1.2)).request("fox", 0, 1).temperature == 1.2
+    assert replace(ask, params=Params(1.2)).of("fox").drawn(0, 1).temperature == 1.2
 
 
 @pytest.mark.parametrize(
@@ -150,6 +143,7 @@ def test_a_repeated_request_is_warmer_with_another_seed() -> None:
     ],
 )
 def test_samples_that_an_editor_spoilt_are_asked_again(bad: dict[str, Any]) -> None:
-    ask = Ask(Prompt.load("article"), "m", Params(0.7, samples=3))
+    ask = Questions(Prompt.load("article"), "m", Params(0.7, samples=3))
     good = {"sample": 1, "answer": "- a", "finish_reason": None}
-    assert answers_so_far([_unfinished(ask, bad, good)], ask.key("fox"), [bad]) == [good]
+    assert Sample.from_dict(bad) is None
+    assert samples_so_far(ask.of("fox"), [_unfinished(ask, bad, good)]) == [Sample("- a", number=1)]

@@ -24,11 +24,18 @@ from tests.generation.scripted_server import (
 )
 
 from fieldmarks.errors import EndpointError
-from fieldmarks.generation.dialects import Quirks
+from fieldmarks.generation.dialects import (
+    EndpointProfile,
+    Probe,
+    Quirks,
+    choose,
+    forget,
+    remember,
+    remembered,
+)
 from fieldmarks.generation.endpoint import EndpointCompleter
-from fieldmarks.generation.probe import EndpointProfile, Probe, choose, forget, remember, remembered
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.run import generate
+from fieldmarks.generation.run import fill
 from fieldmarks.paths import user_cache
 from fieldmarks.store import Store
 
@@ -40,10 +47,10 @@ async def _at_once(seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-def _fill(server: ScriptedServer, path: Path, said: list[str]) -> Store:
+def _fill(server: ScriptedServer, path: Path) -> Store:
     store = Store(path, create=True)
-    completer = EndpointCompleter(server.url, "m", sleep=_at_once, tell=said.append)
-    summary = generate(["tree frog", "fox"], store, ARTICLE, completer)
+    completer = EndpointCompleter(server.url, "m", sleep=_at_once)
+    summary = fill(["tree frog", "fox"], store, ARTICLE, completer)
     assert summary.done == 2
     return store
 
@@ -62,16 +69,15 @@ def _fill(server: ScriptedServer, path: Path, said: list[str]) -> Store:
     ],
 )
 def test_auto_takes_the_mode_that_continues(
-    server: ScriptedServer, tmp_path: Path, script: Script, mode: str
+    server: ScriptedServer, tmp_path: Path, news: list[str], script: Script, mode: str
 ) -> None:
     server.script = script
-    said: list[str] = []
-    store = _fill(server, tmp_path / "s.jsonl", said)
+    store = _fill(server, tmp_path / "s.jsonl")
     assert {entry.mode for entry in store.entries()} == {mode}
     assert {entry.descriptors for entry in store.entries()} == {MARKS}
-    assert said[-1] == f"m at {server.url}: mode {mode!r}, chosen by probing once"
+    assert news[-1] == f"m at {server.url}: mode {mode!r}, chosen by probing once"
     before = len(server.calls)
-    _fill(server, tmp_path / "again.jsonl", said)
+    _fill(server, tmp_path / "again.jsonl")
     assert len(server.calls) == before + 2, "what was remembered was probed again, or a quirk forgotten"
 
 
@@ -79,22 +85,21 @@ def test_a_chat_is_continued_on_a_thinking_template(server: ScriptedServer, tmp_
     server.script = like_llama_cpp
     store = Store(tmp_path / "s.jsonl", create=True)
     completer = EndpointCompleter(server.url, "m", mode="trailing", sleep=_at_once)
-    assert generate(["fox"], store, ARTICLE, completer).done == 1
+    assert fill(["fox"], store, ARTICLE, completer).done == 1
     assert server.calls[-1].body["chat_template_kwargs"] == {"enable_thinking": False}
 
 
-def test_a_thinking_model_is_warned_of(server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_thinking_model_is_warned_of(server: ScriptedServer, tmp_path: Path, news: list[str]) -> None:
     def script(call: Call) -> Reply:
         if call.path.endswith("/v1/completions"):
             return refusal(404, "no")
         return chat("- green skin\n- large round eyes\n- long legs\n", reasoning_content="Let me see")
 
     server.script = script
-    said: list[str] = []
-    _fill(server, tmp_path / "s.jsonl", said)
-    _fill(server, tmp_path / "t.jsonl", said)
+    _fill(server, tmp_path / "s.jsonl")
+    _fill(server, tmp_path / "t.jsonl")
     warning = "m thinks before it answers: give it room with --max-tokens, say 2000"
-    assert said.count(warning) == 2
+    assert news.count(warning) == 2
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,7 @@ def test_nothing_is_remembered_of_a_refusal(
 ) -> None:
     server.script = script
     with pytest.raises(EndpointError) as refused:
-        _fill(server, tmp_path / "s.jsonl", [])
+        _fill(server, tmp_path / "s.jsonl")
     assert str(refused.value).startswith(f"{server.url}: {message}")
     assert not (tmp_path / "s.jsonl").exists()
     assert not user_cache().joinpath("endpoints").exists()
@@ -126,16 +131,16 @@ def test_a_mode_that_the_key_may_not_use_is_passed_over(server: ScriptedServer, 
         return like_vllm_chat(call)
 
     server.script = script
-    store = _fill(server, tmp_path / "s.jsonl", [])
+    store = _fill(server, tmp_path / "s.jsonl")
     assert {entry.mode for entry in store.entries()} == {"continue"}
 
 
 def test_what_stopped_to_work_is_forgotten(server: ScriptedServer, tmp_path: Path) -> None:
-    _fill(server, tmp_path / "s.jsonl", [])
+    _fill(server, tmp_path / "s.jsonl")
     server.script = like_vllm_chat
     with pytest.raises(EndpointError, match="404"):
-        _fill(server, tmp_path / "t.jsonl", [])
-    store = _fill(server, tmp_path / "t.jsonl", [])
+        _fill(server, tmp_path / "t.jsonl")
+    store = _fill(server, tmp_path / "t.jsonl")
     assert {entry.mode for entry in store.entries()} == {"continue"}
 
 
@@ -184,7 +189,7 @@ def test_what_continues_is_preferred_then_instruct_then_any() -> None:
 
 def test_a_mode_that_fails_is_not_waited_for(server: ScriptedServer, tmp_path: Path) -> None:
     server.script = lambda call: marks(call) if call.path.endswith("/v1/completions") else refusal(500, "no")
-    _fill(server, tmp_path / "s.jsonl", [])
+    _fill(server, tmp_path / "s.jsonl")
     assert Counter(call.path for call in server.calls) == {"/v1/completions": 3, "/v1/chat/completions": 3}
 
 
@@ -206,7 +211,7 @@ def test_a_mode_that_fails_is_not_waited_for(server: ScriptedServer, tmp_path: P
     ],
 )
 def test_a_model_that_thinks_beyond_the_probe_gets_a_mode_that_works(
-    server: ScriptedServer, tmp_path: Path, thought: Callable[[], Reply]
+    server: ScriptedServer, tmp_path: Path, news: list[str], thought: Callable[[], Reply]
 ) -> None:
     def script(call: Call) -> Reply:
         if "messages" not in call.body:
@@ -216,8 +221,7 @@ def test_a_model_that_thinks_beyond_the_probe_gets_a_mode_that_works(
         return chat("<think>The frog has:\n- long legs</think>\n- green skin\n- large round eyes")
 
     server.script = script
-    said: list[str] = []
-    store = _fill(server, tmp_path / "s.jsonl", said)
+    store = _fill(server, tmp_path / "s.jsonl")
     assert [entry.mode for entry in store.entries()] == ["instruct"] * 2
     assert [entry.descriptors for entry in store.entries()] == [("green skin", "large round eyes")] * 2
-    assert any("thinks before it answers" in line for line in said)
+    assert any("thinks before it answers" in line for line in news)

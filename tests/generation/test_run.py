@@ -1,7 +1,6 @@
 """A run as a whole: every class once in the store, nothing lost, nothing asked twice."""
 
 import asyncio
-import gc
 import json
 import os
 import signal
@@ -20,23 +19,22 @@ from tests.generation.scripted_server import Call, Reply, ScriptedServer, comple
 
 from fieldmarks.errors import EndpointError, GenerationError, PromptError, StoreError
 from fieldmarks.generation.endpoint import EndpointCompleter
-from fieldmarks.generation.ledger import Progress, Summary
+from fieldmarks.generation.limits import Prices
 from fieldmarks.generation.local import LocalCompleter
 from fieldmarks.generation.parse import MAX_DESCRIPTORS
-from fieldmarks.generation.plan import Ask, reparse
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.request import (
+from fieldmarks.generation.question import (
     Charge,
-    Completion,
     Failure,
     Outcome,
     Params,
-    Prices,
-    Request,
+    Question,
+    Questions,
     Usage,
+    reparse,
     unlimited,
 )
-from fieldmarks.generation.run import forecast, generate
+from fieldmarks.generation.run import Progress, Summary, fill, forecast
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
 
@@ -69,7 +67,7 @@ def _pending_answers(store: Store) -> list[dict[str, Any]]:
 
 def test_each_class_gets_one_line(server: ScriptedServer, store: Store) -> None:
     seen: list[Progress] = []
-    summary = generate(["fox", "owl"], store, ARTICLE, _completer(server), progress=seen.append)
+    summary = fill(["fox", "owl"], store, ARTICLE, _completer(server), progress=seen.append)
     again = Store(store.path)
     assert again.names() == store.names()
     assert {one.name: one.descriptors for one in again.entries()} == {"fox": MARKS, "owl": MARKS}
@@ -81,20 +79,20 @@ def test_each_class_gets_one_line(server: ScriptedServer, store: Store) -> None:
 
 
 def test_a_second_run_asks_nothing(server: ScriptedServer, store: Store) -> None:
-    generate(["fox"], store, ARTICLE, _completer(server))
-    summary = generate(["fox"], Store(store.path), ARTICLE, _completer(server))
+    fill(["fox"], store, ARTICLE, _completer(server))
+    summary = fill(["fox"], Store(store.path), ARTICLE, _completer(server))
     assert (summary.done, summary.cached, summary.requests, len(server.calls)) == (0, 1, 0, 1)
 
 
 def test_nothing_of_a_model_is_loaded_where_nothing_is_asked(store: Store, tmp_path: Path) -> None:
     store.append(Entry("fox", ("red fur",)))
-    summary = generate(["fox"], store, ARTICLE, LocalCompleter("nobody/no-such-model"))
+    summary = fill(["fox"], store, ARTICLE, LocalCompleter("nobody/no-such-model"))
     assert (summary.kept, summary.requests) == (1, 0)
 
 
 def test_what_was_answered_before_is_put_in_force_again(server: ScriptedServer, store: Store) -> None:
     for params in (Params(), Params(max_tokens=50), Params()):
-        generate(["fox"], store, ARTICLE, _completer(server), params)
+        fill(["fox"], store, ARTICLE, _completer(server), params)
     assert len(server.calls) == 2
     assert [(one.params or {})["max_tokens"] for one in store.history("fox")] == [200, 50, 200]
 
@@ -102,7 +100,7 @@ def test_what_was_answered_before_is_put_in_force_again(server: ScriptedServer, 
 def test_an_empty_answer_is_asked_again_with_other_dice(server: ScriptedServer, store: Store) -> None:
     prompt = replace(ARTICLE, text=ARTICLE.text.removesuffix("\n-"))
     server.script = lambda call: completion(" None.") if call.number < 3 else completion("\n- green skin")
-    summary = generate(["fox"], store, prompt, _completer(server), Params(seed=5))
+    summary = fill(["fox"], store, prompt, _completer(server), Params(seed=5))
     assert (summary.done, summary.failed) == (1, {})
     assert [(one.body["seed"], one.body["temperature"]) for one in server.calls] == [
         (5, 0),
@@ -114,12 +112,12 @@ def test_an_empty_answer_is_asked_again_with_other_dice(server: ScriptedServer, 
     assert entry.answers[2]["retried"] == {"times": 2, "temperature": 0.7, "seed": 2005}
     assert entry.usage == {"prompt_tokens": 150, "completion_tokens": 30}
     assert entry.params == {"temperature": 0.0, "max_tokens": 200, "stop": ["\n\n", "\nQ:"], "seed": 5}
-    assert generate(["fox"], store, prompt, _completer(server), Params(seed=5)).cached == 1
+    assert fill(["fox"], store, prompt, _completer(server), Params(seed=5)).cached == 1
 
 
 def test_an_answer_that_stays_empty_is_recorded_as_failed(server: ScriptedServer, store: Store) -> None:
     server.script = lambda call: completion("") if "fox" in call.text else marks(call)
-    summary = generate(["fox", "owl"], store, ARTICLE, _completer(server), retries=2)
+    summary = fill(["fox", "owl"], store, ARTICLE, _completer(server), retries=2)
     assert summary.failed == {"fox": "the answer is empty"}
     assert summary.done == 1
     assert len(server.calls) == 4
@@ -133,7 +131,7 @@ def test_a_refusal_is_reported_in_the_models_words_and_not_asked_again(
 ) -> None:
     said = "I'm sorry, but I can't help with that."
     server.script = lambda call: completion(said) if "a fox in" in call.text else marks(call)
-    summary = generate(["fox", "owl"], store, ARTICLE, _completer(server), retries=2)
+    summary = fill(["fox", "owl"], store, ARTICLE, _completer(server), retries=2)
     assert summary.failed == {"fox": f"refused: {said}"}
     assert len(server.calls) == 2
     (failed,) = store.history("fox")
@@ -142,7 +140,7 @@ def test_a_refusal_is_reported_in_the_models_words_and_not_asked_again(
 
 def test_an_answer_before_a_providers_error_is_asked_again(server: ScriptedServer, store: Store) -> None:
     server.script = lambda call: completion(" green\n- lo", "error") if call.number == 1 else marks(call)
-    summary = generate(["fox"], store, ARTICLE, _completer(server))
+    summary = fill(["fox"], store, ARTICLE, _completer(server))
     assert (summary.done, len(server.calls)) == (1, 2)
     (entry,) = store.entries()
     assert entry.answer is not None
@@ -152,19 +150,19 @@ def test_an_answer_before_a_providers_error_is_asked_again(server: ScriptedServe
 def test_half_an_answer_that_an_earlier_version_stored_is_asked_again(
     server: ScriptedServer, store: Store, tmp_path: Path
 ) -> None:
-    generate(["fox", "owl"], store, ARTICLE, _completer(server))
+    fill(["fox", "owl"], store, ARTICLE, _completer(server))
     fox, owl = (store.get("fox"), store.get("owl"))
     assert fox is not None
     assert owl is not None
     earlier = Store(tmp_path / "earlier.jsonl", create=True)
     earlier.append(replace(fox, finish_reason="error"), owl)
-    summary = generate(["fox", "owl"], earlier, ARTICLE, _completer(server))
+    summary = fill(["fox", "owl"], earlier, ARTICLE, _completer(server))
     assert (summary.done, summary.cached, len(server.calls)) == (1, 1, 3)
 
 
 def test_more_descriptors_than_are_taken_are_reported(server: ScriptedServer, store: Store) -> None:
     server.script = lambda call: completion("\n- ".join(f" mark number {number}" for number in range(400)))
-    summary = generate(["fox"], store, ARTICLE, _completer(server))
+    summary = fill(["fox"], store, ARTICLE, _completer(server))
     assert summary.too_long == ("fox",)
     (entry,) = store.entries()
     assert len(entry.descriptors) == MAX_DESCRIPTORS
@@ -173,7 +171,7 @@ def test_more_descriptors_than_are_taken_are_reported(server: ScriptedServer, st
 def test_a_request_that_fails_leaves_no_line(server: ScriptedServer, store: Store) -> None:
     server.script = lambda call: refusal(413, "too long") if "a fox in" in call.text else marks(call)
     completer = _completer(server, concurrency=1)
-    summary = generate(["owl", "fox", "yak"], store, ARTICLE, completer)
+    summary = fill(["owl", "fox", "yak"], store, ARTICLE, completer)
     assert summary.failed == {"fox": "status 413: too long"}
     assert store.names() == ["owl", "yak"]
     assert store.history("fox") == []
@@ -181,7 +179,7 @@ def test_a_request_that_fails_leaves_no_line(server: ScriptedServer, store: Stor
 
 def test_a_cut_answer_is_told(server: ScriptedServer, store: Store) -> None:
     server.script = lambda _: completion(" green skin\n- large ro", "length")
-    summary = generate(["fox"], store, ARTICLE, _completer(server))
+    summary = fill(["fox"], store, ARTICLE, _completer(server))
     assert summary.cut == ("fox",)
     (entry,) = store.entries()
     assert entry.descriptors == ("green skin",) == reparse(entry)
@@ -189,7 +187,7 @@ def test_a_cut_answer_is_told(server: ScriptedServer, store: Store) -> None:
 
 def test_struck_descriptors_are_not_offered_again(server: ScriptedServer, store: Store) -> None:
     store.append(Entry("fox", ("red fur",), origin="curated", rejected=("Long legs.",)))
-    generate(["fox"], store, ARTICLE, _completer(server), refresh=True)
+    fill(["fox"], store, ARTICLE, _completer(server), refresh=True)
     generated = store.history("fox")[-1]
     assert generated.descriptors == MARKS[:2] == reparse(generated)
     assert generated.rejected == ("Long legs.",)
@@ -209,7 +207,7 @@ def test_every_answer_parses_again_to_its_descriptors(server: ScriptedServer, st
     server.script = lambda call: completion(
         forms[call.number % len(forms)], ["stop", "length"][call.number % 2]
     )
-    generate([f"class {i}" for i in range(20)], store, ARTICLE, _completer(server))
+    fill([f"class {i}" for i in range(20)], store, ARTICLE, _completer(server))
     entries = list(Store(store.path).entries())
     assert len(entries) == 20
     assert all(reparse(one) == one.descriptors for one in entries)
@@ -219,7 +217,7 @@ def test_samples_are_merged_by_agreement_and_all_kept(server: ScriptedServer, st
     answers = [" green skin\n- wings", " Green skin.\n- fins", " long legs\n- Wings!"]
     server.script = lambda call: completion(answers[call.number - 1])
     params = Params(0.8, seed=1, samples=3, keep=2)
-    summary = generate(["fox"], store, ARTICLE, _completer(server, concurrency=1), params)
+    summary = fill(["fox"], store, ARTICLE, _completer(server, concurrency=1), params)
     (entry,) = store.entries()
     assert entry.descriptors == ("green skin", "wings")
     assert [one["answer"] for one in entry.answers] == ["-" + text for text in answers]
@@ -232,11 +230,11 @@ def test_samples_already_paid_for_are_not_asked_again(server: ScriptedServer, st
     server.script = lambda call: marks(call) if call.number < 3 else refusal(402, "no money left")
     params = Params(0.8, seed=1, samples=3)
     with pytest.raises(EndpointError, match="no money left"):
-        generate(["fox"], store, ARTICLE, _completer(server, concurrency=1), params)
+        fill(["fox"], store, ARTICLE, _completer(server, concurrency=1), params)
     assert store.all_names() == []
     assert len(_pending_answers(store)) == 2
     server.script = marks
-    generate(["fox"], Store(store.path, create=True), ARTICLE, _completer(server, concurrency=1), params)
+    fill(["fox"], Store(store.path, create=True), ARTICLE, _completer(server, concurrency=1), params)
     assert [one.body["seed"] for one in server.calls] == [1, 2, 3, 3]
     (entry,) = Store(store.path).entries()
     assert [one["sample"] for one in entry.answers] == [0, 1, 2]
@@ -247,7 +245,7 @@ def test_money_is_never_passed_and_nothing_answered_is_lost(server: ScriptedServ
     names = [f"class {i}" for i in range(50)]
     params = Params(max_tokens=20)
     options: dict[str, Any] = {"prices": WORTH, "max_cost": 0.31}
-    summary = generate(names, store, ARTICLE, _completer(server, concurrency=8), params, **options)
+    summary = fill(names, store, ARTICLE, _completer(server, concurrency=8), params, **options)
     assert 0.2 < (summary.cost or 0) <= 0.31
     assert summary.done == len(store) == len(server.calls)
     assert len(summary.left) == 50 - summary.done
@@ -279,7 +277,7 @@ def test_the_money_limit_counts_tries_that_brought_no_answer(
     completer = _completer(server, timeout=0.4, concurrency=concurrency)
     names = [f"class {number}" for number in range(20)]
     limit = 0.5
-    summary = generate(names, store, ARTICLE, completer, prices=WORTH, max_cost=limit)
+    summary = fill(names, store, ARTICLE, completer, prices=WORTH, max_cost=limit)
     assert len(server.calls) * 0.015 <= limit
     assert (summary.cost or 0) <= limit
     assert summary.left
@@ -288,20 +286,20 @@ def test_the_money_limit_counts_tries_that_brought_no_answer(
 
 def test_a_limit_without_prices_is_refused(server: ScriptedServer, store: Store) -> None:
     with pytest.raises(GenerationError, match="max_cost needs prices"):
-        generate(["fox"], store, ARTICLE, _completer(server), max_cost=1.0)
+        fill(["fox"], store, ARTICLE, _completer(server), max_cost=1.0)
     assert server.calls == []
 
 
 def test_money_for_nothing_sends_nothing(server: ScriptedServer, store: Store) -> None:
-    summary = generate(["fox"], store, ARTICLE, _completer(server), prices=WORTH, max_cost=0.001)
+    summary = fill(["fox"], store, ARTICLE, _completer(server), prices=WORTH, max_cost=0.001)
     assert (summary.left, summary.requests, server.calls) == (("fox",), 0, [])
 
 
 def test_a_forecast_sends_nothing(store: Store) -> None:
     store.append(Entry("owl", ("beak",)))
-    ask = Ask(ARTICLE, "m", Params(0.7, samples=3))
+    ask = Questions(ARTICLE, "m", Params(0.7, samples=3))
     sums = forecast(["fox", "owl"], store, ask, prices=WORTH)
-    assert (sums.classes, sums.cached, sums.requests) == (1, 1, 3)
+    assert (sums.left, sums.kept, sums.requests) == (("fox",), 1, 3)
     assert sums.usage.completion_tokens == 600
     assert sums.cost == pytest.approx(WORTH.cost(sums.usage))
     assert forecast(["fox"], store, ask).cost is None
@@ -312,9 +310,9 @@ def test_a_prompt_that_lacks_a_value_is_told_before_anything_is_sent(
     server: ScriptedServer, store: Store
 ) -> None:
     with pytest.raises(PromptError, match="no other is given"):
-        generate(["fox"], store, Prompt.load("differential"), _completer(server))
+        fill(["fox"], store, Prompt.load("differential"), _completer(server))
     assert server.calls == []
-    generate(["fox"], store, Prompt.load("differential"), _completer(server), values={"other": "wolf"})
+    fill(["fox"], store, Prompt.load("differential"), _completer(server), values={"other": "wolf"})
     assert "from a photo of a similar wolf?" in server.calls[0].text
 
 
@@ -324,13 +322,13 @@ def test_a_disk_that_refuses_ends_the_run_in_one_line(server: ScriptedServer, tm
     (tmp_path / "folder").rmdir()
     (tmp_path / "folder").write_text("now a file")
     with pytest.raises(StoreError):
-        generate(["fox"], store, ARTICLE, _completer(server))
+        fill(["fox"], store, ARTICLE, _completer(server))
 
 
 def test_it_runs_in_a_thread_too(server: ScriptedServer, store: Store) -> None:
     summaries: list[Summary] = []
     thread = threading.Thread(
-        target=lambda: summaries.append(generate(["fox"], store, ARTICLE, _completer(server)))
+        target=lambda: summaries.append(fill(["fox"], store, ARTICLE, _completer(server)))
     )
     thread.start()
     thread.join()
@@ -339,7 +337,7 @@ def test_it_runs_in_a_thread_too(server: ScriptedServer, store: Store) -> None:
 
 def test_it_runs_where_a_loop_runs_already(server: ScriptedServer, store: Store) -> None:
     async def notebook() -> Summary:
-        return generate(["fox"], store, ARTICLE, _completer(server))
+        return fill(["fox"], store, ARTICLE, _completer(server))
 
     assert asyncio.run(notebook()).done == 1
 
@@ -352,7 +350,7 @@ def test_ctrl_c_is_heard_where_a_loop_runs_already(server: ScriptedServer, store
         return replace(GOOD, delay=0.3)
 
     async def notebook() -> Summary:
-        return generate(["fox", "owl", "yak"], store, ARTICLE, _completer(server, concurrency=1))
+        return fill(["fox", "owl", "yak"], store, ARTICLE, _completer(server, concurrency=1))
 
     server.script = answer
     summary = asyncio.run(notebook())
@@ -365,7 +363,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_sent(
     (tmp_path / "file").write_text("in the way")
     store = Store(tmp_path / "file" / "s.jsonl", create=True)
     with pytest.raises(StoreError):
-        generate(["fox"], store, ARTICLE, _completer(server))
+        fill(["fox"], store, ARTICLE, _completer(server))
     assert server.calls == []
 
 
@@ -386,17 +384,17 @@ class Backwards:
         return []
 
     async def complete(
-        self, requests: Iterable[Request], charge: Charge = unlimited
+        self, questions: Iterable[Question], charge: Charge = unlimited
     ) -> AsyncGenerator[list[Outcome], None]:
-        for request in reversed(list(requests)):
-            if request.name == "owl":
-                yield [(request, Failure("not today"))]
+        for question in reversed(list(questions)):
+            if question.name == "owl":
+                yield [(question, Failure("not today"))]
             else:
-                yield [(request, Completion(f"- {request.name}", "stop", None, "completions"))]
+                yield [(question, question.answered(f"- {question.name}", "stop", None, "completions"))]
 
 
 def test_any_completer_will_do(store: Store) -> None:
-    summary = generate(["fox", "owl", "yak"], store, ARTICLE, Backwards())
+    summary = fill(["fox", "owl", "yak"], store, ARTICLE, Backwards())
     assert store.names() == ["yak", "fox"]
     assert summary.failed == {"owl": "not today"}
 
@@ -517,7 +515,7 @@ def test_answers_that_arrive_while_the_store_is_in_use_survive_an_interrupt(
     thread = threading.Thread(target=hold)
     thread.start()
     names = [f"class {number}" for number in range(8)]
-    summary = generate(names, store, ARTICLE, _completer(server, concurrency=8))
+    summary = fill(names, store, ARTICLE, _completer(server, concurrency=8))
     thread.join()
     assert (summary.signal, summary.done, len(Store(store.path))) == (signal.SIGINT, 8, 8)
 
@@ -567,6 +565,5 @@ def test_a_full_disk_loses_nothing_and_is_told(server: ScriptedServer, tmp_path:
 def test_the_callers_process_is_left_as_it_was(tmp_path: Path) -> None:
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     with ScriptedServer() as server:
-        generate(["fox"], Store(tmp_path / "s", create=True), ARTICLE, _completer(server))
+        fill(["fox"], Store(tmp_path / "s", create=True), ARTICLE, _completer(server))
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
-    assert gc.get_freeze_count() == 0

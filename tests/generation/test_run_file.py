@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from fieldmarks.errors import StoreError
-from fieldmarks.generation.plan import Ask
 from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.question import Params, Questions, Sample
 from fieldmarks.generation.run_file import (
     FAILED,
     RELEASED,
@@ -24,11 +24,11 @@ from fieldmarks.generation.run_file import (
     claim,
     end,
     process_start,
-    question,
 )
 
-ASK = Ask(Prompt.load("article"), "m")
-K = question("fox", ASK.key("fox"))
+ASK = Questions(Prompt.load("article"), "m")
+K = ASK.of("fox").key
+RED = Sample("- red", "stop", mode="prefix")
 ANSWER = {"answer": "- red", "key": K, "class": "fox", "sample": 0, "finish_reason": "stop", "mode": "prefix"}
 
 
@@ -47,23 +47,28 @@ def claimed(folder: Path, owner: Owner, at: str | None = None) -> RunFile:
 
 def test_a_question_goes_by_what_is_asked(tmp_path: Path) -> None:
     others = [
-        question("owl", ASK.key("owl")),
-        question("fox", replace(ASK, model="n").key("fox")),
-        question("fox", replace(ASK, prompt=Prompt.load("two-shot")).key("fox")),
+        ASK.of("owl").key,
+        replace(ASK, model="n").of("fox").key,
+        replace(ASK, prompt=Prompt.load("two-shot")).of("fox").key,
     ]
     assert len({K, *others}) == 4
     renamed = replace(ASK, prompt=replace(ASK.prompt, name="another name"))
-    assert question("fox", renamed.key("fox")) == K
+    assert renamed.of("fox").key == K
+
+
+def test_a_key_is_what_earlier_versions_wrote() -> None:
+    questions = replace(ASK, params=Params(0.7, 99, 5, 3, 2))
+    assert questions.of("fox").key == "068a6fe64a1aaff36ebb1a82b3f668cd"
 
 
 def test_answers_are_read_by_the_next_run_until_they_are_stored(tmp_path: Path) -> None:
     run_file = opened(tmp_path)
     run_file.append([ANSWER, ANSWER | {"sample": 1}])
-    assert opened(tmp_path).answers(K) == run_file.answers(K) == [ANSWER, ANSWER | {"sample": 1}]
+    assert opened(tmp_path).samples(K) == run_file.samples(K) == [RED, replace(RED, number=1)]
     run_file.append([end(K, FAILED, "status 413")])
-    assert len(opened(tmp_path).answers(K)) == 2, "a request that fails takes no answer away"
+    assert len(opened(tmp_path).samples(K)) == 2, "a request that fails takes no answer away"
     run_file.append([end(K, STORED)])
-    assert opened(tmp_path).answers(K) == []
+    assert opened(tmp_path).samples(K) == []
 
 
 def test_what_another_process_appends_is_read_too(tmp_path: Path) -> None:
@@ -71,7 +76,7 @@ def test_what_another_process_appends_is_read_too(tmp_path: Path) -> None:
     for number in range(3):
         first.append([ANSWER | {"sample": number}])
         second.refresh()
-        assert len(second.answers(K)) == number + 1
+        assert len(second.samples(K)) == number + 1
 
 
 def test_ones_own_claim_is_no_obstacle(tmp_path: Path) -> None:
@@ -198,7 +203,7 @@ def test_the_file_goes_once_nothing_is_pending(tmp_path: Path) -> None:
 def test_the_file_stays_while_another_process_asks(tmp_path: Path) -> None:
     pid = os.getppid()
     run_file = claimed(tmp_path, Owner(Owner.here().host, pid, process_start(pid) or "", "r"))
-    mine = question("owl", ASK.key("owl"))
+    mine = ASK.of("owl").key
     run_file.append([claim(mine, "owl", run_file.owner)])
     run_file.close()
     other = opened(tmp_path)
@@ -213,9 +218,9 @@ def test_an_incomplete_last_line_is_cut_off_by_the_next_append(tmp_path: Path, l
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:length])
     run_file = opened(tmp_path)
-    assert run_file.answers(K) == [ANSWER]
+    assert run_file.samples(K) == [RED]
     run_file.append([ANSWER | {"sample": 1}])
-    assert [line["sample"] for line in opened(tmp_path).answers(K)] == [0, 1]
+    assert [sample.number for sample in opened(tmp_path).samples(K)] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -262,4 +267,4 @@ def test_all_names_of_a_store_share_one_run_file(tmp_path: Path) -> None:
     opened(tmp_path).append([ANSWER])
     shared = RunFile(tmp_path / "real" / "store.jsonl", 60.0)
     shared.refresh()
-    assert shared.answers(K) == [ANSWER]
+    assert shared.samples(K) == [RED]

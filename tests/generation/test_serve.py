@@ -7,10 +7,9 @@ import pytest
 from fieldmarks.generation.doctor import Check, examine
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.local import LocalCompleter
-from fieldmarks.generation.plan import reparse
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.request import Params
-from fieldmarks.generation.run import generate
+from fieldmarks.generation.question import Params, reparse
+from fieldmarks.generation.run import fill
 from fieldmarks.store import Store
 
 pytestmark = pytest.mark.slow
@@ -20,14 +19,13 @@ ARTICLE = Prompt.load("article")
 
 
 def test_auto_finds_that_raw_completions_continue(
-    transformers_serve: str, check_data: Path, tmp_path: Path
+    transformers_serve: str, check_data: Path, tmp_path: Path, news: list[str]
 ) -> None:
-    said: list[str] = []
     model = str(check_data / "stories260k-hf")
-    completer = EndpointCompleter(transformers_serve, model, concurrency=4, tell=said.append)
+    completer = EndpointCompleter(transformers_serve, model, concurrency=4)
     store = Store(tmp_path / "s.jsonl", create=True)
-    summary = generate(["fox", "tree frog", "owl"], store, ARTICLE, completer, Params(max_tokens=60))
-    assert said == [f"{model} at {transformers_serve}: mode 'completions', chosen by probing once"]
+    summary = fill(["fox", "tree frog", "owl"], store, ARTICLE, completer, Params(max_tokens=60))
+    assert news == [f"{model} at {transformers_serve}: mode 'completions', chosen by probing once"]
     assert summary.done + len(summary.failed) == 3, "an answer was neither parsed nor reported"
     assert summary.usage.completion_tokens > 0
     for name in ("fox", "tree frog", "owl"):
@@ -41,8 +39,8 @@ def test_the_shipped_model_answers_there_as_it_does_here(
 ) -> None:
     there = Store(tmp_path / "there.jsonl", create=True)
     here = Store(tmp_path / "here.jsonl", create=True)
-    generate(NAMES, there, ARTICLE, EndpointCompleter(transformers_serve, str(demo_lm)))
-    generate(NAMES, here, ARTICLE, LocalCompleter(demo_lm))
+    fill(NAMES, there, ARTICLE, EndpointCompleter(transformers_serve, str(demo_lm)))
+    fill(NAMES, here, ARTICLE, LocalCompleter(demo_lm))
     assert sorted(there.names()) == sorted(NAMES)
     for name in NAMES:
         far, near = there.history(name)[0], here.history(name)[0]
@@ -54,7 +52,7 @@ def test_chats_are_answered_too(transformers_serve: str, demo_lm: Path, tmp_path
     store = Store(tmp_path / "s.jsonl", create=True)
     for mode in ("trailing", "instruct"):
         completer = EndpointCompleter(transformers_serve, str(demo_lm), mode=mode)
-        summary = generate([f"quimmel {mode}"], store, ARTICLE, completer, retries=0)
+        summary = fill([f"quimmel {mode}"], store, ARTICLE, completer, retries=0)
         assert summary.done + len(summary.failed) == 1
         assert store.history(f"quimmel {mode}")[0].mode == mode
 

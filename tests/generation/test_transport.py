@@ -18,7 +18,7 @@ from fieldmarks.errors import EndpointError
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.failures import Failed, OutOfCredit, Refused, Transient, message
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.run import generate
+from fieldmarks.generation.run import fill
 from fieldmarks.generation.transport import Transport
 from fieldmarks.paths import user_cache
 from fieldmarks.store import Store
@@ -53,11 +53,11 @@ def test_a_key_that_is_sent_back_reaches_neither_store_nor_error(
 ) -> None:
     server.script = lambda call: completion(f" {call.headers['authorization']}\n- x {KEY} y")
     store = Store(tmp_path / "s.jsonl", create=True)
-    generate(["fox"], store, Prompt.load("article"), EndpointCompleter(server.url, "m", KEY))
+    fill(["fox"], store, Prompt.load("article"), EndpointCompleter(server.url, "m", KEY))
     assert store.entries().__next__().descriptors == ("Bearer ***", "x *** y")
     server.script = lambda call: refusal(401, f"wrong key {call.headers['authorization']}\x1b[31m\r\nnext")
     with pytest.raises(EndpointError) as refused:
-        generate(["owl"], store, Prompt.load("article"), EndpointCompleter(server.url, "m", KEY))
+        fill(["owl"], store, Prompt.load("article"), EndpointCompleter(server.url, "m", KEY))
     assert str(refused.value) == (
         f"{server.url}: status 401: wrong key Bearer *** [31m next: check OPENAI_API_KEY or --header"
     )
@@ -83,7 +83,7 @@ def _echoes(call: Any) -> list[str]:
 
 @pytest.mark.parametrize("way", ["answer", "stream", "refusal", "reason"])
 def test_what_is_echoed_in_any_encoding_is_masked(
-    server: ScriptedServer, tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture
+    server: ScriptedServer, tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture, news: list[str]
 ) -> None:
     """The encodings are then escaped once more, character by character, by JSON."""
     user = urllib.parse.quote(PASSWORD, safe="")
@@ -104,17 +104,16 @@ def test_what_is_echoed_in_any_encoding_is_masked(
 
     server.script = script
     caplog.set_level(logging.DEBUG)
-    told: list[str] = []
     store = Store(tmp_path / "s.jsonl", create=True)
-    completer = EndpointCompleter(
-        url, "m", KEY, mode="completions", headers={"api-key": HEADER}, tell=told.append
-    )
+    completer = EndpointCompleter(url, "m", KEY, mode="completions", headers={"api-key": HEADER})
     try:
-        summary = generate(["fox"], store, Prompt.load("article"), completer)
-        told += summary.failed.values()
+        summary = fill(["fox"], store, Prompt.load("article"), completer)
+        reasons = list(summary.failed.values())
     except EndpointError as error:
-        told.append(str(error))
-    seen = "\n".join([*told, caplog.text, *(p.read_text() for p in tmp_path.rglob("*") if p.is_file())])
+        reasons = [str(error)]
+    seen = "\n".join(
+        [*reasons, *news, caplog.text, *(p.read_text() for p in tmp_path.rglob("*") if p.is_file())]
+    )
     seen += urllib.parse.unquote(seen)
     for secret in (KEY, PASSWORD, HEADER, SIGNATURE):
         assert secret not in seen

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from fieldmarks.evaluation import predictions
-    from fieldmarks.generation.ledger import Progress
+    from fieldmarks.generation.run import Progress
 
 
 class ConfirmationNeeded(click.ClickException):

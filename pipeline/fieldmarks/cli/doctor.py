@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.models import THREE_WAYS, Number, endpoint_of, headers_of, model_options
-from fieldmarks.errors import EndpointError, ModelError
+from fieldmarks.cli.models import Number, headers_of, model_options
+from fieldmarks.errors import EndpointError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from fieldmarks.generation.doctor import Check
@@ -50,8 +50,11 @@ def doctor(
         checks.append(check)
         click.echo(f"{SIGNS[check.ok]:5}{check.what:24} {check.detail}")
 
+    base_url = base_url or os.environ.get("OPENAI_BASE_URL")
     if model is None and local is None and clip is None and base_url is None:
-        raise click.UsageError(THREE_WAYS)
+        from fieldmarks.generation.options import NO_MODEL
+
+        raise UsageError(NO_MODEL)
     local_only = model is None and (local is not None or clip is not None)
     if local_only and headers:
         raise click.UsageError("--header is for endpoints: name one with --base-url and --model")
@@ -75,9 +78,7 @@ def _endpoint(
 ) -> None:
     from fieldmarks.generation.doctor import Check, examine, list_models
     from fieldmarks.generation.endpoint import EndpointCompleter
-
-    def tell(news: str) -> None:
-        show(Check("requests", None, news))
+    from fieldmarks.generation.options import endpoint_of
 
     key, sent = os.environ.get("OPENAI_API_KEY"), headers_of(headers)
     try:
@@ -85,7 +86,7 @@ def _endpoint(
             list_models(base_url, key, sent, timeout, show)
         else:
             url, name = endpoint_of(base_url, model)
-            completer = EndpointCompleter(url, name, key, headers=sent, timeout=timeout, tell=tell)
+            completer = EndpointCompleter(url, name, key, headers=sent, timeout=timeout)
             examine(completer, show)
     except EndpointError as error:
         show(Check("endpoint", False, str(error)))

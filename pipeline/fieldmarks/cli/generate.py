@@ -6,22 +6,17 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from fieldmarks.choices import Mode, words
 from fieldmarks.cli.console import emit, say
-from fieldmarks.cli.models import Number, class_names, completer_of, model_options
-from fieldmarks.errors import FieldmarksError
+from fieldmarks.cli.models import Number, headers_of, model_options
+from fieldmarks.errors import ClassNameError, FieldmarksError
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
-    from fieldmarks.generation.ledger import Summary
-    from fieldmarks.generation.plan import Ask
-    from fieldmarks.generation.request import Completer, Prices
-    from fieldmarks.generation.run import Forecast
-    from fieldmarks.store import Store
+    from fieldmarks.generation.run import Summary
 
-MODES = ("auto", "completions", "continue", "prefix", "trailing", "instruct")
 FIRST_NAMES = 3  # that a dry run shows
 MOST_LISTED = 20  # names of classes that a closing note lists
-WARM = 0.7  # temperature where several answers are to differ
 INCOMPLETE = 3  # exit code: done, except for classes that are named
 
 Command = Callable[..., Any]
@@ -96,7 +91,7 @@ def sending_options(command: Command) -> Command:
         (
             click.option(
                 "--mode",
-                type=click.Choice(MODES),
+                type=click.Choice(words(Mode)),
                 default="auto",
                 help="How the reply is prefilled  [default: auto].",
             ),
@@ -116,17 +111,13 @@ def sending_options(command: Command) -> Command:
                 "--timeout",
                 metavar="SECONDS",
                 type=positive,
-                default=120.0,
-                show_default=True,
-                help="Seconds for one answer.",
+                help="Seconds for one answer  [default: 120].",
             ),
             click.option(
                 "--max-wait",
                 metavar="SECONDS",
                 type=positive,
-                default=600.0,
-                show_default=True,
-                help="Give up on a request after this many seconds of tries and waits.",
+                help="Give up on a request after this many seconds of tries and waits  [default: 600].",
             ),
             click.option(
                 "--price-in",
@@ -169,7 +160,14 @@ def sending_options(command: Command) -> Command:
 )
 @click.option("--refresh", is_flag=True, help="Regenerate classes that already have an answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def generate(classes: str | None, named: tuple[str, ...], column: str | None, **given: Any) -> None:
+def generate(
+    classes: str | None,
+    named: tuple[str, ...],
+    column: str | None,
+    store: str,
+    as_json: bool,
+    **options: Any,  # those of fieldmarks.generate, by its names
+) -> None:
     """Ask a language model for the descriptors of classes and put them into a store.
 
     CLASSES is a list with one name a line, a table (CSV, TSV, or what a spreadsheet writes), JSON or YAML; -
@@ -188,124 +186,106 @@ def generate(classes: str | None, named: tuple[str, ...], column: str | None, **
       fieldmarks generate birds.csv --column "English name" --store birds.jsonl --model qwen3 --dry-run
       fieldmarks generate --class "tree frog" --store frogs.jsonl --local HuggingFaceTB/SmolLM2-360M
     """
-    from fieldmarks.generation.run import forecast
+    from fieldmarks.cli.console import line, shown
+    from fieldmarks.generation import run
     from fieldmarks.store import Store
 
     names = class_names(classes, named, column)
-    _check(given)
-    where = ("base_url", "headers", "model", "local", "mode")
-    keys = (*where, "concurrency", "timeout", "max_wait", "rpm", "tpm")
-    completer = completer_of(**{key: given[key] for key in keys}, tell=say)
-    ask = _question(completer.model, given)
-    store = Store(given["store"], create=True)
-    if given["dry_run"]:
-        options = {key: given[key] for key in ("refresh", "retries")}
-        planned = forecast(names, store, ask, **options, prices=_prices(given))
-        _print_example(names, ask, sys.stderr if given["as_json"] else sys.stdout)
-        _print_forecast(planned, given["as_json"])
-    else:
-        _report(_run(names, store, completer, ask, given), given["store"], given["as_json"])
-
-
-def _run(
-    names: list[str], store: "Store", completer: "Completer", ask: "Ask", given: dict[str, Any]
-) -> "Summary":
-    from fieldmarks.cli.console import line, shown
-    from fieldmarks.generation.ledger import Progress
-    from fieldmarks.generation.run import generate
-
+    opened = Store(store, create=True)
+    options["headers"] = headers_of(options["headers"])
     written = 0
 
-    def update(progress: Progress) -> None:
+    def update(progress: run.Progress) -> None:
         nonlocal written
         written = progress.written
         show(progress)
 
     try:
         with shown(sys.stderr, line) as show:
-            return generate(
-                names,
-                store,
-                ask.prompt,
-                completer,
-                ask.params,
-                values=ask.values,
-                refresh=given["refresh"],
-                retries=given["retries"],
-                prices=_prices(given),
-                max_cost=given["max_cost"] or float("inf"),
-                progress=update,
-                tell=say,
-            )
+            summary = run.generate(names, opened, **options, progress=update)
     except FieldmarksError:
         if written:
-            say(f"Wrote {counted(written, 'class')} to {given['store']} before this error")
+            say(f"Wrote {counted(written, 'class')} to {store} before this error")
         raise
+    if options["dry_run"]:
+        _print_example(names, options, sys.stderr if as_json else sys.stdout)
+        _print_forecast(summary, as_json)
+    else:
+        _report(summary, store, as_json)
 
 
-def _question(model: str, given: dict[str, Any]) -> "Ask":
-    from fieldmarks.generation.plan import Ask
-    from fieldmarks.generation.prompt import Prompt
-    from fieldmarks.generation.request import Params
+def class_names(classes: str | None, named: tuple[str, ...], column: str | None = None) -> list[str]:
+    """Return the names of a list (a path, - for stdin) and those named beside it; say what was understood.
 
-    temperature = given["temperature"]
-    if temperature is None:
-        temperature = WARM if given["samples"] > 1 else 0.0
-    params = Params(temperature, given["max_tokens"], given["seed"], given["samples"], given["keep"])
-    values = {"concept": given["concept"], "other": given["other"]}
-    return Ask(Prompt.load(given["prompt"]), model, params, values)
+    Raises ClassNameError.
+    """
+    from fieldmarks.class_lists import class_list
+    from fieldmarks.records import MAX_LIST, class_name
+    from fieldmarks.tables import errors_as, parse_table, read_table
 
-
-def _prices(given: dict[str, Any]) -> "Prices | None":
-    """Return the prices that are given; a local model costs nothing, those of an endpoint may be unknown."""
-    from fieldmarks.generation.request import FREE, Prices
-
-    if given["local"] is not None:
-        return FREE
-    return None if given["price_in"] is None else Prices(given["price_in"], given["price_out"])
-
-
-def _check(given: dict[str, Any]) -> None:
-    if given["samples"] > 1 and given["temperature"] == 0:
-        raise click.UsageError("--samples needs a --temperature above 0: greedy answers are all the same")
-    if given["keep"] > given["samples"]:
-        raise click.UsageError(f"--keep {given['keep']} is more than --samples {given['samples']}")
-    if (given["price_in"] is None) != (given["price_out"] is None):
-        raise click.UsageError("--price-in and --price-out need each other: pass both, per million tokens")
-    if given["max_cost"] is not None and given["price_in"] is None:
-        raise click.UsageError("--max-cost needs --price-in and --price-out: what a million tokens cost")
-    if given["local"] is not None and given["price_in"] is not None:
-        raise click.UsageError("--price-in and --price-out are for endpoints: --local costs nothing")
+    if classes is None and not named:
+        raise click.UsageError("no class is named: give a list of classes, -, or --class NAME")
+    if classes is None and column is not None:
+        raise click.UsageError("--column is for a list of classes, and none is given")
+    listed: tuple[str, ...] = ()
+    if classes is not None:
+        with errors_as(ClassNameError):
+            if classes == "-":
+                table = parse_table(_stdin(), "stdin")
+            else:
+                table = read_table(classes, MAX_LIST, ClassNameError)
+            understood = class_list(table, column)
+        say(understood.report)
+        listed = understood.names
+    return list(dict.fromkeys([*listed, *map(class_name, named)]))
 
 
-def _print_example(names: Sequence[str], ask: "Ask", file: IO[str]) -> None:
+def _stdin() -> bytes:
+    """Return the class list on stdin, of which there is none where it was closed."""
+    from fieldmarks.records import MAX_LIST
+
+    try:
+        data = sys.stdin.buffer.read(MAX_LIST + 1) if sys.stdin else b""
+    except OSError as error:
+        raise ClassNameError(f"stdin cannot be read: {error.strerror}") from error
+    if len(data) > MAX_LIST:
+        raise ClassNameError(f"stdin has over {MAX_LIST:,} bytes: expected a class list")
+    return data
+
+
+def _print_example(names: Sequence[str], options: dict[str, Any], file: IO[str]) -> None:
     """Print the first names and the prompt of the first, indented."""
+    from fieldmarks.generation.prompt import Prompt
+
+    prompt = Prompt.load(options["prompt"])
+    text = prompt.render(names[0], concept=options["concept"], other=options["other"])
     more = f", … {len(names) - FIRST_NAMES:,} more" if len(names) > FIRST_NAMES else ""
     click.echo(f"Classes: {', '.join(map(printable, names[:FIRST_NAMES]))}{more}", file)
     click.echo(f"Prompt for {printable(names[0])}:", file)
-    for line in ask.render(names[0]).split("\n"):
+    for line in text.split("\n"):
         click.echo(f"    {printable(line)}".rstrip(), file)
 
 
-def _print_forecast(forecast: "Forecast", as_json: bool) -> None:
-    read, written = forecast.usage.prompt_tokens, forecast.usage.completion_tokens
+def _print_forecast(summary: "Summary", as_json: bool) -> None:
+    read, written = summary.usage.prompt_tokens, summary.usage.completion_tokens
+    cached = summary.cached + summary.kept
     if as_json:
         emit(
             {
-                "classes": forecast.classes + forecast.cached,
-                "cached": forecast.cached,
-                "requests": forecast.requests,
+                "classes": len(summary.left) + cached,
+                "cached": cached,
+                "requests": summary.requests,
                 "prompt_tokens": read,
                 "completion_tokens": written,
-                "cost": forecast.cost,
+                "cost": summary.cost,
             }
         )
         return
     cost = "cost unknown; pass --price-in and --price-out to see it"
-    if forecast.cost is not None:
-        cost = f"at most {forecast.cost:.4f} USD"
-    classes, requests = counted(forecast.classes, "class"), counted(forecast.requests, "request")
-    click.echo(f"{classes}, {requests}; {forecast.cached:,} already in the store")
+    if summary.cost is not None:
+        cost = f"at most {summary.cost:.4f} USD"
+    classes, requests = counted(len(summary.left), "class"), counted(summary.requests, "request")
+    click.echo(f"{classes}, {requests}; {cached:,} already in the store")
     click.echo(f"about {read:,} prompt tokens, at most {written:,} completion tokens: {cost}")
 
 

@@ -19,9 +19,6 @@ from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import Creature, clip_folder, demo_species, lm_folder, trait_of
 from fieldmarks.errors import FieldmarksError, GenerationError, ImageError
-from fieldmarks.generation.local import LocalCompleter
-from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.request import Params
 from fieldmarks.generation.run import generate
 from fieldmarks.store import Store
 
@@ -128,13 +125,7 @@ def _lay_out(out: Path, names: list[str]) -> None:
 def _describe(names: list[str], path: Path) -> dict[str, tuple[str, ...]]:
     """Generate what the store lacks; return each class's current descriptors."""
     store = Store(path, create=True)
-    summary = generate(
-        names,
-        store,
-        Prompt.load("article"),
-        LocalCompleter(path.parent / MODELS / "lm"),
-        Params(max_tokens=120),
-    )
+    summary = generate(names, store, local=path.parent / MODELS / "lm", max_tokens=120)
     if summary.signal is not None:
         signal.raise_signal(summary.signal)  # now that all answers are saved
     if summary.failed:

@@ -1,21 +1,33 @@
-"""How a list is forced from each kind of server: the body to send, the text to take from the reply. Pure.
+"""How a list is forced from each kind of server: what to send, what to read from the reply, which way works.
 
 completions  the raw prompt, which ends in the bullet mark
 continue     a chat whose last message is the answer's beginning, with the flags of vLLM, SGLang and TGI
 prefix       the same, with the flag of Mistral and DeepSeek
 trailing     the same, without a flag: llama.cpp, Ollama, some of Anthropic's models
 instruct     nothing is forced; the question asks for "- " bullets
+
+Which of these a model really continues is found by probing it once with tiny requests, and remembered in the
+user's cache folder. All but the remembering is without effects.
 """
 
+import hashlib
+import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
-from fieldmarks.debris import thinks
+import orjson
+
+from fieldmarks.debris import spoken, thinks
+from fieldmarks.errors import EndpointError
+from fieldmarks.generation.failures import OutOfCredit, Refused, Transient
 from fieldmarks.generation.parse import REFUSAL, attach
-from fieldmarks.generation.prompt import SENTENCES, forced_beginning, turns
-from fieldmarks.generation.request import Completion, Request, Usage
+from fieldmarks.generation.prompt import SENTENCES, Prompt, turns
+from fieldmarks.generation.question import Question, Sample, Usage
+from fieldmarks.paths import make_private, user_cache
 
 COMPLETIONS: Final = "completions"
 CONTINUE: Final = "continue"
@@ -26,6 +38,10 @@ MODES: Final = (COMPLETIONS, CONTINUE, PREFIX, TRAILING, INSTRUCT)
 ASK_FOR_BULLETS: Final = (
     'Answer with a list of short descriptors and nothing else, one a line, each beginning with "- ".'
 )
+
+PROBED_CLASS: Final = "tree frog"
+PROBE_TOKENS: Final = 24  # enough to see how an answer begins
+ABOUT_THE_MODE: Final = frozenset({400, 403, 404, 405, 413, 415, 422})  # another mode may not be refused so
 
 _CAN_LEAVE_OUT: Final = ("temperature", "seed", "stop", "stream_options")
 
@@ -52,13 +68,13 @@ def path(mode: str) -> str:
     return "/completions" if mode == COMPLETIONS else "/chat/completions"
 
 
-def body(mode: str, model: str, request: Request, quirks: Quirks = USUAL) -> dict[str, Any]:
+def body(mode: str, model: str, question: Question, quirks: Quirks = USUAL) -> dict[str, Any]:
     """Return the JSON object to post."""
     fields: dict[str, Any] = {"model": model}
-    fields["max_completion_tokens" if quirks.completion_tokens else "max_tokens"] = request.max_tokens
-    fields |= {"temperature": request.temperature, "stop": list(_stop(mode, request))}
-    if request.seed is not None:
-        fields["seed"] = request.seed
+    fields["max_completion_tokens" if quirks.completion_tokens else "max_tokens"] = question.max_tokens
+    fields |= {"temperature": question.temperature, "stop": list(_stop(mode, question))}
+    if question.seed is not None:
+        fields["seed"] = question.seed
     if not fields["stop"]:
         del fields["stop"]
     if quirks.stream:
@@ -66,27 +82,27 @@ def body(mode: str, model: str, request: Request, quirks: Quirks = USUAL) -> dic
     for key in quirks.left_out:
         fields.pop(key, None)
     if mode == COMPLETIONS:
-        return fields | {"prompt": request.prompt}
+        return fields | {"prompt": question.prompt}
     if quirks.no_thinking:
         fields["chat_template_kwargs"] = {"enable_thinking": False}
     if mode == CONTINUE:
         fields |= {"continue_final_message": True, "add_generation_prompt": False}
-    return fields | {"messages": messages(mode, request)}
+    return fields | {"messages": messages(mode, question)}
 
 
-def messages(mode: str, request: Request) -> list[dict[str, Any]]:
-    """Return a request's chat; the answer's beginning stands last where the mode forces it."""
-    chat: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns(request.prompt)]
+def messages(mode: str, question: Question) -> list[dict[str, Any]]:
+    """Return a question's chat; the answer's beginning stands last where the mode forces it."""
+    chat: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns(question.prompt)]
     beginning = chat.pop()
     if mode == INSTRUCT:
-        if request.style != SENTENCES:
+        if question.style != SENTENCES:
             chat[-1]["content"] += "\n" + ASK_FOR_BULLETS
     elif beginning["content"]:
         chat.append(beginning | ({"prefix": True} if mode == PREFIX else {}))
     return chat
 
 
-def completion(mode: str, request: Request, reply: Any) -> Completion:
+def completion(mode: str, question: Question, reply: Any) -> Sample:
     """Read a server's reply.
 
     An answer may be empty: its finish reason says why, as where a model spends all tokens on thinking. The
@@ -98,20 +114,20 @@ def completion(mode: str, request: Request, reply: Any) -> Completion:
     usage = usage_of(reply.get("usage"))
     finish_reason = choice.get("finish_reason")
     if finish_reason == "error":
-        said = _object(choice.get("error")).get("message") or "no reason given"
-        raise BadReply(f"the provider ended the answer with an error: {said!s:.200}")
+        reason = _object(choice.get("error")).get("message") or "no reason given"
+        raise BadReply(f"the provider ended the answer with an error: {reason!s:.200}")
     text, refusal = _text(mode, choice, message)
     reasoned = _reasoned(message, reply.get("usage"))
     if text is None and not (refusal or reasoned or finish_reason):
         raise BadReply("the reply has no text")
     if refusal and not text:
         text, finish_reason = refusal, REFUSAL
-    whole, continued = _whole(mode, request, text) if text else ("", False)
-    return Completion(
-        text=whole,
-        finish_reason=finish_reason if isinstance(finish_reason, str) else None,
-        usage=usage,
-        mode=mode,
+    whole, continued = _whole(mode, question, text) if text else ("", False)
+    return question.answered(
+        whole,
+        finish_reason if isinstance(finish_reason, str) else None,
+        usage,
+        mode,
         continued=continued,
         thinking=reasoned or thinks(text or ""),
     )
@@ -132,17 +148,17 @@ def adapted(quirks: Quirks, sent: Mapping[str, Any], refusal: str) -> Quirks | N
     return None
 
 
-def _stop(mode: str, request: Request) -> tuple[str, ...]:
+def _stop(mode: str, question: Question) -> tuple[str, ...]:
     """A chat model may put a blank line before its list, so only a raw completion ends there."""
-    return tuple(stop for stop in request.stop if mode == COMPLETIONS or stop.strip())
+    return tuple(stop for stop in question.stop if mode == COMPLETIONS or stop.strip())
 
 
-def _whole(mode: str, request: Request, text: str) -> tuple[str, bool]:
+def _whole(mode: str, question: Question, text: str) -> tuple[str, bool]:
     """Return the answer with its forced mark, and whether it goes on where the forced beginning ends."""
-    forced = forced_beginning(request.prompt)
+    forced = question.forced
     if mode == INSTRUCT or not forced:
         return text, mode != INSTRUCT
-    beginning = request.prompt if mode == COMPLETIONS else turns(request.prompt)[-1][1]
+    beginning = question.prompt if mode == COMPLETIONS else turns(question.prompt)[-1][1]
     if beginning != forced and text.startswith(beginning):
         return forced + text.removeprefix(beginning), True
     return attach(forced, text)
@@ -191,6 +207,134 @@ def usage_of(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     counts = [usage.get("prompt_tokens"), usage.get("completion_tokens", 0)]
-    if not all(isinstance(one, int) and 0 <= one < 1 << 40 for one in counts):
+    if not all(isinstance(count, int) and 0 <= count < 1 << 40 for count in counts):
         return None
     return Usage(counts[0] or 0, counts[1] or 0)
+
+
+Send = Callable[[str, Question], Awaitable[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The result for one mode: whether the server answers, continues the prefilled mark, thinks first."""
+
+    mode: str
+    answers: bool
+    continues: bool = False
+    thinks: bool = False
+    note: str = ""
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointProfile:
+    """How to talk to a model, as probes found."""
+
+    mode: str
+    quirks: Quirks = USUAL
+    thinks: bool = False
+
+
+async def probes(send: Send, shown: str) -> AsyncGenerator[Probe, None]:
+    """Try the modes one by one, each with one tiny request.
+
+    `shown` names the endpoint. Raises EndpointError if no mode can succeed.
+    """
+    prompt = Prompt.load("article")
+    question = Question(PROBED_CLASS, prompt.render(PROBED_CLASS), prompt.stop, max_tokens=PROBE_TOKENS)
+    for mode in MODES:
+        try:
+            answer = await send(mode, question)
+        except Refused as error:
+            if error.status not in ABOUT_THE_MODE:
+                raise EndpointError(f"{shown}: {error.explained()}") from error
+            yield Probe(mode, answers=False, note=str(error), advice=error.advice)
+        except OutOfCredit as error:
+            raise EndpointError(f"{shown}: {error.explained()}") from error
+        except Transient as error:
+            if error.status is None or error.status == 429:  # says nothing about the mode
+                raise EndpointError(f"{shown}: {error.explained()}") from error
+            yield Probe(mode, answers=False, note=str(error), advice=error.advice)
+        else:
+            reading = spoken(answer.text)
+            text = " ".join(reading.text.split())
+            continues = answer.continued and bool(text.lstrip("-"))
+            unfinished = reading.thinking or (answer.thinking and not text)
+            note = f"still thinking after {PROBE_TOKENS} tokens" if unfinished else text[:60]
+            yield Probe(mode, True, continues, answer.thinking, note)
+
+
+async def find_mode(send: Send, shown: str) -> tuple[str, bool]:
+    """Probe until the mode to take is clear; return it, and whether the model thinks before it answers.
+
+    Raises EndpointError if the model answers in none.
+    """
+    results: list[Probe] = []
+    async with aclosing(probes(send, shown)) as each:
+        async for probe in each:
+            results.append(probe)
+            if _settled(results):
+                break
+    return choose(results, shown), any(probe.thinks for probe in results)
+
+
+def choose(results: Sequence[Probe], shown: str) -> str:
+    """Return the mode to take: the first that continues, else instruct, else any that answers.
+
+    Raw completions continue on any model, but an instruct model answers best in its chat template. That it
+    has one shows in a chat that goes on with the flags for it and begins anew without them.
+    `shown` names the endpoint. Raises EndpointError if it answers in none.
+    """
+    answering = [probe.mode for probe in results if probe.answers]
+    continuing = [probe.mode for probe in results if probe.continues]
+    if CONTINUE in continuing and TRAILING in answering and TRAILING not in continuing:
+        return CONTINUE
+    if best := [*continuing, *(mode for mode in answering if mode == INSTRUCT), *answering]:
+        return best[0]
+    last = results[-1]
+    advice = f": {last.advice}" if last.advice else ""
+    raise EndpointError(f"{shown}: no mode gets an answer; the last got {last.note}{advice}")
+
+
+def _settled(results: Sequence[Probe]) -> bool:
+    """Whether further probes could not change the choice."""
+    last = results[-1].mode
+    continuing = [probe.mode for probe in results if probe.continues]
+    if COMPLETIONS in continuing and CONTINUE in continuing:
+        return last == TRAILING
+    return bool(continuing) and last != COMPLETIONS
+
+
+def remembered(endpoint: str, model: str) -> EndpointProfile | None:
+    """Return what an earlier probe found, or None."""
+    try:
+        known: Any = orjson.loads(_file(endpoint, model).read_bytes())
+        quirks = known["quirks"]
+        quirks["left_out"] = tuple(quirks["left_out"])
+        profile = EndpointProfile(known["mode"], Quirks(**quirks), bool(known["thinks"]))
+        return profile if profile.mode in MODES else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(endpoint: str, model: str, profile: EndpointProfile) -> None:
+    """Keep a profile in the user's cache folder; where that cannot be written the next run probes again."""
+    path = _file(endpoint, model)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):
+        make_private(user_cache())
+        path.parent.mkdir(exist_ok=True)
+        fresh.write_bytes(orjson.dumps({"endpoint": endpoint, "model": model, **asdict(profile)}))
+        fresh.replace(path)
+
+
+def forget(endpoint: str, model: str) -> None:
+    """Drop what is remembered of a model."""
+    with suppress(OSError):
+        _file(endpoint, model).unlink()
+
+
+def _file(endpoint: str, model: str) -> Path:
+    name = hashlib.sha256(f"{endpoint}\n{model}".encode()).hexdigest()[:24]
+    return user_cache() / "endpoints" / f"{name}.json"

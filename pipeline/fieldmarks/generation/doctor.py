@@ -8,10 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from fieldmarks.errors import EndpointError
-from fieldmarks.generation.dialects import COMPLETIONS
+from fieldmarks.generation.dialects import COMPLETIONS, Probe, choose, probes
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.failures import Failed, Refused, Transient
-from fieldmarks.generation.probe import Probe, choose, probes
 from fieldmarks.generation.transport import Transport
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ end without an outcome, those on the wire are still waited for, and their answer
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -15,19 +16,32 @@ from typing import Any, Final, TypeVar
 
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation.credentials import without_credentials
-from fieldmarks.generation.dialects import USUAL, BadReply, Quirks, adapted, body, completion, path, usage_of
+from fieldmarks.generation.dialects import (
+    USUAL,
+    BadReply,
+    EndpointProfile,
+    Quirks,
+    adapted,
+    body,
+    completion,
+    find_mode,
+    forget,
+    path,
+    remember,
+    remembered,
+    usage_of,
+)
 from fieldmarks.generation.failures import ABOUT_THE_REQUEST, Failed, OutOfCredit, Refused, Transient
 from fieldmarks.generation.limits import PATIENT, RateLimiter, RetryPolicy, Sleep
-from fieldmarks.generation.probe import EndpointProfile, find_mode, forget, remember, remembered
-from fieldmarks.generation.request import Charge, Completion, Failure, Outcome, Request, estimate, unlimited
+from fieldmarks.generation.question import Charge, Failure, Outcome, Question, Sample, unlimited
 from fieldmarks.generation.transport import Transport
 
-TIMEOUT: Final = 120.0  # seconds for one answer
 FRUITLESS: Final = 3  # so many requests in a row without an answer, at least: the endpoint is at fault
-TELL_EVERY: Final = 30.0  # seconds
+NEWS_EVERY: Final = 30.0  # seconds between messages that the server makes us wait
 MOST_QUIRKS: Final = 7  # a server that refuses more than this cannot be pleased
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 class EndpointCompleter:
@@ -42,15 +56,14 @@ class EndpointCompleter:
         headers: Mapping[str, str] | None = None,
         mode: str = "auto",
         concurrency: int = 16,
-        timeout: float = TIMEOUT,
+        timeout: float = 120.0,
         retry: RetryPolicy = PATIENT,
         limiter: RateLimiter | None = None,
         sleep: Sleep = asyncio.sleep,
-        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Name endpoint and model.
 
-        `headers` go on every request, `mode` "auto" probes once, `timeout` is in seconds, `tell` hears news.
+        `headers` go on every request, `mode` "auto" probes once, `timeout` is in seconds.
         Raises EndpointError for anything but an http or https URL.
         """
         self.model = model
@@ -65,9 +78,8 @@ class EndpointCompleter:
         self._retry = retry
         self._limiter = limiter or RateLimiter()
         self._sleep = sleep
-        self._tell = tell
-        self._told_until = 0.0
-        self._told_of_masks = False
+        self._quiet_until = 0.0  # about waits
+        self._masks = False  # whether the server was seen to send credentials back
         self._slowest = 0.0
         self._answers = 0
         self._fruitless = 0  # requests in a row without an answer
@@ -93,9 +105,9 @@ class EndpointCompleter:
         return self._slowest
 
     async def complete(
-        self, requests: Iterable[Request], charge: Charge = unlimited
+        self, questions: Iterable[Question], charge: Charge = unlimited
     ) -> AsyncGenerator[list[Outcome], None]:
-        """Yield answers as they come; a further request starts only when those yielded are dealt with.
+        """Yield answers as they come; a further question is sent only when those yielded are dealt with.
 
         Raises EndpointError where the endpoint refuses for good or is down, once what is on the wire is in.
         """
@@ -109,7 +121,7 @@ class EndpointCompleter:
                     self._mode = await self._interruptibly(self._find_mode)
             except _Stopped:
                 return
-            async with aclosing(self._work(iter(requests), self._mode)) as answers:
+            async with aclosing(self._work(iter(questions), self._mode)) as answers:
                 async for outcomes in answers:
                     yield outcomes
 
@@ -133,22 +145,22 @@ class EndpointCompleter:
             finally:
                 self._transport = None
 
-    async def send(self, mode: str, request: Request, *, probing: bool = False) -> Completion:
+    async def send(self, mode: str, question: Question, *, probing: bool = False) -> Sample:
         """Return the answer, retried as the policy allows. Raises Failed.
 
         When `probing`, a failure is likely to be the mode's, and patience is as short as with a new endpoint.
         """
 
-        async def attempt() -> Completion:
+        async def attempt() -> Sample:
             try:
-                return await self._adapting(mode, request, probing)
+                return await self._adapting(mode, question, probing)
             except Failed as error:
-                if error.paid and not probing and not self._charge(error.usage or estimate(request)):
+                if error.paid and not probing and not self._charge(error.usage or question.estimate()):
                     raise _Unaffordable(str(error)) from error
                 if not isinstance(error, Transient):
                     raise
                 if error.retry_after is not None and error.retry_after >= self._retry.first_wait:
-                    self._tell_of_wait(error.retry_after, str(error))
+                    self._log_wait(error.retry_after, error)
                 raise
 
         return await self._retry.run(attempt, self._before_retry, lambda: self._answers > 0 and not probing)
@@ -164,21 +176,21 @@ class EndpointCompleter:
         if profile is None:
             mode, thinks = await find_mode(partial(self.send, probing=True), self.endpoint)
             profile = self.remember(mode, thinks)
-            self._tell(f"{self.model} at {self.endpoint}: mode {mode!r}, chosen by probing once")
+            logger.info("%s at %s: mode %r, chosen by probing once", self.model, self.endpoint, mode)
         self._quirks = profile.quirks
         if profile.thinks:
-            self._tell(f"{self.model} thinks before it answers: give it room with --max-tokens, say 2000")
+            logger.info("%s thinks before it answers: give it room with --max-tokens, say 2000", self.model)
         return profile.mode
 
-    async def _work(self, pending: Iterator[Request], mode: str) -> AsyncGenerator[list[Outcome], None]:
+    async def _work(self, pending: Iterator[Question], mode: str) -> AsyncGenerator[list[Outcome], None]:
         done: asyncio.Queue[asyncio.Task[Outcome | None]] = asyncio.Queue()
         running: set[asyncio.Task[Outcome | None]] = set()
         fatal: BaseException | None = None
         try:
             while True:
                 if not self._stopped:
-                    for request in islice(pending, self._concurrency - len(running)):
-                        task = asyncio.create_task(self._ask(mode, request))
+                    for question in islice(pending, self._concurrency - len(running)):
+                        task = asyncio.create_task(self._ask(mode, question))
                         task.add_done_callback(done.put_nowait)
                         running.add(task)
                 if not running:
@@ -201,21 +213,21 @@ class EndpointCompleter:
         if fatal:
             raise fatal
 
-    async def _ask(self, mode: str, request: Request) -> Outcome | None:
-        """Return a request's outcome, or None if it was stopped before there was one."""
+    async def _ask(self, mode: str, question: Question) -> Outcome | None:
+        """Return a question's outcome, or None if it was stopped before there was one."""
         try:
-            answer = await self.send(mode, request)
+            answer = await self.send(mode, question)
         except _Stopped:
             return None
         except _Unaffordable as error:
-            self._tell(f"{request.name}: {error}; another try could pass the cost limit")
-            return request, Failure(str(error), unaffordable=True)
+            logger.info("%s: %s; another try could pass the cost limit", question.name, error)
+            return question, Failure(str(error), unaffordable=True)
         except Failed as failure:
             if self._stopped and not _about_the_request(failure):
                 return None  # the run ends anyway; a later one asks again
-            return request, self._failed(failure)
+            return question, self._failed(failure)
         self._fruitless = 0
-        return request, answer
+        return question, answer
 
     def _failed(self, failure: Failed) -> Failure:
         """Return one request's failure. Raises EndpointError if the endpoint is at fault, not the request."""
@@ -235,18 +247,18 @@ class EndpointCompleter:
         several = f"{self._fruitless} requests in a row got no answer; the last: " if self._answers else ""
         raise EndpointError(f"{self.endpoint}: {several}{words}") from failure
 
-    async def _adapting(self, mode: str, request: Request, probing: bool) -> Completion:
+    async def _adapting(self, mode: str, question: Question, probing: bool) -> Sample:
         """Send once, and again where a refusal says what the server wants otherwise."""
         for _ in range(MOST_QUIRKS):
             quirks = self._quirks
             try:
-                return await self._exchange(mode, request, quirks, probing)
+                return await self._exchange(mode, question, quirks, probing)
             except Refused as error:
-                self._learn(mode, request, quirks, error)
-        return await self._exchange(mode, request, self._quirks, probing)
+                self._learn(mode, question, quirks, error)
+        return await self._exchange(mode, question, self._quirks, probing)
 
-    async def _exchange(self, mode: str, request: Request, quirks: Quirks, probing: bool) -> Completion:
-        tokens = estimate(request)
+    async def _exchange(self, mode: str, question: Question, quirks: Quirks, probing: bool) -> Sample:
+        tokens = question.estimate()
         expected = tokens.prompt_tokens + tokens.completion_tokens
         clock = asyncio.get_running_loop().time
         if (delay := self._limiter.delay(expected, clock())) > 0:
@@ -256,41 +268,41 @@ class EndpointCompleter:
         assert self._transport is not None, "within `connected`"
         start = clock()
         try:
-            answer = await self._answer(self._transport, mode, request, quirks)
+            answer = await self._answer(self._transport, mode, question, quirks)
         except Transient as error:
             error.seconds = clock() - start
             raise
         self._answers += 1
-        if self._transport.redactor.masked and not self._told_of_masks:
-            self._told_of_masks = True
-            self._tell("the server sends credentials back: they are masked as ***")
+        if self._transport.redactor.masked and not self._masks:
+            self._masks = True
+            logger.info("the server sends credentials back: they are masked as ***")
         if not probing:
             self._slowest = max(self._slowest, clock() - start)
         if answer.usage is not None:
             self._limiter.correct(expected, answer.usage.prompt_tokens + answer.usage.completion_tokens)
         return answer
 
-    async def _answer(self, transport: Transport, mode: str, request: Request, quirks: Quirks) -> Completion:
-        reply = await transport.post(path(mode), body(mode, self.model, request, quirks))
+    async def _answer(self, transport: Transport, mode: str, question: Question, quirks: Quirks) -> Sample:
+        reply = await transport.post(path(mode), body(mode, self.model, question, quirks))
         try:
-            return completion(mode, request, reply)
+            return completion(mode, question, reply)
         except BadReply as error:
             failure = Transient(str(error))
             failure.usage = usage_of(reply.get("usage")) if isinstance(reply, dict) else None
             raise failure from None
 
-    def _learn(self, mode: str, request: Request, sent: Quirks, error: Refused) -> None:
+    def _learn(self, mode: str, question: Question, sent: Quirks, error: Refused) -> None:
         """Change the quirks by a refusal, unless another request's refusal just did; else raise it."""
         if self._quirks != sent:
             return
         learned = None
         if _about_the_request(error):
-            learned = adapted(sent, body(mode, self.model, request, sent), str(error))
+            learned = adapted(sent, body(mode, self.model, question, sent), str(error))
         if learned is None:
             raise error
         self._quirks = learned
         for key in set(learned.left_out) - set(sent.left_out):
-            self._tell(f"the endpoint refuses {key!r}: sent without")
+            logger.info("the endpoint refuses %r: sent without", key)
 
     async def _before_retry(self, seconds: float) -> None:
         self.retrying += 1
@@ -320,12 +332,12 @@ class EndpointCompleter:
         for wait in self._interruptible:
             wait.cancel()
 
-    def _tell_of_wait(self, seconds: float, reason: str) -> None:
-        """Tell that the server makes us wait, unless that was just told."""
+    def _log_wait(self, seconds: float, reason: Failed) -> None:
+        """Log that the server makes us wait, unless that was just done."""
         now = asyncio.get_running_loop().time()
-        if now >= self._told_until:
-            self._told_until = now + max(seconds, TELL_EVERY)
-            self._tell(f"server asked us to wait {seconds:.0f} s ({reason})")
+        if now >= self._quiet_until:
+            self._quiet_until = now + max(seconds, NEWS_EVERY)
+            logger.info("server asked us to wait %.0f s (%s)", seconds, reason)
 
 
 def _about_the_request(failure: Failed) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httpx2
 
-from fieldmarks.generation.request import Usage
+from fieldmarks.generation.question import Usage
 
 RETRIED_STATUS: Final = frozenset({408, 409, 425, 429, *range(500, 600)})
 ABOUT_THE_REQUEST: Final = frozenset({400, 413, 415, 422})  # the prompt or a parameter, not key, model or URL

@@ -1,6 +1,4 @@
-"""The state of a run between its answers: what to send next, what is complete, what it has cost.
-
-What a run has on disk: answers as they arrive, claims before requests, classes as they are complete.
+"""What a run has on disk and under way: answers as they arrive, claims before requests, complete classes.
 
 One `step` takes in what has arrived and claims what is asked next, under the store's lock and so in one piece
 for all processes that share the store:
@@ -22,106 +20,105 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from fieldmarks.errors import StoreError
-from fieldmarks.generation.plan import (
-    Ask,
-    Plan,
-    answers_so_far,
-    has_key,
-    line,
-    make_plan,
-    parsed,
-    record,
+from fieldmarks.generation.limits import Budget
+from fieldmarks.generation.question import (
+    Failure,
+    Outcome,
+    Question,
+    Questions,
+    Sample,
+    samples_of,
     why_empty,
 )
-from fieldmarks.generation.request import Budget, Failure, Outcome, Request, Usage
-from fieldmarks.generation.run_file import FAILED, STORED, RunFile, claim, end, question
+from fieldmarks.generation.run_file import FAILED, STORED, RunFile, answer, claim, end
 from fieldmarks.records import FAILED as FAILED_ANSWER
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
 from fieldmarks.text import counted
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is; `total` counts the classes to ask, `done` those answered, by whatever process."""
-
-    total: int
-    done: int
-    failed: int
-    written: int  # classes that this run put into the store
-    waiting: int  # classes that other processes are asking now
-    retrying: int  # requests that wait to be sent again
-    requests: int
-    usage: Usage
-    cost: float | None  # USD; None where the prices are unknown
-    seconds: float
+LOOK_AGAIN: Final = 0.25  # seconds between looks at what other processes are asking
+RENEWALS: Final = 4  # of a claim before it is void
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What a run did. `failed` holds the reason for each class without descriptors."""
+class Plan:
+    """The classes of a run by what is to be done with them."""
 
-    done: int  # classes that this run wrote and that are in the store at its end
-    cached: int
-    kept: int
-    others: int  # classes that other processes wrote meanwhile
-    failed: Mapping[str, str]
-    lost: tuple[str, ...]  # classes that were written, and are not in the store any more
-    cut: tuple[str, ...]  # classes whose answer ended for its length: its last descriptor is dropped
-    too_long: tuple[str, ...]  # classes with more descriptors in an answer than are taken of one
-    left: tuple[str, ...]  # not asked: interrupted, or the money could run out
-    pending: int  # answers that the run file keeps, of classes that are not complete
-    requests: int
-    usage: Usage
-    cost: float | None  # USD; None where the prices are unknown
-    seconds: float
-    signal: int | None = None  # which interrupted the run
+    ask: tuple[str, ...]
+    cached: tuple[str, ...] = ()  # answered already, nothing to do
+    kept: tuple[str, ...] = ()  # a person's line is current: an answer would not become current
+    restore: tuple[Entry, ...] = ()  # answered before, but not current now
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the summary as one JSON object."""
-        numbers = {
-            key: getattr(self, key)
-            for key in ("done", "cached", "kept", "others", "pending", "requests", "cost", "seconds")
-        }
-        names = {key: list(getattr(self, key)) for key in ("lost", "cut", "too_long", "left")}
-        return {
-            **numbers,
-            **self.usage.to_dict(),
-            "failed": dict(self.failed),
-            **names,
-            "interrupted": self.signal is not None,
-        }
+
+def make_plan(names: Iterable[str], store: Store, questions: Questions, *, refresh: bool = False) -> Plan:
+    """Sort classes by what the store holds of them; with `refresh` all are asked. Raises PromptError."""
+    ask: list[str] = []
+    cached: list[str] = []
+    kept: list[str] = []
+    restore: list[Entry] = []
+    for name in names:
+        question = questions.of(name)
+        current = store.get(name)
+        if refresh:
+            ask.append(name)
+        elif current is not None and current.origin != GENERATED:
+            kept.append(name)
+        elif current is not None and _is_answer(current, question):
+            cached.append(name)
+        elif answers := [entry for entry in store.history(name) if _is_answer(entry, question)]:
+            # It is paid for, current or not. It is no command's, which could be undone.
+            restore.append(replace(answers[-1], undo=False, redo=False, change=None))
+        else:
+            ask.append(name)
+    return Plan(tuple(ask), tuple(cached), tuple(kept), tuple(restore))
+
+
+def _is_answer(entry: Entry, question: Question) -> bool:
+    """Whether a line has an answer that ended well; version 0.1 stored half of one before an error too."""
+    return entry.origin == GENERATED and question.is_answered_by(entry) and entry.finish_reason != "error"
+
+
+def samples_so_far(
+    question: Question, history: Sequence[Entry], pending: Sequence[Sample] = ()
+) -> list[Sample]:
+    """Return the answers that an interrupted run has already paid for.
+
+    They are `pending` in the run file; version 0.1 kept them in a "failed" line of the class.
+    """
+    earlier: list[Sample] = []
+    for entry in reversed(history):
+        if question.is_answered_by(entry) and entry.origin in (GENERATED, FAILED_ANSWER):
+            if entry.origin == FAILED_ANSWER and entry.answer is None:
+                usable = samples_of(entry)
+                numbers = {sample.number for sample in usable}
+                earlier = usable if len(numbers) < question.provenance["params"].get("samples", 1) else []
+            break
+    return [*earlier, *pending]
 
 
 @dataclass(slots=True, eq=False)
 class Work:
     """A class that this run is asking, with all of its answers so far."""
 
-    name: str
-    key: Mapping[str, Any]
-    question: str
-    answers: list[dict[str, Any]]
-    mode: str = ""
+    question: Question
+    samples: list[Sample]
     saved: int = 0  # how many of the answers are in the run file
     open: int = 0  # requests that are queued or under way
     failure: str | None = None
 
     def unsaved(self) -> list[dict[str, Any]]:
         """Return the run file's lines for the answers that it does not have yet."""
-        about = {"key": self.question, "class": self.name, "mode": self.mode}
-        return [about | answer for answer in self.answers[self.saved :]]
-
-    def entry(self, endpoint: str | None, rejected: Sequence[str]) -> Entry:
-        """Return the store's line for the class."""
-        return line(self.name, self.answers, self.key, endpoint=endpoint, mode=self.mode, rejected=rejected)
+        return [
+            answer(self.question.key, self.question.name, sample) for sample in self.samples[self.saved :]
+        ]
 
 
 @dataclass(slots=True)
@@ -132,7 +129,7 @@ class Run:
     and goes on once there is more.
     """
 
-    ask: Ask
+    questions: Questions
     budget: Budget
     retries: int
     working: dict[str, Work] = field(default_factory=dict)  # by class
@@ -142,21 +139,21 @@ class Run:
     in_flight: int = 0
     started: float = field(default_factory=time.monotonic)
     settled: list[Work] = field(default_factory=list)  # nothing more is asked: a failure, or all answers
-    _queue: deque[Request] = field(default_factory=deque)
+    _queue: deque[Question] = field(default_factory=deque)
     _cut: dict[str, None] = field(default_factory=dict)  # in order
     _too_long: dict[str, None] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[Request]:
+    def __iter__(self) -> Iterator[Question]:
         return self
 
-    def __next__(self) -> Request:
+    def __next__(self) -> Question:
         if not self.can_send():
             raise StopIteration
-        request = self._queue.popleft()
-        self.budget.reserve(request)
+        question = self._queue.popleft()
+        self.budget.reserve(question.estimate())
         self.sent += 1
         self.in_flight += 1
-        return request
+        return question
 
     @property
     def queued(self) -> int:
@@ -175,58 +172,50 @@ class Run:
 
     def can_send(self) -> bool:
         """Whether there is something to send, and money for it."""
-        return bool(self._queue) and not self.stopped and self.budget.allows(self._queue[0])
+        return bool(self._queue) and not self.stopped and self.budget.allows(self._queue[0].estimate())
 
-    def begin(self, work: Work) -> None:
+    def begin(self, question: Question, samples: list[Sample]) -> None:
         """Queue what is left to ask of a class, which may have some answers on disk."""
-        requests = self.ask.requests(work.name, work.answers, self.retries)
-        work.open, work.saved = len(requests), len(work.answers)
-        self.working[work.name] = work
-        self._queue.extend(requests)
-        if not requests:
+        left = question.unanswered(samples, self.retries)
+        work = Work(question, samples, saved=len(samples), open=len(left))
+        self.working[question.name] = work
+        self._queue.extend(left)
+        if not left:
             self.settled.append(work)
 
     def take(self, outcomes: Sequence[Outcome]) -> None:
         """Take in answers. An empty one is asked again, before all else that is queued; a refusal is not."""
-        for request, outcome in outcomes:
+        for question, outcome in outcomes:
             self.in_flight -= 1
-            work = self.working[request.name]
+            work = self.working[question.name]
             if isinstance(outcome, Failure):
-                self.budget.release(request)
+                self.budget.release(question.estimate())
                 if outcome.unaffordable:
-                    self._queue.appendleft(request)  # it is sent where others turn out to cost less
+                    self._queue.appendleft(question)  # it is sent where others turn out to cost less
                     continue
                 work.failure = outcome.reason
                 work.open -= 1
             else:
-                self.budget.settle(request, outcome.usage)
-                work.mode = outcome.mode
-                answer = record(request, outcome)
-                work.answers.append(answer)
-                result = parsed(answer, self.ask.prompt.style)
-                if not result.descriptors and not result.refused and request.attempt < self.retries:
-                    self._queue.appendleft(
-                        self.ask.request(request.name, request.sample, request.attempt + 1)
-                    )
+                self.budget.settle(question.estimate(), outcome.usage)
+                work.samples.append(outcome)
+                result = outcome.parsed(question.style)
+                if not result.descriptors and not result.refused and question.attempt < self.retries:
+                    self._queue.appendleft(work.question.drawn(question.sample, question.attempt + 1))
                 else:
                     work.open -= 1
                     if result.cut is not None:
-                        self._cut[request.name] = None
+                        self._cut[question.name] = None
                     if result.left_out:
-                        self._too_long[request.name] = None
+                        self._too_long[question.name] = None
             if work.open == 0:
                 self.settled.append(work)
 
     def finish(self, work: Work, failure: str | None) -> None:
         """Count a settled class, once its answers are on disk."""
-        del self.working[work.name]
+        del self.working[work.question.name]
         self.settled.remove(work)
         if failure is not None:
-            self.failed[work.name] = failure
-
-
-LOOK_AGAIN: Final = 0.25  # seconds between looks at what other processes are asking
-RENEWALS: Final = 4  # of a claim before it is void
+            self.failed[work.question.name] = failure
 
 
 class Ledger:
@@ -236,7 +225,7 @@ class Ledger:
         self, run: Run, plan: Plan, store: Store, *, endpoint: str | None, lifetime: float, refresh: bool
     ) -> None:
         """Name the run and its plan, and the seconds after which its claims are void for other hosts."""
-        self.done: dict[str, Mapping[str, Any]] = {}  # class: key of its question; written by this run
+        self.done: set[str] = set()  # classes that this run has written
         self.cached, self.kept = list(plan.cached), list(plan.kept)
         self.others: list[str] = []  # written by other processes meanwhile
         self.refusal: StoreError | None = None  # the store's, with which the run is to be ended
@@ -248,6 +237,7 @@ class Ledger:
         self._pending = deque([*(entry.name for entry in plan.restore), *plan.ask])
         self._elsewhere: list[str] = []  # claimed by other processes
         self._lines_before = {name: len(store.history(name)) for name in self._pending}
+        self._news: list[Mapping[str, Any]] = []  # claims and their ends, not yet in the run file
         self._renew_every = lifetime / RENEWALS
         self._renewed = self._looked = time.monotonic()
         self._turn = threading.Lock()
@@ -264,7 +254,7 @@ class Ledger:
 
     def claimants(self) -> str:
         """Return who is asking the classes that this run waits for, as a clause."""
-        keys = [question(name, self._run.ask.key(name)) for name in list(self._elsewhere)]
+        keys = [self._run.questions.of(name).key for name in list(self._elsewhere)]
         return "; ".join(dict.fromkeys(filter(None, map(self._run_file.claimant, keys))))
 
     @property
@@ -286,6 +276,7 @@ class Ledger:
                     self._keep()
                     if not self._run.stopped and not self.refusal:
                         self._claim(window)
+                    self._write_news()
             except StoreError as error:
                 self.refusal = self.refusal or error
 
@@ -298,11 +289,8 @@ class Ledger:
             try:
                 with self._store.locked():
                     self._run_file.refresh()
-                    owner = self._run_file.owner
-                    works = self._run.working.values()
-                    self._run_file.append(
-                        [claim(work.question, work.name, owner) for work in works], sync=False
-                    )
+                    self._news += [self._claimed(work.question) for work in self._run.working.values()]
+                    self._write_news()
             except StoreError as error:
                 self.refusal = self.refusal or error
 
@@ -319,7 +307,8 @@ class Ledger:
                 with self._store.locked():
                     self._run_file.refresh()
                     self._keep()
-                    self._run_file.append(self._stored_already(), sync=False)
+                    self._news += self._stored_already()
+                    self._write_news()
                     return self._run_file.close()
             except StoreError as error:
                 unsaved = [line for work in self._run.working.values() for line in work.unsaved()]
@@ -332,8 +321,8 @@ class Ledger:
         store = Store(self._store.path, create=True)  # as it is now, whoever changed it
         written = (
             name
-            for name, key in self.done.items()
-            if not any(has_key(entry, key) for entry in store.history(name))
+            for name in sorted(self.done)
+            if not any(map(self._run.questions.of(name).is_answered_by, store.history(name)))
         )
         there = set(store.all_names())
         return (*written, *(name for name in (*self.cached, *self.kept, *self.others) if name not in there))
@@ -343,7 +332,6 @@ class Ledger:
         run = self._run
         complete = [work for work in run.settled if work.failure is None]
         failed = [work for work in run.settled if work.failure is not None]
-        ends = []
         try:
             entries = [self._entry(work) for work in complete]
             self._store.append(*entries)  # even of nothing: takes in what others wrote
@@ -352,20 +340,21 @@ class Ledger:
         else:
             for work, entry in zip(complete, entries, strict=True):
                 run.finish(work, None if entry.origin == GENERATED else why_empty(entry))
-                ends.append(end(work.question, STORED))
+                self._news.append(end(work.question.key, STORED))
                 if entry.origin == GENERATED:
-                    self.done[work.name] = work.key
+                    self.done.add(entry.name)
         unsaved = [line for work in run.working.values() for line in work.unsaved()]
-        ends += [end(work.question, FAILED, work.failure) for work in failed]
-        self._run_file.append([*unsaved, *ends], sync=bool(unsaved))
-        for work in run.working.values():
-            work.saved = len(work.answers)
+        if unsaved:
+            self._run_file.append(unsaved)
+            for work in run.working.values():
+                work.saved = len(work.samples)
         for work in failed:
+            self._news.append(end(work.question.key, FAILED, work.failure))
             run.finish(work, work.failure)
 
     def _entry(self, work: Work) -> Entry:
-        current = self._store.get(work.name)
-        return work.entry(self._endpoint, current.rejected if current else ())
+        current = self._store.get(work.question.name)
+        return work.question.line(work.samples, self._endpoint, current.rejected if current else ())
 
     def _claim(self, window: int) -> None:
         """Claim classes until enough requests are queued; settle those that need none."""
@@ -373,58 +362,55 @@ class Ledger:
         if not self._pending and now - self._looked >= LOOK_AGAIN:
             self._looked = now
             self._pending, self._elsewhere = deque(self._elsewhere), []
-        claims: list[Mapping[str, Any]] = []
         restored: list[Entry] = []
         while self._pending and run.queued < window - run.in_flight:
             name = self._pending.popleft()
-            key = run.ask.key(name)
-            asked = question(name, key)
+            question = run.questions.of(name)
             history = self._store.history(name)
-            if self._is_settled(name, key, asked, history):
+            if self._is_settled(question, history):
                 continue
-            if self._run_file.is_claimed(asked):
+            if self._run_file.is_claimed(question.key):
                 self._elsewhere.append(name)
                 continue
-            plan = make_plan([name], self._store, run.ask, refresh=self._refresh) if history else None
+            plan = make_plan([name], self._store, run.questions, refresh=self._refresh) if history else None
             if plan is not None and not plan.ask:
                 restored += plan.restore
                 self.cached += [*plan.cached, *(entry.name for entry in plan.restore)]
                 self.kept += plan.kept
                 continue
-            pending = self._run_file.answers(asked)
-            mode = str(pending[-1].get("mode", "")) if pending else ""
-            run.begin(Work(name, key, asked, answers_so_far(history, key, pending), mode))
-            claims.append(claim(asked, name, self._run_file.owner))
+            run.begin(question, samples_so_far(question, history, self._run_file.samples(question.key)))
+            self._news.append(self._claimed(question))
         if restored:
             self._store.append(*restored)
-        self._run_file.append(claims, sync=False)
 
-    def _is_settled(self, name: str, key: Mapping[str, Any], asked: str, history: Sequence[Entry]) -> bool:
+    def _claimed(self, question: Question) -> Mapping[str, Any]:
+        return claim(question.key, question.name, self._run_file.owner)
+
+    def _write_news(self) -> None:
+        self._run_file.append(self._news, sync=False)
+        self._news.clear()
+
+    def _is_settled(self, question: Question, history: Sequence[Entry]) -> bool:
         """Whether another process has answered a class since this run began, or failed to."""
-        news = history[self._lines_before[name] :]
-        answered = {entry.origin: entry for entry in news if has_key(entry, key)}
+        news = history[self._lines_before[question.name] :]
+        answered = {entry.origin: entry for entry in news if question.is_answered_by(entry)}
         empty = answered.get(FAILED_ANSWER)
-        failure = why_empty(empty) if empty else self._run_file.failure(asked)
+        failure = why_empty(empty) if empty else self._run_file.failure(question.key)
         if GENERATED in answered:
-            self.others.append(name)
+            self.others.append(question.name)
         elif failure is not None:
-            self._run.failed[name] = f"{failure} (asked by another process)"
+            self._run.failed[question.name] = f"{failure} (asked by another process)"
         return GENERATED in answered or failure is not None
 
     def _stored_already(self) -> list[Mapping[str, Any]]:
         """Return the ends of questions whose answers are in the store: their run died in between."""
         return [
-            end(asked, STORED)
-            for asked, name in self._run_file.pending().items()
+            end(key, STORED)
+            for key, name, texts in self._run_file.pending()
             if any(
-                {answer["answer"] for answer in self._run_file.answers(asked)} <= _answers_of(entry)
-                for entry in self._store.history(name)
+                texts <= {sample.text for sample in samples_of(entry)} for entry in self._store.history(name)
             )
         ]
-
-
-def _answers_of(entry: Entry) -> set[Any]:
-    return {entry.answer, *(answer.get("answer") for answer in entry.answers)}
 
 
 def _rescue(lines: Sequence[Mapping[str, Any]], run_path: Path) -> str:

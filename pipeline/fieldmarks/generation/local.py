@@ -1,8 +1,7 @@
-"""How a batch of answers is drawn token by token: where each ends, and by which dice.
+"""A causal language model run in this process by transformers: batched by length, greedy or sampled.
 
-A causal language model run in this process by transformers: batched by length, greedy or sampled.
-
-Models are ordinary Hugging Face folders or ids; only safetensors are read and no code of a model's is run.
+Answers of a batch are drawn token by token, each with its own end and its own dice. Models are ordinary
+Hugging Face folders or ids; only safetensors are read and no code of a model's is run.
 """
 
 import asyncio
@@ -28,8 +27,8 @@ from transformers import (
 from fieldmarks.errors import ModelError
 from fieldmarks.generation.dialects import COMPLETIONS
 from fieldmarks.generation.parse import attach
-from fieldmarks.generation.prompt import forced_beginning, turns
-from fieldmarks.generation.request import Charge, Completion, Failure, Outcome, Request, Usage, unlimited
+from fieldmarks.generation.prompt import turns
+from fieldmarks.generation.question import Charge, Failure, Outcome, Question, Sample, Usage, unlimited
 from fieldmarks.hub import ModelSource, one_line
 
 TAIL: Final = 16  # tokens of an answer's end that are searched for a stop text
@@ -89,8 +88,7 @@ class SeededSampling(LogitsProcessor):
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:
     """Return where the first of the stop texts begins in a text, or None."""
-    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
-    return min(found, default=None)
+    return min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
 
 
 def _generator(seed: int | None) -> torch.Generator:
@@ -108,7 +106,7 @@ WINDOW: Final = 8  # batches that are sorted by length together
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    request: Request
+    question: Question
     ids: list[int]
 
 
@@ -146,10 +144,10 @@ class LocalCompleter:
         _ = self._tokenizer, self._network
 
     async def complete(
-        self, requests: Iterable[Request], charge: Charge = unlimited
+        self, questions: Iterable[Question], charge: Charge = unlimited
     ) -> AsyncGenerator[list[Outcome], None]:
         """Yield a batch of answers at a time. Raises ModelError if the model cannot be loaded."""
-        pending = iter(requests)
+        pending = iter(questions)
         self._halted.clear()
         try:
             while not self._draining and (window := list(islice(pending, self.window))):
@@ -157,7 +155,7 @@ class LocalCompleter:
                 encoded, refused = self._encode(window)
                 if refused:
                     yield refused
-                encoded.sort(key=lambda one: len(one.ids))
+                encoded.sort(key=lambda entry: len(entry.ids))
                 for start in range(0, len(encoded), self._batch_size):
                     if self._draining:
                         break
@@ -173,22 +171,22 @@ class LocalCompleter:
         """Return nothing: each batch is yielded whole, and one that is stopped has no whole answers."""
         return []
 
-    def _encode(self, requests: Iterable[Request]) -> tuple[list[_Encoded], list[Outcome]]:
+    def _encode(self, questions: Iterable[Question]) -> tuple[list[_Encoded], list[Outcome]]:
         encoded: list[_Encoded] = []
         refused: list[Outcome] = []
-        for request in requests:
-            ids = self._ids(request)
+        for question in questions:
+            ids = self._ids(question)
             if len(ids) + LEAST_ROOM > self.context:
                 reason = f"the prompt has {len(ids)} tokens, too many for a context of {self.context}"
-                refused.append((request, Failure(reason)))
+                refused.append((question, Failure(reason)))
             else:
-                encoded.append(_Encoded(request, ids))
+                encoded.append(_Encoded(question, ids))
         return encoded, refused
 
-    def _ids(self, request: Request) -> list[int]:
+    def _ids(self, question: Question) -> list[int]:
         if self.mode == COMPLETIONS:
-            return list(self._tokenizer(request.prompt, verbose=False)["input_ids"])
-        chat = [{"role": role, "content": text} for role, text in turns(request.prompt)]
+            return list(self._tokenizer(question.prompt, verbose=False)["input_ids"])
+        chat = [{"role": role, "content": text} for role, text in turns(question.prompt)]
         begun = bool(chat[-1]["content"])
         how = {"continue_final_message": begun, "add_generation_prompt": not begun}
         try:
@@ -216,12 +214,14 @@ class LocalCompleter:
 
     def _generate(self, batch: list[_Encoded]) -> list[Outcome]:
         """Run one batch. Greedy rows and sampled ones may stand together."""
-        longest = max(len(one.ids) for one in batch)
+        longest = max(len(entry.ids) for entry in batch)
         pad = self._pad
-        ids = torch.tensor([[pad] * (longest - len(one.ids)) + one.ids for one in batch])  # (B, longest)
-        mask = torch.tensor([[0] * (longest - len(one.ids)) + [1] * len(one.ids) for one in batch])
-        room = min(max(one.request.max_tokens for one in batch), self.context - longest)
-        stops = [one.request.stop for one in batch]
+        ids = torch.tensor(
+            [[pad] * (longest - len(entry.ids)) + entry.ids for entry in batch]
+        )  # (B, longest)
+        mask = torch.tensor([[0] * (longest - len(entry.ids)) + [1] * len(entry.ids) for entry in batch])
+        room = min(max(entry.question.max_tokens for entry in batch), self.context - longest)
+        stops = [entry.question.stop for entry in batch]
         device = self._network.device
         config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=room, do_sample=False, num_beams=1, return_dict_in_generate=False, pad_token_id=pad
@@ -233,25 +233,26 @@ class LocalCompleter:
                 generation_config=config,
                 stopping_criteria=[StopTexts(self._tokenizer, stops, longest), Halt(self._halted)],
                 logits_processor=[
-                    SeededSampling([(one.request.temperature, one.request.seed) for one in batch])
+                    SeededSampling([(entry.question.temperature, entry.question.seed) for entry in batch])
                 ],
             )  # (B, longest + new)
         rows = out[:, longest:].tolist()
-        return [(one.request, self._completion(one, row)) for one, row in zip(batch, rows, strict=True)]
+        return [
+            (encoded.question, self._sample(encoded.question, encoded.ids, row))
+            for encoded, row in zip(batch, rows, strict=True)
+        ]
 
-    def _completion(self, one: _Encoded, row: list[int]) -> Completion:
-        row = row[: one.request.max_tokens]
+    def _sample(self, question: Question, ids: list[int], row: list[int]) -> Sample:
+        """Return the answer that a row of new tokens is; `ids` are the prompt's."""
+        row = row[: question.max_tokens]
         ended = next((at for at, token in enumerate(row) if token in self._ends), None)
         row = row[:ended]
         text = self._tokenizer.decode(row, skip_special_tokens=True)
-        stop = first_stop(text, one.request.stop)
-        whole, continued = attach(forced_beginning(one.request.prompt), text if stop is None else text[:stop])
-        return Completion(
-            text=whole,
-            finish_reason="length" if ended is None and stop is None else "stop",
-            usage=Usage(len(one.ids), len(row)),
-            mode=self.mode,
-            continued=continued,
+        stop = first_stop(text, question.stop)
+        whole, continued = attach(question.forced, text if stop is None else text[:stop])
+        finish_reason = "length" if ended is None and stop is None else "stop"
+        return question.answered(
+            whole, finish_reason, Usage(len(ids), len(row)), self.mode, continued=continued
         )
 
     @cached_property

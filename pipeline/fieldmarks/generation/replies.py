@@ -289,11 +289,11 @@ class EventStream:
         delta = choice.get("delta")
         if delta is None and not self._texts["content"]:  # else a last event that repeats the whole
             delta = choice.get("message")
-        said = delta if isinstance(delta, dict) else {}
+        message = delta if isinstance(delta, dict) else {}
         for key, text in (
             ("text", choice.get("text")),
-            ("content", said.get("content")),
-            ("reasoning_content", said.get("reasoning_content") or said.get("reasoning")),
+            ("content", message.get("content")),
+            ("reasoning_content", message.get("reasoning_content") or message.get("reasoning")),
         ):
             if isinstance(text, str):
                 self._texts[key].append(text)

@@ -1,44 +1,231 @@
 """A run: ask a model for every class that its store does not answer, and store each answer as it comes."""
 
 import asyncio
-import gc
-import signal
-import threading
+import logging
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Final
 
-from fieldmarks.errors import GenerationError, StoreError
-from fieldmarks.generation.ledger import LOOK_AGAIN, Ledger, Progress, Run, Summary
-from fieldmarks.generation.plan import Ask, Plan, answers_so_far, make_plan
+from fieldmarks.choices import Mode
+from fieldmarks.errors import GenerationError, StoreError, UsageError
+from fieldmarks.generation import options
+from fieldmarks.generation.ledger import LOOK_AGAIN, Ledger, Plan, Run, make_plan, samples_so_far
+from fieldmarks.generation.limits import Budget, Prices
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.request import GREEDY, NOTHING, Budget, Completer, Params, Prices, Usage, estimate
-from fieldmarks.generation.run_file import RunFile, question
+from fieldmarks.generation.question import GREEDY, NOTHING, Completer, Params, Questions, Usage
+from fieldmarks.generation.run_file import RunFile
+from fieldmarks.generation.stopping import Stop
+from fieldmarks.records import class_name
 from fieldmarks.store import Store
 from fieldmarks.text import counted
 
-GRACE: Final = 5.0  # seconds, the least for what is under way when a run is interrupted
-PATIENCE: Final = 1.5  # times the slowest answer so far; the next may be a little slower
 RETRIES: Final = 2  # how often an empty answer is asked again
-LOOKS_UNTOLD: Final = 4  # at what other processes are asking, after which a run says that it waits
+SILENT_LOOKS: Final = 4  # at what other processes are asking, after which a run says that it waits
 TICK: Final = 1.0  # seconds between signs of life while a run only waits
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
-    """What a run would send: tokens as estimated, written ones and so the cost at their most."""
+class Progress:
+    """How far a run is; `total` counts the classes to ask, `done` those answered, by whatever process."""
 
-    classes: int
-    cached: int
+    total: int
+    done: int
+    failed: int
+    written: int  # classes that this run put into the store
+    waiting: int  # classes that other processes are asking now
+    retrying: int  # requests that wait to be sent again
     requests: int
     usage: Usage
     cost: float | None  # USD; None where the prices are unknown
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Summary:
+    """What a run did; of a dry run, what it would do, with tokens and cost at their most.
+
+    `failed` holds the reason for each class without descriptors.
+    """
+
+    done: int  # classes that this run wrote and that are in the store at its end
+    cached: int
+    kept: int  # classes whose current line is a person's
+    others: int  # classes that other processes wrote meanwhile
+    failed: Mapping[str, str]
+    lost: tuple[str, ...]  # classes that were written, and are not in the store any more
+    cut: tuple[str, ...]  # classes whose answer ended for its length: its last descriptor is dropped
+    too_long: tuple[str, ...]  # classes with more descriptors in an answer than are taken of one
+    left: tuple[str, ...]  # not asked: interrupted, a dry run, or the money could run out
+    pending: int  # answers that the run file keeps, of classes that are not complete
+    requests: int
+    usage: Usage
+    cost: float | None  # USD; None where the prices are unknown
+    seconds: float
+    signal: int | None = None  # which interrupted the run
+
+    def __repr__(self) -> str:
+        parts = [
+            f"{self.done:,} done",
+            f"{self.cached + self.kept:,} already there",
+            f"{len(self.failed):,} failed",
+        ]
+        parts += [f"{len(self.left):,} left"] if self.left else []
+        cost = [] if self.cost is None else [f"{self.cost:.4f} USD"]
+        return f"Summary({', '.join([*parts, counted(self.requests, 'request'), *cost])})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as one JSON object."""
+        numbers = {
+            key: getattr(self, key)
+            for key in ("done", "cached", "kept", "others", "pending", "requests", "cost", "seconds")
+        }
+        names = {key: list(getattr(self, key)) for key in ("lost", "cut", "too_long", "left")}
+        return {
+            **numbers,
+            **self.usage.to_dict(),
+            "failed": dict(self.failed),
+            **names,
+            "interrupted": self.signal is not None,
+            **({} if self.signal is None else {"signal": self.signal}),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Summary":
+        """Read what `to_dict` returns."""
+        known = {field.name: value[field.name] for field in fields(cls) if field.name in value}
+        names = {key: tuple(value[key]) for key in ("lost", "cut", "too_long", "left")}
+        usage = Usage(value["prompt_tokens"], value["completion_tokens"])
+        return cls(**{**known, **names, "usage": usage})
 
 
 def generate(
+    classes: Iterable[str],
+    store: Store,
+    *,
+    model: str | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    local: str | Path | None = None,
+    prompt: str | Path | Prompt = "article",
+    concept: str | None = None,
+    other: str | None = None,
+    mode: Mode = "auto",
+    samples: int = 1,
+    keep: int = 1,
+    temperature: float | None = None,
+    max_tokens: int = 200,
+    seed: int | None = None,
+    retries: int = RETRIES,
+    refresh: bool = False,
+    concurrency: int = 16,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    timeout: float | None = None,
+    max_wait: float | None = None,
+    price_in: float | None = None,
+    price_out: float | None = None,
+    max_cost: float | None = None,
+    dry_run: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Ask a language model for the descriptors of classes and put them into a store.
+
+    >>> import fieldmarks as fm
+    >>> store = fm.Store("frogs.jsonl", create=True)
+    >>> fm.generate(["tree frog"], store, base_url="http://localhost:8000/v1", model="qwen3")
+    Summary(1 done, 0 already there, 0 failed, 1 request)
+
+    What the store already answers is not asked again, so an interrupted run is continued by repeating it.
+    Each answer is on disk as it arrives. Several processes may fill one store at a time; none asks what
+    another is asking. It also works where an event loop runs, as in a notebook.
+
+    model, base_url   the model and its OpenAI-compatible endpoint, by default OPENAI_BASE_URL or OpenAI's
+    api_key           by default OPENAI_API_KEY
+    headers           further headers of each request
+    local             a causal LM to run in this process instead: a folder or a Hugging Face id
+    prompt            the name of a prompt that ships, a file, or a Prompt
+    concept, other    what fills the prompt's {concept} and {other}
+    mode              how the reply is prefilled
+    samples, keep     answers a class, and in how many of them a descriptor must be
+    temperature       0 is greedy; by default 0, and 0.7 with several samples
+    max_tokens        the longest answer
+    seed              makes sampled answers repeatable where the model allows it
+    retries           how often an empty answer is asked again
+    refresh           ask for classes that have an answer, too
+    concurrency       requests at once; with `local`, the batch
+    rpm, tpm          the most requests and tokens a minute
+    timeout           seconds for one answer (120)
+    max_wait          seconds of tries and waits after which a request is given up (600)
+    price_in, price_out   USD per million tokens read and written
+    max_cost          USD, of which no more is spent
+    dry_run           send nothing, and return what a run would ask and cost at most
+    progress          called after each group of answers is on disk
+
+    Ctrl-C or SIGTERM stops sending, waits for what is under way as long as the slowest answer so far took (at
+    least 5 s), and returns with `signal` set; a second one waits for the disk alone.
+    Raises UsageError for arguments that cannot be used or have no effect; ClassNameError, PromptError,
+    ModelError, GenerationError and StoreError otherwise. What was answered before stays on disk.
+    """
+    if not isinstance(store, Store):
+        raise UsageError(
+            f"store: expected a Store, found {type(store).__name__}: pass fieldmarks.Store(PATH, create=True)"
+        )
+    names = _names(classes)
+    params = options.params_of(temperature, max_tokens, seed, samples, keep)
+    options.check_whole("retries", retries, 0)
+    prices = options.prices_of(price_in, price_out, max_cost, local)
+    completer = options.completer_of(
+        model=model,
+        base_url=base_url,
+        api_key=api_key,
+        headers=headers,
+        local=local,
+        mode=mode,
+        concurrency=concurrency,
+        rpm=rpm,
+        tpm=tpm,
+        timeout=timeout,
+        max_wait=max_wait,
+    )
+    values = {"concept": concept, "other": other}
+    template = options.prompt_of(prompt, values)
+    if dry_run:
+        questions = Questions(template, completer.model, params, values)
+        return forecast(names, store, questions, refresh=refresh, retries=retries, prices=prices)
+    return fill(
+        names,
+        store,
+        template,
+        completer,
+        params,
+        values=values,
+        refresh=refresh,
+        retries=retries,
+        prices=prices,
+        max_cost=math.inf if max_cost is None else max_cost,
+        progress=progress,
+    )
+
+
+def _names(classes: Iterable[str]) -> list[str]:
+    """Return the names of classes, each once. Raises UsageError, ClassNameError."""
+    if isinstance(classes, str | bytes):
+        raise UsageError(f"classes: expected a list of class names, found {classes!r:.60}: pass [NAME]")
+    names = list(classes)
+    if odd := [name for name in names if not isinstance(name, str)][:1]:
+        raise UsageError(f"classes: expected class names (strings), found {odd[0]!r:.60}")
+    return list(dict.fromkeys(map(class_name, names)))
+
+
+def fill(
     names: Sequence[str],
     store: Store,
     prompt: Prompt,
@@ -49,68 +236,70 @@ def generate(
     refresh: bool = False,
     retries: int = RETRIES,
     prices: Prices | None = None,
-    max_cost: float = float("inf"),
+    max_cost: float = math.inf,
     progress: Callable[[Progress], None] | None = None,
-    tell: Callable[[str], None] = lambda _: None,
 ) -> Summary:
-    """Fill a store with the descriptors of classes; what it already answers is not asked again.
-
-    `values` fills the prompt's `{concept}` and `{other}`. An answer without descriptors is asked again up to
-    `retries` times. `progress` is called after each group of answers is on disk, `tell` with news. Several
-    processes may fill one store at a time: each asks what no other is asking, and waits for the others.
-
-    Ctrl-C or SIGTERM stops sending, waits for what is under way as long as the slowest answer so far took (at
-    least 5 s), and returns with `signal` set; a second one waits for the disk alone. Where an event loop
-    already runs, as in a notebook, the run gets a thread of its own.
-    Raises PromptError, ModelError, GenerationError and StoreError; what was answered before stays on disk.
-    """
-    if prices is None and max_cost != float("inf"):
+    """Fill a store with the answers of any completer; see `generate`."""
+    if prices is None and max_cost != math.inf:
         raise GenerationError("max_cost needs prices: pass prices=Prices(...), in USD per million tokens")
-    ask = Ask(prompt, completer.model, params, values or {})
-    plan = make_plan(names, store, ask, refresh=refresh)
-    run = Run(ask, Budget(prices, max_cost), retries)
+    questions = Questions(prompt, completer.model, params, values or {})
+    plan = make_plan(names, store, questions, refresh=refresh)
+    run = Run(questions, Budget(prices, max_cost), retries)
     lifetime = 2 * completer.timeout
     ledger = Ledger(run, plan, store, endpoint=completer.endpoint, lifetime=lifetime, refresh=refresh)
-    stop = _Stop(run, completer, tell)
+    stop = Stop(run, completer)
     pending = 0
     if ledger.is_needed():
-        with _collecting_little(), stop.at_signals():
+        with stop.at_signals():
             report = _reporter(plan, run, ledger, completer, progress)
-            pending = _to_its_end(_go(run, ledger, completer, stop, report, tell))
+            pending = _to_its_end(_go(run, ledger, completer, stop, report))
     return _summary(plan, run, ledger, pending, stop.signal)
 
 
 def forecast(
     names: Sequence[str],
     store: Store,
-    ask: Ask,
+    questions: Questions,
     *,
     refresh: bool = False,
     retries: int = RETRIES,
     prices: Prices | None = None,
-) -> Forecast:
-    """Return what a run would send and about what it would cost. Nothing is sent."""
-    plan = make_plan(names, store, ask, refresh=refresh)
+) -> Summary:
+    """Return what a run would send and about what it would cost, at most. Nothing is sent."""
+    plan = make_plan(names, store, questions, refresh=refresh)
     run_file = RunFile(store.path, 0.0)
     run_file.refresh()
-    requests = []
+    requests, usage = 0, NOTHING
     for name in plan.ask:
-        key = ask.key(name)
-        pending = run_file.answers(question(name, key))
-        requests += ask.requests(name, answers_so_far(store.history(name), key, pending), retries)
-    usage = sum(map(estimate, requests), NOTHING)
-    answered = len(plan.cached) + len(plan.restore) + len(plan.kept)
-    cost = None if prices is None else prices.cost(usage)
-    return Forecast(len(plan.ask), answered, len(requests), usage, cost)
+        question = questions.of(name)
+        samples = samples_so_far(question, store.history(name), run_file.samples(question.key))
+        left = question.unanswered(samples, retries)
+        requests += len(left)
+        usage = sum((drawn.estimate() for drawn in left), usage)
+    return Summary(
+        done=0,
+        cached=len(plan.cached) + len(plan.restore),
+        kept=len(plan.kept),
+        others=0,
+        failed={},
+        lost=(),
+        cut=(),
+        too_long=(),
+        left=plan.ask,
+        pending=0,
+        requests=requests,
+        usage=usage,
+        cost=None if prices is None else prices.cost(usage),
+        seconds=0.0,
+    )
 
 
 async def _go(
     run: Run,
     ledger: Ledger,
     completer: Completer,
-    stop: "_Stop",
+    stop: Stop,
     report: Callable[[], None],
-    tell: Callable[[str], None],
 ) -> int:
     """Ask until nothing is left; return how many answers the run file keeps for a later run."""
 
@@ -133,8 +322,8 @@ async def _go(
                             await step(outcomes)
                 elif ledger.waiting:
                     looks += 1
-                    if looks == LOOKS_UNTOLD and (who := ledger.claimants()):
-                        tell(f"Waiting for {counted(ledger.waiting, 'class')}, asked by {who}")
+                    if looks == SILENT_LOOKS and (who := ledger.claimants()):
+                        logger.info("Waiting for %s, asked by %s", counted(ledger.waiting, "class"), who)
                     await asyncio.sleep(LOOK_AGAIN)
                 elif not run.settled:
                     break
@@ -217,7 +406,7 @@ def _summary(plan: Plan, run: Run, ledger: Ledger, pending: int, interrupted: in
     lost = ledger.lost()
     gone = set(lost)
     return Summary(
-        done=len(ledger.done.keys() - gone),
+        done=len(ledger.done - gone),
         cached=len(set(ledger.cached) - gone),
         kept=len(set(ledger.kept) - gone),
         others=len(set(ledger.others) - gone),
@@ -235,105 +424,11 @@ def _summary(plan: Plan, run: Run, ledger: Ledger, pending: int, interrupted: in
     )
 
 
-@contextmanager
-def _collecting_little() -> Iterator[None]:
-    """Keep garbage collections from looking through all that is loaded, which stops a run for 0.1 s each."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
 def _to_its_end(work: Coroutine[Any, Any, int]) -> int:
+    """Run to the end, on a thread of its own where an event loop already runs, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
-
-
-class _Stop:
-    """Stops further requests at once, and what is under way after a time of grace or at a second signal."""
-
-    def __init__(self, run: Run, completer: Completer, tell: Callable[[str], None]) -> None:
-        self.signal: int | None = None
-        self._run = run
-        self._completer = completer
-        self._tell = tell
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._limit: asyncio.Timeout | None = None  # while there is something under way
-        self._paused = False
-        self._grace: float | None = None  # seconds from the end of `waiting`, when no time of grace passes
-
-    @contextmanager
-    def at_signals(self) -> Iterator[None]:
-        """Stop at Ctrl-C or SIGTERM, which only the main thread hears."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self._heard) for number in signals}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Cancel what runs within once the time is over."""
-        limit = self._limit = asyncio.timeout(None)
-        self._loop = asyncio.get_running_loop()
-        try:
-            async with limit:
-                yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
-        finally:
-            self._limit = self._loop = None
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Let no time of grace pass within, where answers that arrived wait for the disk."""
-        limit, clock = self._limit, asyncio.get_running_loop().time
-        assert limit is not None, "within `watched`"
-        if (until := limit.when()) is not None and not limit.expired():
-            self._grace = until - clock()
-            limit.reschedule(None)
-        self._paused = True
-        try:
-            yield
-        finally:
-            self._paused = False
-            if self._grace is not None and not limit.expired():
-                limit.reschedule(clock() + self._grace)
-
-    def now(self) -> None:
-        """Send nothing more; called on the event loop's thread."""
-        self._run.stopped = True
-        self._completer.drain()
-
-    def _heard(self, number: int, _: Any) -> None:
-        again = self.signal is not None
-        self.signal = self.signal or number
-        if self._loop is None:
-            self._run.stopped = True
-        else:
-            self._loop.call_soon_threadsafe(self._interrupt, again)
-
-    def _interrupt(self, again: bool) -> None:
-        if self._limit is None or self._limit.expired():
-            return
-        self.now()
-        slowest = self._completer.slowest
-        grace = 0.0 if again else max(GRACE, PATIENCE * slowest) if slowest else self._completer.timeout
-        if grace and self._run.in_flight:
-            self._tell(
-                f"Stopping: waiting up to {grace:.0f} s for what is under way; interrupt again to stop now"
-            )
-        self._grace = grace
-        if again or not self._paused:
-            self._limit.reschedule(asyncio.get_running_loop().time() + grace)

@@ -1,8 +1,8 @@
 """The run file: what is paid for and not yet in the store, and who is asking what.
 
 It lies beside its store as STORE.run while a run lasts, and after it for as long as it holds answers of
-classes that are not complete. It is JSONL with three kinds of lines, appended under the store's lock. K is 32
-hex digits of the SHA-256 of a question: a class with its rendered prompt, its model and its parameters.
+classes that are not complete. It is JSONL with three kinds of lines, appended under the store's lock. K, the
+key of a question, is 32 hex digits that stand for a class, its rendered prompt, its model and its parameters.
 
     {"claim": K, "class", "owner": {"host", "pid", "started", "run"}, "at"}   before a request is sent
     {"answer": text, "key": K, "class", "sample": n, "finish_reason", "usage", "mode", "at"}   as it arrives
@@ -18,7 +18,6 @@ A file that holds anything else is somebody else's: it is refused, and never wri
 which a crash can leave, is not read, and the next append cuts it off.
 """
 
-import hashlib
 import os
 import secrets
 import socket
@@ -29,13 +28,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from fieldmarks.errors import StoreError
+from fieldmarks.generation.question import Sample
 from fieldmarks.records import now
 from fieldmarks.store import durable
 
@@ -43,13 +43,6 @@ STORED: Final = "stored"
 FAILED: Final = "failed"
 RELEASED: Final = "released"
 MAX_LINE: Final = 8 << 20  # bytes, as in a store
-
-
-def question(name: str, key: Mapping[str, Any]) -> str:
-    """Return K: what identifies a question, whatever its prompt is called and wherever it is sent."""
-    prompt = {part: key["prompt"][part] for part in ("sha256", "style")}
-    whole = [name, prompt, key["model"], key["params"]]
-    return hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +73,7 @@ class Owner:
 
 
 @dataclass(slots=True)
-class Question:
+class Pending:
     """What the run file says of one question."""
 
     name: str = ""  # the class
@@ -101,7 +94,7 @@ class RunFile:
         self._real = Path(os.path.realpath(store))
         self._real = self._real.with_name(f"{self._real.name}.run")
         self._lifetime = lifetime
-        self._questions: dict[str, Question] = {}
+        self._questions: dict[str, Pending] = {}
         self._end = 0  # bytes read
         self._identity: tuple[int, int] | None = None
         self._alive: dict[Owner, bool] = {}
@@ -146,38 +139,43 @@ class RunFile:
             self._take(line)
         self._end = status.st_size
 
-    def answers(self, key: str) -> Sequence[Mapping[str, Any]]:
+    def samples(self, key: str) -> list[Sample]:
         """Return the answers to a question that are not in the store yet, in the order they came."""
-        found = self._questions.get(key)
-        return found.answers if found else ()
+        known = self._questions.get(key)
+        samples = map(Sample.from_dict, known.answers) if known else ()
+        return [sample for sample in samples if sample is not None]
 
     def is_claimed(self, key: str) -> bool:
         """Whether another run is asking a question now."""
-        found = self._questions.get(key)
-        if found is None or found.owner is None or found.owner == self.owner:
+        known = self._questions.get(key)
+        if known is None or known.owner is None or known.owner == self.owner:
             return False
-        return self._is_live(found.owner, found.claimed_at)
+        return self._is_live(known.owner, known.claimed_at)
 
     def claimant(self, key: str) -> str:
         """Return who has claimed a question, and until when at the latest if it is gone; "" for nobody."""
-        found = self._questions.get(key)
-        if found is None or found.owner is None:
+        known = self._questions.get(key)
+        if known is None or known.owner is None:
             return ""
-        owner = found.owner
+        owner = known.owner
         who = f"process {owner.pid} on {owner.host.partition('/')[0]}"
         if self._can_look(owner):
             return who
-        until = datetime.fromtimestamp(found.claimed_at + self._lifetime).astimezone()
+        until = datetime.fromtimestamp(known.claimed_at + self._lifetime).astimezone()
         return f"{who}, until {until:%H:%M:%S} unless it renews its claim"
 
     def failure(self, key: str) -> str | None:
         """Return why another run failed on a question since this one began, or None."""
-        found = self._questions.get(key)
-        return found.failure if found and found.failed_at >= (self._began or 0) else None
+        known = self._questions.get(key)
+        return known.failure if known and known.failed_at >= (self._began or 0) else None
 
-    def pending(self) -> dict[str, str]:
-        """Return the questions with answers that are not in the store yet, as K: class."""
-        return {key: known.name for key, known in self._questions.items() if known.answers}
+    def pending(self) -> list[tuple[str, str, set[str]]]:
+        """Return K, class and texts of the questions with answers that are not in the store yet."""
+        return [
+            (key, known.name, {answer["answer"] for answer in known.answers})
+            for key, known in self._questions.items()
+            if known.answers
+        ]
 
     def close(self) -> int:
         """End this run's claims, and remove the file if nothing in it is pending.
@@ -248,12 +246,14 @@ class RunFile:
 
     def _take(self, line: Mapping[str, Any]) -> None:
         key = line.get("claim") or line.get("end") or line.get("key")
-        known = self._questions.setdefault(str(key), Question())
+        known = self._questions.setdefault(str(key), Pending())
         known.name = str(line.get("class", known.name))
         if "answer" in line:
             known.answers.append(line)
         elif "claim" in line:
-            known.owner, known.claimed_at = Owner.from_dict(line["owner"]), seconds(line["at"])
+            own = line["owner"] is _owner_dict(self.owner)
+            known.owner = self.owner if own else Owner.from_dict(line["owner"])
+            known.claimed_at = seconds(str(line["at"]))
             known.failure = None
         else:
             known.owner = None
@@ -270,7 +270,17 @@ class RunFile:
 
 def claim(key: str, name: str, owner: Owner) -> dict[str, Any]:
     """Return the line that claims a question."""
-    return {"claim": key, "class": name, "owner": asdict(owner), "at": now()}
+    return {"claim": key, "class": name, "owner": _owner_dict(owner), "at": now()}
+
+
+@cache
+def _owner_dict(owner: Owner) -> dict[str, Any]:
+    return asdict(owner)
+
+
+def answer(key: str, name: str, sample: Sample) -> dict[str, Any]:
+    """Return the line that keeps an answer to a question."""
+    return {"key": key, "class": name, "mode": sample.mode, **sample.to_dict(), "at": sample.at}
 
 
 def end(key: str, how: str, reason: str | None = None) -> dict[str, Any]:
@@ -279,10 +289,11 @@ def end(key: str, how: str, reason: str | None = None) -> dict[str, Any]:
     return line if reason is None else line | {"reason": reason}
 
 
-def seconds(text: object) -> float:
+@lru_cache(maxsize=8)  # claims of the same second follow each other
+def seconds(text: str) -> float:
     """Return a line's time in seconds since the epoch; 0 for what is not a time."""
     try:
-        return datetime.fromisoformat(str(text)).timestamp()
+        return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
         return 0.0
 

@@ -38,7 +38,6 @@ from fieldmarks.generation.dialects import usage_of
 from fieldmarks.generation.failures import Failed, OutOfCredit, Refused, Transient
 from fieldmarks.generation.limits import asked_wait
 
-OPENAI: Final = "https://api.openai.com/v1"
 POOL: Final = 4  # connections per client: httpx2 looks at every connection of its pool at every request
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 ERROR_TIMEOUT: Final = 5.0  # seconds for an error's body, which only explains its status

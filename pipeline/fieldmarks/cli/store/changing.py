@@ -257,7 +257,7 @@ def reparse(store: str, yes: bool, note: str | None, by: str | None) -> None:
       fieldmarks store reparse mine.jsonl
       fieldmarks store reparse mine.jsonl --yes
     """
-    from fieldmarks.generation.plan import Reparsed, reparsed
+    from fieldmarks.generation.question import Reparsed, reparsed
     from fieldmarks.store import Store, edits
     from fieldmarks.store.edits import Stamp
     from fieldmarks.text import counted, printable

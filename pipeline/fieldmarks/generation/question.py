@@ -1,0 +1,418 @@
+"""What is asked of a class, what a model answers, and the line of a store that comes of it.
+
+A `Question` holds all that decides an answer; its `key` is what a run file knows it by. Each answer is a
+`Sample`. A line with one answer holds it as `answer`; with several, `answers` holds all of them in the order
+they came: those of every sample, and those without a descriptor that were asked again. Of each sample the
+last one counts. Nothing here has an effect.
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Final, Protocol
+
+import orjson
+
+from fieldmarks.generation.parse import Parsed, distinct, parse
+from fieldmarks.generation.prompt import BULLETS, Prompt, forced_beginning
+from fieldmarks.records import FAILED, FORMAT_VERSION, GENERATED, Entry, now
+from fieldmarks.store import Store
+from fieldmarks.store.edits import Stamp
+from fieldmarks.text import comparable
+
+REPARSED: Final = "parsed again"
+NONE_LEFT: Final = "no descriptor is left: its answers do not agree, or all are rejected"
+BYTES_PER_TOKEN: Final = 4  # English prose, rounded down
+OVERHEAD: Final = 16  # tokens that a chat's turns add
+RETRY_TEMPERATURE: Final = 0.7  # at least, after an empty answer: asked greedily, the model repeats itself
+RETRY_SEED_STEP: Final = 1000  # further than there are samples
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written; adds up."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the object that a store's line keeps."""
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
+
+
+NOTHING: Final = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A model's answer, as run files and the `answers` of a store's line hold it.
+
+    The forced beginning is put back into `text` unless the model repeated or ignored it. `retried` says how
+    an answer was drawn that followed an empty one.
+    """
+
+    text: str
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    mode: str = ""
+    number: int = 0  # which of its class's answers
+    retried: Mapping[str, Any] | None = None
+    at: str | None = None
+    continued: bool = True  # false where the model began anew after a forced beginning
+    thinking: bool = False  # the model thought before it answered, at the cost of `max_tokens`
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Sample | None":
+        """Read an answer, or return None for what is none: people edit files, so it may be anything."""
+        usage, ended = value.get("usage"), value.get("finish_reason")
+        if (
+            type(value.get("sample")) is not int
+            or not isinstance(value.get("answer"), str)
+            or not isinstance(ended, str | None)
+            or not isinstance(usage, dict | None)
+            or not (usage or {}).keys() <= {"prompt_tokens", "completion_tokens"}
+            or not all(type(count) is int for count in (usage or {}).values())
+        ):
+            return None
+        return cls(
+            text=value["answer"],
+            finish_reason=ended,
+            usage=None if usage is None else Usage(**usage),
+            mode=str(value.get("mode", "")),
+            number=value["sample"],
+            retried=value.get("retried"),
+            at=value.get("at"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object in a line's `answers`; mode and time are the line's own."""
+        answer: dict[str, Any] = {
+            "sample": self.number,
+            "answer": self.text,
+            "finish_reason": self.finish_reason,
+        }
+        if self.usage is not None:
+            answer["usage"] = self.usage.to_dict()
+        if self.retried is not None:
+            answer["retried"] = self.retried
+        return answer
+
+    def parsed(self, style: str) -> Parsed:
+        """Return the descriptors in it, or why there are none."""
+        return parse(self.text, style=style, finish_reason=self.finish_reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question to a model about one class, and how its answer is drawn."""
+
+    name: str  # the class
+    prompt: str  # rendered; a bare bullet mark at its end is to be continued
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    max_tokens: int = 200
+    seed: int | None = None
+    style: str = BULLETS
+    sample: int = 0  # which of the class's answers
+    attempt: int = 0  # how often this one came back empty
+    key: str = ""  # the same for all samples and attempts
+    provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)  # prompt, model, params, stored
+
+    @property
+    def forced(self) -> str:
+        """The bullet mark that forces a list, or an empty string."""
+        return forced_beginning(self.prompt)
+
+    def drawn(self, sample: int, attempt: int = 0) -> "Question":
+        """Return the question for a sample; after an empty answer it is warmer, with another seed."""
+        return replace(
+            self,
+            temperature=max(self.temperature, RETRY_TEMPERATURE) if attempt else self.temperature,
+            seed=None if self.seed is None else self.seed + sample + attempt * RETRY_SEED_STEP,
+            sample=sample,
+            attempt=attempt,
+        )
+
+    def unanswered(self, samples: Sequence[Sample] = (), retries: int = 0) -> "list[Question]":
+        """Return what is left to ask, given some samples: at most one question for each.
+
+        A sample is settled by an answer with a descriptor, or after `retries` further ones without.
+        """
+        left = []
+        for number in range(self.provenance["params"].get("samples", 1)):
+            drawn = [sample for sample in samples if sample.number == number]
+            settled = drawn and (len(drawn) > retries or drawn[-1].parsed(self.style).descriptors)
+            if not settled:
+                left.append(self.drawn(number, len(drawn)))
+        return left
+
+    def answered(
+        self,
+        text: str,
+        finish_reason: str | None,
+        usage: Usage | None,
+        mode: str,
+        *,
+        continued: bool = True,
+        thinking: bool = False,
+    ) -> Sample:
+        """Return the sample that an answer is."""
+        retried = None
+        if self.attempt:
+            retried = {"times": self.attempt, "temperature": self.temperature, "seed": self.seed}
+        return Sample(text, finish_reason, usage, mode, self.sample, retried, now(), continued, thinking)
+
+    def estimate(self) -> Usage:
+        """Return about how many tokens it reads, and the most that an answer has."""
+        return Usage(math.ceil(len(self.prompt.encode()) / BYTES_PER_TOKEN) + OVERHEAD, self.max_tokens)
+
+    def is_answered_by(self, entry: Entry) -> bool:
+        """Whether a line answers this question, by whatever name its prompt goes."""
+        known, prompt = entry.prompt or {}, self.provenance["prompt"]
+        return bool(
+            known.get("sha256") == prompt["sha256"]
+            and known.get("style") == prompt["style"]
+            and entry.model == self.provenance["model"]
+            and entry.params == self.provenance["params"]
+        )
+
+    def line(self, samples: Sequence[Sample], endpoint: str | None, rejected: Sequence[str] = ()) -> Entry:
+        """Return the class's line: generated, or failed where its answers hold no descriptor."""
+        first, *others = samples
+        whole: dict[str, Any] = {"answers": tuple(sample.to_dict() for sample in samples)}
+        if not others and self.provenance["params"].get("samples", 1) == 1:
+            whole = {"answer": first.text, "finish_reason": first.finish_reason}
+        used = [sample.usage for sample in samples if sample.usage is not None]
+        readings = _readings(samples, self.style)
+        descriptors = _agreed(readings, self.provenance["params"], rejected)
+        return Entry(
+            self.name,
+            descriptors,
+            v=FORMAT_VERSION,
+            origin=GENERATED if descriptors else FAILED,
+            endpoint=endpoint,
+            mode=next((sample.mode for sample in reversed(samples) if sample.mode), ""),
+            usage=sum(used, NOTHING).to_dict() if used else None,
+            rejected=tuple(rejected),
+            at=now(),
+            **self.provenance,
+            **whole,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """How answers are drawn: what, beside class, prompt and model, decides an answer."""
+
+    temperature: float = 0.0
+    max_tokens: int = 200
+    seed: int | None = None
+    samples: int = 1  # answers a class
+    keep: int = 1  # with several answers: in how many a descriptor must be
+
+    def to_dict(self, stop: Sequence[str]) -> dict[str, Any]:
+        """Return the object that a store's line keeps, and by which a later run knows the answer again."""
+        line: dict[str, Any] = {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "stop": list(stop),
+        }
+        if self.seed is not None:
+            line["seed"] = self.seed
+        if self.samples > 1:
+            line |= {"samples": self.samples, "keep": self.keep}
+        return line
+
+
+GREEDY: Final = Params()
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What one run asks every class: the prompt and what fills it, the model, how answers are drawn."""
+
+    prompt: Prompt
+    model: str
+    params: Params = GREEDY
+    values: Mapping[str, str | None] = field(default_factory=dict)  # concept, other
+
+    def of(self, name: str) -> Question:
+        """Return the question about a class. Raises PromptError."""
+        prompt, params = self.prompt, self.params
+        text = prompt.render(name, **self.values)
+        asked = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "style": prompt.style}
+        whole = orjson.dumps([name, asked, self.model, self._drawing], option=orjson.OPT_SORT_KEYS)
+        return Question(
+            name,
+            text,
+            prompt.stop,
+            params.temperature,
+            params.max_tokens,
+            params.seed,
+            prompt.style,
+            key=hashlib.sha256(whole).hexdigest()[:32],
+            provenance={
+                "prompt": {"name": prompt.name, **asked},
+                "model": self.model,
+                "params": self._drawing,
+            },
+        )
+
+    @cached_property
+    def _drawing(self) -> dict[str, Any]:
+        return self.params.to_dict(self.prompt.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a question brought no answer; the run goes on."""
+
+    reason: str
+    unaffordable: bool = False  # its tries were paid for, and one more could pass the limit of money
+
+
+Outcome = tuple[Question, Sample | Failure]
+Charge = Callable[[Usage], bool]  # counts a usage; whether there is money for another try
+
+
+def unlimited(usage: Usage) -> bool:
+    """Allow every further try."""
+    return True
+
+
+class Completer(Protocol):
+    """A model that answers questions: an endpoint, or a language model in this process."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, as a store's line keeps it."""
+
+    @property
+    def endpoint(self) -> str | None:
+        """The endpoint's URL without credentials, None for a model in this process."""
+
+    @property
+    def window(self) -> int:
+        """How many questions it works on at once."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which one answer is given up."""
+
+    @property
+    def slowest(self) -> float:
+        """Seconds that the slowest answer so far took, without waiting to be sent; 0 before the first."""
+
+    @property
+    def retrying(self) -> int:
+        """How many questions wait to be sent again now."""
+
+    def drain(self) -> None:
+        """Send nothing more: what waits to be sent ends without an outcome, what was sent is waited for."""
+
+    def complete(
+        self, questions: Iterable[Question], charge: Charge = unlimited
+    ) -> AsyncGenerator[list[Outcome], None]:
+        """Yield answers in groups as they come, pulling questions only as they can be worked on.
+
+        The iterable may end for now and yield again later. What is asked and not yet yielded stays bounded.
+        `charge` hears what each try cost that was paid for and brought no answer; where that returns false,
+        the question is not sent again and fails as `unaffordable`. Raises GenerationError or ModelError where
+        no further question could succeed. Closing the iterator stops the work; `leftovers` has what it
+        leaves.
+        """
+
+    def leftovers(self) -> list[Outcome]:
+        """Return, once, the answers that had arrived and were not yielded when `complete` was closed."""
+
+
+def samples_of(entry: Entry) -> list[Sample]:
+    """Return the answers that a line keeps, without those that an editor spoilt."""
+    if entry.answer is not None:
+        return [Sample(entry.answer, entry.finish_reason)]
+    return [sample for sample in map(Sample.from_dict, entry.answers) if sample is not None]
+
+
+def reparse(entry: Entry) -> tuple[str, ...]:
+    """Return the descriptors that a line's own answers parse to."""
+    return _agreed(_readings(samples_of(entry), _style(entry)), entry.params or {}, entry.rejected)
+
+
+def why_empty(entry: Entry) -> str:
+    """Return why a line's answers came to no descriptor; the model's own words where it refused."""
+    readings = _readings(samples_of(entry), _style(entry))
+    problems = [reading.problem for reading in readings if reading.problem]
+    return problems[-1] if problems else NONE_LEFT
+
+
+def _style(entry: Entry) -> str:
+    return str((entry.prompt or {}).get("style", BULLETS))
+
+
+def _readings(samples: Sequence[Sample], style: str) -> list[Parsed]:
+    """Parse what counts of a class's answers: the last one of each sample."""
+    last = {sample.number: sample for sample in samples}
+    return [sample.parsed(style) for sample in last.values()]
+
+
+def _agreed(
+    readings: Sequence[Parsed], params: Mapping[str, Any], rejected: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the descriptors that enough of the answers have, without those that a person rejected."""
+    gone = {comparable(text) for text in rejected}
+    keep = params.get("keep", 1)
+    lists = [reading.descriptors for reading in readings]
+    texts = lists[0] if len(lists) == 1 and keep == 1 else agreed(lists, keep)
+    return tuple(text for text in texts if comparable(text) not in gone) if gone else texts
+
+
+def agreed(lists: Sequence[Sequence[str]], keep: int) -> tuple[str, ...]:
+    """Return the descriptors that at least `keep` of the lists have, what most have first.
+
+    Compared without case and punctuation; the wording is that of the first list that has it.
+    """
+    votes = Counter(key for texts in lists for key in {comparable(text) for text in texts})
+    every = distinct(text for texts in lists for text in texts)
+    enough = (text for text in every if votes[comparable(text)] >= keep)
+    return tuple(sorted(enough, key=lambda text: -votes[comparable(text)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Reparsed:
+    """What parsing a store's answers again comes to."""
+
+    lines: list[Entry]
+    unanswered: list[str]  # current lines without an answer: people's, and imported ones
+    empty: dict[str, str]  # classes whose answers hold no descriptor, and why
+
+
+def reparsed(store: Store, stamp: Stamp) -> Reparsed:
+    """Parse the kept answers of a store's classes again, and return the lines that this changes.
+
+    Lines of people stay current, so their classes are left as they are; so is a class whose answers hold no
+    descriptor any more, and one that was removed. A class whose answers held none before begins.
+    """
+    result = Reparsed([], [], {})
+    for name in store.all_names():
+        current = store.get(name)
+        line = current or next(reversed(store.history(name)), None)
+        if line is None or line.removed or (line.answer is None and not line.answers):
+            if current is not None:
+                result.unanswered.append(name)
+            continue
+        descriptors = reparse(line)
+        if not descriptors:
+            if current is not None:
+                result.empty[name] = why_empty(line)
+        elif descriptors != line.descriptors:
+            fresh = replace(line, descriptors=descriptors, origin=GENERATED, undo=False, redo=False)
+            result.lines.append(stamp.put(fresh, note=REPARSED))
+    return result
