@@ -35,6 +35,7 @@ _THINKING: Final = (
     (r"<\|channel\|>(?:analysis|commentary)", r"<\|end\|>|<\|start\|>|<\|call\|>|(?=<\|channel\|>final)"),
     (r"<details[^<>\n]{0,200}\btype=\"reasoning\"[^<>\n]{0,200}>", r"</details>"),  # Open WebUI
     (rf"```{_THOUGHT}[ \t]*\n", r"\n[ \t]*```"),
+    (r"<(?P<name>tool_calls?|function_calls?|tool_code)>", r"</{name}>"),  # no answer either
 )
 # The same without any tag. Words of that kind may open an answer too, so these count at its beginning only.
 _BEGINNING: Final = r"\A[-\s]*+"
@@ -42,6 +43,7 @@ _LAST_PART: Final = r"(?:My |The )?(?:Final )?(?:Answer|Response|Output|List)"
 _SPOKEN_THINKING: Final = (
     (r"(?:assistant)?analysis(?=[^\W\d_])", r"assistantfinal"),  # gpt-oss, its control tokens lost
     (r"Thinking(?:\.\.\.|…)\s*\n", r"(?:\.\.\.|…)\s?done thinking\.?"),  # Ollama
+    (r"Here are my reasoning steps:", r"\[BEGIN FINAL RESPONSE\]"),  # Apriel
     (r"Here(?: is|['’]s) my thought process:", r"Here(?: is|['’]s) my (?:response|answer):"),  # Granite
     (  # a heading for the thinking counts only if a heading for the answer follows
         r"[#*_]*+ ?(?:Thinking|Thoughts?|Reasoning|Analysis|(?:Thought|Thinking) process|Chain of thought)"
@@ -60,10 +62,12 @@ def _numbered(openings: tuple[tuple[str, str], ...]) -> str:
 
 
 _FAMILIES: Final = _THINKING + tuple((_BEGINNING + opening, end) for opening, end in _SPOKEN_THINKING)
-_OPENING: Final = re.compile(rf"(?:(?=[<\[◁`])|(?=\A))(?:{_numbered(_FAMILIES)})", re.IGNORECASE)
+_OPENING: Final = re.compile(
+    rf"(?:(?=<[|｜]?[a-z]|\[[a-z]|◁|```[a-z])|(?=\A))(?:{_numbered(_FAMILIES)})", re.IGNORECASE
+)
 # A closing whose opening stood in the prompt: everything before it is thinking.
 _CLOSING: Final = re.compile(
-    rf"(?=[<\[◁])(?:</(?:[a-z]{{1,12}}[:_-]?)?{_THOUGHT}\s*>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷"
+    rf"(?=</[a-z]|<[|｜][a-z/]|<[uc]|\[/|◁)(?:</(?:[a-z]{{1,12}}[:_-]?)?{_THOUGHT}\s*>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷"
     rf"|<[|｜](?:end_(?:of_)?{_THOUGHT}|{_THOUGHT}_(?:end|stop)|/{_THOUGHT}|inner_suffix)[|｜]>"
     r"|<unused95>|<channel\|>|<\|channel\|>final(?:\s*<\|constrain\|>)?[^<>\n]{0,40}<\|message\|>)",
     re.IGNORECASE,
@@ -77,25 +81,29 @@ _ROLE: Final = re.compile(
     re.IGNORECASE,
 )
 _CONTROL: Final = re.compile(
-    r"(?=[<\[])(?:<[|｜][^<>|｜\n]{1,40}[|｜]>|<\|[a-z_]{1,20}>|<[a-z_]{1,20}\|>"
+    r"(?=</?[a-z0]|<[|｜][^<>|｜\n]|<</?sys|\[[/a-z])(?:<[|｜][^<>|｜\n]{1,40}[|｜]>|<\|[a-z_]{1,20}>|<[a-z_]{1,20}\|>"
     r"|</?s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|bos|pad|unk|eot|eod|unused\d{1,4}"
     r"|extra_id_\d{1,3}|0x[0-9a-f]{2})>"
     rf"|\[/?INST\]|\[(?:EOS|BOS|SEP|CLS|PAD|UNK)\]|<</?SYS>>|</?(?:{_ANSWER_TAGS})>)",
     re.IGNORECASE,
 )
 _END_OF_TURN: Final = re.compile(
-    r"(?=[<\[])(?:<[|｜](?:eot_id|eom_id|im_end|im_start|im_user|im_system|endoftext|end_of_text|start"
+    r"(?=</?[a-z]|<[|｜][a-z]|\[[/a-z])(?:<[|｜](?:eot_id|eom_id|im_end|im_start|im_user|im_system|endoftext|end_of_text|start"
     r"|end[▁_]of[▁_]sentence|end_of_turn|return|end|start_header_id|start_of_role|end_of_role|eos|eot|eod|call"
     r"|END_OF_TURN_TOKEN|END_RESPONSE|user|endofturn|end_of_solution|end_of_box|observation|assistant_end)[|｜]>"
-    r"|</s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|eot|eod)>|<turn\|>|<\|turn>|\[/?INST\]|\[EOS\])",
+    r"|</s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|eot|eod)>|<turn\|>|<\|turn>|\[/?INST\]|\[EOS\]"
+    r"|\[END FINAL RESPONSE\])",
     re.IGNORECASE,
 )
+_NUMBERS: Final = r"\d{1,3}(?:\s*[,–-]\s*\d{1,3}){0,9}"
 _CITATION: Final = re.compile(
-    r"【[^【】\n]{0,80}】|\[\^\w{1,20}\](?!\()|\[\[?\d{1,3}(?:\s*[,–-]\s*\d{1,3}){0,9}\]\]?(?:\([^()\s]*\))?"
+    r"【[^【】\n]{0,80}】|\[\^\w{1,20}\](?!\()"
+    rf"|(?:\[\[{_NUMBERS}\]\]|\[{_NUMBERS}\])(?:\([^()\s]*\))?"
     r"|:contentReference\[[^\]\n]{0,60}\](?:\{[^{}\n]{0,60}\})?|\[citation needed\]"
     r"|\[(?:cite|oaicite):[^\]\n]{0,40}\]"
     r"|</?(?:cite|source|ref|grounding|co)(?:[\s:][^<>\n]{0,100})?/?>"
-    r"|\ue200[^\ue200\ue201\n]{0,120}\ue201|\b(?:cite)?turn\d{1,3}(?:search|view|news|image)\d{1,3}\b",
+    r"|\ue200[^\ue200\ue201\n]{0,120}(?:\ue201|\Z)|[\ue200-\ue202]"
+    r"|\b(?:cite)?turn\d{1,3}(?:search|view|news|image)\d{1,3}\b",
     re.IGNORECASE,
 )
 _LINK: Final = re.compile(r"!?\[([^\]\[]+)\]\([^()\s]*(?:\s\"[^\"]*\")?\)")
@@ -127,7 +135,7 @@ _INVISIBLE: Final = dict.fromkeys(
         *range(0xFFF9, 0xFFFE),
     )
 )
-_MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200:]|turn\d", re.IGNORECASE)
+_MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200-\ue202:]|turn\d", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,7 @@ class Said:
 
 def spoken(answer: str) -> Said:
     """Return an answer without thinking, without control tokens, and without the turns that follow it."""
+    answer = answer.translate(_INVISIBLE)  # which may stand inside a mark
     aloud: list[str] = []
     start = 0
     while (opening := _OPENING.search(answer, start)) is not None:
@@ -156,7 +165,7 @@ def spoken(answer: str) -> Said:
         if text[: end.start()].strip(" \n\t-"):
             text = text[: end.start()]
             break
-    return Said(_CONTROL.sub("", text.removeprefix("assistantfinal")).translate(_INVISIBLE))
+    return Said(_CONTROL.sub("", text.removeprefix("assistantfinal")))
 
 
 def _closing(opening: re.Match[str]) -> re.Pattern[str]:

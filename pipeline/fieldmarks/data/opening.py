@@ -33,7 +33,9 @@ def _open(source: Source) -> DataSet:
         return hf.open_hub(source)
     if path.is_dir():
         return _open_folder(source, path)
-    if path.suffix.lower() in manifest.MANIFEST_SUFFIXES:
+    if path.suffix.lower() in manifest.MANIFEST_SUFFIXES or (
+        path.suffix.lower() in manifest.OTHER_TABLES and path.is_file()
+    ):
         return open_manifest(source)
     if name.endswith(tar.TAR_SUFFIXES):
         return open_tars(source)

@@ -22,6 +22,8 @@ LABELS: Final = frozenset(
             "mark",
             "characteristic",
             "attribute",
+            "cue",
+            "clue",
             "name",
             "title",
             "text",
@@ -41,18 +43,21 @@ LABELS: Final = frozenset(
         ),
     )
 )
+# What an object may say of the class itself before its list of descriptors.
+_SUBJECTS: Final = frozenset(["class", "class_name", "category", "species", "subject", "object", "topic"])
+_OF_LABELS: Final = frozenset(("visual", "key", "main", "useful", "distinctive", "distinguishing", "unique"))
 DETAILS: Final = frozenset(["description", "details", "detail", "explanation", "desc"])
 
 _JSON_START: Final = re.compile(
-    r"\A[-\s]*(?=\(\s*[\"'])|(?:\A[-\s]*|\n[ \t]*|\A[^\n\[{*•]{0,200}[:=：][ \t]*)"
+    r"\A[-\s]*(?=\(\s*[\"'])|(?:\A[-\s]*|\n[ \t]*|(?:\A|```\w{0,12}[ \t]*\n)[^\n\[{*•]{0,200}[:=：][ \t]*)"
     r"(?=[\[{]\s*(?:[\"'“‘\[{]|$)|\[[^\[\]{}()\n\"]{0,2000},[^\[\]{}()\n\"]{0,2000}\]\s*(?:```\s*)?\Z)"
 )
 _TOKEN: Final = re.compile(
     r"""\s*+(?:(?P<open>[\[{(])|(?P<close>[\]})])|(?P<comma>,)|(?P<colon>:)
     |(?P<comment>\#[^\n]*|//[^\n]*)
-    |"(?P<double>(?:[^"\\]|\\.)*+)(?P<double_end>"?)
+    |"(?P<double>(?:[^"\\]|\\.|\\\Z)*+)(?P<double_end>"?)
     |“(?P<curly>[^”]*+)(?P<curly_end>”?)
-    |'(?P<single>(?:[^'\\]|\\.|'(?=\w))*+)(?P<single_end>'?)
+    |'(?P<single>(?:[^'\\]|\\.|\\\Z|'(?=\w))*+)(?P<single_end>'?)
     |(?P<bare>[^\s\[\]{}(),:"“][^\[\]{}(),:"\n]*+))""",
     re.VERBOSE | re.DOTALL,
 )
@@ -60,10 +65,18 @@ _MAX_DEPTH: Final = 50  # of JSON; deeper is hostile
 
 _SEPARATOR: Final = re.compile(r"[ \t]*+\|?[ \t]*+:?-+:?[ \t]*+(?:[|+][ \t]*+:?-+:?[ \t]*+)*+\|?[ \t]*+")
 _CELL_END: Final = re.compile(r"(?<!\\)\|")
+_LATEX: Final = re.compile(
+    r"\\(?:begin|end)\{\w{1,20}\*?\}(?:\[[^\]\n]{0,60}\])?|\\item\b(?:\[([^\]\n]{0,200})\])?[ \t]*"
+)
+_LATEX_BOLD: Final = re.compile(r"\\(?:textbf|textit|emph|text|underline)\{([^{}\n]{0,300})\}")
+_LATEX_MARK: Final = re.compile(r"\$\\(?:rightarrow|Rightarrow|to|bullet|cdot|star|checkmark)\$")
 _TEXT: Final = re.compile(r"[^\W\d_]{2}|[\u3040-\u9fff\uac00-\ud7af]")
 _MAX_COLUMNS: Final = 20
+_ENTRY_TAGS: Final = "item|feature|descriptor|trait|characteristic|attribute"  # of XML
+_XML_ENTRIES: Final = frozenset(_ENTRY_TAGS.split("|"))
 _HTML: Final = re.compile(
-    r"<(/?)(ul|ol|li|p|br|div|tr|t[dh]|h[1-6]|table|tbody|thead|dl|dt|dd)(?:\s[^<>]{0,300})?/?>",
+    r"<(/?)(ul|ol|li|p|br|div|tr|t[dh]|h[1-6]|table|tbody|thead|dl|dt|dd"
+    rf"|{_ENTRY_TAGS}|(?:{_ENTRY_TAGS})s|list)(?:\s[^<>]{{0,300}})?/?>",
     re.IGNORECASE,
 )
 
@@ -96,8 +109,12 @@ def _first_texts(rows: Sequence[str]) -> Iterator[str]:
     body = [_cells(row) for row in below_heading if not _SEPARATOR.fullmatch(row)]
     if separator is None and any(is_label(cell) for cell in body[0]):
         del body[0]
+    headings = [] if separator is None else _cells(rows[0])
     width = min(max(map(len, body), default=0), _MAX_COLUMNS)
-    for column in ([row[number] for row in body if number < len(row)] for number in range(width)):
+    places = sorted(
+        range(width), key=lambda number: not (number < len(headings) and is_label(headings[number]))
+    )
+    for column in ([row[number] for row in body if number < len(row)] for number in places):
         if 2 * sum(_TEXT.search(cell) is not None for cell in column) > len(column):
             yield from (f"- {cell}" for cell in column)
             return
@@ -109,8 +126,9 @@ def _cells(row: str) -> list[str]:
 
 
 def is_label(text: str) -> bool:
-    """Whether a text is only the name of what a column or a field holds: "Feature", "Traits"."""
-    word = plain(text[:60]).casefold().rstrip(":")
+    """Whether a text only names what a column or a field holds: "Feature", "Visual traits", "visual_cue"."""
+    words = re.split(r"[\s_-]+", plain(text[:60]).casefold().rstrip(":"))
+    word = words[-1] if len(words) == 1 or (len(words) == 2 and words[0] in _OF_LABELS) else ""
     return word in LABELS or word.removesuffix("s") in LABELS
 
 
@@ -126,6 +144,7 @@ def lines_of_html(text: str) -> str:
         lines.append(" ".join(between.split()) if in_block else between)
         start = tag.end()
         closing, name = bool(tag[1]), tag[2].lower()
+        name = "ul" if name == "list" or name.endswith("s") else "li" if name in _XML_ENTRIES else name
         if name in {"ul", "ol", "dl"}:
             depth = max(0, depth + (-1 if closing else 1))
             lines.append("\n" if depth or not closing else "\n\n")
@@ -147,10 +166,23 @@ def lines_of_html(text: str) -> str:
     return "\n".join(line for line in "".join(lines).split("\n") if line.strip() not in {"|"})
 
 
-def json_texts(answer: str) -> tuple[list[str], bool] | None:
-    """Return the texts of the JSON in an answer, and whether its last text has no end; None without JSON.
+def lines_of_latex(text: str) -> str:
+    """Return LaTeX lists as lines with bullets, without the commands of emphasis."""
+    if "\\" not in text:
+        return text
+    text = _LATEX_MARK.sub("•", _LATEX_BOLD.sub(r"\1", text))
+    if "\\item" not in text:
+        return text
+    return _LATEX.sub(
+        lambda found: f"\n- {found[1]}: " if found[1] else "\n- " if found[0][1] == "i" else "", text
+    )
 
-    JSON is read as far as it goes: cut off, in Python's quotes, with comments, one object a line.
+
+def json_texts(answer: str) -> tuple[list[str], bool, bool] | None:
+    """Return the texts of the JSON in an answer, whether the last may go on, and whether it surely would.
+
+    None without JSON. JSON is read as far as it goes: cut off, in Python's quotes, with comments, one object
+    a line.
     """
     if (start := _JSON_START.search(answer)) is None:
         return None
@@ -159,7 +191,7 @@ def json_texts(answer: str) -> tuple[list[str], bool] | None:
     if reader.too_deep:
         return None
     texts = [text.strip() for value in reader.values for text in _texts(value) if text.strip()]
-    return (texts, reader.is_open) if texts else None
+    return (texts, reader.is_open, reader.is_cut) if texts or reader.is_unfinished else None
 
 
 class _JsonReader:
@@ -168,6 +200,8 @@ class _JsonReader:
     def __init__(self) -> None:
         self.values: list[Any] = []
         self.is_open = False  # the last text has no end
+        self.is_cut = False  # and has a quote at its beginning, which only the end of the answer ends
+        self.is_unfinished = False  # the answer ends within a list or an object
         self.too_deep = False
         self._stack: list[list[Any] | dict[str, Any]] = []
         self._keys: list[str | None] = []  # of each object in the stack, the key whose value comes next
@@ -189,8 +223,9 @@ class _JsonReader:
                 self._text(
                     token, is_key=(after := _TOKEN.match(text, at)) is not None and bool(after["colon"])
                 )
-        if not self._stack or text[at:].strip("` \n"):
-            self.is_open = False
+        self.is_unfinished = bool(self._stack) and not text[at:].strip("` \n")
+        if not self.is_unfinished:
+            self.is_open = self.is_cut = False
         elif len(self._stack) > 1 and isinstance(self._stack[-1], dict) and self._stack[-1]:
             self.is_open = True  # a name whose description would follow
 
@@ -198,7 +233,7 @@ class _JsonReader:
         self._put(value)
         self._stack.append(value)
         self._keys.append(None)
-        self.is_open = False
+        self.is_open = self.is_cut = False
         self.too_deep = len(self._stack) > _MAX_DEPTH
 
     def _end(self) -> None:
@@ -208,7 +243,8 @@ class _JsonReader:
     def _text(self, token: re.Match[str], *, is_key: bool) -> None:
         kind = (token.lastgroup or "").removesuffix("_end")
         text = _unescaped(token[kind])
-        self.is_open = bool(text.strip()) and (kind == "bare" or not token[f"{kind}_end"])
+        self.is_cut = kind != "bare" and not token[f"{kind}_end"]
+        self.is_open = bool(text.strip()) and (kind == "bare" or self.is_cut)
         if kind == "bare":
             text = text.strip().rstrip("`").strip()
             if text in {"null", "None", "true", "false", "True", "False"}:
@@ -258,7 +294,9 @@ def _texts(value: Any) -> Iterator[str]:
         texts = {
             key.strip(): part
             for key, part in value.items()
-            if isinstance(part, str) and any(map(str.isalpha, part))
+            if isinstance(part, str)
+            and any(map(str.isalpha, part))
+            and key.strip().casefold() not in _SUBJECTS
         }
         label = next((part for key, part in texts.items() if is_label(key)), None)
         detail = next((part for key, part in texts.items() if key.casefold() in DETAILS), None)
@@ -280,6 +318,19 @@ OPENER: Final = re.compile(
     r"|(?:here|below|these|following) (?:are|is)\b|here['’]s\b|the following\b",
     re.IGNORECASE,
 )
+_INTRODUCED: Final = re.compile(r"^[^:：,;|]{1,80}[:：]\s*")  # "Useful features: "
+_BETWEEN: Final = (
+    re.compile(r"\s*[;；]\s+"),
+    re.compile(r"\s+\|\s+"),
+    re.compile(r"\s+/\s+"),
+    re.compile(r"、"),
+    re.compile(r"\s*(?:,\s+|[，،]\s*)"),
+)
+_AND: Final = r"(?:and|und|et|y|e|ed|en|och|og|i|и)"
+_SPOKEN: Final = re.compile(r"(?:i|yes|no|well|sorry|hello|thanks?)\b", re.IGNORECASE)
+_FIRST_AND: Final = re.compile(rf"^{_AND}\s+(?=\S)")
+_LAST_AND: Final = re.compile(rf"\s+{_AND}\s+")
+_BEFORE_LAST: Final = re.compile(rf"\s*[,;]\s*{_AND}\s*$|\s+(?:and|und|et)\s*$")
 _BOLD: Final = re.compile(r"(?:\*\*|__)[^\s*_]")
 _AFTERWORD: Final = re.compile(
     r"(?:(?:i )?hope|let me|please|note(?: that)?\b|these|this|if you|feel free|would you|do you"
@@ -412,10 +463,41 @@ def short_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
         for text in map(str.strip, lines)
         if text and not is_heading(text) and not RULE.fullmatch(text) and not text.startswith(("#", "|"))
     ]
+    if len(texts) > 2 and is_label(texts[0]) and " " not in texts[0]:  # the heading of a column
+        del texts[0]
     short = [text for text in texts if _is_short(text)]
     if len(short) < 2 or len(short) < 0.6 * len(texts):
         return [], False
     return [Item(0, "", [text]) for text in short], bool(lines[-1].strip()) and texts[-1] == short[-1]
+
+
+def inline_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
+    """Return the parts of an answer's only line as items, where all are a few words: "wet skin, long legs".
+
+    Between commas each part has two words at least, as one descriptor may begin "long, thin".
+    """
+    texts = [text for text in map(str.strip, lines) if text]
+    if len(texts) != 1 or len(texts[0]) > MAX_DESCRIPTOR:
+        return [], False
+    text = _INTRODUCED.sub("", texts[0], count=1).rstrip(".。")
+    parts = next((some for mark in _BETWEEN if len(some := mark.split(text)) > 1), [])
+    if (
+        len(parts) == 2
+    ):  # "wet skin, long legs and big eyes"; of more parts the last may be "black and white tail"
+        parts = [parts[0], *_LAST_AND.split(parts[1])]
+    parts = [*parts[:-1], _FIRST_AND.sub("", parts[-1], count=1)] if parts else []
+    if not parts or _SPOKEN.match(parts[0]):
+        return [], False
+    least = 1 if any(mark.search(text) for mark in _BETWEEN[:-1]) else 2
+    short = all(
+        part and least <= _words(part) <= 8 and not re.search(r"[.!?。]\s|[.!?]$", part) for part in parts
+    )
+    return ([Item(0, "", [part]) for part in parts], True) if len(parts) > 2 and short else ([], False)
+
+
+def _words(text: str) -> int:
+    """Return the number of words; in scripts without blanks, two characters are one."""
+    return len(text) // 2 if WORDLESS.match(text) else len(text.split())
 
 
 def is_plain_list(lines: Sequence[str]) -> bool:
@@ -436,13 +518,26 @@ def _is_short(text: str) -> bool:
 
 def texts_of(items: Sequence[Item]) -> list[str]:
     """Return the texts of items, without a key that all of them begin with: "Feature: …"."""
-    texts = [item.text for item in items]
+    texts = _without_and([item.text for item in items])
     keys = [re.match(r"[\"']?([^\W\d_]+)[\"']?:\s+(?=\S)", text) for text in texts]
     first = keys[0] if keys else None
     if first is None or not is_label(first[1]) or any(key is None or key[1] != first[1] for key in keys):
         return texts
     texts = [text[first.end() :] for text in texts]
-    return [re.sub(r"[\"']?\s+(?:description|details?|explanation): [\"']?", ": ", text) for text in texts]
+    return [
+        re.sub(r"[\"']?\s+(?:description|details?|explanation|why|reason): [\"']?", ": ", text)
+        for text in texts
+    ]
+
+
+def _without_and(texts: list[str]) -> list[str]:
+    """Return entries without what joins them to a sentence: "wet," "green; and" "and small."."""
+    if len(texts) < 2:
+        return texts
+    *first, before, last = texts
+    if all(text.rstrip().endswith((",", ";")) for text in (*first, before)):
+        last = last[match.end() :] if (match := _FIRST_AND.match(last)) else last
+    return [*first, _BEFORE_LAST.sub("", before[-20:]).join([before[:-20], ""]), last]
 
 
 def is_bold(text: str) -> bool:

@@ -23,7 +23,7 @@ from fieldmarks.records import class_name
 from fieldmarks.tables import Row, Table, errors_as
 from fieldmarks.tables.reading import Pairs
 from fieldmarks.tables.table import Role, folded, role
-from fieldmarks.text import counted
+from fieldmarks.text import counted, cut_list, printable
 
 Lists = Mapping[str, Sequence[str]]
 
@@ -33,7 +33,9 @@ _DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 _GUARDED: Final = re.compile(r"'*\s*[=+\-@＝＋－＠#\t\r\n]|'*$")
 _UTF8_BOM: Final = "\ufeff"  # without it a spreadsheet reads UTF-8 as something else
 _SEPARATORS: Final = ("\n", ";", "|")  # of descriptors in a cell; a comma may be part of one
+_EXPECTED: Final = "an object of class names, each with a list of descriptors"
 _MARK: Final = re.compile(r"\s*[-*•–]\s+")
+_NUMBER: Final = re.compile(r"\s*(\d{1,3})[.)]\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,25 @@ def load(table: Table, columns: Sequence[str] = ()) -> Imported:
                 where += ", no heading: class, then descriptor"
     count = sum(map(len, lists.values()))
     counts = f"{counted(len(lists), 'class')}, {counted(count, 'descriptor')}"
-    return Imported(lists, f"{table.source}: {counts}{where}{table.separated()}")
+    report = f"{table.source}: {counts}{where}{table.separated()}"
+    if not table.is_map and _may_hold_several(table, lists):
+        report += (
+            "; each cell is one descriptor: name the column descriptors to have cells split at ; or line ends"
+        )
+    spellings: dict[str, str] = {}
+    if other := next((name for name in lists if spellings.setdefault(name.casefold(), name) != name), None):
+        report += f"; {spellings[other.casefold()]!r} and {other!r} are two classes"
+    return Imported(lists, report)
+
+
+def _may_hold_several(table: Table, lists: Lists) -> bool:
+    """Whether cells under the exact headings, which are never split, look like several descriptors each."""
+    texts = [text for some in lists.values() for text in some]
+    return (
+        table.form == "text"
+        and len(texts) == len(lists)
+        and any(all(mark in text for text in texts) for mark in _SEPARATORS)
+    )
 
 
 def _dump_json(lists: Lists) -> str:
@@ -101,19 +121,59 @@ def _bare(cell: str) -> str:
 
 
 def _lists_of_map(table: Table) -> dict[str, list[str]]:
+    _check_keys(table)
     lists: dict[str, list[str]] = {}
+    items: dict[str, int] = {}
     for row in table.rows:
         key, value = row.cells
-        listed = isinstance(value, list) and not isinstance(value, Pairs)
-        odd = [part for part in value if not isinstance(part, str)][:1] if listed else [value]
-        if odd:
-            what = f"a list with {_kind(odd[0])}" if listed else _kind(odd[0])
-            raise StoreError(f"{table.source}: class {key!r:.60}: expected a list of strings, found {what}")
+        if found := _not_texts(value):
+            what = f"expected a list of strings, found {found}: {_remedy(table, key, value)}"
+            raise StoreError(f"{table.source}: class {key!r:.60}: {what}")
         name = _name(table, row, key)
         if name in lists:
-            raise StoreError(f"{table.source}: class {name!r} is there twice: keep one")
-        lists[name] = value
+            twice = f"class {name!r} is there twice, as item {items[name]} too: keep one"
+            raise StoreError(f"{table.where(row)}: {twice}")
+        lists[name], items[name] = value, row.number
     return lists
+
+
+def _check_keys(table: Table) -> None:
+    """Raise StoreError for a map of columns: {class: [...], descriptor: [...]} would read as two classes."""
+    keys = [row.cells[0] for row in table.rows]
+    if len(keys) == 2 and set(map(role, keys)) in (
+        {Role.CLASS, Role.DESCRIPTOR},
+        {Role.CLASS, Role.DESCRIPTORS},
+    ):
+        raise StoreError(
+            f"{table.source}: its keys {keys[0]!r} and {keys[1]!r} are headings of columns, not classes:"
+            f" write {_EXPECTED}"
+        )
+
+
+def _not_texts(value: Any) -> str | None:
+    """Return what a value is that is no list of strings, None for one that is."""
+    if isinstance(value, Pairs):
+        keys = cut_list([repr(f"{printable(key):.40}") for key, _ in value], 3)
+        return f"an object of {keys}" if value else "an object"
+    if not isinstance(value, list):
+        return _kind(value)
+    odd = next((place for place, part in enumerate(value, 1) if not isinstance(part, str)), None)
+    return None if odd is None else f"a list with {_kind(value[odd - 1])} in place {odd}"
+
+
+def _remedy(table: Table, key: str, value: Any) -> str:
+    """Return what to do about a class's value that is no list of strings."""
+    parts = [value]
+    while parts:  # nested perhaps beyond recursion
+        part = parts.pop()
+        if isinstance(part, list):
+            parts += [inner for _, inner in part] if isinstance(part, Pairs) else part
+        elif not isinstance(part, str):
+            return "give each class one list of its descriptors"
+    remedy = "make all its texts one list with `jq 'map_values([.. | strings])' FILE`"
+    if isinstance(value, Pairs) and len(table.rows) == 1:
+        remedy += f", or, if {key!r:.60} is no class, take out what it holds with `jq '.[]' FILE`"
+    return remedy
 
 
 def _name(table: Table, row: Row, text: Any) -> str:
@@ -139,22 +199,37 @@ def _places(table: Table, columns: Sequence[str]) -> tuple[Table, list[int]]:
         if table.form == "text":
             raise StoreError(f"{table.source} is empty: expected the columns class and descriptor")
         raise StoreError(
-            f"{table.source}: expected an object of class names, each with a list of descriptors, or a table"
-            " with the columns class and descriptor"
+            f"{table.source}: expected {_EXPECTED}, or a table with the columns class and descriptor"
         )
     if table.columns is None:
         return table, _unheaded(table)
     roles = [role(column) for column in table.columns]
+    if table.form != "text" and table.width > 1 and not any(roles) and all(map(_has_one_value, table.rows)):
+        join = "jq -s add" if table.form == "JSON lines" else "jq add"
+        raise StoreError(f"{table.source} has an object for each class: join them with `{join} FILE`")
     marks = [place for place, is_a in enumerate(roles) if is_a in {Role.DESCRIPTOR, Role.DESCRIPTORS}]
     classes = [place for place, is_a in enumerate(roles) if is_a is Role.CLASS]
     if len(classes) > 1:
         classes = [place for place in classes if table.is_textual(place)]
     if not classes and marks:
         classes = [place for place, is_a in enumerate(roles) if is_a is None and table.is_textual(place)]
+    unnamed = [
+        place for place, column in enumerate(table.columns) if not column.strip() and table.values(place)
+    ]
+    if len(classes) == 1 and marks and any(place > marks[0] for place in unnamed):
+        numbers = ",".join(str(place + 1) for place in (*classes, *marks, *unnamed))
+        raise StoreError(
+            f"{table.source}: no heading above {table.listed(unnamed)}, beside the descriptors: pass {OPTION}"
+            f" {numbers} if descriptors stand there, or write headings"
+        )
     kinds = {folded(table.columns[place]).rstrip("0123456789s") for place in marks}
     if len(classes) != 1 or len(kinds) != 1:
         raise _unsure(table, "which columns have the class and its descriptors is not certain")
     return table, [*classes, *marks]
+
+
+def _has_one_value(row: Row) -> bool:
+    return sum(cell is not None for cell in row.cells) == 1
 
 
 def _unheaded(table: Table) -> list[int]:
@@ -162,9 +237,19 @@ def _unheaded(table: Table) -> list[int]:
     places = [place for place in range(table.width) if table.values(place)]
     if places == [0] and table.width > 1:
         return [0, 1]  # classes without descriptors
+    if table.form != "text" and table.width == 1:
+        raise StoreError(
+            f"{table.source} is a list without classes: expected {_EXPECTED}; names alone are for"
+            " `fieldmarks generate`"
+        )
     if len(places) != 2:
         where = table.where(next(row for row in table.rows if any(row.cells)))
-        hint = " – is the file separated by semicolons?" if len(places) == 1 else f": pass {OPTION}"
+        numbers = ",".join(str(place + 1) for place in places)
+        hint = (
+            ": write class,descriptor in each line"
+            if len(places) == 1
+            else f": pass {OPTION} {numbers}, as fits"
+        )
         raise StoreError(f"{where}: expected 2 columns (class, descriptor), found {len(places)}{hint}")
     names, marks = ([str(row.cells[place] or "").strip() for row in table.rows] for place in places)
     counts = Counter(names)
@@ -199,9 +284,13 @@ def _lists_of_rows(table: Table, places: Sequence[int]) -> dict[str, list[str]]:
     separators = {place: None if exact else _separator(table, places[0], place) for place in places[1:]}
     for row in table.rows:
         raw = row.cells[places[0]]
+        table.check(row, raw)
         if raw is None or raw == "":
             if any(row.cells[place] for place in places[1:]):
-                raise StoreError(f"{table.where(row)}: a class name is empty: write at least one letter")
+                raise StoreError(
+                    f"{table.where(row)}: no class beside a descriptor, as in rows below a merged cell:"
+                    " repeat the class in every row"
+                )
             continue
         name = _name(table, row, _bare(raw) if isinstance(raw, str) else raw)
         cells = [row.cells[place] for place in places[1:]]
@@ -235,6 +324,8 @@ def _separator(table: Table, classes: int, place: int) -> str | None:
         return _refused(table, place)
     if once and len(cells) > 1 and any(all(mark in cell for cell in cells) for mark in marks):
         return _refused(table, place)
+    if once and marks[:1] == ["\n"]:  # one descriptor has no second line
+        return _refused(table, place)
     return None
 
 
@@ -245,8 +336,16 @@ def _refused(table: Table, place: int) -> str:
     )
 
 
+def _without_marks(parts: Sequence[str]) -> list[str]:
+    """Return the parts of a cell without bullets, and without numbers that count them."""
+    numbers = [number and int(number[1]) for number in map(_NUMBER.match, parts)]
+    mark = _NUMBER if numbers == list(range(1, len(parts) + 1)) else _MARK
+    return [mark.sub("", part, count=1) for part in parts]
+
+
 def _descriptors(table: Table, row: Row, cell: Any, separator: str | None, *, exact: bool) -> list[str]:
     """Return the descriptors in a cell. Raises StoreError, with the place."""
+    table.check(row, cell)
     parts = cell if isinstance(cell, list) and not isinstance(cell, Pairs) else [cell]
     if isinstance(cell, str) and separator == "[" and cell.strip():
         try:
@@ -254,7 +353,7 @@ def _descriptors(table: Table, row: Row, cell: Any, separator: str | None, *, ex
         except (ValueError, RecursionError) as error:
             raise StoreError(f"{table.where(row)}: {cell!r:.60} is not a JSON list: {error}") from error
     elif isinstance(cell, str) and separator:
-        parts = [_MARK.sub("", part, count=1) for part in cell.split(separator) if part.strip()]
+        parts = _without_marks([part for part in cell.split(separator) if part.strip()])
     if odd := [part for part in parts if not isinstance(part, str | None)][:1]:
         raise StoreError(f"{table.where(row)}: expected a descriptor, found {_kind(odd[0])}: write a string")
     if parts is cell:  # a JSON list, whose strings are as they are

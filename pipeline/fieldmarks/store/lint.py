@@ -117,10 +117,10 @@ def fix(store: Store, config: Config, stamp: Stamp, *, dry_run: bool = False) ->
 def fixed(entry: Entry, ignore: Collection[str], stamp: Stamp) -> Entry | None:
     """Return the line without debris, chatter, repeats and empty descriptors, or None if it has none."""
     texts = list(entry.descriptors)
-    if "FM202" not in ignore:
-        texts = [text for text in texts if not chatter(text)]
     if "FM204" not in ignore:
         texts = [clean(text) for text in texts]
+    if "FM202" not in ignore:
+        texts = [text for text in texts if not chatter(text)]
     if "FM102" not in ignore:
         texts = [text for text in texts if text.strip()]
     if "FM103" not in ignore:

@@ -21,6 +21,9 @@ MAX_CELLS: Final = 50_000_000
 _SHOWN: Final = 3  # values of a column in an error
 _NUMBER: Final = re.compile(r"[+\-−]?\d[\d.,]*(e[+\-]?\d+)?%?", re.IGNORECASE)
 _IDENTIFIER: Final = re.compile(r"n\d{8}|https?://.*|.*\.(jpe?g|png|gif|bmp|webp|tiff?)", re.IGNORECASE)
+# What a spreadsheet shows in place of a value, in Excel's languages: "#NAME?" for "-wide", read as a formula.
+SHEET_ERROR: Final = re.compile(r"#(?:[¡¿]?[A-ZÀ-Ý]{2,9}(?:/0)?[!?]|N/?[AVD])")
+
 _SEPARATORS: Final = {"\t": "tabs", None: ""}
 
 
@@ -45,6 +48,7 @@ class Table:
     delimiter: str | None = None
     encoding: str = UTF_8
     comments: int = 0
+    titles: int = 0  # lines above the heading
     is_map: bool = False
 
     @property
@@ -59,6 +63,14 @@ class Table:
     def where(self, row: Row) -> str:
         """Return the place of a row, for the beginning of an error: "birds.csv, line 3"."""
         return f"{self.source}, {'item' if self.form in {'JSON', 'YAML'} else 'line'} {row.number}"
+
+    def check(self, row: Row, value: Any) -> None:
+        """Raise TableError for a cell that holds a spreadsheet's error in place of a text."""
+        if self.form == "text" and isinstance(value, str) and SHEET_ERROR.fullmatch(value.strip()):
+            raise TableError(
+                f"{self.where(row)}: the spreadsheet's error {value.strip()!r} in place of a text: type the"
+                " text again in the sheet, with ' before a - or = that it begins with"
+            )
 
     def values(self, column: int) -> list[Any]:
         """Return the cells of a column, without empty ones."""
@@ -133,6 +145,7 @@ class Table:
         parts += [self.form] if self.form != "text" else []
         parts += [self.encoding] if self.encoding != UTF_8 else []
         parts += [f"{counted(self.comments, 'comment line')} left out"] if self.comments else []
+        parts += [f"{counted(self.titles, 'line')} above the heading left out"] if self.titles else []
         return "".join(f", {part}" for part in parts)
 
 
@@ -158,6 +171,7 @@ class Role(Enum):
     CLASS = "class"
     DESCRIPTOR = "descriptor"
     DESCRIPTORS = "descriptors"  # several in a cell
+    IMAGE = "image"  # or the path of one
     OTHER = "other"  # surely a heading, of something else
 
 
@@ -180,12 +194,16 @@ _NAMES: Final = {
         " visual_features merkmale beschreibungen eigenschaften attribute kenmerken descripteurs"
         " caractéristiques descriptores características rasgos atributos caratteristiche"
     ),
+    Role.IMAGE: (
+        "image images path file files file_name filepath file_path image_path image_name image_file img"
+        " img_path img_name photo photos picture pictures bild bilder bilddatei datei dateiname pfad fichier"
+        " chemin archivo imagen ruta"
+    ),
     Role.OTHER: (
-        "image images path file files file_name file_path image_path image_name img photo photos picture"
-        " picture_url url link split subset partition fold id ids class_id category_id label_id index idx no"
-        " nr number count n latin_name latin scientific_name scientific binomial genus family order kingdom"
-        " phylum site location place habitat region country date year note notes comment comments remark"
-        " source author code wnid synset supercategory bild datei pfad anzahl nummer ort fundort datum land"
+        "picture_url image_url url link split subset partition fold id ids class_id category_id label_id"
+        " index idx no nr number count n latin_name latin scientific_name scientific binomial genus family"
+        " order kingdom phylum site location place habitat region country date year note notes comment"
+        " comments remark source author code wnid synset supercategory anzahl nummer ort fundort datum land"
         " bemerkung bemerkungen lateinischer_name wissenschaftlicher_name nom_latin nom_scientifique numéro"
         " lieu nombre_científico número lugar fecha"
     ),
@@ -234,4 +252,4 @@ def heads_a_list(line: str) -> bool:
     meaning = role(line)
     if meaning is Role.CLASS:
         return folded(line) not in _THINGS
-    return meaning is Role.OTHER and len(re.findall(r"\w+", line)) > 1
+    return meaning in {Role.IMAGE, Role.OTHER} and len(re.findall(r"\w+", line)) > 1
