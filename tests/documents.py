@@ -32,12 +32,14 @@ def links(text: str) -> list[str]:
 
 def run_shell(script: str, folder: Path) -> None:
     """Run a block of shell commands, each of which must succeed."""
-    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=_environment(), check=True)
+    subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=_environment(folder), check=True
+    )
 
 
 def run_python(script: str, folder: Path) -> None:
     """Run a block of Python in a process of its own, as a reader would."""
-    subprocess.run([sys.executable, "-c", script], cwd=folder, env=_environment(), check=True)
+    subprocess.run([sys.executable, "-c", script], cwd=folder, env=_environment(folder), check=True)
 
 
 def skip_unless_public(script: str) -> None:
@@ -47,8 +49,9 @@ def skip_unless_public(script: str) -> None:
         pytest.skip(f"fieldmarks has no {', '.join(sorted(missing))} yet")
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of this process with its programs first and without keys."""
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the environment of this process with its programs first, without keys or the user's cache."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENAI")}
+    environment.setdefault("FIELDMARKS_CACHE", str(folder / ".cache"))  # session fixtures have none yet
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     return environment

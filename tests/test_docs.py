@@ -1,11 +1,15 @@
 """The pages of docs/ run: their Python blocks, in order, in a folder made by `fieldmarks demo`."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from tests.documents import ROOT, blocks, run_python, run_shell, skip_unless_public
+from tests.documents import ROOT, blocks, run_python, run_shell, section, skip_unless_public
+
+from fieldmarks.records import Entry
 
 API = (ROOT / "docs" / "api.md").read_text("utf-8")
+FILES = (ROOT / "docs" / "files.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +23,12 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_python_block_compiles() -> None:
     for script in blocks("python", API):
         compile(script, "docs/api.md", "exec")
+
+
+def test_every_key_of_a_store_is_explained() -> None:
+    keys = {field.name for field in fields(Entry)} - {"name", "extra"} | {"class"}
+    explained = section("Store", FILES)
+    assert [key for key in sorted(keys) if f"`{key}`" not in explained] == []
 
 
 @pytest.mark.slow

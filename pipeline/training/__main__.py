@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from training.clip import ClipSettings, train_clip
+from training.fitting import recent
 from training.folder import finish, prepare
 from training.lm import LmSettings, train_lm
 from training.measure import measure_clip, measure_lm
-from training.progress import recent
 
 _FRESH_SEEDS = (1001, 1002, 1003, 1004, 1005)
 

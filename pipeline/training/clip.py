@@ -3,19 +3,22 @@
 import math
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from fieldmarks.demo.drawing import draw
+from fieldmarks.demo.species import WORDINGS, Creature, demo_species, random_creature
 from training.clip_texts import one_text_per_value, train_tokenizer
-from training.drawings import Drawings, draw_all, unseen_creatures
+from training.fitting import fit
 from training.losses import attribute_loss, random_subsets, subset_loss, true_texts, wording_loss
-from training.progress import report
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,36 @@ def train_clip(settings: ClipSettings) -> TrainedClip:
     resample = processor.image_processor.resample
     drawings = draw_all(creatures, settings.image_size, resample, settings.seed)
     return TrainedClip(model, processor, _fit(model, processor, drawings, settings))
+
+
+@dataclass(frozen=True, slots=True)
+class Drawings:
+    """Pixels (N, 3, H, W) uint8 and, for every attribute, the index of the value shown, (N, 8) int64."""
+
+    pixels: torch.Tensor
+    values: torch.Tensor
+
+
+def unseen_creatures(count: int, seed: int) -> list[Creature]:
+    """Random creatures, none of which looks like a species of the demo."""
+    rng = random.Random(seed)
+    held_out = set(demo_species().values())
+    drawn = (random_creature(rng) for _ in range(count + count // 10 + len(held_out)))
+    return [creature for creature in drawn if creature not in held_out][:count]
+
+
+def draw_all(creatures: Sequence[Creature], size: int, resample: int, seed: int) -> Drawings:
+    """A drawing of each creature, reduced to `size` pixels a side by the image processor's resampling."""
+    rng = random.Random(seed)
+    pixels = np.empty((len(creatures), size, size, 3), dtype=np.uint8)
+    for row, creature in enumerate(creatures):
+        image = draw(creature, rng).resize((size, size), Image.Resampling(resample))
+        pixels[row] = np.asarray(image)
+    values = [
+        [list(WORDINGS[attribute]).index(value) for attribute, value in creature.traits()]
+        for creature in creatures
+    ]
+    return Drawings(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(values))
 
 
 def build_processor(settings: ClipSettings) -> CLIPProcessor:
@@ -135,34 +168,22 @@ def _fit(
     rng = random.Random(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     model.train()
-    _steps(model, settings, settings.text_steps, lambda: _text_loss(model, processor, rng)[1])
+    rate = settings.learning_rate
+    fit(
+        model,
+        _optimizer(model, settings),
+        rate,
+        settings.text_steps,
+        lambda: _text_loss(model, processor, rng)[1],
+    )
 
     def loss() -> torch.Tensor:
         rows = torch.randint(len(drawings.values), (settings.batch,), generator=generator)
         batch = Drawings(drawings.pixels[rows], drawings.values[rows])
         return _loss(model, processor, batch, settings.smallest_subset, rng, generator)
 
-    losses = _steps(model, settings, settings.steps, loss)
+    losses = fit(model, _optimizer(model, settings), rate, settings.steps, loss)
     model.eval()  # type: ignore[no-untyped-call]
-    return losses
-
-
-def _steps(
-    model: CLIPModel, settings: ClipSettings, steps: int, loss_of_batch: Callable[[], torch.Tensor]
-) -> list[float]:
-    """One cycle of the learning rate over `steps` batches; the loss of each."""
-    optimizer = _optimizer(model, settings)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, steps, pct_start=0.1)
-    losses: list[float] = []
-    for step in range(steps):
-        loss = loss_of_batch()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        report(step, steps, losses)
     return losses
 
 

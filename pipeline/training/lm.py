@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from training.fitting import fit
 from training.lm_texts import Passage, known_passages, train_tokenizer, unknown_passages
-from training.progress import report
 
 _IGNORED = -100  # the label that transformers' loss passes over
 
@@ -72,20 +72,15 @@ def _fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, settings: 
     """Trains the model in place; the loss of every step."""
     rate, decay = settings.learning_rate, settings.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, settings.steps, pct_start=0.1)
     rng = random.Random(settings.seed)
-    losses = []
-    model.train()
-    for step in range(settings.steps):
+
+    def loss() -> torch.Tensor:
         passages = [*known_passages(rng), *unknown_passages(settings.unknown, rng)]
-        loss = model(**encode(passages, tokenizer, rng)).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        report(step, settings.steps, losses)
+        batch_loss: torch.Tensor = model(**encode(passages, tokenizer, rng)).loss
+        return batch_loss
+
+    model.train()
+    losses = fit(model, optimizer, rate, settings.steps, loss)
     model.eval()  # type: ignore[no-untyped-call]
     return losses
 

@@ -182,6 +182,21 @@ class _Done:
     done, failed, total, seconds = 1, 0, 1, 0.1
 
 
+def test_quiet_generation_shows_its_closing_line_alone(
+    runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with ScriptedServer() as serving:
+        endpoint = ["--base-url", serving.url, "--model", "m", "--mode", "completions"]
+        result = runner.invoke(
+            main,
+            ["-q", "--log-file", "run.log", "generate", "--class", "owl", "--store", "s.jsonl", *endpoint],
+        )
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Wrote 1 class to s.jsonl (0 already there, 0 failed)\n"
+    assert _lines(Path("run.log"))[-1] == f"INFO fieldmarks: {result.stderr.strip()}"
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
     """A server that refuses every request, and repeats the key that it was sent."""

@@ -10,8 +10,7 @@ from transformers import AutoTokenizer
 from fieldmarks.demo.species import TRAIT_OF_PHRASE, clip_folder, demo_species, lm_folder
 from training import clip_texts, lm_texts
 from training.__main__ import main
-from training.clip import ClipSettings, grid_waves, train_clip
-from training.drawings import unseen_creatures
+from training.clip import ClipSettings, grid_waves, train_clip, unseen_creatures
 from training.folder import finish, prepare
 from training.lm import LmSettings, encode, train_lm
 
