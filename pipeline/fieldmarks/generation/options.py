@@ -135,7 +135,7 @@ def endpoint_of(base_url: str | None, model: str | None, api_key: str | None = N
 def check_whole(option: str, value: object, least: int, most: int = MANY) -> None:
     """Raise UsageError unless a value is an integer in a range."""
     if type(value) is not int or not least <= value <= most:
-        raise UsageError(f"{option}: expected an integer from {least} to {most:,}, found {value!r}")
+        raise UsageError(f"{option}: expected an integer from {least:,} to {most:,}, found {value!r}")
 
 
 def _check_number(option: str, value: object, *, positive: bool = False, most: float = math.inf) -> None:
