@@ -113,9 +113,15 @@ def test_a_dry_run_sends_nothing_and_says_what_it_would_cost(run: Run, server: S
         "1 class, 1 request; 1 already in the store\n"
         "about 53 prompt tokens, at most 200 completion tokens: at most 0.0021 USD\n"
     )
-    told = json.loads(machine.stdout)
-    assert told.pop("cost") == pytest.approx((53 + 2000) / 1e6)
-    assert told == {"classes": 2, "cached": 1, "requests": 1, "prompt_tokens": 53, "completion_tokens": 200}
+    figures = json.loads(machine.stdout)
+    assert figures.pop("cost") == pytest.approx((53 + 2000) / 1e6)
+    assert figures == {
+        "classes": 2,
+        "cached": 1,
+        "requests": 1,
+        "prompt_tokens": 53,
+        "completion_tokens": 200,
+    }
     assert len(server.calls) == calls
 
 

@@ -306,8 +306,8 @@ def _report(summary: "Summary", store: str, as_json: bool) -> None:
         what = f"{counted(len(summary.lost), 'class')} written earlier and no longer in {store}"
         say(f"Lost: {what}, which was removed or edited meanwhile: {_listed(summary.lost)}")
     if summary.pending:
-        kept = counted(summary.pending, "answer")
-        say(f"{store}.run keeps {kept} of unfinished classes; the same command goes on from there")
+        answers = counted(summary.pending, "answer")
+        say(f"{store}.run keeps {answers} of unfinished classes; the same command goes on from there")
     if summary.left and summary.signal is None:
         stopped = f"Stopped at {summary.cost or 0:.4f} USD, as more could pass --max-cost"
         say(f"{stopped}; {counted(len(summary.left), 'class')} left: {_listed(summary.left)}")
