@@ -97,10 +97,13 @@ def test_a_local_model_fills_a_store(store: fm.Store, demo_lm: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "no language model is named: give --local"),
+        ({}, "no language model is named: pass --local"),
         ({"base_url": "http://h/v1"}, "--base-url needs --model"),
-        ({"local": "lm", "model": "m"}, "--local and --model exclude each other"),
-        ({"local": "lm", "base_url": "http://h/v1"}, "--base-url is for endpoints: --local sends nothing"),
+        ({"local": "lm", "model": "m"}, "give either --local or --model"),
+        (
+            {"local": "lm", "base_url": "http://h/v1"},
+            "--base-url is for endpoints: with --local nothing is sent",
+        ),
         ({"local": "lm", "api_key": "k"}, "api_key is for endpoints"),
         ({"local": "lm", "headers": {"a": "b"}}, "--header is for endpoints"),
         ({"local": "lm", "rpm": 5}, "--rpm is for endpoints"),
@@ -129,7 +132,7 @@ def test_a_local_model_fills_a_store(store: fm.Store, demo_lm: Path) -> None:
         ({"model": "m", "base_url": "http://h/v1", "rpm": 0}, "--rpm: expected a number above 0, found 0"),
         (
             {"model": "m", "base_url": "http://h/v1", "price_in": 1},
-            "--price-in and --price-out need each other",
+            "pass both --price-in and --price-out",
         ),
         ({"model": "m", "base_url": "http://h/v1", "max_cost": 1}, "--max-cost needs --price-in"),
     ],
