@@ -28,7 +28,7 @@ def server() -> Iterator[ScriptedServer]:
 
 
 def _with_models(script: Script, *models: str) -> Script:
-    listing = Reply({"object": "list", "data": [{"id": one} for one in models]})
+    listing = Reply({"object": "list", "data": [{"id": model} for model in models]})
     return lambda call: listing if call.path.endswith("/models") else script(call)
 
 
@@ -128,8 +128,8 @@ def test_models_here_are_loaded(runner: CliRunner, demo_lm: Path, demo_clip: Pat
     assert local.endswith(" loads; context of 1024 tokens; continued raw")
     assert clip.startswith(f"yes  CLIP                     {demo_clip} loads; texts of ")
     encoder = Encoder(demo_clip)
-    told = f"by {encoder.engine_name} in {encoder.dtype} on {encoder.device}"
-    assert how == f"yes  CLIP computes            {told}"
+    detail = f"by {encoder.engine_name} in {encoder.dtype} on {encoder.device}"
+    assert how == f"yes  CLIP computes            {detail}"
     assert [line[30:] for line in notes] == encoder.notices
 
 

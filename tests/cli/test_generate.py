@@ -113,9 +113,15 @@ def test_a_dry_run_sends_nothing_and_says_what_it_would_cost(run: Run, server: S
         "1 class, 1 request; 1 already in the store\n"
         "about 53 prompt tokens, at most 200 completion tokens: at most 0.0021 USD\n"
     )
-    told = json.loads(machine.stdout)
-    assert told.pop("cost") == pytest.approx((53 + 2000) / 1e6)
-    assert told == {"classes": 2, "cached": 1, "requests": 1, "prompt_tokens": 53, "completion_tokens": 200}
+    figures = json.loads(machine.stdout)
+    assert figures.pop("cost") == pytest.approx((53 + 2000) / 1e6)
+    assert figures == {
+        "classes": 2,
+        "cached": 1,
+        "requests": 1,
+        "prompt_tokens": 53,
+        "completion_tokens": 200,
+    }
     assert len(server.calls) == calls
 
 
@@ -183,8 +189,8 @@ def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
         ([], "Error: no class is named: give a list of classes, -, or --class NAME"),
         (
             ["--class", "fox"],
-            "Error: no language model is named: give --local FOLDER_OR_ID, or --base-url URL "
-            "(or OPENAI_BASE_URL) with --model ID, or set OPENAI_API_KEY and give --model ID",
+            "Error: no language model is named: pass --local FOLDER_OR_ID, or --base-url URL "
+            "(or OPENAI_BASE_URL) with --model ID, or set OPENAI_API_KEY and pass --model ID",
         ),
         (
             ["--class", "fox", "--base-url", "http://h/v1"],
@@ -193,11 +199,11 @@ def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
         ),
         (
             ["--class", "fox", "--local", "x", "--model", "m"],
-            "Error: --local and --model exclude each other: --local names the model itself",
+            "Error: give either --local or --model: --local names the model itself",
         ),
         (
             ["--class", "fox", "--local", "x", "--mode", "prefix"],
-            "Error: --mode prefix is for endpoints: --local knows auto, completions, continue",
+            "Error: --mode prefix is for endpoints; with --local, choose from auto, completions, continue",
         ),
         (
             ["--class", "fox", "--local", "x", "--samples", "3", "--temperature", "0"],
@@ -206,15 +212,15 @@ def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
         (["--class", "fox", "--local", "x", "--keep", "2"], "Error: --keep 2 is more than --samples 1"),
         (
             ["--class", "fox", "--local", "x", "--max-cost", "2"],
-            "Error: --max-cost needs --price-in and --price-out: what a million tokens cost",
+            "Error: --max-cost needs --price-in and --price-out (USD per million tokens)",
         ),
         (
             ["--class", "fox", "--model", "m", "--base-url", "http://h/v1", "--price-in", "2"],
-            "Error: --price-in and --price-out need each other: pass both, per million tokens",
+            "Error: pass both --price-in and --price-out (USD per million tokens)",
         ),
         (
             ["--class", "fox", "--local", "x", "--price-in", "2", "--price-out", "2"],
-            "Error: --price-in and --price-out are for endpoints: --local costs nothing",
+            "Error: --price-in and --price-out are for endpoints: a local model costs nothing",
         ),
     ],
 )
@@ -367,7 +373,7 @@ def test_a_dry_run_shows_the_first_three_names(run: Run, server: ScriptedServer)
         (
             ["--class", "fox", "--column", "2"],
             2,
-            "Error: --column is for a list of classes, and none is given",
+            "Error: --column needs a list of classes",
         ),
     ],
 )

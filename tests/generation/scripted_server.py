@@ -31,7 +31,7 @@ class Call:
     def text(self) -> str:
         """Everything the model would read."""
         messages = self.body.get("messages", [])
-        return str(self.body.get("prompt") or "\n".join(one["content"] for one in messages))
+        return str(self.body.get("prompt") or "\n".join(message["content"] for message in messages))
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def like_openai(call: Call) -> Reply:
         return refusal(404, "This is a chat model and not supported in the v1/completions endpoint.")
     if unknown := {"continue_final_message", "add_generation_prompt"} & call.body.keys():
         return refusal(400, f"Unrecognized request argument supplied: {sorted(unknown)[0]}")
-    if any("prefix" in one for one in call.body["messages"]):
+    if any("prefix" in message for message in call.body["messages"]):
         return refusal(400, "Unknown parameter: 'messages[1].prefix'.")
     if "max_tokens" in call.body:
         return refusal(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")

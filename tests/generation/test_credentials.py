@@ -160,8 +160,8 @@ def test_of_headers_and_query_only_credentials_are_secrets() -> None:
     headers = {"X-Title": "green skin", "X-Token": "t-123456", "X-Portkey-Config": "pc-0123456789abcd"}
     url = "http://h/v1?api-version=preview&sig=s-123456&code=c-123456"
     address = Address.of(url, None, headers | {"Authorization": "Token a-123456"})
-    said = "green skin preview t-123456 pc-0123456789abcd s-123456 c-123456 a-123456"
-    assert Redactor(address.secrets).reply([said]) == ["green skin preview *** *** *** *** ***"]
+    answer = "green skin preview t-123456 pc-0123456789abcd s-123456 c-123456 a-123456"
+    assert Redactor(address.secrets).reply([answer]) == ["green skin preview *** *** *** *** ***"]
 
 
 @pytest.mark.parametrize("url", ["http://[fe80::1%25lo]:8000/v1", "http://[fe80::1%eth0]/v1"])

@@ -71,13 +71,16 @@ def test_instruct_asks_for_no_bullets_where_sentences_are_wanted() -> None:
     request = Question("fox", prompt.render("fox"), style=prompt.style)
     for mode in (INSTRUCT, TRAILING, PREFIX):
         sent = body(mode, "m", request)["messages"]
-        assert [one["role"] for one in sent] == ["user"]
+        assert [message["role"] for message in sent] == ["user"]
         assert ASK_FOR_BULLETS not in sent[0]["content"]
 
 
 def test_worked_examples_become_a_conversation() -> None:
     request = Question("fox", Prompt.load("two-shot").render("fox"))
-    assert [one["role"] for one in body(TRAILING, "m", request)["messages"]] == ["user", "assistant"] * 3
+    assert [message["role"] for message in body(TRAILING, "m", request)["messages"]] == [
+        "user",
+        "assistant",
+    ] * 3
 
 
 def test_what_a_server_refuses_is_left_out() -> None:

@@ -1,4 +1,4 @@
-"""The run over HTTP: whatever a server does, answers arrive once and reasons are told."""
+"""The run over HTTP: whatever a server does, answers arrive once and reasons are limited."""
 
 import asyncio
 import gzip
@@ -42,13 +42,13 @@ def _completer(server: ScriptedServer, **options: Any) -> EndpointCompleter:
 def _ask(completer: EndpointCompleter, names: Sequence[str] = NAMES) -> dict[str, Sample | Failure]:
     async def go() -> dict[str, Sample | Failure]:
         answers: list[Outcome] = []
-        async for outcomes in completer.complete(
+        async for group in completer.complete(
             Question(name, PROMPT.render(name), PROMPT.stop) for name in names
         ):
-            answers += outcomes
-        found = {question.name: outcome for question, outcome in answers}
-        assert len(found) == len(answers), "a request was answered twice"
-        return found
+            answers += group
+        outcomes = {question.name: outcome for question, outcome in answers}
+        assert len(outcomes) == len(answers), "a request was answered twice"
+        return outcomes
 
     return asyncio.run(go())
 
@@ -85,9 +85,9 @@ GOOD = marks(Call(0, "", {}, {}, 0.0))
 )
 def test_answers_of_any_wrapping_are_read(server: ScriptedServer, reply: Reply) -> None:
     server.script = lambda _: reply
-    found = _ask(_completer(server))
-    assert found.keys() == set(NAMES)
-    assert {one.text for one in found.values() if isinstance(one, Sample)} == {
+    outcomes = _ask(_completer(server))
+    assert outcomes.keys() == set(NAMES)
+    assert {outcome.text for outcome in outcomes.values() if isinstance(outcome, Sample)} == {
         "- green skin\n- large round eyes\n- long legs\n"
     }
 
@@ -115,8 +115,8 @@ def test_answers_of_any_wrapping_are_read(server: ScriptedServer, reply: Reply) 
 )
 def test_what_may_pass_is_asked_again(server: ScriptedServer, fault: Reply) -> None:
     server.script = _once(fault)
-    found = _ask(_completer(server, retry=RetryPolicy(first_attempts=8)))
-    assert all(isinstance(one, Sample) for one in found.values())
+    outcomes = _ask(_completer(server, retry=RetryPolicy(first_attempts=8)))
+    assert all(isinstance(outcome, Sample) for outcome in outcomes.values())
     assert len(server.calls) == 2 * len(NAMES)
 
 
@@ -153,29 +153,29 @@ def test_what_is_no_json_in_spite_of_all_leniency_is_told(server: ScriptedServer
 @pytest.mark.slow
 def test_a_server_that_hangs_is_left_and_asked_again(server: ScriptedServer) -> None:
     server.script = _once(replace(GOOD, delay=60))
-    found = _ask(_completer(server, timeout=0.5), NAMES[:3])
-    assert all(isinstance(one, Sample) for one in found.values())
+    outcomes = _ask(_completer(server, timeout=0.5), NAMES[:3])
+    assert all(isinstance(outcome, Sample) for outcome in outcomes.values())
 
 
 def test_one_poisoned_class_does_not_stop_the_others(server: ScriptedServer) -> None:
     server.script = _only(refusal(500, "model crashed"), "class 7")
-    found = _ask(_completer(server, concurrency=2, retry=RetryPolicy(attempts=3)))
-    assert found.pop("class 7") == Failure("status 500: model crashed (3 tries)")
-    assert all(isinstance(one, Sample) for one in found.values())
+    outcomes = _ask(_completer(server, concurrency=2, retry=RetryPolicy(attempts=3)))
+    assert outcomes.pop("class 7") == Failure("status 500: model crashed (3 tries)")
+    assert all(isinstance(outcome, Sample) for outcome in outcomes.values())
 
 
 def test_the_first_class_may_be_the_refused_one(server: ScriptedServer) -> None:
     server.script = _only(refusal(400, "this prompt is too long"), "class 1")
-    found = _ask(_completer(server, concurrency=1))
-    assert found.pop("class 1") == Failure("status 400: this prompt is too long")
-    assert all(isinstance(one, Sample) for one in found.values())
+    outcomes = _ask(_completer(server, concurrency=1))
+    assert outcomes.pop("class 1") == Failure("status 400: this prompt is too long")
+    assert all(isinstance(outcome, Sample) for outcome in outcomes.values())
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_refused_class_is_not_asked_again(server: ScriptedServer, status: int) -> None:
     server.script = _only(refusal(status, "this prompt is too long"), "class 7")
-    found = _ask(_completer(server, concurrency=1))
-    assert found.pop("class 7") == Failure(f"status {status}: this prompt is too long")
+    outcomes = _ask(_completer(server, concurrency=1))
+    assert outcomes.pop("class 7") == Failure(f"status {status}: this prompt is too long")
     assert len(server.calls) == len(NAMES)
 
 
@@ -241,15 +241,15 @@ REFUSALS = [
 @pytest.mark.parametrize("fault", REFUSALS, ids=lambda reply: str(reply.status))
 def test_a_single_refusal_after_good_answers_fails_one_request(server: ScriptedServer, fault: Reply) -> None:
     server.script = lambda call: fault if call.number == 10 else marks(call)
-    found = _ask(_completer(server, concurrency=3))
+    outcomes = _ask(_completer(server, concurrency=3))
     assert len(server.calls) == len(NAMES), "a refusal was asked again"
-    assert sum(isinstance(outcome, Failure) for outcome in found.values()) == 1
+    assert sum(isinstance(outcome, Failure) for outcome in outcomes.values()) == 1
 
 
 def test_refusals_among_answers_do_not_add_up(server: ScriptedServer) -> None:
     server.script = lambda call: refusal(404, "no") if call.number % 3 != 1 else marks(call)
-    found = _ask(_completer(server, concurrency=1), [f"class {i}" for i in range(60)])
-    assert sum(isinstance(outcome, Sample) for outcome in found.values()) == 20
+    outcomes = _ask(_completer(server, concurrency=1), [f"class {i}" for i in range(60)])
+    assert sum(isinstance(outcome, Sample) for outcome in outcomes.values()) == 20
 
 
 @pytest.mark.parametrize(("concurrency", "failures"), [(1, 2), (3, 2), (8, 7)])
@@ -367,8 +367,8 @@ def test_a_rate_limit_on_the_first_request_is_waited_out(
 
     limited = replace(refusal(429, "slow down"), headers=headers)
     server.script = lambda call: limited if call.number <= 4 else like_vllm(call)
-    found = _ask(_completer(server, mode=mode, sleep=sleep, concurrency=1), ["fox"])
-    assert isinstance(found["fox"], Sample)
+    outcomes = _ask(_completer(server, mode=mode, sleep=sleep, concurrency=1), ["fox"])
+    assert isinstance(outcomes["fox"], Sample)
     assert len(waits) == 4
     assert all(40 <= wait <= 41 for wait in waits)
 
@@ -377,8 +377,8 @@ def test_a_rate_limit_on_the_first_request_is_waited_out(
 def test_a_rate_limit_that_asks_for_no_wait_ends(server: ScriptedServer, wait: str) -> None:
     limited = replace(refusal(429, "slow down"), headers={"Retry-After": wait})
     server.script = lambda call: limited if "a class 7 in" in call.text else marks(call)
-    found = _ask(_completer(server, concurrency=1))
-    assert found.pop("class 7") == Failure("status 429: slow down (8 tries)")
+    outcomes = _ask(_completer(server, concurrency=1))
+    assert outcomes.pop("class 7") == Failure("status 429: slow down (8 tries)")
     assert len(server.calls) == len(NAMES) - 1 + 8
 
 
@@ -628,9 +628,11 @@ def test_a_server_that_only_streams_is_asked_to(server: ScriptedServer, words: s
         return Reply(_events("- green skin\n"), headers={"Content-Type": "text/event-stream"})
 
     server.script = script
-    found = _ask(_completer(server, concurrency=1))
-    assert {outcome.text for outcome in found.values() if isinstance(outcome, Sample)} == {"- green skin\n"}
-    assert len(found) == len(NAMES)
+    outcomes = _ask(_completer(server, concurrency=1))
+    assert {outcome.text for outcome in outcomes.values() if isinstance(outcome, Sample)} == {
+        "- green skin\n"
+    }
+    assert len(outcomes) == len(NAMES)
     assert len(server.calls) == len(NAMES) + (1 if options else 2)
 
 
@@ -657,23 +659,25 @@ def test_hostile_urls_and_keys_are_one_clear_error(server: ScriptedServer) -> No
 
 @pytest.mark.slow
 def test_a_server_that_limits_fails_and_resets_is_outlasted(server: ScriptedServer) -> None:
-    told: dict[str, float] = {}
+    limited: dict[str, float] = {}
     early: list[float] = []
 
     def script(call: Call) -> Reply:
-        if call.text in told:
-            early.append(call.at - told.pop(call.text))
+        if call.text in limited:
+            early.append(call.at - limited.pop(call.text))
         if call.number % 3 == 0:
-            told[call.text] = time.monotonic()
+            limited[call.text] = time.monotonic()
             return replace(refusal(429, "slow down"), headers={"Retry-After": "2"})
         if call.number % 7 == 0:
             return refusal(500, "oops")
         return replace(GOOD, reset_after=9) if call.number % 11 == 0 else GOOD
 
     server.script = script
-    found = _ask(_completer(server, concurrency=64, sleep=asyncio.sleep), [f"class {i}" for i in range(200)])
-    assert len(found) == 200
-    assert all(isinstance(one, Sample) for one in found.values())
+    outcomes = _ask(
+        _completer(server, concurrency=64, sleep=asyncio.sleep), [f"class {i}" for i in range(200)]
+    )
+    assert len(outcomes) == 200
+    assert all(isinstance(outcome, Sample) for outcome in outcomes.values())
     assert len(early) > 50
     assert min(early) >= 2.0
     answered: dict[str, int] = defaultdict(int)

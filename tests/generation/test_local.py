@@ -25,7 +25,7 @@ def _request(name: str, **options: Any) -> Question:
 
 def _ask(completer: LocalCompleter, requests: Sequence[Question]) -> dict[Question, Sample | Failure]:
     async def go() -> list[Outcome]:
-        return [one async for outcomes in completer.complete(requests) for one in outcomes]
+        return [outcome async for group in completer.complete(requests) for outcome in group]
 
     answers = asyncio.run(go())
     assert len(dict(answers)) == len(answers) == len(requests)
@@ -33,8 +33,8 @@ def _ask(completer: LocalCompleter, requests: Sequence[Question]) -> dict[Questi
 
 
 def _texts(completer: LocalCompleter, requests: Sequence[Question]) -> list[str]:
-    found = _ask(completer, requests)
-    return [one.text for request in requests if isinstance(one := found[request], Sample)]
+    answers = _ask(completer, requests)
+    return [outcome.text for request in requests if isinstance(outcome := answers[request], Sample)]
 
 
 @pytest.mark.slow
@@ -74,9 +74,9 @@ def test_answers_end_at_stop_texts_and_are_counted(demo_lm: Path) -> None:
 
 def test_rows_of_one_batch_end_by_limits_of_their_own(demo_lm: Path) -> None:
     short, long = _request("quimmel", max_tokens=5), _request("quimmel", max_tokens=40)
-    found = _ask(LocalCompleter(demo_lm), [short, long])
-    assert isinstance(a := found[short], Sample)
-    assert isinstance(b := found[long], Sample)
+    answers = _ask(LocalCompleter(demo_lm), [short, long])
+    assert isinstance(a := answers[short], Sample)
+    assert isinstance(b := answers[long], Sample)
     assert b.text.startswith(a.text)
     assert a.text != b.text
 
@@ -93,10 +93,10 @@ def test_a_chat_template_is_continued(demo_lm: Path) -> None:
 def test_prompts_too_long_for_the_context_fail_alone(check_data: Path) -> None:
     completer = LocalCompleter(check_data / "stories260k-hf")
     long, short = _request("日本" * 140), _request("fox", max_tokens=600)
-    found = _ask(completer, [long, short])
-    assert isinstance(refused := found[long], Failure)
+    answers = _ask(completer, [long, short])
+    assert isinstance(refused := answers[long], Failure)
     assert refused.reason.endswith("tokens, too many for a context of 512")
-    assert isinstance(answer := found[short], Sample)
+    assert isinstance(answer := answers[short], Sample)
     assert answer.usage is not None
     assert answer.usage.prompt_tokens + answer.usage.completion_tokens <= 512
 

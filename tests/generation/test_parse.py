@@ -32,7 +32,7 @@ def _descriptor(draw: st.DrawFn) -> str:
 
 
 DESCRIPTORS = st.lists(_descriptor(), min_size=1, max_size=8, unique_by=comparable).filter(
-    lambda several: all(comparable(one) for one in several)
+    lambda several: all(comparable(text) for text in several)
 )
 
 MARKS: dict[str, Callable[[int], str]] = {
@@ -85,18 +85,18 @@ AROUND = {
 )
 def test_a_list_of_any_form_parses_back(several: list[str], mark: str, dress: str, around: str) -> None:
     before, after = AROUND[around]
-    bullets = [MARKS[mark](i) + DRESS[dress].format(one) for i, one in enumerate(several)]
+    bullets = [MARKS[mark](i) + DRESS[dress].format(text) for i, text in enumerate(several)]
     assert parse(before + "\n".join(bullets) + after) == Parsed(tuple(several))
 
 
 @given(DESCRIPTORS, st.sampled_from(["\r\n", "\r", "\u2028", "\n\n", "\n \n"]))
 def test_line_ends_of_any_kind(several: list[str], end: str) -> None:
-    assert parse(end.join(f"- {one}" for one in several)) == Parsed(tuple(several))
+    assert parse(end.join(f"- {text}" for text in several)) == Parsed(tuple(several))
 
 
 @given(DESCRIPTORS)
 def test_nested_bullets_are_descriptors_and_their_headings_not(several: list[str]) -> None:
-    nested = "\n".join(f"  * {one}" for one in several)
+    nested = "\n".join(f"  * {text}" for text in several)
     assert parse(f"- Head:\n{nested}") == Parsed(tuple(several))
     assert parse(f"**Head:**\n\n{nested}") == Parsed(tuple(several))
 
@@ -109,8 +109,8 @@ def _joins_without_blank(words: list[str], at: int) -> bool:
 @given(DESCRIPTORS, st.data())
 def test_wrapped_bullets_are_joined(several: list[str], data: st.DataObject) -> None:
     wrapped = []
-    for one in several:
-        words = one.split(" ")
+    for text in several:
+        words = text.split(" ")
         places = [at for at in range(len(words) + 1) if not _joins_without_blank(words, at)]
         at = data.draw(st.sampled_from(places))
         wrapped.append(
@@ -131,7 +131,7 @@ def test_the_first_bullet_after_the_forced_dash_has_no_mark(
 
 @given(DESCRIPTORS)
 def test_the_cut_last_bullet_is_dropped_and_told(several: list[str]) -> None:
-    answer = "\n".join(f"- {one}" for one in several)
+    answer = "\n".join(f"- {text}" for text in several)
     problem = None if several[:-1] else "no descriptor in the answer, which --max-tokens cut off"
     parsed = parse(answer, finish_reason="length")
     assert parsed == Parsed(tuple(several[:-1]), cut=several[-1], problem=problem)
@@ -141,20 +141,20 @@ def test_the_cut_last_bullet_is_dropped_and_told(several: list[str]) -> None:
 
 @given(DESCRIPTORS, st.sampled_from(["\n", " "]))
 def test_one_sentence_is_one_descriptor(several: list[str], between: str) -> None:
-    sentences = [one[0].upper() + one[1:] for one in several]
-    if between == " " and any(not one[0].isupper() for one in sentences):
+    sentences = [text[0].upper() + text[1:] for text in several]
+    if between == " " and any(not text[0].isupper() for text in sentences):
         between = "\n"  # without capitals, nothing but the line's end tells where a sentence ends
-    if len({comparable(one) for one in sentences}) == len(sentences):
-        found = parse(between.join(f"{one}." for one in sentences), style="sentences")
-        assert found == Parsed(tuple(clean(one) for one in sentences))
+    if len({comparable(text) for text in sentences}) == len(sentences):
+        descriptors = parse(between.join(f"{text}." for text in sentences), style="sentences")
+        assert descriptors == Parsed(tuple(clean(text) for text in sentences))
 
 
 @given(st.text(max_size=300), st.sampled_from([None, "length"]), st.sampled_from(["bullets", "sentences"]))
 @example("- - - -", None, "bullets")
 def test_whatever_comes_parses_to_clean_descriptors(answer: str, reason: str | None, style: str) -> None:
-    found = parse(answer, style=style, finish_reason=reason).descriptors
-    assert all(one and one == " ".join(one.split()) and "\x1b" not in one for one in found)
-    assert len({comparable(one) for one in found}) == len(found)
+    descriptors = parse(answer, style=style, finish_reason=reason).descriptors
+    assert all(text and text == " ".join(text.split()) and "\x1b" not in text for text in descriptors)
+    assert len({comparable(text) for text in descriptors}) == len(descriptors)
 
 
 @given(st.text(max_size=60))

@@ -70,7 +70,7 @@ def test_each_class_gets_one_line(server: ScriptedServer, store: Store) -> None:
     summary = fill(["fox", "owl"], store, ARTICLE, _completer(server), progress=seen.append)
     again = Store(store.path)
     assert again.names() == store.names()
-    assert {one.name: one.descriptors for one in again.entries()} == {"fox": MARKS, "owl": MARKS}
+    assert {entry.name: entry.descriptors for entry in again.entries()} == {"fox": MARKS, "owl": MARKS}
     assert summary == Summary(
         done=2, cached=0, kept=0, others=0, failed={}, lost=(), cut=(), too_long=(), left=(), pending=0,
         requests=2, usage=Usage(100, 20), cost=None, seconds=summary.seconds,
@@ -94,7 +94,7 @@ def test_what_was_answered_before_is_put_in_force_again(server: ScriptedServer, 
     for params in (Params(), Params(max_tokens=50), Params()):
         fill(["fox"], store, ARTICLE, _completer(server), params)
     assert len(server.calls) == 2
-    assert [(one.params or {})["max_tokens"] for one in store.history("fox")] == [200, 50, 200]
+    assert [(entry.params or {})["max_tokens"] for entry in store.history("fox")] == [200, 50, 200]
 
 
 def test_an_empty_answer_is_asked_again_with_other_dice(server: ScriptedServer, store: Store) -> None:
@@ -102,7 +102,7 @@ def test_an_empty_answer_is_asked_again_with_other_dice(server: ScriptedServer, 
     server.script = lambda call: completion(" None.") if call.number < 3 else completion("\n- green skin")
     summary = fill(["fox"], store, prompt, _completer(server), Params(seed=5))
     assert (summary.done, summary.failed) == (1, {})
-    assert [(one.body["seed"], one.body["temperature"]) for one in server.calls] == [
+    assert [(call.body["seed"], call.body["temperature"]) for call in server.calls] == [
         (5, 0),
         (1005, 0.7),
         (2005, 0.7),
@@ -129,13 +129,13 @@ def test_an_answer_that_stays_empty_is_recorded_as_failed(server: ScriptedServer
 def test_a_refusal_is_reported_in_the_models_words_and_not_asked_again(
     server: ScriptedServer, store: Store
 ) -> None:
-    said = "I'm sorry, but I can't help with that."
-    server.script = lambda call: completion(said) if "a fox in" in call.text else marks(call)
+    refusal_text = "I'm sorry, but I can't help with that."
+    server.script = lambda call: completion(refusal_text) if "a fox in" in call.text else marks(call)
     summary = fill(["fox", "owl"], store, ARTICLE, _completer(server), retries=2)
-    assert summary.failed == {"fox": f"refused: {said}"}
+    assert summary.failed == {"fox": f"refused: {refusal_text}"}
     assert len(server.calls) == 2
     (failed,) = store.history("fox")
-    assert (failed.origin, failed.answer) == ("failed", said)
+    assert (failed.origin, failed.answer) == ("failed", refusal_text)
 
 
 def test_an_answer_before_a_providers_error_is_asked_again(server: ScriptedServer, store: Store) -> None:
@@ -191,9 +191,9 @@ def test_struck_descriptors_are_not_offered_again(server: ScriptedServer, store:
     generated = store.history("fox")[-1]
     assert generated.descriptors == MARKS[:2] == reparse(generated)
     assert generated.rejected == ("Long legs.",)
-    kept = store.get("fox")
-    assert kept is not None
-    assert kept.descriptors == ("red fur",)
+    current = store.get("fox")
+    assert current is not None
+    assert current.descriptors == ("red fur",)
 
 
 def test_every_answer_parses_again_to_its_descriptors(server: ScriptedServer, store: Store) -> None:
@@ -210,7 +210,7 @@ def test_every_answer_parses_again_to_its_descriptors(server: ScriptedServer, st
     fill([f"class {i}" for i in range(20)], store, ARTICLE, _completer(server))
     entries = list(Store(store.path).entries())
     assert len(entries) == 20
-    assert all(reparse(one) == one.descriptors for one in entries)
+    assert all(reparse(entry) == entry.descriptors for entry in entries)
 
 
 def test_samples_are_merged_by_agreement_and_all_kept(server: ScriptedServer, store: Store) -> None:
@@ -220,10 +220,10 @@ def test_samples_are_merged_by_agreement_and_all_kept(server: ScriptedServer, st
     summary = fill(["fox"], store, ARTICLE, _completer(server, concurrency=1), params)
     (entry,) = store.entries()
     assert entry.descriptors == ("green skin", "wings")
-    assert [one["answer"] for one in entry.answers] == ["-" + text for text in answers]
+    assert [answer["answer"] for answer in entry.answers] == ["-" + text for text in answers]
     assert entry.usage == {"prompt_tokens": 150, "completion_tokens": 30}
     assert summary.done == 1
-    assert sorted(one.body["seed"] for one in server.calls) == [1, 2, 3]
+    assert sorted(call.body["seed"] for call in server.calls) == [1, 2, 3]
 
 
 def test_samples_already_paid_for_are_not_asked_again(server: ScriptedServer, store: Store) -> None:
@@ -235,9 +235,9 @@ def test_samples_already_paid_for_are_not_asked_again(server: ScriptedServer, st
     assert len(_pending_answers(store)) == 2
     server.script = marks
     fill(["fox"], Store(store.path, create=True), ARTICLE, _completer(server, concurrency=1), params)
-    assert [one.body["seed"] for one in server.calls] == [1, 2, 3, 3]
+    assert [call.body["seed"] for call in server.calls] == [1, 2, 3, 3]
     (entry,) = Store(store.path).entries()
-    assert [one["sample"] for one in entry.answers] == [0, 1, 2]
+    assert [answer["sample"] for answer in entry.answers] == [0, 1, 2]
     assert not run_path(store).exists()
 
 
@@ -445,33 +445,33 @@ def test_a_killed_run_goes_on_where_it_was(server: ScriptedServer, tmp_path: Pat
         process.communicate()
         kills += 1
     process = _start(server, classes, store)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
     entries = list(Store(store).entries())
-    assert sorted(one.name for one in entries) == classes.read_text().splitlines()
-    assert all(one.descriptors == MARKS for one in entries)
-    assert all(len(Store(store).history(one.name)) == 1 for one in entries)
+    assert sorted(entry.name for entry in entries) == classes.read_text().splitlines()
+    assert all(entry.descriptors == MARKS for entry in entries)
+    assert all(len(Store(store).history(entry.name)) == 1 for entry in entries)
     asked = Counter(call.text for call in server.calls)
     assert len(asked) == 200
     assert len(server.calls) - 200 <= kills * 8
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_what_is_under_way(
-    server: ScriptedServer, tmp_path: Path, classes: Path, told: signal.Signals
+    server: ScriptedServer, tmp_path: Path, classes: Path, number: signal.Signals
 ) -> None:
     server.script = lambda call: replace(GOOD, delay=0.0 if call.number <= 20 else 1.0)
     store = tmp_path / "s.jsonl"
     process = _start(server, classes, store)
     _wait_for_calls(server, 24)
-    process.send_signal(told)
-    out, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + told, said
+    process.send_signal(number)
+    out, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, stderr
     assert out == ""
     done = len(Store(store))
     assert 24 <= done == len(server.calls)
-    assert f"Interrupted with {200 - done} classes left; run the same command again to continue" in said
+    assert f"Interrupted with {200 - done} classes left; run the same command again to continue" in stderr
     server.script = marks
     process = _start(server, classes, store)
     process.communicate(timeout=60)
@@ -488,8 +488,8 @@ def test_a_second_interrupt_waits_for_nothing(server: ScriptedServer, tmp_path: 
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
     assert time.monotonic() - start < 4
     assert len(Store(tmp_path / "s.jsonl")) == 4
 
@@ -531,8 +531,8 @@ def test_a_terminated_run_keeps_the_samples_of_unfinished_classes(
     process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 143, said
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
     stored = Store(store, create=True)  # a class, where its three samples were among the first answers
     assert len(_pending_answers(stored)) + 3 * len(stored) == 4
     server.script = marks
@@ -563,7 +563,7 @@ def test_a_full_disk_loses_nothing_and_is_told(server: ScriptedServer, tmp_path:
 
 
 def test_the_callers_process_is_left_as_it_was(tmp_path: Path) -> None:
-    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with ScriptedServer() as server:
         fill(["fox"], Store(tmp_path / "s", create=True), ARTICLE, _completer(server))
-    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

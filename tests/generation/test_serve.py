@@ -68,8 +68,8 @@ def test_an_unknown_model_is_one_clear_error(transformers_serve: str) -> None:
 def test_doctor_tells_which_modes_continue(transformers_serve: str, demo_lm: Path) -> None:
     checks: list[Check] = []
     examine(EndpointCompleter(transformers_serve, str(demo_lm)), checks.append)
-    found = {check.what: check for check in checks}
-    assert found["reachable"].ok
-    assert found["mode completions"].ok
-    assert found["mode continue"].ok is False
-    assert found["mode chosen by auto"].detail == "completions"
+    results = {check.what: check for check in checks}
+    assert results["reachable"].ok
+    assert results["mode completions"].ok
+    assert results["mode continue"].ok is False
+    assert results["mode chosen by auto"].detail == "completions"

@@ -24,7 +24,7 @@ SIGNS = {True: "yes", None: "note", False: "NO"}
     type=Number(min=0, min_open=True),
     default=60.0,
     show_default=True,
-    help="Seconds for one answer.",
+    help="Timeout per answer.",
 )
 def doctor(
     local: str | None,

@@ -1,7 +1,7 @@
 """`fieldmarks generate`: class names in, descriptors into a store."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -19,128 +19,8 @@ FIRST_NAMES = 3  # that a dry run shows
 MOST_LISTED = 20  # names of classes that a closing note lists
 INCOMPLETE = 3  # exit code: done, except for classes that are named
 
-Command = Callable[..., Any]
-
-
-def drawing_options(command: Command) -> Command:
-    """Add the options that say what is asked and how answers are drawn."""
-    at_least_one = click.IntRange(1, 1_000_000)
-    for option in reversed(
-        (
-            click.option(
-                "--prompt", metavar="NAME|FILE", default="article", show_default=True, help="The prompt."
-            ),
-            click.option(
-                "--concept", metavar="TEXT", help="What the classes are, for a prompt with {concept}: bird."
-            ),
-            click.option(
-                "--other", metavar="NAME", help="The class to tell them from, for a prompt with {other}."
-            ),
-            click.option(
-                "--temperature",
-                metavar="F",
-                type=Number(0, 2),
-                help="0 is greedy  [default: 0; 0.7 with samples].",
-            ),
-            click.option(
-                "--max-tokens",
-                metavar="N",
-                type=at_least_one,
-                default=200,
-                show_default=True,
-                help="Longest answer.",
-            ),
-            click.option(
-                "--seed",
-                metavar="N",
-                type=click.IntRange(0, 2**53),
-                help="Makes sampled answers repeatable where the model allows it.",
-            ),
-            click.option(
-                "--samples",
-                metavar="N",
-                type=at_least_one,
-                default=1,
-                show_default=True,
-                help="Answers for each class.",
-            ),
-            click.option(
-                "--keep",
-                metavar="N",
-                type=at_least_one,
-                default=1,
-                help="Keep descriptors found in at least N samples  [default: 1].",
-            ),
-            click.option(
-                "--retries",
-                metavar="N",
-                type=click.IntRange(0),
-                default=2,
-                help="Retries when an answer is empty  [default: 2].",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def sending_options(command: Command) -> Command:
-    """Add the options that say how fast, how patiently and for how much money is asked."""
-    positive = Number(min=0, min_open=True)
-    for option in reversed(
-        (
-            click.option(
-                "--mode",
-                type=click.Choice(words(Mode)),
-                default="auto",
-                help="How the reply is prefilled  [default: auto].",
-            ),
-            click.option(
-                "--concurrency",
-                metavar="N",
-                type=click.IntRange(1, 1000),
-                default=16,
-                show_default=True,
-                help="Requests under way at once; with --local the batch.",
-            ),
-            click.option("--rpm", metavar="N", type=positive, help="Maximum requests per minute."),
-            click.option(
-                "--tpm", metavar="N", type=positive, help="Maximum tokens per minute (prompt + completion)."
-            ),
-            click.option(
-                "--timeout",
-                metavar="SECONDS",
-                type=positive,
-                help="Seconds for one answer  [default: 120].",
-            ),
-            click.option(
-                "--max-wait",
-                metavar="SECONDS",
-                type=positive,
-                help="Give up on a request after this many seconds of tries and waits  [default: 600].",
-            ),
-            click.option(
-                "--price-in",
-                metavar="USD",
-                type=Number(0),
-                help="Price in USD per million prompt tokens.",
-            ),
-            click.option(
-                "--price-out",
-                metavar="USD",
-                type=Number(0),
-                help="Price in USD per million completion tokens.",
-            ),
-            click.option(
-                "--max-cost",
-                metavar="USD",
-                type=positive,
-                help="Stop before spending more than this (USD); needs --price-in/--price-out.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+AT_LEAST_ONE = click.IntRange(1, 1_000_000)
+POSITIVE = Number(min=0, min_open=True)
 
 
 @click.command()
@@ -151,8 +31,84 @@ def sending_options(command: Command) -> Command:
 )
 @click.option("--store", required=True, metavar="FILE", help="Output store; created if missing.")
 @model_options
-@drawing_options
-@sending_options
+@click.option(
+    "--prompt",
+    metavar="NAME|FILE",
+    default="article",
+    show_default=True,
+    help="Prompt: a shipped name or a file.",
+)
+@click.option("--concept", metavar="TEXT", help="What the classes are, for a prompt with {concept}: bird.")
+@click.option(
+    "--other", metavar="NAME", help="The class to distinguish them from, for a prompt with {other}."
+)
+@click.option(
+    "--temperature", metavar="F", type=Number(0, 2), help="0 is greedy  [default: 0; 0.7 with samples]."
+)
+@click.option(
+    "--max-tokens",
+    metavar="N",
+    type=AT_LEAST_ONE,
+    default=200,
+    show_default=True,
+    help="Maximum tokens per answer.",
+)
+@click.option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(0, 2**53),
+    help="Seed for sampling, where the model supports one.",
+)
+@click.option(
+    "--samples", metavar="N", type=AT_LEAST_ONE, default=1, show_default=True, help="Answers for each class."
+)
+@click.option(
+    "--keep",
+    metavar="N",
+    type=AT_LEAST_ONE,
+    default=1,
+    help="Keep descriptors found in at least N samples  [default: 1].",
+)
+@click.option(
+    "--retries",
+    metavar="N",
+    type=click.IntRange(0),
+    default=2,
+    help="Retries when an answer is empty  [default: 2].",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(words(Mode)),
+    default="auto",
+    help="How the reply is prefilled  [default: auto].",
+)
+@click.option(
+    "--concurrency",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    default=16,
+    show_default=True,
+    help="Concurrent requests; with --local, the batch size.",
+)
+@click.option("--rpm", metavar="N", type=POSITIVE, help="Maximum requests per minute.")
+@click.option("--tpm", metavar="N", type=POSITIVE, help="Maximum tokens per minute (prompt + completion).")
+@click.option("--timeout", metavar="SECONDS", type=POSITIVE, help="Timeout per answer  [default: 120].")
+@click.option(
+    "--max-wait",
+    metavar="SECONDS",
+    type=POSITIVE,
+    help="Give up on a request after this long, retries and waits included  [default: 600].",
+)
+@click.option("--price-in", metavar="USD", type=Number(0), help="Price in USD per million prompt tokens.")
+@click.option(
+    "--price-out", metavar="USD", type=Number(0), help="Price in USD per million completion tokens."
+)
+@click.option(
+    "--max-cost",
+    metavar="USD",
+    type=POSITIVE,
+    help="Stop before spending more than this (USD); needs --price-in/--price-out.",
+)
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -170,12 +126,13 @@ def generate(
 ) -> None:
     """Ask a language model for the descriptors of classes and put them into a store.
 
-    CLASSES is a list with one name a line, a table (CSV, TSV, or what a spreadsheet writes), JSON or YAML; -
-    reads it from stdin. What was understood is printed, and what is not certain is refused before any
-    request. Classes that the store already has an answer for are not asked again, so an interrupted run is
-    continued by running it again. Each answer is saved as it arrives; those of unfinished classes are kept in
-    FILE.run. Ctrl-C and SIGTERM wait for requests under way as long as the slowest answer so far took; a
-    second one ends at once. Several processes may fill one store at a time, and ask no class twice.
+    CLASSES is a list with one name per line, a table (CSV, TSV, or a spreadsheet's export), JSON or YAML; -
+    reads it from stdin. The command reports how it read the list, and refuses an ambiguous one before any
+    request is sent. Classes that already have an answer in the store are skipped, so running the command
+    again continues an interrupted run. Each answer is saved as it arrives; those of unfinished classes are
+    kept in FILE.run. Ctrl-C and SIGTERM wait for open requests as long as the slowest answer so far took; a
+    second one stops at once. Several processes can fill one store at the same time without asking for a class
+    twice.
 
     Exit codes: 0 all done; 3 done, except for the classes listed; 1 failed; 2 wrong usage; 130 or 143
     interrupted.
@@ -226,7 +183,7 @@ def class_names(classes: str | None, named: tuple[str, ...], column: str | None 
     if classes is None and not named:
         raise click.UsageError("no class is named: give a list of classes, -, or --class NAME")
     if classes is None and column is not None:
-        raise click.UsageError("--column is for a list of classes, and none is given")
+        raise click.UsageError("--column needs a list of classes")
     listed: tuple[str, ...] = ()
     if classes is not None:
         with errors_as(ClassNameError):
@@ -307,8 +264,8 @@ def _report(summary: "Summary", store: str, as_json: bool) -> None:
         what = f"{counted(len(summary.lost), 'class')} written earlier and no longer in {store}"
         say(f"Lost: {what}, which was removed or edited meanwhile: {_listed(summary.lost)}")
     if summary.pending:
-        kept = counted(summary.pending, "answer")
-        say(f"{store}.run keeps {kept} of unfinished classes; the same command goes on from there")
+        answers = counted(summary.pending, "answer")
+        say(f"{store}.run keeps {answers} of unfinished classes; the same command goes on from there")
     if summary.left and summary.signal is None:
         stopped = f"Stopped at {summary.cost or 0:.4f} USD, as more could pass --max-cost"
         say(f"{stopped}; {counted(len(summary.left), 'class')} left: {_listed(summary.left)}")

@@ -7,7 +7,7 @@ import click
 
 @click.group()
 def prompts() -> None:
-    """See the prompts: what the language model reads."""
+    """Show the prompts that are sent to the language model."""
 
 
 @prompts.command("list")
@@ -34,7 +34,7 @@ def list_() -> None:
 @click.option("--concept", metavar="TEXT", help="What the classes are, for a prompt with {concept}.")
 @click.option("--other", metavar="NAME", help="The other class, for a prompt with {other}.")
 def show(prompt: str, name: str | None, concept: str | None, other: str | None) -> None:
-    """Print a prompt, to the byte as it is sent (and a line end after it).
+    """Print a prompt exactly as it is sent, followed by a newline.
 
     On a terminal, control characters are escaped.
 

@@ -68,19 +68,19 @@ class EndpointCompleter:
         """
         self.model = model
         self.endpoint = without_credentials(base_url)
-        self.retrying = 0
+        self.window = concurrency
+        self.timeout = timeout
+        self.slowest = 0.0  # seconds of the slowest answer over HTTP, without any waits
+        self.retrying = 0  # requests that wait to be sent again
         self._open = partial(Transport, base_url, api_key, headers, timeout=timeout, connections=concurrency)
         self._transport: Transport | None = None  # while open
         self._mode = None if mode == "auto" else mode
         self._quirks = USUAL  # grows with the server's refusals
-        self._concurrency = concurrency
-        self._timeout = timeout
         self._retry = retry
         self._limiter = limiter or RateLimiter()
         self._sleep = sleep
         self._quiet_until = 0.0  # about waits
         self._masks = False  # whether the server was seen to send credentials back
-        self._slowest = 0.0
         self._answers = 0
         self._fruitless = 0  # requests in a row without an answer
         self._drained: asyncio.AbstractEventLoop | None = None
@@ -88,21 +88,6 @@ class EndpointCompleter:
         self._interruptible: set[asyncio.Future[Any]] = set()  # what `_stop` ends: waits, and probing
         self._leftovers: list[Outcome] = []
         self._charge: Charge = unlimited
-
-    @property
-    def window(self) -> int:
-        """How many requests it works on at once."""
-        return self._concurrency
-
-    @property
-    def timeout(self) -> float:
-        """Seconds for one answer."""
-        return self._timeout
-
-    @property
-    def slowest(self) -> float:
-        """Seconds that the slowest answer so far took over HTTP, without any waits; 0 before the first."""
-        return self._slowest
 
     async def complete(
         self, questions: Iterable[Question], charge: Charge = unlimited
@@ -189,7 +174,7 @@ class EndpointCompleter:
         try:
             while True:
                 if not self._stopped:
-                    for question in islice(pending, self._concurrency - len(running)):
+                    for question in islice(pending, self.window - len(running)):
                         task = asyncio.create_task(self._ask(mode, question))
                         task.add_done_callback(done.put_nowait)
                         running.add(task)
@@ -239,7 +224,7 @@ class EndpointCompleter:
             raise EndpointError(f"{self.endpoint}: {failure}: {advice}") from failure
         if isinstance(failure, OutOfCredit):
             raise EndpointError(f"{self.endpoint}: {words}") from failure
-        in_a_row = max(FRUITLESS, self._concurrency)
+        in_a_row = max(FRUITLESS, self.window)
         if self._fruitless < in_a_row and (self._answers or _about_the_request(failure)):
             return Failure(words)
         if isinstance(failure, Refused):
@@ -277,7 +262,7 @@ class EndpointCompleter:
             self._masks = True
             logger.info("the server sends credentials back: they are masked as ***")
         if not probing:
-            self._slowest = max(self._slowest, clock() - start)
+            self.slowest = max(self.slowest, clock() - start)
         if answer.usage is not None:
             self._limiter.correct(expected, answer.usage.prompt_tokens + answer.usage.completion_tokens)
         return answer

@@ -1,6 +1,6 @@
-"""Lists that are not plain lines: JSON becomes texts, HTML and tables become lines with bullets. Pure.
+"""The entries of a list in whatever form: JSON, HTML, tables, marked lines, lines in bold, plain short lines.
 
-From the lines of an answer to its entries: marked lines, lines in bold, plain short lines. Pure.
+JSON becomes texts; HTML and tables become lines with bullets, which are then read as all lines are. Pure.
 """
 
 import json

@@ -22,8 +22,8 @@ WARM: Final = 0.7  # temperature where several answers are to differ
 LOCAL_MODES: Final = ("auto", "completions", "continue")
 MANY: Final = 1_000_000
 NO_MODEL: Final = (
-    "no language model is named: give --local FOLDER_OR_ID, or --base-url URL (or OPENAI_BASE_URL) with "
-    "--model ID, or set OPENAI_API_KEY and give --model ID"
+    "no language model is named: pass --local FOLDER_OR_ID, or --base-url URL (or OPENAI_BASE_URL) with "
+    "--model ID, or set OPENAI_API_KEY and pass --model ID"
 )
 
 
@@ -54,11 +54,11 @@ def prices_of(
     _check_number("price_out", price_out)
     _check_number("max_cost", max_cost, positive=True)
     if (price_in is None) != (price_out is None):
-        raise UsageError("--price-in and --price-out need each other: pass both, per million tokens")
+        raise UsageError("pass both --price-in and --price-out (USD per million tokens)")
     if max_cost is not None and price_in is None:
-        raise UsageError("--max-cost needs --price-in and --price-out: what a million tokens cost")
+        raise UsageError("--max-cost needs --price-in and --price-out (USD per million tokens)")
     if local is not None and price_in is not None:
-        raise UsageError("--price-in and --price-out are for endpoints: --local costs nothing")
+        raise UsageError("--price-in and --price-out are for endpoints: a local model costs nothing")
     if local is not None:
         return FREE
     return None if price_in is None or price_out is None else Prices(price_in, price_out)
@@ -95,12 +95,14 @@ def completer_of(
         _check_number(option, number, positive=True)
     if local is not None:
         if model is not None:
-            raise UsageError("--local and --model exclude each other: --local names the model itself")
+            raise UsageError("give either --local or --model: --local names the model itself")
         unused = {"--base-url": base_url, "api_key": api_key, "--header": headers or None, **pace}
         if useless := [option for option, value in unused.items() if value is not None]:
-            raise UsageError(f"{useless[0]} is for endpoints: --local sends nothing")
+            raise UsageError(f"{useless[0]} is for endpoints: with --local nothing is sent")
         if mode not in LOCAL_MODES:
-            raise UsageError(f"--mode {mode} is for endpoints: --local knows {', '.join(LOCAL_MODES)}")
+            raise UsageError(
+                f"--mode {mode} is for endpoints; with --local, choose from {', '.join(LOCAL_MODES)}"
+            )
         from fieldmarks.generation.local import LocalCompleter  # imports torch
 
         return LocalCompleter(local, mode=mode, batch_size=concurrency)
@@ -135,7 +137,7 @@ def endpoint_of(base_url: str | None, model: str | None, api_key: str | None = N
 def check_whole(option: str, value: object, least: int, most: int = MANY) -> None:
     """Raise UsageError unless a value is an integer in a range."""
     if type(value) is not int or not least <= value <= most:
-        raise UsageError(f"{option}: expected an integer from {least} to {most:,}, found {value!r}")
+        raise UsageError(f"{option}: expected an integer from {least:,} to {most:,}, found {value!r}")
 
 
 def _check_number(option: str, value: object, *, positive: bool = False, most: float = math.inf) -> None:

@@ -1,6 +1,4 @@
-"""Whether an answer is a refusal: in the words in which models refuse, in many languages. Pure.
-
-From a language model's answer to descriptors: lists in every form in which models write them.
+"""From an answer to descriptors: lists in every form in which models write them, and refusals. Pure.
 
 Markup is cleaned before list marks are looked for. Thinking and whatever follows the end of a turn go first;
 JSON is read as JSON; HTML lists and tables become lines that begin with "- ". Then the answer is read line by

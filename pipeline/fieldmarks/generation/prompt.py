@@ -106,13 +106,13 @@ def turns(rendered: str) -> list[tuple[str, str]]:
 
     Without `Q:` and `A:` lines the whole is the user's turn, and a forced bullet mark the answer's beginning.
     """
-    found = list(_turns(rendered))
-    if not found or found[0][0] != "user":
+    chat = list(_turns(rendered))
+    if not chat or chat[0][0] != "user":
         mark = forced_beginning(rendered)
-        found = [("user", rendered.removesuffix(mark).rstrip()), ("assistant", mark)]
-    if found[-1][0] == "user":
-        found.append(("assistant", ""))
-    return found
+        chat = [("user", rendered.removesuffix(mark).rstrip()), ("assistant", mark)]
+    if chat[-1][0] == "user":
+        chat.append(("assistant", ""))
+    return chat
 
 
 def _is_name(text: str) -> bool:
