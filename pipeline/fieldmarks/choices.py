@@ -15,7 +15,7 @@ Engine = Literal["auto", "torch", "openvino"]
 Word = TypeVar("Word", bound=str)
 
 
-def words(kind: Any) -> tuple[str, ...]:
+def words(kind: Any) -> tuple[Any, ...]:
     """Return the words of a choice, such as `Device`, in their order."""
     return get_args(kind)
 

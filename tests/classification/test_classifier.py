@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
+from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification import Classifier, Encoder
 from fieldmarks.classification.results import Failure, Prediction
-from fieldmarks.classification.scoring import AGGREGATIONS
 from fieldmarks.errors import ImageError, StoreError
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
@@ -159,7 +159,7 @@ def test_one_descriptor_a_class_makes_all_aggregations_agree(clip: Path, picture
     encoder = Encoder(clip)
     first, *others = (
         Classifier.from_descriptors(classes, clip=encoder, aggregate=one).predict(pictures)
-        for one in AGGREGATIONS
+        for one in words(Aggregation)
     )
     for other in others:
         _close(_probabilities(other, list(classes)), _probabilities(first, list(classes)))

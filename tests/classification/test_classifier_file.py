@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification import Classifier
 from fieldmarks.classification.classifier_file import load_head, save_head
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.scoring import AGGREGATIONS, Aggregation
+from fieldmarks.classification.scoring import Pooling
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError
 
@@ -27,16 +28,18 @@ def _head(aggregate: Aggregation = "mean-embedding", *, baseline: bool = True) -
     )
     names = generator.standard_normal((2, 4), np.float32) if baseline else None
     rows = generator.standard_normal((3, 4), np.float32)
-    return Head(texts, rows, 27.123456789, aggregate, names, {"model": "some/clip", "preset": "article"})
+    about = {"model": "some/clip", "preset": "article"}
+    return Head(texts, rows, 27.123456789, Pooling.named(aggregate), names, about)
 
 
-@pytest.mark.parametrize("aggregate", AGGREGATIONS)
+@pytest.mark.parametrize("aggregate", words(Aggregation))
 @pytest.mark.parametrize("baseline", [True, False])
 def test_what_was_saved_comes_back(tmp_path: Path, aggregate: Aggregation, baseline: bool) -> None:
     head = _head(aggregate, baseline=baseline)
     save_head(head, tmp_path / "head.safetensors")
     again = load_head(tmp_path / "head.safetensors")
-    assert (again.texts, again.logit_scale, again.aggregate) == (head.texts, head.logit_scale, head.aggregate)
+    assert (again.texts, again.logit_scale) == (head.texts, head.logit_scale)
+    assert again.pooling.name == head.pooling.name == aggregate
     assert again.about == head.about
     images = np.random.default_rng(1).standard_normal((5, 4), np.float32)
     assert np.array_equal(again.logits(images), head.logits(images))
@@ -72,7 +75,7 @@ def test_a_classifier_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     save_head(_head(), path)
     save_head(_head("max-similarity"), path)
-    assert load_head(path).aggregate == "max-similarity"
+    assert load_head(path).pooling.name == "max-similarity"
     path.write_text("my diary")
     with pytest.raises(ModelError, match="already exists and is not a fieldmarks classifier; choose"):
         save_head(_head(), path)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from tests.classification.heads import class_logits, head_of
 
+from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.head import CELLS, Head
-from fieldmarks.classification.scoring import AGGREGATIONS, Aggregation, Array, probabilities
+from fieldmarks.classification.scoring import Array, probabilities
 
 CLASSES, DIM = 3000, 8
 PICTURES = 2 * CELLS // CLASSES + 5  # the last part is a short one
@@ -26,7 +27,7 @@ def _head(aggregate: Aggregation) -> Head:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("aggregate", AGGREGATIONS)
+@pytest.mark.parametrize("aggregate", words(Aggregation))
 def test_the_parts_are_the_whole(images: Array, aggregate: Aggregation) -> None:
     head = _head(aggregate)
     logits = head.logits(images)  # (N, C)

@@ -19,9 +19,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
+from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.embedder import DEFAULT_CLIP
 from fieldmarks.classification.journal import Journal
-from fieldmarks.classification.scoring import AGGREGATIONS
 from fieldmarks.cli import main
 from fieldmarks.cli.classify import AGGREGATIONS as OFFERED
 from fieldmarks.cli.classify import classify as command
@@ -649,7 +649,7 @@ def test_a_full_disk_under_stdout_is_one_line(folder: Path, tiny_clip: Path) -> 
 
 
 def test_the_options_name_what_the_package_has() -> None:
-    assert OFFERED == AGGREGATIONS
+    assert words(Aggregation) == OFFERED
     (clip,) = (option for option in command.params if option.name == "clip")
     assert f"[default: {DEFAULT_CLIP}]" in clip.to_info_dict()["help"]
 

@@ -9,8 +9,8 @@ import pytest
 from tests.evaluation.recompute import faults
 from tests.evaluation.worlds import draw_species, some_species
 
+from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.classifier import Model
-from fieldmarks.classification.scoring import AGGREGATIONS
 from fieldmarks.data import Source
 from fieldmarks.demo.species import WORDINGS
 from fieldmarks.evaluation import candidate
@@ -69,7 +69,7 @@ def _planted(store: Path, seed: int) -> tuple[str, str]:
 
 
 # With max-similarity a descriptor that no picture shows is never the highest, and so does no harm.
-@pytest.mark.parametrize("aggregate", [one for one in AGGREGATIONS if one != "max-similarity"])
+@pytest.mark.parametrize("aggregate", [one for one in words(Aggregation) if one != "max-similarity"])
 def test_a_planted_wrong_descriptor_is_among_the_worst(
     tmp_path: Path, demo_clip: Path, aggregate: Any
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final, TextIO, TypedDict, Unpack
 
 import numpy as np
 
+from fieldmarks.choices import Aggregation
 from fieldmarks.classification import embedding_set
 from fieldmarks.classification.cache import EmbeddingCache
 from fieldmarks.classification.classifier_file import load_head, save_head
@@ -25,7 +26,7 @@ from fieldmarks.classification.engines.checkpoint import Device, DType
 from fieldmarks.classification.engines.engine import EngineChoice
 from fieldmarks.classification.head import Head, Usual
 from fieldmarks.classification.results import Explanation, Failure, FileVersion, Prediction, Predictions
-from fieldmarks.classification.scoring import Aggregation, Array
+from fieldmarks.classification.scoring import Array, Pooling
 from fieldmarks.classification.sources import FolderContents, Found, Picture, find, name_of, unchanged
 from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts
 from fieldmarks.errors import ImageError, ModelError
@@ -94,7 +95,7 @@ class Classifier:
             texts,
             embeddings[: len(texts.texts)],
             embedder.logit_scale,
-            aggregate,
+            Pooling.named(aggregate),
             embeddings[len(texts.texts) :] if names else None,
             {**embedder.encoder.about, "preset": options.get("preset", "article"), **about},
         )
@@ -333,7 +334,7 @@ def settings(
     `file`, the embeddings in it are hashed. Raises ModelError.
     """
     head, encoder = classifier.head, classifier.embedder.encoder
-    texts = asdict(head.texts) | {"aggregate": head.aggregate}
+    texts = asdict(head.texts) | {"aggregate": head.pooling.name}
     computed = pictures.embeddings is None
     made_by = None if pictures.embeddings is None else embedding_set.model_of(pictures.embeddings)
     content = hashlib.sha256(json.dumps(texts).encode())

@@ -22,8 +22,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.scoring import AGGREGATIONS
+from fieldmarks.classification.scoring import Pooling
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError, StoreError
 from fieldmarks.paths import obstacle, open_regular
@@ -56,7 +57,7 @@ def save_head(head: Head, path: Path) -> None:
     Raises ModelError if the path cannot be written or holds something else.
     """
     check_place(path)
-    tensors = {"texts": head.embeddings, "owner": head.owner, "class_matrix": head.class_matrix}
+    tensors = {"texts": head.embeddings, "owner": head.owner, "class_matrix": head.class_weights}
     tensors["baseline"] = head.baseline
     texts = head.texts
     lists = {"classes": texts.classes, "descriptors": texts.descriptors, "texts": texts.texts}
@@ -65,7 +66,7 @@ def save_head(head: Head, path: Path) -> None:
         "format": FORMAT,
         "version": VERSION,
         "logit_scale": repr(head.logit_scale),
-        "aggregate": head.aggregate,
+        "aggregate": head.pooling.name,
         **{key: json.dumps(value) for key, value in lists.items()},
     }
     arrays = {key: np.ascontiguousarray(value) for key, value in tensors.items() if value is not None}
@@ -157,10 +158,10 @@ def _shape(name: str, tensor: _Tensor) -> list[int]:
 
 def _head(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray[Any, Any]]) -> Head:
     classes, descriptors, texts = (_strings(key, metadata[key]) for key in _LISTS)
-    aggregate = metadata["aggregate"]
+    aggregate = next((name for name in words(Aggregation) if name == metadata["aggregate"]), None)
     logit_scale = float(metadata["logit_scale"])
-    if aggregate not in AGGREGATIONS or not 0 < logit_scale < 1e6:
-        raise ModelError(f"aggregate {aggregate[:40]!r} with logit_scale {logit_scale}")
+    if aggregate is None or not 0 < logit_scale < 1e6:
+        raise ModelError(f"aggregate {metadata['aggregate'][:40]!r} with logit_scale {logit_scale}")
     with np.errstate(over="ignore"):  # what overflows is not finite
         numbers = {key: tensors[key].astype(np.float32, copy=False) for key in _NUMBERS if key in tensors}
     if not all(np.isfinite(value).all() for value in numbers.values()):
@@ -172,13 +173,13 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray[Any, Any
         Texts(classes, tuple(owner.tolist()), descriptors, texts),
         numbers["texts"],
         logit_scale,
-        next(one for one in AGGREGATIONS if one == aggregate),
+        Pooling.named(aggregate),
         numbers.get("baseline"),
         {key: value for key, value in metadata.items() if key not in _OWN_KEYS},
     )
     matrix = numbers.get("class_matrix")
     with np.errstate(all="ignore"):  # numbers that are too large to add up are not those of the matrix
-        expected = head.class_matrix
+        expected = head.class_weights
         if expected is not None and (matrix is None or not np.allclose(expected, matrix, atol=1e-4)):
             raise ModelError("the class matrix is not that of its texts")
     return head

@@ -1,6 +1,6 @@
-"""The head: texts, their embeddings and an aggregation, which turn image embeddings into scores.
+"""The head: texts, their embeddings and a pooling, which turn image embeddings into scores.
 
-Nothing here needs a model: a head scores pictures that were embedded anywhere by the same model.
+Nothing here needs a model: a head scores images that were embedded anywhere by the same model.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 from fieldmarks.classification import scoring
 from fieldmarks.classification.results import Explanation, Mark, Score
-from fieldmarks.classification.scoring import Aggregation, Array, Indices, normalize
+from fieldmarks.classification.scoring import Array, Indices, Pooling, Scorer, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError
 
@@ -33,7 +33,7 @@ class Head:
     texts: Texts
     embeddings: Array
     logit_scale: float
-    aggregate: Aggregation = "mean-embedding"
+    pooling: Pooling = field(default_factory=lambda: Pooling.named("mean-embedding"))
     baseline: Array | None = None
     about: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,19 +61,19 @@ class Head:
         """The class index of each text, (M,)."""
         return np.array(self.texts.owner, np.int64)
 
+    @property
+    def class_weights(self) -> Array | None:
+        """The matrix (C, D) of `Pooling.class_weights`; None for a maximum, which has none."""
+        return self.pooling.class_weights(self.embeddings, self.owner, len(self.classes))
+
     @cached_property
-    def class_matrix(self) -> Array | None:
-        """The matrix (C, D) of `scoring.class_matrix`; None for max-similarity, which has none."""
-        if self.aggregate == "max-similarity":
-            return None
-        return scoring.class_matrix(self.embeddings, self.owner, len(self.classes), self.aggregate)
+    def scorer(self) -> Scorer:
+        """What scores images (N, D) of the length `logit_scale`, prepared once."""
+        return self.pooling.scorer(self.embeddings, self.owner, len(self.classes))
 
     def logits(self, images: Array) -> Array:
         """Return the class logits (N, C) of image embeddings (N, D)."""
-        if self.class_matrix is not None:
-            return scoring.products(images, self.class_matrix, self.logit_scale)
-        texts, owner = self._class_after_class
-        return scoring.highest(scoring.products(images, texts, self.logit_scale), owner, len(self.classes))
+        return self.scorer(self._scaled(images))
 
     def scores(self, images: Array, top: int | None = None) -> list[tuple[Score, ...]]:
         """Return each picture's classes, best first, all of them or the `top`."""
@@ -84,7 +84,7 @@ class Head:
         names = self._unit_baseline
         if names is None:
             return [None] * len(images)
-        ranked = self._ranked(images, lambda part: scoring.products(part, names, self.logit_scale), 1)
+        ranked = self._ranked(images, lambda part: self._scaled(part) @ names.T, 1)
         return [best for (best,) in ranked]
 
     def usual(self, images: Iterable[Array]) -> Usual:
@@ -106,6 +106,10 @@ class Head:
         decided = (lead, against) if lead.strength > against.strength else None
         return Explanation(_strongest_first(marks[0]), _strongest_first(marks[1]), decided)
 
+    def _scaled(self, images: Array) -> Array:
+        scaled: Array = normalize(images) * np.float32(self.logit_scale)  # fewer numbers than the logits are
+        return scaled
+
     @cached_property
     def _unit_baseline(self) -> Array | None:
         return None if self.baseline is None else normalize(self.baseline)  # (C, D)
@@ -114,12 +118,6 @@ class Head:
     def _texts_of(self) -> dict[str, Indices]:
         """The indices of each class's texts."""
         return dict(zip(self.classes, scoring.members(self.owner, len(self.classes)), strict=True))
-
-    @cached_property
-    def _class_after_class(self) -> tuple[Array, Indices]:
-        """The unit embeddings (M, D) and the owners (M,) of the texts, in the order of the classes."""
-        order = np.argsort(self.owner, kind="stable")
-        return normalize(self.embeddings[order]), self.owner[order]
 
     def _marks(self, image: Array, rows: Indices, usual: Usual | None) -> list[Mark]:
         texts = self.embeddings[rows]
@@ -135,8 +133,7 @@ class Head:
     def _ranked(
         self, images: Array, logits: Callable[[Array], Array], top: int | None
     ) -> list[tuple[Score, ...]]:
-        width = len(self.classes) if self.class_matrix is not None else len(self.embeddings)
-        rows = max(1, CELLS // max(width, self.dim))  # pictures at once
+        rows = max(1, CELLS // max(self.scorer.width, self.dim))  # pictures at once
         parts = (logits(images[at : at + rows]) for at in range(0, len(images), rows))
         return [scores for part in parts for scores in self._best(part, top)]
 

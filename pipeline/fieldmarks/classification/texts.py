@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fieldmarks.classification.scoring import Aggregation
+from fieldmarks.choices import Aggregation
 from fieldmarks.errors import StoreError
 from fieldmarks.text import article, fill
 

@@ -32,7 +32,7 @@ def of_head(head: Head, wanted: Wanted) -> tuple[list[Arm], list[str]]:
     there = {
         "photo": _photo(head),
         "descriptors": Arm(
-            "descriptors", _told(head), head.aggregate, (Draw(head.texts, None, head.embeddings),)
+            "descriptors", _told(head), head.pooling.name, (Draw(head.texts, None, head.embeddings),)
         ),
         "swapped": _swapped(head, wanted.seeds),
     }
@@ -76,7 +76,7 @@ def _swapped(head: Head, seeds: int) -> Arm | None:
     if len(have) < 2 or head.texts.texts != head.texts.descriptors:
         return None
     return Arm(
-        "swapped", f"{_told(head)}, of another class", head.aggregate, tuple(_draws(head, have, seeds))
+        "swapped", f"{_told(head)}, of another class", head.pooling.name, tuple(_draws(head, have, seeds))
     )
 
 
