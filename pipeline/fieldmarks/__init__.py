@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fieldmarks.classification.classifier import Classifier
+    from fieldmarks.classification.embedding_set import EmbeddingSet, embed
+    from fieldmarks.classification.results import Mark, Prediction
     from fieldmarks.errors import FieldmarksError
     from fieldmarks.records import Entry
     from fieldmarks.store import Store
@@ -14,12 +17,27 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 
 _PLACES = {
+    "Classifier": "fieldmarks.classification.classifier",
+    "EmbeddingSet": "fieldmarks.classification.embedding_set",
     "Entry": "fieldmarks.records",
     "FieldmarksError": "fieldmarks.errors",
+    "Mark": "fieldmarks.classification.results",
+    "Prediction": "fieldmarks.classification.results",
     "Store": "fieldmarks.store",
+    "embed": "fieldmarks.classification.embedding_set",
 }
 
-__all__ = ["Entry", "FieldmarksError", "Store", "__version__"]
+__all__ = [
+    "Classifier",
+    "EmbeddingSet",
+    "Entry",
+    "FieldmarksError",
+    "Mark",
+    "Prediction",
+    "Store",
+    "__version__",
+    "embed",
+]
 
 
 def __getattr__(name: str) -> Any:

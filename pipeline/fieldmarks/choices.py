@@ -1,8 +1,10 @@
 """The words that options take, read by the command line and the library alike."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar, get_args
+from functools import wraps
+from inspect import signature
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 from fieldmarks.errors import UsageError
 
@@ -13,6 +15,8 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 Engine = Literal["auto", "torch", "openvino"]
 
 Word = TypeVar("Word", bound=str)
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 def words(kind: Any) -> tuple[Any, ...]:
@@ -38,6 +42,18 @@ def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
     for name in given:
         if name not in known:
             raise UsageError(f"there is no {what} {name!r}{nearest(name, known)}; there is {_listed(known)}")
+
+
+def checks_keywords(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Make an unknown keyword of a function a UsageError that names the nearest, instead of a TypeError."""
+    known = [name for name in signature(function).parameters if name not in ("self", "cls")]
+
+    @wraps(function)
+    def checked(*args: Parameters.args, **keywords: Parameters.kwargs) -> Result:
+        check_names(keywords, known, "option")
+        return function(*args, **keywords)
+
+    return checked
 
 
 def nearest(value: object, known: Iterable[str]) -> str:

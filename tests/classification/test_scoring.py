@@ -18,12 +18,12 @@ from fieldmarks.classification.scoring import (
     best_first,
     class_means,
     cosines,
+    indices_by_class,
     mark_scores,
-    members,
     mutual_nearest,
     normalize,
     probabilities,
-    usual_scores,
+    score_statistics,
     z_scores,
 )
 from fieldmarks.errors import UsageError
@@ -99,7 +99,7 @@ def test_the_definitions_written_out(problem: Problem) -> None:
         for row in expected.values():
             row.append([])
         for number in range(classes):
-            own = [text for text, one in zip(texts, owner.tolist(), strict=True) if one == number]
+            own = [text for text, item in zip(texts, owner.tolist(), strict=True) if item == number]
             similar = [_cosine(image, text) for text in own]
             unit = np.stack([text / np.linalg.norm(text) for text in own])
             expected["mean-embedding"][-1].append(_cosine(image, np.stack(own).mean(axis=0)))
@@ -131,10 +131,10 @@ def test_marks_are_scaled_cosines_without_any_normalising_over_texts(problem: Pr
 
 
 @given(problems())
-def test_usual_scores_are_those_of_the_single_scores(problem: Problem) -> None:
+def test_score_statistics_are_those_of_the_single_scores(problem: Problem) -> None:
     images, texts, _, _ = problem
     scores = mark_scores(images, texts, 100.0).astype(np.float64)
-    mean, deviation = usual_scores([images[:1], images[1:]], texts, 100.0)
+    mean, deviation = score_statistics([images[:1], images[1:]], texts, 100.0)
     assert_allclose(mean, scores.mean(axis=0), rtol=0, atol=1e-3)
     assert_allclose(deviation, scores.std(axis=0), rtol=0, atol=1e-2)
     assert mean.dtype == deviation.dtype == np.float32
@@ -142,7 +142,7 @@ def test_usual_scores_are_those_of_the_single_scores(problem: Problem) -> None:
 
 def test_z_scores_have_mean_0_and_deviation_1_over_the_pictures() -> None:
     images, texts = _random((50, 8), 2), _random((5, 8), 3)
-    mean, deviation = usual_scores([images[:20], images[20:]], texts, 100.0)
+    mean, deviation = score_statistics([images[:20], images[20:]], texts, 100.0)
     z = z_scores(mark_scores(images, texts, 100.0), mean, deviation, 100.0)
     assert_allclose(z.mean(axis=0), np.zeros(5), rtol=0, atol=1e-4)
     assert_allclose(z.std(axis=0), np.ones(5), rtol=0, atol=1e-4)
@@ -151,7 +151,7 @@ def test_z_scores_have_mean_0_and_deviation_1_over_the_pictures() -> None:
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_z_scores_against_pictures_that_do_not_vary_are_zero(count: int) -> None:
     images = np.ones((count, 8), np.float32)
-    mean, deviation = usual_scores([images], _eye(8), 100.0)
+    mean, deviation = score_statistics([images], _eye(8), 100.0)
     assert (
         z_scores(mark_scores(images, _eye(8), 100.0), mean, deviation, 100.0).tolist() == [[0.0] * 8] * count
     )
@@ -298,8 +298,8 @@ def test_a_row_of_no_numbers_leaves_the_others_their_best() -> None:
 @given(problems())
 def test_members_are_each_classs_texts_in_order(problem: Problem) -> None:
     _, _, owner, classes = problem
-    own = [rows.tolist() for rows in members(owner, classes + 1)]
-    assert own == [[row for row, one in enumerate(owner) if one == number] for number in range(classes + 1)]
+    own = [rows.tolist() for rows in indices_by_class(owner, classes + 1)]
+    assert own == [[row for row, item in enumerate(owner) if item == number] for number in range(classes + 1)]
 
 
 def test_the_largest_similarity_of_a_class_without_texts() -> None:

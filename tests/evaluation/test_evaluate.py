@@ -10,7 +10,7 @@ from tests.evaluation.recompute import faults
 from tests.evaluation.worlds import draw_species, some_species
 
 from fieldmarks.choices import Aggregation, words
-from fieldmarks.classification.classifier import Model
+from fieldmarks.classification.embedder import EncoderOptions
 from fieldmarks.data import Source
 from fieldmarks.demo.species import WORDINGS
 from fieldmarks.evaluation import candidate
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def _evaluated(store: Path, pictures: Path, clip: Path, **more: Any) -> Evaluation:
-    model = Model(clip=str(clip))
+    model = EncoderOptions(clip=str(clip))
     setup = Setup.open(Data(source=Source(str(pictures))), candidate.of_store(Store(store), model.embedder()))
     return evaluate(setup, more.pop("wanted", Wanted()), **more)
 

@@ -32,7 +32,7 @@ def cosines(images: Array, texts: Array) -> Array:
     return normalize(images) @ normalize(texts).T
 
 
-def members(owner: Indices, classes: int) -> list[Indices]:
+def indices_by_class(owner: Indices, classes: int) -> list[Indices]:
     """Return which texts are each class's: (M,) -> C arrays of indices."""
     order = np.argsort(owner, kind="stable")
     return np.split(order, np.searchsorted(owner[order], np.arange(1, classes)))
@@ -41,7 +41,7 @@ def members(owner: Indices, classes: int) -> list[Indices]:
 def class_means(rows: Array, owner: Indices, classes: int) -> Array:
     """Return the mean of each class's rows: (M, D), (M,) -> (C, D). A class without rows gives zeros."""
     means = np.zeros((classes, rows.shape[1]), np.float32)  # (C, D)
-    for mean, own in zip(means, members(owner, classes), strict=True):
+    for mean, own in zip(means, indices_by_class(owner, classes), strict=True):
         if len(own):
             mean[:] = rows[own].mean(axis=0, dtype=np.float64)
     return means
@@ -124,7 +124,7 @@ class Pooling:
 
         A class of one text has its name's embedding, a row of `names` (C, D), in its place.
         """
-        classes = members(owner, len(names))
+        classes = indices_by_class(owner, len(names))
         if self.reduce == "max":
             alone = np.array([own[0] for own in classes if len(own) == 1], np.int64)
             lengths = sorted({len(own) for own in classes if len(own) > 1})
@@ -215,9 +215,9 @@ def best_first(scores: Array, top: int | None = None) -> Indices:
     if top is None or top >= columns:
         return np.argsort(-scores, axis=1, kind="stable")
     least = np.partition(scores, columns - top, axis=1)[:, columns - top]  # (N,), the last one taken
-    found = np.flatnonzero(~(scores < least[:, None]))  # all equal to it too; of a row of NaN, all
-    row, column = np.divmod(found, columns)
-    order = np.lexsort((-scores.ravel()[found], row))  # stable: equal scores stay in the columns' order
+    cells = np.flatnonzero(~(scores < least[:, None]))  # all equal to it too; of a row of NaN, all
+    row, column = np.divmod(cells, columns)
+    order = np.lexsort((-scores.ravel()[cells], row))  # stable: equal scores stay in the columns' order
     first = np.searchsorted(row, np.arange(rows))  # (N,)
     best: Indices = column[order[first[:, None] + np.arange(top)]]
     return best
@@ -240,11 +240,11 @@ def mark_scores(images: Array, texts: Array, scale: float) -> Array:
     return scale * cosines(images, texts)
 
 
-def usual_scores(images: Iterable[Array], texts: Array, scale: float) -> tuple[Array, Array]:
-    """Return mean and standard deviation (M,) of each S(descriptor) over pictures, given in batches (N, D).
+def score_statistics(images: Iterable[Array], texts: Array, scale: float) -> tuple[Array, Array]:
+    """Return mean and standard deviation (M,) of each S(descriptor) over images, given in batches (N, D).
 
     They make marks comparable, which raw scores of different texts are not: z = (S - mean) / deviation.
-    As a score is linear in the picture, the pictures' own mean and covariance tell both.
+    As a score is linear in the image, the images' own mean and covariance give both.
     """
     count, dim = 0, texts.shape[1]
     total, squares = np.zeros(dim), np.zeros((dim, dim))
@@ -266,11 +266,11 @@ def z_scores(scores: Array, mean: Array, deviation: Array, scale: float) -> Arra
     return np.where(deviation > least, (scores - mean) / np.maximum(deviation, least), np.float32(0))
 
 
-def mutual_nearest(alike: Array) -> list[tuple[int, int]]:
+def mutual_nearest(similarity: Array) -> list[tuple[int, int]]:
     """Return the (row, column) pairs of a similarity (A, B) that are each other's best.
 
     Equal best values can leave no such pair; then it is the first best one of all.
     """
-    across, back = alike.argmax(axis=1).tolist(), alike.argmax(axis=0).tolist()  # (A,), (B,)
+    across, back = similarity.argmax(axis=1).tolist(), similarity.argmax(axis=0).tolist()  # (A,), (B,)
     pairs = [(row, column) for row, column in enumerate(across) if back[column] == row]
-    return pairs or [divmod(int(alike.argmax()), alike.shape[1])]
+    return pairs or [divmod(int(similarity.argmax()), similarity.shape[1])]

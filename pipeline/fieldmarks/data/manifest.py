@@ -15,9 +15,8 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Final
 
 from fieldmarks.bounds import read_bytes
-from fieldmarks.classification.images import Url, is_url
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import name_of
+from fieldmarks.classification.sources import is_url, name_of, without_credentials
 from fieldmarks.data import dataset
 from fieldmarks.data.dataset import (
     IMAGE_NAMES,
@@ -141,7 +140,8 @@ def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Fa
         return Failure(f"{manifest}, line {number}", "it names no picture")
     if is_url(image):
         return Failure(
-            Url(image).name, f"{manifest}, line {number}: an address: download it and name the file"
+            without_credentials(image),
+            f"{manifest}, line {number}: an address: download it and name the file",
         )
     path = str(manifest.parent / _as_path(manifest.parent, image.strip()))
     return record(path, label, name_of(path, number))

@@ -77,7 +77,7 @@ def run_demo(out: Path, tell: Tell) -> DemoResult:
     tell(f"Drawing {PICTURES_PER_SPECIES} pictures of each …")
     labels = dict(_draw_all(species, out / PICTURES))
     tell(f"A toy CLIP classifies {len(labels)} pictures, by the class names and by the descriptors …")
-    classifier = Classifier.from_store(out / STORE, clip=out / MODELS / "clip", baseline=True)
+    classifier = Classifier(out / STORE, clip=out / MODELS / "clip", baseline=True)
     predictions = [_read(result) for result in classifier.stream(labels)]
     return DemoResult(
         descriptors=descriptors,
