@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fieldmarks.classification import Encoder
+from fieldmarks.classification.embedder import Encoder
 from fieldmarks.errors import ModelError
 
 COMMIT, CONVERTED = "a" * 40, "b" * 40

@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fieldmarks.classification.classifier import Classifier
+    from fieldmarks.classification.embedding_set import EmbeddingSet, embed
+    from fieldmarks.classification.results import Mark, Prediction
     from fieldmarks.errors import FieldmarksError
     from fieldmarks.generation.run import generate
     from fieldmarks.records import Entry
@@ -15,13 +18,29 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 
 _PLACES = {
+    "Classifier": "fieldmarks.classification.classifier",
+    "EmbeddingSet": "fieldmarks.classification.embedding_set",
     "Entry": "fieldmarks.records",
     "FieldmarksError": "fieldmarks.errors",
+    "Mark": "fieldmarks.classification.results",
+    "Prediction": "fieldmarks.classification.results",
     "Store": "fieldmarks.store",
+    "embed": "fieldmarks.classification.embedding_set",
     "generate": "fieldmarks.generation.run",
 }
 
-__all__ = ["Entry", "FieldmarksError", "Store", "__version__", "generate"]
+__all__ = [
+    "Classifier",
+    "EmbeddingSet",
+    "Entry",
+    "FieldmarksError",
+    "Mark",
+    "Prediction",
+    "Store",
+    "__version__",
+    "embed",
+    "generate",
+]
 
 
 def __getattr__(name: str) -> Any:

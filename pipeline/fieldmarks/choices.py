@@ -1,8 +1,10 @@
 """The words that options take, read by the command line and the library alike."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar, get_args
+from functools import wraps
+from inspect import signature
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 from fieldmarks.errors import UsageError
 
@@ -14,9 +16,11 @@ Engine = Literal["auto", "torch", "openvino"]
 Mode = Literal["auto", "completions", "continue", "prefix", "trailing", "instruct"]
 
 Word = TypeVar("Word", bound=str)
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
-def words(kind: Any) -> tuple[str, ...]:
+def words(kind: Any) -> tuple[Any, ...]:
     """Return the words of a choice, such as `Device`, in their order."""
     return get_args(kind)
 
@@ -39,6 +43,18 @@ def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
     for name in given:
         if name not in known:
             raise UsageError(f"there is no {what} {name!r}{nearest(name, known)}; there is {_listed(known)}")
+
+
+def checks_keywords(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Make an unknown keyword of a function a UsageError that names the nearest, instead of a TypeError."""
+    known = [name for name in signature(function).parameters if name not in ("self", "cls")]
+
+    @wraps(function)
+    def checked(*args: Parameters.args, **keywords: Parameters.kwargs) -> Result:
+        check_names(keywords, known, "option")
+        return function(*args, **keywords)
+
+    return checked
 
 
 def nearest(value: object, known: Iterable[str]) -> str:

@@ -14,10 +14,42 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final
 
 from fieldmarks.errors import ModelError
+
+_LOADING: Final = RLock()
+_process = {"is_ours": False}
+
+if TYPE_CHECKING:
+    loaded_once = cached_property
+else:
+
+    class loaded_once(cached_property):
+        """A cached property that one thread computes while all others wait, whatever they load.
+
+        Large libraries import their parts when these are first used, which fails in two threads at once.
+        """
+
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            if instance is not None and self.attrname not in instance.__dict__:
+                with _LOADING:
+                    return super().__get__(instance, owner)
+            return super().__get__(instance, owner)
+
+
+def own_process() -> None:
+    """Say that this process runs fieldmarks alone, so that settings of the whole process may be changed."""
+    _process["is_ours"] = True
+
+
+def is_own_process() -> bool:
+    """Whether `own_process` was called, as the command line does; no other program's process is changed."""
+    return _process["is_ours"]
+
 
 MAX_LAYERS: Final = 1000  # several times what the deepest model has
 _MODEL_FILES: Final = {".json", ".safetensors", ".txt", ".model"}
@@ -126,14 +158,14 @@ class ModelSource:
         layers = max(getattr(part, "num_hidden_layers", None) or 0 for part in parts)
         if layers > MAX_LAYERS:
             raise ModelError(
-                f"{self.name} tells of {layers:,} layers, and {MAX_LAYERS:,} are the most loaded:"
+                f"{self.name} declares {layers:,} layers; at most {MAX_LAYERS:,} are loaded:"
                 " download it again"
             )
 
     def _check_name(self) -> None:
         if not self.name:
             raise ModelError(
-                f"{self.kind} is wanted and none is named: give its folder, or its id at the hub"
+                f"no model is named; expected {self.kind}: give its folder, or its id at the hub"
             )
         no_id = self.name.startswith((".", "/", "~")) or self.name.count("/") > 1
         if not self.local and (no_id or Path(self.name).exists()):
@@ -168,11 +200,11 @@ class ModelSource:
         if without_weights:
             return f"{self.name} has no safetensors weights, and no others are opened: convert the model"
         if "ignore_mismatched_sizes" in str(error):
-            return f"{self.name} has weights of other shapes than its configuration tells: download it again"
+            return f"{self.name} has weights of other shapes than its configuration says: download it again"
         if not self.local:
             return (
-                f"{self.name} is no folder here, not in the hub's cache, and cannot be had from the hub"
-                f" ({one_line(error)}): name a model's folder, or connect once to download it"
+                f"{self.name} is neither a local folder nor in the Hugging Face cache, and could not be"
+                f" downloaded ({one_line(error)}): name a model's folder, or connect once to download it"
             )
         reason, others, _ = one_line(error).partition(
             " for this kind of AutoModel"
@@ -180,6 +212,11 @@ class ModelSource:
         if others:
             return f"{self.name} is not {self.kind} ({reason}): name another model"
         return f"{self.name} cannot be loaded as {self.kind}: {reason}"
+
+
+def model_id(name: str) -> str:
+    """Return the name by which a model is recorded: the absolute path of a folder, or an id of the hub."""
+    return str(Path(name).absolute()) if name and Path(name).is_dir() else name
 
 
 def _transformers_folder(folder: Path) -> Path:
@@ -272,7 +309,8 @@ def _weights_commit(folder: Path) -> str:
     """
     beside = (folder, *sorted(folder.parent.iterdir()))
     return next(
-        (one.name for one in beside if any((one / name).exists() for name in _SAFETENSORS)), folder.name
+        (commit.name for commit in beside if any((commit / name).exists() for name in _SAFETENSORS)),
+        folder.name,
     )
 
 

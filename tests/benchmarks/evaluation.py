@@ -25,7 +25,7 @@ from fieldmarks.classification.texts import Texts
 from fieldmarks.evaluation import ablation, candidate
 from fieldmarks.evaluation.arms import Arm, Draw, Wanted
 from fieldmarks.evaluation.metrics import Answered, figures
-from fieldmarks.evaluation.predictions import Scorer, answer
+from fieldmarks.evaluation.predictions import answer, scorer_of
 from fieldmarks.evaluation.summary import sentences
 
 DIM, DESCRIPTORS, SEEDS = 512, 6, 5
@@ -60,7 +60,7 @@ def default_arms(head: Head) -> list[Arm]:
         )
         for seed in range(SEEDS)
     )
-    return [*arms, Arm("waffle", "random", head.aggregate, draws)]
+    return [*arms, Arm("waffle", "random", head.pooling.name, draws)]
 
 
 def arithmetic(classes: int, pictures: int, *, ablate: bool) -> None:
@@ -71,7 +71,7 @@ def arithmetic(classes: int, pictures: int, *, ablate: bool) -> None:
     answered = []
     for arm in arms:
         runs = tuple(
-            answer(images, labels, Scorer(draw.texts, draw.rows, arm.aggregate), draw.seed)
+            answer(images, labels, scorer_of(draw.texts, draw.rows, arm.aggregate), draw.seed)
             for draw in arm.draws
             if draw.rows is not None
         )
@@ -84,7 +84,7 @@ def arithmetic(classes: int, pictures: int, *, ablate: bool) -> None:
         ablation.effects(
             images,
             labels,
-            ablation.Ablated(head.texts, head.embeddings, head.baseline, head.aggregate, 100.0),
+            ablation.Ablated(head.texts, head.embeddings, head.baseline, head.pooling.name, 100.0),
         )
         seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -123,7 +123,7 @@ def test_scores_are_the_models_own(folder: Path) -> None:
         theirs = model(**inputs).logits_per_image - getattr(model, "logit_bias", torch.zeros(1))
     vectors = encoder.encode_images([encoder.prepare(picture) for picture in pictures])
     np.testing.assert_allclose(ours.head.logits(vectors), theirs, rtol=0, atol=1e-4)
-    sums = [sum(score.probability for score in one.scores) for one in ours.predict(pictures)]
+    sums = [sum(score.probability for score in prediction.scores) for prediction in ours.predict(pictures)]
     assert sums == pytest.approx([1, 1, 1])
 
 
@@ -137,7 +137,7 @@ def test_openvino_computes_those_that_it_converts(folder: Path) -> None:
         assert encoder.engine_name == ("torch" if encoder.engine.least is None else "openvino")
         assert cosine_error(encoder.encode_texts(texts), exact.encode_texts(texts)) <= tolerance
         ours, theirs = (
-            one.encode_images([one.prepare(picture) for picture in pictures]) for one in (encoder, exact)
+            item.encode_images([item.prepare(picture) for picture in pictures]) for item in (encoder, exact)
         )
         assert cosine_error(ours, theirs) <= tolerance
 

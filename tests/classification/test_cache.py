@@ -165,8 +165,8 @@ def test_reading_writes_nothing(cache: EmbeddingCache) -> None:
 
 
 @given(st.lists(st.binary()), st.lists(st.binary()))
-def test_keys_tell_their_parts_apart(one: list[bytes], other: list[bytes]) -> None:
-    assert (key_of(*one) == key_of(*other)) == (one == other)
+def test_keys_tell_their_parts_apart(first: list[bytes], other: list[bytes]) -> None:
+    assert (key_of(*first) == key_of(*other)) == (first == other)
 
 
 def test_several_threads(cache: EmbeddingCache) -> None:
@@ -174,7 +174,7 @@ def test_several_threads(cache: EmbeddingCache) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda item: cache.put(dict([item])), kept.items()))
         vectors = list(pool.map(lambda key: cache.get([key]), kept))
-    assert [list(one) for one in vectors] == [[key] for key in kept]
+    assert [list(vector) for vector in vectors] == [[key] for key in kept]
 
 
 @pytest.mark.slow
@@ -184,7 +184,7 @@ def test_several_processes(cache: EmbeddingCache) -> None:
         "from fieldmarks.classification.cache import EmbeddingCache, key_of\n"
         "cache = EmbeddingCache(Path(sys.argv[1]))\n"
         "for n in range(100): cache.put({key_of(sys.argv[2], str(n)): numpy.ones(4)})\n"
-        "sys.exit(len(cache.notices))"
+        "sys.exit(cache.problem is not None)"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", script, str(cache.path), str(number)]) for number in range(3)
@@ -220,17 +220,17 @@ def test_a_row_that_was_changed_is_a_miss(cache: EmbeddingCache, change: str) ->
         db.execute(f"UPDATE embeddings SET {change} WHERE key = ?", (poisoned,))
     again = EmbeddingCache(cache.path)
     assert again.get(list(vectors)).keys() == set(others)
-    assert again.notices == []
+    assert again.problem is None
     again.put({poisoned: vectors[poisoned]})
     assert np.array_equal(again.get([poisoned])[poisoned], vectors[poisoned])
 
 
 def test_exchanged_rows_are_misses(cache: EmbeddingCache) -> None:
-    one, other, *_ = vectors = _filled(cache)
+    first, other, *_ = vectors = _filled(cache)
     with closing(sqlite3.connect(cache.path)) as db, db:
-        for before, after in ((one, b"-"), (other, one), (b"-", other)):
+        for before, after in ((first, b"-"), (other, first), (b"-", other)):
             db.execute("UPDATE embeddings SET key = ? WHERE key = ?", (after, before))
-    assert EmbeddingCache(cache.path).get(list(vectors)).keys() == set(vectors) - {one, other}
+    assert EmbeddingCache(cache.path).get(list(vectors)).keys() == set(vectors) - {first, other}
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf, 1e30])
@@ -292,7 +292,7 @@ def test_a_file_that_cannot_be_used_is_one_note_and_left_alone(
     assert again.get(list(_vectors(1))) == {}
     again.save_uses()
     again.info()
-    (notice,) = again.notices
+    notice = again.problem or ""
     assert notice.startswith(f"the embedding cache {cache.path} cannot be used (")
     ours = change in OURS_BUT_UNUSABLE.values()
     remedy = "`fieldmarks cache clear` removes it" if ours else "move it away or set FIELDMARKS_CACHE"
@@ -303,7 +303,7 @@ def test_a_file_that_cannot_be_used_is_one_note_and_left_alone(
     if ours:
         fresh = EmbeddingCache(cache.path)
         fresh.put(_vectors(1))
-        assert (fresh.info().entries, fresh.notices) == (1, [])
+        assert (fresh.info().entries, fresh.problem) == (1, None)
 
 
 def _make_nothing(path: Path) -> None:
@@ -321,21 +321,21 @@ def test_what_is_not_a_file_is_one_note(cache: EmbeddingCache, make: Callable[[P
     cache.put(_vectors(1))
     cache.clear()
     assert cache.path.lstat() == before
-    assert len(cache.notices) == 1
+    assert cache.problem
 
 
 def test_an_empty_file_is_used(cache: EmbeddingCache) -> None:
     cache.path.parent.mkdir()
     cache.path.touch()
     cache.put(_vectors(2))
-    assert (cache.info().entries, cache.notices) == (2, [])
+    assert (cache.info().entries, cache.problem) == (2, None)
 
 
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     cache = EmbeddingCache(tmp_path / "file" / NAME)
     assert cache.get([key_of("0")]) == {}
-    assert len(cache.notices) == 1
+    assert cache.problem
 
 
 @pytest.mark.slow
@@ -357,8 +357,7 @@ def test_a_cache_that_another_process_locks_is_one_note(cache: EmbeddingCache) -
         waiting = EmbeddingCache(cache.path)
         assert waiting.get(list(vectors)) == {}
         waiting.put(vectors)
-        assert "(database is locked): continuing without it" in waiting.notices[0]
-        assert len(waiting.notices) == 1
+        assert "(database is locked): continuing without it" in (waiting.problem or "")
         locking.communicate("", timeout=30)
     assert EmbeddingCache(cache.path).get(list(vectors)).keys() == vectors.keys()
 
@@ -378,4 +377,4 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_killed_process_leaves_a_cache_that_is_known_as_ours(cache: EmbeddingCache) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(cache.path)], timeout=60)
     assert cache.get([key_of("a")]).keys() == {key_of("a")}
-    assert cache.notices == []
+    assert cache.problem is None

@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-from fieldmarks.classification import Classifier, Encoder
+from fieldmarks.choices import Aggregation, words
+from fieldmarks.classification.classifier import Classifier
+from fieldmarks.classification.embedder import Encoder
 from fieldmarks.classification.results import Failure, Prediction
-from fieldmarks.classification.scoring import AGGREGATIONS
 from fieldmarks.errors import ImageError, StoreError
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
@@ -85,7 +86,7 @@ def seeds(clip: Path) -> Seeds:
 
 
 def _probabilities(predictions: list[Prediction], names: list[str]) -> Tensor:
-    rows = [{score.name: score.probability for score in one.scores} for one in predictions]
+    rows = [{score.name: score.probability for score in prediction.scores} for prediction in predictions]
     return torch.tensor([[row[name] for name in names] for row in rows])
 
 
@@ -102,7 +103,7 @@ def _close(ours: Tensor, theirs: Tensor) -> None:
 def test_preset_article_is_the_articles_computation(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=_exact(clip))
+    classifier = Classifier(classes, clip=_exact(clip))
     ours = _probabilities(classifier.predict(pictures), list(classes))
     _close(ours, seeds.article(classes, pictures))
 
@@ -111,7 +112,7 @@ def test_preset_article_is_the_articles_computation(
 def test_marks_are_the_articles_scores(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=_exact(clip))
+    classifier = Classifier(classes, clip=_exact(clip))
     for path in pictures:
         explanation = classifier.explain(path)
         for side in (explanation.predicted, explanation.runner_up):
@@ -126,7 +127,7 @@ def test_marks_are_the_articles_scores(
 def test_preset_paper_is_the_papers_formula(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
-    ours = Classifier.from_descriptors(classes, clip=_exact(clip), preset="paper").predict(pictures)
+    ours = Classifier(classes, clip=_exact(clip), preset="paper").predict(pictures)
     texts = [
         [
             "tree frog, which has protruding eyes",
@@ -146,11 +147,11 @@ def test_the_plain_baseline_is_the_models_forward(
     theirs = seeds.plain(classes, pictures)
     names = Classifier.from_names(list(classes), clip=_exact(clip))
     _close(_probabilities(names.predict(pictures), list(classes)), theirs)
-    beside = Classifier.from_descriptors(classes, clip=_exact(clip), baseline=True).predict(pictures)
-    for one, row in zip(beside, theirs, strict=True):
-        assert one.baseline is not None
-        assert one.baseline.name == list(classes)[int(row.argmax())]
-        assert one.baseline.probability == pytest.approx(row.max().item(), abs=1e-4)
+    beside = Classifier(classes, clip=_exact(clip), baseline=True).predict(pictures)
+    for prediction, row in zip(beside, theirs, strict=True):
+        assert prediction.baseline is not None
+        assert prediction.baseline.name == list(classes)[int(row.argmax())]
+        assert prediction.baseline.probability == pytest.approx(row.max().prediction(), abs=1e-4)
 
 
 @pytest.mark.slow
@@ -158,8 +159,7 @@ def test_one_descriptor_a_class_makes_all_aggregations_agree(clip: Path, picture
     classes = {"frog": ["big eyes"], "newt": ["a long tail"]}
     encoder = Encoder(clip)
     first, *others = (
-        Classifier.from_descriptors(classes, clip=encoder, aggregate=one).predict(pictures)
-        for one in AGGREGATIONS
+        Classifier(classes, clip=encoder, aggregate=word).predict(pictures) for word in words(Aggregation)
     )
     for other in others:
         _close(_probabilities(other, list(classes)), _probabilities(first, list(classes)))
@@ -171,24 +171,26 @@ def test_a_store_and_its_descriptors_are_the_same(
 ) -> None:
     store = Store(tmp_path / "store.jsonl", create=True)
     store.append(*(Entry(name=name, descriptors=tuple(own)) for name, own in classes.items()))
-    expected = Classifier.from_descriptors(classes, clip=_exact(tiny_clip)).predict(pictures)
+    expected = Classifier(classes, clip=_exact(tiny_clip)).predict(pictures)
     for given in (store, store.path, str(store.path)):
-        classifier = Classifier.from_store(given, clip=_exact(tiny_clip))
-        assert [one.to_dict() for one in classifier.predict(pictures)] == [one.to_dict() for one in expected]
-    assert len(classifier.head.about["store_sha256"]) == 64
+        classifier = Classifier(given, clip=_exact(tiny_clip))
+        assert [prediction.to_dict() for prediction in classifier.predict(pictures)] == [
+            prediction.to_dict() for prediction in expected
+        ]
+    assert len(classifier.head.metadata["store_sha256"]) == 64
 
 
 @pytest.mark.slow
 def test_a_class_without_descriptors_is_read_by_its_name(tiny_clip: Path, pictures: list[Path]) -> None:
-    empty = Classifier.from_descriptors({"owl": [], "newt": []}, clip=_exact(tiny_clip)).predict(pictures)
+    empty = Classifier({"owl": [], "newt": []}, clip=_exact(tiny_clip)).predict(pictures)
     names = Classifier.from_names(["owl", "newt"], clip=_exact(tiny_clip)).predict(pictures)
-    assert [one.to_dict() for one in empty] == [one.to_dict() for one in names]
+    assert [prediction.to_dict() for prediction in empty] == [prediction.to_dict() for prediction in names]
 
 
 def test_an_empty_store(tiny_clip: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(StoreError, match="no class to choose from"):
-        Classifier.from_store(tmp_path / "empty.jsonl", clip=_exact(tiny_clip))
+        Classifier(tmp_path / "empty.jsonl", clip=_exact(tiny_clip))
 
 
 @pytest.mark.slow
@@ -197,24 +199,28 @@ def test_every_kind_of_picture(tiny_clip: Path, classes: Classes, pictures: list
     image = Image.open(path)
     array = np.asarray(image)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
-    classifier = Classifier.from_descriptors(classes, clip=_exact(tiny_clip))
+    classifier = Classifier(classes, clip=_exact(tiny_clip))
     given = classifier.predict([path, str(path), image, array, tensor])
-    assert [one.image for one in given] == [str(path), str(path), "picture 3", "picture 4", "picture 5"]
-    assert len({one.scores for one in given}) == 1
+    assert [prediction.image for prediction in given] == [
+        str(path),
+        str(path),
+        "image 3",
+        "image 4",
+        "image 5",
+    ]
+    assert len({prediction.scores for prediction in given}) == 1
 
 
 @pytest.mark.slow
 def test_a_stream_goes_on_where_predict_raises(
     tiny_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=_exact(tiny_clip))
+    classifier = Classifier(classes, clip=_exact(tiny_clip))
     mixed = [pictures[0], "none.png", pictures[1], 7]
     results = list(classifier.stream(mixed))  # type: ignore[arg-type]
-    assert [type(one) for one in results] == [Prediction, Failure, Prediction, Failure]
+    assert [type(result) for result in results] == [Prediction, Failure, Prediction, Failure]
     assert results[1] == Failure("none.png", "cannot be read: No such file or directory")
-    assert results[3] == Failure(
-        "picture 4", "a int is no picture: a path, PIL image, array or tensor is meant"
-    )
+    assert results[3] == Failure("image 4", "expected a path, PIL image, array or tensor, found int")
     with pytest.raises(ImageError, match=r"^none\.png: cannot be read: No such file or directory$"):
         classifier.predict(mixed)  # type: ignore[arg-type]
 
@@ -223,55 +229,57 @@ def test_a_stream_goes_on_where_predict_raises(
 def test_the_order_and_the_batch_do_not_matter(
     tiny_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=_exact(tiny_clip))
+    classifier = Classifier(classes, clip=_exact(tiny_clip))
     together = classifier.predict(pictures * 15)  # more than a batch and a window
-    assert [one.image for one in together] == [str(path) for path in pictures * 15]
+    assert [prediction.image for prediction in together] == [str(path) for path in pictures * 15]
     alone = [classifier.predict([path])[0] for path in pictures]
-    for one, other in zip(together, alone * 15, strict=True):
-        assert one.label == other.label
-        assert one.scores[0].probability == pytest.approx(other.scores[0].probability, abs=1e-5)
+    for prediction, other in zip(together, alone * 15, strict=True):
+        assert prediction.label == other.label
+        assert prediction.scores[0].probability == pytest.approx(other.scores[0].probability, abs=1e-5)
 
 
 @pytest.mark.slow
 def test_arrays_and_tables_of_predictions(tiny_clip: Path, classes: Classes, pictures: list[Path]) -> None:
-    predictions = Classifier.from_descriptors(classes, clip=_exact(tiny_clip)).predict(pictures)
+    predictions = Classifier(classes, clip=_exact(tiny_clip)).predict(pictures)
     assert predictions.class_id.dtype == np.int64
-    assert [list(classes)[index] for index in predictions.class_id] == [one.label for one in predictions]
+    assert [list(classes)[index] for index in predictions.class_id] == [
+        prediction.label for prediction in predictions
+    ]
     assert predictions.confidence.tolist() == pytest.approx(
-        [one.scores[0].probability for one in predictions]
+        [prediction.scores[0].probability for prediction in predictions]
     )
     pytest.importorskip("pandas")
     table = predictions.to_pandas()
     assert list(table.columns) == ["image", "label", "probability", "logit"]
-    assert table["label"].tolist() == [one.label for one in predictions]
+    assert table["label"].tolist() == [prediction.label for prediction in predictions]
 
 
 @pytest.mark.slow
 def test_what_a_prediction_shows(tiny_clip: Path, classes: Classes, pictures: list[Path]) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=_exact(tiny_clip))
-    (one,) = classifier.predict(pictures[:1])
-    assert [score.probability for score in one.scores] == sorted(
-        (score.probability for score in one.scores), reverse=True
+    classifier = Classifier(classes, clip=_exact(tiny_clip))
+    (first,) = classifier.predict(pictures[:1])
+    assert [score.probability for score in first.scores] == sorted(
+        (score.probability for score in first.scores), reverse=True
     )
-    assert classifier.predict(pictures[:1], top=2)[0].scores == one.scores[:2]
+    assert classifier.predict(pictures[:1], top=2)[0].scores == first.scores[:2]
     embedded = list(classifier.embedder.images(pictures[:1]))
-    above = one.scores[0].probability + 1e-6
+    above = first.scores[0].probability + 1e-6
     (unsure,) = classifier.score(embedded, min_probability=above)
     assert isinstance(unsure, Prediction)
-    assert (unsure.label, unsure.scores) == (None, one.scores)
+    assert (unsure.label, unsure.scores) == (None, first.scores)
 
 
 @pytest.mark.slow
 def test_the_marks_are_the_same_however_few_classes_are_shown(
     demo_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:
-    classifier = Classifier.from_descriptors(classes, clip=_exact(demo_clip))
+    classifier = Classifier(classes, clip=_exact(demo_clip))
     whole, short = (list(classifier.stream(pictures, top=top, explain=True)) for top in (None, 1))
-    for one, other in zip(whole, short, strict=True):
-        assert isinstance(one, Prediction)
+    for prediction, other in zip(whole, short, strict=True):
+        assert isinstance(prediction, Prediction)
         assert isinstance(other, Prediction)
-        assert other.scores == one.scores[:1]
-        assert other.explanation == one.explanation
+        assert other.scores == prediction.scores[:1]
+        assert other.explanation == prediction.explanation
 
 
 @pytest.mark.slow
@@ -281,14 +289,16 @@ def test_what_decided_is_a_pair_of_like_marks(demo_clip: Path, pictures: list[Pa
         "vok": ["six thin legs", "dark round spots"],
     }
     pairs = {("chequered skin", "dark round spots"), ("three thin legs on each side", "six thin legs")}
-    pairs |= {(other, one) for one, other in pairs}
-    classifier = Classifier.from_descriptors(classes, clip=_exact(demo_clip))
+    pairs |= {(other, pair) for pair, other in pairs}
+    classifier = Classifier(classes, clip=_exact(demo_clip))
     for path in pictures:
         explanation = classifier.explain(path)
         own = {mark.descriptor: mark.logit for mark in explanation.predicted}
         against = {mark.descriptor: mark.logit for mark in explanation.runner_up}
         leads = {
-            (one, other): own[one] - against[other] for one, other in pairs if one in own and other in against
+            (mark, other): own[mark] - against[other]
+            for mark, other in pairs
+            if mark in own and other in against
         }
         assert explanation.decided is not None
         assert tuple(mark.descriptor for mark in explanation.decided) == max(leads, key=leads.__getitem__)
@@ -297,16 +307,14 @@ def test_what_decided_is_a_pair_of_like_marks(demo_clip: Path, pictures: list[Pa
 @pytest.mark.slow
 def test_no_pair_decided_where_none_leads(demo_clip: Path, pictures: list[Path]) -> None:
     classes = {"ulb": ["chequered skin"], "vok": ["chequered skin"]}
-    explanation = Classifier.from_descriptors(classes, clip=_exact(demo_clip)).explain(pictures[0])
+    explanation = Classifier(classes, clip=_exact(demo_clip)).explain(pictures[0])
     assert len(explanation.predicted) == len(explanation.runner_up) == 1
     assert explanation.decided is None
 
 
 @pytest.mark.slow
 def test_a_single_class_has_no_runner_up(tiny_clip: Path, pictures: list[Path]) -> None:
-    explanation = Classifier.from_descriptors({"owl": ["big eyes"]}, clip=_exact(tiny_clip)).explain(
-        pictures[0]
-    )
+    explanation = Classifier({"owl": ["big eyes"]}, clip=_exact(tiny_clip)).explain(pictures[0])
     assert (len(explanation.predicted), explanation.runner_up, explanation.decided) == (1, (), None)
 
 
@@ -315,16 +323,15 @@ def test_relative_marks_have_mean_0_over_the_pictures(
     tiny_clip: Path, classes: Classes, pictures: list[Path]
 ) -> None:
     two = {name: classes[name] for name in ("tree frog", "owl")}  # so that all marks are always shown
-    classifier = Classifier.from_descriptors(two, clip=_exact(tiny_clip))
-    held, usual = classifier.relative(classifier.embedder.images([*pictures, "none.png"]))
-    results = [
-        one for one in classifier.score(held, explain=True, usual=usual) if isinstance(one, Prediction)
-    ]
+    classifier = Classifier(two, clip=_exact(tiny_clip))
+    rows = list(classifier.embedder.images([*pictures, "none.png"]))
+    scored = classifier.score(rows, explain=True, statistics=classifier.statistics(rows))
+    results = [result for result in scored if isinstance(result, Prediction)]
     assert len(results) == len(pictures)
     sums: dict[str, float] = {}
-    for one in results:
-        assert one.explanation is not None
-        for mark in (*one.explanation.predicted, *one.explanation.runner_up):
+    for prediction in results:
+        assert prediction.explanation is not None
+        for mark in (*prediction.explanation.predicted, *prediction.explanation.runner_up):
             assert mark.z is not None
             sums[mark.descriptor] = sums.get(mark.descriptor, 0) + mark.z
     assert list(sums.values()) == pytest.approx([0] * 5, abs=1e-3)

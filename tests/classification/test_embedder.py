@@ -62,7 +62,7 @@ def test_embeddings_are_the_models_own(exact: Encoder, tiny_clip: Path) -> None:
 
 def test_a_batch_is_its_pictures_one_by_one(exact: Encoder) -> None:
     prepared = [exact.prepare(picture) for picture in _pictures()]
-    single = np.concatenate([exact.encode_images([one]) for one in prepared])
+    single = np.concatenate([exact.encode_images([item]) for item in prepared])
     assert_allclose(exact.encode_images(prepared), single, rtol=0, atol=1e-5)
 
 
@@ -90,7 +90,9 @@ def test_passes_have_every_text_once_and_keep_the_budget(lengths: list[int], bud
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_close(tiny_clip: Path, dtype: Any) -> None:
-    exact, rough = (Encoder(tiny_clip, device="cpu", dtype=one, engine="torch") for one in ("float32", dtype))
+    exact, rough = (
+        Encoder(tiny_clip, device="cpu", dtype=item, engine="torch") for item in ("float32", dtype)
+    )
     picture = rough.prepare(_pictures()[0])
     assert cosines(exact.encode_images([picture]), rough.encode_images([picture])).item() > 0.9999
     assert rough.encode_texts(TEXTS).dtype == np.float32
@@ -178,9 +180,9 @@ def _small_vocabulary(folder: Path) -> None:
         (_only_pickle, "has pickled weights only, which may run code and are not opened; convert a "),
         (_cut_weights, "cannot be loaded as a CLIP-like model: "),
         (_missing_weights, "lacks 1 weights (visual_projection.weight…): download it again"),
-        (_other_sizes, "has weights of other shapes than its configuration tells: download it again"),
-        (_endless, "tells of 1,000,000,000 layers, and 1,000 are the most loaded: download it again"),
-        (_no_numbers, "gives embeddings that are no numbers: "),
+        (_other_sizes, "has weights of other shapes than its configuration says: download it again"),
+        (_endless, "declares 1,000,000,000 layers; at most 1,000 are loaded: download it again"),
+        (_no_numbers, "gives embeddings with NaN or infinity: "),
         (_no_tokenizer, "has no tokenizer: its vocabulary is missing, download the model again"),
         (_small_vocabulary, "cannot compute on cpu: "),
     ],
@@ -206,7 +208,7 @@ def test_pictures_that_stay_of_different_sizes(copied: Path) -> None:
     )
     encoder = Encoder(copied, device="cpu")
     prepared = [encoder.prepare(picture) for picture in (*_pictures(), Image.new("RGB", (9, 9)))]
-    with pytest.raises(ModelError, match="does not scale pictures to one size"):
+    with pytest.raises(ModelError, match="does not scale images to one size"):
         encoder.encode_images(prepared)
 
 
@@ -216,7 +218,7 @@ def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_an_id_offline_and_not_cached() -> None:
-    with pytest.raises(ModelError, match=r"^some/clip is no folder here, not in the hub's cache"):
+    with pytest.raises(ModelError, match=r"^some/clip is neither a local folder nor in the Hugging"):
         Encoder("some/clip", device="cpu").encode_texts(TEXTS)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from fieldmarks.classification import embedding_set
 from fieldmarks.classification.embedder import Embedded
+from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.results import Failure
 from fieldmarks.errors import ImageError, ModelError
 
@@ -27,30 +28,30 @@ def _embedded(count: int) -> list[Embedded | Failure]:
 
 
 def _read(path: Path) -> list[Embedded]:
-    results = list(embedding_set.read(path))
-    assert all(isinstance(one, Embedded) for one in results)
-    return [one for one in results if isinstance(one, Embedded)]
+    results = list(EmbeddingSet(path))
+    assert all(isinstance(row, Embedded) for row in results)
+    return [result for result in results if isinstance(result, Embedded)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, embedding_set.ROWS + 3])
 def test_what_is_written_is_read(tmp_path: Path, count: int) -> None:
     given = _embedded(count)
     mixed = [*given[:2], Failure("broken.png", "why"), *given[2:]]
-    assert list(embedding_set.write(mixed, tmp_path / "out", ABOUT)) == mixed
+    assert list(EmbeddingSet(tmp_path / "out").write(mixed, ABOUT)) == mixed
     back = _read(tmp_path / "out")
-    assert [one.image for one in back] == [one.image for one in given]
-    for one, other in zip(back[:5], given[:5], strict=True):
+    assert [row.image for row in back] == [row.image for row in given]
+    for row, other in zip(back[:5], given[:5], strict=True):
         assert isinstance(other, Embedded)
         np.testing.assert_allclose(
-            one.vector, other.vector / np.linalg.norm(other.vector), rtol=1.3e-6, atol=1e-5
+            row.vector, other.vector / np.linalg.norm(other.vector), rtol=1.3e-6, atol=1e-5
         )
-    assert embedding_set.model_of(tmp_path / "out") == "some/clip"
+    assert EmbeddingSet(tmp_path / "out").model == "some/clip"
     kept = parquet.read_schema(tmp_path / "out" / "metadata" / "metadata_0000.parquet").metadata
     assert {f"fieldmarks.{key}".encode(): value.encode() for key, value in ABOUT.items()} == kept
 
 
 def test_the_layout_is_that_of_clip_retrieval(tmp_path: Path) -> None:
-    list(embedding_set.write(_embedded(embedding_set.ROWS + 3), tmp_path, ABOUT))
+    list(EmbeddingSet(tmp_path).write(_embedded(embedding_set.ROWS + 3), ABOUT))
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
         "img_emb/img_emb_0000.npy",
         "img_emb/img_emb_0001.npy",
@@ -69,20 +70,20 @@ def test_clip_retrievals_own_half_precision_and_order(tmp_path: Path) -> None:
     for number in (10, 9):  # a name's order would put 10 first
         np.save(tmp_path / "img_emb" / f"img_emb_{number}.npy", np.full((1, 4), number, np.float16))
     back = _read(tmp_path)
-    assert [one.vector.tolist() for one in back] == [[9.0] * 4, [10.0] * 4]
-    assert [one.image for one in back] == [f"{tmp_path}/img_emb/img_emb_{n}.npy#0" for n in (9, 10)]
-    assert embedding_set.model_of(tmp_path) is None
+    assert [row.vector.tolist() for row in back] == [[9.0] * 4, [10.0] * 4]
+    assert [row.image for row in back] == [f"{tmp_path}/img_emb/img_emb_{n}.npy#0" for n in (9, 10)]
+    assert EmbeddingSet(tmp_path).model is None
 
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:
-    list(embedding_set.write(_embedded(1), tmp_path / "out", ABOUT))
+    list(EmbeddingSet(tmp_path / "out").write(_embedded(1), ABOUT))
     with pytest.raises(ImageError, match="holds embeddings already; choose a new folder"):
-        list(embedding_set.write(_embedded(2), tmp_path / "out", ABOUT))
+        list(EmbeddingSet(tmp_path / "out").write(_embedded(2), ABOUT))
     assert len(_read(tmp_path / "out")) == 1
 
 
 def test_a_stopped_run_leaves_what_it_has(tmp_path: Path) -> None:
-    running = embedding_set.write(_embedded(embedding_set.ROWS + 3), tmp_path, ABOUT)
+    running = EmbeddingSet(tmp_path).write(_embedded(embedding_set.ROWS + 3), ABOUT)
     for _ in range(embedding_set.ROWS + 1):
         next(running)
     del running
@@ -96,7 +97,7 @@ def test_a_run_that_fails_leaves_what_it_has_or_nothing(tmp_path: Path) -> None:
 
     for count in (0, 3):
         with pytest.raises(ModelError, match="the model broke"):
-            list(embedding_set.write(failing(count), tmp_path / "out", ABOUT))
+            list(EmbeddingSet(tmp_path / "out").write(failing(count), ABOUT))
         assert (tmp_path / "out").exists() == bool(count)
     assert len(_read(tmp_path / "out")) == 3
 
@@ -118,7 +119,7 @@ def test_only_a_new_or_an_empty_folder_is_written_to(tmp_path: Path, make: Any, 
     make(tmp_path / "out")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ImageError) as caught:
-        list(embedding_set.write(_embedded(1), tmp_path / "out", ABOUT))
+        list(EmbeddingSet(tmp_path / "out").write(_embedded(1), ABOUT))
     assert str(caught.value).startswith(f"{tmp_path / 'out'} {message}")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -127,8 +128,8 @@ def test_archives(tmp_path: Path) -> None:
     rows = np.eye(3, dtype=np.float64)
     np.savez(tmp_path / "named.npz", embeddings=rows, images=np.array(["a", "b", "c"]), other=rows)
     np.savez_compressed(tmp_path / "single.npz", anything=rows, labels=np.arange(3))
-    assert [one.image for one in _read(tmp_path / "named.npz")] == ["a", "b", "c"]
-    assert [one.image for one in _read(tmp_path / "single.npz")] == [
+    assert [row.image for row in _read(tmp_path / "named.npz")] == ["a", "b", "c"]
+    assert [row.image for row in _read(tmp_path / "single.npz")] == [
         f"{tmp_path}/single.npz#{n}" for n in range(3)
     ]
 
@@ -136,7 +137,7 @@ def test_archives(tmp_path: Path) -> None:
 def test_rows_without_numbers_are_failures(tmp_path: Path) -> None:
     rows = np.array([[1.0, 0.0], [np.nan, 0.0], [1e300, 0.0], [0.0, -0.0]])  # the third is beyond float32
     np.savez(tmp_path / "nan.npz", embeddings=rows, images=np.array(["a", "b", "c", "d"]))
-    assert list(embedding_set.read(tmp_path / "nan.npz"))[1:] == [
+    assert list(EmbeddingSet(tmp_path / "nan.npz"))[1:] == [
         Failure("b", "its embedding contains NaN or infinity"),
         Failure("c", "its embedding contains NaN or infinity"),
         Failure("d", "its embedding is all zeros"),
@@ -193,21 +194,21 @@ def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:
     }
     for path, message in messages.items():
         with pytest.raises(ImageError) as caught:
-            list(embedding_set.read(path))
+            list(EmbeddingSet(path))
         assert message in str(caught.value)
         assert str(caught.value).startswith(str(path))
 
 
 def test_labels_run_in_step_with_the_embeddings(tmp_path: Path) -> None:
-    list(embedding_set.write(_embedded(2), tmp_path / "out", ABOUT))
-    assert list(embedding_set.labels(tmp_path / "out")) == [None, None]
+    list(EmbeddingSet(tmp_path / "out").write(_embedded(2), ABOUT))
+    assert list(EmbeddingSet(tmp_path / "out").labels()) == [None, None]
     path = _archive(
         tmp_path / "a.npz", embeddings=np.eye(2), labels=np.array([1, 0]), classes=np.array(["a", "b"])
     )
-    assert list(embedding_set.labels(path)) == ["b", "a"]
+    assert list(EmbeddingSet(path).labels()) == ["b", "a"]
     path = _archive(tmp_path / "b.npz", embeddings=np.eye(2), labels=np.array(["owl", "newt"]))
-    assert list(embedding_set.labels(path)) == ["owl", "newt"]
-    assert list(embedding_set.labels(_archive(tmp_path / "c.npz", embeddings=np.eye(2)))) == [None, None]
+    assert list(EmbeddingSet(path).labels()) == ["owl", "newt"]
+    assert list(EmbeddingSet(_archive(tmp_path / "c.npz", embeddings=np.eye(2))).labels()) == [None, None]
 
 
 def _npy(header: str, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
@@ -238,9 +239,9 @@ def test_a_header_is_not_believed(tmp_path: Path, header: str) -> None:
         else:
             place.write_bytes(content)
         with pytest.raises(ImageError):
-            list(embedding_set.read(place if place.suffix == ".npz" else tmp_path / "out"))
+            list(EmbeddingSet(place if place.suffix == ".npz" else tmp_path / "out"))
         with pytest.raises(ImageError):
-            list(embedding_set.labels(place if place.suffix == ".npz" else tmp_path / "out"))
+            list(EmbeddingSet(place if place.suffix == ".npz" else tmp_path / "out").labels())
 
 
 @pytest.mark.slow
@@ -258,7 +259,7 @@ def test_every_form_that_numpy_writes(
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("embeddings.npy", content.getvalue())
     for path in (tmp_path, tmp_path / "a.npz"):
-        np.testing.assert_array_equal([one.vector for one in _read(path)], rows.astype(np.float32))
+        np.testing.assert_array_equal([row.vector for row in _read(path)], rows.astype(np.float32))
 
 
 @pytest.mark.slow
@@ -273,7 +274,7 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None
             file.write(bytes(2**20))
     assert (tmp_path / "bomb.npz").stat().st_size < 2_000_000
     with pytest.raises(ImageError, match=r"'embeddings' unpacks from 1,\d+,\d+ bytes to 314,"):
-        list(embedding_set.read(tmp_path / "bomb.npz"))
+        list(EmbeddingSet(tmp_path / "bomb.npz"))
 
 
 def test_names_and_labels_are_read_in_parts(tmp_path: Path) -> None:
@@ -286,13 +287,13 @@ def test_names_and_labels_are_read_in_parts(tmp_path: Path) -> None:
         labels=np.arange(count) % 3,
         classes=np.array(["a", "b", "c"]),
     )
-    assert [one.image for one in _read(path)] == names
-    assert list(embedding_set.labels(path)) == (["a", "b", "c"] * count)[:count]
+    assert [row.image for row in _read(path)] == names
+    assert list(EmbeddingSet(path).labels()) == (["a", "b", "c"] * count)[:count]
 
 
 def test_metadata_that_does_not_fit(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
-    list(embedding_set.write(_embedded(2), tmp_path / "out", ABOUT))
+    list(EmbeddingSet(tmp_path / "out").write(_embedded(2), ABOUT))
     file = tmp_path / "out" / "metadata" / "metadata_0000.parquet"
     tables: dict[str, Any] = {
         "has 3 rows; expected 2": {"image_path": ["a", "b", "c"]},
@@ -303,17 +304,17 @@ def test_metadata_that_does_not_fit(tmp_path: Path) -> None:
     for message, columns in tables.items():
         parquet.write_table(arrow.table(columns), file)
         with pytest.raises(ImageError, match=message):
-            list(embedding_set.read(tmp_path / "out"))
+            list(EmbeddingSet(tmp_path / "out"))
     parquet.write_table(arrow.table({"image_path": ["a", None], "label": [1, None]}), file)
-    assert [one.image for one in _read(tmp_path / "out")] == [
+    assert [row.image for row in _read(tmp_path / "out")] == [
         "a",
         f"{tmp_path}/out/img_emb/img_emb_0000.npy#1",
     ]
-    assert list(embedding_set.labels(tmp_path / "out")) == ["1", None]
+    assert list(EmbeddingSet(tmp_path / "out").labels()) == ["1", None]
     file.unlink()
     os.mkfifo(file)
-    for function in (embedding_set.read, embedding_set.labels):
+    for rows in (EmbeddingSet(tmp_path / "out"), EmbeddingSet(tmp_path / "out").labels()):
         with pytest.raises(ImageError, match="it is not a regular file"):
-            list(function(tmp_path / "out"))
+            list(rows)
     with pytest.raises(ImageError, match="it is not a regular file"):
-        embedding_set.model_of(tmp_path / "out")
+        _ = EmbeddingSet(tmp_path / "out").model

@@ -44,7 +44,7 @@ class Counting(Encoder):
 
 
 def _vectors(results: Iterable[Embedded | Failure]) -> Array:
-    return np.stack([one.vector for one in results if isinstance(one, Embedded)])
+    return np.stack([result.vector for result in results if isinstance(result, Embedded)])
 
 
 @pytest.mark.slow
@@ -60,13 +60,13 @@ def test_one_pass_a_batch_in_order_with_failures_between(tiny_clip: Path, pictur
     encoder = Counting(tiny_clip)
     given: list[str | Path | Failure] = [*pictures, "none.png", Failure("gone", "why"), *pictures]
     results = list(Embedder(encoder, batch=4).images(given))
-    assert [one.image for one in results] == [
+    assert [result.image for result in results] == [
         *map(str, pictures),
         "none.png",
         "gone",
         *map(str, pictures),
     ]
-    assert [type(one).__name__ for one in results[5:7]] == ["Failure", "Failure"]
+    assert [type(item).__name__ for item in results[5:7]] == ["Failure", "Failure"]
     assert results[6] == Failure("gone", "why")
     assert encoder.passes == [4, 2, 4]
     assert np.allclose(_vectors(iter(results[:5])), _vectors(iter(results[7:])), atol=1e-5)
@@ -76,10 +76,10 @@ def test_one_pass_a_batch_in_order_with_failures_between(tiny_clip: Path, pictur
 def test_the_second_run_decodes_nothing_and_forwards_nothing(tiny_clip: Path, pictures: list[Path]) -> None:
     first, second = Counting(tiny_clip), Counting(tiny_clip)
     texts = ["fur", "big eyes"]
-    one, other = (Embedder(encoder, cache=EmbeddingCache()) for encoder in (first, second))
-    assert np.array_equal(one.texts(texts), other.texts(texts))
-    assert np.array_equal(_vectors(one.images(pictures)), _vectors(other.images(pictures)))
-    assert one.logit_scale == pytest.approx(other.logit_scale)
+    item, other = (Embedder(encoder, cache=EmbeddingCache()) for encoder in (first, second))
+    assert np.array_equal(item.texts(texts), other.texts(texts))
+    assert np.array_equal(_vectors(item.images(pictures)), _vectors(other.images(pictures)))
+    assert item.logit_scale == pytest.approx(other.logit_scale)
     assert (first.prepared, first.passes, first.texts) == (5, [5], [texts])
     assert (second.prepared, second.passes, second.texts) == (0, [], [])
 
@@ -110,7 +110,7 @@ def test_a_file_out_of_an_archive_is_the_same_picture(tiny_clip: Path, pictures:
     blobs = [Blob(f"pictures.tar/{path.name}", path.read_bytes()) for path in pictures]
     packed = list(Embedder(Encoder(tiny_clip)).images([*blobs, Blob("torn.png", b"\x89PNG")]))
     loose = list(Embedder(Encoder(tiny_clip)).images(pictures))
-    assert [one.image for one in packed] == [*(blob.name for blob in blobs), "torn.png"]
+    assert [item.image for item in packed] == [*(blob.name for blob in blobs), "torn.png"]
     assert isinstance(packed.pop(), Failure)
     np.testing.assert_array_equal(_vectors(packed), _vectors(loose))
 
@@ -143,10 +143,10 @@ def test_another_model_preprocessing_type_or_engine_is_encoded_anew(
 
 RUN = """
 import sys
-from fieldmarks.classification import Classifier
+from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.classifier import Model
 clip = Model(clip=sys.argv[1], engine=sys.argv[2], cache=sys.argv[3] == "cache").embedder()
-classifier = Classifier.from_descriptors({'a': ['fur'], 'b': ['big eyes']}, clip=clip)
+classifier = Classifier({'a': ['fur'], 'b': ['big eyes']}, clip=clip)
 labels = [one.label for one in classifier.predict(sys.argv[4:])]
 print(labels, *sorted({'torch', 'transformers', 'openvino', 'PIL'} & set(sys.modules)))
 """
@@ -198,7 +198,9 @@ def test_thumbnails_for_the_first_pictures(tiny_clip: Path, pictures: list[Path]
     embedder = Embedder(Counting(tiny_clip), cache=EmbeddingCache())
     for _ in range(2):  # fresh, then from the cache
         small = [
-            one.thumbnail for one in embedder.images(pictures, thumbnails=2) if isinstance(one, Embedded)
+            image.thumbnail
+            for image in embedder.images(pictures, thumbnails=2)
+            if isinstance(image, Embedded)
         ]
         assert [thumbnail is not None for thumbnail in small] == [True, True, False, False, False]
         assert small[0] is not None
@@ -289,7 +291,7 @@ def test_ahead_hands_an_error_on_and_ends_its_threads() -> None:
     assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="five"):
         next(results)
-    assert not [one for one in threading.enumerate() if one.name.startswith("fieldmarks")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fieldmarks")]
 
 
 def test_batched() -> None:

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from fieldmarks.classification.images import (
+from fieldmarks.classification.sources import (
     HEAD,
     HEIF,
     LEFT_OUT,

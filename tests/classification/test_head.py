@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from tests.classification.heads import class_logits, head_of
 
+from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.head import CELLS, Head
-from fieldmarks.classification.scoring import AGGREGATIONS, Aggregation, Array, probabilities
+from fieldmarks.classification.scoring import Array, probabilities
 
 CLASSES, DIM = 3000, 8
 PICTURES = 2 * CELLS // CLASSES + 5  # the last part is a short one
@@ -26,7 +27,7 @@ def _head(aggregate: Aggregation) -> Head:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("aggregate", AGGREGATIONS)
+@pytest.mark.parametrize("aggregate", words(Aggregation))
 def test_the_parts_are_the_whole(images: Array, aggregate: Aggregation) -> None:
     head = _head(aggregate)
     logits = head.logits(images)  # (N, C)
@@ -34,18 +35,18 @@ def test_the_parts_are_the_whole(images: Array, aggregate: Aggregation) -> None:
     ranked = head.scores(images, 3)
     assert len(ranked) == PICTURES
     for row in (0, CELLS // CLASSES, PICTURES - 1):
-        assert [one.logit for one in ranked[row]] == pytest.approx(sorted(logits[row])[:-4:-1], abs=1e-4)
-        for one in ranked[row]:
-            column = head.classes.index(one.name)
-            assert one.logit == pytest.approx(logits[row, column], abs=1e-4)
-            assert one.probability == pytest.approx(shares[row, column], abs=1e-6)
+        assert [item.logit for item in ranked[row]] == pytest.approx(sorted(logits[row])[:-4:-1], abs=1e-4)
+        for item in ranked[row]:
+            column = head.classes.index(item.name)
+            assert item.logit == pytest.approx(logits[row, column], abs=1e-4)
+            assert item.probability == pytest.approx(shares[row, column], abs=1e-6)
 
 
 def test_the_baseline_is_its_own_best(images: Array) -> None:
     head = _head("mean-embedding")
     assert head.baseline is not None
     logits = class_logits(images[-3:], head.baseline, np.arange(CLASSES), CLASSES, 10.0, "mean-embedding")
-    answers = [one.name for one in head.baseline_scores(images)[-3:] if one]
+    answers = [baseline_score.name for baseline_score in head.baseline_scores(images)[-3:] if baseline_score]
     assert answers == [head.classes[column] for column in logits.argmax(axis=1)]
 
 

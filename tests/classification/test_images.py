@@ -96,7 +96,7 @@ def test_a_jpeg_is_drafted_to_no_less_than_asked(
     whole, image = images.decode(data), images.decode(data, least=least)
     assert (whole.size, image.size, image.mode) == (size, drafted, "RGB")
     for share in (0.2, 0.8):  # left and right
-        same = [np.asarray(one)[one.height // 2, int(share * one.width)] for one in (whole, image)]
+        same = [np.asarray(item)[item.height // 2, int(share * item.width)] for item in (whole, image)]
         assert np.abs(same[0].astype(int) - same[1]).max() <= 2
 
 
@@ -186,18 +186,18 @@ def test_arrays_and_tensors_are_the_same_picture() -> None:
 
 def test_grey_arrays() -> None:
     grey = np.full((6, 8), 77, np.uint8)
-    for one in (grey, grey[:, :, None], torch.from_numpy(grey), torch.from_numpy(grey)[None]):
-        image = images.from_array(one)
+    for item in (grey, grey[:, :, None], torch.from_numpy(grey), torch.from_numpy(grey)[None]):
+        image = images.from_array(item)
         assert (image.size, image.getpixel((0, 0))) == ((8, 6), (77, 77, 77))
 
 
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((2, 3, 4, 3)), "the shape (2, 3, 4, 3) is none of a picture"),
-        (np.zeros((0, 3)), "the shape (0, 3) is none of a picture"),
-        (np.zeros((3, 3, 2)), "the shape (3, 3, 2) is none of a picture"),
-        (np.array([["a", "b"]]), "<U1 values: integers 0 to 255 or floats 0 to 1 are meant"),
+        (np.zeros((2, 3, 4, 3)), "3 or 4 channels, found the shape (2, 3, 4, 3)"),
+        (np.zeros((0, 3)), "3 or 4 channels, found the shape (0, 3)"),
+        (np.zeros((3, 3, 2)), "3 or 4 channels, found the shape (3, 3, 2)"),
+        (np.array([["a", "b"]]), "expected integers 0 to 255 or floats 0 to 1, found <U1"),
         (np.full((2, 2), 256), "values out of range"),
         (np.full((2, 2), 1.5), "values out of range"),
         (np.full((2, 2), np.nan), "values out of range"),

@@ -281,7 +281,7 @@ def test_photos_drafted(check_data: Path, demo: Demo) -> None:
 def test_no_answer_of_the_demo_changes(demo: Demo) -> None:
     species = demo_species()
     weights = _unit(np.stack([demo.texts(entry(name)).mean(axis=0) for name in species]))  # (C, D)
-    drawn = [draw(one, random.Random(f"{name} {n}")) for name, one in species.items() for n in range(5)]
+    drawn = [draw(specy, random.Random(f"{name} {n}")) for name, specy in species.items() for n in range(5)]
     # A model of 64 pixels asks for 128 at least: these are drafted to a half.
     files = [_saved(image.resize((401, 301)), "JPEG", quality=95) for image in drawn]
     seen = drawn + [images.decode(data, least=demo.recipe.least) for data in files]

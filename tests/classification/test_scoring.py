@@ -1,5 +1,8 @@
 """The identities of the arithmetic, and the definitions written out in loops."""
 
+from dataclasses import replace
+from typing import cast
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,26 +10,28 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from tests.classification.heads import class_logits
 
+from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.scoring import (
-    AGGREGATIONS,
-    Aggregation,
     Array,
     Indices,
+    Pooling,
     best_first,
-    class_matrix,
     class_means,
     cosines,
-    highest,
+    indices_by_class,
     mark_scores,
-    members,
     mutual_nearest,
     normalize,
     probabilities,
-    usual_scores,
+    score_statistics,
     z_scores,
 )
+from fieldmarks.errors import UsageError
 
 Problem = tuple[Array, Array, Indices, int]  # images (N, D), texts (M, D), owner (M,), classes
+
+
+aggregations = st.sampled_from(words(Aggregation))
 
 
 @st.composite
@@ -56,7 +61,7 @@ def _cosine(a: Array, b: Array) -> float:
 @pytest.mark.slow
 @given(problems(most=1))
 def test_with_one_descriptor_a_class_all_aggregations_agree(problem: Problem) -> None:
-    first, *others = (class_logits(*problem, 100.0, aggregation) for aggregation in AGGREGATIONS)
+    first, *others = (class_logits(*problem, 100.0, aggregation) for aggregation in words(Aggregation))
     for other in others:
         assert_allclose(other, first, rtol=0, atol=1e-4)
 
@@ -68,7 +73,7 @@ def test_the_maximum_is_never_under_the_mean(problem: Problem) -> None:
     assert (highest >= mean - 1e-6).all()
 
 
-@given(problems(), st.sampled_from(AGGREGATIONS))
+@given(problems(), aggregations)
 def test_permuting_classes_permutes_scores(problem: Problem, aggregation: Aggregation) -> None:
     images, texts, owner, classes = problem
     order = np.random.default_rng(classes).permutation(classes)
@@ -78,7 +83,7 @@ def test_permuting_classes_permutes_scores(problem: Problem, aggregation: Aggreg
     )
 
 
-@given(problems(), st.sampled_from(AGGREGATIONS))
+@given(problems(), aggregations)
 def test_probabilities_are_shares(problem: Problem, aggregation: Aggregation) -> None:
     shares = probabilities(class_logits(*problem, 100.0, aggregation))
     assert (shares >= 0).all()
@@ -89,12 +94,12 @@ def test_probabilities_are_shares(problem: Problem, aggregation: Aggregation) ->
 @given(problems())
 def test_the_definitions_written_out(problem: Problem) -> None:
     images, texts, owner, classes = problem
-    expected: dict[Aggregation, list[list[float]]] = {aggregation: [] for aggregation in AGGREGATIONS}
+    expected: dict[Aggregation, list[list[float]]] = {aggregation: [] for aggregation in words(Aggregation)}
     for image in images:
         for row in expected.values():
             row.append([])
         for number in range(classes):
-            own = [text for text, one in zip(texts, owner.tolist(), strict=True) if one == number]
+            own = [text for text, item in zip(texts, owner.tolist(), strict=True) if item == number]
             similar = [_cosine(image, text) for text in own]
             unit = np.stack([text / np.linalg.norm(text) for text in own])
             expected["mean-embedding"][-1].append(_cosine(image, np.stack(own).mean(axis=0)))
@@ -110,7 +115,8 @@ def test_the_definitions_written_out(problem: Problem) -> None:
 def test_mean_of_embeddings_is_the_projection_of_the_mean_state(problem: Problem) -> None:
     _, states, owner, classes = problem
     projection = _random((8, 8), 1)
-    ours = class_matrix(states @ projection.T, owner, classes, "mean-embedding")
+    ours = Pooling.named("mean-embedding").class_weights(states @ projection.T, owner, classes)
+    assert ours is not None
     article = class_means(states, owner, classes) @ projection.T
     assert_allclose(ours, article / np.linalg.norm(article, axis=-1, keepdims=True), rtol=0, atol=1e-5)
 
@@ -125,10 +131,10 @@ def test_marks_are_scaled_cosines_without_any_normalising_over_texts(problem: Pr
 
 
 @given(problems())
-def test_usual_scores_are_those_of_the_single_scores(problem: Problem) -> None:
+def test_score_statistics_are_those_of_the_single_scores(problem: Problem) -> None:
     images, texts, _, _ = problem
     scores = mark_scores(images, texts, 100.0).astype(np.float64)
-    mean, deviation = usual_scores([images[:1], images[1:]], texts, 100.0)
+    mean, deviation = score_statistics([images[:1], images[1:]], texts, 100.0)
     assert_allclose(mean, scores.mean(axis=0), rtol=0, atol=1e-3)
     assert_allclose(deviation, scores.std(axis=0), rtol=0, atol=1e-2)
     assert mean.dtype == deviation.dtype == np.float32
@@ -136,7 +142,7 @@ def test_usual_scores_are_those_of_the_single_scores(problem: Problem) -> None:
 
 def test_z_scores_have_mean_0_and_deviation_1_over_the_pictures() -> None:
     images, texts = _random((50, 8), 2), _random((5, 8), 3)
-    mean, deviation = usual_scores([images[:20], images[20:]], texts, 100.0)
+    mean, deviation = score_statistics([images[:20], images[20:]], texts, 100.0)
     z = z_scores(mark_scores(images, texts, 100.0), mean, deviation, 100.0)
     assert_allclose(z.mean(axis=0), np.zeros(5), rtol=0, atol=1e-4)
     assert_allclose(z.std(axis=0), np.ones(5), rtol=0, atol=1e-4)
@@ -145,7 +151,7 @@ def test_z_scores_have_mean_0_and_deviation_1_over_the_pictures() -> None:
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_z_scores_against_pictures_that_do_not_vary_are_zero(count: int) -> None:
     images = np.ones((count, 8), np.float32)
-    mean, deviation = usual_scores([images], _eye(8), 100.0)
+    mean, deviation = score_statistics([images], _eye(8), 100.0)
     assert (
         z_scores(mark_scores(images, _eye(8), 100.0), mean, deviation, 100.0).tolist() == [[0.0] * 8] * count
     )
@@ -158,7 +164,7 @@ def test_zero_vectors_score_zero() -> None:
     assert logits.tolist() == [[0.0]]
 
 
-@given(problems(), st.sampled_from([1e-30, 1e-9, 1e9, 1e30]), st.sampled_from(AGGREGATIONS))
+@given(problems(), st.sampled_from([1e-30, 1e-9, 1e9, 1e30]), aggregations)
 def test_lengths_beyond_the_squares_of_float32_change_nothing(
     problem: Problem, length: float, aggregation: Aggregation
 ) -> None:
@@ -188,9 +194,90 @@ def test_probabilities_of_logits_of_any_size(high: float) -> None:
     assert probabilities(np.array([[high, high, -1.5e38]], np.float32)).tolist() == [[0.5, 0.5, 0.0]]
 
 
-def test_max_similarity_has_no_matrix() -> None:
-    with pytest.raises(ValueError, match="no class matrix"):
-        class_matrix(_eye(2), np.array([0, 1]), 2, "max-similarity")
+def test_a_maximum_has_no_class_weights() -> None:
+    pooling = Pooling.named("max-similarity")
+    assert pooling.class_weights(_eye(2), np.array([0, 1]), 2) is None
+    with pytest.raises(ValueError, match="weights need a mean"):
+        replace(pooling, weights=np.ones((2, 2), np.float32))
+    with pytest.raises(ValueError, match="is none of mean-embedding, "):
+        Pooling(unit_texts=False, unit_classes=False)
+    with pytest.raises(UsageError, match=r"aggregate: expected .*, found 'mean-similarty' \(did you mean"):
+        Pooling.named(cast(Aggregation, "mean-similarty"))
+
+
+@pytest.mark.parametrize("aggregation", words(Aggregation))
+def test_a_pooling_is_known_by_its_name(aggregation: Aggregation) -> None:
+    assert Pooling.named(aggregation).name == aggregation
+
+
+def _naive(
+    images: Array, texts: Array, owner: Indices, classes: int, aggregation: Aggregation
+) -> list[list[float]]:
+    """Return the pooled cosines (N, C), in loops and double precision."""
+    rows = []
+    for image in images.astype(np.float64):
+        row = []
+        for number in range(classes):
+            own = [text for text, of in zip(texts.astype(np.float64), owner, strict=True) if of == number]
+            units = [text / np.linalg.norm(text) for text in own]
+            if aggregation == "mean-embedding":
+                row.append(_cosine(image, np.mean(own, axis=0)))
+            elif aggregation == "mean-unit-embedding":
+                row.append(_cosine(image, np.mean(units, axis=0)))
+            else:
+                similarities = [_cosine(image, unit) for unit in units]
+                row.append(max(similarities) if aggregation[:3] == "max" else float(np.mean(similarities)))
+        rows.append(row)
+    return rows
+
+
+@given(problems(), aggregations)
+def test_scores_are_those_of_a_naive_reference(problem: Problem, aggregation: Aggregation) -> None:
+    scores = Pooling.named(aggregation).scores(*problem)
+    assert scores.dtype == np.float32
+    assert_allclose(scores, _naive(*problem, aggregation), rtol=0, atol=2e-6)
+
+
+@given(problems(), aggregations)
+def test_class_weights_give_the_scores_where_there_are_any(
+    problem: Problem, aggregation: Aggregation
+) -> None:
+    images, texts, owner, classes = problem
+    pooling = Pooling.named(aggregation)
+    weights = pooling.class_weights(texts, owner, classes)
+    if weights is not None:
+        assert_allclose(normalize(images) @ weights.T, pooling.scores(*problem), rtol=0, atol=1e-6)
+
+
+@given(problems(), aggregations)
+def test_weights_of_one_over_their_number_are_the_mean(problem: Problem, aggregation: Aggregation) -> None:
+    _, _, owner, classes = problem
+    pooling = Pooling.named(aggregation)
+    if pooling.reduce == "mean":
+        own = owner[None] == np.arange(classes)[:, None]  # (C, M)
+        weighted = replace(pooling, weights=(own / own.sum(axis=1, keepdims=True)).astype(np.float32))
+        assert_allclose(weighted.scores(*problem), pooling.scores(*problem), rtol=0, atol=1e-5)
+
+
+@given(problems())
+def test_weights_may_reach_texts_of_other_classes_and_be_negative(problem: Problem) -> None:
+    images, texts, _, classes = problem
+    weights = _random((classes, len(texts)), 9)
+    pooling = Pooling.named("mean-similarity", weights)
+    assert_allclose(pooling.scores(*problem), cosines(images, texts) @ weights.T, rtol=0, atol=1e-5)
+
+
+@given(problems(), aggregations)
+def test_without_each_text_is_the_class_of_the_others(problem: Problem, aggregation: Aggregation) -> None:
+    images, texts, owner, classes = problem
+    names = _random((classes, texts.shape[1]), 5)
+    pooling = Pooling.named(aggregation)
+    without = pooling.without_each(texts, owner, names)(normalize(images))  # (N, M)
+    for row, number in enumerate(owner.tolist()):
+        others = np.flatnonzero((owner == number) & (np.arange(len(owner)) != row))
+        rest = texts[others] if len(others) else names[[number]]
+        expected = pooling.scores(images, rest, np.zeros(len(rest), np.int64), 1)
+        assert_allclose(without[:, [row]], expected, rtol=0, atol=2e-6)
 
 
 @given(st.integers(1, 6), st.integers(1, 40), st.integers(1, 4), st.integers(0, 45), st.integers(0, 2**31))
@@ -211,13 +298,14 @@ def test_a_row_of_no_numbers_leaves_the_others_their_best() -> None:
 @given(problems())
 def test_members_are_each_classs_texts_in_order(problem: Problem) -> None:
     _, _, owner, classes = problem
-    own = [rows.tolist() for rows in members(owner, classes + 1)]
-    assert own == [[row for row, one in enumerate(owner) if one == number] for number in range(classes + 1)]
+    own = [rows.tolist() for rows in indices_by_class(owner, classes + 1)]
+    assert own == [[row for row, item in enumerate(owner) if item == number] for number in range(classes + 1)]
 
 
-def test_the_highest_of_a_class_without_scores() -> None:
-    scores = np.array([[1, 5, 2], [-3, -4, -6]], np.float32)
-    assert highest(scores, np.array([0, 0, 2]), 3).tolist() == [[5, -np.inf, 2], [-3, -np.inf, -6]]
+def test_the_largest_similarity_of_a_class_without_texts() -> None:
+    texts = np.array([[1, 0], [0, 1], [-1, 0]], np.float32)
+    scores = Pooling.named("max-similarity").scores(_eye(2), texts, np.array([0, 0, 2]), 3)
+    assert scores.tolist() == [[1, -np.inf, -1], [1, -np.inf, 0]]
 
 
 def test_pairs_that_are_each_others_nearest() -> None:

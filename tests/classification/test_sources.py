@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fieldmarks.classification.images import MAX_BYTES, Url
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import FolderContents, find, name_of, read_bytes
+from fieldmarks.classification.sources import MAX_BYTES, FolderContents, find, name_of, read_bytes
 from fieldmarks.errors import ImageError
 
 
@@ -64,21 +63,19 @@ def test_paths_on_stdin(tree: Path) -> None:
     assert list(find(["-"], lines)) == ["b.jpg", "sub/c.jpeg", "sub/d.webp", "a.PNG", "no end"]
 
 
-def test_addresses_only_where_allowed() -> None:
-    given = ["http://host/a.png", "HTTPS://u:secret@host/b.png"]
-    assert list(find(given, allow_url=True)) == [Url(one) for one in given]
-    assert list(find(given)) == [
-        Failure("http://host/a.png", "an address: allow it with --allow-url"),
-        Failure("HTTPS://host/b.png", "an address: allow it with --allow-url"),
+def test_web_addresses_are_not_fetched_and_their_passwords_not_repeated() -> None:
+    remedy = "a web address; download the image and name the file"
+    assert list(find(["http://host/a.png", "HTTPS://u:secret@host/b.png"])) == [
+        Failure("http://host/a.png", remedy),
+        Failure("HTTPS://host/b.png", remedy),
     ]
-    assert list(find(["-"], io.StringIO(given[0]), allow_url=True)) == [Url(given[0])]
+    assert list(find(["-"], io.StringIO("http://host/a.png"))) == [Failure("http://host/a.png", remedy)]
 
 
 def test_names(tmp_path: Path) -> None:
     assert name_of(tmp_path / "a.png", 7) == str(tmp_path / "a.png")
     assert name_of(os.fsdecode(b"caf\xe9.png"), 1) == "caf\\xe9.png"
-    assert name_of(object(), 7) == "picture 7"  # type: ignore[arg-type]
-    assert name_of(Url("https://user:secret@host:8080/a.png?size=2"), 1) == "https://host:8080/a.png?size=2"
+    assert name_of(object(), 7) == "image 7"  # type: ignore[arg-type]
 
 
 def test_files_that_are_no_files(tmp_path: Path) -> None:

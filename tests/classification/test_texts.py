@@ -48,7 +48,7 @@ def test_the_papers_clause_on_the_papers_own_descriptors(check_data: Path) -> No
     classes = json.loads((check_data / "descriptors" / "descriptors_imagenet.json").read_text("utf-8"))
     descriptors = [descriptor for own in classes.values() for descriptor in own]
     assert len(descriptors) > 5000
-    assert [which(one) for one in descriptors] == [_papers_own_wording(one) for one in descriptors]
+    assert [which(item) for item in descriptors] == [_papers_own_wording(element) for element in descriptors]
 
 
 def test_presets() -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fieldmarks.classification import Classifier
 from fieldmarks.classification.cache import NAME, EmbeddingCache, key_of
-from fieldmarks.classification.classifier import Model
+from fieldmarks.classification.classifier import Classifier
+from fieldmarks.classification.embedder import EncoderOptions
 from fieldmarks.classification.engines.openvino import model_cache
 from fieldmarks.cli import main
 from fieldmarks.generation.dialects import EndpointProfile, remember
@@ -43,7 +43,7 @@ def test_info_and_clear(runner: CliRunner, tiny_clip: Path, folder: Path) -> Non
     ]
     assert runner.invoke(main, ["cache", "info"]).stdout.splitlines() == empty
     assert runner.invoke(main, ["cache", "clear"]).stdout == "Freed 0.0 MB\n"
-    clip = Model(clip=str(tiny_clip), device="cpu", engine="openvino").embedder()
+    clip = EncoderOptions(clip=str(tiny_clip), device="cpu", engine="openvino").embedder()
     Classifier.from_names(["owl", "newt"], clip=clip)
     shown = runner.invoke(main, ["cache", "info"]).stdout.splitlines()
     assert shown[1].startswith("3 embeddings, 0.")

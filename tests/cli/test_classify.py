@@ -19,11 +19,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
+from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.embedder import DEFAULT_CLIP
 from fieldmarks.classification.journal import Journal
-from fieldmarks.classification.scoring import AGGREGATIONS
 from fieldmarks.cli import main
-from fieldmarks.cli.classify import AGGREGATIONS as OFFERED
 from fieldmarks.cli.classify import classify as command
 
 CLASSES: dict[str, list[str]] = {
@@ -108,10 +107,10 @@ def test_the_seeds_numbers(
     shares, scores, plain = _seeds(clip, [line["image"] for line in lines])
     columns = [(name, descriptor) for name, own in CLASSES.items() for descriptor in own]
     for line, row, marks, names in zip(lines, shares, scores, plain, strict=True):
-        probabilities = {one["class"]: one["probability"] for one in line["scores"]}
+        probabilities = {score["class"]: score["probability"] for score in line["scores"]}
         assert probabilities == pytest.approx(dict(zip(CLASSES, row, strict=True)), abs=1e-4)
         known = dict(zip(columns, marks, strict=True))
-        assert len(line["marks"]) == sum(len(CLASSES[one["class"]]) for one in line["scores"][:2])
+        assert len(line["marks"]) == sum(len(CLASSES[item["class"]]) for item in line["scores"][:2])
         for mark in line["marks"]:
             assert mark["logit"] == pytest.approx(known[mark["class"], mark["descriptor"]], abs=1e-4)
         best = max(range(3), key=names.__getitem__)
@@ -123,7 +122,7 @@ def test_json_lines_are_the_contract(classify: Classify) -> None:
     result = classify("photos/0.png", "none.png", "--format", "jsonl")
     first, second = _lines(result.stdout)
     assert list(first) == ["image", "label", "scores"]
-    assert [list(one) for one in first["scores"]] == [["class", "probability", "logit"]] * 3
+    assert [list(score) for score in first["scores"]] == [["class", "probability", "logit"]] * 3
     assert (first["image"], first["label"]) == ("photos/0.png", first["scores"][0]["class"])
     assert second == {"image": "none.png", "error": "cannot be read: No such file or directory"}
     assert result.stderr.splitlines() == [
@@ -196,15 +195,15 @@ def test_control_characters_of_strangers_do_not_reach_the_terminal(classify: Cla
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["photos"], "name the classes by --store FILE or by --classifier FILE, one of the two"),
+        (["photos"], "give either --store or --classifier"),
         (
             ["photos", "--store", "a", "--classifier", "b"],
-            "name the classes by --store FILE or by --classifier FILE",
+            "give either --store or --classifier",
         ),
-        (["--store", "store.jsonl"], "name IMAGES or --image-embeddings, one of the two"),
+        (["--store", "store.jsonl"], "give either IMAGES or --image-embeddings"),
         (
             ["photos", "--store", "a", "--image-embeddings", "b"],
-            "name IMAGES or --image-embeddings, one of the two",
+            "give either IMAGES or --image-embeddings",
         ),
         (["photos", "--store", "a", "--top", "0"], "Invalid value for '--top'"),
         (["photos", "--store", "a", "--preset", "other"], "Invalid value for '--preset'"),
@@ -225,7 +224,10 @@ def test_wrong_usage(runner: CliRunner, folder: Path, options: list[str], messag
         (["photos", "--store", "empty.jsonl"], "there is no class to choose from"),
         (["photos", "--store", "store.jsonl", "--clip", "./none"], "./none is not a folder"),
         (["photos", "--store", "store.jsonl", "--clip", "photos"], "photos is not a model folder"),
-        (["photos", "--store", "store.jsonl", "--clip", "some/clip"], "some/clip is no folder here"),
+        (
+            ["photos", "--store", "store.jsonl", "--clip", "some/clip"],
+            "some/clip is neither a local folder",
+        ),
         (["photos", "--store", "store.jsonl", "--text", "{clas}"], "{clas} in '{clas}' is not known"),
         (
             ["photos", "--store", "store.jsonl", "--text", "{concept}"],
@@ -356,7 +358,7 @@ def test_wording_options(classify: Classify) -> None:
     )
     named = classify("photos/0.png", "--with-name", "--format", "jsonl", "--explain")
     shown = [mark["descriptor"] for mark in _lines(named.stdout)[0]["marks"]]
-    assert sum(one.startswith("a photo of a ") for one in shown) == 2
+    assert sum(item.startswith("a photo of a ") for item in shown) == 2
     concept = classify(
         "photos", "--text", "a photo of a {concept}: {article} {class} with {descriptor}", "--concept", "pet"
     )
@@ -649,7 +651,8 @@ def test_a_full_disk_under_stdout_is_one_line(folder: Path, tiny_clip: Path) -> 
 
 
 def test_the_options_name_what_the_package_has() -> None:
-    assert OFFERED == AGGREGATIONS
+    (aggregate,) = (option for option in command.params if option.name == "aggregate")
+    assert aggregate.to_info_dict()["type"]["choices"] == words(Aggregation)
     (clip,) = (option for option in command.params if option.name == "clip")
     assert f"[default: {DEFAULT_CLIP}]" in clip.to_info_dict()["help"]
 

@@ -41,8 +41,8 @@ def test_what_is_embedded_is_classified_the_same(runner: CliRunner, tiny_clip: P
     direct = runner.invoke(main, [*asked, "photos/a.png", "photos/b.png"])
     through = runner.invoke(main, [*asked, "--image-embeddings", "embedded"])
     assert (through.exit_code, through.stderr) == (0, "")
-    for one, other in zip(through.stdout.splitlines(), direct.stdout.splitlines(), strict=True):
-        ours, theirs = json.loads(one), json.loads(other)
+    for splitline, other in zip(through.stdout.splitlines(), direct.stdout.splitlines(), strict=True):
+        ours, theirs = json.loads(splitline), json.loads(other)
         assert (ours["image"], ours["label"]) == (theirs["image"], theirs["label"])
         assert ours["scores"][0]["logit"] == pytest.approx(theirs["scores"][0]["logit"], abs=1e-4)
 
@@ -56,8 +56,10 @@ def test_only_what_was_computed_is_told_of(runner: CliRunner, tiny_clip: Path, f
     kept = runner.invoke(main, [*asked, "--image-embeddings", "embedded"])
     assert (kept.exit_code, kept.stderr) == (0, "")  # "auto" may be bfloat16 here, but nothing is computed
     fresh = runner.invoke(main, [*asked, "photos/a.png"])
-    notices = "".join(f"Note: {notice}\n" for notice in Encoder(tiny_clip).notices)
-    assert (fresh.exit_code, fresh.stderr.rpartition("…\n")[2]) == (0, notices)
+    assert (fresh.exit_code, fresh.stderr.rpartition("…\n")[2]) == (0, "")
+    verbose = runner.invoke(main, ["-v", *asked, "photos/a.png"])
+    halved = Encoder(tiny_clip).dtype != "float32"
+    assert ("; pass --dtype float32 for full precision" in verbose.stderr) == halved
 
 
 @pytest.mark.slow
@@ -96,7 +98,7 @@ def test_another_models_embeddings_are_told(
     result = runner.invoke(main, asked)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0] == (
-        f"Note: the classifier was made with {demo_clip}, the pictures are embedded with {tiny_clip}"
+        f"Note: the classifier was made with {demo_clip}, the images are embedded with {tiny_clip}"
     )
 
 

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from tests.data.conftest import png
 
-from fieldmarks.classification.images import MAX_BYTES
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import Blob
+from fieldmarks.classification.sources import MAX_BYTES, Blob
 from fieldmarks.data import DataSet, Example, Source, open_dataset
 from fieldmarks.errors import EvaluationError
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from tests.classification.heads import class_logits
 from tests.evaluation.worlds import Problem, problem, problems
 
-from fieldmarks.classification.scoring import AGGREGATIONS, Aggregation, Array
+from fieldmarks.choices import Aggregation, words
+from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.ablation import Ablated, effects
@@ -48,7 +49,7 @@ def _anew(posed: Problem, row: int, aggregate: Aggregation) -> Effect:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("aggregate", AGGREGATIONS)
+@pytest.mark.parametrize("aggregate", words(Aggregation))
 @given(posed=problems)
 def test_it_is_what_classifying_anew_gives(aggregate: Aggregation, posed: Problem) -> None:
     found = effects(
@@ -63,7 +64,7 @@ def test_it_is_what_classifying_anew_gives(aggregate: Aggregation, posed: Proble
         assert (one.margin, one.others_margin) == pytest.approx((anew.margin, anew.others_margin), abs=1e-4)
 
 
-@pytest.mark.parametrize("aggregate", AGGREGATIONS)
+@pytest.mark.parametrize("aggregate", words(Aggregation))
 def test_equal_scores_fall_to_the_first_class(aggregate: Aggregation) -> None:
     posed = problem([2, 2, 2], 40, seed=3)
     same = posed.rows[[0, 1, 0, 1, 4, 5]]  # the first two classes are one
@@ -77,7 +78,7 @@ def test_equal_scores_fall_to_the_first_class(aggregate: Aggregation) -> None:
 def test_the_worst_comes_first() -> None:
     posed = problem([3, 2, 4], 60, seed=1)
     found = effects(
-        posed.images, posed.labels, Ablated(posed.texts, posed.rows, posed.names, AGGREGATIONS[0], SCALE)
+        posed.images, posed.labels, Ablated(posed.texts, posed.rows, posed.names, "mean-embedding", SCALE)
     )
     order = [(one.effect, one.margin + one.others_margin) for one in found]
     assert order == sorted(order)

@@ -6,18 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.evaluation.worlds import Problem, problem, problems
 
+from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.scoring import AGGREGATIONS, Aggregation
-from fieldmarks.evaluation import predictions
-from fieldmarks.evaluation.predictions import Scorer, answer, ranks
+from fieldmarks.classification.scoring import Pooling
+from fieldmarks.evaluation.predictions import answer, ranks, scorer_of
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("aggregate", AGGREGATIONS)
+@pytest.mark.parametrize("aggregate", words(Aggregation))
 @given(posed=problems)
 def test_answers_are_the_heads(aggregate: Aggregation, posed: Problem) -> None:
-    logits = Head(posed.texts, posed.rows, 10.0, aggregate).logits(posed.images)
-    run = answer(posed.images, posed.labels, Scorer(posed.texts, posed.rows, aggregate), 7)
+    logits = Head(posed.texts, posed.rows, 10.0, Pooling.named(aggregate)).logits(posed.images)
+    run = answer(posed.images, posed.labels, scorer_of(posed.texts, posed.rows, aggregate), 7)
     order = np.argsort(-logits, axis=1, kind="stable")
     assert run.seed == 7
     assert run.predicted.tolist() == order[:, 0].tolist()
@@ -36,12 +36,12 @@ def test_of_equal_scores_the_first_wins(rows: list[list[int]], label: int) -> No
     assert ((ranks(scores, labels) == 0) == (scores.argmax(axis=1) == label)).all()
 
 
-@pytest.mark.parametrize("aggregate", AGGREGATIONS)
+@pytest.mark.parametrize("aggregate", words(Aggregation))
 def test_chunks_change_nothing(aggregate: Aggregation) -> None:
     posed = problem([3, 1, 2], 50, seed=5)
-    scorer = Scorer(posed.texts, posed.rows, aggregate)
+    scorer = scorer_of(posed.texts, posed.rows, aggregate)
     whole = answer(posed.images, posed.labels, scorer)
     parts = [answer(posed.images[at : at + 7], posed.labels[at : at + 7], scorer) for at in range(0, 50, 7)]
     assert np.concatenate([one.predicted for one in parts]).tolist() == whole.predicted.tolist()
     assert np.concatenate([one.rank for one in parts]).tolist() == whole.rank.tolist()
-    assert scorer.step() * (6 if aggregate == "max-similarity" else 3) <= predictions.CHUNK
+    assert scorer.width == (6 if aggregate == "max-similarity" else 3)

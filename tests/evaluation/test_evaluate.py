@@ -9,8 +9,8 @@ import pytest
 from tests.evaluation.recompute import faults
 from tests.evaluation.worlds import draw_species, some_species
 
-from fieldmarks.classification.classifier import Model
-from fieldmarks.classification.scoring import AGGREGATIONS
+from fieldmarks.choices import Aggregation, words
+from fieldmarks.classification.embedder import EncoderOptions
 from fieldmarks.data import Source
 from fieldmarks.demo.species import WORDINGS
 from fieldmarks.evaluation import candidate
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def _evaluated(store: Path, pictures: Path, clip: Path, **more: Any) -> Evaluation:
-    model = Model(clip=str(clip))
+    model = EncoderOptions(clip=str(clip))
     setup = Setup.open(Data(source=Source(str(pictures))), candidate.of_store(Store(store), model.embedder()))
     return evaluate(setup, more.pop("wanted", Wanted()), **more)
 
@@ -69,7 +69,7 @@ def _planted(store: Path, seed: int) -> tuple[str, str]:
 
 
 # With max-similarity a descriptor that no picture shows is never the highest, and so does no harm.
-@pytest.mark.parametrize("aggregate", [one for one in AGGREGATIONS if one != "max-similarity"])
+@pytest.mark.parametrize("aggregate", [one for one in words(Aggregation) if one != "max-similarity"])
 def test_a_planted_wrong_descriptor_is_among_the_worst(
     tmp_path: Path, demo_clip: Path, aggregate: Any
 ) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.evaluation.worlds import problem, save
 
-from fieldmarks.classification.classifier import Model
+from fieldmarks.classification.embedder import EncoderOptions
 from fieldmarks.data import Source
 from fieldmarks.errors import EvaluationError, ModelError
 from fieldmarks.evaluation import candidate
@@ -22,7 +22,7 @@ from fieldmarks.store import Store
 def saved(tmp_path: Path) -> tuple[candidate.Subject, Path]:
     """A saved classifier of three classes, and labelled embeddings."""
     head, embeddings = save(problem([2, 2, 2], 30, seed=0), tmp_path)
-    return candidate.of_file(head, Model()), embeddings
+    return candidate.of_file(head, EncoderOptions()), embeddings
 
 
 def _changed(path: Path, **arrays: object) -> Path:
@@ -90,7 +90,7 @@ def test_an_empty_class_takes_no_part(tmp_path: Path) -> None:
         (tmp_path / "pictures" / name).mkdir(parents=True)
         (tmp_path / "pictures" / name / "1.png").write_bytes(b"")
     store = _store(tmp_path, {"owl": ["big eyes"], "newt": ["a tail"], "toad": []})
-    opened = candidate.of_store(store, Model(clip=str(tmp_path)).embedder())
+    opened = candidate.of_store(store, EncoderOptions(clip=str(tmp_path)).embedder())
     data = Data(source=Source(str(tmp_path / "pictures")))
     with pytest.raises(EvaluationError, match="classes without descriptors: 'toad'"):
         Setup.open(data, opened)
@@ -105,7 +105,7 @@ def test_unreadable_pictures_alone(tmp_path: Path, tiny_clip: Path) -> None:
     (tmp_path / "pictures" / "owl").mkdir(parents=True)
     (tmp_path / "pictures" / "owl" / "1.png").write_bytes(b"")
     opened = candidate.of_store(
-        _store(tmp_path, {"owl": ["big eyes"]}), Model(clip=str(tiny_clip)).embedder()
+        _store(tmp_path, {"owl": ["big eyes"]}), EncoderOptions(clip=str(tiny_clip)).embedder()
     )
     setup = Setup.open(Data(source=Source(str(tmp_path / "pictures"))), opened)
     heard: list[Progress] = []
@@ -116,11 +116,11 @@ def test_unreadable_pictures_alone(tmp_path: Path, tiny_clip: Path) -> None:
 
 def test_classes_with_one_list_are_told(tmp_path: Path) -> None:
     lists = {"owl": ["eyes", "wings"], "newt": ["a tail"], "bat": ["wings", "eyes"]}
-    opened = candidate.of_store(_store(tmp_path, lists), Model(clip=str(tmp_path)).embedder())
+    opened = candidate.of_store(_store(tmp_path, lists), EncoderOptions(clip=str(tmp_path)).embedder())
     told = "'owl', 'bat' have the list of another class: their descriptors do not tell them apart"
     assert opened.notices == [told]
 
 
 def test_a_store_without_descriptors(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="has no class with descriptors"):
-        candidate.of_store(_store(tmp_path, {"owl": []}), Model().embedder())
+        candidate.of_store(_store(tmp_path, {"owl": []}), EncoderOptions().embedder())

@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 from tests.evaluation.worlds import problem, save
 
-from fieldmarks.classification import cache_folder, embedding_set
+from fieldmarks.classification import cache_folder
 from fieldmarks.classification.cache import NAME, EmbeddingCache, key_of
 from fieldmarks.classification.classifier_file import load_head
 from fieldmarks.classification.embedder import Embedded
+from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.engines.openvino import model_cache
 from fieldmarks.classification.journal import Journal
 from fieldmarks.errors import FieldmarksError
@@ -183,8 +184,8 @@ def test_classifier_files(tmp_path: Path, count: int) -> None:
 
 
 def _read(path: Path) -> None:
-    rows = list(embedding_set.read(path))
-    labels = list(embedding_set.labels(path))
+    rows = list(EmbeddingSet(path))
+    labels = list(EmbeddingSet(path).labels())
     assert len(rows) == len(labels)
 
 
@@ -230,14 +231,14 @@ def test_folders_of_embeddings(tmp_path: Path, count: int, name: str) -> None:
     pytest.importorskip("pyarrow")
     rows = np.random.default_rng(0).standard_normal((20, 6), np.float32)
     embedded = [Embedded(f"owl/{number}.png", row) for number, row in enumerate(rows)]
-    list(embedding_set.write(embedded, tmp_path / "out", {"model": "some/clip"}))
+    list(EmbeddingSet(tmp_path / "out").write(embedded, {"model": "some/clip"}))
     path = tmp_path / "out" / name
     whole = path.read_bytes()
     refused = 0
     for number in range(count):
         path.write_bytes(_damaged(whole, number))
         refused += _refused(lambda: _read(tmp_path / "out"))
-        _refused(lambda: embedding_set.model_of(tmp_path / "out"))
+        _refused(lambda: EmbeddingSet(tmp_path / "out").model)
     assert refused > count // 5
 
 
@@ -269,9 +270,8 @@ def test_embedding_caches(tmp_path: Path, count: int, monkeypatch: pytest.Monkey
             cache.put(vectors)
             again = cache.get(list(vectors))
             assert all(np.array_equal(vector, vectors[key]) for key, vector in again.items())
-            assert len(cache.notices) <= 1
-            assert again.keys() == vectors.keys() or cache.notices
-            noted += len(cache.notices)
+            assert again.keys() == vectors.keys() or cache.problem
+            noted += cache.problem is not None
         for part in cache_folder.parts():
             assert part.kind in ("", "embedding")
     assert noted > count // 10
@@ -282,7 +282,7 @@ def test_embedding_caches(tmp_path: Path, count: int, monkeypatch: pytest.Monkey
 def test_records_of_converted_models(tmp_path: Path, count: int) -> None:
     folder = tmp_path / "converted-2" / ("1" * 32)
 
-    def write(fresh: Path) -> model_cache.About:
+    def write(fresh: Path) -> model_cache.Metadata:
         (fresh / "texts.bin").write_bytes(b"0123456789" * 20)
         return {"facts": {"logit_scale": 100.0}}
 
@@ -340,7 +340,7 @@ def _long_name(folder: Path) -> Path:
     """Return a folder whose metadata say one name of 400 kB a thousand times, in a few bytes."""
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     rows = [Embedded(str(n), np.ones(4, np.float32)) for n in range(1000)]
-    list(embedding_set.write(rows, folder / "out", {}))
+    list(EmbeddingSet(folder / "out").write(rows, {}))
     table = arrow.table({"image_path": arrow.array(["a" * 400_000] * 1000)})
     parquet.write_table(table, folder / "out" / "metadata" / "metadata_0000.parquet", compression="zstd")
     return folder / "out"

@@ -14,6 +14,7 @@ also one that a newer fieldmarks wrote, is left as it is. Its name has the versi
 """
 
 import hashlib
+import logging
 import os
 import sqlite3
 import stat
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, TypeVar
@@ -31,6 +33,8 @@ from numpy.typing import NDArray
 
 from fieldmarks.paths import make_private, open_regular, user_cache
 from fieldmarks.text import printable
+
+logger = logging.getLogger(__name__)
 
 NAME: Final = "embeddings-3.sqlite3"
 LIMIT: Final = 2 * 2**30  # bytes; about 900,000 embeddings of 512 numbers
@@ -71,16 +75,19 @@ class CacheInfo:
 
 
 class EmbeddingCache:
-    """Embeddings by key, safe under several threads and processes; `notices` says why it is not used."""
+    """Embeddings by key, safe under several threads and processes; `problem` says why it is not used."""
 
     def __init__(self, path: Path | None = None, *, limit: int = LIMIT) -> None:
         self.path = path or user_cache() / NAME
-        self.notices: list[str] = []
+        self.problem: str | None = None
         self._limit = limit
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
         self._usable = True
         self._read: set[int] = set()  # ids of rows whose use is not written yet
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(EmbeddingCache, limit=self._limit), (self.path,)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Array]:
         """Return those of the embeddings that are here, each (D,)."""
@@ -203,10 +210,11 @@ class EmbeddingCache:
                 remedy = "move it away or set FIELDMARKS_CACHE to another folder"
                 if is_ours(self.path):
                     remedy = "`fieldmarks cache clear` removes it"
-                self.notices.append(
+                self.problem = (
                     f"the embedding cache {self.path} cannot be used ({reason}): continuing without it;"
                     f" {remedy}"
                 )
+                logger.warning("%s", self.problem)
                 return otherwise
 
     def _write_uses(self, db: sqlite3.Connection) -> None:

@@ -1,122 +1,233 @@
 """The classifier: a store's descriptors, a CLIP-like model, and predictions that show their marks.
 
-classifier = Classifier.from_store("frogs.jsonl", clip="openai/clip-vit-base-patch32")
-for prediction in classifier.predict(["a.jpg", "b.jpg"]):
-    print(prediction.image, prediction.label, prediction.scores[0].probability)
-print(classifier.explain("a.jpg").decided)
+import fieldmarks as fm
 
-One run of classification from what the user asks for: the classifier, the pictures, the results.
+classifier = fm.Classifier(fm.Store("frogs.jsonl"), clip="openai/clip-vit-base-patch32")
+for prediction in classifier.predict("photos/"):
+    print(prediction.image, prediction.label, prediction.scores[0].probability)
+print(classifier.explain("photos/a.jpg").decided)
+classifier.save("frogs.safetensors")
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TextIO, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
-from fieldmarks.classification import embedding_set
-from fieldmarks.classification.cache import EmbeddingCache
-from fieldmarks.classification.classifier_file import load_head, save_head
-from fieldmarks.classification.embedder import DEFAULT_CLIP, Embedded, Embedder, Encoder, batched
-from fieldmarks.classification.engines.checkpoint import Device, DType
-from fieldmarks.classification.engines.engine import EngineChoice
-from fieldmarks.classification.head import Head, Usual
-from fieldmarks.classification.results import Explanation, Failure, FileVersion, Prediction, Predictions
-from fieldmarks.classification.scoring import Aggregation, Array
-from fieldmarks.classification.sources import FolderContents, Found, Picture, find, name_of, unchanged
+from fieldmarks import choices
+from fieldmarks.choices import Aggregation, Device, DType, check_choice, checks_keywords
+from fieldmarks.classification.classifier_file import ClassifierFile, load_head
+from fieldmarks.classification.embedder import Embedded, Embedder, Encoder, EncoderOptions, batched
+from fieldmarks.classification.embedding_set import EmbeddingSet
+from fieldmarks.classification.head import Head, Statistics
+from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions
+from fieldmarks.classification.scoring import Array, Pooling
+from fieldmarks.classification.sources import Picture, is_single, pictures_of
 from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts
-from fieldmarks.errors import ImageError, ModelError
+from fieldmarks.errors import ImageError, ModelError, UsageError
+from fieldmarks.hub import model_id
 from fieldmarks.store import Store
 
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
 Clip = str | Path | Encoder | Embedder
-
-
-class Options(TypedDict, total=False):
-    """How descriptors become a head.
-
-    `preset` is "article" (the default) or "paper"; `aggregate` and `text`, a template, replace the
-    preset's; `concept` fills {concept}; `with_name` adds the name's prompt to each class's texts;
-    `baseline` also scores the names alone.
-    """
-
-    preset: str
-    aggregate: Aggregation | None
-    text: str | None
-    concept: str | None
-    with_name: bool
-    baseline: bool
+EMBEDDED_BATCH: Final = 1024  # images scored at once where their embeddings are given
 
 
 class Classifier:
-    """A head, and the embedder of the pictures that it scores."""
+    """Classes with their descriptors, and the model that embeds texts and images.
 
-    def __init__(self, head: Head, clip: Clip) -> None:
-        self.head = head
-        self.embedder = _embedder(clip)
+    store: a Store, a store's path, or a mapping of class names to descriptors. A class with no descriptors
+        falls back to the prompt "a photo of a {class}".
+    clip: a CLIP-like model, by folder or Hugging Face id, or an Encoder that is loaded already.
+    preset: "article" (bare descriptors, mean embedding) or "paper" ("{class}, which has …", mean similarity).
+    aggregate, text: how a class's texts are pooled, and their template; they replace the preset's.
+    concept: what {concept} stands for in `text`.
+    with_name: add "a photo of a {class}" to each class's texts.
+    baseline: also score the class names alone.
+    device, dtype, engine, batch: where the model computes, its precision, by what, images per forward pass.
+    cache: keep embeddings in the user's cache folder for later runs.
 
-    @classmethod
-    def from_store(
-        cls, store: Store | str | Path, *, clip: Clip = DEFAULT_CLIP, **options: Unpack[Options]
-    ) -> "Classifier":
-        """Build a classifier from a store's lines in force. Raises StoreError, and as `from_descriptors`."""
-        opened = store if isinstance(store, Store) else Store(store)
-        classes = {entry.name: entry.descriptors for entry in opened.entries()}
-        about = {"store_sha256": hashlib.sha256(opened.path.read_bytes()).hexdigest()}
-        return cls._from_texts(*_texts(classes, options), clip, options, about)
+        classifier = Classifier({"owl": ["big eyes"], "newt": ["a long tail"]}, clip="models/clip")
+        classifier.predict("owl.jpg").label
 
-    @classmethod
-    def from_descriptors(
-        cls, classes: Mapping[str, Sequence[str]], *, clip: Clip = DEFAULT_CLIP, **options: Unpack[Options]
-    ) -> "Classifier":
-        """Build a classifier from each class's descriptors; a class without any is read by its name's prompt.
+    Raises UsageError for an option that is unknown, out of range or without effect, StoreError for no class
+    at all, PromptError for a template with an unknown field, ModelError for a model that cannot be loaded. A
+    classifier may be used from several threads.
+    """
 
-        Raises ModelError for a model that cannot be loaded, StoreError for no class at all, PromptError for
-        a template with an unknown field.
-        """
-        return cls._from_texts(*_texts(classes, options), clip, options, {})
+    @checks_keywords
+    def __init__(
+        self,
+        store: Store | str | Path | Mapping[str, Sequence[str]],
+        *,
+        clip: Clip | None = None,
+        preset: choices.Preset = "article",
+        aggregate: Aggregation | None = None,
+        text: str | None = None,
+        concept: str | None = None,
+        with_name: bool = False,
+        baseline: bool = False,
+        device: Device = "auto",
+        dtype: DType = "auto",
+        engine: choices.Engine = "auto",
+        batch: int | None = None,
+        cache: bool = False,
+    ) -> None:
+        check_choice("preset", preset, choices.Preset)
+        pooling = Pooling.named(aggregate or PRESETS[preset].aggregate)
+        template = text or PRESETS[preset].template
+        if isinstance(store, Mapping):
+            classes, metadata = dict(store), dict[str, str]()
+        else:
+            opened = store if isinstance(store, Store) else Store(store)
+            classes = {entry.name: list(entry.descriptors) for entry in opened.entries()}
+            metadata = {"store_sha256": hashlib.sha256(opened.path.read_bytes()).hexdigest()}
+        texts = descriptor_texts(classes, template, concept=concept, with_name=with_name)
+        wording = {"text": text, "concept": concept, "with_name": "yes" if with_name else None}
+        metadata |= {"preset": preset} | {key: value for key, value in wording.items() if value}
+        options = EncoderOptions(
+            clip=clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
+        )
+        self._embed(texts, pooling, options.embedder(), metadata, baseline=baseline)
 
-    @classmethod
-    def from_names(cls, classes: Sequence[str], *, clip: Clip = DEFAULT_CLIP) -> "Classifier":
-        """Build the plain baseline, "a photo of a {class}" for each class. Raises ModelError."""
-        return cls._from_texts(name_texts(classes), "mean-embedding", clip, {"preset": "name"}, {})
-
-    @classmethod
-    def _from_texts(
-        cls, texts: Texts, aggregate: Aggregation, clip: Clip, options: Options, about: Mapping[str, str]
-    ) -> "Classifier":
-        embedder = _embedder(clip)
-        names = name_texts(texts.classes).texts if options.get("baseline") else ()
+    def _embed(
+        self,
+        texts: Texts,
+        pooling: Pooling,
+        embedder: Embedder,
+        metadata: Mapping[str, str],
+        *,
+        baseline: bool,
+    ) -> None:
+        names = name_texts(texts.classes).texts if baseline else ()
         embeddings = embedder.texts([*texts.texts, *names])  # (M, D), then (C, D)
-        head = Head(
+        self.head = Head(
             texts,
             embeddings[: len(texts.texts)],
             embedder.logit_scale,
-            aggregate,
-            embeddings[len(texts.texts) :] if names else None,
-            {**embedder.encoder.about, "preset": options.get("preset", "article"), **about},
+            pooling,
+            embeddings[len(texts.texts) :] if baseline else None,
+            {**embedder.encoder.metadata, **metadata},
         )
-        return cls(head, embedder)
+        self.embedder = embedder
+        self._is_from_file = False
+
+    @classmethod
+    def from_names(cls, classes: Sequence[str], *, clip: Clip | None = None) -> "Classifier":
+        """Build the plain baseline, "a photo of a {class}" for each class. Raises ModelError."""
+        classifier = cls.__new__(cls)
+        embedder = EncoderOptions(clip=clip, cache=False).embedder()
+        pooling = Pooling.named("mean-embedding")
+        classifier._embed(name_texts(classes), pooling, embedder, {"preset": "name"}, baseline=False)
+        return classifier
+
+    @classmethod
+    @checks_keywords
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        clip: Clip | None = None,
+        device: Device = "auto",
+        dtype: DType = "auto",
+        engine: choices.Engine = "auto",
+        batch: int | None = None,
+        cache: bool = False,
+    ) -> "Classifier":
+        """Read a saved classifier; `clip` embeds the images, by default the model it was made with.
+
+        Raises ModelError for a file that is not a classifier's, UsageError as the constructor.
+        """
+        options = EncoderOptions(
+            clip=clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
+        )
+        classifier = cls.__new__(cls)
+        classifier.head = load_head(Path(path))
+        classifier.embedder = options.embedder(classifier.head.metadata.get("model", ""))
+        classifier._is_from_file = True
+        if clip is not None:
+            classifier.report_other_model(classifier.embedder.encoder.name)
+        return classifier
+
+    def __repr__(self) -> str:
+        model, head = self.head.metadata.get("model", "?"), self.head
+        counts = f"{len(head.classes)} classes, {len(head.texts.texts)} texts"
+        return f"<Classifier of {counts}, {head.pooling.name}, {model}>"
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names."""
         return self.head.classes
 
-    def predict(self, images: Iterable[Picture], *, top: int | None = None) -> Predictions:
-        """Return the predictions of pictures (paths, PIL images, arrays, tensors), all classes or the `top`.
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a path and an array can be iterated over too
+        self,
+        images: "str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor",
+        *,
+        top: int | None = None,
+        explain: bool = False,
+        min_probability: float = 0.0,
+    ) -> Prediction: ...
 
-        Raises ImageError for the first one that cannot be read; `stream` goes on instead.
+    @overload
+    def predict(
+        self,
+        images: Iterable[Picture],
+        *,
+        top: int | None = None,
+        explain: bool = False,
+        min_probability: float = 0.0,
+    ) -> Predictions: ...
+
+    @checks_keywords
+    def predict(
+        self,
+        images: Any,
+        *,
+        top: int | None = None,
+        explain: bool = False,
+        min_probability: float = 0.0,
+    ) -> Prediction | Predictions:
+        """Return the prediction of one image, or a list of predictions for a list or a folder.
+
+        images: a path, PIL image, array (H, W, 3) or tensor (3, H, W); or a list of these, folders and globs.
+        top: how many classes to list per image; all of them by default.
+        explain: also give the marks of the predicted class and of the runner-up.
+        min_probability: the label is None where the best probability is lower.
+
+        Raises ImageError for the first image that cannot be read; `stream` goes on instead.
         """
-        return Predictions(map(_raised, self.stream(images, top=top)), self.classes)
+        results = self.stream(pictures_of(images), top=top, explain=explain, min_probability=min_probability)
+        predictions = Predictions(map(_raised, results), self.classes)
+        return predictions[0] if is_single(images) else predictions
 
     def stream(
-        self, images: Iterable[Picture | Failure], *, top: int | None = None, explain: bool = False
+        self,
+        images: Iterable[Picture | Failure],
+        *,
+        top: int | None = None,
+        explain: bool = False,
+        min_probability: float = 0.0,
+        thumbnails: int = 0,
     ) -> Iterator[Prediction | Failure]:
-        """Yield a prediction for each picture, or a Failure for an unreadable one, in constant memory."""
-        return self.score(self.embedder.images(images), top=top, explain=explain)
+        """Yield a prediction for each image, or a Failure for an unreadable one, in constant memory.
+
+        Paths are those of images, not of folders. The first `thumbnails` predictions have a small JPEG.
+        """
+        embedded = self.embedder.images(images, thumbnails=thumbnails)
+        return self.score(embedded, top=top, explain=explain, min_probability=min_probability)
 
     def score(
         self,
@@ -125,238 +236,115 @@ class Classifier:
         top: int | None = None,
         explain: bool = False,
         min_probability: float = 0.0,
-        usual: Usual | None = None,
+        statistics: Statistics | None = None,
         batch: int | None = None,
     ) -> Iterator[Prediction | Failure]:
-        """Yield a prediction for each embedded picture, in order; failures pass through.
+        """Yield a prediction for each embedded image, in order; failures pass through.
 
-        The label is None where the best probability is under `min_probability`. `usual` relates the marks
-        of an explanation to other pictures. `batch` pictures are scored at once, by default as many as are
+        The label is None where the best probability is under `min_probability`. `statistics` relate the marks
+        of an explanation to other images. `batch` images are scored at once, by default as many as are
         encoded at once. Raises ModelError if the embeddings are of another model.
         """
+        if top is not None and top < 1:
+            raise UsageError(f"top: expected at least 1, found {top}")
+        if not 0 <= min_probability <= 1:
+            raise UsageError(f"min_probability: expected 0 to 1, found {min_probability}")
+        if isinstance(embedded, EmbeddingSet):
+            self.report_other_model(embedded.model)
+            batch = batch or EMBEDDED_BATCH
+        return self._scored(embedded, top, explain, min_probability, statistics, batch)
+
+    def _scored(
+        self,
+        embedded: Iterable[Embedded | Failure],
+        top: int | None,
+        explain: bool,
+        min_probability: float,
+        statistics: Statistics | None,
+        batch: int | None,
+    ) -> Iterator[Prediction | Failure]:
         needed = None if top is None else max(top, 2 if explain else 1)
         for part in batched(embedded, batch or self.embedder.batch):
-            whole = [one for one in part if isinstance(one, Embedded)]
-            vectors = self._stacked(whole)
+            rows = [row for row in part if isinstance(row, Embedded)]
+            vectors = self._stacked(rows)
             ranked, baselines = self.head.scores(vectors, needed), self.head.baseline_scores(vectors)
             predictions = (
                 Prediction(
-                    one.image,
+                    row.image,
                     scores[0].name if scores[0].probability >= min_probability else None,
                     scores[:top],
                     baseline,
-                    self.head.explain(one.vector, scores, usual) if explain else None,
-                    one.thumbnail,
-                    one.version,
+                    self.head.explain(row.vector, scores, statistics) if explain else None,
+                    row.thumbnail,
+                    row.version,
                 )
-                for one, scores, baseline in zip(whole, ranked, baselines, strict=True)
+                for row, scores, baseline in zip(rows, ranked, baselines, strict=True)
             )
-            yield from (one if isinstance(one, Failure) else next(predictions) for one in part)
+            yield from (row if isinstance(row, Failure) else next(predictions) for row in part)
 
-    def _stacked(self, embedded: Sequence[Embedded]) -> Array:
-        if other := next((one for one in embedded if len(one.vector) != self.head.dim), None):
+    def _stacked(self, rows: Sequence[Embedded]) -> Array:
+        if other := next((row for row in rows if len(row.vector) != self.head.dim), None):
             raise ModelError(
                 f"{other.image} has an embedding of {len(other.vector)} numbers and the classifier's texts"
                 f" have {self.head.dim}: they come from different models"
             )
-        vectors = [one.vector for one in embedded]
+        vectors = [row.vector for row in rows]
         return np.stack(vectors) if vectors else np.empty((0, self.head.dim), np.float32)
 
-    def relative(self, embedded: Iterable[Embedded | Failure]) -> tuple[list[Embedded | Failure], Usual]:
-        """Return the pictures, each D numbers in memory, and the usual scores of the texts on them."""
-        held = list(embedded)
-        whole = [one for one in held if isinstance(one, Embedded)]
-        return held, self.head.usual(self._stacked(part) for part in batched(whole, 1024))
-
-    def save(self, path: str | Path) -> None:
-        """Write the classifier as a file, without the model's weights. Raises ModelError."""
-        save_head(self.head, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path, *, clip: Clip | None = None) -> "Classifier":
-        """Read a saved classifier; `clip` embeds the pictures, by default the model it was made with.
-
-        Raises ModelError.
-        """
-        head = load_head(Path(path))
-        return cls(head, head.about.get("model", "") if clip is None else clip)
+    def statistics(self, embedded: Iterable[Embedded | Failure]) -> Statistics:
+        """Return the mean and the standard deviation (M,) of each text's score on these images."""
+        rows = (row for row in embedded if isinstance(row, Embedded))
+        return self.head.statistics(self._stacked(part) for part in batched(rows, 1024))
 
     def explain(self, image: Picture) -> Explanation:
-        """Return one picture's marks, of the predicted class and the runner-up. Raises ImageError."""
+        """Return one image's marks, of the predicted class and the runner-up. Raises ImageError."""
         explanation = _raised(next(self.stream([image], explain=True))).explanation
         assert explanation is not None
         return explanation
 
+    def save(self, path: str | Path) -> None:
+        """Write the classifier as a file, without the model's weights. Raises ModelError."""
+        self.save_to(ClassifierFile(Path(path)))
 
-def _texts(classes: Mapping[str, Sequence[str]], options: Options) -> tuple[Texts, Aggregation]:
-    """Return the texts that the options ask for, and how they are put together."""
-    preset = PRESETS[options.get("preset", "article")]
-    texts = descriptor_texts(
-        classes,
-        options.get("text") or preset.template,
-        concept=options.get("concept"),
-        with_name=options.get("with_name", False),
-    )
-    return texts, options.get("aggregate") or preset.aggregate
+    def save_to(self, file: ClassifierFile) -> None:
+        """Write the classifier to a file whose place was checked before. Raises ModelError."""
+        metadata = {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+        if not self._is_from_file:
+            metadata["fingerprint"] = self.embedder.encoder.identity
+        file.write(self.head, metadata)
 
+    def report_other_model(self, model: str | None) -> None:
+        """Log a warning where images are embedded with another model than the classifier was made with."""
+        made_with = self.head.metadata.get("model")
+        if made_with and model and model_id(made_with) != model_id(model):
+            logger.warning(
+                "the classifier was made with %s, the images are embedded with %s", made_with, model
+            )
 
-def _embedder(clip: Clip) -> Embedder:
-    if isinstance(clip, Embedder):
-        return clip
-    return Embedder(clip if isinstance(clip, Encoder) else Encoder(clip))
+    def provenance(self, embeddings: EmbeddingSet | None, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all that a result depends on but its image, as plain data, for a results journal.
+
+        `embeddings` are the images' where they are given. Texts and model stand for what they are embedded
+        to, which rounding may vary; of a classifier from a file, the embeddings in it are hashed. Raises
+        ModelError.
+        """
+        head, encoder = self.head, self.embedder.encoder
+        content = hashlib.sha256(json.dumps(asdict(head.texts) | {"aggregate": head.pooling.name}).encode())
+        if self._is_from_file:
+            scale = np.array(head.scale)
+            for array in (head.embeddings, head.baseline, scale, head.pooling.weights, head.bias):
+                content.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        computed = embeddings is None
+        return {
+            "classifier": content.hexdigest(),
+            "model": encoder.identity if computed or not self._is_from_file else None,
+            "decoding": encoder.decoding if computed else None,
+            "embeddings": None if embeddings is None else embeddings.model or "of an unknown model",
+            "options": dict(options),
+        }
 
 
 def _raised(result: Prediction | Failure) -> Prediction:
     if isinstance(result, Failure):
         raise ImageError(f"{result.image}: {result.error}")
     return result
-
-
-KEPT_BATCH: Final = 1024  # pictures scored at once where their embeddings are kept: there is no forward pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """Which model computes, and how; `clip` None is the model of a saved classifier, else the default one.
-
-    `tell` hears of work that lets a person wait.
-    """
-
-    clip: str | None = None
-    device: Device = "auto"
-    dtype: DType = "auto"
-    engine: EngineChoice = "auto"
-    batch: int | None = None
-    cache: bool = True
-    tell: Callable[[str], None] = lambda _: None
-
-    def embedder(self, otherwise: str = DEFAULT_CLIP) -> Embedder:
-        """Return the embedder, of the model `otherwise` if none is named. Raises ModelError."""
-        name = otherwise if self.clip is None else self.clip
-        encoder = Encoder(name, device=self.device, dtype=self.dtype, engine=self.engine, tell=self.tell)
-        return Embedder(encoder, cache=EmbeddingCache() if self.cache else None, batch=self.batch)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pictures:
-    """Which pictures are meant: inputs as `sources.find` reads them, or embeddings in a file or folder.
-
-    `done` are images that have a result already, by name; None where nobody asks which version was read.
-    """
-
-    inputs: tuple[str, ...] = ()
-    embeddings: Path | None = None
-    allow_url: bool = False
-    stdin: TextIO | None = None
-    done: Mapping[str, FileVersion] | None = None
-    contents: FolderContents = field(default_factory=FolderContents)  # of folders, as far as they are read
-
-    def embedded(self, embedder: Embedder, *, thumbnails: int = 0) -> Iterator[Embedded | Failure]:
-        """Yield the embeddings in order, without those of images that are done and have not changed.
-
-        Raises ImageError, ModelError.
-        """
-        if self.embeddings is not None:
-            yield from (row for row in self._rows(self.embeddings) if not self.is_done(row))
-            return
-        found = find(self.inputs, self.stdin, allow_url=self.allow_url, contents=self.contents)
-        yield from embedder.images(self._left(found), thumbnails=thumbnails)
-
-    def _rows(self, embeddings: Path) -> Iterator[Embedded | Failure]:
-        for row in embedding_set.read(embeddings):
-            if self.done is None or isinstance(row, Failure):
-                yield row
-            else:
-                yield replace(row, version=FileVersion(hashlib.sha256(row.vector.tobytes()).hexdigest()))
-
-    def is_done(self, row: Embedded | Failure) -> bool:
-        """Whether an embedding is of the version of its image that is done."""
-        version = row.version if isinstance(row, Embedded) else None
-        done = self.done.get(row.image) if self.done else None
-        return version is not None and done is not None and version.sha256 == done.sha256
-
-    def _left(self, found: Iterable[Found]) -> Iterator[Found]:
-        for one in found:
-            version = self.done.get(name_of(one, 0)) if self.done else None
-            if version is None or isinstance(one, Failure) or not unchanged(one, version):
-                yield one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Showing:
-    """What a result shows."""
-
-    top: int | None = None
-    explain: bool = False
-    relative: bool = False
-    min_probability: float = 0.0
-
-
-def open_classifier(source: Store | Path, model: Model, options: Options) -> Classifier:
-    """Return a classifier from a store, or from a saved classifier's file. Raises StoreError, ModelError."""
-    if isinstance(source, Store):
-        return Classifier.from_store(source, clip=model.embedder(), **options)
-    head = load_head(source)
-    return Classifier(head, model.embedder(head.about.get("model", "")))
-
-
-def classify(
-    classifier: Classifier, pictures: Pictures, showing: Showing, *, thumbnails: int = 0
-) -> Iterator[Prediction | Failure]:
-    """Yield a result for each picture, as ready; with `relative`, after all of them are embedded.
-
-    Those that are done have no result, but with `relative` the others are related to them too.
-    """
-    usual = None
-    if showing.relative:
-        every = replace(pictures, done=None if pictures.done is None else {})
-        held, usual = classifier.relative(every.embedded(classifier.embedder, thumbnails=thumbnails))
-        embedded = iter([row for row in held if not pictures.is_done(row)])
-    else:
-        embedded = pictures.embedded(classifier.embedder, thumbnails=thumbnails)
-    return classifier.score(
-        embedded,
-        top=showing.top,
-        explain=showing.explain or showing.relative,
-        min_probability=showing.min_probability,
-        usual=usual,
-        batch=None if pictures.embeddings is None else KEPT_BATCH,
-    )
-
-
-def settings(
-    classifier: Classifier, file: Path | None, pictures: Pictures, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return all that a result depends on but its image, as plain data, for a results journal.
-
-    Texts and model stand for what they are embedded to, which rounding may vary; of a classifier from a
-    `file`, the embeddings in it are hashed. Raises ModelError.
-    """
-    head, encoder = classifier.head, classifier.embedder.encoder
-    texts = asdict(head.texts) | {"aggregate": head.aggregate}
-    computed = pictures.embeddings is None
-    made_by = None if pictures.embeddings is None else embedding_set.model_of(pictures.embeddings)
-    content = hashlib.sha256(json.dumps(texts).encode())
-    if file is not None:
-        for array in (head.embeddings, head.baseline, np.array(head.logit_scale)):
-            content.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    return {
-        "classifier": content.hexdigest(),
-        "model": encoder.identity if computed or file is None else None,
-        "decoding": encoder.decoding if computed else None,
-        "embeddings": None if computed else made_by or "of an unknown model",
-        "options": dict(options),
-    }
-
-
-def notices(classifier: Classifier, pictures: Pictures) -> list[str]:
-    """Return what the user should be told of a run: long texts, the cache, models that do not match."""
-    made_with = classifier.head.about.get("model")
-    used = classifier.embedder.encoder.name
-    if pictures.embeddings is not None:
-        used = embedding_set.model_of(pictures.embeddings) or made_with or ""
-    told = classifier.embedder.notices
-    if made_with and used != made_with:
-        told = [*told, f"the classifier was made with {made_with}, the pictures are embedded with {used}"]
-    left_out = pictures.contents.notice()
-    return [*told, left_out] if left_out else told

@@ -1,29 +1,37 @@
 """A classifier as a file, which scores without the text encoder and without the store.
 
 It is safetensors with
-    class_matrix (C, D)   unit(image) @ class_matrix.T · logit_scale are the class logits; left out with
-                          max-similarity, which no matrix of one row a class expresses
     texts (M, D)          the embedding of each text, not of unit length
     owner (M,)            the class index of each text
     baseline (C, D)       the embedding of each name's prompt, if there is a baseline
-and metadata: "format" is "fieldmarks-classifier", "version" is "1", "logit_scale" and "aggregate" are
-theirs, "classes", "descriptors" and "texts" are JSON lists, and the rest ("model", "preset",
-"store_sha256", …) says where it came from.
+    weights (C, M)        what replaces a mean's 1 / M_c, optional
+    bias (C,)             added to the classes' pooled cosines, optional
+    thresholds (C,)       the least probability of each class's label, optional
+and metadata, all of it text: "format" is "fieldmarks-classifier", "version" is "2"; "pooling" is the name of
+an aggregation, "logit_scale" the factor of the cosines, "temperature" (optional) what replaces it by its
+inverse, "conformal_quantile" is optional; "classes", "descriptors" and "texts" are JSON lists. The rest says
+where it came from: "model" (an id, or a folder's absolute path) and its "fingerprint", "dtype", "engine",
+"preset", "text", "concept", "with_name", "store_sha256", "created".
+
+Version 1 is still read. It says "aggregate" instead of "pooling", and holds class_matrix (C, D) unless that
+is max-similarity: unit(image) @ class_matrix.T · logit_scale are the class logits.
 """
 
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from types import MappingProxyType
+from typing import Any, BinaryIO, Final, cast
 
 import msgspec
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.scoring import AGGREGATIONS
+from fieldmarks.classification.scoring import Array, Pooling
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError, StoreError
 from fieldmarks.paths import obstacle, open_regular
@@ -31,15 +39,29 @@ from fieldmarks.store import durable
 from fieldmarks.text import printable
 
 FORMAT: Final = "fieldmarks-classifier"
-VERSION: Final = "1"
+VERSION: Final = "2"
+READABLE: Final = ("1", VERSION)
 MAX_HEADER: Final = 100_000_000  # bytes, as in safetensors
 MAX_STRINGS: Final = 1_000  # in a header; a classifier's has about 50
 _LISTS: Final = ("classes", "descriptors", "texts")
-_OWN_KEYS: Final = {"format", "version", "logit_scale", "aggregate", *_LISTS}
-_NUMBERS: Final = ("texts", "class_matrix", "baseline")
+_OWN_KEYS: Final = {"format", "version", "logit_scale", "temperature", "pooling", "aggregate", *_LISTS}
+_NUMBERS: Final = {
+    "1": ("texts", "class_matrix", "baseline"),
+    "2": ("texts", "baseline", "weights", "bias", "thresholds"),
+}
+_LATER: Final = {
+    "thresholds": "thresholds for rejecting images",
+    "conformal_quantile": "a quantile for sets of labels",
+}
 _FLOATS: Final = ("F16", "F32", "F64")
 _INTEGERS: Final = ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
 _LONGEST_SHAPE: Final = 100  # characters
+MAX_SCALE: Final = 1_000_000  # a CLIP's logit scale is about 100
+# What a damaged or a stranger's file raises.
+_DAMAGE: Final = (
+    *(OSError, SafetensorError, ModelError, KeyError, TypeError, ValueError, RuntimeError, MemoryError),
+    msgspec.MsgspecError,
+)
 
 
 class _Tensor(msgspec.Struct):
@@ -50,45 +72,58 @@ class _Tensor(msgspec.Struct):
     data_offsets: msgspec.Raw
 
 
-def save_head(head: Head, path: Path) -> None:
-    """Write a head as a file; a classifier is replaced, any other file is left alone.
+class ClassifierFile:
+    """A place for a classifier: nothing, or a classifier that is replaced; no other file ever is.
 
-    Raises ModelError if the path cannot be written or holds something else.
+    Raises ModelError, when it is made and when it is written, if the place cannot be used.
     """
-    check_place(path)
-    tensors = {"texts": head.embeddings, "owner": head.owner, "class_matrix": head.class_matrix}
-    tensors["baseline"] = head.baseline
-    texts = head.texts
-    lists = {"classes": texts.classes, "descriptors": texts.descriptors, "texts": texts.texts}
-    metadata = {
-        **head.about,
-        "format": FORMAT,
-        "version": VERSION,
-        "logit_scale": repr(head.logit_scale),
-        "aggregate": head.aggregate,
-        **{key: json.dumps(value) for key, value in lists.items()},
-    }
-    arrays = {key: np.ascontiguousarray(value) for key, value in tensors.items() if value is not None}
-    try:
-        durable.replace(path.resolve(), [save(arrays, metadata)])
-    except (StoreError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be written: {error}") from error
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if reason := obstacle(path, "a fieldmarks classifier", self._is_classifier):
+            raise ModelError(f"{path} {reason}")
+        if not path.resolve().parent.is_dir():
+            raise ModelError(f"{path} cannot be written: its folder does not exist")
 
-def check_place(path: Path) -> None:
-    """Raise ModelError where `save_head` would refuse: a classifier is replaced, no other file is."""
-
-    def is_classifier(_: BinaryIO) -> bool:
+    def write(self, head: Head, metadata: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Write a head, with `metadata` beside its own."""
+        ClassifierFile(self._path)  # what lies there may have changed meanwhile
+        texts = head.texts
+        tensors = {
+            "texts": head.embeddings,
+            "owner": head.owner,
+            "baseline": head.baseline,
+            "weights": head.pooling.weights,
+            "bias": head.bias,
+        }
+        lists = {"classes": texts.classes, "descriptors": texts.descriptors, "texts": texts.texts}
+        strings = {
+            **metadata,
+            **head.metadata,
+            "format": FORMAT,
+            "version": VERSION,
+            "logit_scale": repr(head.logit_scale),
+            "pooling": head.pooling.name,
+            **({} if head.temperature is None else {"temperature": repr(head.temperature)}),
+            **{key: json.dumps(value) for key, value in lists.items()},
+        }
+        arrays = {key: np.ascontiguousarray(value) for key, value in tensors.items() if value is not None}
         try:
-            load_head(path)
+            durable.replace(self._path.resolve(), [save(arrays, strings)])
+        except (StoreError, SafetensorError) as error:
+            raise ModelError(f"{self._path} cannot be written: {error}") from error
+
+    def _is_classifier(self, _: BinaryIO) -> bool:
+        try:
+            load_head(self._path)
         except ModelError:
             return False
         return True
 
-    if reason := obstacle(path, "a fieldmarks classifier", is_classifier):
-        raise ModelError(f"{path} {reason}")
-    if not path.resolve().parent.is_dir():
-        raise ModelError(f"{path} cannot be written: its folder does not exist")
+
+def save_head(head: Head, path: Path) -> None:
+    """Write a head as a file. Raises ModelError as `ClassifierFile`."""
+    ClassifierFile(path).write(head)
 
 
 def load_head(path: Path) -> Head:
@@ -101,10 +136,7 @@ def load_head(path: Path) -> Head:
         return _head(metadata, arrays)
     except FileNotFoundError as error:
         raise ModelError(f"{path} is not a classifier file: no such file") from error
-    except (
-        *(OSError, SafetensorError, ModelError, KeyError, TypeError, ValueError, RuntimeError, MemoryError),
-        msgspec.MsgspecError,
-    ) as error:
+    except _DAMAGE as error:
         raise ModelError(f"{path} is not a classifier file: {_reason(error)}") from error
 
 
@@ -125,9 +157,10 @@ def _checked(file: BinaryIO) -> tuple[Mapping[str, str], list[str]]:
     metadata = msgspec.json.decode(header.pop("__metadata__", b"{}"), type=dict[str, str])
     if metadata.get("format") != FORMAT:
         raise ModelError(f"its metadata does not say {FORMAT!r}")
-    if metadata["version"] != VERSION:
-        raise ModelError(f"version {metadata['version']:.20} is not {VERSION}: use a newer fieldmarks")
-    names: list[str] = [name for name in (*_NUMBERS, "owner") if name in header]
+    version = metadata["version"]
+    if version not in READABLE:
+        raise ModelError(f"version {version:.20} is not {' or '.join(READABLE)}: use a newer fieldmarks")
+    names: list[str] = [name for name in (*_NUMBERS[version], "owner") if name in header]
     shapes = {name: _shape(name, msgspec.json.decode(header[name], type=_Tensor)) for name in names}
     texts = shapes["texts"][0] if shapes["texts"] else 0
     for key in _LISTS:  # a text takes bytes in the tensor too, so that the lists are not larger than the file
@@ -157,31 +190,60 @@ def _shape(name: str, tensor: _Tensor) -> list[int]:
 
 def _head(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray[Any, Any]]) -> Head:
     classes, descriptors, texts = (_strings(key, metadata[key]) for key in _LISTS)
-    aggregate = metadata["aggregate"]
+    is_old = metadata["version"] == "1"
+    name = metadata["aggregate" if is_old else "pooling"]
+    if name not in words(Aggregation):
+        raise ModelError(f"pooling {name[:40]!r} is none of {', '.join(words(Aggregation))}")
     logit_scale = float(metadata["logit_scale"])
-    if aggregate not in AGGREGATIONS or not 0 < logit_scale < 1e6:
-        raise ModelError(f"aggregate {aggregate[:40]!r} with logit_scale {logit_scale}")
+    temperature = float(metadata["temperature"]) if "temperature" in metadata else None
+    if not 0 < logit_scale < MAX_SCALE:
+        raise ModelError(f"logit_scale {logit_scale} is not between 0 and {MAX_SCALE:,}")
     with np.errstate(over="ignore"):  # what overflows is not finite
-        numbers = {key: tensors[key].astype(np.float32, copy=False) for key in _NUMBERS if key in tensors}
+        numbers = {
+            key: value.astype(np.float32, copy=False) for key, value in tensors.items() if key != "owner"
+        }
     if not all(np.isfinite(value).all() for value in numbers.values()):
         raise ModelError("a number in it is not finite")
     owner = tensors["owner"]
     if len(set(classes)) != len(classes) or not len(owner) == len(descriptors) == len(texts):
         raise ModelError("classes, descriptors and texts do not fit together")
+    try:
+        pooling = Pooling.named(cast(Aggregation, name), numbers.get("weights"))
+    except ValueError as error:
+        raise ModelError(f"{error}") from error
     head = Head(
         Texts(classes, tuple(owner.tolist()), descriptors, texts),
         numbers["texts"],
         logit_scale,
-        next(one for one in AGGREGATIONS if one == aggregate),
+        pooling,
         numbers.get("baseline"),
         {key: value for key, value in metadata.items() if key not in _OWN_KEYS},
+        numbers.get("bias"),
+        temperature,
     )
-    matrix = numbers.get("class_matrix")
+    _check_later(head, metadata, numbers.get("thresholds"))
+    if is_old:
+        _check_matrix(head, numbers.get("class_matrix"))
+    return head
+
+
+def _check_later(head: Head, metadata: Mapping[str, str], thresholds: Array | None) -> None:
+    """Raise ModelError for what this version cannot apply, as results without it would be others."""
+    if thresholds is not None and (thresholds.shape != (len(head.classes),) or (thresholds < 0).any()):
+        raise ModelError(f"thresholds {thresholds.shape} do not fit {len(head.classes)} classes")
+    quantile = float(metadata.get("conformal_quantile", 0))
+    if not 0 <= quantile <= 1:
+        raise ModelError(f"conformal_quantile {quantile} is not between 0 and 1")
+    present = {"thresholds"} if thresholds is not None else set()
+    for key in sorted(present | (_LATER.keys() & metadata.keys())):
+        raise ModelError(f"it holds {_LATER[key]} ({key}), which need a newer fieldmarks")
+
+
+def _check_matrix(head: Head, matrix: Array | None) -> None:
     with np.errstate(all="ignore"):  # numbers that are too large to add up are not those of the matrix
-        expected = head.class_matrix
+        expected = head.class_weights
         if expected is not None and (matrix is None or not np.allclose(expected, matrix, atol=1e-4)):
             raise ModelError("the class matrix is not that of its texts")
-    return head
 
 
 def _strings(key: str, value: str) -> tuple[str, ...]:

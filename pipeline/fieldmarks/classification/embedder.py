@@ -1,46 +1,59 @@
-"""The encoder: any CLIP-like model that transformers loads, as two functions into one embedding space.
+"""Embeddings of texts and images: the encoder, and what calls it with batches, threads and the cache.
 
-Embeddings are float32 on the CPU, after the model's projection, not scaled to unit length.
+An `Encoder` is any CLIP-like model that transformers loads, as two functions into one embedding space;
+embeddings are float32 on the CPU, after the model's projection, not scaled to unit length. An `Embedder`
+encodes each text once and images in batches, while the next images are decoded in threads, and nothing again
+that its cache holds. At most a window of images is in memory, so a stream of any length runs in constant
+memory. Both may be used from several threads, and can be pickled: they load again where they are unpickled.
 
-Embeddings of texts and pictures: encoded in batches while the next pictures are decoded in threads.
-
-At most a window of pictures is in memory, so a stream of any length runs in constant memory.
+    embedder = EncoderOptions(clip="creatures/models/clip", dtype="float32").embedder()
+    texts = embedder.texts(["big eyes", "a long tail"])  # (2, D)
+    for result in embedder.images(["a.png", "b.png"]):   # Embedded, or Failure
+        print(result.image)
 """
 
 import hashlib
+import logging
 import math
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import RLock
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import numpy as np
 
+from fieldmarks import choices
+from fieldmarks.choices import Device, DType, check_choice
 from fieldmarks.classification.cache import EmbeddingCache, key_of
-from fieldmarks.classification.engines.checkpoint import Checkpoint, Device, DType, device_of, dtype_of
-from fieldmarks.classification.engines.engine import Engine, EngineChoice, EngineName
+from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of
+from fieldmarks.classification.engines.engine import Engine
 from fieldmarks.classification.engines.openvino.conversion import Conversion
-from fieldmarks.classification.images import Url
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.sources import Picture, name_of, read_stamped
-from fieldmarks.errors import ImageError, ModelError
+from fieldmarks.errors import ImageError, ModelError, UsageError
+from fieldmarks.hub import loaded_once, model_id
 
 if TYPE_CHECKING:
     from PIL import Image
 
+logger = logging.getLogger(__name__)
 
 DEFAULT_CLIP: Final = "openai/clip-vit-base-patch32"
+MAX_BATCH: Final = 4096
 _TOKENS: Final = {"cpu": 1536}  # of a pass over texts, padding included; measured on CPUs
 _TOKENS_ELSEWHERE: Final = 32_768
-_PICTURES: Final = {"cpu": 32}  # pictures of a pass, unless the user says otherwise
-_PICTURES_ELSEWHERE: Final = 128
+_IMAGES: Final = {"cpu": 32}  # images of a pass, unless the user says otherwise
+_IMAGES_ELSEWHERE: Final = 128
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 class Encoder:
@@ -48,8 +61,8 @@ class Encoder:
 
     Everything loads from safetensors and without remote code; a folder, or an environment with
     HF_HUB_OFFLINE, never asks the network. The engine "auto" is OpenVINO on a CPU where it is installed and
-    gives what torch gives, else torch. `tell` hears of work that lets a person wait. Raises ModelError for a
-    device by name that is not there.
+    gives what torch gives, else torch. Raises UsageError for an unknown option, ModelError for a device by
+    name that is not there.
     """
 
     def __init__(
@@ -58,78 +71,85 @@ class Encoder:
         *,
         device: Device = "auto",
         dtype: DType = "auto",
-        engine: EngineChoice = "auto",
-        tell: Callable[[str], None] = lambda _: None,
+        engine: choices.Engine = "auto",
     ) -> None:
+        check_choice("device", device, Device)
+        check_choice("dtype", dtype, DType)
+        check_choice("engine", engine, choices.Engine)
         self.name = str(model)
         if device in ("cuda", "mps"):
             device_of(device)
-        self._asked: tuple[Device, DType, str] = (device, dtype, engine)
-        self._tell = tell
-        self._loading = RLock()  # pictures are prepared in several threads
+        self._requested: tuple[Device, DType, choices.Engine] = (device, dtype, engine)
         self._checkpoint = Checkpoint(self.name)
         self._file_hash = EmbeddingCache().file_hash  # which remembers those of unchanged files
-        self._notices: list[str] = []
+        self.refusal: str | None = None  # why OpenVINO does not compute where it was tried
 
-    @cached_property
+    def __reduce__(self) -> tuple[Any, ...]:
+        device, dtype, engine = self._requested
+        return partial(Encoder, device=device, dtype=dtype, engine=engine), (self.name,)
+
+    @property
+    def model(self) -> str:
+        """The model as it is recorded: an id of the hub, or the absolute path of a folder."""
+        return model_id(self.name)
+
+    @loaded_once
     def device(self) -> str:
         """Where the model computes."""
-        return device_of(self._asked[0])
+        return device_of(self._requested[0])
 
-    @cached_property
+    @loaded_once
     def dtype(self) -> str:
-        """The numbers in which the model computes."""
-        return dtype_of(self._asked[1], self.device)
+        """The precision in which the model computes."""
+        dtype = dtype_of(self._requested[1], self.device)
+        if self._requested[1] == "auto" and dtype != "float32":
+            where = f"{dtype} (native on this {self.device.upper()})"
+            logger.debug("using %s; pass --dtype float32 for full precision", where)
+        return dtype
 
-    @cached_property
-    def engine_name(self) -> EngineName:
+    @loaded_once
+    def engine_name(self) -> Literal["torch", "openvino"]:
         """Which engine computes; the first time for a model on a machine it is converted to find out.
 
         Raises ModelError if the engine asked for by name cannot compute this model here.
         """
-        asked = self._asked[2]
-        with self._loading:
-            obstacle = "not asked for" if asked == "torch" else self._conversion.obstacle(self.device)
-            if asked != "openvino" and obstacle:
-                return "torch"
-            refusal = obstacle or self._refusal()
-        if refusal and asked == "openvino":
-            raise ModelError(
-                f"{self.name} cannot be computed by openvino: {refusal}; --engine torch computes it"
-            )
+        engine = self._requested[2]
+        obstacle = "not asked for" if engine == "torch" else self._conversion.obstacle(self.device)
+        if engine != "openvino" and obstacle:
+            return "torch"
+        refusal = obstacle or self._refusal()
+        if refusal and engine == "openvino":
+            raise ModelError(f"{self.name} cannot be computed by openvino: {refusal}; use --engine torch")
         if refusal:
-            self._notices = [f"torch computes, as openvino cannot: {refusal}"]
+            self.refusal = f"{self.name}: using torch, as openvino cannot compute it: {refusal}"
+            logger.warning("%s", self.refusal)
         return "torch" if refusal else "openvino"
 
-    @cached_property
+    @loaded_once
     def engine(self) -> Engine:
         """The model, ready to compute. Raises ModelError as `engine_name`."""
-        with self._loading:
-            if self.engine_name == "openvino":
-                return self._conversion.engine()
-            from fieldmarks.classification.engines.torch import TorchEngine
+        if self.engine_name == "openvino":
+            return self._conversion.engine()
+        from fieldmarks.classification.engines.torch import TorchEngine
 
-            return TorchEngine(self._checkpoint, device=self.device, dtype=self.dtype)
+        return TorchEngine(self._checkpoint, device=self.device, dtype=self.dtype)
 
-    @cached_property
+    @loaded_once
     def fingerprint(self) -> str | None:
         """What tells the embeddings made here from any other; None before a model's first download.
 
-        Model, preprocessing, engine and numbers are in it.
+        Model, preprocessing, engine and precision are in it.
         """
-        computed = f"{self.dtype} {self.engine_name}"
         files = self._checkpoint.fingerprint(self._file_hash)
-        return files and f"{files} {computed}"
+        return files and f"{files} {self.dtype} {self.engine_name}"
 
     @property
     def identity(self) -> str:
-        """The fingerprint; a model that was not downloaded yet is, to have one. Raises ModelError."""
-        fingerprint = self.fingerprint
-        if fingerprint is None:
+        """The hash of the fingerprint; a model that was not downloaded yet is. Raises ModelError."""
+        if self.fingerprint is None:
             self.engine.logit_scale  # noqa: B018  which downloads and loads the model
             del self.fingerprint
-            fingerprint = self.fingerprint
-        return hashlib.sha256((fingerprint or self.name).encode()).hexdigest()
+        return hashlib.sha256((self.fingerprint or self.name).encode()).hexdigest()
 
     @property
     def decoding(self) -> Literal["full", "reduced"]:
@@ -137,28 +157,21 @@ class Encoder:
         return "full" if self.dtype == "float32" else "reduced"
 
     @property
-    def about(self) -> dict[str, str]:
+    def metadata(self) -> dict[str, str]:
         """How embeddings are made here, as it is kept with them."""
-        return {"model": self.name, "dtype": self.dtype, "engine": self.engine_name}
-
-    @property
-    def notices(self) -> list[str]:
-        """What the user should be told of how the model is computed."""
-        halved = self._asked[1] == "auto" and self.dtype != "float32"
-        told = f"computed in {self.dtype}, native to this {self.device.upper()}; --dtype float32 is exact"
-        return [*([told] if halved else []), *self._notices]
+        return {"model": self.model, "dtype": self.dtype, "engine": self.engine_name}
 
     @property
     def batch(self) -> int:
-        """How many pictures a pass should have."""
-        return _PICTURES.get(self.device, _PICTURES_ELSEWHERE)
+        """How many images a pass should have."""
+        return _IMAGES.get(self.device, _IMAGES_ELSEWHERE)
 
     @property
     def logit_scale(self) -> float:
         """The factor by which the model multiplies cosines, exp(logit_scale). Raises ModelError for none."""
         scale = self.engine.logit_scale
         if not math.isfinite(scale):
-            raise ModelError(f"{self.name} has a logit scale that is no number: download it again")
+            raise ModelError(f"{self.name} has a logit scale that is NaN or infinite: download it again")
         return scale
 
     @property
@@ -186,31 +199,35 @@ class Encoder:
         embeddings[np.concatenate(passes)] = embeddings.copy()
         return embeddings
 
+    def embed_batch(self, images: "Sequence[Image.Image]") -> Array:
+        """Return the embeddings (N, D) of N upright RGB images, in one pass."""
+        return self.encode_images([self.prepare(image) for image in images])
+
     def prepare(self, image: "Image.Image") -> Any:
-        """Return what `encode_images` reads of one RGB picture."""
+        """Return what `encode_images` reads of one RGB image."""
         return self.engine.prepare(image)
 
-    def encode_images(self, pictures: Sequence[Any]) -> Array:
-        """Return the embeddings (N, D) of N prepared pictures, in one pass."""
-        return self._finite(self.engine.images(pictures))
+    def encode_images(self, prepared: Sequence[Any]) -> Array:
+        """Return the embeddings (N, D) of N prepared images, in one pass."""
+        return self._finite(self.engine.images(prepared))
 
-    @cached_property
+    @loaded_once
     def _conversion(self) -> Conversion:
-        return Conversion(self._checkpoint, self.dtype, self._file_hash, self._tell)
+        return Conversion(self._checkpoint, self.dtype, self._file_hash)
 
     def _refusal(self) -> str | None:
         """Return why the conversion is not used, None if it is good."""
         try:
             return self._conversion.refusal
         except ModelError:
-            if self._asked[2] == "openvino":
+            if self._requested[2] == "openvino":
                 raise
-            return "the model itself cannot be used"  # torch tells why
+            return "the model itself cannot be used"  # torch says why
 
     def _finite(self, embeddings: Array) -> Array:
         if not np.isfinite(embeddings).all():
             remedy = "download it again" if self.dtype == "float32" else "try --dtype float32"
-            raise ModelError(f"{self.name} gives embeddings that are no numbers: {remedy}")
+            raise ModelError(f"{self.name} gives embeddings with NaN or infinity: {remedy}")
         return embeddings
 
 
@@ -229,13 +246,9 @@ def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield rows
 
 
-In = TypeVar("In")
-Out = TypeVar("Out")
-
-
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A picture's name, its embedding (D,), a small JPEG where one was asked for, its file's version."""
+    """An image's name, its embedding (D,), a small JPEG where one was asked for, its file's version."""
 
     image: str
     vector: Array
@@ -245,7 +258,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A picture on its way: an embedding that was kept, or what the model will read."""
+    """An image on its way: an embedding from the cache, or what the model will read."""
 
     image: str
     key: bytes | None
@@ -256,30 +269,34 @@ class _Prepared:
 
 
 class Embedder:
-    """Embeddings by one encoder: each text once, pictures in batches, and none again that `cache` holds."""
+    """Embeddings by one encoder: each text once, images in batches, and none again that `cache` holds."""
 
     def __init__(
         self, encoder: Encoder, *, cache: EmbeddingCache | None = None, batch: int | None = None
     ) -> None:
+        if batch is not None and not 1 <= batch <= MAX_BATCH:
+            raise UsageError(f"batch: expected 1 to {MAX_BATCH}, found {batch}")
         self.encoder = encoder
         self._batch = batch
         self._cache = cache
-        self._notices: list[str] = []
+        self._cut: str | None = None
         self._dim: int | None = None  # D, once an embedding is known
-        self._used = False  # whether embeddings were computed here, or taken from the cache
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Embedder, cache=self._cache, batch=self._batch), (self.encoder,)
 
     @property
     def batch(self) -> int:
-        """How many pictures a pass has."""
+        """How many images a pass has."""
         return self._batch or self.encoder.batch
 
     @property
     def notices(self) -> list[str]:
-        """What the user should be told of the computing, of texts and of the cache."""
-        how = self.encoder.notices if self._used else []
-        return [*how, *self._notices, *(self._cache.notices if self._cache else [])]
+        """What was logged of the engine, of texts and of the cache, for a record of the run."""
+        cache = self._cache.problem if self._cache else None
+        return [notice for notice in (self.encoder.refusal, self._cut, cache) if notice]
 
-    @cached_property
+    @loaded_once
     def logit_scale(self) -> float:
         """The factor by which the model multiplies cosines."""
         keys = [self._key("logit_scale", "")]
@@ -287,7 +304,7 @@ class Embedder:
         return float(rows[0, 0])
 
     def texts(self, texts: Iterable[str]) -> Array:
-        """Return the embeddings (M, D) of M texts; equal texts are encoded once, long ones are told of."""
+        """Return the embeddings (M, D) of M texts; equal texts are encoded once, long ones are reported."""
         texts = list(texts)
         distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         listed = list(distinct)
@@ -295,37 +312,38 @@ class Embedder:
         size = None if self._dim is None else self._dim + 1
         rows = self._rows(keys, lambda missing: self._encode_texts([listed[row] for row in missing]), size)
         self._dim = rows.shape[1] - 1
-        self._tell_of_cut(listed, rows[:, -1])
+        self._report_cut(listed, rows[:, -1])
         return rows[[distinct[text] for text in texts], :-1]
 
     def _encode_texts(self, texts: list[str]) -> Array:
         """Return embeddings (M, D + 1), the last number of each where the model cuts the text, or 0.
 
-        It is kept with the embedding so that every run can tell of cut texts without the tokenizer.
+        It is kept with the embedding so that every run can report cut texts without the tokenizer.
         """
         most = self.encoder.max_tokens
         cut = [most if tokens > most else 0 for tokens in self.encoder.token_counts(texts)]
         return np.column_stack([self.encoder.encode_texts(texts), np.array(cut, np.float32)])
 
-    def _tell_of_cut(self, texts: list[str], cut: Array) -> None:
+    def _report_cut(self, texts: list[str], cut: Array) -> None:
         long = [text for text, at in zip(texts, cut, strict=True) if at]
         if long:
             texts_are = "1 text is" if len(long) == 1 else f"{len(long)} texts are"
-            self._notices.append(
+            self._cut = (
                 f"{texts_are} longer than the {cut.max():.0f} tokens {self.encoder.name} reads"
                 f" and cut there: {long[0]!r:.60}"
             )
+            logger.warning("%s", self._cut)
 
     def images(
-        self, pictures: Iterable[Picture | Url | Failure], *, thumbnails: int = 0
+        self, images: Iterable[Picture | Failure], *, thumbnails: int = 0
     ) -> Iterator[Embedded | Failure]:
-        """Yield an embedding for each picture in their order, or a Failure for one that cannot be read.
+        """Yield an embedding for each image in their order, or a Failure for one that cannot be read.
 
-        A Failure among the pictures passes through. The first `thumbnails` pictures come with a small copy.
+        A Failure among the images passes through. The first `thumbnails` images come with a small copy.
         """
-        named = ((number, name_of(picture, number), picture) for number, picture in enumerate(pictures, 1))
+        named = ((number, name_of(image, number), image) for number, image in enumerate(images, 1))
         prepared = ahead(
-            lambda one: self._prepare(*one[1:], small=one[0] <= thumbnails), named, window=2 * self.batch
+            lambda item: self._prepare(*item[1:], small=item[0] <= thumbnails), named, window=2 * self.batch
         )
         try:
             for batch in batched(prepared, self.batch):
@@ -334,7 +352,13 @@ class Embedder:
             if self._cache:
                 self._cache.save_uses()
 
-    def _prepare(self, name: str, picture: Picture | Url | Failure, *, small: bool) -> _Prepared | Failure:
+    @loaded_once
+    def _pillow(self) -> ModuleType:
+        from fieldmarks.classification import images  # which loads Pillow
+
+        return images
+
+    def _prepare(self, name: str, picture: Picture | Failure, *, small: bool) -> _Prepared | Failure:
         if isinstance(picture, Failure):
             return picture
         try:
@@ -348,10 +372,13 @@ class Embedder:
             vector = self._cached([key], self._dim).get(key) if key else None
             if vector is not None and not small:
                 return _Prepared(name, key, vector, None, None, version)
-            from fieldmarks.classification import images  # which loads Pillow
+            images = self._pillow
 
             def decoded(least: int | None) -> "Image.Image":
-                return images.from_memory(picture) if data is None else images.decode(data, least=least)
+                image: Image.Image = (
+                    images.from_memory(picture) if data is None else images.decode(data, least=least)
+                )
+                return image
 
             image = inputs = None
             if vector is None:
@@ -366,21 +393,20 @@ class Embedder:
             return Failure(name, str(error))
 
     def _encode(self, batch: list[_Prepared | Failure]) -> Iterator[Embedded | Failure]:
-        """Run the pictures of a batch that have no embedding yet through the model, in one pass."""
-        missing = [one for one in batch if isinstance(one, _Prepared) and one.inputs is not None]
-        fresh = list(self.encoder.encode_images([one.inputs for one in missing])) if missing else []
+        """Run the images of a batch that have no embedding yet through the model, in one pass."""
+        missing = [item for item in batch if isinstance(item, _Prepared) and item.inputs is not None]
+        fresh = list(self.encoder.encode_images([item.inputs for item in missing])) if missing else []
         if self._cache:
-            self._cache.put({one.key: row for one, row in zip(missing, fresh, strict=True) if one.key})
+            self._cache.put({item.key: row for item, row in zip(missing, fresh, strict=True) if item.key})
         if fresh:
             self._dim = len(fresh[0])
         vectors = iter(fresh)
-        self._used |= any(isinstance(one, _Prepared) for one in batch)
-        for one in batch:
-            if isinstance(one, Failure):
-                yield one
+        for item in batch:
+            if isinstance(item, Failure):
+                yield item
             else:
-                vector = next(vectors) if one.vector is None else one.vector
-                yield Embedded(one.image, vector, one.thumbnail, one.version)
+                vector = next(vectors) if item.vector is None else item.vector
+                yield Embedded(item.image, vector, item.thumbnail, item.version)
 
     def _rows(
         self, keys: list[bytes | None], encode: Callable[[list[int]], Array], size: int | None
@@ -389,7 +415,6 @@ class Embedder:
 
         A row has `size` numbers; where that is not known yet, as many as most of those in the cache.
         """
-        self._used = True
         cached = self._cached([key for key in keys if key], size)
         missing = [row for row, key in enumerate(keys) if key is None or key not in cached]
         fresh: dict[int, Array] = dict(zip(missing, encode(missing), strict=True)) if missing else {}
@@ -410,10 +435,42 @@ class Embedder:
     def _key(self, kind: str, content: str | bytes) -> bytes | None:
         return key_of(self.fingerprint, kind, content) if self.fingerprint else None
 
-    @cached_property
+    @loaded_once
     def fingerprint(self) -> str | None:
         """What tells this model from others; None without a cache, or before the model's first download."""
         return self.encoder.fingerprint if self._cache else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderOptions:
+    """Which model computes, and how; `clip` None is the model of a saved classifier, else the default one.
+
+    `cache` keeps embeddings for later runs in the user's cache folder.
+    """
+
+    clip: str | Path | Encoder | Embedder | None = None
+    device: Device = "auto"
+    dtype: DType = "auto"
+    engine: choices.Engine = "auto"
+    batch: int | None = None
+    cache: bool = True
+
+    def embedder(self, default: str = DEFAULT_CLIP) -> Embedder:
+        """Return the embedder, of the model `default` if none is named.
+
+        Raises ModelError, and UsageError for an option that has no effect on an encoder made before.
+        """
+        clip = self.clip
+        if isinstance(clip, Encoder | Embedder):
+            for name in ("device", "dtype", "engine", *(["batch"] if isinstance(clip, Embedder) else [])):
+                if getattr(self, name) not in ("auto", None):
+                    kind = type(clip).__name__
+                    raise UsageError(f"{name} has no effect: clip is an {kind} that has its own")
+        if isinstance(clip, Embedder):
+            return clip
+        if not isinstance(clip, Encoder):
+            clip = Encoder(clip or default, device=self.device, dtype=self.dtype, engine=self.engine)
+        return Embedder(clip, cache=EmbeddingCache() if self.cache else None, batch=self.batch)
 
 
 def ahead(function: Callable[[In], Out], items: Iterable[In], *, window: int) -> Iterator[Out]:

@@ -1,4 +1,4 @@
-"""Image embeddings in files: the layout of clip-retrieval, written and read, and NumPy archives, read.
+"""Sets of image embeddings in files: the layout of clip-retrieval, written and read; NumPy archives, read.
 
 clip-retrieval's folder holds img_emb/img_emb_N.npy, each (rows, D), and metadata/metadata_N.parquet with
 a column image_path in step. Vectors are written as float32 of unit length. An archive (.npz) holds one
@@ -10,6 +10,7 @@ Files may come from strangers: what a file announces is checked first, and rows 
 """
 
 import io
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,15 +22,20 @@ from typing import Any, Final
 
 import numpy as np
 
+from fieldmarks import choices
+from fieldmarks.choices import Device, DType, checks_keywords
 from fieldmarks.classification import arrays
 from fieldmarks.classification.arrays import Stored
-from fieldmarks.classification.embedder import Embedded
+from fieldmarks.classification.embedder import Embedded, Embedder, Encoder, EncoderOptions
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import normalize
+from fieldmarks.classification.sources import Picture, pictures_of
 from fieldmarks.errors import ImageError, StoreError
 from fieldmarks.paths import open_regular
 from fieldmarks.store import durable
 from fieldmarks.text import printable
+
+logger = logging.getLogger(__name__)
 
 ROWS: Final = 10_000  # rows of a part, which is what writing holds in memory
 READ_ROWS: Final = 1024  # rows read at once
@@ -42,8 +48,140 @@ Array = np.ndarray[Any, Any]
 Part = tuple[Stored, Iterator[str | None] | None, Path]  # vectors (rows, D), names in step, the file
 
 
-def check_place(folder: Path) -> None:
-    """Raise ImageError where `write` would refuse: embeddings go to a new folder or an empty one."""
+class EmbeddingSet:
+    """Embeddings of images in a folder or an archive, with the images' names; read as it is iterated over.
+
+        embeddings = fm.embed("photos/", "photos-embedded", clip="openai/clip-vit-base-patch32")
+        classifier.score(embeddings)
+        embeddings.vectors.shape  # (N, D)
+
+    Everything raises ImageError for a file that cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> "EmbeddingSet":
+        """Return a set that is to be written; embeddings go to a new folder or an empty one."""
+        _pyarrow("writing metadata")
+        _check_new(Path(path))
+        return cls(path)
+
+    def __repr__(self) -> str:
+        return f"<EmbeddingSet {str(self.path)!r}>"
+
+    def __iter__(self) -> Iterator[Embedded | Failure]:
+        """Yield the embeddings in order, a Failure for one that is not one.
+
+        Without names, an image is called by its file and row.
+        """
+        for vectors, names, source in _parts(self.path):
+            yield from _rows(vectors, names, source)
+
+    def labels(self) -> Iterator[str | None]:
+        """Yield the label that the file itself gives to each row, in step with them; None for no label."""
+        yield from _folder_labels(self.path) if self.path.is_dir() else _archive_labels(self.path)
+
+    @property
+    def model(self) -> str | None:
+        """The model that made a folder's embeddings, if its metadata says so."""
+        first = next(iter(sorted((self.path / "metadata").glob("*.parquet"))), None)
+        if first is None:
+            return None
+        with _Table(first) as table:
+            value = table.metadata.get(MODEL_KEY)
+        return value.decode("utf-8", "replace") if value else None
+
+    @property
+    def images(self) -> list[str]:
+        """The images' names, in the order of `vectors`."""
+        return [row.image for row in self if isinstance(row, Embedded)]
+
+    @property
+    def vectors(self) -> Array:
+        """The embeddings as one float32 array (N, D), without those that are no numbers or all zeros."""
+        rows = [row.vector for row in self if isinstance(row, Embedded)]
+        return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+
+    def to_pandas(self) -> Any:
+        """Return a DataFrame with a row for each image, its name as the index. Raises ImportError."""
+        return import_module("pandas").DataFrame(self.vectors, index=self.images)
+
+    def write(
+        self, rows: Iterable[Embedded | Failure], metadata: Mapping[str, str]
+    ) -> Iterator[Embedded | Failure]:
+        """Write embeddings to a new folder part by part, and yield everything on as it comes.
+
+        `metadata` is how they were made, as `Encoder.metadata` has it. A run that ends early, by whatever
+        cause, leaves what it has embedded so far as whole parts. Raises ImageError as `create`, if the folder
+        cannot be written or the embeddings are not of one length.
+        """
+        folder = self.create(self.path).path
+        places = [folder / "img_emb", folder / "metadata", folder]
+        is_new = not folder.exists()
+        try:
+            for place in places:
+                place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(f"{folder} cannot be written: {error.strerror or error}") from error
+        number, part, ended = 0, list[Embedded](), False
+        try:
+            for result in rows:
+                if isinstance(result, Embedded):
+                    if part and len(result.vector) != len(part[0].vector):
+                        raise ImageError(
+                            f"{result.image} has an embedding of another length than those before it"
+                        )
+                    part.append(result)
+                yield result
+                if len(part) == ROWS:
+                    full, part = part, []  # not written twice where the disk refuses it
+                    number += 1
+                    _write_part(full, number - 1, folder, metadata)
+            ended = True
+        finally:
+            if part or (ended and not number):
+                _write_part(part, number, folder, metadata)
+            elif not number:  # it failed before there was anything: the next try finds the place as it was
+                for place in places if is_new else places[:2]:
+                    with suppress(OSError):
+                        place.rmdir()
+
+
+@checks_keywords
+def embed(
+    images: str | os.PathLike[str] | Iterable[Picture],
+    out: str | os.PathLike[str],
+    *,
+    clip: str | Path | Encoder | Embedder | None = None,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    engine: choices.Engine = "auto",
+    batch: int | None = None,
+    cache: bool = False,
+) -> EmbeddingSet:
+    """Embed images into a new folder, in the layout of clip-retrieval, and return it as a set.
+
+    images: a folder, a glob, or a list of paths, folders, PIL images, arrays and tensors.
+    out: a new or empty folder. The vectors are float32 of unit length.
+    clip, device, dtype, engine, batch, cache: as of a Classifier.
+
+        embeddings = embed("photos/", "photos-embedded", clip="openai/clip-vit-base-patch32")
+
+    Images that cannot be read are logged as warnings and left out. Raises ImageError for a folder that is
+    not new or cannot be written, ModelError, UsageError.
+    """
+    options = EncoderOptions(clip=clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
+    target, embedder = EmbeddingSet.create(out), options.embedder()
+    for result in target.write(embedder.images(pictures_of(images)), embedder.encoder.metadata):
+        if isinstance(result, Failure):
+            logger.warning("%s: %s", result.image, result.error)
+    return target
+
+
+def _check_new(folder: Path) -> None:
+    """Raise ImageError unless a folder is new or empty."""
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
@@ -59,54 +197,12 @@ def check_place(folder: Path) -> None:
         raise ImageError(f"{folder} already exists and is not empty; choose a new folder")
 
 
-def write(
-    embedded: Iterable[Embedded | Failure], folder: Path, about: Mapping[str, str]
-) -> Iterator[Embedded | Failure]:
-    """Write embeddings to a new folder part by part, and yield everything on as it comes.
-
-    `about` is how they were made, as `Encoder.about` has it. A run that ends early, by whatever cause, leaves
-    what it has embedded so far as whole parts. Raises ImageError as `check_place`, if the folder cannot be
-    written, if the embeddings are not of one length, or pyarrow is missing.
-    """
-    _pyarrow("writing metadata")
-    check_place(folder)
-    places = [folder / "img_emb", folder / "metadata", folder]
-    is_new = not folder.exists()
-    try:
-        for place in places:
-            place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"{folder} cannot be written: {error.strerror or error}") from error
-    number, part, ended = 0, list[Embedded](), False
-    try:
-        for result in embedded:
-            if isinstance(result, Embedded):
-                if part and len(result.vector) != len(part[0].vector):
-                    raise ImageError(
-                        f"{result.image} has an embedding of another length than those before it"
-                    )
-                part.append(result)
-            yield result
-            if len(part) == ROWS:
-                full, part = part, []  # not written twice where the disk refuses it
-                number += 1
-                _write_part(full, number - 1, folder, about)
-        ended = True
-    finally:
-        if part or (ended and not number):
-            _write_part(part, number, folder, about)
-        elif not number:  # it failed before there was anything: the next try finds the place as it was
-            for place in places if is_new else places[:2]:
-                with suppress(OSError):
-                    place.rmdir()
-
-
-def _write_part(part: list[Embedded], number: int, folder: Path, about: Mapping[str, str]) -> None:
+def _write_part(part: list[Embedded], number: int, folder: Path, metadata: Mapping[str, str]) -> None:
     """Write a part's names first: a part without vectors is no part."""
     arrow, parquet = _pyarrow("writing metadata")
-    rows = normalize(np.stack([one.vector for one in part])) if part else np.empty((0, 0), np.float32)
-    table = arrow.table({"image_path": arrow.array([one.image for one in part], arrow.string())})
-    table = table.replace_schema_metadata({f"fieldmarks.{key}": value for key, value in about.items()})
+    rows = normalize(np.stack([row.vector for row in part])) if part else np.empty((0, 0), np.float32)
+    table = arrow.table({"image_path": arrow.array([row.image for row in part], arrow.string())})
+    table = table.replace_schema_metadata({f"fieldmarks.{key}": value for key, value in metadata.items()})
     names, vectors = io.BytesIO(), io.BytesIO()
     parquet.write_table(table, names)
     np.save(vectors, rows)  # (rows, D)
@@ -115,33 +211,6 @@ def _write_part(part: list[Embedded], number: int, folder: Path, about: Mapping[
         durable.replace(folder / "img_emb" / f"img_emb_{number:04d}.npy", [vectors.getvalue()])
     except StoreError as error:
         raise ImageError(str(error)) from error
-
-
-def read(path: Path) -> Iterator[Embedded | Failure]:
-    """Yield the embeddings of a folder or an archive, with their images' names.
-
-    Without names, an image is called by its file and row. Raises ImageError for anything else.
-    """
-    for vectors, names, source in _parts(path):
-        yield from _rows(vectors, names, source)
-
-
-def labels(path: Path) -> Iterator[str | None]:
-    """Yield the label that the file itself gives to each row, in step with `read`; None where it has none.
-
-    Raises ImageError for labels that are not one a row.
-    """
-    yield from _folder_labels(path) if path.is_dir() else _archive_labels(path)
-
-
-def model_of(path: Path) -> str | None:
-    """Return the model that made a folder's embeddings, if its metadata says so. Raises ImageError."""
-    first = next(iter(sorted((path / "metadata").glob("*.parquet"))), None)
-    if first is None:
-        return None
-    with _Table(first) as table:
-        value = table.metadata.get(MODEL_KEY)
-    return value.decode("utf-8", "replace") if value else None
 
 
 def _parts(path: Path) -> Iterator[Part]:
@@ -320,11 +389,13 @@ def _vectors(archive: arrays.Archive, path: Path) -> Stored:
     """Return the embeddings of an archive, by their name or as the only array that may be some."""
     stored = archive.get("embeddings")
     if stored is None:
-        found = [array for name in archive.names if (array := archive.get(name)) is not None]
-        found = [array for array in found if len(array.shape) == 2 and array.dtype.kind == "f"]
-        if len(found) != 1:
-            raise ImageError(f"{path} has {len(found)} arrays of embeddings; name the right one 'embeddings'")
-        (stored,) = found
+        stored_arrays = [array for name in archive.names if (array := archive.get(name)) is not None]
+        floats = [array for array in stored_arrays if len(array.shape) == 2 and array.dtype.kind == "f"]
+        if len(floats) != 1:
+            raise ImageError(
+                f"{path} has {len(floats)} arrays of embeddings; name the right one 'embeddings'"
+            )
+        (stored,) = floats
     _check_vectors(stored, path)
     return stored
 
@@ -369,8 +440,8 @@ def _texts(stored: Stored, path: Path) -> Iterator[str]:
 
 
 def _number(file: Path) -> tuple[int, str]:
-    found = re.search(r"(\d{1,18})$", file.stem)
-    return int(found[1]) if found else 0, file.name
+    number = re.search(r"(\d{1,18})$", file.stem)
+    return int(number[1]) if number else 0, file.name
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,6 @@
-"""The head: texts, their embeddings and an aggregation, which turn image embeddings into scores.
+"""The head: texts, their embeddings and a pooling, which turn image embeddings into scores.
 
-Nothing here needs a model: a head scores pictures that were embedded anywhere by the same model.
+Nothing here needs a model: a head scores images that were embedded anywhere by the same model.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,30 +12,33 @@ import numpy as np
 
 from fieldmarks.classification import scoring
 from fieldmarks.classification.results import Explanation, Mark, Score
-from fieldmarks.classification.scoring import Aggregation, Array, Indices, normalize
+from fieldmarks.classification.scoring import Array, Indices, Pooling, Scorer, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError
 
 CELLS: Final = 2**22  # scores computed at once, 16 MB
 
-Usual = tuple[Array, Array]  # mean and standard deviation (M,) of each text's score
+Statistics = tuple[Array, Array]  # mean and standard deviation (M,) of each text's score
 
 
 @dataclass(frozen=True)
 class Head:
-    """The zero-shot classifier proper: C classes, M texts, D dimensions.
+    """The classifier proper: C classes, M texts, D dimensions.
 
     `embeddings` (M, D) and `baseline` (C, D; the name prompts, if they are to be compared) are not of unit
-    length; `logit_scale` is the factor of the cosines; `about` says where all this came from. Raises
-    ModelError where the shapes do not fit together.
+    length; `logit_scale` is the factor of the cosines, which 1 / `temperature` replaces; `bias` (C,) is added
+    to the classes' pooled cosines; `metadata` says where all this came from. Raises ModelError where the
+    shapes do not fit together.
     """
 
     texts: Texts
     embeddings: Array
     logit_scale: float
-    aggregate: Aggregation = "mean-embedding"
+    pooling: Pooling = field(default_factory=lambda: Pooling.named("mean-embedding"))
     baseline: Array | None = None
-    about: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    bias: Array | None = None
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         texts, classes = len(self.texts.texts), len(self.classes)
@@ -45,6 +48,13 @@ class Head:
             raise ModelError(f"the texts do not belong to the {classes} classes")
         if self.baseline is not None and self.baseline.shape != (classes, self.dim):
             raise ModelError(f"baseline embeddings {tuple(self.baseline.shape)} do not fit {classes} classes")
+        weights = self.pooling.weights
+        if weights is not None and weights.shape != (classes, texts):
+            raise ModelError(f"weights {weights.shape} do not fit {classes} classes and {texts} texts")
+        if self.bias is not None and self.bias.shape != (classes,):
+            raise ModelError(f"a bias {self.bias.shape} does not fit {classes} classes")
+        if self.temperature is not None and not 1e-6 < self.temperature < float("inf"):
+            raise ModelError(f"temperature {self.temperature} is not a positive number")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,50 +71,67 @@ class Head:
         """The class index of each text, (M,)."""
         return np.array(self.texts.owner, np.int64)
 
+    @property
+    def scale(self) -> float:
+        """The factor of the cosines."""
+        return self.logit_scale if self.temperature is None else 1 / self.temperature
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether scores depend on more than texts, pooling and scale."""
+        return self.pooling.weights is not None or self.bias is not None
+
+    @property
+    def class_weights(self) -> Array | None:
+        """The matrix (C, D) of `Pooling.class_weights`; None for a maximum, which has none."""
+        return self.pooling.class_weights(self.embeddings, self.owner, len(self.classes))
+
     @cached_property
-    def class_matrix(self) -> Array | None:
-        """The matrix (C, D) of `scoring.class_matrix`; None for max-similarity, which has none."""
-        if self.aggregate == "max-similarity":
-            return None
-        return scoring.class_matrix(self.embeddings, self.owner, len(self.classes), self.aggregate)
+    def scorer(self) -> Scorer:
+        """What scores images (N, D) of the length `scale`, prepared once."""
+        return self.pooling.scorer(self.embeddings, self.owner, len(self.classes))
 
     def logits(self, images: Array) -> Array:
         """Return the class logits (N, C) of image embeddings (N, D)."""
-        if self.class_matrix is not None:
-            return scoring.products(images, self.class_matrix, self.logit_scale)
-        texts, owner = self._class_after_class
-        return scoring.highest(scoring.products(images, texts, self.logit_scale), owner, len(self.classes))
+        logits = self.scorer(self._scaled(images))
+        return logits if self.bias is None else logits + np.float32(self.scale) * self.bias
 
     def scores(self, images: Array, top: int | None = None) -> list[tuple[Score, ...]]:
-        """Return each picture's classes, best first, all of them or the `top`."""
+        """Return each image's classes, best first, all of them or the `top`."""
         return self._ranked(images, self.logits, top)
 
     def baseline_scores(self, images: Array) -> list[Score | None]:
-        """Return what the name prompts alone answer for each picture; None without a baseline."""
+        """Return what the name prompts alone answer for each image; None without a baseline."""
         names = self._unit_baseline
         if names is None:
             return [None] * len(images)
-        ranked = self._ranked(images, lambda part: scoring.products(part, names, self.logit_scale), 1)
+        ranked = self._ranked(images, lambda part: self._scaled(part) @ names.T, 1)
         return [best for (best,) in ranked]
 
-    def usual(self, images: Iterable[Array]) -> Usual:
-        """Return how each text scores on pictures in general, given in batches (N, D); for `explain`."""
-        return scoring.usual_scores(images, self.embeddings, self.logit_scale)
+    def statistics(self, images: Iterable[Array]) -> Statistics:
+        """Return how each text scores on images in general, in batches (N, D); for `explain`."""
+        return scoring.score_statistics(images, self.embeddings, self.scale)
 
-    def explain(self, image: Array, scores: Sequence[Score], usual: Usual | None = None) -> Explanation:
+    def explain(
+        self, image: Array, scores: Sequence[Score], statistics: Statistics | None = None
+    ) -> Explanation:
         """Return the marks on `image` (D,) of the first two classes of `scores`, and what decided.
 
-        `usual` relates each mark to how its text scores on pictures in general.
+        `statistics` relate each mark to how its text scores on images in general.
         """
         rows = [self._texts_of[score.name] for score in scores[:2]]
-        marks = [self._marks(image, one, usual) for one in rows]
+        marks = [self._marks(image, own, statistics) for own in rows]
         if len(scores) < 2:
             return Explanation(_strongest_first(marks[0]), (), None)
-        alike = scoring.cosines(self.embeddings[rows[0]], self.embeddings[rows[1]])
-        pairs = [(marks[0][row], marks[1][column]) for row, column in scoring.mutual_nearest(alike)]
+        similarity = scoring.cosines(self.embeddings[rows[0]], self.embeddings[rows[1]])
+        pairs = [(marks[0][row], marks[1][column]) for row, column in scoring.mutual_nearest(similarity)]
         lead, against = max(pairs, key=lambda pair: pair[0].strength - pair[1].strength)
         decided = (lead, against) if lead.strength > against.strength else None
         return Explanation(_strongest_first(marks[0]), _strongest_first(marks[1]), decided)
+
+    def _scaled(self, images: Array) -> Array:
+        scaled: Array = normalize(images) * np.float32(self.scale)  # fewer numbers than the logits are
+        return scaled
 
     @cached_property
     def _unit_baseline(self) -> Array | None:
@@ -113,20 +140,15 @@ class Head:
     @cached_property
     def _texts_of(self) -> dict[str, Indices]:
         """The indices of each class's texts."""
-        return dict(zip(self.classes, scoring.members(self.owner, len(self.classes)), strict=True))
+        return dict(zip(self.classes, scoring.indices_by_class(self.owner, len(self.classes)), strict=True))
 
-    @cached_property
-    def _class_after_class(self) -> tuple[Array, Indices]:
-        """The unit embeddings (M, D) and the owners (M,) of the texts, in the order of the classes."""
-        order = np.argsort(self.owner, kind="stable")
-        return normalize(self.embeddings[order]), self.owner[order]
-
-    def _marks(self, image: Array, rows: Indices, usual: Usual | None) -> list[Mark]:
+    def _marks(self, image: Array, rows: Indices, statistics: Statistics | None) -> list[Mark]:
         texts = self.embeddings[rows]
-        logits = scoring.mark_scores(image[None], texts, self.logit_scale)[0]  # (texts of the class,)
+        logits = scoring.mark_scores(image[None], texts, self.scale)[0]  # (texts of the class,)
         zs: list[float | None] = [None] * len(logits)
-        if usual is not None:
-            zs = scoring.z_scores(logits, usual[0][rows], usual[1][rows], self.logit_scale).tolist()
+        if statistics is not None:
+            mean, deviation = statistics[0][rows], statistics[1][rows]
+            zs = scoring.z_scores(logits, mean, deviation, self.scale).tolist()
         return [
             Mark(self.classes[self.texts.owner[row]], self.texts.descriptors[row], logit, z)
             for row, logit, z in zip(rows.tolist(), logits.tolist(), zs, strict=True)
@@ -135,8 +157,7 @@ class Head:
     def _ranked(
         self, images: Array, logits: Callable[[Array], Array], top: int | None
     ) -> list[tuple[Score, ...]]:
-        width = len(self.classes) if self.class_matrix is not None else len(self.embeddings)
-        rows = max(1, CELLS // max(width, self.dim))  # pictures at once
+        rows = max(1, CELLS // max(self.scorer.width, self.dim))  # images at once
         parts = (logits(images[at : at + rows]) for at in range(0, len(images), rows))
         return [scores for part in parts for scores in self._best(part, top)]
 

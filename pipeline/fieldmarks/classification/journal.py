@@ -17,15 +17,18 @@ import codecs
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
 
 import orjson
 
-from fieldmarks.classification.results import FileVersion
+from fieldmarks.classification.embedder import Embedded
+from fieldmarks.classification.results import Failure, FileVersion
+from fieldmarks.classification.sources import name_of, unchanged
 from fieldmarks.errors import ReportError
 from fieldmarks.paths import open_regular
 
@@ -74,6 +77,18 @@ class Journal:
                 f"{self.path} holds results of another run{differing}; use the same options, or name another"
                 " file with --resume"
             )
+
+    def left(self, images: Iterable[str | Failure]) -> Iterator[str | Failure]:
+        """Yield the images that have no result here, or one of an earlier version of their file."""
+        for image in images:
+            version = None if isinstance(image, Failure) else self.done.get(name_of(image, 0))
+            if version is None or isinstance(image, Failure) or not unchanged(image, version):
+                yield image
+
+    def has(self, row: Embedded | Failure) -> bool:
+        """Whether there is a result for this version of an embedded image."""
+        done = self.done.get(row.image)
+        return isinstance(row, Embedded) and done is not None and done.sha256 == _version(row).sha256
 
     def append(self, line: str) -> None:
         """Write one result, a JSON object without a line end. Raises ReportError if the disk refuses."""
@@ -218,6 +233,15 @@ class Journal:
         if self.path.is_symlink() and not self.path.exists():
             reason = "it is a symlink to a file that does not exist"
         return ReportError(f"{self.path} {what}: {reason}; name another file with --resume")
+
+
+def with_version(row: Embedded | Failure) -> Embedded | Failure:
+    """Return an embedded image with a version, which is the embedding's own where no file was read."""
+    return row if isinstance(row, Failure) else replace(row, version=_version(row))
+
+
+def _version(row: Embedded) -> FileVersion:
+    return row.version or FileVersion(hashlib.sha256(row.vector.tobytes()).hexdigest())
 
 
 def identity_of(settings: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""Pictures to pixels: what a model's image processor does, with one resize and nothing copied after it.
+"""Images to pixels: what a model's image processor does, with one resize and nothing copied after it.
 
-transformers scales the whole picture, crops it and makes several float copies on the way. Here only those
+transformers scales the whole image, crops it and makes several float copies on the way. Here only those
 columns are scaled that the crop keeps, to 8-bit pixels, and rescaling and normalising are left to the model
 as one multiplication and one addition. Both round to 8 bits at the same places: photos at least as high as
 wide agree in every pixel, wider ones but for 1 value in 10,000, by one level of 255 or two, as Pillow keeps
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:  # a run that finds all embeddings in the cache loads none of these
     from PIL import Image
 
-# Under this name a picture's `info` has the box of its pixels that it covers: the last column and row of a
+# Under this name an image's `info` has the box of its pixels that it covers: the last column and row of a
 # JPEG that was scaled while it was decoded are covered in part.
 EXTENT: Final = "fieldmarks.extent"
 # A JPEG that is scaled to no less than this many times the target changes an embedding by 5e-5 (cosine) at
@@ -61,19 +61,19 @@ class Recipe:
             return (self.rescale_factor / std).astype(np.float32), (-mean / std).astype(np.float32)
 
     def pixels(self, image: "Image.Image") -> NDArray[np.uint8]:
-        """Return an upright RGB picture as the model's pixels (H, W, 3), read-only."""
+        """Return an upright RGB image as the model's pixels (H, W, 3), read-only."""
         x, y, right, bottom = image.info.get(EXTENT, (0, 0, *image.size))
         width, height = right - x, bottom - y
         scaled_height, scaled_width = self._scaled(width, height)
         crop_height, crop_width = self.crop or (scaled_height, scaled_width)
-        # Whole pixels, rounded as transformers rounds: one pixel off is another picture to the model.
+        # Whole pixels, rounded as transformers rounds: one pixel off is another image to the model.
         left, top = (scaled_width - crop_width) // 2, (scaled_height - crop_height) // 2
         start, end = (x + edge * width / scaled_width for edge in (left, left + crop_width))
         scaled = image.resize((crop_width, scaled_height), self.resample, (start, y, end, bottom))
         return np.asarray(scaled)[top : top + crop_height]
 
     def _scaled(self, width: float, height: float) -> Pair:
-        """Return the height and width that the whole picture would be scaled to."""
+        """Return the height and width that the whole image would be scaled to."""
         if not isinstance(self.size, int):
             return self.size
         longer = int(self.size * max(width, height) / min(width, height))
@@ -102,7 +102,7 @@ def recipe_of(processor: Any) -> Recipe | None:
 def longest_side(processor: Any) -> float:
     """Return the longest side in pixels that an image processor's configuration names, 0 for none."""
     sizes = [dict(getattr(processor, name, None) or {}) for name in ("size", "crop_size", "pad_size")]
-    sides = (side for one in sizes for side in one.values() if isinstance(side, int | float))
+    sides = (side for size in sizes for side in size.values() if isinstance(side, int | float))
     return max(sides, default=0)
 
 
@@ -117,7 +117,7 @@ def _is_plain(kind: type) -> bool:
 
 
 def _geometry(processor: Any) -> tuple[int | Pair, Pair | None] | None:
-    """Return size and crop, or None where pictures come out in several sizes or smaller than the crop."""
+    """Return size and crop, or None where images come out in several sizes or smaller than the crop."""
     size = _sides(processor.size)
     if not processor.do_center_crop:
         return (size, None) if isinstance(size, tuple) else None

@@ -1,4 +1,4 @@
-"""What classification hands out: scores, marks, predictions and failures, and how they become plain data.
+"""What classification returns: scores, marks, predictions and failures, and how they become plain data.
 
 A prediction as an object (a line of `classify --format jsonl`):
 
@@ -7,13 +7,16 @@ A prediction as an object (a line of `classify --format jsonl`):
      "marks": [{"class", "descriptor", "logit"}…], "decided": {"for", "against"}}   with explanation
 
 `label` is null where the classifier abstains. A mark has "z" beside "logit" where scores are relative to
-the run's other pictures. A picture that could not be read is {"image", "error"}.
+the run's other images. An image that could not be read is {"image", "error"}.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from html import escape
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
+
+HTML_CLASSES: Final = 5  # shown of a prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,19 @@ class Score:
         """Return the plain object."""
         return {"class": self.name, "probability": self.probability, "logit": self.logit}
 
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Score":
+        """Return the score that `to_dict` describes. Raises KeyError, TypeError, ValueError."""
+        return cls(str(value["class"]), float(value["probability"]), float(value["logit"]))
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A descriptor of a class with its score on one picture; `z` relates it to other pictures."""
+    """A descriptor of a class with its score on one image.
+
+    `logit` is the scaled cosine S(descriptor), as the article prints it; `z` relates it to the run's other
+    images, in standard deviations from its mean.
+    """
 
     name: str
     descriptor: str
@@ -47,6 +59,17 @@ class Mark:
         """Return the plain object."""
         line: dict[str, Any] = {"class": self.name, "descriptor": self.descriptor, "logit": self.logit}
         return line if self.z is None else line | {"z": self.z}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Mark":
+        """Return the mark that `to_dict` describes. Raises KeyError, TypeError, ValueError."""
+        z = value.get("z")
+        return cls(
+            str(value["class"]),
+            str(value["descriptor"]),
+            float(value["logit"]),
+            None if z is None else float(z),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +91,22 @@ class Explanation:
             line["decided"] = {"for": self.decided[0].to_dict(), "against": self.decided[1].to_dict()}
         return line
 
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Explanation":
+        """Return the explanation that `to_dict` describes. Raises KeyError, TypeError, ValueError."""
+        marks = [Mark.from_dict(mark) for mark in value["marks"]]
+        own = tuple(mark for mark in marks if mark.name == marks[0].name)
+        decided = value.get("decided")
+        pair = (Mark.from_dict(decided["for"]), Mark.from_dict(decided["against"])) if decided else None
+        return cls(own, tuple(marks[len(own) :]), pair)
+
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
     """What tells the content of an image's file from an earlier or a later one.
 
     `stamp` is the file's size in bytes and its times of modification and of change, in nanoseconds since
-    1970. It is None where there is no file: for an address, and for an embedding, whose numbers `sha256` is
-    of.
+    1970. It is None where there is no file, as for an embedding, whose numbers `sha256` is of.
     """
 
     sha256: str
@@ -97,9 +128,18 @@ class FileVersion:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Prediction:
-    """What the classifier says of one picture; `scores` are best first."""
+    """What the classifier predicts of one image.
+
+    `label` is the best class, None where its probability is under the least asked for. `scores` are the
+    classes, best first; `baseline` is what the class names alone predict. Probabilities are a softmax over
+    the given classes: relative scores, not calibrated confidences.
+
+        prediction = classifier.predict("a.jpg", explain=True)
+        prediction.label, prediction.scores[0].probability
+        prediction.explanation.predicted[0].descriptor
+    """
 
     image: str
     label: str | None
@@ -109,6 +149,11 @@ class Prediction:
     thumbnail: bytes | None = None  # a small JPEG, where one was asked for
     version: FileVersion | None = None  # of the file that was read, where there is one
 
+    def __repr__(self) -> str:
+        best = self.scores[0]
+        label = "" if self.label == best.name else " (unsure)"
+        return f"<Prediction {self.image!r}: {best.name!r} {best.probability:.1%}{label}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object of the module's docstring; thumbnail and version are not part of it."""
         line: dict[str, Any] = {"image": self.image, "label": self.label}
@@ -117,10 +162,33 @@ class Prediction:
             line["baseline"] = self.baseline.to_dict()
         return line | (self.explanation.to_dict() if self.explanation else {})
 
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Prediction":
+        """Return the prediction that `to_dict` describes. Raises KeyError, TypeError, ValueError."""
+        label, baseline = value["label"], value.get("baseline")
+        return cls(
+            str(value["image"]),
+            None if label is None else str(label),
+            tuple(Score.from_dict(score) for score in value["scores"]),
+            Score.from_dict(baseline) if baseline else None,
+            Explanation.from_dict(value) if value.get("marks") else None,
+        )
+
+    def to_pandas(self) -> Any:
+        """Return a DataFrame with a row for each class: class, probability, logit. Raises ImportError."""
+        rows = [(score.name, score.probability, score.logit) for score in self.scores]
+        return import_module("pandas").DataFrame(rows, columns=["class", "probability", "logit"])
+
+    def _repr_html_(self) -> str:
+        rows = [(score.name, f"{score.probability:.1%}") for score in self.scores[:HTML_CLASSES]]
+        marks = () if self.explanation is None else self.explanation.predicted
+        listed = "".join(f"<li>{escape(mark.descriptor)} ({mark.strength:.1f})</li>" for mark in marks)
+        return _table(("class", "probability"), rows, self.image) + (f"<ul>{listed}</ul>" if listed else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A picture that could not be read, and why."""
+    """An image that could not be read, and why."""
 
     image: str
     error: str
@@ -131,7 +199,7 @@ class Failure:
 
 
 class Predictions(list[Prediction]):
-    """The predictions of some pictures, in their order; arrays and tables of them on demand."""
+    """The predictions of some images, in their order; arrays and tables of them on demand."""
 
     def __init__(self, predictions: Iterable[Prediction], classes: tuple[str, ...]) -> None:
         super().__init__(predictions)
@@ -143,19 +211,37 @@ class Predictions(list[Prediction]):
         import numpy as np
 
         index = {name: number for number, name in enumerate(self.classes)}
-        return np.array([index[one.scores[0].name] for one in self], dtype=np.int64)
+        return np.array([index[prediction.scores[0].name] for prediction in self], dtype=np.int64)
 
     @property
     def confidence(self) -> Any:
         """The probability of each best class, as a float array (N,)."""
         import numpy as np
 
-        return np.array([one.scores[0].probability for one in self], dtype=np.float32)
+        return np.array([prediction.scores[0].probability for prediction in self], dtype=np.float32)
 
     def to_pandas(self) -> Any:
-        """Return a DataFrame with a row a picture. Raises ImportError where pandas is not installed."""
-        pandas = import_module("pandas")
+        """Return a DataFrame with a row for each image. Raises ImportError where pandas is not installed."""
+        return import_module("pandas").DataFrame(self._rows(), columns=_COLUMNS)
 
-        columns = ["image", "label", "probability", "logit"]
-        rows = [(one.image, one.label, one.scores[0].probability, one.scores[0].logit) for one in self]
-        return pandas.DataFrame(rows, columns=columns)
+    def _repr_html_(self) -> str:
+        rows = [
+            (image, label or "(unsure)", f"{share:.1%}", f"{logit:.2f}")
+            for image, label, share, logit in self._rows()
+        ]
+        return _table(_COLUMNS, rows)
+
+    def _rows(self) -> list[tuple[str, str | None, float, float]]:
+        best = ((prediction, prediction.scores[0]) for prediction in self)
+        return [(of.image, of.label, score.probability, score.logit) for of, score in best]
+
+
+_COLUMNS: Final = ("image", "label", "probability", "logit")
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]], caption: str = "") -> str:
+    """Return a table in HTML; every text is escaped."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

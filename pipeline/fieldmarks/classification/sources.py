@@ -1,16 +1,23 @@
-"""Which images are meant: files, folders, globs, a list on stdin, addresses; their names and bytes.
+"""Where images come from: files, folders, globs and lists on stdin; which formats are read; names and bytes.
+
+    format_of(b"\xff\xd8\xff\xe0…")   "JPEG"
+    other_kind(b"%PDF-1.7")             "a PDF; save its pages as images"
 
 In a folder, files are read that are named like an image or begin like one. Hidden files and what systems
-and programs leave behind are passed over; all else is counted, by suffix, for one line to the user.
+and programs leave behind are passed over; all else is counted, by suffix, for one line to the user. The list
+of formats is explicit, as a suffix decides what is read of a stranger's folder. A test compares it with all
+that Pillow registers, so that a new format of Pillow's is either taken in here or left out with a reason.
 """
 
 import glob
 import hashlib
+import logging
 import os
+import re
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,17 +25,6 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, Union
 
 import numpy as np
 
-from fieldmarks.classification.images import (
-    HEAD,
-    MAX_BYTES,
-    SUFFIXES,
-    Url,
-    fetch,
-    format_of,
-    is_url,
-    may_be_image,
-    suffix_of,
-)
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.errors import ImageError
 from fieldmarks.paths import open_regular
@@ -39,9 +35,125 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+logger = logging.getLogger(__name__)
+
+# The formats by Pillow's names, each with its suffixes. HEIF needs pillow-heif.
+SUFFIXES_OF: Final[Mapping[str, str]] = {
+    "AVIF": "avif avifs",
+    "BMP": "bmp",
+    "DIB": "dib",
+    "GIF": "gif",
+    "HEIF": "heic heics heif heifs hif",
+    "ICO": "ico",
+    "JPEG": "jfif jpe jpeg jpg mpo",  # phones' MPO is a JPEG with more JPEGs behind it
+    "JPEG2000": "j2c j2k jp2 jpc jpf jpx",
+    "PCX": "pcx",
+    "PNG": "apng png",
+    "PPM": "pbm pfm pgm pnm ppm",
+    "PSD": "psd",  # the flattened image
+    "QOI": "qoi",
+    "SGI": "bw rgb rgba sgi",
+    "SUN": "ras",
+    "TGA": "icb tga vda vst",
+    "TIFF": "dng tif tiff",  # of a DNG the preview, where that is its first image
+    "WEBP": "webp",
+}
+HEIF: Final = "HEIF"
+SUFFIXES: Final = frozenset(f".{suffix}" for names in SUFFIXES_OF.values() for suffix in names.split())
+
+# What else Pillow registers.
+LEFT_OUT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("EPS", "WMF"), "drawn by another program or by the system, not decoded"),
+    **dict.fromkeys(("BUFR", "FITS", "GRIB", "HDF5", "MCIDAS", "SPIDER"), "measurements, not photos"),
+    **dict.fromkeys(("DCX", "FLI", "MPEG"), "several pages or a film"),
+    **dict.fromkeys(("BLP", "DDS", "FTEX", "GBR"), "textures and brushes"),
+    **dict.fromkeys(("CUR", "ICNS", "XBM", "XPM", "XVTHUMB"), "cursors, icons and thumbnails"),
+    **dict.fromkeys(("IM", "IMT", "IPTC", "MSP", "PCD", "PIXAR"), "no longer in use, and hardly tested"),
+}
+
+# In folders, files of other suffixes are read if they begin like an image. These are not even opened: they
+# are something else, and camera raw begins like TIFF, whose first image is then a tiny thumbnail.
+_NOT_IMAGES: Final = frozenset(
+    f".{suffix}"
+    for names in (
+        "csv doc docx html htm json jsonl log md ndjson pdf rst rtf tex toml tsv txt xls xlsx xml yaml yml",
+        "3gp aac avi flac m4a m4v mkv mov mp3 mp4 mpeg mpg ogg wav webm wmv",
+        "7z arrow bin bz2 db gz h5 hdf5 lmdb mat npy npz parquet pickle pkl pt pth rar safetensors sqlite",
+        "tar tgz xz zip zst c cpp h ipynb js py sh svg eps ps ai",
+        "3fr arw cr2 cr3 crw dcr erf kdc mef mos mrw nef nrw orf pef raf raw rw2 sr2 srf srw x3f aae xmp",
+    )
+    for suffix in names.split()
+)
+HEAD: Final = 32  # bytes that tell a format
+_SIGNATURES: Final = (
+    (re.compile(rb"\xff\xd8\xff"), "JPEG"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
+    (re.compile(rb"GIF8[79]a"), "GIF"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WEBP"),
+    (re.compile(rb"II[*+]\x00|MM\x00[*+]"), "TIFF"),
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF"),
+    (re.compile(rb"....ftyp(?:hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL), HEIF),
+    (re.compile(rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"), "JPEG2000"),
+    (re.compile(rb"BM....\x00\x00\x00\x00....[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", re.DOTALL), "BMP"),
+    (re.compile(rb"qoif"), "QOI"),
+    (re.compile(rb"8BPS\x00\x01"), "PSD"),
+    (re.compile(rb"\x59\xa6\x6a\x95"), "SUN"),
+)
+_OTHER_KINDS: Final = (
+    (re.compile(rb"%PDF-"), "a PDF; save its pages as images"),
+    (re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"), "PostScript; save it as PNG"),
+    (re.compile(rb"\s*<(?:\?xml[^>]*>\s*<)?svg\b"), "an SVG drawing; save it as PNG"),
+    (re.compile(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ"), "an archive; unpack it"),
+    (
+        re.compile(rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3|OggS", re.DOTALL),
+        "a video; save its frames as images",
+    ),
+    (re.compile(rb"PAR1|ARROW1"), "a table; `fieldmarks evaluate` reads it"),
+    (re.compile(rb"\x93NUMPY"), "an array; save it as PNG, or pass it with --image-embeddings"),
+    (re.compile(rb"version https://git-lfs"), "a Git LFS pointer; run `git lfs pull`"),
+    (re.compile(rb"\s*<(?:!doctype html|html)", re.IGNORECASE), "a web page, not the image it shows"),
+)
+
+
+def suffix_of(name: str) -> str:
+    """Return a file name's suffix in lower case with its dot, or "" for none."""
+    stem, dot, suffix = name.rpartition(".")
+    return f".{suffix.lower()}" if dot and stem else ""
+
+
+def may_be_image(suffix: str) -> bool:
+    """Whether a file of another suffix than an image's is worth opening to see how it begins."""
+    return suffix not in _NOT_IMAGES
+
+
+def format_of(head: bytes) -> str | None:
+    """Return the format of which a file's first HEAD bytes are, None if they are of no image's.
+
+    Formats without an unmistakable beginning (ICO, PCX, PPM, SGI, TGA) are known by their suffix only.
+    """
+    return next((name for pattern, name in _SIGNATURES if pattern.match(head)), None)
+
+
+def other_kind(head: bytes) -> str | None:
+    """Return what a file is that is not an image, and what to do, as far as its beginning tells."""
+    known = next((kind for pattern, kind in _OTHER_KINDS if pattern.match(head)), None)
+    return known or ("text; if it lists images, pass the list on stdin: - < FILE" if _is_text(head) else None)
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        text = head[: error.start].decode() if error.start > len(head) - 4 else "\0"  # cut in a character
+    return all(character.isprintable() or character in "\t\r\n" for character in text)
+
+
+MAX_BYTES: Final = 256 * 2**20  # of an image's file, wherever it comes from
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A picture's file as bytes, out of an archive or a table, and the name by which it is called."""
+    """An image's file as bytes, out of an archive or a table, and the name by which it is called."""
 
     name: str
     data: bytes
@@ -60,7 +172,7 @@ _HELPER_FOLDERS: Final = frozenset(
 _HELPER_FILES: Final = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 _SUFFIXES_SHOWN: Final = 6
 
-Found = str | Url | Failure
+Found = str | Failure
 Stamp = tuple[int, int, int]  # of FileVersion
 
 
@@ -96,73 +208,99 @@ def find(
     inputs: Iterable[str],
     stdin: TextIO | None = None,
     *,
-    allow_url: bool = False,
     contents: FolderContents | None = None,
 ) -> Iterator[Found]:
     """Yield the images' paths: of a folder all that lie in it at any depth, of a glob all matches, sorted.
 
     "-" reads paths from `stdin`, one a line. A path that does not exist is yielded too, so that its reading
-    tells; a folder without images and a glob without matches are failures, and so is a URL not allowed.
-    `contents` learns what the folders hold.
+    tells; a folder without images, a glob without matches and a web address are failures.
+    `contents` learns what the folders hold; without it, what they hold besides images is logged at the end.
     """
-    contents = contents or FolderContents()
-    for one in inputs:
-        if one == STDIN and stdin is not None:
+    totals = contents or FolderContents()
+    for path in inputs:
+        if path == STDIN and stdin is not None:
             lines = (line.rstrip("\r\n") for line in stdin)
             listed = (line for line in lines if line and line != STDIN)
-            yield from find(listed, allow_url=allow_url, contents=contents)
-        elif is_url(one):
-            yield Url(one) if allow_url else Failure(Url(one).name, "an address: allow it with --allow-url")
-        elif not one:
-            yield Failure(one, "an empty path")
-        elif Path(one).is_dir():
-            yield from _folder(one, contents)
-        elif glob.has_magic(one) and not os.path.lexists(one):
-            matches = sorted(glob.glob(one, recursive=True))  # noqa: PTH207 - a pattern may be absolute
+            yield from find(listed, contents=totals)
+        elif is_url(path):
+            yield Failure(without_credentials(path), "a web address; download the image and name the file")
+        elif not path:
+            yield Failure(path, "an empty path")
+        elif Path(path).is_dir():
+            yield from _folder(path, totals)
+        elif glob.has_magic(path) and not os.path.lexists(path):
+            matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - a pattern may be absolute
             if not matches:
-                yield Failure(one, "matches no file")
-            yield from find(matches, contents=contents)
+                yield Failure(path, "matches no file")
+            yield from find(matches, contents=totals)
         else:
-            yield one
+            yield path
+    if contents is None and (notice := totals.notice()):
+        logger.warning("%s", notice)
 
 
-def name_of(picture: Picture | Url | Failure, number: int) -> str:
-    """Return a picture's name: its path or address, or its place in the run for one that comes without."""
-    if isinstance(picture, Url | Blob):
-        return picture.name
-    if isinstance(picture, str | os.PathLike):
-        return os.fsencode(picture).decode("utf-8", "backslashreplace")
-    return f"picture {number}"
+def pictures_of(images: Any) -> Iterator[Picture | Failure]:
+    """Yield the images that a path, a folder, a glob, an object of pixels or a list of these stands for."""
+    for image in [images] if is_single(images) or isinstance(images, str | os.PathLike) else images:
+        if isinstance(image, str | os.PathLike):
+            yield from find([os.fspath(image)])
+        else:
+            yield image
 
 
-def unchanged(picture: Picture | Url, version: FileVersion) -> bool:
-    """Whether a picture's file is still the version that was read; of an address it is taken to be.
+def is_single(images: object) -> bool:
+    """Whether an argument is one image (a file, an array, a tensor, a PIL image), not a list or a folder."""
+    if isinstance(images, str | os.PathLike):
+        path = os.fspath(images)
+        return not Path(path).is_dir() and (not glob.has_magic(path) or os.path.lexists(path))
+    return not isinstance(images, Iterable) or hasattr(images, "shape") or hasattr(images, "getbands")
+
+
+def is_url(text: str) -> bool:
+    """Whether an input is an address of the web."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def without_credentials(address: str) -> str:
+    """Return an address without its user name and password, which are nobody else's."""
+    return re.sub(r"^(\w+://)[^/?#]*@", r"\1", address)
+
+
+def name_of(image: Picture | Failure, number: int) -> str:
+    """Return an image's name: its path, or its place in the run for one that comes without."""
+    if isinstance(image, Blob):
+        return image.name
+    if isinstance(image, str | os.PathLike):
+        return os.fsencode(image).decode("utf-8", "backslashreplace")
+    return f"image {number}"
+
+
+def unchanged(image: Picture, version: FileVersion) -> bool:
+    """Whether an image's file is still the version that was read.
 
     A file of the same size and times counts as the same; of other times, its content decides.
     """
-    if version.stamp is None or not isinstance(picture, str | os.PathLike):
-        return version.stamp is None and isinstance(picture, Url)
+    if version.stamp is None or not isinstance(image, str | os.PathLike):
+        return False
     try:
-        stamp = _stamp(os.stat(picture))  # noqa: PTH116 - a Path takes as long as the call
+        stamp = _stamp(os.stat(image))  # noqa: PTH116 - a Path takes as long as the call
         if stamp == version.stamp or stamp[0] != version.stamp[0]:
             return stamp == version.stamp
-        return hashlib.sha256(read_bytes(picture)).hexdigest() == version.sha256
+        return hashlib.sha256(read_bytes(image)).hexdigest() == version.sha256
     except (OSError, ValueError, ImageError):
         return False
 
 
-def read(picture: Picture | Url) -> bytes | None:
-    """Return the bytes of a file or address, None for a picture decoded already. Raises ImageError."""
-    return read_stamped(picture)[0]
+def read(image: Picture) -> bytes | None:
+    """Return the bytes of a file, None for an image decoded already. Raises ImageError."""
+    return read_stamped(image)[0]
 
 
-def read_stamped(picture: Picture | Url) -> tuple[bytes | None, Stamp | None]:
+def read_stamped(image: Picture) -> tuple[bytes | None, Stamp | None]:
     """Return as `read`, and what tells a file from a later version of it; see FileVersion."""
-    if isinstance(picture, Url):
-        return fetch(picture), None
-    if isinstance(picture, Blob):
-        return picture.data, None
-    return _read_file(picture) if isinstance(picture, str | os.PathLike) else (None, None)
+    if isinstance(image, Blob):
+        return image.data, None
+    return _read_file(image) if isinstance(image, str | os.PathLike) else (None, None)
 
 
 @contextmanager
@@ -174,7 +312,7 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a picture's file. Raises ImageError if it is no regular file or too large."""
+    """Return the bytes of an image's file. Raises ImageError if it is no regular file or too large."""
     return _read_file(path)[0]
 
 

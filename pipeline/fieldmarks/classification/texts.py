@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fieldmarks.classification.scoring import Aggregation
-from fieldmarks.errors import StoreError
+from fieldmarks.choices import Aggregation
+from fieldmarks.errors import StoreError, UsageError
 from fieldmarks.text import article, fill
 
 NAME_TEMPLATE: Final = "a photo of a {class}"
@@ -75,11 +75,13 @@ def descriptor_texts(
 ) -> Texts:
     """Return the texts of each class's descriptors; `with_name` adds the plain prompt of its name.
 
-    A class without descriptors is read by the prompt of its name, so that it can still be predicted.
+    A class without descriptors falls back to the prompt of its name, so that it can still be predicted.
     Fields of a template: {class}, {descriptor}, {article} (a or an, of the class), {which} (the paper's
     clause) and, where a concept is given, {concept}. Raises StoreError for no class, PromptError for an
-    unknown field.
+    unknown field, UsageError for a concept that the template does not name.
     """
+    if concept is not None and "{concept}" not in template:
+        raise UsageError(f"concept has no effect: the text {template!r:.60} does not contain {{concept}}")
     if not classes:
         raise StoreError("there is no class to choose from: generate or add classes to the store first")
     laid: dict[str, list[tuple[str, str]]] = {}

@@ -29,8 +29,6 @@ def info() -> None:
         click.echo(f"{info.path}\n{counted(info.entries, kind)}, {room}")
     path, entries, size = cache_folder.endpoints()
     click.echo(f"{path}\n{counted(entries, cache_folder.KNOWN_ENDPOINT)}, {_megabytes(size)}")
-    for notice in embeddings.notices:
-        click.echo(f"Note: {notice}", err=True)
 
 
 @cache.command()
@@ -45,13 +43,13 @@ def clear() -> None:
     """
     from fieldmarks.classification.cache_folder import parts
 
-    found = list(parts())
-    for part in found:
+    listed = list(parts())
+    for part in listed:
         if part.reason is None:
             click.echo(f"Remove {part.path}: {counted(part.entries, part.kind)}, {_megabytes(part.size)}")
         else:
             click.echo(f"Leave {part.path}: {part.reason}")
-    ours = [part for part in found if part.reason is None]
+    ours = [part for part in listed if part.reason is None]
     for part in ours:
         try:
             part.remove()

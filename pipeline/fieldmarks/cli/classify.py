@@ -1,30 +1,29 @@
-"""Where the results of `fieldmarks classify` go, and how a command ends that could not read every image.
+"""`fieldmarks classify`: images in, labels with their reasons out; `fieldmarks embed`: embeddings out."""
 
-`fieldmarks classify`: pictures in, labels with their reasons out.
-
-`fieldmarks embed`: pictures in, a folder of embeddings out.
-"""
-
+import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, words
 from fieldmarks.cli.console import say
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
+    from fieldmarks.classification.embedder import Embedded
+    from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.results import Failure, Prediction
     from fieldmarks.report.page import Page
 
+logger = logging.getLogger(__name__)
 
 INCOMPLETE = 3  # the exit code of a run that did all but what its last lines name
 NAMED = 20  # images in the last lines
@@ -75,15 +74,17 @@ class Output:
         self._report = report
         self._failed: list[str] = []  # the first NAMED
         self._failures = self._total = 0
-        self.top, self.explain, self.thumbnails = top, marks, 0  # what a result must hold
-        self.shown = {"top": top, "explain": marks, "relative": options["relative"]}  # and what it shows
+        self.scored = {"top": top, "explain": marks, "min_probability": options["min_probability"]}
+        self.thumbnails = 0
+        self.shown = {"top": top, "explain": marks, "relative": options["relative"]}  # what a result shows
         self.shown |= {"min_probability": options["min_probability"], "baseline": options["baseline"]}
         if report:
             from fieldmarks.report import page
 
-            self._page = page.Page(classifier.classes, classifier.head.about)
+            self._page = page.Page(classifier.classes, classifier.head.metadata)
             self._page.check(report)
-            self.top, self.explain, self.thumbnails = max(top, page.CLASSES_SHOWN), True, page.MAX_PICTURES
+            self.scored |= {"top": max(top, page.CLASSES_SHOWN), "explain": True}
+            self.thumbnails = page.MAX_PICTURES
 
     def deliver(self, results: "Iterable[Prediction | Failure]") -> None:
         """Print each result as it comes; the page is written in any case."""
@@ -114,9 +115,9 @@ class Output:
             self._page.add(result)
 
 
-AGGREGATIONS = ("mean-embedding", "mean-unit-embedding", "mean-similarity", "max-similarity")
-
 Command = Callable[..., None]
+OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
+OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "baseline")
 
 
 def model_options(command: Command) -> Command:
@@ -130,30 +131,30 @@ def model_options(command: Command) -> Command:
         click.option(
             "--batch",
             type=click.IntRange(1, 4096),
-            help="Pictures a forward pass  [default: 32 on a CPU, 128 elsewhere].",
+            help="Images per forward pass  [default: 32 on a CPU, 128 elsewhere].",
         ),
         click.option(
             "--dtype",
-            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+            type=click.Choice(words(DType)),
             default="auto",
-            help="Numbers to compute in; auto: half precision where it is native, else float32.",
+            help="Numeric precision; auto: half precision where it is native, else float32.",
         ),
         click.option(
             "--engine",
-            type=click.Choice(["auto", "torch", "openvino"]),
+            type=click.Choice(words(Engine)),
             default="auto",
-            help="What computes; auto: OpenVINO on a CPU where it is installed and gives what torch gives.",
+            help="Inference backend; auto: OpenVINO on a CPU where it is installed and agrees with torch.",
         ),
         click.option(
             "--device",
-            type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+            type=click.Choice(words(Device)),
             default="auto",
-            help="Where to compute  [default: the fastest there is].",
+            help="Device  [default: the fastest available].",
         ),
         click.option(
             "--clip",
             metavar="MODEL",
-            help="A CLIP-like model: a folder or a hub id  [default: openai/clip-vit-base-patch32].",
+            help="A CLIP-like model: a folder or a Hugging Face id  [default: openai/clip-vit-base-patch32].",
         ),
     ):
         command = option(command)
@@ -162,7 +163,7 @@ def model_options(command: Command) -> Command:
 
 @click.command()
 @click.argument("images", nargs=-1)
-@click.option("--store", metavar="FILE", help="The descriptor store that names the classes.")
+@click.option("--store", metavar="FILE", help="The store with the classes' descriptors.")
 @click.option("--classifier", type=click.Path(path_type=Path), help="A saved classifier, instead of a store.")
 @click.option(
     "--image-embeddings",
@@ -170,17 +171,18 @@ def model_options(command: Command) -> Command:
     type=click.Path(path_type=Path),
     help="Embeddings instead of IMAGES: a folder of `fieldmarks embed` or clip-retrieval, or an .npz.",
 )
-@click.option("--allow-url", is_flag=True, help="Fetch IMAGES that are http or https addresses.")
 @model_options
 @click.option(
     "--preset",
-    type=click.Choice(["article", "paper"]),
+    type=click.Choice(words(Preset)),
     default="article",
     show_default=True,
     help="article: bare descriptors, mean embedding. paper: '{class}, which has …', mean similarity.",
 )
 @click.option(
-    "--aggregate", type=click.Choice(AGGREGATIONS), help="How a class's texts count  [default: the preset's]."
+    "--aggregate",
+    type=click.Choice(words(Aggregation)),
+    help="How a class's texts are pooled  [default: the preset's].",
 )
 @click.option(
     "--text",
@@ -190,21 +192,23 @@ def model_options(command: Command) -> Command:
 )
 @click.option("--concept", metavar="NOUN", help="What {concept} stands for, as in 'a photo of a food: …'.")
 @click.option("--with-name", is_flag=True, help="Add 'a photo of a {class}' to each class's texts.")
-@click.option("--baseline", is_flag=True, help="Show beside it what the class names alone answer.")
+@click.option("--baseline", is_flag=True, help="Also show the prediction from class names alone.")
 @click.option(
-    "--top", type=click.IntRange(min=1), help="Classes to show of a picture  [default: 1; 5 in jsonl]."
+    "--top",
+    type=click.IntRange(min=1),
+    help="How many classes to list per image  [default: 1; 5 in jsonl].",
 )
 @click.option(
     "--min-probability",
     type=click.FloatRange(0, 1),
     default=0.0,
-    help="Give no label below this share among the classes.",
+    help='Report "unsure" if the top probability is below this.',
 )
 @click.option("--explain", is_flag=True, help="Show the marks of the predicted class and of the runner-up.")
 @click.option(
     "--relative",
     is_flag=True,
-    help="Explain in deviations from each mark's mean over the run; holds its embeddings in memory.",
+    help="Show marks as z-scores over this run (keeps embeddings in memory).",
 )
 @click.option(
     "--format",
@@ -222,7 +226,7 @@ def model_options(command: Command) -> Command:
     " to continue.",
 )
 @click.option(
-    "--report", type=click.Path(path_type=Path), help="Also write a page with pictures and marks, .html."
+    "--report", type=click.Path(path_type=Path), help="Also write a page with images and marks, .html."
 )
 @click.option(
     "--save-classifier", type=click.Path(path_type=Path), help="Also write the classifier, .safetensors."
@@ -243,9 +247,9 @@ def classify(
     """Classify IMAGES by the descriptors of a store.
 
     IMAGES are files, folders (searched at any depth), globs, or - for paths on stdin, one a line.
-    A class without descriptors is read by 'a photo of a {class}'. Probabilities are a softmax over the
-    given classes, with every model: shares among these, not chances of being right. Images that cannot be
-    read are named in the last lines, and the exit code is then 3.
+    A class with no descriptors falls back to the prompt 'a photo of a {class}'. Probabilities are a softmax
+    over the given classes, with every model: relative scores over these classes, not calibrated confidences.
+    Images that cannot be read are named in the last lines, and the exit code is then 3.
 
     \b
     Examples:
@@ -253,8 +257,9 @@ def classify(
       fieldmarks classify photos/ --store frogs.jsonl --report frogs.html --baseline
       fieldmarks classify photos/ --store frogs.jsonl --resume out.jsonl
     """
-    from fieldmarks.classification.classifier import Pictures, Showing, notices, settings
-    from fieldmarks.classification.classifier import classify as classified
+    from fieldmarks.classification.classifier import EMBEDDED_BATCH
+    from fieldmarks.classification.classifier_file import ClassifierFile
+    from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.sources import quiet_pillow
 
@@ -262,27 +267,48 @@ def classify(
     if resume and context.get_parameter_source("form") is not ParameterSource.DEFAULT and form != "jsonl":
         raise click.UsageError(f"--resume writes JSONL: leave out --format {form}")
     _check_outputs(resume, report, save_classifier)
+    target = ClassifierFile(save_classifier) if save_classifier else None
+    embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
     with quiet_pillow(), Journal(resume) if resume else nullcontext() as journal:
         opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
-        done = journal.done if journal else None
-        pictures = Pictures(inputs=images, stdin=sys.stdin, done=done, **_part(options, Pictures))
         output = Output(opened, form, options, journal, report)
+        if embeddings:
+            opened.report_other_model(embeddings.model)
         if journal:
-            journal.start(settings(opened, classifier, pictures, output.shown))
-        if save_classifier:
-            opened.save(save_classifier)
-        showing = Showing(**_part(options | {"top": output.top, "explain": output.explain}, Showing))
-        told = notices(opened, pictures)
-        tell(told)
-        results = classified(opened, pictures, showing, thumbnails=output.thumbnails)
-        output.deliver(results)
-        tell([one for one in notices(opened, pictures) if one not in told])
+            journal.start(opened.provenance(embeddings, output.shown))
+        if target:
+            opened.save_to(target)
+        statistics, rows = None, _rows(opened, embeddings, images, journal, output.thumbnails)
+        if options["relative"]:  # which relates marks to all images, also to those that have results already
+            every = list(_rows(opened, embeddings, images, None, output.thumbnails))
+            statistics = opened.statistics(every)
+            rows = iter([row for row in every if journal is None or not journal.has(row)])
+        batch = EMBEDDED_BATCH if embeddings else None
+        output.deliver(opened.score(rows, **output.scored, statistics=statistics, batch=batch))
     output.exit_if_incomplete()
+
+
+def _rows(
+    classifier: "Classifier",
+    embeddings: "EmbeddingSet | None",
+    images: Sequence[str],
+    journal: "Journal | None",
+    thumbnails: int,
+) -> "Iterator[Embedded | Failure]":
+    """Return the embedded images, without those that have a result in the journal."""
+    from fieldmarks.classification.journal import with_version
+    from fieldmarks.classification.sources import find
+
+    if embeddings is None:
+        paths = find(images, sys.stdin)
+        return classifier.embedder.images(journal.left(paths) if journal else paths, thumbnails=thumbnails)
+    if journal is None:
+        return iter(embeddings)
+    return (row for row in map(with_version, embeddings) if not journal.has(row))
 
 
 def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Path | None) -> None:
     """Raise an error for what could not be written at the end, UsageError for one file named twice."""
-    from fieldmarks.classification.classifier_file import check_place
     from fieldmarks.report import page
 
     named = {"--resume": resume, "--report": report, "--save-classifier": save_classifier}
@@ -292,41 +318,32 @@ def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Pa
         raise click.UsageError(f"{' and '.join(options)} name the same file; name different ones")
     if report:
         page.check(report)
-    if save_classifier:
-        check_place(save_classifier)
 
 
 def _open(store: str | None, classifier: Path | None, options: Mapping[str, Any]) -> "Classifier":
     """Open what the classes come from: the store, else the saved classifier."""
-    from fieldmarks.classification.classifier import Model, Options, open_classifier
-    from fieldmarks.cli.console import say
+    from fieldmarks.classification.classifier import Classifier
     from fieldmarks.store import Store
 
-    model = Model(**_part(options, Model), tell=say)
-    wording = Options(**{key: options[key] for key in Options.__annotations__})  # type: ignore[typeddict-item]
-    return open_classifier(Store(store) if store else Path(classifier or ""), model, wording)
+    model = {name: options[name] for name in OF_MODEL}
+    if store:
+        return Classifier(Store(store), **model, **{name: options[name] for name in OF_TEXTS})
+    return Classifier.load(classifier or "", **model)
 
 
 def tell(notices: Sequence[str]) -> None:
-    """Print notices on stderr."""
-    from fieldmarks.cli.console import say
-
+    """Print notices on stderr, each once."""
     for notice in notices:
-        say(f"Note: {notice}")
+        logger.warning("%s", notice)
 
 
 def _check_usage(
     images: Sequence[str], store: str | None, classifier: Path | None, embeddings: Path | None
 ) -> None:
     if bool(store) == (classifier is not None):
-        raise click.UsageError("name the classes by --store FILE or by --classifier FILE, one of the two")
+        raise click.UsageError("give either --store or --classifier")
     if bool(images) == (embeddings is not None):
-        raise click.UsageError("name IMAGES or --image-embeddings, one of the two")
-
-
-def _part(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    """Return those of the options that are fields of a dataclass."""
-    return {one.name: options[one.name] for one in fields(kind) if one.name in options}
+        raise click.UsageError("give either IMAGES or --image-embeddings")
 
 
 @click.command()
@@ -334,9 +351,8 @@ def _part(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="A new folder for the embeddings."
 )
-@click.option("--allow-url", is_flag=True, help="Fetch IMAGES that are http or https addresses.")
 @model_options
-def embed(images: tuple[str, ...], out: Path, allow_url: bool, **options: Any) -> None:
+def embed(images: tuple[str, ...], out: Path, **options: Any) -> None:
     """Write the embeddings of IMAGES in the layout of clip-retrieval: img_emb/*.npy, metadata/*.parquet.
 
     IMAGES are files, folders (searched at any depth), globs, or - for paths on stdin, one a line.
@@ -348,21 +364,19 @@ def embed(images: tuple[str, ...], out: Path, allow_url: bool, **options: Any) -
       fieldmarks embed photos/ --out photos-embedded
       fieldmarks classify --image-embeddings photos-embedded --store frogs.jsonl
     """
-    from fieldmarks.classification import classifier, embedding_set
+    from fieldmarks.classification.embedder import EncoderOptions
+    from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.results import Failure
-    from fieldmarks.classification.sources import quiet_pillow
+    from fieldmarks.classification.sources import find, quiet_pillow
 
-    embedding_set.check_place(out)
-    pictures = classifier.Pictures(inputs=images, stdin=sys.stdin, allow_url=allow_url)
-    embedder = classifier.Model(**options, tell=say).embedder()
+    target, embedder = EmbeddingSet.create(out), EncoderOptions(**options).embedder()
     written, failed = 0, list[str]()
     with quiet_pillow():
-        for result in embedding_set.write(pictures.embedded(embedder), out, embedder.encoder.about):
+        rows = embedder.images(find(images, sys.stdin))
+        for result in target.write(rows, embedder.encoder.metadata):
             if isinstance(result, Failure):
                 say_failure(result)
                 failed.append(result.image)
             written += not isinstance(result, Failure)
-    left_out = pictures.contents.notice()
-    tell([*embedder.notices, *([left_out] if left_out else [])])
     say(f"Wrote {counted(written, 'embedding')} to {out}")
     exit_if_incomplete(failed, len(failed), written + len(failed))

@@ -104,18 +104,16 @@ def _local(model: str) -> "Check":
 
 def _clip(model: str) -> "list[Check]":
     from fieldmarks.classification.embedder import Encoder
-    from fieldmarks.cli.console import say
     from fieldmarks.generation.doctor import Check
 
     try:
-        encoder = Encoder(model, tell=say)
+        encoder = Encoder(model)
         scale = encoder.logit_scale
         loads = f"{model} loads; texts of {encoder.max_tokens} tokens, logit scale {scale:.1f}"
         how = f"by {encoder.engine_name} in {encoder.dtype} on {encoder.device}"
         return [
             Check("CLIP", True, loads),
             Check("CLIP computes", True, how),
-            *(Check("CLIP computes", None, notice) for notice in encoder.notices),
         ]
     except ModelError as error:
         return [Check("CLIP", False, str(error))]

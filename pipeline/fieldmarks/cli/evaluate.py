@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.cli.classify import AGGREGATIONS, exit_if_incomplete, model_options, say_failure, tell
+from fieldmarks.choices import Aggregation, words
+from fieldmarks.cli.classify import exit_if_incomplete, model_options, say_failure, tell
 from fieldmarks.cli.console import emit, say
 from fieldmarks.cli.labelled import FILE, Several, command_line, data_of, data_options, model_of
 from fieldmarks.text import counted, printable
@@ -58,7 +59,7 @@ OF_OPTIONS = ("templates", "concept", "sentences")  # arms that an option of the
 @click.option(
     "--aggregate",
     "aggregates",
-    type=Several(AGGREGATIONS),
+    type=Several(words(Aggregation)),
     help="How a class's texts count: one or several of mean-embedding, mean-unit-embedding, mean-similarity,"
     " max-similarity  [default: the preset's].",
 )
@@ -321,7 +322,9 @@ FLIPS_SHOWN = 20
     help="How descriptors are worded.",
 )
 @click.option(
-    "--aggregate", type=click.Choice(AGGREGATIONS), help="How a class's texts count  [default: the preset's]."
+    "--aggregate",
+    type=click.Choice(words(Aggregation)),
+    help="How a class's texts count  [default: the preset's].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
 @model_options
@@ -370,9 +373,9 @@ def _show(found: "WhatIf") -> None:
     click.echo(f"{shares}, of {counted(found.pictures, 'picture')}")
     kinds = {"lost": "right before, wrong after", "gained": "wrong before, right after"}
     kinds |= {"other": "wrong both times, with another answer"}
-    for kind, words in kinds.items():
+    for kind, wording in kinds.items():
         flips = [one for one in found.flips if one.kind == kind]
-        click.echo(f"{len(flips):,} {words}")
+        click.echo(f"{len(flips):,} {wording}")
         for one in flips[:FLIPS_SHOWN]:
             names = f"is {one.label}: {one.before} → {one.after}"
             click.echo(f"  {printable(one.image)}  {printable(names)}")

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from fieldmarks.classification.classifier import Model
+    from fieldmarks.classification.embedder import EncoderOptions
     from fieldmarks.evaluation.experiment import Data
 
 Command = Callable[..., None]
@@ -96,13 +96,12 @@ def data_of(dataset: str | None, options: dict[str, Any]) -> "Data":
     return Data(source=None if dataset is None else Source(spec=dataset, **of_source), **of_data)
 
 
-def model_of(options: Mapping[str, Any]) -> "Model":
+def model_of(options: Mapping[str, Any]) -> "EncoderOptions":
     """Return the model that the options name."""
-    from fieldmarks.classification.classifier import Model
-    from fieldmarks.cli.console import say
+    from fieldmarks.classification.embedder import EncoderOptions
 
-    given = {one.name: options[one.name] for one in fields(Model) if one.name in options}
-    return Model(**given, tell=say)
+    names = (field.name for field in fields(EncoderOptions))
+    return EncoderOptions(**{name: options[name] for name in names if name in options})
 
 
 def command_line(context: click.Context) -> list[str]:

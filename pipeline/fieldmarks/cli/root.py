@@ -235,8 +235,10 @@ def _output_failed(error: OSError) -> int:
 )
 def main(verbose: bool, quiet: bool, log_file: Path | None) -> None:
     """Tell classes apart by their visible marks: generate descriptors, curate them, classify with CLIP."""
+    from fieldmarks import hub
     from fieldmarks.cli import logs
 
+    hub.own_process()
     if verbose and quiet:
         raise click.UsageError("give either --verbose or --quiet")
     logs.start(verbose - quiet, log_file)

@@ -15,9 +15,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from fieldmarks.classification.images import SUFFIXES, suffix_of
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import FolderContents, find, is_helper, leads_into, name_of
+from fieldmarks.classification.sources import (
+    SUFFIXES,
+    FolderContents,
+    find,
+    is_helper,
+    leads_into,
+    name_of,
+    suffix_of,
+)
 from fieldmarks.data import dataset
 from fieldmarks.data.dataset import Example, Listed, Source, listed, record, spread
 from fieldmarks.errors import EvaluationError

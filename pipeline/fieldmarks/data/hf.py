@@ -26,9 +26,8 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final, Protocol
 
-from fieldmarks.classification.images import MAX_BYTES
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import Blob, read_bytes
+from fieldmarks.classification.sources import MAX_BYTES, Blob, read_bytes
 from fieldmarks.data import dataset
 from fieldmarks.data.dataset import IMAGE_NAMES, LABEL_NAMES, Example, Source, choose_column, record, taken
 from fieldmarks.errors import EvaluationError, ImageError

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from fieldmarks.bounds import read_bytes
 from fieldmarks.classification.images import SUFFIXES as SUFFIXES_OF_IMAGES
-from fieldmarks.classification.images import Url, is_url, suffix_of
+from fieldmarks.classification.images import suffix_of
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import name_of
+from fieldmarks.classification.sources import is_url, name_of, without_credentials
 from fieldmarks.data import dataset
 from fieldmarks.data.dataset import (
     IMAGE_NAMES,
@@ -194,7 +194,8 @@ def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Fa
         return Failure(f"{manifest}, line {number}", "it names no picture")
     if is_url(image):
         return Failure(
-            Url(image).name, f"{manifest}, line {number}: an address: download it and name the file"
+            without_credentials(image),
+            f"{manifest}, line {number}: an address: download it and name the file",
         )
     path = str(manifest.parent / _as_path(manifest.parent, image.strip()))
     return record(path, label, name_of(path, number))

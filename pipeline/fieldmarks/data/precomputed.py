@@ -7,8 +7,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
-from fieldmarks.classification import embedding_set
 from fieldmarks.classification.embedder import Embedded
+from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import name_of
 from fieldmarks.data.dataset import DataSet, Example
@@ -28,12 +28,13 @@ def labelled(path: Path, dataset: DataSet | None = None) -> Iterator[Labelled]:
     and a picture that is not in it has none. Without one, it is what the file says of the row, or else the
     name of the picture's folder. Raises ImageError and EvaluationError.
     """
+    embeddings = EmbeddingSet(path)
     if dataset is not None:
         names = Tails(_pairs(dataset))
-        yield from (_from_names(one, names) for one in embedding_set.read(path))
+        yield from (_from_names(row, names) for row in embeddings)
     else:
-        for one, told in zip(embedding_set.read(path), embedding_set.labels(path), strict=True):
-            yield one, _usable(told if told is not None else _folder(one.image))
+        for row, label in zip(embeddings, embeddings.labels(), strict=True):
+            yield row, _usable(label if label is not None else _folder(row.image))
 
 
 class Tails:

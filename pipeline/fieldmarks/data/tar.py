@@ -24,9 +24,8 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
-from fieldmarks.classification.images import MAX_BYTES, SUFFIXES
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import Blob, is_helper
+from fieldmarks.classification.sources import MAX_BYTES, SUFFIXES, Blob, is_helper
 from fieldmarks.data.dataset import LABEL_NAMES, Example, Source, expand, listed, record, taken
 from fieldmarks.data.labels import find_list, read_list
 from fieldmarks.errors import EvaluationError

@@ -75,7 +75,7 @@ def run_demo(out: Path) -> DemoResult:
     logger.info("Drawing %d images of each …", IMAGES_PER_SPECIES)
     labels = dict(_draw_all(species, out / IMAGES))
     logger.info("A toy CLIP classifies the %d images, by class name and by descriptors …", len(labels))
-    classifier = Classifier.from_store(out / STORE, clip=out / MODELS / "clip", baseline=True)
+    classifier = Classifier(out / STORE, clip=out / MODELS / "clip", baseline=True)
     predictions = [_read(result) for result in classifier.stream(labels)]
     return DemoResult(
         descriptors=descriptors,

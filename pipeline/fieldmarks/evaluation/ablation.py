@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmarks.classification import scoring
-from fieldmarks.classification.scoring import Aggregation, Array
+from fieldmarks.choices import Aggregation
+from fieldmarks.classification.scoring import Array, Pooling
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation.predictions import CHUNK, Scorer, chunks
+from fieldmarks.evaluation.predictions import CHUNK, chunks
 from fieldmarks.evaluation.results import Changes, Effect, Indices
 
 ALONE: Final = "with a single class no descriptor can help or hurt"
@@ -50,65 +50,17 @@ def effects(images: Array, labels: Indices, ablated: Ablated) -> tuple[Effect, .
     classes = len(texts.classes)
     if classes < 2:
         raise EvaluationError(ALONE)
-    whole = Scorer(texts, ablated.rows, ablated.aggregate)
-    without = LeftOut(ablated)
+    owner, pooling = np.array(texts.owner, np.int64), Pooling.named(ablated.aggregate)
+    whole = pooling.scorer(ablated.rows, owner, classes)
+    without = pooling.without_each(ablated.rows, owner, ablated.names)
     parts = [
-        _lost(whole(images[part]), without(images[part]), labels[part], whole.owner, part.start)
-        for part in chunks(len(images), max(1, CHUNK // max(classes, without.width)))
+        _lost(whole(images[part]), without(images[part]), labels[part], owner, part.start)
+        for part in chunks(len(images), max(1, CHUNK // max(classes, 2 * without.width)))
     ]
     changes = _by_text(parts, len(texts.texts), ablated.scale)
-    pictures = np.bincount(labels, minlength=classes)[whole.owner].tolist()  # (M,)
+    pictures = np.bincount(labels, minlength=classes)[owner].tolist()  # (M,)
     found = (_effect(texts, row, on, labels, pictures[row]) for row, on in enumerate(changes))
     return tuple(sorted(found, key=lambda one: (one.effect, one.margin + one.others_margin)))
-
-
-class LeftOut:
-    """The score of each text's class without that text, (n, M), with the arithmetic of the classifier."""
-
-    def __init__(self, ablated: Ablated) -> None:
-        owner = np.array(ablated.texts.owner, np.int64)  # (M,)
-        members = [np.flatnonzero(owner == one) for one in range(len(ablated.texts.classes))]
-        self._alone = np.array([one[0] for one in members if len(one) == 1], np.int64)
-        self._groups: Sequence[NDArray[np.int64]] | None = None  # with max-similarity alone
-        if ablated.aggregate == "max-similarity":
-            names = ablated.names[owner[self._alone]]  # (alone, D)
-            self._rows = scoring.normalize(np.concatenate([ablated.rows, names]))  # (M + alone, D)
-            self._groups = [np.stack(same) for same in _by_length(members)]
-        else:
-            self._rows = np.empty_like(ablated.rows)  # (M, D)
-            for one, rows in enumerate(members):
-                self._rows[rows] = _without_each(ablated.rows[rows], ablated.names[[one]], ablated.aggregate)
-        self.width = 2 * len(self._rows)
-
-    def __call__(self, images: Array) -> Array:
-        """Return the scores (n, M) of image embeddings (n, D) of unit length."""
-        scores = images @ self._rows.T
-        if self._groups is None:
-            return scores
-        texts = len(self._rows) - len(self._alone)
-        highest = np.empty((len(images), texts), np.float32)
-        for group in self._groups:  # (classes, texts of each), at least two texts
-            of_group = scores[:, group]  # (n, classes, texts of each)
-            second, first = np.moveaxis(np.partition(of_group, -2, axis=-1)[..., -2:], -1, 0)[..., None]
-            highest[:, group] = np.where(of_group == first, second, first)
-        highest[:, self._alone] = scores[:, texts:]
-        return highest
-
-
-def _without_each(rows: Array, name: Array, aggregate: Aggregation) -> Array:
-    """Return a class's vectors without each of its texts, (K, D) -> (K, D); a lone one has its name's."""
-    count = len(rows)
-    if count == 1:
-        return scoring.class_matrix(name, np.zeros(1, np.int64), 1, aggregate)
-    kept = [np.delete(np.arange(count), row) for row in range(count)]
-    places = np.repeat(np.arange(count), count - 1)  # a class of its own for each text that is left out
-    return scoring.class_matrix(rows[np.concatenate(kept)], places, count, aggregate)
-
-
-def _by_length(members: Sequence[NDArray[np.int64]]) -> list[list[NDArray[np.int64]]]:
-    """Return the classes' rows in groups of equally many, without those of one."""
-    lengths = sorted({len(one) for one in members if len(one) > 1})
-    return [[one for one in members if len(one) == length] for length in lengths]
 
 
 def _effect(texts: Texts, row: int, on: Changes, labels: Indices, pictures: int) -> Effect:

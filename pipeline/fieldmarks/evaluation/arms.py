@@ -24,7 +24,8 @@ from itertools import compress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fieldmarks.classification.scoring import Aggregation, Array
+from fieldmarks.choices import Aggregation
+from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.texts import NAME_TEMPLATE, PRESETS, Texts, descriptor_texts, name_texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.text import fill

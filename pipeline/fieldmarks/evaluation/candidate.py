@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fieldmarks.classification.classifier import Model
 from fieldmarks.classification.classifier_file import load_head
-from fieldmarks.classification.embedder import Embedder
+from fieldmarks.classification.embedder import Embedder, EncoderOptions
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.texts import NAME_TEMPLATE, name_texts
@@ -32,7 +31,7 @@ def of_head(head: Head, wanted: Wanted) -> tuple[list[Arm], list[str]]:
     there = {
         "photo": _photo(head),
         "descriptors": Arm(
-            "descriptors", _told(head), head.aggregate, (Draw(head.texts, None, head.embeddings),)
+            "descriptors", _told(head), head.pooling.name, (Draw(head.texts, None, head.embeddings),)
         ),
         "swapped": _swapped(head, wanted.seeds),
     }
@@ -67,7 +66,7 @@ def _photo(head: Head) -> Arm | None:
 
 
 def _told(head: Head) -> str:
-    return f"as saved, preset {head.about['preset']}" if "preset" in head.about else "as saved"
+    return f"as saved, preset {head.metadata['preset']}" if "preset" in head.metadata else "as saved"
 
 
 def _swapped(head: Head, seeds: int) -> Arm | None:
@@ -76,7 +75,7 @@ def _swapped(head: Head, seeds: int) -> Arm | None:
     if len(have) < 2 or head.texts.texts != head.texts.descriptors:
         return None
     return Arm(
-        "swapped", f"{_told(head)}, of another class", head.aggregate, tuple(_draws(head, have, seeds))
+        "swapped", f"{_told(head)}, of another class", head.pooling.name, tuple(_draws(head, have, seeds))
     )
 
 
@@ -162,10 +161,12 @@ def of_store(store: Store, embedder: Embedder) -> Subject:
     return Subject(classes, tuple(name for name in entries if name not in classes), about, embedder)
 
 
-def of_file(path: Path, model: Model) -> Subject:
+def of_file(path: Path, model: EncoderOptions) -> Subject:
     """Return a saved classifier; a model embeds pictures alone. Raises ModelError."""
     head = load_head(path)
-    embedder = model.embedder(head.about.get("model", ""))
+    if head.is_learned:
+        raise EvaluationError(f"{path} has learned weights or a bias, which evaluate cannot apply yet")
+    embedder = model.embedder(head.metadata.get("model", ""))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    about = {"classifier": str(path), "classifier_sha256": digest, "made_of": dict(head.about)}
+    about = {"classifier": str(path), "classifier_sha256": digest, "made_of": dict(head.metadata)}
     return Subject(described(head), (), about, embedder, head)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Prediction
+from fieldmarks.classification.scoring import Pooling
 from fieldmarks.classification.sources import Picture, read
 from fieldmarks.data import DataSet, Example
 from fieldmarks.errors import EvaluationError, ImageError
@@ -23,7 +24,7 @@ from fieldmarks.evaluation.arms import Arm, Wanted
 from fieldmarks.evaluation.candidate import Subject
 from fieldmarks.evaluation.experiment import Setup, settings
 from fieldmarks.evaluation.metrics import Answered, figures
-from fieldmarks.evaluation.predictions import Pictures, Progress, Scorer, answer
+from fieldmarks.evaluation.predictions import Pictures, Progress, answer, scorer_of
 from fieldmarks.evaluation.results import ArmResult, Effect, Evaluation, Exemplar
 from fieldmarks.evaluation.summary import is_described, sentences
 
@@ -175,7 +176,7 @@ def _answered(arm: Arm, subject: Subject, pictures: Pictures) -> Answered:
     """Return what an arm's draws answer; only one draw's embeddings are in memory."""
     runs = []
     for draw in arm.draws:
-        scorer = Scorer(draw.texts, subject.rows(draw), arm.aggregate)
+        scorer = scorer_of(draw.texts, subject.rows(draw), arm.aggregate)
         runs.append(answer(pictures.vectors, pictures.labels, scorer, draw.seed))
     return Answered(
         name=arm.name,
@@ -213,7 +214,7 @@ def _examples(
     subject = setup.subject
     baseline = subject.names() if "photo" in by_name else None
     draw = main.draws[0]
-    head = Head(draw.texts, subject.rows(draw), subject.logit_scale, main.aggregate, baseline)
+    head = Head(draw.texts, subject.rows(draw), subject.logit_scale, Pooling.named(main.aggregate), baseline)
     shown = exemplars(chosen, pictures, answered, head)
     if thumbnails and setup.dataset is not None and setup.data.embeddings is None:
         return with_thumbnails(shown, chosen, pictures, setup.dataset)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fieldmarks import __version__
-from fieldmarks.classification import embedding_set
+from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.data import DataSet, Source, check, labels, open_dataset, precomputed
 from fieldmarks.data.labels import name_numbers
 from fieldmarks.errors import EvaluationError
@@ -86,9 +86,9 @@ class Setup:
         """The model that embeds the pictures or embedded them, as far as it is known."""
         head = self.subject.head
         if self.data.embeddings is not None:
-            made_with = None if head is None else head.about.get("model")
-            return embedding_set.model_of(self.data.embeddings) or made_with
-        return self.subject.embedder.encoder.name
+            made_with = None if head is None else head.metadata.get("model")
+            return EmbeddingSet(self.data.embeddings).model or made_with
+        return self.subject.embedder.encoder.model
 
     @property
     def computes(self) -> bool:
@@ -109,7 +109,7 @@ class Setup:
         """Return what the user should be told of the pictures and of the model, once all is computed."""
         head, embedder = self.subject.head, self.subject.embedder
         notices = list(dict.fromkeys(embedder.notices)) if self.computes else []
-        texts = embedder.encoder.name if head is None else head.about.get("model")
+        texts = embedder.encoder.model if head is None else head.metadata.get("model")
         if texts and self.model and texts != self.model:
             notices.append(f"the texts are embedded with {texts}, the pictures with {self.model}")
         if head is None and self.model is None:
@@ -177,7 +177,7 @@ PACKAGES: Final = (
 def settings(setup: Setup, wanted: Wanted, more: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of an evaluation; `more` are the caller's."""
     encoder = setup.subject.embedder.encoder
-    computed = {**encoder.about, "fingerprint": encoder.fingerprint} if setup.computes else {}
+    computed = {**encoder.metadata, "fingerprint": encoder.fingerprint} if setup.computes else {}
     chosen = {one.name: getattr(wanted, one.name) for one in fields(wanted) if one.name != "sentences"}
     return {
         "fieldmarks": __version__,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fieldmarks.classification import scoring
+from fieldmarks.choices import Aggregation
 from fieldmarks.classification.embedder import Embedded, Embedder, batched
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.scoring import Aggregation, Array, normalize
+from fieldmarks.classification.scoring import Array, Pooling, Scorer, normalize
 from fieldmarks.classification.sources import Picture
 from fieldmarks.classification.texts import Texts
 from fieldmarks.data import DataSet
@@ -25,30 +25,9 @@ from fieldmarks.evaluation.results import Indices, Run
 CHUNK = 4_000_000  # scores in memory at a time
 
 
-class Scorer:
-    """Texts with their embeddings (M, D), as the pooled cosine (n, C) of some pictures and the classes."""
-
-    def __init__(self, texts: Texts, rows: Array, aggregate: Aggregation) -> None:
-        self.owner = np.array(texts.owner, np.int64)  # (M,)
-        self.classes = len(texts.classes)
-        self.length = rows.shape[1]  # D
-        self._matrix: Array | None = None
-        if aggregate == "max-similarity":
-            order = np.argsort(self.owner, kind="stable")
-            self._rows = scoring.normalize(rows[order])  # (M, D), class after class
-            self._starts = np.searchsorted(self.owner[order], np.arange(self.classes))
-        else:
-            self._matrix = scoring.class_matrix(rows, self.owner, self.classes, aggregate)  # (C, D)
-
-    def __call__(self, images: Array) -> Array:
-        """Return the scores (n, C), before the model's scale, of image embeddings (n, D) of unit length."""
-        if self._matrix is not None:
-            return images @ self._matrix.T
-        return np.maximum.reduceat(images @ self._rows.T, self._starts, axis=1)
-
-    def step(self) -> int:
-        """Return how many pictures make a chunk."""
-        return max(1, CHUNK // (self.classes if self._matrix is not None else len(self.owner)))
+def scorer_of(texts: Texts, rows: Array, aggregate: Aggregation) -> Scorer:
+    """Return what scores images by texts with their embeddings (M, D)."""
+    return Pooling.named(aggregate).scorer(rows, np.array(texts.owner, np.int64), len(texts.classes))
 
 
 def chunks(count: int, step: int) -> Iterator[slice]:
@@ -62,13 +41,13 @@ def answer(images: Array, labels: Indices, scorer: Scorer, seed: int | None = No
     Of classes that score the same the first is answered, and ranks before the others. Raises ModelError for
     pictures and texts of different lengths.
     """
-    if images.shape[1] != scorer.length:
+    if images.shape[1] != scorer.dim:
         raise ModelError(
-            f"the pictures' embeddings have {images.shape[1]} numbers and the texts' {scorer.length}: they"
+            f"the pictures' embeddings have {images.shape[1]} numbers and the texts' {scorer.dim}: they"
             " come from different models"
         )
     predicted, rank = np.empty((2, len(images)), np.int32)
-    for part in chunks(len(images), scorer.step()):
+    for part in chunks(len(images), max(1, CHUNK // scorer.width)):
         scores = scorer(images[part])  # (n, C)
         predicted[part] = scores.argmax(axis=1)
         rank[part] = ranks(scores, labels[part])

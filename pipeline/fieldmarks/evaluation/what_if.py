@@ -10,7 +10,7 @@ from fieldmarks.classification.texts import descriptor_texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.arms import Way
 from fieldmarks.evaluation.candidate import Subject
-from fieldmarks.evaluation.predictions import Pictures, Scorer, answer
+from fieldmarks.evaluation.predictions import Pictures, answer, scorer_of
 from fieldmarks.evaluation.results import Run
 from fieldmarks.records import Entry
 from fieldmarks.store import edits
@@ -102,5 +102,5 @@ def what_if(subject: Subject, after: Subject, name: str, pictures: Pictures, way
 
 def _answered(subject: Subject, pictures: Pictures, way: Way) -> Run:
     texts = descriptor_texts(subject.classes, way.template)
-    scorer = Scorer(texts, subject.embedder.texts(texts.texts), way.aggregate)
+    scorer = scorer_of(texts, subject.embedder.texts(texts.texts), way.aggregate)
     return answer(pictures.vectors, pictures.labels, scorer)

@@ -74,7 +74,7 @@ def kept(job: Job) -> Result:
     owner = tuple(number for number in range(job["classes"]) for _ in range(6))
     marks = tuple(f"mark {row}" for row in range(len(owner)))
     embeddings = generator.standard_normal((len(owner), 512), np.float32)
-    head = Head(Texts(names, owner, marks, marks), embeddings, 100.0, about={"model": "random"})
+    head = Head(Texts(names, owner, marks, marks), embeddings, 100.0, metadata={"model": "random"})
     save_head(head, Path(job["folder"]) / "head.safetensors")
     return {}
 

@@ -13,7 +13,7 @@ BATCH = 32  # pictures a forward pass, the product's own default
 
 def labels(job: Job) -> Result:
     """Files to labels at each number of labels, with the defaults: seconds a picture, and of the texts."""
-    from fieldmarks.classification import Classifier
+    from fieldmarks.classification.classifier import Classifier
 
     embedder = _embedder(job)
     template = job["template"].replace("{}", "{descriptor}")  # the pipeline's texts exactly
@@ -23,14 +23,12 @@ def labels(job: Job) -> Result:
     for count in job["counts"]:
         names = job["labels"][: int(count)]
         began = time.perf_counter()
-        classifier = Classifier.from_descriptors(
-            {name: [name] for name in names}, clip=embedder, text=template
-        )
+        classifier = Classifier({name: [name] for name in names}, clip=embedder, text=template)
         texts[count] = time.perf_counter() - began
         if not answers:
             classifier.predict(job["pictures"][:BATCH])  # loads what the first picture needs
         began = time.perf_counter()
-        predictions = classifier.predict(job["pictures"], top=1)
+        predictions = classifier.predict(list(job["pictures"]), top=1)
         pictures[count] = (time.perf_counter() - began) / len(job["pictures"])
         answers[count] = [prediction.label for prediction in predictions]
     return {"a picture": pictures, "texts": texts, "answers": answers}
@@ -38,13 +36,13 @@ def labels(job: Job) -> Result:
 
 def embed(job: Job) -> Result:
     """Files to embeddings and classes, then texts to embeddings, then the image tower alone: seconds."""
-    from fieldmarks.classification import Classifier
+    from fieldmarks.classification.classifier import Classifier
     from fieldmarks.classification.embedder import Embedded
 
     embedder = _embedder(job)
     described = {f"class {number}": own for number, own in enumerate(job["classes"])}
     began = time.perf_counter()
-    classifier = Classifier.from_descriptors(described, clip=embedder)
+    classifier = Classifier(described, clip=embedder)
     classifier.predict(job["pictures"][:BATCH])
     ready = time.perf_counter() - began
 
@@ -108,10 +106,10 @@ def large_photos(job: Job) -> Result:
 
 def growth(job: Job) -> Result:
     """The same work at several sizes of each kind, in turn: {kind: {size: seconds}} as "times"."""
-    from fieldmarks.classification import Classifier
+    from fieldmarks.classification.classifier import Classifier
 
     embedder = _embedder(job)
-    classifier = Classifier.from_descriptors({"class 0": ["a"], "class 1": ["b"]}, clip=embedder)
+    classifier = Classifier({"class 0": ["a"], "class 1": ["b"]}, clip=embedder)
     rows = np.random.default_rng(0).standard_normal((1000, 512), np.float32)
 
     def of_size(kind: str, size: int) -> Callable[[], Any]:
@@ -135,7 +133,9 @@ def growth(job: Job) -> Result:
 
 def _embedder(job: Job) -> Any:
     from fieldmarks.classification.embedder import Embedder, Encoder
+    from fieldmarks.hub import own_process
 
+    own_process()  # as the command line does
     return Embedder(Encoder(job["clip"], device="cpu", dtype=job["dtype"], engine=job["engine"]), batch=BATCH)
 
 
@@ -159,5 +159,6 @@ def _described(texts: Any) -> tuple[Any, Any]:
 
 def _head(texts: Any, embeddings: Any) -> Any:
     from fieldmarks.classification.head import Head
+    from fieldmarks.classification.scoring import Pooling
 
-    return Head(texts, embeddings, 100.0, "mean-similarity")
+    return Head(texts, embeddings, 100.0, Pooling.named("mean-similarity"))

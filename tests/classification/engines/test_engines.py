@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tests.kit import logged
 
-from fieldmarks.classification import Classifier, Encoder
 from fieldmarks.classification.cache import EmbeddingCache
-from fieldmarks.classification.embedder import Embedder
+from fieldmarks.classification.classifier import Classifier
+from fieldmarks.classification.embedder import Embedder, Encoder
 from fieldmarks.classification.engines.checkpoint import has_bfloat16, processor
 from fieldmarks.classification.engines.engine import TOLERANCE, cosine_error
 from fieldmarks.classification.engines.openvino import model_cache
@@ -41,7 +42,9 @@ def _pictures() -> list[Image.Image]:
 
 
 def _embedded(encoder: Encoder) -> tuple[Array, Array]:
-    return encoder.encode_texts(TEXTS), encoder.encode_images([encoder.prepare(one) for one in _pictures()])
+    return encoder.encode_texts(TEXTS), encoder.encode_images(
+        [encoder.prepare(picture) for picture in _pictures()]
+    )
 
 
 def _agree(folder: Path, engine: str, dtype: str) -> None:
@@ -91,8 +94,8 @@ def test_no_answer_changes_on_the_demos_pictures(
     assert len(pictures) == 240
     answers = [
         [
-            one.label
-            for one in Classifier.from_store(demo.store, clip=_encoder(demo_clip, *way)).predict(pictures)
+            prediction.label
+            for prediction in Classifier(demo.store, clip=_encoder(demo_clip, *way)).predict(pictures)
         ]
         for way in [("torch", "float32"), *WAYS]
     ]
@@ -111,7 +114,9 @@ def rough(tiny_clip: Path, tmp_path: Path) -> Path:
     """A model that blows rounding errors up, so that bfloat16 is not enough for it."""
     folder = Path(shutil.copytree(tiny_clip, tmp_path / "rough"))
     weights = load_file(folder / "model.safetensors")
-    steep = {name: 6 * one if name.endswith("_proj.weight") else one for name, one in weights.items()}
+    steep = {
+        name: 6 * weight if name.endswith("_proj.weight") else weight for name, weight in weights.items()
+    }
     save_file(steep, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
@@ -125,17 +130,21 @@ needs_bfloat16 = pytest.mark.skipif(
 @pytest.mark.slow
 @needs_bfloat16
 def test_auto_leaves_what_does_not_agree_to_torch(rough: Path, cache: Path) -> None:
-    told: list[str] = []
-    for conversions in (1, 1):  # the second time it is known
-        encoder = _encoder(rough, "auto", "bfloat16", tell=told.append)
-        assert encoder.encode_texts(["fur"]).shape == (1, 16)
-        assert encoder.about["engine"] == "torch"
-        (notice,) = encoder.notices
-        assert notice.startswith("torch computes, as openvino cannot: its embeddings differ from torch's by ")
-        assert told == [f"converting {rough} for OpenVINO, once for this machine …"] * conversions
+    conversion = [f"converting {rough} for OpenVINO, once per machine …"]
+    for expected in (conversion, []):  # the second time it is known
+        encoder = _encoder(rough, "auto", "bfloat16")
+        with logged() as messages:
+            assert encoder.encode_texts(["fur"]).shape == (1, 16)
+        assert encoder.metadata["engine"] == "torch"
+        *news, notice = messages
+        assert notice == encoder.refusal
+        assert notice.startswith(
+            f"{rough}: using torch, as openvino cannot compute it: its embeddings differ from torch's by "
+        )
+        assert news == expected
     (folder,) = model_cache.models(cache)
     assert [path.name for path in folder.iterdir()] == ["about.json"]
-    assert _encoder(rough, "auto", "float32").about["engine"] == "openvino"
+    assert _encoder(rough, "auto", "float32").metadata["engine"] == "openvino"
 
 
 @pytest.mark.slow
@@ -148,7 +157,7 @@ def test_openvino_by_name_refuses_what_does_not_agree(rough: Path, cache: Path) 
 def test_openvino_by_name_refuses_other_numbers(tiny_clip: Path) -> None:
     with pytest.raises(ModelError, match="by openvino: it does not compute in float16"):
         _encoder(tiny_clip, "openvino", "float16").encode_texts(["fur"])
-    assert _encoder(tiny_clip, "auto", "float16").about["engine"] == "torch"
+    assert _encoder(tiny_clip, "auto", "float16").metadata["engine"] == "torch"
 
 
 @pytest.mark.slow
@@ -162,8 +171,8 @@ def test_a_damaged_conversion_is_made_again(tiny_clip: Path, cache: Path, name: 
     (folder / name).write_bytes(bytes(data))
     after = _embedded(_encoder(tiny_clip, "openvino", "float32", tell=told.append))
     assert len(told) == 2
-    for one, other in zip(before, after, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for item, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(item, other)
 
 
 @pytest.mark.slow
@@ -191,7 +200,7 @@ _FULL = (
     "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
     "encoder = Encoder(sys.argv[1], device='cpu', dtype='float32')\n"
     "encoder.encode_texts(['fur'])\n"
-    "print(encoder.engine_name, *encoder.notices)"
+    "print(encoder.engine_name, *filter(None, [encoder.refusal]))"
 )
 
 
@@ -214,19 +223,22 @@ def test_a_conversion_that_fails_is_not_tried_again(tiny_clip: Path, tmp_path: P
     (folder / "tokenizer.json").unlink()
     tokenizer = {"tokenizer_class": "ByT5Tokenizer", "model_max_length": 77}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
-    told: list[str] = []
-    for _ in range(2):
-        encoder = _encoder(folder, "auto", "float32", tell=told.append)
-        assert encoder.encode_texts(["fur"]).shape == (1, 16)
-        assert encoder.notices[0].startswith("torch computes, as openvino cannot: it cannot be converted: ")
-    assert told == [f"converting {folder} for OpenVINO, once for this machine …"]
+    reason = f"{folder}: using torch, as openvino cannot compute it: it cannot be converted: "
+    with logged() as messages:
+        for _ in range(2):
+            encoder = _encoder(folder, "auto", "float32")
+            assert encoder.encode_texts(["fur"]).shape == (1, 16)
+            assert (encoder.refusal or "").startswith(reason)
+    assert messages[0] == f"converting {folder} for OpenVINO, once per machine …"
+    assert [message.startswith(reason) for message in messages] == [False, True, True]
     (model,) = model_cache.models(cache)
     about = json.loads((model / "about.json").read_text())["about"]
     about["versions"]["torch"] = "1.0"
     model_cache.drop(model)
     model_cache.keep(model, lambda fresh: about)
-    _encoder(folder, "auto", "float32", tell=told.append).encode_texts(["fur"])  # an upgrade is worth a try
-    assert len(told) == 2
+    with logged() as messages:
+        _encoder(folder, "auto", "float32").encode_texts(["fur"])  # an upgrade is worth a try
+    assert messages[0].startswith("converting ")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "chat_template.jinja", "a/weights.bin"])
@@ -246,8 +258,10 @@ def test_a_cache_that_cannot_be_written_leaves_it_to_torch(
     monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path / "file"))
     encoder = _encoder(tiny_clip, "auto", "float32")
     assert encoder.encode_texts(["fur"]).shape == (1, 16)
-    (notice,) = encoder.notices
-    assert notice.startswith(f"torch computes, as openvino cannot: {tmp_path / 'file' / 'converted-2'}")
+    place = tmp_path / "file" / "converted-2"
+    assert (encoder.refusal or "").startswith(
+        f"{tiny_clip}: using torch, as openvino cannot compute it: {place}"
+    )
 
 
 @pytest.mark.slow

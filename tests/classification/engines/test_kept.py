@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "converted-2" / ONE
 
 
-def _write(folder: Path) -> model_cache.About:
+def _write(folder: Path) -> model_cache.Metadata:
     (folder / "texts.bin").write_bytes(b"0123456789")
     (folder / "texts.xml").write_text("<net/>")
     return {"facts": {"logit_scale": 100.0}}
@@ -95,7 +95,7 @@ def test_every_bit_of_about_counts(folder: Path) -> None:
 
 
 def test_what_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
-    def fail(folder: Path) -> model_cache.About:
+    def fail(folder: Path) -> model_cache.Metadata:
         _write(folder)
         raise ValueError("half way")
 
@@ -105,7 +105,7 @@ def test_what_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_another_process_may_be_first(folder: Path) -> None:
-    def late(fresh: Path) -> model_cache.About:
+    def late(fresh: Path) -> model_cache.Metadata:
         model_cache.keep(folder, _write)
         return _write(fresh)
 
@@ -149,7 +149,7 @@ def test_only_our_files_are_dropped(folder: Path) -> None:
 
 
 def test_those_used_last_stay(tmp_path: Path) -> None:
-    def large(folder: Path) -> model_cache.About:
+    def large(folder: Path) -> model_cache.Metadata:
         (folder / "texts.bin").write_bytes(bytes(40_000))
         return {}
 

@@ -1,5 +1,7 @@
 """Linear layers as convolutions: the same numbers, and only where they are faster."""
 
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import pytest
@@ -33,8 +35,17 @@ def test_a_sequence_is_computed_by_a_convolution() -> None:
         layer(inputs)
     with torch.profiler.profile() as changed, ByConvolution():
         layer(inputs)
-    ran = [{event.name for event in one.events()} for one in (plain, changed)]
-    assert ["aten::conv2d" in one for one in ran] == [False, True]
+    ran = [{event.name for event in item.events()} for item in (plain, changed)]
+    assert ["aten::conv2d" in element for element in ran] == [False, True]
+
+
+def test_another_programs_process_is_left_alone() -> None:
+    script = (
+        "import torch; from fieldmarks.classification.engines.torch import fast_products\n"
+        "print(type(fast_products('cpu', torch.float32)).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "nullcontext\n"
 
 
 def test_other_numbers_and_devices_are_left_alone() -> None:

@@ -1,9 +1,8 @@
-"""Where a model computes and in which numbers, answered without loading torch wherever that is possible.
+"""A model's parts as transformers loads them, and where and in which precision it computes here.
 
-"auto" is half precision only where the hardware multiplies such numbers by itself: bfloat16 on a CPU with
-AVX-512 BF16 or AMX and on newer NVIDIA GPUs, float16 on older ones, float32 anywhere else.
-
-A model's parts as transformers loads them: configuration, tokenizer, preprocessing, network.
+Device and precision are answered without loading torch wherever that is possible. "auto" is half precision
+only where the hardware multiplies such numbers by itself: bfloat16 on a CPU with AVX-512 BF16 or AMX and on
+newer NVIDIA GPUs, float16 on older ones, float32 anywhere else.
 """
 
 import json
@@ -11,24 +10,22 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from fieldmarks.choices import Device, DType
 from fieldmarks.classification.preprocess import MAX_SIDE, Recipe, longest_side, recipe_of
 from fieldmarks.errors import ModelError
-from fieldmarks.hub import ModelSource
+from fieldmarks.hub import ModelSource, loaded_once
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
-DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 _BFLOAT16_FLAGS: Final = {"avx512_bf16", "amx_bf16"}
 _GPU_FILES: Final = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, one under WSL, AMD
@@ -122,7 +119,7 @@ class Checkpoint:
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
         """Return what tells model and preprocessing from any other; see ModelSource."""
         files = self.source.fingerprint(file_hash)
-        backend = "torchvision" if find_spec("torchvision") else "pil"  # they scale pictures differently
+        backend = "torchvision" if find_spec("torchvision") else "pil"  # they scale images differently
         return files and f"{files} {backend}"
 
     @property
@@ -135,7 +132,7 @@ class Checkpoint:
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
 
-    @cached_property
+    @loaded_once
     def config(self) -> Any:
         """The model's configuration. Raises ModelError if it is not that of a CLIP-like model."""
         from transformers import MODEL_MAPPING, AutoConfig
@@ -146,7 +143,7 @@ class Checkpoint:
             raise ModelError(f"{self.name} is a {config.model_type} model, not one with CLIP's two encoders")
         return config
 
-    @cached_property
+    @loaded_once
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The tokenizer."""
         from transformers import AutoTokenizer
@@ -158,7 +155,7 @@ class Checkpoint:
             )
         return tokenizer
 
-    @cached_property
+    @loaded_once
     def max_tokens(self) -> int:
         """The most tokens a text may have, the special ones included."""
         positions = getattr(self.config.text_config, "max_position_embeddings", None)
@@ -167,22 +164,22 @@ class Checkpoint:
             raise ModelError(f"{self.name} reads no text: its configuration allows {most} tokens")
         return int(most)
 
-    @cached_property
+    @loaded_once
     def pads_to_full_length(self) -> bool:
         """Whether texts are padded to `max_tokens`, as the model was trained so."""
         return self.config.model_type in _PADDED_TO_FULL_LENGTH
 
-    @cached_property
+    @loaded_once
     def image_processor(self) -> "BaseImageProcessor":
-        """The preprocessing of pictures. Raises ModelError if it makes them larger than any model reads."""
+        """The preprocessing of images. Raises ModelError if it makes them larger than any model reads."""
         from transformers import AutoImageProcessor
 
         processor: BaseImageProcessor = self.source.load(AutoImageProcessor)
         if longest_side(processor) > MAX_SIDE:
-            raise ModelError(f"{self.name} scales pictures to more than {MAX_SIDE} pixels a side")
+            raise ModelError(f"{self.name} scales images to more than {MAX_SIDE} pixels a side")
         return processor
 
-    @cached_property
+    @loaded_once
     def recipe(self) -> Recipe | None:
         """The preprocessing as a recipe; None where only the processor itself can do it."""
         return recipe_of(self.image_processor)

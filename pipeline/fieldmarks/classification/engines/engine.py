@@ -1,10 +1,10 @@
-"""What an engine is: a model made ready to compute by one framework, texts and pictures to embeddings.
+"""What an engine is: a model made ready to compute by one framework, texts and images to embeddings.
 
-Whether two engines agree: the largest cosine error between their embeddings of the same inputs.
+Two engines agree where the largest cosine error between their embeddings of the same inputs is small.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -14,14 +14,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-EngineName = Literal["torch", "openvino"]
-EngineChoice = Literal["auto", "torch", "openvino"]
-
-
 class Engine(Protocol):
     """A model's two functions, and what prepares their inputs; loads what it needs when it is needed.
 
-    Everything raises ModelError for a model that cannot do it. Texts are computed in one thread.
+    Everything raises ModelError for a model that cannot do it, and may be called from several threads.
     """
 
     @property
@@ -47,21 +43,21 @@ class Engine(Protocol):
         """Return the embeddings (M, D) of M texts in one pass; those over the model's length are cut."""
 
     def prepare(self, image: "Image.Image") -> Any:
-        """Return what `images` reads of one RGB picture; called in several threads."""
+        """Return what `images` reads of one RGB image."""
 
     def images(self, prepared: Sequence[Any]) -> Array:
-        """Return the embeddings (N, D) of N prepared pictures in one pass."""
+        """Return the embeddings (N, D) of N prepared images in one pass."""
 
 
 TOLERANCE: Final = {"float32": 1e-5, "bfloat16": 1e-4}  # cosine error against torch's float32
 
 
-def cosine_error(one: Array, other: Array) -> float:
+def cosine_error(ours: Array, theirs: Array) -> float:
     """Return the largest 1 - cosine between rows of two (N, D); infinite for other shapes or no numbers."""
-    if one.shape != other.shape:
+    if ours.shape != theirs.shape:
         return float("inf")
-    one, other = one.astype(np.float64), other.astype(np.float64)
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
     with np.errstate(all="ignore"):  # what divides by zero or overflows is no number
-        lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)  # (N,)
-        errors = np.abs(1 - (one * other).sum(axis=-1) / lengths)
+        lengths = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)  # (N,)
+        errors = np.abs(1 - (ours * theirs).sum(axis=-1) / lengths)
     return float(errors.max(initial=0.0)) if np.isfinite(errors).all() else float("inf")

@@ -1,24 +1,19 @@
-"""Memory between the layers of a model on a CPU: kept for the next layer, not handed back and asked for anew.
+"""The engine that computes by torch: any model that transformers loads, on a CPU or a GPU.
 
-A layer's numbers take megabytes, and glibc gives blocks of that size back to the system at once. The system
-fills each new one with noughts, which takes up to a fifth of the time of a model of float32.
-
-Matrix products of float32 on an AMD processor: the same numbers in half the time.
-
-torch multiplies such matrices by Intel's MKL, which reaches less than half of what AMD's cores can do, but
-computes convolutions by oneDNN, which reaches nearly all. A linear layer over sequences is a convolution of
-one pixel over a picture whose rows they are.
-
-A network's two functions as torch modules, for torch to compute and for other engines to convert.
-
-The engine that computes by torch: any model that transformers loads, on a CPU or a GPU.
+Its two towers are torch modules, which other engines convert. In a process of our own, as the command line's,
+two things make a CPU faster. Memory stays with the process: a layer's numbers take megabytes, glibc gives
+blocks of that size back to the system at once, and the system fills each new one with zeros, which takes up
+to a fifth of the time in float32. And on AMD processors float32 products are convolutions: torch multiplies
+matrices by Intel's MKL, which reaches less than half of what these cores can do, but computes convolutions by
+oneDNN, which reaches nearly all; a linear layer over sequences is a convolution of one pixel over an image
+whose rows they are.
 """
 
 import ctypes
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, cached_property
+from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +27,7 @@ from fieldmarks.classification.engines.checkpoint import Checkpoint, ClipLike, i
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import ModelError
-from fieldmarks.hub import one_line
+from fieldmarks.hub import is_own_process, loaded_once, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,7 +44,7 @@ def keep_freed_memory() -> None:
 
     Source: mallopt(3).
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not is_own_process():
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -62,7 +57,9 @@ def keep_freed_memory() -> None:
 def fast_products(device: str, dtype: torch.dtype) -> AbstractContextManager[Any]:
     """Return a context in which linear layers on this device and in these numbers take their fastest way."""
     slow = device == "cpu" and dtype == torch.float32 and is_amd(processor())
-    return ByConvolution() if slow and torch.backends.mkldnn.is_available() else nullcontext()  # type: ignore[no-untyped-call]
+    if not slow or not is_own_process():
+        return nullcontext()
+    return ByConvolution() if torch.backends.mkldnn.is_available() else nullcontext()  # type: ignore[no-untyped-call]
 
 
 class ByConvolution(TorchFunctionMode):
@@ -100,8 +97,8 @@ class TextTower(nn.Module):
     ) -> Tensor:
         """Return the embeddings (M, D)."""
         more = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        given = {name: one for name, one in more.items() if one is not None}
-        return features(self.network.get_text_features(input_ids=input_ids, **given))
+        present = {name: tensor for name, tensor in more.items() if tensor is not None}
+        return features(self.network.get_text_features(input_ids=input_ids, **present))
 
 
 class ImageTower(nn.Module):
@@ -140,7 +137,7 @@ class TorchEngine:
         self._checkpoint = checkpoint
         self._device = device
         self._dtype: torch.dtype = getattr(torch, dtype)
-        self._loading = Lock()
+        self._tokenizing = Lock()  # a tokenizer is told for each call how to cut and pad
 
     @property
     def logit_scale(self) -> float:
@@ -160,36 +157,34 @@ class TorchEngine:
     @property
     def least(self) -> int | None:
         """How short the shorter side of a JPEG may become while it is decoded."""
-        with self._loading:  # pictures are prepared in several threads
-            recipe = self._checkpoint.recipe
+        recipe = self._checkpoint.recipe
         return recipe.least if recipe else None
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, before any cutting."""
-        return [len(ids) for ids in self._checkpoint.tokenizer(list(texts), verbose=False)["input_ids"]]
+        with self._tokenizing:
+            return [len(ids) for ids in self._checkpoint.tokenizer(list(texts), verbose=False)["input_ids"]]
 
     def texts(self, texts: Sequence[str]) -> Array:
         """Return the embeddings (M, D) of M texts."""
-        inputs = self._checkpoint.tokenize(list(texts), "pt")
+        with self._tokenizing:
+            inputs = self._checkpoint.tokenize(list(texts), "pt")
         tower = TextTower(self.network)
         with self._computing():
             return _array(tower(**self._moved(inputs)))
 
     def prepare(self, image: "Image.Image") -> Any:
-        """Return a picture's pixels (H, W, 3) of 8 bits, or what the image processor makes of it."""
-        with self._loading:
-            recipe, processor = self._checkpoint.recipe, self._checkpoint.image_processor
+        """Return an image's pixels (H, W, 3) of 8 bits, or what the image processor makes of it."""
+        recipe, processor = self._checkpoint.recipe, self._checkpoint.image_processor
         if recipe:
             return recipe.pixels(image)
         try:
             return dict(processor(images=[image], return_tensors="pt"))
         except Exception as error:
-            raise ModelError(
-                f"{self._checkpoint.name} cannot prepare a picture: {one_line(error)}"
-            ) from error
+            raise ModelError(f"{self._checkpoint.name} cannot prepare an image: {one_line(error)}") from error
 
     def images(self, prepared: Sequence[Any]) -> Array:
-        """Return the embeddings (N, D) of N pictures."""
+        """Return the embeddings (N, D) of N images."""
         network, recipe = self.network, self._checkpoint.recipe
         if recipe:
             pixels = torch.from_numpy(np.stack(prepared))  # (N, H, W, 3)
@@ -197,11 +192,13 @@ class TorchEngine:
             with self._computing():
                 return _array(tower(**self._moved({"pixels": pixels})))
         inputs = self._joined(prepared)
-        floating = {key: one.to(network.dtype) for key, one in inputs.items() if one.is_floating_point()}
+        floating = {
+            key: tensor.to(network.dtype) for key, tensor in inputs.items() if tensor.is_floating_point()
+        }
         with self._computing():
             return _array(features(network.get_image_features(**self._moved(inputs | floating))))
 
-    @cached_property
+    @loaded_once
     def network(self) -> ClipLike:
         """The model with its weights, ready to compute."""
         on_cpu = self._device == "cpu"
@@ -215,19 +212,19 @@ class TorchEngine:
             name = self._checkpoint.name
             raise ModelError(f"{name} cannot run on {self._device}: {one_line(error)}") from error
 
-    def _joined(self, pictures: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    def _joined(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         try:
-            return {key: torch.cat([one[key] for one in pictures]) for key in pictures[0]}
+            return {key: torch.cat([image[key] for image in images]) for key in images[0]}
         except RuntimeError as error:
             raise ModelError(
-                f"{self._checkpoint.name} does not scale pictures to one size: {one_line(error)}"
+                f"{self._checkpoint.name} does not scale images to one size: {one_line(error)}"
             ) from error
 
     def _moved(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return inputs on the device; to a GPU they are copied while the CPU goes on."""
         if self._device != "cuda":
-            return {key: one.to(self._device) for key, one in inputs.items()}
-        return {key: one.pin_memory().to("cuda", non_blocking=True) for key, one in inputs.items()}
+            return {key: tensor.to(self._device) for key, tensor in inputs.items()}
+        return {key: tensor.pin_memory().to("cuda", non_blocking=True) for key, tensor in inputs.items()}
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

@@ -75,9 +75,9 @@ def csv_rows(result: Prediction | Failure) -> Iterator[str]:
         yield csv_row(result.image, "", "", "", "", "", result.error)
         return
     baseline = result.baseline.name if result.baseline else ""
-    for rank, one in enumerate(result.scores, 1):
-        numbers = (f"{one.probability:.6g}", f"{one.logit:.6g}")
-        yield csv_row(result.image, rank, one.name, *numbers, baseline, "")
+    for rank, score in enumerate(result.scores, 1):
+        numbers = (f"{score.probability:.6g}", f"{score.logit:.6g}")
+        yield csv_row(result.image, rank, score.name, *numbers, baseline, "")
 
 
 def csv_row(*cells: object) -> str:
@@ -88,15 +88,15 @@ def csv_row(*cells: object) -> str:
 
 
 def table_rows(prediction: Prediction | Failure, width: int) -> Iterator[str]:
-    """Yield a picture's line, its class padded to `width`; then further classes, then marks."""
+    """Yield an image's line, its class padded to `width`; then further classes, then marks."""
     if isinstance(prediction, Failure):
         return
     first, *further = prediction.scores
     label = printable(prediction.label) if prediction.label is not None else UNSURE
     beside = f"  (name alone: {printable(prediction.baseline.name)})" if prediction.baseline else ""
     yield f"{first.probability:6.1%}  {label:<{width}}  {printable(prediction.image)}{beside}"
-    for one in further:
-        yield f"{one.probability:6.1%}  {printable(one.name)}"
+    for item in further:
+        yield f"{item.probability:6.1%}  {printable(item.name)}"
     if prediction.explanation:
         yield from _explained(prediction.explanation)
 

@@ -1,10 +1,10 @@
 """From a checkpoint to files that OpenVINO reads, kept and used only if they give what torch gives."""
 
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +20,13 @@ from fieldmarks.classification.engines.openvino import model_cache
 from fieldmarks.classification.engines.openvino.engine import Facts, OpenVinoEngine, openvino
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
-from fieldmarks.hub import one_line, quiet
+from fieldmarks.hub import loaded_once, one_line, quiet
 
 if TYPE_CHECKING:
     from torch import nn
 
+
+logger = logging.getLogger(__name__)
 
 CONVERTIBLE: Final = {"clip", "chinese_clip", "metaclip_2", "siglip"}  # model types that the tests convert
 _FORMAT: Final = "1"
@@ -34,7 +36,7 @@ _TEXTS: Final = (
     "a long tail with a white tip, which is often held upright",
     "protruding eyes " * 60,  # longer than any model reads
 )
-_PICTURES: Final = 3
+_IMAGES: Final = 3
 
 
 # What frameworks say where memory was short, which the next run may have.
@@ -53,12 +55,10 @@ class Conversion:
         checkpoint: Checkpoint,
         dtype: str,
         file_hash: Callable[[Path], str],
-        tell: Callable[[str], None],
     ) -> None:
         self._checkpoint = checkpoint
         self._dtype = dtype
         self._file_hash = file_hash
-        self._tell = tell
 
     def obstacle(self, device: str) -> str | None:
         """Return why the model cannot be converted here, without trying; None if it may be.
@@ -83,30 +83,30 @@ class Conversion:
 
         Raises ModelError where the model itself cannot be used.
         """
-        reason: str | None = self._about.get("refused")
+        reason: str | None = self._metadata.get("refused")
         return reason
 
     def engine(self) -> OpenVinoEngine:
         """Return the engine of a conversion that is not refused."""
-        return self._opened(self._folder, self._about)
+        return self._opened(self._folder, self._metadata)
 
-    @cached_property
+    @loaded_once
     def _folder(self) -> Path:
         """Where it is kept: another model, OpenVINO or processor has another folder."""
         model = self._checkpoint.fingerprint(self._file_hash) or ""
         return model_cache.folder_of(_FORMAT, model, self._dtype, version("openvino"), processor())
 
-    @cached_property
-    def _about(self) -> model_cache.About:
+    @loaded_once
+    def _metadata(self) -> model_cache.Metadata:
         model_cache.drop_stale(self._folder.parent)
-        about = model_cache.read(self._folder)
+        metadata = model_cache.read(self._folder)
         if (
-            about is not None
-            and model_cache.is_whole(self._folder, about, self._file_hash)
-            and _still_holds(about)
+            metadata is not None
+            and model_cache.is_whole(self._folder, metadata, self._file_hash)
+            and _still_holds(metadata)
         ):
-            return about
-        self._tell(f"converting {self._checkpoint.name} for OpenVINO, once for this machine …")
+            return metadata
+        logger.info("converting %s for OpenVINO, once per machine …", self._checkpoint.name)
         try:
             return model_cache.keep(self._folder, self._write)
         except OSError as error:
@@ -114,7 +114,7 @@ class Conversion:
         except _NotConvertedError as error:
             return {"refused": f"it cannot be converted: {error}"}
 
-    def _write(self, folder: Path) -> model_cache.About:
+    def _write(self, folder: Path) -> model_cache.Metadata:
         """Convert into a new folder; return what is known of the model, or why it is refused.
 
         Raises _NotConvertedError where another try may succeed, ModelError.
@@ -128,8 +128,8 @@ class Conversion:
         expected = _sampled(torch_engine, recipe)
         try:
             with _silence():
-                about = {"facts": _convert(torch_engine, self._checkpoint, recipe, folder).to_dict()}
-                given = _sampled(self._opened(folder, about), recipe)
+                metadata = {"facts": _convert(torch_engine, self._checkpoint, recipe, folder).to_dict()}
+                converted = _sampled(self._opened(folder, metadata), recipe)
         except _NotConvertedError:
             raise
         except Exception as failure:  # conversion meets models of every kind and stumbles in every way
@@ -137,14 +137,14 @@ class Conversion:
                 raise _NotConvertedError(one_line(failure)) from failure
             _empty(folder)
             return {"refused": f"it cannot be converted: {one_line(failure)}", "versions": _versions()}
-        error = max(map(cosine_error, given, expected))
+        error = max(map(cosine_error, converted, expected))
         if error <= TOLERANCE[self._dtype]:
-            return about
+            return metadata
         _empty(folder)
         return {"refused": f"its embeddings differ from torch's by {error:.0e} (cosine)"}
 
-    def _opened(self, folder: Path, about: model_cache.About) -> OpenVinoEngine:
-        return OpenVinoEngine(folder, Facts.from_dict(about["facts"]), dtype=self._dtype)
+    def _opened(self, folder: Path, metadata: model_cache.Metadata) -> OpenVinoEngine:
+        return OpenVinoEngine(folder, Facts.from_dict(metadata["facts"]), dtype=self._dtype)
 
 
 def _versions() -> dict[str, str]:
@@ -152,9 +152,9 @@ def _versions() -> dict[str, str]:
     return {"fieldmarks": __version__} | {name: version(name) for name in ("torch", "transformers")}
 
 
-def _still_holds(about: model_cache.About) -> bool:
+def _still_holds(metadata: model_cache.Metadata) -> bool:
     """Whether a record is of these versions, where it depends on them: those of failures do."""
-    return "versions" not in about or about["versions"] == _versions()
+    return "versions" not in metadata or metadata["versions"] == _versions()
 
 
 def _is_transient(failure: BaseException | None) -> bool:
@@ -192,7 +192,7 @@ def _convert(engine: Any, checkpoint: Checkpoint, recipe: Recipe, folder: Path) 
         tokenizer.save(str(folder / "tokenizer.json"))
     texts = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
     _save(TextTower(engine.network), texts, folder / "texts.xml")
-    pixels = {"pixels": torch.from_numpy(_pictures(recipe))}
+    pixels = {"pixels": torch.from_numpy(_sample_images(recipe))}
     _save(ImageTower(engine.network, recipe), pixels, folder / "images.xml")
     return Facts(
         checkpoint.name, engine.logit_scale, checkpoint.max_tokens, checkpoint.pads_to_full_length, recipe
@@ -200,7 +200,7 @@ def _convert(engine: Any, checkpoint: Checkpoint, recipe: Recipe, folder: Path) 
 
 
 def _save(tower: "nn.Module", example: dict[str, Any], path: Path) -> None:
-    """Convert a tower, any number of rows at a time; pictures keep their size, which lets it plan ahead."""
+    """Convert a tower, any number of rows at a time; images keep their size, which lets it plan ahead."""
     import torch
 
     ov = openvino()
@@ -213,22 +213,22 @@ def _save(tower: "nn.Module", example: dict[str, Any], path: Path) -> None:
 
 
 def _sampled(engine: Engine, recipe: Recipe) -> list[Array]:
-    """Return an engine's embeddings of sample texts and pictures, of several at once and of one."""
-    pictures = _pictures(recipe)
+    """Return an engine's embeddings of sample texts and images, of several at once and of one."""
+    images = _sample_images(recipe)
     return [
         engine.texts(_TEXTS),
         engine.texts(_TEXTS[1:2]),
-        engine.images(list(pictures)),
-        engine.images(list(pictures[:1])),
+        engine.images(list(images)),
+        engine.images(list(images[:1])),
     ]
 
 
-def _pictures(recipe: Recipe) -> NDArray[np.uint8]:
+def _sample_images(recipe: Recipe) -> NDArray[np.uint8]:
     """Return sample pixels (N, H, W, 3): coarse patches of random colours under fine noise."""
     random = np.random.default_rng(0)
     height, width = recipe.crop or (recipe.size if isinstance(recipe.size, tuple) else (recipe.size,) * 2)
     rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
-    patches = random.integers(0, 224, (_PICTURES, 8, 8, 3))[:, rows][:, :, columns]  # (N, H, W, 3)
+    patches = random.integers(0, 224, (_IMAGES, 8, 8, 3))[:, rows][:, :, columns]  # (N, H, W, 3)
     return (patches + random.integers(0, 32, patches.shape)).astype(np.uint8)
 
 

@@ -6,8 +6,9 @@ The folder holds texts.xml and images.xml with their weights, tokenizer.json, an
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import ModelError
-from fieldmarks.hub import one_line
+from fieldmarks.hub import loaded_once, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,12 +38,12 @@ class Facts:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> "Facts":
-        """Return kept facts."""
+    def from_dict(cls, record: Mapping[str, Any]) -> "Facts":
+        """Return the facts that `to_dict` recorded."""
         recipe: dict[str, Any] = {
-            key: tuple(one) if isinstance(one, list) else one for key, one in kept["recipe"].items()
+            key: tuple(value) if isinstance(value, list) else value for key, value in record["recipe"].items()
         }
-        return cls(**{**kept, "recipe": Recipe(**recipe)})
+        return cls(**{**record, "recipe": Recipe(**recipe)})
 
 
 class OpenVinoEngine:
@@ -56,63 +57,65 @@ class OpenVinoEngine:
         self.max_tokens = facts.max_tokens
         self.pads_to_full_length = facts.pads_to_full_length
         self.least = facts.recipe.least
+        self._computing = Lock()  # a request computes one thing at a time, on all cores
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, before any cutting."""
         tokenizer = self._tokenizer()
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return [len(one.ids) for one in tokenizer.encode_batch(list(texts))]
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
 
     def texts(self, texts: Sequence[str]) -> Array:
         """Return the embeddings (M, D) of M texts."""
         encoded = self._cutting.encode_batch(list(texts))
         rows = {
-            "input_ids": [one.ids for one in encoded],
-            "attention_mask": [one.attention_mask for one in encoded],
+            "input_ids": [encoding.ids for encoding in encoded],
+            "attention_mask": [encoding.attention_mask for encoding in encoded],
         }
-        return self._computed(self._text_tower, {key: np.array(one, np.int64) for key, one in rows.items()})
+        return self._computed(self._text_tower, {key: np.array(ids, np.int64) for key, ids in rows.items()})
 
     def prepare(self, image: "Image.Image") -> Any:
-        """Return a picture's pixels (H, W, 3) of 8 bits."""
+        """Return an image's pixels (H, W, 3) of 8 bits."""
         return self._facts.recipe.pixels(image)
 
     def images(self, prepared: Sequence[Any]) -> Array:
-        """Return the embeddings (N, D) of N pictures."""
+        """Return the embeddings (N, D) of N images."""
         return self._computed(self._image_tower, {"pixels": np.stack(prepared)})
 
-    @cached_property
+    @loaded_once
     def _cutting(self) -> "Tokenizer":
         return self._tokenizer()  # which cuts and pads as it did when it was kept
 
-    @cached_property
+    @loaded_once
     def _text_tower(self) -> Any:
         return self._compiled("texts.xml")
 
-    @cached_property
+    @loaded_once
     def _image_tower(self) -> Any:
         return self._compiled("images.xml")
 
     def _tokenizer(self) -> "Tokenizer":
         from tokenizers import Tokenizer
 
-        tokenizer: Tokenizer = self._told(lambda: Tokenizer.from_file(str(self._folder / "tokenizer.json")))
+        tokenizer: Tokenizer = self._tried(lambda: Tokenizer.from_file(str(self._folder / "tokenizer.json")))
         return tokenizer
 
     def _compiled(self, file: str) -> Any:
         precision = {"float32": "f32", "bfloat16": "bf16"}[self._dtype]
         hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-        return self._told(
+        return self._tried(
             lambda: _core().compile_model(self._folder / file, "CPU", hints).create_infer_request()
         )
 
     def _computed(self, request: Any, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Array:
-        names = {name for one in request.model_inputs for name in one.names}
-        wanted = {name: one for name, one in inputs.items() if name in names}
-        embeddings: Array = self._told(lambda: request.infer(wanted)[0].copy())  # its memory is used again
+        names = {name for node in request.model_inputs for name in node.names}
+        expected = {name: array for name, array in inputs.items() if name in names}
+        with self._computing:
+            embeddings: Array = self._tried(lambda: request.infer(expected)[0].copy())  # memory is reused
         return embeddings
 
-    def _told(self, compute: Callable[[], Any]) -> Any:
+    def _tried(self, compute: Callable[[], Any]) -> Any:
         try:
             return compute()
         except Exception as error:  # tokenizers raises no narrower one, as where another process drops files

@@ -38,7 +38,7 @@ _OWN_FILES: Final = re.compile(r"(about|tokenizer)\.json|(texts|images)\.(xml|bi
 _LARGEST_ABOUT: Final = 2**20  # bytes
 _OLD_ENOUGH: Final = 3600  # seconds after which a scratch folder that is still empty has no owner
 
-About = Mapping[str, Any]
+Metadata = Mapping[str, Any]
 
 
 def folder_of(*parts: str) -> Path:
@@ -46,27 +46,27 @@ def folder_of(*parts: str) -> Path:
     return user_cache() / FOLDER / key_of(*parts).hex()[:32]
 
 
-def read(folder: Path) -> About | None:
+def read(folder: Path) -> Metadata | None:
     """Return what a folder says of its model; None if it is not there or damaged."""
     try:
         record = json.loads(read_regular(folder / _ABOUT, _LARGEST_ABOUT))
-        about: About = record["about"]
-        return about if record["sha256"] == _digest(about) and _names(about) is not None else None
+        metadata: Metadata = record["about"]
+        return metadata if record["sha256"] == _digest(metadata) and _names(metadata) is not None else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
-def is_whole(folder: Path, about: About, file_hash: Callable[[Path], str]) -> bool:
+def is_whole(folder: Path, metadata: Metadata, file_hash: Callable[[Path], str]) -> bool:
     """Whether every file is as it was written; the folder then counts as used now."""
     with suppress(OSError):  # of another user, or read-only: as good to read
         os.utime(folder)
     try:
-        return all(file_hash(folder / name) == digest for name, digest in about["files"].items())
+        return all(file_hash(folder / name) == digest for name, digest in metadata["files"].items())
     except OSError:
         return False
 
 
-def keep(folder: Path, write: Callable[[Path], About], *, limit: int = LIMIT) -> About:
+def keep(folder: Path, write: Callable[[Path], Metadata], *, limit: int = LIMIT) -> Metadata:
     """Make a folder: `write` fills a new one and returns what to record of it.
 
     Of the others, those used longest ago are dropped while all of them take more than `limit` bytes.
@@ -74,9 +74,9 @@ def keep(folder: Path, write: Callable[[Path], About], *, limit: int = LIMIT) ->
     """
     _claim(folder.parent)
     with _scratch(folder.parent) as fresh:
-        about = dict(write(fresh))
-        about["files"] = {path.name: _file_digest(path) for path in sorted(fresh.iterdir())}
-        (fresh / _ABOUT).write_text(json.dumps({"sha256": _digest(about), "about": about}), "utf-8")
+        metadata = dict(write(fresh))
+        metadata["files"] = {path.name: _file_digest(path) for path in sorted(fresh.iterdir())}
+        (fresh / _ABOUT).write_text(json.dumps({"sha256": _digest(metadata), "about": metadata}), "utf-8")
         for path in fresh.iterdir():
             path.chmod(0o600)
         drop(folder)  # another process that reads one misses it for a moment only
@@ -87,7 +87,7 @@ def keep(folder: Path, write: Callable[[Path], About], *, limit: int = LIMIT) ->
                 raise OSError(error.errno, f"{error.strerror}, and it is not a converted model") from error
     with suppress(OSError):  # another process removes files
         _evict(folder, limit)
-    return about
+    return metadata
 
 
 def drop(folder: Path) -> None:
@@ -97,10 +97,10 @@ def drop(folder: Path) -> None:
     if folder.name.startswith(SCRATCH):
         shutil.rmtree(folder, ignore_errors=True)
         return
-    about = read(folder)
-    names = [] if about is None else _names(about) or []
+    metadata = read(folder)
+    names = [] if metadata is None else _names(metadata) or []
     for path in folder.iterdir():
-        known = path.name in (_ABOUT, *names) if about is not None else _OWN_FILES.fullmatch(path.name)
+        known = path.name in (_ABOUT, *names) if metadata is not None else _OWN_FILES.fullmatch(path.name)
         if known and path.is_file() and not path.is_symlink():
             path.unlink(missing_ok=True)
     with suppress(OSError):  # something else is in it
@@ -211,16 +211,16 @@ def _evict(newest: Path, limit: int) -> None:
             drop(path)
 
 
-def _names(about: About) -> list[str] | None:
+def _names(metadata: Metadata) -> list[str] | None:
     """Return the names of a model's files; None if they are not plain names, as damage makes them."""
-    files = about.get("files") if isinstance(about, dict) else None
+    files = metadata.get("files") if isinstance(metadata, dict) else None
     if not isinstance(files, dict) or any(Path(name).name != name for name in files):
         return None
     return list(files)
 
 
-def _digest(about: About) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+def _digest(metadata: Metadata) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
 def _file_digest(path: Path) -> str:
