@@ -16,8 +16,8 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Final
 
 from fieldmarks.bounds import read_bytes
-from fieldmarks.classification.images import SUFFIXES as SUFFIXES_OF_IMAGES
 from fieldmarks.classification.results import Failure
+from fieldmarks.classification.sources import SUFFIXES as SUFFIXES_OF_IMAGES
 from fieldmarks.classification.sources import is_url, name_of, suffix_of, without_credentials
 from fieldmarks.data import dataset
 from fieldmarks.data.dataset import (
