@@ -34,15 +34,12 @@ from fieldmarks.generation.lists import (
     is_bold,
     is_heading,
     is_plain_list,
-    json_texts,
-    lines_of_html,
-    lines_of_latex,
-    lines_of_tables,
     marked_items,
     short_items,
     texts_of,
 )
 from fieldmarks.generation.marks import DASHES, RULE, certain_mark, marks, split_marks
+from fieldmarks.generation.structured import json_texts, lines_of_html, lines_of_latex, lines_of_tables
 from fieldmarks.text import comparable
 
 _CANNOT: Final = (
