@@ -20,13 +20,14 @@ intact lines out of a damaged store.
 """
 
 import errno
+import gc
 import html
 import logging
 import os
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from importlib import import_module
 from itertools import islice
@@ -281,7 +282,8 @@ class Store:
                     f"{self.path} has contents but no size, as files in /proc do: copy it to a .jsonl file"
                 )
             stop = whole_end(fd, status.st_size)
-            self._read_places(fd, stop)
+            with _garbage_kept():
+                self._read_places(fd, stop)
             self._end, self._torn = stop, status.st_size - stop
             self._tail = self._read_tail(fd)
         except OSError as error:
@@ -393,6 +395,18 @@ class Store:
     def _read_tail(self, fd: int) -> bytes:
         start = max(0, self._end - _TAIL)
         return os.pread(fd, self._end - start, start)
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Keep the garbage collector from looking at a million fresh lists again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _torn_file(path: Path) -> Path:
