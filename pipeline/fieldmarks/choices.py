@@ -23,9 +23,9 @@ def words(kind: Any) -> tuple[str, ...]:
 def check_choice(option: str, value: object, kind: Any) -> None:
     """Raise UsageError unless a value is one of a choice's words; it names the nearest.
 
-    >>> check_choice("device", "gpu", Device)
+    >>> check_choice("device", "cud", Device)
     Traceback (most recent call last):
-    fieldmarks.errors.UsageError: device: expected auto, cpu, cuda or mps, found 'gpu'
+    fieldmarks.errors.UsageError: device: expected auto, cpu, cuda or mps, found 'cud' (did you mean 'cuda'?)
     """
     expected = words(kind)
     if value not in expected:

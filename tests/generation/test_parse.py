@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fieldmarks.store.curate import comparable
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fieldmarks.generation.lists import WORDLESS
 from fieldmarks.generation.parse import Parsed, attach, clean, distinct, parse
+from fieldmarks.text import comparable
 
 WORDS = st.one_of(
     st.text(st.characters(categories=["Ll"], max_codepoint=0x24F), min_size=2, max_size=9),

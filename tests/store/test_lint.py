@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fieldmarks.paths import shipped_names
 from fieldmarks.records import Entry
 from fieldmarks.store import Store, lint_rules
 from fieldmarks.store.edits import Stamp
-from fieldmarks.store.file import shipped_names
 from fieldmarks.store.formats import load
 from fieldmarks.store.lint import Finding, counts, fixed, lint, read_examples
 from fieldmarks.store.lint_rules import RULES, Config, Severity

@@ -28,7 +28,7 @@ store = click.Group(
 
 def complete_store(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Offer the shipped stores by name, and the shell's own files."""
-    from fieldmarks.store.file import shipped_names
+    from fieldmarks.paths import shipped_names
 
     names = [CompletionItem(name) for name in shipped_names() if name.startswith(begun)]
     return names or [CompletionItem(begun, type="file")]
