@@ -63,9 +63,9 @@ def now() -> str:
 class Entry:
     """One line of a store: the descriptors of a class and where they came from.
 
-    >>> entry = Entry("tree frog", ("protruding eyes", "large mouth"), origin="curated", by="ada")
+    >>> entry = Entry("tree frog", ("protruding eyes", "large mouth"), by="ada")
     >>> entry.to_dict()
-    {'class': 'tree frog', 'descriptors': ['protruding eyes', 'large mouth'], 'origin': 'curated', 'by': 'ada'}
+    {'class': 'tree frog', 'descriptors': ['protruding eyes', 'large mouth'], 'by': 'ada'}
     >>> Entry.from_dict(entry.to_dict()) == entry
     True
 
@@ -125,7 +125,7 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """Return the line's object; what is unset is left out, `descriptors` is always there."""
         line: dict[str, Any] = {"class": self.name, "descriptors": list(self.descriptors)}
-        for key in (field.name for field in fields(self)):
+        for key in (each.name for each in fields(self)):
             value = getattr(self, key)
             if key in _TYPES and key not in line and value not in (None, (), False):
                 line[key] = list(value) if isinstance(value, tuple) else value
