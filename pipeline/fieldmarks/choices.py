@@ -32,10 +32,10 @@ def check_choice(option: str, value: object, kind: Any) -> None:
         raise UsageError(f"{option}: expected {_listed(expected)}, found {value!r}{nearest(value, expected)}")
 
 
-def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
+def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
     """Raise UsageError for the first name that is not known, with the nearest."""
     known = list(known)
-    for name in given:
+    for name in names:
         if name not in known:
             raise UsageError(f"there is no {what} {name!r}{nearest(name, known)}; there is {_listed(known)}")
 

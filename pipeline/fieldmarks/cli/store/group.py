@@ -58,7 +58,7 @@ def class_argument(command: Command) -> Command:
 
 def json_option(command: Command) -> Command:
     """Add `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")(command)
 
 
 def change_options(command: Command) -> Command:
