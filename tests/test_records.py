@@ -85,11 +85,11 @@ GOOD = {"descriptor": "a", "effect": -0.5, "margin": 1, "pictures": 2}
     ],
 )
 def test_what_is_no_measurement(wrong: dict[str, object]) -> None:
-    about = {"at": "", "data": "", "model": "", "preset": "", "pictures": 3}
-    line = {"class": "x", "descriptors": ["a"], "measured": about | {"effects": [GOOD]}}
+    metadata = {"at": "", "data": "", "model": "", "preset": "", "pictures": 3}
+    line = {"class": "x", "descriptors": ["a"], "measured": metadata | {"effects": [GOOD]}}
     assert Entry.from_dict(line).to_dict() == line
     with pytest.raises(StoreError, match="'measured' has the wrong type"):
-        Entry.from_dict(line | {"measured": about | {"effects": [GOOD | wrong]}})
+        Entry.from_dict(line | {"measured": metadata | {"effects": [GOOD | wrong]}})
 
 
 @given(st.text())

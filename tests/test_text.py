@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.errors import PromptError
-from fieldmarks.text import article, columns, counted, cut, fill, folded, printable
+from fieldmarks.text import article, columns, comparable, counted, cut, fill, folded, printable
 
 AN = [
     *["apple", "egg", "ibis", "otter", "umbrella", "hour", "hourglass", "honest", "heir", "X-ray", "SUV"],
@@ -118,3 +118,16 @@ def test_a_terminal_cannot_act_on_a_printed_text(text: str, shown: str) -> None:
 )
 def test_counted(count: int, thing: str, said: str) -> None:
     assert counted(count, thing) == said
+
+
+@given(st.text(), st.text())
+def test_comparable_is_idempotent_and_keeps_letters(a: str, b: str) -> None:
+    assert comparable(comparable(a)) == comparable(a)
+    if comparable(a) == comparable(b):
+        assert [c for c in a.casefold() if c.isascii() and c.isalnum()] == [
+            c for c in b.casefold() if c.isascii() and c.isalnum()
+        ] or not (a.isascii() and b.isascii())
+
+
+def test_vowel_signs_are_letters() -> None:
+    assert comparable("कि") != comparable("का")

@@ -1,9 +1,8 @@
-"""Reading the files that users name: bounded in size and time, and decoded with a remedy where that fails.
+"""The files that users name: read within bounds of size and time, and decoded, or refused with a remedy.
 
 Regular files, pipes such as the shell's `<(command)`, and devices are all read up to a limit, so that neither
-an endless file nor a pipe that nobody writes to can hold a command.
-
-Bytes of a table to text: UTF-8, UTF-16, UTF-32 and Windows-1252, or what the file is instead.
+an endless file nor a pipe that nobody writes to can hold a command. Text is UTF-8; tables may be UTF-16,
+UTF-32 or Windows-1252 too, and what is no text is named for what it is.
 """
 
 import codecs

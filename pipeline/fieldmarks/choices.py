@@ -28,19 +28,19 @@ def words(kind: Any) -> tuple[Any, ...]:
 def check_choice(option: str, value: object, kind: Any) -> None:
     """Raise UsageError unless a value is one of a choice's words; it names the nearest.
 
-    >>> check_choice("device", "gpu", Device)
+    >>> check_choice("device", "cud", Device)
     Traceback (most recent call last):
-    fieldmarks.errors.UsageError: device: expected auto, cpu, cuda or mps, found 'gpu'
+    fieldmarks.errors.UsageError: device: expected auto, cpu, cuda or mps, found 'cud' (did you mean 'cuda'?)
     """
     expected = words(kind)
     if value not in expected:
         raise UsageError(f"{option}: expected {_listed(expected)}, found {value!r}{nearest(value, expected)}")
 
 
-def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
+def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
     """Raise UsageError for the first name that is not known, with the nearest."""
     known = list(known)
-    for name in given:
+    for name in names:
         if name not in known:
             raise UsageError(f"there is no {what} {name!r}{nearest(name, known)}; there is {_listed(known)}")
 

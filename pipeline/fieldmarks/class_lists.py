@@ -1,7 +1,12 @@
-"""The class names in a table: which column has them, and what was understood, in one line.
+"""Class lists: the names in any table that people have, and a line that says how it was understood.
 
-class_list(read_table("species.csv", MAX_LIST, ClassNameError)).report
-# species.csv: 12 classes from column 'Common name', separated by ';'
+    listed = class_list(read_table("species.csv", MAX_LIST, ClassNameError))
+    listed.names     # ("tree frog", "newt", …), each once, in the file's order
+    listed.report    # species.csv: 12 classes from column 'Common name', separated by ';'
+
+The column of names is the only one, the one with a heading such as "class" or "species", or the only one of
+words. Numbers, WordNet ids and list marks before every name are removed. Where any of this is not certain, a
+TableError says what to do, as a class that is misread is paid for.
 """
 
 import re

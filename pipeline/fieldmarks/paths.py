@@ -1,4 +1,4 @@
-"""Where files live, and how a path is approached that somebody else may have put something at."""
+"""Where files live, and how to open a path at which anything may be."""
 
 import errno
 import os
@@ -21,6 +21,16 @@ def shipped(folder: str) -> Path:
     package = Path(__file__).resolve().parent
     inside = package / folder
     return inside if inside.is_dir() else package.parents[1] / folder
+
+
+def shipped_names() -> list[str]:
+    """Return the names of the stores that come with the package, sorted."""
+    return sorted(path.stem for path in shipped("cache").glob("*.jsonl"))
+
+
+def shipped_store(name: str | Path) -> Path | None:
+    """Return the file of a shipped store, or None if no store of that bare name is shipped."""
+    return shipped("cache") / f"{name}.jsonl" if str(name) in shipped_names() else None
 
 
 def user_cache() -> Path:

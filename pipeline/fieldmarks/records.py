@@ -1,4 +1,4 @@
-"""The records that pass between the stages: class names, and the lines of a store.
+"""What passes between the stages: class names, and entries, which are the lines of a store.
 
 A line of a store, format version 1, is one JSON object. Shortest, as a person would type it:
 
@@ -10,7 +10,7 @@ answers, `answers` holds every one, in the order they came (`samples` in lines o
 writes `origin` "curated", `rejected`, `note`, `by`, `at`, `removed` true where a class ends, `change` (one
 name for all lines of one command), `undo` true where a line brings back what was current before, and `redo`
 true where it brings back what an undo took away. `origin` "failed" keeps an answer without bullets.
-Evaluation adds `measured`, what leaving each descriptor out was seen to change (see store/measured.py).
+Evaluation adds `measured`, what leaving each descriptor out changed (see store/descriptor_effects.py).
 Keys that this version does not know are kept and written back.
 """
 
@@ -61,7 +61,17 @@ def now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a store: the descriptors of a class and where they came from."""
+    """One line of a store: the descriptors of a class and where they came from.
+
+    >>> entry = Entry("tree frog", ("protruding eyes", "large mouth"), by="ada")
+    >>> entry.to_dict()
+    {'class': 'tree frog', 'descriptors': ['protruding eyes', 'large mouth'], 'by': 'ada'}
+    >>> Entry.from_dict(entry.to_dict()) == entry
+    True
+
+    The fields are the keys of a line, which the module's docstring explains; `extra` holds the keys of other
+    programs, which are written back.
+    """
 
     name: str  # "class" on disk
     descriptors: tuple[str, ...] = ()
@@ -115,10 +125,10 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """Return the line's object; what is unset is left out, `descriptors` is always there."""
         line: dict[str, Any] = {"class": self.name, "descriptors": list(self.descriptors)}
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name in _TYPES and one.name not in line and value not in (None, (), False):
-                line[one.name] = list(value) if isinstance(value, tuple) else value
+        for key in (each.name for each in fields(self)):
+            value = getattr(self, key)
+            if key in _TYPES and key not in line and value not in (None, (), False):
+                line[key] = list(value) if isinstance(value, tuple) else value
         return line | dict(self.extra)
 
 
@@ -136,11 +146,11 @@ def near_miss(line: Mapping[str, Any], key: str) -> str | None:
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _objects(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def _optional(kind: type) -> Any:
@@ -160,7 +170,9 @@ def _has(value: Any, types: Mapping[str, Any]) -> bool:
 
 
 def _measured(value: Any) -> bool:
-    return value is None or (_has(value, _MEASURED) and all(_has(one, _EFFECT) for one in value["effects"]))
+    return value is None or (
+        _has(value, _MEASURED) and all(_has(effect, _EFFECT) for effect in value["effects"])
+    )
 
 
 _EFFECT: Final = {

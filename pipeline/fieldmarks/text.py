@@ -39,11 +39,11 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     Raises PromptError for a `{name}` without a value. Braces around anything but a name are plain text.
     """
 
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in values:
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
             known = ", ".join(f"{{{name}}}" for name in values)
-            raise PromptError(f"{found[0]} in {template!r:.80} is not known: what can stand there is {known}")
-        return values[found[1]]
+            raise PromptError(f"{match[0]} in {template!r:.80} is not known: what can stand there is {known}")
+        return values[match[1]]
 
     return _FIELD.sub(value, template)
 

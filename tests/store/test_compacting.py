@@ -23,14 +23,14 @@ LINE = st.builds(
 
 def _answers(store: Store) -> set[tuple[str, str | None]]:
     """Return the (class, model) whose answers save a question: those since the class was last ended."""
-    found = set()
+    answers = set()
     for name in store.all_names():
         for entry in reversed(store.history(name)):
             if entry.removed:
                 break
             if entry.origin == GENERATED:
-                found.add((name, entry.model))
-    return found
+                answers.add((name, entry.model))
+    return answers
 
 
 @pytest.mark.slow

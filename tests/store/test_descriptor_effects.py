@@ -62,8 +62,8 @@ def _effects(entry: Entry | None) -> dict[str, float]:
 
 
 def test_the_line_is_the_one_in_force_with_what_was_measured(store: Store) -> None:
-    made = write_effects(store, EFFECTS, ABOUT, STAMP)
-    assert [(change.name, change.before) for change in made] == [("frog", FROG), ("newt", NEWT)]
+    changes = write_effects(store, EFFECTS, ABOUT, STAMP)
+    assert [(change.name, change.before) for change in changes] == [("frog", FROG), ("newt", NEWT)]
     frog = Store(store.path).get("frog")
     assert frog is not None
     assert replace(frog, v=None, change=None, measured=None) == FROG
@@ -85,7 +85,7 @@ def test_the_line_is_the_one_in_force_with_what_was_measured(store: Store) -> No
 
 
 @pytest.mark.parametrize(
-    ("measured", "about", "message"),
+    ("measured", "metadata", "message"),
     [
         ({"frogs": EFFECTS["frog"]}, {}, "has no class 'frogs': did you mean 'frog'"),
         ({"newt": EFFECTS["newt"], "frog": EFFECTS["frog"][:1]}, {}, "class 'frog' has another list"),
@@ -103,11 +103,11 @@ def test_the_line_is_the_one_in_force_with_what_was_measured(store: Store) -> No
     ],
 )
 def test_what_does_not_fit_is_refused_whole(
-    store: Store, measured: dict[str, Sequence[Effect]], about: dict[str, object], message: str
+    store: Store, measured: dict[str, Sequence[Effect]], metadata: dict[str, object], message: str
 ) -> None:
     before = store.path.read_bytes()
     with pytest.raises(StoreError, match=message):
-        write_effects(store, measured, ABOUT | about, STAMP)
+        write_effects(store, measured, ABOUT | metadata, STAMP)
     assert store.path.read_bytes() == before
 
 
@@ -152,9 +152,9 @@ def test_an_effect_goes_by_the_exact_text(store: Store) -> None:
     write_effects(store, EFFECTS, ABOUT, STAMP)
     edits.edit(store, _frog(store), ["Webbed feet", "wide mouth"], Stamp())
     assert _effects(store.get("frog")) == {"wide mouth": -0.012}
-    found = Measurement.of(_frog(store))
-    assert found is not None
-    assert (found.changed, found.where) == (
+    measurement = Measurement.of(_frog(store))
+    assert measurement is not None
+    assert (measurement.changed, measurement.where) == (
         True,
         "500 images of pond, with a list that has changed since",
     )
@@ -197,8 +197,8 @@ def test_measuring_again_and_counting_tokens_once(store: Store) -> None:
 
 
 def _numbers(entry: Entry, hurts_by: int) -> list[int | None]:
-    found = lint([entry], Config(hurts_by=hurts_by))
-    return [finding.number for finding in found if finding.rule.code == "FM501"]
+    measurement = lint([entry], Config(hurts_by=hurts_by))
+    return [finding.number for finding in measurement if finding.rule.code == "FM501"]
 
 
 def test_lint_tells_what_hurts_by_a_share_of_the_class(store: Store) -> None:
@@ -215,12 +215,12 @@ def test_lint_tells_what_hurts_by_a_share_of_the_class(store: Store) -> None:
 
 
 def test_a_class_without_pictures_may_hurt_others() -> None:
-    about = {
+    metadata = {
         **ABOUT,
         "at": "",
         "effects": [{"descriptor": "a", "effect": -0.002, "margin": 0, "pictures": 0}],
     }
-    assert _numbers(Entry("x", ("a", "b"), measured=about), 50) == [1]
+    assert _numbers(Entry("x", ("a", "b"), measured=metadata), 50) == [1]
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,10 @@ def test_fifty_kills_lose_no_acknowledged_line(tmp_path: Path) -> None:
         first = writer.stdout.readline()
         time.sleep(0.002 * (kill % 7))
         writer.send_signal(signal.SIGKILL)
-        said = first + writer.stdout.read()
+        output = first + writer.stdout.read()
         writer.stdout.close()
         assert writer.wait() == -signal.SIGKILL
-        acknowledged += [f"{kill} {number}" for number in said.split("\n")[:-1]]
+        acknowledged += [f"{kill} {number}" for number in output.split("\n")[:-1]]
     names = set(Store(file).names())
     assert set(acknowledged) <= names
     assert len(names) - len(acknowledged) <= 50, "of each process one line may be written, not acknowledged"

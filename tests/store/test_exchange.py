@@ -36,8 +36,8 @@ def test_what_is_exported_is_imported(tmp_path: Path, store: Store, name: str) -
     path = tmp_path / name
     exchange.export_file(store, path, exchange.kind_of_file(path, None), license_id="mit")
     other = Store(tmp_path / "other.jsonl", create=True)
-    made = exchange.import_file(other, exchange.read_file(path), STAMP)
-    assert [change.name for change in made] == ["frog", "empty"]
+    changes = exchange.import_file(other, exchange.read_file(path), STAMP)
+    assert [change.name for change in changes] == ["frog", "empty"]
     assert [(entry.name, entry.descriptors) for entry in other.entries()] == [
         (entry.name, entry.descriptors) for entry in LINES
     ]
@@ -99,8 +99,8 @@ def test_importing_over_other_descriptors_is_asked_for(store: Store) -> None:
     ):
         exchange.import_file(store, new, STAMP)
     assert store.path.read_bytes() == before
-    made = exchange.import_file(store, new, STAMP, overwrite=True)
-    assert [change.name for change in made] == ["frog", "newt"]
+    changes = exchange.import_file(store, new, STAMP, overwrite=True)
+    assert [change.name for change in changes] == ["frog", "newt"]
     assert exchange.import_file(store, new, STAMP) == []
     assert store.path.read_bytes().startswith(before)
 

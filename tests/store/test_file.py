@@ -100,14 +100,14 @@ def test_the_index_agrees_with_the_rule_on_entries(tmp_path: Path, entries: list
 
 
 def _history(*kinds: str) -> list[Entry]:
-    made = {
+    entries = {
         "person": Entry("x", origin=CURATED),
         "answer": Entry("x", origin=GENERATED),
         "failure": Entry("x", origin=FAILED),
         "end": Entry("x", removed=True),
         "restored": Entry("x", origin=GENERATED, undo=True),
     }
-    return [made[kind] for kind in kinds]
+    return [entries[kind] for kind in kinds]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fieldmarks.paths import shipped_names
 from fieldmarks.records import Entry
 from fieldmarks.store import Store, lint_rules
 from fieldmarks.store.edits import Stamp
-from fieldmarks.store.file import shipped_names
 from fieldmarks.store.formats import load
 from fieldmarks.store.lint import Finding, counts, fixed, lint, read_examples
 from fieldmarks.store.lint_rules import RULES, Config, Severity
@@ -150,18 +150,18 @@ def test_rules_on_lists() -> None:
         Entry("crane", ("an orange crane", "cranes", "craned neck")),
         Entry("sea_lion", ("a sea lion's head",)),
     ]
-    found = lint(entries, Config(shared_by=3, examples=frozenset({"red"})))
-    assert _found("FM101", found) == [("empty", None)]
-    assert _found("FM103", found) == [("one", 2)]
-    assert _found("FM104", found) == [("two", None), ("three", None)]
-    assert _found("FM105", found) == [("one", 1), ("one", 2), ("two", 1), ("three", 1)]
-    assert _found("FM201", found) == [("one", 3)]
-    assert _found("FM203", found) == [("Crane", None)]
-    assert _found("FM301", found) == [("crane", 1), ("crane", 2), ("sea_lion", 1)]
-    assert _found("FM401", found) == [("Crane", None), ("crane", None)]
-    assert _found("FM402", found) == [("sea_lion", None)]
-    assert _found("FM403", found) == [("Crane", None), ("crane", None)]
-    (shared,) = [finding for finding in found if finding.rule.code == "FM105" and finding.name == "two"]
+    findings = lint(entries, Config(shared_by=3, examples=frozenset({"red"})))
+    assert _found("FM101", findings) == [("empty", None)]
+    assert _found("FM103", findings) == [("one", 2)]
+    assert _found("FM104", findings) == [("two", None), ("three", None)]
+    assert _found("FM105", findings) == [("one", 1), ("one", 2), ("two", 1), ("three", 1)]
+    assert _found("FM201", findings) == [("one", 3)]
+    assert _found("FM203", findings) == [("Crane", None)]
+    assert _found("FM301", findings) == [("crane", 1), ("crane", 2), ("sea_lion", 1)]
+    assert _found("FM401", findings) == [("Crane", None), ("crane", None)]
+    assert _found("FM402", findings) == [("sea_lion", None)]
+    assert _found("FM403", findings) == [("Crane", None), ("crane", None)]
+    (shared,) = [finding for finding in findings if finding.rule.code == "FM105" and finding.name == "two"]
     assert shared.to_dict() == {
         "code": "FM105",
         "rule": "shared",
@@ -174,8 +174,8 @@ def test_rules_on_lists() -> None:
 
 
 def test_tokens_are_counted_by_what_is_given() -> None:
-    found = lint([Entry("x", ("aaa", "a"))], Config(tokens=len, max_tokens=2))
-    assert _found("FM306", found) == [("x", 1)]
+    findings = lint([Entry("x", ("aaa", "a"))], Config(tokens=len, max_tokens=2))
+    assert _found("FM306", findings) == [("x", 1)]
 
 
 def test_rules_are_switched_and_graded() -> None:
@@ -221,12 +221,12 @@ def test_the_papers_file(check_data: Path, tmp_path: Path) -> None:
         Entry(name, tuple(some))
         for name, some in load(parse_table(text.encode(), "x.json", ".json")).lists.items()
     ]
-    found = lint(entries, Config(examples=read_examples(tmp_path / "examples.txt")))
-    assert counts(found)["FM201"] == 270
-    same = {name for name, _ in _found("FM104", found)}
+    findings = lint(entries, Config(examples=read_examples(tmp_path / "examples.txt")))
+    assert counts(findings)["FM201"] == 270
+    same = {name for name, _ in _found("FM104", findings)}
     assert len(same) == 13
     assert {"monitor", "oscilloscope", "projector", "reflex camera", "CRT monitor", "television"} <= same
-    assert _found("FM203", found) == [("mosque", 6), ("trimaran", 6)]
+    assert _found("FM203", findings) == [("mosque", 6), ("trimaran", 6)]
 
 
 def test_mending() -> None:

@@ -25,8 +25,8 @@ def test_every_setting(file: Path) -> None:
         frozenset({"FM105", "FM103"}), {"FM302": Severity.HINT}, 2, 3, 4, frozenset({"long tail", "x"})
     )
     entries = [Entry("a", ("long tail", "may be so red"))]
-    found = [(finding.rule.code, finding.severity.name) for finding in lint(entries, project_config(file))]
-    assert found == [("FM201", "ERROR"), ("FM302", "HINT"), ("FM305", "WARNING")]
+    findings = [(finding.rule.code, finding.severity.name) for finding in lint(entries, project_config(file))]
+    assert findings == [("FM201", "ERROR"), ("FM302", "HINT"), ("FM305", "WARNING")]
 
 
 def test_a_project_without_settings(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

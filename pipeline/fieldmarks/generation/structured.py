@@ -1,4 +1,4 @@
-"""Lists that are not plain lines: JSON becomes texts; HTML, LaTeX and tables become lines with bullets. Pure."""
+"""Lists that are not lines: JSON becomes texts; HTML, LaTeX and tables become lines with bullets. Pure."""
 
 import json
 import re

@@ -136,7 +136,7 @@ def _position(entry: Entry, number: str) -> int:
     near = get_close_matches(number, entry.descriptors, 1)
     numbers = f"it has {count} (1–{count}, or give its text)" if count else "it has none"
     hint = f"did you mean {near[0]!r}?" if near else numbers
-    raise StoreError(f"class {entry.name!r} has no descriptor {number!r}: {hint}")
+    raise StoreError(f"class {entry.name!r} has no descriptor {number!r}; {hint}")
 
 
 def _rejected(entry: Entry, gone: Iterable[str], rest: Iterable[str]) -> list[str]:

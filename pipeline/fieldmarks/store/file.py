@@ -35,7 +35,7 @@ from typing import Any, Final
 
 from fieldmarks.bounds import utf8_remedy, wide_encoding
 from fieldmarks.errors import DamagedStoreError, StoreError
-from fieldmarks.paths import shipped
+from fieldmarks.paths import shipped_store
 from fieldmarks.records import Entry
 from fieldmarks.store import durable
 from fieldmarks.store.lines import (
@@ -50,6 +50,7 @@ from fieldmarks.store.lines import (
     kind_of,
     numbers_at,
     whole_end,
+    without_collecting,
 )
 from fieldmarks.text import counted
 
@@ -61,16 +62,6 @@ _CHUNK: Final = 1 << 13
 _TRIES: Final = 5  # of a change, where another program writes meanwhile
 _TAIL: Final = 256  # bytes at the end of what was read: they tell an edited file from one that has grown
 _SHOWN: Final = 20  # classes in a notebook
-
-
-def shipped_names() -> list[str]:
-    """Return the names of the stores that come with the package, sorted."""
-    return sorted(path.stem for path in shipped("cache").glob("*.jsonl"))
-
-
-def shipped_store(name: str | Path) -> Path | None:
-    """Return the file of a shipped store, or None if no store of that bare name is shipped."""
-    return shipped("cache") / f"{name}.jsonl" if str(name) in shipped_names() else None
 
 
 class Store:
@@ -281,7 +272,8 @@ class Store:
                     f"{self.path} has contents but no size, as files in /proc do: copy it to a .jsonl file"
                 )
             stop = whole_end(fd, status.st_size)
-            self._read_places(fd, stop)
+            with without_collecting():
+                self._read_places(fd, stop)
             self._end, self._torn = stop, status.st_size - stop
             self._tail = self._read_tail(fd)
         except OSError as error:

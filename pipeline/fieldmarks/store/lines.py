@@ -8,13 +8,15 @@ Lines are written by jsonlines, with orjson behind it. They are not read by it: 
 offset, tells a torn last line from a damaged one, and refuses a key that occurs twice.
 """
 
+import gc
 import io
 import json
 import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import jsonlines
@@ -150,6 +152,18 @@ def head(line: bytes) -> tuple[str, int]:
         return "", FAILURE
     entry = decode(line)
     return entry.name, kind_of(entry)
+
+
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """Keep the garbage collector from looking at a million fresh heads again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def kind_of(entry: Entry) -> int:

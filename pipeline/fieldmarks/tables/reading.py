@@ -1,12 +1,12 @@
-"""Text with delimiters, or one name a line. Which it is, and by which delimiter, the cells' counts decide.
+"""A file to a table. Its suffix and its beginning decide whether it is text, JSON, JSON lines or YAML.
 
-A delimiter fits if every row, read with it, has as many cells as the first, outside quotes; or if the first
-row is then a heading that is known. A comma in text that is not called .csv is a delimiter only where that
-is certain, as names have commas too: "tench, Tinca tinca". Titles above a heading that is known are left out.
+Text has delimiters, or one name a line: the cells' counts decide. A delimiter fits if every row, read with
+it, has as many cells as the first, outside quotes; or if the first row is then a heading that is known. A
+comma in text that is not called .csv is a delimiter only where that is certain, as names have commas too:
+"tench, Tinca tinca". Titles above a heading that is known are left out.
 
-JSON, JSON lines and YAML as tables: lists of names or objects, and maps of names.
-
-A file to a table: its suffix and its beginning decide what it is.
+JSON, JSON lines and YAML are lists of names or objects, or maps of names. JSON lines are read here and not by
+jsonlines, which does not give the number of a line, by which errors name it.
 """
 
 import csv

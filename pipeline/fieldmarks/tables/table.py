@@ -1,6 +1,7 @@
-"""A table as it was read: rows of cells, with what was understood of its form.
+"""A table as it was read: rows of cells, and the headings of its columns.
 
-What people call the columns of their tables, whatever the case, accents and spaces, in six languages.
+`role` says what a column of some heading holds, by what people call it in six languages, whatever the case,
+accents and spaces.
 """
 
 import re

@@ -130,7 +130,7 @@ def test_edit(runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("script", "code", "said"),
+    ("script", "code", "message"),
     [
         ("true", 0, "Nothing to change.\n"),
         ('rm "$1"', 1, "Error: "),
@@ -146,14 +146,14 @@ def test_an_edit_that_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
     script: str,
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     _editor(tmp_path, monkeypatch, script)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     before = file.read_bytes()
     result = runner.invoke(main, ["store", "edit", "store.jsonl", "frog"])
     assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr.startswith(said)
+    assert result.stderr.startswith(message)
     assert file.read_bytes() == before
 
 
@@ -165,9 +165,9 @@ def test_a_broken_edit_keeps_the_text(
     result = runner.invoke(main, ["store", "edit", "store.jsonl", "frog"])
     assert result.exit_code == 1
     assert "line 2: '\"open' begins with a double quote but is not JSON" in result.stderr
-    kept = Path(result.stderr.strip().rpartition("your text is kept in ")[2])
-    assert kept.read_text() == 'green skin\n"open\n'
-    kept.unlink()
+    scratch = Path(result.stderr.strip().rpartition("your text is kept in ")[2])
+    assert scratch.read_text() == 'green skin\n"open\n'
+    scratch.unlink()
     assert file.read_bytes() == before
 
 

@@ -113,7 +113,7 @@ def test_merge_and_compact(runner: CliRunner) -> None:
     Store("b.jsonl", create=True).append(Entry("frog", ("b",)), Entry("newt", ("c",)))
     result = _store(runner, "merge", "out.jsonl", "a.jsonl", "b.jsonl", "--prefer", "union")
     assert (result.exit_code, result.stdout) == (0, "frog\n")
-    assert result.stderr == "1 classes differed, decided by --prefer union.\n"
+    assert result.stderr == "1 class differed, decided by --prefer union.\n"
     merged = Store("out.jsonl")
     assert [entry.descriptors for entry in merged.entries()] == [("a", "b"), ("c",)]
     result = _store(runner, "compact", "out.jsonl", "--dry-run")

@@ -50,8 +50,8 @@ def test_outputs(runner: CliRunner, file: str) -> None:
         "FM302  warning   frog   1. may croak: it says 'may'",
     ]
     assert result.stderr == "3 found: FM103 1, FM204 1, FM302 1\n"
-    found = [orjson.loads(line) for line in _lint(runner, file, "--json").stdout.splitlines()]
-    assert found[2] == {
+    findings = [orjson.loads(line) for line in _lint(runner, file, "--json").stdout.splitlines()]
+    assert findings[2] == {
         "code": "FM302",
         "rule": "hedge",
         "severity": "warning",
@@ -121,10 +121,10 @@ def test_tokens_of_a_real_model(runner: CliRunner, file: str, check_data: Path) 
     result = _lint(
         runner, "long.jsonl", "--clip", str(check_data / "clip-tokenizer"), "--json", "--ignore", "long"
     )
-    found = [orjson.loads(line) for line in result.stdout.splitlines()]
-    assert [(finding["number"], finding["message"]) for finding in found if finding["code"] == "FM306"] == [
-        (2, "it has 78 tokens: the model reads 77 at most")
-    ]
+    findings = [orjson.loads(line) for line in result.stdout.splitlines()]
+    assert [
+        (finding["number"], finding["message"]) for finding in findings if finding["code"] == "FM306"
+    ] == [(2, "it has 78 tokens: the model reads 77 at most")]
     result = _lint(runner, "long.jsonl", "--clip", ".")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: .: tokenizer.json cannot be read: ")

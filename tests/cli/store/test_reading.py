@@ -50,12 +50,12 @@ def test_list(runner: CliRunner, file: str) -> None:
 
 
 def _measure(file: str) -> None:
-    about = {"data": "pond", "model": "clip", "preset": "article", "pictures": 500}
+    metadata = {"data": "pond", "model": "clip", "preset": "article", "pictures": 500}
     effects = [
         DescriptorEffect("wide mouth", -0.012, -0.3, 50),
         DescriptorEffect("may be green", 0.004, 0.1, 50),
     ]
-    write_effects(Store(file), {"frog": effects}, about, Stamp(at="2026"))
+    write_effects(Store(file), {"frog": effects}, metadata, Stamp(at="2026"))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ASK_ABOVE: Final = 20  # classes
 LINES_SHOWN: Final = 60  # of a change; --dry-run shows all
 EDITOR_HELP: Final = """\
-# One descriptor a line. Lines that begin with # are ignored; one in double quotes is read as JSON.
+# One descriptor per line. Lines that begin with # are ignored; one in double quotes is read as JSON.
 # A line that you delete is removed and not suggested again. Leave without saving to change nothing."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -105,7 +105,7 @@ def drop(
 def edit(store: str, name: str, note: str | None, by: str | None, dry_run: bool) -> None:
     """Edit a class's descriptors in $EDITOR.
 
-    They are listed one a line; if the text is left unchanged or cannot be used, nothing is changed.
+    They are listed one per line. If the text is left unchanged or cannot be used, nothing is changed.
 
     \b
     Example:
@@ -242,7 +242,7 @@ def rename(store: str, name: str, new: str, note: str | None, by: str | None, dr
 
 @click.command()
 @store_argument
-@click.option("--yes", is_flag=True, help="Write the change; without it, it is only shown.")
+@click.option("--yes", is_flag=True, help="Write the change; without it, the change is only shown.")
 @click.option("--note", metavar="TEXT", help="Why; `store history` shows it.")
 @click.option("--by", metavar="NAME", help="Who makes the change (default: your login name).")
 def reparse(store: str, yes: bool, note: str | None, by: str | None) -> None:
@@ -298,8 +298,9 @@ def reversal_arguments(command: Command) -> Command:
 def undo(store: str, name: str | None, yes: bool, note: str | None, by: str | None, dry_run: bool) -> None:
     """Undo the last change.
 
-    Of a class, or without CLASS of the last command, with all the classes that it changed. Undoing again goes
-    one change further back; `store redo` brings back what was undone. Above 20 classes it asks first.
+    With CLASS the last change of that class; without it, the last command, with all the classes that it
+    changed. Undoing again goes one change further back; `store redo` brings back what was undone. Above 20
+    classes it asks first.
 
     \b
     Examples:
@@ -325,8 +326,8 @@ def undo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
 def redo(store: str, name: str | None, yes: bool, note: str | None, by: str | None, dry_run: bool) -> None:
     """Bring back what the last undo took away.
 
-    Of a class, or without CLASS of all the classes of that undo. Redoing again brings back the undo before
-    it; a change after an undo ends redo. Above 20 classes it asks first.
+    With CLASS only for that class; without it, for all the classes of that undo. Redoing again brings back
+    the undo before it; a change after an undo ends redo. Above 20 classes it asks first.
 
     \b
     Examples:

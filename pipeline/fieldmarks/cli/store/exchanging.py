@@ -8,7 +8,7 @@ from fieldmarks.cli.store.group import change_options, complete_store, json_opti
 
 FORMATS = ("json", "csv", "tsv", "folder")
 format_option = click.option(
-    "--format", "kind", type=click.Choice(FORMATS), help="What FILE is (default: as its name says)."
+    "--format", "kind", type=click.Choice(FORMATS), help="Format of FILE (default: by its name)."
 )
 
 
@@ -21,7 +21,7 @@ format_option = click.option(
     metavar="CLASS,DESCRIPTOR",
     help="The columns of FILE: their headings, or their numbers  [default: by headings].",
 )
-@click.option("--replace", is_flag=True, help="Replace different lists that the store has.")
+@click.option("--replace", is_flag=True, help="Replace lists of the store that differ.")
 @change_options
 def import_(
     store: str,
@@ -35,11 +35,11 @@ def import_(
 ) -> None:
     """Append the classes of another program's file.
 
-    A store that does not exist yet is created; a class that it has with other descriptors is an error.
+    A store that does not exist yet is created. A class that the store has with other descriptors is an error.
 
-    FILE is JSON of {class: [descriptor]}, as the paper and CuPL have it, a table with columns of classes and
-    descriptors, as CSV, TSV or what a spreadsheet writes, or a folder that `store export` made. What was
-    understood is printed, and what is not certain is refused before anything is written.
+    FILE is JSON of {class: [descriptor]}, as in the paper and CuPL; a table with a column of classes and one
+    of descriptors (CSV, TSV, or a spreadsheet's export); or a folder written by `store export`. The command
+    prints how it read the file, and refuses what is ambiguous before anything is written.
 
     \b
     Examples:
@@ -176,21 +176,22 @@ def merge(out: str, a: str, b: str, prefer: str, note: str | None, by: str | Non
 
     from fieldmarks.store import Store, compare
     from fieldmarks.store.edits import Stamp
+    from fieldmarks.text import counted
 
     differ = compare.merge(Store(a), Store(b), Path(out), prefer, Stamp.of_user(by, note))
-    say(f"{len(differ)} classes differed, decided by --prefer {prefer}.")
+    say(f"{counted(len(differ), 'class')} differed, decided by --prefer {prefer}.")
     for name in differ:
         stores.line(name)
 
 
 @click.command()
 @store_argument
-@click.option("--keep-history", is_flag=True, help="Drop only blank and torn lines.")
+@click.option("--keep-history", is_flag=True, help="Drop only blank and incomplete lines.")
 @click.option("--dry-run", is_flag=True, help="Report what would be dropped and write nothing.")
 def compact(store: str, keep_history: bool, dry_run: bool) -> None:
     """Rewrite a store without its history.
 
-    The current lines stay, and the last answer to every request, so that none is paid for again.
+    The current lines stay, and so does the last answer to every request, so you never pay for one twice.
 
     \b
     Examples:

@@ -28,7 +28,7 @@ store = click.Group(
 
 def complete_store(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Offer the shipped stores by name, and the shell's own files."""
-    from fieldmarks.store.file import shipped_names
+    from fieldmarks.paths import shipped_names
 
     names = [CompletionItem(name) for name in shipped_names() if name.startswith(begun)]
     return names or [CompletionItem(begun, type="file")]
@@ -58,7 +58,7 @@ def class_argument(command: Command) -> Command:
 
 def json_option(command: Command) -> Command:
     """Add `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")(command)
 
 
 def change_options(command: Command) -> Command:

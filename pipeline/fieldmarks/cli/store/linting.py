@@ -15,7 +15,7 @@ from fieldmarks.cli.store.group import change_options, complete_store, json_opti
     "--config", metavar="FILE.toml", help="Read tool.fieldmarks.lint here (default: ./pyproject.toml)."
 )
 @click.option(
-    "--examples", metavar="FILE", help="A prompt's worked examples, whose '-' lines must not come back."
+    "--examples", metavar="FILE", help="A prompt's worked examples, whose '-' lines must not be repeated."
 )
 @click.option("--clip", metavar="MODEL", help="Count tokens as this CLIP model does: a folder or a hub id.")
 @click.option("--strict", is_flag=True, help="Exit 1 on warnings too.")
@@ -46,9 +46,9 @@ def lint(
 ) -> None:
     """Find what is wrong with a store.
 
-    The exit code is 1 if something is of severity error.
+    The exit code is 1 if there is an error, with --strict also if there is a warning.
 
-    --fix shows what it fixes, as appended lines that `store undo` takes back, and then prints the rest.
+    --fix appends the fixes as lines that `store undo` takes back, shows them, and then prints what is left.
 
     \b
     Examples:

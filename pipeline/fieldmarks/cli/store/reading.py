@@ -16,7 +16,7 @@ from fieldmarks.cli.store.group import class_argument, json_option, store_argume
     "--sort",
     "order",
     type=click.Choice(("name", "count", "effect")),
-    help="Order by name, fewest descriptors, or worst measured effect (default: as the store has them).",
+    help="Order by name, fewest descriptors, or worst measured effect (default: the order of the store).",
 )
 @json_option
 def list_(
@@ -24,8 +24,9 @@ def list_(
 ) -> None:
     """List the classes of a store.
 
-    With descriptors, origin and flags, which `store lint --rules` explains, and, where `fieldmarks evaluate`
-    measured it, the effect of the class's worst descriptor: percentage points of accuracy, below 0 it hurts.
+    The table shows the number of descriptors, the origin and the flags, which `store lint --rules` explains.
+    Where `fieldmarks evaluate` measured it, it also shows the effect of the class's worst descriptor in
+    percentage points of accuracy; a negative one hurts.
 
     \b
     Examples:
@@ -103,9 +104,9 @@ def history(store: str, name: str, as_json: bool) -> None:
 @store_argument
 @json_option
 def stats(store: str, as_json: bool) -> None:
-    """Show the numbers of a store.
+    """Show the statistics of a store.
 
-    Classes, descriptors, models, prompts, tokens, flags.
+    The numbers of classes, descriptors, lines and tokens, and the models, prompts and flags.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""A person's changes are pure: every one is a new line, and undoing it gives back what was."""
+"""Undo, redo and restore are appended lines, and give back what was."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,9 +12,10 @@ from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
 from fieldmarks.store import edits, undoing
 from fieldmarks.store.edits import Stamp
 from fieldmarks.store.lines import current
-from fieldmarks.text import comparable
 
 STAMP = Stamp(by="ada", note="why", at="2026-01-02T03:04:05+00:00", change="c1")
+
+
 FROG = Entry(
     "frog",
     ("webbed feet", "Wide mouth", "long tongue"),
@@ -28,79 +29,9 @@ FROG = Entry(
 )
 
 
-def test_adding_keeps_where_the_class_came_from_and_strangers_keys() -> None:
-    assert edits.added(FROG, ["  green   skin ", "WIDE mouth!", "Green-skin"], STAMP) == Entry(
-        "frog",
-        ("webbed feet", "Wide mouth", "long tongue", "green skin"),
-        v=1,
-        origin=CURATED,
-        model="m",
-        prompt={"name": "article"},
-        rejected=("croaks",),
-        change="c1",
-        note="why",
-        by="ada",
-        at="2026-01-02T03:04:05+00:00",
-        extra={"theirs": 1},
-    )
-
-
-def test_adding_what_is_there_is_no_change_and_what_was_struck_is_struck_no_more() -> None:
-    assert edits.added(FROG, ["Webbed, feet"], STAMP) is None
-    added = edits.added(FROG, ["Croaks."], STAMP)
-    assert added is not None
-    assert (added.descriptors[-1], added.rejected) == ("Croaks.", ())
-
-
-@pytest.mark.parametrize(
-    ("which", "kept", "rejected"),
-    [
-        (["webbed feet"], ("Wide mouth", "long tongue"), ("croaks", "webbed feet")),
-        (["2"], ("webbed feet", "long tongue"), ("croaks", "Wide mouth")),
-        (["wide mouth", "1", "3"], (), ("croaks", "webbed feet", "Wide mouth", "long tongue")),
-    ],
-)
-def test_dropping_by_text_or_number(
-    which: list[str], kept: tuple[str, ...], rejected: tuple[str, ...]
-) -> None:
-    line = edits.dropped(FROG, which, STAMP)
-    assert (line.descriptors, line.rejected, line.origin, line.answer) == (kept, rejected, CURATED, None)
-
-
-def test_a_descriptor_that_is_a_number_goes_before_a_position() -> None:
-    assert edits.dropped(Entry("x", ("a", "1")), ["1"], STAMP).descriptors == ("a",)
-
-
-@pytest.mark.parametrize("which", ["0", "4", "-1", "99999999999999999999", "²", "webed feet", ""])
-def test_dropping_what_is_not_there(which: str) -> None:
-    with pytest.raises(StoreError, match="class 'frog' has no descriptor"):
-        edits.dropped(FROG, [which], STAMP)
-
-
-@pytest.mark.parametrize("text", ["", " \t", "a\x1bb", "x" * 1001, "\ud800"])
-def test_descriptors_that_cannot_be_used(text: str) -> None:
-    with pytest.raises(StoreError, match="descriptor"):
-        edits.descriptor(text)
-
-
-def test_editing_strikes_what_is_gone() -> None:
-    line = edits.edited(FROG, ["long tongue", "webbed feet", "wide mouth"], STAMP)
-    assert line is not None
-    assert (line.descriptors, line.rejected) == (("long tongue", "webbed feet", "wide mouth"), ("croaks",))
-    line = edits.edited(FROG, ["long tongue"], STAMP)
-    assert line is not None
-    assert line.rejected == ("croaks", "webbed feet", "Wide mouth")
-    assert edits.edited(FROG, list(FROG.descriptors), STAMP) is None
-
-
-def test_renaming_ends_one_class_and_begins_another() -> None:
-    ended, begun = edits.renamed(FROG, "toad", replace(STAMP, note=None))
-    assert (ended.name, ended.removed, ended.note) == ("frog", True, "renamed to 'toad'")
-    assert (begun.name, begun.descriptors, begun.note) == ("toad", FROG.descriptors, "renamed from 'frog'")
-    assert ended.change == begun.change == "c1"
-
-
 Step = Callable[[Entry], Entry | None]
+
+
 STEPS: dict[str, Step] = {
     "add": lambda entry: edits.added(entry, [f"trait {len(entry.descriptors)}"], Stamp()),
     "drop": lambda entry: edits.dropped(entry, ["1"], Stamp()) if entry.descriptors else None,
@@ -235,25 +166,3 @@ def test_undo_ends_a_class_that_a_command_began_and_no_other() -> None:
     ended = undoing.undone([begun], STAMP)
     assert ended is not None
     assert (ended.removed, ended.undo) == (True, True)
-
-
-@given(st.text(), st.text())
-def test_comparable_is_idempotent_and_keeps_letters(a: str, b: str) -> None:
-    assert comparable(comparable(a)) == comparable(a)
-    if comparable(a) == comparable(b):
-        assert [c for c in a.casefold() if c.isascii() and c.isalnum()] == [
-            c for c in b.casefold() if c.isascii() and c.isalnum()
-        ] or not (a.isascii() and b.isascii())
-
-
-def test_vowel_signs_are_letters() -> None:
-    assert comparable("कि") != comparable("का")
-
-
-def test_finding_a_class_suggests_the_closest() -> None:
-    with pytest.raises(
-        StoreError, match=r"^here has no class 'tre frog': did you mean 'tree frog' or 'frog'\?$"
-    ):
-        edits.find(["tree frog", "frog", "lion"], "tre frog", "here")
-    with pytest.raises(StoreError, match=r"^here has no class 'x': `fieldmarks store list` shows them$"):
-        edits.find([], "x", "here")
