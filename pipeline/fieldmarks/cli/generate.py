@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 
 from fieldmarks.choices import Mode, words
-from fieldmarks.cli.console import emit, open_store, say
+from fieldmarks.cli.console import emit, open_store, say, say_notices
 from fieldmarks.cli.models import Number, headers_of, model_options
 from fieldmarks.errors import ClassNameError, FieldmarksError
 from fieldmarks.text import counted, printable
@@ -163,6 +163,8 @@ def generate(
         if written:
             say(f"Wrote {counted(written, 'class')} to {store} before this error")
         raise
+    finally:
+        say_notices(opened)  # before the closing line
     if options["dry_run"]:
         _print_example(names, options, sys.stderr if as_json else sys.stdout)
         _print_forecast(summary, as_json)
