@@ -4,7 +4,7 @@
 
 Server and client are processes of their own and share this machine's cores; plain sockets show what that
 leaves. "ideal" is concurrency / latency. A server that takes exactly 200 ms answers in bursts, in which each
-answer waits for those before it, and 1,000 requests in 64 lanes take 16 rounds, 98 % of the ideal; so one
+answer waits for those before it, and 1,000 requests in 64 lanes take 16 rounds, 98% of the ideal; so one
 that takes 100 to 300 ms is measured too. The serial loop is what a script of a dozen lines does; it is timed
 on 40 classes. Memory is the peak of a whole process.
 """
@@ -34,7 +34,7 @@ def fill(url: str, classes: int, concurrency: int) -> dict[str, float]:
     """Fill a fresh store and return seconds, CPU seconds and the process's peak memory in MiB."""
     from fieldmarks.generation.endpoint import EndpointCompleter
     from fieldmarks.generation.prompt import Prompt
-    from fieldmarks.generation.run import fill
+    from fieldmarks.generation import run
     from fieldmarks.store import Store
 
     names = [f"class {i}" for i in range(classes)]
@@ -42,7 +42,7 @@ def fill(url: str, classes: int, concurrency: int) -> dict[str, float]:
         store = Store(Path(folder) / "s.jsonl", create=True)
         completer = EndpointCompleter(url, "m", mode="completions", concurrency=concurrency)
         start, cpu = time.perf_counter(), time.process_time()
-        summary = fill(names, store, Prompt.load("article"), completer)
+        summary = run.fill(names, store, Prompt.load("article"), completer)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         if len(store) != classes or summary.failed:
             raise SystemExit(f"{len(store)} of {classes} classes done")
