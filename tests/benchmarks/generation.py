@@ -32,9 +32,9 @@ SERVER = Path(__file__).parents[1] / "generation" / "scripted_server.py"
 
 def fill(url: str, classes: int, concurrency: int) -> dict[str, float]:
     """Fill a fresh store and return seconds, CPU seconds and the process's peak memory in MiB."""
+    from fieldmarks.generation import run
     from fieldmarks.generation.endpoint import EndpointCompleter
     from fieldmarks.generation.prompt import Prompt
-    from fieldmarks.generation import run
     from fieldmarks.store import Store
 
     names = [f"class {i}" for i in range(classes)]
