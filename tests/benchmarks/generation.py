@@ -32,9 +32,9 @@ SERVER = Path(__file__).parents[1] / "generation" / "scripted_server.py"
 
 def fill(url: str, classes: int, concurrency: int) -> dict[str, float]:
     """Fill a fresh store and return seconds, CPU seconds and the process's peak memory in MiB."""
+    from fieldmarks.generation import run
     from fieldmarks.generation.endpoint import EndpointCompleter
     from fieldmarks.generation.prompt import Prompt
-    from fieldmarks.generation.run import fill
     from fieldmarks.store import Store
 
     names = [f"class {i}" for i in range(classes)]
@@ -42,7 +42,7 @@ def fill(url: str, classes: int, concurrency: int) -> dict[str, float]:
         store = Store(Path(folder) / "s.jsonl", create=True)
         completer = EndpointCompleter(url, "m", mode="completions", concurrency=concurrency)
         start, cpu = time.perf_counter(), time.process_time()
-        summary = fill(names, store, Prompt.load("article"), completer)
+        summary = run.fill(names, store, Prompt.load("article"), completer)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         if len(store) != classes or summary.failed:
             raise SystemExit(f"{len(store)} of {classes} classes done")

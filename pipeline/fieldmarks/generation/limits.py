@@ -21,7 +21,7 @@ from fieldmarks.generation.failures import Transient, message, shown
 from fieldmarks.generation.question import NOTHING, Usage
 
 MINUTE: Final = 60.0  # seconds
-SPREAD: Final = 0.25  # seconds at most, so that requests that were told the same time do not all come at once
+SPREAD: Final = 0.25  # seconds at most, so that requests with the same wait do not all come at once
 PER_MILLION: Final = 1_000_000
 WORST: Final = 2  # how far an estimate of a prompt's tokens can be below the truth
 EPOCH: Final = 1e9  # a larger number of seconds is a point in time

@@ -77,7 +77,7 @@ class Summary:
             f"{len(self.failed):,} failed",
         ]
         parts += [f"{len(self.left):,} left"] if self.left else []
-        cost = [] if self.cost is None else [f"{self.cost:.4f} USD"]
+        cost = [f"{self.cost:.4f} USD"] if self.cost else []
         return f"Summary({', '.join([*parts, counted(self.requests, 'request'), *cost])})"
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,10 +138,12 @@ def generate(
 ) -> Summary:
     """Ask a language model for the descriptors of classes and put them into a store.
 
+    After `fieldmarks demo --out creatures`:
+
     >>> import fieldmarks as fm
-    >>> store = fm.Store("frogs.jsonl", create=True)
-    >>> fm.generate(["tree frog"], store, base_url="http://localhost:8000/v1", model="qwen3")
-    Summary(1 done, 0 already there, 0 failed, 1 request)
+    >>> store = fm.Store("mine.jsonl", create=True)
+    >>> fm.generate(["zorblat", "vontle"], store, local="creatures/models/lm")
+    Summary(2 done, 0 already there, 0 failed, 2 requests)
 
     What the store already answers is not asked again, so an interrupted run is continued by repeating it.
     Each answer is on disk as it arrives. Several processes may fill one store at a time; none asks what
