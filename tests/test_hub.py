@@ -4,16 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from fieldmarks.classification.embedder import Encoder
 from fieldmarks.errors import ModelError
+from fieldmarks.hub import loaded_once, model_id
 
 COMMIT, CONVERTED = "a" * 40, "b" * 40
 SCRIPT = (
-    "import sys; from fieldmarks.classification import Encoder; from fieldmarks.errors import ModelError\n"
+    "import sys; from fieldmarks.classification.embedder import Encoder\n"
+    "from fieldmarks.errors import ModelError\n"
     "encoder = Encoder('some/clip', device='cpu', dtype='float32', engine='torch')\n"
     "try: print(encoder.encode_texts(['fur']).shape[1], encoder.fingerprint)\n"
     "except ModelError as error: print(error)"
@@ -60,7 +64,7 @@ def test_an_id_that_was_downloaded_once_asks_nobody(
 def test_a_hub_that_is_not_there_is_asked_once(tmp_path: Path) -> None:
     told, noise = _run(tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
     assert told.startswith(
-        "some/clip is no folder here, not in the hub's cache, and cannot be had from the hub ("
+        "some/clip is neither a local folder nor in the Hugging Face cache, and could not be downloaded ("
     )
     assert told.endswith("): name a model's folder, or connect once to download it")
     assert noise == ""
@@ -142,3 +146,33 @@ def test_clip_inside_a_folder_of_sentence_transformers_is_read(tmp_path: Path, t
     )
     assert (wrapped.encode_texts(["fur"]) == plain.encode_texts(["fur"])).all()
     assert wrapped.fingerprint == plain.fingerprint
+
+
+def test_what_is_loaded_once_is_computed_by_one_thread_while_others_wait() -> None:
+    counts = {"now": 0, "most": 0, "all": 0}
+
+    class Parts:
+        @loaded_once
+        def first(self) -> int:
+            counts["now"] += 1
+            counts["all"] += 1
+            counts["most"] = max(counts["most"], counts["now"])
+            time.sleep(0.01)
+            counts["now"] -= 1
+            return 7
+
+        @loaded_once
+        def second(self) -> int:
+            return self.first + 1
+
+    parts = [Parts() for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda number: parts[number % 4].second, range(32))) == [8] * 32
+    assert counts == {"now": 0, "most": 1, "all": 4}
+
+
+def test_a_model_is_recorded_by_id_or_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    assert model_id("models") == model_id(str(tmp_path / "models")) == str(tmp_path / "models")
+    assert [model_id(name) for name in ("openai/clip", "none", "")] == ["openai/clip", "none", ""]

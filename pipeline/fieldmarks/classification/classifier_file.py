@@ -34,6 +34,7 @@ from fieldmarks.classification.head import Head
 from fieldmarks.classification.scoring import Array, Pooling
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError, StoreError
+from fieldmarks.hub import model_id
 from fieldmarks.paths import obstacle, open_regular
 from fieldmarks.store import durable
 from fieldmarks.text import printable
@@ -211,13 +212,14 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray[Any, Any
         pooling = Pooling.named(cast(Aggregation, name), numbers.get("weights"))
     except ValueError as error:
         raise ModelError(f"{error}") from error
+    model = {"model": model_id(metadata["model"])} if "model" in metadata else {}  # 0.1 kept it as named
     head = Head(
         Texts(classes, tuple(owner.tolist()), descriptors, texts),
         numbers["texts"],
         logit_scale,
         pooling,
         numbers.get("baseline"),
-        {key: value for key, value in metadata.items() if key not in _OWN_KEYS},
+        {key: value for key, value in metadata.items() if key not in _OWN_KEYS} | model,
         numbers.get("bias"),
         temperature,
     )

@@ -31,6 +31,7 @@ from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import normalize
 from fieldmarks.classification.sources import Picture, pictures_of
 from fieldmarks.errors import ImageError, StoreError
+from fieldmarks.hub import model_id
 from fieldmarks.paths import open_regular
 from fieldmarks.store import durable
 from fieldmarks.text import printable
@@ -85,13 +86,13 @@ class EmbeddingSet:
 
     @property
     def model(self) -> str | None:
-        """The model that made a folder's embeddings, if its metadata says so."""
+        """The model that made a folder's embeddings, by id or absolute path, if its metadata says so."""
         first = next(iter(sorted((self.path / "metadata").glob("*.parquet"))), None)
         if first is None:
             return None
         with _Table(first) as table:
             value = table.metadata.get(MODEL_KEY)
-        return value.decode("utf-8", "replace") if value else None
+        return model_id(value.decode("utf-8", "replace")) if value else None
 
     @property
     def images(self) -> list[str]:

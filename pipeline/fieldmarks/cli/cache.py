@@ -13,7 +13,7 @@ def cache() -> None:
 
 @cache.command()
 def info() -> None:
-    """Show where embeddings, converted models and what endpoints can do are kept, and their room.
+    """Show where embeddings, converted models and remembered endpoints are, and the space they take.
 
     \b
     Example:
@@ -25,8 +25,8 @@ def info() -> None:
 
     embeddings = EmbeddingCache()
     for kind, info in (("embedding", embeddings.info()), ("converted model", model_cache.info())):
-        room = f"{_megabytes(info.size)} of {_megabytes(info.limit)}"
-        click.echo(f"{info.path}\n{counted(info.entries, kind)}, {room}")
+        space = f"{_megabytes(info.size)} of {_megabytes(info.limit)}"
+        click.echo(f"{info.path}\n{counted(info.entries, kind)}, {space}")
     path, entries, size = cache_folder.endpoints()
     click.echo(f"{path}\n{counted(entries, cache_folder.KNOWN_ENDPOINT)}, {_megabytes(size)}")
 

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,7 +260,6 @@ def classify(
     from fieldmarks.classification.classifier import EMBEDDED_BATCH
     from fieldmarks.classification.classifier_file import ClassifierFile
     from fieldmarks.classification.embedding_set import EmbeddingSet
-    from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.sources import quiet_pillow
 
     _check_usage(images, store, classifier, options["embeddings"])
@@ -269,7 +268,7 @@ def classify(
     _check_outputs(resume, report, save_classifier)
     target = ClassifierFile(save_classifier) if save_classifier else None
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
-    with quiet_pillow(), Journal(resume) if resume else nullcontext() as journal:
+    with quiet_pillow(), _journal(resume) as journal:
         opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
         output = Output(opened, form, options, journal, report)
         if embeddings:
@@ -288,6 +287,15 @@ def classify(
     output.exit_if_incomplete()
 
 
+def _journal(path: Path | None) -> "AbstractContextManager[Journal | None]":
+    """Open the journal of a run, or nothing where none is named. Raises ReportError."""
+    if path is None:
+        return nullcontext()
+    from fieldmarks.classification.journal import Journal
+
+    return Journal(path)
+
+
 def _rows(
     classifier: "Classifier",
     embeddings: "EmbeddingSet | None",
@@ -296,7 +304,6 @@ def _rows(
     thumbnails: int,
 ) -> "Iterator[Embedded | Failure]":
     """Return the embedded images, without those that have a result in the journal."""
-    from fieldmarks.classification.journal import with_version
     from fieldmarks.classification.sources import find
 
     if embeddings is None:
@@ -304,19 +311,21 @@ def _rows(
         return classifier.embedder.images(journal.left(paths) if journal else paths, thumbnails=thumbnails)
     if journal is None:
         return iter(embeddings)
+    from fieldmarks.classification.journal import with_version
+
     return (row for row in map(with_version, embeddings) if not journal.has(row))
 
 
 def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Path | None) -> None:
     """Raise an error for what could not be written at the end, UsageError for one file named twice."""
-    from fieldmarks.report import page
-
     named = {"--resume": resume, "--report": report, "--save-classifier": save_classifier}
     options = [option for option, path in named.items() if path is not None]
     places = {os.path.realpath(path) for path in named.values() if path is not None}
     if len(places) < len(options):
         raise click.UsageError(f"{' and '.join(options)} name the same file; name different ones")
     if report:
+        from fieldmarks.report import page
+
         page.check(report)
 
 

@@ -195,7 +195,7 @@ def test_a_conversion_that_vanishes_is_told_of(tiny_clip: Path, cache: Path) -> 
 
 
 _FULL = (
-    "import resource, signal, sys; from fieldmarks.classification import Encoder\n"
+    "import resource, signal, sys; from fieldmarks.classification.embedder import Encoder\n"
     "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
     "encoder = Encoder(sys.argv[1], device='cpu', dtype='float32')\n"
@@ -268,7 +268,7 @@ def test_a_cache_that_cannot_be_written_leaves_it_to_torch(
 def test_nothing_is_sent_and_nothing_written_at_home(tiny_clip: Path, tmp_path: Path) -> None:
     """OpenVINO's statistics begin by writing an identity into the home folder."""
     script = (
-        "import sys; from fieldmarks.classification import Encoder\n"
+        "import sys; from fieldmarks.classification.embedder import Encoder\n"
         "Encoder(sys.argv[1], device='cpu', engine='openvino').encode_texts(['fur'])\n"
         "print(sys.modules.get('openvino_telemetry'))"
     )
