@@ -1,4 +1,4 @@
-"""Every rule finds what it is for and leaves its like alone; what is safe to mend is mended."""
+"""Every rule finds what it is for and leaves its like alone; what can be fixed safely is fixed."""
 
 import json
 from pathlib import Path
@@ -217,7 +217,7 @@ def test_the_papers_file(check_data: Path, tmp_path: Path) -> None:
     assert _found("FM203", findings) == [("mosque", 6), ("trimaran", 6)]
 
 
-def test_mending() -> None:
+def test_fixing() -> None:
     entry = Entry(
         "frog", ("- wide  mouth", "Sure, here you go:", "Wide mouth.", "", "green &amp; brown", "may croak")
     )
@@ -230,7 +230,7 @@ def test_mending() -> None:
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
-def test_mending_settles(descriptors: list[str]) -> None:
+def test_fixing_settles(descriptors: list[str]) -> None:
     entry = Entry("x", tuple(descriptors))
     line = fixed(entry, (), Stamp())
     for _ in range(20):  # one repair can uncover another: a mark behind a mark
