@@ -1,4 +1,4 @@
-"""Compaction drops what is not needed, keeps the bytes of what is, and changes nothing that is in force."""
+"""Compaction drops what is not needed, keeps the bytes of what is, and changes nothing that is current."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def _answers(store: Store) -> set[tuple[str, str | None]]:
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(LINE, max_size=10))
-def test_what_is_in_force_and_what_was_answered_stays(tmp_path: Path, lines: list[Entry]) -> None:
+def test_what_is_current_and_what_was_answered_stays(tmp_path: Path, lines: list[Entry]) -> None:
     file = tmp_path / "store.jsonl"
     file.unlink(missing_ok=True)
     store = Store(file, create=True)

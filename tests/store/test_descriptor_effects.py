@@ -61,7 +61,7 @@ def _effects(entry: Entry | None) -> dict[str, float]:
     return {text: effect.effect for text, effect in measurement.effects.items()}
 
 
-def test_the_line_is_the_one_in_force_with_what_was_measured(store: Store) -> None:
+def test_the_line_is_the_current_one_with_what_was_measured(store: Store) -> None:
     changes = write_effects(store, EFFECTS, ABOUT, STAMP)
     assert [(change.name, change.before) for change in changes] == [("frog", FROG), ("newt", NEWT)]
     frog = Store(store.path).get("frog")
@@ -118,7 +118,7 @@ def test_a_generated_line_stays_one_and_newer_answers_come_into_force(store: Sto
     assert _effects(store.get("frog")) != {}
     store.append(newer, replace(NEWT, origin=GENERATED, descriptors=("new",)))
     assert store.get("frog") == newer
-    assert _effects(store.get("newt")) == {"crest": 0.0}, "a person's line stays in force"
+    assert _effects(store.get("newt")) == {"crest": 0.0}, "a person's line stays current"
 
 
 def test_undo_takes_back_all_classes_and_leaves_what_was_there(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Every rule finds what it is for and leaves its like alone; what is safe to mend is mended."""
+"""Every rule finds what it is for and leaves its like alone; what can be fixed safely is fixed."""
 
 import json
 from pathlib import Path
@@ -229,7 +229,7 @@ def test_the_papers_file(check_data: Path, tmp_path: Path) -> None:
     assert _found("FM203", findings) == [("mosque", 6), ("trimaran", 6)]
 
 
-def test_mending() -> None:
+def test_fixing() -> None:
     entry = Entry(
         "frog", ("- wide  mouth", "Sure, here you go:", "Wide mouth.", "", "green &amp; brown", "may croak")
     )

@@ -1,4 +1,4 @@
-"""Merging keeps every line of both stores and puts the preferred one in force."""
+"""Merging keeps every line of both stores and makes the preferred one current."""
 
 from pathlib import Path
 
@@ -57,9 +57,9 @@ def test_merging_keeps_every_line_and_obeys(
         elif prefer == "newest":
             assert now in (from_a, from_b)
         else:
-            struck = {*from_a.rejected, *from_b.rejected}
+            rejected = {*from_a.rejected, *from_b.rejected}
             assert now is not None
-            assert set(now.descriptors) == ({*from_a.descriptors, *from_b.descriptors} - struck)
+            assert set(now.descriptors) == ({*from_a.descriptors, *from_b.descriptors} - rejected)
         assert (name in differ) == bool(from_a and from_b and from_a.descriptors != from_b.descriptors)
 
 

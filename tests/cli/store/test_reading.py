@@ -1,5 +1,8 @@
 """`store list`, `show`, `history`, `stats`: exact for programs, safe and of 80 columns for people."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import orjson
@@ -217,3 +220,19 @@ def test_classes_and_shipped_stores_complete_in_the_shell(runner: CliRunner, fil
     assert complete("fieldmarks store show none.jsonl ") == [""]
     assert "plain,imagenette" in complete("fieldmarks store list im")
     assert complete("fieldmarks store list sto") == ["file,sto"]
+
+
+def test_completing_prints_no_message(file: str) -> None:
+    with Path(file).open("ab") as store:
+        store.write(b'{"class": "to')
+    line = f"fieldmarks store show {file} f"
+    env = {
+        **os.environ,
+        "_FIELDMARKS_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": "4",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    code = "from fieldmarks.cli import main; main(prog_name='fieldmarks')"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("plain,frog\n", "")
