@@ -151,7 +151,7 @@ def test_the_plain_baseline_is_the_models_forward(
     for prediction, row in zip(beside, theirs, strict=True):
         assert prediction.baseline is not None
         assert prediction.baseline.name == list(classes)[int(row.argmax())]
-        assert prediction.baseline.probability == pytest.approx(row.max().prediction(), abs=1e-4)
+        assert prediction.baseline.probability == pytest.approx(row.max().item(), abs=1e-4)
 
 
 @pytest.mark.slow

@@ -194,9 +194,12 @@ def test_grey_arrays() -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((2, 3, 4, 3)), "3 or 4 channels, found the shape (2, 3, 4, 3)"),
-        (np.zeros((0, 3)), "3 or 4 channels, found the shape (0, 3)"),
-        (np.zeros((3, 3, 2)), "3 or 4 channels, found the shape (3, 3, 2)"),
+        (
+            np.zeros((2, 3, 4, 3)),
+            "expected (height, width) with 1, 3 or 4 channels, found the shape (2, 3, 4, 3)",
+        ),
+        (np.zeros((0, 3)), "expected (height, width) with 1, 3 or 4 channels, found the shape (0, 3)"),
+        (np.zeros((3, 3, 2)), "expected (height, width) with 1, 3 or 4 channels, found the shape (3, 3, 2)"),
         (np.array([["a", "b"]]), "expected integers 0 to 255 or floats 0 to 1, found <U1"),
         (np.full((2, 2), 256), "values out of range"),
         (np.full((2, 2), 1.5), "values out of range"),

@@ -30,8 +30,8 @@ WAYS = [("openvino", "float32"), ("openvino", "bfloat16"), ("torch", "bfloat16")
 TEXTS = ["fur", "", "big eyes", "three thin legs on each side", *("long tail " * n for n in range(1, 30))]
 
 
-def _encoder(folder: Path, engine: Any, dtype: Any, **more: Any) -> Encoder:
-    return Encoder(folder, device="cpu", engine=engine, dtype=dtype, **more)
+def _encoder(folder: Path, engine: Any, dtype: Any) -> Encoder:
+    return Encoder(folder, device="cpu", engine=engine, dtype=dtype)
 
 
 def _pictures() -> list[Image.Image]:
@@ -163,14 +163,16 @@ def test_openvino_by_name_refuses_other_numbers(tiny_clip: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["texts.bin", "texts.xml", "images.bin", "tokenizer.json", "about.json"])
 def test_a_damaged_conversion_is_made_again(tiny_clip: Path, cache: Path, name: str) -> None:
-    told: list[str] = []
-    before = _embedded(_encoder(tiny_clip, "openvino", "float32", tell=told.append))
+    with logged() as messages:
+        before = _embedded(_encoder(tiny_clip, "openvino", "float32"))
+    assert messages == [f"converting {tiny_clip} for OpenVINO, once per machine …"]
     (folder,) = model_cache.models(cache)
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(bytes(data))
-    after = _embedded(_encoder(tiny_clip, "openvino", "float32", tell=told.append))
-    assert len(told) == 2
+    with logged() as messages:
+        after = _embedded(_encoder(tiny_clip, "openvino", "float32"))
+    assert messages == [f"converting {tiny_clip} for OpenVINO, once per machine …"]
     for item, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(item, other)
 
@@ -211,7 +213,8 @@ def test_a_full_disk_is_no_verdict(tiny_clip: Path, cache: Path) -> None:
         command = [sys.executable, "-c", _FULL, str(tiny_clip), str(largest)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    assert run(50_000).startswith("torch torch computes, as openvino cannot: ")
+    refusal = f"torch {tiny_clip}: using torch, as openvino cannot compute it: "
+    assert run(50_000).startswith(refusal)
     assert model_cache.models(cache) == []
     assert run(100_000_000) == "openvino\n"
 
