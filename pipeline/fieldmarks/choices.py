@@ -11,6 +11,7 @@ Preset = Literal["article", "paper"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Engine = Literal["auto", "torch", "openvino"]
+ArmName = Literal["name", "photo", "templates", "concept", "descriptors", "sentences", "waffle", "swapped"]
 
 Word = TypeVar("Word", bound=str)
 

@@ -82,8 +82,8 @@ class Output:
             from fieldmarks.report import page
 
             self._page = page.Page(classifier.classes, classifier.head.about)
-            self._page.check(report)
-            self.top, self.explain, self.thumbnails = max(top, page.CLASSES_SHOWN), True, page.MAX_PICTURES
+            page.check(report)
+            self.top, self.explain, self.thumbnails = max(top, page.CLASSES_SHOWN), True, page.MAX_IMAGES
 
     def deliver(self, results: "Iterable[Prediction | Failure]") -> None:
         """Print each result as it comes; the page is written in any case."""
