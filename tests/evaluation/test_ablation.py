@@ -88,3 +88,12 @@ def test_one_class_has_no_rival() -> None:
     row = np.ones((1, 2), np.float32)
     with pytest.raises(EvaluationError, match="single class"):
         effects(row, np.zeros(1, np.int32), texts, row, row, "mean-embedding", 1.0)
+
+
+def test_a_rival_that_draws_level_matters() -> None:
+    """Without its poor text the first class scores as much as the others, and stands before them."""
+    texts = Texts.collect({"a": [("poor", "poor"), ("good", "good")], "b": [("b", "b")], "c": [("c", "c")]})
+    rows = np.array([[0, 1], [1, 0], [1, 0], [1, 0]], np.float32)
+    image, label = np.array([[1, 0]], np.float32), np.ones(1, np.int32)
+    found = effects(image, label, texts, rows, rows[1:], "mean-similarity", 1.0)
+    assert {effect.descriptor: effect.effect for effect in found} == {"poor": 1, "good": 0, "b": 0, "c": 0}

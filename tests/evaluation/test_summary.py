@@ -1,11 +1,13 @@
 """Sentences say what the figures allow: gains, losses, chance as good, few pictures, no baseline."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.evaluation.worlds import arm_of
 
 from fieldmarks.evaluation.metrics import figures
-from fieldmarks.evaluation.results import ArmResult, Predictions
+from fieldmarks.evaluation.results import ArmResult, Difference, Predictions
 from fieldmarks.evaluation.summary import sentences
 
 
@@ -97,3 +99,18 @@ def test_every_arm_has_its_sentence(name: str, called: str) -> None:
 def test_a_single_draw_is_told(seeds: int) -> None:
     said = _said({"photo": [0.5], "waffle": [0.5] * seeds})
     assert any(line.startswith("With a single draw, ") for line in said) == (seeds == 1)
+
+
+@pytest.mark.parametrize(
+    ("low", "p", "end"),
+    [
+        (0.0, 0.01, "): no significant difference."),
+        (0.001, 0.05, "), but McNemar's p is 0.05: it may be chance."),
+        (0.001, 0.0499, ")."),
+    ],
+)
+def test_where_doubt_begins(low: float, p: float, end: str) -> None:
+    photo, templates = _arms({"photo": [0.5], "templates": [0.6]})
+    lead = Difference("photo", 0.1, low, 0.2, p)
+    (said,) = sentences([photo, replace(templates, difference=lead)])
+    assert said.endswith(end)

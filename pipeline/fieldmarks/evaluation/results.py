@@ -38,7 +38,7 @@ from fieldmarks.store import durable
 FORMAT_VERSION: Final = 1
 MAX_BYTES: Final = 2**31  # of a file
 _MARGIN_DIGITS: Final = 6  # of the margin on one image, in plain data
-_BEGINNING: Final = b'{"v":1,"settings":{'  # as orjson writes it
+_BEGINNING: Final = b'{"v":1,"settings":{"fieldmarks":'  # as orjson writes it
 _ENDING: Final = b"}\n"
 
 Indices = NDArray[np.int32]
