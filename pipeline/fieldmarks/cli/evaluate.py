@@ -3,6 +3,7 @@
 `fieldmarks what-if`: which predictions would change if a class had other descriptors.
 """
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import click
 
 from fieldmarks.choices import Aggregation, ArmName, Preset, words
 from fieldmarks.cli.classify import exit_if_incomplete, model_options, say_failure
-from fieldmarks.cli.console import emit, open_store, say, tell
+from fieldmarks.cli.console import emit, open_store, say
 from fieldmarks.cli.labelled import (
     FILE,
     OF_DATA,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from fieldmarks.evaluation.results import Evaluation
     from fieldmarks.evaluation.what_if import WhatIf
 
+
+logger = logging.getLogger(__name__)
 
 ARMS = words(ArmName)
 AGGREGATIONS = words(Aggregation)
@@ -185,7 +188,7 @@ def _preflight(dataset: str | None, options: dict[str, Any]) -> None:
 
 def _say_notes(notices: Sequence[str]) -> None:
     for notice in notices:
-        tell(f"Note: {notice}")
+        logger.warning(notice)
 
 
 def _show_table(preflight: "Preflight") -> None:

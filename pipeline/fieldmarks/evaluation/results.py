@@ -45,6 +45,22 @@ Indices = NDArray[np.int32]
 Role = Literal["subject", "baseline", "control", "other"]
 
 
+class _Plain:
+    """What is equal if its plain object is, as arrays are not compared as a whole."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain object."""
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self) or not isinstance(other, _Plain):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A figure with the ends of its 95% confidence interval."""
@@ -68,8 +84,8 @@ class Difference:
     p: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Predictions:
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions(_Plain):
     """What one trial of an arm answered: the class index (N,) and the true class's rank (N,) from 0."""
 
     predicted: Indices
@@ -91,7 +107,7 @@ class Confusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ArmResult:
+class ArmResult(_Plain):
     """One way of classifying with its figures; random arms have several runs, whose mean the figures are.
 
     `role` is "subject" for the store's descriptors, "baseline" for what the others are compared with,
@@ -256,7 +272,7 @@ def _mark(plain: Mapping[str, Any]) -> Mark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Evaluation:
+class Evaluation(_Plain):
     """A whole evaluation: the arms' figures with all that is needed to compute them and to run it again.
 
     `labels` (N,) are the class indices of the N images, in step with `images`. `settings` holds every option
@@ -393,14 +409,6 @@ class Evaluation:
             for arm in self.arms
         ]
         return pandas.DataFrame(rows)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Evaluation):
-            return NotImplemented
-        mine, theirs = (json.dumps(evaluation.to_dict(), sort_keys=True) for evaluation in (self, other))
-        return mine == theirs
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         arms = ", ".join(f"{arm.name} {100 * arm.top1.value:.1f}%" for arm in self.arms)

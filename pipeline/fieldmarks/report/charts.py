@@ -182,7 +182,7 @@ def _draw_named(names: Sequence[str], panels: Sequence[Panel]) -> "Figure":
     step = max(side + 28, (WIDE - left) / len(panels))  # small ones stand apart, as their titles are wider
     for column, panel in enumerate(panels):
         drawn = axes(whole, left + column * step, 34, side, tall)
-        title = f"“{label(panel.title, 20)}”, rows: true class, columns: answer, %"
+        title = f"“{label(panel.title, 20)}”, rows: true class, columns: predicted, %"
         heading(drawn, title, left - 8 if column == 0 else 0)
         _cells(drawn, panel.share, side / len(names))
         drawn.set_xticks(range(len(names)) if below else [], short if below else [], rotation=90, color=INK)
@@ -243,7 +243,7 @@ def _pixels(drawn: "Axes", panel: Panel, top: float, where: tuple[float, float])
         spine.set_visible(True)
     drawn.set_xticks([])
     drawn.set_yticks([])
-    drawn.set_xlabel("class answered")
+    drawn.set_xlabel("predicted class")
     heading(drawn, f"“{label(panel.title, 30)}”, mistakes")
     middle, length = sum(where) / 2, max(where[1] - where[0], 0.025)
     corner = (middle - length / 2, middle - length / 2)
