@@ -25,7 +25,7 @@ import json, sys
 from fieldmarks.data import Example, open_dataset
 from fieldmarks.errors import EvaluationError
 try:
-    data = open_dataset(**json.loads(sys.argv[1]))
+    data = open_dataset(*json.loads(sys.argv[1])[:1], **json.loads(sys.argv[1])[1])
     found = [[one.image.name, len(one.image.data), one.label] if isinstance(one, Example)
              else [one.image, one.error] for one in data]
     said = {"found": found, "labels": data.labels(), "about": data.metadata, "notices": list(data.notices)}
@@ -69,10 +69,10 @@ def _write(pictures: list[Any], path: Path) -> None:
     whole.cast_column("kind", datasets.ClassLabel(names=LABELS)).to_parquet(path)
 
 
-def _try(address: str, home: Path, *, offline: bool = False, **source: Any) -> dict[str, Any]:
+def _try(address: str, home: Path, *, spec: str, offline: bool = False, **options: Any) -> dict[str, Any]:
     settings = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline))}
     shown = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(source)],
+        [sys.executable, "-c", SCRIPT, json.dumps([spec, options])],
         env=os.environ | settings,
         cwd=home,
         capture_output=True,
