@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
     from fieldmarks.classification.embedding_set import EmbeddingSet, embed
     from fieldmarks.classification.results import Mark, Prediction
+    from fieldmarks.data.opening import open_dataset
     from fieldmarks.errors import FieldmarksError
+    from fieldmarks.evaluation.evaluate import evaluate
+    from fieldmarks.evaluation.results import Evaluation
     from fieldmarks.generation.run import generate
     from fieldmarks.records import Entry
     from fieldmarks.store import Store
@@ -21,25 +24,31 @@ _PLACES = {
     "Classifier": "fieldmarks.classification.classifier",
     "EmbeddingSet": "fieldmarks.classification.embedding_set",
     "Entry": "fieldmarks.records",
+    "Evaluation": "fieldmarks.evaluation.results",
     "FieldmarksError": "fieldmarks.errors",
     "Mark": "fieldmarks.classification.results",
     "Prediction": "fieldmarks.classification.results",
     "Store": "fieldmarks.store",
     "embed": "fieldmarks.classification.embedding_set",
+    "evaluate": "fieldmarks.evaluation.evaluate",
     "generate": "fieldmarks.generation.run",
+    "open_dataset": "fieldmarks.data.opening",
 }
 
 __all__ = [
     "Classifier",
     "EmbeddingSet",
     "Entry",
+    "Evaluation",
     "FieldmarksError",
     "Mark",
     "Prediction",
     "Store",
     "__version__",
     "embed",
+    "evaluate",
     "generate",
+    "open_dataset",
 ]
 
 

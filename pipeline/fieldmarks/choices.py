@@ -14,6 +14,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Engine = Literal["auto", "torch", "openvino"]
 Mode = Literal["auto", "completions", "continue", "prefix", "trailing", "instruct"]
+ArmName = Literal["name", "photo", "templates", "concept", "descriptors", "sentences", "waffle", "swapped"]
 
 Word = TypeVar("Word", bound=str)
 Parameters = ParamSpec("Parameters")

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -114,6 +115,29 @@ def obstacle(path: Path, what: str, is_ours: Callable[[BinaryIO], bool]) -> str 
         return "is a symlink to a file that does not exist; choose another name"
     except OSError as error:
         return f"already exists and cannot be replaced ({error.strerror}); choose another name"
+
+
+def has_ends(file: BinaryIO, beginning: bytes, ending: bytes) -> bool:
+    """Whether a file begins and ends so, as one that fieldmarks wrote whole does."""
+    if file.read(len(beginning)) != beginning:
+        return False
+    file.seek(max(0, file.seek(0, os.SEEK_END) - len(ending)))
+    return file.read() == ending
+
+
+def unwritable(path: Path, folder: Path | None = None) -> str | None:
+    """Return why no file can be made in a folder, the path's own by default; None if it can.
+
+    The reason is a clause that follows the path.
+    """
+    folder = folder or path.resolve().parent
+    if not folder.is_dir():
+        return "cannot be written: its folder is not there"
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return f"cannot be written: {error.strerror or error}"
 
 
 def _require_regular(path: Path, status: os.stat_result) -> None:

@@ -22,10 +22,12 @@ import numpy as np
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.scoring import normalize
 from fieldmarks.classification.texts import Texts
-from fieldmarks.evaluation import ablation, candidate
-from fieldmarks.evaluation.arms import Arm, Draw, Wanted
-from fieldmarks.evaluation.metrics import Answered, figures
-from fieldmarks.evaluation.predictions import answer, scorer_of
+from fieldmarks.evaluation import ablation
+from fieldmarks.evaluation.arms import Arm, EvaluationConfig, Trial
+from fieldmarks.evaluation.candidate import arms_of_head
+from fieldmarks.evaluation.metrics import figures
+from fieldmarks.evaluation.predictions import predict, scorer_of
+from fieldmarks.evaluation.results import ArmResult
 from fieldmarks.evaluation.summary import sentences
 
 DIM, DESCRIPTORS, SEEDS = 512, 6, 5
@@ -52,15 +54,15 @@ def world(classes: int, pictures: int) -> tuple[np.ndarray, np.ndarray, Head]:
 
 def default_arms(head: Head) -> list[Arm]:
     """Return the default arms; random words have random vectors in the place of a model's."""
-    arms, _ = candidate.of_head(head, Wanted(seeds=SEEDS))
+    arms, _ = arms_of_head(head, EvaluationConfig(seeds=SEEDS))
     chance = np.random.default_rng(1)
-    draws = tuple(
-        Draw(
+    trials = tuple(
+        Trial(
             head.texts, seed, head.embeddings + 3 * chance.standard_normal(head.embeddings.shape, np.float32)
         )
         for seed in range(SEEDS)
     )
-    return [*arms, Arm("waffle", "random", head.pooling.name, draws)]
+    return [*arms, Arm("waffle", "control", "random", head.pooling.name, trials)]
 
 
 def arithmetic(classes: int, pictures: int, *, ablate: bool) -> None:
@@ -68,15 +70,14 @@ def arithmetic(classes: int, pictures: int, *, ablate: bool) -> None:
     images, labels, head = world(classes, pictures)
     arms = default_arms(head)
     started = time.perf_counter()
-    answered = []
-    for arm in arms:
+    results: list[ArmResult] = []
+    for arm in arms:  # the baseline comes first
         runs = tuple(
-            answer(images, labels, scorer_of(draw.texts, draw.rows, arm.aggregate), draw.seed)
-            for draw in arm.draws
-            if draw.rows is not None
+            predict(images, labels, scorer_of(trial.texts, trial.rows, arm.aggregate), trial.seed)
+            for trial in arm.trials
+            if trial.rows is not None
         )
-        answered.append(Answered(name=arm.name, text="", aggregate=arm.aggregate, texts=(), runs=runs))
-    results = [figures(arm, labels, classes, None if arm is answered[0] else answered[0]) for arm in answered]
+        results.append(figures(arm, runs, labels, classes, results[0] if results else None))
     sentences(results)
     seconds = time.perf_counter() - started
     if ablate and head.baseline is not None:
@@ -84,7 +85,11 @@ def arithmetic(classes: int, pictures: int, *, ablate: bool) -> None:
         ablation.effects(
             images,
             labels,
-            ablation.Ablated(head.texts, head.embeddings, head.baseline, head.pooling.name, 100.0),
+            head.texts,
+            head.embeddings,
+            head.baseline,
+            head.pooling.name,
+            100.0,
         )
         seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -99,8 +104,8 @@ def command(clip: str, classes: int, pictures: int) -> None:
     """Run the command twice on a store and kept embeddings, and print seconds and peak memory."""
     dim = json.loads((Path(clip) / "config.json").read_text())["projection_dim"]
     chance = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
         names = [f"class {c}" for c in range(classes)]
         lines = [
             {"class": name, "descriptors": [f"mark {name} {k}" for k in range(DESCRIPTORS)]} for name in names

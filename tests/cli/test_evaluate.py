@@ -48,24 +48,26 @@ def _of_species(folder: Path, demo_clip: Path) -> list[str | Path]:
 def test_the_table(runner: CliRunner, kept: list[str]) -> None:
     result = _run(runner, *kept, "--arms", "photo,descriptors,swapped", "--ablate")
     lines = result.stdout.splitlines()
-    assert result.stderr.endswith("  class 6      12\n120 pictures in 7 classes\n")
+    assert result.stderr.endswith("  class 6      12\n120 images in 7 classes\n")
     assert max(map(len, lines)) <= 80
     assert lines[:2] == [
-        "120 pictures, 7 classes; % with the ends of 95 % intervals",
+        "120 images, 7 classes; accuracy in %, 95% CI in brackets",
         "arm                              top-1               top-5      mean per class",
     ]
     assert [line.split("  ")[0] for line in lines[2:5]] == ["photo", "descriptors", "swapped (of 5)"]
-    assert lines[6] == "against photo            top-1, points         McNemar's p"
-    assert sum(line.startswith("Descriptors ") for line in lines) == 1
-    assert sum(line.startswith("Other classes' descriptors ") for line in lines) == 1
-    assert "what each descriptor brings, in points of top-1 and logits of margin" in lines
+    assert lines[6] == "vs photo                 top-1, points         McNemar's p"
+    assert sum(line.startswith("Descriptors: ") for line in lines) == 1
+    assert sum(line.startswith("Descriptors shuffled between classes: ") for line in lines) == 1
+    assert "leave-one-out effect of each descriptor (top-1 points; margin in logits)" in lines
 
 
 def test_a_saved_classifier_tells_what_it_cannot(runner: CliRunner, kept: list[str]) -> None:
-    result = _run(runner, *kept, "--arms", "waffle,descriptors")
-    note = "Note: the arm waffle is left out of a saved classifier: it needs texts that are not in it\n"
-    assert result.stderr.endswith(f"120 pictures in 7 classes\n{note}")
-    assert "is left" not in result.stdout
+    why = "a saved classifier has no arm waffle: it needs texts that are not in it"
+    result = _run(runner, *kept)
+    assert result.stderr.splitlines()[0] == f"Note: {why}"
+    assert "waffle" not in result.stdout
+    asked = _run(runner, *kept, "--arms", "waffle,descriptors", code=2)  # an arm asked for by name
+    assert asked.stderr.endswith(f"Error: {why}\n")
 
 
 @pytest.mark.slow
@@ -116,18 +118,31 @@ def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ([], "name the classes by --store FILE or by --classifier FILE"),
+        ([], "give either --store or --classifier"),
         (["--store", "frogs"], "name a DATASET, or --image-embeddings"),
         (["photos", "--store", "frogs", "--arms", "photo,fotos"], "'fotos' is none of name, photo"),
         (["photos", "--store", "frogs", "--arms", "concept"], "the arm concept needs --concept"),
-        (["photos", "--classifier", "head", "--preset", "paper"], "--preset and --aggregate go with --store"),
+        (
+            ["photos", "--classifier", "head", "--preset", "paper"],
+            "--text and --with-name go with --store",
+        ),
         (["", "--store", "frogs"], "DATASET is empty: name a folder or a file"),
-        (["photos", "--store", "frogs", "--classifier", "head", "--preflight"], "one of the two"),
+        (
+            ["photos", "--store", "frogs", "--classifier", "head", "--preflight"],
+            "give either --store or --classifier",
+        ),
         (["photos", "--store", "frogs", "--json", "a", "--report", "./a"], "name the same file: name two"),
         (["photos", "--store", "frogs", "--write-flags"], "--write-flags needs --ablate and --store"),
         (["photos", "--preflight", "--json", "a"], "--preflight computes no figures: leave out --json"),
         (["photos", "--preflight", "--ablate"], "--preflight computes no figures: leave out --ablate"),
         (["--image-embeddings", "a.npz", "--store", "frogs", "--limit", "5"], "--limit is for a DATASET"),
+        (["photos", "--store", "frogs", "--arms", "photo", "--seeds", "3"], "--seeds has no effect"),
+        (["photos", "--store", "frogs", "--arms", "photo", "--text", "x"], "--text has no effect"),
+        (["photos", "--store", "frogs", "--arms", "photo", "--with-name"], "--with-name has no effect"),
+        (
+            ["photos", "--store", "frogs", "--text", "{descriptor}", "--preset", "article,paper"],
+            "--text takes the place of a preset's wording",
+        ),
     ],
 )
 def test_wrong_usage(runner: CliRunner, args: list[str], said: str) -> None:
@@ -171,14 +186,14 @@ def test_preflight_counts_and_prints_aliases_where_labels_do_not_match(
         "Note: left out: labels without a class in the store: 'AnnualCrop', 'zzz'",
         "  sea lake               1",
         "  annual crop land       0",
-        "1 picture in 1 class, 2 left out",
+        "1 image in 1 class, 2 left out",
         "1 label near a class: check these lines, then pass --aliases FILE.csv",
     ]
     (tmp_path / "aliases.csv").write_text(result.stdout)
     result = _run(
         *(runner, tmp_path / "photos", "--store", store, "--preflight", "--aliases", tmp_path / "aliases.csv")
     )
-    assert (result.stdout, result.stderr.splitlines()[-1]) == ("", "2 pictures in 2 classes, 1 left out")
+    assert (result.stdout, result.stderr.splitlines()[-1]) == ("", "2 images in 2 classes, 1 left out")
 
 
 def test_numbers_are_named_by_a_list_beside_the_data(runner: CliRunner, tmp_path: Path) -> None:
@@ -200,7 +215,7 @@ def test_preflight_needs_no_model(runner: CliRunner, species: Path) -> None:
         runner, species / "pictures", "--store", species / "species.jsonl", "--clip", "none", "--preflight"
     )
     assert result.stdout == ""
-    assert result.stderr.endswith("6 pictures in 3 classes\n")
+    assert result.stderr.endswith("6 images in 3 classes\n")
 
 
 def test_labels_are_a_class_list_for_generation(runner: CliRunner, tmp_path: Path) -> None:
@@ -209,7 +224,7 @@ def test_labels_are_a_class_list_for_generation(runner: CliRunner, tmp_path: Pat
         (tmp_path / "pictures" / name / "1.png").write_bytes(name.encode())
     result = _run(runner, tmp_path / "pictures", "--preflight")
     assert result.stdout == "<b>kiwi<b>\nBullfrog\ntree_frog\n"
-    assert result.stderr.splitlines()[-1] == "3 pictures in 3 classes"
+    assert result.stderr.splitlines()[-1] == "3 images in 3 classes"
     aliases = tmp_path / "aliases.json"
     aliases.write_text('{"tree_frog": "tree frog", "Bullfrog": "tree frog"}')
     aliased = _run(runner, tmp_path / "pictures", "--preflight", "--aliases", aliases)
@@ -219,14 +234,14 @@ def test_labels_are_a_class_list_for_generation(runner: CliRunner, tmp_path: Pat
 def test_labels_of_kept_embeddings_are_a_class_list_too(runner: CliRunner, kept: list[str]) -> None:
     result = _run(runner, *kept[2:], "--preflight")
     assert result.stdout == "".join(f"class {n}\n" for n in range(7))
-    assert result.stderr.endswith("120 pictures in 7 classes\n")
+    assert result.stderr.endswith("120 images in 7 classes\n")
 
 
 def test_no_label_is_no_class_list(runner: CliRunner, tmp_path: Path) -> None:
     (tmp_path / "pictures.csv").write_text("image,label\n1.png,\n")
     (tmp_path / "1.png").write_bytes(b"")
     result = _run(runner, tmp_path / "pictures.csv", "--preflight", code=1)
-    assert (result.stdout, result.stderr) == ("", "Error: no picture has a label\n")
+    assert (result.stdout, result.stderr) == ("", "Error: no image has a label\n")
 
 
 def test_nothing_is_read_for_what_could_not_be_written(runner: CliRunner, tmp_path: Path) -> None:
@@ -274,7 +289,7 @@ def test_embeddings_of_an_unknown_model_are_told(
 def test_every_arm(runner: CliRunner, species: Path, demo_clip: Path, tmp_path: Path) -> None:
     sentences = tmp_path / "sentences.jsonl"
     entries = Store(species / "species.jsonl").entries()
-    lines = [{"class": one.name, "descriptors": [f"it has {one.descriptors[0]}"]} for one in entries]
+    lines = [{"class": entry.name, "descriptors": [f"it has {entry.descriptors[0]}"]} for entry in entries]
     sentences.write_text("".join(json.dumps(line) + "\n" for line in lines))
     arms = "name,photo,templates,descriptors,waffle,swapped"
     more = ["--concept", "creature", "--sentences", str(sentences), "--preset", "article,paper"]
@@ -343,4 +358,4 @@ def test_page_and_charts(runner: CliRunner, species: Path, demo_clip: Path, tmp_
     )
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "data:image/jpeg;base64," in page
-    assert {one.suffix for one in (tmp_path / "plots").iterdir()} == {".png", ".svg"}
+    assert {path.suffix for path in (tmp_path / "plots").iterdir()} == {".png", ".svg"}

@@ -54,7 +54,7 @@ def test_it_is_what_the_changed_store_gives(
     found: dict[str, Any] = json.loads(_run(runner, names[0], *args, *change, "--json").stdout)
     assert (species / "species.jsonl").read_bytes() == before
 
-    entries = {one.name: one.descriptors for one in Store(species / "species.jsonl").entries()}
+    entries = {entry.name: entry.descriptors for entry in Store(species / "species.jsonl").entries()}
     entries[names[0]] = tuple(found["descriptors"])
     assert set(other) <= set(found["descriptors"])
     lines = [json.dumps({"class": name, "descriptors": listed}) for name, listed in entries.items()]
@@ -64,25 +64,27 @@ def test_it_is_what_the_changed_store_gives(
     assert (found["accuracy_before"], found["accuracy_after"]) == pytest.approx((was, now))
     assert now < was
     flips = [(names[a], names[b]) for a, b in zip(predicted, otherwise, strict=True) if a != b]
-    assert [(one["before"], one["after"]) for one in found["flips"]] == flips
-    assert "lost" in {one["kind"] for one in found["flips"]}
+    assert [(flip["before"], flip["after"]) for flip in found["flips"]] == flips
+    assert "lost" in {flip["kind"] for flip in found["flips"]}
 
 
 def test_what_is_printed(runner: CliRunner, species: Path, args: list[str]) -> None:
-    name = Store(species / "species.jsonl").names()[0]
+    entry = next(Store(species / "species.jsonl").entries())
+    name, dropped = entry.name, entry.descriptors[0]
     result = _run(runner, name, *args, "--drop", "1")
-    assert result.stdout.splitlines()[0] == "100.00 % before, 100.00 % after, of 12 pictures"
+    assert result.stdout.splitlines()[0] == f"{name} without {dropped!r}"
     assert result.stdout.splitlines()[1:] == [
-        "0 right before, wrong after",
-        "0 wrong before, right after",
-        "0 wrong both times, with another answer",
+        "accuracy: 100.00% before, 100.00% after, on 12 images",
+        "newly wrong: 0",
+        "newly right: 0",
+        "wrong both times, answer changed: 0",
     ]
 
 
 @pytest.mark.parametrize(
     ("change", "code", "said"),
     [
-        ([], 2, "say what would change: --add TEXT or --drop TEXT"),
+        ([], 2, "name a change: --add TEXT or --drop TEXT|NUMBER"),
         (["--drop", "99"], 1, "has no descriptor '99'"),
         (["--add", "{first}"], 1, "has these descriptors already"),
     ],
@@ -109,7 +111,7 @@ def test_kept_embeddings_load_no_framework(runner: CliRunner, species: Path, arg
         f"try:\n    main({words!r})\nexcept SystemExit:\n    print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "of 12 pictures" in done.stdout
+    assert "on 12 images" in done.stdout
     loaded = {module.split(".")[0] for module in done.stdout.split()}
     assert loaded & {"torch", "transformers", "openvino", "sklearn", "scipy", "datasets"} == set()
 
@@ -118,7 +120,7 @@ def test_a_class_without_descriptors_is_told(runner: CliRunner, species: Path, a
     name = Store(species / "species.jsonl").names()[0]
     every = [word for number in range(1, 9) for word in ("--drop", str(number))]
     result = _run(runner, name, *args, *every)
-    note = "Note: without any descriptor the class is read by the prompt of its name\n"
+    note = "Note: without any descriptor the class falls back to the prompt of its name\n"
     assert result.stderr.endswith(note)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fieldmarks.classification.sources import name_of, read
-from fieldmarks.data import DataSet, Example, Source, open_dataset
+from fieldmarks.data import DataSet, Example, open_dataset
 
 datasets = pytest.importorskip("datasets")
 
@@ -23,9 +23,7 @@ def folder(check_data: Path) -> Path:
 
 def _found(dataset: DataSet) -> Found:
     examples = [one for one in dataset if isinstance(one, Example)]
-    return [
-        (name_of(one.picture, 0).rpartition("/")[2], read(one.picture) or b"", one.label) for one in examples
-    ]
+    return [(name_of(one.image, 0).rpartition("/")[2], read(one.image) or b"", one.label) for one in examples]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +48,7 @@ def tables(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_folder(folder: Path, expected: Found) -> None:
     assert len(expected) == 372
-    assert _found(open_dataset(Source(str(folder)))) == expected
+    assert _found(open_dataset(str(folder))) == expected
 
 
 def test_a_manifest(folder: Path, expected: Found, tmp_path: Path) -> None:
@@ -58,19 +56,19 @@ def test_a_manifest(folder: Path, expected: Found, tmp_path: Path) -> None:
         csv.writer(file).writerows(
             [("image", "label"), *((f"{folder}/{label}/{name}", label) for name, _, label in expected)]
         )
-    assert _found(open_dataset(Source(str(tmp_path / "a.csv")))) == expected
+    assert _found(open_dataset(str(tmp_path / "a.csv"))) == expected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.parquet", "saved"])
 def test_tables_of_the_library(tables: Path, name: str, expected: Found) -> None:
-    assert _found(open_dataset(Source(str(tables / name)))) == expected
+    assert _found(open_dataset(str(tables / name))) == expected
 
 
 def test_a_tar_of_the_folder(folder: Path, expected: Found, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         tar.add(folder, folder.name)
-    assert _found(open_dataset(Source(str(tmp_path / "a.tar")))) == expected
+    assert _found(open_dataset(str(tmp_path / "a.tar"))) == expected
 
 
 @pytest.mark.slow
@@ -85,5 +83,5 @@ def test_webdatasets_shards(expected: Found, tmp_path: Path) -> None:
                     member = tarfile.TarInfo(file)
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
-    assert _found(open_dataset(Source(str(tmp_path / "s-{000..002}.tar.gz")))) == expected
-    assert open_dataset(Source(str(tmp_path / "s-*.tar.gz"))).labels().total() == 372
+    assert _found(open_dataset(str(tmp_path / "s-{000..002}.tar.gz"))) == expected
+    assert open_dataset(str(tmp_path / "s-*.tar.gz")).labels().total() == 372

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.data.conftest import LABELS, png
 
-from fieldmarks.data import DataSet, Source, open_dataset
+from fieldmarks.data import DataSet, open_dataset
 from fieldmarks.data.check import Equal, Preflight, inspect
 from fieldmarks.data.labels import match
 
@@ -14,11 +14,11 @@ CLASSES = ["newt", "owl", "tree frog", "yeti"]
 
 
 def _inspect(dataset: DataSet) -> Preflight:
-    return inspect(dataset, match(dataset.labels(), CLASSES))
+    return inspect(dataset, lambda labels: match(labels, CLASSES))
 
 
 def test_pictures_are_counted(tree: Path) -> None:
-    found = _inspect(open_dataset(Source(str(tree))))
+    found = _inspect(open_dataset(str(tree)))
     assert found == Preflight(dict(sorted(LABELS.items())), ("yeti",))
     assert found.rows() == [("tree frog", "3"), ("owl", "2"), ("newt", "1"), ("yeti", "0")]
     assert found.notices() == []
@@ -30,17 +30,17 @@ def test_equal_pictures_are_found_in_files_and_in_tars(tree: Path, tmp_path: Pat
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         tar.add(tree, "animals")
     for spec in (tree, tmp_path / "a.tar"):
-        found = _inspect(open_dataset(Source(str(spec))))
+        found = _inspect(open_dataset(str(spec)))
         short = {tuple(sorted(Path(name).name for name in one.images)): one.across for one in found.equal}
         assert short == {("0.png", "copy.png"): False, ("0.png", "stray.png"): True}
         plain = found.to_dict()
-        assert plain["pictures"] == {"newt": 1, "owl": 3, "tree frog": 4}
-        assert plain["classes_without_pictures"] == ["yeti"]
+        assert plain["images"] == {"newt": 1, "owl": 3, "tree frog": 4}
+        assert plain["classes_without_images"] == ["yeti"]
         assert plain["equal_across_classes"]["groups"] == 1
         assert set(plain["equal_across_classes"]["first"][0]["classes"]) == {"newt", "tree frog"}
         across, within = found.notices()
-        assert across.startswith("pictures that lie in several classes, byte for byte: 1, such as '")
-        assert within == "pictures that repeat another of their class, byte for byte: 1"
+        assert across.startswith("images that lie in several classes, byte for byte: 1, such as '")
+        assert within == "images that repeat another of their class, byte for byte: 1"
 
 
 def test_labels_without_class_and_failures_are_counted_apart(
@@ -52,9 +52,9 @@ def test_labels_without_class_and_failures_are_counted_apart(
         '{"image": "a.png", "label": "unicorn"}\n{"image": "a.png", "label": null}\n'
         '{"image": "gone.png", "label": "owl"}\n{"image": "gone.png", "label": "newt"}'
     )
-    found = _inspect(open_dataset(Source("b.jsonl")))
+    found = _inspect(open_dataset("b.jsonl"))
     assert (found.left_out, found.failures, found.equal) == (1, 1, ())
-    assert (found.pictures, found.without_pictures) == ({}, ("tree frog", "yeti", "owl", "newt"))
+    assert (found.images, found.without_images) == ({}, ("tree frog", "yeti", "owl", "newt"))
     assert found.missing == ("gone.png", "gone.png")
     assert found.to_dict()["missing"] == {"images": 2, "first": list(found.missing)}
     assert found.notices() == ["2 images missing: 'gone.png', 'gone.png'"]

@@ -51,6 +51,8 @@ def test_labels_that_are_no_names(label: str) -> None:
     ("available", "chosen"),
     [
         (["train", "test"], "test"),
+        (["validation", "test"], "test"),
+        (["dev", "Eval", "train"], "Eval"),
         (["train", "Val"], "Val"),
         (["train", "validation", "dev"], "validation"),
         (["anything"], "anything"),

@@ -12,7 +12,7 @@ import pytest
 from tests.data.conftest import png
 from tests.data.loopback_hub import COMMIT, serve
 
-from fieldmarks.data import Source, open_dataset
+from fieldmarks.data import open_dataset
 from fieldmarks.data.hf import NO_BYTES
 from fieldmarks.errors import EvaluationError
 
@@ -22,13 +22,13 @@ LABELS = ["newt", "owl"]
 # The library reads its settings once, so that every try has a process of its own.
 SCRIPT = """
 import json, sys
-from fieldmarks.data import Example, Source, open_dataset
+from fieldmarks.data import Example, open_dataset
 from fieldmarks.errors import EvaluationError
 try:
-    data = open_dataset(Source(**json.loads(sys.argv[1])))
-    found = [[one.picture.name, len(one.picture.data), one.label] if isinstance(one, Example)
+    data = open_dataset(*json.loads(sys.argv[1])[:1], **json.loads(sys.argv[1])[1])
+    found = [[one.image.name, len(one.image.data), one.label] if isinstance(one, Example)
              else [one.image, one.error] for one in data]
-    said = {"found": found, "labels": data.labels(), "about": data.about, "notices": list(data.notices)}
+    said = {"found": found, "labels": data.labels(), "about": data.metadata, "notices": list(data.notices)}
 except EvaluationError as error:
     said = {"error": str(error)}
 print(json.dumps(said))
@@ -69,10 +69,10 @@ def _write(pictures: list[Any], path: Path) -> None:
     whole.cast_column("kind", datasets.ClassLabel(names=LABELS)).to_parquet(path)
 
 
-def _try(address: str, home: Path, *, offline: bool = False, **source: Any) -> dict[str, Any]:
+def _try(address: str, home: Path, *, spec: str, offline: bool = False, **options: Any) -> dict[str, Any]:
     settings = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline))}
     shown = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(source)],
+        [sys.executable, "-c", SCRIPT, json.dumps([spec, options])],
         env=os.environ | settings,
         cwd=home,
         capture_output=True,
@@ -110,7 +110,7 @@ def test_limits_and_splits(hub: str, home: Path) -> None:
     assert [name for name, *_ in spread["found"]] == ["train#3", "train#7"]
     first = _try(hub, home, spec="hf:own/good", split="train", limit=2, streaming=True)
     assert [name for name, *_ in first["found"]] == ["train#0", "train#1"]
-    assert first["notices"] == ["of a stream the first 2 pictures are taken, in its own order"]
+    assert first["notices"] == ["of a stream the first 2 images are taken, in its own order"]
 
 
 @pytest.mark.slow
@@ -155,7 +155,7 @@ def test_offline_what_was_downloaded_is_used(hub: str, home: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("hf:../../etc", "is no data set of the hub: hf:OWNER/NAME or hf:NAME"),
+        ("hf:../../etc", "is no data set of the hub: expected hf:OWNER/NAME or hf:NAME"),
         ("hf:/etc", "is no data set of the hub"),
         ("hf:", "is no data set of the hub"),
         ("hf:a/b/c", "is no data set of the hub"),
@@ -165,7 +165,7 @@ def test_offline_what_was_downloaded_is_used(hub: str, home: Path) -> None:
 )
 def test_names_that_are_none(spec: str, message: str) -> None:
     with pytest.raises(EvaluationError) as caught:
-        open_dataset(Source(spec))
+        open_dataset(spec)
     assert message in str(caught.value)
 
 
@@ -175,4 +175,4 @@ def test_a_folder_here_is_not_taken_for_a_data_set_of_the_hub(
     _write([png(1)], tmp_path / "own" / "name" / "test.parquet")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(EvaluationError, match="Couldn't reach 'own/name' on the Hub"):
-        open_dataset(Source("hf:own/name"))
+        open_dataset("hf:own/name")

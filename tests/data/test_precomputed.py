@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fieldmarks.classification.embedder import Embedded
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.results import Failure
-from fieldmarks.data import Source, open_dataset
+from fieldmarks.data import open_dataset
 from fieldmarks.data.precomputed import Tails, labelled
 from fieldmarks.errors import EvaluationError, ImageError
 
@@ -23,7 +23,7 @@ def _archive(path: Path, names: list[str], **more: object) -> Path:
 
 
 def _labels(path: Path, spec: Path | None = None) -> list[str | None]:
-    return [label for _, label in labelled(path, open_dataset(Source(str(spec))) if spec else None)]
+    return [label for _, label in labelled(path, open_dataset(str(spec)) if spec else None)]
 
 
 def test_labels_of_a_data_set_by_path_or_by_tail(tree: Path, tmp_path: Path) -> None:
@@ -35,12 +35,12 @@ def test_labels_of_a_data_set_by_path_or_by_tail(tree: Path, tmp_path: Path) -> 
         "9.png",
     ]
     kept = _archive(tmp_path / "a.npz", [*names, "somewhere/1.png"], labels=np.array(["wrong"] * 6))
-    *found, (last, label) = labelled(kept, open_dataset(Source(str(tree))))
+    *found, (last, label) = labelled(kept, open_dataset(str(tree)))
     assert [label for _, label in found] == ["owl", "tree frog", "tree frog", "tree frog", None]
     assert [one.image for one, _ in found] == names
     assert label is None
     assert last == Failure(
-        "somewhere/1.png", "the data set has several pictures that end like this, of different labels"
+        "somewhere/1.png", "the data set has several images that end like this, of different labels"
     )
 
 

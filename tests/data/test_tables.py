@@ -10,7 +10,7 @@ from tests.data.conftest import png
 
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import Blob
-from fieldmarks.data import DataSet, Example, Source, open_dataset
+from fieldmarks.data import DataSet, Example, open_dataset
 from fieldmarks.data.hf import NOT_THERE
 from fieldmarks.errors import EvaluationError
 
@@ -45,9 +45,9 @@ def _named(labels: list[Any], **more: Any) -> Any:
 
 def _pairs(dataset: DataSet) -> list[tuple[str, bytes, str]]:
     return [
-        (one.picture.name, one.picture.data, one.label)
+        (one.image.name, one.image.data, one.label)
         for one in dataset
-        if isinstance(one, Example) and isinstance(one.picture, Blob)
+        if isinstance(one, Example) and isinstance(one.image, Blob)
     ]
 
 
@@ -56,11 +56,11 @@ EXPECTED = [("all#0/0.png", png(0), "owl"), ("all#1/1.png", png(1), "newt"), ("a
 
 def test_parquet(tmp_path: Path) -> None:
     _named([1, 0, 1]).to_parquet(tmp_path / "a.parquet")
-    dataset = open_dataset(Source(str(tmp_path / "a.parquet")))
+    dataset = open_dataset(str(tmp_path / "a.parquet"))
     assert _pairs(dataset) == EXPECTED
     assert _pairs(dataset) == EXPECTED
     assert dataset.labels() == Counter(owl=2, newt=1)
-    assert dataset.about == {
+    assert dataset.metadata == {
         "spec": f"{tmp_path}/a.parquet",
         "kind": "parquet",
         "files": ["a.parquet"],
@@ -75,15 +75,15 @@ def test_parquet(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_saved_folders_and_arrow_files(tmp_path: Path) -> None:
     _named([1, 0, 1]).save_to_disk(tmp_path / "saved")
-    assert _pairs(open_dataset(Source(str(tmp_path / "saved")))) == EXPECTED
+    assert _pairs(open_dataset(str(tmp_path / "saved"))) == EXPECTED
     (file,) = (tmp_path / "saved").glob("*.arrow")
-    assert _pairs(open_dataset(Source(str(file)))) == EXPECTED
+    assert _pairs(open_dataset(str(file))) == EXPECTED
     parts = {"train": _named([0]), "validation": _named([1, 0, 1])}
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "parts")
-    dataset = open_dataset(Source(str(tmp_path / "parts")))
+    dataset = open_dataset(str(tmp_path / "parts"))
     assert [name for name, *_ in _pairs(dataset)] == [f"validation#{n}/{n}.png" for n in range(3)]
     assert dataset.notices == ["the split 'validation' is read; there is also 'train'"]
-    assert open_dataset(Source(str(tmp_path / "parts"), split="train")).labels() == Counter(newt=1)
+    assert open_dataset(str(tmp_path / "parts"), split="train").labels() == Counter(newt=1)
 
 
 def test_a_folder_of_parquet_files_with_splits_and_shards(tmp_path: Path) -> None:
@@ -91,21 +91,21 @@ def test_a_folder_of_parquet_files_with_splits_and_shards(tmp_path: Path) -> Non
     _named([0]).to_parquet(tmp_path / "data" / "train-00000-of-00001.parquet")
     _named([1, 0]).to_parquet(tmp_path / "data" / "test-00000-of-00002.parquet")
     _named([1]).to_parquet(tmp_path / "data" / "test-00001-of-00002.parquet")
-    dataset = open_dataset(Source(str(tmp_path)))
+    dataset = open_dataset(str(tmp_path))
     assert [(name, label) for name, _, label in _pairs(dataset)] == [
         ("test#0/0.png", "owl"),
         ("test#1/1.png", "newt"),
         ("test#2/0.png", "owl"),
     ]
-    only = open_dataset(Source(str(tmp_path / "data" / "test-{00001..00001}-of-00002.parquet")))
+    only = open_dataset(str(tmp_path / "data" / "test-{00001..00001}-of-00002.parquet"))
     assert only.labels() == Counter(owl=1)
     with pytest.raises(EvaluationError, match="it has no split 'dev': there is 'test', 'train'"):
-        open_dataset(Source(str(tmp_path), split="dev"))
+        open_dataset(str(tmp_path), split="dev")
 
 
 def test_limits_are_spread(tmp_path: Path) -> None:
     _named([0] * 6 + [1] * 3).to_parquet(tmp_path / "a.parquet")
-    dataset = open_dataset(Source(str(tmp_path / "a.parquet"), limit=3))
+    dataset = open_dataset(str(tmp_path / "a.parquet"), limit=3)
     assert [name for name, *_ in _pairs(dataset)] == ["all#2/2.png", "all#5/5.png", "all#8/8.png"]
     assert dataset.labels() == Counter(newt=2, owl=1)
 
@@ -113,15 +113,15 @@ def test_limits_are_spread(tmp_path: Path) -> None:
 def test_labels_as_texts_and_columns_that_the_user_names(tmp_path: Path) -> None:
     whole = _dataset(["owl", "newt"], caption=["a", "b"], kind=["bird", "amphibian"])
     whole.to_parquet(tmp_path / "a.parquet")
-    assert open_dataset(Source(str(tmp_path / "a.parquet"))).labels() == Counter(owl=1, newt=1)
-    kinds = open_dataset(Source(str(tmp_path / "a.parquet"), label_column="kind"))
+    assert open_dataset(str(tmp_path / "a.parquet")).labels() == Counter(owl=1, newt=1)
+    kinds = open_dataset(str(tmp_path / "a.parquet"), label_column="kind")
     assert kinds.labels() == Counter(bird=1, amphibian=1)
 
 
 def test_parquet_of_other_programs(tmp_path: Path) -> None:
     table = arrow.table({"image": [png(0), png(1)], "class": ["owl", "newt"]})
     parquet.write_table(table, tmp_path / "a.parquet")
-    assert _pairs(open_dataset(Source(str(tmp_path / "a.parquet")))) == [
+    assert _pairs(open_dataset(str(tmp_path / "a.parquet"))) == [
         ("all#0", png(0), "owl"),
         ("all#1", png(1), "newt"),
     ]
@@ -149,17 +149,17 @@ def test_columns_that_are_not_clear(tmp_path: Path) -> None:
     for message, whole in messages.items():
         whole.to_parquet(path)
         with pytest.raises(EvaluationError) as caught:
-            open_dataset(Source(str(path)))
+            open_dataset(str(path))
         assert str(caught.value).startswith(f"{path}: {message}")
     with pytest.raises(
         EvaluationError, match="has no column 'x': --image-column may be one of 'image', 'text'"
     ):
-        open_dataset(Source(str(path), image_column="x"))
+        open_dataset(str(path), image_column="x")
 
 
 def test_numbers_are_labels_that_a_list_or_an_alias_names(tmp_path: Path) -> None:
     _dataset([0, 1]).to_parquet(tmp_path / "a.parquet")
-    assert open_dataset(Source(str(tmp_path / "a.parquet"))).labels() == Counter({"0": 1, "1": 1})
+    assert open_dataset(str(tmp_path / "a.parquet")).labels() == Counter({"0": 1, "1": 1})
 
 
 def test_rows_that_name_files_are_followed_into_the_data_sets_folder_only(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_rows_that_name_files_are_followed_into_the_data_sets_folder_only(tmp_pa
     names = ("secret.png", "a.png", "b.png", "secret.png", "link.png", "x\0.png")
     not_there = NOT_THERE.format(folder)
     for name in ("plain", "typed"):
-        assert list(open_dataset(Source(str(folder / f"{name}.parquet")))) == [
+        assert list(open_dataset(str(folder / f"{name}.parquet"))) == [
             *(Failure(f"all#{number}/{file}", not_there) for number, file in enumerate(names)),
             Failure("all#6", "its row holds no image"),
             Failure("all#7", "its row holds no image"),
@@ -200,12 +200,12 @@ def test_paths_are_relative_to_the_table_or_to_the_data_set(tmp_path: Path) -> N
     paths = ["a.png", "images/b.png", r"images\sub\c.png"]
     table = arrow.table({"file_name": paths, "label": ["owl", "newt", "owl"]})
     parquet.write_table(table, tmp_path / "data" / "train.parquet")
-    assert _pairs(open_dataset(Source(str(tmp_path)))) == [
+    assert _pairs(open_dataset(str(tmp_path))) == [
         ("train#0/a.png", png(0), "owl"),
         ("train#1/b.png", png(1), "newt"),
         ("train#2/c.png", png(2), "owl"),
     ]
-    alone = list(open_dataset(Source(str(tmp_path / "data" / "train.parquet"))))
+    alone = list(open_dataset(str(tmp_path / "data" / "train.parquet")))
     assert [type(row) for row in alone] == [Example, Failure, Failure]
 
 
@@ -213,7 +213,7 @@ def test_labels_that_are_none(tmp_path: Path) -> None:
     _named([1, None, -1]).to_parquet(tmp_path / "a.parquet")
     _dataset(["owl", "", "o\x07wl"]).to_parquet(tmp_path / "b.parquet")
     for name in ("a", "b"):
-        dataset = open_dataset(Source(str(tmp_path / f"{name}.parquet")))
+        dataset = open_dataset(str(tmp_path / f"{name}.parquet"))
         assert dataset.labels() == Counter(owl=1)
         failed = [one for one in dataset if isinstance(one, Failure)]
         assert [one.image for one in failed] == ["all#1/1.png", "all#2/2.png"]
@@ -223,7 +223,7 @@ def test_labels_that_are_none(tmp_path: Path) -> None:
 
 def test_an_empty_table(tmp_path: Path) -> None:
     _named([1]).select([]).to_parquet(tmp_path / "a.parquet")
-    dataset = open_dataset(Source(str(tmp_path / "a.parquet"), limit=3))
+    dataset = open_dataset(str(tmp_path / "a.parquet"), limit=3)
     assert (list(dataset), dataset.labels()) == ([], Counter())
 
 
@@ -252,7 +252,7 @@ def test_what_is_no_table(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     capfd.readouterr()
     for name, message in messages.items():
         with pytest.raises(EvaluationError) as caught:
-            open_dataset(Source(str(tmp_path / name)))
+            open_dataset(str(tmp_path / name))
         assert str(caught.value).startswith(f"{tmp_path}/{name}{message}")
         assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
@@ -265,7 +265,7 @@ def test_a_table_that_is_torn_inside(tmp_path: Path) -> None:
     data = bytearray(file.getvalue())
     data[10:2000] = b"\xff" * 1990
     (tmp_path / "a.parquet").write_bytes(data)
-    dataset = open_dataset(Source(str(tmp_path / "a.parquet")))
+    dataset = open_dataset(str(tmp_path / "a.parquet"))
     with pytest.raises(EvaluationError, match=r"a\.parquet cannot be read as a data set: "):
         list(dataset)
 
@@ -279,7 +279,7 @@ def test_where_the_library_is_missing(tmp_path: Path) -> None:
     _named([1]).to_parquet(tmp_path / "a.parquet")
     script = (
         "import sys\nsys.modules['datasets'] = None\nfrom fieldmarks.data import *\n"
-        f"try:\n    open_dataset(Source({str(tmp_path / 'a.parquet')!r}))\n"
+        f"try:\n    open_dataset({str(tmp_path / 'a.parquet')!r})\n"
         "except Exception as error:\n    print(type(error).__name__, error)"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ from tests.data.conftest import png
 
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import MAX_BYTES, Blob
-from fieldmarks.data import DataSet, Example, Source, open_dataset
+from fieldmarks.data import DataSet, Example, open_dataset
 from fieldmarks.errors import EvaluationError
 
 Files = Sequence[tuple[str, bytes | str]]
@@ -33,9 +33,9 @@ def _tar(path: Path, files: Files, mode: str = "w") -> Path:
 
 def _pairs(dataset: DataSet) -> list[tuple[str, bytes, str]]:
     return [
-        (one.picture.name.rpartition(".tar")[2], one.picture.data, one.label)
+        (one.image.name.rpartition(".tar")[2], one.image.data, one.label)
         for one in dataset
-        if isinstance(one, Example) and isinstance(one.picture, Blob)
+        if isinstance(one, Example) and isinstance(one.image, Blob)
     ]
 
 
@@ -58,21 +58,21 @@ FOLDER_PAIRS = [
     [("a.tar", "w"), ("a.tar.gz", "w:gz"), ("a.tgz", "w:gz"), ("a.tar.bz2", "w:bz2"), ("a.tar.xz", "w:xz")],
 )
 def test_a_folder_per_class_packed_or_not(tmp_path: Path, name: str, mode: str) -> None:
-    dataset = open_dataset(Source(str(_tar(tmp_path / name, FOLDERS, mode))))
+    dataset = open_dataset(str(_tar(tmp_path / name, FOLDERS, mode)))
     assert [one[1:] for one in _pairs(dataset)] == [pair[1:] for pair in FOLDER_PAIRS]
     assert dataset.labels() == Counter(owl=2, newt=1)
-    assert dataset.about["layout"] == "folders"
+    assert dataset.metadata["layout"] == "folders"
 
 
 def test_names_say_tar_and_member(tmp_path: Path) -> None:
     path = _tar(tmp_path / "a.tar", FOLDERS)
-    dataset = open_dataset(Source(str(path)))
+    dataset = open_dataset(str(path))
     assert _pairs(dataset) == FOLDER_PAIRS
     assert _pairs(dataset) == FOLDER_PAIRS
     first = next(iter(dataset))
     assert isinstance(first, Example)
-    assert first.picture == Blob(f"{path}/animals/owl/0.png", png(0))
-    assert dataset.about == {
+    assert first.image == Blob(f"{path}/animals/owl/0.png", png(0))
+    assert dataset.metadata == {
         "spec": str(path),
         "kind": "tar",
         "limit": None,
@@ -102,13 +102,13 @@ def test_webdatasets_layout(tmp_path: Path, labels: dict[str, tuple[str, str]]) 
     for n in (0, 1):
         files += [(f"d/{n:04}.{kind}", both[n]) for kind, both in labels.items()]
         files += [(f"d/{n:04}.jpg", png(n))]
-    dataset = open_dataset(Source(str(_tar(tmp_path / "shards" / "a.tar", files))))
+    dataset = open_dataset(str(_tar(tmp_path / "shards" / "a.tar", files)))
     expected = [("/d/0000.jpg", png(0), "owl"), ("/d/0001.jpg", png(1), "newt")]
     assert _pairs(dataset) == expected
     reversed_ = _tar(tmp_path / "shards" / "b.tar", [*reversed(files)])
-    assert sorted(_pairs(open_dataset(Source(str(reversed_))))) == expected
+    assert sorted(_pairs(open_dataset(str(reversed_)))) == expected
     assert dataset.labels() == Counter(owl=1, newt=1)
-    assert dataset.about["layout"] == "webdataset"
+    assert dataset.metadata["layout"] == "webdataset"
 
 
 def test_columns_are_kinds_of_files_and_keys_of_json(tmp_path: Path) -> None:
@@ -121,12 +121,12 @@ def test_columns_are_kinds_of_files_and_keys_of_json(tmp_path: Path) -> None:
         ("0.json", about),
     ]
     path = str(_tar(tmp_path / "a.tar", files))
-    assert [label for _, _, label in _pairs(open_dataset(Source(path, image_column="png")))] == ["owl"]
+    assert [label for _, _, label in _pairs(open_dataset(path, image_column="png"))] == ["owl"]
     for column, label in {"txt": "A", "json": "owl", "family": "Strigidae"}.items():
-        dataset = open_dataset(Source(path, image_column="mask.png", label_column=column))
+        dataset = open_dataset(path, image_column="mask.png", label_column=column)
         assert _pairs(dataset) == [("/0.mask.png", png(2), label)]
-    assert list(open_dataset(Source(path))) == [
-        Failure(f"{path}/0.jpg", "several pictures in one sample: say --image-column, one of 'jpg', 'png'")
+    assert list(open_dataset(path)) == [
+        Failure(f"{path}/0.jpg", "several images in one sample: pass --image-column, one of 'jpg', 'png'")
     ]
 
 
@@ -138,7 +138,7 @@ def test_samples_without_a_usable_label_are_failures(tmp_path: Path) -> None:
         files.insert(0, (f"{n}.cls", label))
         files.insert(0, (f"{n}.jpg", png(n)))
     path = _tar(tmp_path / "a.tar", files)
-    dataset = open_dataset(Source(str(path)))
+    dataset = open_dataset(str(path))
     assert dataset.labels() == Counter({"owl": 1, "999999999999": 1})
     assert [one.error[:46] for one in dataset if isinstance(one, Failure)] == [
         "it has no label",
@@ -152,7 +152,7 @@ def test_samples_without_a_usable_label_are_failures(tmp_path: Path) -> None:
 
 def test_a_name_that_stands_twice_is_told(tmp_path: Path) -> None:
     files: Files = [("a.png", png(0)), ("a.cls", "owl"), ("a.png", png(1)), ("a.cls", "newt")]
-    dataset = open_dataset(Source(str(_tar(tmp_path / "a.tar", files))))
+    dataset = open_dataset(str(_tar(tmp_path / "a.tar", files)))
     assert _pairs(dataset) == [("/a.png", png(0), "owl")]
     assert [(Path(one.image).name, one.error[:11]) for one in dataset if isinstance(one, Failure)] == [
         ("a.png", "stands twic"),
@@ -162,23 +162,23 @@ def test_a_name_that_stands_twice_is_told(tmp_path: Path) -> None:
 
 def test_numbers_without_a_list_of_classes_stay_numbers(tmp_path: Path) -> None:
     path = _tar(tmp_path / "a.tar", [("0.jpg", png(0)), ("0.cls", "1")])
-    assert open_dataset(Source(str(path))).labels() == {"1": 1}
+    assert open_dataset(str(path)).labels() == {"1": 1}
     (tmp_path / "classes.txt").write_text("a\x07\nb")
-    with pytest.raises(EvaluationError, match=r"classes\.txt, line 1: class name 'a"):
-        open_dataset(Source(str(path))).labels()
+    with pytest.raises(EvaluationError, match=r"classes\.txt: expected a list of class names: class name 'a"):
+        open_dataset(str(path)).labels()
 
 
 def test_shards(tmp_path: Path) -> None:
     for number in range(11):
         _tar(tmp_path / f"s-{number:02}.tar", [(f"{number}.jpg", png(number)), (f"{number}.txt", "owl")])
     for spec, count in {"s-{00..10}.tar": 11, "s-{03..04}.tar": 2, "s-0*.tar": 10, ".": 11}.items():
-        pictures = [data for _, data, _ in _pairs(open_dataset(Source(str(tmp_path / spec))))]
+        pictures = [data for _, data, _ in _pairs(open_dataset(str(tmp_path / spec)))]
         start = 3 if "03" in spec else 0
         assert pictures == [png(number) for number in range(start, start + count)]
     with pytest.raises(EvaluationError, match=r"s-11\.tar: no such file"):
-        open_dataset(Source(str(tmp_path / "s-{09..12}.tar")))
+        open_dataset(str(tmp_path / "s-{09..12}.tar"))
     with pytest.raises(EvaluationError, match="tar files have no splits: name those of one split"):
-        open_dataset(Source(str(tmp_path / "s-*.tar"), split="test"))
+        open_dataset(str(tmp_path / "s-*.tar"), split="test")
 
 
 def test_limits_are_spread(tmp_path: Path) -> None:
@@ -186,10 +186,10 @@ def test_limits_are_spread(tmp_path: Path) -> None:
     for n in range(9):
         files += [(f"{n}.jpg", png(n)), (f"{n}.txt", "owl")]
     path = _tar(tmp_path / "a.tar", files)
-    dataset = open_dataset(Source(str(path), limit=3))
+    dataset = open_dataset(str(path), limit=3)
     assert [data for _, data, _ in _pairs(dataset)] == [png(2), png(5), png(8)]
     assert dataset.labels() == Counter(owl=3)
-    assert open_dataset(Source(str(path), limit=99)).labels() == Counter(owl=9)
+    assert open_dataset(str(path), limit=99).labels() == Counter(owl=9)
 
 
 def test_hostile_members(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_hostile_members(tmp_path: Path) -> None:
             member = tarfile.TarInfo(name)
             member.size = len(png(1))
             tar.addfile(member, io.BytesIO(png(1)))
-    dataset = open_dataset(Source(str(path)))
+    dataset = open_dataset(str(path))
     assert [(name, label) for name, _, label in _pairs(dataset)] == [
         ("/etc/owl/a.png", "owl"),
         ("/../../owl/b.png", "owl"),
@@ -223,7 +223,7 @@ def test_a_sparse_member_is_refused(tmp_path: Path) -> None:
     header[483:495] = b"77777777777\0"  # its size once unpacked
     header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:]))
     (tmp_path / "a.tar").write_bytes(bytes(header) + bytes(1024))
-    assert list(open_dataset(Source(str(tmp_path / "a.tar")))) == [
+    assert list(open_dataset(str(tmp_path / "a.tar"))) == [
         Failure(f"{tmp_path}/a.tar/owl/a.png", "no plain file")
     ]
 
@@ -232,7 +232,7 @@ def test_sizes_that_are_claimed_are_not_believed(tmp_path: Path) -> None:
     huge = tarfile.TarInfo("owl/a.png")
     huge.size = MAX_BYTES + 1
     (tmp_path / "a.tar").write_bytes(huge.tobuf() + bytes(5120))
-    failed = list(open_dataset(Source(str(tmp_path / "a.tar"))))
+    failed = list(open_dataset(str(tmp_path / "a.tar")))
     assert [type(one) for one in failed] == [Failure, Failure]
     assert [one.error for one in failed if isinstance(one, Failure)] == [
         f"too large: {MAX_BYTES + 1} bytes, {MAX_BYTES} are the most",
@@ -243,21 +243,21 @@ def test_sizes_that_are_claimed_are_not_believed(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "b.tar.gz", "wb") as file:
         file.write(long_name.tobuf(tarfile.GNU_FORMAT) + bytes(5120))
     with pytest.raises(
-        EvaluationError, match=r"b\.tar\.gz holds no picture \(.*a header of 8589934592 bytes\)"
+        EvaluationError, match=r"b\.tar\.gz holds no image \(.*a header of 8589934592 bytes\)"
     ):
-        open_dataset(Source(str(tmp_path / "b.tar.gz")))
+        open_dataset(str(tmp_path / "b.tar.gz"))
 
 
 def test_headers_that_never_end(tmp_path: Path) -> None:
     long_name = tarfile.TarInfo("././@LongLink")
     long_name.type = tarfile.GNUTYPE_LONGNAME
     (tmp_path / "a.tar").write_bytes(long_name.tobuf(tarfile.GNU_FORMAT) * 5000)
-    with pytest.raises(EvaluationError, match=r"a\.tar holds no picture \(cannot be read to its end"):
-        open_dataset(Source(str(tmp_path / "a.tar")))
+    with pytest.raises(EvaluationError, match=r"a\.tar holds no image \(cannot be read to its end"):
+        open_dataset(str(tmp_path / "a.tar"))
 
 
 def _data(dataset: Sequence[Example | Failure]) -> list[bytes]:
-    return [one.picture.data for one in dataset if isinstance(one, Example) and isinstance(one.picture, Blob)]
+    return [one.image.data for one in dataset if isinstance(one, Example) and isinstance(one.image, Blob)]
 
 
 def test_a_torn_tar_ends_with_a_failure_wherever_it_is_cut(tmp_path: Path) -> None:
@@ -265,12 +265,12 @@ def test_a_torn_tar_ends_with_a_failure_wherever_it_is_cut(tmp_path: Path) -> No
     end = 4 * 1024  # each member is a header and a block; a block of zeros ends the file
     for cut in [*range(1024, end + 512, 53), end, end + 511]:
         (tmp_path / "torn.tar").write_bytes(whole[:cut])
-        *found, last = open_dataset(Source(str(tmp_path / "torn.tar")))
+        *found, last = open_dataset(str(tmp_path / "torn.tar"))
         assert isinstance(last, Failure)
         assert last.image.startswith(f"{tmp_path}/torn.tar")
         assert _data(found) == [png(n) for n in range(4) if n * 1024 + 512 + len(png(n)) <= cut]
     (tmp_path / "torn.tar").write_bytes(whole[: end + 512])
-    assert _data(list(open_dataset(Source(str(tmp_path / "torn.tar"))))) == [png(n) for n in range(4)]
+    assert _data(list(open_dataset(str(tmp_path / "torn.tar")))) == [png(n) for n in range(4)]
 
 
 def test_a_torn_packed_tar_gives_what_was_before(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_torn_packed_tar_gives_what_was_before(tmp_path: Path) -> None:
     data = whole.read_bytes()
     for cut in (80_000, 120_000, 199_000):
         whole.write_bytes(data[:cut])
-        *found, last = open_dataset(Source(str(whole)))
+        *found, last = open_dataset(str(whole))
         assert isinstance(last, Failure)
         assert 1 <= len(_data(found)) == cut // 50_100
         assert _data(found) == pictures[: len(_data(found))]
@@ -289,7 +289,7 @@ def test_the_shards_after_a_torn_one_go_on(tmp_path: Path) -> None:
     first = _tar(tmp_path / "a.tar", [("owl/0.png", png(0)), ("owl/1.png", png(1))])
     first.write_bytes(first.read_bytes()[:1500])
     _tar(tmp_path / "b.tar", [("owl/2.png", png(2))])
-    dataset = open_dataset(Source(str(tmp_path / "*.tar")))
+    dataset = open_dataset(str(tmp_path / "*.tar"))
     assert [data for _, data, _ in _pairs(dataset)] == [png(0), png(2)]
     assert sum(isinstance(one, Failure) for one in dataset) >= 1
 
@@ -298,12 +298,12 @@ def test_the_shards_after_a_torn_one_go_on(tmp_path: Path) -> None:
 def test_what_is_no_tar(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(
-        EvaluationError, match=r"a\.tar holds no picture.*: a tar with KEY\.jpg and KEY\.cls is m"
+        EvaluationError, match=r"a\.tar holds no image.*: expected a tar with KEY\.jpg and KEY\.cls"
     ):
-        open_dataset(Source(str(tmp_path / "a.tar")))
+        open_dataset(str(tmp_path / "a.tar"))
 
 
 def test_helper_folders_are_passed_over(tmp_path: Path) -> None:
     names = ["owl/a.png", "__MACOSX/owl/a.png", "@eaDir/a.png", "owl/._a.png", "./newt/b.png"]
     path = _tar(tmp_path / "a.tar", [(name, png(number)) for number, name in enumerate(names)])
-    assert open_dataset(Source(str(path))).labels() == {"owl": 1, "newt": 1}
+    assert open_dataset(str(path)).labels() == {"owl": 1, "newt": 1}

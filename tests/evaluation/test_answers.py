@@ -9,7 +9,7 @@ from tests.evaluation.worlds import Problem, problem, problems
 from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.scoring import Pooling
-from fieldmarks.evaluation.predictions import answer, ranks, scorer_of
+from fieldmarks.evaluation.predictions import predict, ranks, scorer_of
 
 
 @pytest.mark.slow
@@ -17,7 +17,7 @@ from fieldmarks.evaluation.predictions import answer, ranks, scorer_of
 @given(posed=problems)
 def test_answers_are_the_heads(aggregate: Aggregation, posed: Problem) -> None:
     logits = Head(posed.texts, posed.rows, 10.0, Pooling.named(aggregate)).logits(posed.images)
-    run = answer(posed.images, posed.labels, scorer_of(posed.texts, posed.rows, aggregate), 7)
+    run = predict(posed.images, posed.labels, scorer_of(posed.texts, posed.rows, aggregate), 7)
     order = np.argsort(-logits, axis=1, kind="stable")
     assert run.seed == 7
     assert run.predicted.tolist() == order[:, 0].tolist()
@@ -40,8 +40,8 @@ def test_of_equal_scores_the_first_wins(rows: list[list[int]], label: int) -> No
 def test_chunks_change_nothing(aggregate: Aggregation) -> None:
     posed = problem([3, 1, 2], 50, seed=5)
     scorer = scorer_of(posed.texts, posed.rows, aggregate)
-    whole = answer(posed.images, posed.labels, scorer)
-    parts = [answer(posed.images[at : at + 7], posed.labels[at : at + 7], scorer) for at in range(0, 50, 7)]
-    assert np.concatenate([one.predicted for one in parts]).tolist() == whole.predicted.tolist()
-    assert np.concatenate([one.rank for one in parts]).tolist() == whole.rank.tolist()
+    whole = predict(posed.images, posed.labels, scorer)
+    parts = [predict(posed.images[at : at + 7], posed.labels[at : at + 7], scorer) for at in range(0, 50, 7)]
+    assert np.concatenate([run.predicted for run in parts]).tolist() == whole.predicted.tolist()
+    assert np.concatenate([run.rank for run in parts]).tolist() == whole.rank.tolist()
     assert scorer.width == (6 if aggregate == "max-similarity" else 3)

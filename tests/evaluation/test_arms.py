@@ -9,8 +9,15 @@ from tests.evaluation.worlds import problem
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation import candidate
-from fieldmarks.evaluation.arms import NAMES, SHIPPED_TEMPLATES, Arm, Wanted, of_classes, read_templates
+from fieldmarks.evaluation.arms import (
+    NAMES,
+    SHIPPED_TEMPLATES,
+    Arm,
+    EvaluationConfig,
+    arms_of,
+    read_templates,
+)
+from fieldmarks.evaluation.candidate import arms_of_head
 
 CLASSES = {
     "tree frog": ["protruding eyes", "a wide mouth", "sticky toe pads"],
@@ -19,12 +26,12 @@ CLASSES = {
 }
 
 
-def _arms(**wanted: object) -> dict[str, Arm]:
-    return {arm.name: arm for arm in of_classes(CLASSES, Wanted(**wanted))}  # type: ignore[arg-type]
+def _arms(**config: object) -> dict[str, Arm]:
+    return {arm.name: arm for arm in arms_of(CLASSES, EvaluationConfig(**config))}  # type: ignore[arg-type]
 
 
-def _texts(arm: Arm, draw: int = 0) -> list[str]:
-    return list(arm.draws[draw].texts.texts)
+def _texts(arm: Arm, trial: int = 0) -> list[str]:
+    return list(arm.trials[trial].texts.texts)
 
 
 def test_arms_of_names() -> None:
@@ -38,7 +45,7 @@ def test_arms_of_names() -> None:
 def test_templates_are_put_together_class_by_class() -> None:
     arm = _arms(arms=("templates",), templates=("{class}!", "{article} {class}"))["templates"]
     assert _texts(arm) == ["tree frog!", "a tree frog", "owl!", "an owl", "newt!", "a newt"]
-    assert arm.draws[0].texts.owner == (0, 0, 1, 1, 2, 2)
+    assert arm.trials[0].texts.owner == (0, 0, 1, 1, 2, 2)
     assert arm.aggregate == "mean-unit-embedding"
     assert len(_texts(_arms(arms=("templates",))["templates"])) == 3 * len(read_templates(SHIPPED_TEMPLATES))
 
@@ -56,8 +63,8 @@ def test_several_ways_have_names_of_their_own() -> None:
 
 def test_random_words_stand_beside_the_name() -> None:
     arm = _arms(arms=("waffle",), seeds=3)["waffle"]
-    assert [draw.seed for draw in arm.draws] == [0, 1, 2]
-    assert [draw.texts.owner for draw in arm.draws] == [(0, 0, 0, 1, 1, 2)] * 3
+    assert [trial.seed for trial in arm.trials] == [0, 1, 2]
+    assert [trial.texts.owner for trial in arm.trials] == [(0, 0, 0, 1, 1, 2)] * 3
     begun = ["a photo of a tree frog, which has "] * 3 + ["a photo of a owl, which has "] * 2
     assert all(text.startswith(start) for text, start in zip(_texts(arm), begun, strict=False))
     assert arm.text == "a photo of a {class}, which has {random}"
@@ -69,7 +76,7 @@ def test_random_words_stand_beside_the_name() -> None:
 
 def test_with_the_paper_names_stay_and_lists_move() -> None:
     arm = _arms(arms=("swapped",), presets=("paper",), seeds=1)["swapped"]
-    for owner, text in zip(arm.draws[0].texts.owner, _texts(arm), strict=True):
+    for owner, text in zip(arm.trials[0].texts.owner, _texts(arm), strict=True):
         name = list(CLASSES)[owner]
         assert text.startswith(f"{name}, which ")
         assert not any(text.endswith(descriptor) for descriptor in CLASSES[name])
@@ -91,7 +98,7 @@ def test_arms_come_in_one_order() -> None:
 
 def test_a_lone_class_has_no_random_arm() -> None:
     with pytest.raises(EvaluationError, match="the arm swapped needs two classes"):
-        list(of_classes({"owl": ["big eyes"], "newt": []}, Wanted(arms=("swapped",))))
+        list(arms_of({"owl": ["big eyes"], "newt": []}, EvaluationConfig(arms=("swapped",))))
 
 
 @pytest.mark.parametrize(
@@ -112,13 +119,13 @@ def _head(baseline: bool = True) -> Head:
 
 def test_a_saved_classifier_exchanges_its_embeddings() -> None:
     head = _head()
-    arms, notices = candidate.of_head(head, Wanted(seeds=4))
+    arms, notices = arms_of_head(head, EvaluationConfig(seeds=4))
     assert [arm.name for arm in arms] == ["photo", "descriptors", "swapped"]
-    assert notices == ["the arm waffle is left out of a saved classifier: it needs texts that are not in it"]
-    for draw in arms[2].draws:
-        assert draw.rows is not None
-        assert list(draw.texts.owner) == sorted(draw.texts.owner)
-        for owner, text, row in zip(draw.texts.owner, draw.texts.texts, draw.rows, strict=True):
+    assert notices == ["a saved classifier has no arm waffle: it needs texts that are not in it"]
+    for trial in arms[2].trials:
+        assert trial.rows is not None
+        assert list(trial.texts.owner) == sorted(trial.texts.owner)
+        for owner, text, row in zip(trial.texts.owner, trial.texts.texts, trial.rows, strict=True):
             before = head.texts.texts.index(text)
             assert head.texts.owner[before] != owner
             assert (row == head.embeddings[before]).all()
@@ -126,18 +133,18 @@ def test_a_saved_classifier_exchanges_its_embeddings() -> None:
 
 def test_prompts_of_a_name_stay_with_it() -> None:
     known = {"owl": ["big eyes"], "newt": ["a photo of a newt"], "toad": ["warts", "a photo of a toad"]}
-    texts = Texts.collect({name: [(one, one) for one in listed] for name, listed in known.items()})
+    texts = Texts.collect({name: [(text, text) for text in listed] for name, listed in known.items()})
     head = Head(texts, np.eye(4, dtype=np.float32), 20.0)
-    arms, notices = candidate.of_head(head, Wanted(seeds=2))
+    arms, notices = arms_of_head(head, EvaluationConfig(seeds=2))
     assert [arm.name for arm in arms] == ["descriptors", "swapped"]
-    assert notices[0] == "the arm photo is left out of a saved classifier: it was saved without a baseline"
-    for draw in arms[1].draws:
-        moved = dict(zip(draw.texts.texts, draw.texts.owner, strict=True))
+    assert notices[0] == "a saved classifier has no arm photo: it was saved without a baseline"
+    for trial in arms[1].trials:
+        moved = dict(zip(trial.texts.texts, trial.texts.owner, strict=True))
         assert moved == {"warts": 0, "a photo of a newt": 1, "big eyes": 2, "a photo of a toad": 2}
 
 
 def test_names_do_not_move() -> None:
     texts = Texts.collect({name: [("big eyes", f"{name}, which has big eyes")] for name in ("owl", "newt")})
-    arms, notices = candidate.of_head(Head(texts, np.eye(2, dtype=np.float32), 20.0), Wanted())
+    arms, notices = arms_of_head(Head(texts, np.eye(2, dtype=np.float32), 20.0), EvaluationConfig())
     assert [arm.name for arm in arms] == ["descriptors"]
     assert "its texts cannot change classes" in notices[-1]

@@ -10,23 +10,16 @@ from tests.evaluation.recompute import faults
 from tests.evaluation.worlds import draw_species, some_species
 
 from fieldmarks.choices import Aggregation, words
-from fieldmarks.classification.embedder import EncoderOptions
-from fieldmarks.data import Source
 from fieldmarks.demo.species import WORDINGS
-from fieldmarks.evaluation import candidate
-from fieldmarks.evaluation.arms import Wanted
 from fieldmarks.evaluation.evaluate import evaluate
-from fieldmarks.evaluation.experiment import Data, Setup
 from fieldmarks.evaluation.results import Evaluation
 from fieldmarks.store import Store
 
 pytestmark = pytest.mark.slow
 
 
-def _evaluated(store: Path, pictures: Path, clip: Path, **more: Any) -> Evaluation:
-    model = EncoderOptions(clip=str(clip))
-    setup = Setup.open(Data(source=Source(str(pictures))), candidate.of_store(Store(store), model.embedder()))
-    return evaluate(setup, more.pop("wanted", Wanted()), **more)
+def _evaluated(store: Path, images: Path, clip: Path, **more: Any) -> Evaluation:
+    return evaluate(Store(store), images, clip=clip, **more)
 
 
 @pytest.mark.parametrize(("count", "pictures"), [(12, 10), (100, 4)])
@@ -49,7 +42,7 @@ def test_true_traits_help_and_chance_does_not(
         assert arms[name].top1.value < 3 * chance
         assert arms[name].top1.high < described.top1.low
         assert [run.seed for run in arms[name].runs] == [0, 1, 2, 3, 4]
-    assert done.summary[0].startswith("Descriptors gain ")
+    assert done.summary[0].startswith("Descriptors: +")
     assert len(done.effects) == 8 * count
     assert faults(json.loads(json.dumps(done.to_dict()))) == []
 
@@ -74,12 +67,12 @@ def test_a_planted_wrong_descriptor_is_among_the_worst(
     tmp_path: Path, demo_clip: Path, aggregate: Any
 ) -> None:
     store = draw_species(tmp_path, 12, 10)
-    wanted = Wanted(arms=("photo", "descriptors"), aggregates=(aggregate,))
+    options: dict[str, Any] = {"arms": ["photo", "descriptors"], "aggregate": aggregate}
     found = []
     for seed in range(10):
         planted = _planted(store, seed)
         changed = store.with_name(f"planted-{seed}.jsonl")
-        done = _evaluated(changed, tmp_path / "pictures", demo_clip, wanted=wanted, ablate=True)
+        done = _evaluated(changed, tmp_path / "pictures", demo_clip, ablate=True, **options)
         found.append(planted in [(one.name, one.descriptor) for one in done.effects[:3]])
     assert sum(found) >= 9
 

@@ -5,13 +5,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.evaluation.evaluate import MOST, choose
-from fieldmarks.evaluation.metrics import Answered
-from fieldmarks.evaluation.results import Run
+from fieldmarks.evaluation.results import ArmResult, Estimate, Predictions
 
 
-def _arm(right: list[bool]) -> Answered:
-    rank = np.array([0 if one else 1 for one in right], np.int32)
-    return Answered(name="", text="", aggregate="", texts=(), runs=(Run(rank, rank),))
+def _arm(right: list[bool]) -> ArmResult:
+    rank = np.array([0 if hit else 1 for hit in right], np.int32)
+    nothing = Estimate(0, 0, 0)
+    return ArmResult(
+        name="",
+        role="other",
+        text="",
+        aggregate="",
+        texts=(),
+        runs=(Predictions(rank, rank),),
+        top1=nothing,
+        top5=None,
+        mean_per_class=nothing,
+        difference=None,
+        recall=(),
+        gain=None,
+        confused=(),
+    )
 
 
 pictures = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 4)), max_size=120)
@@ -19,11 +33,11 @@ pictures = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 4)), 
 
 @given(pictures)
 def test_kinds_are_balanced(drawn: list[tuple[bool, bool, int]]) -> None:
-    described, plain = [one[0] for one in drawn], [one[1] for one in drawn]
-    labels = np.array([one[2] for one in drawn], np.int32)
+    described, plain = [image[0] for image in drawn], [image[1] for image in drawn]
+    labels = np.array([image[2] for image in drawn], np.int32)
     chosen = choose(_arm(described), _arm(plain), labels)
     assert chosen == sorted(set(chosen))
-    kinds = [(described[one], plain[one]) for one in chosen]
+    kinds = [(described[image], plain[image]) for image in chosen]
     there = list(zip(described, plain, strict=True))
     assert (True, True) not in kinds
     counts = {kind: kinds.count(kind) for kind in ((True, False), (False, True), (False, False))}

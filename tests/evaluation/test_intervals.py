@@ -83,6 +83,16 @@ def test_a_difference_turns_round(pairs: list[tuple[bool, bool]]) -> None:
     assert metrics.mcnemar(hits, others) == metrics.mcnemar(others, hits)
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_seeds_of_either_side_widen_a_difference(side: int) -> None:
+    certain = _hits([[1, 0] * 50])
+    same, apart = _hits([[1, 0] * 50] * 4), _hits([[1, 1] * 50, [1, 0] * 50, [0, 1] * 50, [0, 0] * 50])
+    narrow, wide = (
+        metrics.difference(*((runs, certain) if side == 0 else (certain, runs))) for runs in (same, apart)
+    )
+    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
+
+
 def test_mcnemar_is_the_sign_test_of_what_differs() -> None:
     hits, others = _hits([[1] * 9 + [0] * 2 + [1] * 50]), _hits([[0] * 9 + [1] * 2 + [1] * 50])
     assert metrics.mcnemar(hits, others) == pytest.approx(2 * stats.binom.cdf(2, 11, 0.5))

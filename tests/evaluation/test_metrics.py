@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score  # type: ignore[import-untyped]
-from tests.evaluation.worlds import CLASSES, some_arm
+from tests.evaluation.worlds import CLASSES, arm_of, some_arm
 
-from fieldmarks.evaluation.metrics import Answered, figures
+from fieldmarks.evaluation.metrics import figures
 from fieldmarks.evaluation.predictions import ranks
-from fieldmarks.evaluation.results import Run
+from fieldmarks.evaluation.results import Predictions
 
 
 @pytest.mark.parametrize("seeds", [[1], [1, 2, 3]])
 def test_shares_are_scikit_learns(seeds: list[int]) -> None:
-    arm, result, labels = some_arm(seeds)
-    found = [accuracy_score(labels, run.predicted) for run in arm.runs]
+    result, labels = some_arm(seeds)
+    found = [accuracy_score(labels, run.predicted) for run in result.runs]
     assert result.top1.value == pytest.approx(np.mean(found))
     there = range(CLASSES - 1)  # the last class has no picture
-    each = [recall_score(labels, run.predicted, labels=there, average=None) for run in arm.runs]
+    each = [recall_score(labels, run.predicted, labels=there, average=None) for run in result.runs]
     assert result.recall[:-1] == pytest.approx(np.mean(each, axis=0).tolist())
     assert result.recall[-1] is None
     assert result.mean_per_class.value == pytest.approx(np.mean(each))
@@ -31,38 +31,36 @@ def test_shares_are_scikit_learns(seeds: list[int]) -> None:
 def test_top_5_is_scikit_learns() -> None:
     labels = np.arange(60, dtype=np.int32) % CLASSES
     scores = np.random.default_rng(1).standard_normal((60, CLASSES)).astype(np.float32)
-    run = Run(scores.argmax(axis=1).astype(np.int32), ranks(scores, labels))
-    arm = Answered(name="arm", text="", aggregate="mean-embedding", texts=(), runs=(run,))
-    result = figures(arm, labels, CLASSES)
+    run = Predictions(scores.argmax(axis=1).astype(np.int32), ranks(scores, labels))
+    result = figures(arm_of("arm"), (run,), labels, CLASSES)
     assert result.top5 is not None
     assert result.top5.value == pytest.approx(top_k_accuracy_score(labels, scores, k=5))
     assert (result.difference, result.gain) == (None, None)
 
 
 def test_five_classes_have_no_top_5() -> None:
-    run = Run(np.zeros(3, np.int32), np.zeros(3, np.int32))
-    arm = Answered(name="arm", text="", aggregate="mean-embedding", texts=(), runs=(run,))
-    assert figures(arm, np.zeros(3, np.int32), 5).top5 is None
+    run = Predictions(np.zeros(3, np.int32), np.zeros(3, np.int32))
+    assert figures(arm_of("arm"), (run,), np.zeros(3, np.int32), 5).top5 is None
 
 
 @pytest.mark.slow
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=3, unique=True))
 def test_confused_pairs_are_counted(seeds: list[int]) -> None:
-    arm, result, labels = some_arm(seeds)
+    result, labels = some_arm(seeds)
     pairs = Counter(
         pair
-        for run in arm.runs
+        for run in result.runs
         for pair in zip(labels.tolist(), run.predicted.tolist(), strict=True)
         if pair[0] != pair[1]
     )
-    told = {(one.label, one.predicted): one.count * len(seeds) for one in result.confused}
+    told = {(pair.label, pair.predicted): pair.count * len(seeds) for pair in result.confused}
     assert told == pytest.approx(pairs)
-    counts = [one.count for one in result.confused]
+    counts = [pair.count for pair in result.confused]
     assert counts == sorted(counts, reverse=True)
 
 
 def test_a_difference_names_what_it_is_to() -> None:
-    arm, result, _ = some_arm([1, 2])
+    result, _ = some_arm([1, 2])
     assert result.difference is not None
     assert (result.difference.to, result.difference.p) == ("photo", None)
-    assert len(arm.hits()) == 2
+    assert len(result.hits()) == 2

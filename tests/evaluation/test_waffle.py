@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.evaluation.arms import derangement, random_descriptors, swapped, words
+from fieldmarks.evaluation.arms import derangement, random_descriptors, swapped, vocabulary_of
 
 CLASSES = {
     "tree frog": ["protruding eyes", "a wide mouth", "sticky toe pads"],
@@ -17,13 +17,13 @@ CLASSES = {
 def test_nothing_keeps_its_place(count: int, seed: int) -> None:
     order = derangement(count, seed)
     assert sorted(order) == list(range(count))
-    assert all(place != one for place, one in enumerate(order))
+    assert all(place != number for place, number in enumerate(order))
     assert order == derangement(count, seed)
 
 
 def test_all_derangements_are_equally_likely() -> None:
     drawn = [tuple(derangement(4, seed)) for seed in range(1800)]
-    counts = [drawn.count(one) for one in set(drawn)]
+    counts = [drawn.count(order) for order in set(drawn)]
     assert len(counts) == 9
     assert all(140 < count < 260 for count in counts)
 
@@ -53,9 +53,9 @@ def test_as_many_as_there_are(classes: dict[str, list[str]]) -> None:
 
 
 def test_half_are_words_of_the_store() -> None:
-    known = set(words(text for listed in CLASSES.values() for text in listed))
+    known = set(vocabulary_of(text for listed in CLASSES.values() for text in listed))
     assert known == {"beak", "big", "eyes", "hooked", "mouth", "pads", "protruding", "sticky", "toe", "wide"}
-    texts = random_descriptors({"frog": [f"{one} skin" for one in sorted(known)]}, 3)["frog"]
+    texts = random_descriptors({"frog": [f"{word} skin" for word in sorted(known)]}, 3)["frog"]
     of_words = [set(text.split()) <= known | {"skin"} for text in texts]
     assert of_words == [False, True] * 5
 

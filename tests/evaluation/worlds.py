@@ -15,9 +15,10 @@ from fieldmarks.classification.scoring import Array, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import WORDINGS, Creature, all_species, difference, random_creature
-from fieldmarks.evaluation.metrics import Answered, figures
+from fieldmarks.evaluation.arms import Arm, Trial
+from fieldmarks.evaluation.metrics import figures
 from fieldmarks.evaluation.predictions import ranks
-from fieldmarks.evaluation.results import ArmResult, Indices, Run
+from fieldmarks.evaluation.results import ArmResult, Indices, Predictions, role_of
 
 CLASSES = 7  # of some_arm
 
@@ -67,7 +68,7 @@ def some_species(count: int) -> dict[str, Creature]:
     chance = random.Random("more species")
     while len(species) < count:
         creature = random_creature(chance)
-        if all(difference(creature, one) > 1 for one in species.values()):
+        if all(difference(creature, other) > 1 for other in species.values()):
             species[f"species {len(species)}"] = creature
     return species
 
@@ -86,7 +87,10 @@ def draw_species(folder: Path, count: int, pictures: int) -> Path:
         for number in range(pictures):
             image = draw(creature, random.Random(f"evaluation {name} {number}"))
             image.save(folder / "pictures" / name / f"{number}.png")
-    lines = [json.dumps({"class": name, "descriptors": _phrases(name, one)}) for name, one in species.items()]
+    lines = [
+        json.dumps({"class": name, "descriptors": _phrases(name, creature)})
+        for name, creature in species.items()
+    ]
     store = folder / "species.jsonl"
     store.write_text("\n".join(lines) + "\n")
     return store
@@ -102,18 +106,23 @@ def save(posed: Problem, folder: Path, *, baseline: bool = True) -> tuple[Path, 
     return folder / "head.safetensors", folder / "kept.npz"
 
 
-def _answered(name: str, labels: Indices, seeds: list[int], lead: float = 1.0) -> Answered:
-    """Return an arm with random scores, in which the true class leads a little."""
+def arm_of(name: str, baselines: tuple[str, ...] = ("photo",)) -> Arm:
+    """Return an arm of this name without texts."""
+    return Arm(name, role_of(name, baselines), "", "mean-embedding", (Trial(Texts((), (), (), ())),))
+
+
+def _runs(labels: Indices, seeds: list[int], lead: float = 1.0) -> tuple[Predictions, ...]:
+    """Return predictions from random scores, in which the true class leads a little."""
     runs = []
     for seed in seeds:
         scores = np.random.default_rng(seed).standard_normal((len(labels), CLASSES)).astype(np.float32)
         scores[np.arange(len(labels)), labels] += lead
-        runs.append(Run(scores.argmax(axis=1).astype(np.int32), ranks(scores, labels), seed))
-    return Answered(name=name, text="", aggregate="mean-embedding", texts=(), runs=tuple(runs))
+        runs.append(Predictions(scores.argmax(axis=1).astype(np.int32), ranks(scores, labels), seed))
+    return tuple(runs)
 
 
-def some_arm(seeds: list[int], pictures: int = 60) -> tuple[Answered, ArmResult, Indices]:
-    """Return an arm of random answers with its figures over another's, and the pictures' classes."""
-    labels = np.random.default_rng(99).integers(0, CLASSES - 1, pictures).astype(np.int32)
-    arm, other = _answered("arm", labels, seeds), _answered("photo", labels, [50], 0.5)
-    return arm, figures(arm, labels, CLASSES, other), labels
+def some_arm(seeds: list[int], images: int = 60) -> tuple[ArmResult, Indices]:
+    """Return an arm of random predictions with its figures beside a baseline, and the images' classes."""
+    labels = np.random.default_rng(99).integers(0, CLASSES - 1, images).astype(np.int32)
+    baseline = figures(arm_of("photo"), _runs(labels, [50], 0.5), labels, CLASSES)
+    return figures(arm_of("arm"), _runs(labels, seeds), labels, CLASSES, baseline), labels

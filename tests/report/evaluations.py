@@ -12,13 +12,14 @@ from fieldmarks.classification.results import Explanation, Failure, Mark, Predic
 from fieldmarks.evaluation.results import (
     ArmResult,
     Confusion,
+    DescriptorEffect,
     Difference,
-    Effect,
     Estimate,
     Evaluation,
     Exemplar,
     Indices,
-    Run,
+    Predictions,
+    role_of,
 )
 
 SIZE = 24  # dimensions in which classes lie
@@ -57,8 +58,8 @@ def evaluation(
     images = classes[labels] + 0.9 * random.normal(size=(pictures, SIZE))  # (N, SIZE)
     runs = {
         name: tuple(
-            _run(images, classes + noise * 2 * random.normal(size=classes.shape), labels, one)
-            for one in (range(seeds) if name in ("waffle", "swapped") else [None])
+            _run(images, classes + noise * 2 * random.normal(size=classes.shape), labels, seed)
+            for seed in (range(seeds) if name in ("waffle", "swapped") else [None])
         )
         for name, noise in ARMS.items()
     }
@@ -79,14 +80,16 @@ def evaluation(
     )
 
 
-def _run(images: NDArray[np.float64], weights: NDArray[np.float64], labels: Indices, seed: int | None) -> Run:
+def _run(
+    images: NDArray[np.float64], weights: NDArray[np.float64], labels: Indices, seed: int | None
+) -> Predictions:
     scores = images @ (weights / np.linalg.norm(weights, axis=1, keepdims=True)).T  # (N, C)
     true = scores[np.arange(len(labels)), labels][:, None]
-    return Run(scores.argmax(1).astype(np.int32), (scores > true).sum(1).astype(np.int32), seed)
+    return Predictions(scores.argmax(1).astype(np.int32), (scores > true).sum(1).astype(np.int32), seed)
 
 
 def _arm(
-    name: str, runs: tuple[Run, ...], photo: tuple[Run, ...], labels: Indices, classes: int
+    name: str, runs: tuple[Predictions, ...], photo: tuple[Predictions, ...], labels: Indices, classes: int
 ) -> ArmResult:
     right = np.mean([run.predicted == labels for run in runs], axis=0)  # (N,)
     base = photo[0].predicted == labels
@@ -101,6 +104,7 @@ def _arm(
     lead = _estimate(right - base)
     return ArmResult(
         name=name,
+        role=role_of(name, ("photo",)),
         text=TEXTS[name],
         aggregate="mean-embedding",
         texts=(f"{TEXTS[name]}, for example",),
@@ -134,7 +138,9 @@ def _summary(arms: Sequence[ArmResult]) -> tuple[str, ...]:
     )
 
 
-def _effects(names: Sequence[str], labels: Indices, random: np.random.Generator) -> tuple[Effect, ...]:
+def _effects(
+    names: Sequence[str], labels: Indices, random: np.random.Generator
+) -> tuple[DescriptorEffect, ...]:
     counts = np.bincount(labels, minlength=len(names))
     marks = ("a bright blue body", "a short, thick bill", "large dark eyes", "a long tail", "webbed feet")
     found = []
@@ -142,7 +148,7 @@ def _effects(names: Sequence[str], labels: Indices, random: np.random.Generator)
         for mark in marks:
             own, others = random.normal(0.1, 0.3, 2).tolist()
             won = float(random.integers(-6, 9)) / len(labels)
-            found.append(Effect(name, mark, won, own, others, pictures))
+            found.append(DescriptorEffect(name, mark, won, own, others, pictures))
     return tuple(found)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.evaluation.results import ArmResult, Estimate, Run
+from fieldmarks.evaluation.results import ArmResult, Estimate, Predictions
 from fieldmarks.report import charts
 from fieldmarks.report.charts import Matrix
 
@@ -17,10 +17,11 @@ def _arm(*answers: list[int]) -> ArmResult:
     nothing = Estimate(0, 0, 0)
     return ArmResult(
         name="descriptors",
+        role="subject",
         text="",
         aggregate="",
         texts=(),
-        runs=tuple(Run(np.array(one, np.int32), np.zeros(len(one), np.int32)) for one in answers),
+        runs=tuple(Predictions(np.array(run, np.int32), np.zeros(len(run), np.int32)) for run in answers),
         top1=nothing,
         top5=None,
         mean_per_class=nothing,

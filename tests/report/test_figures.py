@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from tests.report.evaluations import evaluation
 
-from fieldmarks.evaluation import summary
-from fieldmarks.evaluation.results import Effect, Evaluation
+from fieldmarks.evaluation.results import DescriptorEffect, Evaluation
 from fieldmarks.report import evaluation_page
 from fieldmarks.report.evaluation_page import MAX_CLASSES, MAX_EFFECTS, MAX_VALUE
 
@@ -18,15 +17,15 @@ def few() -> Evaluation:
     return evaluation()
 
 
-def test_the_parts_that_arms_play(few: Evaluation) -> None:
+def test_the_roles_of_arms(few: Evaluation) -> None:
     photo, descriptors, waffle, swapped = few.arms
-    assert summary.subject(few) is descriptors
-    assert summary.reference(few) is photo
-    assert [summary.is_control(arm) for arm in few.arms] == [False, False, True, True]
-    sentences = replace(descriptors, name="sentences")
-    assert summary.subject(replace(few, arms=(photo, sentences, waffle))) is sentences
-    assert summary.subject(replace(few, arms=(swapped, waffle))) is swapped
-    assert summary.reference(replace(few, arms=(photo,))) is None
+    assert few.arm is descriptors
+    assert few.baseline is photo
+    assert [arm.role for arm in few.arms] == ["baseline", "subject", "control", "control"]
+    sentences = replace(descriptors, name="sentences", role="other")
+    assert replace(few, arms=(photo, sentences, waffle)).arm is sentences
+    assert replace(few, arms=(swapped, waffle)).arm is swapped
+    assert replace(few, arms=(photo,)).baseline is None
 
 
 def test_classes_with_what_both_arms_answer_rightly(few: Evaluation) -> None:
@@ -37,7 +36,7 @@ def test_classes_with_what_both_arms_answer_rightly(few: Evaluation) -> None:
         before, after = (
             np.mean(arm.runs[0].predicted[of_class] == few.labels[of_class]) for arm in few.arms[:2]
         )
-        assert (row.pictures, row.before, row.after) == (np.sum(of_class), before, after)
+        assert (row.images, row.before, row.after) == (np.sum(of_class), before, after)
         assert row.gain == pytest.approx(after - before)
     gains = [row.gain or 0 for row in rows]
     assert gains == sorted(gains, reverse=True)
@@ -65,8 +64,8 @@ def test_pairs_beside_what_the_other_arm_does(few: Evaluation) -> None:
 
 
 def test_descriptors_that_help_and_hurt(few: Evaluation) -> None:
-    made = [Effect("owl", f"mark {at}", at / 2000, 0.1, 0.0, 5) for at in range(-20, 20)]
-    made += [Effect("owl", "tie", 0.0, -0.5, 0.0, 5)]
+    made = [DescriptorEffect("owl", f"mark {at}", at / 2000, 0.1, 0.0, 5) for at in range(-20, 20)]
+    made += [DescriptorEffect("owl", "tie", 0.0, -0.5, 0.0, 5)]
     (_, helping), (_, hurting) = evaluation_page.effects(replace(few, effects=tuple(made)))
     assert [round(row.won) for row in helping] == list(range(19, 19 - MAX_EFFECTS, -1))
     assert [round(row.won) for row in hurting] == list(range(-20, -20 + MAX_EFFECTS))

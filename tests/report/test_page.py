@@ -12,7 +12,7 @@ from tests.report.browser import Browser, Outline, contrast, document_width
 
 from fieldmarks.classification.results import Failure, Mark, Prediction
 from fieldmarks.errors import ReportError
-from fieldmarks.report.page import HERE, MAX_FAILURES, MAX_PICTURES, Page, bar
+from fieldmarks.report.page import HERE, MAX_FAILURES, MAX_IMAGES, Page, bar
 
 ABOUT = {"model": "some/clip", "preset": "article", "store_sha256": "c9c8dc44d2fe299c4bd4"}
 HOSTILE = "<script>alert(1)</script>"
@@ -28,15 +28,15 @@ def _page(*results: Prediction | Failure) -> str:
 def test_what_the_page_says(prediction: Prediction) -> None:
     text = re.sub(r"[ \n]+", " ", Outline(_page(prediction, Failure("broken.png", "empty"))).text)
     for part in (
-        "1 picture, 2 classes, and the marks that decided",
+        "1 image, 2 classes, and the marks that decided",
         "Model some/clip Preset article Store c9c8dc44d2fe",
-        "The class names alone give the same answer for 0 of 1 pictures.",
-        "tree frog 90.0\u202f% owl 10.0\u202f%",
-        "By its name alone: owl , 60.0\u202f% — another answer",
+        "Class names alone give the same prediction for 0 of 1 images.",
+        "tree frog 90.0% owl 10.0%",
+        "Class name only: owl , 60.0% (differs)",
         "protruding eyes 25.5 a wide mouth 23.0",
         "big eyes 24.1 a hooked beak \u22123.2",
-        "What decided protruding eyes 25.5 against big eyes 24.1",
-        "Not read broken.png : empty",
+        "Deciding pair protruding eyes 25.5 against big eyes 24.1",
+        "Unreadable files broken.png : empty",
     ):
         assert part in text
 
@@ -80,23 +80,22 @@ def test_every_picture_has_a_text_beside(prediction: Prediction) -> None:
     (image,) = [attributes for tag, attributes in outline.seen if tag == "img"]
     assert image["alt"] == "one.png, classified as tree frog"
     (without,) = [attributes for _, attributes in outline.seen if attributes.get("role") == "img"]
-    assert without["aria-label"] == "one.png, without a picture"
+    assert without["aria-label"] == "one.png, without an image"
 
 
 def test_the_page_is_bounded(prediction: Prediction) -> None:
-    many = [replace(prediction, thumbnail=None)] * (MAX_PICTURES + 7)
+    many = [replace(prediction, thumbnail=None)] * (MAX_IMAGES + 7)
     text = _page(*many, *[Failure("a", "b")] * (MAX_FAILURES + 3))
-    assert text.count("<article") == MAX_PICTURES
+    assert text.count("<article") == MAX_IMAGES
     assert (
-        f"7 more pictures were classified and are counted above; the page shows the first {MAX_PICTURES}"
-        in text
+        f"7 more images were classified and are counted above; the page shows the first {MAX_IMAGES}" in text
     )
     assert "and 3 more" in text
-    assert f"{MAX_FAILURES + 3} pictures could not be read" in text
+    assert f"{MAX_FAILURES + 3} images could not be read" in text
 
 
 def test_nothing_was_classified() -> None:
-    assert "0 pictures, 2 classes" in _page()
+    assert "0 images, 2 classes" in _page()
 
 
 def test_a_report_is_replaced_and_nothing_else_is(prediction: Prediction, tmp_path: Path) -> None:
@@ -104,7 +103,7 @@ def test_a_report_is_replaced_and_nothing_else_is(prediction: Prediction, tmp_pa
     page.write(tmp_path / "a.html")
     page.add(prediction)
     page.write(tmp_path / "a.html")
-    assert "1 picture, 1 class," in (tmp_path / "a.html").read_text("utf-8")
+    assert "1 image, 1 class," in (tmp_path / "a.html").read_text("utf-8")
     (tmp_path / "diary.html").write_text("<p>mine")
     for path, message in {
         "diary.html": "already exists and is not a fieldmarks report",
@@ -181,7 +180,7 @@ def test_the_policy_and_the_escaping_hold_in_a_browser(
     )
     (tmp_path / "smuggled.html").write_text(smuggled, "utf-8")
     for path in (written, tmp_path / "smuggled.html"):
-        assert "<title>Field marks of 3 pictures</title>" in chromium(path, "--dump-dom")
+        assert "<title>Field marks of 3 images</title>" in chromium(path, "--dump-dom")
 
 
 @pytest.mark.slow

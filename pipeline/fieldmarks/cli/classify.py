@@ -82,9 +82,9 @@ class Output:
             from fieldmarks.report import page
 
             self._page = page.Page(classifier.classes, classifier.head.metadata)
-            self._page.check(report)
+            page.check(report)
             self.scored |= {"top": max(top, page.CLASSES_SHOWN), "explain": True}
-            self.thumbnails = page.MAX_PICTURES
+            self.thumbnails = page.MAX_IMAGES
 
     def deliver(self, results: "Iterable[Prediction | Failure]") -> None:
         """Print each result as it comes; the page is written in any case."""

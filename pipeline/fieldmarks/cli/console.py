@@ -53,7 +53,7 @@ class Counted(Protocol):
     @property
     def failed(self) -> int: ...
     @property
-    def total(self) -> int: ...
+    def total(self) -> int | None: ...
     @property
     def seconds(self) -> float: ...
 
@@ -103,11 +103,14 @@ def line(progress: "Progress") -> str:
     return ", ".join(parts)
 
 
-def pictures_line(progress: "predictions.Progress") -> str:
-    """Return how far the pictures are as one line: done, unreadable, rate, time left."""
+def images_line(progress: "predictions.Progress") -> str:
+    """Return how far the images are as one line: done, unreadable, rate, time left where it is known."""
     rate, left = _rate(progress)
-    unreadable = [f"{progress.failed} unreadable"] if progress.failed else []
-    done = f"{progress.done} of {progress.total} pictures"
+    unreadable = [f"{progress.failed:,} unreadable"] if progress.failed else []
+    total = "" if progress.total is None else f" of {progress.total:,}"
+    done = f"{progress.done:,}{total} images"
+    if progress.total is None:
+        return ", ".join([done, *unreadable, *([f"{rate:.1f}/s"] if progress.seconds >= 1 else [])])
     return ", ".join([done, *unreadable, *([f"{rate:.1f}/s", left] if progress.seconds >= 1 else [])])
 
 
@@ -115,7 +118,7 @@ def _rate(progress: Counted) -> tuple[float, str]:
     """Return things a second, and the time left in words."""
     finished = progress.done + progress.failed
     rate = finished / progress.seconds if progress.seconds else 0.0
-    minutes, seconds = divmod(round(max(0, progress.total - finished) / rate) if rate else 0, 60)
+    minutes, seconds = divmod(round(max(0, (progress.total or 0) - finished) / rate) if rate else 0, 60)
     return rate, f"{minutes}:{seconds:02d} left"
 
 

@@ -1,7 +1,6 @@
-"""Options that name labelled pictures and what classifies them, shared by `evaluate` and `what-if`."""
+"""Options that name labelled images and word the descriptors, shared by `evaluate` and `what-if`."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +8,15 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from fieldmarks.classification.embedder import EncoderOptions
-    from fieldmarks.evaluation.experiment import Data
+    from fieldmarks.data import DatasetSpec
 
 Command = Callable[..., None]
 FILE = click.Path(path_type=Path)
+OF_DATA = (
+    *("embeddings", "split", "image_column", "label_column", "limit", "streaming", "aliases"),
+    "allow_missing",
+)
+OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
 
 
 class Several(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
@@ -38,25 +41,26 @@ class Several(click.ParamType):  # type: ignore[type-arg]  # generic since click
 
 
 def data_options(command: Command) -> Command:
-    """Add the options that say which pictures are meant, and how their labels are read."""
+    """Add the options that say which images are wanted, and how their labels are read."""
     for option in reversed(
         (
             click.option(
                 "--image-embeddings",
                 "embeddings",
                 type=FILE,
-                help="Kept embeddings of the pictures: a folder of `fieldmarks embed`, or an .npz. Without"
+                help="Precomputed image embeddings: a folder of `fieldmarks embed`, or an .npz. Without"
                 " DATASET they are labelled by themselves or by their folders' names.",
             ),
             click.option(
                 "--split", help="The split to read  [default: test, else validation, else the only]."
             ),
-            click.option(
-                "--image-column", metavar="NAME", help="The column of pictures  [default: by type]."
-            ),
+            click.option("--image-column", metavar="NAME", help="The column of images  [default: by type]."),
             click.option("--label-column", metavar="NAME", help="The column of labels  [default: by type]."),
             click.option(
-                "--limit", type=click.IntRange(1), help="Take so many pictures, evenly over the data set."
+                "--limit",
+                type=click.IntRange(1),
+                help="Use at most N images, spread evenly over the data set.",
+                metavar="N",
             ),
             click.option(
                 "--streaming", is_flag=True, help="Read a hub's data set without downloading all of it."
@@ -78,30 +82,30 @@ def data_options(command: Command) -> Command:
     return command
 
 
-def data_of(dataset: str | None, options: dict[str, Any]) -> "Data":
-    """Return the pictures that the options name; they are taken out of `options`. Raises UsageError."""
-    from fieldmarks.data import Source
-    from fieldmarks.evaluation.experiment import Data
+def text_options(command: Command) -> Command:
+    """Add the options that word the descriptors, as `classify` has them."""
+    for option in reversed(
+        (
+            click.option(
+                "--text",
+                metavar="TEMPLATE",
+                help="How a descriptor is worded: a template as for `fieldmarks classify --text`"
+                "  [default: the preset's].",
+            ),
+            click.option(
+                "--with-name", is_flag=True, help="Add 'a photo of a {class}' to each class's texts."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
 
-    of_source = {
-        key: options.pop(key) for key in ("split", "image_column", "label_column", "limit", "streaming")
-    }
-    of_data = {key: options.pop(key) for key in ("embeddings", "aliases", "allow_missing")}
-    if dataset == "":
-        raise click.UsageError("DATASET is empty: name a folder or a file")
-    if dataset is None and of_data["embeddings"] is None:
-        raise click.UsageError("name a DATASET, or --image-embeddings with labels of their own")
-    if dataset is None and (given := next((key for key, value in of_source.items() if value), None)):
-        raise click.UsageError(f"--{given.replace('_', '-')} is for a DATASET, and none is named")
-    return Data(source=None if dataset is None else Source(spec=dataset, **of_source), **of_data)
 
+def spec_of(dataset: str | None, options: dict[str, Any]) -> "DatasetSpec":
+    """Return the images that the options name. Raises UsageError."""
+    from fieldmarks.evaluation.evaluate import dataset_spec
 
-def model_of(options: Mapping[str, Any]) -> "EncoderOptions":
-    """Return the model that the options name."""
-    from fieldmarks.classification.embedder import EncoderOptions
-
-    names = (field.name for field in fields(EncoderOptions))
-    return EncoderOptions(**{name: options[name] for name in names if name in options})
+    return dataset_spec(dataset, **{key: options[key] for key in OF_DATA})
 
 
 def command_line(context: click.Context) -> list[str]:
@@ -121,5 +125,5 @@ def _option(param: click.Parameter, value: Any) -> list[str]:
         names = param.opts if value else param.secondary_opts
         return names[:1]
     if isinstance(param, click.Option) and param.multiple:
-        return [word for one in value for word in (param.opts[0], str(one))]
+        return [word for text in value for word in (param.opts[0], str(text))]
     return [param.opts[0], ",".join(value) if isinstance(value, tuple) else str(value)]

@@ -1,8 +1,7 @@
-"""A labelled data set: pictures with the names of their classes, in an order that never changes.
+"""A labelled data set: images with the names of their classes, in an order that never changes.
 
-Which part of a data set is meant: its test split, unless the user says otherwise.
-
-Several files under one name: globs, and ranges such as data-{000..012}.tar.
+Beside it what all kinds of data sets share: limits, columns, which split is read (test, unless the user names
+another), and several files under one name, by a glob or a range such as data-{000..012}.tar.
 """
 
 import glob
@@ -27,68 +26,82 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A picture and its label, which is NFC and trimmed as class names are."""
+    """An image and its label, which is NFC and trimmed as class names are."""
 
-    picture: Picture
+    image: Picture
     label: str
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """What a user says of a data set: where it is and which part of it is meant.
+class DatasetSpec:
+    """Which labelled images are wanted, and how their labels are read.
 
-    `limit` takes that many pictures, evenly spread over the whole; of a stream, the first ones.
+    `spec` is a path or hf:NAME; None with `embeddings`, image embeddings in files, that bring labels of their
+    own. `limit` takes that many images, evenly spread over the whole; of a stream, the first ones.
     """
 
-    spec: str
+    spec: str | None
     split: str | None = None
     image_column: str | None = None
     label_column: str | None = None
     limit: int | None = None
     streaming: bool = False
+    embeddings: Path | None = None
+    aliases: Path | None = None
+    allow_missing: bool = False
+
+    @property
+    def name(self) -> str:
+        """The path or hf:NAME, for messages; empty without a data set."""
+        return self.spec or ""
 
 
 class DataSet(Protocol):
-    """Pictures with labels; every pass over it yields the same in the same order."""
+    """Images with labels; every pass over it yields the same in the same order."""
 
     @property
-    def about(self) -> Mapping[str, Any]:
+    def metadata(self) -> Mapping[str, Any]:
         """What is needed to read it again: spec, kind, split, columns, a fingerprint where it is cheap."""
 
     @property
     def notices(self) -> Sequence[str]:
-        """What the user should be told of it."""
+        """What the user should know of it."""
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether `labels` reads no image; of other sources it is a pass over all of them."""
 
     def labels(self) -> Counter[str]:
-        """The number of pictures under each label, counted without decoding any. Raises EvaluationError."""
+        """The number of images under each label, counted without decoding any. Raises EvaluationError."""
 
     def __iter__(self) -> Iterator[Example | Failure]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A data set whose pictures are files on this disk."""
+    """A data set whose images are files on this disk."""
 
-    about: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     records: Sequence[Example | Failure]
     notices: Sequence[str] = field(default_factory=tuple)
+    is_indexed: bool = True
 
     def labels(self) -> Counter[str]:
-        """The number of pictures under each label."""
-        return Counter(one.label for one in self.records if isinstance(one, Example))
+        """The number of images under each label."""
+        return Counter(entry.label for entry in self.records if isinstance(entry, Example))
 
     def __iter__(self) -> Iterator[Example | Failure]:
         return iter(self.records)
 
 
-def record(picture: Picture, label: object, name: str) -> Example | Failure:
-    """Return a picture with its label, or the failure of a picture whose label is missing or unusable."""
+def record(image: Picture, label: object, name: str) -> Example | Failure:
+    """Return an image with its label, or the failure of an image whose label is missing or unusable."""
     if label is None or (isinstance(label, str) and not label.strip()):
         return Failure(name, "it has no label")
     if isinstance(label, bool) or not isinstance(label, str | int):
         return Failure(name, f"its label is a {type(label).__name__}: a text is meant")
     try:
-        return Example(picture, class_name(str(label)))
+        return Example(image, class_name(str(label)))
     except ClassNameError as error:
         return Failure(name, f"its label cannot be used: {error}")
 
@@ -101,19 +114,19 @@ def taken(number: int, count: int, limit: int | None) -> bool:
 def spread(records: Sequence[T], limit: int | None) -> list[T]:
     """Return `limit` of some records, evenly spread, in their order; all of them if there are fewer."""
     some = None if limit is None or limit >= len(records) else limit
-    return [one for number, one in enumerate(records) if taken(number, len(records), some)]
+    return [entry for number, entry in enumerate(records) if taken(number, len(records), some)]
 
 
-def choose_column(kind: str, given: str | None, candidates: Sequence[str], columns: Sequence[str]) -> str:
-    """Return the column that is meant: the one given, else the only candidate.
+def choose_column(kind: str, named: str | None, candidates: Sequence[str], columns: Sequence[str]) -> str:
+    """Return the column that is meant: the one named, else the only candidate.
 
     `kind` is "image" or "label", as in the options' names. Raises EvaluationError, which lists the columns.
     """
     option = f"--{kind}-column"
-    if given is not None:
-        if given not in columns:
-            raise EvaluationError(f"it has no column {given!r}: {option} may be one of {listed(columns)}")
-        return given
+    if named is not None:
+        if named not in columns:
+            raise EvaluationError(f"it has no column {named!r}: {option} may be one of {listed(columns)}")
+        return named
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
@@ -147,19 +160,19 @@ def choose(available: Iterable[str], asked: str | None) -> str:
     """
     names = list(available)
     if asked is not None:
-        alike = [name for name in names if name.casefold() == asked.casefold()]
-        if asked in names or len(alike) == 1:
-            return asked if asked in names else alike[0]
+        similar = [name for name in names if name.casefold() == asked.casefold()]
+        if asked in names or len(similar) == 1:
+            return asked if asked in names else similar[0]
         raise EvaluationError(f"it has no split {asked!r}: there is {listed(names) or 'none'}")
     for wanted in (*_TEST, *_VALIDATION):
-        if found := next((name for name in names if name.casefold() == wanted), None):
-            return found
+        if split := next((name for name in names if name.casefold() == wanted), None):
+            return split
     if len(names) == 1:
         return names[0]
     raise EvaluationError(f"say which part is meant: --split, one of {listed(names)}")
 
 
-def told(chosen: str, available: Iterable[str]) -> list[str]:
+def split_notice(chosen: str, available: Iterable[str]) -> list[str]:
     """Return a notice of a split that was not asked for, where there are others."""
     others = [name for name in available if name != chosen]
     return [f"the split {chosen!r} is read; there is also {listed(others)}"] if others else []
@@ -177,7 +190,7 @@ def expand(spec: str, suffixes: tuple[str, ...]) -> list[Path]:
     names = [spec] if Path(spec).exists() else _braces(spec)
     if len(names) == 1 and Path(spec).is_dir():
         return sorted(path for path in Path(spec).iterdir() if path.name.lower().endswith(suffixes))
-    paths = [Path(one) for name in names for one in ([name] if Path(name).exists() else _glob(name))]
+    paths = [Path(path) for name in names for path in ([name] if Path(name).exists() else _glob(name))]
     if absent := next((path for path in paths if not path.is_file()), None):
         raise EvaluationError(f"{absent}: no such file")
     return paths

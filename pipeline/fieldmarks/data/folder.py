@@ -26,7 +26,7 @@ from fieldmarks.classification.sources import (
     suffix_of,
 )
 from fieldmarks.data import dataset
-from fieldmarks.data.dataset import Example, Listed, Source, listed, record, spread
+from fieldmarks.data.dataset import DatasetSpec, Example, Listed, listed, record, spread
 from fieldmarks.errors import EvaluationError
 from fieldmarks.text import counted
 
@@ -34,12 +34,12 @@ _MAX_WRAPPERS: Final = 8
 _NUMBERED: Final = re.compile(r"(.*?[^\W\d_])[\s._-]*\(?\d+\)?", re.DOTALL)  # cat.1, cat_001, cat (1)
 
 
-def open_folder(source: Source) -> Listed:
+def open_folder(source: DatasetSpec) -> Listed:
     """Read the names in a folder. Raises EvaluationError where it has no image in a class's folder."""
-    top = _unwrapped(Path(source.spec))
+    top = _unwrapped(Path(source.name))
     folder, split, notices = _split(top, source.split)
     folder = folder if folder == top else _unwrapped(folder)
-    if folder != Path(source.spec, split or ""):
+    if folder != Path(source.name, split or ""):
         notices = [f"reading {folder}, as nothing else is in the folders around it", *notices]
     inner, told = _inner_split(folder, source.split) if split is None else (None, [])
     notices += told
@@ -114,7 +114,7 @@ def _split(folder: Path, asked: str | None) -> tuple[Path, str | None, list[str]
         chosen = dataset.choose(names if asked in names else labelled, asked)
     except EvaluationError as error:
         raise EvaluationError(f"{folder}: {error}") from error
-    notices = [] if asked else dataset.told(chosen, labelled)
+    notices = [] if asked else dataset.split_notice(chosen, labelled)
     if flat and not asked:
         notices.append(f"not read, as they have no folder per class: {listed(flat)}")
     return folder / chosen, chosen, notices
@@ -141,7 +141,7 @@ def _inner_split(folder: Path, asked: str | None) -> tuple[str | None, list[str]
         chosen = dataset.choose(names, asked)
     except EvaluationError as error:
         raise EvaluationError(f"{folder}: {error}") from error
-    return chosen, [] if asked else dataset.told(chosen, names)
+    return chosen, [] if asked else dataset.split_notice(chosen, names)
 
 
 def _deeper(folder: Path) -> list[str]:
@@ -220,11 +220,11 @@ def _fingerprint(folder: Path, records: Iterable[Example | Failure]) -> str:
     """Return a hash of the images' names below the folder and of their sizes."""
     digest = hashlib.sha256()
     for entry in records:
-        if isinstance(entry, Example) and isinstance(entry.picture, str):
+        if isinstance(entry, Example) and isinstance(entry.image, str):
             try:
-                size = Path(entry.picture).stat().st_size
+                size = Path(entry.image).stat().st_size
             except OSError:  # its reading will tell
                 size = -1
-            name = os.path.relpath(entry.picture, folder)
+            name = os.path.relpath(entry.image, folder)
             digest.update(f"{size} {name}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -1,17 +1,11 @@
-"""Tables of pictures and labels as the `datasets` library writes them: columns found by type, rows undecoded.
+"""Data sets of the `datasets` library: parquet and arrow files, folders that it saved, and hf:NAME[:CONFIG].
 
-An image's bytes stand in the table. A row that only names a file comes from whoever made the table, and
-would be read from the user's disk: it is followed into the data set's own folder or download, nowhere else.
+Columns are found by type, rows stay undecoded, and nothing of a stranger's code runs: ours decides what an
+image is. A parquet file is read where it lies, a few rows at a time, and not copied to a cache first. An
+image's bytes stand in the table. A row that only names a file comes from whoever made the table, and would be
+read from the user's disk: it is followed into the data set's own folder or download, nowhere else.
 
-The `datasets` library: imported when it is needed, kept quiet, its errors in one line.
-
-Nothing of a stranger's code runs, and no picture is decoded by the library: ours decides what a picture is.
-
-Tables on this disk: parquet and arrow files, and folders of the `datasets` library.
-
-A parquet file is read where it lies, a few rows at a time, and not copied to a cache first.
-
-Data sets of the Hugging Face hub: `hf:NAME[:CONFIG]`.
+The library is imported when it is needed, kept quiet, and its errors are told in one line.
 """
 
 import gc
@@ -29,7 +23,15 @@ from typing import Any, Final, Protocol
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import MAX_BYTES, Blob, read_bytes
 from fieldmarks.data import dataset
-from fieldmarks.data.dataset import IMAGE_NAMES, LABEL_NAMES, Example, Source, choose_column, record, taken
+from fieldmarks.data.dataset import (
+    IMAGE_NAMES,
+    LABEL_NAMES,
+    DatasetSpec,
+    Example,
+    choose_column,
+    record,
+    taken,
+)
 from fieldmarks.errors import EvaluationError, ImageError
 from fieldmarks.hub import one_line
 
@@ -56,14 +58,14 @@ class Rows(Protocol):
         """The number of rows, where it is known before they are read."""
 
     def read(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows' cells of some columns, pictures undecoded."""
+        """Yield the rows' cells of some columns, images undecoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """A data set of rows; see `DataSet`."""
 
-    about: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     notices: Sequence[str]
     rows: Rows
     image: str
@@ -73,16 +75,21 @@ class Table:
     folder: Path | None = None  # where files lie that rows may name
     beside: tuple[Path, ...] = ()  # the folders of the table, to which such names are relative
 
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the rows lie on this disk; a stream is downloaded by each pass."""
+        return self.rows.count is not None
+
     def labels(self) -> Counter[str]:
-        """The number of pictures under each label; only the labels' column is read."""
+        """The number of images under each label; only the labels' column is read."""
         rows = self._taken([self.label])
-        made = (self._record(Blob(f"{self.name}#{number}", b""), row[self.label]) for number, row in rows)
-        return Counter(one.label for one in made if isinstance(one, Example))
+        records = (self._record(Blob(f"{self.name}#{number}", b""), row[self.label]) for number, row in rows)
+        return Counter(entry.label for entry in records if isinstance(entry, Example))
 
     def __iter__(self) -> Iterator[Example | Failure]:
         for number, row in self._taken([self.image, self.label]):
-            picture = self._picture(row[self.image], f"{self.name}#{number}")
-            yield picture if isinstance(picture, Failure) else self._record(picture, row[self.label])
+            image = self._image(row[self.image], f"{self.name}#{number}")
+            yield image if isinstance(image, Failure) else self._record(image, row[self.label])
 
     def _taken(self, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Yield the numbered rows within the limit: evenly spread, or the first where none knows how many."""
@@ -94,7 +101,7 @@ class Table:
             if count is None or taken(number, count, limit):
                 yield number, row
 
-    def _picture(self, value: Any, name: str) -> Blob | Failure:
+    def _image(self, value: Any, name: str) -> Blob | Failure:
         """Return a cell's image, called by its row and, where it is known, its file."""
         cell = value if isinstance(value, Mapping) else {"path" if isinstance(value, str) else "bytes": value}
         path, data = cell.get("path"), cell.get("bytes")
@@ -122,15 +129,17 @@ class Table:
                     continue
         return None
 
-    def _record(self, picture: Blob, value: Any) -> Example | Failure:
+    def _record(self, image: Blob, value: Any) -> Example | Failure:
         names = getattr(self.rows.features[self.label], "names", None)  # of a ClassLabel
         if names is not None and isinstance(value, int):
             value = names[value] if 0 <= value < len(names) else None
-        return record(picture, value, picture.name)
+        return record(image, value, image.name)
 
 
-def open_table(source: Source, rows: Rows, split: str, about: Mapping[str, Any], notices: list[str]) -> Table:
-    """Find the columns of a table's pictures and labels. Raises EvaluationError, which lists candidates."""
+def open_table(
+    source: DatasetSpec, rows: Rows, split: str, metadata: Mapping[str, Any], notices: list[str]
+) -> Table:
+    """Find the columns of a table's images and labels. Raises EvaluationError, which lists candidates."""
     columns = list(rows.features)
     image = choose_column("image", source.image_column, _images(rows.features), columns)
     label = choose_column("label", source.label_column, _labels(rows.features), columns)
@@ -141,17 +150,17 @@ def open_table(source: Source, rows: Rows, split: str, about: Mapping[str, Any],
             " whole numbers with --label-column, or write the labels as ClassLabel"
         )
     if source.limit is not None and rows.count is None:
-        notices = [*notices, f"of a stream the first {source.limit} pictures are taken, in its own order"]
-    told = {"split": split, "image_column": image, "label_column": label, "limit": source.limit}
-    return Table({**about, **told}, notices, rows, image, label, split, source.limit)
+        notices = [*notices, f"of a stream the first {source.limit} images are taken, in its own order"]
+    chosen = {"split": split, "image_column": image, "label_column": label, "limit": source.limit}
+    return Table({**metadata, **chosen}, notices, rows, image, label, split, source.limit)
 
 
 def _images(features: Mapping[str, Any]) -> list[str]:
     """Return the columns of type Image; without any, those called like images, of bytes or else of paths."""
-    found = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
+    typed = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
     called = [name for name in features if name.casefold() in IMAGE_NAMES]
     return (
-        found
+        typed
         or [name for name in called if _is_bytes(features[name])]
         or [name for name in called if _is_text(features[name])]
     )
@@ -159,9 +168,9 @@ def _images(features: Mapping[str, Any]) -> list[str]:
 
 def _labels(features: Mapping[str, Any]) -> list[str]:
     """Return the columns of type ClassLabel; without any, the texts or else numbers called like labels."""
-    found = [name for name, feature in features.items() if _is_named(feature)]
+    typed = [name for name, feature in features.items() if _is_named(feature)]
     called = [name for name in features if name.casefold() in LABEL_NAMES]
-    return found or [name for name in called if _is_text(features[name])] or called
+    return typed or [name for name in called if _is_text(features[name])] or called
 
 
 def _is_named(feature: Any) -> bool:
@@ -206,7 +215,7 @@ class Loaded:
     count: int | None
 
     def read(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows' cells of some columns, pictures undecoded. Raises EvaluationError."""
+        """Yield the rows' cells of some columns, images undecoded. Raises EvaluationError."""
         datasets = library()
         with errors(self.spec), quiet(datasets):
             rows = iter(_undecoded(self.dataset, columns, datasets))
@@ -218,7 +227,7 @@ class Loaded:
 
 
 def _undecoded(dataset: Any, columns: Sequence[str], datasets: Any) -> Any:
-    """Return columns of a data set, pictures as they are: a stream has a switch for all, else each column."""
+    """Return columns of a data set, images as they are: a stream has a switch for all, else each column."""
     if isinstance(dataset, datasets.IterableDataset):
         return dataset.decode(False).select_columns(list(columns))  # the other way round decodes all the same
     chosen = dataset.select_columns(list(columns))
@@ -228,7 +237,7 @@ def _undecoded(dataset: Any, columns: Sequence[str], datasets: Any) -> Any:
     return chosen
 
 
-def from_splits(source: Source, parts: Mapping[str, Any], about: Mapping[str, Any]) -> Table:
+def from_splits(source: DatasetSpec, parts: Mapping[str, Any], metadata: Mapping[str, Any]) -> Table:
     """Return the table of the split that is meant. Raises EvaluationError."""
     split, notices = choose(source, [str(name) for name in parts])
     chosen = parts[split]
@@ -236,26 +245,28 @@ def from_splits(source: Source, parts: Mapping[str, Any], about: Mapping[str, An
     if features is None:
         raise EvaluationError(f"{source.spec} does not tell its columns: leave out --streaming")
     count = len(chosen) if hasattr(chosen, "__len__") else None
-    if about.get("fingerprint") is None:
-        about = {**about, "fingerprint": getattr(chosen, "_fingerprint", None)}
-    return opened(source, Loaded(source.spec, chosen, features, count), split, about, notices)
+    if metadata.get("fingerprint") is None:
+        metadata = {**metadata, "fingerprint": getattr(chosen, "_fingerprint", None)}
+    return opened(source, Loaded(source.name, chosen, features, count), split, metadata, notices)
 
 
-def opened(source: Source, rows: Rows, split: str, about: Mapping[str, Any], notices: list[str]) -> Table:
+def opened(
+    source: DatasetSpec, rows: Rows, split: str, metadata: Mapping[str, Any], notices: list[str]
+) -> Table:
     """Return the table of some rows, its columns found. Raises EvaluationError with the data set's name."""
     try:
-        return open_table(source, rows, split, {"spec": source.spec, **about}, notices)
+        return open_table(source, rows, split, {"spec": source.spec, **metadata}, notices)
     except EvaluationError as error:
         raise EvaluationError(f"{source.spec}: {error}") from error
 
 
-def choose(source: Source, names: Sequence[str]) -> tuple[str, list[str]]:
+def choose(source: DatasetSpec, names: Sequence[str]) -> tuple[str, list[str]]:
     """Return the split that is meant and what to tell of it. Raises EvaluationError."""
     try:
         split = dataset.choose(names, source.split)
     except EvaluationError as error:
         raise EvaluationError(f"{source.spec}: {error}") from error
-    return split, [] if source.split else dataset.told(split, names)
+    return split, [] if source.split else dataset.split_notice(split, names)
 
 
 @contextmanager
@@ -274,16 +285,16 @@ def quiet(datasets: Any) -> Iterator[None]:
     """Keep the library's bars and advice off stderr while it works."""
     hub = import_module("huggingface_hub.utils")
     bars, hub_bars = datasets.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
-    levels = [(one, one.get_verbosity()) for one in (datasets.logging, hub.logging)]
+    levels = [(log, log.get_verbosity()) for log in (datasets.logging, hub.logging)]
     datasets.disable_progress_bars()
     hub.disable_progress_bars()
-    for one, _ in levels:
-        one.set_verbosity(logging.CRITICAL)  # what is wrong is raised as well
+    for log, _ in levels:
+        log.set_verbosity(logging.CRITICAL)  # what is wrong is raised as well
     try:
         yield
     finally:
-        for one, level in levels:
-            one.set_verbosity(level)
+        for log, level in levels:
+            log.set_verbosity(level)
         if bars:
             datasets.enable_progress_bars()
         if hub_bars:
@@ -322,16 +333,16 @@ class Parquet:
                     yield from batch.to_pylist()
 
 
-def open_saved(source: Source) -> Table:
+def open_saved(source: DatasetSpec) -> Table:
     """Open a folder that the library's `save_to_disk` wrote. Raises EvaluationError."""
     datasets = library()
     with errors(source.spec), quiet(datasets):
-        found = datasets.load_from_disk(source.spec)
-    parts = found if isinstance(found, datasets.DatasetDict) else {str(found.split or "all"): found}
+        loaded = datasets.load_from_disk(source.spec)
+    parts = loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or "all"): loaded}
     return from_splits(source, parts, {"kind": "saved"})
 
 
-def open_files(source: Source, files: Sequence[Path]) -> Table:
+def open_files(source: DatasetSpec, files: Sequence[Path]) -> Table:
     """Open parquet or arrow files, each of the split in its name or folder. Raises EvaluationError."""
     if len({path.suffix for path in files}) > 1:
         raise EvaluationError(f"{source.spec} holds parquet and arrow files: name those of one kind")
@@ -340,12 +351,12 @@ def open_files(source: Source, files: Sequence[Path]) -> Table:
         parts.setdefault(_split_of(path), []).append(path)
     split, notices = choose(source, list(parts))
     with errors(source.spec):
-        rows = _arrow(source.spec, parts[split]) if files[0].suffix == ".arrow" else _parquet(parts[split])
+        rows = _arrow(source.name, parts[split]) if files[0].suffix == ".arrow" else _parquet(parts[split])
         sizes = [path.stat().st_size for path in parts[split]]
-    about = {"kind": files[0].suffix[1:], "files": [path.name for path in parts[split]], "bytes": sizes}
-    table = opened(source, rows, split, about, notices)
+    metadata = {"kind": files[0].suffix[1:], "files": [path.name for path in parts[split]], "bytes": sizes}
+    table = opened(source, rows, split, metadata, notices)
     beside = tuple(dict.fromkeys(path.parent for path in parts[split]))
-    folder = Path(source.spec) if Path(source.spec).is_dir() else beside[0]
+    folder = Path(source.name) if Path(source.name).is_dir() else beside[0]
     return replace(table, folder=folder, beside=(*beside, folder))
 
 
@@ -364,8 +375,8 @@ def is_saved(folder: Path) -> bool:
 def _split_of(path: Path) -> str:
     """Return the split that a file's name has in it, or that its folder is called."""
     folder = path.parent.name.casefold()
-    found = _SPLIT_IN_NAME.search(path.stem.casefold())
-    return found[1] if found else folder if folder in dataset.NAMES else "all"
+    match = _SPLIT_IN_NAME.search(path.stem.casefold())
+    return match[1] if match else folder if folder in dataset.NAMES else "all"
 
 
 def _parquet(files: Sequence[Path]) -> Parquet:
@@ -376,7 +387,8 @@ def _parquet(files: Sequence[Path]) -> Parquet:
         with parquet.ParquetFile(path) as file:
             count += file.metadata.num_rows
             schemas.append(features.from_arrow_schema(file.schema_arrow))
-    if different := next((path for path, one in zip(files, schemas, strict=True) if one != schemas[0]), None):
+    pairs = zip(files, schemas, strict=True)
+    if different := next((path for path, schema in pairs if schema != schemas[0]), None):
         raise EvaluationError(f"{different} has other columns than {files[0]}: name files of one data set")
     return Parquet(files, schemas[0], count)
 
@@ -392,26 +404,26 @@ HUB: Final = "hf:"
 _NAME: Final = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
 
 
-def open_hub(source: Source) -> Table:
+def open_hub(source: DatasetSpec) -> Table:
     """Open `hf:NAME[:CONFIG]`. Raises EvaluationError where it cannot be had."""
-    name, _, config = source.spec.removeprefix(HUB).partition(":")
+    name, _, config = source.name.removeprefix(HUB).partition(":")
     if not _NAME.fullmatch(name):
         raise EvaluationError(
-            f"{source.spec!r} is no data set of the hub: hf:OWNER/NAME or hf:NAME[:CONFIG] is meant"
+            f"{source.spec!r} is no data set of the hub: expected hf:OWNER/NAME or hf:NAME[:CONFIG]"
         )
     datasets = library()
     if _is_format(name):
         raise EvaluationError(f"{source.spec}: {name} is a file format: name the files, or hf:OWNER/NAME")
     with errors(source.spec), quiet(datasets):
         commit = _commit(name)
-        found = datasets.load_dataset(
+        parts = datasets.load_dataset(
             f"hf://datasets/{name}",  # so that a folder of this name here is not taken for it
             config or None,
             revision=commit,
             streaming=source.streaming,
         )
-    about = {"kind": "hub", "config": config or None, "streaming": source.streaming, "fingerprint": commit}
-    return replace(from_splits(source, found, about), folder=_download(name))
+    metadata = {"kind": "hub", "config": config or None, "streaming": source.streaming, "fingerprint": commit}
+    return replace(from_splits(source, parts, metadata), folder=_download(name))
 
 
 def _is_format(name: str) -> bool:

@@ -23,9 +23,9 @@ from fieldmarks.data import dataset
 from fieldmarks.data.dataset import (
     IMAGE_NAMES,
     LABEL_NAMES,
+    DatasetSpec,
     Example,
     Listed,
-    Source,
     choose_column,
     record,
     spread,
@@ -46,17 +46,17 @@ IN_FOLDER: Final = ("metadata.csv", "metadata.jsonl")  # of an image folder of t
 FILE_NAME: Final = "file_name"  # the column that such a file has
 
 
-def open_manifest(source: Source) -> Listed:
+def open_manifest(source: DatasetSpec) -> Listed:
     """Read a manifest. Raises EvaluationError with the line's number where it is not one."""
-    return _open(source, Path(source.spec), None)
+    return _open(source, Path(source.name), None)
 
 
-def open_metadata(source: Source) -> Listed | None:
+def open_metadata(source: DatasetSpec) -> Listed | None:
     """Read the manifest in a folder, or in one of its splits' folders; None where there is none.
 
     A table without a column of labels, as beside a folder per class, is none. Raises EvaluationError.
     """
-    folder = Path(source.spec)
+    folder = Path(source.name)
     if (path := _metadata(folder, source)) is not None:
         return _open(source, path, None)
     parts = (part for part in sorted(folder.iterdir()) if part.name.casefold() in dataset.NAMES)
@@ -67,11 +67,11 @@ def open_metadata(source: Source) -> Listed | None:
         chosen = dataset.choose(paths, source.split)
     except EvaluationError as error:
         raise EvaluationError(f"{folder}: {error}") from error
-    notices = [] if source.split else dataset.told(chosen, paths)
+    notices = [] if source.split else dataset.split_notice(chosen, paths)
     return _open(replace(source, split=None), paths[chosen], chosen, notices)
 
 
-def _metadata(folder: Path, source: Source) -> Path | None:
+def _metadata(folder: Path, source: DatasetSpec) -> Path | None:
     path = next((folder / name for name in IN_FOLDER if (folder / name).is_file()), None)
     if path is None:
         return None
@@ -80,7 +80,7 @@ def _metadata(folder: Path, source: Source) -> Path | None:
     return path if labelled and _called(columns, (FILE_NAME,)) else None
 
 
-def _open(source: Source, path: Path, part: str | None, notices: Sequence[str] = ()) -> Listed:
+def _open(source: DatasetSpec, path: Path, part: str | None, notices: Sequence[str] = ()) -> Listed:
     """Return the images of a manifest, which is all of the split `part` unless that is None."""
     table, fingerprint = _read(path)
     if table.columns is None:
@@ -124,9 +124,9 @@ def _open(source: Source, path: Path, part: str | None, notices: Sequence[str] =
 def _elsewhere(manifest: Path, records: Sequence[Example | Failure]) -> list[str]:
     """Return, where none of the first images is where the manifest says, where one of that name is."""
     paths = [
-        Path(one.picture)
-        for one in records[:_LOOKED_FOR]
-        if isinstance(one, Example) and isinstance(one.picture, str)
+        Path(example.image)
+        for example in records[:_LOOKED_FOR]
+        if isinstance(example, Example) and isinstance(example.image, str)
     ]
     if not paths or any(map(os.path.exists, paths)):
         return []
@@ -185,7 +185,7 @@ def _of_split(
         return table.rows, None, []
     chosen = dataset.choose(names.values(), asked)
     rows = [row for row, cell in zip(table.rows, cells, strict=True) if cell.casefold() == chosen.casefold()]
-    return rows, chosen, [] if asked else dataset.told(chosen, names.values())
+    return rows, chosen, [] if asked else dataset.split_notice(chosen, names.values())
 
 
 def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Failure:

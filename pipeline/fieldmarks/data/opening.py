@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Final
 
 from fieldmarks.data import hf, manifest, tar
-from fieldmarks.data.dataset import DataSet, Source, expand
+from fieldmarks.data.dataset import DataSet, DatasetSpec, expand
 from fieldmarks.data.folder import open_folder
 from fieldmarks.data.manifest import open_manifest
 from fieldmarks.data.tar import open_tars
-from fieldmarks.errors import EvaluationError
+from fieldmarks.errors import EvaluationError, UsageError
 
 KINDS: Final = (
     "a folder with a folder per class, or with metadata.csv, a .csv, .tsv or .jsonl manifest, .parquet or"
@@ -16,21 +16,47 @@ KINDS: Final = (
 )
 
 
-def open_dataset(source: Source) -> DataSet:
-    """Open a data set of any kind. Raises EvaluationError that says what could be meant."""
+def open_dataset(
+    dataset: str | Path,
+    *,
+    split: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    limit: int | None = None,
+    streaming: bool = False,
+) -> DataSet:
+    """Open labelled images of any kind, as `fieldmarks evaluate` reads them.
+
+    `dataset` is a folder with a folder per class, a manifest (.csv, .tsv, .jsonl), .parquet or .arrow files,
+    .tar files, or hf:NAME[:CONFIG]. `limit` takes that many images, spread evenly. `labels()` counts the
+    images under each label; iterating yields an `Example` for each image, or a `Failure` that says what is
+    wrong with it:
+
+        for example in fm.open_dataset("photos", split="test"):
+            print(example.label)
+
+    Raises EvaluationError for what is no data set, UsageError for an option that has no effect.
+    """
+    return open_spec(DatasetSpec(str(dataset), split, image_column, label_column, limit, streaming))
+
+
+def open_spec(source: DatasetSpec) -> DataSet:
+    """Open a data set of any kind. Raises EvaluationError that says what could be meant, UsageError."""
     try:
         return _open(source)
     except OSError as error:
         raise EvaluationError(f"{source.spec} cannot be read: {error.strerror or error}") from error
 
 
-def _open(source: Source) -> DataSet:
-    path = Path(source.spec)
-    name = source.spec.lower()
+def _open(source: DatasetSpec) -> DataSet:
+    path = Path(source.name)
+    name = source.name.lower()
     if source.limit is not None and source.limit < 1:
-        raise EvaluationError(f"a limit of {source.limit} leaves no picture: 1 is the least")
+        raise EvaluationError(f"a limit of {source.limit} leaves no image: 1 is the least")
     if name.startswith(hf.HUB):
         return hf.open_hub(source)
+    if source.streaming:
+        raise UsageError(f"streaming is for data sets of the hub, hf:NAME; {source.spec} is read from disk")
     if path.is_dir():
         return _open_folder(source, path)
     if path.suffix.lower() in manifest.MANIFEST_SUFFIXES or (
@@ -40,20 +66,20 @@ def _open(source: Source) -> DataSet:
     if name.endswith(tar.TAR_SUFFIXES):
         return open_tars(source)
     if path.suffix in hf.TABLE_SUFFIXES:
-        return hf.open_files(source, expand(source.spec, hf.TABLE_SUFFIXES))
+        return hf.open_files(source, expand(source.name, hf.TABLE_SUFFIXES))
     there = "no data set" if path.exists() else "no such file or folder"
-    raise EvaluationError(f"{source.spec}: {there}: {KINDS} is meant")
+    raise EvaluationError(f"{source.spec}: {there}: expected {KINDS}")
 
 
-def _open_folder(source: Source, path: Path) -> DataSet:
+def _open_folder(source: DatasetSpec, path: Path) -> DataSet:
     if listed := manifest.open_metadata(source):
         return listed
     if hf.is_saved(path):
         return hf.open_saved(source)
     if tables := hf.table_files(path):
         return hf.open_files(source, tables)
-    if any(one.name.lower().endswith(tar.TAR_SUFFIXES) for one in path.iterdir()):
+    if any(entry.name.lower().endswith(tar.TAR_SUFFIXES) for entry in path.iterdir()):
         return open_tars(source)
     if named := source.image_column or source.label_column:
-        raise EvaluationError(f"{source.spec} is a folder of pictures and has no column {named!r}")
+        raise EvaluationError(f"{source.spec} is a folder of images and has no column {named!r}")
     return open_folder(source)

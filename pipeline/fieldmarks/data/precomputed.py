@@ -1,4 +1,4 @@
-"""Labels for embeddings kept in files: from a data set, from the file itself, or from the folders."""
+"""Labels for image embeddings in files: from a data set, from the file itself, or from the folders."""
 
 import re
 from bisect import bisect_left
@@ -22,11 +22,11 @@ _LAST: Final = "\U0010ffff"
 
 
 def labelled(path: Path, dataset: DataSet | None = None) -> Iterator[Labelled]:
-    """Yield kept embeddings with their labels, None where there is none.
+    """Yield the embeddings in files with their labels, None where there is none.
 
-    With a data set, a label is that of its picture of the same path, or else of the longest common tail,
-    and a picture that is not in it has none. Without one, it is what the file says of the row, or else the
-    name of the picture's folder. Raises ImageError and EvaluationError.
+    With a data set, a label is that of its image of the same path, or else of the longest common tail, and an
+    image that is not in it has none. Without a data set, it is what the file says of the row, or else the
+    name of the image's folder. Raises ImageError and EvaluationError.
     """
     embeddings = EmbeddingSet(path)
     if dataset is not None:
@@ -38,7 +38,7 @@ def labelled(path: Path, dataset: DataSet | None = None) -> Iterator[Labelled]:
 
 
 class Tails:
-    """Labels of pictures, found by path or by the end of a path."""
+    """Labels of images, found by path or by the end of a path."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._exact = dict(pairs)
@@ -52,15 +52,15 @@ class Tails:
         """
         if name in self._exact:
             return {self._exact[name]}
-        meant = _backwards(name)
-        at = bisect_left(self._sorted, (meant, ""))
-        beside = (_common(meant, one) for one, _ in self._sorted[max(0, at - 1) : at + 1])
+        wanted = _backwards(name)
+        at = bisect_left(self._sorted, (wanted, ""))
+        beside = (_common(wanted, other) for other, _ in self._sorted[max(0, at - 1) : at + 1])
         common = max(beside, key=len, default="")
         return self._under(common) if common else set()
 
     def _under(self, start: str) -> set[str]:
         labels: set[str] = set()
-        first, end = (bisect_left(self._sorted, (one, "")) for one in (start, start + _LAST))
+        first, end = (bisect_left(self._sorted, (bound, "")) for bound in (start, start + _LAST))
         for at in range(first, end):
             labels.add(self._sorted[at][1])
             if len(labels) > 1:
@@ -68,19 +68,18 @@ class Tails:
         return labels
 
 
-def _from_names(one: Embedded | Failure, names: Tails) -> Labelled:
-    found = names.find(one.image)
-    if len(found) > 1 and isinstance(one, Embedded):
-        return Failure(
-            one.image, "the data set has several pictures that end like this, of different labels"
-        ), None
-    return one, next(iter(found), None)
+def _from_names(row: Embedded | Failure, names: Tails) -> Labelled:
+    labels = names.find(row.image)
+    if len(labels) > 1 and isinstance(row, Embedded):
+        error = "the data set has several images that end like this, of different labels"
+        return Failure(row.image, error), None
+    return row, next(iter(labels), None)
 
 
 def _pairs(dataset: DataSet) -> Iterator[tuple[str, str]]:
-    for number, one in enumerate(dataset, 1):
-        if isinstance(one, Example):
-            yield name_of(one.picture, number), one.label
+    for number, example in enumerate(dataset, 1):
+        if isinstance(example, Example):
+            yield name_of(example.image, number), example.label
 
 
 def _parts(name: str) -> Sequence[str]:
@@ -91,9 +90,9 @@ def _backwards(name: str) -> str:
     return "".join(f"{part}/" for part in reversed(_parts(name)))
 
 
-def _common(one: str, other: str) -> str:
+def _common(name: str, other: str) -> str:
     """Return the parts that two backward names begin with."""
-    pairs = zip(_parts(one), _parts(other), strict=False)
+    pairs = zip(_parts(name), _parts(other), strict=False)
     return "".join(f"{part}/" for part, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 

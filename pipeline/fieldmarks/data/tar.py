@@ -1,13 +1,13 @@
-"""Tar files, read once from front to back in bounded memory; nothing of them is ever written to disk.
-
-Samples of image tars: pictures that lie in their class's folder, or beside files with their label.
-
-Image tars: webdataset's layout, or a folder per class.
+"""Image tars: webdataset's layout, or a folder per class; read in bounded memory, nothing is written to disk.
 
 In webdataset's layout the files of one sample follow each other and share their name up to its first dot:
 KEY.jpg with KEY.cls (an index into classes.txt or classnames.txt beside the tars, or the label itself),
 KEY.txt (the label) or KEY.json (an object with the label). Without such files the label is the name of the
-folder that the picture lies in. The first sample decides. Shards are given as a glob or as {000..012}.
+folder that the image lies in. The first sample decides. Shards are given as a glob or as {000..012}.
+
+A tar is opened once: the pass over it begins when the data set is opened, to see the first sample, and goes
+on when the images are asked for. Only a limit, which is spread evenly, needs a pass before that to count
+them.
 """
 
 import bz2
@@ -19,14 +19,14 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass, field, replace
+from itertools import chain, groupby
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import MAX_BYTES, SUFFIXES, Blob, is_helper
-from fieldmarks.data.dataset import LABEL_NAMES, Example, Source, expand, listed, record, taken
+from fieldmarks.data.dataset import LABEL_NAMES, DatasetSpec, Example, expand, listed, record, taken
 from fieldmarks.data.labels import find_list, read_list
 from fieldmarks.errors import EvaluationError
 from fieldmarks.hub import one_line
@@ -69,20 +69,30 @@ class Member:
             data if len(data) == self.size else Failure(self.whole_name, "cut short: the tar file ends in it")
         )
 
+    def held(self, data: bytes | Failure) -> "Member":
+        """Return the member as it was read, which needs its tar no more."""
+        if isinstance(data, Failure):
+            return replace(self, refusal=data.error)
+        return replace(self, _stream=io.BytesIO(data), _offset=0)
+
 
 def members(shard: Path) -> Iterator[Member | Failure]:
     """Yield a tar's members that are no folders; a tar that is torn ends with a failure."""
     try:
-        with _open(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            while (one := tar.next()) is not None:
+        with (
+            shard.open("rb", buffering=0) as file,
+            _plain(file) as stream,
+            tarfile.open(fileobj=stream, mode="r:") as tar,
+        ):
+            while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # else it grows with every member
-                if not one.isdir():
-                    name = one.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+                if not info.isdir():
+                    name = info.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
                     name = name.removeprefix("./").lstrip("/")
-                    yield Member(shard, name, one.size, _refusal(one), stream, one.offset_data)
+                    yield Member(shard, name, info.size, _refusal(info), stream, info.offset_data)
             stream.seek(tar.offset)
             if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-                yield Failure(str(shard), "torn: it has no end mark, so more pictures may be missing")
+                yield Failure(str(shard), "torn: it has no end mark, so more images may be missing")
     except _SPOILT as error:
         yield Failure(str(shard), f"cannot be read to its end as a tar file: {one_line(error)}")
 
@@ -96,7 +106,7 @@ def _refusal(member: tarfile.TarInfo) -> str | None:
 
 
 class _Bounded(io.BufferedReader):
-    """A stream that reads no more at once than a picture may have: a header may claim any length."""
+    """A stream that reads no more at once than an image may have: a header may claim any length."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= MAX_BYTES:
@@ -104,13 +114,12 @@ class _Bounded(io.BufferedReader):
         return super().read(size)
 
 
-def _open(shard: Path) -> IO[bytes]:
-    """Open a tar file, through the decompression that its first bytes ask for. Raises OSError."""
-    with shard.open("rb") as file:
-        start = file.read(6)
-    opener = next((one for magic, one in _MAGIC if start.startswith(magic)), None)
-    plain = opener(shard, "rb") if opener else shard.open("rb", buffering=0)
-    return _Bounded(plain)
+def _plain(file: io.FileIO) -> IO[bytes]:
+    """Return a tar file's stream, through the decompression that its first bytes ask for. Raises OSError."""
+    start = file.read(6)
+    file.seek(0)
+    opener = next((opener for magic, opener in _MAGIC if start.startswith(magic)), None)
+    return _Bounded(opener(file, "rb") if opener else file)
 
 
 LABELS: Final = ("cls", "json", "txt")  # in the order in which they are asked
@@ -129,16 +138,16 @@ class ClassLists(dict[Path, Mapping[str, str]]):
 
 def samples(shard: Path) -> Iterator[Iterable[Member | Failure]]:
     """Yield the runs of members that share a key, each to be used before the next."""
-    shown = (one for one in members(shard) if isinstance(one, Failure) or not _is_hidden(one))
+    shown = (file for file in members(shard) if isinstance(file, Failure) or not _is_hidden(file))
     for _, group in groupby(shown, _key):
         yield group
 
 
-def _key(one: Member | Failure) -> str:
+def _key(file: Member | Failure) -> str:
     """Return the name up to the first dot of its last part."""
-    if isinstance(one, Failure):
-        return one.image
-    return one.name[: len(one.name) - len(_last(one))] + _last(one).partition(".")[0]
+    if isinstance(file, Failure):
+        return file.image
+    return file.name[: len(file.name) - len(_last(file))] + _last(file).partition(".")[0]
 
 
 def _is_hidden(member: Member) -> bool:
@@ -155,69 +164,67 @@ def kind_of(member: Member) -> str:
     return _last(member).partition(".")[2].lower()
 
 
-def is_picture(kind: str) -> bool:
-    """Whether a file of this kind is called like a picture."""
+def is_image(kind: str) -> bool:
+    """Whether a file of this kind is called like an image."""
     return f".{kind.rpartition('.')[2]}" in SUFFIXES
 
 
 def filed(group: Iterable[Member | Failure], *, read: bool) -> Iterator[Example | Failure]:
-    """Yield every picture of a group under the name of its folder."""
-    for one in group:
-        if isinstance(one, Failure):
-            yield one
-        elif is_picture(kind_of(one)):
-            data = one.read() if read else b""
-            label = PurePosixPath(one.name).parent.name
-            yield data if isinstance(data, Failure) else record(_blob(one, data), label, one.whole_name)
+    """Yield every image of a group under the name of its folder."""
+    for file in group:
+        if isinstance(file, Failure):
+            yield file
+        elif is_image(kind_of(file)):
+            data = file.read() if read else b""
+            label = PurePosixPath(file.name).parent.name
+            yield data if isinstance(data, Failure) else record(_blob(file, data), label, file.whole_name)
 
 
 def paired(
-    group: Iterable[Member | Failure], source: Source, lists: ClassLists, *, read: bool
+    group: Iterable[Member | Failure], source: DatasetSpec, lists: ClassLists, *, read: bool
 ) -> Iterator[Example | Failure]:
-    """Yield a sample of webdataset: the picture of a group, under the label beside it."""
-    pictures: dict[str, Blob | Failure] = {}
+    """Yield a sample of webdataset: the image of a group, under the label beside it."""
+    images: dict[str, Blob | Failure] = {}
     labels: dict[str, bytes | Failure] = {}
     shard, held = Path(), 0
-    for one in group:
-        if isinstance(one, Failure):
-            yield one
+    for file in group:
+        if isinstance(file, Failure):
+            yield file
             continue
-        shard, kind = one.shard, kind_of(one)
-        if kind in pictures or kind in labels:
-            yield Failure(one.whole_name, "stands twice in a row, so that its label is in doubt")
+        shard, kind = file.shard, kind_of(file)
+        if kind in images or kind in labels:
+            yield Failure(file.whole_name, "stands twice in a row, so that its label is in doubt")
         elif kind in LABELS:
-            labels[kind] = one.read(MAX_LABEL)
-        elif is_picture(kind) and source.image_column in {None, kind}:
-            data = one.read(MAX_BYTES - held) if read else b""
+            labels[kind] = file.read(MAX_LABEL)
+        elif is_image(kind) and source.image_column in {None, kind}:
+            data = file.read(MAX_BYTES - held) if read else b""
             held += len(data) if isinstance(data, bytes) else 0
-            pictures[kind] = data if isinstance(data, Failure) else _blob(one, data)
-    if pictures:
-        picture = _picture(pictures)
-        yield picture if isinstance(picture, Failure) else _labelled(picture, labels, source, lists, shard)
+            images[kind] = data if isinstance(data, Failure) else _blob(file, data)
+    if images:
+        image = _image(images)
+        yield image if isinstance(image, Failure) else _labelled(image, labels, source, lists, shard)
 
 
-def _picture(pictures: Mapping[str, Blob | Failure]) -> Blob | Failure:
-    """Return the picture of a sample; one called KEY.jpg goes before KEY.mask.png."""
-    plain = [kind for kind in pictures if "." not in kind] or list(pictures)
-    picture = pictures[plain[0]]
-    if len(plain) == 1 or isinstance(picture, Failure):
-        return picture
-    return Failure(
-        picture.name, f"several pictures in one sample: say --image-column, one of {listed(plain)}"
-    )
+def _image(images: Mapping[str, Blob | Failure]) -> Blob | Failure:
+    """Return the image of a sample; a file called KEY.jpg goes before KEY.mask.png."""
+    plain = [kind for kind in images if "." not in kind] or list(images)
+    image = images[plain[0]]
+    if len(plain) == 1 or isinstance(image, Failure):
+        return image
+    return Failure(image.name, f"several images in one sample: pass --image-column, one of {listed(plain)}")
 
 
 def _labelled(
-    picture: Blob, labels: Mapping[str, bytes | Failure], source: Source, lists: ClassLists, shard: Path
+    image: Blob, labels: Mapping[str, bytes | Failure], source: DatasetSpec, lists: ClassLists, shard: Path
 ) -> Example | Failure:
     try:
         value = _label(labels, source.label_column)
     except ValueError as error:
-        return Failure(picture.name, f"its label cannot be read: {error}")
+        return Failure(image.name, f"its label cannot be read: {error}")
     if isinstance(value, int) and not isinstance(value, bool):
         names = lists[shard.parent]
         value = names.get(str(value)) if names else value
-    return record(picture, value, picture.name)
+    return record(image, value, image.name)
 
 
 def _label(labels: Mapping[str, bytes | Failure], column: str | None) -> object:
@@ -237,32 +244,37 @@ def _label(labels: Mapping[str, bytes | Failure], column: str | None) -> object:
 
 def _from_json(text: str, key: str | None) -> object:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except RecursionError as error:
         raise ValueError("JSON nested too deeply") from error
-    if not isinstance(found, dict):
-        return found
-    key = key or next((name for name in LABEL_NAMES if name in found), None)
-    return found.get(key) if key else None
+    if not isinstance(value, dict):
+        return value
+    key = key or next((name for name in LABEL_NAMES if name in value), None)
+    return value.get(key) if key else None
 
 
 def _blob(member: Member, data: bytes) -> Blob:
     return Blob(member.whole_name, data)
 
 
-@dataclass(frozen=True, slots=True)
+Group = Iterable[Member | Failure]
+
+
+@dataclass(slots=True)
 class Tars:
     """A data set in tar files; see `DataSet`. `paired` is webdataset's layout."""
 
-    about: Mapping[str, Any]
-    source: Source
+    metadata: Mapping[str, Any]
+    source: DatasetSpec
     shards: Sequence[Path]
     paired: bool
+    started: Iterator[Group] | None  # the pass that opening began
     notices: Sequence[str] = field(default_factory=tuple)
+    is_indexed: bool = False
 
     def labels(self) -> Counter[str]:
-        """The number of pictures under each label; the pictures are passed over. Raises EvaluationError."""
-        return Counter(one.label for one in self._taken(read=False) if isinstance(one, Example))
+        """The number of images under each label; the images are passed over. Raises EvaluationError."""
+        return Counter(entry.label for entry in self._taken(read=False) if isinstance(entry, Example))
 
     def __iter__(self) -> Iterator[Example | Failure]:
         return self._taken(read=True)
@@ -272,41 +284,64 @@ class Tars:
         limit = self.source.limit
         count = 0 if limit is None else sum(1 for _ in self._records(read=False))
         limit = limit if limit is not None and limit < count else None
-        for number, one in enumerate(self._records(read=read)):
+        for number, entry in enumerate(self._records(read=read)):
             if taken(number, count, limit):
-                yield one
+                yield entry
 
     def _records(self, *, read: bool) -> Iterator[Example | Failure]:
         lists = ClassLists()
-        for shard in self.shards:
-            for group in samples(shard):
-                yield from (
-                    paired(group, self.source, lists, read=read) if self.paired else filed(group, read=read)
-                )
+        groups, self.started = self.started or _groups(self.shards), None
+        for group in groups:
+            if self.paired:
+                yield from paired(group, self.source, lists, read=read)
+            else:
+                yield from filed(group, read=read)
 
 
-def open_tars(source: Source) -> Tars:
-    """Find the shards and their layout. Raises EvaluationError where they hold no picture."""
-    shards = expand(source.spec, TAR_SUFFIXES)
+def open_tars(source: DatasetSpec) -> Tars:
+    """Find the shards and their layout. Raises EvaluationError where they hold no image."""
+    shards = expand(source.name, TAR_SUFFIXES)
     if source.split is not None:
         raise EvaluationError(f"{source.spec}: tar files have no splits: name those of one split")
-    paired = _layout(source, shards)
-    about: dict[str, Any] = {"spec": source.spec, "kind": "tar", "limit": source.limit}
-    about |= {"layout": "webdataset" if paired else "folders"}
-    about |= {"image_column": source.image_column, "label_column": source.label_column}
-    about |= {"files": [path.name for path in shards], "bytes": [path.stat().st_size for path in shards]}
-    return Tars(about, source, shards, paired)
+    groups = _groups(shards)
+    first = list(_up_to_image(groups, source))
+    kinds = [kind_of(file) for file in first[-1] if isinstance(file, Member)]
+    paired = source.label_column is not None or any(kind in LABELS for kind in kinds)
+    metadata: dict[str, Any] = {"spec": source.spec, "kind": "tar", "limit": source.limit}
+    metadata |= {"layout": "webdataset" if paired else "folders"}
+    metadata |= {"image_column": source.image_column, "label_column": source.label_column}
+    metadata |= {"files": [path.name for path in shards], "bytes": [path.stat().st_size for path in shards]}
+    return Tars(metadata, source, shards, paired, chain(first, groups))
 
 
-def _layout(source: Source, shards: Sequence[Path]) -> bool:
-    """Whether the first sample with a picture has its label in a file beside the picture."""
-    failed = ""
+def _groups(shards: Iterable[Path]) -> Iterator[Group]:
     for shard in shards:
-        for group in samples(shard):
-            kinds = []
-            for one in group:
-                failed = failed or f" ({one.error})" if isinstance(one, Failure) else failed
-                kinds += [kind_of(one)] if isinstance(one, Member) else []
-            if any(is_picture(kind) for kind in kinds):
-                return source.label_column is not None or any(kind in LABELS for kind in kinds)
-    raise EvaluationError(f"{source.spec} holds no picture{failed}: a tar with KEY.jpg and KEY.cls is meant")
+        yield from samples(shard)
+
+
+def _read(group: Group) -> list[Member | Failure]:
+    """Return a group's files with the images and labels in memory, so that they can be read later."""
+    files: list[Member | Failure] = []
+    held = 0
+    for file in group:
+        if isinstance(file, Member) and (is_image(kind_of(file)) or kind_of(file) in LABELS):
+            data = file.read(MAX_BYTES - held)
+            held += len(data) if isinstance(data, bytes) else 0
+            file = file.held(data)
+        files.append(file)
+    return files
+
+
+def _up_to_image(groups: Iterable[Group], source: DatasetSpec) -> Iterator[list[Member | Failure]]:
+    """Yield the failures before the first sample with an image, and that sample. Raises EvaluationError."""
+    failed = ""
+    for group in groups:
+        files = _read(group)
+        failures: list[Member | Failure] = [file for file in files if isinstance(file, Failure)]
+        failed = failed or "".join(f" ({file.error})" for file in failures[:1] if isinstance(file, Failure))
+        if any(isinstance(file, Member) and is_image(kind_of(file)) for file in files):
+            yield files
+            return
+        if failures:
+            yield failures
+    raise EvaluationError(f"{source.spec} holds no image{failed}: expected a tar with KEY.jpg and KEY.cls")

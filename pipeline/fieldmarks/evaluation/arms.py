@@ -1,9 +1,4 @@
-"""Descriptors by chance, the control that descriptors have to beat: random words, and lists of other classes.
-
-Random words and characters in the place of descriptors are those of Roth et al., Waffling around for
-Performance (2023). A seed draws the same on every machine.
-
-Arms: the ways of classifying that are compared, as the texts that CLIP reads for each.
+"""Arms: the ways of classifying that are compared, as the texts that CLIP reads for each.
 
 name          the bare class name
 photo         "a photo of a {class}", with which the others are compared
@@ -11,8 +6,12 @@ templates     several templates of the name together
 concept       "a photo of a NOUN: a {class}"
 descriptors   the store's descriptors in a preset's wording; several of them where several are asked for
 sentences     the descriptors of another store, as they are
-waffle        random words and characters in the place of the descriptors, a draw for each seed
-swapped       each class with the descriptors of another, a draw for each seed
+waffle        random words and characters in the place of the descriptors, a trial for each seed
+swapped       each class with the descriptors of another, a trial for each seed
+
+The last two are controls, which descriptors have to beat. Random words and characters in the place of
+descriptors are those of Roth et al., Waffling around for Performance (2023). A seed draws the same on every
+machine.
 """
 
 import random
@@ -24,84 +23,35 @@ from itertools import compress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fieldmarks.choices import Aggregation
+from fieldmarks.choices import Aggregation, ArmName, Preset, check_choice, check_names, words
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.texts import NAME_TEMPLATE, PRESETS, Texts, descriptor_texts, name_texts
-from fieldmarks.errors import EvaluationError
+from fieldmarks.errors import EvaluationError, UsageError
+from fieldmarks.evaluation.results import Role, role_of
 from fieldmarks.text import fill
 
-WAFFLE_TEMPLATE: Final = "a photo of a {class}, which has {descriptor}"
-_WORD: Final = re.compile(r"[^\W\d_]{2,}")
-_LETTERS_AND_DIGITS: Final = string.ascii_lowercase + string.digits
-_LENGTHS: Final = range(4, 9)  # characters of a random string
-
-
-def words(descriptors: Iterable[str]) -> list[str]:
-    """Return the distinct words of descriptors, sorted: what random pairs are drawn from."""
-    return sorted({word.casefold() for text in descriptors for word in _WORD.findall(text)})
-
-
-def random_descriptors(classes: Mapping[str, Sequence[str]], seed: int) -> dict[str, list[str]]:
-    """Return as many random texts for each class as it has descriptors.
-
-    Two random strings of characters and two random words of the descriptors follow each other in turn. As in
-    the source, all classes read the same ones, so that nothing in them can tell classes apart.
-    """
-    chance = random.Random(f"waffle {seed}")
-    vocabulary = words(text for listed in classes.values() for text in listed)
-    most = max(len(set(listed)) for listed in classes.values())
-    drawn: dict[str, None] = {}
-    while len(drawn) < most:
-        drawn[_pair(chance, vocabulary if len(drawn) % 2 and len(vocabulary) ** 2 > most else [])] = None
-    return {name: list(drawn)[: len(set(listed))] for name, listed in classes.items()}
-
-
-def derangement(count: int, seed: int) -> list[int]:
-    """Return a random order of `count` things in which none keeps its place; all such are equally likely.
-
-    Raises ValueError for fewer than two.
-    """
-    if count < 2:
-        raise ValueError("one thing alone cannot change places")
-    chance = random.Random(f"swapped {seed}")
-    order = list(range(count))
-    while any(place == one for place, one in enumerate(order)):
-        chance.shuffle(order)
-    return order
-
-
-def swapped(classes: Mapping[str, Sequence[str]], seed: int) -> dict[str, Sequence[str]]:
-    """Return the classes with their lists exchanged; a class without descriptors stays without.
-
-    Raises ValueError where fewer than two classes have descriptors.
-    """
-    described = [name for name, listed in classes.items() if listed]
-    order = derangement(len(described), seed)
-    moved = {name: classes[described[other]] for name, other in zip(described, order, strict=True)}
-    return {name: moved.get(name, ()) for name in classes}
-
-
-def _pair(chance: random.Random, vocabulary: Sequence[str]) -> str:
-    """Return two random words of a vocabulary, or two strings of random characters without one."""
-    if vocabulary:
-        return " ".join(chance.choice(vocabulary) for _ in range(2))
-    lengths = [chance.choice(_LENGTHS) for _ in range(2)]
-    return " ".join("".join(chance.choices(_LETTERS_AND_DIGITS, k=length)) for length in lengths)
-
-
-NAMES: Final = ("name", "photo", "templates", "concept", "descriptors", "sentences", "waffle", "swapped")
+NAMES: Final[tuple[str, ...]] = words(ArmName)
 DEFAULT_ARMS: Final = ("photo", "descriptors", "waffle", "swapped")
+BASELINES: Final = ("photo", "name")  # what other arms are compared with, the first that is there
+OF_DESCRIPTORS: Final = ("descriptors", "waffle", "swapped")  # arms that a preset words
+RANDOM: Final = ("waffle", "swapped")
+DEFAULT_SEEDS: Final = 5
+MAX_SEEDS: Final = 1000
 CONCEPT_TEMPLATE: Final = "a photo of a {concept}: a {class}"
+WAFFLE_TEMPLATE: Final = "a photo of a {class}, which has {descriptor}"
 OF_ONE_TEXT: Final[Aggregation] = "mean-embedding"  # with one text a class all aggregations agree
 OF_TEMPLATES: Final[Aggregation] = "mean-unit-embedding"  # as CLIP and CuPL put their prompts together
 SHIPPED_TEMPLATES: Final = Path(__file__).with_name("templates.txt")
+_WORD: Final = re.compile(r"[^\W\d_]{2,}")
+_LETTERS_AND_DIGITS: Final = string.ascii_lowercase + string.digits
+_LENGTHS: Final = range(4, 9)  # characters of a random string
 
 Classes = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """The texts of one run; `rows` (M, D) are their embeddings where they need not be computed."""
+class Trial:
+    """The texts of one trial; `rows` (M, D) are their embeddings where they need not be computed."""
 
     texts: Texts
     seed: int | None = None
@@ -110,15 +60,16 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A way of classifying: its template or what stands for it, and a draw for each seed, or the only one."""
+    """A way of classifying: its template or what stands for it, and a trial for each seed, or one."""
 
     name: str
+    role: Role
     text: str
     aggregate: Aggregation
-    draws: tuple[Draw, ...]
+    trials: tuple[Trial, ...]
 
 
-class Way(NamedTuple):
+class Reading(NamedTuple):
     """A way of reading descriptors: the arm's name, the template, how a class's texts come together."""
 
     name: str
@@ -127,29 +78,68 @@ class Way(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What the user wants compared; `aggregates` empty stand for each preset's own."""
+class EvaluationConfig:
+    """What is compared. Raises UsageError for unknown words, and options that fit no arm or not each other.
+
+    `aggregates` empty stand for each preset's own. `text`, a template, replaces the preset's; `with_name`
+    adds the prompt of the name to each class's texts; `concept` fills {concept}: the arms read what
+    `fieldmarks classify` reads with the same options.
+    """
 
     arms: tuple[str, ...] = DEFAULT_ARMS
-    presets: tuple[str, ...] = ("article",)
+    presets: tuple[Preset, ...] = ("article",)
     aggregates: tuple[Aggregation, ...] = ()
-    seeds: int = 5
+    seeds: int = DEFAULT_SEEDS
     templates: tuple[str, ...] = ()
     concept: str | None = None
     sentences: Classes | None = None
+    text: str | None = None
+    with_name: bool = False
 
-    def ways(self) -> list[Way]:
-        """Return each way of reading descriptors, the main one first."""
+    def __post_init__(self) -> None:
+        check_names(self.arms, NAMES, "arm")
+        for preset in self.presets:
+            check_choice("preset", preset, Preset)
+        for aggregate in self.aggregates:
+            check_choice("aggregate", aggregate, Aggregation)
+        if not self.arms or not self.presets:
+            raise UsageError("name at least one arm and one preset")
+        if not 1 <= self.seeds <= MAX_SEEDS:
+            raise UsageError(f"seeds: expected 1 to {MAX_SEEDS:,}, found {self.seeds}")
+        for arm, value in (("concept", self.concept), ("sentences", self.sentences)):
+            if arm in self.arms and value is None:
+                raise UsageError(f"the arm {arm} needs --{arm}")
+        if (self.text or self.with_name) and not set(self.arms) & set(OF_DESCRIPTORS):
+            option = "text" if self.text else "with-name"
+            raise UsageError(f"--{option} has no effect: no arm reads descriptors")
+        if self.text and len(self.presets) > 1:
+            raise UsageError("--text takes the place of a preset's wording: name one preset")
+
+    def readings(self) -> list[Reading]:
+        """Return each way of reading descriptors, the arm in question first."""
         both = [
             (preset, aggregate)
             for preset in self.presets
             for aggregate in self.aggregates or (PRESETS[preset].aggregate,)
         ]
-        told = (len(self.presets) > 1, len(self.aggregates) > 1)
+        named = (len(self.presets) > 1, len(self.aggregates) > 1)
         return [
-            Way(" ".join(["descriptors", *compress(pair, told)]), PRESETS[pair[0]].template, pair[1])
+            Reading(
+                " ".join(["descriptors", *compress(pair, named)]),
+                self.text or PRESETS[pair[0]].template,
+                pair[1],
+            )
             for pair in both
         ]
+
+    def texts(self, classes: Classes, template: str) -> Texts:
+        """Return the texts of classes with descriptors, as `fieldmarks classify` builds them."""
+        concept = self.concept if "{concept}" in template else None
+        return descriptor_texts(classes, template, concept=concept, with_name=self.with_name)
+
+    def role(self, name: str) -> Role:
+        """Return the role of an arm of this name."""
+        return role_of(name, [next((baseline for baseline in BASELINES if baseline in self.arms), "")])
 
 
 def read_templates(path: Path) -> tuple[str, ...]:
@@ -170,67 +160,115 @@ def read_templates(path: Path) -> tuple[str, ...]:
     return templates
 
 
-def of_classes(classes: Classes, wanted: Wanted) -> Iterator[Arm]:
-    """Yield the wanted arms in the order of NAMES, of classes with their descriptors.
+def arms_of(classes: Classes, config: EvaluationConfig) -> Iterator[Arm]:
+    """Yield the arms of classes with their descriptors, in the order of NAMES.
 
     A class without descriptors is read by the prompt of its name. Raises PromptError for a template with an
     unknown field, EvaluationError for an arm that these classes do not allow.
     """
+    of_names = {"name": "{class}", "photo": NAME_TEMPLATE, "concept": CONCEPT_TEMPLATE}
     for name in NAMES:
-        if name in wanted.arms:
-            yield from _of_names(name, classes, wanted) or _of_descriptors(name, classes, wanted)
+        if name not in config.arms:
+            continue
+        role = config.role(name)
+        if name in of_names:
+            text = fill(of_names[name], {"class": "{class}", "concept": config.concept or "{concept}"})
+            trial = Trial(name_texts(classes, of_names[name], config.concept))
+            yield Arm(name, role, text, OF_ONE_TEXT, (trial,))
+        elif name == "templates":
+            yield _templates(classes, config, role)
+        elif name == "descriptors":
+            for reading in config.readings():
+                trial = Trial(config.texts(classes, reading.template))
+                yield Arm(reading.name, role, reading.template, reading.aggregate, (trial,))
+        elif name == "sentences":
+            yield _sentences(classes, config.sentences or {}, role)
+        else:
+            yield _random(name, classes, config)
 
 
-def _of_names(name: str, classes: Classes, wanted: Wanted) -> list[Arm]:
-    """Return the arm of this name if it reads class names alone."""
-    templates = {"name": "{class}", "photo": NAME_TEMPLATE, "concept": CONCEPT_TEMPLATE}
-    if name in templates:
-        text = fill(templates[name], {"class": "{class}", "concept": wanted.concept or "{concept}"})
-        return [Arm(name, text, OF_ONE_TEXT, (Draw(name_texts(classes, templates[name], wanted.concept)),))]
-    if name == "templates":
-        return [_templates(classes, wanted)]
-    return []
-
-
-def _of_descriptors(name: str, classes: Classes, wanted: Wanted) -> list[Arm]:
-    """Return the arms of this name that read descriptors, true or drawn."""
-    ways = wanted.ways()
-    if name == "descriptors":
-        return [Arm(*way, (Draw(descriptor_texts(classes, way.template)),)) for way in ways]
-    if name == "sentences":
-        return [_sentences(classes, wanted.sentences or {})]
-    _, template, aggregate = ways[0]
-    return [_random(name, classes, template, aggregate, wanted.seeds)]
-
-
-def _random(name: str, classes: Classes, template: str, aggregate: Aggregation, seeds: int) -> Arm:
-    """Return an arm of as many draws as there are seeds."""
+def _random(name: str, classes: Classes, config: EvaluationConfig) -> Arm:
+    """Return a control of as many trials as there are seeds."""
     if sum(map(bool, classes.values())) < 2:
         raise EvaluationError(f"the arm {name} needs two classes with descriptors: leave it out with --arms")
     draw = swapped if name == "swapped" else random_descriptors
-    read, told = template, f"{template} of another class"
+    _, template, aggregate = config.readings()[0]
+    text = f"{template} of another class"
     if name == "waffle":
-        read = template if "{class}" in template else WAFFLE_TEMPLATE
-        told = read.replace("{descriptor}", "{random}").replace("{which}", "which has {random}")
-    draws = (Draw(descriptor_texts(draw(classes, seed), read), seed) for seed in range(seeds))
-    return Arm(name, told, aggregate, tuple(draws))
+        template = template if "{class}" in template else WAFFLE_TEMPLATE
+        text = template.replace("{descriptor}", "{random}").replace("{which}", "which has {random}")
+    trials = (Trial(config.texts(draw(classes, seed), template), seed) for seed in range(config.seeds))
+    return Arm(name, config.role(name), text, aggregate, tuple(trials))
 
 
-def _templates(classes: Classes, wanted: Wanted) -> Arm:
-    templates = wanted.templates or read_templates(SHIPPED_TEMPLATES)
+def _templates(classes: Classes, config: EvaluationConfig, role: Role) -> Arm:
+    templates = config.templates or read_templates(SHIPPED_TEMPLATES)
     laid = {
         name: [(text, text) for template in templates for text in name_texts([name], template).texts]
         for name in classes
     }
-    told = f"{len(templates)} templates, the first {templates[0]}" if len(templates) > 1 else templates[0]
-    return Arm("templates", told, OF_TEMPLATES, (Draw(Texts.collect(laid)),))
+    text = f"{len(templates)} templates, the first {templates[0]}" if len(templates) > 1 else templates[0]
+    return Arm("templates", role, text, OF_TEMPLATES, (Trial(Texts.collect(laid)),))
 
 
-def _sentences(classes: Classes, sentences: Classes) -> Arm:
+def _sentences(classes: Classes, sentences: Classes, role: Role) -> Arm:
     missing = [name for name in classes if not sentences.get(name)]
     if missing:
         raise EvaluationError(
             f"the store of sentences lacks {len(missing)} of {len(classes)} classes, {missing[0]!r} first"
         )
     texts = descriptor_texts({name: sentences[name] for name in classes}, "{descriptor}")
-    return Arm("sentences", "{sentence}", OF_TEMPLATES, (Draw(texts),))
+    return Arm("sentences", role, "{sentence}", OF_TEMPLATES, (Trial(texts),))
+
+
+def vocabulary_of(descriptors: Iterable[str]) -> list[str]:
+    """Return the distinct words of descriptors, sorted: what random pairs are drawn from."""
+    return sorted({word.casefold() for text in descriptors for word in _WORD.findall(text)})
+
+
+def random_descriptors(classes: Classes, seed: int) -> dict[str, list[str]]:
+    """Return as many random texts for each class as it has descriptors.
+
+    Two random strings of characters and two random words of the descriptors follow each other in turn. As in
+    the source, all classes read the same ones, so that nothing in them can tell classes apart.
+    """
+    chance = random.Random(f"waffle {seed}")
+    vocabulary = vocabulary_of(text for descriptors in classes.values() for text in descriptors)
+    most = max(len(set(descriptors)) for descriptors in classes.values())
+    drawn: dict[str, None] = {}
+    while len(drawn) < most:
+        drawn[_pair(chance, vocabulary if len(drawn) % 2 and len(vocabulary) ** 2 > most else [])] = None
+    return {name: list(drawn)[: len(set(descriptors))] for name, descriptors in classes.items()}
+
+
+def _pair(chance: random.Random, vocabulary: Sequence[str]) -> str:
+    """Return two random words of a vocabulary, or two strings of random characters without one."""
+    if vocabulary:
+        return " ".join(chance.choice(vocabulary) for _ in range(2))
+    lengths = [chance.choice(_LENGTHS) for _ in range(2)]
+    return " ".join("".join(chance.choices(_LETTERS_AND_DIGITS, k=length)) for length in lengths)
+
+
+def derangement(count: int, seed: int) -> list[int]:
+    """Return a random order of `count` things in which none keeps its place; all such are equally likely.
+
+    Raises ValueError for fewer than two.
+    """
+    if count < 2:
+        raise ValueError("one thing alone cannot change places")
+    chance = random.Random(f"swapped {seed}")
+    order = list(range(count))
+    while any(place == number for place, number in enumerate(order)):
+        chance.shuffle(order)
+    return order
+
+
+def swapped(classes: Classes, seed: int) -> dict[str, Sequence[str]]:
+    """Return the classes with their descriptors shuffled between them; a class without any stays without.
+
+    Raises ValueError where fewer than two classes have descriptors.
+    """
+    described = [name for name, descriptors in classes.items() if descriptors]
+    order = derangement(len(described), seed)
+    moved = {name: classes[described[other]] for name, other in zip(described, order, strict=True)}
+    return {name: moved.get(name, ()) for name in classes}

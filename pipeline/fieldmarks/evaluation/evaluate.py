@@ -1,224 +1,390 @@
-"""Pictures worth showing: where descriptors and the plain prompt disagree, and where both are wrong.
+"""One evaluation: arms on the same images, their figures, what they say, and the images worth showing."""
 
-One evaluation: the arms on the same pictures, the figures, what they say, and what is worth showing.
-"""
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
-from itertools import chain, islice, zip_longest
-from typing import TYPE_CHECKING, Any, Final
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
+from fieldmarks.classification.cache import EmbeddingCache
+from fieldmarks.classification.classifier import Clip
+from fieldmarks.classification.classifier_file import load_head
+from fieldmarks.classification.embedder import DEFAULT_CLIP, Embedder, Encoder
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Prediction
 from fieldmarks.classification.scoring import Pooling
-from fieldmarks.classification.sources import Picture, read
-from fieldmarks.data import DataSet, Example
-from fieldmarks.errors import EvaluationError, ImageError
+from fieldmarks.classification.sources import quiet_pillow
+from fieldmarks.data import DatasetSpec
+from fieldmarks.errors import EvaluationError, UsageError
 from fieldmarks.evaluation import ablation
-from fieldmarks.evaluation.arms import Arm, Wanted
-from fieldmarks.evaluation.candidate import Subject
-from fieldmarks.evaluation.experiment import Setup, settings
-from fieldmarks.evaluation.metrics import Answered, figures
-from fieldmarks.evaluation.predictions import Pictures, Progress, answer, scorer_of
-from fieldmarks.evaluation.results import ArmResult, Effect, Evaluation, Exemplar
-from fieldmarks.evaluation.summary import is_described, sentences
+from fieldmarks.evaluation.arms import (
+    DEFAULT_ARMS,
+    DEFAULT_SEEDS,
+    RANDOM,
+    SHIPPED_TEMPLATES,
+    Arm,
+    EvaluationConfig,
+    read_templates,
+)
+from fieldmarks.evaluation.candidate import Candidate
+from fieldmarks.evaluation.experiment import Experiment, provenance
+from fieldmarks.evaluation.metrics import figures
+from fieldmarks.evaluation.predictions import Images, Progress, predict, scorer_of
+from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar, Predictions
+from fieldmarks.evaluation.summary import sentences as summary_of
+from fieldmarks.store import Store
 
-if TYPE_CHECKING:
-    from PIL import Image
+logger = logging.getLogger(__name__)
+
+MOST: Final = 24  # examples
+CLASSES_SHOWN: Final = 5  # of each example
 
 
-MOST: Final = 24
-CLASSES_SHOWN: Final = 5  # of each picture
+def evaluate(
+    store: Store | str | Path | None = None,
+    dataset: str | Path | None = None,
+    *,
+    classifier: str | Path | None = None,
+    clip: Clip | None = None,
+    arms: Sequence[str] | None = None,
+    preset: Preset | Sequence[Preset] = "article",
+    aggregate: Aggregation | Sequence[Aggregation] | None = None,
+    text: str | None = None,
+    with_name: bool = False,
+    concept: str | None = None,
+    templates: str | Path | Sequence[str] | None = None,
+    sentences: Store | str | Path | None = None,
+    seeds: int | None = None,
+    ablate: bool = False,
+    embeddings: str | Path | None = None,
+    split: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    limit: int | None = None,
+    streaming: bool = False,
+    aliases: str | Path | None = None,
+    allow_missing: bool = False,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    engine: Engine = "auto",
+    batch: int | None = None,
+    cache: bool = True,
+    thumbnails: bool = False,
+    command: Sequence[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Evaluation:
+    """Measure a store's descriptors, or a saved classifier, on labelled images, beside prompts and chance.
+
+        store = fm.Store("frogs.jsonl")
+        result = fm.evaluate(store, "photos", arms=["photo", "descriptors"], limit=500)
+        print(result)
+        result.save("run.json")
+
+    - `dataset`: a folder with a folder per class, a manifest, tables, tars or hf:NAME, as `open_dataset`
+      reads it, with `split`, `image_column`, `label_column`, `limit` (images) and `streaming`; and/or
+      `embeddings`, a folder or file of image embeddings. `aliases` is a file of labels with the classes they
+      stand for; `allow_missing` leaves out labels without a class, which are errors otherwise, and empty
+      classes.
+    - `arms`: of name, photo, templates, concept, descriptors, sentences, waffle, swapped; by default photo,
+      descriptors, waffle and swapped. `concept`, `templates` and `sentences` add the arm of their name.
+    - `preset` (one or several), `aggregate` (one or several), `text`, `with_name` and `concept` word the
+      descriptors as in `Classifier`, so what is measured is what classifies. `seeds`: random trials of waffle
+      and swapped.
+    - `clip`, `device`, `dtype`, `engine`, `batch` and `cache`: the model, as in `Classifier`.
+    - `ablate` also measures each descriptor's contribution; `thumbnails` adds small copies of the examples;
+      `progress` is called after each image; `command` is noted in the result's settings.
+
+    The data set is read once. Raises UsageError for a wrong, unknown or ineffective option, EvaluationError,
+    StoreError, ModelError and ImageError for what cannot be read.
+    """
+    _check_packages()
+    if isinstance(templates, str | Path):
+        templates = read_templates(Path(templates))
+    if (store is None) == (classifier is None):
+        raise UsageError("give either --store or --classifier")
+    if classifier is not None and (_several(preset) != ("article",) or aggregate or text or with_name):
+        raise UsageError(
+            "--preset, --aggregate, --text and --with-name go with --store: a saved classifier has its own"
+        )
+    wanted = tuple(dict.fromkeys(DEFAULT_ARMS if arms is None else _several(arms)))
+    brought = {"templates": templates, "concept": concept, "sentences": sentences}  # arms of an option's name
+    wanted += tuple(arm for arm, value in brought.items() if value is not None and arm not in wanted)
+    if "templates" in wanted and templates is None:
+        templates = read_templates(SHIPPED_TEMPLATES)
+    if seeds is not None and not set(wanted) & set(RANDOM):
+        raise UsageError(f"--seeds has no effect: no arm is random ({' or '.join(RANDOM)})")
+    config = EvaluationConfig(
+        arms=wanted,
+        presets=_several(preset),
+        aggregates=_several(aggregate or ()),
+        seeds=DEFAULT_SEEDS if seeds is None else seeds,
+        templates=tuple(templates or ()),
+        concept=concept,
+        sentences=None if sentences is None else descriptors_in(sentences),
+        text=text,
+        with_name=with_name,
+    )
+    spec = dataset_spec(
+        dataset,
+        embeddings=embeddings,
+        split=split,
+        image_column=image_column,
+        label_column=label_column,
+        limit=limit,
+        streaming=streaming,
+        aliases=aliases,
+        allow_missing=allow_missing,
+    )
+    with quiet_pillow():
+        candidate = open_candidate(
+            store, classifier, clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
+        )
+        experiment = Experiment.open(spec, candidate)
+        of_sentences = None if sentences is None else str(getattr(sentences, "path", sentences))
+        more = {"command": None if command is None else list(command), "sentences": of_sentences}
+        return run(
+            experiment,
+            config,
+            ablate=ablate,
+            thumbnails=thumbnails,
+            more=more,
+            progress=progress,
+            explicit=arms is not None,
+        )
 
 
-def choose(described: Answered, baseline: Answered | None, labels: NDArray[np.int32]) -> list[int]:
-    """Return the pictures to show, at most MOST: as many of each kind as there are, class after class.
+def dataset_spec(
+    dataset: str | Path | None, *, embeddings: str | Path | None, aliases: str | Path | None, **options: Any
+) -> DatasetSpec:
+    """Return which images are wanted. Raises UsageError for none, and for options that have no effect."""
+    if dataset is not None and not str(dataset):
+        raise UsageError("DATASET is empty: name a folder or a file")
+    if dataset is None and embeddings is None:
+        raise UsageError("name a DATASET, or --image-embeddings with labels of their own")
+    of_dataset = ("split", "image_column", "label_column", "limit", "streaming")
+    idle = next((name for name in of_dataset if options[name]), None)
+    if dataset is None and idle:
+        raise UsageError(f"--{idle.replace('_', '-')} is for a DATASET, and none is named")
+    return DatasetSpec(
+        None if dataset is None else str(dataset),
+        embeddings=None if embeddings is None else Path(embeddings),
+        aliases=None if aliases is None else Path(aliases),
+        **options,
+    )
+
+
+def open_candidate(
+    store: Store | str | Path | None,
+    classifier: str | Path | None,
+    clip: Clip | None,
+    *,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    engine: Engine = "auto",
+    batch: int | None = None,
+    cache: bool = True,
+) -> Candidate:
+    """Return what is evaluated, a store or else a saved classifier. Raises as `Candidate`, StoreError."""
+    head = None if classifier is None else load_head(Path(classifier))
+    if head is not None and head.is_learned:
+        raise EvaluationError(f"{classifier} has learned weights or a bias, which evaluate cannot apply yet")
+    if isinstance(clip, Embedder):
+        embedder = clip
+    else:
+        name = clip or (DEFAULT_CLIP if head is None else head.metadata.get("model", ""))
+        if not isinstance(name, Encoder):
+            name = Encoder(name, device=device, dtype=dtype, engine=engine)
+        embedder = Embedder(name, cache=EmbeddingCache() if cache else None, batch=batch)
+    if classifier is not None and head is not None:
+        return Candidate.of_classifier(Path(classifier), head, embedder)
+    assert store is not None
+    return Candidate.of_store(store if isinstance(store, Store) else Store(store), embedder)
+
+
+def descriptors_in(store: Store | str | Path) -> dict[str, tuple[str, ...]]:
+    """Return each class's descriptors in a store. Raises StoreError."""
+    opened = store if isinstance(store, Store) else Store(store)
+    return {entry.name: entry.descriptors for entry in opened.entries()}
+
+
+def _several(words: Any) -> tuple[Any, ...]:
+    return (words,) if isinstance(words, str) else tuple(words)
+
+
+def run(
+    experiment: Experiment,
+    config: EvaluationConfig,
+    *,
+    ablate: bool = False,
+    thumbnails: bool = False,
+    more: Mapping[str, Any] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    explicit: bool = False,
+) -> Evaluation:
+    """Run the arms on the images and return all that came of it; `more` are settings of the caller's.
+
+    With `explicit`, an arm that a saved classifier does not have is an error. Raises EvaluationError where an
+    arm cannot be had, ModelError, and as `Experiment.read`.
+    """
+    for notice in experiment.notices:
+        logger.warning(notice)
+    told = len(experiment.notices) if experiment.matching else 0
+    candidate = experiment.candidate
+    arms, left_out = candidate.arms(config)
+    if left_out and explicit:
+        raise UsageError("; ".join(left_out))
+    if not arms:
+        raise EvaluationError("no arm is left to run: " + "; ".join(left_out))
+    if ablate:
+        _check_ablation(arms, candidate)
+    with tempfile.TemporaryFile() if thumbnails else nullcontext() as copies:
+        experiment, images = experiment.read(progress, copies)
+        subject = next((arm for arm in arms if arm.role == "subject"), None)
+        if subject is not None:  # its embeddings are used several times
+            trial = replace(subject.trials[0], rows=candidate.rows(subject.trials[0]))
+            arms[arms.index(subject)] = subject = replace(subject, trials=(trial,))
+        results = _results(arms, candidate, images)
+        notices = (*experiment.notices, *left_out, *experiment.caveats(images))
+        for notice in notices[told:]:
+            logger.warning(notice)
+        return Evaluation(
+            settings=provenance(experiment, config, more or {}),
+            classes=tuple(candidate.classes),
+            images=images.names,
+            labels=images.labels,
+            arms=results,
+            summary=summary_of(results),
+            notices=notices,
+            failures=images.failures,
+            effects=_effects(subject, candidate, images) if ablate and subject else (),
+            examples=_examples(subject, candidate, images, results, copies) if subject else (),
+        )
+
+
+def _results(arms: Sequence[Arm], candidate: Candidate, images: Images) -> tuple[ArmResult, ...]:
+    """Return the arms with their figures, beside the baseline's, which is computed first."""
+    classes = len(candidate.classes)
+    ordered = sorted(arms, key=lambda arm: arm.role != "baseline")
+    results: dict[str, ArmResult] = {}
+    baseline = None
+    for arm in ordered:
+        runs = tuple(_predictions(arm, candidate, images))
+        results[arm.name] = figures(arm, runs, images.labels, classes, baseline)
+        baseline = results[arm.name] if arm.role == "baseline" else baseline
+    return tuple(results[arm.name] for arm in arms)
+
+
+def _predictions(arm: Arm, candidate: Candidate, images: Images) -> list[Predictions]:
+    """Return what an arm's trials answer; only one trial's embeddings are in memory."""
+    return [
+        predict(
+            images.vectors,
+            images.labels,
+            scorer_of(trial.texts, candidate.rows(trial), arm.aggregate),
+            trial.seed,
+        )
+        for trial in arm.trials
+    ]
+
+
+def _check_ablation(arms: Sequence[Arm], candidate: Candidate) -> None:
+    """Raise EvaluationError, before images are read, where no descriptor can be left out."""
+    if not any(arm.role == "subject" for arm in arms):
+        raise EvaluationError("there is nothing to ablate without the arm descriptors")
+    if len(candidate.classes) < 2:
+        raise EvaluationError(ablation.ALONE)
+    if candidate.head is not None:
+        candidate.names()
+
+
+def _effects(subject: Arm, candidate: Candidate, images: Images) -> tuple[DescriptorEffect, ...]:
+    return ablation.effects(
+        images.vectors,
+        images.labels,
+        subject.trials[0].texts,
+        candidate.rows(subject.trials[0]),
+        candidate.names(),
+        subject.aggregate,
+        candidate.logit_scale,
+    )
+
+
+def choose(subject: ArmResult, baseline: ArmResult | None, labels: NDArray[np.int32]) -> list[int]:
+    """Return the images to show, at most MOST: as many of each kind as there are, class after class.
 
     The kinds are: only descriptors right, only the baseline right, both wrong. Without a baseline, those
     that descriptors get wrong.
     """
-    right = described.hits()[0]
+    right = subject.hits()[0]
     kinds = [~right]
     if baseline is not None:
         plain = baseline.hits()[0]
         kinds = [right & ~plain, plain & ~right, ~right & ~plain]
     turns = zip_longest(*(_class_after_class(kind, labels) for kind in kinds))
-    return sorted([one for one in chain.from_iterable(turns) if one is not None][:MOST])
+    return sorted([image for image in chain.from_iterable(turns) if image is not None][:MOST])
 
 
 def _class_after_class(kind: NDArray[np.bool_], labels: NDArray[np.int32]) -> list[int]:
-    """Return the pictures of a kind: the first of each class, then the second of each, and so on."""
+    """Return the images of a kind: the first of each class, then the second of each, and so on."""
     seen: dict[int, int] = {}
     keyed = []
-    for picture in np.flatnonzero(kind).tolist():
-        label = int(labels[picture])
+    for image in np.flatnonzero(kind).tolist():
+        label = int(labels[image])
         seen[label] = seen.get(label, 0) + 1
-        keyed.append((seen[label], label, picture))
-    return [picture for *_, picture in sorted(keyed)]
+        keyed.append((seen[label], label, image))
+    return [image for *_, image in sorted(keyed)]
 
 
-def exemplars(
-    chosen: Sequence[int], pictures: Pictures, answered: Sequence[Answered], head: Head
+def _examples(
+    subject: Arm, candidate: Candidate, images: Images, results: Sequence[ArmResult], copies: IO[bytes] | None
 ) -> list[Exemplar]:
-    """Return the chosen pictures with what each arm's first run says, scores and marks."""
-    rows = pictures.vectors[chosen]
-    scored = zip(chosen, rows, head.scores(rows, CLASSES_SHOWN), head.baseline_scores(rows), strict=True)
+    """Return images worth showing with what each arm's first run says, scores and marks of the subject."""
+    by_name = {result.name: result for result in results}
+    chosen = choose(by_name[subject.name], by_name.get("photo"), images.labels)
+    trial = subject.trials[0]
+    head = Head(
+        trial.texts,
+        candidate.rows(trial),
+        candidate.logit_scale,
+        Pooling.named(subject.aggregate),
+        candidate.names() if "photo" in by_name else None,
+    )
+    vectors = images.vectors[chosen]
+    scored = zip(
+        chosen, vectors, head.scores(vectors, CLASSES_SHOWN), head.baseline_scores(vectors), strict=True
+    )
     return [
         Exemplar(
-            head.classes[pictures.labels[picture]],
-            {arm.name: head.classes[arm.runs[0].predicted[picture]] for arm in answered},
+            head.classes[images.labels[image]],
+            {result.name: head.classes[result.runs[0].predicted[image]] for result in results},
             Prediction(
-                pictures.images[picture],
+                images.names[image],
                 scores[0].name,
                 scores,
                 baseline,
                 head.explain(vector, scores),
+                _copy(images, image, copies),
             ),
         )
-        for picture, vector, scores, baseline in scored
+        for image, vector, scores, baseline in scored
     ]
 
 
-def with_thumbnails(
-    shown: Sequence[Exemplar], chosen: Sequence[int], pictures: Pictures, dataset: DataSet
-) -> list[Exemplar]:
-    """Return the examples with small copies of their pictures, which are read again for it."""
-    place = {pictures.places[picture]: number for number, picture in enumerate(chosen)}
-    found = dict(_copies(dataset, place))
-    return [
-        replace(one, prediction=replace(one.prediction, thumbnail=found.get(number)))
-        for number, one in enumerate(shown)
-    ]
-
-
-def _copies(dataset: DataSet, place: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
-    """Yield the small copies of the pictures at some places of a data set, by what `place` calls them."""
-    from fieldmarks.classification.images import thumbnail
-
-    for number, one in enumerate(islice(dataset, max(place, default=-1) + 1)):
-        if number in place and isinstance(one, Example):
-            with suppress(ImageError):  # a file that has changed since
-                yield place[number], thumbnail(_image(one.picture))
-
-
-def _image(picture: Picture) -> "Image.Image":
-    from fieldmarks.classification import images
-
-    data = read(picture)
-    return images.from_memory(picture) if data is None else images.decode(data)
-
-
-TEXTS_SHOWN: Final = 3  # of each arm
-BASELINES: Final = ("photo", "name")  # what other arms are compared with, the first that is there
-
-
-def evaluate(
-    setup: Setup,
-    wanted: Wanted,
-    *,
-    ablate: bool = False,
-    thumbnails: bool = False,
-    more: Mapping[str, Any] | None = None,
-    tell: Callable[[Progress], None] = lambda progress: None,
-) -> Evaluation:
-    """Run the arms on the pictures and return all that came out; `more` are settings of the caller's.
-
-    Raises EvaluationError where an arm cannot be had, ModelError, and as `Setup.pictures`.
-    """
-    _check_packages()
-    subject = setup.subject
-    arms, left_out = subject.arms(wanted)
-    if not arms:
-        raise EvaluationError("no arm is left to run: " + "; ".join(left_out))
-    if ablate:
-        _check_ablation(arms, subject)
-    pictures = setup.pictures(tell)
-    main = _main(arms, subject)
-    arms = [main if main and arm.name == main.name else arm for arm in arms]
-    answered = [_answered(arm, subject, pictures) for arm in arms]
-    results = _results(answered, pictures, len(subject.classes))
-    return Evaluation(
-        settings=settings(setup, wanted, more or {}),
-        classes=tuple(subject.classes),
-        images=pictures.images,
-        labels=pictures.labels,
-        arms=results,
-        summary=sentences(results),
-        notices=(*setup.notices, *left_out, *setup.caveats(pictures)),
-        failures=pictures.failures,
-        effects=_effects(main, subject, pictures) if ablate and main else (),
-        examples=_examples(main, setup, pictures, answered, thumbnails) if main else (),
-    )
-
-
-def _main(arms: Sequence[Arm], subject: Subject) -> Arm | None:
-    """Return the first arm that reads descriptors, with its embeddings, which are used several times."""
-    main = next((arm for arm in arms if is_described(arm.name)), None)
-    if main is None:
+def _copy(images: Images, image: int, copies: IO[bytes] | None) -> bytes | None:
+    """Return the small copy of an image, where there is one."""
+    place = images.copies[image]
+    if copies is None or place is None:
         return None
-    draw = main.draws[0]
-    return replace(main, draws=(replace(draw, rows=subject.rows(draw)),))
-
-
-def _results(answered: Sequence[Answered], pictures: Pictures, classes: int) -> tuple[ArmResult, ...]:
-    baseline = next((arm for name in BASELINES for arm in answered if arm.name == name), None)
-    return tuple(
-        figures(arm, pictures.labels, classes, None if arm is baseline else baseline) for arm in answered
-    )
-
-
-def _answered(arm: Arm, subject: Subject, pictures: Pictures) -> Answered:
-    """Return what an arm's draws answer; only one draw's embeddings are in memory."""
-    runs = []
-    for draw in arm.draws:
-        scorer = scorer_of(draw.texts, subject.rows(draw), arm.aggregate)
-        runs.append(answer(pictures.vectors, pictures.labels, scorer, draw.seed))
-    return Answered(
-        name=arm.name,
-        text=arm.text,
-        aggregate=arm.aggregate,
-        texts=arm.draws[0].texts.texts[:TEXTS_SHOWN],
-        runs=tuple(runs),
-    )
-
-
-def _check_ablation(arms: Sequence[Arm], subject: Subject) -> None:
-    """Raise EvaluationError, before pictures are read, where no descriptor can be left out."""
-    if not any(is_described(arm.name) for arm in arms):
-        raise EvaluationError("there is nothing to ablate without the arm descriptors")
-    if len(subject.classes) < 2:
-        raise EvaluationError(ablation.ALONE)
-    if subject.head is not None:
-        subject.names()
-
-
-def _effects(main: Arm, subject: Subject, pictures: Pictures) -> tuple[Effect, ...]:
-    rows = subject.rows(main.draws[0])
-    ablated = ablation.Ablated(
-        main.draws[0].texts, rows, subject.names(), main.aggregate, subject.logit_scale
-    )
-    return ablation.effects(pictures.vectors, pictures.labels, ablated)
-
-
-def _examples(
-    main: Arm, setup: Setup, pictures: Pictures, answered: Sequence[Answered], thumbnails: bool
-) -> Sequence[Exemplar]:
-    """Return pictures worth showing, with the marks of the main way of reading descriptors."""
-    by_name = {arm.name: arm for arm in answered}
-    chosen = choose(by_name[main.name], by_name.get("photo"), pictures.labels)
-    subject = setup.subject
-    baseline = subject.names() if "photo" in by_name else None
-    draw = main.draws[0]
-    head = Head(draw.texts, subject.rows(draw), subject.logit_scale, Pooling.named(main.aggregate), baseline)
-    shown = exemplars(chosen, pictures, answered, head)
-    if thumbnails and setup.dataset is not None and setup.data.embeddings is None:
-        return with_thumbnails(shown, chosen, pictures, setup.dataset)
-    return shown
+    copies.seek(place[0])
+    return copies.read(place[1])
 
 
 def _check_packages() -> None:

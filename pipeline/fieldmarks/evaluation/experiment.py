@@ -1,195 +1,287 @@
-"""Labelled pictures that have met the classes of what is evaluated: no model is needed so far.
+"""A data set that meets the classes of a candidate: which label stands for which class, and one pass over it.
 
-Everything that is needed to run an evaluation again, as plain data.
+A folder, a manifest or a table says its labels without an image being read, so they are matched first. A tar
+or a stream says them as it is read: then images are embedded while their label may have a class, and the
+labels are matched at the end of the same pass. Once a label is seen that cannot have a class, and must have
+one, the rest is read for its labels alone.
 """
 
 import platform
-from collections import Counter
+import sys
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from fieldmarks import __version__
 from fieldmarks.classification.embedding_set import EmbeddingSet
-from fieldmarks.data import DataSet, Source, check, labels, open_dataset, precomputed
-from fieldmarks.data.labels import name_numbers
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.sources import Picture
+from fieldmarks.data import DataSet, DatasetSpec, check, labels, precomputed
+from fieldmarks.data.opening import open_spec
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation.arms import Wanted
-from fieldmarks.evaluation.candidate import Subject
+from fieldmarks.evaluation.arms import EvaluationConfig
+from fieldmarks.evaluation.candidate import Candidate
 from fieldmarks.evaluation.metrics import CONFIDENCE, RESAMPLES
-from fieldmarks.evaluation.predictions import Labelled, Pictures, Progress, embed, gather, told
+from fieldmarks.evaluation.predictions import Images, Progress, Row, gather, reporting
 from fieldmarks.text import counted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
-    """Which labelled pictures are meant: a data set, kept embeddings, or a data set that labels these."""
-
-    source: Source | None = None
-    embeddings: Path | None = None
-    aliases: Path | None = None
-    allow_missing: bool = False
-
-
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """Labelled pictures that have met the classes of a subject.
+class Experiment:
+    """A data set, or image embeddings in files, and the candidate that is measured on it.
 
-    `class_of` says which class each label stands for; labels without a class, and empty classes, are not in
-    it. `counts` are the labels with their numbers of pictures.
+    `matching` says which class each label stands for, without labels that have none and empty classes; it is
+    None while the labels are not known. `counts` are the labels with their numbers of images. With `strict`,
+    what does not match is an error unless the data set's spec allows it.
     """
 
-    data: Data
-    subject: Subject
+    spec: DatasetSpec
+    candidate: Candidate
     dataset: DataSet | None
-    counts: Mapping[str, int]
-    matching: labels.Matching
+    strict: bool
     notices: tuple[str, ...]
+    counts: Mapping[str, int] | None = None
+    matching: labels.Matching | None = None
 
     @classmethod
-    def open(cls, data: Data, subject: Subject, *, strict: bool = True) -> "Setup":
-        """Read the labels and match them. Raises EvaluationError, ImageError.
+    def open(cls, spec: DatasetSpec, candidate: Candidate, *, strict: bool = True) -> "Experiment":
+        """Open the data set, and match its labels if they are known. Raises EvaluationError."""
+        dataset = None if spec.spec is None else open_spec(spec)
+        if dataset is None and spec.embeddings is None:
+            raise EvaluationError("no images are named: expected a data set, or image embeddings in files")
+        notices = (*(dataset.notices if dataset else ()), *candidate.notices)
+        opened = cls(spec, candidate, dataset, strict and not spec.allow_missing, notices)
+        if dataset is None or spec.embeddings is not None or not dataset.is_indexed:
+            return opened
+        return opened.matched(dataset.labels())
 
-        What does not match is an error only if it is `strict`, and then unless `data` allows it.
+    def matched(self, counts: Mapping[str, int]) -> "Experiment":
+        """Return the experiment with the labels, given with their numbers of images, matched.
+
+        Raises EvaluationError.
         """
-        dataset = None if data.source is None else open_dataset(data.source)
-        counts = _counts(data.embeddings, dataset)
-        aliases, named = _aliases(data, counts)
-        classes = [*subject.classes, *subject.empty]
-        if data.aliases is not None:
-            named += labels.check_aliases(data.aliases, aliases, counts, classes)
+        candidate = self.candidate
+        aliases, named = _aliases(self.spec, counts)
+        classes = [*candidate.classes, *candidate.empty]
+        if self.spec.aliases is not None:
+            named += labels.check_aliases(self.spec.aliases, aliases, counts, classes)
         matching = labels.match(counts, classes, aliases)
-        notices = labels.require(matching, subject.empty, data.allow_missing or not strict)
-        scored = {label: name for label, name in matching.class_of.items() if name in subject.classes}
-        matching = replace(matching, class_of=scored)
-        told = (*(dataset.notices if dataset else ()), *named, *notices, *subject.notices)
-        return cls(data, subject, dataset, counts, matching, told)
+        notices = labels.require(matching, candidate.empty, not self.strict)
+        scored = {label: name for label, name in matching.class_of.items() if name in candidate.classes}
+        of_dataset = self.dataset.notices if self.dataset else ()
+        return replace(
+            self,
+            notices=(*of_dataset, *named, *notices, *candidate.notices),
+            counts=dict(counts),
+            matching=replace(matching, class_of=scored),
+        )
 
-    def preflight(self) -> check.Preflight:
-        """Return what to know of the data set; of kept embeddings alone it is the numbers of each class."""
+    def preflight(self) -> tuple["Experiment", check.Preflight]:
+        """Return what to know of the data set, in one pass over it, and the experiment with labels matched.
+
+        Of embeddings alone it is the numbers of each class. Raises EvaluationError, ImageError.
+        """
         if self.dataset is None:
-            return check.tally(self.counts, self.matching)
-        return check.inspect(self.dataset, self.matching)
+            done = self.matched(Counter(label for _, label in self._precomputed() if label is not None))
+            assert done.matching is not None
+            assert done.counts is not None
+            return done, check.tally(done.counts, done.matching)
+        done = self
+
+        def match(counts: Mapping[str, int]) -> labels.Matching:
+            nonlocal done
+            done = self if self.matching else self.matched(counts)
+            assert done.matching is not None
+            return done.matching
+
+        preflight = check.inspect(self.dataset, match)
+        return done, preflight
+
+    def read(
+        self, progress: Callable[[Progress], None] | None = None, copies: IO[bytes] | None = None
+    ) -> tuple["Experiment", Images]:
+        """Return the images, embedded in one pass, and the experiment with labels matched.
+
+        Small copies of the images go to the file `copies`, if there is one. Raises EvaluationError,
+        ImageError, ModelError.
+        """
+        counts: Counter[str] = Counter()
+        done = self
+
+        def class_of() -> Mapping[str, str]:
+            nonlocal done
+            done = self if self.matching else self.matched(counts)
+            assert done.matching is not None
+            return done.matching.class_of
+
+        if self.spec.embeddings is not None:
+            rows = self._counted(self._precomputed(), counts)
+        else:
+            rows = self._embedded(counts, copies is not None)
+            rows = rows if progress is None else reporting(rows, self.total, progress)
+        images = gather(rows, class_of, list(self.candidate.classes), copies)
+        return done, images
 
     @property
-    def about(self) -> dict[str, Any]:
-        """What is needed to read the same pictures again."""
-        about = dict(self.dataset.about) if self.dataset else {}
-        about |= {"embeddings": str(self.data.embeddings)} if self.data.embeddings else {}
-        about |= {"aliases": str(self.data.aliases)} if self.data.aliases else {}
-        return about | {"allow_missing": self.data.allow_missing}
+    def total(self) -> int | None:
+        """The number of images whose label has a class, where it is known before they are read."""
+        if self.matching is None or self.counts is None:
+            return None
+        return sum(count for label, count in self.counts.items() if label in self.matching.class_of)
+
+    def _embedded(self, counts: Counter[str], copies: bool) -> Iterator[Row]:
+        """Yield the embeddings of the images whose label has or may have a class, and count all labels."""
+        assert self.dataset is not None
+        may_match = self._may_match()
+        waiting: deque[str | None] = deque()
+
+        def wanted(dataset: DataSet) -> Iterator[Picture | Failure]:
+            hopeless = False
+            for example in dataset:
+                if isinstance(example, Failure):
+                    waiting.append(None)
+                    yield example
+                    continue
+                counts[example.label] += 1
+                fits = may_match(example.label)
+                hopeless |= self.strict and not fits
+                if fits and not hopeless:
+                    waiting.append(example.label)
+                    yield example.image
+
+        embedder = self.candidate.embedder
+        for result in embedder.images(wanted(self.dataset), thumbnails=sys.maxsize if copies else 0):
+            yield result, waiting.popleft()
+
+    def _may_match(self) -> Callable[[str], bool]:
+        """Return whether a label has a class; where not all labels are known yet, whether it may have one."""
+        if self.matching is not None:
+            return self.matching.class_of.__contains__
+        aliases, _ = _aliases(self.spec, ())
+        classes = (*self.candidate.classes, *self.candidate.empty)
+        folds, letters = set(map(labels.fold, classes)), set(map(labels.letters, classes))
+        known: dict[str, bool] = {}
+
+        def may_match(label: str) -> bool:
+            if label not in known:
+                known[label] = (
+                    label in aliases
+                    or labels.fold(label) in folds
+                    or labels.letters(label) in letters
+                    or bool(labels.name_numbers([label], self.spec.name)[0])
+                )
+            return known[label]
+
+        return may_match
+
+    def _precomputed(self) -> Iterator[Row]:
+        assert self.spec.embeddings is not None
+        return precomputed.labelled(self.spec.embeddings, self.dataset)
+
+    @staticmethod
+    def _counted(rows: Iterator[Row], counts: Counter[str]) -> Iterator[Row]:
+        for image, label in rows:
+            if label is not None:
+                counts[label] += 1
+            yield image, label
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is needed to read the same images again."""
+        metadata = dict(self.dataset.metadata) if self.dataset else {}
+        metadata |= {"embeddings": str(self.spec.embeddings)} if self.spec.embeddings else {}
+        metadata |= {"aliases": str(self.spec.aliases)} if self.spec.aliases else {}
+        return metadata | {"allow_missing": self.spec.allow_missing}
 
     @property
     def model(self) -> str | None:
-        """The model that embeds the pictures or embedded them, as far as it is known."""
-        head = self.subject.head
-        if self.data.embeddings is not None:
+        """The model that embeds the images or embedded them, as far as it is known."""
+        head = self.candidate.head
+        if self.spec.embeddings is not None:
             made_with = None if head is None else head.metadata.get("model")
-            return EmbeddingSet(self.data.embeddings).model or made_with
-        return self.subject.embedder.encoder.model
+            return EmbeddingSet(self.spec.embeddings).model or made_with
+        return self.candidate.embedder.encoder.model
 
     @property
     def computes(self) -> bool:
-        """Whether a model has anything to do: a saved classifier scores kept embeddings without one."""
-        return self.subject.head is None or self.data.embeddings is None
+        """Whether a model has anything to do: a saved classifier scores embeddings in files without one."""
+        return self.candidate.head is None or self.spec.embeddings is None
 
-    def pictures(self, tell: Callable[[Progress], None]) -> Pictures:
-        """Return the pictures, embedded. Raises EvaluationError, ImageError, ModelError."""
-        class_of, classes = self.matching.class_of, list(self.subject.classes)
-        if self.data.embeddings is not None:
-            return gather(_kept(self.data.embeddings, self.dataset), class_of, classes)
-        assert self.dataset is not None
-        total = sum(count for label, count in self.counts.items() if label in class_of)
-        found = embed(self.dataset, class_of, self.subject.embedder)
-        return gather(told(found, total, tell), class_of, classes)
-
-    def caveats(self, pictures: Pictures) -> list[str]:
-        """Return what the user should be told of the pictures and of the model, once all is computed."""
-        head, embedder = self.subject.head, self.subject.embedder
-        notices = list(dict.fromkeys(embedder.notices)) if self.computes else []
+    def caveats(self, images: Images) -> list[str]:
+        """Return what the user should know of the images and of the model, once all is computed."""
+        head, embedder = self.candidate.head, self.candidate.embedder
+        notices = check.repeated(images.equal)
+        notices += list(dict.fromkeys(embedder.notices)) if self.computes else []
         texts = embedder.encoder.model if head is None else head.metadata.get("model")
         if texts and self.model and texts != self.model:
-            notices.append(f"the texts are embedded with {texts}, the pictures with {self.model}")
+            notices.append(f"the texts are embedded with {texts}, the images with {self.model}")
         if head is None and self.model is None:
             notices.append(
-                f"{self.data.embeddings} does not say which model made it: figures hold if it was {texts}"
+                f"{self.spec.embeddings} does not say which model made it: figures hold if it was {texts}"
             )
-        if pictures.unlabelled:
-            have = "has" if pictures.unlabelled == 1 else "have"
-            notices.append(f"{counted(pictures.unlabelled, 'embedding')} {have} no label: left out")
+        if images.unlabelled:
+            have = "has" if images.unlabelled == 1 else "have"
+            notices.append(f"{counted(images.unlabelled, 'embedding')} {have} no label: left out")
         return notices
 
 
-def by_its_labels(data: Data) -> tuple[check.Preflight, tuple[str, ...]]:
-    """Return what to know of a data set with no store at hand, and its notices.
+def survey(spec: DatasetSpec) -> tuple[check.Preflight, tuple[str, ...]]:
+    """Return what to know of a data set with no classes at hand, and its notices.
 
     Its classes are its labels, or what aliases make of them. Raises EvaluationError, ImageError.
     """
-    dataset = None if data.source is None else open_dataset(data.source)
-    counts = _counts(data.embeddings, dataset)
-    if not counts:
-        raise EvaluationError("no picture has a label")
-    aliases, named = _aliases(data, counts)
-    matching = labels.Matching({label: aliases.get(label, label) for label in counts})
-    if dataset is None:
-        return check.tally(counts, matching), tuple(named)
-    return check.inspect(dataset, matching), (*dataset.notices, *named)
+    dataset = None if spec.spec is None else open_spec(spec)
+    notices: list[str] = list(dataset.notices) if dataset else []
+
+    def match(counts: Mapping[str, int]) -> labels.Matching:
+        if not counts:
+            raise EvaluationError("no image has a label")
+        aliases, named = _aliases(spec, counts)
+        notices.extend(named)
+        return labels.Matching({label: aliases.get(label, label) for label in counts})
+
+    if dataset is not None and spec.embeddings is None:
+        return check.inspect(dataset, match), tuple(notices)
+    if spec.embeddings is None:
+        raise EvaluationError("no images are named: expected a data set, or image embeddings in files")
+    rows = precomputed.labelled(spec.embeddings, dataset)
+    counts = Counter(label for _, label in rows if label is not None)
+    return check.tally(counts, match(counts)), tuple(notices)
 
 
-def _aliases(data: Data, counts: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+def _aliases(spec: DatasetSpec, counts: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     """Return other names of labels, from the user's file or a list beside the data, and what to tell."""
-    listed, notices = ({}, []) if data.source is None else name_numbers(counts, data.source.spec)
-    if data.aliases is None:
-        return listed, notices
-    aliases, report = labels.read_aliases(data.aliases)
-    return listed | aliases, [*notices, report]
-
-
-def _counts(embeddings: Path | None, dataset: DataSet | None) -> Counter[str]:
-    """Return the labels with their numbers of pictures."""
-    if embeddings is not None:
-        return Counter(label for _, label in precomputed.labelled(embeddings, dataset) if label is not None)
-    if dataset is None:
-        raise EvaluationError("no pictures are named: a data set or kept embeddings are meant")
-    return dataset.labels()
-
-
-def _kept(path: Path, dataset: DataSet | None) -> Iterator[Labelled]:
-    for place, (one, label) in enumerate(precomputed.labelled(path, dataset)):
-        yield one, label, place
+    numbers, notices = ({}, []) if spec.spec is None else labels.name_numbers(counts, spec.spec)
+    if spec.aliases is None:
+        return numbers, notices
+    aliases, report = labels.read_aliases(spec.aliases)
+    return numbers | aliases, [*notices, report]
 
 
 PACKAGES: Final = (
-    "datasets",
-    "numpy",
-    "openvino",
-    "pillow",
-    "scikit-learn",
-    "scipy",
-    "torch",
-    "torchvision",
+    *("datasets", "numpy", "openvino", "pillow", "scikit-learn", "scipy", "torch", "torchvision"),
     "transformers",
 )
 
 
-def settings(setup: Setup, wanted: Wanted, more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of an evaluation; `more` are the caller's."""
-    encoder = setup.subject.embedder.encoder
-    computed = {**encoder.metadata, "fingerprint": encoder.fingerprint} if setup.computes else {}
-    chosen = {one.name: getattr(wanted, one.name) for one in fields(wanted) if one.name != "sentences"}
+def provenance(experiment: Experiment, config: EvaluationConfig, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that is needed to run an evaluation again, as plain data; `more` is the caller's."""
+    encoder = experiment.candidate.embedder.encoder
+    computed = {**encoder.metadata, "fingerprint": encoder.fingerprint} if experiment.computes else {}
+    chosen = {key.name: getattr(config, key.name) for key in fields(config) if key.name != "sentences"}
     return {
         "fieldmarks": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
-        **setup.subject.about,
+        "packages": {name: number for name in PACKAGES if (number := _version(name))},
+        **experiment.candidate.metadata,
         **more,
-        "data": setup.about,
-        "model": setup.model,
+        "data": experiment.metadata,
+        "model": experiment.model,
         "computed": computed,
-        "wanted": chosen | {"seeds": list(range(wanted.seeds))},
+        "wanted": chosen | {"seeds": list(range(config.seeds))},
         "intervals": {"confidence": CONFIDENCE, "resamples": RESAMPLES},
     }
 

@@ -1,17 +1,16 @@
-"""Intervals of 95 %: how far a figure would move on other pictures of the same kind, and with other seeds.
+"""Figures of an arm: shares with 95% confidence intervals, the lead over the baseline, what is confused.
 
-`hits` (R, N) says which of N pictures each of R runs answered rightly. Runs of one arm differ in their seed
-alone, and what is estimated is the arm's figure over all seeds and all pictures of the source. Picture and
-seed are crossed, so that their shares of the variance are taken apart as in an analysis of variance:
+An interval tells how far a figure would move on other images of the same kind, and with other seeds. `hits`
+(R, N) says which of N images each of R runs classified correctly. Runs of one arm differ in their seed alone,
+and what is estimated is the arm's figure over all seeds and all images of the source. Image and seed are
+crossed, so that their shares of the variance are taken apart as in an analysis of variance:
 
-    x[r, i] = mean + picture[i] + seed[r] + rest[r, i]
+    x[r, i] = mean + image[i] + seed[r] + rest[r, i]
 
-The variance of the mean is var(picture)/N + var(seed)/R + var(rest)/(N R). With one run there is no seed.
-In simulations 95 % intervals cover the truth in 93 to 97 % of the draws; where five seeds differ much and the
-accuracy is near 0 or 1, in about 92 %; with very few pictures a class in up to all.
+The variance of the mean is var(image)/N + var(seed)/R + var(rest)/(N R). With one run there is no seed.
+In simulations 95% intervals cover the truth in 92 to 97% of the draws; with very few images a class in up to
+all of them.
 Source: Cornfield and Tukey, Average values of mean squares in factorials (1956).
-
-Figures of an arm: shares with their intervals, what it gains over another, and what it confuses.
 """
 
 from collections.abc import Sequence
@@ -21,11 +20,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmarks.evaluation.results import ArmResult, Confusion, Difference, Estimate, Indices, Run
+from fieldmarks.evaluation.arms import Arm
+from fieldmarks.evaluation.results import ArmResult, Confusion, Difference, Estimate, Indices, Predictions
 
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 40_000
-_RESAMPLING_SEED: Final = 95  # the same pictures always give the same ends
+TEXTS_SHOWN: Final = 3  # of each arm
+_RESAMPLING_SEED: Final = 95  # the same images always give the same ends
 
 Hits = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -33,9 +34,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class _Variance:
-    """The variance of a mean: the part of the drawn pictures (with the rest), and that of the drawn seeds."""
+    """The variance of a mean: the part of the drawn images (with the rest), and that of the drawn seeds."""
 
-    pictures: float
+    images: float
     seeds: float
     runs: int
 
@@ -51,15 +52,15 @@ class _Variance:
         normal = stats.norm.ppf(upper)
         if not self.seeds:
             return float(normal)
-        reach = self.pictures * normal**2 + self.seeds * stats.t.ppf(upper, self.runs - 1) ** 2
-        return float(np.sqrt(reach / (self.pictures + self.seeds)))
+        reach = self.images * normal**2 + self.seeds * stats.t.ppf(upper, self.runs - 1) ** 2
+        return float(np.sqrt(reach / (self.images + self.seeds)))
 
 
 def share(hits: Hits) -> Estimate:
     """Return the share of hits (R, N), with Wilson's interval.
 
-    Pictures are a sample of those that the source could have given, whatever their class. For one run this
-    is Wilson's interval itself; for several, Wilson's with the number of pictures that would give the same
+    Images are a sample of those that the source could have given, whatever their class. For one run this
+    is Wilson's interval itself; for several, Wilson's with the number of images that would give the same
     variance in one run, and Student's quantile.
     """
     variance = _variance(hits, np.zeros(hits.shape[1], np.int64), 1)
@@ -67,21 +68,21 @@ def share(hits: Hits) -> Estimate:
 
 
 def mean_per_class(hits: Hits, labels: NDArray[np.integer]) -> Estimate:
-    """Return the mean of the recalls of the classes that have pictures (those of `labels` (N,)).
+    """Return the mean of the recalls of the classes that have images (those of `labels` (N,)).
 
-    The classes and their numbers of pictures are taken as given, the pictures as a sample of their class.
+    The classes and their numbers of images are taken as given, the images as a sample of their class.
     """
     _, rows, counts = np.unique(labels, return_inverse=True, return_counts=True)
     recalls = _by_class(hits, rows, counts)  # (R, C)
-    even = len(counts) ** 2 / (1 / counts).sum()  # pictures of one even sample that weighs the same
+    even = len(counts) ** 2 / (1 / counts).sum()  # images of one even sample that weighs the same
     return _wilson(float(recalls.mean()), _variance(hits, rows, len(counts)), even)
 
 
 def difference(hits: Hits, others: Hits) -> Estimate:
-    """Return by how much the share of hits (R, N) leads that of others (S, N), on the same pictures.
+    """Return by how much the share of hits (R, N) leads that of others (S, N), on the same images.
 
-    Pictures are resampled as pairs: as each gives one of a few values, a resample is a multinomial draw of
-    their counts. One picture in which one side leads and one in which the other does, half a picture each,
+    Images are resampled as pairs: as each gives one of a few values, a resample is a multinomial draw of
+    their counts. One image in which one side leads and one in which the other does, half an image each,
     keep the interval open where the two hardly ever differ (as Agresti and Min add to paired shares). To the
     resampled means comes what other seeds would change, by Student's distribution.
     """
@@ -101,10 +102,10 @@ def difference(hits: Hits, others: Hits) -> Estimate:
 
 
 def mcnemar(hits: Hits, others: Hits) -> float | None:
-    """Return McNemar's exact p of two runs (1, N) on the same pictures; None with several runs a side.
+    """Return McNemar's exact p of two runs (1, N) on the same images; None with several runs a side.
 
-    It is the probability of so uneven a split of the pictures that only one side answers rightly, if each
-    side were as likely to be the one. Several runs on one picture are not independent, so that there is none.
+    It is the probability of so uneven a split of the images that only one side classifies correctly, if each
+    side were as likely to be the one. Several runs on one image are not independent, so that there is none.
     """
     from scipy import stats
 
@@ -115,27 +116,27 @@ def mcnemar(hits: Hits, others: Hits) -> float | None:
 
 
 def _variance(hits: Hits, rows: NDArray[np.integer], classes: int) -> _Variance:
-    """Return the variance of the mean over classes of their shares; `rows` (N,) are the pictures' classes."""
+    """Return the variance of the mean over classes of their shares; `rows` (N,) are the images' classes."""
     runs = len(hits)
     counts = np.bincount(rows, minlength=classes)  # (C,)
     per_run = _by_class(hits, rows, counts)  # (R, C)
-    picture = hits.mean(axis=0)  # (N,), of each picture over the runs
+    image = hits.mean(axis=0)  # (N,), of each image over the runs
     classes_apart = float(per_run.mean(axis=0).var())
-    apart = np.bincount(rows, np.square(picture - per_run.mean(axis=0)[rows]), classes)  # (C,) squares
-    pictures = _of_mean(apart, counts, classes_apart)
+    apart = np.bincount(rows, np.square(image - per_run.mean(axis=0)[rows]), classes)  # (C,) squares
+    images = _of_mean(apart, counts, classes_apart)
     if runs == 1:
-        return _Variance(pictures, 0.0, 1)
+        return _Variance(images, 0.0, 1)
     whole = np.bincount(rows, np.square(hits - per_run[:, rows]).sum(axis=0), classes)  # within run and class
     rest = _of_mean((whole - runs * apart) / (runs - 1), counts, 0.0) / runs
     seeds = float(per_run.mean(axis=1).var(ddof=1)) / runs
-    return _Variance(pictures, max(0.0, seeds - rest), runs)
+    return _Variance(images, max(0.0, seeds - rest), runs)
 
 
 def _of_mean(squares: NDArray[Any], counts: NDArray[np.integer], apart: float) -> float:
     """Return the variance of the mean of class means, from each class's sum of squares and its count.
 
-    A class of a few pictures, all right or all wrong, does not show how far it could move: each class's
-    variance counts one picture more, with the variance over all pictures (that within classes and `apart`,
+    A class of a few images, all right or all wrong, does not show how far it could move: each class's
+    variance counts one image more, with the variance over all images (that within classes and `apart`,
     that between them).
     """
     free = counts - 1
@@ -148,10 +149,10 @@ def _by_class(hits: Hits, rows: NDArray[np.integer], counts: NDArray[np.integer]
     return np.stack([np.bincount(rows, run, len(counts)) / counts for run in hits])  # (R, C)
 
 
-def _wilson(value: float, variance: _Variance, pictures: float) -> Estimate:
-    """Return Wilson's interval for as many pictures as have this variance in one run."""
-    spread = variance.pictures + variance.seeds
-    size = value * (1 - value) / spread + 1 if spread > 0 else pictures
+def _wilson(value: float, variance: _Variance, images: float) -> Estimate:
+    """Return Wilson's interval for as many images as have this variance in one run."""
+    spread = variance.images + variance.seeds
+    size = value * (1 - value) / spread + 1 if spread > 0 else images
     z = variance.quantile()
     centre = (value + z * z / (2 * size)) / (1 + z * z / size)
     reach = z / (1 + z * z / size) * np.sqrt(value * (1 - value) / size + z * z / (4 * size * size))
@@ -164,69 +165,58 @@ TOP: Final = 5
 CONFUSED_SHOWN: Final = 50  # pairs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """An arm with what it answered; the fields are those of ArmResult."""
-
-    name: str
-    text: str
-    aggregate: str
-    texts: tuple[str, ...]
-    runs: tuple[Run, ...]
-
-    def hits(self, top: int = 1) -> Hits:
-        """Return which pictures each run has among its `top` classes, (R, N)."""
-        return np.stack([run.rank < top for run in self.runs])
-
-
-def figures(arm: Answered, labels: Indices, classes: int, other: Answered | None = None) -> ArmResult:
-    """Return an arm with its figures; `other` is the arm that it is compared with, if any."""
-    recall = recalls(arm, labels, classes)
-    gain = None if other is None else recall - recalls(other, labels, classes)
-    hits = arm.hits()
+def figures(
+    arm: Arm, runs: tuple[Predictions, ...], labels: Indices, classes: int, baseline: ArmResult | None = None
+) -> ArmResult:
+    """Return an arm with its figures; `baseline` is the arm that it is compared with, if any."""
+    recall = recalls(runs, labels, classes)
+    hits, hits_of_five = (np.stack([run.rank < top for run in runs]) for top in (1, TOP))
+    gain = None
+    if baseline is not None:
+        gain = _or_none(recall - recalls(baseline.runs, labels, classes))
     return ArmResult(
         name=arm.name,
+        role=arm.role,
         text=arm.text,
         aggregate=arm.aggregate,
-        texts=arm.texts,
-        runs=arm.runs,
+        texts=arm.trials[0].texts.texts[:TEXTS_SHOWN],
+        runs=runs,
         top1=share(hits),
-        top5=share(arm.hits(TOP)) if classes > TOP else None,
+        top5=share(hits_of_five) if classes > TOP else None,
         mean_per_class=mean_per_class(hits, labels),
-        difference=None if other is None else compare(arm, other),
+        difference=None if baseline is None else compare(hits, baseline),
         recall=_or_none(recall),
-        gain=None if gain is None else _or_none(gain),
-        confused=confusions(arm.runs, labels, classes),
+        gain=gain,
+        confused=confusions(runs, labels, classes),
     )
 
 
-def compare(arm: Answered, other: Answered) -> Difference:
-    """Return how much an arm's top-1 leads another's on the same pictures."""
-    lead = difference(arm.hits(), other.hits())
-    p = mcnemar(arm.hits(), other.hits())
-    return Difference(other.name, lead.value, lead.low, lead.high, p)
+def compare(hits: Hits, baseline: ArmResult) -> Difference:
+    """Return how much the share of hits (R, N) leads the baseline's on the same images."""
+    lead = difference(hits, baseline.hits())
+    return Difference(baseline.name, lead.value, lead.low, lead.high, mcnemar(hits, baseline.hits()))
 
 
-def recalls(arm: Answered, labels: Indices, classes: int) -> Floats:
-    """Return the share of each class's pictures answered rightly, (C,), mean over runs; NaN without any."""
+def recalls(runs: Sequence[Predictions], labels: Indices, classes: int) -> Floats:
+    """Return the share of each class's images classified correctly, (C,), mean over runs; NaN without any."""
     from sklearn.metrics import recall_score  # type: ignore[import-untyped]
 
     each = [
         recall_score(labels, run.predicted, labels=range(classes), average=None, zero_division=np.nan)
-        for run in arm.runs
+        for run in runs
     ]
     mean: Floats = np.mean(each, axis=0)
     return mean
 
 
-def confusions(runs: Sequence[Run], labels: Indices, classes: int) -> tuple[Confusion, ...]:
+def confusions(runs: Sequence[Predictions], labels: Indices, classes: int) -> tuple[Confusion, ...]:
     """Return the pairs of classes most often confused, the first CONFUSED_SHOWN of them."""
     pairs = np.concatenate([(labels * np.int64(classes) + run.predicted)[run.rank > 0] for run in runs])
     pair, count = np.unique(pairs, return_counts=True)
     most = np.argsort(-count, kind="stable")[:CONFUSED_SHOWN]
     return tuple(
-        Confusion(int(one) // classes, int(one) % classes, int(times) / len(runs))
-        for one, times in zip(pair[most], count[most], strict=True)
+        Confusion(int(place) // classes, int(place) % classes, int(times) / len(runs))
+        for place, times in zip(pair[most], count[most], strict=True)
     )
 
 

@@ -1,28 +1,29 @@
-"""What texts answer on pictures: each picture's best class and the rank of its true one, a chunk at a time.
+"""Labelled images as one array of embeddings, and what texts answer: the best class, the true one's rank.
 
-N pictures, M texts, C classes, D dimensions; no array of N x C is ever made.
-
-The labelled pictures of an evaluation as one array of embeddings, in one pass over them.
+N images, M texts, C classes, D dimensions; no array of N x C is ever made.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 
 from fieldmarks.choices import Aggregation
-from fieldmarks.classification.embedder import Embedded, Embedder, batched
+from fieldmarks.classification.embedder import Embedded, batched
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import Array, Pooling, Scorer, normalize
-from fieldmarks.classification.sources import Picture
 from fieldmarks.classification.texts import Texts
-from fieldmarks.data import DataSet
+from fieldmarks.data.check import Equal, equal_images
 from fieldmarks.errors import EvaluationError, ModelError
-from fieldmarks.evaluation.results import Indices, Run
+from fieldmarks.evaluation.results import Indices, Predictions
 
 CHUNK = 4_000_000  # scores in memory at a time
+_PART = 4096  # images that are put together at a time
+_DIFFERENT = "the images' embeddings are not of one length: they come from different models"
+
+Row = tuple[Embedded | Failure, str | None]  # an image with its label, None where it has none
 
 
 def scorer_of(texts: Texts, rows: Array, aggregate: Aggregation) -> Scorer:
@@ -31,19 +32,19 @@ def scorer_of(texts: Texts, rows: Array, aggregate: Aggregation) -> Scorer:
 
 
 def chunks(count: int, step: int) -> Iterator[slice]:
-    """Yield the slices of `count` pictures, `step` at a time."""
+    """Yield the slices of `count` images, `step` at a time."""
     return (slice(at, min(at + step, count)) for at in range(0, count, step))
 
 
-def answer(images: Array, labels: Indices, scorer: Scorer, seed: int | None = None) -> Run:
-    """Return what the texts answer on pictures (N, D) of unit length whose classes are `labels` (N,).
+def predict(images: Array, labels: Indices, scorer: Scorer, seed: int | None = None) -> Predictions:
+    """Return what the texts answer on images (N, D) of unit length whose classes are `labels` (N,).
 
     Of classes that score the same the first is answered, and ranks before the others. Raises ModelError for
-    pictures and texts of different lengths.
+    images and texts of different lengths.
     """
     if images.shape[1] != scorer.dim:
         raise ModelError(
-            f"the pictures' embeddings have {images.shape[1]} numbers and the texts' {scorer.dim}: they"
+            f"the images' embeddings have {images.shape[1]} numbers and the texts' {scorer.dim}: they"
             " come from different models"
         )
     predicted, rank = np.empty((2, len(images)), np.int32)
@@ -51,7 +52,7 @@ def answer(images: Array, labels: Indices, scorer: Scorer, seed: int | None = No
         scores = scorer(images[part])  # (n, C)
         predicted[part] = scores.argmax(axis=1)
         rank[part] = ranks(scores, labels[part])
-    return Run(predicted, rank, seed)
+    return Predictions(predicted, rank, seed)
 
 
 def ranks(scores: Array, labels: Indices) -> Indices:
@@ -63,105 +64,109 @@ def ranks(scores: Array, labels: Indices) -> Indices:
     return before
 
 
-_PART = 4096  # pictures that are put together at a time
-
-Labelled = tuple[Embedded | Failure, str | None, int]  # a picture, its label, its place in the data set
-
-
 @dataclass(frozen=True, slots=True)
-class Pictures:
-    """N pictures: names, embeddings (N, D) of unit length, class indices (N,), places in the data set.
+class Images:
+    """N images: names, embeddings (N, D) of unit length, class indices (N,), those of equal bytes.
 
-    `failures` could not be read; of `unlabelled` ones no label is known.
+    `failures` could not be read; of `unlabelled` ones no label is known. `copies` are the places of the
+    images' small copies in a file, (start, length), where such were wanted.
     """
 
-    images: tuple[str, ...]
+    names: tuple[str, ...]
     vectors: Array
     labels: Indices
-    places: tuple[int, ...]
     failures: tuple[Failure, ...]
     unlabelled: int = 0
+    equal: tuple[Equal, ...] = ()
+    copies: tuple[tuple[int, int] | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many pictures of how many are embedded, and the seconds that it has taken."""
+    """How many images are embedded, of how many where that is known, and the seconds that it has taken."""
 
     done: int
     failed: int
-    total: int
+    total: int | None
     seconds: float
 
 
-def embed(dataset: DataSet, class_of: Mapping[str, str], embedder: Embedder) -> Iterator[Labelled]:
-    """Yield the embeddings of those pictures whose label has a class, and the failures."""
-    waiting: deque[tuple[str | None, int]] = deque()
-
-    def wanted() -> Iterator[Picture | Failure]:
-        for place, one in enumerate(dataset):
-            if isinstance(one, Failure):
-                waiting.append((None, place))
-                yield one
-            elif one.label in class_of:
-                waiting.append((one.label, place))
-                yield one.picture
-
-    for result in embedder.images(wanted()):
-        yield result, *waiting.popleft()
-
-
-def told(labelled: Iterable[Labelled], total: int, tell: Callable[[Progress], None]) -> Iterator[Labelled]:
-    """Yield what comes, and tell of the progress."""
-    started: float | None = None  # the model loads before the first picture comes
+def reporting(rows: Iterable[Row], total: int | None, progress: Callable[[Progress], None]) -> Iterator[Row]:
+    """Yield what comes, and call back with the progress."""
+    started: float | None = None  # the model loads before the first image comes
     failed = 0
-    for number, one in enumerate(labelled, 1):
+    for number, row in enumerate(rows, 1):
         started = time.monotonic() if started is None else started
-        failed += isinstance(one[0], Failure)
-        tell(Progress(number - failed, failed, total, time.monotonic() - started))
-        yield one
+        failed += isinstance(row[0], Failure)
+        progress(Progress(number - failed, failed, total, time.monotonic() - started))
+        yield row
 
 
-def gather(labelled: Iterable[Labelled], class_of: Mapping[str, str], classes: Sequence[str]) -> Pictures:
-    """Return the pictures whose label has a class, as one array.
+def gather(
+    rows: Iterable[Row],
+    class_of: Callable[[], Mapping[str, str]],
+    classes: Sequence[str],
+    copies: IO[bytes] | None = None,
+) -> Images:
+    """Return the images whose label has a class, as one array; their small copies go to the file `copies`.
 
-    Raises EvaluationError if there is none, ModelError if embeddings are not of one length.
+    `class_of` is asked once all rows have come, as only then all labels may be known. Raises EvaluationError
+    if there is no such image, ModelError if embeddings are not of one length.
     """
-    index = {name: number for number, name in enumerate(classes)}
-    images: list[str] = []
-    rows: list[Array] = []
-    labels: list[int] = []
-    places: list[int] = []
+    names: list[str] = []
+    vectors: list[Array] = []
+    labels: list[str] = []
+    digests: list[str | None] = []
+    places: list[tuple[int, int] | None] = []
     failures: list[Failure] = []
     unlabelled = 0
-    for part in batched(labelled, _PART):
+    for part in batched(rows, _PART):
         whole = []
-        for one, label, place in part:
-            if isinstance(one, Failure):
-                failures.append(one)
-            elif label is not None and label in class_of:
-                images.append(one.image)
-                whole.append(one.vector)
-                labels.append(index[class_of[label]])
-                places.append(place)
+        for image, label in part:
+            if isinstance(image, Failure):
+                failures.append(image)
+            elif label is None:
+                unlabelled += 1
             else:
-                unlabelled += label is None
-        rows += [_unit(whole)] if whole else []
-    if not rows:
+                names.append(image.image)
+                whole.append(image.vector)
+                labels.append(label)
+                digests.append(image.version.sha256 if image.version else None)
+                places.append(_kept(image.thumbnail, copies))
+        vectors += [_unit(whole)] if whole else []
+    known = class_of()
+    index = {name: number for number, name in enumerate(classes)}
+    chosen = [row for row, label in enumerate(labels) if label in known]
+    if not chosen:
         why = f"none of {unlabelled:,} embeddings has a label" if unlabelled else "no label has a class"
         if failures:
             why = f"{len(failures)} could not be read, {failures[0].image} first: {failures[0].error}"
-        raise EvaluationError(f"no picture is left to score: {why}")
-    if len({part.shape[1] for part in rows}) > 1:
-        raise ModelError("the pictures' embeddings are not of one length: they come from different models")
-    vectors = np.concatenate(rows)  # (N, D)
-    known = np.array(labels, np.int32)  # (N,)
-    return Pictures(tuple(images), vectors, known, tuple(places), tuple(failures), unlabelled)
+        raise EvaluationError(f"no usable images: {why}")
+    if len({part.shape[1] for part in vectors}) > 1:
+        raise ModelError(_DIFFERENT)
+    every = np.concatenate(vectors)  # (N, D), or more with labels that have no class
+    digested = ((names[row], known[labels[row]], digests[row]) for row in chosen if digests[row])
+    return Images(
+        tuple(names[row] for row in chosen),
+        every if len(chosen) == len(every) else every[chosen],
+        np.array([index[known[labels[row]]] for row in chosen], np.int32),
+        tuple(failures),
+        unlabelled,
+        equal_images(digested),
+        tuple(places[row] for row in chosen),
+    )
+
+
+def _kept(copy: bytes | None, copies: IO[bytes] | None) -> tuple[int, int] | None:
+    if copy is None or copies is None:
+        return None
+    start = copies.tell()
+    copies.write(copy)
+    return start, len(copy)
 
 
 def _unit(vectors: Sequence[Array]) -> Array:
     try:
         return normalize(np.stack(vectors))
     except ValueError as error:
-        raise ModelError(
-            "the pictures' embeddings are not of one length: they come from different models"
-        ) from error
+        raise ModelError(_DIFFERENT) from error

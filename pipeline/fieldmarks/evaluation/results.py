@@ -1,40 +1,69 @@
-"""What an evaluation hands out, and how it becomes plain data.
+"""What an evaluation hands out, and how it becomes plain data and back.
 
-An evaluation as an object (`fieldmarks evaluate --json FILE`):
+An evaluation as an object (`fieldmarks evaluate --json FILE`, `Evaluation.save`):
 
     {"v": 1, "settings": {…}, "summary": [sentence…], "notices": […],
      "classes": [name…], "images": [name…], "labels": [class index…], "failures": [{"image", "error"}…],
-     "arms": [{"name", "text", "aggregate", "texts", "runs": [{"seed", "predicted", "rank"}…],
+     "arms": [{"name", "role", "text", "aggregate", "texts", "runs": [{"seed", "predicted", "rank"}…],
                "top1", "top5", "mean_per_class", "difference", "recall", "gain", "confused"}…],
      "effects": [{"class", "descriptor", "effect", "margin", "others_margin", "pictures",
                   "on": {"picture": [index…], "right": [-1, 0 or 1…], "margin": [logits…]}}…],
-     "examples": [{"label", "by": {arm: class}, …a prediction}…]}
+     "examples": [{"true": class, "by": {arm: class}, …a prediction}…]}
 
 Images, labels, `predicted` and `rank` run in step, so every figure can be computed again from the object:
 `rank` is the number of classes that score above the true one. Shares are from 0 to 1; an estimate is
 {"value", "low", "high"}; `effects` is there with ablation, `seed` null where nothing is random. An effect's
-figures are the means of what its descriptor changes `on` single pictures; on those not listed, nothing.
+figures are the means of what its descriptor changes `on` single images; on those not listed, nothing. Files
+of version 0.1 have neither `role`, which follows from the arm's name, nor `true`, which follows from
+`labels`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+import html
+import json
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmarks.classification.results import Failure, Prediction
+from fieldmarks.bounds import read_bytes
+from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction, Score
+from fieldmarks.errors import EvaluationError, StoreError
+from fieldmarks.paths import has_ends, obstacle, unwritable
+from fieldmarks.store import durable
 
 FORMAT_VERSION: Final = 1
-_MARGIN_DIGITS: Final = 6  # of the margin on one picture, in plain data
-_EFFECT: Final = ("descriptor", "effect", "margin", "others_margin", "pictures")
+MAX_BYTES: Final = 2**31  # of a file
+_MARGIN_DIGITS: Final = 6  # of the margin on one image, in plain data
+_BEGINNING: Final = b'{"v":1,"settings":{"fieldmarks":'  # as orjson writes it
+_ENDING: Final = b"}\n"
 
 Indices = NDArray[np.int32]
+Role = Literal["subject", "baseline", "control", "other"]
+
+
+class _Plain:
+    """What is equal if its plain object is, as arrays are not compared as a whole."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain object."""
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self) or not isinstance(other, _Plain):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with the ends of its 95 % interval."""
+    """A figure with the ends of its 95% confidence interval."""
 
     value: float
     low: float
@@ -43,9 +72,9 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much an arm's top-1 leads another's on the same pictures, and McNemar's p.
+    """How much an arm's top-1 leads the baseline's on the same images, and McNemar's p.
 
-    `p` is null where the arm is no single run of answers. The interval is of the paired difference.
+    `p` is None where the arm is not a single run. The interval is of the paired difference.
     """
 
     to: str
@@ -55,9 +84,9 @@ class Difference:
     p: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one way of classifying answered: the class index (N,) and the true class's rank (N,) from 0."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions(_Plain):
+    """What one trial of an arm answered: the class index (N,) and the true class's rank (N,) from 0."""
 
     predicted: Indices
     rank: Indices
@@ -70,65 +99,86 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Pictures of one class that were taken for another; `count` is the mean over an arm's runs."""
+    """Images of one class that were taken for another; `count` is the mean over an arm's trials."""
 
     label: int
     predicted: int
     count: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmResult:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ArmResult(_Plain):
     """One way of classifying with its figures; random arms have several runs, whose mean the figures are.
 
-    `text` is the template or what stands for it, `texts` are a few of the texts that CLIP read. `top5` is
-    None with five classes or fewer, `difference` and `gain` for the arm that the others are compared with.
+    `role` is "subject" for the store's descriptors, "baseline" for what the others are compared with,
+    "control" for random texts, else "other". `text` is the template or what stands for it, `texts` are a few
+    of the texts that CLIP read. `top5` is None with five classes or fewer, `difference` and `gain` for the
+    baseline.
     """
 
     name: str
+    role: Role
     text: str
     aggregate: str
     texts: tuple[str, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[Predictions, ...]
     top1: Estimate
     top5: Estimate | None
     mean_per_class: Estimate
     difference: Difference | None
-    recall: tuple[float | None, ...]  # of each class; None without pictures
-    gain: tuple[float | None, ...] | None  # of each class, over the arm compared with
+    recall: tuple[float | None, ...]  # of each class; None without images
+    gain: tuple[float | None, ...] | None  # of each class, over the baseline
     confused: tuple[Confusion, ...]  # most often first
+
+    def hits(self, top: int = 1) -> NDArray[np.bool_]:
+        """Return which images each run has among its `top` classes, (R, N)."""
+        return np.stack([run.rank < top for run in self.runs])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
-        plain = {name: getattr(self, name) for name in ("name", "text", "aggregate", "texts")}
-        figures = {
-            name: value and asdict(value)
-            for name in ("top1", "top5", "mean_per_class", "difference")
-            for value in (getattr(self, name),)
-        }
-        per_class = {"recall": self.recall, "gain": self.gain}
-        confused = [asdict(one) for one in self.confused]
-        return (
-            plain
-            | {"runs": [run.to_dict() for run in self.runs]}
-            | figures
-            | per_class
-            | {"confused": confused}
+        plain = {key.name: getattr(self, key.name) for key in fields(self)}
+        figures = ("top1", "top5", "mean_per_class", "difference")
+        plain |= {"texts": list(self.texts), "runs": [run.to_dict() for run in self.runs]}
+        plain |= {name: asdict(plain[name]) if plain[name] else None for name in figures}
+        plain |= {"recall": list(self.recall), "gain": None if self.gain is None else list(self.gain)}
+        return plain | {"confused": [asdict(pair) for pair in self.confused]}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], role: Role | None = None) -> Self:
+        """Return the arm of a plain object; `role` is that of one without."""
+        runs = (
+            Predictions(np.array(run["predicted"], np.int32), np.array(run["rank"], np.int32), run["seed"])
+            for run in plain["runs"]
+        )
+        return cls(
+            name=plain["name"],
+            role=role or plain["role"],
+            text=plain["text"],
+            aggregate=plain["aggregate"],
+            texts=tuple(plain["texts"]),
+            runs=tuple(runs),
+            top1=Estimate(**plain["top1"]),
+            top5=Estimate(**plain["top5"]) if plain["top5"] else None,
+            mean_per_class=Estimate(**plain["mean_per_class"]),
+            difference=Difference(**plain["difference"]) if plain["difference"] else None,
+            recall=tuple(plain["recall"]),
+            gain=None if plain["gain"] is None else tuple(plain["gain"]),
+            confused=tuple(Confusion(**pair) for pair in plain["confused"]),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a descriptor changes on some pictures: their indices (K,), right answers and margins in logits."""
+    """What a descriptor changes on some images: their indices (K,), right answers and margins in logits."""
 
-    picture: Indices
+    image: Indices
     right: Indices  # 1 where it is right by the descriptor alone, -1 where it would be right without it
     margin: NDArray[np.float32]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
         margin = np.round(self.margin.astype(np.float64), _MARGIN_DIGITS).tolist()
-        return {"picture": self.picture.tolist(), "right": self.right.tolist(), "margin": margin}
+        return {"picture": self.image.tolist(), "right": self.right.tolist(), "margin": margin}
 
 
 def _nothing() -> Changes:
@@ -136,11 +186,11 @@ def _nothing() -> Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class DescriptorEffect:
     """What leaving one descriptor out changes; positive figures mean that the descriptor helps.
 
-    `effect` is in shares of all pictures answered rightly, `margin` the mean change of its class's pictures'
-    lead over the best other class, `others_margin` the same of the other classes' pictures, both in logits.
+    `effect` is in shares of all images classified correctly, `margin` the mean change of its class's images'
+    lead over the best other class, `others_margin` the same of the other classes' images, both in logits.
     """
 
     name: str  # "class" in plain data
@@ -148,18 +198,44 @@ class Effect:
     effect: float
     margin: float
     others_margin: float
-    pictures: int  # of its class
+    images: int  # of its class; "pictures" in plain data
     on: Changes = field(default_factory=_nothing, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
-        plain = {name: getattr(self, name) for name in _EFFECT}
-        return {"class": self.name} | plain | {"on": self.on.to_dict()}
+        return {
+            "class": self.name,
+            "descriptor": self.descriptor,
+            "effect": self.effect,
+            "margin": self.margin,
+            "others_margin": self.others_margin,
+            "pictures": self.images,
+            "on": self.on.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the effect of a plain object."""
+        on = plain["on"]
+        changes = Changes(
+            np.array(on["picture"], np.int32),
+            np.array(on["right"], np.int32),
+            np.array(on["margin"], np.float32),
+        )
+        return cls(
+            name=plain["class"],
+            descriptor=plain["descriptor"],
+            effect=plain["effect"],
+            margin=plain["margin"],
+            others_margin=plain["others_margin"],
+            images=plain["pictures"],
+            on=changes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """A picture worth showing: its true class, what each arm said, and the prediction with its marks."""
+    """An image worth showing: its true class, what each arm answered, and the prediction with its marks."""
 
     label: str
     by: Mapping[str, str]
@@ -167,28 +243,75 @@ class Exemplar:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object, without the thumbnail."""
-        return {"label": self.label, "by": dict(self.by)} | self.prediction.to_dict()
+        return {"true": self.label, "by": dict(self.by)} | self.prediction.to_dict()
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], label: str) -> Self:
+        """Return the example of a plain object; `label` is the true class of one that does not name it."""
+        scores = tuple(map(_score, plain["scores"]))
+        baseline = _score(plain["baseline"]) if "baseline" in plain else None
+        explanation = None
+        if "marks" in plain:
+            marks = [_mark(mark) for mark in plain["marks"]]
+            decided = plain.get("decided")
+            explanation = Explanation(
+                tuple(mark for mark in marks if mark.name == scores[0].name),
+                tuple(mark for mark in marks if mark.name != scores[0].name),
+                (_mark(decided["for"]), _mark(decided["against"])) if decided else None,
+            )
+        prediction = Prediction(plain["image"], plain["label"], scores, baseline, explanation)
+        return cls(plain.get("true", label), dict(plain["by"]), prediction)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """A whole evaluation; `settings` holds every setting and version that is needed to run it again."""
+def _score(plain: Mapping[str, Any]) -> Score:
+    return Score(plain["class"], plain["probability"], plain["logit"])
+
+
+def _mark(plain: Mapping[str, Any]) -> Mark:
+    return Mark(plain["class"], plain["descriptor"], plain["logit"], plain.get("z"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluation(_Plain):
+    """A whole evaluation: the arms' figures with all that is needed to compute them and to run it again.
+
+    `labels` (N,) are the class indices of the N images, in step with `images`. `settings` holds every option
+    and version. Two evaluations are equal if their plain objects are, that is but for thumbnails.
+
+        result = fm.evaluate(fm.Store("frogs.jsonl"), "photos")
+        print(result.arm.top1.value, result.arm.difference)
+        result.save("run.json")
+    """
 
     settings: Mapping[str, Any]
     classes: tuple[str, ...]
     images: tuple[str, ...]
-    labels: Indices  # (N,) class index of each picture
+    labels: Indices
     arms: tuple[ArmResult, ...]
     summary: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[DescriptorEffect, ...] = ()
     examples: Sequence[Exemplar] = field(default_factory=tuple)
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """The number of pictures of each class, (C,)."""
+        """The number of images of each class, (C,)."""
         return np.bincount(self.labels, minlength=len(self.classes))
+
+    @property
+    def baseline(self) -> ArmResult | None:
+        """The arm that the others are compared with; None where nothing is compared."""
+        compared = {arm.difference.to for arm in self.arms if arm.difference}
+        return next((arm for arm in self.arms if arm.name in compared), None)
+
+    @property
+    def arm(self) -> ArmResult:
+        """The arm in question: the first of the store's descriptors, else the last that is no control."""
+        others = [arm for arm in self.arms if arm is not self.baseline] or [*self.arms]
+        subjects = [arm for arm in others if arm.role == "subject"]
+        certain = [arm for arm in others if arm.role != "control"]
+        return next(iter(subjects or certain[::-1] or others))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object of the module's docstring."""
@@ -200,8 +323,140 @@ class Evaluation:
             "classes": list(self.classes),
             "images": list(self.images),
             "labels": self.labels.tolist(),
-            "failures": [one.to_dict() for one in self.failures],
+            "failures": [failure.to_dict() for failure in self.failures],
             "arms": [arm.to_dict() for arm in self.arms],
-            "effects": [one.to_dict() for one in self.effects],
-            "examples": [one.to_dict() for one in self.examples],
+            "effects": [effect.to_dict() for effect in self.effects],
+            "examples": [example.to_dict() for example in self.examples],
         }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the evaluation of a plain object, also of version 0.1. Raises EvaluationError."""
+        version = plain.get("v")
+        if version != FORMAT_VERSION:
+            raise EvaluationError(f"expected an evaluation of version {FORMAT_VERSION}, found {version!r}")
+        try:
+            return cls._from_dict(plain)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            raise EvaluationError(f"this is no evaluation: {type(error).__name__}: {error}") from error
+
+    @classmethod
+    def _from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        classes, images = tuple(plain["classes"]), tuple(plain["images"])
+        labels = np.array(plain["labels"], np.int32)
+        true = {image: classes[label] for image, label in zip(images, plain["labels"], strict=True)}
+        compared = {arm["difference"]["to"] for arm in plain["arms"] if arm["difference"]}
+        return cls(
+            settings=plain["settings"],
+            classes=classes,
+            images=images,
+            labels=labels,
+            arms=tuple(
+                ArmResult.from_dict(arm, arm.get("role") or role_of(arm["name"], compared))
+                for arm in plain["arms"]
+            ),
+            summary=tuple(plain["summary"]),
+            notices=tuple(plain["notices"]),
+            failures=tuple(Failure(**failure) for failure in plain["failures"]),
+            effects=tuple(map(DescriptorEffect.from_dict, plain["effects"])),
+            examples=[
+                Exemplar.from_dict(example, true.get(example["image"], "")) for example in plain["examples"]
+            ],
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the evaluation as JSON, in the place of an earlier one but of no other file.
+
+        Raises EvaluationError.
+        """
+        check_file(Path(path))
+        try:
+            durable.replace(Path(path).resolve(), [self.encoded()])
+        except StoreError as error:
+            raise EvaluationError(str(error)) from error
+
+    def encoded(self) -> bytes:
+        """Return the evaluation as one line of JSON."""
+        import orjson
+
+        return orjson.dumps(self.to_dict()) + b"\n"
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read an evaluation that `save` or `fieldmarks evaluate --json` wrote. Raises EvaluationError."""
+        data = read_bytes(Path(path), MAX_BYTES, EvaluationError)
+        try:
+            plain = json.loads(data)
+            if not isinstance(plain, dict):
+                raise EvaluationError("expected one JSON object")
+            return cls.from_dict(plain)
+        except (ValueError, RecursionError, EvaluationError) as error:
+            raise EvaluationError(f"{path}: {error}") from error
+
+    def to_pandas(self) -> Any:
+        """Return a DataFrame with a row an arm. Raises ImportError where pandas is not installed."""
+        pandas = import_module("pandas")
+        rows = [
+            {
+                "arm": arm.name,
+                "role": arm.role,
+                **_columns("top1", arm.top1),
+                **_columns("top5", arm.top5),
+                **_columns("mean_per_class", arm.mean_per_class),
+                **_columns("difference", arm.difference),
+                "p": arm.difference.p if arm.difference else None,
+            }
+            for arm in self.arms
+        ]
+        return pandas.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        arms = ", ".join(f"{arm.name} {100 * arm.top1.value:.1f}%" for arm in self.arms)
+        return f"<Evaluation of {len(self.images):,} images, {len(self.classes):,} classes: {arms}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(arm.name)}</td><td>{_cell(arm.top1)}</td>"
+            f"<td>{_cell(arm.mean_per_class)}</td><td>{_cell(arm.difference)}</td></tr>"
+            for arm in self.arms
+        )
+        return (
+            f"<p>{len(self.images):,} images, {len(self.classes):,} classes; in %, 95% CI in brackets</p>"
+            "<table><thead><tr><th>arm</th><th>top-1</th><th>mean per class</th><th>difference</th></tr>"
+            "</thead>"
+            f"<tbody>{rows}</tbody></table>"
+        )
+
+
+def role_of(name: str, baselines: Container[str]) -> Role:
+    """Return the role of an arm by its name; `baselines` are the names of those compared with."""
+    if name.split(" ")[0] == "descriptors":
+        return "subject"
+    if name in ("waffle", "swapped"):
+        return "control"
+    return "baseline" if name in baselines else "other"
+
+
+def check_file(path: Path) -> None:
+    """Raise EvaluationError where `save` would refuse: it replaces an earlier evaluation, no other file."""
+    if reason := obstacle(path, "a fieldmarks evaluation", _is_evaluation) or unwritable(path):
+        raise EvaluationError(f"{path} {reason}")
+
+
+def _is_evaluation(file: BinaryIO) -> bool:
+    return has_ends(file, _BEGINNING, _ENDING)
+
+
+def _columns(name: str, estimate: Estimate | Difference | None) -> dict[str, float | None]:
+    return {
+        name: estimate.value if estimate else None,
+        f"{name}_low": estimate.low if estimate else None,
+        f"{name}_high": estimate.high if estimate else None,
+    }
+
+
+def _cell(estimate: Estimate | Difference | None) -> str:
+    if estimate is None:
+        return ""
+    value, low, high = (f"{100 * share:.1f}" for share in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})"

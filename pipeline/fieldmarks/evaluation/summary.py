@@ -1,138 +1,104 @@
-"""The plain sentences at the end of an evaluation: what was gained, and whether chance gains as much.
-
-Which arm plays which part in what is shown: the one in question, the one compared with, the controls.
-"""
+"""The plain sentences at the end of an evaluation: what was gained, and whether chance gains as much."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import numpy as np
-
 from fieldmarks.evaluation import metrics
-from fieldmarks.evaluation.results import ArmResult, Difference, Estimate, Evaluation
+from fieldmarks.evaluation.results import ArmResult, Difference, Estimate
 from fieldmarks.text import counted
 
-FEW_PICTURES: Final = 100
+FEW_IMAGES: Final = 100
 SIGNIFICANT: Final = 0.05
-CONTROLS: Final = ("waffle", "swapped")
+MINUS: Final = "\u2212"
 _CALLED: Final[Mapping[str, str]] = {
     "name": "bare names",
-    "photo": "'a photo of a'",
+    "photo": "“a photo of a”",
     "concept": "prompts with the concept",
     "waffle": "random words",
-    "swapped": "other classes' descriptors",
+    "swapped": "descriptors shuffled between classes",
 }
 
 
 def sentences(arms: Sequence[ArmResult]) -> tuple[str, ...]:
     """Return what the arms' figures say, in sentences that claim no more than the intervals allow."""
-    main = next((arm for arm in arms if is_described(arm.name)), None)
-    plain = [arm for arm in arms if arm.name not in CONTROLS]
-    said = [_over(arm) for arm in sorted(plain, key=lambda arm: not is_described(arm.name)) if arm.difference]
-    if not any(arm.difference for arm in arms):
-        said = [_alone(arm) for arm in plain]
-    for control in arms:
-        if control.name in CONTROLS:
-            said.append(_beside(main, control) if main else _over(control))
-    if any(arm.name in CONTROLS and len(arm.runs) == 1 for arm in arms):
-        said.append(
-            "Of one draw the intervals are of its pictures alone: more --seeds show how far draws differ."
+    subject = next((arm for arm in arms if arm.role == "subject"), None)
+    plain = sorted((arm for arm in arms if arm.role != "control"), key=lambda arm: arm.role != "subject")
+    controls = [arm for arm in arms if arm.role == "control"]
+    compared = any(arm.difference for arm in arms)
+    lines = [_over(arm) for arm in plain if arm.difference or not compared]
+    lines += [_beside(subject, control) if subject else _over(control) for control in controls]
+    if any(len(control.runs) == 1 for control in controls):
+        lines.append(
+            "With a single draw, the intervals cover the choice of images alone: more --seeds show how much"
+            " draws differ."
         )
-    pictures = len(arms[0].runs[0].rank)
-    if pictures < FEW_PICTURES:
-        are = "is" if pictures == 1 else "are"
-        said.append(f"{counted(pictures, 'picture')} {are} few: a difference has to be large to show.")
-    return tuple(said)
-
-
-def is_described(name: str) -> bool:
-    """Whether an arm of this name reads the store's descriptors."""
-    return name.split(" ")[0] == "descriptors"
+    images = len(arms[0].runs[0].rank)
+    if images < FEW_IMAGES:
+        are = "is" if images == 1 else "are"
+        lines.append(f"{counted(images, 'image')} {are} few: only a large difference can show.")
+    return tuple(lines)
 
 
 def points(share: float) -> str:
     """Return a share in points, with one digit."""
-    return f"{100 * share:.1f}".replace("-0.0", "0.0")
+    return f"{100 * share:.1f}".replace("-0.0", "0.0").replace("-", MINUS)
+
+
+def signed(share: float) -> str:
+    """Return a difference of shares in points, with its sign; what rounds to zero has none."""
+    text = points(share)
+    return text if text.startswith(MINUS) or text == "0.0" else f"+{text}"
 
 
 def _over(arm: ArmResult) -> str:
-    """Return what an arm gains or loses over the one that it is compared with, if any."""
+    """Return what an arm gains or loses over the baseline; without one, what it reaches."""
     if arm.difference is None:
-        return _alone(arm)
-    gains = _gains(arm.difference, _CALLED[arm.difference.to])
-    return f"{_called(arm.name)} {gains}{_doubt(arm.difference)}."
+        reach = "reaches" if arm.name == "photo" else "reach"  # the others are called in the plural
+        ends = f"{points(arm.top1.low)}–{points(arm.top1.high)}"
+        return f"{_called(arm.name)} {reach} {points(arm.top1.value)}% (95% CI {ends})."
+    versus = f" vs {_CALLED[arm.difference.to]}"
+    return f"{_called(arm.name)}: {_lead(arm.difference, versus)}{_doubt(arm.difference)}."
+
+
+def _lead(difference: Difference, versus: str = "") -> str:
+    low, high = signed(difference.low), signed(difference.high)
+    return f"{signed(difference.value)} points{versus} (95% CI {low} to {high})"
 
 
 def _doubt(difference: Difference) -> str:
     """Return what speaks against a difference: its interval, or a test that is more careful with few."""
     if difference.low <= 0 <= difference.high:
-        return ": no difference is shown"
+        return ": no significant difference"
     if difference.p is not None and difference.p >= SIGNIFICANT:
         return f", but McNemar's p is {difference.p:.2f}: it may be chance"
     return ""
 
 
-def _alone(arm: ArmResult) -> str:
-    reach = "reaches" if arm.name == "photo" else "reach"  # the others are called in the plural
-    return f"{_called(arm.name)} {reach} {points(arm.top1.value)} %, interval {_ends(arm.top1)}."
-
-
-def _beside(main: ArmResult, control: ArmResult) -> str:
-    """Return how a control does, and whether descriptors lead it."""
+def _beside(subject: ArmResult, control: ArmResult) -> str:
+    """Return how a control does, and whether descriptors beat it."""
     if control.difference:
-        begun = f"{_called(control.name)} {_gains(control.difference)}"
+        versus = f" vs {_CALLED[control.difference.to]}"
+        begun = f"{_called(control.name)}: {_lead(control.difference, versus)}"
     else:
-        begun = _alone(control).removesuffix(".")
-    lead = metrics.difference(_hits(main), _hits(control))
-    name = _called(main.name)
-    who = name[0].lower() + name[1:]
+        begun = _over(control).removesuffix(".")
+    lead = metrics.difference(subject.hits(), control.hits())
+    name = _called(subject.name)
+    name = name[0].lower() + name[1:]
     if lead.low > 0:
-        told = f"{who} lead them by {points(lead.value)}, interval {_ends(lead)}"
-    elif lead.high < 0:
-        told = f"{who} are {points(-lead.value)} behind them, interval {_ends(lead, -1)}"
-    else:
-        told = f"the difference between them and {who} is not significant, interval {_ends(lead)}"
-    return f"{begun}; {told}."
+        return f"{begun}; {name} beat them by {points(lead.value)} points (95% CI {_ends(lead)})."
+    if lead.high < 0:
+        behind = Estimate(-lead.value, -lead.high, -lead.low)
+        return f"{begun}; {name} trail them by {points(behind.value)} points (95% CI {_ends(behind)})."
+    ends = f"{signed(lead.low)} to {signed(lead.high)}"
+    return f"{begun}; {name} are not significantly different from them (95% CI {ends})."
 
 
 def _called(name: str) -> str:
     """Return an arm as the subject of a sentence."""
-    _, _, way = name.partition(" ")
-    return f"Descriptors ({way})" if way else _CALLED.get(name, name).capitalize()
+    _, _, reading = name.partition(" ")
+    called = _CALLED.get(name, name)
+    return f"Descriptors ({reading})" if reading else called[0].upper() + called[1:]
 
 
-def _gains(difference: Difference, than: str | None = None) -> str:
-    """Return a gain, or a loss as a number above zero, with its interval."""
-    over, against = ("", "") if than is None else (f" points over {than}", f" points against {than}")
-    if points(difference.value).startswith("-"):
-        return f"lose {points(-difference.value)}{against}, interval {_ends(difference, -1)}"
-    return f"gain {points(difference.value)}{over}, interval {_ends(difference)}"
-
-
-def _ends(one: Estimate | Difference, sign: int = 1) -> str:
-    low, high = (points(one.low), points(one.high)) if sign > 0 else (points(-one.high), points(-one.low))
-    return f"{low} to {high}"
-
-
-def _hits(arm: ArmResult) -> metrics.Hits:
-    return np.stack([run.rank < 1 for run in arm.runs])  # (R, N)
-
-
-def reference(evaluation: Evaluation) -> ArmResult | None:
-    """Return the arm that the others are compared with; None where nothing is compared."""
-    compared = {arm.difference.to for arm in evaluation.arms if arm.difference}
-    return next((arm for arm in evaluation.arms if arm.name in compared), None)
-
-
-def subject(evaluation: Evaluation) -> ArmResult:
-    """Return the arm in question: the first of descriptors, else the last that is no control."""
-    base = reference(evaluation)
-    others = [arm for arm in evaluation.arms if arm is not base] or [*evaluation.arms]
-    described = [arm for arm in others if is_described(arm.name)]
-    certain = [arm for arm in others if not is_control(arm)]
-    return next(iter(described or certain[::-1] or others))
-
-
-def is_control(arm: ArmResult) -> bool:
-    """Tell whether an arm is random: its texts are drawn anew by each of its seeds."""
-    return any(run.seed is not None for run in arm.runs)
+def _ends(estimate: Estimate) -> str:
+    return f"{points(estimate.low)}–{points(estimate.high)}"

@@ -1,24 +1,33 @@
-"""What a change to a class's descriptors would do: which pictures flip, the accuracy before and after."""
+"""What a change to a class's descriptors would do: predictions that change, accuracy before and after."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fieldmarks.classification.texts import descriptor_texts
-from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation.arms import Way
-from fieldmarks.evaluation.candidate import Subject
-from fieldmarks.evaluation.predictions import Pictures, answer, scorer_of
-from fieldmarks.evaluation.results import Run
+from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
+from fieldmarks.classification.classifier import Clip
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.sources import quiet_pillow
+from fieldmarks.errors import EvaluationError, UsageError
+from fieldmarks.evaluation.arms import EvaluationConfig, Reading
+from fieldmarks.evaluation.candidate import Candidate
+from fieldmarks.evaluation.evaluate import dataset_spec, open_candidate
+from fieldmarks.evaluation.experiment import Experiment
+from fieldmarks.evaluation.predictions import Images, Progress, predict, scorer_of
+from fieldmarks.evaluation.results import Predictions
 from fieldmarks.records import Entry
-from fieldmarks.store import edits
+from fieldmarks.store import Store, edits
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """A picture that is answered otherwise after the change."""
+    """An image whose prediction changes."""
 
     image: str
     label: str
@@ -27,7 +36,7 @@ class Flip:
 
     @property
     def kind(self) -> str:
-        """Whether it is right now ("gained"), was right ("lost"), or is wrong either way ("other")."""
+        """Whether it is newly right ("gained"), newly wrong ("lost"), or wrong either way ("other")."""
         if self.after == self.label:
             return "gained"
         return "lost" if self.before == self.label else "other"
@@ -45,62 +54,163 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """A change of a class's descriptors with what it does; accuracies are shares of `pictures`."""
+    """A change of a class's descriptors with what it does; accuracies are shares of `images`.
+
+    `added` and `dropped` are the descriptors that the class gets and loses.
+    """
 
     name: str
     descriptors: tuple[str, ...]
-    pictures: int
+    added: tuple[str, ...]
+    dropped: tuple[str, ...]
+    images: int
     before: float
     after: float
     flips: tuple[Flip, ...]
+    failures: tuple[Failure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
         return {
             "class": self.name,
             "descriptors": list(self.descriptors),
-            "pictures": self.pictures,
+            "added": list(self.added),
+            "dropped": list(self.dropped),
+            "pictures": self.images,
             "accuracy_before": self.before,
             "accuracy_after": self.after,
-            "flips": [one.to_dict() for one in self.flips],
+            "flips": [flip.to_dict() for flip in self.flips],
         }
 
 
-def changed(subject: Subject, name: str, add: Sequence[str], drop: Sequence[str]) -> Subject:
-    """Return the subject with descriptors of a class added, and dropped by text or by number, from 1.
+def what_if(
+    store: Store | str | Path,
+    name: str,
+    dataset: str | Path | None = None,
+    *,
+    add: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    preset: Preset = "article",
+    aggregate: Aggregation | None = None,
+    text: str | None = None,
+    with_name: bool = False,
+    concept: str | None = None,
+    clip: Clip | None = None,
+    embeddings: str | Path | None = None,
+    split: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    limit: int | None = None,
+    streaming: bool = False,
+    aliases: str | Path | None = None,
+    allow_missing: bool = False,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    engine: Engine = "auto",
+    batch: int | None = None,
+    cache: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+) -> WhatIf:
+    """Return what it does on labelled images that a class has other descriptors; nothing is changed.
+
+    `add` are descriptors, `drop` are descriptors or their numbers, from 1. All else is as for `evaluate`.
+    Raises EvaluationError if nothing changes, StoreError for a class or descriptor that is not there.
+    """
+    if not (add or drop):
+        raise UsageError("name a change: --add TEXT or --drop TEXT|NUMBER")
+    config = EvaluationConfig(
+        arms=("descriptors",),
+        presets=(preset,),
+        aggregates=(aggregate,) if aggregate else (),
+        text=text,
+        with_name=with_name,
+        concept=concept,
+    )
+    (reading,) = config.readings()
+    if concept is not None and "{concept}" not in reading.template:
+        raise UsageError("--concept has no effect: pass --text with {concept}")
+    with quiet_pillow():
+        candidate = open_candidate(
+            store, None, clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
+        )
+        after = changed(candidate, name, add, drop)
+        spec = dataset_spec(
+            dataset,
+            embeddings=embeddings,
+            split=split,
+            image_column=image_column,
+            label_column=label_column,
+            limit=limit,
+            streaming=streaming,
+            aliases=aliases,
+            allow_missing=allow_missing,
+        )
+        experiment = Experiment.open(spec, candidate)
+        for notice in experiment.notices:
+            logger.warning(notice)
+        experiment, images = experiment.read(progress)
+        result = compare(candidate, after, name, images, config, reading)
+        for notice in (*experiment.notices, *experiment.caveats(images)):
+            logger.warning(notice)
+    if not result.descriptors:
+        logger.warning("without any descriptor the class falls back to the prompt of its name")
+    return result
+
+
+def changed(candidate: Candidate, name: str, add: Sequence[str], drop: Sequence[str]) -> Candidate:
+    """Return the candidate with descriptors of a class added, and dropped by text or by number, from 1.
 
     Raises EvaluationError if nothing changes, StoreError for a class or descriptor that is not there.
     """
-    if name in subject.empty:
+    if name in candidate.empty:
         raise EvaluationError(f"{name!r} has no descriptors to compare with: add some to the store first")
-    edits.find(list(subject.classes), name, subject.about["store"])
+    edits.find(list(candidate.classes), name, candidate.metadata["store"])
     stamp = edits.Stamp()
-    entry = Entry(name, tuple(subject.classes[name]))
+    entry = Entry(name, tuple(candidate.classes[name]))
     after = edits.dropped(entry, drop, stamp) if drop else entry
     after = (edits.added(after, add, stamp) if add else None) or after
     if after.descriptors == entry.descriptors:
         raise EvaluationError(f"{name!r} has these descriptors already: nothing would change")
-    return replace(subject, classes={**subject.classes, name: after.descriptors})
+    return replace(candidate, classes={**candidate.classes, name: after.descriptors})
 
 
-def what_if(subject: Subject, after: Subject, name: str, pictures: Pictures, way: Way) -> WhatIf:
-    """Return what it does on pictures that a class has other descriptors, which are read in one way."""
-    before, now = (_answered(one, pictures, way) for one in (subject, after))
-    classes = tuple(subject.classes)
+def compare(
+    before: Candidate,
+    after: Candidate,
+    name: str,
+    images: Images,
+    config: EvaluationConfig,
+    reading: Reading,
+) -> WhatIf:
+    """Return what it does on images that a class has other descriptors, which are read in one way."""
+    was, now = (_predictions(candidate, images, config, reading) for candidate in (before, after))
+    classes = tuple(before.classes)
     flips = tuple(
         Flip(
-            pictures.images[at],
-            classes[pictures.labels[at]],
-            classes[before.predicted[at]],
+            images.names[at],
+            classes[images.labels[at]],
+            classes[was.predicted[at]],
             classes[now.predicted[at]],
         )
-        for at in np.flatnonzero(before.predicted != now.predicted).tolist()
+        for at in np.flatnonzero(was.predicted != now.predicted).tolist()
     )
-    shares = [float((run.rank == 0).mean()) for run in (before, now)]
-    return WhatIf(name, tuple(after.classes[name]), len(pictures.images), shares[0], shares[1], flips)
+    old, new = before.classes[name], tuple(after.classes[name])
+    return WhatIf(
+        name,
+        new,
+        tuple(text for text in new if text not in old),
+        tuple(text for text in old if text not in new),
+        len(images.names),
+        float((was.rank == 0).mean()),
+        float((now.rank == 0).mean()),
+        flips,
+        images.failures,
+    )
 
 
-def _answered(subject: Subject, pictures: Pictures, way: Way) -> Run:
-    texts = descriptor_texts(subject.classes, way.template)
-    scorer = scorer_of(texts, subject.embedder.texts(texts.texts), way.aggregate)
-    return answer(pictures.vectors, pictures.labels, scorer)
+def _predictions(
+    candidate: Candidate, images: Images, config: EvaluationConfig, reading: Reading
+) -> Predictions:
+    texts = config.texts(candidate.classes, reading.template)
+    scorer = scorer_of(texts, candidate.embedder.texts(texts.texts), reading.aggregate)
+    return predict(images.vectors, images.labels, scorer)

@@ -1,11 +1,8 @@
-"""Confusion matrices fit to be read: few classes in full, many in an order in which groups show as blocks.
+"""The charts of an evaluation, each also told in words: arms, gains, confusion, images of each class.
 
-Rows are true classes and columns predicted ones throughout; entries are pictures, their mean over an
-arm's runs.
-
-Confusion as charts: few classes by name; of many, the whole in blocks, and the worst block by name.
-
-The charts of an evaluation. Each is drawn for a page's column and for a phone, and told in words.
+Confusion is shown by name for few classes; of many, the whole in blocks, in an order in which groups that are
+confused show, and the worst block by name. Rows are true classes and columns predicted ones throughout;
+entries are images, their mean over an arm's runs.
 """
 
 from collections.abc import Sequence
@@ -16,9 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmarks.evaluation import summary
 from fieldmarks.evaluation.results import ArmResult, Difference, Estimate, Evaluation, Indices
-from fieldmarks.evaluation.summary import is_described
 from fieldmarks.report.drawing import (
     INK,
     LEAD,
@@ -65,7 +60,7 @@ def matrix(arm: ArmResult, labels: Indices, chosen: Chosen, classes: int) -> Mat
 
 
 def most_mistaken(arm: ArmResult, labels: Indices, classes: int) -> Chosen:
-    """Return the classes in their order, at most MOST: those that lose or attract the most pictures."""
+    """Return the classes in their order, at most MOST: those that lose or attract the most images."""
     mistakes = np.zeros(classes)
     for run in arm.runs:
         wrong = run.predicted != labels
@@ -74,9 +69,9 @@ def most_mistaken(arm: ArmResult, labels: Indices, classes: int) -> Chosen:
     return np.sort(np.argsort(-mistakes, kind="stable")[:MOST])
 
 
-def shares(confusion: Matrix, pictures: NDArray[np.int64]) -> Matrix:
-    """Return each row as shares of its class's pictures; rows without pictures are zero."""
-    return confusion / np.maximum(pictures, 1)[:, None]
+def shares(confusion: Matrix, images: NDArray[np.int64]) -> Matrix:
+    """Return each row as shares of its class's images; rows without images are zero."""
+    return confusion / np.maximum(images, 1)[:, None]
 
 
 def cluster(share: Matrix) -> Matrix:
@@ -141,19 +136,19 @@ class Panel:
 
 
 def confusion_charts(evaluation: Evaluation) -> list[Chart]:
-    """Return the matrix of the arm in question, and of the arm compared with beside it where both fit."""
-    subject, reference = summary.subject(evaluation), summary.reference(evaluation)
+    """Return the matrix of the arm in question, and of the baseline beside it where both fit."""
+    subject, baseline = evaluation.arm, evaluation.baseline
     classes = len(evaluation.classes)
     chosen = most_mistaken(subject, evaluation.labels, classes)
     if len(chosen) < 2:
         return []
-    pair = [reference, subject] if reference else [subject]
+    pair = [baseline, subject] if baseline else [subject]
     shares = [_share(evaluation, arm, chosen) for arm in pair]
     tree = cluster(np.mean(shares, axis=0))  # of both, so that neither is favoured
     ordered = chosen[order(tree)]
     if classes <= NAMED:
         shown = pair if classes <= BLOCK else [subject]
-        return [_named("confusion", "What was taken for what", evaluation, shown, ordered)]
+        return [_named("confusion", "Confusion", evaluation, shown, ordered)]
     block = chosen[worst_block(tree, shares[-1] * evaluation.counts[chosen, None], BLOCK)]
     overview = _overview(evaluation, pair, ordered, block)
     return [
@@ -163,39 +158,36 @@ def confusion_charts(evaluation: Evaluation) -> list[Chart]:
 
 
 def _share(evaluation: Evaluation, arm: ArmResult, chosen: Chosen) -> Matrix:
-    pictures = matrix(arm, evaluation.labels, chosen, len(evaluation.classes))
-    return shares(pictures, evaluation.counts[chosen])
+    images = matrix(arm, evaluation.labels, chosen, len(evaluation.classes))
+    return shares(images, evaluation.counts[chosen])
 
 
 def _named(
     name: str, title: str, evaluation: Evaluation, shown: Sequence[ArmResult], chosen: Chosen
 ) -> Chart:
-    names = [evaluation.classes[one] for one in chosen]
+    names = [evaluation.classes[number] for number in chosen]
     panels = [Panel(arm.name, _share(evaluation, arm, chosen)) for arm in shown]
     listed = ", ".join(map(printable, names))
     words = f"Confusion matrix of {listed}; the pairs most confused are in the table below"
     return Chart(name, title, words, partial(_draw_named, names, panels))
 
 
-def _draw_named(names: Sequence[str], panels: Sequence[Panel], width: int) -> "Figure":
-    short = [label(name, LONGEST[width] - (3 if len(panels) > 1 else 0)) for name in names]
+def _draw_named(names: Sequence[str], panels: Sequence[Panel]) -> "Figure":
+    short = [label(name, LONGEST - (3 if len(panels) > 1 else 0)) for name in names]
     left = gutter(short)
-    across = len(panels) if width == WIDE else 1
-    side = min((width - left - 8 - 28 * (across - 1)) / across, 46 * len(names))
+    side = min((WIDE - left - 8 - 28 * (len(panels) - 1)) / len(panels), 46 * len(names))
     tall = max(side, LINE_HEIGHT * len(names))
     below = left if side >= LINE_HEIGHT * len(names) else 0  # else the columns are told by the rows alone
-    high = 34 + tall + below + 12
-    made = figure(width, high * (len(panels) // across))
-    step = max(side + 28, (width - left) / across)  # small ones stand apart, as their titles are wider
-    for number, panel in enumerate(panels):
-        column, row = number % across, number // across
-        drawn = axes(made, left + column * step, 34 + row * high, side, tall)
-        what = "rows: true class, columns: answer, %" if width == WIDE else "%"
-        heading(drawn, f"“{label(panel.title, 20)}”, {what}", left - 8 if column == 0 else 0)
+    whole = figure(34 + tall + below + 12)
+    step = max(side + 28, (WIDE - left) / len(panels))  # small ones stand apart, as their titles are wider
+    for column, panel in enumerate(panels):
+        drawn = axes(whole, left + column * step, 34, side, tall)
+        title = f"“{label(panel.title, 20)}”, rows: true class, columns: predicted, %"
+        heading(drawn, title, left - 8 if column == 0 else 0)
         _cells(drawn, panel.share, side / len(names))
         drawn.set_xticks(range(len(names)) if below else [], short if below else [], rotation=90, color=INK)
         drawn.set_yticks(range(len(names)), short if column == 0 else [""] * len(names))
-    return made
+    return whole
 
 
 def _cells(drawn: "Axes", share: Matrix, size: float) -> None:
@@ -216,12 +208,12 @@ def _cells(drawn: "Axes", share: Matrix, size: float) -> None:
 
 def _overview(evaluation: Evaluation, shown: Sequence[ArmResult], ordered: Chosen, block: Chosen) -> Chart:
     starts = edges(len(ordered), BINS)
-    pictures = np.add.reduceat(evaluation.counts[ordered], starts)
+    images = np.add.reduceat(evaluation.counts[ordered], starts)
     panels = []
     for arm in shown:
         every = matrix(arm, evaluation.labels, ordered, len(evaluation.classes))
         mistakes = pooled(without_diagonal(every), starts)
-        panels.append(Panel(arm.name, shares(mistakes, pictures)))
+        panels.append(Panel(arm.name, shares(mistakes, images)))
     place = np.flatnonzero(np.isin(ordered, block))
     where = (float(place.min()) / len(ordered), float(place.max() + 1) / len(ordered))
     words = f"The mistakes among {len(ordered)} classes, those confused with each other beside each other"
@@ -230,19 +222,16 @@ def _overview(evaluation: Evaluation, shown: Sequence[ArmResult], ordered: Chose
     return Chart("confusion", title, words, partial(_draw_overview, panels, where))
 
 
-def _draw_overview(panels: Sequence[Panel], where: tuple[float, float], width: int) -> "Figure":
-    across = len(panels) if width == WIDE else 1
-    side = min((width - 26 - 24 * (across - 1)) / across, 560)
-    high = 34 + side + 30
-    made = figure(width, high * (len(panels) // across) + 26)
+def _draw_overview(panels: Sequence[Panel], where: tuple[float, float]) -> "Figure":
+    side = min((WIDE - 26 - 24 * (len(panels) - 1)) / len(panels), 560)
+    whole = figure(34 + side + 56)
     top = max(float(panel.share.max()) for panel in panels) or 1.0
-    for number, panel in enumerate(panels):
-        column, row = number % across, number // across
-        drawn = axes(made, 20 + column * (side + 24), 34 + row * high, side, side)
+    for column, panel in enumerate(panels):
+        drawn = axes(whole, 20 + column * (side + 24), 34, side, side)
         _pixels(drawn, panel, top, where)
         drawn.set_ylabel("true class" if column == 0 else "")
-    _scale(axes(made, 20, made.get_figheight() * 72 - 30, 120, 10), top)
-    return made
+    _scale(axes(whole, 20, whole.get_figheight() * 72 - 30, 120, 10), top)
+    return whole
 
 
 def _pixels(drawn: "Axes", panel: Panel, top: float, where: tuple[float, float]) -> None:
@@ -254,7 +243,7 @@ def _pixels(drawn: "Axes", panel: Panel, top: float, where: tuple[float, float])
         spine.set_visible(True)
     drawn.set_xticks([])
     drawn.set_yticks([])
-    drawn.set_xlabel("class answered")
+    drawn.set_xlabel("predicted class")
     heading(drawn, f"“{label(panel.title, 30)}”, mistakes")
     middle, length = sum(where) / 2, max(where[1] - where[0], 0.025)
     corner = (middle - length / 2, middle - length / 2)
@@ -262,12 +251,12 @@ def _pixels(drawn: "Axes", panel: Panel, top: float, where: tuple[float, float])
 
 
 def _scale(drawn: "Axes", top: float) -> None:
-    """Draw which colour is which share of a row's pictures."""
+    """Draw which colour is which share of a row's images."""
     ramp = np.linspace(0, 1, 60)[None]
     drawn.imshow((255 * mixed(MISTAKE, np.sqrt(ramp))).astype(np.uint8), aspect="auto", extent=(0, 1, 1, 0))
     drawn.set_xticks([])
     drawn.set_yticks([])
-    text = f"0 to {100 * top:.0f} % of a row's pictures"
+    text = f"0 to {100 * top:.0f}% of a row's images"
     drawn.annotate(text, (1, 0.5), (8, 0), textcoords="offset points", va="center_baseline", color=SOFT)
 
 
@@ -281,41 +270,44 @@ Array = NDArray[np.float64]
 
 def charts(evaluation: Evaluation) -> list[Chart]:
     """Return the charts that an evaluation gives cause for, in the order of the page."""
-    subject = summary.subject(evaluation)
-    gained = gains(evaluation, subject)
-    return [arms(evaluation), *gained, *confusion_charts(evaluation), distribution(evaluation)]
+    return [
+        arms(evaluation),
+        *gains(evaluation, evaluation.arm),
+        *confusion_charts(evaluation),
+        distribution(evaluation),
+    ]
 
 
 def arms(evaluation: Evaluation) -> Chart:
-    """Return the arms with their intervals, and beside them their lead over the arm compared with."""
+    """Return the arms with their intervals, and beside them their lead over the baseline."""
     words = "; ".join(
         f"{printable(arm.name)} {share(arm.top1.value)} ({share(arm.top1.low)} to {share(arm.top1.high)})"
         for arm in evaluation.arms
     )
-    words = f"Top-1 in percent, with 95 % intervals: {words}"
-    return Chart("arms", "The arms, with 95 % intervals", words, partial(_draw_arms, evaluation))
+    words = f"Top-1 in percent, with 95% confidence intervals: {words}"
+    return Chart(
+        "arms", "Methods compared, with 95% confidence intervals", words, partial(_draw_arms, evaluation)
+    )
 
 
-def _draw_arms(evaluation: Evaluation, width: int) -> "Figure":
-    names = [_in_lines(arm.name, LONGEST[width]) for arm in evaluation.arms]
+def _draw_arms(evaluation: Evaluation) -> "Figure":
+    names = [_in_lines(arm.name, LONGEST) for arm in evaluation.arms]
     left, high = gutter("\n".join(names).split("\n")), 34 * len(names)
-    compared = [arm.difference for arm in evaluation.arms]
-    beside, two = width == WIDE, any(compared)
-    plot = (width - left - 24) * (0.54 if beside and two else 1)
-    made = figure(width, 34 + high + 30 + (high + 64 if two and not beside else 0))
-    first = axes(made, left, 34, plot, high)
+    baseline = evaluation.baseline
+    plot = (WIDE - left - 24) * (0.54 if baseline else 1)
+    whole = figure(34 + high + 30)
+    first = axes(whole, left, 34, plot, high)
     _rows(first, names)
     heading(first, "Top-1 (dot) and mean per class (diamond), %", left - 8)
     for row, arm in enumerate(evaluation.arms):
         _estimates(first, row, arm, evaluation)
-    if two:
-        start, top = (left + plot + 32, 34) if beside else (left, high + 98)
-        second = axes(made, start, top, width - start - 24, high)
-        _rows(second, [] if beside else names)
+    if baseline:
+        start = left + plot + 32
+        second = axes(whole, start, 34, WIDE - start - 24, high)
+        _rows(second, [])
         _differences(second, evaluation, len(names))
-        over = label(next(one.to for one in compared if one), 16)
-        heading(second, f"Top-1 over “{over}”, percentage points", 0 if beside else left - 8)
-    return made
+        heading(second, f"Top-1 over “{label(baseline.name, 16)}”, percentage points")
+    return whole
 
 
 def _in_lines(name: str, columns: int) -> str:
@@ -334,13 +326,13 @@ def _rows(axes: "Axes", names: Sequence[str]) -> None:
 
 
 def _colour(arm: ArmResult) -> str:
-    return LEAD if is_described(arm.name) else PLAIN if summary.is_control(arm) else INK
+    return {"subject": LEAD, "control": PLAIN}.get(arm.role, INK)
 
 
 def _estimates(axes: "Axes", row: int, arm: ArmResult, evaluation: Evaluation) -> None:
     """Draw an arm's figures, and a tick for what each seed of a random one reaches."""
     axes.set_ylim(len(evaluation.arms) - 0.5, -0.5)
-    _interval(axes, row - 0.12, arm.top1, _colour(arm), "o", hollow=summary.is_control(arm))
+    _interval(axes, row - 0.12, arm.top1, _colour(arm), "o", hollow=arm.role == "control")
     _interval(axes, row + 0.2, arm.mean_per_class, _colour(arm), "d", hollow=True)
     if len(arm.runs) > 1:
         each = [100 * float(np.mean(run.predicted == evaluation.labels)) for run in arm.runs]
@@ -348,12 +340,12 @@ def _estimates(axes: "Axes", row: int, arm: ArmResult, evaluation: Evaluation) -
 
 
 def _interval(
-    axes: "Axes", row: float, one: Estimate | Difference, colour: str, marker: str, *, hollow: bool
+    axes: "Axes", row: float, estimate: Estimate | Difference, colour: str, marker: str, *, hollow: bool
 ) -> None:
     size, line = (8, 2.0) if marker == "o" else (5, 1.0)
-    axes.plot([100 * one.low, 100 * one.high], [row, row], color=colour, linewidth=line)
+    axes.plot([100 * estimate.low, 100 * estimate.high], [row, row], color=colour, linewidth=line)
     fill = "#ffffff" if hollow else colour
-    axes.plot([100 * one.value], [row], marker, color=colour, markerfacecolor=fill, markersize=size)
+    axes.plot([100 * estimate.value], [row], marker, color=colour, markerfacecolor=fill, markersize=size)
 
 
 def _differences(axes: "Axes", evaluation: Evaluation, rows: int) -> None:
@@ -361,7 +353,7 @@ def _differences(axes: "Axes", evaluation: Evaluation, rows: int) -> None:
     axes.axvline(0, color=SOFT, linewidth=1)
     for row, arm in enumerate(evaluation.arms):
         if arm.difference:
-            hollow = summary.is_control(arm)
+            hollow = arm.role == "control"
             _interval(axes, row, arm.difference, _colour(arm), "o", hollow=hollow)
     axes.xaxis.set_major_formatter(_tick)
 
@@ -374,10 +366,10 @@ def _tick(value: float, _: float) -> str:
 
 
 def ranked_gains(evaluation: Evaluation, arm: ArmResult) -> list[tuple[float, int]]:
-    """Return each gain with its class, best first; of equal ones those of more pictures are further out."""
+    """Return each gain with its class, best first; of equal ones those of more images are further out."""
     counts = evaluation.counts
     known = [(gain, number) for number, gain in enumerate(arm.gain or ()) if gain is not None]
-    return sorted(known, key=lambda one: (-one[0], counts[one[1]] * (-1 if one[0] >= 0 else 1)))
+    return sorted(known, key=lambda pair: (-pair[0], counts[pair[1]] * (-1 if pair[0] >= 0 else 1)))
 
 
 def gains(evaluation: Evaluation, arm: ArmResult) -> list[Chart]:
@@ -402,34 +394,33 @@ def gains(evaluation: Evaluation, arm: ArmResult) -> list[Chart]:
     return found
 
 
-def _draw_gains(shown: Sequence[tuple[float, str] | None], width: int) -> "Figure":
-    names = [label(one[1], LONGEST[width]) if one else "⋮" for one in shown]
-    values = [100 * one[0] if one else 0.0 for one in shown]
-    made, drawn = _bars(names, values, width, "Gain, percentage points")
-    reach = max(map(abs, values)) or 1.0
-    room = reach * (0.18 if width == WIDE else 0.7)  # for the figures
+def _draw_gains(shown: Sequence[tuple[float, str] | None]) -> "Figure":
+    names = [label(pair[1], LONGEST) if pair else "⋮" for pair in shown]
+    values = [100 * pair[0] if pair else 0.0 for pair in shown]
+    whole, drawn = _bars(names, values, "Gain, percentage points")
+    room = 0.18 * (max(map(abs, values)) or 1.0)  # for the figures
     low, high = min(*values, 0), max(*values, 0)
     drawn.set_xlim(low - room if low < 0 or low == high else 0, high + room)
     drawn.axvline(0, color=SOFT, linewidth=1)
-    drawn.locator_params(axis="x", nbins=8 if width == WIDE else 4)
+    drawn.locator_params(axis="x", nbins=8)
     drawn.xaxis.set_major_formatter(_tick)
-    for row, one in enumerate(shown):
-        if one:
-            _figure(drawn, row, 100 * one[0], points(one[0]))
-    return made
+    for row, pair in enumerate(shown):
+        if pair:
+            _figure(drawn, row, 100 * pair[0], points(pair[0]))
+    return whole
 
 
-def _bars(names: Sequence[str], values: Sequence[float], width: int, title: str) -> "tuple[Figure, Axes]":
+def _bars(names: Sequence[str], values: Sequence[float], title: str) -> "tuple[Figure, Axes]":
     """Draw horizontal bars from zero, the first on top; what is below zero in another colour."""
     left, high = gutter(names), ROW * len(names)
-    made = figure(width, 34 + high + 30)
-    drawn = axes(made, left, 34, width - left - 16, high)
+    whole = figure(34 + high + 30)
+    drawn = axes(whole, left, 34, WIDE - left - 16, high)
     _rows(drawn, names)
     colours = [LEAD if value > 0 else SECOND for value in values]
     drawn.barh(range(len(names)), values, height=0.62, color=colours)
     drawn.set_ylim(len(names) - 0.5, -0.5)
     heading(drawn, title, left - 8)
-    return made, drawn
+    return whole, drawn
 
 
 def _figure(axes: "Axes", row: int, value: float, text: str) -> None:
@@ -440,58 +431,58 @@ def _figure(axes: "Axes", row: int, value: float, text: str) -> None:
     )
 
 
-def _draw_gain_distribution(values: Array, width: int) -> "Figure":
+def _draw_gain_distribution(values: Array) -> "Figure":
     reach = 100 * float(np.abs(values).max()) or 1.0
     heights, edges = np.histogram(100 * values, STEPS, (-reach, reach))
     middles = (edges[:-1] + edges[1:]) / 2
     colours = [PLAIN if at == STEPS // 2 else LEAD if at > STEPS // 2 else SECOND for at in range(STEPS)]
-    made, drawn = _frame(width, "Classes, by their gain in percentage points")
+    whole, drawn = _frame("Classes, by their gain in percentage points")
     drawn.bar(middles, heights, width=0.86 * (edges[1] - edges[0]), color=colours)
     drawn.xaxis.set_major_formatter(_tick)
-    return made
+    return whole
 
 
-def _frame(width: int, title: str) -> "tuple[Figure, Axes]":
+def _frame(title: str) -> "tuple[Figure, Axes]":
     """Return axes for a distribution: numbers of things upwards."""
-    made = figure(width, 240)
-    drawn = axes(made, 52, 34, width - 80, 172)
+    whole = figure(240)
+    drawn = axes(whole, 52, 34, WIDE - 80, 172)
     drawn.grid(axis="y")
     drawn.tick_params(axis="y", labelcolor=SOFT)
     drawn.yaxis.set_major_formatter(lambda value, _: amount(value))
     drawn.locator_params(axis="y", nbins=4, integer=True)
     heading(drawn, title, 44)
-    return made, drawn
+    return whole, drawn
 
 
 def distribution(evaluation: Evaluation) -> Chart:
-    """Return how many pictures each class has."""
+    """Return how many images each class has."""
     counts = evaluation.counts
-    words = f"Pictures of each class: from {counts.min()} to {counts.max()}, median {np.median(counts):g}"
-    return Chart("classes", "Pictures of each class", words, partial(_draw_distribution, evaluation))
+    words = f"Images of each class: from {counts.min()} to {counts.max()}, median {np.median(counts):g}"
+    return Chart("classes", "Images of each class", words, partial(_draw_distribution, evaluation))
 
 
-def _draw_distribution(evaluation: Evaluation, width: int) -> "Figure":
+def _draw_distribution(evaluation: Evaluation) -> "Figure":
     counts = evaluation.counts
     ranked = np.argsort(-counts, kind="stable")
     if len(ranked) > NAMED:
-        return _draw_curve(counts[ranked], width)
-    names = [label(evaluation.classes[one], LONGEST[width]) for one in ranked]
-    made, drawn = _bars(names, counts[ranked].tolist(), width, "Pictures")
+        return _draw_curve(counts[ranked])
+    names = [label(evaluation.classes[number], LONGEST) for number in ranked]
+    whole, drawn = _bars(names, counts[ranked].tolist(), "Images")
     for patch in drawn.patches:
         patch.set_facecolor(PLAIN)
     drawn.set_xlim(0, 1.1 * max(int(counts.max()), 1))
     drawn.locator_params(axis="x", integer=True)
-    for row, one in enumerate(ranked):
-        _figure(drawn, row, counts[one], amount(counts[one]))
-    return made
+    for row, number in enumerate(ranked):
+        _figure(drawn, row, counts[number], amount(counts[number]))
+    return whole
 
 
-def _draw_curve(counts: NDArray[np.int64], width: int) -> "Figure":
+def _draw_curve(counts: NDArray[np.int64]) -> "Figure":
     """Draw the classes' sizes, largest first, of very many a part at even distances."""
-    made, drawn = _frame(width, "Pictures of each class, classes with most first")
+    whole, drawn = _frame("Images of each class, classes with most first")
     at = np.unique(np.linspace(0, len(counts) - 1, 500).astype(int))
     drawn.fill_between(at + 1, counts[at], step="mid", color=PLAIN, linewidth=0)
     drawn.set_xlim(1, len(counts))
     drawn.set_ylim(0, 1.1 * counts.max())
     drawn.xaxis.set_major_formatter(lambda value, _: amount(value))
-    return made
+    return whole

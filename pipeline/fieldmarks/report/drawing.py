@@ -1,5 +1,6 @@
 """How charts look and become files: sizes in CSS pixels, colours of the pages, SVG and PNG that never vary.
 
+A chart has the width of a page's column; on a narrow screen the page lets it scroll.
 An SVG leaves its letters to whoever shows it, so every script is drawn that the reader's fonts have; a PNG
 uses the fonts found here. No pyplot and no backend is chosen; settings of matplotlib are put back.
 """
@@ -27,8 +28,7 @@ SECOND: Final = "#c58a3c"
 MISTAKE: Final = "#a8480f"
 
 WIDE: Final = 896  # pixels; a page's column
-NARROW: Final = 360  # the same chart for a phone
-LONGEST: Final = {WIDE: 26, NARROW: 14}  # columns of a name
+LONGEST: Final = 26  # columns of a name
 LONGEST_NAME: Final = 200  # characters that are looked at, as some take no column
 MADE_BY: Final = "fieldmarks: a chart of an evaluation"  # by which our files are known again
 FALLBACKS: Final = (  # for a PNG, the fonts of other scripts that systems come with
@@ -73,20 +73,20 @@ LOOK: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart by its file name, with a title and what it shows in words; drawn for a width in pixels."""
+    """A chart by its file name, with a title and what it shows in words."""
 
     name: str
     title: str
     words: str
-    draw: "Callable[[int], Figure]"
+    draw: "Callable[[], Figure]"
 
-    def svg(self, width: int = WIDE) -> bytes:
+    def svg(self) -> bytes:
         """Return the chart as SVG. Raises ReportError where matplotlib is not installed."""
-        return rendered(self.draw, width, "svg")
+        return rendered(self.draw, "svg")
 
     def png(self) -> bytes:
         """Return the chart as PNG, two dots a pixel. Raises ReportError as `svg`."""
-        return rendered(self.draw, WIDE, "png")
+        return rendered(self.draw, "png")
 
 
 def needed(module: str) -> Any:
@@ -98,10 +98,10 @@ def needed(module: str) -> Any:
         raise ReportError(f"charts need {package}: pip install 'fieldmarks[eval]'") from error
 
 
-def figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of a size in pixels."""
-    made: Figure = needed("matplotlib.figure").Figure(figsize=(width / 72, height / 72))
-    return made
+def figure(height: float) -> "Figure":
+    """Return an empty figure of a page's width and a height in pixels."""
+    empty: Figure = needed("matplotlib.figure").Figure(figsize=(WIDE / 72, height / 72))
+    return empty
 
 
 def axes(figure: "Figure", left: float, top: float, width: float, height: float) -> "Axes":
@@ -116,7 +116,7 @@ def heading(axes: "Axes", text: str, left: float = 0) -> None:
     axes.annotate(text, (0, 1), (-left, 10), xycoords=above, textcoords=points, color=SOFT)
 
 
-def rendered(draw: "Callable[[int], Figure]", width: int, form: str) -> bytes:
+def rendered(draw: "Callable[[], Figure]", form: str) -> bytes:
     """Return a chart as "svg" or "png", the same bytes each time. Raises ReportError without matplotlib."""
     matplotlib = needed("matplotlib")
     file = io.BytesIO()
@@ -124,8 +124,8 @@ def rendered(draw: "Callable[[int], Figure]", width: int, form: str) -> bytes:
         matplotlib.rcdefaults()  # not what the user's matplotlibrc makes of them
         matplotlib.rcParams.update(LOOK | {"font.family": _families() if form == "png" else ["DejaVu Sans"]})
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        about = {"Software": MADE_BY} if form == "png" else {"Creator": MADE_BY, "Date": None}
-        draw(width).savefig(file, format=form, dpi=144, metadata=about)
+        origin = {"Software": MADE_BY} if form == "png" else {"Creator": MADE_BY, "Date": None}
+        draw().savefig(file, format=form, dpi=144, metadata=origin)
     content = file.getvalue()
     if form == "png":
         return content
@@ -140,7 +140,9 @@ def _families() -> list[str]:
 
 def label(name: str, columns: int) -> str:
     """Return a name as a chart shows it: printable, fit for XML, cut to so many columns."""
-    text = "".join("\ufffd" if ord(one) & 0xFFFE == 0xFFFE else one for one in printable(name[:LONGEST_NAME]))
+    text = "".join(
+        "\ufffd" if ord(letter) & 0xFFFE == 0xFFFE else letter for letter in printable(name[:LONGEST_NAME])
+    )
     return cut(text, columns)
 
 
@@ -148,7 +150,7 @@ def gutter(labels: Sequence[str]) -> float:
     """Return how many pixels stand left of axes for labels, as wide as the longest is drawn."""
     letters = needed("matplotlib.textpath").text_to_path
     font = needed("matplotlib.font_manager").FontProperties()
-    return 14 + max(float(letters.get_text_width_height_descent(one, font, False)[0]) for one in labels)
+    return 14 + max(float(letters.get_text_width_height_descent(text, font, False)[0]) for text in labels)
 
 
 def mixed(colour: str, shares: Any) -> Any:

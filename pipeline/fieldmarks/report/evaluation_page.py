@@ -1,9 +1,4 @@
-"""An evaluation's figures as the rows of its page's tables.
-
-An evaluation as a JSON file, in the form that the evaluation's records define.
-
-An evaluation as one HTML page, and its charts as files.
-"""
+"""An evaluation as one HTML page, and its charts as files."""
 
 import os
 import shlex
@@ -13,15 +8,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
-import orjson
 
 from fieldmarks.errors import ReportError
-from fieldmarks.evaluation import summary
-from fieldmarks.evaluation.results import ArmResult, Effect, Evaluation, Exemplar
-from fieldmarks.evaluation.summary import is_described
+from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.report import page
 from fieldmarks.report.charts import NAMES, charts, ranked_gains
-from fieldmarks.report.drawing import MADE_BY, NARROW, Chart, needed
+from fieldmarks.report.drawing import MADE_BY, Chart, needed
 from fieldmarks.report.page import Bar, card, relative, signed_bar
 from fieldmarks.text import counted
 
@@ -33,10 +25,10 @@ MAX_VALUE: Final = 2_000  # characters of a setting
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """A class with its pictures, the shares answered rightly, and the gain; None without pictures."""
+    """A class with its images, the shares classified correctly, and the gain; None without images."""
 
     name: str
-    pictures: int
+    images: int
     before: float | None
     after: float | None
     gain: float | None
@@ -44,27 +36,27 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Pictures of one class taken for another by the arm in question, and by the one compared with."""
+    """Images of one class taken for another by the arm in question, and by the baseline."""
 
     label: str
     predicted: str
-    pictures: int  # of the class
+    images: int  # of the class
     count: float
     before: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class EffectRow:
-    """A descriptor with the pictures that it wins or loses, and a bar of it."""
+    """A descriptor with the images that it wins or loses, and a bar of it."""
 
-    effect: Effect
+    effect: DescriptorEffect
     won: float
     bar: Bar
 
 
 def class_rows(evaluation: Evaluation) -> list[ClassRow]:
-    """Return the classes, those that gain most first, then those without pictures; at most MAX_CLASSES."""
-    arm, base = summary.subject(evaluation), summary.reference(evaluation)
+    """Return the classes, those that gain most first, then those without images; at most MAX_CLASSES."""
+    arm, base = evaluation.arm, evaluation.baseline
     ranked = [number for _, number in ranked_gains(evaluation, arm)]
     rest = sorted(set(range(len(evaluation.classes))) - set(ranked))
     counts = evaluation.counts
@@ -89,46 +81,43 @@ def tally(arm: ArmResult) -> tuple[int, int, int]:
 
 def pairs(evaluation: Evaluation) -> list[Pair]:
     """Return the pairs of classes that the arm in question confuses most often."""
-    arm, base = summary.subject(evaluation), summary.reference(evaluation)
+    arm, base = evaluation.arm, evaluation.baseline
     counts = evaluation.counts
     return [
         Pair(
-            evaluation.classes[one.label],
-            evaluation.classes[one.predicted],
-            int(counts[one.label]),
-            one.count,
-            _taken(evaluation, base, one.label, one.predicted) if base else None,
+            evaluation.classes[pair.label],
+            evaluation.classes[pair.predicted],
+            int(counts[pair.label]),
+            pair.count,
+            _taken(evaluation, base, pair.label, pair.predicted) if base else None,
         )
-        for one in arm.confused[:MAX_PAIRS]
+        for pair in arm.confused[:MAX_PAIRS]
     ]
 
 
 def _taken(evaluation: Evaluation, arm: ArmResult, label: int, predicted: int) -> float:
-    """Return how many pictures of a class an arm takes for another, the mean over its runs."""
+    """Return how many images of a class an arm takes for another, the mean over its runs."""
     of_class = evaluation.labels == label
     return float(np.mean([np.sum(of_class & (run.predicted == predicted)) for run in arm.runs]))
 
 
 def effects(evaluation: Evaluation) -> list[tuple[str, list[EffectRow]]]:
     """Return the descriptors that help most and those that hurt most, each list under its heading."""
-    ranked = sorted(evaluation.effects, key=lambda one: (one.effect, one.margin), reverse=True)
-    helping = [one for one in ranked if (one.effect, one.margin) > (0, 0)][:MAX_EFFECTS]
-    hurting = [one for one in ranked[::-1] if (one.effect, one.margin) < (0, 0)][:MAX_EFFECTS]
-    reach = max((abs(one.effect) for one in (*helping, *hurting)), default=0.0)
-    pictures = len(evaluation.labels)
+    ranked = sorted(evaluation.effects, key=lambda effect: (effect.effect, effect.margin), reverse=True)
+    helping = [effect for effect in ranked if (effect.effect, effect.margin) > (0, 0)][:MAX_EFFECTS]
+    hurting = [effect for effect in ranked[::-1] if (effect.effect, effect.margin) < (0, 0)][:MAX_EFFECTS]
+    reach = max((abs(effect.effect) for effect in (*helping, *hurting)), default=0.0)
+    images = len(evaluation.labels)
     return [
-        (
-            title,
-            [EffectRow(one, one.effect * pictures, signed_bar(one.effect, reach)) for one in listed],
-        )
+        (title, [EffectRow(row, row.effect * images, signed_bar(row.effect, reach)) for row in listed])
         for title, listed in (("Help most", helping), ("Hurt most", hurting))
     ]
 
 
-def settings(given: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def settings(plain: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return settings in groups: plain ones first under "Run", nested ones under their key by their paths."""
     groups: dict[str, list[tuple[str, str]]] = {"Run": []}
-    for key, value in given.items():
+    for key, value in plain.items():
         if isinstance(value, Mapping):
             groups[_title(str(key))] = list(_leaves(value))
         elif key != "command":
@@ -137,12 +126,12 @@ def settings(given: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]
 
 
 def _leaves(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    for key, one in value.items():
+    for key, item in value.items():
         name = f"{path}{_words(str(key))}"
-        if isinstance(one, Mapping) and one:
-            yield from _leaves(one, f"{name} · ")
+        if isinstance(item, Mapping) and item:
+            yield from _leaves(item, f"{name} · ")
         else:
-            yield name, _text(one)
+            yield name, _text(item)
 
 
 def _text(value: Any) -> str:
@@ -166,30 +155,9 @@ def _title(key: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-_BEGINNING: Final = b'{"v":1,"settings":{"fieldmarks":'  # as orjson writes it
-_ENDING: Final = b"}\n"
-
-
-def encode_json(evaluation: Evaluation) -> bytes:
-    """Return the evaluation as one line of JSON."""
-    return orjson.dumps(evaluation.to_dict()) + b"\n"
-
-
-def check_json(path: Path) -> None:
-    """Raise ReportError where `write` would refuse: an earlier evaluation is replaced, no other file is."""
-    page.check_place(path, "a fieldmarks evaluation", lambda file: page.has_ends(file, _BEGINNING, _ENDING))
-    page.check_folder(path, path.resolve().parent)
-
-
-def write_json(evaluation: Evaluation, path: Path) -> None:
-    """Write the file. Raises ReportError, and as `check`."""
-    check_json(path)
-    page.replace(path, encode_json(evaluation))
-
-
 MAX_EXAMPLES: Final = 60
 MAX_FAILURES: Final = 200
-FEW: Final = 30  # pictures of a class, under which its own figures are mostly chance
+FEW: Final = 30  # images of a class, under which its own figures are mostly chance
 FORMS: Final = ("svg", "png")  # of a chart as a file
 MARK_WITHIN: Final = 2_000  # bytes at a chart's beginning, in which its origin stands
 ENDINGS: Final = {b"<?xml": b"</svg>\n", b"\x89PNG": b"IEND\xaeB`\x82"}  # of a chart, by its beginning
@@ -229,7 +197,7 @@ def check_plots(folder: Path) -> None:
     needed("matplotlib")
     if os.path.lexists(folder) and not folder.is_dir():
         raise ReportError(f"{folder} already exists and is not a folder; choose another name for the charts")
-    there = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
+    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
     page.check_folder(folder, there)
     for path in (folder / f"{name}.{form}" for name in NAMES for form in FORMS):
         page.check_place(path, "a fieldmarks chart", _is_chart)
@@ -246,25 +214,25 @@ def _is_chart(file: BinaryIO) -> bool:
 
 def html(evaluation: Evaluation) -> str:
     """Return the page. Raises ReportError where matplotlib or scipy is not installed."""
-    subject, reference = summary.subject(evaluation), summary.reference(evaluation)
-    predictions = [one.prediction for one in evaluation.examples]
+    predictions = [example.prediction for example in evaluation.examples]
     counts = evaluation.counts
     context = {
         "evaluation": evaluation,
-        "subject": subject,
-        "reference": reference,
+        "subject": evaluation.arm,
+        "baseline": evaluation.baseline,
         "charts": {chart.name: _chart(chart) for chart in charts(evaluation)},
-        "arms": [(arm, "subject" if is_described(arm.name) else "") for arm in evaluation.arms],
-        "controls": any(summary.is_control(arm) for arm in evaluation.arms),
-        "tally": tally(subject),
+        "arms": evaluation.arms,
+        "controls": any(arm.role == "control" for arm in evaluation.arms),
+        "tally": tally(evaluation.arm),
         "classes": class_rows(evaluation),
-        "extent": f"{counted(int(counts.sum()), 'picture')} in {counted(len(counts), 'class')}",
+        "extent": f"{counted(int(counts.sum()), 'image')} in {counted(len(counts), 'class')}",
         "sizes": (int(counts.min()), float(np.median(counts)), int(counts.max())),
         "typical": float(np.median(counts[counts > 0])),
         "few": FEW,
         "pairs": pairs(evaluation),
         "effects": effects(evaluation) if evaluation.effects else [],
-        "examples": [_example(one) for one in evaluation.examples[:MAX_EXAMPLES]],
+        "no_effect": not any(row.effect for row in evaluation.effects),
+        "examples": [_example(example) for example in evaluation.examples[:MAX_EXAMPLES]],
         "relative": relative(predictions),
         "command": _command(evaluation.settings.get("command")),
         "settings": settings(evaluation.settings),
@@ -275,16 +243,19 @@ def html(evaluation: Evaluation) -> str:
 
 
 def _chart(chart: Chart) -> dict[str, str]:
-    """Return a chart as pictures of two widths. They are no markup, so the page needs no looser policy."""
-    wide, narrow = (page.data_uri("image/svg+xml", one) for one in (chart.svg(), chart.svg(NARROW)))
-    return {"title": chart.title, "words": chart.words, "wide": wide, "narrow": narrow}
+    """Return a chart as an image, which is no markup, so that the page needs no looser policy."""
+    return {
+        "title": chart.title,
+        "words": chart.words,
+        "image": page.data_uri("image/svg+xml", chart.svg()),
+    }
 
 
-def _example(one: Exemplar) -> dict[str, Any]:
-    answers = [(arm, answer, answer == one.label) for arm, answer in one.by.items()]
-    return card(one.prediction) | {"true": one.label, "answers": answers}
+def _example(example: Exemplar) -> dict[str, Any]:
+    answers = [(arm, answer, answer == example.label) for arm, answer in example.by.items()]
+    return card(example.prediction) | {"true": example.label, "answers": answers}
 
 
-def _command(given: str | Sequence[str] | None) -> str | None:
+def _command(command: str | Sequence[str] | None) -> str | None:
     """Return the command line that runs the evaluation again, where the settings hold it."""
-    return given if given is None or isinstance(given, str) else shlex.join(given)
+    return command if command is None or isinstance(command, str) else shlex.join(command)

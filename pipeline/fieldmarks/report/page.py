@@ -1,20 +1,13 @@
-"""Numbers as the pages print them: a true minus sign, no certainty that is not there, digits in step.
+"""A run of classification as one HTML page, and what all pages share: numbers, policy, templates, cards.
 
-Pages as files: the security policy, the templates, and writing without touching what is not ours.
-
-A page opens from disk, prints, reads on a phone, runs no script and loads nothing: its policy lets through
-the pictures inside it and the one style sheet whose digest it names.
-
-Pictures as cards: what the template shows of a prediction, its marks with bars on one scale.
-
-A run of classification as one HTML page, with a bounded part of its pictures.
+A page opens from disk, prints, reads on a phone, runs no script and makes no network request: its policy lets
+through the images inside it and the one style sheet whose digest it names. Numbers have a true minus sign, no
+certainty that is not there, and digits in step.
 """
 
 import base64
 import hashlib
 import math
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,20 +21,19 @@ from markupsafe import Markup
 from fieldmarks import __version__
 from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction, Score
 from fieldmarks.errors import ReportError, StoreError
-from fieldmarks.paths import obstacle
+from fieldmarks.paths import has_ends, obstacle, unwritable
 from fieldmarks.store import durable
 from fieldmarks.text import printable
 
 MINUS: Final = "\u2212"
-NARROW: Final = "\u202f"  # a narrow space that does not break
 NONE: Final = "\u2013"  # where there is no figure
 
 
 def percent(share: float) -> str:
     """Return a share as a percentage that claims no certainty it has not."""
     if share >= 0.9995:
-        return f">{NARROW}99.9{NARROW}%"
-    return f"<{NARROW}0.1{NARROW}%" if share < 0.0005 else f"{100 * share:.1f}{NARROW}%"
+        return ">99.9%"
+    return "<0.1%" if share < 0.0005 else f"{100 * share:.1f}%"
 
 
 def share(value: float | None) -> str:
@@ -55,7 +47,7 @@ def points(value: float | None) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """Return a number with its sign; what rounds to nought has none."""
+    """Return a number with its sign; what rounds to zero has none."""
     if math.isnan(value):
         return NONE
     text = f"{value:+.{digits}f}"
@@ -66,7 +58,7 @@ def p_value(value: float | None) -> str:
     """Return a p to three digits, or that it is smaller."""
     if value is None or math.isnan(value):
         return NONE
-    return f"<{NARROW}0.001" if value < 0.0005 else f"{value:.3f}"
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def amount(number: float) -> str:
@@ -112,27 +104,14 @@ def check_place(path: Path, what: str, is_ours: Callable[[BinaryIO], bool]) -> N
 
 def check_folder(path: Path, folder: Path) -> None:
     """Raise ReportError, which names `path`, where no file can be made in a folder."""
-    if not folder.is_dir():
-        raise ReportError(f"{path} cannot be written: its folder is not there")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ReportError(f"{path} cannot be written: {error.strerror or error}") from error
+    if reason := unwritable(path, folder):
+        raise ReportError(f"{path} {reason}")
 
 
 def write(path: Path, page: str) -> None:
     """Write a page. Raises ReportError, and as `check`."""
     check(path)
     replace(path, page.encode())
-
-
-def has_ends(file: BinaryIO, beginning: bytes, ending: bytes) -> bool:
-    """Whether a file begins and ends so, as one that fieldmarks wrote whole does."""
-    if file.read(len(beginning)) != beginning:
-        return False
-    file.seek(max(0, file.seek(0, os.SEEK_END) - len(ending)))
-    return file.read() == ending
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -160,7 +139,7 @@ def _environment() -> Environment:
     return environment
 
 
-CLASSES_SHOWN: Final = 5  # of each picture
+CLASSES_SHOWN: Final = 5  # of each image
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,24 +159,24 @@ class MarkRow:
     bar: Bar
 
 
-def card(one: Prediction) -> dict[str, Any]:
+def card(prediction: Prediction) -> dict[str, Any]:
     """Return what the template shows of a prediction."""
     return {
-        "name": Path(one.image).name or one.image,
-        "path": one.image,
-        "thumbnail": data_uri("image/jpeg", one.thumbnail) if one.thumbnail else None,
-        "label": one.label,
-        "scores": [(score, Bar(0, 100 * score.probability)) for score in one.scores[:CLASSES_SHOWN]],
-        "baseline": one.baseline,
-        "agrees": one.baseline is not None and one.baseline.name == one.scores[0].name,
-        "sides": _sides(one.scores, one.explanation) if one.explanation else [],
-        "decided": _decided(one.explanation) if one.explanation else [],
+        "name": Path(prediction.image).name or prediction.image,
+        "path": prediction.image,
+        "thumbnail": data_uri("image/jpeg", prediction.thumbnail) if prediction.thumbnail else None,
+        "label": prediction.label,
+        "scores": [(score, Bar(0, 100 * score.probability)) for score in prediction.scores[:CLASSES_SHOWN]],
+        "baseline": prediction.baseline,
+        "agrees": prediction.baseline is not None and prediction.baseline.name == prediction.scores[0].name,
+        "sides": _sides(prediction.scores, prediction.explanation) if prediction.explanation else [],
+        "decided": _decided(prediction.explanation) if prediction.explanation else [],
     }
 
 
 def relative(predictions: Sequence[Prediction]) -> bool:
-    """Tell whether the marks are given in deviations from the run's other pictures."""
-    explained = (one.explanation.predicted for one in predictions if one.explanation)
+    """Tell whether the marks are z-scores over the run's images."""
+    explained = (entry.explanation.predicted for entry in predictions if entry.explanation)
     return any(marks and marks[0].z is not None for marks in explained)
 
 
@@ -218,8 +197,8 @@ def _decided(explanation: Explanation) -> list[tuple[str, str]]:
 def bar(mark: Mark, marks: Sequence[Mark]) -> Bar:
     """Return a mark's bar: from zero in the middle for z, else from a little under the lowest mark."""
     if mark.z is not None:
-        return signed_bar(mark.z, max(abs(one.z or 0.0) for one in marks))
-    low, high = min(one.logit for one in marks), max(one.logit for one in marks)
+        return signed_bar(mark.z, max(abs(other.z or 0.0) for other in marks))
+    low, high = min(other.logit for other in marks), max(other.logit for other in marks)
     return Bar(0, 8 + 92 * (mark.logit - low) / (high - low) if high > low else 100)
 
 
@@ -234,18 +213,18 @@ def number(mark: Mark) -> str:
     return (f"{mark.logit:.1f}" if mark.z is None else f"{mark.z:+.2f}").replace("-", MINUS)
 
 
-MAX_PICTURES: Final = 500  # about 20 KB each
+MAX_IMAGES: Final = 500  # about 20 KB each
 MAX_FAILURES: Final = 200
 LABELS_SHOWN: Final = 12  # in the summary
 
 
 class Page:
-    """Gathers a run's results, a bounded part of them with pictures, and writes them as a page."""
+    """Gathers a run's results, a bounded part of them as cards, and writes them as a page."""
 
     def __init__(self, classes: Sequence[str], about: Mapping[str, str]) -> None:
         self._classes = classes
         self._about = about
-        self._pictures: list[Prediction] = []
+        self._predictions: list[Prediction] = []
         self._failures: list[Failure] = []
         self._labels: Counter[str | None] = Counter()
         self._failed = 0
@@ -262,8 +241,8 @@ class Page:
         if result.baseline:
             self._compared += 1
             self._agreed += result.baseline.name == result.scores[0].name
-        if len(self._pictures) < MAX_PICTURES:
-            self._pictures.append(result)
+        if len(self._predictions) < MAX_IMAGES:
+            self._predictions.append(result)
 
     def html(self) -> str:
         """Return the page."""
@@ -275,16 +254,12 @@ class Page:
             "other_labels": max(0, len(self._labels) - LABELS_SHOWN),
             "compared": self._compared,
             "agreed": self._agreed,
-            "pictures": [card(one) for one in self._pictures],
+            "cards": [card(prediction) for prediction in self._predictions],
             "failures": self._failures,
             "failed": self._failed,
-            "relative": relative(self._pictures),
+            "relative": relative(self._predictions),
         }
         return render("page.html.j2", ("page.css",), context)
-
-    def check(self, path: Path) -> None:
-        """Raise ReportError where `write` would refuse: an earlier report is replaced, no other file is."""
-        check(path)
 
     def write(self, path: Path) -> None:
         """Write the page. Raises ReportError, and as `check`."""

@@ -9,19 +9,26 @@ from tests.evaluation.worlds import some_arm
 
 from fieldmarks.cli.render import evaluation
 from fieldmarks.data.check import Preflight
-from fieldmarks.evaluation.results import ArmResult, Difference, Effect, Estimate, Evaluation, Run
+from fieldmarks.evaluation.results import (
+    ArmResult,
+    DescriptorEffect,
+    Difference,
+    Estimate,
+    Evaluation,
+    Predictions,
+)
 from fieldmarks.text import columns, printable
 
 ESTIMATE = Estimate(0.5, 0.25, 0.75)
 
 
 def _arm(name: str, **more: object) -> ArmResult:
-    _, arm, _ = some_arm([1])
+    arm, _ = some_arm([1])
     return replace(arm, name=name, **more)  # type: ignore[arg-type]
 
 
-def _evaluation(*arms: ArmResult, effects: tuple[Effect, ...] = ()) -> Evaluation:
-    _, _, labels = some_arm([1])
+def _evaluation(*arms: ArmResult, effects: tuple[DescriptorEffect, ...] = ()) -> Evaluation:
+    _, labels = some_arm([1])
     classes = tuple(f"class {n}" for n in range(7))
     images = tuple(map(str, range(len(labels))))
     return Evaluation(
@@ -45,16 +52,16 @@ def test_arms_with_their_intervals() -> None:
         top5=ESTIMATE,
         mean_per_class=ESTIMATE,
         difference=lead,
-        runs=(run, Run(run.predicted, run.rank, 1)),
+        runs=(run, Predictions(run.predicted, run.rank, 1)),
     )
     assert list(evaluation.lines(_evaluation(photo, other))) == [
-        "60 pictures, 7 classes; % with the ends of 95 % intervals",
+        "60 images, 7 classes; accuracy in %, 95% CI in brackets",
         "arm                              top-1               top-5      mean per class",
         "photo                 50.0 (25.0–75.0)    50.0 (25.0–75.0)    50.0 (25.0–75.0)",
         "swapped (of 2)      100.0 (90.0–100.0)    50.0 (25.0–75.0)    50.0 (25.0–75.0)",
         "",
-        "against photo            top-1, points         McNemar's p",
-        "swapped (of 2)    +11.1 (+0.0 to +20.0)              <0.001",
+        "vs photo                 top-1, points         McNemar's p",
+        "swapped (of 2)    +11.1 (0.0 to +20.0)              <0.001",
         "",
         "So it is.",
     ]
@@ -63,32 +70,32 @@ def test_arms_with_their_intervals() -> None:
 @pytest.mark.slow
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=200))
 def test_nothing_is_wider_than_a_terminal(name: str, descriptor: str) -> None:
-    effects = tuple(Effect(name, f"{n}{descriptor}", -1.0, -12.345, 12.345, 7) for n in range(20))
+    effects = tuple(DescriptorEffect(name, f"{n}{descriptor}", -1.0, -12.345, 12.345, 7) for n in range(20))
     aggregate = "descriptors article mean-unit-embedding"
     lines = list(evaluation.lines(_evaluation(_arm("photo"), _arm(aggregate), effects=effects)))
     assert max(map(columns, lines)) <= 80
     assert aggregate in lines
     assert all(printable(line) == line for line in lines)
-    assert "… 4 between" in lines
+    assert "… 4 more" in lines
 
 
-def test_what_rounds_to_nought_has_no_minus() -> None:
-    small = Effect("owl", "big eyes", -0.00001, -0.01, -0.001, 7)
-    assert list(evaluation.effects([small]))[-1].split()[-3:] == ["+0.00", "+0.0", "+0.00"]
+def test_what_rounds_to_zero_has_no_sign() -> None:
+    small = DescriptorEffect("owl", "big eyes", -0.00001, -0.01, -0.001, 7)
+    assert list(evaluation.effects([small]))[-1].split()[-3:] == ["0.00", "0.0", "0.00"]
 
 
 def test_one_is_no_plural() -> None:
     assert list(evaluation.preflight(Preflight({"owl": 1}))) == [
         "  owl       1",
-        "1 picture in 1 class",
+        "1 image in 1 class",
     ]
 
 
 def test_wide_names_stand_in_line() -> None:
     found = Preflight({"鯨": 3, "owl": 2})
     assert list(evaluation.preflight(found))[:2] == ["  鯨        3", "  owl       2"]
-    effects = [Effect(name, "鯨" * 30, 0.0, 0.0, 0.0, 3) for name in ("鯨" * 12, "owl")]
-    wide, narrow = list(evaluation.effects(effects))[2:]
+    effects = [DescriptorEffect(name, "鯨" * 30, 0.0, 0.0, 0.0, 3) for name in ("鯨" * 12, "owl")]
+    wide, narrow = list(evaluation.effects(effects))[-2:]
     assert wide.startswith(f"{'鯨' * 6}…{'鯨' * 2}   {'鯨' * 12}…{'鯨' * 5} ")
     assert columns(wide) == columns(narrow)
 
@@ -98,10 +105,10 @@ def test_long_sentences_are_broken() -> None:
 
 
 def test_preflight() -> None:
-    found = Preflight({"owl": 12, "newt": 3}, without_pictures=("toad",), left_out=2, failures=1)
+    found = Preflight({"owl": 12, "newt": 3}, without_images=("toad",), left_out=2, failures=1)
     assert list(evaluation.preflight(found)) == [
         "  owl       12",
         "  newt       3",
         "  toad       0",
-        "15 pictures in 2 classes, 2 left out, 1 without a usable label",
+        "15 images in 2 classes, 2 left out, 1 without a usable label",
     ]

@@ -4,11 +4,16 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from fieldmarks.data.check import Preflight
-from fieldmarks.evaluation.results import ArmResult, Difference, Effect, Estimate, Evaluation
+from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Difference, Estimate, Evaluation
+from fieldmarks.evaluation.summary import MINUS
 from fieldmarks.text import columns, counted, cut, padded, printable
 
 WIDTH: Final = 80
 EFFECTS_SHOWN: Final = 8  # of the worst, and of the best
+NO_EFFECT: Final = (
+    "No prediction depends on a single descriptor: leaving out any one changes no answer, as the class's"
+    " other descriptors still decide. Only margins differ."
+)
 _NAME: Final = 18  # columns of an arm's name; a longer one has a line of its own
 _CELL: Final = 20
 _DESCRIPTOR: Final = 36
@@ -18,17 +23,17 @@ _CLASS: Final = 18
 def lines(evaluation: Evaluation) -> Iterator[str]:
     """Yield the arms' figures, what they say, and the descriptors where they were ablated."""
     arms = evaluation.arms
-    pictures = f"{counted(len(evaluation.images), 'picture')}, {counted(len(evaluation.classes), 'class')}"
-    yield f"{pictures}; % with the ends of 95 % intervals"
+    images = f"{counted(len(evaluation.images), 'image')}, {counted(len(evaluation.classes), 'class')}"
+    yield f"{images}; accuracy in %, 95% CI in brackets"
     top5 = any(arm.top5 for arm in arms)
     yield _row("arm", ["top-1", *(["top-5"] if top5 else []), "mean per class"])
     for arm in arms:
         figures = [arm.top1, *([arm.top5] if arm.top5 else []), arm.mean_per_class]
-        yield from _named(_name(arm), [_estimate(one) for one in figures])
+        yield from _named(_name(arm), [_estimate(figure) for figure in figures])
     compared = [(arm, arm.difference) for arm in arms if arm.difference]
     if compared:
         yield ""
-        yield _row(f"against {compared[0][1].to}", ["top-1, points", "McNemar's p"])
+        yield _row(f"vs {compared[0][1].to}", ["top-1, points", "McNemar's p"])
         for arm, difference in compared:
             yield from _named(_name(arm), [_signed(difference), _p(difference)])
     yield ""
@@ -40,7 +45,7 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
 
 
 def preflight(found: Preflight) -> Iterator[str]:
-    """Yield the classes of a data set with their pictures."""
+    """Yield the classes of a data set with their images."""
     rows = found.rows()
     width = max(columns(name) for name, _ in rows)
     for name, count in rows:
@@ -48,21 +53,23 @@ def preflight(found: Preflight) -> Iterator[str]:
     more = [f"{found.left_out:,} left out"] if found.left_out else []
     more += [f"{found.failures:,} without a usable label"] if found.failures else []
     more += [f"{len(found.missing):,} missing"] if found.missing else []
-    pictures = counted(sum(found.pictures.values()), "picture")
-    yield ", ".join([f"{pictures} in {counted(len(found.pictures), 'class')}", *more])
+    images = counted(sum(found.images.values()), "image")
+    yield ", ".join([f"{images} in {counted(len(found.images), 'class')}", *more])
 
 
-def effects(ordered: Sequence[Effect]) -> Iterator[str]:
+def effects(ordered: Sequence[DescriptorEffect]) -> Iterator[str]:
     """Yield the worst and the best descriptors, from all of them in order, the worst first."""
-    yield "what each descriptor brings, in points of top-1 and logits of margin"
-    some = [*ordered[:EFFECTS_SHOWN], *ordered[EFFECTS_SHOWN:][-EFFECTS_SHOWN:]]
+    yield "leave-one-out effect of each descriptor (top-1 points; margin in logits)"
+    if not any(effect.effect for effect in ordered):
+        yield from wrapped(NO_EFFECT)
+    shown = [*ordered[:EFFECTS_SHOWN], *ordered[EFFECTS_SHOWN:][-EFFECTS_SHOWN:]]
     yield f"{'class':{_CLASS}}  {'descriptor':{_DESCRIPTOR}}  {'points':>7}  {'own':>5}  {'others':>6}"
-    for number, one in enumerate(some):
-        if number == EFFECTS_SHOWN and len(ordered) > len(some):
-            yield f"… {len(ordered) - len(some):,} between"
-        names = f"{_cell(one.name, _CLASS)}  {_cell(one.descriptor, _DESCRIPTOR)}"
-        points, own, others = _sign(100 * one.effect, 2), _sign(one.margin, 1), _sign(one.others_margin, 2)
-        yield f"{names}  {points:>7}  {own:>5}  {others:>6}"
+    for number, effect in enumerate(shown):
+        if number == EFFECTS_SHOWN and len(ordered) > len(shown):
+            yield f"… {len(ordered) - len(shown):,} more"
+        names = f"{_cell(effect.name, _CLASS)}  {_cell(effect.descriptor, _DESCRIPTOR)}"
+        points, own = _sign(100 * effect.effect, 2), _sign(effect.margin, 1)
+        yield f"{names}  {points:>7}  {own:>5}  {_sign(effect.others_margin, 2):>6}"
 
 
 def wrapped(sentence: str) -> Iterator[str]:
@@ -93,24 +100,25 @@ def _row(name: str, cells: Sequence[str]) -> str:
     return f"{name:{_NAME}}{''.join(f'{cell:>{_CELL}}' for cell in cells)}".rstrip()
 
 
-def _estimate(one: Estimate) -> str:
-    return f"{100 * one.value:.1f} ({100 * one.low:.1f}–{100 * one.high:.1f})"
+def _estimate(figure: Estimate) -> str:
+    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}–{100 * figure.high:.1f})"
 
 
-def _signed(one: Difference) -> str:
-    value, low, high = (_sign(100 * share, 1) for share in (one.value, one.low, one.high))
+def _signed(lead: Difference) -> str:
+    value, low, high = (_sign(100 * share, 1) for share in (lead.value, lead.low, lead.high))
     return f"{value} ({low} to {high})"
 
 
 def _sign(value: float, digits: int) -> str:
-    """Return a number with its sign, which is + of one that rounds to nought."""
-    return f"{round(value, digits) + 0.0:+.{digits}f}"
+    """Return a number with its sign; what rounds to zero has none."""
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
-def _p(one: Difference) -> str:
-    if one.p is None:
+def _p(lead: Difference) -> str:
+    if lead.p is None:
         return ""
-    return "<0.001" if one.p < 0.0005 else f"{one.p:.3f}"
+    return "<0.001" if lead.p < 0.0005 else f"{lead.p:.3f}"
 
 
 def _cell(text: str, width: int) -> str:
