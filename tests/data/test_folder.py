@@ -125,11 +125,11 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         open_dataset(str(tmp_path / "a.png"))
     with pytest.raises(EvaluationError, match="none: no such file or folder: expected a folder with"):
         open_dataset(str(tmp_path / "none"))
-    with pytest.raises(EvaluationError, match="is a folder of pictures and has no column 'x'"):
+    with pytest.raises(EvaluationError, match="is a folder of images and has no column 'x'"):
         open_dataset(str(tmp_path), label_column="x")
     with pytest.raises(EvaluationError, match="cannot be read: File name too long"):
         open_dataset("x" * 5000)
-    with pytest.raises(EvaluationError, match="a limit of 0 leaves no picture"):
+    with pytest.raises(EvaluationError, match="a limit of 0 leaves no image"):
         open_dataset(str(tmp_path), limit=0)
 
 

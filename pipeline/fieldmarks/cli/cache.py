@@ -8,7 +8,7 @@ from fieldmarks.text import counted
 
 @click.group()
 def cache() -> None:
-    """Show or clear what is kept for later runs; all of it can be computed again."""
+    """Show or clear cached embeddings, converted models and endpoint settings."""
 
 
 @cache.command()
@@ -33,9 +33,9 @@ def info() -> None:
 
 @cache.command()
 def clear() -> None:
-    """Remove all embeddings, converted models and remembered endpoints, also those of version 0.1.
+    """Remove cached embeddings, converted models and endpoint settings.
 
-    Files in the cache folder that fieldmarks did not make are listed and left.
+    This includes those of version 0.1. Files that fieldmarks did not create are listed and left alone.
 
     \b
     Example:

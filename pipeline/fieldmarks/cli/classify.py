@@ -126,7 +126,7 @@ def model_options(command: Command) -> Command:
         click.option(
             "--cache/--no-cache",
             default=True,
-            help="Keep embeddings for later runs, or do not; converted models are kept.",
+            help="Cache embeddings for later runs; converted models are always cached.",
         ),
         click.option(
             "--batch",
@@ -137,13 +137,15 @@ def model_options(command: Command) -> Command:
             "--dtype",
             type=click.Choice(words(DType)),
             default="auto",
-            help="Numeric precision; auto: half precision where it is native, else float32.",
+            help="Numeric precision; auto: half precision where the processor supports it natively, else "
+            "float32.",
         ),
         click.option(
             "--engine",
             type=click.Choice(words(Engine)),
             default="auto",
-            help="Inference backend; auto: OpenVINO on a CPU where it is installed and agrees with torch.",
+            help="Inference backend; auto: OpenVINO on a CPU if it is installed and its results match "
+            "torch's.",
         ),
         click.option(
             "--device",
@@ -154,7 +156,7 @@ def model_options(command: Command) -> Command:
         click.option(
             "--clip",
             metavar="MODEL",
-            help="A CLIP-like model: a folder or a Hugging Face id  [default: openai/clip-vit-base-patch32].",
+            help="CLIP-like model: a folder or a Hugging Face id  [default: openai/clip-vit-base-patch32].",
         ),
     ):
         command = option(command)
@@ -163,13 +165,18 @@ def model_options(command: Command) -> Command:
 
 @click.command()
 @click.argument("images", nargs=-1)
-@click.option("--store", metavar="FILE", help="The store with the classes' descriptors.")
-@click.option("--classifier", type=click.Path(path_type=Path), help="A saved classifier, instead of a store.")
+@click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
+@click.option(
+    "--classifier",
+    type=click.Path(path_type=Path),
+    help="Saved classifier (.safetensors), instead of --store.",
+)
 @click.option(
     "--image-embeddings",
     "embeddings",
     type=click.Path(path_type=Path),
-    help="Embeddings instead of IMAGES: a folder of `fieldmarks embed` or clip-retrieval, or an .npz.",
+    help="Precomputed embeddings instead of IMAGES: a folder written by `fieldmarks embed` or "
+    "clip-retrieval, or an .npz file.",
 )
 @model_options
 @click.option(
@@ -187,10 +194,11 @@ def model_options(command: Command) -> Command:
 @click.option(
     "--text",
     metavar="TEMPLATE",
-    help="What CLIP reads, of {class}, {descriptor}, {article} (a or an), {which} (the paper's"
-    " 'which has …', with its quirks) and {concept}  [default: the preset's].",
+    help="Template of the texts that CLIP reads, with {class}, {descriptor}, {article} (a or an), "
+    "{which} (the paper's 'which has …', quirks included) and {concept}  [default: the "
+    "preset's].",
 )
-@click.option("--concept", metavar="NOUN", help="What {concept} stands for, as in 'a photo of a food: …'.")
+@click.option("--concept", metavar="NOUN", help="Value of {concept}, as in 'a photo of a food: …'.")
 @click.option("--with-name", is_flag=True, help="Add 'a photo of a {class}' to each class's texts.")
 @click.option("--baseline", is_flag=True, help="Also show the prediction from class names alone.")
 @click.option(
@@ -226,10 +234,10 @@ def model_options(command: Command) -> Command:
     " to continue.",
 )
 @click.option(
-    "--report", type=click.Path(path_type=Path), help="Also write a page with images and marks, .html."
+    "--report", type=click.Path(path_type=Path), help="Also write an HTML page with images and marks (.html)."
 )
 @click.option(
-    "--save-classifier", type=click.Path(path_type=Path), help="Also write the classifier, .safetensors."
+    "--save-classifier", type=click.Path(path_type=Path), help="Also save the classifier (.safetensors)."
 )
 @click.pass_context
 def classify(
@@ -246,10 +254,10 @@ def classify(
 ) -> None:
     """Classify IMAGES by the descriptors of a store.
 
-    IMAGES are files, folders (searched at any depth), globs, or - for paths on stdin, one a line.
-    A class with no descriptors falls back to the prompt 'a photo of a {class}'. Probabilities are a softmax
-    over the given classes, with every model: relative scores over these classes, not calibrated confidences.
-    Images that cannot be read are named in the last lines, and the exit code is then 3.
+    IMAGES are files, folders (searched recursively), globs, or - to read paths from stdin, one per line. A
+    class with no descriptors falls back to the prompt 'a photo of a {class}'. Probabilities are a softmax
+    over the given classes, whatever the model: relative scores, not calibrated confidences. Unreadable
+    images are listed at the end, and the exit code is then 3.
 
     \b
     Examples:
@@ -357,16 +365,14 @@ def _check_usage(
 
 @click.command()
 @click.argument("images", nargs=-1, required=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="A new folder for the embeddings."
-)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the embeddings.")
 @model_options
 def embed(images: tuple[str, ...], out: Path, **options: Any) -> None:
-    """Write the embeddings of IMAGES in the layout of clip-retrieval: img_emb/*.npy, metadata/*.parquet.
+    """Write the embeddings of IMAGES in clip-retrieval's layout: img_emb/*.npy, metadata/*.parquet.
 
-    IMAGES are files, folders (searched at any depth), globs, or - for paths on stdin, one a line.
-    The vectors are float32 of unit length. Needs the extra 'embed' (pyarrow). Images that cannot be read are
-    named in the last lines, and the exit code is then 3.
+    IMAGES are files, folders (searched recursively), globs, or - to read paths from stdin, one per line.
+    Vectors are float32 and of unit length. Needs the extra 'embed' (pyarrow). Unreadable images are listed
+    at the end, and the exit code is then 3.
 
     \b
     Example:

@@ -17,7 +17,7 @@ SIGNS = {True: "yes", None: "note", False: "NO"}
 
 @click.command()
 @model_options
-@click.option("--clip", metavar="MODEL", help="A CLIP-like model to load: a folder or a Hugging Face id.")
+@click.option("--clip", metavar="MODEL", help="CLIP-like model to load: a folder or a Hugging Face id.")
 @click.option(
     "--timeout",
     metavar="SECONDS",
@@ -34,7 +34,7 @@ def doctor(
     clip: str | None,
     timeout: float,
 ) -> None:
-    """Check an endpoint, its key, its model and how its replies are prefilled; or whether a model loads.
+    """Check an endpoint (key, model, prefilled replies), or whether a local model loads.
 
     Sends a handful of tiny requests, reports each result, and remembers the mode for `generate`. Without
     --model, lists the models that the endpoint offers.

@@ -50,8 +50,8 @@ PASSED = ("classifier", "arms", "text", "with_name", "concept", "templates", "se
 
 @click.command()
 @click.argument("dataset", required=False)
-@click.option("--store", metavar="FILE", help="The descriptor store.")
-@click.option("--classifier", type=FILE, help="A saved classifier, instead of a store.")
+@click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
+@click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")
 @data_options
 @click.option(
     "--arms",
@@ -64,7 +64,7 @@ PASSED = ("classifier", "arms", "text", "with_name", "concept", "templates", "se
     type=Several(words(Preset)),
     default="article",
     show_default=True,
-    help="How descriptors are worded: article, paper or both. Controls follow the first.",
+    help="Wording of the descriptors: article, paper or both; the controls use the first.",
 )
 @text_options
 @click.option(
@@ -78,34 +78,39 @@ PASSED = ("classifier", "arms", "text", "with_name", "concept", "templates", "se
     type=click.IntRange(1, 1000),
     help="Number of random draws for the controls  [default: 5].",
 )
-@click.option("--templates", type=FILE, help="Templates of the arm templates, one a line with {class}.")
-@click.option("--sentences", metavar="FILE", help="The store of the arm sentences.")
+@click.option(
+    "--templates", type=FILE, help="File for the templates arm: one template per line, with {class}."
+)
+@click.option("--sentences", metavar="FILE", help="Store for the sentences arm.")
 @click.option(
     "--concept",
     metavar="NOUN",
-    help="What {concept} stands for in --text; adds the arm concept: 'a photo of a NOUN: a …'.",
+    help="Value of {concept} in --text; also adds the concept arm, 'a photo of a NOUN: a …'.",
 )
-@click.option("--ablate", is_flag=True, help="Show each descriptor's contribution, by leaving it out.")
-@click.option("--write-flags", is_flag=True, help="With --ablate, save what was measured in the store.")
+@click.option("--ablate", is_flag=True, help="Measure each descriptor's contribution by leaving it out.")
+@click.option(
+    "--write-flags", is_flag=True, help="With --ablate: save each descriptor's effect in the store."
+)
 @click.option(
     "--preflight",
     is_flag=True,
-    help="Only show the data set; no model is loaded. Labels go to stdout: without --store all, one a line,"
-    " a class list for `fieldmarks generate`; with it those near a class, an alias file.",
+    help="Only inspect the data set, without loading a model. Printed to stdout: without --store, "
+    "all labels, one per line, as a class list for `fieldmarks generate`; with --store, "
+    "labels that almost match a class, as an alias file.",
 )
-@click.option("--json", "as_json", metavar="FILE|-", help="Write all of it as JSON; - is stdout.")
-@click.option("--report", type=FILE, help="Write a page with charts and examples, .html.")
-@click.option("--save-plots", type=FILE, metavar="DIR", help="Write the charts as .svg and .png.")
+@click.option("--json", "as_json", metavar="FILE|-", help="Write the whole evaluation as JSON; - for stdout.")
+@click.option("--report", type=FILE, help="Write an HTML page with charts and examples (.html).")
+@click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg and .png.")
 @model_options
 @click.pass_context
 def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> None:
-    """Measure a store on labelled images, beside plain prompts and beside chance.
+    """Measure a store's accuracy on labelled images, compared with plain prompts and random controls.
 
-    DATASET is a folder with a folder per class, a .csv or .jsonl manifest, .parquet or .arrow files, .tar
-    files, or hf:NAME[:CONFIG]. Each arm is a way of classifying the same images: 'a photo of a {class}', the
-    descriptors, random words in their place (waffle), descriptors shuffled between classes (swapped), and
-    what else --arms names. Intervals are 95% confidence intervals. Needs the extra 'eval'. Images that cannot
-    be read are named in the last lines, and the exit code is then 3.
+    DATASET is a folder with one folder per class, a .csv or .jsonl manifest, .parquet or .arrow files, .tar
+    files, or hf:NAME[:CONFIG]. Each arm is a way of classifying the same images: 'a photo of a {class}',
+    the descriptors, random words in their place (waffle), descriptors shuffled between classes (swapped),
+    and any others that --arms names. Intervals are 95% confidence intervals. Needs the extra 'eval'.
+    Unreadable images are listed at the end, and the exit code is then 3.
 
     \b
     Examples:
@@ -283,31 +288,33 @@ FLIPS_SHOWN = 20
 @click.command("what-if")
 @click.argument("name", metavar="CLASS")
 @click.argument("dataset", required=False)
-@click.option("--store", metavar="FILE", required=True, help="The descriptor store; it is not changed.")
-@click.option("--add", metavar="TEXT", multiple=True, help="A descriptor to add to the class.")
-@click.option("--drop", metavar="TEXT|NUMBER", multiple=True, help="A descriptor to remove from it.")
+@click.option("--store", metavar="FILE", required=True, help="Descriptor store (not modified).")
+@click.option("--add", metavar="TEXT", multiple=True, help="Descriptor to add to the class; repeatable.")
+@click.option(
+    "--drop", metavar="TEXT|NUMBER", multiple=True, help="Descriptor to remove from it; repeatable."
+)
 @data_options
 @click.option(
     "--preset",
     type=click.Choice(words(Preset)),
     default="article",
     show_default=True,
-    help="How descriptors are worded.",
+    help="Wording of the descriptors.",
 )
 @text_options
-@click.option("--concept", metavar="NOUN", help="What {concept} stands for in --text.")
+@click.option("--concept", metavar="NOUN", help="Value of {concept} in --text.")
 @click.option(
     "--aggregate",
     type=click.Choice(words(Aggregation)),
-    help="How a class's texts count  [default: the preset's].",
+    help="How a class's texts are pooled  [default: the preset's].",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @model_options
 def what_if(name: str, dataset: str | None, **options: Any) -> None:
     """Show which predictions would change if CLASS had other descriptors.
 
-    DATASET is as for `fieldmarks evaluate`. Nothing is changed. With precomputed embeddings this takes no
-    model; a text that CLIP has not read yet loads it once.
+    DATASET is as for `fieldmarks evaluate`. Nothing is written. With precomputed embeddings no model is
+    needed, except to embed a new text.
 
     \b
     Example:

@@ -25,9 +25,9 @@ POSITIVE = Number(min=0, min_open=True)
 
 @click.command()
 @click.argument("classes", required=False, metavar="[CLASSES|-]")
-@click.option("--class", "named", multiple=True, metavar="NAME", help="A class; may be repeated.")
+@click.option("--class", "named", multiple=True, metavar="NAME", help="Class name; repeatable.")
 @click.option(
-    "--column", metavar="NAME", help="The column of CLASSES that has the names: its heading, or its number."
+    "--column", metavar="NAME", help="Column of CLASSES that holds the names: its heading or number."
 )
 @click.option("--store", required=True, metavar="FILE", help="Output store; created if missing.")
 @model_options
@@ -36,14 +36,19 @@ POSITIVE = Number(min=0, min_open=True)
     metavar="NAME|FILE",
     default="article",
     show_default=True,
-    help="Prompt: a shipped name or a file.",
-)
-@click.option("--concept", metavar="TEXT", help="What the classes are, for a prompt with {concept}: bird.")
-@click.option(
-    "--other", metavar="NAME", help="The class to distinguish them from, for a prompt with {other}."
+    help="Built-in prompt, or a prompt file.",
 )
 @click.option(
-    "--temperature", metavar="F", type=Number(0, 2), help="0 is greedy  [default: 0; 0.7 with samples]."
+    "--concept", metavar="TEXT", help="Value of {concept} in the prompt: what the classes are, such as bird."
+)
+@click.option(
+    "--other", metavar="NAME", help="Value of {other} in the prompt: the class to distinguish them from."
+)
+@click.option(
+    "--temperature",
+    metavar="F",
+    type=Number(0, 2),
+    help="Sampling temperature; 0 is greedy  [default: 0; 0.7 with samples].",
 )
 @click.option(
     "--max-tokens",
@@ -60,7 +65,7 @@ POSITIVE = Number(min=0, min_open=True)
     help="Seed for sampling, where the model supports one.",
 )
 @click.option(
-    "--samples", metavar="N", type=AT_LEAST_ONE, default=1, show_default=True, help="Answers for each class."
+    "--samples", metavar="N", type=AT_LEAST_ONE, default=1, show_default=True, help="Answers per class."
 )
 @click.option(
     "--keep",
@@ -97,7 +102,7 @@ POSITIVE = Number(min=0, min_open=True)
     "--max-wait",
     metavar="SECONDS",
     type=POSITIVE,
-    help="Give up on a request after this long, retries and waits included  [default: 600].",
+    help="Give up on a request after this many seconds, including retries and waits  [default: 600].",
 )
 @click.option("--price-in", metavar="USD", type=Number(0), help="Price in USD per million prompt tokens.")
 @click.option(
@@ -112,7 +117,7 @@ POSITIVE = Number(min=0, min_open=True)
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Show the first classes, one prompt and what the run would cost, and send nothing.",
+    help="Show the first classes, one prompt and the estimated cost; send nothing.",
 )
 @click.option("--refresh", is_flag=True, help="Regenerate classes that already have an answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
@@ -124,15 +129,15 @@ def generate(
     as_json: bool,
     **options: Any,  # those of fieldmarks.generate, by its names
 ) -> None:
-    """Ask a language model for the descriptors of classes and put them into a store.
+    """Ask a language model to describe classes and write the descriptors to a store.
 
     CLASSES is a list with one name per line, a table (CSV, TSV, or a spreadsheet's export), JSON or YAML; -
     reads it from stdin. The command reports how it read the list, and refuses an ambiguous one before any
     request is sent. Classes that already have an answer in the store are skipped, so running the command
     again continues an interrupted run. Each answer is saved as it arrives; those of unfinished classes are
-    kept in FILE.run. Ctrl-C and SIGTERM wait for open requests as long as the slowest answer so far took; a
-    second one stops at once. Several processes can fill one store at the same time without asking for a class
-    twice.
+    kept in FILE.run. Ctrl-C and SIGTERM wait for open requests, for as long as the slowest answer so far
+    took; a second signal stops at once. Several processes can fill one store at the same time without
+    asking for a class twice.
 
     Exit codes: 0 all done; 3 done, except for the classes listed; 1 failed; 2 wrong usage; 130 or 143
     interrupted.

@@ -48,14 +48,14 @@ def data_options(command: Command) -> Command:
                 "--image-embeddings",
                 "embeddings",
                 type=FILE,
-                help="Precomputed image embeddings: a folder of `fieldmarks embed`, or an .npz. Without"
-                " DATASET they are labelled by themselves or by their folders' names.",
+                help="Precomputed image embeddings: a folder written by `fieldmarks embed`, or an .npz file. "
+                "Without DATASET, labels come from the file itself or from folder names.",
             ),
             click.option(
-                "--split", help="The split to read  [default: test, else validation, else the only]."
+                "--split", help="Split to use  [default: test, else validation, else the only one]."
             ),
-            click.option("--image-column", metavar="NAME", help="The column of images  [default: by type]."),
-            click.option("--label-column", metavar="NAME", help="The column of labels  [default: by type]."),
+            click.option("--image-column", metavar="NAME", help="Image column  [default: by type]."),
+            click.option("--label-column", metavar="NAME", help="Label column  [default: by type]."),
             click.option(
                 "--limit",
                 type=click.IntRange(1),
@@ -63,18 +63,20 @@ def data_options(command: Command) -> Command:
                 metavar="N",
             ),
             click.option(
-                "--streaming", is_flag=True, help="Read a hub's data set without downloading all of it."
+                "--streaming",
+                is_flag=True,
+                help="Stream a data set from the Hugging Face hub instead of downloading it.",
             ),
             click.option(
                 "--aliases",
                 type=FILE,
-                help="Labels and the classes they stand for: a table with the columns label and class (CSV,"
-                " TSV, JSON lines), or a JSON or YAML map {label: class}.",
+                help="Maps labels to classes: a table with the columns label and class (CSV, TSV, JSON "
+                "lines), or a JSON or YAML map {label: class}.",
             ),
             click.option(
                 "--allow-missing",
                 is_flag=True,
-                help="Leave out labels without a class and classes without descriptors.",
+                help="Skip labels without a class and classes without descriptors.",
             ),
         )
     ):
@@ -89,8 +91,8 @@ def text_options(command: Command) -> Command:
             click.option(
                 "--text",
                 metavar="TEMPLATE",
-                help="How a descriptor is worded: a template as for `fieldmarks classify --text`"
-                "  [default: the preset's].",
+                help="Template of the descriptors' texts, as for `fieldmarks classify --text`  [default: the "
+                "preset's].",
             ),
             click.option(
                 "--with-name", is_flag=True, help="Add 'a photo of a {class}' to each class's texts."

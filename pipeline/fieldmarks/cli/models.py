@@ -47,13 +47,16 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option(
-                "--local", metavar="MODEL", help="A causal LM to run here: a folder or a Hugging Face id."
+                "--local",
+                metavar="MODEL",
+                help="Causal LM to run in this process: a folder or a Hugging Face id.",
             ),
-            click.option("--model", metavar="ID", help="The model's name at the endpoint."),
+            click.option("--model", metavar="ID", help="Model name at the endpoint."),
             click.option(
                 "--base-url",
                 metavar="URL",
-                help="The endpoint, often ending in /v1; else OPENAI_BASE_URL. Its key is OPENAI_API_KEY.",
+                help="Endpoint URL, usually ending in /v1 (default: $OPENAI_BASE_URL). The key is read from "
+                "$OPENAI_API_KEY.",
             ),
             click.option(
                 "--header",
@@ -61,7 +64,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="NAME=VALUE",
                 multiple=True,
                 callback=checked_headers,
-                help="A header for each request, such as api-key=…; may be repeated.",
+                help="Extra header for each request, such as api-key=…; repeatable.",
             ),
         )
     ):

@@ -12,7 +12,7 @@ def prompts() -> None:
 
 @prompts.command("list")
 def list_() -> None:
-    """List the prompts that ship.
+    """List the built-in prompts.
 
     \b
     Example:
@@ -29,10 +29,10 @@ def list_() -> None:
 @prompts.command()
 @click.argument("prompt", metavar="NAME|FILE")
 @click.option(
-    "--class", "name", metavar="NAME", help="The class to render it for; else the template as it is."
+    "--class", "name", metavar="NAME", help="Class to render the prompt for (default: print the template)."
 )
-@click.option("--concept", metavar="TEXT", help="What the classes are, for a prompt with {concept}.")
-@click.option("--other", metavar="NAME", help="The other class, for a prompt with {other}.")
+@click.option("--concept", metavar="TEXT", help="Value of {concept}: what the classes are.")
+@click.option("--other", metavar="NAME", help="Value of {other}: the class to distinguish it from.")
 def show(prompt: str, name: str | None, concept: str | None, other: str | None) -> None:
     """Print a prompt exactly as it is sent, followed by a newline.
 

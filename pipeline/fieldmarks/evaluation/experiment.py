@@ -271,6 +271,7 @@ def provenance(experiment: Experiment, config: EvaluationConfig, more: Mapping[s
     encoder = experiment.candidate.embedder.encoder
     computed = {**encoder.metadata, "fingerprint": encoder.fingerprint} if experiment.computes else {}
     chosen = {key.name: getattr(config, key.name) for key in fields(config) if key.name != "sentences"}
+    chosen = {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
     return {
         "fieldmarks": __version__,
         "python": platform.python_version(),

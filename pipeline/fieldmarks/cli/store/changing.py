@@ -46,7 +46,7 @@ def add(
 ) -> None:
     """Add descriptors to a class.
 
-    A class or a store that does not exist yet is created.
+    Creates the class or the store if it does not exist.
 
     \b
     Examples:
@@ -77,7 +77,7 @@ def drop(
 ) -> None:
     """Remove descriptors of a class.
 
-    Each is given by its text, or by its number in `store show`, and will not be suggested again.
+    Name each by its text or by its number in `store show`. Removed descriptors will not be suggested again.
 
     \b
     Examples:
@@ -224,9 +224,9 @@ def _run_editor(file: Path) -> None:
 @click.argument("new", metavar="NEW_NAME")
 @change_options
 def rename(store: str, name: str, new: str, note: str | None, by: str | None, dry_run: bool) -> None:
-    """Give a class another name.
+    """Rename a class.
 
-    The history of the old name stays.
+    The old name keeps its history.
 
     \b
     Example:
@@ -243,14 +243,13 @@ def rename(store: str, name: str, new: str, note: str | None, by: str | None, dr
 @click.command()
 @store_argument
 @click.option("--yes", is_flag=True, help="Write the change; without it, the change is only shown.")
-@click.option("--note", metavar="TEXT", help="Why; `store history` shows it.")
+@click.option("--note", metavar="TEXT", help="Reason, shown by `store history`.")
 @click.option("--by", metavar="NAME", help="Who makes the change (default: your login name).")
 def reparse(store: str, yes: bool, note: str | None, by: str | None) -> None:
     """Parse the stored answers again.
 
-    Every generated line has the model's answer, so a better parser needs no new request. The difference is
-    shown, and with --yes appended; `store undo` takes it back. Lines that people made or imported stay as
-    they are.
+    Generated lines contain the model's answer, so a newer parser needs no new requests. Shows the
+    difference; --yes appends it, and `store undo` reverts it. Edited and imported lines are left alone.
 
     \b
     Examples:
@@ -324,7 +323,7 @@ def undo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
 @click.command()
 @reversal_arguments
 def redo(store: str, name: str | None, yes: bool, note: str | None, by: str | None, dry_run: bool) -> None:
-    """Bring back what the last undo took away.
+    """Redo what the last undo reverted.
 
     With CLASS only for that class; without it, for all the classes of that undo. Redoing again brings back
     the undo before it; a change after an undo ends redo. Above 20 classes it asks first.
@@ -354,8 +353,8 @@ def redo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
 def restore(store: str, name: str, number: int, note: str | None, by: str | None, dry_run: bool) -> None:
     """Make an earlier line of a class the current one again.
 
-    N is the line's number in `store history`. The line is appended as yours, so that later answers of a model
-    do not replace it; `store undo` takes it back.
+    N is the line's number in `store history`. The line is appended as an edit of yours, so newer model
+    answers do not replace it; `store undo` reverts it.
 
     \b
     Examples:

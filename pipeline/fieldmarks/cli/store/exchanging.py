@@ -19,7 +19,7 @@ format_option = click.option(
 @click.option(
     "--columns",
     metavar="CLASS,DESCRIPTOR",
-    help="The columns of FILE: their headings, or their numbers  [default: by headings].",
+    help="Class and descriptor columns of FILE: their headings or numbers  [default: by headings].",
 )
 @click.option("--replace", is_flag=True, help="Replace lists of the store that differ.")
 @change_options
@@ -33,7 +33,7 @@ def import_(
     by: str | None,
     dry_run: bool,
 ) -> None:
-    """Append the classes of another program's file.
+    """Import classes and descriptors from a file.
 
     A store that does not exist yet is created. A class that the store has with other descriptors is an error.
 
@@ -72,13 +72,13 @@ def import_(
 @click.argument("file", metavar="FILE|-", type=click.Path(allow_dash=True))
 @format_option
 @click.option(
-    "--license", "license_id", default="unknown", metavar="ID", help="The folder card's licence field."
+    "--license", "license_id", default="unknown", metavar="ID", help="License named in the folder's card."
 )
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 def export(store: str, file: str, kind: str | None, license_id: str, force: bool) -> None:
-    """Write the current lists for other programs.
+    """Export the current descriptors.
 
-    As JSON, CSV, TSV, or a folder with a README card for a hub; - prints them.
+    As JSON, CSV, TSV, or a folder with a card for the Hugging Face hub; - writes to stdout.
 
     \b
     Examples:
@@ -107,7 +107,7 @@ def export(store: str, file: str, kind: str | None, license_id: str, force: bool
 def copy(name: str, file: str, salvage: bool) -> None:
     """Copy a store to a new FILE, with its history.
 
-    This makes a shipped store your own, and recovers the intact lines of a damaged one.
+    Use it to start from a shipped store, or to recover the intact lines of a damaged one.
 
     \b
     Examples:
@@ -135,7 +135,7 @@ def copy(name: str, file: str, salvage: bool) -> None:
 def diff(a: str, b: str, as_json: bool) -> None:
     """Show how store B differs from store A.
 
-    Class by class: descriptors added (+), dropped (-) and moved (~).
+    Class by class: descriptors added (+), removed (-) and moved (~).
 
     \b
     Example:
@@ -159,14 +159,14 @@ def diff(a: str, b: str, as_json: bool) -> None:
     "--prefer",
     type=click.Choice(("a", "b", "newest", "union")),
     required=True,
-    help="Which list is current where both have a class: A's, B's, the latest, or the union of both.",
+    help="Which list becomes current if both have the class: A's, B's, the latest, or the union of both.",
 )
-@click.option("--note", metavar="TEXT", help="Why; `store history` shows it.")
+@click.option("--note", metavar="TEXT", help="Reason, shown by `store history`.")
 @click.option("--by", metavar="NAME", help="Who merges (default: your login name).")
 def merge(out: str, a: str, b: str, prefer: str, note: str | None, by: str | None) -> None:
     """Merge two stores into a new one.
 
-    OUT gets the history of both; --prefer decides which list is current where they differ.
+    OUT gets the history of both; --prefer decides which list becomes current where they differ.
 
     \b
     Example:
@@ -187,7 +187,7 @@ def merge(out: str, a: str, b: str, prefer: str, note: str | None, by: str | Non
 @click.command()
 @store_argument
 @click.option("--keep-history", is_flag=True, help="Drop only blank and incomplete lines.")
-@click.option("--dry-run", is_flag=True, help="Report what would be dropped and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; write nothing.")
 def compact(store: str, keep_history: bool, dry_run: bool) -> None:
     """Rewrite a store without its history.
 

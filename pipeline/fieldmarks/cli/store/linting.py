@@ -12,19 +12,25 @@ from fieldmarks.cli.store.group import change_options, complete_store, json_opti
 @click.option("--rules", is_flag=True, help="Print the table of rules and exit.")
 @click.option("--ignore", metavar="RULE", multiple=True, help="Skip a rule, by code or name; repeatable.")
 @click.option(
-    "--config", metavar="FILE.toml", help="Read tool.fieldmarks.lint here (default: ./pyproject.toml)."
+    "--config",
+    metavar="FILE.toml",
+    help="Read [tool.fieldmarks.lint] from this file (default: ./pyproject.toml).",
 )
 @click.option(
     "--examples", metavar="FILE", help="A prompt's worked examples, whose '-' lines must not be repeated."
 )
-@click.option("--clip", metavar="MODEL", help="Count tokens as this CLIP model does: a folder or a hub id.")
+@click.option(
+    "--clip",
+    metavar="MODEL",
+    help="Count tokens with this CLIP model's tokenizer: a folder or a Hugging Face id.",
+)
 @click.option("--strict", is_flag=True, help="Exit 1 on warnings too.")
 @click.option(
     "--fix",
     is_flag=True,
     help="Fix what can be fixed safely: stray characters, chat filler, duplicates, empty descriptors.",
 )
-@click.option("--github", is_flag=True, help="Print annotations for GitHub's CI.")
+@click.option("--github", is_flag=True, help="Print annotations for GitHub Actions.")
 @change_options
 @json_option
 @click.pass_context
@@ -44,7 +50,7 @@ def lint(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Find what is wrong with a store.
+    """Find problems in a store.
 
     The exit code is 1 if there is an error, with --strict also if there is a warning.
 

@@ -9,9 +9,11 @@ from fieldmarks.cli.store.group import class_argument, json_option, store_argume
 
 @click.command("list")
 @store_argument
-@click.option("--missing", metavar="CLASSES.txt", help="Print the classes of this list that the store lacks.")
-@click.option("--flagged", is_flag=True, help="Only classes in which `store lint` finds something.")
-@click.option("--grep", metavar="REGEX", help="Only classes whose name or a descriptor matches, in any case.")
+@click.option(
+    "--missing", metavar="CLASSES.txt", help="Print only the classes of this list that are not in the store."
+)
+@click.option("--flagged", is_flag=True, help="Only classes with findings of `store lint`.")
+@click.option("--grep", metavar="REGEX", help="Only classes whose name or descriptors match, ignoring case.")
 @click.option(
     "--sort",
     "order",
@@ -62,7 +64,7 @@ def list_(
 def show(store: str, name: str, as_json: bool) -> None:
     """Show everything about a class.
 
-    Its descriptors with flags, where they come from, and the model's raw answer.
+    Shows its descriptors with flags, their origin, and the model's raw answer.
 
     \b
     Example:
