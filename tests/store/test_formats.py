@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -96,14 +98,63 @@ def test_the_papers_files_come_out_byte_for_byte(check_data: Path, name: str) ->
         ('{"a": "b"}', "^x: class 'a': expected a list of strings, found a string"),
         ('{"a": [1]}', r"^x: class 'a': expected a list of strings, found a list with a number"),
         ('{"a": {}}', "^x: class 'a': expected a list of strings, found an object"),
-        ('{"a": [], "a": []}', "^x: class 'a' is there twice: keep one"),
-        ('{"a": [], " a": []}', "^x: class 'a' is there twice: keep one"),
+        ('{"a": [], "a": []}', "^x, item 2: class 'a' is there twice, as item 1 too: keep one"),
+        ('{"a": [], "b": [], " a": []}', "^x, item 3: class 'a' is there twice, as item 1 too: keep one"),
         ('{"": []}', "^x, item 1: a class name is empty"),
     ],
 )
 def test_json_that_is_not_lists(text: str, message: str) -> None:
     with pytest.raises(StoreError, match=message):
         load(text, "json")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        # prompt: texts, and what else nests texts alone
+        ({"a": {"q1": ["x"], "q2": ["y"]}, "b": {}}, "found an object of 'q1', 'q2': make all its texts one"),
+        (
+            {"a": [["x"], ["y"]]},
+            r"a list with a list in place 1: make .* `jq 'map_values\(\[\.\. \| strings\]\)'",
+        ),
+        ({"a": ["x", ["y"]]}, "a list with a list in place 2: make all its texts one list"),
+        ({"data": {"a": ["x"]}}, "or, if 'data' is no class, take out what it holds with"),
+        # pairs of classes, scores, nulls
+        (
+            {"0_1": {"classes": [0, 1], "texts": [["x", "y"]]}},
+            "of 'classes', 'texts': give each class one list",
+        ),
+        (
+            {"a": {"x": 0.5}},
+            "class 'a': expected a list of strings, found an object of 'x': give each class one",
+        ),
+        ({"a": ["x", None]}, "a list with null in place 2: give each class one list"),
+        ({"a": json.loads("[" * 500 + "]" * 500)}, "a list with a list in place 1"),
+        # columns, lists, an object a class
+        (
+            {"class": ["a"], "descriptors": ["x"]},
+            "^x: its keys 'class' and 'descriptors' are headings of columns",
+        ),
+        (["a", "b"], "^x is a list without classes: .* names alone are for `fieldmarks generate`"),
+        ([{"a": ["x"]}, {"b": ["y"]}], "^x has an object for each class: join them with `jq add FILE`"),
+    ],
+)
+def test_other_shapes_are_refused_with_a_remedy(value: object, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        load(json.dumps(value), "json")
+
+
+def test_the_remedy_for_nested_texts_keeps_all_of_them() -> None:
+    if (jq := shutil.which("jq")) is None:
+        pytest.skip("there is no jq")
+    nested = json.dumps({"b": {"q1": ["x"], "q2": ["y", "x"]}, "a": [["z"], "w"], "c": "v"})
+    command = [jq, "map_values([.. | strings])"]
+    flat = subprocess.run(command, input=nested, capture_output=True, text=True, check=True).stdout
+    assert load(flat, "json") == {"b": ["x", "y", "x"], "a": ["z", "w"], "c": ["v"]}
+
+
+def test_classes_without_descriptors_are_no_objects_of_a_class() -> None:
+    assert load('[{"class": "a"}, {"class": "b", "descriptors": null}]', "json") == {"a": [], "b": []}
 
 
 @pytest.mark.parametrize(

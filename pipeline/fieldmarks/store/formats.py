@@ -23,7 +23,7 @@ from fieldmarks.records import class_name
 from fieldmarks.tables import Row, Table, errors_as
 from fieldmarks.tables.documents import Pairs
 from fieldmarks.tables.headings import Role, folded, role
-from fieldmarks.wording import counted
+from fieldmarks.wording import counted, cut_list, printable
 
 Lists = Mapping[str, Sequence[str]]
 
@@ -33,6 +33,7 @@ _DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 _GUARDED: Final = re.compile(r"'*\s*[=+\-@＝＋－＠#\t\r\n]|'*$")
 _UTF8_BOM: Final = "\ufeff"  # without it a spreadsheet reads UTF-8 as something else
 _SEPARATORS: Final = ("\n", ";", "|")  # of descriptors in a cell; a comma may be part of one
+_EXPECTED: Final = "an object of class names, each with a list of descriptors"
 _MARK: Final = re.compile(r"\s*[-*•–]\s+")
 
 
@@ -101,19 +102,59 @@ def _bare(cell: str) -> str:
 
 
 def _lists_of_map(table: Table) -> dict[str, list[str]]:
+    _check_keys(table)
     lists: dict[str, list[str]] = {}
+    items: dict[str, int] = {}
     for row in table.rows:
         key, value = row.cells
-        listed = isinstance(value, list) and not isinstance(value, Pairs)
-        odd = [part for part in value if not isinstance(part, str)][:1] if listed else [value]
-        if odd:
-            what = f"a list with {_kind(odd[0])}" if listed else _kind(odd[0])
-            raise StoreError(f"{table.source}: class {key!r:.60}: expected a list of strings, found {what}")
+        if found := _not_texts(value):
+            what = f"expected a list of strings, found {found}: {_remedy(table, key, value)}"
+            raise StoreError(f"{table.source}: class {key!r:.60}: {what}")
         name = _name(table, row, key)
         if name in lists:
-            raise StoreError(f"{table.source}: class {name!r} is there twice: keep one")
-        lists[name] = value
+            twice = f"class {name!r} is there twice, as item {items[name]} too: keep one"
+            raise StoreError(f"{table.where(row)}: {twice}")
+        lists[name], items[name] = value, row.number
     return lists
+
+
+def _check_keys(table: Table) -> None:
+    """Raise StoreError for a map of columns: {class: [...], descriptor: [...]} would read as two classes."""
+    keys = [row.cells[0] for row in table.rows]
+    if len(keys) == 2 and set(map(role, keys)) in (
+        {Role.CLASS, Role.DESCRIPTOR},
+        {Role.CLASS, Role.DESCRIPTORS},
+    ):
+        raise StoreError(
+            f"{table.source}: its keys {keys[0]!r} and {keys[1]!r} are headings of columns, not classes:"
+            f" write {_EXPECTED}"
+        )
+
+
+def _not_texts(value: Any) -> str | None:
+    """Return what a value is that is no list of strings, None for one that is."""
+    if isinstance(value, Pairs):
+        keys = cut_list([repr(f"{printable(key):.40}") for key, _ in value], 3)
+        return f"an object of {keys}" if value else "an object"
+    if not isinstance(value, list):
+        return _kind(value)
+    odd = next((place for place, part in enumerate(value, 1) if not isinstance(part, str)), None)
+    return None if odd is None else f"a list with {_kind(value[odd - 1])} in place {odd}"
+
+
+def _remedy(table: Table, key: str, value: Any) -> str:
+    """Return what to do about a class's value that is no list of strings."""
+    parts = [value]
+    while parts:  # nested perhaps beyond recursion
+        part = parts.pop()
+        if isinstance(part, list):
+            parts += [inner for _, inner in part] if isinstance(part, Pairs) else part
+        elif not isinstance(part, str):
+            return "give each class one list of its descriptors"
+    remedy = "make all its texts one list with `jq 'map_values([.. | strings])' FILE`"
+    if isinstance(value, Pairs) and len(table.rows) == 1:
+        remedy += f", or, if {key!r:.60} is no class, take out what it holds with `jq '.[]' FILE`"
+    return remedy
 
 
 def _name(table: Table, row: Row, text: Any) -> str:
@@ -139,12 +180,14 @@ def _places(table: Table, columns: Sequence[str]) -> tuple[Table, list[int]]:
         if table.form == "text":
             raise StoreError(f"{table.source} is empty: expected the columns class and descriptor")
         raise StoreError(
-            f"{table.source}: expected an object of class names, each with a list of descriptors, or a table"
-            " with the columns class and descriptor"
+            f"{table.source}: expected {_EXPECTED}, or a table with the columns class and descriptor"
         )
     if table.columns is None:
         return table, _unheaded(table)
     roles = [role(column) for column in table.columns]
+    if table.form != "text" and table.width > 1 and not any(roles) and all(map(_has_one_value, table.rows)):
+        join = "jq -s add" if table.form == "JSON lines" else "jq add"
+        raise StoreError(f"{table.source} has an object for each class: join them with `{join} FILE`")
     marks = [place for place, is_a in enumerate(roles) if is_a in {Role.DESCRIPTOR, Role.DESCRIPTORS}]
     classes = [place for place, is_a in enumerate(roles) if is_a is Role.CLASS]
     if len(classes) > 1:
@@ -157,11 +200,20 @@ def _places(table: Table, columns: Sequence[str]) -> tuple[Table, list[int]]:
     return table, [*classes, *marks]
 
 
+def _has_one_value(row: Row) -> bool:
+    return sum(cell is not None for cell in row.cells) == 1
+
+
 def _unheaded(table: Table) -> list[int]:
     """Return the two columns of a table without a heading. Raises StoreError if the first row may be one."""
     places = [place for place in range(table.width) if table.values(place)]
     if places == [0] and table.width > 1:
         return [0, 1]  # classes without descriptors
+    if table.form != "text" and table.width == 1:
+        raise StoreError(
+            f"{table.source} is a list without classes: expected {_EXPECTED}; names alone are for"
+            " `fieldmarks generate`"
+        )
     if len(places) != 2:
         where = table.where(next(row for row in table.rows if any(row.cells)))
         hint = " – is the file separated by semicolons?" if len(places) == 1 else f": pass {OPTION}"
