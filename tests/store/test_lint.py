@@ -53,6 +53,12 @@ FAULTY = {
         "Here is a list",
         "As an AI model",
         "Colours:",
+        "Absolutely! These are",
+        "Okay",
+        "I\u2019m a model",
+        "There are several distinctive features of a frog:1.",
+        "These are some of its characteristics",
+        "useful visual features",
     ],
     "FM203": ["a tail with", "red, blue and", "a stripe (black", "long, thin,", "cabin located in the"],
     "FM204": [
@@ -114,6 +120,12 @@ FINE = [
     "a surface of ice",
     "a certain shade of red",
     "hereford markings",
+    "absolutely round eyes",
+    "sure-footed hooves",
+    "okay color",
+    "there are several dark bars",
+    "useful features including a hook",
+    "overall, a slender bird",
     "12 stripes",
     "word " * 14 + "word",
 ]
@@ -230,15 +242,53 @@ def test_mending() -> None:
     assert untouched is None
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("**\n1. bold head", "bold head"),
+        ("-1. small body", "small body"),
+        ("-----a ruled line", "a ruled line"),
+        (" -->red tail", "red tail"),
+        ("# - 2) blue", "blue"),
+    ],
+)
+def test_marks_behind_marks_are_mended_at_once(text: str, whole: str) -> None:
+    line = mended(Entry("frog", (text,)), (), Stamp())
+    assert line is not None
+    assert line.descriptors == (whole,)
+
+
+def test_chatter_behind_a_mark_is_removed_at_once() -> None:
+    line = mended(Entry("frog", ("- Sure, here you go", "wide mouth")), (), Stamp())
+    assert line is not None
+    assert line.descriptors == ("wide mouth",)
+
+
+def test_a_list_below_whole_sentences_is_not_only_an_introduction() -> None:
+    assert "FM202" not in _of("It has wide stripes. Its colours are:")
+
+
+def test_a_sentence_of_traits_is_not_words_to_the_reader() -> None:
+    for text in (
+        "these are lined with trees",
+        "I can see a red shed",
+        "There are several marks, including a bar",
+    ):
+        assert "FM202" not in _of(text)
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]))
+        | st.text(st.sampled_from("-*•#>1.) _`~&;a\n<\\[^]â€™:")).map("Sure".__add__)
+        | st.text(st.sampled_from("-*•#>1.) _`~&;a\n<\\[^]â€™:"))
+    )
+)
 def test_mending_settles(descriptors: list[str]) -> None:
     entry = Entry("x", tuple(descriptors))
     line = mended(entry, (), Stamp())
-    for _ in range(20):  # one repair can uncover another: a mark behind a mark
-        if line is None:
-            break
-        entry, line = line, mended(line, (), Stamp())
-    assert line is None
+    entry = line or entry
+    assert mended(entry, (), Stamp()) is None
     assert not {one.rule.code for one in lint([entry])} & {"FM102", "FM103"}
     json.dumps(entry.descriptors).encode()
 

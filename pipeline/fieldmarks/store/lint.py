@@ -86,10 +86,10 @@ def by_class(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
 def mended(entry: Entry, ignore: Collection[str], stamp: Stamp) -> Entry | None:
     """Return the line without debris, chatter, repeats and empty descriptors, or None if it has none."""
     kept: Sequence[str] = entry.descriptors
-    if "FM202" not in ignore:
-        kept = [one for one in kept if not chatter(one)]
     if "FM204" not in ignore:
         kept = [mend(one) for one in kept]
+    if "FM202" not in ignore:
+        kept = [one for one in kept if not chatter(one)]
     if "FM102" not in ignore:
         kept = [one for one in kept if one.strip()]
     if "FM103" not in ignore:

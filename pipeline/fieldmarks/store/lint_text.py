@@ -38,12 +38,17 @@ _UNSEEN: Final = re.compile(
     r"(?:mm|cm|km|m|kg|g|lbs?|ft|inch|inches|feet|met(?:er|re)s?|pounds?|kilograms?|years?)\b",
     re.IGNORECASE,
 )
+# What --fix removes must be sure: "absolutely round eyes" and "these are lined with trees" are traits.
+_TALK: Final = (
+    r"ways?|things|features|characteristics|traits|attributes|aspects|elements|details|differences|changes"
+    r"|factors|challenges|variations|materials|methods|options|reasons|types|kinds"
+)
 _CHATTER: Final = re.compile(
-    r"^(?:sure|certainly|of course|absolutely|okay|ok|here(?:'s| is| are)|let me|as an ai|i am|i'm"
-    r"|i can|i hope"
-    r"|these are|the following|note that|please note|in (?:summary|conclusion)|overall,"
-    r"|some (?:useful|visual) features"
-    r"|useful (?:visual )?features|there are several)\b",
+    r"^(?:(?:sure|certainly|of course|absolutely|okay|ok)(?:\s*[,.!:;]|\s+[–—-]|\s*$|\s+(?:thing|here|i)\b)"
+    r"|(?:here(?:['’]s| is| are)|let me|as an ai|i am|i['’]m|i can(?! see\b)|i hope|the following"
+    r"|note that|please note|in (?:summary|conclusion))\b"
+    r"|(?:(?:these are|there are several)(?: [\w-]+){0,4}? (?:" + _TALK + r")"
+    r"|(?:some )?(?:useful |visual ){1,2}features)\b(?!.*\binclud(?:ing|es?)\b(?!:)))",
     re.IGNORECASE,
 )
 _SENTENCE: Final = re.compile(
@@ -52,7 +57,9 @@ _SENTENCE: Final = re.compile(
     r"|(?:the|an?|its|their|most|all|both)(?: [\w-]+){1,4} (?:is|are|has|have|can be)\b(?=.*[.!]$))",
     re.IGNORECASE,
 )
-_MARKS: Final = re.compile(r"^\s*(?:#{1,6}\s+|[-*•·–—]\s*|\(?\d{1,2}[.)]\s+)")
+_SENTENCES: Final = re.compile(r"[.!?]\s+\S")
+_MARKS: Final = re.compile(r"^(?:\s*(?:#{1,6}\s+|[-*•·–—]+>?|\(?\d{1,2}[.)]\s+))++\s*")
+_MOST_REPAIRS: Final = 20  # of a hostile text; one repair can uncover another
 _MOJIBAKE: Final = re.compile("[ÂÃâ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]")
 
 
@@ -81,7 +88,8 @@ def unseen(text: str) -> str | None:
 
 def chatter(text: str) -> str | None:
     """Complain of words to the reader in the place of a trait."""
-    return _word(_CHATTER, text) or ("it introduces a list" if text.rstrip().endswith(":") else None)
+    introduces = text.rstrip().endswith(":") and not _SENTENCES.search(text)
+    return _word(_CHATTER, text) or ("it introduces a list" if introduces else None)
 
 
 def debris(text: str) -> str | None:
@@ -96,9 +104,14 @@ def debris(text: str) -> str | None:
 
 def mend(text: str) -> str:
     """Return a descriptor without thoughts and the remains of encodings, markup and list marks."""
-    if _MOJIBAKE.search(text):
-        text = _recoded(text)
-    return _MARKS.sub("", plain(spoken(text).text))
+    before = None
+    for _ in range(_MOST_REPAIRS):
+        if text == before:
+            break
+        before = text
+        text = _recoded(text) if _MOJIBAKE.search(text) else text
+        text = _MARKS.sub("", plain(spoken(text).text))
+    return text
 
 
 def wordless(text: str) -> str | None:
