@@ -90,12 +90,15 @@ _END_OF_TURN: Final = re.compile(
     r"|</s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|eot|eod)>|<turn\|>|<\|turn>|\[/?INST\]|\[EOS\])",
     re.IGNORECASE,
 )
+_NUMBERS: Final = r"\d{1,3}(?:\s*[,–-]\s*\d{1,3}){0,9}"
 _CITATION: Final = re.compile(
-    r"【[^【】\n]{0,80}】|\[\^\w{1,20}\](?!\()|\[\[?\d{1,3}(?:\s*[,–-]\s*\d{1,3}){0,9}\]\]?(?:\([^()\s]*\))?"
+    r"【[^【】\n]{0,80}】|\[\^\w{1,20}\](?!\()"
+    rf"|(?:\[\[{_NUMBERS}\]\]|\[{_NUMBERS}\])(?:\([^()\s]*\))?"
     r"|:contentReference\[[^\]\n]{0,60}\](?:\{[^{}\n]{0,60}\})?|\[citation needed\]"
     r"|\[(?:cite|oaicite):[^\]\n]{0,40}\]"
     r"|</?(?:cite|source|ref|grounding|co)(?:[\s:][^<>\n]{0,100})?/?>"
-    r"|\ue200[^\ue200\ue201\n]{0,120}\ue201|\b(?:cite)?turn\d{1,3}(?:search|view|news|image)\d{1,3}\b",
+    r"|\ue200[^\ue200\ue201\n]{0,120}(?:\ue201|\Z)|[\ue200-\ue202]"
+    r"|\b(?:cite)?turn\d{1,3}(?:search|view|news|image)\d{1,3}\b",
     re.IGNORECASE,
 )
 _LINK: Final = re.compile(r"!?\[([^\]\[]+)\]\([^()\s]*(?:\s\"[^\"]*\")?\)")
@@ -127,7 +130,7 @@ _INVISIBLE: Final = dict.fromkeys(
         *range(0xFFF9, 0xFFFE),
     )
 )
-_MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200:]|turn\d", re.IGNORECASE)
+_MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200-\ue202:]|turn\d", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class Said:
 
 def spoken(answer: str) -> Said:
     """Return an answer without thinking, without control tokens, and without the turns that follow it."""
+    answer = answer.translate(_INVISIBLE)  # which may stand inside a mark
     aloud: list[str] = []
     start = 0
     while (opening := _OPENING.search(answer, start)) is not None:
@@ -156,7 +160,7 @@ def spoken(answer: str) -> Said:
         if text[: end.start()].strip(" \n\t-"):
             text = text[: end.start()]
             break
-    return Said(_CONTROL.sub("", text.removeprefix("assistantfinal")).translate(_INVISIBLE))
+    return Said(_CONTROL.sub("", text.removeprefix("assistantfinal")))
 
 
 def _closing(opening: re.Match[str]) -> re.Pattern[str]:
