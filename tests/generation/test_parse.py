@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fieldmarks.generation.items import WORDLESS
 from fieldmarks.generation.parse import (
+    STILL_THINKING,
     Parsed,
     attach,
     clean,
@@ -209,6 +210,120 @@ def test_answers_as_models_write_them(case: dict[str, Any], forced: str) -> None
 def test_more_descriptors_than_are_taken_are_counted() -> None:
     parsed = parse("".join(f"- mark {number}\n" for number in range(60_000)))
     assert (len(parsed.descriptors), parsed.left_out) == (300, 59_700)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    "form", [str, lambda text: {"feature": text}, lambda text: {"trait": text, "why": "x"}]
+)
+def test_more_descriptors_of_json_than_are_taken_are_counted(
+    indent: int | None, form: Callable[[str], Any]
+) -> None:
+    marks = [form(f'mark "{number}", long') for number in range(20_000)]
+    parsed = parse(json.dumps(marks, indent=indent))
+    assert (len(parsed.descriptors), parsed.cut, parsed.problem) == (300, None, None)
+    assert abs(parsed.left_out - 19_700) <= (0 if form is str else 1)
+
+
+# How each family marks its thinking, and every list in it is a false one.
+THINKING = {
+    "none": ("", ""),
+    "tag": ("<think>", "</think>"),
+    "tag with a name": ("<seed:think>\n", "\n</seed:think>\n"),
+    "opened in the prompt": ("", "\n</think>\n\n"),
+    "square": ("[THINK]", "[/THINK]"),
+    "triangles": ("◁think▷", "◁/think▷"),
+    "start and end": ("<|START_THINKING|>", "<|END_THINKING|>"),
+    "of": ("<|begin_of_thought|>\n", "\n<|end_of_thought|>\n\n"),
+    "behind": ("<|thinking_start|>", "<|thinking_end|>"),
+    "Solar": ("<|think|>", "<|/think|>"),
+    "Apertus": ("<|inner_prefix|>", "<|inner_suffix|>"),
+    "MedGemma": ("<unused94>thought\n", "<unused95>"),
+    "Gemma": ("<|channel>thought\n", "<channel|>"),
+    "gpt-oss": (
+        "<|channel|>analysis<|message|>",
+        "<|end|><|start|>assistant<|channel|>final<|message|>",
+    ),
+    "gpt-oss without tokens": ("analysisWell.\n", "assistantfinal"),
+    "Open WebUI": ('<details type="reasoning" done="true">\n', "\n</details>\n"),
+    "fence": ("```thinking\n", "\n```\n"),
+    "Ollama": ("Thinking...\n", "\n...done thinking.\n\n"),
+    "Granite": ("Here is my thought process:\n", "\nHere is my response:\n"),
+    "headings": ("## Thinking\n", "\n## Answer\n"),
+    "answer tags": ("Let me see:\n", "\n<answer>"),
+}
+TRAITS = ("long tail", "red, round eyes", "two horns")
+LISTS = {
+    "dashes": "- long tail\n- red, round eyes\n- two horns",
+    "bullets": "• long tail\n• red, round eyes\n• two horns",
+    "numbers": "1. long tail\n2. red, round eyes\n3. two horns",
+    "bold": "1. **Long tail**\n2. **Red, round eyes**\n3. **Two horns**",
+    "preamble": "Here are some:\n\n* Long tail\n* Red, round eyes\n* Two horns\n\nI hope this helps!",
+    "heading": "### Head\n- long tail\n- red, round eyes\n### Body\n- two horns",
+    "JSON": json.dumps(TRAITS),
+    "JSON in a fence": f"```json\n{json.dumps(TRAITS, indent=2)}\n```",
+    "JSON object": json.dumps({"class": "frog", "features": TRAITS}),
+    "HTML": "<ul><li>long tail</li><li>red, round eyes</li><li>two horns</li></ul>",
+    "table": "| Feature | Why |\n|---|---|\n| long tail | a |\n| red, round eyes | b |\n| two horns | c |",
+    "plain lines": "long tail\nred, round eyes\ntwo horns",
+}
+FALSE_LISTS = ("- wings\n- a beak", '["wings", "a beak"]', "1. wings\n2. a beak")
+
+
+@pytest.mark.parametrize("style", LISTS)
+@pytest.mark.parametrize("family", THINKING)
+def test_every_list_after_thinking_of_every_family(family: str, style: str) -> None:
+    opening, closing = THINKING[family]
+    for thought in FALSE_LISTS if family != "none" else [""]:
+        parsed = parse(f"{opening}{thought}{closing}{LISTS[style]}")
+        assert tuple(map(str.casefold, parsed.descriptors)) == TRAITS, thought
+        assert parsed.problem is None
+
+
+@pytest.mark.parametrize("style", LISTS)
+@pytest.mark.parametrize(  # a list's own fence would end one around the thinking
+    "family", sorted(THINKING.keys() - {"none", "opened in the prompt", "fence", "headings", "answer tags"})
+)
+def test_a_list_within_unfinished_thinking_says_nothing(family: str, style: str) -> None:
+    opening, _ = THINKING[family]
+    parsed = parse(f"{opening}{LISTS[style]}", finish_reason="length")
+    assert (parsed.descriptors, parsed.problem) == ((), STILL_THINKING)
+
+
+JSON_LISTS: dict[str, Callable[[list[str]], str]] = {
+    "list": json.dumps,
+    "characters as they are": lambda texts: json.dumps(texts, ensure_ascii=False),
+    "lines": lambda texts: json.dumps(texts, indent=2),
+    "fence": lambda texts: f"```json\n{json.dumps(texts, indent=2)}\n```",
+    "preamble": lambda texts: f"Here is the list:\n{json.dumps(texts)}",
+    "forced mark": lambda texts: f"- {json.dumps(texts)}",
+    "mark and fence": lambda texts: f"- ```json\n{json.dumps(texts)}\n```",
+    "object": lambda texts: json.dumps({"class": "frog", "features": texts}, indent=1),
+    "objects": lambda texts: json.dumps([{"feature": text, "score": 1} for text in texts], indent=1),
+    "by part": lambda texts: json.dumps({"head": texts[:1], "body": texts[1:]}),
+    "thinking": lambda texts: f'<think>["wings"]</think>{json.dumps(texts)}',
+}
+
+
+@pytest.mark.parametrize("form", JSON_LISTS)
+@pytest.mark.parametrize("reason", ["length", "stop", None])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["long tail", "red, round eyes", "two horns"],
+        ['a "horn"', "café-brown fur", "back\\slash [1]", "x: y, z"],
+    ],
+)
+def test_a_json_list_cut_anywhere_has_whole_texts_only(
+    texts: list[str], reason: str | None, form: str
+) -> None:
+    answer = JSON_LISTS[form](texts)
+    whole = parse(answer).descriptors
+    assert len(whole) == len(texts)
+    for end in range(len(answer)):
+        parsed = parse(answer[:end], finish_reason=reason)
+        assert parsed.descriptors == whole[: len(parsed.descriptors)], answer[:end]
+        assert parsed.descriptors or parsed.problem, answer[:end]
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,11 @@ _NEXT_TURN: Final = re.compile(
     r"|#{2,3} (?:Instruction|User|Human)\b)"
 )
 _COUNTED: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,5}[.)])", re.MULTILINE)
+_TEXT_END: Final = re.compile(r'(?<!\\)"\s*\}?,')  # of JSON without lines
+_COUNTED_TEXT: Final = re.compile(r'"(?:[^"\\]|\\.)*+"\s*(?:[,\]]|\Z)')
 _OTHER_LIST: Final = re.compile(r"\s*(?:[\[{|]|<[uo]l)")
 _TABLE_RULE: Final = re.compile(r"[ \t]*\|?[ \t]*:?-")
-_FENCE: Final = re.compile(r"[ \t]*(?:```|~~~)")
+_FENCE: Final = re.compile(r"[ \t]*(?:```|~~~|[-*•] ?```\w*\s*$)")
 _QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*+")
 _ESCAPED_MARK: Final = re.compile(r"\A(\s{0,40}(?:\*\*)?(?:\d{1,3})?)\\([-*+#•.)])")
 _MARK_ENTITY: Final = re.compile(r"&(?:bull|middot|[nm]dash|nbsp|#\d{2,5}|#x[\da-f]{2,5});", re.IGNORECASE)
@@ -117,18 +119,19 @@ def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = No
     text = _NEXT_TURN.split("\n" + said.text, maxsplit=1)[0].removeprefix("\n")
     text, unread = text[:_MAX_READ], text[_MAX_READ:]
     if unread:  # the entry that the limit cuts counts with those beyond it
-        text, end, rest = text.rpartition("\n")
-        text, unread = (text, rest + unread) if end else (rest, unread)
+        end = text.rfind("\n") + 1 or max((found.end() for found in _TEXT_END.finditer(text)), default=0)
+        text, unread = (text[:end], text[end:] + unread) if end else (text, unread)
     if finish_reason == REFUSAL or is_refusal(text, _before_list(text)):
         words = _shortened(text.strip(DASHES + " \n"))
         return Parsed((), problem=f"refused: {words}", refused=True)
     listed = _sentences(text) if style == "sentences" else _listed(text)
     texts = list(dict.fromkeys(listed.texts))
-    cut = listed.texts[-1] if texts and listed.is_open and finish_reason in _CUT_OFF else None
+    is_cut = listed.is_open and (listed.is_cut or finish_reason in _CUT_OFF)
+    cut = listed.texts[-1] if texts and is_cut else None
     if cut is not None and listed.texts.count(cut) == 1:
         texts.remove(cut)
     found = distinct(filter(None, map(_descriptor, texts[:_MAX_TEXTS])))
-    beyond = max(0, len(texts) - _MAX_TEXTS) + len(_COUNTED.findall(unread))
+    beyond = max(0, len(texts) - _MAX_TEXTS) + _entries(unread)
     return Parsed(
         found[:MAX_DESCRIPTORS],
         cut=(clean(cut[:MAX_DESCRIPTOR]) or None) if cut else None,
@@ -215,6 +218,14 @@ def _descriptor(text: str) -> str:
     return text if any(map(str.isalpha, text)) else ""
 
 
+def _entries(unread: str) -> int:
+    """Return how many entries the rest of a list has: lines with a mark, or JSON's objects or texts."""
+    if not unread.lstrip().startswith(('"', "{")):
+        return len(_COUNTED.findall(unread))
+    objects = unread.count("}")
+    return objects if objects > 1 else len(_COUNTED_TEXT.findall(unread))
+
+
 def _before_list(text: str) -> str | None:
     """Return what stands above the first marked line below an answer's first line, or None without one."""
     at = text.find("\n")
@@ -242,10 +253,14 @@ def _shortened(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """The texts of an answer's list, raw; `is_open` if the last one reaches to the answer's end."""
+    """The texts of an answer's list, raw; `is_open` if the last one reaches to the answer's end.
+
+    `is_cut` if that end cannot be its own, whatever the server says: a quote is not closed.
+    """
 
     texts: list[str]
     is_open: bool
+    is_cut: bool = False
 
 
 def _listed(text: str) -> _Listed:

@@ -36,6 +36,8 @@ LABELS: Final = frozenset(
         ),
     )
 )
+# What an object may say of the class itself before its list of descriptors.
+_SUBJECTS: Final = frozenset(["class", "class_name", "category", "species", "subject", "object", "topic"])
 DETAILS: Final = frozenset(["description", "details", "detail", "explanation", "desc"])
 
 _JSON_START: Final = re.compile(
@@ -45,9 +47,9 @@ _JSON_START: Final = re.compile(
 _TOKEN: Final = re.compile(
     r"""\s*+(?:(?P<open>[\[{(])|(?P<close>[\]})])|(?P<comma>,)|(?P<colon>:)
     |(?P<comment>\#[^\n]*|//[^\n]*)
-    |"(?P<double>(?:[^"\\]|\\.)*+)(?P<double_end>"?)
+    |"(?P<double>(?:[^"\\]|\\.|\\\Z)*+)(?P<double_end>"?)
     |“(?P<curly>[^”]*+)(?P<curly_end>”?)
-    |'(?P<single>(?:[^'\\]|\\.|'(?=\w))*+)(?P<single_end>'?)
+    |'(?P<single>(?:[^'\\]|\\.|\\\Z|'(?=\w))*+)(?P<single_end>'?)
     |(?P<bare>[^\s\[\]{}(),:"“][^\[\]{}(),:"\n]*+))""",
     re.VERBOSE | re.DOTALL,
 )
@@ -142,10 +144,11 @@ def lines_of_html(text: str) -> str:
     return "\n".join(line for line in "".join(lines).split("\n") if line.strip() not in {"|"})
 
 
-def json_texts(answer: str) -> tuple[list[str], bool] | None:
-    """Return the texts of the JSON in an answer, and whether its last text has no end; None without JSON.
+def json_texts(answer: str) -> tuple[list[str], bool, bool] | None:
+    """Return the texts of the JSON in an answer, whether the last may go on, and whether it surely would.
 
-    JSON is read as far as it goes: cut off, in Python's quotes, with comments, one object a line.
+    None without JSON. JSON is read as far as it goes: cut off, in Python's quotes, with comments, one object
+    a line.
     """
     if (start := _JSON_START.search(answer)) is None:
         return None
@@ -154,7 +157,7 @@ def json_texts(answer: str) -> tuple[list[str], bool] | None:
     if reader.too_deep:
         return None
     texts = [text.strip() for value in reader.values for text in _texts(value) if text.strip()]
-    return (texts, reader.is_open) if texts else None
+    return (texts, reader.is_open, reader.is_cut) if texts or reader.is_unfinished else None
 
 
 class _JsonReader:
@@ -163,6 +166,8 @@ class _JsonReader:
     def __init__(self) -> None:
         self.values: list[Any] = []
         self.is_open = False  # the last text has no end
+        self.is_cut = False  # and has a quote at its beginning, which only the end of the answer ends
+        self.is_unfinished = False  # the answer ends within a list or an object
         self.too_deep = False
         self._stack: list[list[Any] | dict[str, Any]] = []
         self._keys: list[str | None] = []  # of each object in the stack, the key whose value comes next
@@ -184,8 +189,9 @@ class _JsonReader:
                 self._text(
                     token, is_key=(after := _TOKEN.match(text, at)) is not None and bool(after["colon"])
                 )
-        if not self._stack or text[at:].strip("` \n"):
-            self.is_open = False
+        self.is_unfinished = bool(self._stack) and not text[at:].strip("` \n")
+        if not self.is_unfinished:
+            self.is_open = self.is_cut = False
         elif len(self._stack) > 1 and isinstance(self._stack[-1], dict) and self._stack[-1]:
             self.is_open = True  # a name whose description would follow
 
@@ -193,7 +199,7 @@ class _JsonReader:
         self._put(value)
         self._stack.append(value)
         self._keys.append(None)
-        self.is_open = False
+        self.is_open = self.is_cut = False
         self.too_deep = len(self._stack) > _MAX_DEPTH
 
     def _end(self) -> None:
@@ -203,7 +209,8 @@ class _JsonReader:
     def _text(self, token: re.Match[str], *, is_key: bool) -> None:
         kind = (token.lastgroup or "").removesuffix("_end")
         text = _unescaped(token[kind])
-        self.is_open = bool(text.strip()) and (kind == "bare" or not token[f"{kind}_end"])
+        self.is_cut = kind != "bare" and not token[f"{kind}_end"]
+        self.is_open = bool(text.strip()) and (kind == "bare" or self.is_cut)
         if kind == "bare":
             text = text.strip().rstrip("`").strip()
             if text in {"null", "None", "true", "false", "True", "False"}:
@@ -253,7 +260,9 @@ def _texts(value: Any) -> Iterator[str]:
         texts = {
             key.strip(): part
             for key, part in value.items()
-            if isinstance(part, str) and any(map(str.isalpha, part))
+            if isinstance(part, str)
+            and any(map(str.isalpha, part))
+            and key.strip().casefold() not in _SUBJECTS
         }
         label = next((part for key, part in texts.items() if is_label(key)), None)
         detail = next((part for key, part in texts.items() if key.casefold() in DETAILS), None)
