@@ -217,7 +217,7 @@ def test_other_forms(name: str, text: str) -> None:
         (
             "a.txt",
             b"PK\x03\x04rest",
-            "an Excel or OpenDocument workbook, or another zip archive: export the sheet",
+            "a.txt is a zip archive: unpack it and name the file inside",
         ),
         ("a.txt", b"%PDF-1.7", "is a PDF document"),
         ("a.csv", b"<!DOCTYPE html><table>", "is a web page or XML"),
@@ -430,3 +430,94 @@ def test_large_tables_take_linear_time_and_bounded_memory() -> None:
 def test_a_numbered_name_is_no_heading(kind: str, suffix: str) -> None:
     names = tuple(f"{kind} {number:03}" for number in range(5))
     assert _read("\n".join(names), f"names.{suffix}").names == names
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "names"),
+    [
+        (
+            "a.csv",
+            "Artenliste;;\r\n\r\nNr.;Name;Ort\r\n1;Frosch;Wald\r\n2;Kröte;Ort\r\n",
+            ("Frosch", "Kröte"),
+        ),
+        ("a.csv", "My species\nName,Place\nfrog,wood\ntoad,pond\n", ("frog", "toad")),
+        ("a.csv", "Amphibians,,\nFamily,Species,Place\nHylidae,frog,x\n,newt,y\n", ("frog", "newt")),
+        ("a.txt", "- [ ] frog\n- [x] toad\n", ("frog", "toad")),
+        ("a.txt", "0=frog\n1=toad\n", ("frog", "toad")),
+        ("a.txt", "a) frog\nb) toad\n", ("frog", "toad")),
+        ("a.txt", "I. frog\nII. toad\nIII. newt\n", ("frog", "toad", "newt")),
+    ],
+)
+def test_titles_and_marks_are_left_out(name: str, text: str, names: tuple[str, ...]) -> None:
+    assert _read(text, name).names == names
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "a.csv",
+            "Vögel;;\nalpha;beta;gamma\n1;Amsel;Wald\n2;Star;Ort\n",
+            "line 1: one cell, 'Vögel', above rows",
+        ),
+        (
+            "a.csv",
+            "class,n\nfrog,2\ntoad,3\n,\nSource: a book,\n",
+            "line 5: 'Source: a book' stands alone below",
+        ),
+        ("a.csv", "class,n\nfrog,2\ntoad,3\nTotal,5\n", "line 4: 'Total' is the sheet's sum and no class"),
+        ("a.csv", "class,n\n#N/A,2\ntoad,3\n", "line 2: the spreadsheet's error '#N/A' in place of a text"),
+        ("a.csv", "class\n#BEZUG!\n", "line 2: the spreadsheet's error '#BEZUG!'"),
+        ("a.txt", "frog\n---\ntoad\n", "line 2: '---' is a rule and no name"),
+        ("a.py", "classes = [\n    'frog',\n]\n", "line 1: 'classes = [' is program code"),
+        (
+            "a.txt",
+            "N° Espèce\n1 grenouille\n2 crapaud\n",
+            "line 1: 'N° Espèce' has no number, as the others have",
+        ),
+        ("a.txt", "frog 0\ntoad 1\n", "line 1: every name ends with a number, such as 'frog 0'"),
+        ("a.csv", "frog,toad,newt\n", "line 1: all names in one line: write one a line"),
+        ("a.tsv", 'class\tn\n"frog\t1\ntoad\t2\n', "line 2: a quoted cell is not closed"),
+        ("a.docx", "PK\x03\x04 word/document.xml", "is a Word document: save it as plain text"),
+        ("a.xlsx", "PK\x03\x04 xl/workbook.xml", "is an Excel workbook: export the sheet as CSV"),
+        ("a.html", "<ul><li>frog</li></ul>", "is a web page"),
+    ],
+)
+def test_what_spreadsheets_leave_behind_is_refused(name: str, text: str, message: str) -> None:
+    with pytest.raises(FieldmarksError, match="^" + name) as caught:
+        _read(text, name)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "class,features,\nfrog,wet,green\n",
+            "no heading above column 3 (green), beside the descriptors: pass --columns 1,2,3",
+        ),
+        ("class,mark\nfrog,#NAME?\n", "line 2: the spreadsheet's error '#NAME?'"),
+        ("class,mark\nfrog,wet\n#N/A,green\n", "line 3: the spreadsheet's error '#N/A'"),
+        (
+            "class,mark\nfrog,wet\n,green\n",
+            "line 3: no class beside a descriptor, as in rows below a merged cell",
+        ),
+        ('class,mark\nfrog,"wet\ngreen"\nfox,red\n', "may have several descriptors in a cell"),
+        ("frog,wet,green\nfox,red,\n", "found 3: pass --columns 1,2,3, as fits"),
+    ],
+)
+def test_imports_that_would_lose_something_are_refused(text: str, message: str) -> None:
+    with pytest.raises(FieldmarksError) as caught:
+        _import(text, "a.csv")
+    assert message in str(caught.value)
+
+
+def test_numbers_in_a_cell_and_a_title_are_left_out_of_an_import() -> None:
+    text = 'Marks;\nclass;descriptors\nfrog;"1. wet\n2. green"\n'
+    assert _import(text, "a.csv").lists == {"frog": ["wet", "green"]}
+
+
+def test_an_import_tells_what_may_be_meant_otherwise() -> None:
+    report = _import("class,descriptor\nFrog,wet; green\nfrog,red; dry\n", "a.csv").report
+    assert "each cell is one descriptor: name the column descriptors" in report
+    assert "'Frog' and 'frog' are two classes" in report

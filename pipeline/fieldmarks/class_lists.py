@@ -20,9 +20,15 @@ from fieldmarks.wording import counted, cut_list, printable
 OPTION: Final = "--column"
 
 _INDICES: Final = ("id2label", "label2id")  # in config.json of a model; the first goes before the second
-_NUMBERED: Final = re.compile(r"\s*[\[(]?(\d{1,9})(?:\s*[.:)\]]\s*|\s+-\s+|\s+)(?=\S)")
+_NUMBERED: Final = re.compile(r"\s*[\[(]?(\d{1,9})(?:\s*[.:)\]=_]\s*|\s+-\s+|\s+)(?=\S)")
+_LETTERED: Final = re.compile(r"\s*[\[(]?(?:([a-z])|([ivx]{1,5}))[.)\]]\s+(?=\S)", re.IGNORECASE)
+_NUMBERED_BEHIND: Final = re.compile(r".*\S\s+(\d{1,9})")
+_CODE: Final = re.compile(r"(?:(?:const|let|var)\s+)?\w+(?:\s*:\s*\w+(?:\[\w+\])?)?\s*=\s*[\[({].*")
+_RULE: Final = re.compile(r"([-=_*~.])\1+")
+# Above the numbers of a sheet's last row.
+_TOTALS: Final = frozenset(("total", "totals", "sum", "summe", "gesamt", "somme", "totale", "suma", "totaal"))
 _IDENTIFIED: Final = re.compile(r"\s*n\d{8}[\s:,]+(?=\S)")
-_BULLET: Final = re.compile(r"\s*[-*•–]\s+(?=\S)")
+_BULLET: Final = re.compile(r"\s*[-*•–]\s+(?:\[[ xX]?\]\s+)?(?=\S)")
 _FILE: Final = re.compile(r"\S+\.(jpe?g|png|gif|bmp|webp|tiff?|heic)(\s.*)?", re.IGNORECASE)
 _PAIR: Final = re.compile(r"[^:=]+(:|\s=)\s+\S.*")
 _QUOTED: Final = re.compile(r"'.*'|‘.*’|“.*”")
@@ -58,7 +64,7 @@ def class_list(table: Table, column: str | None = None) -> ClassList:
     Names that are equal but for case are one class. Raises ClassNameError for an unusable name, with its
     place, and TableError where it is not certain which column is meant or what belongs to a name.
     """
-    table, column, container = _contents(table, column)
+    table, column, container = contents(table, column)
     if not table.rows:
         heading = f" has the heading {', '.join(map(repr, table.columns))} and" if table.columns else ""
         raise ClassNameError(f"{table.source}{heading} names no class: write one class name a line")
@@ -73,6 +79,7 @@ def class_list(table: Table, column: str | None = None) -> ClassList:
     if column is None:
         as_it_is = f"{OPTION} {place + 1} takes them as they are"
         _check(table, cells, as_it_is)
+        _check_numbers(table, cells, as_it_is)
         cells, removed = _without_marks(table, cells, as_it_is)
     names, repeats = _unique(table, cells)
     where = _where(table, place, container)
@@ -83,8 +90,13 @@ def class_list(table: Table, column: str | None = None) -> ClassList:
     return ClassList(names, "; ".join(parts))
 
 
-def _contents(table: Table, column: str | None) -> tuple[Table, str | None, str | None]:
-    """Return the table inside a map that has the names under a known key or the one that is named."""
+def contents(
+    table: Table, column: str | None, remedy: str = f"pass {OPTION} with one of these"
+) -> tuple[Table, str | None, str | None]:
+    """Return the table inside a map that has the names under a known key or the one that is named.
+
+    Raises TableError, with the remedy, for several such keys.
+    """
     if not table.is_map:
         return table, column, None
     inside = {key: value for key, value in (row.cells for row in table.rows) if isinstance(value, list)}
@@ -96,9 +108,7 @@ def _contents(table: Table, column: str | None) -> tuple[Table, str | None, str 
     if keys == [*_INDICES]:
         keys = keys[:1]
     if len(keys) > 1:
-        raise TableError(
-            f"{table.source} has names under {cut_list(keys, 10)}: pass {OPTION} with one of these"
-        )
+        raise TableError(f"{table.source} has names under {cut_list(keys, 10)}: {remedy}")
     if not keys:
         return _expanded(table), column, None
     inner = tabulate(inside[keys[0]], table.source, table.form, table.encoding)
@@ -128,6 +138,8 @@ def _class_column(table: Table) -> int:
     """Return the column that surely has the names. Raises TableError, which lists the columns."""
     if table.width == 1:
         return 0
+    if table.columns is None and len(table.rows) == 1:
+        raise TableError(f"{table.where(table.rows[0])}: all names in one line: write one a line")
     textual = [place for place in range(table.width) if table.is_textual(place)]
     named = [
         place for place in range(table.width) if table.columns and role(table.columns[place]) is Role.CLASS
@@ -159,6 +171,7 @@ def _cells(table: Table, place: int) -> tuple[list[_Cell], int]:
 
 
 def _text(table: Table, row: Row, value: Any) -> str:
+    table.check(row, value)
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
         what = (
             "an object"
@@ -185,8 +198,23 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
         raise TableError(
             f"{table.source} lists WordNet ids, such as {texts[0]!r}: add a column with their names"
         )
-    if table.form != "text" or table.width > 1:
+    if table.form != "text":
         return
+    if rule := next((cell for cell in cells if _RULE.fullmatch(cell.text)), None):
+        raise TableError(
+            f"{table.where(rule.row)}: {rule.text!r:.60} is a rule and no name: remove the line; {as_it_is}"
+        )
+    if table.width > 1:
+        if len(texts) > 1 and texts[-1].casefold().rstrip(":") in _TOTALS and cells[-1].row is table.rows[-1]:
+            raise TableError(
+                f"{table.where(cells[-1].row)}: {texts[-1]!r} is the sheet's sum and no class: remove the"
+                f" line; {as_it_is}"
+            )
+        return
+    if code := next((cell for cell in cells if _CODE.fullmatch(cell.text)), None):
+        raise TableError(
+            f"{table.where(code.row)}: {code.text!r:.60} is program code: write one name a line; {as_it_is}"
+        )
     plain = table.columns is None
     if len(texts) > 1 and all(map(_QUOTED.fullmatch, texts)):
         raise TableError(
@@ -202,7 +230,7 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
             f"{table.where(title.row)}: {title.text!r:.60} ends with a colon: remove the line, or name a YAML"
             f" file .yaml; {as_it_is}"
         )
-    if plain and len(texts) == 1 and len(re.findall("[,;|]", texts[0])) > 1:
+    if plain and len(texts) == 1 and len(re.findall("[,;|]| / ", texts[0])) > 1:
         raise TableError(
             f"{table.where(cells[0].row)}: several names in one line: write one a line; {as_it_is}"
         )
@@ -211,6 +239,24 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
         raise TableError(
             f"{table.source} begins with {texts[0]!r:.60}, a heading or a class: pass {OPTION}"
             f" {texts[0]!r:.60} for a heading; {as_it_is}"
+        )
+
+
+def _check_numbers(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
+    """Raise TableError where all names but the first begin with numbers, or all end with them."""
+    texts = [cell.text for cell in cells]
+    below = [mark for mark in map(_NUMBERED.match, texts[1:]) if mark]
+    if not _NUMBERED.match(texts[0]) and _in_sequence(below, len(texts) - 1):
+        raise TableError(
+            f"{table.where(cells[0].row)}: {texts[0]!r:.60} has no number, as the others have: remove the"
+            f" line if it is a heading; {as_it_is}"
+        )
+    behind = [mark for mark in map(_NUMBERED_BEHIND.fullmatch, texts) if mark]
+    names = {text.rsplit(maxsplit=1)[0] for text in texts}
+    if len(names) == len(texts) and _in_sequence(behind, len(texts)):
+        raise TableError(
+            f"{table.where(cells[0].row)}: every name ends with a number, such as {texts[0]!r:.60}: remove"
+            f" the numbers; {as_it_is}"
         )
 
 
@@ -265,10 +311,36 @@ def _in_sequence(marks: Sequence[re.Match[str]], count: int) -> bool:
     return len(numbers) == count > 1 and numbers == list(range(numbers[0], numbers[0] + count))
 
 
+def _lettered(marks: Sequence[re.Match[str]], count: int) -> bool:
+    """Whether letters go on from a, or Roman numbers from I."""
+    shown = [(mark[1] or mark[2]).casefold() for mark in marks]
+    letters = [chr(ord("a") + place) for place in range(min(count, 26))]
+    return len(shown) == count > 1 and shown in (letters, list(_ROMAN[:count]))
+
+
+_ROMAN: Final = (
+    "i",
+    "ii",
+    "iii",
+    "iv",
+    "v",
+    "vi",
+    "vii",
+    "viii",
+    "ix",
+    "x",
+    "xi",
+    "xii",
+    "xiii",
+    "xiv",
+    "xv",
+)
+
 _MARKS: Final[tuple[tuple[re.Pattern[str], str, Callable[[Sequence[re.Match[str]], int], bool]], ...]] = (
     (_BULLET, "list marks", _all),
     (_IDENTIFIED, "WordNet ids", _all),
     (_NUMBERED, "numbers", _in_sequence),
+    (_LETTERED, "letters", _lettered),
 )
 
 

@@ -35,6 +35,7 @@ _THINKING: Final = (
     (r"<\|channel\|>(?:analysis|commentary)", r"<\|end\|>|<\|start\|>|<\|call\|>|(?=<\|channel\|>final)"),
     (r"<details[^<>\n]{0,200}\btype=\"reasoning\"[^<>\n]{0,200}>", r"</details>"),  # Open WebUI
     (rf"```{_THOUGHT}[ \t]*\n", r"\n[ \t]*```"),
+    (r"<(?P<name>tool_calls?|function_calls?|tool_code)>", r"</{name}>"),  # no answer either
 )
 # The same without any tag. Words of that kind may open an answer too, so these count at its beginning only.
 _BEGINNING: Final = r"\A[-\s]*+"
@@ -42,6 +43,7 @@ _LAST_PART: Final = r"(?:My |The )?(?:Final )?(?:Answer|Response|Output|List)"
 _SPOKEN_THINKING: Final = (
     (r"(?:assistant)?analysis(?=[^\W\d_])", r"assistantfinal"),  # gpt-oss, its control tokens lost
     (r"Thinking(?:\.\.\.|…)\s*\n", r"(?:\.\.\.|…)\s?done thinking\.?"),  # Ollama
+    (r"Here are my reasoning steps:", r"\[BEGIN FINAL RESPONSE\]"),  # Apriel
     (r"Here(?: is|['’]s) my thought process:", r"Here(?: is|['’]s) my (?:response|answer):"),  # Granite
     (  # a heading for the thinking counts only if a heading for the answer follows
         r"[#*_]*+ ?(?:Thinking|Thoughts?|Reasoning|Analysis|(?:Thought|Thinking) process|Chain of thought)"
@@ -60,10 +62,12 @@ def _numbered(openings: tuple[tuple[str, str], ...]) -> str:
 
 
 _FAMILIES: Final = _THINKING + tuple((_BEGINNING + opening, end) for opening, end in _SPOKEN_THINKING)
-_OPENING: Final = re.compile(rf"(?:(?=[<\[◁`])|(?=\A))(?:{_numbered(_FAMILIES)})", re.IGNORECASE)
+_OPENING: Final = re.compile(
+    rf"(?:(?=<[a-z|｜]|\[[a-z]|◁|```[a-z])|(?=\A))(?:{_numbered(_FAMILIES)})", re.IGNORECASE
+)
 # A closing whose opening stood in the prompt: everything before it is thinking.
 _CLOSING: Final = re.compile(
-    rf"(?=[<\[◁])(?:</(?:[a-z]{{1,12}}[:_-]?)?{_THOUGHT}\s*>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷"
+    rf"(?=</[a-z]|<[|｜uc]|\[/|◁)(?:</(?:[a-z]{{1,12}}[:_-]?)?{_THOUGHT}\s*>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷"
     rf"|<[|｜](?:end_(?:of_)?{_THOUGHT}|{_THOUGHT}_(?:end|stop)|/{_THOUGHT}|inner_suffix)[|｜]>"
     r"|<unused95>|<channel\|>|<\|channel\|>final(?:\s*<\|constrain\|>)?[^<>\n]{0,40}<\|message\|>)",
     re.IGNORECASE,
@@ -77,17 +81,18 @@ _ROLE: Final = re.compile(
     re.IGNORECASE,
 )
 _CONTROL: Final = re.compile(
-    r"(?=[<\[])(?:<[|｜][^<>|｜\n]{1,40}[|｜]>|<\|[a-z_]{1,20}>|<[a-z_]{1,20}\|>"
+    r"(?=</?[a-z0]|<[|｜]|<</?sys|\[[/a-z])(?:<[|｜][^<>|｜\n]{1,40}[|｜]>|<\|[a-z_]{1,20}>|<[a-z_]{1,20}\|>"
     r"|</?s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|bos|pad|unk|eot|eod|unused\d{1,4}"
     r"|extra_id_\d{1,3}|0x[0-9a-f]{2})>"
     rf"|\[/?INST\]|\[(?:EOS|BOS|SEP|CLS|PAD|UNK)\]|<</?SYS>>|</?(?:{_ANSWER_TAGS})>)",
     re.IGNORECASE,
 )
 _END_OF_TURN: Final = re.compile(
-    r"(?=[<\[])(?:<[|｜](?:eot_id|eom_id|im_end|im_start|im_user|im_system|endoftext|end_of_text|start"
+    r"(?=</?[a-z]|<[|｜]|\[[/a-z])(?:<[|｜](?:eot_id|eom_id|im_end|im_start|im_user|im_system|endoftext|end_of_text|start"
     r"|end[▁_]of[▁_]sentence|end_of_turn|return|end|start_header_id|start_of_role|end_of_role|eos|eot|eod|call"
     r"|END_OF_TURN_TOKEN|END_RESPONSE|user|endofturn|end_of_solution|end_of_box|observation|assistant_end)[|｜]>"
-    r"|</s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|eot|eod)>|<turn\|>|<\|turn>|\[/?INST\]|\[EOS\])",
+    r"|</s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|eot|eod)>|<turn\|>|<\|turn>|\[/?INST\]|\[EOS\]"
+    r"|\[END FINAL RESPONSE\])",
     re.IGNORECASE,
 )
 _NUMBERS: Final = r"\d{1,3}(?:\s*[,–-]\s*\d{1,3}){0,9}"

@@ -141,6 +141,8 @@ class ModelSource:
             kind = next((what for form, what in _OTHER_WEIGHTS.items() if path.match(form)), None)
             if kind and path.is_file():
                 raise ModelError(f"{self.name} has {kind}")
+            if path.is_file() and (path.parent / "config.json").is_file():
+                raise ModelError(f"{self.name} is not a folder: name the model's folder, {path.parent}")
             raise ModelError(f"{self.name} is not a folder: name a model's folder, or an id of the hub")
         if self._folder and self.local and not self._is_checked:
             _check_files(self._folder)
@@ -156,7 +158,13 @@ class ModelSource:
         if self._folder and (without_config or without_weights) and (weights := _other_weights(self._folder)):
             return f"{self.name} has {weights}"
         if without_config:
-            return f"{self.name} is not a model folder: it has no config.json"
+            models = (
+                sorted(path.parent.name for path in self._folder.glob("*/config.json"))
+                if self._folder
+                else []
+            )
+            inside = f"; it holds {models[0]}: name {self.name}/{models[0]}" if models else ""
+            return f"{self.name} is not a model folder: it has no config.json{inside}"
         if without_weights:
             return f"{self.name} has no safetensors weights, and no others are opened: convert the model"
         if "ignore_mismatched_sizes" in str(error):
@@ -166,7 +174,12 @@ class ModelSource:
                 f"{self.name} is no folder here, not in the hub's cache, and cannot be had from the hub"
                 f" ({one_line(error)}): name a model's folder, or connect once to download it"
             )
-        return f"{self.name} cannot be loaded as {self.kind}: {one_line(error)}"
+        reason, others, _ = one_line(error).partition(
+            " for this kind of AutoModel"
+        )  # a list of all others follows
+        if others:
+            return f"{self.name} is not {self.kind} ({reason}): name another model"
+        return f"{self.name} cannot be loaded as {self.kind}: {reason}"
 
 
 def _transformers_folder(folder: Path) -> Path:

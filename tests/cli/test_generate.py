@@ -241,8 +241,7 @@ def test_wrong_usage_is_told(run: Run, args: list[str], message: str) -> None:
         (b"\xff\xfefox", "Error: c.txt is cut off or damaged UTF-16 text: save it again as UTF-8"),
         (
             b"PK\x03\x04",
-            "Error: c.txt is an Excel or OpenDocument workbook, or another zip archive: export the"
-            " sheet as CSV (in Excel: “CSV UTF-8”)",
+            "Error: c.txt is a zip archive: unpack it and name the file inside",
         ),
         (b"class\n", "Error: c.txt has the heading 'class' and names no class: write one class name a line"),
         (None, "Error: c.txt cannot be read: No such file or directory"),

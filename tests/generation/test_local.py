@@ -168,7 +168,12 @@ def test_what_is_no_language_model_is_told(demo_clip: Path, tmp_path: Path, chec
     (tmp_path / "file").write_text("x")
     for folder in (tmp_path / "empty", check_data / "clip-tokenizer"):
         assert _refusal(folder) == f"{folder} is not a model folder: it has no config.json"
-    assert _refusal(demo_clip).startswith(f"{demo_clip} cannot be loaded as a causal language model: ")
+    assert _refusal(demo_clip).startswith(f"{demo_clip} is not a causal language model (")
+    assert len(_refusal(demo_clip)) < 400
+    above = demo_clip.parent
+    assert _refusal(above).endswith(f"; it holds {demo_clip.name}: name {demo_clip}")
+    weights = demo_clip / "model.safetensors"
+    assert _refusal(weights) == f"{weights} is not a folder: name the model's folder, {demo_clip}"
     for wrong in (str(tmp_path / "missing"), str(tmp_path / "file"), "./nowhere"):
         assert _refusal(wrong) == f"{wrong} is not a folder: name a model's folder, or an id of the hub"
     assert _refusal("nobody/no-model").startswith(

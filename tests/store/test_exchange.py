@@ -123,7 +123,7 @@ def test_an_imported_answer_replaces_a_persons_line_if_asked_to(store: Store) ->
         (
             "x.xlsx",
             b"PK\x03\x04",
-            r"x\.xlsx is an Excel or OpenDocument workbook, or another zip archive: export",
+            r"x\.xlsx is a zip archive: unpack it",
         ),
         ("x", b"a\nb", r"x, line 1: expected 2 columns \(class, descriptor\), found 1"),
     ],

@@ -163,7 +163,10 @@ def test_classes_without_descriptors_are_no_objects_of_a_class() -> None:
         ("class,descriptor\na,b,c\n", "^x, line 2: expected 2 cells as in line 1, found 3: quote a cell"),
         ('a,"b\n', "^x, line 1: a quoted cell is not closed"),
         (",b\n", "^x, line 1: expected 2 columns"),
-        ("class,descriptor\n,b\n", "^x, line 2: a class name is empty: write at least one letter"),
+        (
+            "class,descriptor\n,b\n",
+            "^x, line 2: no class beside a descriptor, as in rows below a merged cell",
+        ),
         (f"a,{'x' * 200_000}\n", "^x, line 1: field larger than"),
     ],
 )

@@ -49,7 +49,10 @@ class Setup:
         dataset = None if data.source is None else open_dataset(data.source)
         counts = _counts(data.embeddings, dataset)
         aliases, named = _aliases(data, counts)
-        matching = labels.match(counts, [*subject.classes, *subject.empty], aliases)
+        classes = [*subject.classes, *subject.empty]
+        if data.aliases is not None:
+            named += labels.check_aliases(data.aliases, aliases, counts, classes)
+        matching = labels.match(counts, classes, aliases)
         notices = labels.require(matching, subject.empty, data.allow_missing or not strict)
         scored = {label: name for label, name in matching.class_of.items() if name in subject.classes}
         matching = replace(matching, class_of=scored)
@@ -130,7 +133,10 @@ def by_its_labels(data: Data) -> tuple[preflight.Preflight, tuple[str, ...]]:
 def _aliases(data: Data, counts: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     """Return other names of labels, from the user's file or a list beside the data, and what to tell."""
     listed, notices = ({}, []) if data.source is None else name_numbers(counts, data.source.spec)
-    return listed | ({} if data.aliases is None else labels.read_aliases(data.aliases)), notices
+    if data.aliases is None:
+        return listed, notices
+    aliases, report = labels.read_aliases(data.aliases)
+    return listed | aliases, [*notices, report]
 
 
 def _counts(embeddings: Path | None, dataset: DataSet | None) -> Counter[str]:

@@ -17,6 +17,19 @@ OPENER: Final = re.compile(
     r"|(?:here|below|these|following) (?:are|is)\b|here['’]s\b|the following\b",
     re.IGNORECASE,
 )
+_INTRODUCED: Final = re.compile(r"^[^:：,;|]{1,80}[:：]\s*")  # "Useful features: "
+_BETWEEN: Final = (
+    re.compile(r"\s*[;；]\s+"),
+    re.compile(r"\s+\|\s+"),
+    re.compile(r"\s+/\s+"),
+    re.compile(r"、"),
+    re.compile(r"\s*(?:,\s+|[，،]\s*)"),
+)
+_AND: Final = r"(?:and|und|et|y|e|ed|en|och|og|i|и)"
+_SPOKEN: Final = re.compile(r"(?:i|yes|no|well|sorry|hello|thanks?)\b", re.IGNORECASE)
+_FIRST_AND: Final = re.compile(rf"^{_AND}\s+(?=\S)")
+_LAST_AND: Final = re.compile(rf"\s+{_AND}\s+")
+_BEFORE_LAST: Final = re.compile(rf"\s*[,;]\s*{_AND}\s*$|\s+(?:and|und|et)\s*$")
 _BOLD: Final = re.compile(r"(?:\*\*|__)[^\s*_]")
 _AFTERWORD: Final = re.compile(
     r"(?:(?:i )?hope|let me|please|note(?: that)?\b|these|this|if you|feel free|would you|do you"
@@ -149,10 +162,41 @@ def short_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
         for text in map(str.strip, lines)
         if text and not is_heading(text) and not RULE.fullmatch(text) and not text.startswith(("#", "|"))
     ]
+    if len(texts) > 2 and is_label(texts[0]) and " " not in texts[0]:  # the heading of a column
+        del texts[0]
     short = [text for text in texts if _is_short(text)]
     if len(short) < 2 or len(short) < 0.6 * len(texts):
         return [], False
     return [Item(0, "", [text]) for text in short], bool(lines[-1].strip()) and texts[-1] == short[-1]
+
+
+def inline_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
+    """Return the parts of an answer's only line as items, where all are a few words: "wet skin, long legs".
+
+    Between commas each part has two words at least, as one descriptor may begin "long, thin".
+    """
+    texts = [text for text in map(str.strip, lines) if text]
+    if len(texts) != 1 or len(texts[0]) > MAX_DESCRIPTOR:
+        return [], False
+    text = _INTRODUCED.sub("", texts[0], count=1).rstrip(".。")
+    parts = next((some for mark in _BETWEEN if len(some := mark.split(text)) > 1), [])
+    if (
+        len(parts) == 2
+    ):  # "wet skin, long legs and big eyes"; of more parts the last may be "black and white tail"
+        parts = [parts[0], *_LAST_AND.split(parts[1])]
+    parts = [*parts[:-1], _FIRST_AND.sub("", parts[-1], count=1)] if parts else []
+    if not parts or _SPOKEN.match(parts[0]):
+        return [], False
+    least = 1 if any(mark.search(text) for mark in _BETWEEN[:-1]) else 2
+    short = all(
+        part and least <= _words(part) <= 8 and not re.search(r"[.!?。]\s|[.!?]$", part) for part in parts
+    )
+    return ([Item(0, "", [part]) for part in parts], True) if len(parts) > 2 and short else ([], False)
+
+
+def _words(text: str) -> int:
+    """Return the number of words; in scripts without blanks, two characters are one."""
+    return len(text) // 2 if WORDLESS.match(text) else len(text.split())
 
 
 def is_plain_list(lines: Sequence[str]) -> bool:
@@ -173,13 +217,26 @@ def _is_short(text: str) -> bool:
 
 def texts_of(items: Sequence[Item]) -> list[str]:
     """Return the texts of items, without a key that all of them begin with: "Feature: …"."""
-    texts = [item.text for item in items]
+    texts = _without_and([item.text for item in items])
     keys = [re.match(r"[\"']?([^\W\d_]+)[\"']?:\s+(?=\S)", text) for text in texts]
     first = keys[0] if keys else None
     if first is None or not is_label(first[1]) or any(key is None or key[1] != first[1] for key in keys):
         return texts
     texts = [text[first.end() :] for text in texts]
-    return [re.sub(r"[\"']?\s+(?:description|details?|explanation): [\"']?", ": ", text) for text in texts]
+    return [
+        re.sub(r"[\"']?\s+(?:description|details?|explanation|why|reason): [\"']?", ": ", text)
+        for text in texts
+    ]
+
+
+def _without_and(texts: list[str]) -> list[str]:
+    """Return entries without what joins them to a sentence: "wet," "green; and" "and small."."""
+    if len(texts) < 2:
+        return texts
+    *first, before, last = texts
+    if all(text.rstrip().endswith((",", ";")) for text in (*first, before)):
+        last = last[match.end() :] if (match := _FIRST_AND.match(last)) else last
+    return [*first, _BEFORE_LAST.sub("", before[-20:]).join([before[:-20], ""]), last]
 
 
 def is_bold(text: str) -> bool:

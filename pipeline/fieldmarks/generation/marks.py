@@ -17,6 +17,7 @@ _DOTS: Final = "•‣⁃◦∙●○◎◉▪▫■□◻◼◽◾▸▹►▻�
 _EMOJI: Final = "[\U0001f000-\U0001faff\u2600-\u263f\u2644-\u27bf\u2b00-\u2bff\u2300-\u23ff]"
 _AFTER_EMOJI: Final = "[\ufe0f\u200d\u2640\u2642\U0001f000-\U0001faff]"
 _DOT: Final = re.compile(rf"(?:[{_DOTS}][\ufe0e\ufe0f]?|{_EMOJI}{_AFTER_EMOJI}*+(?={_BLANK})){_BLANK}*+")
+_EMOJI_KIND: Final = re.compile(_EMOJI)  # each entry may have its own
 _DASH: Final = re.compile(rf"[{DASHES}]++(?![{DASHES}>]){_BLANK}*+|[*+＊~]{_BLANK}++|[*+]{_BLANK}*+$")
 _DASH_APART: Final = re.compile(rf"[{DASHES}]{_BLANK}++")  # behind another mark: "1. -5 °C" is no second one
 _GLYPHS: Final = "①-⑳⑴-⒇⒈-⒛⒜-⒵Ⓐ-ⓩ⓪❶-❿➀-➓㈠-㈩㉑-㉟㊀-㊉㊱-㊿Ⅰ-Ⅻⅰ-ⅻ"
@@ -28,7 +29,7 @@ _HAN_NUMBER: Final = re.compile(
 )
 _NAMED_NUMBER: Final = re.compile(
     r"(?:feature|descriptor|trait|point|item|characteristic|attribute|field\ mark|merkmal|rasgo"
-    rf"|caract[ée]ristique|特征|특징|特徴){_BLANK}*\#?\d{{1,2}}{_BLANK}*[:.)–-]{_BLANK}*+",
+    rf"|caract[ée]ristique|step|cue|clue|特征|특징|特徴){_BLANK}*\#?\d{{1,2}}{_BLANK}*[:：.)–-]{_BLANK}*+",
     re.IGNORECASE,
 )
 _NUMBER: Final = re.compile(
@@ -112,7 +113,8 @@ def certain_mark(line: str) -> Mark | None:
         if number is None:
             return None
         return Mark(_without_inner_bullet(number), _kind(text))
-    return Mark(_without_inner_bullet(text[dash.end() :]), "-" if text[0] in DASHES else text[0])
+    kind = "-" if text[0] in DASHES else "☺" if _EMOJI_KIND.match(text) else text[0]
+    return Mark(_without_inner_bullet(text[dash.end() :]), kind)
 
 
 def _kind(text: str) -> str:

@@ -30,6 +30,7 @@ from fieldmarks.generation.items import (
     WORDLESS,
     begins_bold,
     bold_items,
+    inline_items,
     is_bold,
     is_heading,
     is_plain_list,
@@ -39,7 +40,7 @@ from fieldmarks.generation.items import (
 )
 from fieldmarks.generation.marks import DASHES, RULE, certain_mark, marks, split_marks
 from fieldmarks.generation.refusals import is_refusal
-from fieldmarks.generation.structured import json_texts, lines_of_html, lines_of_tables
+from fieldmarks.generation.structured import json_texts, lines_of_html, lines_of_latex, lines_of_tables
 from fieldmarks.store.curate import comparable
 
 MAX_DESCRIPTORS: Final = 300  # of one answer
@@ -63,6 +64,9 @@ _NEXT_TURN: Final = re.compile(
     r"\n[ \t]*(?:\*\*)?(?:(?:Q|Question(?: \d{1,2})?|User|USER|Human)\s?:"
     r"|#{2,3} (?:Instruction|User|Human)\b)"
 )
+_OWN_QUESTION: Final = re.compile(
+    r"\A[-\s]*(?:\*\*)?Q(?:uestion)?\s?:[^\n]*\n\s*(?=(?:\*\*)?A(?:nswer)?\s?:)"
+)  # repeated before the answer
 _COUNTED: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,5}[.)])", re.MULTILINE)
 _TEXT_END: Final = re.compile(r'(?<!\\)"\s*\}?,')  # of JSON without lines
 _COUNTED_TEXT: Final = re.compile(r'"(?:[^"\\]|\\.)*+"\s*(?:[,\]]|\Z)')
@@ -70,6 +74,13 @@ _OTHER_LIST: Final = re.compile(r"\s*(?:[\[{|]|<[uo]l)")
 _TABLE_RULE: Final = re.compile(r"[ \t]*\|?[ \t]*:?-")
 _FENCE: Final = re.compile(r"[ \t]*(?:```|~~~|[-*•] ?```\w*\s*$)")
 _QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*+")
+_LEADING: Final = re.compile(r"[\s\d*#>.):(\-．（）：＊＃－＞]{0,12}")  # where a mark can stand
+_SOURCES: Final = re.compile(
+    r"[#*_\s]*(?:sources|references|citations|bibliography|quellen|références|fuentes|fonti|参考文献|参考资料)[*_:：\s]*",
+    re.IGNORECASE,
+)
+_DEFINITION: Final = re.compile(r"(?<=\S)\n:[ \t]+(?=\S)")
+_CLOSE_STAR: Final = re.compile(r"^([ \t]*\*)(?=[^\s*][^*\n]*$)", re.MULTILINE)
 _ESCAPED_MARK: Final = re.compile(r"\A(\s{0,40}(?:\*\*)?(?:\d{1,3})?)\\([-*+#•.)])")
 _MARK_ENTITY: Final = re.compile(r"&(?:bull|middot|[nm]dash|nbsp|#\d{2,5}|#x[\da-f]{2,5});", re.IGNORECASE)
 _FULL_WIDTH: Final = str.maketrans("０１２３４５６７８９．）（：＊＃－＞", "0123456789.)(:*#->")
@@ -116,7 +127,8 @@ def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = No
         return Parsed((), problem=STILL_THINKING)
     if finish_reason in _INCOMPLETE:
         return Parsed((), problem=_INCOMPLETE[finish_reason])
-    text = _NEXT_TURN.split("\n" + said.text, maxsplit=1)[0].removeprefix("\n")
+    text = _OWN_QUESTION.sub("", said.text, count=1)
+    text = _NEXT_TURN.split("\n" + text, maxsplit=1)[0].removeprefix("\n")
     text, unread = text[:_MAX_READ], text[_MAX_READ:]
     if unread:  # the entry that the limit cuts counts with those beyond it
         end = text.rfind("\n") + 1 or max((found.end() for found in _TEXT_END.finditer(text)), default=0)
@@ -159,12 +171,31 @@ def _begins_anew(aloud: str) -> bool:
     start = aloud.lstrip()
     lines = [_plain_line(line) for line in start[: 4 * MAX_DESCRIPTOR].split("\n")]
     first, *below = lines
-    if start.startswith(("```", "~~~", "<ul", "<ol", "<li", "<table", "<dl", "<p>", "|", "#", "<html", "<!")):
+    if start.startswith(
+        (
+            "```",
+            "~~~",
+            "<ul",
+            "<ol",
+            "<li",
+            "<table",
+            "<dl",
+            "<p>",
+            "|",
+            "#",
+            "<html",
+            "<!",
+            "\\begin{",
+            "\\item",
+        )
+    ):
         return True
     if first.rstrip(" \t*_").endswith((":", "：")) or OPENER.match(first) or json_texts(start) is not None:
         return True
     below = [line for line in below if line.strip()]
     if "|" in first and below and _TABLE_RULE.match(below[0]):
+        return True
+    if _CLOSE_STAR.match(start) and len(_CLOSE_STAR.findall(start[: 4 * MAX_DESCRIPTOR])) > 1:
         return True
     found = marks([first, *below])
     several = [mark for mark in marks(list(split_marks(first))) if mark is not None]
@@ -211,8 +242,8 @@ def distinct(descriptors: Iterable[str]) -> tuple[str, ...]:
 
 
 def _descriptor(text: str) -> str:
-    """Return a listed text as a descriptor, or "" if it is none: a heading, a whole text, without letters."""
-    if len(text) > MAX_DESCRIPTOR or is_heading(text):
+    """Return a listed text as a descriptor, or "" if it is none: a heading, a question, too long."""
+    if len(text) > MAX_DESCRIPTOR or is_heading(text) or text.endswith(("?", "？", "؟")):
         return ""
     text = clean(text)
     return text if any(map(str.isalpha, text)) else ""
@@ -268,6 +299,8 @@ def _listed(text: str) -> _Listed:
     if (found := json_texts(text)) is not None:
         return _Listed(*found)
     lines = _lines(text)
+    end = next((at for at, line in enumerate(lines) if at and _SOURCES.fullmatch(line)), len(lines))
+    lines = lines[:end]
     items, is_open = marked_items(lines)
     if len(items) == 1 and is_plain_list(lines):  # a forced mark, and plain lines below it
         items, is_open = short_items([lines[0].lstrip(f"{DASHES} "), *lines[1:]])
@@ -275,6 +308,9 @@ def _listed(text: str) -> _Listed:
         items, is_open = bold_items(lines)
     if not items:
         items, is_open = short_items(lines)
+    alone = [items[0].text] if items and len(lines) == 1 else lines
+    if len(items) < 2 and (inline := inline_items(alone))[0]:
+        items, is_open = inline
     return _Listed(texts_of([item for item in items if not item.is_heading]), is_open)
 
 
@@ -287,6 +323,9 @@ def _lines(text: str) -> list[str]:
     if "&lt;li" in text or "&lt;tr" in text:
         text = html.unescape(text)
     text = _MARK_ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    text = lines_of_latex(_DEFINITION.sub(": ", text))
+    if len(_CLOSE_STAR.findall(text)) > 1:
+        text = _CLOSE_STAR.sub(r"\1 ", text)
     text = _BLANK_LINES.sub("\n\n", lines_of_html(text))
     lines = [_plain_line(line) for line in text.split("\n") if not _FENCE.match(line)]
     alone = sum(1 for line in islice(filter(str.strip, lines), 2)) == 1
@@ -295,7 +334,8 @@ def _lines(text: str) -> list[str]:
 
 def _plain_line(line: str) -> str:
     """Return a line without the marks of a quotation, and in narrow digits where it begins."""
-    line = line[:12].translate(_FULL_WIDTH) + line[12:]
+    end = leading.end() if (leading := _LEADING.match(line)) else 0
+    line = line[:end].translate(_FULL_WIDTH) + line[end:]
     line = _QUOTE.sub("", line, count=1) if line.lstrip().startswith(">") else line
     return _ESCAPED_MARK.sub(r"\1\2", line)
 

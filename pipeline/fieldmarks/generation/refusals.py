@@ -26,6 +26,12 @@ _BEGINNINGS: Final = (
     r"unable to (?:help|assist|comply|provide|fulfil|answer|describe|identify|process|complete)",
     r"(?:it is|it['’]s|that is|that['’]s) (?:not possible for me|against|not something i)\b",
     r"(?:no,? )?i (?:won['’]t|will not)\b",
+    r"it(?:['’]s| is| would)(?: not| ?n['’]t| be)? (?:not )?(?:appropriate|ethical|okay|possible for me|in"
+    r"appropriate|unethical) (?:for me )?to\b",
+    r"(?:my|our|openai['’]?s|the) (?:guidelines|policy|policies|instructions|programming|training)"
+    r" (?:prevent|do(?:es)?"
+    r" not|don['’]t|prohibits?|forbids?)",
+    r"(?:this|that) (?:is not|isn['’]t) something (?:i|we)\b",
     # German
     r"(?:es )?tut mir (?:sehr |wirklich )?leid\b",
     r"(?:ich )?entschuldig(?:ung|e|en sie)\b",

@@ -17,6 +17,8 @@ LABELS: Final = frozenset(
             "mark",
             "characteristic",
             "attribute",
+            "cue",
+            "clue",
             "name",
             "title",
             "text",
@@ -38,10 +40,11 @@ LABELS: Final = frozenset(
 )
 # What an object may say of the class itself before its list of descriptors.
 _SUBJECTS: Final = frozenset(["class", "class_name", "category", "species", "subject", "object", "topic"])
+_OF_LABELS: Final = frozenset(("visual", "key", "main", "useful", "distinctive", "distinguishing", "unique"))
 DETAILS: Final = frozenset(["description", "details", "detail", "explanation", "desc"])
 
 _JSON_START: Final = re.compile(
-    r"\A[-\s]*(?=\(\s*[\"'])|(?:\A[-\s]*|\n[ \t]*|\A[^\n\[{*•]{0,200}[:=：][ \t]*)"
+    r"\A[-\s]*(?=\(\s*[\"'])|(?:\A[-\s]*|\n[ \t]*|(?:\A|```\w{0,12}[ \t]*\n)[^\n\[{*•]{0,200}[:=：][ \t]*)"
     r"(?=[\[{]\s*(?:[\"'“‘\[{]|$)|\[[^\[\]{}()\n\"]{0,2000},[^\[\]{}()\n\"]{0,2000}\]\s*(?:```\s*)?\Z)"
 )
 _TOKEN: Final = re.compile(
@@ -57,10 +60,18 @@ _MAX_DEPTH: Final = 50  # of JSON; deeper is hostile
 
 _SEPARATOR: Final = re.compile(r"[ \t]*+\|?[ \t]*+:?-+:?[ \t]*+(?:[|+][ \t]*+:?-+:?[ \t]*+)*+\|?[ \t]*+")
 _CELL_END: Final = re.compile(r"(?<!\\)\|")
+_LATEX: Final = re.compile(
+    r"\\(?:begin|end)\{\w{1,20}\*?\}(?:\[[^\]\n]{0,60}\])?|\\item\b(?:\[([^\]\n]{0,200})\])?[ \t]*"
+)
+_LATEX_BOLD: Final = re.compile(r"\\(?:textbf|textit|emph|text|underline)\{([^{}\n]{0,300})\}")
+_LATEX_MARK: Final = re.compile(r"\$\\(?:rightarrow|Rightarrow|to|bullet|cdot|star|checkmark)\$")
 _TEXT: Final = re.compile(r"[^\W\d_]{2}|[\u3040-\u9fff\uac00-\ud7af]")
 _MAX_COLUMNS: Final = 20
+_ENTRY_TAGS: Final = "item|feature|descriptor|trait|characteristic|attribute"  # of XML
+_XML_ENTRIES: Final = frozenset(_ENTRY_TAGS.split("|"))
 _HTML: Final = re.compile(
-    r"<(/?)(ul|ol|li|p|br|div|tr|t[dh]|h[1-6]|table|tbody|thead|dl|dt|dd)(?:\s[^<>]{0,300})?/?>",
+    r"<(/?)(ul|ol|li|p|br|div|tr|t[dh]|h[1-6]|table|tbody|thead|dl|dt|dd"
+    rf"|{_ENTRY_TAGS}|(?:{_ENTRY_TAGS})s|list)(?:\s[^<>]{{0,300}})?/?>",
     re.IGNORECASE,
 )
 
@@ -93,8 +104,12 @@ def _first_texts(rows: Sequence[str]) -> Iterator[str]:
     body = [_cells(row) for row in below_heading if not _SEPARATOR.fullmatch(row)]
     if separator is None and any(is_label(cell) for cell in body[0]):
         del body[0]
+    headings = [] if separator is None else _cells(rows[0])
     width = min(max(map(len, body), default=0), _MAX_COLUMNS)
-    for column in ([row[number] for row in body if number < len(row)] for number in range(width)):
+    places = sorted(
+        range(width), key=lambda number: not (number < len(headings) and is_label(headings[number]))
+    )
+    for column in ([row[number] for row in body if number < len(row)] for number in places):
         if 2 * sum(_TEXT.search(cell) is not None for cell in column) > len(column):
             yield from (f"- {cell}" for cell in column)
             return
@@ -106,8 +121,9 @@ def _cells(row: str) -> list[str]:
 
 
 def is_label(text: str) -> bool:
-    """Whether a text is only the name of what a column or a field holds: "Feature", "Traits"."""
-    word = plain(text[:60]).casefold().rstrip(":")
+    """Whether a text only names what a column or a field holds: "Feature", "Visual traits", "visual_cue"."""
+    words = re.split(r"[\s_-]+", plain(text[:60]).casefold().rstrip(":"))
+    word = words[-1] if len(words) == 1 or (len(words) == 2 and words[0] in _OF_LABELS) else ""
     return word in LABELS or word.removesuffix("s") in LABELS
 
 
@@ -123,6 +139,7 @@ def lines_of_html(text: str) -> str:
         lines.append(" ".join(between.split()) if in_block else between)
         start = tag.end()
         closing, name = bool(tag[1]), tag[2].lower()
+        name = "ul" if name == "list" or name.endswith("s") else "li" if name in _XML_ENTRIES else name
         if name in {"ul", "ol", "dl"}:
             depth = max(0, depth + (-1 if closing else 1))
             lines.append("\n" if depth or not closing else "\n\n")
@@ -142,6 +159,18 @@ def lines_of_html(text: str) -> str:
         in_block = depth > 0 or (name in {"tr", "td", "th", "thead", "tbody"})
     lines.append(text[start:])
     return "\n".join(line for line in "".join(lines).split("\n") if line.strip() not in {"|"})
+
+
+def lines_of_latex(text: str) -> str:
+    """Return LaTeX lists as lines with bullets, without the commands of emphasis."""
+    if "\\" not in text:
+        return text
+    text = _LATEX_MARK.sub("•", _LATEX_BOLD.sub(r"\1", text))
+    if "\\item" not in text:
+        return text
+    return _LATEX.sub(
+        lambda found: f"\n- {found[1]}: " if found[1] else "\n- " if found[0][1] == "i" else "", text
+    )
 
 
 def json_texts(answer: str) -> tuple[list[str], bool, bool] | None:

@@ -35,6 +35,7 @@ _UTF8_BOM: Final = "\ufeff"  # without it a spreadsheet reads UTF-8 as something
 _SEPARATORS: Final = ("\n", ";", "|")  # of descriptors in a cell; a comma may be part of one
 _EXPECTED: Final = "an object of class names, each with a list of descriptors"
 _MARK: Final = re.compile(r"\s*[-*•–]\s+")
+_NUMBER: Final = re.compile(r"\s*(\d{1,3})[.)]\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,25 @@ def load(table: Table, columns: Sequence[str] = ()) -> Imported:
                 where += ", no heading: class, then descriptor"
     count = sum(map(len, lists.values()))
     counts = f"{counted(len(lists), 'class')}, {counted(count, 'descriptor')}"
-    return Imported(lists, f"{table.source}: {counts}{where}{table.separated()}")
+    report = f"{table.source}: {counts}{where}{table.separated()}"
+    if not table.is_map and _may_hold_several(table, lists):
+        report += (
+            "; each cell is one descriptor: name the column descriptors to have cells split at ; or line ends"
+        )
+    spellings: dict[str, str] = {}
+    if other := next((name for name in lists if spellings.setdefault(name.casefold(), name) != name), None):
+        report += f"; {spellings[other.casefold()]!r} and {other!r} are two classes"
+    return Imported(lists, report)
+
+
+def _may_hold_several(table: Table, lists: Lists) -> bool:
+    """Whether cells under the exact headings, which are never split, look like several descriptors each."""
+    texts = [text for some in lists.values() for text in some]
+    return (
+        table.form == "text"
+        and len(texts) == len(lists)
+        and any(all(mark in text for text in texts) for mark in _SEPARATORS)
+    )
 
 
 def _dump_json(lists: Lists) -> str:
@@ -194,6 +213,15 @@ def _places(table: Table, columns: Sequence[str]) -> tuple[Table, list[int]]:
         classes = [place for place in classes if table.is_textual(place)]
     if not classes and marks:
         classes = [place for place, is_a in enumerate(roles) if is_a is None and table.is_textual(place)]
+    unnamed = [
+        place for place, column in enumerate(table.columns) if not column.strip() and table.values(place)
+    ]
+    if len(classes) == 1 and marks and any(place > marks[0] for place in unnamed):
+        numbers = ",".join(str(place + 1) for place in (*classes, *marks, *unnamed))
+        raise StoreError(
+            f"{table.source}: no heading above {table.listed(unnamed)}, beside the descriptors: pass {OPTION}"
+            f" {numbers} if descriptors stand there, or write headings"
+        )
     kinds = {folded(table.columns[place]).rstrip("0123456789s") for place in marks}
     if len(classes) != 1 or len(kinds) != 1:
         raise _unsure(table, "which columns have the class and its descriptors is not certain")
@@ -216,7 +244,12 @@ def _unheaded(table: Table) -> list[int]:
         )
     if len(places) != 2:
         where = table.where(next(row for row in table.rows if any(row.cells)))
-        hint = " – is the file separated by semicolons?" if len(places) == 1 else f": pass {OPTION}"
+        numbers = ",".join(str(place + 1) for place in places)
+        hint = (
+            ": write class,descriptor in each line"
+            if len(places) == 1
+            else f": pass {OPTION} {numbers}, as fits"
+        )
         raise StoreError(f"{where}: expected 2 columns (class, descriptor), found {len(places)}{hint}")
     names, marks = ([str(row.cells[place] or "").strip() for row in table.rows] for place in places)
     counts = Counter(names)
@@ -251,9 +284,13 @@ def _lists_of_rows(table: Table, places: Sequence[int]) -> dict[str, list[str]]:
     separators = {place: None if exact else _separator(table, places[0], place) for place in places[1:]}
     for row in table.rows:
         raw = row.cells[places[0]]
+        table.check(row, raw)
         if raw is None or raw == "":
             if any(row.cells[place] for place in places[1:]):
-                raise StoreError(f"{table.where(row)}: a class name is empty: write at least one letter")
+                raise StoreError(
+                    f"{table.where(row)}: no class beside a descriptor, as in rows below a merged cell:"
+                    " repeat the class in every row"
+                )
             continue
         name = _name(table, row, _bare(raw) if isinstance(raw, str) else raw)
         cells = [row.cells[place] for place in places[1:]]
@@ -287,6 +324,8 @@ def _separator(table: Table, classes: int, place: int) -> str | None:
         return _refused(table, place)
     if once and len(cells) > 1 and any(all(mark in cell for cell in cells) for mark in marks):
         return _refused(table, place)
+    if once and marks[:1] == ["\n"]:  # one descriptor has no second line
+        return _refused(table, place)
     return None
 
 
@@ -297,8 +336,16 @@ def _refused(table: Table, place: int) -> str:
     )
 
 
+def _without_marks(parts: Sequence[str]) -> list[str]:
+    """Return the parts of a cell without bullets, and without numbers that count them."""
+    numbers = [number and int(number[1]) for number in map(_NUMBER.match, parts)]
+    mark = _NUMBER if numbers == list(range(1, len(parts) + 1)) else _MARK
+    return [mark.sub("", part, count=1) for part in parts]
+
+
 def _descriptors(table: Table, row: Row, cell: Any, separator: str | None, *, exact: bool) -> list[str]:
     """Return the descriptors in a cell. Raises StoreError, with the place."""
+    table.check(row, cell)
     parts = cell if isinstance(cell, list) and not isinstance(cell, Pairs) else [cell]
     if isinstance(cell, str) and separator == "[" and cell.strip():
         try:
@@ -306,7 +353,7 @@ def _descriptors(table: Table, row: Row, cell: Any, separator: str | None, *, ex
         except (ValueError, RecursionError) as error:
             raise StoreError(f"{table.where(row)}: {cell!r:.60} is not a JSON list: {error}") from error
     elif isinstance(cell, str) and separator:
-        parts = [_MARK.sub("", part, count=1) for part in cell.split(separator) if part.strip()]
+        parts = _without_marks([part for part in cell.split(separator) if part.strip()])
     if odd := [part for part in parts if not isinstance(part, str | None)][:1]:
         raise StoreError(f"{table.where(row)}: expected a descriptor, found {_kind(odd[0])}: write a string")
     if parts is cell:  # a JSON list, whose strings are as they are

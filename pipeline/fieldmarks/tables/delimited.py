@@ -2,7 +2,7 @@
 
 A delimiter fits if every row, read with it, has as many cells as the first, outside quotes; or if the first
 row is then a heading that is known. A comma in text that is not called .csv is a delimiter only where that
-is certain, as names have commas too: "tench, Tinca tinca".
+is certain, as names have commas too: "tench, Tinca tinca". Titles above a heading that is known are left out.
 """
 
 import csv
@@ -14,8 +14,8 @@ from typing import Final
 
 from fieldmarks.errors import TableError
 from fieldmarks.tables.headings import heads_a_list, role
-from fieldmarks.tables.table import Row, Table, check_size, is_number
-from fieldmarks.wording import counted
+from fieldmarks.tables.table import SHEET_ERROR, Row, Table, check_size, is_number
+from fieldmarks.wording import counted, printable
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 
@@ -23,7 +23,8 @@ _PREFERRED: Final = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
 _NO_DELIMITER: Final = "\x1f"  # for the csv module, which needs one
 _SAMPLE: Final = 200  # rows by which a delimiter is chosen
 _SEP_LINE: Final = re.compile(r'\s*"?sep=(.)"?[;,\t| ]*(\r\n|\r|\n|$)', re.IGNORECASE)  # Excel's own
-_COMMENT: Final = re.compile(r"\s*#(?![,;\t|])(?!\s*$)")
+_COMMENT: Final = re.compile(rf"\s*(?!{SHEET_ERROR.pattern})#(?![,;\t|])(?!\s*$)")
+_MOST_TITLES: Final = 5  # lines above a heading
 _RULE: Final = re.compile(r"\s*:?-+:?\s*|")  # below the heading of a Markdown table
 
 
@@ -33,7 +34,7 @@ class _Lines:
     def __init__(self, text: str, first: int, delimiter: str | None, source: str) -> None:
         self.comments = 0
         self._source = source
-        self._number = first - 1
+        self._number = self._start = first - 1
         self._at_start = True  # of a row: a "#" inside a quoted cell is no comment
         self._lines = io.StringIO(text, newline="")
         self._reader = csv.reader(self._physical(), delimiter=delimiter or _NO_DELIMITER, strict=True)
@@ -45,12 +46,12 @@ class _Lines:
             try:
                 cells = next(self._reader, None)
             except csv.Error as error:
-                raise TableError(f"{self._source}, line {max(self._number, 1)}: {_quoting(error)}") from error
+                raise TableError(f"{self._source}, line {max(self._start, 1)}: {_quoting(error)}") from error
             if cells is None:
                 return
-            check_size(f"{self._source}, line {self._number}", 1, len(cells))
+            check_size(f"{self._source}, line {self._start}", 1, len(cells))
             if any(map(str.strip, cells)):
-                yield Row(self._number, tuple(cells))
+                yield Row(self._start, tuple(cells))
 
     def _physical(self) -> Iterator[str]:
         for line in self._lines:
@@ -58,6 +59,8 @@ class _Lines:
             if self._at_start and _COMMENT.match(line):
                 self.comments += 1
                 continue
+            if self._at_start:
+                self._start = self._number
             self._at_start = False
             yield line
 
@@ -74,10 +77,13 @@ def _quoting(error: csv.Error) -> str:
 
 def parse(text: str, source: str, suffix: str, encoding: str) -> Table:
     """Return the table of a text. Raises TableError where its delimiter is not certain, or rows differ."""
-    first, delimiter = 1, None
+    first, delimiter, titles = 1, None, 0
     if sep := _SEP_LINE.match(text):
         first, delimiter, text = 2, sep[1], text[sep.end() :]
     else:
+        titles = _titles(text)
+        text = "".join(islice(io.StringIO(text, newline=""), titles, None)) if titles else text
+        first = titles + 1
         delimiter = _delimiter(text, source, _PREFERRED.get(suffix))
     if delimiter is None and suffix not in _PREFERRED and not _quotes_are_csv(text):
         lines = [Row(number, (line,)) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1)]
@@ -88,8 +94,56 @@ def parse(text: str, source: str, suffix: str, encoding: str) -> Table:
         rows, comments = _even(list(reader), delimiter, source), reader.comments
     if delimiter == "|":
         rows = [row for row in rows if not all(map(_RULE.fullmatch, row.cells))]
-    table = Table(source, rows, delimiter=delimiter, encoding=encoding, comments=comments)
-    return table.with_heading() if rows and _has_heading(rows) else table
+    table = Table(source, rows, delimiter=delimiter, encoding=encoding, comments=comments, titles=titles)
+    if rows and _has_heading(rows):
+        table = table.with_heading()
+    else:
+        _check_title(rows, source)
+    _check_note(table)
+    return table
+
+
+def _titles(text: str) -> int:
+    """Return how many lines stand above a known heading, as a sheet's titles do: each has one cell."""
+    found = 0
+    for delimiter in DELIMITERS:
+        try:
+            rows = list(islice(_Lines(text, 1, delimiter, ""), _MOST_TITLES + 1))
+        except TableError:
+            continue
+        above = next((place for place, row in enumerate(rows) if sum(map(bool, row.cells)) > 1), None)
+        if above is not None and _is_known(rows[above].cells):
+            if not above:
+                return 0
+            found = found or rows[above].number - 1
+    return found
+
+
+def _check_title(rows: Sequence[Row], source: str) -> None:
+    """Raise TableError for a first row with one cell above rows with several, where no heading is known."""
+    if len(rows) > 2 and sum(map(bool, rows[0].cells)) == 1 < min(
+        sum(map(bool, row.cells)) for row in rows[1:]
+    ):
+        title = next(filter(None, rows[0].cells)).strip()
+        raise TableError(
+            f"{source}, line {rows[0].number}: one cell, {printable(title)!r:.60}, above rows with several,"
+            " as a title has: remove the line"
+        )
+
+
+def _check_note(table: Table) -> None:
+    """Raise TableError for a last row that stands apart below rows of several cells, as notes do."""
+    if len(table.rows) < 2 or table.width < 2:
+        return
+    before, last = table.rows[-2], table.rows[-1]
+    apart = last.number > before.number + 1 + sum(
+        len(re.findall(r"\r\n|\r|\n", cell)) for cell in before.cells
+    )
+    if apart and _length(last.cells) == 1 < min(sum(map(bool, row.cells)) for row in table.rows[:-1]):
+        raise TableError(
+            f"{table.where(last)}: {printable(last.cells[0].strip())!r:.60} stands alone below the table, as"
+            " a note does: remove the line"
+        )
 
 
 def _delimiter(text: str, source: str, preferred: str | None) -> str | None:
@@ -180,10 +234,15 @@ def _even(rows: list[Row], delimiter: str | None, source: str) -> list[Row]:
     for place, row in enumerate(rows):
         if len(row.cells) != width:
             if _length(row.cells) > width:
+                title = (
+                    f"remove line {rows[0].number} if it is a title, or "
+                    if width == 1 and not heads_a_list(rows[0].cells[0])
+                    else ""
+                )
                 raise TableError(
                     f"{source}, line {row.number}: expected {counted(width, 'cell')} as in line"
-                    f" {rows[0].number}, found {_length(row.cells)}: quote a cell that has a {delimiter!r}"
-                    " inside"
+                    f" {rows[0].number}, found {_length(row.cells)}: {title}quote a cell that has a"
+                    f" {delimiter!r} inside"
                 )
             rows[place] = Row(row.number, (row.cells + ("",) * width)[:width])
     return rows

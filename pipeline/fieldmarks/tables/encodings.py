@@ -12,8 +12,16 @@ WESTERN: Final = "Windows-1252"
 _MARK: Final = "\ufeff"  # of the byte order; files that two programs wrote have two
 
 _EXPORT: Final = "export the sheet as CSV (in Excel: “CSV UTF-8”)"
+# What is inside a zip archive, by a name that stands near its beginning or in its list at the end.
+_ZIPPED: Final = (
+    (b"xl/", "an Excel workbook", _EXPORT),
+    (b"word/", "a Word document", "save it as plain text, one name a line, or its table as CSV"),
+    (b"opendocument.spreadsheet", "an OpenDocument workbook", "save the sheet as “Text CSV”"),
+    (b"opendocument.text", "an OpenDocument text", "save it as plain text, one name a line"),
+    (b"Index/", "an Apple Numbers or Pages document", "export it (File, Export To) as CSV or plain text"),
+)
 _SIGNATURES: Final = (
-    (b"PK\x03\x04", "an Excel or OpenDocument workbook, or another zip archive", _EXPORT),
+    (b"PK\x03\x04", "a zip archive", "unpack it and name the file inside"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook or Word document", _EXPORT),
     (b"%PDF", "a PDF document", "copy the names into a text file, one a line"),
     (b"{\\rtf", "a document in rich text", "save it as plain text"),
@@ -24,7 +32,7 @@ _SIGNATURES: Final = (
     (b"PAR1", "a parquet file", "write its column of names to a text file"),
     (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
 )
-_HTML: Final = re.compile(rb"\s*<(!doctype|html|table|\?xml)", re.IGNORECASE)
+_HTML: Final = re.compile(rb"\s*<(!doctype|html|head|body|table|div|ul|ol|p\b|\?xml)", re.IGNORECASE)
 
 # Of Windows-1252 only what Western European words are written with: other 8-bit encodings, read as this one,
 # give other signs, or these in places where no word has them.
@@ -46,6 +54,9 @@ def decode(data: bytes, source: str, *, western: bool = True) -> tuple[str, str]
     """
     for signature, what, remedy in _SIGNATURES:
         if data.startswith(signature):
+            if what == "a zip archive":
+                names = data[:4096] + data[-65536:]
+                what, remedy = next((kind[1:] for kind in _ZIPPED if kind[0] in names), (what, remedy))
             raise TableError(f"{source} is {what}: {remedy}")
     if _HTML.match(data):
         raise TableError(f"{source} is a web page or XML: {_EXPORT}, or write one name a line")

@@ -13,6 +13,7 @@ class Role(Enum):
     CLASS = "class"
     DESCRIPTOR = "descriptor"
     DESCRIPTORS = "descriptors"  # several in a cell
+    IMAGE = "image"  # or the path of one
     OTHER = "other"  # surely a heading, of something else
 
 
@@ -35,12 +36,16 @@ _NAMES: Final = {
         " visual_features merkmale beschreibungen eigenschaften attribute kenmerken descripteurs"
         " caractéristiques descriptores características rasgos atributos caratteristiche"
     ),
+    Role.IMAGE: (
+        "image images path file files file_name filepath file_path image_path image_name image_file img"
+        " img_path img_name photo photos picture pictures bild bilder bilddatei datei dateiname pfad fichier"
+        " chemin archivo imagen ruta"
+    ),
     Role.OTHER: (
-        "image images path file files file_name file_path image_path image_name img photo photos picture"
-        " picture_url url link split subset partition fold id ids class_id category_id label_id index idx no"
-        " nr number count n latin_name latin scientific_name scientific binomial genus family order kingdom"
-        " phylum site location place habitat region country date year note notes comment comments remark"
-        " source author code wnid synset supercategory bild datei pfad anzahl nummer ort fundort datum land"
+        "picture_url image_url url link split subset partition fold id ids class_id category_id label_id"
+        " index idx no nr number count n latin_name latin scientific_name scientific binomial genus family"
+        " order kingdom phylum site location place habitat region country date year note notes comment"
+        " comments remark source author code wnid synset supercategory anzahl nummer ort fundort datum land"
         " bemerkung bemerkungen lateinischer_name wissenschaftlicher_name nom_latin nom_scientifique numéro"
         " lieu nombre_científico número lugar fecha"
     ),
@@ -89,4 +94,4 @@ def heads_a_list(line: str) -> bool:
     meaning = role(line)
     if meaning is Role.CLASS:
         return folded(line) not in _THINGS
-    return meaning is Role.OTHER and len(re.findall(r"\w+", line)) > 1
+    return meaning in {Role.IMAGE, Role.OTHER} and len(re.findall(r"\w+", line)) > 1

@@ -16,6 +16,9 @@ MAX_CELLS: Final = 50_000_000
 _SHOWN: Final = 3  # values of a column in an error
 _NUMBER: Final = re.compile(r"[+\-−]?\d[\d.,]*(e[+\-]?\d+)?%?", re.IGNORECASE)
 _IDENTIFIER: Final = re.compile(r"n\d{8}|https?://.*|.*\.(jpe?g|png|gif|bmp|webp|tiff?)", re.IGNORECASE)
+# What a spreadsheet shows in place of a value, in Excel's languages: "#NAME?" for "-wide", read as a formula.
+SHEET_ERROR: Final = re.compile(r"#(?:[¡¿]?[A-ZÀ-Ý]{2,9}(?:/0)?[!?]|N/?[AVD])")
+
 _SEPARATORS: Final = {"\t": "tabs", None: ""}
 
 
@@ -40,6 +43,7 @@ class Table:
     delimiter: str | None = None
     encoding: str = UTF_8
     comments: int = 0
+    titles: int = 0  # lines above the heading
     is_map: bool = False
 
     @property
@@ -54,6 +58,14 @@ class Table:
     def where(self, row: Row) -> str:
         """Return the place of a row, for the beginning of an error: "birds.csv, line 3"."""
         return f"{self.source}, {'item' if self.form in {'JSON', 'YAML'} else 'line'} {row.number}"
+
+    def check(self, row: Row, value: Any) -> None:
+        """Raise TableError for a cell that holds a spreadsheet's error in place of a text."""
+        if self.form == "text" and isinstance(value, str) and SHEET_ERROR.fullmatch(value.strip()):
+            raise TableError(
+                f"{self.where(row)}: the spreadsheet's error {value.strip()!r} in place of a text: type the"
+                " text again in the sheet, with ' before a - or = that it begins with"
+            )
 
     def values(self, column: int) -> list[Any]:
         """Return the cells of a column, without empty ones."""
@@ -128,6 +140,7 @@ class Table:
         parts += [self.form] if self.form != "text" else []
         parts += [self.encoding] if self.encoding != UTF_8 else []
         parts += [f"{counted(self.comments, 'comment line')} left out"] if self.comments else []
+        parts += [f"{counted(self.titles, 'line')} above the heading left out"] if self.titles else []
         return "".join(f", {part}" for part in parts)
 
 

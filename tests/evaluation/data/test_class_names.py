@@ -17,6 +17,19 @@ from fieldmarks.evaluation.data.class_names import name_numbers, read_list
         ("classes.json", '["tree frog", "owl"]'),
         ("classes.json", '{"0": "tree frog", "1": "owl"}'),
         ("labels.json", '{"owl": 1, "tree frog": 0}'),
+        (
+            "labels.json",
+            '{"id2label": {"0": "tree frog", "1": "owl"}, "label2id": {"owl": 1, "tree frog": 0}}',
+        ),
+        ("label2id.json", '{"owl": 1, "tree frog": 0}'),
+        ("classes.csv", "id;name\r\n0;tree frog\r\n;\r\n1;owl\r\n"),
+        ("classes.csv", "Class,Index,Count\nowl,1,30\ntree frog,0,20\n"),
+        ("classes.txt", "\ufeffclass\ntree frog\n\nowl\n"),
+        ("classes.txt", "# of 2020\n1. owl\n0. tree frog\n"),
+        ("classes.txt", "owl 1\ntree frog 0\n"),
+        ("classes.txt", '["tree frog", "owl"]'),
+        ("data.yaml", "train: images\nnc: 2\nnames:\n  0: tree frog\n  1: owl\n"),
+        ("data.yaml", "names: [tree frog, owl]\n"),
     ],
 )
 def test_a_list_in_any_form_names_numbers(tmp_path: Path, name: str, text: str) -> None:
@@ -55,15 +68,18 @@ def test_a_list_that_names_none_of_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "text", "message"),
     [
-        ("classes.json", '{"a": ["b"]}'),
-        ("classes.json", "{"),
-        ("classes.txt", ""),
-        ("labels.json", "[" * 99_999),
+        ("classes.json", '{"a": ["b"], "c": ["d"]}', "expected a column of class names"),
+        ("classes.json", "{", "not JSON"),
+        ("classes.txt", "", "names no class"),
+        ("classes.txt", "owl,newt,frog", "all names in one line: write one a line"),
+        ("classes.txt", "0 owl\n0 newt", "0 names two classes: keep one"),
+        ("classes.csv", "n,m,name\n0,5,owl\n1,6,newt\n", "several columns of numbers"),
+        ("labels.json", "[" * 99_999, "nested|recursion|not JSON"),
     ],
 )
-def test_what_is_no_list(tmp_path: Path, name: str, text: str) -> None:
+def test_what_is_no_list(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(EvaluationError, match=rf"{name}: expected a list of class names: "):
+    with pytest.raises(EvaluationError, match=rf"{name}.*(?:{message})"):
         name_numbers(["0"], str(tmp_path))

@@ -229,3 +229,24 @@ def test_a_folder_with_empty_classes_only(tmp_path: Path) -> None:
         EvaluationError, match=r"expected DATASET/CLASS/image.jpg; folders without images: 'newt', 'o"
     ):
         open_dataset(Source(str(tmp_path)))
+
+
+def test_splits_inside_the_classes(tmp_path: Path) -> None:
+    for name in ("owl", "newt"):
+        _add(tmp_path / name / "train", "0.png")
+        _add(tmp_path / name / "Test", "1.png")
+    dataset = open_dataset(Source(str(tmp_path)))
+    assert _names(dataset, tmp_path) == [("newt/Test/1.png", "newt"), ("owl/Test/1.png", "owl")]
+    assert dataset.notices == ["the split 'Test' is read; there is also 'train'"]
+    assert _names(open_dataset(Source(str(tmp_path), split="train")), tmp_path)[0] == (
+        "newt/train/0.png",
+        "newt",
+    )
+
+
+def test_folders_that_hold_the_classes_are_told(tmp_path: Path) -> None:
+    for place in ("fold1/owl", "fold1/newt", "fold2/owl", "fold2/newt"):
+        _add(tmp_path / place, "0.png")
+    assert open_dataset(Source(str(tmp_path))).notices == [
+        f"read as classes: 'fold1', 'fold2'; if the classes are 'newt', 'owl', pass {tmp_path}/fold1"
+    ]

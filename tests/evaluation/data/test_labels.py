@@ -11,6 +11,7 @@ from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.data.labels import (
     Matching,
     alias_file,
+    check_aliases,
     fold,
     letters,
     match,
@@ -135,7 +136,7 @@ def test_near_names_make_an_alias_file(tmp_path: Path) -> None:
     assert near_names(matching) == near
     (tmp_path / "a.csv").write_text(alias_file(near))
     assert (tmp_path / "a.csv").read_text().splitlines()[0] == "label,class"
-    assert read_aliases(tmp_path / "a.csv") == near
+    assert read_aliases(tmp_path / "a.csv")[0] == near
     with pytest.raises(
         EvaluationError, match=r"near names: 'AnnualCrop' as 'annual crop land', 'SeaLake, large'"
     ):
@@ -193,7 +194,7 @@ def test_what_is_missing_is_listed() -> None:
 )
 def test_alias_files(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    assert read_aliases(tmp_path / name) == {"n01": "owl", "n02": "tree frog"}
+    assert read_aliases(tmp_path / name)[0] == {"n01": "owl", "n02": "tree frog"}
 
 
 @pytest.mark.parametrize(
@@ -223,3 +224,16 @@ def test_what_is_no_alias_file(tmp_path: Path, name: str, text: str, message: st
         read_aliases(tmp_path / name)
     assert str(caught.value).startswith(f"{tmp_path}/{name}{message}")
     assert str(caught.value).count(str(tmp_path)) == 1
+
+
+def test_aliases_that_change_nothing_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("label;class\nn01;owl\nn02;yeti\n")
+    aliases, report = read_aliases(path)
+    assert report == f"{path}: 2 aliases from columns 'label' and 'class', separated by ';'"
+    assert check_aliases(path, aliases, ["n01"], ["owl"]) == [
+        f"{path} names no class of the store: 'yeti': correct the class",
+        f"{path}: no picture has the label 'n02'",
+    ]
+    with pytest.raises(EvaluationError, match="'n01' is a label and 'owl' a class: swap the columns"):
+        check_aliases(path, {"owl": "n01"}, ["n01"], ["owl"])

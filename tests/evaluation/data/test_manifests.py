@@ -115,7 +115,7 @@ def test_lines_without_picture_or_label_are_failures_and_the_others_go_on(tmp_pa
         (
             "m.csv",
             "a.png,owl\n",
-            ": no column is seen to be the image: say --image-column, one of 'a.png', 'owl'",
+            ", line 1: an image where the heading is expected: write image,label as first line",
         ),
         ("m.csv", "image,path,label\n", ": several columns could be the image: say --image-column, one of"),
         ("m.csv", "image,label,label\na,b,c\n", ", line 1: two columns are called 'label': rename one"),
@@ -216,3 +216,36 @@ def test_metadata_without_labels_leaves_the_folders_their_names(tmp_path: Path) 
     (tmp_path / "owl" / "a.png").write_bytes(b"")
     (tmp_path / "metadata.csv").write_text("file_name,caption\nowl/a.png,a bird\n")
     assert _pairs(open_dataset(Source(str(tmp_path)))) == [(f"{tmp_path}/owl/a.png", "owl")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("m.csv", "Datei;Klasse\na.png;owl\n"),
+        ("m.csv", "filename,species\na.png,owl\n"),
+        ("m.csv", "My data\nimage,label\na.png,owl\n"),
+        ("m.json", '[{"image": "a.png", "label": "owl"}]'),
+        ("m.txt", "image\tlabel\na.png\towl\n"),
+    ],
+)
+def test_manifests_as_people_have_them(tmp_path: Path, name: str, text: str) -> None:
+    assert _pairs(_open(tmp_path / name, text)) == [(f"{tmp_path}/a.png", "owl")]
+
+
+@pytest.mark.parametrize("image", ["a", "a.png", "elsewhere/a.png", "C:\\Users\\me\\a.png"])
+def test_images_that_are_elsewhere_are_pointed_out(tmp_path: Path, image: str) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.png").touch()
+    *_, notice = _open(tmp_path / "m.csv", f"image,label\n{image},owl\n").notices
+    assert f"'train/a.png' is: write the paths like that, as seen from {tmp_path}" in notice
+
+
+def test_swapped_columns_and_a_missing_heading_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"pass --image-column label --label-column image$"):
+        _open(tmp_path / "m.csv", "image,label\nowl,a.png\n")
+    with pytest.raises(
+        EvaluationError, match=r"line 1: an image where the heading is expected: write image,"
+    ):
+        _open(tmp_path / "m.txt", "a.png owl\nb.png newt\n")
+    with pytest.raises(EvaluationError, match=r"m.xlsx is an Excel workbook"):
+        _open(tmp_path / "m.xlsx", b"PK\x03\x04 xl/workbook.xml")

@@ -165,7 +165,7 @@ def test_numbers_without_a_list_of_classes_stay_numbers(tmp_path: Path) -> None:
     path = _tar(tmp_path / "a.tar", [("0.jpg", png(0)), ("0.cls", "1")])
     assert open_dataset(Source(str(path))).labels() == {"1": 1}
     (tmp_path / "classes.txt").write_text("a\x07\nb")
-    with pytest.raises(EvaluationError, match=r"classes\.txt: expected a list of class names: class name 'a"):
+    with pytest.raises(EvaluationError, match=r"classes\.txt, line 1: class name 'a"):
         open_dataset(Source(str(path))).labels()
 
 

@@ -1,6 +1,7 @@
 """A folder per class: the class is the name of the folder directly under the data set's.
 
     DATASET/CLASS/…/image.jpg            DATASET/SPLIT/CLASS/…/image.jpg          ARCHIVE/DATASET/…
+                                         DATASET/CLASS/SPLIT/…/image.jpg
 
 Inside a class's folder images may lie at any depth. Where the subfolders are splits (train, val, test),
 each with a folder per class, one of them is read. A folder that only wraps another is passed through.
@@ -33,6 +34,8 @@ def open_folder(source: Source) -> Listed:
     folder = folder if folder == top else _unwrapped(folder)
     if folder != Path(source.spec, split or ""):
         notices = [f"reading {folder}, as nothing else is in the folders around it", *notices]
+    inner, told = _inner_split(folder, source.split) if split is None else (None, [])
+    notices += told
     contents = FolderContents()
     records: list[Example | Failure] = []
     empty, links = [], []
@@ -40,7 +43,7 @@ def open_folder(source: Source) -> Listed:
         if place.is_symlink() and leads_into(str(place), os.path.realpath(folder)):
             links.append(place.name)
             continue
-        images = _images(place, contents)
+        images = _images(place / inner if inner else place, contents, place.name)
         records += images
         empty += [] if images else [place.name]
     loose = _loose(folder)
@@ -54,6 +57,8 @@ def open_folder(source: Source) -> Listed:
         notices.append(f"left out, as they lie in no class's folder: {listed(loose)}")
     contents.folders = [str(folder)]
     notices += [notice] if (notice := contents.notice()) else []
+    notices += [] if inner else _deeper(folder)
+    split = split or inner
     about: dict[str, Any] = {"spec": source.spec, "kind": "folder", "split": split, "limit": source.limit}
     about["pictures"] = len(records)
     about["fingerprint"] = _fingerprint(folder, records)
@@ -84,7 +89,7 @@ def _split(folder: Path, asked: str | None) -> tuple[Path, str | None, list[str]
     """
     subfolders = _subfolders(folder)
     labelled = [place.name for place in subfolders if splits.is_name(place.name) and _holds_folders(place)]
-    if asked is None and not labelled:
+    if not labelled and (asked is None or _inner_parts(folder)):
         return folder, None, []
     flat = [place.name for place in subfolders if splits.is_name(place.name) and place.name not in labelled]
     others = [place for place in subfolders if not splits.is_name(place.name) and _has_images(place)]
@@ -108,6 +113,42 @@ def _split(folder: Path, asked: str | None) -> tuple[Path, str | None, list[str]
     return folder / chosen, chosen, notices
 
 
+def _inner_parts(folder: Path) -> list[str]:
+    """Return the splits in the classes' folders, if each of these holds nothing else."""
+    classes = _subfolders(folder)
+    parts = [[part.name for part in _subfolders(place)] for place in classes]
+    if any(map(_loose, classes)) or not all(some and all(map(splits.is_name, some)) for some in parts):
+        return []
+    return list(dict.fromkeys(name for some in parts for name in some))
+
+
+def _inner_split(folder: Path, asked: str | None) -> tuple[str | None, list[str]]:
+    """Return the split to read of CLASS/SPLIT/image.jpg, None where there is none, and what to tell.
+
+    Raises EvaluationError where a split may be meant.
+    """
+    names = _inner_parts(folder)
+    if not names:
+        return None, []
+    try:
+        chosen = splits.choose(names, asked)
+    except EvaluationError as error:
+        raise EvaluationError(f"{folder}: {error}") from error
+    return chosen, [] if asked else splits.told(chosen, names)
+
+
+def _deeper(folder: Path) -> list[str]:
+    """Return what to tell where the folders may hold the classes' folders rather than be them."""
+    tops = [place for place in _subfolders(folder) if _has_images(place)]
+    below = [{part.name for part in _subfolders(place)} for place in tops]
+    if not tops or len(below[0]) < 2 or any(some != below[0] for some in below) or any(map(_loose, tops)):
+        return []
+    return [
+        f"read as classes: {listed([place.name for place in tops])}; if the classes are"
+        f" {listed(sorted(below[0]), 3)}, pass {tops[0]}"
+    ]
+
+
 def _holds_folders(folder: Path) -> bool:
     return bool(_subfolders(folder)) and not _loose(folder)
 
@@ -116,13 +157,15 @@ def _has_images(folder: Path) -> bool:
     return any(isinstance(path, str) for path in find([str(folder)]))
 
 
-def _images(folder: Path, contents: FolderContents) -> list[Example | Failure]:
+def _images(folder: Path, contents: FolderContents, label: str) -> list[Example | Failure]:
     """Return the images of a class, and the failures of subfolders that cannot be read."""
+    if not folder.is_dir():
+        return []  # a class without this split
     paths = list(find([str(folder)], contents=contents))
     if [path.image for path in paths if isinstance(path, Failure)] == [str(folder)]:
         return []  # an empty class
     return [
-        record(path, folder.name, name_of(path, 0)) if isinstance(path, str) else path
+        record(path, label, name_of(path, 0)) if isinstance(path, str) else path
         for path in paths
         if isinstance(path, str | Failure)
     ]

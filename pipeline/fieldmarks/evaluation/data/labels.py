@@ -166,10 +166,11 @@ def _advice(matching: Matching) -> str:
     return f"; near names: {_pairs(tuple(near.items()))} (--preflight prints them as an alias file)"
 
 
-def read_aliases(path: Path) -> dict[str, str]:
-    """Read a file of labels and the classes they stand for: a map {label: class}, or a table of both columns.
+def read_aliases(path: Path) -> tuple[dict[str, str], str]:
+    """Return labels with the classes they stand for, and what was understood of their file, in one line.
 
-    Raises EvaluationError, with the line, for anything else and for a label with two classes.
+    The file is a map {label: class}, or a table of both columns. Raises EvaluationError, with the line, for
+    anything else and for a label with two classes.
     """
     table = read_table(path, MAX_BYTES, EvaluationError).with_heading()
     places = _alias_columns(table)
@@ -185,7 +186,27 @@ def read_aliases(path: Path) -> dict[str, str]:
             raise EvaluationError(f"{where}: expected a label and a class: {error}") from error
         if aliases.setdefault(key, value) != value:
             raise EvaluationError(f"{where}: {key!r} stands for {aliases[key]!r} and for {value!r}: keep one")
-    return aliases
+    if not aliases:
+        raise EvaluationError(f"{path} has no label: write the heading label,class and a line for each label")
+    where = "" if table.is_map else f" from {table.names(places)}"
+    return aliases, f"{path}: {counted(len(aliases), 'alias')}{where}{table.separated()}"
+
+
+def check_aliases(
+    path: Path, aliases: Mapping[str, str], labels: Iterable[str], classes: Iterable[str]
+) -> list[str]:
+    """Return what to tell of aliases that change nothing. Raises EvaluationError for swapped columns."""
+    known, met = {fold(name) for name in classes}, {fold(label) for label in labels}
+    unknown = [name for name in dict.fromkeys(aliases.values()) if fold(name) not in known]
+    swapped = next((label for label in aliases if fold(label) in known), None)
+    if unknown and swapped is not None and {*map(fold, unknown)} & met:
+        raise EvaluationError(
+            f"{path}: {unknown[0]!r} is a label and {swapped!r} a class: swap the columns, label first and"
+            " then class"
+        )
+    told = [f"{path} names no class of the store: {listed(unknown)}: correct the class"] if unknown else []
+    unused = [label for label in aliases if fold(label) not in met]
+    return told + ([f"{path}: no picture has the label {listed(unused, 3)}"] if unused else [])
 
 
 def _alias_columns(table: Table) -> list[int]:
@@ -199,7 +220,11 @@ def _alias_columns(table: Table) -> list[int]:
     ]
     if any(len(some) != 1 for some in places):
         headings = listed(list(table.columns or ())) or "no heading"
-        raise EvaluationError(f"{table.source}: expected the columns label and class, found {headings}")
+        mark = table.delimiter or ","
+        raise EvaluationError(
+            f"{table.source}: expected the columns label and class, found {headings}: write label{mark}class"
+            " as first line"
+        )
     return [some[0] for some in places]
 
 

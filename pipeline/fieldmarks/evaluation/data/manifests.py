@@ -8,6 +8,7 @@ A column `split` is obeyed, whatever its case and that of its values. Nothing el
 """
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,8 @@ from typing import Any, Final
 
 from fieldmarks.bounds import read_bytes
 from fieldmarks.classification.fetch import Url, is_url
+from fieldmarks.classification.formats import SUFFIXES as SUFFIXES_OF_IMAGES
+from fieldmarks.classification.formats import suffix_of
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import name_of
 from fieldmarks.errors import EvaluationError
@@ -31,11 +34,16 @@ from fieldmarks.evaluation.data.dataset import (
     spread,
 )
 from fieldmarks.tables import Row, Table, errors_as, parse_table
-from fieldmarks.tables.headings import folded
+from fieldmarks.tables.headings import Role, folded, role
 from fieldmarks.wording import counted, printable
 
 SUFFIXES: Final = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson"})
+OTHER_TABLES: Final = frozenset(
+    {".json", ".txt", ".xlsx", ".xls", ".ods", ".numbers"}
+)  # read, or told what to do
 MAX_BYTES: Final = 2**30  # of a manifest
+_LOOKED_FOR: Final = 100  # images, where none is found
+_MOST_FOLDERS: Final = 20
 IN_FOLDER: Final = ("metadata.csv", "metadata.jsonl")  # of an image folder of the `datasets` library
 FILE_NAME: Final = "file_name"  # the column that such a file has
 
@@ -81,16 +89,28 @@ def _open(source: Source, path: Path, part: str | None, notices: Sequence[str] =
         raise EvaluationError(
             f"{path}: empty: write a heading such as image,label, or JSON lines with these keys"
         )
+    if any(_is_image(word) for cell in table.columns for word in str(cell).split()):
+        mark = table.delimiter or ","
+        raise EvaluationError(
+            f"{path}, line 1: an image where the heading is expected: write image{mark}label as first line"
+        )
     columns = [column.strip() for column in table.columns]
     if twice := next((name for name, count in Counter(columns).items() if count > 1 and name), None):
         raise EvaluationError(f"{path}, line 1: two columns are called {printable(twice)!r}: rename one")
     try:
-        image = choose_column("image", source.image_column, _called(columns, IMAGE_NAMES), columns)
-        label = choose_column("label", source.label_column, _called(columns, LABEL_NAMES), columns)
+        images = _called(columns, IMAGE_NAMES) or _of_role(columns, Role.IMAGE)
+        labels = _called(columns, LABEL_NAMES) or _of_role(columns, Role.CLASS)
+        image = choose_column("image", source.image_column, images, columns)
+        label = choose_column("label", source.label_column, labels, columns)
         rows, split, others = _of_split(table, columns, source.split)
     except EvaluationError as error:
         raise EvaluationError(f"{path}: {error}") from error
     places = [columns.index(image), columns.index(label)]
+    if rows and _is_image(rows[0].cells[places[1]]) and not _is_image(rows[0].cells[places[0]]):
+        raise EvaluationError(
+            f"{path}, line {rows[0].number}: the label {rows[0].cells[places[1]]!r:.80} is an image: if the"
+            f" columns are swapped, pass --image-column {label} --label-column {image}"
+        )
     records = [_record(path, row.number, *(row.cells[place] for place in places)) for row in rows]
     if not records:
         raise EvaluationError(f"{path} lists no picture: write one a line")
@@ -98,7 +118,41 @@ def _open(source: Source, path: Path, part: str | None, notices: Sequence[str] =
     about |= {"limit": source.limit, "image_column": image, "label_column": label}
     about |= {"pictures": len(records), "fingerprint": fingerprint}
     report = f"{path}: {counted(len(records), 'image')} from {table.names(places)}{table.separated()}"
-    return Listed(about, spread(records, source.limit), [report, *notices, *others])
+    return Listed(
+        about, spread(records, source.limit), [report, *notices, *others, *_elsewhere(path, records)]
+    )
+
+
+def _elsewhere(manifest: Path, records: Sequence[Example | Failure]) -> list[str]:
+    """Return, where none of the first images is where the manifest says, where one of that name is."""
+    paths = [
+        Path(one.picture)
+        for one in records[:_LOOKED_FOR]
+        if isinstance(one, Example) and isinstance(one.picture, str)
+    ]
+    if not paths or any(map(os.path.exists, paths)):
+        return []
+    first = paths[0]
+    folders = [manifest.parent, *(folder for folder in sorted(manifest.parent.iterdir()) if folder.is_dir())]
+    for folder in folders[:_MOST_FOLDERS]:
+        for suffix in ("", *sorted(SUFFIXES_OF_IMAGES)):
+            name = f"{PureWindowsPath(first.name).name}{suffix}"
+            if (folder / name).is_file():
+                there = (folder / name).relative_to(manifest.parent).as_posix()
+                return [
+                    f"none of the images is there, such as {str(first)!r}; {there!r} is: write the paths like"
+                    f" that, as seen from {manifest.parent}"
+                ]
+    return []
+
+
+def _is_image(cell: Any) -> bool:
+    """Whether a cell is a path or an address of an image."""
+    return isinstance(cell, str) and suffix_of(cell.strip()) in SUFFIXES_OF_IMAGES
+
+
+def _of_role(columns: Sequence[str], wanted: Role) -> list[str]:
+    return [column for column in columns if role(column) is wanted]
 
 
 def _read(path: Path) -> tuple[Table, str]:

@@ -34,7 +34,9 @@ def _open(source: Source) -> DataSet:
         return hub.open_hub(source)
     if path.is_dir():
         return _open_folder(source, path)
-    if path.suffix.lower() in manifests.SUFFIXES:
+    if path.suffix.lower() in manifests.SUFFIXES or (
+        path.suffix.lower() in manifests.OTHER_TABLES and path.is_file()
+    ):
         return open_manifest(source)
     if name.endswith(shards.SUFFIXES):
         return open_tars(source)
