@@ -63,11 +63,11 @@ def _numbered(openings: tuple[tuple[str, str], ...]) -> str:
 
 _FAMILIES: Final = _THINKING + tuple((_BEGINNING + opening, end) for opening, end in _SPOKEN_THINKING)
 _OPENING: Final = re.compile(
-    rf"(?:(?=<[a-z|｜]|\[[a-z]|◁|```[a-z])|(?=\A))(?:{_numbered(_FAMILIES)})", re.IGNORECASE
+    rf"(?:(?=<[|｜]?[a-z]|\[[a-z]|◁|```[a-z])|(?=\A))(?:{_numbered(_FAMILIES)})", re.IGNORECASE
 )
 # A closing whose opening stood in the prompt: everything before it is thinking.
 _CLOSING: Final = re.compile(
-    rf"(?=</[a-z]|<[|｜uc]|\[/|◁)(?:</(?:[a-z]{{1,12}}[:_-]?)?{_THOUGHT}\s*>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷"
+    rf"(?=</[a-z]|<[|｜][a-z/]|<[uc]|\[/|◁)(?:</(?:[a-z]{{1,12}}[:_-]?)?{_THOUGHT}\s*>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷"
     rf"|<[|｜](?:end_(?:of_)?{_THOUGHT}|{_THOUGHT}_(?:end|stop)|/{_THOUGHT}|inner_suffix)[|｜]>"
     r"|<unused95>|<channel\|>|<\|channel\|>final(?:\s*<\|constrain\|>)?[^<>\n]{0,40}<\|message\|>)",
     re.IGNORECASE,
@@ -81,14 +81,14 @@ _ROLE: Final = re.compile(
     re.IGNORECASE,
 )
 _CONTROL: Final = re.compile(
-    r"(?=</?[a-z0]|<[|｜]|<</?sys|\[[/a-z])(?:<[|｜][^<>|｜\n]{1,40}[|｜]>|<\|[a-z_]{1,20}>|<[a-z_]{1,20}\|>"
+    r"(?=</?[a-z0]|<[|｜][^<>|｜\n]|<</?sys|\[[/a-z])(?:<[|｜][^<>|｜\n]{1,40}[|｜]>|<\|[a-z_]{1,20}>|<[a-z_]{1,20}\|>"
     r"|</?s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|bos|pad|unk|eot|eod|unused\d{1,4}"
     r"|extra_id_\d{1,3}|0x[0-9a-f]{2})>"
     rf"|\[/?INST\]|\[(?:EOS|BOS|SEP|CLS|PAD|UNK)\]|<</?SYS>>|</?(?:{_ANSWER_TAGS})>)",
     re.IGNORECASE,
 )
 _END_OF_TURN: Final = re.compile(
-    r"(?=</?[a-z]|<[|｜]|\[[/a-z])(?:<[|｜](?:eot_id|eom_id|im_end|im_start|im_user|im_system|endoftext|end_of_text|start"
+    r"(?=</?[a-z]|<[|｜][a-z]|\[[/a-z])(?:<[|｜](?:eot_id|eom_id|im_end|im_start|im_user|im_system|endoftext|end_of_text|start"
     r"|end[▁_]of[▁_]sentence|end_of_turn|return|end|start_header_id|start_of_role|end_of_role|eos|eot|eod|call"
     r"|END_OF_TURN_TOKEN|END_RESPONSE|user|endofturn|end_of_solution|end_of_box|observation|assistant_end)[|｜]>"
     r"|</s>|<(?:end_of_turn|start_of_turn|end_of_utterance|eos|eot|eod)>|<turn\|>|<\|turn>|\[/?INST\]|\[EOS\]"
