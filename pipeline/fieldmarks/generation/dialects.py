@@ -180,6 +180,8 @@ def _text(mode: str, choice: Mapping[str, Any], message: Mapping[str, Any]) -> t
     content = message.get("content") if text is None else text
     refusal = message.get("refusal")
     if isinstance(content, list):  # parts: texts, thoughts, refusals
+        if not all(isinstance(part, str | dict) for part in content):
+            raise BadReply("the reply's text is not a text")
         parts = [part if isinstance(part, dict) else {"text": part} for part in content]
         refusal = next((part["refusal"] for part in parts if part.get("type") == "refusal"), refusal)
         texts = [part.get("text") for part in parts if part.get("type") in {None, "text", "output_text"}]
