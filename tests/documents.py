@@ -6,10 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-import fieldmarks
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -40,13 +36,6 @@ def run_shell(script: str, folder: Path) -> None:
 def run_python(script: str, folder: Path) -> None:
     """Run a block of Python in a process of its own, as a reader would."""
     subprocess.run([sys.executable, "-c", script], cwd=folder, env=_environment(folder), check=True)
-
-
-def skip_unless_public(script: str) -> None:
-    """Skip a block that uses names (`fm.NAME`) which the package does not have yet."""
-    missing = set(re.findall(r"\bfm\.([A-Za-z]\w*)", script)) - set(fieldmarks.__all__)
-    if missing:
-        pytest.skip(f"fieldmarks has no {', '.join(sorted(missing))} yet")
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from tests.documents import ROOT, blocks, run_python, run_shell, section, skip_unless_public
+from tests.documents import ROOT, blocks, run_python, run_shell, section
 
 from fieldmarks.records import Entry
 
@@ -34,5 +34,4 @@ def test_every_key_of_a_store_is_explained() -> None:
 @pytest.mark.slow
 def test_the_blocks_run_one_after_the_other(demo_folder: Path) -> None:
     script = "\n".join(blocks("python", API))
-    skip_unless_public(script)
     run_python(script, demo_folder)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 import pytest
-from tests.documents import ROOT, blocks, links, run_python, run_shell, section, skip_unless_public
+from tests.documents import ROOT, blocks, links, run_python, run_shell, section
 
 from fieldmarks.cli import main
 
@@ -49,5 +49,4 @@ def test_the_step_by_step_commands_and_the_python_block_run(tmp_path: Path) -> N
     for script in blocks("sh", section("Step by step", README)):
         run_shell(script, tmp_path)
     for script in blocks("python", README):
-        skip_unless_public(script)
         run_python(script, tmp_path)

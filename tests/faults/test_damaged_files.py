@@ -301,8 +301,8 @@ def test_records_of_converted_models(tmp_path: Path, count: int) -> None:
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from fieldmarks.classification import interchange
 from fieldmarks.classification.classifier_file import load_head
+from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.errors import FieldmarksError
 import pyarrow.compute, pyarrow.parquet
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -310,8 +310,8 @@ try:
     if sys.argv[1].endswith(".safetensors"):
         load_head(Path(sys.argv[1]))
     else:
-        count = sum(1 for _ in interchange.read(Path(sys.argv[1])))
-        count = sum(1 for _ in interchange.labels(Path(sys.argv[1])))
+        count = sum(1 for _ in EmbeddingSet(sys.argv[1]))
+        count = sum(1 for _ in EmbeddingSet(sys.argv[1]).labels())
         print("read", count)
 except FieldmarksError as error:
     print("refused", str(error)[-200:])

@@ -168,11 +168,11 @@ def test_those_used_last_stay(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fieldmarks.classification.engines import kept
+from fieldmarks.classification.engines.openvino import model_cache
 def write(folder):
     (folder / "texts.bin").write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
-kept.keep(Path(sys.argv[1]), write)
+model_cache.keep(Path(sys.argv[1]), write)
 """
 
 
