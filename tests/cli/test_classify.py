@@ -324,7 +324,7 @@ def test_a_report_beside_the_results(classify: Classify, folder: Path) -> None:
     assert (reported.exit_code, reported.stdout) == (3, plain)  # the page changes nothing of the lines
     page = (folder / "page.html").read_text("utf-8")
     assert page.count("<article") == page.count("<img") == 3
-    assert "By its name alone" in page
+    assert "Class name only" in page
     assert "none.png" in page
     again = classify("photos", "--report", "page.html", "--relative")  # from kept embeddings, with pictures
     assert again.exit_code == 0
