@@ -12,6 +12,7 @@ Aggregation = Literal["mean-embedding", "mean-unit-embedding", "mean-similarity"
 Preset = Literal["article", "paper"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+Preference = Literal["a", "b", "newest", "union"]  # of two stores, where both have a class
 Engine = Literal["auto", "torch", "openvino"]
 Mode = Literal["auto", "completions", "continue", "prefix", "trailing", "instruct"]
 ArmName = Literal["name", "photo", "templates", "concept", "descriptors", "sentences", "waffle", "swapped"]

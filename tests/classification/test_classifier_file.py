@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.classifier import Classifier
-from fieldmarks.classification.classifier_file import load_head, save_head
+from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.scoring import Pooling, cosines
 from fieldmarks.classification.texts import Texts
@@ -39,7 +39,7 @@ def _head(aggregate: Aggregation = "mean-embedding", *, baseline: bool = True) -
 @pytest.mark.parametrize("baseline", [True, False])
 def test_what_was_saved_comes_back(tmp_path: Path, aggregate: Aggregation, baseline: bool) -> None:
     head = _head(aggregate, baseline=baseline)
-    save_head(head, tmp_path / "head.safetensors")
+    ClassifierFile(tmp_path / "head.safetensors").write(head)
     again = load_head(tmp_path / "head.safetensors")
     assert (again.texts, again.logit_scale) == (head.texts, head.logit_scale)
     assert again.pooling.name == head.pooling.name == aggregate
@@ -88,7 +88,7 @@ def test_version_1_is_still_read(tmp_path: Path, aggregate: Aggregation, baselin
     assert np.array_equal(again.logits(images), head.logits(images))
     assert again.baseline_scores(images) == head.baseline_scores(images)
     assert (again.texts, again.pooling.name, again.metadata) == (head.texts, aggregate, head.metadata)
-    save_head(again, path)  # and becomes version 2
+    ClassifierFile(path).write(again)  # and becomes version 2
     with safe_open(path, "np") as file:
         assert file.metadata()["version"] == "2"
         assert "class_matrix" not in file.keys()  # noqa: SIM118 - not a mapping
@@ -103,7 +103,7 @@ def test_weights_bias_and_temperature_are_applied(tmp_path: Path) -> None:
     head = replace(plain, pooling=Pooling.named("mean-similarity", weights), bias=bias, temperature=0.05)
     expected = (cosines(images, plain.embeddings) @ weights.T + bias) / 0.05
     np.testing.assert_allclose(head.logits(images), expected, rtol=0, atol=1e-4)
-    save_head(head, tmp_path / "head.safetensors")
+    ClassifierFile(tmp_path / "head.safetensors").write(head)
     again = load_head(tmp_path / "head.safetensors")
     assert np.array_equal(again.logits(images), head.logits(images))
     assert (again.temperature, again.logit_scale, again.is_learned) == (0.05, plain.logit_scale, True)
@@ -128,25 +128,25 @@ def test_a_classifier_scores_from_its_file(
 
 def test_a_classifier_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
-    save_head(_head(), path)
-    save_head(_head("max-similarity"), path)
+    ClassifierFile(path).write(_head())
+    ClassifierFile(path).write(_head("max-similarity"))
     assert load_head(path).pooling.name == "max-similarity"
     path.write_text("my diary")
     with pytest.raises(ModelError, match="already exists and is not a fieldmarks classifier; choose"):
-        save_head(_head(), path)
+        ClassifierFile(path).write(_head())
     assert path.read_text() == "my diary"
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be written"):
-        save_head(_head(), tmp_path / "none" / "head.safetensors")
+        ClassifierFile(tmp_path / "none" / "head.safetensors").write(_head())
 
 
 def _resaved(
     path: Path,
     tensors: dict[str, np.ndarray[Any, Any] | None],
     metadata: dict[str, str | None],
-    save: Callable[[Path, Head], None] = lambda path, head: save_head(head, path),
+    save: Callable[[Path, Head], None] = lambda path, head: ClassifierFile(path).write(head),
 ) -> None:
     save(path, _head())
     with safe_open(path, "np") as file:
@@ -257,7 +257,7 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> Non
 
 def test_cut_at_every_hundredth_byte(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
-    save_head(_head(), path)
+    ClassifierFile(path).write(_head())
     whole = path.read_bytes()
     assert (
         json.dumps(["tree frog", "ow\u202el"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fieldmarks.classification.classifier_file import save_head
+from fieldmarks.classification.classifier_file import ClassifierFile
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.texts import Texts
 from fieldmarks.cli import main
@@ -28,7 +28,7 @@ def _accuracy(
 ) -> float:
     """Classify images by one text a class, both as embeddings in files, and return the top-1 share."""
     known = Texts.collect({name: [(name, name)] for name in classes})
-    save_head(Head(known, texts.astype(np.float32), 100.0), folder / "head.safetensors")
+    ClassifierFile(folder / "head.safetensors").write(Head(known, texts.astype(np.float32), 100.0))
     names = [f"{row}:{label}" for row, label in enumerate(labels)]
     np.savez(folder / "images.npz", embeddings=images, images=np.array(names))
     inputs = [

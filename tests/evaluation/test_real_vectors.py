@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from tests.evaluation.recompute import faults
 
-from fieldmarks.classification.classifier_file import save_head
+from fieldmarks.classification.classifier_file import ClassifierFile
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.texts import Texts
 from fieldmarks.cli import main
@@ -30,7 +30,7 @@ def _evaluated(
     runner: CliRunner, folder: Path, head: Head, images: Array, labels: list[str]
 ) -> tuple[dict[str, Any], str]:
     """Evaluate a saved classifier on kept embeddings, and return the figures and what was printed."""
-    save_head(head, folder / "head.safetensors")
+    ClassifierFile(folder / "head.safetensors").write(head)
     names = [f"{row}.jpg" for row in range(len(labels))]
     np.savez(folder / "kept.npz", embeddings=images, images=names, labels=labels)
     inputs = [

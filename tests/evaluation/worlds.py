@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fieldmarks.classification.classifier_file import save_head
+from fieldmarks.classification.classifier_file import ClassifierFile
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.scoring import Array, normalize
 from fieldmarks.classification.texts import Texts
@@ -99,7 +99,7 @@ def draw_species(folder: Path, count: int, pictures: int) -> Path:
 def save(posed: Problem, folder: Path, *, baseline: bool = True) -> tuple[Path, Path]:
     """Write a problem as a saved classifier and as labelled embeddings, and return both paths."""
     head = Head(posed.texts, posed.rows, 20.0, baseline=posed.names if baseline else None)
-    save_head(head, folder / "head.safetensors")
+    ClassifierFile(folder / "head.safetensors").write(head)
     labels = [posed.texts.classes[label] for label in posed.labels]
     images = [f"{number}.jpg" for number in range(len(labels))]
     np.savez(folder / "kept.npz", embeddings=posed.images, images=images, labels=labels)

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fieldmarks.choices import Preference, words
 from fieldmarks.errors import StoreError
 from fieldmarks.records import CURATED, FAILED, GENERATED, Entry
 from fieldmarks.store import Store
-from fieldmarks.store.compare import PREFERENCES, merge
+from fieldmarks.store.compare import merge
 from fieldmarks.store.edits import Stamp
 
 LINE = st.builds(
@@ -36,7 +37,7 @@ def _store(path: Path, lines: list[Entry]) -> Store:
 @given(
     a=st.lists(LINE, max_size=5),
     b=st.lists(LINE, max_size=5),
-    prefer=st.sampled_from(PREFERENCES),
+    prefer=st.sampled_from(words(Preference)),
 )
 def test_merging_keeps_every_line_and_obeys(
     tmp_path: Path, a: list[Entry], b: list[Entry], prefer: str

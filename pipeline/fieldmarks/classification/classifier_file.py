@@ -122,11 +122,6 @@ class ClassifierFile:
         return True
 
 
-def save_head(head: Head, path: Path) -> None:
-    """Write a head as a file. Raises ModelError as `ClassifierFile`."""
-    ClassifierFile(path).write(head)
-
-
 def load_head(path: Path) -> Head:
     """Read a head. Raises ModelError for a file that is none, is damaged or of a newer version."""
     try:

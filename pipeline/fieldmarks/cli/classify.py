@@ -1,6 +1,5 @@
 """`fieldmarks classify`: images in, labels with their reasons out; `fieldmarks embed`: embeddings out."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from fieldmarks.classification.results import Failure, Prediction
     from fieldmarks.report.page import Page
 
-logger = logging.getLogger(__name__)
 
 INCOMPLETE = 3  # the exit code of a run that did all but what its last lines name
 NAMED = 20  # images in the last lines
@@ -346,12 +344,6 @@ def _open(store: str | None, classifier: Path | None, options: Mapping[str, Any]
     if store:
         return Classifier(Store(store), **model, **{name: options[name] for name in OF_TEXTS})
     return Classifier.load(classifier or "", **model)
-
-
-def tell(notices: Sequence[str]) -> None:
-    """Print notices on stderr, each once."""
-    for notice in notices:
-        logger.warning("%s", notice)
 
 
 def _check_usage(

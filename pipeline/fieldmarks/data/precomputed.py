@@ -17,7 +17,7 @@ from fieldmarks.records import class_name
 
 Labelled = tuple[Embedded | Failure, str | None]
 
-_UNNAMED: Final = re.compile(r".*\.np[yz]#\d+", re.DOTALL)  # what interchange calls a row without a name
+_UNNAMED: Final = re.compile(r".*\.np[yz]#\d+", re.DOTALL)  # what an EmbeddingSet calls a row without a name
 _LAST: Final = "\U0010ffff"
 
 

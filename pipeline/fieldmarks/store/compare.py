@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -15,7 +15,6 @@ from fieldmarks.store.file import Store
 from fieldmarks.store.lines import current, encode
 from fieldmarks.text import comparable
 
-PREFERENCES: Final = ("a", "b", "newest", "union")
 Lines = list[tuple[bytes, Entry]]
 
 

@@ -61,7 +61,6 @@ def kept(job: Job) -> Result:
     """Write a folder of image embeddings and a classifier of many classes, with six texts each."""
     import numpy as np
 
-    from fieldmarks.classification.classifier_file import save_head
     from fieldmarks.classification.head import Head
     from fieldmarks.classification.texts import Texts
 
@@ -75,7 +74,9 @@ def kept(job: Job) -> Result:
     marks = tuple(f"mark {row}" for row in range(len(owner)))
     embeddings = generator.standard_normal((len(owner), 512), np.float32)
     head = Head(Texts(names, owner, marks, marks), embeddings, 100.0, metadata={"model": "random"})
-    save_head(head, Path(job["folder"]) / "head.safetensors")
+    from fieldmarks.classification.classifier_file import ClassifierFile
+
+    ClassifierFile(Path(job["folder"]) / "head.safetensors").write(head)
     return {}
 
 

@@ -2,6 +2,7 @@
 
 import click
 
+from fieldmarks.choices import Preference, words
 from fieldmarks.cli.console import emit, say
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import change_options, complete_store, json_option, store_argument
@@ -157,7 +158,7 @@ def diff(a: str, b: str, as_json: bool) -> None:
 @click.argument("b", metavar="B", shell_complete=complete_store)
 @click.option(
     "--prefer",
-    type=click.Choice(("a", "b", "newest", "union")),
+    type=click.Choice(words(Preference)),
     required=True,
     help="Which list becomes current if both have the class: A's, B's, the latest, or the union of both.",
 )
