@@ -1,7 +1,8 @@
 """A language model behind an OpenAI-compatible endpoint: bounded concurrency, retries, limits per minute.
 
-One task per request under way. A task sends until there is an answer or patience ends; the loop in `_work`
-starts further tasks only as answers are taken from it, so what is asked and not yet yielded stays bounded.
+Each of `window` lanes asks one question after another, and sends each until there is an answer or patience
+ends. Lanes go on while those who take the answers write them, until as many wait to be taken as there are
+lanes; so what is asked and not dealt with stays bounded.
 `drain`, and a failure that ends the run, stop the sending: requests that wait for their turn or for a retry
 end without an outcome, those on the wire are still waited for, and their answers are yielded.
 """
@@ -92,7 +93,7 @@ class EndpointCompleter:
     async def complete(
         self, questions: Iterable[Question], charge: Charge = unlimited
     ) -> AsyncGenerator[list[Outcome], None]:
-        """Yield answers as they come; a further question is sent only when those yielded are dealt with.
+        """Yield answers as they come; questions are also taken while those yielded are dealt with.
 
         Raises EndpointError where the endpoint refuses for good or is down, once what is on the wire is in.
         """
@@ -168,35 +169,46 @@ class EndpointCompleter:
         return profile.mode
 
     async def _work(self, pending: Iterator[Question], mode: str) -> AsyncGenerator[list[Outcome], None]:
-        done: asyncio.Queue[asyncio.Task[Outcome | None]] = asyncio.Queue()
-        running: set[asyncio.Task[Outcome | None]] = set()
-        fatal: BaseException | None = None
+        arrived: list[Outcome] = []
+        lanes: set[asyncio.Task[None]] = set()
+        news = asyncio.Event()
+        errors: list[BaseException] = []
+
+        async def lane(question: Question | None) -> None:
+            while question is not None:
+                if (outcome := await self._ask(mode, question)) is not None:
+                    arrived.append(outcome)
+                    news.set()
+                more = len(arrived) < self.window and not self._stopped
+                question = next(pending, None) if more else None
+
+        def ended(task: asyncio.Task[None]) -> None:
+            lanes.discard(task)
+            news.set()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                errors.append(error)
+                self._stop()
+
         try:
             while True:
-                if not self._stopped:
-                    for question in islice(pending, self.window - len(running)):
-                        task = asyncio.create_task(self._ask(mode, question))
-                        task.add_done_callback(done.put_nowait)
-                        running.add(task)
-                if not running:
+                for question in islice(pending, 0 if self._stopped else self.window - len(lanes)):
+                    task = asyncio.create_task(lane(question))
+                    task.add_done_callback(ended)
+                    lanes.add(task)
+                if not lanes and not arrived:
                     break
-                ready = [await done.get()]
-                while not done.empty():
-                    ready.append(done.get_nowait())
-                running.difference_update(ready)
-                if errors := [error for task in ready if (error := task.exception()) is not None]:
-                    fatal = fatal or errors[0]
-                    self._stop()
-                results = [task.result() for task in ready if task.exception() is None]
-                if outcomes := [outcome for outcome in results if outcome is not None]:
+                await news.wait()
+                news.clear()
+                if arrived:
+                    outcomes, arrived[:] = arrived.copy(), []
                     yield outcomes
         finally:
-            for task in running:
-                task.cancel()  # changes nothing of one that has its answer
-            ended = await asyncio.gather(*running, return_exceptions=True)
-            self._leftovers += [outcome for outcome in ended if isinstance(outcome, tuple)]
-        if fatal:
-            raise fatal
+            for task in lanes:
+                task.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)
+            self._leftovers += arrived
+        if errors:
+            raise errors[0]
 
     async def _ask(self, mode: str, question: Question) -> Outcome | None:
         """Return a question's outcome, or None if it was stopped before there was one."""

@@ -1,13 +1,14 @@
 """What a run has on disk and under way: answers as they arrive, claims before requests, complete classes.
 
-One `step` takes in what has arrived and claims what is asked next, under the store's lock and so in one piece
-for all processes that share the store:
+One `step` keeps what the run has taken in and claims what is asked next, under the store's lock and so in one
+piece for all processes that share the store:
 
 1. A class with all of its answers becomes a line of the store. An answer of any other class goes into the run
    file. Each is one write and one fsync.
 2. What other processes wrote meanwhile is read.
-3. As many classes are claimed as can be asked now. A class that is answered by now is not asked, and one that
-   another process has claimed is looked at again later: it may be answered then, or its claim void.
+3. As many classes are claimed as can be asked until the next step. A class that is answered by now is not
+   asked, and one that another process has claimed is looked at again later: it may be answered then, or its
+   claim void.
 
 Where the store refuses (a full disk, a line that an editor broke), answers go into the run file; where that
 refuses too they stay in memory, and `close` tries again, and writes them to a temporary folder rather than
@@ -126,7 +127,8 @@ class Run:
     """Turns classes into requests, and answers into settled classes; an iterator of what to send.
 
     The iterator ends for now when nothing is queued, when the run is stopped or when the money could run out,
-    and goes on once there is more.
+    and goes on once there is more. Requests are taken from it also while a ledger's step runs in a thread of
+    its own: a step adds to the queue alone, and answers are taken in between steps.
     """
 
     questions: Questions
@@ -139,6 +141,7 @@ class Run:
     in_flight: int = 0
     started: float = field(default_factory=time.monotonic)
     settled: list[Work] = field(default_factory=list)  # nothing more is asked: a failure, or all answers
+    _begun: list[Question] = field(default_factory=list)
     _queue: deque[Question] = field(default_factory=deque)
     _cut: dict[str, None] = field(default_factory=dict)  # in order
     _too_long: dict[str, None] = field(default_factory=dict)
@@ -158,7 +161,7 @@ class Run:
     @property
     def queued(self) -> int:
         """How many requests wait to be sent."""
-        return len(self._queue)
+        return len(self._queue) + len(self._begun)
 
     @property
     def cut(self) -> tuple[str, ...]:
@@ -175,13 +178,18 @@ class Run:
         return bool(self._queue) and not self.stopped and self.budget.allows(self._queue[0].estimate())
 
     def begin(self, question: Question, samples: list[Sample]) -> None:
-        """Queue what is left to ask of a class, which may have some answers on disk."""
+        """Prepare what is left to ask of a class, which may have some answers on disk."""
         left = question.unanswered(samples, self.retries)
         work = Work(question, samples, saved=len(samples), open=len(left))
         self.working[question.name] = work
-        self._queue.extend(left)
+        self._begun += left
         if not left:
             self.settled.append(work)
+
+    def release(self) -> None:
+        """Let what was begun be sent, once its claims are on disk."""
+        self._queue.extend(self._begun)
+        self._begun.clear()
 
     def take(self, outcomes: Sequence[Outcome]) -> None:
         """Take in answers. An empty one is asked again, before all else that is queued; a refusal is not."""
@@ -266,17 +274,21 @@ class Ledger:
         """Whether there is anything to write: classes to ask, or a run file that an earlier run left."""
         return bool(self._pending) or self._run_file.exists()
 
-    def step(self, outcomes: Sequence[Outcome], window: int) -> None:
-        """Keep what has arrived, and claim classes until `window` requests are queued or under way."""
+    def step(self, window: int) -> None:
+        """Keep what the run has taken in, and claim classes until there is enough to ask until the next step.
+
+        That is twice what is under way at once: `window` requests are on the wire while others' answers are
+        written, and each of those may end before this does.
+        """
         with self._turn:
-            self._run.take(outcomes)
             try:
                 with self._store.locked():
                     self._run_file.refresh()
                     self._keep()
                     if not self._run.stopped and not self.refusal:
-                        self._claim(window)
+                        self._claim(2 * window)
                     self._write_news()
+                    self._run.release()
             except StoreError as error:
                 self.refusal = self.refusal or error
 
@@ -356,14 +368,14 @@ class Ledger:
         current = self._store.get(work.question.name)
         return work.question.line(work.samples, self._endpoint, current.rejected if current else ())
 
-    def _claim(self, window: int) -> None:
-        """Claim classes until enough requests are queued; settle those that need none."""
+    def _claim(self, most: int) -> None:
+        """Claim classes until so many requests are queued or under way; settle those that need none."""
         run, now = self._run, time.monotonic()
         if not self._pending and now - self._looked >= LOOK_AGAIN:
             self._looked = now
             self._pending, self._elsewhere = deque(self._elsewhere), []
         restored: list[Entry] = []
-        while self._pending and run.queued < window - run.in_flight:
+        while self._pending and run.queued < most - run.in_flight:
             name = self._pending.popleft()
             question = run.questions.of(name)
             history = self._store.history(name)

@@ -307,7 +307,8 @@ async def _go(
 
     async def step(outcomes: Sequence[Any] = ()) -> None:
         with stop.waiting():
-            await _undisturbed(asyncio.to_thread(ledger.step, outcomes, completer.window))
+            run.take(outcomes)  # in this thread: beside one that computes, the requests would stand still
+            await _undisturbed(asyncio.to_thread(ledger.step, completer.window))
         if ledger.refusal:
             stop.now()
         if outcomes:
