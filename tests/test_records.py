@@ -32,6 +32,8 @@ ENTRIES = st.builds(
     change=st.none() | TEXT,
     note=st.none() | TEXT,
     measured=st.none() | MEASURED,
+    ids=st.lists(TEXT, max_size=2).map(tuple),
+    confused_with=st.lists(TEXT, max_size=2).map(tuple),
     extra=st.dictionaries(TEXT.map(lambda key: "x-" + key), TEXT, max_size=2),
 )
 
@@ -65,6 +67,14 @@ def test_the_shortest_line() -> None:
 def test_what_is_no_line(line: dict[str, object], message: str) -> None:
     with pytest.raises(StoreError, match=message):
         Entry.from_dict(line)
+
+
+@pytest.mark.parametrize("value", [None, "n01", 7, ["n01", 7], {"a": "b"}])
+def test_ids_of_another_program_are_kept_as_they_are(value: object) -> None:
+    line = {"class": "x", "descriptors": [], "ids": value}
+    entry = Entry.from_dict(line)
+    assert entry.ids == ()
+    assert entry.to_dict() == line
 
 
 GOOD = {"descriptor": "a", "effect": -0.5, "margin": 1, "pictures": 2}

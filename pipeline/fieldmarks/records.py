@@ -11,6 +11,8 @@ writes `origin` "curated", `rejected`, `note`, `by`, `at`, `removed` true where 
 name for all lines of one command), `undo` true where a line brings back what was current before, and `redo`
 true where it brings back what an undo took away. `origin` "failed" keeps an answer without bullets.
 Evaluation adds `measured`, what leaving each descriptor out changed (see store/descriptor_effects.py).
+`ids` are other names by which data sets label the class (a folder, a WordNet id, a number), and
+`confused_with` the classes that it is most easily confused with; both are lists of strings.
 Keys that this version does not know are kept and written back.
 """
 
@@ -95,12 +97,18 @@ class Entry:
     by: str | None = None
     at: str | None = None
     measured: Mapping[str, Any] | None = None
+    ids: tuple[str, ...] = ()
+    confused_with: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, line: Mapping[str, Any]) -> Self:
         """Read a line's object. Raises StoreError for a missing or mistyped key, or a newer version."""
-        known = {key: value for key, value in line.items() if key in _TYPES}
+        known = {
+            key: value
+            for key, value in line.items()
+            if key in _TYPES and (key not in _NEW or _TYPES[key](value))  # else another program's key
+        }
         for key, value in known.items():
             if not _TYPES[key](value):
                 raise StoreError(f"{key!r} has the wrong type: {value!r:.60}")
@@ -111,7 +119,7 @@ class Entry:
             raise StoreError("'class' is missing")
         if (known.get("v") or FORMAT_VERSION) > FORMAT_VERSION:
             raise StoreError(f"version {known['v']} is newer than {FORMAT_VERSION}: use a newer fieldmarks")
-        extra = {key: value for key, value in line.items() if key not in _TYPES}
+        extra = {key: value for key, value in line.items() if key not in known}
         if "samples" in known:
             answers = known.pop("samples")
             if "answers" in known:
@@ -199,7 +207,8 @@ _NEAR_MISSES: Final = {
     },
     "rejected": {"reject", "rejects", "dropped"},
 }
-_LISTS: Final = {"descriptors", "rejected", "answers"}
+_NEW: Final = {"ids", "confused_with"}  # keys that lines of version 0.1 may have for something else
+_LISTS: Final = {"descriptors", "rejected", "answers", *_NEW}
 _TYPES: Final[dict[str, Any]] = {
     "class": lambda value: isinstance(value, str),
     "descriptors": _texts,
@@ -211,4 +220,5 @@ _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("removed", "undo", "redo"), lambda value: isinstance(value, bool)),
     **dict.fromkeys(("change", "note", "by", "at"), _optional(str)),
     "measured": _measured,
+    **dict.fromkeys(_NEW, _texts),
 }

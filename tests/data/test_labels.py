@@ -41,6 +41,35 @@ def test_exact_names_come_before_aliases_and_these_before_folding() -> None:
     )
 
 
+def test_other_names_that_a_store_gives_a_class_match_after_names_and_before_folding() -> None:
+    classes = ["tree frog", "owl", "crane"]
+    ids = {"n01644373": "tree frog", "Strigi_formes": "owl", "crane": "owl", "x": "yeti", "2": "crane"}
+    found = match(["n01644373", "strigi formes", "crane", "2", "x"], classes, ids=ids)
+    assert found.class_of == {
+        "n01644373": "tree frog",
+        "strigi formes": "owl",
+        "crane": "crane",
+        "2": "crane",
+    }
+    assert found.folded == (("strigi formes", "owl"),)
+    assert found.numbered == (("2", "crane"),)
+    assert found.unknown_labels == ("x",)
+
+
+def test_an_alias_may_name_a_class_by_another_name() -> None:
+    assert match(["a"], ["owl"], {"a": "n01"}, {"n01": "owl"}).class_of == {"a": "owl"}
+
+
+def test_two_classes_that_fold_to_one_id_leave_the_label_unknown() -> None:
+    ids = {"big_owl": "owl", "Big Owl": "eagle owl"}
+    assert match(["BIG-OWL"], ["owl", "eagle owl"], ids=ids).unknown_labels == ("BIG-OWL",)
+
+
+def test_numbers_that_a_store_gives_its_classes_are_told() -> None:
+    (told,) = require(match(["7"], ["owl"], ids={"7": "owl"}), [], allow_missing=False)
+    assert told == "labels that are numbers are those of the store: '7' as 'owl'"
+
+
 def test_several_labels_may_mean_one_class() -> None:
     found = match(["owl", "OWL", "o w l"], ["owl"])
     assert found.class_of == {"owl": "owl", "OWL": "owl"}

@@ -48,6 +48,21 @@ def test_appending_is_seen_at_once_and_by_others(file: Path) -> None:
         assert [entry.name for entry in opened.newest_first()] == ["frog", "toad", "frog"]
 
 
+def test_ids_are_those_of_the_newest_line_that_has_any_and_of_one_class_alone(file: Path) -> None:
+    store = Store(file, create=True)
+    store.append(
+        Entry("owl", ("a",), ids=("n01", "both")),
+        Entry("eagle", ("b",), ids=("n02", "both")),
+        Entry("newt", ("c",), ids=("old",)),
+        Entry("newt", ("c",), ids=("n03",)),
+        Entry("owl", ("d",)),
+        Entry("eagle", removed=True),
+    )
+    assert store.ids() == {"n01": "owl", "both": "owl", "n03": "newt"}
+    store.append(Entry("eagle", ("b",)))
+    assert store.ids() == {"n01": "owl", "n02": "eagle", "n03": "newt"}
+
+
 def test_appending_nothing_makes_no_file(file: Path) -> None:
     Store(file, create=True).append()
     assert not file.exists()

@@ -38,7 +38,8 @@ class Recipe:
     """What an image processor does: scale, crop the middle, times `rescale_factor`, less mean, over std.
 
     `size` is the length of the shorter side, or height and width; `crop` is height and width, and always
-    there where `size` is the shorter side. Without normalisation `mean` and `std` are None.
+    there where `size` is the shorter side. Without normalisation `mean` and `std` are None. Where half a
+    pixel is left over, transformers crops by rounding down, torchvision to the even neighbour.
     """
 
     size: int | Pair
@@ -47,6 +48,7 @@ class Recipe:
     rescale_factor: float
     mean: Triple | None
     std: Triple | None
+    rounds_to_even: bool = False
 
     @property
     def least(self) -> int:
@@ -67,10 +69,13 @@ class Recipe:
         scaled_height, scaled_width = self._scaled(width, height)
         crop_height, crop_width = self.crop or (scaled_height, scaled_width)
         # Whole pixels, rounded as transformers rounds: one pixel off is another image to the model.
-        left, top = (scaled_width - crop_width) // 2, (scaled_height - crop_height) // 2
+        left, top = self._half(scaled_width - crop_width), self._half(scaled_height - crop_height)
         start, end = (x + edge * width / scaled_width for edge in (left, left + crop_width))
         scaled = image.resize((crop_width, scaled_height), self.resample, (start, y, end, bottom))
         return np.asarray(scaled)[top : top + crop_height]
+
+    def _half(self, margin: int) -> int:
+        return round(margin / 2) if self.rounds_to_even else margin // 2
 
     def _scaled(self, width: float, height: float) -> Pair:
         """Return the height and width that the whole image would be scaled to."""

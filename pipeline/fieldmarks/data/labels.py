@@ -8,7 +8,8 @@
 
 A list without numbers counts from 0, or from 1 where the labels go from 1 to the number of names.
 
-Labels of a data set meet the classes of a store: by exact name, by alias, else by folding.
+Labels of a data set meet the classes of a store: by exact name, by alias, by another name that the store
+gives the class (`ids`), else by folding.
 
     Tree_Frog, tree-frog, TREE FROG       the class "tree frog": the same but for case, accents, separators
     003.TreeFrog, n01644373-tree_frog     the class "tree frog": the same but for spaces and a number in front
@@ -176,24 +177,31 @@ class Matching:
     folded: tuple[tuple[str, str], ...] = ()  # labels that only folding brought to their class
     unknown_labels: tuple[str, ...] = ()
     unused_classes: tuple[str, ...] = ()
+    numbered: tuple[tuple[str, str], ...] = ()  # numbers that the store gives its classes
 
 
 def match(
-    labels: Iterable[str], classes: Sequence[str], aliases: Mapping[str, str] | None = None
+    labels: Iterable[str],
+    classes: Sequence[str],
+    aliases: Mapping[str, str] | None = None,
+    ids: Mapping[str, str] | None = None,
 ) -> Matching:
-    """Return which class each label stands for: exact name, else alias, else the one class that folds alike.
+    """Return which class each label stands for: exact name, alias, id, else the one class that folds alike.
 
     Several labels may be spellings of one name. A label that several classes fit stays unknown.
     """
     known = {class_name(name): name for name in classes}
+    other_names = {text: known[name] for text, name in (ids or {}).items() if name in known} | known
     by_fold, by_letters = _grouped(known.values(), fold), _grouped(known.values(), letters)
+    for key, texts in _grouped(other_names, fold).items():
+        by_fold.setdefault(key, list(dict.fromkeys(other_names[text] for text in texts)))
     names = {label: _trimmed(label) for label in dict.fromkeys(labels)}
     names = {
         label: name if name in known else (aliases or {}).get(name, name) for label, name in names.items()
     }
     class_of: dict[str, str] = {}
     for label, name in names.items():
-        fitting = [known[name]] if name in known else by_fold.get(fold(name), [])
+        fitting = [other_names[name]] if name in other_names else by_fold.get(fold(name), [])
         if len(fitting) == 1:
             class_of[label] = fitting[0]
     taken = set(class_of.values())
@@ -204,10 +212,16 @@ def match(
         if label not in class_of and only and fold(name) not in by_fold:
             class_of[label] = fitting[0]
     class_of = {label: class_of[label] for label in names if label in class_of}
-    folded = tuple((label, name) for label, name in class_of.items() if names[label] not in known)
+    folded = tuple((label, name) for label, name in class_of.items() if names[label] not in other_names)
+    numbered = tuple((label, name) for label, name in class_of.items() if _is_numbered(names[label], known))
     unknown = tuple(label for label in names if label not in class_of)
     met = set(class_of.values())
-    return Matching(class_of, folded, unknown, tuple(name for name in known.values() if name not in met))
+    unused = tuple(name for name in known.values() if name not in met)
+    return Matching(class_of, folded, unknown, unused, numbered)
+
+
+def _is_numbered(label: str, known: Mapping[str, str]) -> bool:
+    return label.isdecimal() and label not in known
 
 
 def fold(name: str) -> str:
@@ -276,6 +290,8 @@ def require(matching: Matching, empty_classes: Sequence[str], allow_missing: boo
             f"{counted(len(matching.folded), 'label')} matched after ignoring case, accents, separators and"
             f" numbers in front: {_pairs(matching.folded)}"
         )
+    if matching.numbered:
+        notices.append(f"labels that are numbers are those of the store: {_pairs(matching.numbered, 2)}")
     missing = []
     if matching.unknown_labels:
         missing.append(f"labels without a class in the store: {listed(matching.unknown_labels)}")

@@ -6,7 +6,7 @@ its own cannot be embedded, so that only `photo` (its baseline), `descriptors` a
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from fieldmarks.store import Store
 class Candidate:
     """Classes with their descriptors, and what gives texts their embeddings.
 
-    `empty` are classes without descriptors; they take no part. `metadata` says where all this comes from.
+    `empty` are classes without descriptors; they take no part. `ids` are other names of classes. `metadata`
+    says where all this comes from.
     """
 
     classes: Mapping[str, Sequence[str]]
@@ -34,6 +35,7 @@ class Candidate:
     metadata: Mapping[str, Any]
     embedder: Embedder
     head: Head | None = None
+    ids: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_store(cls, store: Store, embedder: Embedder) -> "Candidate":
@@ -44,7 +46,8 @@ class Candidate:
             raise EvaluationError(f"{store.path} has no class with descriptors: generate or add some first")
         digest = hashlib.sha256(store.path.read_bytes()).hexdigest()
         metadata = {"store": str(store.path), "store_sha256": digest}
-        return cls(classes, tuple(name for name in entries if name not in classes), metadata, embedder)
+        empty = tuple(name for name in entries if name not in classes)
+        return cls(classes, empty, metadata, embedder, ids=store.ids())
 
     @classmethod
     def of_classifier(cls, path: Path, head: Head, embedder: Embedder) -> "Candidate":

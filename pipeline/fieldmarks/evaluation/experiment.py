@@ -67,7 +67,7 @@ class Experiment:
         classes = [*candidate.classes, *candidate.empty]
         if self.spec.aliases is not None:
             named += labels.check_aliases(self.spec.aliases, aliases, counts, classes)
-        matching = labels.match(counts, classes, aliases)
+        matching = labels.match(counts, classes, aliases, candidate.ids)
         notices = labels.require(matching, candidate.empty, not self.strict)
         scored = {label: name for label, name in matching.class_of.items() if name in candidate.classes}
         of_dataset = self.dataset.notices if self.dataset else ()
@@ -160,7 +160,7 @@ class Experiment:
         if self.matching is not None:
             return self.matching.class_of.__contains__
         aliases, _ = _aliases(self.spec, ())
-        classes = (*self.candidate.classes, *self.candidate.empty)
+        classes = (*self.candidate.classes, *self.candidate.empty, *self.candidate.ids)
         folds, letters = set(map(labels.fold, classes)), set(map(labels.letters, classes))
         known: dict[str, bool] = {}
 

@@ -151,6 +151,15 @@ class Store:
         """Yield the current lines, in the order of `names`."""
         return (entry for name in self._places if (entry := self.get(name)) is not None)
 
+    def ids(self) -> dict[str, str]:
+        """Return the class of each other name that lines give classes as `ids`, if only one class has it."""
+        owners: dict[str, set[str]] = {}
+        for name in self.names():
+            lines = reversed(self.history(name))  # what generated a newer line knew no ids
+            for text in next((entry.ids for entry in lines if entry.ids), ()):
+                owners.setdefault(text, set()).add(name)
+        return {text: names.pop() for text, names in owners.items() if len(names) == 1}
+
     def lines(self) -> Iterator[tuple[bytes, Entry]]:
         """Yield every line as its bytes, without the line end, and its entry, in the file's order."""
         return ((self._read_line(at), self._read_entry(name, at)) for at, name in self._by_offset())
