@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from fieldmarks import __version__
+from fieldmarks.cli.console import record, say, start_logging
 from fieldmarks.errors import FieldmarksError, UsageError
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Root(click.Group):
             code = _interrupted(error)
         except click.ClickException as error:
             error.show()
-            _record(f"Error: {error.format_message()}")
+            record(f"Error: {error.format_message()}")
             code = error.exit_code
         except FieldmarksError as error:
             code = _failed(str(error))
@@ -164,22 +165,12 @@ class Root(click.Group):
 
 
 def _interrupted(error: BaseException) -> int:
-    from fieldmarks.cli.console import say
-
     code = exit_code(error)
     say("Terminated." if code == TERMINATED else "Interrupted.")
     return code
 
 
-def _record(line: str) -> None:
-    from fieldmarks.cli.logs import record
-
-    record(line)
-
-
 def _failed(message: str) -> int:
-    from fieldmarks.cli.console import say
-
     say(f"Error: {message}")
     return 1
 
@@ -235,10 +226,9 @@ def _output_failed(error: OSError) -> int:
 )
 def main(verbose: bool, quiet: bool, log_file: Path | None) -> None:
     """Tell classes apart by their visible marks: generate descriptors, curate them, classify with CLIP."""
-    from fieldmarks import hub
-    from fieldmarks.cli import logs
+    from fieldmarks.hub import own_process
 
-    hub.own_process()
+    own_process()
     if verbose and quiet:
         raise click.UsageError("give either --verbose or --quiet")
-    logs.start(verbose - quiet, log_file)
+    start_logging(verbose - quiet, log_file)
