@@ -216,11 +216,11 @@ class Parsed:
 def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = None) -> Parsed:
     """Read the descriptors out of an answer; the last one of an answer that was cut off is left out."""
     said = spoken(_LINE_ENDS.sub("\n", answer))
-    if said.thinking:
+    if said is None:
         return Parsed((), problem=STILL_THINKING)
     if finish_reason in _INCOMPLETE:
         return Parsed((), problem=_INCOMPLETE[finish_reason])
-    text = _OWN_QUESTION.sub("", said.text, count=1)
+    text = _OWN_QUESTION.sub("", said, count=1)
     text = _NEXT_TURN.split("\n" + text, maxsplit=1)[0].removeprefix("\n")
     text, unread = text[:_MAX_READ], text[_MAX_READ:]
     if unread:  # the entry that the limit cuts counts with those beyond it
@@ -251,7 +251,7 @@ def attach(forced: str, text: str) -> tuple[str, bool]:
     A model may repeat or ignore the mark; its answer then stays as it is. Thinking that comes before the
     continuation stays before the mark.
     """
-    aloud = spoken(text).text
+    aloud = spoken(text) or ""
     if not forced or _begins_anew(aloud):
         return text, not forced
     if aloud.strip() and text.endswith(aloud) and len(aloud) < len(text):

@@ -124,7 +124,7 @@ def clean(text: str) -> str:
             break
         before = text
         text = _recoded(text) if _MOJIBAKE.search(text) else text
-        text = _MARKS.sub("", plain(spoken(text).text))
+        text = _MARKS.sub("", plain(spoken(text) or ""))
     return text
 
 
