@@ -162,7 +162,7 @@ def test_thinking_of_every_family_goes(family: str) -> None:
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"headings", "bold headings"}))
 def test_unfinished_thinking_says_nothing(family: str) -> None:
     opening, _ = FAMILIES[family]
-    assert spoken(f"{opening}perhaps wings\n- or not") == None
+    assert spoken(f"{opening}perhaps wings\n- or not") is None
 
 
 @pytest.mark.parametrize("family", TAGGED)
