@@ -13,7 +13,7 @@ from fieldmarks.errors import ClassNameError, FieldmarksError
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
-    from fieldmarks.generation.run import Summary
+    from fieldmarks.generation.run import Progress, Summary
 
 FIRST_NAMES = 3  # that a dry run shows
 MOST_LISTED = 20  # names of classes that a closing note lists
@@ -149,7 +149,7 @@ def generate(
       fieldmarks generate --class "tree frog" --store frogs.jsonl --local HuggingFaceTB/SmolLM2-360M
     """
     from fieldmarks.cli.console import line, shown
-    from fieldmarks.generation import run
+    from fieldmarks.generation import generate as generation
     from fieldmarks.store import Store
 
     names = class_names(classes, named, column)
@@ -157,14 +157,14 @@ def generate(
     options["headers"] = headers_of(options["headers"])
     written = 0
 
-    def update(progress: run.Progress) -> None:
+    def update(progress: "Progress") -> None:
         nonlocal written
         written = progress.written
         show(progress)
 
     try:
         with shown(sys.stderr, line) as show:
-            summary = run.generate(names, opened, **options, progress=update)
+            summary = generation.generate(names, opened, **options, progress=update)
     except FieldmarksError:
         if written:
             say(f"Wrote {counted(written, 'class')} to {store} before this error")
