@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.models import Number, headers_of, model_options
+from fieldmarks.cli.generate import Number, headers_of, model_options
 from fieldmarks.errors import EndpointError, ModelError, UsageError
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import orjson
 
-from fieldmarks.bounds import read_text
 from fieldmarks.debris import plain, spoken, thinks
 from fieldmarks.errors import ModelError
+from fieldmarks.paths import read_text
 from fieldmarks.records import Entry, near_miss
 from fieldmarks.store.descriptor_effects import Measurement, points
 from fieldmarks.text import comparable
