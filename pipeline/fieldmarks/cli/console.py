@@ -157,7 +157,7 @@ def start_logging(verbosity: int, log_file: Path | None) -> None:
     `verbosity` is 1 for all messages, 0 for warnings and news, and -1 for errors only. The file is appended
     to. Raises FieldmarksError if it cannot be written, or holds anything but a log of ours.
     """
-    handlers: list[logging.Handler] = [_Stderr((logging.DEBUG, logging.INFO, logging.ERROR)[1 - verbosity])]
+    handlers: list[logging.Handler] = [_Printer((logging.DEBUG, logging.INFO, logging.ERROR)[1 - verbosity])]
     if log_file is not None:
         handlers.append(_open(log_file))
     for handler in LOGGER.handlers:  # of an earlier command in this process, as in tests
@@ -168,7 +168,9 @@ def start_logging(verbosity: int, log_file: Path | None) -> None:
 
 def is_quiet() -> bool:
     """Return whether only errors and the closing line are wanted."""
-    return any(isinstance(shown, _Stderr) and shown.level > logging.WARNING for shown in LOGGER.handlers)
+    return any(
+        isinstance(handler, _Printer) and handler.level > logging.WARNING for handler in LOGGER.handlers
+    )
 
 
 def record(line: str) -> None:
@@ -179,7 +181,7 @@ def record(line: str) -> None:
             handler.handle(LOGGER.makeRecord(LOGGER.name, level, "", 0, line.removeprefix(prefix), (), None))
 
 
-class _Stderr(logging.Handler):
+class _Printer(logging.Handler):
     """Prints each message once, as one line, with the control characters of strangers' texts escaped."""
 
     def __init__(self, level: int) -> None:

@@ -153,7 +153,8 @@ class Root(click.Group):
             code = _failed(str(error))
             code = 2 if isinstance(error, UsageError) else code
         except OSError as error:
-            code = _output_failed(error) if _is_of_output(error) else _unexpected(error)
+            of_output = error.filename is None and error.errno in _OUTPUT_FAILED
+            code = _output_failed(error) if of_output else _unexpected(error)
         except BaseExceptionGroup as error:
             interrupted = error.subgroup(KeyboardInterrupt)
             code = _unexpected(error) if interrupted is None else _interrupted(interrupted.exceptions[0])
@@ -188,10 +189,6 @@ def _unexpected(error: BaseException) -> int:
     name = type(error).__name__
     what = f"{name}: {text[:_LONGEST]}" if text else name
     return _failed(f"unexpected error ({what}); please report it. FIELDMARKS_DEBUG=1 shows the traceback")
-
-
-def _is_of_output(error: OSError) -> bool:
-    return error.filename is None and error.errno in _OUTPUT_FAILED
 
 
 def _output_failed(error: OSError) -> int:

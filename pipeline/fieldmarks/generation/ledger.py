@@ -167,6 +167,8 @@ class Run:
     retries: int
     working: dict[str, Work] = field(default_factory=dict)  # by class
     failed: dict[str, str] = field(default_factory=dict)
+    cut: dict[str, None] = field(default_factory=dict)  # classes whose answer ended for its length, in order
+    too_long: dict[str, None] = field(default_factory=dict)  # with more descriptors than are taken
     stopped: bool = False
     sent: int = 0
     in_flight: int = 0
@@ -174,8 +176,6 @@ class Run:
     settled: list[Work] = field(default_factory=list)  # nothing more is asked: a failure, or all answers
     _begun: list[Question] = field(default_factory=list)
     _queue: deque[Question] = field(default_factory=deque)
-    _cut: dict[str, None] = field(default_factory=dict)  # in order
-    _too_long: dict[str, None] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Question]:
         return self
@@ -193,16 +193,6 @@ class Run:
     def queued(self) -> int:
         """How many requests wait to be sent."""
         return len(self._queue) + len(self._begun)
-
-    @property
-    def cut(self) -> tuple[str, ...]:
-        """The classes whose answer ended for its length."""
-        return tuple(self._cut)
-
-    @property
-    def too_long(self) -> tuple[str, ...]:
-        """The classes whose answer has more descriptors than are taken."""
-        return tuple(self._too_long)
 
     def can_send(self) -> bool:
         """Whether there is something to send, and money for it."""
@@ -243,9 +233,9 @@ class Run:
                 else:
                     work.open -= 1
                     if result.cut is not None:
-                        self._cut[question.name] = None
+                        self.cut[question.name] = None
                     if result.left_out:
-                        self._too_long[question.name] = None
+                        self.too_long[question.name] = None
             if work.open == 0:
                 self.settled.append(work)
 
