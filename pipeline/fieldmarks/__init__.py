@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fieldmarks.errors import FieldmarksError
     from fieldmarks.evaluation.evaluate import evaluate
     from fieldmarks.evaluation.results import Evaluation
-    from fieldmarks.generation.run import generate
+    from fieldmarks.generation.generate import generate
     from fieldmarks.records import Entry
     from fieldmarks.store import Store
 
@@ -31,7 +31,7 @@ _PLACES = {
     "Store": "fieldmarks.store",
     "embed": "fieldmarks.classification.embedding_set",
     "evaluate": "fieldmarks.evaluation.evaluate",
-    "generate": "fieldmarks.generation.run",
+    "generate": "fieldmarks.generation.generate",
     "open_dataset": "fieldmarks.data.opening",
 }
 

@@ -7,7 +7,6 @@ earlier parser left in a store. A new family of models is a new line in `_THINKI
 import html
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import Final
 
 _THOUGHT: Final = (
@@ -138,16 +137,11 @@ _INVISIBLE: Final = dict.fromkeys(
 _MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200-\ue202:]|turn\d", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a model said aloud; `thinking` is true where the answer ends within its thinking."""
+def spoken(answer: str) -> str | None:
+    """Return what a model said aloud: no thinking, no control tokens, and no turns that follow it.
 
-    text: str
-    thinking: bool = False
-
-
-def spoken(answer: str) -> Said:
-    """Return an answer without thinking, without control tokens, and without the turns that follow it."""
+    None where the answer ends within its thinking.
+    """
     answer = answer.translate(_INVISIBLE)  # which may stand inside a mark
     aloud: list[str] = []
     start = 0
@@ -155,7 +149,7 @@ def spoken(answer: str) -> Said:
         aloud.append(answer[start : opening.start()])
         closing = _closing(opening).search(answer, opening.end())
         if closing is None:
-            return Said("", thinking=True)
+            return None
         start = closing.end()
     text = "".join(aloud) + answer[start:]
     *_, last = [0, *(closing.end() for closing in _CLOSING.finditer(text))]
@@ -165,7 +159,7 @@ def spoken(answer: str) -> Said:
         if text[: end.start()].strip(" \n\t-"):
             text = text[: end.start()]
             break
-    return Said(_CONTROL.sub("", text.removeprefix("assistantfinal")))
+    return _CONTROL.sub("", text.removeprefix("assistantfinal"))
 
 
 def _closing(opening: re.Match[str]) -> re.Pattern[str]:

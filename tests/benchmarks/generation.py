@@ -35,6 +35,7 @@ def fill(url: str, classes: int, concurrency: int) -> dict[str, float]:
     from fieldmarks.generation import run
     from fieldmarks.generation.endpoint import EndpointCompleter
     from fieldmarks.generation.prompt import Prompt
+    from fieldmarks.generation.question import Questions
     from fieldmarks.store import Store
 
     names = [f"class {i}" for i in range(classes)]
@@ -42,7 +43,7 @@ def fill(url: str, classes: int, concurrency: int) -> dict[str, float]:
         store = Store(Path(folder) / "s.jsonl", create=True)
         completer = EndpointCompleter(url, "m", mode="completions", concurrency=concurrency)
         start, cpu = time.perf_counter(), time.process_time()
-        summary = run.fill(names, store, Prompt.load("article"), completer)
+        summary = run.fill(names, store, Questions(Prompt.load("article"), "m"), completer)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         if len(store) != classes or summary.failed:
             raise SystemExit(f"{len(store)} of {classes} classes done")

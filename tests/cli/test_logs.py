@@ -10,8 +10,7 @@ import pytest
 from click.testing import CliRunner
 from tests.generation.scripted_server import ScriptedServer, refusal
 
-from fieldmarks.cli import logs
-from fieldmarks.cli.console import say, shown
+from fieldmarks.cli.console import say, shown, start_logging
 from fieldmarks.cli.root import Root, main
 from fieldmarks.errors import FieldmarksError
 
@@ -112,7 +111,7 @@ def test_control_characters_are_escaped_on_stderr_and_in_the_log(runner: CliRunn
 
 def test_a_traceback_in_the_log_keeps_its_lines(tmp_path: Path) -> None:
     log = tmp_path / "run.log"
-    logs.start(-1, log)
+    start_logging(-1, log)
     try:
         raise ValueError("x")
     except ValueError:
@@ -169,10 +168,10 @@ def test_a_full_disk_under_the_log_is_noted_once_and_ends_nothing(runner: CliRun
 def test_quiet_shows_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     import sys
 
-    logs.start(-1, None)
+    start_logging(-1, None)
     with shown(sys.stderr, lambda progress: "far") as progress:
         progress(_Done())
-    logs.start(0, None)
+    start_logging(0, None)
     with shown(sys.stderr, lambda progress: "near") as progress:
         progress(_Done())
     assert capsys.readouterr().err == "near\n"

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from fieldmarks import bounds
+from fieldmarks import paths
 from fieldmarks.cli import main
 from fieldmarks.errors import ClassNameError, FieldmarksError, StoreError
 from fieldmarks.records import CURATED, FAILED, GENERATED, IMPORTED, Entry
@@ -332,7 +332,7 @@ def test_a_hostile_list_is_one_line_of_error(use: str, text: str, message: str) 
 def test_a_pipe_with_a_writer_is_read() -> None:
     os.mkfifo("pipe")
     with subprocess.Popen(["sh", "-c", "sleep 0.2; echo frog > pipe"]):
-        assert bounds.read_text("pipe", 100, ClassNameError) == "frog\n"
+        assert paths.read_text("pipe", 100, ClassNameError) == "frog\n"
 
 
 @pytest.mark.slow
@@ -342,7 +342,7 @@ def test_a_pipe_whose_writer_is_silent_is_given_up() -> None:
     with subprocess.Popen(["sh", "-c", "exec 3> pipe; exec sleep 100"]) as writer:
         try:
             with pytest.raises(ClassNameError, match="nothing came from pipe"):
-                bounds.read_text("pipe", 100, ClassNameError)
+                paths.read_text("pipe", 100, ClassNameError)
         finally:
             writer.kill()
 

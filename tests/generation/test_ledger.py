@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from tests.generation.scripted_server import ScriptedServer, completion, marks, 
 
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.question import GREEDY, Params, Questions
+from fieldmarks.generation.question import Questions
 from fieldmarks.generation.run import Summary, fill, forecast
 from fieldmarks.generation.run_file import Owner, RunFile, claim, end
 from fieldmarks.store import Store
 
-ARTICLE = Prompt.load("article")
-THREE = Params(0.8, seed=1, samples=3)
+ARTICLE = Questions(Prompt.load("article"), "m")
+THREE = replace(ARTICLE, temperature=0.8, seed=1, samples=3)
 
 
 @pytest.fixture
@@ -32,11 +33,11 @@ def run(server: ScriptedServer, path: Path, *names: str, **options: Any) -> Summ
         timeout=options.pop("timeout", 60.0),
     )  # fmt: skip
     store = Store(path, create=True)
-    return fill(list(names), store, ARTICLE, completer, options.pop("params", GREEDY), **options)
+    return fill(list(names), store, options.pop("questions", ARTICLE), completer, **options)
 
 
-def asked(name: str, params: Params = GREEDY) -> str:
-    return Questions(ARTICLE, "m", params).of(name).key
+def asked(name: str, questions: Questions = ARTICLE) -> str:
+    return questions.of(name).key
 
 
 def left_behind(path: Path, *lines: dict[str, Any]) -> None:
@@ -46,8 +47,8 @@ def left_behind(path: Path, *lines: dict[str, Any]) -> None:
     run_file.append(lines)
 
 
-def answer(text: str, params: Params = THREE, sample: int = 0, name: str = "fox") -> dict[str, Any]:
-    line = {"answer": text, "key": asked(name, params), "class": name, "sample": sample}
+def answer(text: str, questions: Questions = THREE, sample: int = 0, name: str = "fox") -> dict[str, Any]:
+    line = {"answer": text, "key": asked(name, questions), "class": name, "sample": sample}
     return line | {
         "finish_reason": "stop",
         "usage": {"prompt_tokens": 9, "completion_tokens": 5},
@@ -61,7 +62,7 @@ def run_file_of(path: Path) -> Path:
 
 def test_a_class_that_lacks_nothing_is_stored_without_a_request(server: ScriptedServer, path: Path) -> None:
     left_behind(path, *(answer("- red", sample=sample) for sample in range(3)))
-    summary = run(server, path, "fox", params=THREE)
+    summary = run(server, path, "fox", questions=THREE)
     (entry,) = Store(path).entries()
     assert (summary.done, summary.requests, server.calls) == (1, 0, [])
     assert (entry.descriptors, entry.mode, len(entry.answers)) == (("red",), "x", 3)
@@ -71,7 +72,7 @@ def test_a_class_that_lacks_nothing_is_stored_without_a_request(server: Scripted
 
 def test_a_refusal_that_was_paid_for_is_not_asked_for_again(server: ScriptedServer, path: Path) -> None:
     left_behind(path, answer("I cannot say."), answer("- red", sample=1))
-    run(server, path, "fox", params=THREE, concurrency=1)
+    run(server, path, "fox", questions=THREE, concurrency=1)
     assert [call.body["seed"] for call in server.calls] == [1001, 3]
     (entry,) = Store(path).entries()
     assert [text["answer"] for text in entry.answers][:2] == ["I cannot say.", "- red"]
@@ -80,14 +81,14 @@ def test_a_refusal_that_was_paid_for_is_not_asked_for_again(server: ScriptedServ
 def test_a_forecast_counts_what_is_paid_for(path: Path) -> None:
     left_behind(path, answer("- red"))
     store = Store(path, create=True)
-    assert forecast(["fox", "owl"], store, Questions(ARTICLE, "m", THREE)).requests == 5
+    assert forecast(["fox", "owl"], store, THREE).requests == 5
 
 
 def test_answers_that_a_dying_run_had_stored_are_not_kept_twice(server: ScriptedServer, path: Path) -> None:
-    run(server, path, "fox", params=THREE)
+    run(server, path, "fox", questions=THREE)
     (entry,) = Store(path).entries()
     left_behind(path, *(answer(text["answer"], sample=text["sample"]) for text in entry.answers))
-    assert run(server, path, "fox", params=THREE).pending == 0
+    assert run(server, path, "fox", questions=THREE).pending == 0
     assert not run_file_of(path).exists()
     assert len(server.calls) == 3
 
@@ -170,10 +171,10 @@ def test_runs_side_by_side_share_a_refresh(server: ScriptedServer, path: Path) -
 
 def test_one_refused_request_keeps_the_other_samples(server: ScriptedServer, path: Path) -> None:
     server.script = lambda call: refusal(413, "too long") if call.body["seed"] == 2 else marks(call)
-    summary = run(server, path, "fox", params=THREE)
+    summary = run(server, path, "fox", questions=THREE)
     assert (list(summary.failed), summary.pending) == (["fox"], 2)
     server.script = marks
-    assert run(server, path, "fox", params=THREE).done == 1
+    assert run(server, path, "fox", questions=THREE).done == 1
     assert len(server.calls) == 4
 
 

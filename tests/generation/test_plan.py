@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fieldmarks.generation.ledger import Plan, make_plan, samples_so_far
+from fieldmarks.generation.ledger import standing
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.question import Params, Questions, Sample
+from fieldmarks.generation.question import Questions, Sample, samples_so_far
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
 
@@ -26,24 +26,28 @@ def _line(name: str, ask: Questions = ASK, answer: str = "- green") -> Entry:
     return ask.of(name).line([replace(GREEN, text=answer)], None)
 
 
+def found(store: Store, *names: str, ask: Questions = ASK, refresh: bool = False) -> list[str | Entry]:
+    return [standing(ask.of(name), store, refresh=refresh) for name in names]
+
+
 def test_an_empty_store_is_asked_for_everything(store: Store) -> None:
-    assert make_plan(["fox", "owl"], store, ASK) == Plan(ask=("fox", "owl"))
+    assert found(store, "fox", "owl") == ["ask", "ask"]
 
 
 def test_an_answered_class_is_not_asked_again(store: Store) -> None:
     store.append(_line("fox"))
-    assert make_plan(["fox", "owl"], store, ASK) == Plan(ask=("owl",), cached=("fox",))
-    assert make_plan(["fox", "owl"], store, ASK, refresh=True) == Plan(ask=("fox", "owl"))
+    assert found(store, "fox", "owl") == ["cached", "ask"]
+    assert found(store, "fox", "owl", refresh=True) == ["ask", "ask"]
 
 
 @pytest.mark.parametrize(
     "other",
     [
         replace(ASK, model="n"),
-        replace(ASK, params=Params(temperature=0.5)),
-        replace(ASK, params=Params(max_tokens=99)),
-        replace(ASK, params=Params(seed=1)),
-        replace(ASK, params=Params(samples=2)),
+        replace(ASK, temperature=0.5),
+        replace(ASK, max_tokens=99),
+        replace(ASK, seed=1),
+        replace(ASK, samples=2),
         replace(ASK, prompt=Prompt.load("two-shot")),
         replace(ASK, prompt=replace(ASK.prompt, style="sentences")),
         replace(ASK, prompt=replace(ASK.prompt, stop=("END",))),
@@ -52,42 +56,43 @@ def test_an_answered_class_is_not_asked_again(store: Store) -> None:
 )
 def test_another_question_is_another_key(store: Store, other: Questions) -> None:
     store.append(_line("fox"))
-    assert make_plan(["fox"], store, other) == Plan(ask=("fox",))
+    assert found(store, "fox", ask=other) == ["ask"]
 
 
 def test_the_key_survives_the_disk(store: Store) -> None:
-    ask = replace(ASK, params=Params(0.5, 99, 1, 3, 2))
+    ask = Questions(ASK.prompt, "m", 0.5, 99, 1, 3, 2)
     store.append(ask.of("fox").line([replace(GREEN, number=i) for i in range(3)], "http://x/v1"))
-    assert make_plan(["fox"], Store(store.path), ask) == Plan(ask=(), cached=("fox",))
+    assert found(Store(store.path), "fox", ask=ask) == ["cached"]
 
 
 def test_a_failed_class_is_asked_again(store: Store) -> None:
     store.append(_line("fox", answer="I cannot say."))
-    assert make_plan(["fox"], store, ASK) == Plan(ask=("fox",))
+    assert found(store, "fox") == ["ask"]
 
 
 @pytest.mark.parametrize("origin", ["curated", "imported", None])
 def test_a_persons_line_is_kept_unless_refreshed(store: Store, origin: str | None) -> None:
     store.append(Entry("fox", ("red fur",), origin=origin))
-    assert make_plan(["fox"], store, ASK) == Plan(ask=(), kept=("fox",))
-    assert make_plan(["fox"], store, ASK, refresh=True) == Plan(ask=("fox",))
+    assert found(store, "fox") == ["kept"]
+    assert found(store, "fox", refresh=True) == ["ask"]
 
 
 def test_a_removed_class_comes_back_without_being_paid_again(store: Store) -> None:
     store.append(_line("fox"), Entry("fox", removed=True))
-    assert make_plan(["fox"], store, ASK) == Plan(ask=(), restore=(_line("fox"),))
+    assert found(store, "fox") == [_line("fox")]
 
 
 def test_going_back_to_an_earlier_model_costs_nothing(store: Store) -> None:
     first, second = _line("fox"), _line("fox", replace(ASK, model="n"), "- blue")
     store.append(first, second)
-    assert make_plan(["fox"], store, ASK) == Plan(ask=(), restore=(first,))
+    assert found(store, "fox") == [first]
 
 
 def test_an_answer_brought_back_is_no_command_that_could_be_undone(store: Store) -> None:
     other = replace(ASK, model="n")
     store.append(_line("fox"), replace(_line("fox"), change="c1"), _line("fox", other))
-    (line,) = make_plan(["fox"], store, ASK).restore
+    (line,) = found(store, "fox")
+    assert isinstance(line, Entry)
     assert (line.origin, line.change) == ("generated", None)
 
 
@@ -97,7 +102,7 @@ def _unfinished(ask: Questions, *answers: dict[str, Any]) -> Entry:
 
 
 def test_answers_paid_for_are_found_again() -> None:
-    ask = replace(ASK, params=Params(0.7, samples=3))
+    ask = replace(ASK, temperature=0.7, samples=3)
     fox = ask.of("fox")
     paid = samples_so_far(fox, [_unfinished(ask, ANSWER)])
     assert paid == [GREEN]
@@ -110,7 +115,7 @@ def test_answers_paid_for_are_found_again() -> None:
 
 
 def test_samples_have_seeds_of_their_own() -> None:
-    ask = replace(ASK, params=Params(0.4, seed=5, samples=3))
+    ask = replace(ASK, temperature=0.4, seed=5, samples=3)
     assert [drawn.seed for drawn in ask.of("fox").unanswered()] == [5, 6, 7]
 
 
@@ -124,10 +129,10 @@ def test_an_empty_answer_is_asked_again_so_many_times(empty: int, retries: int, 
 
 
 def test_a_repeated_request_is_warmer_with_another_seed() -> None:
-    ask = replace(ASK, params=Params(0.4, seed=5, samples=3))
+    ask = replace(ASK, temperature=0.4, seed=5, samples=3)
     again = ask.of("fox").drawn(1, 1)
     assert (again.attempt, again.seed, again.temperature) == (1, 1006, 0.7)
-    assert replace(ask, params=Params(1.2)).of("fox").drawn(0, 1).temperature == 1.2
+    assert replace(ask, temperature=1.2).of("fox").drawn(0, 1).temperature == 1.2
 
 
 @pytest.mark.parametrize(
@@ -143,7 +148,7 @@ def test_a_repeated_request_is_warmer_with_another_seed() -> None:
     ],
 )
 def test_samples_that_an_editor_spoilt_are_asked_again(bad: dict[str, Any]) -> None:
-    ask = Questions(Prompt.load("article"), "m", Params(0.7, samples=3))
+    ask = Questions(Prompt.load("article"), "m", 0.7, samples=3)
     good = {"sample": 1, "answer": "- a", "finish_reason": None}
     assert Sample.from_dict(bad) is None
     assert samples_so_far(ask.of("fox"), [_unfinished(ask, bad, good)]) == [Sample("- a", number=1)]

@@ -35,11 +35,12 @@ from fieldmarks.generation.dialects import (
 )
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.question import Questions
 from fieldmarks.generation.run import fill
 from fieldmarks.paths import user_cache
 from fieldmarks.store import Store
 
-ARTICLE = Prompt.load("article")
+ARTICLE = Questions(Prompt.load("article"), "m")
 MARKS = ("green skin", "large round eyes", "long legs")
 
 

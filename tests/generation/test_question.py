@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.question import Params, Question, Questions, Sample, Usage, agreed, reparse
+from fieldmarks.generation.question import Question, Questions, Sample, Usage, agreed, reparse
 from fieldmarks.records import Entry
 
 LISTS = st.lists(st.lists(st.sampled_from(["green", "Green.", "long tail", "4 legs", "wings"])), max_size=5)
 
 
 def _fox(samples: int = 1, keep: int = 1, prompt: str = "article") -> Question:
-    return Questions(Prompt.load(prompt), "m", Params(0.7, seed=3, samples=samples, keep=keep)).of("fox")
+    return Questions(Prompt.load(prompt), "m", 0.7, seed=3, samples=samples, keep=keep).of("fox")
 
 
 @given(

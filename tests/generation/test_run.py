@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from tests.generation.scripted_server import Call, Reply, ScriptedServer, completion, marks, refusal
 
-from fieldmarks.errors import EndpointError, GenerationError, PromptError, StoreError
+from fieldmarks.errors import EndpointError, PromptError, StoreError
 from fieldmarks.generation.endpoint import EndpointCompleter
-from fieldmarks.generation.limits import Prices
+from fieldmarks.generation.ledger import Budget
 from fieldmarks.generation.local import LocalCompleter
 from fieldmarks.generation.parse import MAX_DESCRIPTORS
 from fieldmarks.generation.prompt import Prompt
@@ -27,7 +27,6 @@ from fieldmarks.generation.question import (
     Charge,
     Failure,
     Outcome,
-    Params,
     Question,
     Questions,
     Usage,
@@ -38,10 +37,10 @@ from fieldmarks.generation.run import Progress, Summary, fill, forecast
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
 
-ARTICLE = Prompt.load("article")
+ARTICLE = Questions(Prompt.load("article"), "m")
 MARKS = ("green skin", "large round eyes", "long legs")
 GOOD = marks(Call(0, "", {}, {}, 0.0))
-WORTH = Prices(100.0, 1000.0)  # USD per million: 50 tokens read and 10 written are 0.015
+WORTH = (100.0, 1000.0)  # USD per million: 50 tokens read and 10 written are 0.015
 
 
 @pytest.fixture
@@ -86,21 +85,24 @@ def test_a_second_run_asks_nothing(server: ScriptedServer, store: Store) -> None
 
 def test_nothing_of_a_model_is_loaded_where_nothing_is_asked(store: Store, tmp_path: Path) -> None:
     store.append(Entry("fox", ("red fur",)))
-    summary = fill(["fox"], store, ARTICLE, LocalCompleter("nobody/no-such-model"))
+    summary = fill(
+        ["fox"], store, replace(ARTICLE, model="nobody/no-such-model"), LocalCompleter("nobody/no-such-model")
+    )
     assert (summary.kept, summary.requests) == (1, 0)
 
 
 def test_what_was_answered_before_is_put_in_force_again(server: ScriptedServer, store: Store) -> None:
-    for params in (Params(), Params(max_tokens=50), Params()):
-        fill(["fox"], store, ARTICLE, _completer(server), params)
+    for questions in (ARTICLE, replace(ARTICLE, max_tokens=50), ARTICLE):
+        fill(["fox"], store, questions, _completer(server))
     assert len(server.calls) == 2
     assert [(entry.params or {})["max_tokens"] for entry in store.history("fox")] == [200, 50, 200]
 
 
 def test_an_empty_answer_is_asked_again_with_other_dice(server: ScriptedServer, store: Store) -> None:
-    prompt = replace(ARTICLE, text=ARTICLE.text.removesuffix("\n-"))
+    prompt = replace(ARTICLE.prompt, text=ARTICLE.prompt.text.removesuffix("\n-"))
+    questions = replace(ARTICLE, prompt=prompt, seed=5)
     server.script = lambda call: completion(" None.") if call.number < 3 else completion("\n- green skin")
-    summary = fill(["fox"], store, prompt, _completer(server), Params(seed=5))
+    summary = fill(["fox"], store, questions, _completer(server))
     assert (summary.done, summary.failed) == (1, {})
     assert [(call.body["seed"], call.body["temperature"]) for call in server.calls] == [
         (5, 0),
@@ -112,7 +114,7 @@ def test_an_empty_answer_is_asked_again_with_other_dice(server: ScriptedServer, 
     assert entry.answers[2]["retried"] == {"times": 2, "temperature": 0.7, "seed": 2005}
     assert entry.usage == {"prompt_tokens": 150, "completion_tokens": 30}
     assert entry.params == {"temperature": 0.0, "max_tokens": 200, "stop": ["\n\n", "\nQ:"], "seed": 5}
-    assert fill(["fox"], store, prompt, _completer(server), Params(seed=5)).cached == 1
+    assert fill(["fox"], store, questions, _completer(server)).cached == 1
 
 
 def test_an_answer_that_stays_empty_is_recorded_as_failed(server: ScriptedServer, store: Store) -> None:
@@ -216,8 +218,8 @@ def test_every_answer_parses_again_to_its_descriptors(server: ScriptedServer, st
 def test_samples_are_merged_by_agreement_and_all_kept(server: ScriptedServer, store: Store) -> None:
     answers = [" green skin\n- wings", " Green skin.\n- fins", " long legs\n- Wings!"]
     server.script = lambda call: completion(answers[call.number - 1])
-    params = Params(0.8, seed=1, samples=3, keep=2)
-    summary = fill(["fox"], store, ARTICLE, _completer(server, concurrency=1), params)
+    questions = replace(ARTICLE, temperature=0.8, seed=1, samples=3, keep=2)
+    summary = fill(["fox"], store, questions, _completer(server, concurrency=1))
     (entry,) = store.entries()
     assert entry.descriptors == ("green skin", "wings")
     assert [answer["answer"] for answer in entry.answers] == ["-" + text for text in answers]
@@ -228,13 +230,13 @@ def test_samples_are_merged_by_agreement_and_all_kept(server: ScriptedServer, st
 
 def test_samples_already_paid_for_are_not_asked_again(server: ScriptedServer, store: Store) -> None:
     server.script = lambda call: marks(call) if call.number < 3 else refusal(402, "no money left")
-    params = Params(0.8, seed=1, samples=3)
+    questions = replace(ARTICLE, temperature=0.8, seed=1, samples=3)
     with pytest.raises(EndpointError, match="no money left"):
-        fill(["fox"], store, ARTICLE, _completer(server, concurrency=1), params)
+        fill(["fox"], store, questions, _completer(server, concurrency=1))
     assert store.all_names() == []
     assert len(_pending_answers(store)) == 2
     server.script = marks
-    fill(["fox"], Store(store.path, create=True), ARTICLE, _completer(server, concurrency=1), params)
+    fill(["fox"], Store(store.path, create=True), questions, _completer(server, concurrency=1))
     assert [call.body["seed"] for call in server.calls] == [1, 2, 3, 3]
     (entry,) = Store(store.path).entries()
     assert [answer["sample"] for answer in entry.answers] == [0, 1, 2]
@@ -243,9 +245,8 @@ def test_samples_already_paid_for_are_not_asked_again(server: ScriptedServer, st
 
 def test_money_is_never_passed_and_nothing_answered_is_lost(server: ScriptedServer, store: Store) -> None:
     names = [f"class {i}" for i in range(50)]
-    params = Params(max_tokens=20)
-    options: dict[str, Any] = {"prices": WORTH, "max_cost": 0.31}
-    summary = fill(names, store, ARTICLE, _completer(server, concurrency=8), params, **options)
+    questions, budget = replace(ARTICLE, max_tokens=20), Budget(*WORTH, limit=0.31)
+    summary = fill(names, store, questions, _completer(server, concurrency=8), budget=budget)
     assert 0.2 < (summary.cost or 0) <= 0.31
     assert summary.done == len(store) == len(server.calls)
     assert len(summary.left) == 50 - summary.done
@@ -277,31 +278,25 @@ def test_the_money_limit_counts_tries_that_brought_no_answer(
     completer = _completer(server, timeout=0.4, concurrency=concurrency)
     names = [f"class {number}" for number in range(20)]
     limit = 0.5
-    summary = fill(names, store, ARTICLE, completer, prices=WORTH, max_cost=limit)
+    summary = fill(names, store, ARTICLE, completer, budget=Budget(*WORTH, limit=limit))
     assert len(server.calls) * 0.015 <= limit
     assert (summary.cost or 0) <= limit
     assert summary.left
     assert summary.done == len(store.names())
 
 
-def test_a_limit_without_prices_is_refused(server: ScriptedServer, store: Store) -> None:
-    with pytest.raises(GenerationError, match="max_cost needs prices"):
-        fill(["fox"], store, ARTICLE, _completer(server), max_cost=1.0)
-    assert server.calls == []
-
-
 def test_money_for_nothing_sends_nothing(server: ScriptedServer, store: Store) -> None:
-    summary = fill(["fox"], store, ARTICLE, _completer(server), prices=WORTH, max_cost=0.001)
+    summary = fill(["fox"], store, ARTICLE, _completer(server), budget=Budget(*WORTH, limit=0.001))
     assert (summary.left, summary.requests, server.calls) == (("fox",), 0, [])
 
 
 def test_a_forecast_sends_nothing(store: Store) -> None:
     store.append(Entry("owl", ("beak",)))
-    ask = Questions(ARTICLE, "m", Params(0.7, samples=3))
-    sums = forecast(["fox", "owl"], store, ask, prices=WORTH)
+    ask = replace(ARTICLE, temperature=0.7, samples=3)
+    sums = forecast(["fox", "owl"], store, ask, budget=Budget(*WORTH))
     assert (sums.left, sums.kept, sums.requests) == (("fox",), 1, 3)
     assert sums.usage.completion_tokens == 600
-    assert sums.cost == pytest.approx(WORTH.cost(sums.usage))
+    assert sums.cost == pytest.approx(Budget(*WORTH).cost(sums.usage))
     assert forecast(["fox"], store, ask).cost is None
     assert store.names() == ["owl"]
 
@@ -309,10 +304,11 @@ def test_a_forecast_sends_nothing(store: Store) -> None:
 def test_a_prompt_that_lacks_a_value_is_told_before_anything_is_sent(
     server: ScriptedServer, store: Store
 ) -> None:
+    questions = replace(ARTICLE, prompt=Prompt.load("differential"))
     with pytest.raises(PromptError, match="no other is given"):
-        fill(["fox"], store, Prompt.load("differential"), _completer(server))
+        fill(["fox"], store, questions, _completer(server))
     assert server.calls == []
-    fill(["fox"], store, Prompt.load("differential"), _completer(server), values={"other": "wolf"})
+    fill(["fox"], store, replace(questions, values={"other": "wolf"}), _completer(server))
     assert "from a photo of a similar wolf?" in server.calls[0].text
 
 
@@ -394,7 +390,7 @@ class Backwards:
 
 
 def test_any_completer_will_do(store: Store) -> None:
-    summary = fill(["fox", "owl", "yak"], store, ARTICLE, Backwards())
+    summary = fill(["fox", "owl", "yak"], store, replace(ARTICLE, model="backwards"), Backwards())
     assert store.names() == ["yak", "fox"]
     assert summary.failed == {"owl": "not today"}
 

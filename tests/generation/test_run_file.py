@@ -14,7 +14,7 @@ import pytest
 
 from fieldmarks.errors import StoreError
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.question import Params, Questions, Sample
+from fieldmarks.generation.question import Questions, Sample
 from fieldmarks.generation.run_file import (
     FAILED,
     RELEASED,
@@ -57,7 +57,7 @@ def test_a_question_goes_by_what_is_asked(tmp_path: Path) -> None:
 
 
 def test_a_key_is_what_earlier_versions_wrote() -> None:
-    questions = replace(ASK, params=Params(0.7, 99, 5, 3, 2))
+    questions = Questions(ASK.prompt, "m", 0.7, 99, 5, 3, 2)
     assert questions.of("fox").key == "068a6fe64a1aaff36ebb1a82b3f668cd"
 
 

@@ -8,7 +8,7 @@ from fieldmarks.generation.doctor import Check, examine
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.local import LocalCompleter
 from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.question import Params, reparse
+from fieldmarks.generation.question import Questions, reparse
 from fieldmarks.generation.run import fill
 from fieldmarks.store import Store
 
@@ -24,7 +24,7 @@ def test_auto_finds_that_raw_completions_continue(
     model = str(check_data / "stories260k-hf")
     completer = EndpointCompleter(transformers_serve, model, concurrency=4)
     store = Store(tmp_path / "s.jsonl", create=True)
-    summary = fill(["fox", "tree frog", "owl"], store, ARTICLE, completer, Params(max_tokens=60))
+    summary = fill(["fox", "tree frog", "owl"], store, Questions(ARTICLE, model, max_tokens=60), completer)
     assert news == [f"{model} at {transformers_serve}: mode 'completions', chosen by probing once"]
     assert summary.done + len(summary.failed) == 3, "an answer was neither parsed nor reported"
     assert summary.usage.completion_tokens > 0
@@ -39,8 +39,11 @@ def test_the_shipped_model_answers_there_as_it_does_here(
 ) -> None:
     there = Store(tmp_path / "there.jsonl", create=True)
     here = Store(tmp_path / "here.jsonl", create=True)
-    fill(NAMES, there, ARTICLE, EndpointCompleter(transformers_serve, str(demo_lm)))
-    fill(NAMES, here, ARTICLE, LocalCompleter(demo_lm))
+    for store, completer in (
+        (there, EndpointCompleter(transformers_serve, str(demo_lm))),
+        (here, LocalCompleter(demo_lm)),
+    ):
+        fill(NAMES, store, Questions(ARTICLE, completer.model), completer)
     assert sorted(there.names()) == sorted(NAMES)
     for name in NAMES:
         far, near = there.history(name)[0], here.history(name)[0]
@@ -52,7 +55,7 @@ def test_chats_are_answered_too(transformers_serve: str, demo_lm: Path, tmp_path
     store = Store(tmp_path / "s.jsonl", create=True)
     for mode in ("trailing", "instruct"):
         completer = EndpointCompleter(transformers_serve, str(demo_lm), mode=mode)
-        summary = fill([f"quimmel {mode}"], store, ARTICLE, completer, retries=0)
+        summary = fill([f"quimmel {mode}"], store, Questions(ARTICLE, completer.model), completer, retries=0)
         assert summary.done + len(summary.failed) == 1
         assert store.history(f"quimmel {mode}")[0].mode == mode
 

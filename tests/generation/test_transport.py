@@ -18,11 +18,13 @@ from fieldmarks.errors import EndpointError
 from fieldmarks.generation.endpoint import EndpointCompleter
 from fieldmarks.generation.failures import Failed, OutOfCredit, Refused, Transient, message
 from fieldmarks.generation.prompt import Prompt
+from fieldmarks.generation.question import Questions
 from fieldmarks.generation.run import fill
 from fieldmarks.generation.transport import Transport
 from fieldmarks.paths import user_cache
 from fieldmarks.store import Store
 
+ARTICLE = Questions(Prompt.load("article"), "m")
 KEY = "sk-very-secret-key-0123456789"
 PASSWORD = "pass/word&50%"
 HEADER = "hush-hush-header"
@@ -53,11 +55,11 @@ def test_a_key_that_is_sent_back_reaches_neither_store_nor_error(
 ) -> None:
     server.script = lambda call: completion(f" {call.headers['authorization']}\n- x {KEY} y")
     store = Store(tmp_path / "s.jsonl", create=True)
-    fill(["fox"], store, Prompt.load("article"), EndpointCompleter(server.url, "m", KEY))
+    fill(["fox"], store, ARTICLE, EndpointCompleter(server.url, "m", KEY))
     assert store.entries().__next__().descriptors == ("Bearer ***", "x *** y")
     server.script = lambda call: refusal(401, f"wrong key {call.headers['authorization']}\x1b[31m\r\nnext")
     with pytest.raises(EndpointError) as refused:
-        fill(["owl"], store, Prompt.load("article"), EndpointCompleter(server.url, "m", KEY))
+        fill(["owl"], store, ARTICLE, EndpointCompleter(server.url, "m", KEY))
     assert str(refused.value) == (
         f"{server.url}: status 401: wrong key Bearer *** [31m next: check OPENAI_API_KEY or --header"
     )
@@ -107,7 +109,7 @@ def test_what_is_echoed_in_any_encoding_is_masked(
     store = Store(tmp_path / "s.jsonl", create=True)
     completer = EndpointCompleter(url, "m", KEY, mode="completions", headers={"api-key": HEADER})
     try:
-        summary = fill(["fox"], store, Prompt.load("article"), completer)
+        summary = fill(["fox"], store, ARTICLE, completer)
         reasons = list(summary.failed.values())
     except EndpointError as error:
         reasons = [str(error)]

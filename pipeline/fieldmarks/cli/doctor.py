@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.models import Number, headers_of, model_options
+from fieldmarks.cli.generate import Number, headers_of, model_options
 from fieldmarks.errors import EndpointError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def doctor(
 
     base_url = base_url or os.environ.get("OPENAI_BASE_URL")
     if model is None and local is None and clip is None and base_url is None:
-        from fieldmarks.generation.options import NO_MODEL
+        from fieldmarks.generation.generate import NO_MODEL
 
         raise UsageError(NO_MODEL)
     local_only = model is None and (local is not None or clip is not None)
@@ -78,7 +78,7 @@ def _endpoint(
 ) -> None:
     from fieldmarks.generation.doctor import Check, examine, list_models
     from fieldmarks.generation.endpoint import EndpointCompleter
-    from fieldmarks.generation.options import endpoint_of
+    from fieldmarks.generation.generate import endpoint_of
 
     key, sent = os.environ.get("OPENAI_API_KEY"), headers_of(headers)
     try:

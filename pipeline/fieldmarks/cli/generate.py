@@ -1,23 +1,89 @@
-"""`fieldmarks generate`: class names in, descriptors into a store."""
+"""`fieldmarks generate`: class names in, descriptors into a store; and the options that name a model."""
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from fieldmarks.choices import Mode, words
 from fieldmarks.cli.console import emit, say
-from fieldmarks.cli.models import Number, headers_of, model_options
 from fieldmarks.errors import ClassNameError, FieldmarksError
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
-    from fieldmarks.generation.run import Summary
+    from fieldmarks.generation.run import Progress, Summary
 
 FIRST_NAMES = 3  # that a dry run shows
 MOST_LISTED = 20  # names of classes that a closing note lists
 INCOMPLETE = 3  # exit code: done, except for classes that are named
+
+
+class Number(click.FloatRange):
+    """A number within a range; "nan", which no comparison refuses, is none."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail as click does."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+def checked_headers(ctx: click.Context, param: click.Parameter, headers: tuple[str, ...]) -> tuple[str, ...]:
+    """Return --header's values as they are, or fail as click does, without showing a value."""
+    names: set[str] = set()
+    for header in headers:
+        from fieldmarks.generation.credentials import header_problem
+
+        name, equals, value = header.partition("=")
+        problem = header_problem(name, value) if equals else "expected NAME=VALUE"
+        if problem:  # what has no name may be a secret as a whole
+            where = f"header {name!r}" if equals else "a header"
+            raise click.BadParameter(f"{where}: {problem}.", ctx, param)
+        if name.lower() in names:
+            raise click.BadParameter(f"header {name!r} is given twice.", ctx, param)
+        names.add(name.lower())
+    return headers
+
+
+def headers_of(headers: Sequence[str]) -> dict[str, str]:
+    """Return checked headers by name."""
+    return dict(header.split("=", 1) for header in headers)
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name an endpoint's model or a local one."""
+    for option in reversed(
+        (
+            click.option(
+                "--local",
+                metavar="MODEL",
+                help="Causal LM to run in this process: a folder or a Hugging Face id.",
+            ),
+            click.option("--model", metavar="ID", help="Model name at the endpoint."),
+            click.option(
+                "--base-url",
+                metavar="URL",
+                help="Endpoint URL, usually ending in /v1 (default: $OPENAI_BASE_URL). The key is read from "
+                "$OPENAI_API_KEY.",
+            ),
+            click.option(
+                "--header",
+                "headers",
+                metavar="NAME=VALUE",
+                multiple=True,
+                callback=checked_headers,
+                help="Extra header for each request, such as api-key=…; repeatable.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
 
 AT_LEAST_ONE = click.IntRange(1, 1_000_000)
 POSITIVE = Number(min=0, min_open=True)
@@ -149,7 +215,7 @@ def generate(
       fieldmarks generate --class "tree frog" --store frogs.jsonl --local HuggingFaceTB/SmolLM2-360M
     """
     from fieldmarks.cli.console import line, shown
-    from fieldmarks.generation import run
+    from fieldmarks.generation import generate as generation
     from fieldmarks.store import Store
 
     names = class_names(classes, named, column)
@@ -157,14 +223,14 @@ def generate(
     options["headers"] = headers_of(options["headers"])
     written = 0
 
-    def update(progress: run.Progress) -> None:
+    def update(progress: "Progress") -> None:
         nonlocal written
         written = progress.written
         show(progress)
 
     try:
         with shown(sys.stderr, line) as show:
-            summary = run.generate(names, opened, **options, progress=update)
+            summary = generation.generate(names, opened, **options, progress=update)
     except FieldmarksError:
         if written:
             say(f"Wrote {counted(written, 'class')} to {store} before this error")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from fieldmarks import __version__
+from fieldmarks.cli.console import record, say, start_logging
 from fieldmarks.errors import FieldmarksError, UsageError
 
 if TYPE_CHECKING:
@@ -146,13 +147,14 @@ class Root(click.Group):
             code = _interrupted(error)
         except click.ClickException as error:
             error.show()
-            _record(f"Error: {error.format_message()}")
+            record(f"Error: {error.format_message()}")
             code = error.exit_code
         except FieldmarksError as error:
             code = _failed(str(error))
             code = 2 if isinstance(error, UsageError) else code
         except OSError as error:
-            code = _output_failed(error) if _is_of_output(error) else _unexpected(error)
+            of_output = error.filename is None and error.errno in _OUTPUT_FAILED
+            code = _output_failed(error) if of_output else _unexpected(error)
         except BaseExceptionGroup as error:
             interrupted = error.subgroup(KeyboardInterrupt)
             code = _unexpected(error) if interrupted is None else _interrupted(interrupted.exceptions[0])
@@ -164,22 +166,12 @@ class Root(click.Group):
 
 
 def _interrupted(error: BaseException) -> int:
-    from fieldmarks.cli.console import say
-
     code = exit_code(error)
     say("Terminated." if code == TERMINATED else "Interrupted.")
     return code
 
 
-def _record(line: str) -> None:
-    from fieldmarks.cli.logs import record
-
-    record(line)
-
-
 def _failed(message: str) -> int:
-    from fieldmarks.cli.console import say
-
     say(f"Error: {message}")
     return 1
 
@@ -197,10 +189,6 @@ def _unexpected(error: BaseException) -> int:
     name = type(error).__name__
     what = f"{name}: {text[:_LONGEST]}" if text else name
     return _failed(f"unexpected error ({what}); please report it. FIELDMARKS_DEBUG=1 shows the traceback")
-
-
-def _is_of_output(error: OSError) -> bool:
-    return error.filename is None and error.errno in _OUTPUT_FAILED
 
 
 def _output_failed(error: OSError) -> int:
@@ -235,10 +223,9 @@ def _output_failed(error: OSError) -> int:
 )
 def main(verbose: bool, quiet: bool, log_file: Path | None) -> None:
     """Tell classes apart by their visible marks: generate descriptors, curate them, classify with CLIP."""
-    from fieldmarks import hub
-    from fieldmarks.cli import logs
+    from fieldmarks.hub import own_process
 
-    hub.own_process()
+    own_process()
     if verbose and quiet:
         raise click.UsageError("give either --verbose or --quiet")
-    logs.start(verbose - quiet, log_file)
+    start_logging(verbose - quiet, log_file)

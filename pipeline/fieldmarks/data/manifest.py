@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, Final
 
-from fieldmarks.bounds import read_bytes
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import SUFFIXES as SUFFIXES_OF_IMAGES
 from fieldmarks.classification.sources import is_url, name_of, suffix_of, without_credentials
@@ -31,6 +30,7 @@ from fieldmarks.data.dataset import (
     spread,
 )
 from fieldmarks.errors import EvaluationError
+from fieldmarks.paths import read_bytes
 from fieldmarks.tables import Row, Table, errors_as, parse_table
 from fieldmarks.tables.table import Role, folded, role
 from fieldmarks.text import counted, printable

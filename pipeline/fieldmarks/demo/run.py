@@ -19,7 +19,7 @@ from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import Creature, clip_folder, demo_species, lm_folder, trait_of
 from fieldmarks.errors import FieldmarksError, GenerationError, ImageError
-from fieldmarks.generation.run import generate
+from fieldmarks.generation.generate import generate
 from fieldmarks.store import Store
 
 IMAGES_PER_SPECIES: Final = 20

@@ -29,10 +29,9 @@ from typing import Any, BinaryIO, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmarks.bounds import read_bytes
 from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction, Score
 from fieldmarks.errors import EvaluationError, StoreError
-from fieldmarks.paths import has_ends, obstacle, unwritable
+from fieldmarks.paths import has_ends, obstacle, read_bytes, unwritable
 from fieldmarks.store import durable
 
 FORMAT_VERSION: Final = 1

@@ -259,10 +259,10 @@ async def probes(send: Send, shown: str) -> AsyncGenerator[Probe, None]:
                 raise EndpointError(f"{shown}: {error.explained()}") from error
             yield Probe(mode, answers=False, note=str(error), advice=error.advice)
         else:
-            reading = spoken(answer.text)
-            text = " ".join(reading.text.split())
+            said = spoken(answer.text)
+            text = " ".join((said or "").split())
             continues = answer.continued and bool(text.lstrip("-"))
-            unfinished = reading.thinking or (answer.thinking and not text)
+            unfinished = said is None or (answer.thinking and not text)
             note = f"still thinking after {PROBE_TOKENS} tokens" if unfinished else text[:60]
             yield Probe(mode, True, continues, answer.thinking, note)
 

@@ -1,4 +1,4 @@
-"""What a run has on disk and under way: answers as they arrive, claims before requests, complete classes.
+"""What a run has under way, on disk and spent: claims before requests, answers as they arrive, classes.
 
 One `step` keeps what the run has taken in and claims what is asked next, under the store's lock and so in one
 piece for all processes that share the store:
@@ -15,28 +15,31 @@ refuses too they stay in memory, and `close` tries again, and writes them to a t
 lose them.
 """
 
+import math
 import os
 import shlex
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 
 from fieldmarks.errors import StoreError
-from fieldmarks.generation.limits import Budget
 from fieldmarks.generation.question import (
+    NOTHING,
     Failure,
     Outcome,
     Question,
     Questions,
     Sample,
+    Usage,
     samples_of,
+    samples_so_far,
     why_empty,
 )
 from fieldmarks.generation.run_file import FAILED, STORED, RunFile, answer, claim, end
@@ -47,39 +50,27 @@ from fieldmarks.text import counted
 
 LOOK_AGAIN: Final = 0.25  # seconds between looks at what other processes are asking
 RENEWALS: Final = 4  # of a claim before it is void
+PER_MILLION: Final = 1_000_000
+WORST: Final = 2  # how far an estimate of a prompt's tokens can be below the truth
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The classes of a run by what is to be done with them."""
+def standing(
+    question: Question, store: Store, *, refresh: bool = False
+) -> Literal["ask", "cached", "kept"] | Entry:
+    """Return what is to be done with a class by what the store holds of it; with `refresh` it is asked.
 
-    ask: tuple[str, ...]
-    cached: tuple[str, ...] = ()  # answered already, nothing to do
-    kept: tuple[str, ...] = ()  # a person's line is current: an answer would not become current
-    restore: tuple[Entry, ...] = ()  # answered before, but not current now
-
-
-def make_plan(names: Iterable[str], store: Store, questions: Questions, *, refresh: bool = False) -> Plan:
-    """Sort classes by what the store holds of them; with `refresh` all are asked. Raises PromptError."""
-    ask: list[str] = []
-    cached: list[str] = []
-    kept: list[str] = []
-    restore: list[Entry] = []
-    for name in names:
-        question = questions.of(name)
-        current = store.get(name)
-        if refresh:
-            ask.append(name)
-        elif current is not None and current.origin != GENERATED:
-            kept.append(name)
-        elif current is not None and _is_answer(current, question):
-            cached.append(name)
-        elif answers := [entry for entry in store.history(name) if _is_answer(entry, question)]:
-            # It is paid for, current or not. It is no command's, which could be undone.
-            restore.append(replace(answers[-1], undo=False, redo=False, change=None))
-        else:
-            ask.append(name)
-    return Plan(tuple(ask), tuple(cached), tuple(kept), tuple(restore))
+    It is "cached" where it is answered already, "kept" where a person's line is current, which an answer
+    would not replace. A line is one that answered it before, and is to be current again.
+    """
+    name = question.name
+    current = None if refresh else store.get(name)
+    if current is not None and current.origin != GENERATED:
+        return "kept"
+    if current is not None and _is_answer(current, question):
+        return "cached"
+    answers = [] if refresh else [entry for entry in store.history(name) if _is_answer(entry, question)]
+    # It is paid for, current or not. It is no command's, which could be undone.
+    return replace(answers[-1], undo=False, redo=False, change=None) if answers else "ask"
 
 
 def _is_answer(entry: Entry, question: Question) -> bool:
@@ -87,22 +78,62 @@ def _is_answer(entry: Entry, question: Question) -> bool:
     return entry.origin == GENERATED and question.is_answered_by(entry) and entry.finish_reason != "error"
 
 
-def samples_so_far(
-    question: Question, history: Sequence[Entry], pending: Sequence[Sample] = ()
-) -> list[Sample]:
-    """Return the answers that an interrupted run has already paid for.
+@dataclass(slots=True)
+class Budget:
+    """Keeps the money spent and what the requests under way can cost at worst below a limit.
 
-    They are `pending` in the run file; version 0.1 kept them in a "failed" line of the class.
+    Prices are USD per million tokens; where they are unknown there is no limit. Requests come as estimates:
+    about the tokens that they read, and the most that is written.
     """
-    earlier: list[Sample] = []
-    for entry in reversed(history):
-        if question.is_answered_by(entry) and entry.origin in (GENERATED, FAILED_ANSWER):
-            if entry.origin == FAILED_ANSWER and entry.answer is None:
-                usable = samples_of(entry)
-                numbers = {sample.number for sample in usable}
-                earlier = usable if len(numbers) < question.provenance["params"].get("samples", 1) else []
-            break
-    return [*earlier, *pending]
+
+    price_in: float | None = None
+    price_out: float | None = None
+    limit: float = math.inf  # USD
+    usage: Usage = NOTHING
+    _reserved: float = field(default=0.0, init=False)
+    # Tries are charged on the event loop's thread while a ledger's thread settles answers.
+    _counting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+
+    def cost(self, usage: Usage) -> float | None:
+        """Return what a usage costs in USD; None where the prices are unknown."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        return (usage.prompt_tokens * self.price_in + usage.completion_tokens * self.price_out) / PER_MILLION
+
+    @property
+    def spent(self) -> float | None:
+        """USD for the answers so far; None where the prices are unknown."""
+        return self.cost(self.usage)
+
+    def allows(self, estimate: Usage) -> bool:
+        """Whether a request cannot pass the limit, whatever those under way come to cost."""
+        return (self.spent or 0.0) + self._reserved + self._most(estimate) <= self.limit
+
+    def reserve(self, estimate: Usage) -> None:
+        """Set aside what a request can cost."""
+        self._reserved += self._most(estimate)
+
+    def settle(self, estimate: Usage, usage: Usage | None) -> None:
+        """Exchange what was set aside for the true usage; an answer without one counts as estimated."""
+        self.release(estimate)
+        with self._counting:
+            self.usage += estimate if usage is None else usage
+
+    def charge(self, usage: Usage) -> bool:
+        """Count a try that was paid for and brought no answer; return whether there is money for another.
+
+        What that one can cost is still set aside.
+        """
+        with self._counting:
+            self.usage += usage
+            return (self.spent or 0.0) + self._reserved <= self.limit
+
+    def release(self, estimate: Usage) -> None:
+        """Give back what was set aside for a request that brought no answer."""
+        self._reserved = max(0.0, self._reserved - self._most(estimate))
+
+    def _most(self, estimate: Usage) -> float:
+        return self.cost(Usage(WORST * estimate.prompt_tokens, estimate.completion_tokens)) or 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -136,6 +167,8 @@ class Run:
     retries: int
     working: dict[str, Work] = field(default_factory=dict)  # by class
     failed: dict[str, str] = field(default_factory=dict)
+    cut: dict[str, None] = field(default_factory=dict)  # classes whose answer ended for its length, in order
+    too_long: dict[str, None] = field(default_factory=dict)  # with more descriptors than are taken
     stopped: bool = False
     sent: int = 0
     in_flight: int = 0
@@ -143,8 +176,6 @@ class Run:
     settled: list[Work] = field(default_factory=list)  # nothing more is asked: a failure, or all answers
     _begun: list[Question] = field(default_factory=list)
     _queue: deque[Question] = field(default_factory=deque)
-    _cut: dict[str, None] = field(default_factory=dict)  # in order
-    _too_long: dict[str, None] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Question]:
         return self
@@ -162,16 +193,6 @@ class Run:
     def queued(self) -> int:
         """How many requests wait to be sent."""
         return len(self._queue) + len(self._begun)
-
-    @property
-    def cut(self) -> tuple[str, ...]:
-        """The classes whose answer ended for its length."""
-        return tuple(self._cut)
-
-    @property
-    def too_long(self) -> tuple[str, ...]:
-        """The classes whose answer has more descriptors than are taken."""
-        return tuple(self._too_long)
 
     def can_send(self) -> bool:
         """Whether there is something to send, and money for it."""
@@ -212,9 +233,9 @@ class Run:
                 else:
                     work.open -= 1
                     if result.cut is not None:
-                        self._cut[question.name] = None
+                        self.cut[question.name] = None
                     if result.left_out:
-                        self._too_long[question.name] = None
+                        self.too_long[question.name] = None
             if work.open == 0:
                 self.settled.append(work)
 
@@ -230,19 +251,33 @@ class Ledger:
     """Keeps a run's answers and claims on disk. Its methods may be called from several threads."""
 
     def __init__(
-        self, run: Run, plan: Plan, store: Store, *, endpoint: str | None, lifetime: float, refresh: bool
+        self,
+        run: Run,
+        names: Sequence[str],
+        store: Store,
+        *,
+        endpoint: str | None,
+        lifetime: float,
+        refresh: bool,
     ) -> None:
-        """Name the run and its plan, and the seconds after which its claims are void for other hosts."""
+        """Sort a run's classes by what its store holds of them. Raises PromptError.
+
+        `lifetime` is the seconds after which the run's claims are void for other hosts.
+        """
         self.done: set[str] = set()  # classes that this run has written
-        self.cached, self.kept = list(plan.cached), list(plan.kept)
         self.others: list[str] = []  # written by other processes meanwhile
         self.refusal: StoreError | None = None  # the store's, with which the run is to be ended
         self._run = run
         self._store = store
         self._endpoint = endpoint
         self._refresh = refresh
+        found = {name: standing(run.questions.of(name), store, refresh=refresh) for name in names}
+        self.cached = [name for name, what in found.items() if what == "cached"]
+        self.kept = [name for name, what in found.items() if what == "kept"]
+        ask = [name for name, what in found.items() if what == "ask"]
+        self._pending = deque([*(name for name, what in found.items() if isinstance(what, Entry)), *ask])
+        self.total = len(self._pending)  # classes to settle
         self._run_file = RunFile(store.path, lifetime)
-        self._pending = deque([*(entry.name for entry in plan.restore), *plan.ask])
         self._elsewhere: list[str] = []  # claimed by other processes
         self._lines_before = {name: len(store.history(name)) for name in self._pending}
         self._news: list[Mapping[str, Any]] = []  # claims and their ends, not yet in the run file
@@ -384,14 +419,15 @@ class Ledger:
             if self._run_file.is_claimed(question.key):
                 self._elsewhere.append(name)
                 continue
-            plan = make_plan([name], self._store, run.questions, refresh=self._refresh) if history else None
-            if plan is not None and not plan.ask:
-                restored += plan.restore
-                self.cached += [*plan.cached, *(entry.name for entry in plan.restore)]
-                self.kept += plan.kept
-                continue
-            run.begin(question, samples_so_far(question, history, self._run_file.samples(question.key)))
-            self._news.append(self._claimed(question))
+            found = standing(question, self._store, refresh=self._refresh)
+            if found == "ask":
+                run.begin(question, samples_so_far(question, history, self._run_file.samples(question.key)))
+                self._news.append(self._claimed(question))
+            elif found == "kept":
+                self.kept.append(name)
+            else:
+                self.cached.append(name)
+                restored += [found] if isinstance(found, Entry) else []
         if restored:
             self._store.append(*restored)
 

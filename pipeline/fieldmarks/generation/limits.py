@@ -1,4 +1,4 @@
-"""How often, how fast and for how much money requests are sent: retries, waits, rate limits, a budget.
+"""How often and how fast requests are sent: retries, waits, rate limits.
 
 Pure but for the sleeping, which is passed in.
 """
@@ -7,10 +7,9 @@ import email.utils
 import math
 import random
 import re
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -18,12 +17,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_exponential, wait_random
 
 from fieldmarks.generation.failures import Transient, message, shown
-from fieldmarks.generation.question import NOTHING, Usage
 
 MINUTE: Final = 60.0  # seconds
 SPREAD: Final = 0.25  # seconds at most, so that requests with the same wait do not all come at once
-PER_MILLION: Final = 1_000_000
-WORST: Final = 2  # how far an estimate of a prompt's tokens can be below the truth
 EPOCH: Final = 1e9  # a larger number of seconds is a point in time
 EPOCH_MS: Final = 1e12  # and a larger one still is one in milliseconds
 LIMITED_STATUS: Final = frozenset(
@@ -122,73 +118,6 @@ class RateLimiter:
         """Give back the time of the tokens that a request was expected to need and did not."""
         if self._tpm is not None:
             self._free -= (expected - actual) * MINUTE / self._tpm
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """USD per million tokens; where no prices are known there is no `Prices`."""
-
-    read: float = 0.0
-    written: float = 0.0
-
-    def cost(self, usage: Usage) -> float:
-        """Return what a usage costs in USD."""
-        return (usage.prompt_tokens * self.read + usage.completion_tokens * self.written) / PER_MILLION
-
-
-FREE: Final = Prices()
-
-
-@dataclass(slots=True)
-class Budget:
-    """Keeps the money spent and what the requests under way can cost at worst below a limit.
-
-    Requests come as estimates: about the tokens that they read, and the most that is written.
-    """
-
-    prices: Prices | None = None  # None where they are unknown: there is no limit then
-    limit: float = math.inf
-    usage: Usage = NOTHING
-    _reserved: float = field(default=0.0, init=False)
-    # Tries are charged on the event loop's thread while a ledger's thread settles answers.
-    _counting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
-
-    @property
-    def spent(self) -> float | None:
-        """USD for the answers so far; None where the prices are unknown."""
-        return None if self.prices is None else self.prices.cost(self.usage)
-
-    def allows(self, estimate: Usage) -> bool:
-        """Whether a request cannot pass the limit, whatever those under way come to cost."""
-        return (self.spent or 0.0) + self._reserved + self._most(estimate) <= self.limit
-
-    def reserve(self, estimate: Usage) -> None:
-        """Set aside what a request can cost."""
-        self._reserved += self._most(estimate)
-
-    def settle(self, estimate: Usage, usage: Usage | None) -> None:
-        """Exchange what was set aside for the true usage; an answer without one counts as estimated."""
-        self.release(estimate)
-        with self._counting:
-            self.usage += estimate if usage is None else usage
-
-    def charge(self, usage: Usage) -> bool:
-        """Count a try that was paid for and brought no answer; return whether there is money for another.
-
-        What that one can cost is still set aside.
-        """
-        with self._counting:
-            self.usage += usage
-            return (self.spent or 0.0) + self._reserved <= self.limit
-
-    def release(self, estimate: Usage) -> None:
-        """Give back what was set aside for a request that brought no answer."""
-        self._reserved = max(0.0, self._reserved - self._most(estimate))
-
-    def _most(self, estimate: Usage) -> float:
-        if self.prices is None:
-            return 0.0
-        return self.prices.cost(Usage(WORST * estimate.prompt_tokens, estimate.completion_tokens))
 
 
 def asked_wait(status: int, headers: Mapping[str, str], body: Any) -> float | None:

@@ -8,8 +8,7 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -20,8 +19,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
-    LogitsProcessor,
-    StoppingCriteria,
 )
 
 from fieldmarks.errors import ModelError
@@ -32,82 +29,11 @@ from fieldmarks.generation.question import Charge, Failure, Outcome, Question, S
 from fieldmarks.hub import ModelSource, one_line
 
 TAIL: Final = 16  # tokens of an answer's end that are searched for a stop text
-
-
-class StopTexts(StoppingCriteria):
-    """Ends each row where its text shows one of its stop texts."""
-
-    def __init__(self, tokenizer: Any, stops: Sequence[Sequence[str]], start: int) -> None:
-        """`stops` holds each row's stop texts; the answers begin at column `start`."""
-        self._tokenizer = tokenizer
-        self._stops = stops
-        self._start = start
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Return which rows are done: (B,) of bool."""
-        tails = input_ids[:, max(self._start, input_ids.shape[1] - TAIL) :].tolist()
-        texts = self._tokenizer.batch_decode(tails, skip_special_tokens=True)
-        done = [first_stop(text, stop) is not None for text, stop in zip(texts, self._stops, strict=True)]
-        return torch.tensor(done, device=input_ids.device)
-
-
-class Halt(StoppingCriteria):
-    """Ends all rows once an event is set."""
-
-    def __init__(self, event: threading.Event) -> None:
-        self._event = event
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Return which rows are done: (B,) of bool."""
-        return torch.full((input_ids.shape[0],), self._event.is_set(), device=input_ids.device)
-
-
-class SeededSampling(LogitsProcessor):
-    """Makes the greedy choice a draw at each row's temperature, with dice of the row's own.
-
-    The largest of logit / temperature plus Gumbel noise is distributed as the softmax (Gumbel-max), and
-    with a generator a row an answer does not depend on what else stands in its batch.
-    """
-
-    def __init__(self, rows: Sequence[tuple[float, int | None]]) -> None:
-        """`rows` holds each row's temperature (0: greedy) and seed (None: a fresh one)."""
-        self._rows = [(temperature, _generator(seed)) for temperature, seed in rows]
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return the scores to take the largest of: (B, V)."""
-        if not any(temperature for temperature, _ in self._rows):
-            return scores
-        return torch.stack([self._drawn(row, *how) for row, how in zip(scores, self._rows, strict=True)])
-
-    def _drawn(self, scores: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
-        if not temperature:
-            return scores
-        uniform = torch.rand(scores.shape, generator=generator).clamp_min_(1e-20).to(scores.device)
-        return scores.float() / temperature - (-uniform.log()).log()  # (V,)
-
-
-def first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Return where the first of the stop texts begins in a text, or None."""
-    return min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
-
-
-def _generator(seed: int | None) -> torch.Generator:
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
-    return generator
-
-
 LEAST_ROOM: Final = 8  # tokens that must be left for an answer
 WINDOW: Final = 8  # batches that are sorted by length together
 
 
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    question: Question
-    ids: list[int]
+Encoded = tuple[Question, list[int]]  # with the tokens of its prompt
 
 
 class LocalCompleter:
@@ -155,7 +81,7 @@ class LocalCompleter:
                 encoded, refused = self._encode(window)
                 if refused:
                     yield refused
-                encoded.sort(key=lambda entry: len(entry.ids))
+                encoded.sort(key=lambda entry: len(entry[1]))
                 for start in range(0, len(encoded), self._batch_size):
                     if self._draining:
                         break
@@ -171,8 +97,8 @@ class LocalCompleter:
         """Return nothing: each batch is yielded whole, and one that is stopped has no whole answers."""
         return []
 
-    def _encode(self, questions: Iterable[Question]) -> tuple[list[_Encoded], list[Outcome]]:
-        encoded: list[_Encoded] = []
+    def _encode(self, questions: Iterable[Question]) -> tuple[list[Encoded], list[Outcome]]:
+        encoded: list[Encoded] = []
         refused: list[Outcome] = []
         for question in questions:
             ids = self._ids(question)
@@ -180,7 +106,7 @@ class LocalCompleter:
                 reason = f"the prompt has {len(ids)} tokens, too many for a context of {self.context}"
                 refused.append((question, Failure(reason)))
             else:
-                encoded.append(_Encoded(question, ids))
+                encoded.append((question, ids))
         return encoded, refused
 
     def _ids(self, question: Question) -> list[int]:
@@ -200,7 +126,7 @@ class LocalCompleter:
             ) from error
         return list(self._tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def _answer(self, batch: list[_Encoded]) -> list[Outcome]:
+    def _answer(self, batch: list[Encoded]) -> list[Outcome]:
         begun = time.monotonic()
         try:
             outcomes = self._generate(batch)
@@ -212,17 +138,24 @@ class LocalCompleter:
                 f"{self._source.name} fails while it answers ({one_line(error)}): {advice}"
             ) from error
 
-    def _generate(self, batch: list[_Encoded]) -> list[Outcome]:
+    def _generate(self, batch: list[Encoded]) -> list[Outcome]:
         """Run one batch. Greedy rows and sampled ones may stand together."""
-        longest = max(len(entry.ids) for entry in batch)
+        questions, prompts = zip(*batch, strict=True)
+        longest = max(map(len, prompts))
         pad = self._pad
-        ids = torch.tensor(
-            [[pad] * (longest - len(entry.ids)) + entry.ids for entry in batch]
-        )  # (B, longest)
-        mask = torch.tensor([[0] * (longest - len(entry.ids)) + [1] * len(entry.ids) for entry in batch])
-        room = min(max(entry.question.max_tokens for entry in batch), self.context - longest)
-        stops = [entry.question.stop for entry in batch]
+        ids = torch.tensor([[pad] * (longest - len(row)) + row for row in prompts])  # (B, longest)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])
+        room = min(max(question.max_tokens for question in questions), self.context - longest)
         device = self._network.device
+
+        def ended(ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+            """Return which rows show one of their stop texts, and all once the run is over: (B,) of bool."""
+            tails = ids[:, max(longest, ids.shape[1] - TAIL) :].tolist()
+            texts = self._tokenizer.batch_decode(tails, skip_special_tokens=True)
+            rows = zip(texts, questions, strict=True)
+            done = [first_stop(text, question.stop) is not None for text, question in rows]
+            return torch.tensor(done, device=ids.device) | self._halted.is_set()
+
         config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=room, do_sample=False, num_beams=1, return_dict_in_generate=False, pad_token_id=pad
         )
@@ -231,15 +164,13 @@ class LocalCompleter:
                 ids.to(device),
                 attention_mask=mask.to(device),
                 generation_config=config,
-                stopping_criteria=[StopTexts(self._tokenizer, stops, longest), Halt(self._halted)],
-                logits_processor=[
-                    SeededSampling([(entry.question.temperature, entry.question.seed) for entry in batch])
-                ],
+                stopping_criteria=[ended],
+                logits_processor=[_dice(questions)],
             )  # (B, longest + new)
         rows = out[:, longest:].tolist()
         return [
-            (encoded.question, self._sample(encoded.question, encoded.ids, row))
-            for encoded, row in zip(batch, rows, strict=True)
+            (question, self._sample(question, prompt, row))
+            for (question, prompt), row in zip(batch, rows, strict=True)
         ]
 
     def _sample(self, question: Question, ids: list[int], row: list[int]) -> Sample:
@@ -284,6 +215,34 @@ class LocalCompleter:
             if token is not None:
                 return int(token)
         return 0
+
+
+def _dice(questions: Sequence[Question]) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return what makes the greedy choice a draw at each row's temperature, with dice of the row's own.
+
+    The largest of logit / temperature plus Gumbel noise is distributed as the softmax (Gumbel-max), and
+    with a generator a row an answer does not depend on what else stands in its batch.
+    """
+    generators = [torch.Generator() for _ in questions]
+    for question, generator in zip(questions, generators, strict=True):
+        generator.seed() if question.seed is None else generator.manual_seed(question.seed)
+
+    def drawn(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores to take the largest of: (B, V)."""
+        scores = scores.float()
+        for row, (question, generator) in enumerate(zip(questions, generators, strict=True)):
+            if question.temperature:
+                uniform = torch.rand(scores[row].shape, generator=generator).clamp_min_(1e-20)  # (V,)
+                noise = -(-uniform.to(scores.device).log()).log()
+                scores[row] = scores[row] / question.temperature + noise
+        return scores
+
+    return drawn
+
+
+def first_stop(text: str, stops: Sequence[str]) -> int | None:
+    """Return where the first of the stop texts begins in a text, or None."""
+    return min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
 
 
 def _fingerprint(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The marks that list entries begin with: bullets of every script, numbers, letters, emoji. Pure.
+"""Lists whose entries have marks: bullets of every script, numbers, letters, emoji. Pure.
 
 A mark is *certain* where nothing else can stand in its place: a dash, "•", "3." where a line begins.
 It is *possible* where a text may begin the same way: "T. rex", "2 – 3 stripes", or a number behind a dash. A
@@ -6,9 +6,12 @@ possible mark counts only in a sequence that begins with the first of its kind: 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from fieldmarks.debris import plain
 
 DASHES: Final = "-–—−‐‑‒―﹣－"
 _BLANK: Final = "[ \t\u3000\u00a0]"
@@ -64,24 +67,103 @@ _BOX: Final = re.compile(rf"\[[ xX✓✔]?\]{_BLANK}+")
 _COUNTING: Final = frozenset("1aA一①")
 RULE: Final = re.compile(r"\s*+([-*_=`~])(?:\s*+\1){2,}+\s*+\w*+\s*+")  # never back: a line can be a MiB
 
+MAX_DESCRIPTOR: Final = 1000  # characters; longer is a text, not a descriptor
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The text behind a line's list mark, and the mark's kind.
+OPENER: Final = re.compile(
+    r"(?:sure(?: thing)?|certainly|of course|okay|ok|absolutely|great question|gladly|happy to help)[,.!:]"
+    r"|(?:here|below|these|following) (?:are|is)\b|here['’]s\b|the following\b",
+    re.IGNORECASE,
+)
+AND: Final = r"(?:and|und|et|y|e|ed|en|och|og|i|и)"
+FIRST_AND: Final = re.compile(rf"^{AND}\s+(?=\S)")
+_BEFORE_LAST: Final = re.compile(rf"\s*[,;]\s*{AND}\s*$|\s+(?:and|und|et)\s*$")
+_BOLD: Final = re.compile(r"(?:\*\*|__)[^\s*_]")
+AFTERWORD: Final = re.compile(
+    r"(?:(?:i )?hope|let me|please|note(?: that)?\b|these|this|if you|feel free|would you|do you"
+    r"|overall|together"
+    r"|in (?:summary|short|conclusion)|remember|keep in mind|by |with these|all of|ich hoffe|lassen"
+    r"|wenn sie|diese"
+    r"|j['’]espère|n['’]hésitez|ces |espero|si (?:necesita|quiere|deseas)|estas? "
+    r"|希望|如果|这些|以上|これら|이러한|이 )",
+    re.IGNORECASE,
+)
+ENDS: Final = (".", "!", "?", "。", "！", "？", '"', "”", "।", "۔")
+LAST_STOPS: Final = (".", "!", "?", "。", "！", "？", "।", "۔")
+WORDLESS: Final = re.compile(r"[\u3001-\u30ff\u3400-\u9fff\uff00-\uffef\u0e00-\u0e7f]")
+_LABEL: Final = re.compile(
+    r"(?:(?:visual|key|main|useful|distinctive|distinguishing|unique)[\s_-]+)?"
+    r"(?:descriptor|feature|trait|mark|characteristic|attribute|cue|clue|name|title|text|value|label|item|point|key"
+    r"|merkmal|rasgo|caractéristique|característica|特征|特徴)s?"
+)
 
-    The kind is "1", "a", "A", "一" or "①" for numbers and letters, and the bullet itself for bullets.
+
+@dataclass(slots=True)
+class Item:
+    """A list's entry: what stands behind a line's mark, with the lines that go on with it.
+
+    `kind` is "1", "a", "A", "一" or "①" for numbers and letters, the bullet itself for bullets, and empty
+    for an entry without a mark.
     """
 
-    text: str
+    indent: int
     kind: str
+    parts: list[str]
+    has_below: bool = False  # further items stand below it
 
     @property
     def counts(self) -> bool:
-        """Whether it is a number or a letter."""
+        """Whether its mark is a number or a letter."""
         return self.kind in _COUNTING
 
+    @property
+    def titled(self) -> bool:
+        """Whether its first line is bold from end to end: a title, with its description below."""
+        return is_bold(self.parts[0])
 
-def marks(lines: Sequence[str]) -> list[Mark | None]:
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        first, *more = self.parts
+        if not more:
+            return first
+        if self.titled and any(more):
+            return f"{first.rstrip(' :：')}: {_joined(more)}"
+        return _joined(self.parts)
+
+    @property
+    def is_heading(self) -> bool:
+        """Whether it only announces the items below it: a name or a few words."""
+        if not self.has_below:
+            return False
+        words = plain(self.text[:MAX_DESCRIPTOR])
+        labelled = re.search(r"[:–—：]\s*\S|\s-\s", words.rstrip(":： "))
+        return not labelled and (self.titled or len(words.split()) <= 6)
+
+
+def marked_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
+    """Return the marked lines with what goes on with them, and whether the last is open at the end."""
+    items: list[Item] = []
+    width = max(map(width_of, lines), default=0)
+    is_open = after_blank = False
+    for line, mark in zip(lines, marks(lines), strict=True):
+        if mark is not None:
+            if items:
+                items[-1].has_below = _is_below(mark, items[-1], top=items[0].kind)
+            items.append(mark)
+            is_open, after_blank = True, False
+        elif not line.strip():
+            after_blank = after_blank or is_open
+        elif items and is_open and _goes_on(line, items, after_blank=after_blank, width=width):
+            items[-1].parts.append(line.strip())
+            after_blank = False
+        else:
+            is_open = after_blank = False
+    return [item for item in items if any(item.parts)], is_open and not after_blank and bool(
+        lines[-1].strip()
+    )
+
+
+def marks(lines: Sequence[str]) -> list[Item | None]:
     """Return each line's mark, or None for a line without one."""
     certain = [certain_mark(line) for line in lines]
     texts = [mark.text if mark else line.strip() for line, mark in zip(lines, certain, strict=True)]
@@ -94,27 +176,28 @@ def marks(lines: Sequence[str]) -> list[Mark | None]:
             possible[at] = (_possible_numbers(line.strip(), bulleted=True)[0], "")
     alone = sum(mark is not None for mark in certain) == 1
     in_sequence = _in_sequence([numbers for numbers, _ in possible], alone=alone)
-    found: list[Mark | None] = []
-    for mark, text, (_, behind), counts in zip(certain, texts, possible, in_sequence, strict=True):
-        found.append(Mark(behind, _kind(text)) if counts and behind else mark)
+    found: list[Item | None] = []
+    rows = zip(lines, certain, texts, possible, in_sequence, strict=True)
+    for line, mark, text, (_, behind), counts in rows:
+        found.append(Item(_indent(line), _kind(text), [behind]) if counts and behind else mark)
     return found
 
 
-def certain_mark(line: str) -> Mark | None:
+def certain_mark(line: str) -> Item | None:
     """Return a line's mark if nothing else can stand there."""
     if RULE.fullmatch(line):
         return None
     text = line.strip()
     if (heading := _HASHES.match(text)) is not None:  # "## 1. Bulging eyes"
         number = _counted(text[heading.end() :])
-        return None if number is None else Mark(number, _kind(text[heading.end() :]))
+        return None if number is None else Item(_indent(line), _kind(text[heading.end() :]), [number])
     if (dash := _DASH.match(text) or _DOT.match(text)) is None:
         number = _counted(text)
         if number is None:
             return None
-        return Mark(_without_inner_bullet(number), _kind(text))
+        return Item(_indent(line), _kind(text), [_without_inner_bullet(number)])
     kind = "-" if text[0] in DASHES else "☺" if _EMOJI_KIND.match(text) else text[0]
-    return Mark(_without_inner_bullet(text[dash.end() :]), kind)
+    return Item(_indent(line), kind, [_without_inner_bullet(text[dash.end() :])])
 
 
 def _kind(text: str) -> str:
@@ -275,3 +358,105 @@ def _starts_of(pieces: Sequence[str], width: int) -> list[int]:
         starts.append(at + 1)
         at += width
     return starts
+
+
+def _is_below(item: Item, above: Item, *, top: str) -> bool:
+    """Whether an item belongs to the one above: it stands further in, or has a mark of a lower level.
+
+    A number over bullets, or a bold title over others; `top` is the kind of the list's first mark.
+    """
+    if item.indent > above.indent + 1:
+        return True
+    lower = item.kind not in {above.kind, top} and (above.counts or above.titled)
+    return lower and item.indent >= above.indent
+
+
+def _goes_on(line: str, items: Sequence[Item], *, after_blank: bool, width: int) -> bool:
+    """Whether a line without a mark goes on with the item above it; `width` is the longest line's."""
+    text, item = line.strip(), items[-1]
+    if RULE.fullmatch(line) or is_heading(text) or text.startswith(("#", "<", "|")):
+        return False
+    if not any(item.parts):
+        return not after_blank or len(items) == 1
+    if _indent(line) > item.indent:
+        return True
+    if after_blank or is_bold(text):
+        return False
+    if item.titled and len(item.parts) == 1:
+        return True
+    first = text.lstrip("*_\"'“")[:1]
+    if first.islower():
+        return True
+    ends = text.endswith(LAST_STOPS) and not any(other.parts[-1].endswith(LAST_STOPS) for other in items)
+    if ends or AFTERWORD.match(text):
+        return False
+    word = first if WORDLESS.match(first) else text.split(maxsplit=1)[0]
+    wrapped = width_of(item.parts[-1]) >= 18 and width_of(item.parts[-1]) + 3 + width_of(word) > width
+    return wrapped or not first.isupper()
+
+
+def texts_of(items: Sequence[Item]) -> list[str]:
+    """Return the texts of items, without a key that all of them begin with: "Feature: …"."""
+    texts = _without_and([item.text for item in items])
+    keys = [re.match(r"[\"']?([^\W\d_]+)[\"']?:\s+(?=\S)", text) for text in texts]
+    first = keys[0] if keys else None
+    if first is None or not is_label(first[1]) or any(key is None or key[1] != first[1] for key in keys):
+        return texts
+    texts = [text[first.end() :] for text in texts]
+    return [
+        re.sub(r"[\"']?\s+(?:description|details?|explanation|why|reason): [\"']?", ": ", text)
+        for text in texts
+    ]
+
+
+def _without_and(texts: list[str]) -> list[str]:
+    """Return entries without what joins them to a sentence: "wet," "green; and" "and small."."""
+    if len(texts) < 2:
+        return texts
+    *first, before, last = texts
+    if all(text.rstrip().endswith((",", ";")) for text in (*first, before)):
+        last = last[match.end() :] if (match := FIRST_AND.match(last)) else last
+    return [*first, _BEFORE_LAST.sub("", before[-20:]).join([before[:-20], ""]), last]
+
+
+def is_bold(text: str) -> bool:
+    """Whether a line is bold from end to end."""
+    if len(text) > MAX_DESCRIPTOR or not begins_bold(text):
+        return False
+    return re.fullmatch(r"(\*\*|__)\S(?:(?!\1).)*\1[:：.]?", text) is not None
+
+
+def begins_bold(text: str) -> bool:
+    return _BOLD.match(text) is not None
+
+
+def is_heading(text: str) -> bool:
+    """Whether a text announces a list: it ends with a colon, or opens an answer ("Here are …:")."""
+    bare = text.rstrip(" \t*_`")
+    return bare.endswith((":", "：")) or bool(OPENER.match(text.lstrip("*_ ")) and ":" in text)
+
+
+def is_label(text: str) -> bool:
+    """Whether a text only names what a column or a field holds: "Feature", "Visual traits", "visual_cue"."""
+    return _LABEL.fullmatch(plain(text[:60]).casefold().rstrip(":")) is not None
+
+
+def _indent(line: str) -> int:
+    blank = line[: len(line) - len(line.lstrip(" \t\u3000"))]
+    return len(blank.expandtabs(4)) if len(blank) < 1000 else len(blank)
+
+
+def width_of(text: str) -> int:
+    """Return how many columns a text takes; Chinese characters take two."""
+    if text.isascii() or len(text) > MAX_DESCRIPTOR:
+        return len(text)
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """Join wrapped lines, with a blank between them except in scripts that have none."""
+    whole: list[str] = []
+    for part in filter(None, parts):
+        close = whole and WORDLESS.match(whole[-1][-1]) and WORDLESS.match(part)
+        whole.append(part if not whole or close else f" {part}")
+    return "".join(whole)

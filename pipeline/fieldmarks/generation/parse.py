@@ -22,24 +22,25 @@ from itertools import islice
 from typing import Final
 
 from fieldmarks.debris import plain, spoken
-from fieldmarks.generation.lists import (
+from fieldmarks.generation.marks import (
+    DASHES,
     ENDS,
     LAST_STOPS,
     MAX_DESCRIPTOR,
     OPENER,
+    RULE,
     WORDLESS,
     begins_bold,
-    bold_items,
-    inline_items,
+    certain_mark,
     is_bold,
     is_heading,
-    is_plain_list,
     marked_items,
-    short_items,
+    marks,
+    split_marks,
     texts_of,
 )
-from fieldmarks.generation.marks import DASHES, RULE, certain_mark, marks, split_marks
 from fieldmarks.generation.structured import json_texts, lines_of_html, lines_of_latex, lines_of_tables
+from fieldmarks.generation.unmarked import bold_items, inline_items, is_plain_list, short_items
 from fieldmarks.text import comparable
 
 _CANNOT: Final = (
@@ -160,6 +161,7 @@ _NEXT_TURN: Final = re.compile(
 _OWN_QUESTION: Final = re.compile(
     r"\A[-\s]*(?:\*\*)?Q(?:uestion)?\s?:[^\n]*\n\s*(?=(?:\*\*)?A(?:nswer)?\s?:)"
 )  # repeated before the answer
+_BRACKET: Final = re.compile(r"[\[{(]")
 _COUNTED: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,5}[.)])", re.MULTILINE)
 _TEXT_END: Final = re.compile(r'(?<!\\)"\s*\}?,')  # of JSON without lines
 _COUNTED_TEXT: Final = re.compile(r'"(?:[^"\\]|\\.)*+"\s*(?:[,\]]|\Z)')
@@ -216,11 +218,11 @@ class Parsed:
 def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = None) -> Parsed:
     """Read the descriptors out of an answer; the last one of an answer that was cut off is left out."""
     said = spoken(_LINE_ENDS.sub("\n", answer))
-    if said.thinking:
+    if said is None:
         return Parsed((), problem=STILL_THINKING)
     if finish_reason in _INCOMPLETE:
         return Parsed((), problem=_INCOMPLETE[finish_reason])
-    text = _OWN_QUESTION.sub("", said.text, count=1)
+    text = _OWN_QUESTION.sub("", said, count=1)
     text = _NEXT_TURN.split("\n" + text, maxsplit=1)[0].removeprefix("\n")
     text, unread = text[:_MAX_READ], text[_MAX_READ:]
     if unread:  # the entry that the limit cuts counts with those beyond it
@@ -229,11 +231,11 @@ def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = No
     if finish_reason == REFUSAL or is_refusal(text, _before_list(text)):
         words = _shortened(text.strip(DASHES + " \n"))
         return Parsed((), problem=f"refused: {words}", refused=True)
-    listed = _sentences(text) if style == "sentences" else _listed(text)
-    texts = list(dict.fromkeys(listed.texts))
-    is_cut = listed.is_open and (listed.is_cut or finish_reason in _CUT_OFF)
-    cut = listed.texts[-1] if texts and is_cut else None
-    if cut is not None and listed.texts.count(cut) == 1:
+    listed, is_open, is_cut = _sentences(text) if style == "sentences" else _listed(text)
+    texts = list(dict.fromkeys(listed))
+    is_cut = is_open and (is_cut or finish_reason in _CUT_OFF)
+    cut = listed[-1] if texts and is_cut else None
+    if cut is not None and listed.count(cut) == 1:
         texts.remove(cut)
     found = distinct(filter(None, map(_descriptor, texts[:_MAX_TEXTS])))
     beyond = max(0, len(texts) - _MAX_TEXTS) + _entries(unread)
@@ -251,7 +253,7 @@ def attach(forced: str, text: str) -> tuple[str, bool]:
     A model may repeat or ignore the mark; its answer then stays as it is. Thinking that comes before the
     continuation stays before the mark.
     """
-    aloud = spoken(text).text
+    aloud = spoken(text) or ""
     if not forced or _begins_anew(aloud):
         return text, not forced
     if aloud.strip() and text.endswith(aloud) and len(aloud) < len(text):
@@ -283,7 +285,7 @@ def _begins_anew(aloud: str) -> bool:
         )
     ):
         return True
-    if first.rstrip(" \t*_").endswith((":", "：")) or OPENER.match(first) or json_texts(start) is not None:
+    if first.rstrip(" \t*_").endswith((":", "：")) or OPENER.match(first) or _json_texts(start) is not None:
         return True
     below = [line for line in below if line.strip()]
     if "|" in first and below and _TABLE_RULE.match(below[0]):
@@ -375,22 +377,10 @@ def _shortened(text: str) -> str:
     return words if len(words) <= MAX_REASON else words[: MAX_REASON - 1].rstrip() + "…"
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """The texts of an answer's list, raw; `is_open` if the last one reaches to the answer's end.
-
-    `is_cut` if that end cannot be its own, whatever the server says: a quote is not closed.
-    """
-
-    texts: list[str]
-    is_open: bool
-    is_cut: bool = False
-
-
-def _listed(text: str) -> _Listed:
-    """Read a list in any form."""
-    if (found := json_texts(text)) is not None:
-        return _Listed(*found)
+def _listed(text: str) -> tuple[list[str], bool, bool]:
+    """Return the texts of a list in any form, whether the last may go on, and whether it surely would."""
+    if (found := _json_texts(text)) is not None:
+        return found
     lines = _lines(text)
     end = next((at for at, line in enumerate(lines) if at and _SOURCES.fullmatch(line)), len(lines))
     lines = lines[:end]
@@ -404,7 +394,12 @@ def _listed(text: str) -> _Listed:
     alone = [items[0].text] if items and len(lines) == 1 else lines
     if len(items) < 2 and (inline := inline_items(alone))[0]:
         items, is_open = inline
-    return _Listed(texts_of([item for item in items if not item.is_heading]), is_open)
+    return texts_of([item for item in items if not item.is_heading]), is_open, False
+
+
+def _json_texts(text: str) -> tuple[list[str], bool, bool] | None:
+    """Return what `_listed` does of an answer's JSON, which has a bracket at least; None without."""
+    return json_texts(text) if _BRACKET.search(text) else None
 
 
 def _lines(text: str) -> list[str]:
@@ -416,13 +411,15 @@ def _lines(text: str) -> list[str]:
     if "&lt;li" in text or "&lt;tr" in text:
         text = html.unescape(text)
     text = _MARK_ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
-    text = lines_of_latex(_DEFINITION.sub(": ", text))
+    text = _DEFINITION.sub(": ", text)
+    text = lines_of_latex(text) if "\\" in text else text
     if len(_CLOSE_STAR.findall(text)) > 1:
         text = _CLOSE_STAR.sub(r"\1 ", text)
-    text = _BLANK_LINES.sub("\n\n", lines_of_html(text))
+    text = _BLANK_LINES.sub("\n\n", lines_of_html(text) if "<" in text else text)
     lines = [_plain_line(line) for line in text.split("\n") if not _FENCE.match(line)]
     alone = sum(1 for line in islice(filter(str.strip, lines), 2)) == 1
-    return [part for line in lines_of_tables(lines) for part in split_marks(line, alone=alone)]
+    rows = lines_of_tables(lines) if "|" in text else lines
+    return [part for line in rows for part in split_marks(line, alone=alone)]
 
 
 def _plain_line(line: str) -> str:
@@ -433,15 +430,15 @@ def _plain_line(line: str) -> str:
     return _ESCAPED_MARK.sub(r"\1\2", line)
 
 
-def _sentences(text: str) -> _Listed:
-    """Read sentences, one a descriptor; the last is open if it has no end."""
+def _sentences(text: str) -> tuple[list[str], bool, bool]:
+    """Return as `_listed` does an answer's sentences, one a descriptor; the last may go on without an end."""
     found: list[str] = []
     for line in map(_plain_line, text.split("\n")):
         mark = certain_mark(line)
         said = mark.text if mark else line.strip()
         if said and not (_FENCE.match(line) or is_heading(said) or RULE.fullmatch(line) or said[0] == "#"):
             found += _split_sentences(said)
-    return _Listed(found, bool(found) and not found[-1].endswith(ENDS))
+    return found, bool(found) and not found[-1].endswith(ENDS), False
 
 
 def _split_sentences(text: str) -> Iterator[str]:

@@ -24,9 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from fieldmarks.bounds import read_text
 from fieldmarks.errors import PromptError
-from fieldmarks.paths import shipped
+from fieldmarks.paths import read_text, shipped
 from fieldmarks.text import article, fill
 
 BULLETS: Final = "bullets"

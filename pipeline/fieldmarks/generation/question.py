@@ -208,67 +208,54 @@ class Question:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Params:
-    """How answers are drawn: what, beside class, prompt and model, decides an answer."""
+@dataclass(frozen=True)
+class Questions:
+    """What one run asks every class: the prompt and what fills it, the model, and how answers are drawn."""
 
+    prompt: Prompt
+    model: str
     temperature: float = 0.0
     max_tokens: int = 200
     seed: int | None = None
     samples: int = 1  # answers a class
     keep: int = 1  # with several answers: in how many a descriptor must be
+    values: Mapping[str, str | None] = field(default_factory=dict)  # concept, other
 
-    def to_dict(self, stop: Sequence[str]) -> dict[str, Any]:
-        """Return the object that a store's line keeps, and by which a later run knows the answer again."""
+    def of(self, name: str) -> Question:
+        """Return the question about a class. Raises PromptError."""
+        prompt = self.prompt
+        text = prompt.render(name, **self.values)
+        asked = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "style": prompt.style}
+        whole = orjson.dumps([name, asked, self.model, self._params], option=orjson.OPT_SORT_KEYS)
+        return Question(
+            name,
+            text,
+            prompt.stop,
+            self.temperature,
+            self.max_tokens,
+            self.seed,
+            prompt.style,
+            key=hashlib.sha256(whole).hexdigest()[:32],
+            provenance={
+                "prompt": {"name": prompt.name, **asked},
+                "model": self.model,
+                "params": self._params,
+            },
+        )
+
+    @cached_property
+    def _params(self) -> dict[str, Any]:
+        """The object that a store's line keeps, and by which a later run knows the answer again."""
         line: dict[str, Any] = {
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
-            "stop": list(stop),
+            "stop": list(self.prompt.stop),
         }
         if self.seed is not None:
             line["seed"] = self.seed
         if self.samples > 1:
             line |= {"samples": self.samples, "keep": self.keep}
         return line
-
-
-GREEDY: Final = Params()
-
-
-@dataclass(frozen=True)
-class Questions:
-    """What one run asks every class: the prompt and what fills it, the model, how answers are drawn."""
-
-    prompt: Prompt
-    model: str
-    params: Params = GREEDY
-    values: Mapping[str, str | None] = field(default_factory=dict)  # concept, other
-
-    def of(self, name: str) -> Question:
-        """Return the question about a class. Raises PromptError."""
-        prompt, params = self.prompt, self.params
-        text = prompt.render(name, **self.values)
-        asked = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "style": prompt.style}
-        whole = orjson.dumps([name, asked, self.model, self._drawing], option=orjson.OPT_SORT_KEYS)
-        return Question(
-            name,
-            text,
-            prompt.stop,
-            params.temperature,
-            params.max_tokens,
-            params.seed,
-            prompt.style,
-            key=hashlib.sha256(whole).hexdigest()[:32],
-            provenance={
-                "prompt": {"name": prompt.name, **asked},
-                "model": self.model,
-                "params": self._drawing,
-            },
-        )
-
-    @cached_property
-    def _drawing(self) -> dict[str, Any]:
-        return self.params.to_dict(self.prompt.stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +326,24 @@ def samples_of(entry: Entry) -> list[Sample]:
     if entry.answer is not None:
         return [Sample(entry.answer, entry.finish_reason)]
     return [sample for sample in map(Sample.from_dict, entry.answers) if sample is not None]
+
+
+def samples_so_far(
+    question: Question, history: Sequence[Entry], pending: Sequence[Sample] = ()
+) -> list[Sample]:
+    """Return the answers that an interrupted run has already paid for.
+
+    They are `pending` in the run file; version 0.1 kept them in a "failed" line of the class.
+    """
+    earlier: list[Sample] = []
+    for entry in reversed(history):
+        if question.is_answered_by(entry) and entry.origin in (GENERATED, FAILED):
+            if entry.origin == FAILED and entry.answer is None:
+                usable = samples_of(entry)
+                numbers = {sample.number for sample in usable}
+                earlier = usable if len(numbers) < question.provenance["params"].get("samples", 1) else []
+            break
+    return [*earlier, *pending]
 
 
 def reparse(entry: Entry) -> tuple[str, ...]:

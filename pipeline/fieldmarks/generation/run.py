@@ -1,32 +1,31 @@
-"""A run: ask a model for every class that its store does not answer, and store each answer as it comes."""
+"""A run: ask a model for every class that its store does not answer, and store each answer as it comes.
+
+It ends early by Ctrl-C, SIGTERM, or a disk that takes no more. What was paid for is waited for.
+"""
 
 import asyncio
 import logging
-import math
+import signal
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Final
 
-from fieldmarks.choices import Mode
-from fieldmarks.errors import GenerationError, StoreError, UsageError
-from fieldmarks.generation import options
-from fieldmarks.generation.ledger import LOOK_AGAIN, Ledger, Plan, Run, make_plan, samples_so_far
-from fieldmarks.generation.limits import Budget, Prices
-from fieldmarks.generation.prompt import Prompt
-from fieldmarks.generation.question import GREEDY, NOTHING, Completer, Params, Questions, Usage
+from fieldmarks.errors import StoreError
+from fieldmarks.generation.ledger import LOOK_AGAIN, Budget, Ledger, Run, standing
+from fieldmarks.generation.question import NOTHING, Completer, Questions, Usage, samples_so_far
 from fieldmarks.generation.run_file import RunFile
-from fieldmarks.generation.stopping import Stop
-from fieldmarks.records import class_name
 from fieldmarks.store import Store
 from fieldmarks.text import counted
 
 RETRIES: Final = 2  # how often an empty answer is asked again
 SILENT_LOOKS: Final = 4  # at what other processes are asking, after which a run says that it waits
 TICK: Final = 1.0  # seconds between signs of life while a run only waits
+GRACE: Final = 5.0  # seconds, the least for what is under way when a run is interrupted
+PATIENCE: Final = 1.5  # times the slowest answer so far; the next may be a little slower
 
 logger = logging.getLogger(__name__)
 
@@ -105,157 +104,28 @@ class Summary:
         return cls(**{**known, **names, "usage": usage})
 
 
-def generate(
-    classes: Iterable[str],
-    store: Store,
-    *,
-    model: str | None = None,
-    base_url: str | None = None,
-    api_key: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    local: str | Path | None = None,
-    prompt: str | Path | Prompt = "article",
-    concept: str | None = None,
-    other: str | None = None,
-    mode: Mode = "auto",
-    samples: int = 1,
-    keep: int = 1,
-    temperature: float | None = None,
-    max_tokens: int = 200,
-    seed: int | None = None,
-    retries: int = RETRIES,
-    refresh: bool = False,
-    concurrency: int = 16,
-    rpm: float | None = None,
-    tpm: float | None = None,
-    timeout: float | None = None,
-    max_wait: float | None = None,
-    price_in: float | None = None,
-    price_out: float | None = None,
-    max_cost: float | None = None,
-    dry_run: bool = False,
-    progress: Callable[[Progress], None] | None = None,
-) -> Summary:
-    """Ask a language model for the descriptors of classes and put them into a store.
-
-    After `fieldmarks demo --out creatures`:
-
-    >>> import fieldmarks as fm
-    >>> store = fm.Store("mine.jsonl", create=True)
-    >>> fm.generate(["zorblat", "vontle"], store, local="creatures/models/lm")
-    Summary(2 done, 0 already there, 0 failed, 2 requests)
-
-    What the store already answers is not asked again, so an interrupted run is continued by repeating it.
-    Each answer is on disk as it arrives. Several processes may fill one store at a time; none asks what
-    another is asking. It also works where an event loop runs, as in a notebook.
-
-    model, base_url   the model and its OpenAI-compatible endpoint, by default OPENAI_BASE_URL or OpenAI's
-    api_key           by default OPENAI_API_KEY
-    headers           further headers of each request
-    local             a causal LM to run in this process instead: a folder or a Hugging Face id
-    prompt            the name of a prompt that ships, a file, or a Prompt
-    concept, other    what fills the prompt's {concept} and {other}
-    mode              how the reply is prefilled
-    samples, keep     answers a class, and in how many of them a descriptor must be
-    temperature       0 is greedy; by default 0, and 0.7 with several samples
-    max_tokens        the longest answer
-    seed              makes sampled answers repeatable where the model allows it
-    retries           how often an empty answer is asked again
-    refresh           ask for classes that have an answer, too
-    concurrency       requests at once; with `local`, the batch
-    rpm, tpm          the most requests and tokens a minute
-    timeout           seconds for one answer (120)
-    max_wait          seconds of tries and waits after which a request is given up (600)
-    price_in, price_out   USD per million tokens read and written
-    max_cost          USD, of which no more is spent
-    dry_run           send nothing, and return what a run would ask and cost at most
-    progress          called after each group of answers is on disk
-
-    Ctrl-C or SIGTERM stops sending, waits for what is under way as long as the slowest answer so far took (at
-    least 5 s), and returns with `signal` set; a second one waits for the disk alone.
-    Raises UsageError for arguments that cannot be used or have no effect; ClassNameError, PromptError,
-    ModelError, GenerationError and StoreError otherwise. What was answered before stays on disk.
-    """
-    if not isinstance(store, Store):
-        raise UsageError(
-            f"store: expected a Store, found {type(store).__name__}: pass fieldmarks.Store(PATH, create=True)"
-        )
-    names = _names(classes)
-    params = options.params_of(temperature, max_tokens, seed, samples, keep)
-    options.check_whole("retries", retries, 0)
-    prices = options.prices_of(price_in, price_out, max_cost, local)
-    completer = options.completer_of(
-        model=model,
-        base_url=base_url,
-        api_key=api_key,
-        headers=headers,
-        local=local,
-        mode=mode,
-        concurrency=concurrency,
-        rpm=rpm,
-        tpm=tpm,
-        timeout=timeout,
-        max_wait=max_wait,
-    )
-    values = {"concept": concept, "other": other}
-    template = options.prompt_of(prompt, values)
-    if dry_run:
-        questions = Questions(template, completer.model, params, values)
-        return forecast(names, store, questions, refresh=refresh, retries=retries, prices=prices)
-    return fill(
-        names,
-        store,
-        template,
-        completer,
-        params,
-        values=values,
-        refresh=refresh,
-        retries=retries,
-        prices=prices,
-        max_cost=math.inf if max_cost is None else max_cost,
-        progress=progress,
-    )
-
-
-def _names(classes: Iterable[str]) -> list[str]:
-    """Return the names of classes, each once. Raises UsageError, ClassNameError."""
-    if isinstance(classes, str | bytes):
-        raise UsageError(f"classes: expected a list of class names, found {classes!r:.60}: pass [NAME]")
-    names = list(classes)
-    if odd := [name for name in names if not isinstance(name, str)][:1]:
-        raise UsageError(f"classes: expected class names (strings), found {odd[0]!r:.60}")
-    return list(dict.fromkeys(map(class_name, names)))
-
-
 def fill(
     names: Sequence[str],
     store: Store,
-    prompt: Prompt,
+    questions: Questions,
     completer: Completer,
-    params: Params = GREEDY,
     *,
-    values: Mapping[str, str | None] | None = None,
     refresh: bool = False,
     retries: int = RETRIES,
-    prices: Prices | None = None,
-    max_cost: float = math.inf,
+    budget: Budget | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Fill a store with the answers of any completer; see `generate`."""
-    if prices is None and max_cost != math.inf:
-        raise GenerationError("max_cost needs prices: pass prices=Prices(...), in USD per million tokens")
-    questions = Questions(prompt, completer.model, params, values or {})
-    plan = make_plan(names, store, questions, refresh=refresh)
-    run = Run(questions, Budget(prices, max_cost), retries)
+    """Fill a store with the answers of any completer, whose model the questions name; see `generate`."""
+    run = Run(questions, budget or Budget(), retries)
     lifetime = 2 * completer.timeout
-    ledger = Ledger(run, plan, store, endpoint=completer.endpoint, lifetime=lifetime, refresh=refresh)
+    ledger = Ledger(run, names, store, endpoint=completer.endpoint, lifetime=lifetime, refresh=refresh)
     stop = Stop(run, completer)
     pending = 0
     if ledger.is_needed():
         with stop.at_signals():
-            report = _reporter(plan, run, ledger, completer, progress)
+            report = _reporter(run, ledger, completer, progress)
             pending = _to_its_end(_go(run, ledger, completer, stop, report))
-    return _summary(plan, run, ledger, pending, stop.signal)
+    return _summary(run, ledger, pending, stop.signal)
 
 
 def forecast(
@@ -265,14 +135,16 @@ def forecast(
     *,
     refresh: bool = False,
     retries: int = RETRIES,
-    prices: Prices | None = None,
+    budget: Budget | None = None,
 ) -> Summary:
     """Return what a run would send and about what it would cost, at most. Nothing is sent."""
-    plan = make_plan(names, store, questions, refresh=refresh)
+    found = {name: standing(questions.of(name), store, refresh=refresh) for name in names}
+    ask = tuple(name for name, what in found.items() if what == "ask")
+    kept = sum(what == "kept" for what in found.values())
     run_file = RunFile(store.path, 0.0)
     run_file.refresh()
     requests, usage = 0, NOTHING
-    for name in plan.ask:
+    for name in ask:
         question = questions.of(name)
         samples = samples_so_far(question, store.history(name), run_file.samples(question.key))
         left = question.unanswered(samples, retries)
@@ -280,20 +152,104 @@ def forecast(
         usage = sum((drawn.estimate() for drawn in left), usage)
     return Summary(
         done=0,
-        cached=len(plan.cached) + len(plan.restore),
-        kept=len(plan.kept),
+        cached=len(found) - len(ask) - kept,
+        kept=kept,
         others=0,
         failed={},
         lost=(),
         cut=(),
         too_long=(),
-        left=plan.ask,
+        left=ask,
         pending=0,
         requests=requests,
         usage=usage,
-        cost=None if prices is None else prices.cost(usage),
+        cost=(budget or Budget()).cost(usage),
         seconds=0.0,
     )
+
+
+class Stop:
+    """Stops further requests at once, and what is under way after a time of grace or at a second signal."""
+
+    def __init__(self, run: Run, completer: Completer) -> None:
+        self.signal: int | None = None
+        self._run = run
+        self._completer = completer
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._limit: asyncio.Timeout | None = None  # while there is something under way
+        self._paused = False
+        self._grace: float | None = None  # seconds from the end of `waiting`, when no time of grace passes
+
+    @contextmanager
+    def at_signals(self) -> Iterator[None]:
+        """Stop at Ctrl-C or SIGTERM, which only the main thread hears."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._heard) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Cancel what runs within once the time is over."""
+        limit = self._limit = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        finally:
+            self._limit = self._loop = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let no time of grace pass within, where answers that arrived wait for the disk."""
+        limit, clock = self._limit, asyncio.get_running_loop().time
+        assert limit is not None, "within `watched`"
+        if (until := limit.when()) is not None and not limit.expired():
+            self._grace = until - clock()
+            limit.reschedule(None)
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+            if self._grace is not None and not limit.expired():
+                limit.reschedule(clock() + self._grace)
+
+    def now(self) -> None:
+        """Send nothing more; called on the event loop's thread."""
+        self._run.stopped = True
+        self._completer.drain()
+
+    def _heard(self, number: int, _: Any) -> None:
+        again = self.signal is not None
+        self.signal = self.signal or number
+        if self._loop is None:
+            self._run.stopped = True
+        else:
+            self._loop.call_soon_threadsafe(self._interrupt, again)
+
+    def _interrupt(self, again: bool) -> None:
+        if self._limit is None or self._limit.expired():
+            return
+        self.now()
+        slowest = self._completer.slowest
+        grace = 0.0 if again else max(GRACE, PATIENCE * slowest) if slowest else self._completer.timeout
+        if grace and self._run.in_flight:
+            logger.info(
+                "Stopping: waiting up to %.0f s for what is under way; interrupt again to stop now", grace
+            )
+        self._grace = grace
+        if again or not self._paused:
+            self._limit.reschedule(asyncio.get_running_loop().time() + grace)
 
 
 async def _go(
@@ -376,20 +332,17 @@ async def _signs_of_life(
 
 
 def _reporter(
-    plan: Plan,
     run: Run,
     ledger: Ledger,
     completer: Completer,
     progress: Callable[[Progress], None] | None,
 ) -> Callable[[], None]:
-    total = len(plan.ask) + len(plan.restore)
-
     def report() -> None:
         if progress is not None:
             progress(
                 Progress(
-                    total=total,
-                    done=total - len(ledger.left) - len(run.failed),
+                    total=ledger.total,
+                    done=ledger.total - len(ledger.left) - len(run.failed),
                     failed=len(run.failed),
                     written=len(ledger.done),
                     waiting=ledger.waiting,
@@ -404,7 +357,7 @@ def _reporter(
     return report
 
 
-def _summary(plan: Plan, run: Run, ledger: Ledger, pending: int, interrupted: int | None) -> Summary:
+def _summary(run: Run, ledger: Ledger, pending: int, interrupted: int | None) -> Summary:
     """Count what is in the store, not what was answered: another program may have changed it meanwhile."""
     lost = ledger.lost()
     gone = set(lost)
@@ -415,8 +368,8 @@ def _summary(plan: Plan, run: Run, ledger: Ledger, pending: int, interrupted: in
         others=len(set(ledger.others) - gone),
         failed=dict(run.failed),
         lost=lost,
-        cut=run.cut,
-        too_long=run.too_long,
+        cut=tuple(run.cut),
+        too_long=tuple(run.too_long),
         left=ledger.left,
         pending=pending,
         requests=run.sent,

@@ -105,7 +105,8 @@ class RunFile:
         self._alive.clear()
         try:
             with suppress(FileNotFoundError):
-                self._check_kind()
+                if not stat.S_ISREG(self._real.lstat().st_mode):  # nor a link: what it leads to is not ours
+                    raise self._foreign("it is not a regular file")
                 fd = os.open(self._real, os.O_RDONLY | os.O_CLOEXEC)
                 try:
                     self._read(fd)
@@ -118,10 +119,6 @@ class RunFile:
         finally:
             if self._began is None:
                 self._began = self._end
-
-    def _check_kind(self) -> None:
-        if not stat.S_ISREG(self._real.lstat().st_mode):  # nor a link: what it leads to is not ours
-            raise self._foreign("it is not a regular file")
 
     def append(self, lines: Sequence[Mapping[str, Any]], *, sync: bool = True) -> None:
         """Append lines with one write, and one fsync if `sync`. Raises StoreError if the disk refuses."""

@@ -5,42 +5,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from fieldmarks.debris import plain
-from fieldmarks.generation.marks import certain_mark
+from fieldmarks.generation.marks import certain_mark, is_label
 
-LABELS: Final = frozenset(
-    (
-        *(
-            "descriptor",
-            "feature",
-            "trait",
-            "mark",
-            "characteristic",
-            "attribute",
-            "cue",
-            "clue",
-            "name",
-            "title",
-            "text",
-            "value",
-        ),
-        *(
-            "label",
-            "item",
-            "point",
-            "key",
-            "merkmal",
-            "rasgo",
-            "caractéristique",
-            "característica",
-            "特征",
-            "特徴",
-        ),
-    )
-)
 # What an object may say of the class itself before its list of descriptors.
 _SUBJECTS: Final = frozenset(["class", "class_name", "category", "species", "subject", "object", "topic"])
-_OF_LABELS: Final = frozenset(("visual", "key", "main", "useful", "distinctive", "distinguishing", "unique"))
 DETAILS: Final = frozenset(["description", "details", "detail", "explanation", "desc"])
 
 _JSON_START: Final = re.compile(
@@ -120,13 +88,6 @@ def _cells(row: str) -> list[str]:
     return [cell.strip().replace("\\|", "|") for cell in _CELL_END.split(row, maxsplit=_MAX_COLUMNS)]
 
 
-def is_label(text: str) -> bool:
-    """Whether a text only names what a column or a field holds: "Feature", "Visual traits", "visual_cue"."""
-    words = re.split(r"[\s_-]+", plain(text[:60]).casefold().rstrip(":"))
-    word = words[-1] if len(words) == 1 or (len(words) == 2 and words[0] in _OF_LABELS) else ""
-    return word in LABELS or word.removesuffix("s") in LABELS
-
-
 def lines_of_html(text: str) -> str:
     """Return HTML with a line for each list entry, paragraph and row, as Markdown has them."""
     if _HTML.search(text) is None:
@@ -163,8 +124,6 @@ def lines_of_html(text: str) -> str:
 
 def lines_of_latex(text: str) -> str:
     """Return LaTeX lists as lines with bullets, without the commands of emphasis."""
-    if "\\" not in text:
-        return text
     text = _LATEX_MARK.sub("•", _LATEX_BOLD.sub(r"\1", text))
     if "\\item" not in text:
         return text

@@ -18,9 +18,8 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Final, Self
 
-from fieldmarks import records
 from fieldmarks.errors import StoreError
-from fieldmarks.records import CURATED, FORMAT_VERSION, Entry, class_name
+from fieldmarks.records import CURATED, FORMAT_VERSION, Entry, class_name, now
 from fieldmarks.store.file import Store
 from fieldmarks.text import comparable
 
@@ -33,7 +32,7 @@ class Stamp:
 
     by: str | None = None
     note: str | None = None
-    at: str = field(default_factory=records.now)
+    at: str = field(default_factory=now)
     change: str = field(default_factory=lambda: secrets.token_hex(4))
 
     @classmethod

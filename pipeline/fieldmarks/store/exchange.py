@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from fieldmarks.bounds import read_text
 from fieldmarks.errors import StoreError
+from fieldmarks.paths import read_text
 from fieldmarks.records import FORMAT_VERSION, IMPORTED, Entry
 from fieldmarks.store import durable, formats
 from fieldmarks.store.edits import Change, Stamp, apply, removed

@@ -33,9 +33,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from fieldmarks.bounds import utf8_remedy, wide_encoding
 from fieldmarks.errors import DamagedStoreError, StoreError
-from fieldmarks.paths import shipped_store
+from fieldmarks.paths import shipped_store, utf8_remedy, wide_encoding
 from fieldmarks.records import Entry
 from fieldmarks.store import durable
 from fieldmarks.store.lines import (

@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fieldmarks.bounds import read_text
 from fieldmarks.errors import StoreError
+from fieldmarks.paths import read_text
 from fieldmarks.records import Entry
 from fieldmarks.store.edits import Change, Stamp, apply
 from fieldmarks.store.file import Store

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import orjson
 
-from fieldmarks.bounds import read_text
 from fieldmarks.debris import plain, spoken, thinks
 from fieldmarks.errors import ModelError
+from fieldmarks.paths import read_text
 from fieldmarks.records import Entry, near_miss
 from fieldmarks.store.descriptor_effects import Measurement, points
 from fieldmarks.text import comparable
@@ -124,7 +124,7 @@ def clean(text: str) -> str:
             break
         before = text
         text = _recoded(text) if _MOJIBAKE.search(text) else text
-        text = _MARKS.sub("", plain(spoken(text).text))
+        text = _MARKS.sub("", plain(spoken(text) or ""))
     return text
 
 

@@ -22,9 +22,9 @@ from typing import Any, Final
 
 import orjson
 
-from fieldmarks import bounds
-from fieldmarks.bounds import decode
 from fieldmarks.errors import FieldmarksError, TableError
+from fieldmarks.paths import read_bytes
+from fieldmarks.tables.encoding import decode
 from fieldmarks.tables.table import SHEET_ERROR, Row, Table, check_size, heads_a_list, is_number, role
 from fieldmarks.text import counted, printable
 
@@ -438,7 +438,7 @@ def read_table(path: str | Path, most: int, error: type[FieldmarksError], suffix
 
     Raises `error`, with the path and the line, for what cannot be read or is not certain.
     """
-    data = bounds.read_bytes(path, most, error)
+    data = read_bytes(path, most, error)
     with errors_as(error):
         return parse_table(data, str(path), suffix or Path(path).suffix)
 

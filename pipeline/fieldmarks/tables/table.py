@@ -12,8 +12,8 @@ from enum import Enum
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from fieldmarks.bounds import UTF_8
 from fieldmarks.errors import TableError
+from fieldmarks.tables.encoding import UTF_8
 from fieldmarks.text import counted, cut_list, printable
 
 MAX_COLUMNS: Final = 1000

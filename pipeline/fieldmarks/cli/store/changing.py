@@ -111,7 +111,7 @@ def edit(store: str, name: str, note: str | None, by: str | None, dry_run: bool)
     Example:
       fieldmarks store edit mine.jsonl "tree frog"
     """
-    from fieldmarks.bounds import read_text
+    from fieldmarks.paths import read_text
     from fieldmarks.store import Store, edits, queries
     from fieldmarks.store.edits import Stamp
     from fieldmarks.store.lines import MAX_LINE
