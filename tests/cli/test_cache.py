@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from fieldmarks.classification.cache import NAME, EmbeddingCache, key_of
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import EncoderOptions
-from fieldmarks.classification.engines.openvino import model_cache
+from fieldmarks.classification.engines import model_cache
 from fieldmarks.cli import main
 from fieldmarks.generation.dialects import EndpointProfile, remember
 from fieldmarks.paths import user_cache

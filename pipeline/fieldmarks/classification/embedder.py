@@ -31,9 +31,8 @@ import numpy as np
 from fieldmarks import choices
 from fieldmarks.choices import Device, DType, check_choice
 from fieldmarks.classification.cache import EmbeddingCache, key_of
+from fieldmarks.classification.engines import Engine, openvino
 from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of
-from fieldmarks.classification.engines.engine import Engine
-from fieldmarks.classification.engines.openvino.conversion import Conversion
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.sources import Picture, name_of, read_stamped
@@ -114,8 +113,10 @@ class Encoder:
         Raises ModelError if the engine asked for by name cannot compute this model here.
         """
         engine = self._requested[2]
-        obstacle = "not asked for" if engine == "torch" else self._conversion.obstacle(self.device)
-        if engine != "openvino" and obstacle:
+        if engine == "torch":
+            return "torch"
+        obstacle = openvino.obstacle(self._checkpoint, self.dtype, self.device)
+        if engine == "auto" and obstacle:
             return "torch"
         refusal = obstacle or self._refusal()
         if refusal and engine == "openvino":
@@ -129,7 +130,8 @@ class Encoder:
     def engine(self) -> Engine:
         """The model, ready to compute. Raises ModelError as `engine_name`."""
         if self.engine_name == "openvino":
-            return self._conversion.engine()
+            assert not isinstance(self._converted, str)
+            return self._converted
         from fieldmarks.classification.engines.torch import TorchEngine
 
         return TorchEngine(self._checkpoint, device=self.device, dtype=self.dtype)
@@ -212,13 +214,13 @@ class Encoder:
         return self._finite(self.engine.images(prepared))
 
     @loaded_once
-    def _conversion(self) -> Conversion:
-        return Conversion(self._checkpoint, self.dtype, self._file_hash)
+    def _converted(self) -> openvino.OpenVinoEngine | str:
+        return openvino.converted(self._checkpoint, self.dtype, self._file_hash)
 
     def _refusal(self) -> str | None:
         """Return why the conversion is not used, None if it is good."""
         try:
-            return self._conversion.refusal
+            return self._converted if isinstance(self._converted, str) else None
         except ModelError:
             if self._requested[2] == "openvino":
                 raise
