@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.evaluation.worlds import problem
 
-from fieldmarks.classification.head import Head
+from fieldmarks.classification.scoring import Head
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.arms import (

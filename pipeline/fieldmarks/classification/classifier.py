@@ -26,9 +26,8 @@ from fieldmarks.choices import Aggregation, Device, DType, check_choice, checks_
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.embedder import Embedded, Embedder, Encoder, EncoderOptions, batched
 from fieldmarks.classification.embedding_set import EmbeddingSet
-from fieldmarks.classification.head import Head, Statistics
 from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions
-from fieldmarks.classification.scoring import Array, Pooling
+from fieldmarks.classification.scoring import Array, Head, Pooling, Statistics
 from fieldmarks.classification.sources import Picture, is_single, pictures_of
 from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts
 from fieldmarks.errors import ImageError, ModelError, UsageError

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from fieldmarks.classification.embedder import Embedder
-from fieldmarks.classification.head import Head
-from fieldmarks.classification.scoring import Array
+from fieldmarks.classification.scoring import Array, Head
 from fieldmarks.classification.texts import NAME_TEMPLATE, name_texts
 from fieldmarks.data.dataset import listed
 from fieldmarks.errors import EvaluationError

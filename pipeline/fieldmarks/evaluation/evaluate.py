@@ -18,9 +18,8 @@ from fieldmarks.classification.cache import EmbeddingCache
 from fieldmarks.classification.classifier import Clip
 from fieldmarks.classification.classifier_file import load_head
 from fieldmarks.classification.embedder import DEFAULT_CLIP, Embedder, Encoder
-from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Prediction
-from fieldmarks.classification.scoring import Pooling
+from fieldmarks.classification.scoring import Head, Pooling
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.data import DatasetSpec
 from fieldmarks.errors import EvaluationError, UsageError
