@@ -24,7 +24,7 @@ import numpy as np
 from fieldmarks import choices
 from fieldmarks.choices import Aggregation, Device, DType, check_choice, checks_keywords
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
-from fieldmarks.classification.embedder import Embedded, Embedder, Encoder, EncoderOptions, batched
+from fieldmarks.classification.embedder import Clip, Embedded, Embedder, batched, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions
 from fieldmarks.classification.scoring import Array, Head, Pooling, Statistics
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Clip = str | Path | Encoder | Embedder
 EMBEDDED_BATCH: Final = 1024  # images scored at once where their embeddings are given
 
 
@@ -96,10 +95,8 @@ class Classifier:
         texts = descriptor_texts(classes, template, concept=concept, with_name=with_name)
         wording = {"text": text, "concept": concept, "with_name": "yes" if with_name else None}
         metadata |= {"preset": preset} | {key: value for key, value in wording.items() if value}
-        options = EncoderOptions(
-            clip=clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
-        )
-        self._embed(texts, pooling, options.embedder(), metadata, baseline=baseline)
+        embedder = open_embedder(clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
+        self._embed(texts, pooling, embedder, metadata, baseline=baseline)
 
     def _embed(
         self,
@@ -127,7 +124,7 @@ class Classifier:
     def from_names(cls, classes: Sequence[str], *, clip: Clip | None = None) -> "Classifier":
         """Build the plain baseline, "a photo of a {class}" for each class. Raises ModelError."""
         classifier = cls.__new__(cls)
-        embedder = EncoderOptions(clip=clip, cache=False).embedder()
+        embedder = open_embedder(clip, cache=False)
         pooling = Pooling.named("mean-embedding")
         classifier._embed(name_texts(classes), pooling, embedder, {"preset": "name"}, baseline=False)
         return classifier
@@ -149,12 +146,17 @@ class Classifier:
 
         Raises ModelError for a file that is not a classifier's, UsageError as the constructor.
         """
-        options = EncoderOptions(
-            clip=clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
-        )
         classifier = cls.__new__(cls)
         classifier.head = load_head(Path(path))
-        classifier.embedder = options.embedder(classifier.head.metadata.get("model", ""))
+        classifier.embedder = open_embedder(
+            clip,
+            default=classifier.head.metadata.get("model", ""),
+            device=device,
+            dtype=dtype,
+            engine=engine,
+            batch=batch,
+            cache=cache,
+        )
         classifier._is_from_file = True
         if clip is not None:
             classifier.report_other_model(classifier.embedder.encoder.name)

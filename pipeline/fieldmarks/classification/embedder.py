@@ -6,7 +6,7 @@ encodes each text once and images in batches, while the next images are decoded 
 that its cache holds. At most a window of images is in memory, so a stream of any length runs in constant
 memory. Both may be used from several threads, and can be pickled: they load again where they are unpickled.
 
-    embedder = EncoderOptions(clip="creatures/models/clip", dtype="float32").embedder()
+    embedder = open_embedder("creatures/models/clip", dtype="float32")
     texts = embedder.texts(["big eyes", "a long tail"])  # (2, D)
     for result in embedder.images(["a.png", "b.png"]):   # Embedded, or Failure
         print(result.image)
@@ -200,10 +200,6 @@ class Encoder:
         embeddings = np.concatenate(parts)  # (M, D), sorted by length
         embeddings[np.concatenate(passes)] = embeddings.copy()
         return embeddings
-
-    def embed_batch(self, images: "Sequence[Image.Image]") -> Array:
-        """Return the embeddings (N, D) of N upright RGB images, in one pass."""
-        return self.encode_images([self.prepare(image) for image in images])
 
     def prepare(self, image: "Image.Image") -> Any:
         """Return what `encode_images` reads of one RGB image."""
@@ -443,36 +439,36 @@ class Embedder:
         return self.encoder.fingerprint if self._cache else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderOptions:
-    """Which model computes, and how; `clip` None is the model of a saved classifier, else the default one.
+Clip = str | Path | Encoder | Embedder
 
-    `cache` keeps embeddings for later runs in the user's cache folder.
+
+def open_embedder(
+    clip: Clip | None = None,
+    *,
+    default: str = DEFAULT_CLIP,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    engine: choices.Engine = "auto",
+    batch: int | None = None,
+    cache: bool = True,
+) -> Embedder:
+    """Return the embedder of a model, of the model `default` if none is named.
+
+    `cache` keeps embeddings for later runs in the user's cache folder. Raises ModelError, and UsageError for
+    an option that has no effect on an encoder made before.
     """
-
-    clip: str | Path | Encoder | Embedder | None = None
-    device: Device = "auto"
-    dtype: DType = "auto"
-    engine: choices.Engine = "auto"
-    batch: int | None = None
-    cache: bool = True
-
-    def embedder(self, default: str = DEFAULT_CLIP) -> Embedder:
-        """Return the embedder, of the model `default` if none is named.
-
-        Raises ModelError, and UsageError for an option that has no effect on an encoder made before.
-        """
-        clip = self.clip
-        if isinstance(clip, Encoder | Embedder):
-            for name in ("device", "dtype", "engine", *(["batch"] if isinstance(clip, Embedder) else [])):
-                if getattr(self, name) not in ("auto", None):
-                    kind = type(clip).__name__
-                    raise UsageError(f"{name} has no effect: clip is an {kind} that has its own")
-        if isinstance(clip, Embedder):
-            return clip
-        if not isinstance(clip, Encoder):
-            clip = Encoder(clip or default, device=self.device, dtype=self.dtype, engine=self.engine)
-        return Embedder(clip, cache=EmbeddingCache() if self.cache else None, batch=self.batch)
+    if isinstance(clip, Encoder | Embedder):
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "engine": engine}
+        options |= {"batch": batch} if isinstance(clip, Embedder) else {}
+        for name, value in options.items():
+            if value not in ("auto", None):
+                kind = type(clip).__name__
+                raise UsageError(f"{name} has no effect: clip is an {kind} that has its own")
+    if isinstance(clip, Embedder):
+        return clip
+    if not isinstance(clip, Encoder):
+        clip = Encoder(clip or default, device=device, dtype=dtype, engine=engine)
+    return Embedder(clip, cache=EmbeddingCache() if cache else None, batch=batch)
 
 
 def ahead(function: Callable[[In], Out], items: Iterable[In], *, window: int) -> Iterator[Out]:

@@ -26,7 +26,7 @@ from fieldmarks import choices
 from fieldmarks.choices import Device, DType, checks_keywords
 from fieldmarks.classification import arrays
 from fieldmarks.classification.arrays import Stored
-from fieldmarks.classification.embedder import Embedded, Embedder, Encoder, EncoderOptions
+from fieldmarks.classification.embedder import Clip, Embedded, open_embedder
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import normalize
 from fieldmarks.classification.sources import Picture, pictures_of
@@ -155,7 +155,7 @@ def embed(
     images: str | os.PathLike[str] | Iterable[Picture],
     out: str | os.PathLike[str],
     *,
-    clip: str | Path | Encoder | Embedder | None = None,
+    clip: Clip | None = None,
     device: Device = "auto",
     dtype: DType = "auto",
     engine: choices.Engine = "auto",
@@ -173,8 +173,8 @@ def embed(
     Images that cannot be read are logged as warnings and left out. Raises ImageError for a folder that is
     not new or cannot be written, ModelError, UsageError.
     """
-    options = EncoderOptions(clip=clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
-    target, embedder = EmbeddingSet.create(out), options.embedder()
+    target = EmbeddingSet.create(out)
+    embedder = open_embedder(clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
     for result in target.write(embedder.images(pictures_of(images)), embedder.encoder.metadata):
         if isinstance(result, Failure):
             logger.warning("%s: %s", result.image, result.error)

@@ -371,12 +371,12 @@ def embed(images: tuple[str, ...], out: Path, **options: Any) -> None:
       fieldmarks embed photos/ --out photos-embedded
       fieldmarks classify --image-embeddings photos-embedded --store frogs.jsonl
     """
-    from fieldmarks.classification.embedder import EncoderOptions
+    from fieldmarks.classification.embedder import open_embedder
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.results import Failure
     from fieldmarks.classification.sources import find, quiet_pillow
 
-    target, embedder = EmbeddingSet.create(out), EncoderOptions(**options).embedder()
+    target, embedder = EmbeddingSet.create(out), open_embedder(**options)
     written, failed = 0, list[str]()
     with quiet_pillow():
         rows = embedder.images(find(images, sys.stdin))

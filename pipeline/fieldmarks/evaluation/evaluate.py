@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
-from fieldmarks.classification.cache import EmbeddingCache
-from fieldmarks.classification.classifier import Clip
 from fieldmarks.classification.classifier_file import load_head
-from fieldmarks.classification.embedder import DEFAULT_CLIP, Embedder, Encoder
+from fieldmarks.classification.embedder import DEFAULT_CLIP, Clip, open_embedder
 from fieldmarks.classification.results import Prediction
 from fieldmarks.classification.scoring import Head, Pooling
 from fieldmarks.classification.sources import quiet_pillow
@@ -195,13 +193,15 @@ def open_candidate(
     head = None if classifier is None else load_head(Path(classifier))
     if head is not None and head.is_learned:
         raise EvaluationError(f"{classifier} has learned weights or a bias, which evaluate cannot apply yet")
-    if isinstance(clip, Embedder):
-        embedder = clip
-    else:
-        name = clip or (DEFAULT_CLIP if head is None else head.metadata.get("model", ""))
-        if not isinstance(name, Encoder):
-            name = Encoder(name, device=device, dtype=dtype, engine=engine)
-        embedder = Embedder(name, cache=EmbeddingCache() if cache else None, batch=batch)
+    embedder = open_embedder(
+        clip,
+        default=DEFAULT_CLIP if head is None else head.metadata.get("model", ""),
+        device=device,
+        dtype=dtype,
+        engine=engine,
+        batch=batch,
+        cache=cache,
+    )
     if classifier is not None and head is not None:
         return Candidate.of_classifier(Path(classifier), head, embedder)
     assert store is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
-from fieldmarks.classification.classifier import Clip
+from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.errors import EvaluationError, UsageError
