@@ -15,9 +15,9 @@ from fieldmarks.evaluation.arms import (
     Arm,
     EvaluationConfig,
     arms_of,
+    arms_of_head,
     read_templates,
 )
-from fieldmarks.evaluation.candidate import arms_of_head
 
 CLASSES = {
     "tree frog": ["protruding eyes", "a wide mouth", "sticky toe pads"],

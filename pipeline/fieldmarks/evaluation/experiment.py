@@ -21,8 +21,7 @@ from fieldmarks.classification.sources import Picture
 from fieldmarks.data import DataSet, DatasetSpec, check, labels, precomputed
 from fieldmarks.data.opening import open_spec
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation.arms import EvaluationConfig
-from fieldmarks.evaluation.candidate import Candidate
+from fieldmarks.evaluation.arms import Candidate, EvaluationConfig
 from fieldmarks.evaluation.metrics import CONFIDENCE, RESAMPLES
 from fieldmarks.evaluation.predictions import Images, Progress, Row, gather, reporting
 from fieldmarks.text import counted
