@@ -311,8 +311,6 @@ def library() -> Any:
         ) from error
 
 
-TABLE_SUFFIXES: Final = (".parquet", ".arrow")
-_SAVED: Final = ("dataset_info.json", "dataset_dict.json")  # what save_to_disk leaves in a folder
 _SPLIT_IN_NAME: Final = re.compile(rf"(?:^|[^a-z])({'|'.join(sorted(dataset.NAMES))})(?:[^a-z]|$)")
 _BATCH: Final = 16  # rows of a parquet file in memory at once, beside the pages they are in
 
@@ -360,18 +358,6 @@ def open_files(source: DatasetSpec, files: Sequence[Path]) -> Table:
     return replace(table, folder=folder, beside=(*beside, folder))
 
 
-def table_files(folder: Path) -> list[Path]:
-    """Return the parquet and arrow files in a folder or one below, sorted."""
-    return sorted(
-        path for deep in ("*", "*/*") for path in folder.glob(deep) if path.suffix in TABLE_SUFFIXES
-    )
-
-
-def is_saved(folder: Path) -> bool:
-    """Whether a folder is one that `save_to_disk` wrote."""
-    return any((folder / name).is_file() for name in _SAVED)
-
-
 def _split_of(path: Path) -> str:
     """Return the split that a file's name has in it, or that its folder is called."""
     folder = path.parent.name.casefold()
@@ -400,13 +386,12 @@ def _arrow(spec: str, files: Sequence[Path]) -> Loaded:
     return Loaded(spec, whole, whole.features, len(whole))
 
 
-HUB: Final = "hf:"
 _NAME: Final = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
 
 
 def open_hub(source: DatasetSpec) -> Table:
     """Open `hf:NAME[:CONFIG]`. Raises EvaluationError where it cannot be had."""
-    name, _, config = source.name.removeprefix(HUB).partition(":")
+    name, _, config = source.name.removeprefix("hf:").partition(":")
     if not _NAME.fullmatch(name):
         raise EvaluationError(
             f"{source.spec!r} is no data set of the hub: expected hf:OWNER/NAME or hf:NAME[:CONFIG]"
