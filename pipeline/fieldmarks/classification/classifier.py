@@ -28,7 +28,7 @@ from fieldmarks.classification.embedder import Clip, Embedded, Embedder, batched
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions
 from fieldmarks.classification.scoring import Array, Head, Pooling, Statistics
-from fieldmarks.classification.sources import Picture, is_single, pictures_of
+from fieldmarks.classification.sources import ImageInput, inputs_of, is_single
 from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts
 from fieldmarks.errors import ImageError, ModelError, UsageError
 from fieldmarks.hub import model_id
@@ -185,7 +185,7 @@ class Classifier:
     @overload
     def predict(
         self,
-        images: Iterable[Picture],
+        images: Iterable[ImageInput],
         *,
         top: int | None = None,
         explain: bool = False,
@@ -210,13 +210,13 @@ class Classifier:
 
         Raises ImageError for the first image that cannot be read; `stream` goes on instead.
         """
-        results = self.stream(pictures_of(images), top=top, explain=explain, min_probability=min_probability)
+        results = self.stream(inputs_of(images), top=top, explain=explain, min_probability=min_probability)
         predictions = Predictions(map(_raised, results), self.classes)
         return predictions[0] if is_single(images) else predictions
 
     def stream(
         self,
-        images: Iterable[Picture | Failure],
+        images: Iterable[ImageInput | Failure],
         *,
         top: int | None = None,
         explain: bool = False,
@@ -297,7 +297,7 @@ class Classifier:
         rows = (row for row in embedded if isinstance(row, Embedded))
         return self.head.statistics(self._stacked(part) for part in batched(rows, 1024))
 
-    def explain(self, image: Picture) -> Explanation:
+    def explain(self, image: ImageInput) -> Explanation:
         """Return one image's marks, of the predicted class and the runner-up. Raises ImageError."""
         explanation = _raised(next(self.stream([image], explain=True))).explanation
         assert explanation is not None

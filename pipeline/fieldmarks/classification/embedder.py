@@ -35,7 +35,7 @@ from fieldmarks.classification.engines import Engine, openvino
 from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
-from fieldmarks.classification.sources import Picture, name_of, read_stamped
+from fieldmarks.classification.sources import ImageInput, name_of, read_stamped
 from fieldmarks.errors import ImageError, ModelError, UsageError
 from fieldmarks.hub import loaded_once, model_id
 
@@ -333,7 +333,7 @@ class Embedder:
             logger.warning("%s", self._cut)
 
     def images(
-        self, images: Iterable[Picture | Failure], *, thumbnails: int = 0
+        self, images: Iterable[ImageInput | Failure], *, thumbnails: int = 0
     ) -> Iterator[Embedded | Failure]:
         """Yield an embedding for each image in their order, or a Failure for one that cannot be read.
 
@@ -356,11 +356,11 @@ class Embedder:
 
         return images
 
-    def _prepare(self, name: str, picture: Picture | Failure, *, small: bool) -> _Prepared | Failure:
-        if isinstance(picture, Failure):
-            return picture
+    def _prepare(self, name: str, source: ImageInput | Failure, *, small: bool) -> _Prepared | Failure:
+        if isinstance(source, Failure):
+            return source
         try:
-            data, stamp = read_stamped(picture)
+            data, stamp = read_stamped(source)
             if data is None:
                 key = version = None
             else:
@@ -374,7 +374,7 @@ class Embedder:
 
             def decoded(least: int | None) -> "Image.Image":
                 image: Image.Image = (
-                    images.from_memory(picture) if data is None else images.decode(data, least=least)
+                    images.from_memory(source) if data is None else images.decode(data, least=least)
                 )
                 return image
 

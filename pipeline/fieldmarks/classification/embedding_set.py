@@ -29,7 +29,7 @@ from fieldmarks.classification.arrays import Stored
 from fieldmarks.classification.embedder import Clip, Embedded, open_embedder
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import normalize
-from fieldmarks.classification.sources import Picture, pictures_of
+from fieldmarks.classification.sources import ImageInput, inputs_of
 from fieldmarks.errors import ImageError, StoreError
 from fieldmarks.hub import model_id
 from fieldmarks.paths import open_regular
@@ -152,7 +152,7 @@ class EmbeddingSet:
 
 @checks_keywords
 def embed(
-    images: str | os.PathLike[str] | Iterable[Picture],
+    images: str | os.PathLike[str] | Iterable[ImageInput],
     out: str | os.PathLike[str],
     *,
     clip: Clip | None = None,
@@ -175,7 +175,7 @@ def embed(
     """
     target = EmbeddingSet.create(out)
     embedder = open_embedder(clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
-    for result in target.write(embedder.images(pictures_of(images)), embedder.encoder.metadata):
+    for result in target.write(embedder.images(inputs_of(images)), embedder.encoder.metadata):
         if isinstance(result, Failure):
             logger.warning("%s: %s", result.image, result.error)
     return target

@@ -149,7 +149,8 @@ class Blob:
     data: bytes
 
 
-Picture = Union[str, os.PathLike[str], Blob, "Image.Image", np.ndarray[Any, Any], "Tensor"]
+# An image as it is handed over: a file by its path or as bytes, or pixels in memory.
+ImageInput = Union[str, os.PathLike[str], Blob, "Image.Image", np.ndarray[Any, Any], "Tensor"]
 
 STDIN: Final = "-"
 # What systems and programs leave in a folder of photos: copies, thumbnails, deleted files. In lower case.
@@ -229,7 +230,7 @@ def find(
         logger.warning("%s", notice)
 
 
-def pictures_of(images: Any) -> Iterator[Picture | Failure]:
+def inputs_of(images: Any) -> Iterator[ImageInput | Failure]:
     """Yield the images that a path, a folder, a glob, an object of pixels or a list of these stands for."""
     for image in [images] if is_single(images) or isinstance(images, str | os.PathLike) else images:
         if isinstance(image, str | os.PathLike):
@@ -256,7 +257,7 @@ def without_credentials(address: str) -> str:
     return re.sub(r"^(\w+://)[^/?#]*@", r"\1", address)
 
 
-def name_of(image: Picture | Failure, number: int) -> str:
+def name_of(image: ImageInput | Failure, number: int) -> str:
     """Return an image's name: its path, or its place in the run for one that comes without."""
     if isinstance(image, Blob):
         return image.name
@@ -265,7 +266,7 @@ def name_of(image: Picture | Failure, number: int) -> str:
     return f"image {number}"
 
 
-def unchanged(image: Picture, version: FileVersion) -> bool:
+def unchanged(image: ImageInput, version: FileVersion) -> bool:
     """Whether an image's file is still the version that was read.
 
     A file of the same size and times counts as the same; of other times, its content decides.
@@ -281,12 +282,12 @@ def unchanged(image: Picture, version: FileVersion) -> bool:
         return False
 
 
-def read(image: Picture) -> bytes | None:
+def read(image: ImageInput) -> bytes | None:
     """Return the bytes of a file, None for an image decoded already. Raises ImageError."""
     return read_stamped(image)[0]
 
 
-def read_stamped(image: Picture) -> tuple[bytes | None, Stamp | None]:
+def read_stamped(image: ImageInput) -> tuple[bytes | None, Stamp | None]:
     """Return as `read`, and what tells a file from a later version of it; see FileVersion."""
     if isinstance(image, Blob):
         return image.data, None

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import Picture
+from fieldmarks.classification.sources import ImageInput
 from fieldmarks.errors import ClassNameError, EvaluationError
 from fieldmarks.records import class_name
 
-# How a column of pictures or of labels may be called where nothing else tells, the usual name first.
+# How a column of images or of labels may be called where nothing else tells, the usual name first.
 IMAGE_NAMES: Final = ("image", "path", "file", "file_name", "filename", "image_path", "img")
 LABEL_NAMES: Final = ("label", "class", "class_name", "category", "fine_label", "labels")
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 class Example:
     """An image and its label, which is NFC and trimmed as class names are."""
 
-    image: Picture
+    image: ImageInput
     label: str
 
 
@@ -94,7 +94,7 @@ class Listed:
         return iter(self.records)
 
 
-def record(image: Picture, label: object, name: str) -> Example | Failure:
+def record(image: ImageInput, label: object, name: str) -> Example | Failure:
     """Return an image with its label, or the failure of an image whose label is missing or unusable."""
     if label is None or (isinstance(label, str) and not label.strip()):
         return Failure(name, "it has no label")

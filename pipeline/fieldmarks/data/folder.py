@@ -66,10 +66,10 @@ def open_folder(source: DatasetSpec) -> Listed:
     notices += [notice] if (notice := contents.notice()) else []
     notices += [] if inner else _deeper(folder)
     split = split or inner
-    about: dict[str, Any] = {"spec": source.spec, "kind": "folder", "split": split, "limit": source.limit}
-    about["pictures"] = len(records)
-    about["fingerprint"] = _fingerprint(folder, records)
-    return Listed(about, spread(records, source.limit), notices)
+    metadata: dict[str, Any] = {"spec": source.spec, "kind": "folder", "split": split, "limit": source.limit}
+    metadata["pictures"] = len(records)
+    metadata["fingerprint"] = _fingerprint(folder, records)
+    return Listed(metadata, spread(records, source.limit), notices)
 
 
 def _unwrapped(folder: Path) -> Path:

@@ -1,11 +1,10 @@
-"""Data sets of the `datasets` library: parquet and arrow files, folders that it saved, and hf:NAME[:CONFIG].
+"""Data sets read by the `datasets` library: parquet and arrow files, folders it saved, and hf:NAME[:CONFIG].
 
-Columns are found by type, rows stay undecoded, and nothing of a stranger's code runs: ours decides what an
-image is. A parquet file is read where it lies, a few rows at a time, and not copied to a cache first. An
-image's bytes stand in the table. A row that only names a file comes from whoever made the table, and would be
-read from the user's disk: it is followed into the data set's own folder or download, nowhere else.
-
-The library is imported when it is needed, kept quiet, and its errors are told in one line.
+Columns are found by type, rows stay undecoded, and nothing of a stranger's code runs: what an image is, our
+code decides. A parquet file is read where it lies, a few rows at a time, and not copied to a cache first. A
+row holds an image's bytes, or only names a file. Such a name comes from whoever made the table, and would be
+read from the user's disk: it is followed into the data set's own folder or download, nowhere else. The
+library is imported when it is needed, kept quiet, and its errors become one line.
 """
 
 import gc
@@ -70,7 +69,7 @@ class Table:
     rows: Rows
     image: str
     label: str
-    name: str  # of the split, by which pictures are called
+    name: str  # of the split, by which images are called
     limit: int | None
     folder: Path | None = None  # where files lie that rows may name
     beside: tuple[Path, ...] = ()  # the folders of the table, to which such names are relative

@@ -111,13 +111,13 @@ def _open(source: DatasetSpec, path: Path, part: str | None, notices: Sequence[s
         )
     records = [_record(path, row.number, *(row.cells[place] for place in places)) for row in rows]
     if not records:
-        raise EvaluationError(f"{path} lists no picture: write one a line")
-    about: dict[str, Any] = {"spec": source.spec, "kind": "manifest", "split": part or split}
-    about |= {"limit": source.limit, "image_column": image, "label_column": label}
-    about |= {"pictures": len(records), "fingerprint": fingerprint}
+        raise EvaluationError(f"{path} lists no image: write one a line")
+    metadata: dict[str, Any] = {"spec": source.spec, "kind": "manifest", "split": part or split}
+    metadata |= {"limit": source.limit, "image_column": image, "label_column": label}
+    metadata |= {"pictures": len(records), "fingerprint": fingerprint}
     report = f"{path}: {counted(len(records), 'image')} from {table.names(places)}{table.separated()}"
     return Listed(
-        about, spread(records, source.limit), [report, *notices, *others, *_elsewhere(path, records)]
+        metadata, spread(records, source.limit), [report, *notices, *others, *_elsewhere(path, records)]
     )
 
 
@@ -190,7 +190,7 @@ def _of_split(
 
 def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Failure:
     if not isinstance(image, str) or not image.strip():
-        return Failure(f"{manifest}, line {number}", "it names no picture")
+        return Failure(f"{manifest}, line {number}", "it names no image")
     if is_url(image):
         return Failure(
             without_credentials(image),
