@@ -282,13 +282,11 @@ def unchanged(image: ImageInput, version: FileVersion) -> bool:
         return False
 
 
-def read(image: ImageInput) -> bytes | None:
-    """Return the bytes of a file, None for an image decoded already. Raises ImageError."""
-    return read_stamped(image)[0]
-
-
 def read_stamped(image: ImageInput) -> tuple[bytes | None, Stamp | None]:
-    """Return as `read`, and what tells a file from a later version of it; see FileVersion."""
+    """Return the bytes of a file, and what tells it from a later version of it; see FileVersion.
+
+    Both are None for an image decoded already. Raises ImageError.
+    """
     if isinstance(image, Blob):
         return image.data, None
     return _read_file(image) if isinstance(image, str | os.PathLike) else (None, None)

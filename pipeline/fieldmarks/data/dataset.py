@@ -145,15 +145,15 @@ def listed(names: Sequence[str], most: int = 10) -> str:
 _TEST: Final = ("test", "testing", "eval", "evaluation")
 _VALIDATION: Final = ("validation", "val", "valid", "dev")
 _TRAIN: Final = ("train", "training")
-NAMES: Final = frozenset((*_TEST, *_VALIDATION, *_TRAIN))
+SPLITS: Final = frozenset((*_TEST, *_VALIDATION, *_TRAIN))
 
 
-def is_name(name: str) -> bool:
+def is_split(name: str) -> bool:
     """Whether a folder or part of this name is a split, in any case."""
-    return name.casefold() in NAMES
+    return name.casefold() in SPLITS
 
 
-def choose(available: Iterable[str], asked: str | None) -> str:
+def choose_split(available: Iterable[str], asked: str | None) -> str:
     """Return the split to read: the one asked for in any case, else test, else validation, else the only one.
 
     Raises EvaluationError, which lists the splits.

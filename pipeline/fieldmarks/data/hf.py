@@ -262,7 +262,7 @@ def opened(
 def choose(source: DatasetSpec, names: Sequence[str]) -> tuple[str, list[str]]:
     """Return the split that is meant and what to tell of it. Raises EvaluationError."""
     try:
-        split = dataset.choose(names, source.split)
+        split = dataset.choose_split(names, source.split)
     except EvaluationError as error:
         raise EvaluationError(f"{source.spec}: {error}") from error
     return split, [] if source.split else dataset.split_notice(split, names)
@@ -310,7 +310,7 @@ def library() -> Any:
         ) from error
 
 
-_SPLIT_IN_NAME: Final = re.compile(rf"(?:^|[^a-z])({'|'.join(sorted(dataset.NAMES))})(?:[^a-z]|$)")
+_SPLIT_IN_NAME: Final = re.compile(rf"(?:^|[^a-z])({'|'.join(sorted(dataset.SPLITS))})(?:[^a-z]|$)")
 _BATCH: Final = 16  # rows of a parquet file in memory at once, beside the pages they are in
 
 
@@ -361,7 +361,7 @@ def _split_of(path: Path) -> str:
     """Return the split that a file's name has in it, or that its folder is called."""
     folder = path.parent.name.casefold()
     match = _SPLIT_IN_NAME.search(path.stem.casefold())
-    return match[1] if match else folder if folder in dataset.NAMES else "all"
+    return match[1] if match else folder if folder in dataset.SPLITS else "all"
 
 
 def _parquet(files: Sequence[Path]) -> Parquet:

@@ -59,12 +59,12 @@ def open_metadata(source: DatasetSpec) -> Listed | None:
     folder = Path(source.name)
     if (path := _metadata(folder, source)) is not None:
         return _open(source, path, None)
-    parts = (part for part in sorted(folder.iterdir()) if part.name.casefold() in dataset.NAMES)
+    parts = (part for part in sorted(folder.iterdir()) if part.name.casefold() in dataset.SPLITS)
     paths = {part.name: path for part in parts if (path := _metadata(part, source)) is not None}
     if not paths:
         return None
     try:
-        chosen = dataset.choose(paths, source.split)
+        chosen = dataset.choose_split(paths, source.split)
     except EvaluationError as error:
         raise EvaluationError(f"{folder}: {error}") from error
     notices = [] if source.split else dataset.split_notice(chosen, paths)
@@ -183,7 +183,7 @@ def _of_split(
         names.setdefault(cell.casefold(), cell)
     if asked is None and not names:
         return table.rows, None, []
-    chosen = dataset.choose(names.values(), asked)
+    chosen = dataset.choose_split(names.values(), asked)
     rows = [row for row, cell in zip(table.rows, cells, strict=True) if cell.casefold() == chosen.casefold()]
     return rows, chosen, [] if asked else dataset.split_notice(chosen, names.values())
 
