@@ -19,12 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fieldmarks.classification.head import Head
-from fieldmarks.classification.scoring import normalize
+from fieldmarks.classification.scoring import Head, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.evaluation import ablation
-from fieldmarks.evaluation.arms import Arm, EvaluationConfig, Trial
-from fieldmarks.evaluation.candidate import arms_of_head
+from fieldmarks.evaluation.arms import Arm, EvaluationConfig, Trial, arms_of_head
 from fieldmarks.evaluation.metrics import figures
 from fieldmarks.evaluation.predictions import predict, scorer_of
 from fieldmarks.evaluation.results import ArmResult

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoProcessor, PreTrainedModel
 
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Embedder, Encoder
-from fieldmarks.classification.engines.engine import TOLERANCE, cosine_error
+from fieldmarks.classification.engines.openvino import TOLERANCE, cosine_error
 
 WORDS = ["big", "eyes", "wet", "skin", "four", "legs", "fur", "a", "photo", "of", "frog", "dog"]
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -16,8 +16,7 @@ from safetensors.numpy import load_file, save_file
 from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
-from fieldmarks.classification.head import Head
-from fieldmarks.classification.scoring import Pooling, cosines
+from fieldmarks.classification.scoring import Head, Pooling, cosines
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError
 

@@ -144,8 +144,8 @@ def test_another_model_preprocessing_type_or_engine_is_encoded_anew(
 RUN = """
 import sys
 from fieldmarks.classification.classifier import Classifier
-from fieldmarks.classification.embedder import EncoderOptions
-clip = EncoderOptions(clip=sys.argv[1], engine=sys.argv[2], cache=sys.argv[3] == "cache").embedder()
+from fieldmarks.classification.embedder import open_embedder
+clip = open_embedder(sys.argv[1], engine=sys.argv[2], cache=sys.argv[3] == "cache")
 classifier = Classifier({'a': ['fur'], 'b': ['big eyes']}, clip=clip)
 labels = [one.label for one in classifier.predict(sys.argv[4:])]
 print(labels, *sorted({'torch', 'transformers', 'openvino', 'PIL'} & set(sys.modules)))

@@ -174,11 +174,11 @@ def test_encoders_and_classifiers_can_be_pickled(
     if engine == "openvino":
         pytest.importorskip("openvino")
     encoder = Encoder(tiny_clip, device="cpu", dtype="float32", engine=engine)
-    images = [Image.open(path).convert("RGB") for path in pictures]
-    vectors = encoder.embed_batch(images)
+    images = [encoder.prepare(Image.open(path).convert("RGB")) for path in pictures]
+    vectors = encoder.encode_images(images)
     assert vectors.shape == (len(images), 16)
     again = pickle.loads(pickle.dumps(encoder))
-    assert np.array_equal(again.embed_batch(images), vectors)
+    assert np.array_equal(again.encode_images(images), vectors)
     classifier = fm.Classifier(classes, clip=Embedder(encoder))
     expected = classifier.predict(pictures)
     predictions = pickle.loads(pickle.dumps(classifier)).predict(pictures)

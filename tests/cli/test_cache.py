@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from fieldmarks.classification.cache import NAME, EmbeddingCache, key_of
 from fieldmarks.classification.classifier import Classifier
-from fieldmarks.classification.embedder import EncoderOptions
-from fieldmarks.classification.engines.openvino import model_cache
+from fieldmarks.classification.embedder import open_embedder
+from fieldmarks.classification.engines import model_cache
 from fieldmarks.cli import main
 from fieldmarks.generation.dialects import EndpointProfile, remember
 from fieldmarks.paths import user_cache
@@ -43,7 +43,7 @@ def test_info_and_clear(runner: CliRunner, tiny_clip: Path, folder: Path) -> Non
     ]
     assert runner.invoke(main, ["cache", "info"]).stdout.splitlines() == empty
     assert runner.invoke(main, ["cache", "clear"]).stdout == "Freed 0.0 MB\n"
-    clip = EncoderOptions(clip=str(tiny_clip), device="cpu", engine="openvino").embedder()
+    clip = open_embedder(str(tiny_clip), device="cpu", engine="openvino")
     Classifier.from_names(["owl", "newt"], clip=clip)
     shown = runner.invoke(main, ["cache", "info"]).stdout.splitlines()
     assert shown[1].startswith("3 embeddings, 0.")

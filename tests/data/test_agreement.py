@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fieldmarks.classification.sources import name_of, read
+from fieldmarks.classification.sources import name_of, read_stamped
 from fieldmarks.data import DataSet, Example, open_dataset
 
 datasets = pytest.importorskip("datasets")
@@ -23,7 +23,10 @@ def folder(check_data: Path) -> Path:
 
 def _found(dataset: DataSet) -> Found:
     examples = [one for one in dataset if isinstance(one, Example)]
-    return [(name_of(one.image, 0).rpartition("/")[2], read(one.image) or b"", one.label) for one in examples]
+    return [
+        (name_of(one.image, 0).rpartition("/")[2], read_stamped(one.image)[0] or b"", one.label)
+        for one in examples
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fieldmarks.classification.results import Failure
 from fieldmarks.data import Example
-from fieldmarks.data.dataset import choose, choose_column, expand, listed, record, spread
+from fieldmarks.data.dataset import choose_column, choose_split, expand, listed, record, spread
 from fieldmarks.errors import EvaluationError
 
 
@@ -59,14 +59,14 @@ def test_labels_that_are_no_names(label: str) -> None:
     ],
 )
 def test_the_default_split(available: list[str], chosen: str) -> None:
-    assert choose(available, None) == chosen
+    assert choose_split(available, None) == chosen
 
 
 def test_splits_that_are_not_clear() -> None:
     with pytest.raises(EvaluationError, match="say which part is meant: --split, one of 'a', 'b'"):
-        choose(["a", "b"], None)
+        choose_split(["a", "b"], None)
     with pytest.raises(EvaluationError, match="it has no split 'c': there is none"):
-        choose([], "c")
+        choose_split([], "c")
 
 
 def test_columns() -> None:

@@ -262,7 +262,7 @@ def test_aliases_that_change_nothing_are_told(tmp_path: Path) -> None:
     assert report == f"{path}: 2 aliases from columns 'label' and 'class', separated by ';'"
     assert check_aliases(path, aliases, ["n01"], ["owl"]) == [
         f"{path} names no class of the store: 'yeti': correct the class",
-        f"{path}: no picture has the label 'n02'",
+        f"{path}: no image has the label 'n02'",
     ]
     with pytest.raises(EvaluationError, match="'n01' is a label and 'owl' a class: swap the columns"):
         check_aliases(path, {"owl": "n01"}, ["n01"], ["owl"])

@@ -92,11 +92,11 @@ def test_lines_without_picture_or_label_are_failures_and_the_others_go_on(tmp_pa
     dataset = _open(tmp_path / "m.jsonl", "\n".join(lines))
     assert [one.error for one in dataset if isinstance(one, Failure)] == [
         "it has no label",
-        "it names no picture",
+        "it names no image",
         "its label cannot be used: class name 'o\\x00wl' has the control character '\\x00': remove it",
         "its label is a list: a text is meant",
         f"{tmp_path}/m.jsonl, line 5: an address: download it and name the file",
-        "it names no picture",
+        "it names no image",
     ]
     assert [label for _, label in _pairs(dataset)] == ["owl", "3"]
     assert "p@host" not in "".join(one.image for one in dataset if isinstance(one, Failure))
@@ -131,7 +131,7 @@ def test_lines_without_picture_or_label_are_failures_and_the_others_go_on(tmp_pa
         ),
         ("m.csv", 'image,label\n"a.png"x,owl\n', ", line 2: text after a closing quote"),
         ("m.csv", 'image,label\n"a.png,owl\n', ", line 2: a quoted cell is not closed"),
-        ("m.csv", "image,label\n", " lists no picture: write one a line"),
+        ("m.csv", "image,label\n", " lists no image: write one a line"),
         ("m.jsonl", "\n", ": empty: write a heading"),
         ("m.jsonl", '{"image": "a", "label": "b"}\n{"image":', ", line 2: not JSON: "),
         ("m.jsonl", "[" * 200_000, ", line 1: not JSON: "),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.evaluation.worlds import problem
 
-from fieldmarks.classification.head import Head
+from fieldmarks.classification.scoring import Head
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.arms import (
@@ -15,9 +15,9 @@ from fieldmarks.evaluation.arms import (
     Arm,
     EvaluationConfig,
     arms_of,
+    arms_of_head,
     read_templates,
 )
-from fieldmarks.evaluation.candidate import arms_of_head
 
 CLASSES = {
     "tree frog": ["protruding eyes", "a wide mouth", "sticky toe pads"],

@@ -10,8 +10,7 @@ from tests.evaluation.worlds import problem, save
 
 from fieldmarks.data import DatasetSpec
 from fieldmarks.errors import EvaluationError, ModelError
-from fieldmarks.evaluation.arms import EvaluationConfig
-from fieldmarks.evaluation.candidate import Candidate
+from fieldmarks.evaluation.arms import Candidate, EvaluationConfig
 from fieldmarks.evaluation.evaluate import open_candidate, run
 from fieldmarks.evaluation.experiment import Experiment
 from fieldmarks.evaluation.predictions import Progress

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import fieldmarks as fm
+from fieldmarks.classification.embedder import Encoder
 from fieldmarks.classification.texts import descriptor_texts
 from fieldmarks.errors import EvaluationError, UsageError
 from fieldmarks.evaluation.predictions import Progress
@@ -96,6 +97,11 @@ def test_what_is_evaluated_is_named_once(store: fm.Store, photos: Path) -> None:
         fm.evaluate(store)
     with pytest.raises(TypeError):
         fm.evaluate(store, photos, agregate="mean-embedding")  # type: ignore[call-arg]
+
+
+def test_an_encoder_has_its_own_options(store: fm.Store, photos: Path, tiny_clip: Path) -> None:
+    with pytest.raises(UsageError, match="device has no effect: clip is an Encoder that has its own"):
+        fm.evaluate(store, photos, clip=Encoder(tiny_clip), device="cpu")
 
 
 def test_a_data_set_is_opened_as_it_is_evaluated(store: fm.Store, photos: Path) -> None:

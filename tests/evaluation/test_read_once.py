@@ -18,7 +18,7 @@ import fieldmarks as fm
 from fieldmarks.data.dataset import DataSet, DatasetSpec
 from fieldmarks.data.hf import open_table
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation.candidate import Candidate
+from fieldmarks.evaluation.arms import Candidate
 from fieldmarks.evaluation.evaluate import open_candidate
 from fieldmarks.evaluation.experiment import Experiment
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fieldmarks.classification.classifier_file import ClassifierFile
-from fieldmarks.classification.head import Head
-from fieldmarks.classification.scoring import Array, normalize
+from fieldmarks.classification.scoring import Array, Head, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import WORDINGS, Creature, all_species, difference, random_creature

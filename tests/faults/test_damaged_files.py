@@ -25,7 +25,7 @@ from fieldmarks.classification.cache import NAME, EmbeddingCache, key_of
 from fieldmarks.classification.classifier_file import load_head
 from fieldmarks.classification.embedder import Embedded
 from fieldmarks.classification.embedding_set import EmbeddingSet
-from fieldmarks.classification.engines.openvino import model_cache
+from fieldmarks.classification.engines import model_cache
 from fieldmarks.classification.journal import Journal
 from fieldmarks.errors import FieldmarksError
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from fieldmarks.classification import cache
 from fieldmarks.classification.cache import EmbeddingCache, files_of
-from fieldmarks.classification.engines.openvino import model_cache
+from fieldmarks.classification.engines import model_cache
 from fieldmarks.errors import FieldmarksError
 from fieldmarks.paths import open_regular, read_regular, user_cache
 

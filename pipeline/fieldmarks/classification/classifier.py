@@ -24,12 +24,11 @@ import numpy as np
 from fieldmarks import choices
 from fieldmarks.choices import Aggregation, Device, DType, check_choice, checks_keywords
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
-from fieldmarks.classification.embedder import Embedded, Embedder, Encoder, EncoderOptions, batched
+from fieldmarks.classification.embedder import Clip, Embedded, Embedder, batched, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
-from fieldmarks.classification.head import Head, Statistics
 from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions
-from fieldmarks.classification.scoring import Array, Pooling
-from fieldmarks.classification.sources import Picture, is_single, pictures_of
+from fieldmarks.classification.scoring import Array, Head, Pooling, Statistics
+from fieldmarks.classification.sources import ImageInput, inputs_of, is_single
 from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts
 from fieldmarks.errors import ImageError, ModelError, UsageError
 from fieldmarks.hub import model_id
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Clip = str | Path | Encoder | Embedder
 EMBEDDED_BATCH: Final = 1024  # images scored at once where their embeddings are given
 
 
@@ -97,10 +95,8 @@ class Classifier:
         texts = descriptor_texts(classes, template, concept=concept, with_name=with_name)
         wording = {"text": text, "concept": concept, "with_name": "yes" if with_name else None}
         metadata |= {"preset": preset} | {key: value for key, value in wording.items() if value}
-        options = EncoderOptions(
-            clip=clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
-        )
-        self._embed(texts, pooling, options.embedder(), metadata, baseline=baseline)
+        embedder = open_embedder(clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
+        self._embed(texts, pooling, embedder, metadata, baseline=baseline)
 
     def _embed(
         self,
@@ -128,7 +124,7 @@ class Classifier:
     def from_names(cls, classes: Sequence[str], *, clip: Clip | None = None) -> "Classifier":
         """Build the plain baseline, "a photo of a {class}" for each class. Raises ModelError."""
         classifier = cls.__new__(cls)
-        embedder = EncoderOptions(clip=clip, cache=False).embedder()
+        embedder = open_embedder(clip, cache=False)
         pooling = Pooling.named("mean-embedding")
         classifier._embed(name_texts(classes), pooling, embedder, {"preset": "name"}, baseline=False)
         return classifier
@@ -150,12 +146,17 @@ class Classifier:
 
         Raises ModelError for a file that is not a classifier's, UsageError as the constructor.
         """
-        options = EncoderOptions(
-            clip=clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
-        )
         classifier = cls.__new__(cls)
         classifier.head = load_head(Path(path))
-        classifier.embedder = options.embedder(classifier.head.metadata.get("model", ""))
+        classifier.embedder = open_embedder(
+            clip,
+            default=classifier.head.metadata.get("model", ""),
+            device=device,
+            dtype=dtype,
+            engine=engine,
+            batch=batch,
+            cache=cache,
+        )
         classifier._is_from_file = True
         if clip is not None:
             classifier.report_other_model(classifier.embedder.encoder.name)
@@ -184,7 +185,7 @@ class Classifier:
     @overload
     def predict(
         self,
-        images: Iterable[Picture],
+        images: Iterable[ImageInput],
         *,
         top: int | None = None,
         explain: bool = False,
@@ -209,13 +210,13 @@ class Classifier:
 
         Raises ImageError for the first image that cannot be read; `stream` goes on instead.
         """
-        results = self.stream(pictures_of(images), top=top, explain=explain, min_probability=min_probability)
+        results = self.stream(inputs_of(images), top=top, explain=explain, min_probability=min_probability)
         predictions = Predictions(map(_raised, results), self.classes)
         return predictions[0] if is_single(images) else predictions
 
     def stream(
         self,
-        images: Iterable[Picture | Failure],
+        images: Iterable[ImageInput | Failure],
         *,
         top: int | None = None,
         explain: bool = False,
@@ -296,7 +297,7 @@ class Classifier:
         rows = (row for row in embedded if isinstance(row, Embedded))
         return self.head.statistics(self._stacked(part) for part in batched(rows, 1024))
 
-    def explain(self, image: Picture) -> Explanation:
+    def explain(self, image: ImageInput) -> Explanation:
         """Return one image's marks, of the predicted class and the runner-up. Raises ImageError."""
         explanation = _raised(next(self.stream([image], explain=True))).explanation
         assert explanation is not None

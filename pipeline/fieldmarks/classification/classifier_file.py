@@ -30,8 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fieldmarks.choices import Aggregation, words
-from fieldmarks.classification.head import Head
-from fieldmarks.classification.scoring import Array, Pooling
+from fieldmarks.classification.scoring import Array, Head, Pooling
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError, StoreError
 from fieldmarks.hub import model_id

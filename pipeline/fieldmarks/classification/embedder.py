@@ -6,7 +6,7 @@ encodes each text once and images in batches, while the next images are decoded 
 that its cache holds. At most a window of images is in memory, so a stream of any length runs in constant
 memory. Both may be used from several threads, and can be pickled: they load again where they are unpickled.
 
-    embedder = EncoderOptions(clip="creatures/models/clip", dtype="float32").embedder()
+    embedder = open_embedder("creatures/models/clip", dtype="float32")
     texts = embedder.texts(["big eyes", "a long tail"])  # (2, D)
     for result in embedder.images(["a.png", "b.png"]):   # Embedded, or Failure
         print(result.image)
@@ -31,12 +31,11 @@ import numpy as np
 from fieldmarks import choices
 from fieldmarks.choices import Device, DType, check_choice
 from fieldmarks.classification.cache import EmbeddingCache, key_of
+from fieldmarks.classification.engines import Engine, openvino
 from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of
-from fieldmarks.classification.engines.engine import Engine
-from fieldmarks.classification.engines.openvino.conversion import Conversion
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
-from fieldmarks.classification.sources import Picture, name_of, read_stamped
+from fieldmarks.classification.sources import ImageInput, name_of, read_stamped
 from fieldmarks.errors import ImageError, ModelError, UsageError
 from fieldmarks.hub import loaded_once, model_id
 
@@ -114,8 +113,10 @@ class Encoder:
         Raises ModelError if the engine asked for by name cannot compute this model here.
         """
         engine = self._requested[2]
-        obstacle = "not asked for" if engine == "torch" else self._conversion.obstacle(self.device)
-        if engine != "openvino" and obstacle:
+        if engine == "torch":
+            return "torch"
+        obstacle = openvino.obstacle(self._checkpoint, self.dtype, self.device)
+        if engine == "auto" and obstacle:
             return "torch"
         refusal = obstacle or self._refusal()
         if refusal and engine == "openvino":
@@ -129,7 +130,8 @@ class Encoder:
     def engine(self) -> Engine:
         """The model, ready to compute. Raises ModelError as `engine_name`."""
         if self.engine_name == "openvino":
-            return self._conversion.engine()
+            assert not isinstance(self._converted, str)
+            return self._converted
         from fieldmarks.classification.engines.torch import TorchEngine
 
         return TorchEngine(self._checkpoint, device=self.device, dtype=self.dtype)
@@ -199,10 +201,6 @@ class Encoder:
         embeddings[np.concatenate(passes)] = embeddings.copy()
         return embeddings
 
-    def embed_batch(self, images: "Sequence[Image.Image]") -> Array:
-        """Return the embeddings (N, D) of N upright RGB images, in one pass."""
-        return self.encode_images([self.prepare(image) for image in images])
-
     def prepare(self, image: "Image.Image") -> Any:
         """Return what `encode_images` reads of one RGB image."""
         return self.engine.prepare(image)
@@ -212,13 +210,13 @@ class Encoder:
         return self._finite(self.engine.images(prepared))
 
     @loaded_once
-    def _conversion(self) -> Conversion:
-        return Conversion(self._checkpoint, self.dtype, self._file_hash)
+    def _converted(self) -> openvino.OpenVinoEngine | str:
+        return openvino.converted(self._checkpoint, self.dtype, self._file_hash)
 
     def _refusal(self) -> str | None:
         """Return why the conversion is not used, None if it is good."""
         try:
-            return self._conversion.refusal
+            return self._converted if isinstance(self._converted, str) else None
         except ModelError:
             if self._requested[2] == "openvino":
                 raise
@@ -335,7 +333,7 @@ class Embedder:
             logger.warning("%s", self._cut)
 
     def images(
-        self, images: Iterable[Picture | Failure], *, thumbnails: int = 0
+        self, images: Iterable[ImageInput | Failure], *, thumbnails: int = 0
     ) -> Iterator[Embedded | Failure]:
         """Yield an embedding for each image in their order, or a Failure for one that cannot be read.
 
@@ -358,11 +356,11 @@ class Embedder:
 
         return images
 
-    def _prepare(self, name: str, picture: Picture | Failure, *, small: bool) -> _Prepared | Failure:
-        if isinstance(picture, Failure):
-            return picture
+    def _prepare(self, name: str, source: ImageInput | Failure, *, small: bool) -> _Prepared | Failure:
+        if isinstance(source, Failure):
+            return source
         try:
-            data, stamp = read_stamped(picture)
+            data, stamp = read_stamped(source)
             if data is None:
                 key = version = None
             else:
@@ -376,7 +374,7 @@ class Embedder:
 
             def decoded(least: int | None) -> "Image.Image":
                 image: Image.Image = (
-                    images.from_memory(picture) if data is None else images.decode(data, least=least)
+                    images.from_memory(source) if data is None else images.decode(data, least=least)
                 )
                 return image
 
@@ -441,36 +439,36 @@ class Embedder:
         return self.encoder.fingerprint if self._cache else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderOptions:
-    """Which model computes, and how; `clip` None is the model of a saved classifier, else the default one.
+Clip = str | Path | Encoder | Embedder
 
-    `cache` keeps embeddings for later runs in the user's cache folder.
+
+def open_embedder(
+    clip: Clip | None = None,
+    *,
+    default: str = DEFAULT_CLIP,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    engine: choices.Engine = "auto",
+    batch: int | None = None,
+    cache: bool = True,
+) -> Embedder:
+    """Return the embedder of a model, of the model `default` if none is named.
+
+    `cache` keeps embeddings for later runs in the user's cache folder. Raises ModelError, and UsageError for
+    an option that has no effect on an encoder made before.
     """
-
-    clip: str | Path | Encoder | Embedder | None = None
-    device: Device = "auto"
-    dtype: DType = "auto"
-    engine: choices.Engine = "auto"
-    batch: int | None = None
-    cache: bool = True
-
-    def embedder(self, default: str = DEFAULT_CLIP) -> Embedder:
-        """Return the embedder, of the model `default` if none is named.
-
-        Raises ModelError, and UsageError for an option that has no effect on an encoder made before.
-        """
-        clip = self.clip
-        if isinstance(clip, Encoder | Embedder):
-            for name in ("device", "dtype", "engine", *(["batch"] if isinstance(clip, Embedder) else [])):
-                if getattr(self, name) not in ("auto", None):
-                    kind = type(clip).__name__
-                    raise UsageError(f"{name} has no effect: clip is an {kind} that has its own")
-        if isinstance(clip, Embedder):
-            return clip
-        if not isinstance(clip, Encoder):
-            clip = Encoder(clip or default, device=self.device, dtype=self.dtype, engine=self.engine)
-        return Embedder(clip, cache=EmbeddingCache() if self.cache else None, batch=self.batch)
+    if isinstance(clip, Encoder | Embedder):
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "engine": engine}
+        options |= {"batch": batch} if isinstance(clip, Embedder) else {}
+        for name, value in options.items():
+            if value not in ("auto", None):
+                kind = type(clip).__name__
+                raise UsageError(f"{name} has no effect: clip is an {kind} that has its own")
+    if isinstance(clip, Embedder):
+        return clip
+    if not isinstance(clip, Encoder):
+        clip = Encoder(clip or default, device=device, dtype=dtype, engine=engine)
+    return Embedder(clip, cache=EmbeddingCache() if cache else None, batch=batch)
 
 
 def ahead(function: Callable[[In], Out], items: Iterable[In], *, window: int) -> Iterator[Out]:

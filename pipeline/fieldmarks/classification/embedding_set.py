@@ -26,10 +26,10 @@ from fieldmarks import choices
 from fieldmarks.choices import Device, DType, checks_keywords
 from fieldmarks.classification import arrays
 from fieldmarks.classification.arrays import Stored
-from fieldmarks.classification.embedder import Embedded, Embedder, Encoder, EncoderOptions
+from fieldmarks.classification.embedder import Clip, Embedded, open_embedder
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import normalize
-from fieldmarks.classification.sources import Picture, pictures_of
+from fieldmarks.classification.sources import ImageInput, inputs_of
 from fieldmarks.errors import ImageError, StoreError
 from fieldmarks.hub import model_id
 from fieldmarks.paths import open_regular
@@ -152,10 +152,10 @@ class EmbeddingSet:
 
 @checks_keywords
 def embed(
-    images: str | os.PathLike[str] | Iterable[Picture],
+    images: str | os.PathLike[str] | Iterable[ImageInput],
     out: str | os.PathLike[str],
     *,
-    clip: str | Path | Encoder | Embedder | None = None,
+    clip: Clip | None = None,
     device: Device = "auto",
     dtype: DType = "auto",
     engine: choices.Engine = "auto",
@@ -173,9 +173,9 @@ def embed(
     Images that cannot be read are logged as warnings and left out. Raises ImageError for a folder that is
     not new or cannot be written, ModelError, UsageError.
     """
-    options = EncoderOptions(clip=clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
-    target, embedder = EmbeddingSet.create(out), options.embedder()
-    for result in target.write(embedder.images(pictures_of(images)), embedder.encoder.metadata):
+    target = EmbeddingSet.create(out)
+    embedder = open_embedder(clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
+    for result in target.write(embedder.images(inputs_of(images)), embedder.encoder.metadata):
         if isinstance(result, Failure):
             logger.warning("%s: %s", result.image, result.error)
     return target

@@ -8,6 +8,7 @@ the edges of a box in float32. Rows are cropped afterwards: by the height Pillow
 rows or columns first, and the other order rounds a quarter of all values differently.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +50,14 @@ class Recipe:
     mean: Triple | None
     std: Triple | None
     rounds_to_even: bool = False
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Recipe":
+        """Return the recipe of a plain object, in which tuples may be lists, as JSON has them."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
+        }
+        return cls(**values)
 
     @property
     def least(self) -> int:

@@ -5,8 +5,8 @@
 
 In a folder, files are read that are named like an image or begin like one. Hidden files and what systems
 and programs leave behind are passed over; all else is counted, by suffix, for one line to the user. The list
-of formats is explicit, as a suffix decides what is read of a stranger's folder. A test compares it with all
-that Pillow registers, so that a new format of Pillow's is either taken in here or left out with a reason.
+of formats is explicit, as a suffix decides what is read of a stranger's folder; a test has the reason for
+each that Pillow registers and that is not among them.
 """
 
 import glob
@@ -60,16 +60,6 @@ SUFFIXES_OF: Final[Mapping[str, str]] = {
 }
 HEIF: Final = "HEIF"
 SUFFIXES: Final = frozenset(f".{suffix}" for names in SUFFIXES_OF.values() for suffix in names.split())
-
-# What else Pillow registers.
-LEFT_OUT: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("EPS", "WMF"), "drawn by another program or by the system, not decoded"),
-    **dict.fromkeys(("BUFR", "FITS", "GRIB", "HDF5", "MCIDAS", "SPIDER"), "measurements, not photos"),
-    **dict.fromkeys(("DCX", "FLI", "MPEG"), "several pages or a film"),
-    **dict.fromkeys(("BLP", "DDS", "FTEX", "GBR"), "textures and brushes"),
-    **dict.fromkeys(("CUR", "ICNS", "XBM", "XPM", "XVTHUMB"), "cursors, icons and thumbnails"),
-    **dict.fromkeys(("IM", "IMT", "IPTC", "MSP", "PCD", "PIXAR"), "no longer in use, and hardly tested"),
-}
 
 # In folders, files of other suffixes are read if they begin like an image. These are not even opened: they
 # are something else, and camera raw begins like TIFF, whose first image is then a tiny thumbnail.
@@ -159,7 +149,8 @@ class Blob:
     data: bytes
 
 
-Picture = Union[str, os.PathLike[str], Blob, "Image.Image", np.ndarray[Any, Any], "Tensor"]
+# An image as it is handed over: a file by its path or as bytes, or pixels in memory.
+ImageInput = Union[str, os.PathLike[str], Blob, "Image.Image", np.ndarray[Any, Any], "Tensor"]
 
 STDIN: Final = "-"
 # What systems and programs leave in a folder of photos: copies, thumbnails, deleted files. In lower case.
@@ -239,7 +230,7 @@ def find(
         logger.warning("%s", notice)
 
 
-def pictures_of(images: Any) -> Iterator[Picture | Failure]:
+def inputs_of(images: Any) -> Iterator[ImageInput | Failure]:
     """Yield the images that a path, a folder, a glob, an object of pixels or a list of these stands for."""
     for image in [images] if is_single(images) or isinstance(images, str | os.PathLike) else images:
         if isinstance(image, str | os.PathLike):
@@ -266,7 +257,7 @@ def without_credentials(address: str) -> str:
     return re.sub(r"^(\w+://)[^/?#]*@", r"\1", address)
 
 
-def name_of(image: Picture | Failure, number: int) -> str:
+def name_of(image: ImageInput | Failure, number: int) -> str:
     """Return an image's name: its path, or its place in the run for one that comes without."""
     if isinstance(image, Blob):
         return image.name
@@ -275,7 +266,7 @@ def name_of(image: Picture | Failure, number: int) -> str:
     return f"image {number}"
 
 
-def unchanged(image: Picture, version: FileVersion) -> bool:
+def unchanged(image: ImageInput, version: FileVersion) -> bool:
     """Whether an image's file is still the version that was read.
 
     A file of the same size and times counts as the same; of other times, its content decides.
@@ -291,13 +282,11 @@ def unchanged(image: Picture, version: FileVersion) -> bool:
         return False
 
 
-def read(image: Picture) -> bytes | None:
-    """Return the bytes of a file, None for an image decoded already. Raises ImageError."""
-    return read_stamped(image)[0]
+def read_stamped(image: ImageInput) -> tuple[bytes | None, Stamp | None]:
+    """Return the bytes of a file, and what tells it from a later version of it; see FileVersion.
 
-
-def read_stamped(image: Picture) -> tuple[bytes | None, Stamp | None]:
-    """Return as `read`, and what tells a file from a later version of it; see FileVersion."""
+    Both are None for an image decoded already. Raises ImageError.
+    """
     if isinstance(image, Blob):
         return image.data, None
     return _read_file(image) if isinstance(image, str | os.PathLike) else (None, None)

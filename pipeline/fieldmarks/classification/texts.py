@@ -12,16 +12,16 @@ NAME_TEMPLATE: Final = "a photo of a {class}"
 
 
 @dataclass(frozen=True, slots=True)
-class Preset:
-    """A way of classifying: the text of a descriptor, and how a class's texts are put together."""
+class Reading:
+    """A way of reading descriptors: the template of a text, and how a class's texts come together."""
 
     template: str
     aggregate: Aggregation
 
 
-PRESETS: Final[Mapping[str, Preset]] = {
-    "article": Preset("{descriptor}", "mean-embedding"),
-    "paper": Preset("{class}, {which}", "mean-similarity"),
+PRESETS: Final[Mapping[str, Reading]] = {
+    "article": Reading("{descriptor}", "mean-embedding"),
+    "paper": Reading("{class}, {which}", "mean-similarity"),
 }
 
 

@@ -4,11 +4,12 @@ from fieldmarks.cli.cache import cache
 from fieldmarks.cli.classify import classify, embed
 from fieldmarks.cli.demo import demo
 from fieldmarks.cli.doctor import doctor
-from fieldmarks.cli.evaluate import evaluate, what_if
+from fieldmarks.cli.evaluate import evaluate
 from fieldmarks.cli.generate import generate
 from fieldmarks.cli.prompts import prompts
 from fieldmarks.cli.root import main
 from fieldmarks.cli.store import store
+from fieldmarks.cli.what_if import what_if
 
 main.add_command(cache)
 main.add_command(classify)

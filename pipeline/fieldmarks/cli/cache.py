@@ -21,7 +21,7 @@ def info() -> None:
     """
     from fieldmarks.classification import cache_folder
     from fieldmarks.classification.cache import EmbeddingCache
-    from fieldmarks.classification.engines.openvino import model_cache
+    from fieldmarks.classification.engines import model_cache
 
     embeddings = EmbeddingCache()
     for kind, info in (("embedding", embeddings.info()), ("converted model", model_cache.info())):

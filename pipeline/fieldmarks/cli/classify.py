@@ -59,12 +59,13 @@ class Output:
         report: Path | None,
     ) -> None:
         """Raises ReportError if the page could not be written at the end."""
-        from fieldmarks.cli.render.results import printer
+        from fieldmarks.cli.render import results
 
         form = "journal" if journal else form
         top = options["top"] or (5 if form in ("jsonl", "journal") else 1)
         marks = bool(options["explain"] or options["relative"])
-        self._printing = printer(
+        self._header = results.header(form)
+        self._lines = results.printer(
             form, classifier.classes, top=top, explain=marks, baseline=options["baseline"] or not report
         )
         self._write: Callable[[str], None] = journal.append if journal else click.echo
@@ -87,7 +88,7 @@ class Output:
     def deliver(self, results: "Iterable[Prediction | Failure]") -> None:
         """Print each result as it comes; the page is written in any case."""
         try:
-            for line in self._printing.header:
+            for line in self._header:
                 self._write(line)
             for result in results:
                 self._take(result)
@@ -107,7 +108,7 @@ class Output:
             say_failure(result)
             self._failures += 1
             self._failed += [result.image] if len(self._failed) < NAMED else []
-        for line in self._printing.rows(result):
+        for line in self._lines(result):
             self._write(line)
         if self._page:
             self._page.add(result)
@@ -371,12 +372,12 @@ def embed(images: tuple[str, ...], out: Path, **options: Any) -> None:
       fieldmarks embed photos/ --out photos-embedded
       fieldmarks classify --image-embeddings photos-embedded --store frogs.jsonl
     """
-    from fieldmarks.classification.embedder import EncoderOptions
+    from fieldmarks.classification.embedder import open_embedder
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.results import Failure
     from fieldmarks.classification.sources import find, quiet_pillow
 
-    target, embedder = EmbeddingSet.create(out), EncoderOptions(**options).embedder()
+    target, embedder = EmbeddingSet.create(out), open_embedder(**options)
     written, failed = 0, list[str]()
     with quiet_pillow():
         rows = embedder.images(find(images, sys.stdin))

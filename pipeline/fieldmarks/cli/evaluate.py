@@ -1,40 +1,35 @@
 """`fieldmarks evaluate`: does a store help on labelled images, is it more than chance, what helps.
 
-`fieldmarks what-if`: which predictions would change if a class had other descriptors.
+The options that name labelled images and word the descriptors are those of `fieldmarks what-if` too.
 """
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from fieldmarks.choices import Aggregation, ArmName, Preset, words
-from fieldmarks.cli.classify import exit_if_incomplete, model_options, say_failure
-from fieldmarks.cli.console import emit, say
-from fieldmarks.cli.labelled import (
-    FILE,
-    OF_DATA,
-    OF_MODEL,
-    Several,
-    command_line,
-    data_options,
-    spec_of,
-    text_options,
-)
-from fieldmarks.text import counted, printable
+from fieldmarks.cli.classify import OF_MODEL, exit_if_incomplete, model_options, say_failure
+from fieldmarks.cli.console import say
+from fieldmarks.text import counted
 
 if TYPE_CHECKING:
     from fieldmarks.data.check import Preflight
     from fieldmarks.evaluation.results import Evaluation
-    from fieldmarks.evaluation.what_if import WhatIf
 
 
 logger = logging.getLogger(__name__)
 
+Command = Callable[..., None]
+FILE = click.Path(path_type=Path)
+OF_DATA = (
+    *("embeddings", "split", "image_column", "label_column", "limit", "streaming", "aliases"),
+    "allow_missing",
+)
 ARMS = words(ArmName)
 AGGREGATIONS = words(Aggregation)
 DEFAULT_ARMS = "photo,descriptors,waffle,swapped"
@@ -46,6 +41,90 @@ OF_FIGURES = {
     "save_plots": "--save-plots",
 }
 PASSED = ("classifier", "arms", "text", "with_name", "concept", "templates", "seeds", "ablate", *OF_DATA)
+
+
+class Several(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
+    """Some of several words, with commas between them."""
+
+    name = "a,b"
+
+    def __init__(self, choices: Sequence[str]) -> None:
+        self._choices = choices
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the words, each once, or fail as click does."""
+        if isinstance(value, tuple):
+            return value
+        words = tuple(dict.fromkeys(word.strip() for word in str(value).split(",")))
+        for word in words:
+            if word not in self._choices:
+                self.fail(f"{word!r} is none of {', '.join(self._choices)}", param, ctx)
+        return words
+
+
+def data_options(command: Command) -> Command:
+    """Add the options that say which images are wanted, and how their labels are read."""
+    for option in reversed(
+        (
+            click.option(
+                "--image-embeddings",
+                "embeddings",
+                type=FILE,
+                help="Precomputed image embeddings: a folder written by `fieldmarks embed`, or an .npz file. "
+                "Without DATASET, labels come from the file itself or from folder names.",
+            ),
+            click.option(
+                "--split", help="Split to use  [default: test, else validation, else the only one]."
+            ),
+            click.option("--image-column", metavar="NAME", help="Image column  [default: by type]."),
+            click.option("--label-column", metavar="NAME", help="Label column  [default: by type]."),
+            click.option(
+                "--limit",
+                type=click.IntRange(1),
+                help="Use at most N images, spread evenly over the data set.",
+                metavar="N",
+            ),
+            click.option(
+                "--streaming",
+                is_flag=True,
+                help="Stream a data set from the Hugging Face hub instead of downloading it.",
+            ),
+            click.option(
+                "--aliases",
+                type=FILE,
+                help="Maps labels to classes: a table with the columns label and class (CSV, TSV, JSON "
+                "lines), or a JSON or YAML map {label: class}.",
+            ),
+            click.option(
+                "--allow-missing",
+                is_flag=True,
+                help="Skip labels without a class and classes without descriptors.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def text_options(command: Command) -> Command:
+    """Add the options that word the descriptors, as `classify` has them."""
+    for option in reversed(
+        (
+            click.option(
+                "--text",
+                metavar="TEMPLATE",
+                help="Template of the descriptors' texts, as for `fieldmarks classify --text`  [default: the "
+                "preset's].",
+            ),
+            click.option(
+                "--with-name", is_flag=True, help="Add 'a photo of a {class}' to each class's texts."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -124,11 +203,11 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     from fieldmarks.store import Store
 
     _check_usage(options)
-    outputs = Outputs(options["as_json"], options["report"], options["save_plots"])
     if options["preflight"]:
         _preflight(dataset, options)
         return
-    outputs.check()
+    outputs = (options["as_json"], options["report"], options["save_plots"])
+    _check_outputs(*outputs)
     store = Store(options["store"]) if options["store"] else None
     if store is not None and options["write_flags"]:
         store.check_writable()
@@ -147,7 +226,7 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     for failure in result.failures:
         say_failure(failure)
     _show_table(_preflight_of(result))
-    outputs.write(result)
+    _write(result, *outputs)
     if options["write_flags"]:
         _write_flags(result, options["store"], options["presets"][0])
     failed = [failure.image for failure in result.failures]
@@ -169,11 +248,11 @@ def _preflight(dataset: str | None, options: dict[str, Any]) -> None:
     """Show the data set on stderr, and print a class list or, with classes at hand, an alias file."""
     from fieldmarks.classification.sources import quiet_pillow
     from fieldmarks.data.labels import alias_file, near_names
-    from fieldmarks.evaluation.evaluate import open_candidate
+    from fieldmarks.evaluation.evaluate import dataset_spec, open_candidate
     from fieldmarks.evaluation.experiment import Experiment, survey
     from fieldmarks.store import Store
 
-    spec = spec_of(dataset, options)
+    spec = dataset_spec(dataset, **{key: options[key] for key in OF_DATA})
     with quiet_pillow():
         if not (options["store"] or options["classifier"]):
             found, notices = survey(spec)
@@ -242,111 +321,55 @@ def _write_flags(result: "Evaluation", path: str, preset: str) -> None:
     say(f"{counted(len(changed), 'class')} {have} what was measured: {see}")
 
 
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """Where an evaluation goes beside the table; `as_json` "-" is stdout, where it then stands alone."""
+def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None) -> None:
+    """Raise for what could not be written at the end; UsageError for one file named twice."""
+    from fieldmarks.evaluation.results import check_file
+    from fieldmarks.report import evaluation_page
 
-    as_json: str | None
-    report: Path | None
-    plots: Path | None
-
-    def check(self) -> None:
-        """Raise for what could not be written at the end; UsageError for one file named twice."""
-        from fieldmarks.evaluation.results import check_file
-        from fieldmarks.report import evaluation_page
-
-        if self.report and self.as_json and self.report.resolve() == Path(self.as_json).resolve():
-            raise click.UsageError("--json and --report name the same file: name two")
-        if self.as_json not in (None, "-"):
-            check_file(Path(self.as_json or ""))
-        if self.report:
-            evaluation_page.check(self.report)
-        if self.plots:
-            evaluation_page.check_plots(self.plots)
-
-    def write(self, result: "Evaluation") -> None:
-        """Print the figures and write the files that are asked for."""
-        from fieldmarks.cli.render import evaluation
-        from fieldmarks.report import evaluation_page
-
-        if self.as_json == "-":
-            click.echo(result.encoded(), nl=False)
-        else:
-            for line in evaluation.lines(result):
-                click.echo(line)
-            if self.as_json:
-                result.save(self.as_json)
-        if self.report:
-            evaluation_page.write_page(result, self.report)
-        if self.plots:
-            evaluation_page.save_plots(result, self.plots)
+    if report and as_json and report.resolve() == Path(as_json).resolve():
+        raise click.UsageError("--json and --report name the same file: name two")
+    if as_json not in (None, "-"):
+        check_file(Path(as_json or ""))
+    if report:
+        evaluation_page.check(report)
+    if plots:
+        evaluation_page.check_plots(plots)
 
 
-FLIPS_SHOWN = 20
+def _write(result: "Evaluation", as_json: str | None, report: Path | None, plots: Path | None) -> None:
+    """Print the figures and write the files that are asked for; JSON on stdout, "-", stands alone."""
+    from fieldmarks.cli.render import evaluation
+    from fieldmarks.report import evaluation_page
+
+    if as_json == "-":
+        click.echo(result.encoded(), nl=False)
+    else:
+        for line in evaluation.lines(result):
+            click.echo(line)
+        if as_json:
+            result.save(as_json)
+    if report:
+        evaluation_page.write_page(result, report)
+    if plots:
+        evaluation_page.save_plots(result, plots)
 
 
-@click.command("what-if")
-@click.argument("name", metavar="CLASS")
-@click.argument("dataset", required=False)
-@click.option("--store", metavar="FILE", required=True, help="Descriptor store (not modified).")
-@click.option("--add", metavar="TEXT", multiple=True, help="Descriptor to add to the class; repeatable.")
-@click.option(
-    "--drop", metavar="TEXT|NUMBER", multiple=True, help="Descriptor to remove from it; repeatable."
-)
-@data_options
-@click.option(
-    "--preset",
-    type=click.Choice(words(Preset)),
-    default="article",
-    show_default=True,
-    help="Wording of the descriptors.",
-)
-@text_options
-@click.option("--concept", metavar="NOUN", help="Value of {concept} in --text.")
-@click.option(
-    "--aggregate",
-    type=click.Choice(words(Aggregation)),
-    help="How a class's texts are pooled  [default: the preset's].",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-@model_options
-def what_if(name: str, dataset: str | None, **options: Any) -> None:
-    """Show which predictions would change if CLASS had other descriptors.
-
-    DATASET is as for `fieldmarks evaluate`. Nothing is written. With precomputed embeddings no model is
-    needed, except to embed a new text.
-
-    \b
-    Example:
-      fieldmarks what-if "tree frog" photos/ --store frogs.jsonl --add "red eyes" --drop 2
-    """
-    from fieldmarks.evaluation.what_if import what_if as run
-    from fieldmarks.store import Store
-
-    if not (options["add"] or options["drop"]):
-        raise click.UsageError("name a change: --add TEXT or --drop TEXT|NUMBER")
-    as_json, store = options.pop("as_json"), Store(options.pop("store"))
-    result = run(store, name, dataset, **options)
-    for failure in result.failures:
-        say_failure(failure)
-    emit(result.to_dict()) if as_json else _show(result)
-    failed = [failure.image for failure in result.failures]
-    exit_if_incomplete(failed, len(failed), len(failed) + result.images)
+def command_line(context: click.Context) -> list[str]:
+    """Return the command line that has these values, without the options that were not given."""
+    words = ["fieldmarks", context.info_name or ""]
+    for param in context.command.params:
+        value = context.params.get(param.name or "")
+        if isinstance(param, click.Argument):
+            words += [] if value is None else [str(value)]
+        elif context.get_parameter_source(param.name or "") is not ParameterSource.DEFAULT:
+            words += _option(param, value)
+    return words
 
 
-def _show(result: "WhatIf") -> None:
-    """Print what changes, the accuracies and the first images whose prediction changes, newly wrong first."""
-    for verb, texts in (("without", result.dropped), ("with", result.added)):
-        for text in texts:
-            click.echo(f"{printable(result.name)} {verb} {printable(text)!r}")
-    accuracies = f"{100 * result.before:.2f}% before, {100 * result.after:.2f}% after"
-    click.echo(f"accuracy: {accuracies}, on {counted(result.images, 'image')}")
-    kinds = {"lost": "newly wrong", "gained": "newly right", "other": "wrong both times, answer changed"}
-    for kind, title in kinds.items():
-        flips = [flip for flip in result.flips if flip.kind == kind]
-        click.echo(f"{title}: {len(flips):,}")
-        for flip in flips[:FLIPS_SHOWN]:
-            names = f"is {flip.label}: {flip.before} → {flip.after}"
-            click.echo(f"  {printable(flip.image)}  {printable(names)}")
-        if len(flips) > FLIPS_SHOWN:
-            click.echo(f"  … {len(flips) - FLIPS_SHOWN:,} more")
+def _option(param: click.Parameter, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        names = param.opts if value else param.secondary_opts
+        return names[:1]
+    if isinstance(param, click.Option) and param.multiple:
+        return [word for text in value for word in (param.opts[0], str(text))]
+    return [param.opts[0], ",".join(value) if isinstance(value, tuple) else str(value)]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import Picture
+from fieldmarks.classification.sources import ImageInput
 from fieldmarks.errors import ClassNameError, EvaluationError
 from fieldmarks.records import class_name
 
-# How a column of pictures or of labels may be called where nothing else tells, the usual name first.
+# How a column of images or of labels may be called where nothing else tells, the usual name first.
 IMAGE_NAMES: Final = ("image", "path", "file", "file_name", "filename", "image_path", "img")
 LABEL_NAMES: Final = ("label", "class", "class_name", "category", "fine_label", "labels")
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 class Example:
     """An image and its label, which is NFC and trimmed as class names are."""
 
-    image: Picture
+    image: ImageInput
     label: str
 
 
@@ -94,7 +94,7 @@ class Listed:
         return iter(self.records)
 
 
-def record(image: Picture, label: object, name: str) -> Example | Failure:
+def record(image: ImageInput, label: object, name: str) -> Example | Failure:
     """Return an image with its label, or the failure of an image whose label is missing or unusable."""
     if label is None or (isinstance(label, str) and not label.strip()):
         return Failure(name, "it has no label")
@@ -145,15 +145,15 @@ def listed(names: Sequence[str], most: int = 10) -> str:
 _TEST: Final = ("test", "testing", "eval", "evaluation")
 _VALIDATION: Final = ("validation", "val", "valid", "dev")
 _TRAIN: Final = ("train", "training")
-NAMES: Final = frozenset((*_TEST, *_VALIDATION, *_TRAIN))
+SPLITS: Final = frozenset((*_TEST, *_VALIDATION, *_TRAIN))
 
 
-def is_name(name: str) -> bool:
+def is_split(name: str) -> bool:
     """Whether a folder or part of this name is a split, in any case."""
-    return name.casefold() in NAMES
+    return name.casefold() in SPLITS
 
 
-def choose(available: Iterable[str], asked: str | None) -> str:
+def choose_split(available: Iterable[str], asked: str | None) -> str:
     """Return the split to read: the one asked for in any case, else test, else validation, else the only one.
 
     Raises EvaluationError, which lists the splits.

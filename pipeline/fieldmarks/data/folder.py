@@ -66,10 +66,10 @@ def open_folder(source: DatasetSpec) -> Listed:
     notices += [notice] if (notice := contents.notice()) else []
     notices += [] if inner else _deeper(folder)
     split = split or inner
-    about: dict[str, Any] = {"spec": source.spec, "kind": "folder", "split": split, "limit": source.limit}
-    about["pictures"] = len(records)
-    about["fingerprint"] = _fingerprint(folder, records)
-    return Listed(about, spread(records, source.limit), notices)
+    metadata: dict[str, Any] = {"spec": source.spec, "kind": "folder", "split": split, "limit": source.limit}
+    metadata["pictures"] = len(records)
+    metadata["fingerprint"] = _fingerprint(folder, records)
+    return Listed(metadata, spread(records, source.limit), notices)
 
 
 def _unwrapped(folder: Path) -> Path:
@@ -82,7 +82,7 @@ def _unwrapped(folder: Path) -> Path:
         inner = _subfolders(folder)
         if len(inner) != 1 or _loose(folder) or _loose(inner[0]) or not _subfolders(inner[0]):
             break
-        if dataset.is_name(inner[0].name) and inner[0].name.casefold() != folder.name.casefold():
+        if dataset.is_split(inner[0].name) and inner[0].name.casefold() != folder.name.casefold():
             break
         folder = inner[0]
     return folder
@@ -95,11 +95,11 @@ def _split(folder: Path, asked: str | None) -> tuple[Path, str | None, list[str]
     part without labels that many a competition has. Raises EvaluationError where a split may be meant.
     """
     subfolders = _subfolders(folder)
-    labelled = [place.name for place in subfolders if dataset.is_name(place.name) and _holds_folders(place)]
+    labelled = [place.name for place in subfolders if dataset.is_split(place.name) and _holds_folders(place)]
     if not labelled and (asked is None or _inner_parts(folder)):
         return folder, None, []
-    flat = [place.name for place in subfolders if dataset.is_name(place.name) and place.name not in labelled]
-    others = [place for place in subfolders if not dataset.is_name(place.name) and _has_images(place)]
+    flat = [place.name for place in subfolders if dataset.is_split(place.name) and place.name not in labelled]
+    others = [place for place in subfolders if not dataset.is_split(place.name) and _has_images(place)]
     if asked is None and others:
         if len(labelled) == 1 and not flat and sum(bool(_loose(place)) for place in others) > 1:
             notice = f"{labelled[0]!r} is read as a class; pass --split {labelled[0]} if it is a part"
@@ -111,7 +111,7 @@ def _split(folder: Path, asked: str | None) -> tuple[Path, str | None, list[str]
         )
     names = [place.name for place in subfolders] if asked else labelled
     try:
-        chosen = dataset.choose(names if asked in names else labelled, asked)
+        chosen = dataset.choose_split(names if asked in names else labelled, asked)
     except EvaluationError as error:
         raise EvaluationError(f"{folder}: {error}") from error
     notices = [] if asked else dataset.split_notice(chosen, labelled)
@@ -124,7 +124,7 @@ def _inner_parts(folder: Path) -> list[str]:
     """Return the splits in the classes' folders, if each of these holds nothing else."""
     classes = _subfolders(folder)
     parts = [[part.name for part in _subfolders(place)] for place in classes]
-    if any(map(_loose, classes)) or not all(some and all(map(dataset.is_name, some)) for some in parts):
+    if any(map(_loose, classes)) or not all(some and all(map(dataset.is_split, some)) for some in parts):
         return []
     return list(dict.fromkeys(name for some in parts for name in some))
 
@@ -138,7 +138,7 @@ def _inner_split(folder: Path, asked: str | None) -> tuple[str | None, list[str]
     if not names:
         return None, []
     try:
-        chosen = dataset.choose(names, asked)
+        chosen = dataset.choose_split(names, asked)
     except EvaluationError as error:
         raise EvaluationError(f"{folder}: {error}") from error
     return chosen, [] if asked else dataset.split_notice(chosen, names)

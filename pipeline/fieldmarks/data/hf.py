@@ -1,11 +1,10 @@
-"""Data sets of the `datasets` library: parquet and arrow files, folders that it saved, and hf:NAME[:CONFIG].
+"""Data sets read by the `datasets` library: parquet and arrow files, folders it saved, and hf:NAME[:CONFIG].
 
-Columns are found by type, rows stay undecoded, and nothing of a stranger's code runs: ours decides what an
-image is. A parquet file is read where it lies, a few rows at a time, and not copied to a cache first. An
-image's bytes stand in the table. A row that only names a file comes from whoever made the table, and would be
-read from the user's disk: it is followed into the data set's own folder or download, nowhere else.
-
-The library is imported when it is needed, kept quiet, and its errors are told in one line.
+Columns are found by type, rows stay undecoded, and nothing of a stranger's code runs: what an image is, our
+code decides. A parquet file is read where it lies, a few rows at a time, and not copied to a cache first. A
+row holds an image's bytes, or only names a file. Such a name comes from whoever made the table, and would be
+read from the user's disk: it is followed into the data set's own folder or download, nowhere else. The
+library is imported when it is needed, kept quiet, and its errors become one line.
 """
 
 import gc
@@ -70,7 +69,7 @@ class Table:
     rows: Rows
     image: str
     label: str
-    name: str  # of the split, by which pictures are called
+    name: str  # of the split, by which images are called
     limit: int | None
     folder: Path | None = None  # where files lie that rows may name
     beside: tuple[Path, ...] = ()  # the folders of the table, to which such names are relative
@@ -263,7 +262,7 @@ def opened(
 def choose(source: DatasetSpec, names: Sequence[str]) -> tuple[str, list[str]]:
     """Return the split that is meant and what to tell of it. Raises EvaluationError."""
     try:
-        split = dataset.choose(names, source.split)
+        split = dataset.choose_split(names, source.split)
     except EvaluationError as error:
         raise EvaluationError(f"{source.spec}: {error}") from error
     return split, [] if source.split else dataset.split_notice(split, names)
@@ -311,9 +310,7 @@ def library() -> Any:
         ) from error
 
 
-TABLE_SUFFIXES: Final = (".parquet", ".arrow")
-_SAVED: Final = ("dataset_info.json", "dataset_dict.json")  # what save_to_disk leaves in a folder
-_SPLIT_IN_NAME: Final = re.compile(rf"(?:^|[^a-z])({'|'.join(sorted(dataset.NAMES))})(?:[^a-z]|$)")
+_SPLIT_IN_NAME: Final = re.compile(rf"(?:^|[^a-z])({'|'.join(sorted(dataset.SPLITS))})(?:[^a-z]|$)")
 _BATCH: Final = 16  # rows of a parquet file in memory at once, beside the pages they are in
 
 
@@ -360,23 +357,11 @@ def open_files(source: DatasetSpec, files: Sequence[Path]) -> Table:
     return replace(table, folder=folder, beside=(*beside, folder))
 
 
-def table_files(folder: Path) -> list[Path]:
-    """Return the parquet and arrow files in a folder or one below, sorted."""
-    return sorted(
-        path for deep in ("*", "*/*") for path in folder.glob(deep) if path.suffix in TABLE_SUFFIXES
-    )
-
-
-def is_saved(folder: Path) -> bool:
-    """Whether a folder is one that `save_to_disk` wrote."""
-    return any((folder / name).is_file() for name in _SAVED)
-
-
 def _split_of(path: Path) -> str:
     """Return the split that a file's name has in it, or that its folder is called."""
     folder = path.parent.name.casefold()
     match = _SPLIT_IN_NAME.search(path.stem.casefold())
-    return match[1] if match else folder if folder in dataset.NAMES else "all"
+    return match[1] if match else folder if folder in dataset.SPLITS else "all"
 
 
 def _parquet(files: Sequence[Path]) -> Parquet:
@@ -400,13 +385,12 @@ def _arrow(spec: str, files: Sequence[Path]) -> Loaded:
     return Loaded(spec, whole, whole.features, len(whole))
 
 
-HUB: Final = "hf:"
 _NAME: Final = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
 
 
 def open_hub(source: DatasetSpec) -> Table:
     """Open `hf:NAME[:CONFIG]`. Raises EvaluationError where it cannot be had."""
-    name, _, config = source.name.removeprefix(HUB).partition(":")
+    name, _, config = source.name.removeprefix("hf:").partition(":")
     if not _NAME.fullmatch(name):
         raise EvaluationError(
             f"{source.spec!r} is no data set of the hub: expected hf:OWNER/NAME or hf:NAME[:CONFIG]"

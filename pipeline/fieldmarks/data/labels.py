@@ -1,4 +1,15 @@
-"""Names for labels that are numbers: a list of the classes beside the data, in any form people write it.
+"""Labels of a data set and the classes that they stand for.
+
+A label means a class by exact name, by alias, by another name that the store
+gives the class (`ids`), else by folding:
+
+    Tree_Frog, tree-frog, TREE FROG       the class "tree frog": the same but for case, accents, separators
+    003.TreeFrog, n01644373-tree_frog     the class "tree frog": the same but for spaces and a number in front
+
+The second kind counts only where no other label could mean the class; both only where one class fits.
+
+Labels that are numbers first get their names from a list of the classes beside the data, in any form people
+write it:
 
     classes.txt    tree frog            0 tree frog         n01641577 bullfrog
                    owl                  1 owl               n01644373 tree frog
@@ -7,14 +18,6 @@
     data.yaml      names: [tree frog, owl]
 
 A list without numbers counts from 0, or from 1 where the labels go from 1 to the number of names.
-
-Labels of a data set meet the classes of a store: by exact name, by alias, by another name that the store
-gives the class (`ids`), else by folding.
-
-    Tree_Frog, tree-frog, TREE FROG       the class "tree frog": the same but for case, accents, separators
-    003.TreeFrog, n01644373-tree_frog     the class "tree frog": the same but for spaces and a number in front
-
-The second kind counts only where no other label could mean the class; both only where one class fits.
 """
 
 import csv
@@ -357,7 +360,7 @@ def check_aliases(
         )
     told = [f"{path} names no class of the store: {listed(unknown)}: correct the class"] if unknown else []
     unused = [label for label in aliases if fold(label) not in met]
-    return told + ([f"{path}: no picture has the label {listed(unused, 3)}"] if unused else [])
+    return told + ([f"{path}: no image has the label {listed(unused, 3)}"] if unused else [])
 
 
 def _alias_columns(table: Table) -> list[int]:

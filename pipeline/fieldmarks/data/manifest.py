@@ -59,12 +59,12 @@ def open_metadata(source: DatasetSpec) -> Listed | None:
     folder = Path(source.name)
     if (path := _metadata(folder, source)) is not None:
         return _open(source, path, None)
-    parts = (part for part in sorted(folder.iterdir()) if part.name.casefold() in dataset.NAMES)
+    parts = (part for part in sorted(folder.iterdir()) if part.name.casefold() in dataset.SPLITS)
     paths = {part.name: path for part in parts if (path := _metadata(part, source)) is not None}
     if not paths:
         return None
     try:
-        chosen = dataset.choose(paths, source.split)
+        chosen = dataset.choose_split(paths, source.split)
     except EvaluationError as error:
         raise EvaluationError(f"{folder}: {error}") from error
     notices = [] if source.split else dataset.split_notice(chosen, paths)
@@ -111,13 +111,13 @@ def _open(source: DatasetSpec, path: Path, part: str | None, notices: Sequence[s
         )
     records = [_record(path, row.number, *(row.cells[place] for place in places)) for row in rows]
     if not records:
-        raise EvaluationError(f"{path} lists no picture: write one a line")
-    about: dict[str, Any] = {"spec": source.spec, "kind": "manifest", "split": part or split}
-    about |= {"limit": source.limit, "image_column": image, "label_column": label}
-    about |= {"pictures": len(records), "fingerprint": fingerprint}
+        raise EvaluationError(f"{path} lists no image: write one a line")
+    metadata: dict[str, Any] = {"spec": source.spec, "kind": "manifest", "split": part or split}
+    metadata |= {"limit": source.limit, "image_column": image, "label_column": label}
+    metadata |= {"pictures": len(records), "fingerprint": fingerprint}
     report = f"{path}: {counted(len(records), 'image')} from {table.names(places)}{table.separated()}"
     return Listed(
-        about, spread(records, source.limit), [report, *notices, *others, *_elsewhere(path, records)]
+        metadata, spread(records, source.limit), [report, *notices, *others, *_elsewhere(path, records)]
     )
 
 
@@ -183,14 +183,14 @@ def _of_split(
         names.setdefault(cell.casefold(), cell)
     if asked is None and not names:
         return table.rows, None, []
-    chosen = dataset.choose(names.values(), asked)
+    chosen = dataset.choose_split(names.values(), asked)
     rows = [row for row, cell in zip(table.rows, cells, strict=True) if cell.casefold() == chosen.casefold()]
     return rows, chosen, [] if asked else dataset.split_notice(chosen, names.values())
 
 
 def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Failure:
     if not isinstance(image, str) or not image.strip():
-        return Failure(f"{manifest}, line {number}", "it names no picture")
+        return Failure(f"{manifest}, line {number}", "it names no image")
     if is_url(image):
         return Failure(
             without_credentials(image),

@@ -6,10 +6,10 @@ from typing import Final
 from fieldmarks.data import hf, manifest, tar
 from fieldmarks.data.dataset import DataSet, DatasetSpec, expand
 from fieldmarks.data.folder import open_folder
-from fieldmarks.data.manifest import open_manifest
-from fieldmarks.data.tar import open_tars
 from fieldmarks.errors import EvaluationError, UsageError
 
+TABLE_SUFFIXES: Final = (".parquet", ".arrow")
+SAVED: Final = ("dataset_info.json", "dataset_dict.json")  # what `save_to_disk` leaves in a folder
 KINDS: Final = (
     "a folder with a folder per class, or with metadata.csv, a .csv, .tsv or .jsonl manifest, .parquet or"
     " .arrow files, .tar files (also a glob or {000..012}), or hf:NAME[:CONFIG]"
@@ -53,7 +53,7 @@ def _open(source: DatasetSpec) -> DataSet:
     name = source.name.lower()
     if source.limit is not None and source.limit < 1:
         raise EvaluationError(f"a limit of {source.limit} leaves no image: 1 is the least")
-    if name.startswith(hf.HUB):
+    if name.startswith("hf:"):
         return hf.open_hub(source)
     if source.streaming:
         raise UsageError(f"streaming is for data sets of the hub, hf:NAME; {source.spec} is read from disk")
@@ -62,11 +62,11 @@ def _open(source: DatasetSpec) -> DataSet:
     if path.suffix.lower() in manifest.MANIFEST_SUFFIXES or (
         path.suffix.lower() in manifest.OTHER_TABLES and path.is_file()
     ):
-        return open_manifest(source)
+        return manifest.open_manifest(source)
     if name.endswith(tar.TAR_SUFFIXES):
-        return open_tars(source)
-    if path.suffix in hf.TABLE_SUFFIXES:
-        return hf.open_files(source, expand(source.name, hf.TABLE_SUFFIXES))
+        return tar.open_tars(source)
+    if path.suffix in TABLE_SUFFIXES:
+        return hf.open_files(source, expand(source.name, TABLE_SUFFIXES))
     there = "no data set" if path.exists() else "no such file or folder"
     raise EvaluationError(f"{source.spec}: {there}: expected {KINDS}")
 
@@ -74,12 +74,13 @@ def _open(source: DatasetSpec) -> DataSet:
 def _open_folder(source: DatasetSpec, path: Path) -> DataSet:
     if listed := manifest.open_metadata(source):
         return listed
-    if hf.is_saved(path):
+    if any((path / name).is_file() for name in SAVED):
         return hf.open_saved(source)
-    if tables := hf.table_files(path):
+    deep = ("*", "*/*")
+    if tables := sorted(file for form in deep for file in path.glob(form) if file.suffix in TABLE_SUFFIXES):
         return hf.open_files(source, tables)
     if any(entry.name.lower().endswith(tar.TAR_SUFFIXES) for entry in path.iterdir()):
-        return open_tars(source)
+        return tar.open_tars(source)
     if named := source.image_column or source.label_column:
         raise EvaluationError(f"{source.spec} is a folder of images and has no column {named!r}")
     return open_folder(source)

@@ -1,4 +1,4 @@
-"""Arms: the ways of classifying that are compared, as the texts that CLIP reads for each.
+"""Arms: the ways of classifying that are compared, as the texts that CLIP reads for each; and candidates.
 
 name          the bare class name
 photo         "a photo of a {class}", with which the others are compared
@@ -12,22 +12,40 @@ swapped       each class with the descriptors of another, a trial for each seed
 The last two are controls, which descriptors have to beat. Random words and characters in the place of
 descriptors are those of Roth et al., Waffling around for Performance (2023). A seed draws the same on every
 machine.
+
+A candidate is what is evaluated: a store's classes with a model that reads their texts, or a saved
+classifier. The arms of a saved classifier come from the embeddings that lie in it: no model is needed. Other
+texts than its own cannot be embedded, so that only `photo` (its baseline), `descriptors` and `swapped` are to
+be had.
 """
 
+import hashlib
 import random
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final
+
+import numpy as np
 
 from fieldmarks.choices import Aggregation, ArmName, Preset, check_choice, check_names, words
-from fieldmarks.classification.scoring import Array
-from fieldmarks.classification.texts import NAME_TEMPLATE, PRESETS, Texts, descriptor_texts, name_texts
+from fieldmarks.classification.embedder import Embedder
+from fieldmarks.classification.scoring import Array, Head
+from fieldmarks.classification.texts import (
+    NAME_TEMPLATE,
+    PRESETS,
+    Reading,
+    Texts,
+    descriptor_texts,
+    name_texts,
+)
+from fieldmarks.data.dataset import listed
 from fieldmarks.errors import EvaluationError, UsageError
 from fieldmarks.evaluation.results import Role, role_of
+from fieldmarks.store import Store
 from fieldmarks.text import fill
 
 NAMES: Final[tuple[str, ...]] = words(ArmName)
@@ -69,14 +87,6 @@ class Arm:
     trials: tuple[Trial, ...]
 
 
-class Reading(NamedTuple):
-    """A way of reading descriptors: the arm's name, the template, how a class's texts come together."""
-
-    name: str
-    template: str
-    aggregate: Aggregation
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationConfig:
     """What is compared. Raises UsageError for unknown words, and options that fit no arm or not each other.
@@ -115,22 +125,16 @@ class EvaluationConfig:
         if self.text and len(self.presets) > 1:
             raise UsageError("--text takes the place of a preset's wording: name one preset")
 
-    def readings(self) -> list[Reading]:
-        """Return each way of reading descriptors, the arm in question first."""
-        both = [
-            (preset, aggregate)
+    def readings(self) -> dict[str, Reading]:
+        """Return each way of reading descriptors under the name of its arm, the arm in question first."""
+        named = (len(self.presets) > 1, len(self.aggregates) > 1)
+        return {
+            " ".join(["descriptors", *compress((preset, aggregate), named)]): Reading(
+                self.text or PRESETS[preset].template, aggregate
+            )
             for preset in self.presets
             for aggregate in self.aggregates or (PRESETS[preset].aggregate,)
-        ]
-        named = (len(self.presets) > 1, len(self.aggregates) > 1)
-        return [
-            Reading(
-                " ".join(["descriptors", *compress(pair, named)]),
-                self.text or PRESETS[pair[0]].template,
-                pair[1],
-            )
-            for pair in both
-        ]
+        }
 
     def texts(self, classes: Classes, template: str) -> Texts:
         """Return the texts of classes with descriptors, as `fieldmarks classify` builds them."""
@@ -178,9 +182,9 @@ def arms_of(classes: Classes, config: EvaluationConfig) -> Iterator[Arm]:
         elif name == "templates":
             yield _templates(classes, config, role)
         elif name == "descriptors":
-            for reading in config.readings():
+            for arm, reading in config.readings().items():
                 trial = Trial(config.texts(classes, reading.template))
-                yield Arm(reading.name, role, reading.template, reading.aggregate, (trial,))
+                yield Arm(arm, role, reading.template, reading.aggregate, (trial,))
         elif name == "sentences":
             yield _sentences(classes, config.sentences or {}, role)
         else:
@@ -192,13 +196,14 @@ def _random(name: str, classes: Classes, config: EvaluationConfig) -> Arm:
     if sum(map(bool, classes.values())) < 2:
         raise EvaluationError(f"the arm {name} needs two classes with descriptors: leave it out with --arms")
     draw = swapped if name == "swapped" else random_descriptors
-    _, template, aggregate = config.readings()[0]
+    reading = next(iter(config.readings().values()))
+    template = reading.template
     text = f"{template} of another class"
     if name == "waffle":
         template = template if "{class}" in template else WAFFLE_TEMPLATE
         text = template.replace("{descriptor}", "{random}").replace("{which}", "which has {random}")
     trials = (Trial(config.texts(draw(classes, seed), template), seed) for seed in range(config.seeds))
-    return Arm(name, config.role(name), text, aggregate, tuple(trials))
+    return Arm(name, config.role(name), text, reading.aggregate, tuple(trials))
 
 
 def _templates(classes: Classes, config: EvaluationConfig, role: Role) -> Arm:
@@ -272,3 +277,132 @@ def swapped(classes: Classes, seed: int) -> dict[str, Sequence[str]]:
     order = derangement(len(described), seed)
     moved = {name: classes[described[other]] for name, other in zip(described, order, strict=True)}
     return {name: moved.get(name, ()) for name in classes}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Classes with their descriptors, and what gives texts their embeddings.
+
+    `empty` are classes without descriptors; they take no part. `ids` are other names of classes. `metadata`
+    says where all this comes from.
+    """
+
+    classes: Mapping[str, Sequence[str]]
+    empty: tuple[str, ...]
+    metadata: Mapping[str, Any]
+    embedder: Embedder
+    head: Head | None = None
+    ids: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_store(cls, store: Store, embedder: Embedder) -> "Candidate":
+        """Return what a store holds currently. Raises EvaluationError for one without any descriptor."""
+        entries = {entry.name: entry.descriptors for entry in store.entries()}
+        classes = {name: descriptors for name, descriptors in entries.items() if descriptors}
+        if not classes:
+            raise EvaluationError(f"{store.path} has no class with descriptors: generate or add some first")
+        digest = hashlib.sha256(store.path.read_bytes()).hexdigest()
+        metadata = {"store": str(store.path), "store_sha256": digest}
+        empty = tuple(name for name in entries if name not in classes)
+        return cls(classes, empty, metadata, embedder, ids=store.ids())
+
+    @classmethod
+    def of_classifier(cls, path: Path, head: Head, embedder: Embedder) -> "Candidate":
+        """Return a saved classifier, read from a file; the model embeds images alone."""
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        metadata = {"classifier": str(path), "classifier_sha256": digest, "made_of": dict(head.metadata)}
+        return cls(descriptors_of(head), (), metadata, embedder, head)
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know of the classes: which have the same list, whatever its order."""
+        others: dict[frozenset[str], list[str]] = {}
+        for name, descriptors in self.classes.items():
+            others.setdefault(frozenset(descriptors), []).append(name)
+        twins = [name for marks, names in others.items() if marks and len(names) > 1 for name in names]
+        if not twins:
+            return []
+        return [f"{listed(twins)} have the list of another class: their descriptors do not tell them apart"]
+
+    def arms(self, config: EvaluationConfig) -> tuple[list[Arm], list[str]]:
+        """Return the arms, and why some cannot be had. Raises EvaluationError, PromptError."""
+        if self.head is not None:
+            return arms_of_head(self.head, config)
+        return list(arms_of(self.classes, config)), []
+
+    def rows(self, trial: Trial) -> Array:
+        """Return the embeddings (M, D) of a trial's texts."""
+        return self.embedder.texts(trial.texts.texts) if trial.rows is None else trial.rows
+
+    def names(self) -> Array:
+        """Return the embeddings (C, D) of the prompts of the classes' names. Raises EvaluationError."""
+        if self.head is None:
+            return self.embedder.texts(name_texts(self.classes).texts)
+        if self.head.baseline is None:
+            raise EvaluationError("the saved classifier has no baseline: save it with --baseline to ablate")
+        return self.head.baseline
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of the cosines."""
+        return self.embedder.logit_scale if self.head is None else self.head.logit_scale
+
+
+def arms_of_head(head: Head, config: EvaluationConfig) -> tuple[list[Arm], list[str]]:
+    """Return the arms that a saved classifier can answer, and why it cannot answer the others."""
+    aggregate, text = head.pooling.name, "as saved"
+    if "preset" in head.metadata:
+        text = f"as saved, preset {head.metadata['preset']}"
+    arms: dict[str, Arm] = {}
+    if head.baseline is not None:
+        trial = Trial(name_texts(head.classes), None, head.baseline)
+        arms["photo"] = Arm("photo", config.role("photo"), NAME_TEMPLATE, OF_ONE_TEXT, (trial,))
+    trial = Trial(head.texts, None, head.embeddings)
+    arms["descriptors"] = Arm("descriptors", config.role("descriptors"), text, aggregate, (trial,))
+    have = [name for name, descriptors in descriptors_of(head).items() if descriptors]
+    if len(have) > 1 and head.texts.texts == head.texts.descriptors:  # else names would move with the texts
+        trials = tuple(_swapped(head, have, config.seeds))
+        arms["swapped"] = Arm("swapped", "control", f"{text}, of another class", aggregate, trials)
+    why = {
+        "photo": "it was saved without a baseline",
+        "swapped": "its texts cannot change classes, as they hold class names or are of one class",
+    }
+    notices = [
+        f"a saved classifier has no arm {name}: {why.get(name, 'it needs texts that are not in it')}"
+        for name in config.arms
+        if name not in arms
+    ]
+    return [arm for name, arm in arms.items() if name in config.arms], notices
+
+
+def descriptors_of(head: Head) -> dict[str, list[str]]:
+    """Return the descriptors of each class, without the prompts of its name."""
+    prompts = dict(zip(head.classes, name_texts(head.classes).texts, strict=True))
+    descriptors: dict[str, list[str]] = {name: [] for name in head.classes}
+    for row, descriptor in enumerate(head.texts.descriptors):
+        name = head.classes[head.texts.owner[row]]
+        descriptors[name] += [] if descriptor in (name, prompts[name]) else [descriptor]
+    return descriptors
+
+
+def _swapped(head: Head, have: list[str], seeds: int) -> Iterator[Trial]:
+    """Yield the classifier's texts, each under the class that got its list; prompts of a name stay."""
+    own = descriptors_of(head)
+    place = {name: number for number, name in enumerate(head.classes)}
+    for seed in range(seeds):
+        order = derangement(len(have), seed)
+        receiver = {have[other]: place[name] for name, other in zip(have, order, strict=True)}
+        owner = np.array(
+            [
+                receiver[name] if head.texts.descriptors[row] in own[name] else place[name]
+                for row, name in enumerate(head.classes[number] for number in head.texts.owner)
+            ]
+        )
+        rows = np.argsort(owner, kind="stable")  # class after class
+        moved = replace(
+            head.texts,
+            owner=tuple(owner[rows].tolist()),
+            descriptors=tuple(head.texts.descriptors[row] for row in rows),
+            texts=tuple(head.texts.texts[row] for row in rows),
+        )
+        yield Trial(moved, seed, head.embeddings[rows])

@@ -14,13 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
-from fieldmarks.classification.cache import EmbeddingCache
-from fieldmarks.classification.classifier import Clip
 from fieldmarks.classification.classifier_file import load_head
-from fieldmarks.classification.embedder import DEFAULT_CLIP, Embedder, Encoder
-from fieldmarks.classification.head import Head
+from fieldmarks.classification.embedder import DEFAULT_CLIP, Clip, open_embedder
 from fieldmarks.classification.results import Prediction
-from fieldmarks.classification.scoring import Pooling
+from fieldmarks.classification.scoring import Head, Pooling
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.data import DatasetSpec
 from fieldmarks.errors import EvaluationError, UsageError
@@ -31,10 +28,10 @@ from fieldmarks.evaluation.arms import (
     RANDOM,
     SHIPPED_TEMPLATES,
     Arm,
+    Candidate,
     EvaluationConfig,
     read_templates,
 )
-from fieldmarks.evaluation.candidate import Candidate
 from fieldmarks.evaluation.experiment import Experiment, provenance
 from fieldmarks.evaluation.metrics import figures
 from fieldmarks.evaluation.predictions import Images, Progress, predict, scorer_of
@@ -185,24 +182,17 @@ def open_candidate(
     store: Store | str | Path | None,
     classifier: str | Path | None,
     clip: Clip | None,
-    *,
-    device: Device = "auto",
-    dtype: DType = "auto",
-    engine: Engine = "auto",
-    batch: int | None = None,
-    cache: bool = True,
+    **options: Any,
 ) -> Candidate:
-    """Return what is evaluated, a store or else a saved classifier. Raises as `Candidate`, StoreError."""
+    """Return what is evaluated, a store or else a saved classifier; `options` are those of `open_embedder`.
+
+    Raises as `Candidate` and `open_embedder`, StoreError.
+    """
     head = None if classifier is None else load_head(Path(classifier))
     if head is not None and head.is_learned:
         raise EvaluationError(f"{classifier} has learned weights or a bias, which evaluate cannot apply yet")
-    if isinstance(clip, Embedder):
-        embedder = clip
-    else:
-        name = clip or (DEFAULT_CLIP if head is None else head.metadata.get("model", ""))
-        if not isinstance(name, Encoder):
-            name = Encoder(name, device=device, dtype=dtype, engine=engine)
-        embedder = Embedder(name, cache=EmbeddingCache() if cache else None, batch=batch)
+    default = DEFAULT_CLIP if head is None else head.metadata.get("model", "")
+    embedder = open_embedder(clip, default=default, **options)
     if classifier is not None and head is not None:
         return Candidate.of_classifier(Path(classifier), head, embedder)
     assert store is not None
@@ -276,13 +266,13 @@ def _results(arms: Sequence[Arm], candidate: Candidate, images: Images) -> tuple
     results: dict[str, ArmResult] = {}
     baseline = None
     for arm in ordered:
-        runs = tuple(_predictions(arm, candidate, images))
+        runs = tuple(answers(arm, candidate, images))
         results[arm.name] = figures(arm, runs, images.labels, classes, baseline)
         baseline = results[arm.name] if arm.role == "baseline" else baseline
     return tuple(results[arm.name] for arm in arms)
 
 
-def _predictions(arm: Arm, candidate: Candidate, images: Images) -> list[Predictions]:
+def answers(arm: Arm, candidate: Candidate, images: Images) -> list[Predictions]:
     """Return what an arm's trials answer; only one trial's embeddings are in memory."""
     return [
         predict(

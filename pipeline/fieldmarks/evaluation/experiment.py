@@ -17,12 +17,11 @@ from typing import IO, Any, Final
 from fieldmarks import __version__
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import Picture
+from fieldmarks.classification.sources import ImageInput
 from fieldmarks.data import DataSet, DatasetSpec, check, labels, precomputed
 from fieldmarks.data.opening import open_spec
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation.arms import EvaluationConfig
-from fieldmarks.evaluation.candidate import Candidate
+from fieldmarks.evaluation.arms import Candidate, EvaluationConfig
 from fieldmarks.evaluation.metrics import CONFIDENCE, RESAMPLES
 from fieldmarks.evaluation.predictions import Images, Progress, Row, gather, reporting
 from fieldmarks.text import counted
@@ -137,7 +136,7 @@ class Experiment:
         may_match = self._may_match()
         waiting: deque[str | None] = deque()
 
-        def wanted(dataset: DataSet) -> Iterator[Picture | Failure]:
+        def wanted(dataset: DataSet) -> Iterator[ImageInput | Failure]:
             hopeless = False
             for example in dataset:
                 if isinstance(example, Failure):

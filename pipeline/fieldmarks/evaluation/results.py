@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction, Score
+from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.errors import EvaluationError, StoreError
 from fieldmarks.paths import has_ends, obstacle, read_bytes, unwritable
 from fieldmarks.store import durable
@@ -247,27 +247,7 @@ class Exemplar:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any], label: str) -> Self:
         """Return the example of a plain object; `label` is the true class of one that does not name it."""
-        scores = tuple(map(_score, plain["scores"]))
-        baseline = _score(plain["baseline"]) if "baseline" in plain else None
-        explanation = None
-        if "marks" in plain:
-            marks = [_mark(mark) for mark in plain["marks"]]
-            decided = plain.get("decided")
-            explanation = Explanation(
-                tuple(mark for mark in marks if mark.name == scores[0].name),
-                tuple(mark for mark in marks if mark.name != scores[0].name),
-                (_mark(decided["for"]), _mark(decided["against"])) if decided else None,
-            )
-        prediction = Prediction(plain["image"], plain["label"], scores, baseline, explanation)
-        return cls(plain.get("true", label), dict(plain["by"]), prediction)
-
-
-def _score(plain: Mapping[str, Any]) -> Score:
-    return Score(plain["class"], plain["probability"], plain["logit"])
-
-
-def _mark(plain: Mapping[str, Any]) -> Mark:
-    return Mark(plain["class"], plain["descriptor"], plain["logit"], plain.get("z"))
+        return cls(plain.get("true", label), dict(plain["by"]), Prediction.from_dict(plain))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
-from fieldmarks.classification.classifier import Clip
+from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.errors import EvaluationError, UsageError
-from fieldmarks.evaluation.arms import EvaluationConfig, Reading
-from fieldmarks.evaluation.candidate import Candidate
-from fieldmarks.evaluation.evaluate import dataset_spec, open_candidate
+from fieldmarks.evaluation.arms import Candidate, EvaluationConfig
+from fieldmarks.evaluation.evaluate import answers, dataset_spec, open_candidate
 from fieldmarks.evaluation.experiment import Experiment
-from fieldmarks.evaluation.predictions import Images, Progress, predict, scorer_of
-from fieldmarks.evaluation.results import Predictions
+from fieldmarks.evaluation.predictions import Images, Progress
 from fieldmarks.records import Entry
 from fieldmarks.store import Store, edits
 
@@ -126,7 +124,7 @@ def what_if(
         with_name=with_name,
         concept=concept,
     )
-    (reading,) = config.readings()
+    (reading,) = config.readings().values()
     if concept is not None and "{concept}" not in reading.template:
         raise UsageError("--concept has no effect: pass --text with {concept}")
     with quiet_pillow():
@@ -149,7 +147,7 @@ def what_if(
         for notice in experiment.notices:
             logger.warning(notice)
         experiment, images = experiment.read(progress)
-        result = compare(candidate, after, name, images, config, reading)
+        result = compare(candidate, after, name, images, config)
         for notice in (*experiment.notices, *experiment.caveats(images)):
             logger.warning(notice)
     if not result.descriptors:
@@ -180,10 +178,10 @@ def compare(
     name: str,
     images: Images,
     config: EvaluationConfig,
-    reading: Reading,
 ) -> WhatIf:
-    """Return what it does on images that a class has other descriptors, which are read in one way."""
-    was, now = (_predictions(candidate, images, config, reading) for candidate in (before, after))
+    """Return what it does on images that a class has other descriptors; `config` has their arm alone."""
+    arms = [(candidate, candidate.arms(config)[0]) for candidate in (before, after)]
+    was, now = (answers(arm, candidate, images)[0] for candidate, (arm,) in arms)
     classes = tuple(before.classes)
     flips = tuple(
         Flip(
@@ -206,11 +204,3 @@ def compare(
         flips,
         images.failures,
     )
-
-
-def _predictions(
-    candidate: Candidate, images: Images, config: EvaluationConfig, reading: Reading
-) -> Predictions:
-    texts = config.texts(candidate.classes, reading.template)
-    scorer = scorer_of(texts, candidate.embedder.texts(texts.texts), reading.aggregate)
-    return predict(images.vectors, images.labels, scorer)

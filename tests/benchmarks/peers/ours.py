@@ -158,7 +158,6 @@ def _described(texts: Any) -> tuple[Any, Any]:
 
 
 def _head(texts: Any, embeddings: Any) -> Any:
-    from fieldmarks.classification.head import Head
-    from fieldmarks.classification.scoring import Pooling
+    from fieldmarks.classification.scoring import Head, Pooling
 
     return Head(texts, embeddings, 100.0, Pooling.named("mean-similarity"))

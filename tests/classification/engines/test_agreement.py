@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fieldmarks.classification.engines.engine import cosine_error
+from fieldmarks.classification.engines.openvino import cosine_error
 
 ROWS = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)
 

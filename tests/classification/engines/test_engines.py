@@ -17,9 +17,9 @@ from tests.kit import logged
 from fieldmarks.classification.cache import EmbeddingCache
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Embedder, Encoder
+from fieldmarks.classification.engines import model_cache
 from fieldmarks.classification.engines.checkpoint import has_bfloat16, processor
-from fieldmarks.classification.engines.engine import TOLERANCE, cosine_error
-from fieldmarks.classification.engines.openvino import model_cache
+from fieldmarks.classification.engines.openvino import TOLERANCE, cosine_error
 from fieldmarks.classification.scoring import Array
 from fieldmarks.demo.run import run_demo
 from fieldmarks.errors import ModelError

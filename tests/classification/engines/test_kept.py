@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fieldmarks.classification.cache import EmbeddingCache
-from fieldmarks.classification.engines.openvino import model_cache
+from fieldmarks.classification.engines import model_cache
 
 ONE = "1" * 32  # as a model's folder is called
 
@@ -168,7 +168,7 @@ def test_those_used_last_stay(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fieldmarks.classification.engines.openvino import model_cache
+from fieldmarks.classification.engines import model_cache
 def write(folder):
     (folder / "texts.bin").write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)

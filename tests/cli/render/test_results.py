@@ -7,14 +7,14 @@ import click
 import pytest
 
 from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction
-from fieldmarks.cli.render.results import printer
+from fieldmarks.cli.render.results import header, printer
 
 GREEN, YELLOW, BOLD, END = "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
 
 
 def _shown(result: Prediction | Failure, form: str, *, top: int = 1, explain: bool = False) -> list[str]:
     printing = printer(form, ["tree frog", "owl"], top=top, explain=explain)
-    return [*printing.header, *map(click.unstyle, printing.rows(result))]
+    return [*header(form), *map(click.unstyle, printing(result))]
 
 
 def test_a_table(prediction: Prediction, failure: Failure) -> None:
@@ -39,7 +39,7 @@ def test_a_table_with_marks(prediction: Prediction) -> None:
 
 
 def test_the_colours_of_marks(prediction: Prediction) -> None:
-    rows = list(printer("table", ["tree frog", "owl"], top=1, explain=True).rows(prediction))
+    rows = list(printer("table", ["tree frog", "owl"], top=1, explain=True)(prediction))
     assert rows[2] == f"            protruding eyes    25.5  {GREEN}████████████████████████{END}"
     assert rows[5] == f"            big eyes           24.1  {YELLOW}███████████████████████{END}"
     assert rows[7] == f"{BOLD}          decided: protruding eyes 25.5 against big eyes 24.1{END}"
@@ -49,7 +49,7 @@ def test_the_colours_of_marks(prediction: Prediction) -> None:
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_machine_forms_have_no_colours(prediction: Prediction, form: str) -> None:
     printing = printer(form, ["tree frog", "owl"], top=2, explain=True)
-    assert "\x1b" not in "".join((*printing.header, *printing.rows(prediction)))
+    assert "\x1b" not in "".join((*header(form), *printing(prediction)))
 
 
 def test_relative_marks(prediction: Prediction) -> None:
@@ -86,7 +86,7 @@ def test_csv(prediction: Prediction) -> None:
 
 
 def test_nothing_of_a_stranger_reaches_the_terminal_raw(hostile: Prediction) -> None:
-    rows = printer("table", ["tree frog", "owl"], top=1, explain=True).rows(hostile)
+    rows = printer("table", ["tree frog", "owl"], top=1, explain=True)(hostile)
     text = "\n".join(rows)
     for ours in (GREEN, YELLOW, BOLD, END):
         text = text.replace(ours, "")

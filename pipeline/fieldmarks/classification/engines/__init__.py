@@ -1,1 +1,44 @@
 """Engines: the frameworks that can compute a CLIP-like model's two functions, behind one protocol."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fieldmarks.classification.scoring import Array
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class Engine(Protocol):
+    """A model's two functions, and what prepares their inputs; loads what it needs when it is needed.
+
+    Everything raises ModelError for a model that cannot do it, and may be called from several threads.
+    """
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor by which the model multiplies cosines, exp(logit_scale)."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens a text may have, the special ones included."""
+
+    @property
+    def pads_to_full_length(self) -> bool:
+        """Whether the model was trained on texts padded to `max_tokens`; a shorter one changes the result."""
+
+    @property
+    def least(self) -> int | None:
+        """How short the shorter side of a JPEG may become while it is decoded; None: as it is."""
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, the special ones included, before any cutting."""
+
+    def texts(self, texts: Sequence[str]) -> Array:
+        """Return the embeddings (M, D) of M texts in one pass; those over the model's length are cut."""
+
+    def prepare(self, image: "Image.Image") -> Any:
+        """Return what `images` reads of one RGB image."""
+
+    def images(self, prepared: Sequence[Any]) -> Array:
+        """Return the embeddings (N, D) of N prepared images in one pass."""

@@ -6,7 +6,7 @@ Explanations in a table carry colours, which `click.echo` takes away where it do
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import orjson
@@ -23,15 +23,15 @@ WIDEST_NAME: Final = 40
 UNSURE: Final = "(unsure)"
 
 
-@dataclass(frozen=True, slots=True)
-class Printer:
-    """A form of output: the lines that come first, and the lines of each result."""
-
-    header: tuple[str, ...]
-    rows: Callable[[Prediction | Failure], Iterable[str]]
+Lines = Callable[[Prediction | Failure], Iterable[str]]  # of one result
 
 
-def printer(form: str, classes: Sequence[str], *, top: int, explain: bool, baseline: bool = True) -> Printer:
+def header(form: str) -> tuple[str, ...]:
+    """Return the lines that come before all results in a form of output."""
+    return (csv_row(*CSV_COLUMNS),) if form == "csv" else ()
+
+
+def printer(form: str, classes: Sequence[str], *, top: int, explain: bool, baseline: bool = True) -> Lines:
     """Return a form of output by its name ("table", "jsonl", "csv", "journal"); a table must fit `classes`.
 
     Of a prediction it shows the `top` classes, the marks if `explain`, the baseline's answer if `baseline`.
@@ -48,13 +48,13 @@ def printer(form: str, classes: Sequence[str], *, top: int, explain: bool, basel
         )
 
     if form == "jsonl":
-        return Printer((), lambda result: (jsonl(cut(result)),))
+        return lambda result: (jsonl(cut(result)),)
     if form == "journal":
-        return Printer((), lambda result: (journal_line(cut(result)),))
+        return lambda result: (journal_line(cut(result)),)
     if form == "csv":
-        return Printer((csv_row(*CSV_COLUMNS),), lambda result: csv_rows(cut(result)))
+        return lambda result: csv_rows(cut(result))
     width = min(max(len(printable(name)) for name in (*classes, UNSURE)), WIDEST_NAME)
-    return Printer((), lambda result: table_rows(cut(result), width))
+    return lambda result: table_rows(cut(result), width)
 
 
 def jsonl(result: Prediction | Failure) -> str:

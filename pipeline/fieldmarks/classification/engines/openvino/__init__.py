@@ -1,1 +1,0 @@
-"""The OpenVINO engine, the conversion of checkpoints for it, and the cache of converted models."""

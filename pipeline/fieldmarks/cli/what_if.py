@@ -1,0 +1,84 @@
+"""`fieldmarks what-if`: which predictions would change if a class had other descriptors."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fieldmarks.choices import Aggregation, Preset, words
+from fieldmarks.cli.classify import exit_if_incomplete, model_options, say_failure
+from fieldmarks.cli.console import emit
+from fieldmarks.cli.evaluate import data_options, text_options
+from fieldmarks.text import counted, printable
+
+if TYPE_CHECKING:
+    from fieldmarks.evaluation.what_if import WhatIf
+
+
+FLIPS_SHOWN = 20
+
+
+@click.command("what-if")
+@click.argument("name", metavar="CLASS")
+@click.argument("dataset", required=False)
+@click.option("--store", metavar="FILE", required=True, help="Descriptor store (not modified).")
+@click.option("--add", metavar="TEXT", multiple=True, help="Descriptor to add to the class; repeatable.")
+@click.option(
+    "--drop", metavar="TEXT|NUMBER", multiple=True, help="Descriptor to remove from it; repeatable."
+)
+@data_options
+@click.option(
+    "--preset",
+    type=click.Choice(words(Preset)),
+    default="article",
+    show_default=True,
+    help="Wording of the descriptors.",
+)
+@text_options
+@click.option("--concept", metavar="NOUN", help="Value of {concept} in --text.")
+@click.option(
+    "--aggregate",
+    type=click.Choice(words(Aggregation)),
+    help="How a class's texts are pooled  [default: the preset's].",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@model_options
+def what_if(name: str, dataset: str | None, **options: Any) -> None:
+    """Show which predictions would change if CLASS had other descriptors.
+
+    DATASET is as for `fieldmarks evaluate`. Nothing is written. With precomputed embeddings no model is
+    needed, except to embed a new text.
+
+    \b
+    Example:
+      fieldmarks what-if "tree frog" photos/ --store frogs.jsonl --add "red eyes" --drop 2
+    """
+    from fieldmarks.evaluation.what_if import what_if as run
+    from fieldmarks.store import Store
+
+    if not (options["add"] or options["drop"]):
+        raise click.UsageError("name a change: --add TEXT or --drop TEXT|NUMBER")
+    as_json, store = options.pop("as_json"), Store(options.pop("store"))
+    result = run(store, name, dataset, **options)
+    for failure in result.failures:
+        say_failure(failure)
+    emit(result.to_dict()) if as_json else _show(result)
+    failed = [failure.image for failure in result.failures]
+    exit_if_incomplete(failed, len(failed), len(failed) + result.images)
+
+
+def _show(result: "WhatIf") -> None:
+    """Print what changes, the accuracies and the first images whose prediction changes, newly wrong first."""
+    for verb, texts in (("without", result.dropped), ("with", result.added)):
+        for text in texts:
+            click.echo(f"{printable(result.name)} {verb} {printable(text)!r}")
+    accuracies = f"{100 * result.before:.2f}% before, {100 * result.after:.2f}% after"
+    click.echo(f"accuracy: {accuracies}, on {counted(result.images, 'image')}")
+    kinds = {"lost": "newly wrong", "gained": "newly right", "other": "wrong both times, answer changed"}
+    for kind, title in kinds.items():
+        flips = [flip for flip in result.flips if flip.kind == kind]
+        click.echo(f"{title}: {len(flips):,}")
+        for flip in flips[:FLIPS_SHOWN]:
+            names = f"is {flip.label}: {flip.before} → {flip.after}"
+            click.echo(f"  {printable(flip.image)}  {printable(names)}")
+        if len(flips) > FLIPS_SHOWN:
+            click.echo(f"  … {len(flips) - FLIPS_SHOWN:,} more")
