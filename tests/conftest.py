@@ -22,6 +22,12 @@ settings.register_profile("fieldmarks", deadline=None)
 settings.load_profile("fieldmarks")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of xdist's workers one thread, as together they take all cores; what tests start inherits it."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="session")
 def check_data() -> Path:
     """The folder of real data that stays outside the repository; its tests are skipped where it is absent."""
