@@ -23,7 +23,7 @@ settings.load_profile("fieldmarks")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of xdist's workers one thread, as together they take all cores; what tests start inherits it."""
+    """Give each of xdist's workers one thread: together they take all cores. Their processes inherit it."""
     if getattr(config.option, "numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
