@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import settings
 from numpy.typing import NDArray
+from tests.generation.scripted_server import ScriptedServer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,8 +47,14 @@ def vectors(check_data: Path) -> dict[str, NDArray[Any]]:
 
 @pytest.fixture(scope="session")
 def _converted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the models that OpenVINO converted: all tests share it, as converting takes seconds."""
-    return tmp_path_factory.mktemp("converted")
+    """A folder for the models that OpenVINO converted: all tests share it, as converting takes seconds.
+
+    Workers of xdist share it too, as processes of one user do; their temporary folders lie in one.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "converted"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +106,20 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(folder)
     CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's temporary folder, as the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A loopback server that answers well until its `script` is replaced."""
+    with ScriptedServer() as serving:
+        yield serving
 
 
 @pytest.fixture

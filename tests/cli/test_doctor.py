@@ -1,6 +1,5 @@
 """`fieldmarks doctor`: a table of what works."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +18,6 @@ from tests.generation.scripted_server import (
 
 from fieldmarks.classification.embedder import Encoder
 from fieldmarks.cli import main
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as serving:
-        yield serving
 
 
 def _with_models(script: Script, *models: str) -> Script:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.evaluation.recompute import faults
 from tests.evaluation.worlds import draw_species, some_species
+from tests.kit import write_store
 
 from fieldmarks.choices import Aggregation, words
 from fieldmarks.demo.species import WORDINGS
@@ -56,8 +57,7 @@ def _planted(store: Path, seed: int) -> tuple[str, str]:
     false = [text for value, texts in WORDINGS[attribute].items() if value != true for text in texts]
     wrong = chance.choice(false)
     entries[name].append(wrong)
-    lines = [json.dumps({"class": species, "descriptors": listed}) for species, listed in entries.items()]
-    store.with_name(f"planted-{seed}.jsonl").write_text("\n".join(lines) + "\n")
+    write_store(store.with_name(f"planted-{seed}.jsonl"), entries)
     return name, wrong
 
 

@@ -28,6 +28,7 @@ from fieldmarks.store.lines import MAX_LINE, current, decode, encode
 from fieldmarks.store.lint import lint
 from fieldmarks.store.lint_rules import Config
 
+pytestmark = pytest.mark.usefixtures("own_folder")
 NOBODY = 65534
 ROOT = os.geteuid() == 0
 
@@ -48,11 +49,6 @@ CHANGING = (
 
 def nested(levels: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
     return opening * levels + closing * levels
-
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def _store(*arguments: str) -> Result:

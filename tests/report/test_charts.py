@@ -17,12 +17,6 @@ MANY = [f"species {number}" for number in range(1000)]
 
 
 @pytest.fixture(scope="module")
-def few() -> Evaluation:
-    """Ten classes."""
-    return evaluation()
-
-
-@pytest.fixture(scope="module")
 def many() -> Evaluation:
     """A thousand classes, most with a few pictures, some with none."""
     return evaluation(MANY, 4000)

@@ -34,12 +34,6 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def few() -> Evaluation:
-    """Ten classes."""
-    return evaluation()
-
-
-@pytest.fixture(scope="module")
 def small() -> Evaluation:
     """Three classes and few pictures, quickly drawn."""
     return evaluation(BIRDS[:3], 60, seeds=2)

@@ -11,12 +11,6 @@ from fieldmarks.report import evaluation_page
 from fieldmarks.report.evaluation_page import MAX_CLASSES, MAX_EFFECTS, MAX_VALUE
 
 
-@pytest.fixture(scope="module")
-def few() -> Evaluation:
-    """Ten classes."""
-    return evaluation()
-
-
 def test_the_roles_of_arms(few: Evaluation) -> None:
     photo, descriptors, waffle, swapped = few.arms
     assert few.arm is descriptors
