@@ -113,6 +113,7 @@ def test_nobody_there(runner: CliRunner) -> None:
     assert lines == [f"NO   endpoint                 {gone.url}: {reason}"]
 
 
+@pytest.mark.slow
 def test_models_here_are_loaded(runner: CliRunner, demo_lm: Path, demo_clip: Path) -> None:
     result = runner.invoke(main, ["doctor", "--local", str(demo_lm), "--clip", str(demo_clip)])
     assert result.exit_code == 0, result.output

@@ -342,6 +342,7 @@ def test_what_says_the_same_is_kept_once() -> None:
     assert distinct(["Two-toned fur", "two toned fur!", "long tail"]) == ("Two-toned fur", "long tail")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", ["- a\n", "a\n", "-", "**a ", "<think>", "[", "`", "- a\n  b\n", "* ", "1. ", '"', "_a "]
 )
