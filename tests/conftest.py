@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,20 @@ def _converted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def _user_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of new folders, one for each test: `mktemp` would look through those of all tests before it."""
+    parent = tmp_path_factory.mktemp("user-caches")
+    return (parent / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
 def _own_user_cache(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, _converted_models: Path
+    _user_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch, _converted_models: Path
 ) -> None:
     """Keep the user's cache folder out of the tests, and the tests out of it."""
-    folder = tmp_path_factory.mktemp("user-cache")
+    folder = next(_user_caches)
+    folder.mkdir()
     (folder / "converted-2").symlink_to(_converted_models, target_is_directory=True)
     monkeypatch.setenv("FIELDMARKS_CACHE", str(folder))
 

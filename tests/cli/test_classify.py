@@ -412,6 +412,7 @@ def test_what_failed_and_what_changed_is_tried_again(classify: Classify, folder:
     assert len(_images("out.jsonl")) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "names"),
     [
