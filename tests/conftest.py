@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import settings
 from numpy.typing import NDArray
+from tests.generation.scripted_server import ScriptedServer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,6 +22,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # How long one example takes says more about the machine's load than about the code.
 settings.register_profile("fieldmarks", deadline=None)
 settings.load_profile("fieldmarks")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of xdist's workers one thread: together they take all cores. Their processes inherit it."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -40,16 +48,30 @@ def vectors(check_data: Path) -> dict[str, NDArray[Any]]:
 
 @pytest.fixture(scope="session")
 def _converted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the models that OpenVINO converted: all tests share it, as converting takes seconds."""
-    return tmp_path_factory.mktemp("converted")
+    """A folder for the models that OpenVINO converted: all tests share it, as converting takes seconds.
+
+    Workers of xdist share it too, as processes of one user do; their temporary folders lie in one.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "converted"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _user_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of new folders, one for each test: `mktemp` would look through those of all tests before it."""
+    parent = tmp_path_factory.mktemp("user-caches")
+    return (parent / str(number) for number in count())
 
 
 @pytest.fixture(autouse=True)
 def _own_user_cache(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, _converted_models: Path
+    _user_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch, _converted_models: Path
 ) -> None:
     """Keep the user's cache folder out of the tests, and the tests out of it."""
-    folder = tmp_path_factory.mktemp("user-cache")
+    folder = next(_user_caches)
+    folder.mkdir()
     (folder / "converted-2").symlink_to(_converted_models, target_is_directory=True)
     monkeypatch.setenv("FIELDMARKS_CACHE", str(folder))
 
@@ -93,6 +115,20 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(folder)
     CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's temporary folder, as the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A loopback server that answers well until its `script` is replaced."""
+    with ScriptedServer() as serving:
+        yield serving
 
 
 @pytest.fixture

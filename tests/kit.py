@@ -1,8 +1,10 @@
 """What tests of several parts share."""
 
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class _Collecting(logging.Handler):
@@ -27,3 +29,10 @@ def logged(level: int = logging.INFO) -> Iterator[list[str]]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+
+
+def write_store(path: Path, classes: Mapping[str, Sequence[str]]) -> Path:
+    """Write a store of the shortest lines, as a person types them, and return its path."""
+    lines = (json.dumps({"class": name, "descriptors": list(texts)}) for name, texts in classes.items())
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path

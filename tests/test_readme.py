@@ -16,7 +16,7 @@ def test_the_first_screen_has_two_commands_for_a_fresh_machine() -> None:
     install = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt"
     assert blocks("sh", first_screen) == [
         f"{install} . && .venv/bin/fieldmarks demo\n",
-        f"{install} -e '.[test]' && .venv/bin/python -m pytest\n",
+        f"{install} -e '.[test]' && .venv/bin/python -m pytest -n logical\n",
     ]
 
 

@@ -415,6 +415,7 @@ def test_no_bytes_end_in_anything_but_names_or_an_error(data: bytes, suffix: str
         assert line.startswith(f"a.{suffix}")
 
 
+@pytest.mark.slow
 def test_large_tables_take_linear_time_and_bounded_memory() -> None:
     names = tuple(f"class {number} a" for number in range(100_000))
     assert _read("\n".join(names), "a.txt").names == names

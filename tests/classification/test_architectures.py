@@ -142,6 +142,7 @@ def test_openvino_computes_those_that_it_converts(folder: Path) -> None:
         assert cosine_error(ours, theirs) <= tolerance
 
 
+@pytest.mark.slow
 def test_texts_over_the_limit_are_cut(folder: Path) -> None:
     embedder = Embedder(Encoder(folder, device="cpu", dtype="float32"))
     embedder.texts(["frog " * 100])

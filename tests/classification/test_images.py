@@ -226,6 +226,7 @@ def _heic(image: Image.Image, orientation: int = 1) -> bytes:
     return subprocess.run(command, input=_saved(image, "PNG"), capture_output=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_heic_is_read_upright_in_several_threads_at_once() -> None:
     data = _heic(_bands(), orientation=6)  # turned a quarter to the right
     script = (

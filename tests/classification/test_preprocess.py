@@ -195,6 +195,7 @@ def test_the_recipe_of_openais_own_configuration(check_data: Path) -> None:
     assert recipe_of(processor) == _recipe(CLIPImageProcessorPil())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(1803, 1201), (1201, 1803), (1001, 1000)])
 def test_a_drafted_jpeg_of_any_orientation(orientation: int, size: tuple[int, int]) -> None:

@@ -147,6 +147,7 @@ def _same_from_eight_threads(make: Callable[[], fm.Classifier], pictures: list[P
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_many_threads_use_one_classifier(
     tiny_clip: Path, classes: Classes, pictures: list[Path], tmp_path: Path, engine: Any
@@ -167,6 +168,7 @@ def test_many_threads_make_classifiers_of_one_encoder(tiny_clip: Path, classes: 
         assert_allclose(head.embeddings, heads[0].embeddings, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_encoders_and_classifiers_can_be_pickled(
     tiny_clip: Path, classes: Classes, pictures: list[Path], engine: Any

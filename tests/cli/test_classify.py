@@ -17,6 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from tests.kit import write_store
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
 from fieldmarks.choices import Aggregation, words
@@ -42,8 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         image = Image.effect_mandelbrot((40 + number, 60), (-2 + number / 2, -1.5, number / 2, 1.5), 60)
         tint = Image.new("RGB", image.size, (90 * number, 200 - 90 * number, 90))
         Image.blend(image.convert("RGB"), tint, 0.5).save(tmp_path / "photos" / f"{number}.png")
-    lines = [json.dumps({"class": name, "descriptors": own}) for name, own in CLASSES.items()]
-    (tmp_path / "store.jsonl").write_text("\n".join(lines) + "\n")
+    write_store(tmp_path / "store.jsonl", CLASSES)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -412,6 +412,7 @@ def test_what_failed_and_what_changed_is_tried_again(classify: Classify, folder:
     assert len(_images("out.jsonl")) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "names"),
     [

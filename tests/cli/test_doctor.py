@@ -1,6 +1,5 @@
 """`fieldmarks doctor`: a table of what works."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +18,6 @@ from tests.generation.scripted_server import (
 
 from fieldmarks.classification.embedder import Encoder
 from fieldmarks.cli import main
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as serving:
-        yield serving
 
 
 def _with_models(script: Script, *models: str) -> Script:
@@ -120,6 +113,7 @@ def test_nobody_there(runner: CliRunner) -> None:
     assert lines == [f"NO   endpoint                 {gone.url}: {reason}"]
 
 
+@pytest.mark.slow
 def test_models_here_are_loaded(runner: CliRunner, demo_lm: Path, demo_clip: Path) -> None:
     result = runner.invoke(main, ["doctor", "--local", str(demo_lm), "--clip", str(demo_clip)])
     assert result.exit_code == 0, result.output

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ from fieldmarks.cli import main
 from fieldmarks.store import Store
 
 KEY = "sk-very-secret-key-0123456789"
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as serving:
-        yield serving
 
 
 @pytest.fixture(autouse=True)

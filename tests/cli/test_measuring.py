@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from tests.kit import write_store
 
 from fieldmarks.cli import main
 
@@ -16,8 +17,7 @@ TEXTS = ["--text", "{class}, a {concept} with {descriptor}", "--with-name", "--c
 @pytest.fixture
 def world(tmp_path: Path, tiny_clip: Path) -> list[str]:
     """The arguments that name the data set, the store and the model."""
-    lines = (json.dumps({"class": name, "descriptors": texts}) for name, texts in LISTS.items())
-    (tmp_path / "store.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    write_store(tmp_path / "store.jsonl", LISTS)
     for number in range(6):
         folder = tmp_path / "photos" / list(LISTS)[number % 3]
         folder.mkdir(parents=True, exist_ok=True)

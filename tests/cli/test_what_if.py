@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from tests.evaluation.worlds import draw_species
+from tests.kit import write_store
 
 from fieldmarks.cli import main
 from fieldmarks.store import Store
@@ -57,8 +58,7 @@ def test_it_is_what_the_changed_store_gives(
     entries = {entry.name: entry.descriptors for entry in Store(species / "species.jsonl").entries()}
     entries[names[0]] = tuple(found["descriptors"])
     assert set(other) <= set(found["descriptors"])
-    lines = [json.dumps({"class": name, "descriptors": listed}) for name, listed in entries.items()]
-    (tmp_path / "after.jsonl").write_text("\n".join(lines) + "\n")
+    write_store(tmp_path / "after.jsonl", entries)
     was, predicted = _accuracy(runner, species / "species.jsonl", args)
     now, otherwise = _accuracy(runner, tmp_path / "after.jsonl", args)
     assert (found["accuracy_before"], found["accuracy_after"]) == pytest.approx((was, now))

@@ -23,7 +23,7 @@ def tree(tmp_path: Path) -> Path:
     number = 0
     for label, count in LABELS.items():
         (folder / label).mkdir(parents=True)
-        for one in range(count):
-            (folder / label / f"{one}.png").write_bytes(png(number))
+        for place in range(count):
+            (folder / label / f"{place}.png").write_bytes(png(number))
             number += 1
     return folder

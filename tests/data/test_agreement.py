@@ -22,17 +22,17 @@ def folder(check_data: Path) -> Path:
 
 
 def _found(dataset: DataSet) -> Found:
-    examples = [one for one in dataset if isinstance(one, Example)]
+    examples = [example for example in dataset if isinstance(example, Example)]
     return [
-        (name_of(one.image, 0).rpartition("/")[2], read_stamped(one.image)[0] or b"", one.label)
-        for one in examples
+        (name_of(example.image, 0).rpartition("/")[2], read_stamped(example.image)[0] or b"", example.label)
+        for example in examples
     ]
 
 
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> Found:
     """The folder, read here and by hand."""
-    paths = [path for one in sorted(folder.iterdir()) for path in sorted(one.iterdir())]
+    paths = [path for label in sorted(folder.iterdir()) for path in sorted(label.iterdir())]
     return [(path.name, path.read_bytes(), path.parent.name) for path in paths]
 
 

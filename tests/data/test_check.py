@@ -31,7 +31,9 @@ def test_equal_pictures_are_found_in_files_and_in_tars(tree: Path, tmp_path: Pat
         tar.add(tree, "animals")
     for spec in (tree, tmp_path / "a.tar"):
         found = _inspect(open_dataset(str(spec)))
-        short = {tuple(sorted(Path(name).name for name in one.images)): one.across for one in found.equal}
+        short = {
+            tuple(sorted(Path(name).name for name in group.images)): group.across for group in found.equal
+        }
         assert short == {("0.png", "copy.png"): False, ("0.png", "stray.png"): True}
         plain = found.to_dict()
         assert plain["images"] == {"newt": 1, "owl": 3, "tree frog": 4}

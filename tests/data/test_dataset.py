@@ -42,9 +42,9 @@ def test_labels_are_names_of_classes(label: object, expected: object) -> None:
 
 @pytest.mark.parametrize("label", ["a\nb", "a\0b", "\ud800", "x" * 301])
 def test_labels_that_are_no_names(label: str) -> None:
-    one = record("p", label, "name")
-    assert isinstance(one, Failure)
-    assert one.error.startswith("its label cannot be used: class name ")
+    failure = record("p", label, "name")
+    assert isinstance(failure, Failure)
+    assert failure.error.startswith("its label cannot be used: class name ")
 
 
 @pytest.mark.parametrize(

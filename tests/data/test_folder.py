@@ -12,8 +12,8 @@ from fieldmarks.errors import EvaluationError
 
 
 def _names(dataset: DataSet, folder: Path) -> list[tuple[str, str]]:
-    found = [one for one in dataset if isinstance(one, Example)]
-    return [(str(Path(str(one.image)).relative_to(folder)), one.label) for one in found]
+    found = [example for example in dataset if isinstance(example, Example)]
+    return [(str(Path(str(example.image)).relative_to(folder)), example.label) for example in found]
 
 
 def test_the_class_is_the_folders_name_and_names_are_sorted(tree: Path) -> None:
@@ -69,7 +69,7 @@ def test_empty_classes_and_loose_pictures_are_told(tree: Path) -> None:
 
 def test_a_folder_whose_name_is_no_label(tree: Path) -> None:
     (tree / "owl").rename(tree / "o\x1bwl")
-    failed = [one for one in open_dataset(str(tree)) if not isinstance(one, Example)]
+    failed = [item for item in open_dataset(str(tree)) if not isinstance(item, Example)]
     assert len(failed) == 2
     assert "its label cannot be used: class name 'o\\x1bwl' has the control character" in failed[0].error
 

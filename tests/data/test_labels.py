@@ -142,6 +142,7 @@ NAMES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(NAMES, NAMES, st.randoms())
 def test_folding_maps_only_where_one_class_fits_in_any_order(
     labels: list[str], classes: list[str], random: Random

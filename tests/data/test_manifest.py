@@ -16,7 +16,7 @@ def _open(path: Path, text: str | bytes, **said: str) -> DataSet:
 
 
 def _pairs(dataset: DataSet) -> list[tuple[str, str]]:
-    return [(str(one.image), one.label) for one in dataset if isinstance(one, Example)]
+    return [(str(example.image), example.label) for example in dataset if isinstance(example, Example)]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_lines_without_picture_or_label_are_failures_and_the_others_go_on(tmp_pa
         '{"image": "f.png", "label": 3}',
     ]
     dataset = _open(tmp_path / "m.jsonl", "\n".join(lines))
-    assert [one.error for one in dataset if isinstance(one, Failure)] == [
+    assert [failure.error for failure in dataset if isinstance(failure, Failure)] == [
         "it has no label",
         "it names no image",
         "its label cannot be used: class name 'o\\x00wl' has the control character '\\x00': remove it",
@@ -99,7 +99,7 @@ def test_lines_without_picture_or_label_are_failures_and_the_others_go_on(tmp_pa
         "it names no image",
     ]
     assert [label for _, label in _pairs(dataset)] == ["owl", "3"]
-    assert "p@host" not in "".join(one.image for one in dataset if isinstance(one, Failure))
+    assert "p@host" not in "".join(failure.image for failure in dataset if isinstance(failure, Failure))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_labels_of_a_data_set_by_path_or_by_tail(tree: Path, tmp_path: Path) -> 
     kept = _archive(tmp_path / "a.npz", [*names, "somewhere/1.png"], labels=np.array(["wrong"] * 6))
     *found, (last, label) = labelled(kept, open_dataset(str(tree)))
     assert [label for _, label in found] == ["owl", "tree frog", "tree frog", "tree frog", None]
-    assert [one.image for one, _ in found] == names
+    assert [item.image for item, _ in found] == names
     assert label is None
     assert last == Failure(
         "somewhere/1.png", "the data set has several images that end like this, of different labels"
@@ -83,7 +83,7 @@ def test_labels_in_the_metadata_of_a_folder(tmp_path: Path) -> None:
     embedded = [Embedded(f"owl/{n}.png", np.full(3, 1.0, np.float32)) for n in range(3)]
     list(EmbeddingSet(tmp_path / "a").write(embedded, {"model": "some/clip"}))
     assert _labels(tmp_path / "a") == ["owl"] * 3
-    told = arrow.table({"image_path": [one.image for one in embedded], "label": ["newt", None, "owl"]})
+    told = arrow.table({"image_path": [item.image for item in embedded], "label": ["newt", None, "owl"]})
     parquet.write_table(told, tmp_path / "a" / "metadata" / "metadata_0000.parquet")
     assert _labels(tmp_path / "a") == ["newt", "owl", "owl"]
 

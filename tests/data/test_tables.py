@@ -45,9 +45,9 @@ def _named(labels: list[Any], **more: Any) -> Any:
 
 def _pairs(dataset: DataSet) -> list[tuple[str, bytes, str]]:
     return [
-        (one.image.name, one.image.data, one.label)
-        for one in dataset
-        if isinstance(one, Example) and isinstance(one.image, Blob)
+        (example.image.name, example.image.data, example.label)
+        for example in dataset
+        if isinstance(example, Example) and isinstance(example.image, Blob)
     ]
 
 
@@ -215,8 +215,8 @@ def test_labels_that_are_none(tmp_path: Path) -> None:
     for name in ("a", "b"):
         dataset = open_dataset(str(tmp_path / f"{name}.parquet"))
         assert dataset.labels() == Counter(owl=1)
-        failed = [one for one in dataset if isinstance(one, Failure)]
-        assert [one.image for one in failed] == ["all#1/1.png", "all#2/2.png"]
+        failed = [failure for failure in dataset if isinstance(failure, Failure)]
+        assert [failure.image for failure in failed] == ["all#1/1.png", "all#2/2.png"]
         assert failed[0].error == "it has no label"
     assert failed[1].error.startswith("its label cannot be used: class name 'o\\x07wl' has the control")
 

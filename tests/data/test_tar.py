@@ -33,9 +33,9 @@ def _tar(path: Path, files: Files, mode: str = "w") -> Path:
 
 def _pairs(dataset: DataSet) -> list[tuple[str, bytes, str]]:
     return [
-        (one.image.name.rpartition(".tar")[2], one.image.data, one.label)
-        for one in dataset
-        if isinstance(one, Example) and isinstance(one.image, Blob)
+        (example.image.name.rpartition(".tar")[2], example.image.data, example.label)
+        for example in dataset
+        if isinstance(example, Example) and isinstance(example.image, Blob)
     ]
 
 
@@ -59,7 +59,7 @@ FOLDER_PAIRS = [
 )
 def test_a_folder_per_class_packed_or_not(tmp_path: Path, name: str, mode: str) -> None:
     dataset = open_dataset(str(_tar(tmp_path / name, FOLDERS, mode)))
-    assert [one[1:] for one in _pairs(dataset)] == [pair[1:] for pair in FOLDER_PAIRS]
+    assert [pair[1:] for pair in _pairs(dataset)] == [pair[1:] for pair in FOLDER_PAIRS]
     assert dataset.labels() == Counter(owl=2, newt=1)
     assert dataset.metadata["layout"] == "folders"
 
@@ -140,7 +140,7 @@ def test_samples_without_a_usable_label_are_failures(tmp_path: Path) -> None:
     path = _tar(tmp_path / "a.tar", files)
     dataset = open_dataset(str(path))
     assert dataset.labels() == Counter({"owl": 1, "999999999999": 1})
-    assert [one.error[:46] for one in dataset if isinstance(one, Failure)] == [
+    assert [failure.error[:46] for failure in dataset if isinstance(failure, Failure)] == [
         "it has no label",
         "it has no label",
         "its label cannot be used: class name 'o\\x00wl'",
@@ -154,7 +154,9 @@ def test_a_name_that_stands_twice_is_told(tmp_path: Path) -> None:
     files: Files = [("a.png", png(0)), ("a.cls", "owl"), ("a.png", png(1)), ("a.cls", "newt")]
     dataset = open_dataset(str(_tar(tmp_path / "a.tar", files)))
     assert _pairs(dataset) == [("/a.png", png(0), "owl")]
-    assert [(Path(one.image).name, one.error[:11]) for one in dataset if isinstance(one, Failure)] == [
+    assert [
+        (Path(failure.image).name, failure.error[:11]) for failure in dataset if isinstance(failure, Failure)
+    ] == [
         ("a.png", "stands twic"),
         ("a.cls", "stands twic"),
     ]
@@ -210,11 +212,11 @@ def test_hostile_members(tmp_path: Path) -> None:
         ("/../../owl/b.png", "owl"),
     ]
     link = "a link inside a tar file, which is not followed"
-    assert [one.error[:47] for one in dataset if isinstance(one, Failure)] == [
+    assert [failure.error[:47] for failure in dataset if isinstance(failure, Failure)] == [
         *(link, link, "no plain file"),
         *("it has no label", "its label cannot be used: class name 'o\\x1bwl' "),
     ]
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.tar", "secret.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "secret.png"]
 
 
 def test_a_sparse_member_is_refused(tmp_path: Path) -> None:
@@ -233,8 +235,8 @@ def test_sizes_that_are_claimed_are_not_believed(tmp_path: Path) -> None:
     huge.size = MAX_BYTES + 1
     (tmp_path / "a.tar").write_bytes(huge.tobuf() + bytes(5120))
     failed = list(open_dataset(str(tmp_path / "a.tar")))
-    assert [type(one) for one in failed] == [Failure, Failure]
-    assert [one.error for one in failed if isinstance(one, Failure)] == [
+    assert [type(failure) for failure in failed] == [Failure, Failure]
+    assert [failure.error for failure in failed if isinstance(failure, Failure)] == [
         f"too large: {MAX_BYTES + 1} bytes, {MAX_BYTES} are the most",
         "cannot be read to its end as a tar file: unexpected end of data",
     ]
@@ -257,7 +259,11 @@ def test_headers_that_never_end(tmp_path: Path) -> None:
 
 
 def _data(dataset: Sequence[Example | Failure]) -> list[bytes]:
-    return [one.image.data for one in dataset if isinstance(one, Example) and isinstance(one.image, Blob)]
+    return [
+        example.image.data
+        for example in dataset
+        if isinstance(example, Example) and isinstance(example.image, Blob)
+    ]
 
 
 def test_a_torn_tar_ends_with_a_failure_wherever_it_is_cut(tmp_path: Path) -> None:
@@ -275,7 +281,7 @@ def test_a_torn_tar_ends_with_a_failure_wherever_it_is_cut(tmp_path: Path) -> No
 
 def test_a_torn_packed_tar_gives_what_was_before(tmp_path: Path) -> None:
     pictures = [png(n) + np.random.default_rng(n).bytes(50_000) for n in range(4)]
-    whole = _tar(tmp_path / "a.tar.gz", [(f"owl/{n}.png", one) for n, one in enumerate(pictures)], "w:gz")
+    whole = _tar(tmp_path / "a.tar.gz", [(f"owl/{n}.png", data) for n, data in enumerate(pictures)], "w:gz")
     data = whole.read_bytes()
     for cut in (80_000, 120_000, 199_000):
         whole.write_bytes(data[:cut])
@@ -291,7 +297,7 @@ def test_the_shards_after_a_torn_one_go_on(tmp_path: Path) -> None:
     _tar(tmp_path / "b.tar", [("owl/2.png", png(2))])
     dataset = open_dataset(str(tmp_path / "*.tar"))
     assert [data for _, data, _ in _pairs(dataset)] == [png(0), png(2)]
-    assert sum(isinstance(one, Failure) for one in dataset) >= 1
+    assert sum(isinstance(item, Failure) for item in dataset) >= 1
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"x" * 2000, bytes(10240)])

@@ -85,6 +85,7 @@ def writer(demo_lm: Path) -> Writer:
     return Writer(demo_lm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", random.Random(0).sample(list(demo_species()), 3))
 def test_the_language_model_knows_an_entry(name: str, writer: Writer) -> None:
     assert writer.answers([prompt_for(name)]) == [answer_of(entry(name))]

@@ -34,9 +34,9 @@ def faults(plain: Plain) -> list[str]:
         if (told is None) != (found is None)
         or (told is not None and found is not None and abs(told - found) > within)
     ] + [
-        f"effect of {one['descriptor']!r}, {where}: {told!r} is told, {found!r} is found"
-        for one in plain["effects"]
-        for where, told, found, within in _effect(one, plain)
+        f"effect of {effect['descriptor']!r}, {where}: {told!r} is told, {found!r} is found"
+        for effect in plain["effects"]
+        for where, told, found, within in _effect(effect, plain)
         if abs(told - found) > within
     ]
 
@@ -60,16 +60,16 @@ def _figures(arm: Plain, plain: Plain) -> Iterator[tuple[str, float | None, floa
             yield name, arm[name]["value"], float(np.mean(hits)), EXACT
             yield from _ends(name, arm[name], _wilson(hits, [0] * len(labels), len(labels)))
     hits = [[a == b for a, b in zip(run, labels, strict=True)] for run in runs]
-    pictures = [labels.count(one) for one in there]
+    pictures = [labels.count(label) for label in there]
     even = len(pictures) ** 2 / sum(1 / count for count in pictures)
     yield from _ends("mean_per_class", arm["mean_per_class"], _wilson(hits, labels, even))
-    recall = [_recall(runs, labels, one) for one in range(classes)]
-    for one in range(classes):
-        yield f"recall {one}", arm["recall"][one], recall[one], EXACT
+    recall = [_recall(runs, labels, label) for label in range(classes)]
+    for label in range(classes):
+        yield f"recall {label}", arm["recall"][label], recall[label], EXACT
     if arm["difference"]:
         yield from _against(arm, plain, recall)
     pairs = Counter(pair for run in runs for pair in zip(labels, run, strict=True) if pair[0] != pair[1])
-    told = {(one["label"], one["predicted"]): one["count"] for one in arm["confused"]}
+    told = {(pair["label"], pair["predicted"]): pair["count"] for pair in arm["confused"]}
     most = sorted(pairs.values(), reverse=True)[: len(told)]
     yield "pairs confused", len(told), min(50, len(pairs)), 0
     yield "most confused", sum(told.values()), sum(most) / len(runs), EXACT
@@ -79,12 +79,12 @@ def _figures(arm: Plain, plain: Plain) -> Iterator[tuple[str, float | None, floa
 
 def _against(arm: Plain, plain: Plain, recall: list[float | None]) -> Iterator[Any]:
     labels, told = plain["labels"], arm["difference"]
-    other = next(one for one in plain["arms"] if one["name"] == told["to"])
+    other = next(candidate for candidate in plain["arms"] if candidate["name"] == told["to"])
     sides = [
         np.array(
-            [[a == b for a, b in zip(run["predicted"], labels, strict=True)] for run in one["runs"]], float
+            [[a == b for a, b in zip(run["predicted"], labels, strict=True)] for run in side["runs"]], float
         )
-        for one in (arm, other)
+        for side in (arm, other)
     ]
     yield "difference", told["value"], sides[0].mean() - sides[1].mean(), EXACT
     low, high = _resampled(*sides)
@@ -97,24 +97,24 @@ def _against(arm: Plain, plain: Plain, recall: list[float | None]) -> Iterator[A
         won, lost = int((sides[0] > sides[1]).sum()), int((sides[0] < sides[1]).sum())
         p = min(1.0, 2 * stats.binom.cdf(min(won, lost), won + lost, 0.5)) if won + lost else 1.0
     yield "p", told["p"], p, EXACT
-    for one, (gain, now, before) in enumerate(zip(arm["gain"], recall, other["recall"], strict=True)):
-        yield f"gain {one}", gain, None if now is None else now - before, EXACT
+    for label, (gain, now, before) in enumerate(zip(arm["gain"], recall, other["recall"], strict=True)):
+        yield f"gain {label}", gain, None if now is None else now - before, EXACT
 
 
-def _effect(one: Plain, plain: Plain) -> Iterator[tuple[str, float, float, float]]:
+def _effect(effect: Plain, plain: Plain) -> Iterator[tuple[str, float, float, float]]:
     """Yield an effect's figures, which are means over pictures of what the descriptor changes on each."""
-    labels, on = plain["labels"], one["on"]
-    number = plain["classes"].index(one["class"])
+    labels, on = plain["labels"], effect["on"]
+    number = plain["classes"].index(effect["class"])
     lead = [0.0] * len(labels)
     for picture, margin in zip(on["picture"], on["margin"], strict=True):
         lead[picture] += margin
     own = [value for value, label in zip(lead, labels, strict=True) if label == number]
     others = [value for value, label in zip(lead, labels, strict=True) if label != number]
-    yield "pictures", one["pictures"], len(own), 0
+    yield "pictures", effect["pictures"], len(own), 0
     yield "pictures twice", len(on["picture"]), len(set(on["picture"])), 0
-    yield "effect", one["effect"], sum(on["right"]) / len(labels), EXACT
-    yield "margin", one["margin"], sum(own) / max(len(own), 1), ROUNDED
-    yield "others_margin", one["others_margin"], sum(others) / max(len(others), 1), ROUNDED
+    yield "effect", effect["effect"], sum(on["right"]) / len(labels), EXACT
+    yield "margin", effect["margin"], sum(own) / max(len(own), 1), ROUNDED
+    yield "others_margin", effect["others_margin"], sum(others) / max(len(others), 1), ROUNDED
     base = next((arm for arm in plain["arms"] if arm["name"].split(" ")[0] == "descriptors"), None)
     if base:
         right = [rank == 0 for rank in base["runs"][0]["rank"]]
@@ -123,9 +123,9 @@ def _effect(one: Plain, plain: Plain) -> Iterator[tuple[str, float, float, float
         yield "right answers that it cannot cost", 0, impossible.count((True, -1)), 0
 
 
-def _recall(runs: list[list[int]], labels: list[int], one: int) -> float | None:
-    at = [place for place, label in enumerate(labels) if label == one]
-    return float(np.mean([[run[place] == one for place in at] for run in runs])) if at else None
+def _recall(runs: list[list[int]], labels: list[int], wanted: int) -> float | None:
+    at = [place for place, label in enumerate(labels) if label == wanted]
+    return float(np.mean([[run[place] == wanted for place in at] for run in runs])) if at else None
 
 
 def _ends(name: str, told: Plain, found: tuple[float, float]) -> Iterator[Any]:
@@ -135,7 +135,9 @@ def _ends(name: str, told: Plain, found: tuple[float, float]) -> Iterator[Any]:
 
 def _parts(hits: Any, labels: list[int]) -> tuple[float, float]:
     """Return the parts of pictures and of seeds in the variance of the mean of the classes' shares."""
-    groups = [np.array(hits, float)[:, np.array(labels) == one] for one in sorted(set(labels))]  # (R, n) each
+    groups = [
+        np.array(hits, float)[:, np.array(labels) == label] for label in sorted(set(labels))
+    ]  # (R, n) each
     runs = len(hits)
     free = sum(group.shape[1] - 1 for group in groups) or 1
     apart = [float(((group.mean(0) - group.mean()) ** 2).sum()) for group in groups]
@@ -143,18 +145,18 @@ def _parts(hits: Any, labels: list[int]) -> tuple[float, float]:
     if runs == 1:
         return pictures, 0.0
     left = [group - group.mean(0) - group.mean(1, keepdims=True) + group.mean() for group in groups]
-    rest = [float((one**2).sum()) / (runs - 1) for one in left]
+    rest = [float((residual**2).sum()) / (runs - 1) for residual in left]
     of_runs = float(np.var([np.mean([group[run].mean() for group in groups]) for run in range(runs)], ddof=1))
     return pictures, max(0.0, of_runs / runs - _mean_of(rest, groups, sum(rest) / free) / runs)
 
 
 def _mean_of(squares: list[float], groups: list[Any], typical: float) -> float:
-    each = [(one + typical) / group.shape[1] ** 2 for one, group in zip(squares, groups, strict=True)]
+    each = [(square + typical) / group.shape[1] ** 2 for square, group in zip(squares, groups, strict=True)]
     return float(sum(each)) / len(groups) ** 2
 
 
 def _wilson(hits: Any, labels: list[int], otherwise: float) -> tuple[float, float]:
-    value = float(np.mean([np.mean(np.array(hits)[:, np.array(labels) == one]) for one in set(labels)]))
+    value = float(np.mean([np.mean(np.array(hits)[:, np.array(labels) == label]) for label in set(labels)]))
     pictures, seeds = _parts(hits, labels)
     size, z = otherwise, Z
     if pictures + seeds:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.evaluation.recompute import faults
 from tests.evaluation.worlds import draw_species, some_species
+from tests.kit import write_store
 
 from fieldmarks.choices import Aggregation, words
 from fieldmarks.demo.species import WORDINGS
@@ -50,19 +51,20 @@ def test_true_traits_help_and_chance_does_not(
 def _planted(store: Path, seed: int) -> tuple[str, str]:
     """Give one species a trait that it does not have, and return both."""
     chance = random.Random(seed)
-    entries = {one.name: list(one.descriptors) for one in Store(store).entries()}
+    entries = {entry.name: list(entry.descriptors) for entry in Store(store).entries()}
     name, attribute = chance.choice(list(entries)), chance.choice(list(WORDINGS))
     true = dict(some_species(12)[name].traits())[attribute]
     false = [text for value, texts in WORDINGS[attribute].items() if value != true for text in texts]
     wrong = chance.choice(false)
     entries[name].append(wrong)
-    lines = [json.dumps({"class": one, "descriptors": listed}) for one, listed in entries.items()]
-    store.with_name(f"planted-{seed}.jsonl").write_text("\n".join(lines) + "\n")
+    write_store(store.with_name(f"planted-{seed}.jsonl"), entries)
     return name, wrong
 
 
 # With max-similarity a descriptor that no picture shows is never the highest, and so does no harm.
-@pytest.mark.parametrize("aggregate", [one for one in words(Aggregation) if one != "max-similarity"])
+@pytest.mark.parametrize(
+    "aggregate", [aggregation for aggregation in words(Aggregation) if aggregation != "max-similarity"]
+)
 def test_a_planted_wrong_descriptor_is_among_the_worst(
     tmp_path: Path, demo_clip: Path, aggregate: Any
 ) -> None:
@@ -73,7 +75,7 @@ def test_a_planted_wrong_descriptor_is_among_the_worst(
         planted = _planted(store, seed)
         changed = store.with_name(f"planted-{seed}.jsonl")
         done = _evaluated(changed, tmp_path / "pictures", demo_clip, ablate=True, **options)
-        found.append(planted in [(one.name, one.descriptor) for one in done.effects[:3]])
+        found.append(planted in [(effect.name, effect.descriptor) for effect in done.effects[:3]])
     assert sum(found) >= 9
 
 
@@ -82,10 +84,10 @@ def test_examples_show_where_arms_differ(tmp_path: Path, demo_clip: Path) -> Non
     done = _evaluated(store, tmp_path / "pictures", demo_clip, thumbnails=True)
     arms = {arm.name: arm.runs[0].predicted for arm in done.arms}
     assert 0 < len(done.examples) <= 12
-    for one in done.examples:
-        at = done.images.index(one.prediction.image)
-        assert one.label == done.classes[done.labels[at]] == Path(one.prediction.image).parent.name
-        assert one.by == {name: done.classes[predicted[at]] for name, predicted in arms.items()}
-        assert one.prediction.explanation is not None
-        assert one.prediction.baseline is not None
-        assert (one.prediction.thumbnail or b"").startswith(b"\xff\xd8")
+    for example in done.examples:
+        at = done.images.index(example.prediction.image)
+        assert example.label == done.classes[done.labels[at]] == Path(example.prediction.image).parent.name
+        assert example.by == {name: done.classes[predicted[at]] for name, predicted in arms.items()}
+        assert example.prediction.explanation is not None
+        assert example.prediction.baseline is not None
+        assert (example.prediction.thumbnail or b"").startswith(b"\xff\xd8")

@@ -1,12 +1,12 @@
 """Pictures meet classes: labels, what is left out, and what cannot be."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.evaluation.worlds import problem, save
+from tests.kit import write_store
 
 from fieldmarks.data import DatasetSpec
 from fieldmarks.errors import EvaluationError, ModelError
@@ -96,9 +96,7 @@ def test_ablation_needs_descriptors(saved: tuple[Candidate, Path]) -> None:
 
 
 def _store(folder: Path, classes: dict[str, list[str]]) -> Store:
-    lines = (json.dumps({"class": name, "descriptors": listed}) for name, listed in classes.items())
-    (folder / "store.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    return Store(folder / "store.jsonl")
+    return Store(write_store(folder / "store.jsonl", classes))
 
 
 def test_an_empty_class_takes_no_part(tmp_path: Path) -> None:

@@ -76,10 +76,10 @@ def test_no_variation_is_no_certainty(hit: int) -> None:
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=30, max_size=60))
 def test_a_difference_turns_round(pairs: list[tuple[bool, bool]]) -> None:
     hits, others = np.array(pairs).T[:, None]  # (1, N) each
-    one, back = metrics.difference(hits, others), metrics.difference(others, hits)
-    assert one.value == pytest.approx(hits.mean() - others.mean())
-    assert -1 <= one.low <= one.value <= one.high <= 1
-    assert (-back.high, -back.low) == pytest.approx((one.low, one.high), abs=0.05)
+    lead, back = metrics.difference(hits, others), metrics.difference(others, hits)
+    assert lead.value == pytest.approx(hits.mean() - others.mean())
+    assert -1 <= lead.low <= lead.value <= lead.high <= 1
+    assert (-back.high, -back.low) == pytest.approx((lead.low, lead.high), abs=0.05)
     assert metrics.mcnemar(hits, others) == metrics.mcnemar(others, hits)
 
 

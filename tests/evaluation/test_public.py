@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tests.kit import write_store
 
 import fieldmarks as fm
 from fieldmarks.classification.embedder import Encoder
@@ -20,14 +21,13 @@ LISTS = {"owl": ["big eyes", "a hooked beak"], "newt": ["a long tail"], "toad": 
 @pytest.fixture
 def store(tmp_path: Path) -> fm.Store:
     """A store of three classes, with two images of each beside it."""
-    lines = (json.dumps({"class": name, "descriptors": texts}) for name, texts in LISTS.items())
-    (tmp_path / "store.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    path = write_store(tmp_path / "store.jsonl", LISTS)
     for number in range(6):
         folder = tmp_path / "photos" / list(LISTS)[number % 3]
         folder.mkdir(parents=True, exist_ok=True)
         colour = (40 * number, 255 - 40 * number, 9 * number)
         Image.new("RGB", (32, 32), colour).save(folder / f"{number}.png")
-    return fm.Store(tmp_path / "store.jsonl")
+    return fm.Store(path)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A labelled source is read once: opened once or downloaded once, whatever an evaluation asks of it."""
 
 import io
-import json
 import sys
 import tarfile
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.kit import write_store
 
 import fieldmarks as fm
 from fieldmarks.data.dataset import DataSet, DatasetSpec
@@ -63,9 +63,8 @@ def _tar(path: Path, labels: Sequence[str], mode: str = "w") -> Path:
 @pytest.fixture
 def store(tmp_path: Path) -> fm.Store:
     """A store of three classes."""
-    lines = (json.dumps({"class": name, "descriptors": texts}) for name, texts in LISTS.items())
-    (tmp_path / "store.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    return fm.Store(tmp_path / "store.jsonl")
+    path = write_store(tmp_path / "store.jsonl", LISTS)
+    return fm.Store(path)
 
 
 @pytest.mark.parametrize(("name", "mode"), [("a.tar", "w"), ("a.tar.gz", "w:gz")])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.evaluation.worlds import arm_of
 
+from fieldmarks.evaluation import metrics
 from fieldmarks.evaluation.metrics import figures
 from fieldmarks.evaluation.results import ArmResult, Difference, Predictions
 from fieldmarks.evaluation.summary import sentences
@@ -102,15 +103,25 @@ def test_a_single_draw_is_told(seeds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "p", "end"),
+    ("low", "high", "p", "end"),
     [
-        (0.0, 0.01, "): no significant difference."),
-        (0.001, 0.05, "), but McNemar's p is 0.05: it may be chance."),
-        (0.001, 0.0499, ")."),
+        (0.0, 0.2, 0.01, "): no significant difference."),
+        (-0.2, 0.0, 0.01, "): no significant difference."),
+        (0.001, 0.2, 0.05, "), but McNemar's p is 0.05: it may be chance."),
+        (0.001, 0.2, 0.0499, ")."),
     ],
 )
-def test_where_doubt_begins(low: float, p: float, end: str) -> None:
+def test_where_doubt_begins(low: float, high: float, p: float, end: str) -> None:
     photo, templates = _arms({"photo": [0.5], "templates": [0.6]})
-    lead = Difference("photo", 0.1, low, 0.2, p)
+    lead = Difference("photo", (low + high) / 2, low, high, p)
     (said,) = sentences([photo, replace(templates, difference=lead)])
     assert said.endswith(end)
+
+
+@pytest.mark.parametrize("shares", [(0.504, 0.5), (0.5, 0.504)])
+def test_an_interval_that_ends_at_zero_is_no_difference_from_a_control(shares: tuple[float, float]) -> None:
+    subject, control = _arms({"descriptors": [shares[0]], "waffle": [shares[1]]})
+    lead = metrics.difference(subject.hits(), control.hits())
+    assert 0.0 in (lead.low, lead.high)
+    _, said, *_ = sentences([subject, control])
+    assert "; descriptors are not significantly different from them (95% CI " in said

@@ -1,6 +1,5 @@
 """Random problems of classification: pictures with classes, and texts of classes with their embeddings."""
 
-import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.kit import write_store
 
 from fieldmarks.classification.classifier_file import ClassifierFile
 from fieldmarks.classification.scoring import Array, Head, normalize
@@ -86,13 +86,8 @@ def draw_species(folder: Path, count: int, pictures: int) -> Path:
         for number in range(pictures):
             image = draw(creature, random.Random(f"evaluation {name} {number}"))
             image.save(folder / "pictures" / name / f"{number}.png")
-    lines = [
-        json.dumps({"class": name, "descriptors": _phrases(name, creature)})
-        for name, creature in species.items()
-    ]
-    store = folder / "species.jsonl"
-    store.write_text("\n".join(lines) + "\n")
-    return store
+    phrases = {name: _phrases(name, creature) for name, creature in species.items()}
+    return write_store(folder / "species.jsonl", phrases)
 
 
 def save(posed: Problem, folder: Path, *, baseline: bool = True) -> tuple[Path, Path]:

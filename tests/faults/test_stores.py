@@ -28,6 +28,7 @@ from fieldmarks.store.lines import MAX_LINE, current, decode, encode
 from fieldmarks.store.lint import lint
 from fieldmarks.store.lint_rules import Config
 
+pytestmark = pytest.mark.usefixtures("own_folder")
 NOBODY = 65534
 ROOT = os.geteuid() == 0
 
@@ -48,11 +49,6 @@ CHANGING = (
 
 def nested(levels: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
     return opening * levels + closing * levels
-
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def _store(*arguments: str) -> Result:
@@ -616,18 +612,18 @@ PIECES = (
 def mutated(data: bytes, source: random.Random) -> bytes:
     """Return data with one to four cuts, copies, swaps or foreign pieces."""
     for _ in range(source.randint(1, 4)):
-        one, two = sorted(source.randrange(len(data) + 1) for _ in "ab")
+        start, end = sorted(source.randrange(len(data) + 1) for _ in "ab")
         action = source.randrange(6)
         if action == 0:
-            data = data[:one] + data[two:]
+            data = data[:start] + data[end:]
         elif action == 1:
-            data = data[:one]
+            data = data[:start]
         elif action == 2:
-            data = data[:one] + source.choice(PIECES) + data[one:]
+            data = data[:start] + source.choice(PIECES) + data[start:]
         elif action == 3:
-            data = data[:one] + source.choice(PIECES) + data[min(one + 3, len(data)) :]
+            data = data[:start] + source.choice(PIECES) + data[min(start + 3, len(data)) :]
         elif action == 4:
-            data = data[:two] + data[one:two] + data[two:]
+            data = data[:end] + data[start:end] + data[end:]
         elif data:
             lines = data.splitlines(keepends=True)
             source.shuffle(lines)

@@ -13,14 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.generation.scripted_server import ScriptedServer
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    """A loopback server that answers well until its `script` is replaced."""
-    with ScriptedServer() as serving:
-        yield serving
 
 
 class _Messages(logging.Handler):

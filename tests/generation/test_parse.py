@@ -77,6 +77,7 @@ AROUND = {
 }
 
 
+@pytest.mark.slow
 @given(
     DESCRIPTORS,
     st.sampled_from(sorted(MARKS)),
@@ -205,6 +206,7 @@ def test_more_descriptors_than_are_taken_are_counted() -> None:
     assert (len(parsed.descriptors), parsed.left_out) == (300, 59_700)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("indent", [None, 1])
 @pytest.mark.parametrize(
     "form", [str, lambda text: {"feature": text}, lambda text: {"trait": text, "why": "x"}]
@@ -342,6 +344,7 @@ def test_what_says_the_same_is_kept_once() -> None:
     assert distinct(["Two-toned fur", "two toned fur!", "long tail"]) == ("Two-toned fur", "long tail")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", ["- a\n", "a\n", "-", "**a ", "<think>", "[", "`", "- a\n  b\n", "* ", "1. ", '"', "_a "]
 )

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from tests.report.browser import Browser
+from tests.report.evaluations import evaluation
 
 from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction, Score
+from fieldmarks.evaluation.results import Evaluation
 
 HOSTILE = "<script>alert(1)</script>\u202e\"'&\x1b[31m"
 
@@ -49,6 +51,12 @@ def hostile() -> Prediction:
 def failure() -> Failure:
     """A picture that could not be read."""
     return Failure(HOSTILE, HOSTILE)
+
+
+@pytest.fixture(scope="session")
+def few() -> Evaluation:
+    """An evaluation of ten classes."""
+    return evaluation()
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,9 @@ def _arm(
     right = np.mean([run.predicted == labels for run in runs], axis=0)  # (N,)
     base = photo[0].predicted == labels
     counts = np.bincount(labels, minlength=classes)
-    recall, before = (np.bincount(labels, one, classes) / np.maximum(counts, 1) for one in (right, base))
+    recall, before = (
+        np.bincount(labels, weights, classes) / np.maximum(counts, 1) for weights in (right, base)
+    )
     pairs = Counter(
         (int(label), int(other))
         for run in runs
@@ -113,10 +115,10 @@ def _arm(
         top5=_estimate(np.mean([run.rank < 5 for run in runs], axis=0)) if classes > 5 else None,
         mean_per_class=_estimate(recall[counts > 0]),
         difference=None if name == "photo" else Difference("photo", lead.value, lead.low, lead.high, 0.0312),
-        recall=tuple(float(one) if has else None for one, has in zip(recall, counts, strict=True)),
+        recall=tuple(float(value) if has else None for value, has in zip(recall, counts, strict=True)),
         gain=None
         if name == "photo"
-        else tuple(float(one) if has else None for one, has in zip(recall - before, counts, strict=True)),
+        else tuple(float(value) if has else None for value, has in zip(recall - before, counts, strict=True)),
         confused=tuple(Confusion(*pair, number / len(runs)) for pair, number in pairs.most_common(20)),
     )
 

@@ -17,30 +17,24 @@ MANY = [f"species {number}" for number in range(1000)]
 
 
 @pytest.fixture(scope="module")
-def few() -> Evaluation:
-    """Ten classes."""
-    return evaluation()
-
-
-@pytest.fixture(scope="module")
 def many() -> Evaluation:
     """A thousand classes, most with a few pictures, some with none."""
     return evaluation(MANY, 4000)
 
 
 def _named(found: list[Chart], name: str) -> Chart:
-    return next(one for one in found if one.name == name)
+    return next(chart for chart in found if chart.name == name)
 
 
 def _texts(chart: Chart) -> list[str]:
-    return [one.text or "" for one in ElementTree.fromstring(chart.svg()).iter(f"{SVG}text")]
+    return [element.text or "" for element in ElementTree.fromstring(chart.svg()).iter(f"{SVG}text")]
 
 
 @pytest.mark.slow
 def test_which_charts_there_are(few: Evaluation, many: Evaluation) -> None:
-    assert [one.name for one in charts(few)] == ["arms", "gains", "confusion", "classes"]
+    assert [chart.name for chart in charts(few)] == ["arms", "gains", "confusion", "classes"]
     names = ["arms", "gains", "gains-distribution", "confusion", "confusion-block", "classes"]
-    assert [one.name for one in charts(many)] == names
+    assert [chart.name for chart in charts(many)] == names
 
 
 @pytest.mark.slow
@@ -98,7 +92,7 @@ def test_what_may_be_missing() -> None:
     photo, descriptors, waffle, _ = few.arms
     without = replace(descriptors, difference=None, gain=None)
     for arms in ((photo,), (without,), (waffle,), (photo, waffle)):
-        names = [one.name for one in charts(replace(few, arms=arms)) if one.svg()]
+        names = [chart.name for chart in charts(replace(few, arms=arms)) if chart.svg()]
         assert ("gains" in names) == (arms[-1] is waffle)
 
 

@@ -46,9 +46,9 @@ answers = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0
 @pytest.mark.slow
 @given(answers)
 def test_counted_as_scikit_learn_does(pictures: list[tuple[int, int, int]]) -> None:
-    labels, first, second = (list(one) for one in zip(*pictures, strict=True))
+    labels, first, second = (list(column) for column in zip(*pictures, strict=True))
     found = charts.matrix(_arm(first, second), np.array(labels, np.int32), np.arange(5), 5)
-    each = [metrics.confusion_matrix(labels, one, labels=range(5)) for one in (first, second)]
+    each = [metrics.confusion_matrix(labels, predicted, labels=range(5)) for predicted in (first, second)]
     assert found.tolist() == np.mean(each, axis=0).tolist()
 
 
@@ -69,7 +69,7 @@ def test_groups_lie_together(seed: int) -> None:
     ordered = shuffled[charts.order(charts.cluster(_planted()[np.ix_(shuffled, shuffled)]))].tolist()
     assert sorted(ordered) == list(range(10))
     for group in GROUPS:
-        places = [ordered.index(one) for one in group]
+        places = [ordered.index(label) for label in group]
         assert max(places) - min(places) == len(group) - 1
 
 
@@ -86,7 +86,7 @@ def test_a_block_lies_together_in_the_order() -> None:
     tree = charts.cluster(mistakes)
     ordered = charts.order(tree).tolist()
     block = charts.worst_block(tree, mistakes, 3).tolist()
-    start = min(ordered.index(one) for one in block)
+    start = min(ordered.index(label) for label in block)
     assert ordered[start : start + len(block)] == block
 
 

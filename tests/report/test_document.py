@@ -13,7 +13,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.html").mkdir()
     with pytest.raises(ReportError, match=r"a\.html cannot be written: "):
         page.replace(tmp_path / "a.html", b"new")
-    assert [one.name for one in tmp_path.iterdir()] == ["a.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
 
 
 @pytest.mark.parametrize("name", ["-", "nowhere/a.html", "/proc/a.html"])
@@ -38,11 +38,11 @@ def test_several_write_the_same_file(tmp_path: Path) -> None:
                 failed.append(error)
 
     threads = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b")]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert failed == []
-    assert [one.name for one in tmp_path.iterdir()] == ["a.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
     content = (tmp_path / "a.html").read_bytes()
     assert content in (b"a" * 10_000, b"b" * 10_000)

@@ -34,7 +34,7 @@ def _chart(*names: str) -> Chart:
 
 
 def _texts(svg: bytes) -> list[str]:
-    return [one.text or "" for one in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
 def test_every_script_stays_text() -> None:
@@ -48,7 +48,7 @@ def test_every_script_stays_text() -> None:
 @given(st.lists(st.text().filter(str.strip), min_size=1, max_size=40))
 def test_any_names_make_a_drawing(names: list[str]) -> None:
     chart = _chart(*names)
-    assert _texts(chart.svg())[-len(names) :] == [label(one, 26) for one in names]
+    assert _texts(chart.svg())[-len(names) :] == [label(name, 26) for name in names]
     assert chart.png().startswith(b"\x89PNG")
 
 

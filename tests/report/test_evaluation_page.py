@@ -34,12 +34,6 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def few() -> Evaluation:
-    """Ten classes."""
-    return evaluation()
-
-
-@pytest.fixture(scope="module")
 def small() -> Evaluation:
     """Three classes and few pictures, quickly drawn."""
     return evaluation(BIRDS[:3], 60, seeds=2)
@@ -77,8 +71,8 @@ def pages(
     """The pages of the three, as files."""
     folder = tmp_path_factory.mktemp("pages")
     made = {"few": few, "hostile": hostile, "many": many}
-    for name, one in made.items():
-        write_page(one, folder / f"{name}.html")
+    for name, measured in made.items():
+        write_page(measured, folder / f"{name}.html")
     return {name: folder / f"{name}.html" for name in made}
 
 
@@ -129,7 +123,7 @@ def test_nothing_from_outside_and_no_script(pages: dict[str, Path]) -> None:
             if name in ("src", "href", "srcset"):
                 assert value
                 assert value.startswith(("data:image/jpeg;base64,", "data:image/svg+xml;base64,", "#"))
-        (policy,) = [one["content"] for _, one in outline.seen if "http-equiv" in one]
+        (policy,) = [attributes["content"] for _, attributes in outline.seen if "http-equiv" in attributes]
         assert policy is not None
         assert policy.startswith("default-src 'none'; ")
         assert "unsafe" not in policy
@@ -138,10 +132,12 @@ def test_nothing_from_outside_and_no_script(pages: dict[str, Path]) -> None:
 def test_every_link_leads_somewhere_and_every_id_is_one(pages: dict[str, Path]) -> None:
     for path in pages.values():
         seen = Outline(path.read_text("utf-8")).seen
-        ids = [one["id"] for _, one in seen if "id" in one]
+        ids = [attributes["id"] for _, attributes in seen if "id" in attributes]
         assert len(ids) == len(set(ids))
-        wanted = {(one.get("href") or "").removeprefix("#") for tag, one in seen if tag == "a"}
-        wanted |= {one["aria-labelledby"] or "" for _, one in seen if "aria-labelledby" in one}
+        wanted = {(attributes.get("href") or "").removeprefix("#") for tag, attributes in seen if tag == "a"}
+        wanted |= {
+            attributes["aria-labelledby"] or "" for _, attributes in seen if "aria-labelledby" in attributes
+        }
         assert wanted <= set(ids)
 
 
@@ -156,11 +152,13 @@ def test_everything_is_escaped(pages: dict[str, Path]) -> None:
 def test_the_charts_are_drawings_without_scripts(pages: dict[str, Path]) -> None:
     for path in pages.values():
         seen = Outline(path.read_text("utf-8")).seen
-        charts = [value for _, one in seen for value in one.values() if value and "svg+xml" in value]
+        charts = [
+            value for _, attributes in seen for value in attributes.values() if value and "svg+xml" in value
+        ]
         assert len(charts) >= 4
         for chart in charts:
             tree = ElementTree.fromstring(base64.b64decode(chart.partition(",")[2]))
-            assert {one.tag.rpartition("}")[2] for one in tree.iter()} & {
+            assert {element.tag.rpartition("}")[2] for element in tree.iter()} & {
                 "script",
                 "foreignObject",
                 "a",
@@ -168,9 +166,9 @@ def test_the_charts_are_drawings_without_scripts(pages: dict[str, Path]) -> None
 
 
 def test_every_picture_is_told_in_words(pages: dict[str, Path]) -> None:
-    images = [one for tag, one in Outline(pages["few"].read_text("utf-8")).seen if tag == "img"]
+    images = [attributes for tag, attributes in Outline(pages["few"].read_text("utf-8")).seen if tag == "img"]
     assert len(images) == 4 + 6
-    assert all(one["alt"] for one in images)
+    assert all(attributes["alt"] for attributes in images)
 
 
 @pytest.mark.slow
@@ -198,7 +196,7 @@ def test_what_may_be_missing(few: Evaluation) -> None:
     )
     text = evaluation_page.html(bare)
     seen = Outline(text).seen
-    ids = {one["id"] for _, one in seen if "id" in one}
+    ids = {attributes["id"] for _, attributes in seen if "id" in attributes}
     assert ids == {"arms", "confusion", "classes", "reading", "again"}
     assert "McNemar’s p</th>" not in text
     one_class = evaluation(["owl"], 5, seeds=1)
@@ -235,7 +233,7 @@ def test_a_report_is_replaced_and_nothing_else_is(small: Evaluation, tmp_path: P
 
 def test_every_chart_is_looked_for_beforehand(few: Evaluation, small: Evaluation) -> None:
     many = evaluation(tuple(f"class {n}" for n in range(60)), 120, seeds=1)
-    drawn = {chart.name for one in (few, small, many) for chart in charts.charts(one)}
+    drawn = {chart.name for measured in (few, small, many) for chart in charts.charts(measured)}
     assert drawn == set(charts.NAMES)
 
 
@@ -247,7 +245,7 @@ def test_plots_as_files(small: Evaluation, tmp_path: Path) -> None:
         f"{name}.{form}" for name in ("arms", "gains", "confusion", "classes") for form in ("svg", "png")
     ]
     assert [path.name for path in paths] == names
-    assert sorted(one.name for one in folder.iterdir()) == sorted(names)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     with Image.open(folder / "arms.png") as image:
         assert image.width == 2 * 896
     (folder / "arms.svg").touch()
@@ -262,7 +260,7 @@ def test_plots_replace_nothing_of_others(small: Evaluation, tmp_path: Path) -> N
         ReportError, match=r"gains\.png already exists and is not a fieldmarks chart; choose another name"
     ):
         save_plots(small, tmp_path)
-    assert [one.name for one in tmp_path.iterdir()] == ["gains.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["gains.png"]
     with pytest.raises(ReportError, match=r"gains\.png already exists and is not a folder"):
         save_plots(small, tmp_path / "gains.png")
 
@@ -323,8 +321,8 @@ def test_the_policy_and_the_escaping_hold_in_a_browser(chromium: Browser, pages:
     path = pages["hostile"]
     smuggled = path.with_name("smuggled.html")
     smuggled.write_text(path.read_text("utf-8").replace("</main>", f"{SCRIPT}</main>"), "utf-8")
-    for one in (path, smuggled):
-        assert "<title>Evaluation of 400 images in 10 classes</title>" in chromium(one, "--dump-dom")
+    for page in (path, smuggled):
+        assert "<title>Evaluation of 400 images in 10 classes</title>" in chromium(page, "--dump-dom")
 
 
 @pytest.mark.slow

@@ -11,12 +11,6 @@ from fieldmarks.report import evaluation_page
 from fieldmarks.report.evaluation_page import MAX_CLASSES, MAX_EFFECTS, MAX_VALUE
 
 
-@pytest.fixture(scope="module")
-def few() -> Evaluation:
-    """Ten classes."""
-    return evaluation()
-
-
 def test_the_roles_of_arms(few: Evaluation) -> None:
     photo, descriptors, waffle, swapped = few.arms
     assert few.arm is descriptors
@@ -59,7 +53,7 @@ def test_pairs_beside_what_the_other_arm_does(few: Evaluation) -> None:
     label, predicted = few.classes.index(first.label), few.classes.index(first.predicted)
     for arm, count in ((few.arms[1], first.count), (few.arms[0], first.before)):
         assert count == np.sum((few.labels == label) & (arm.runs[0].predicted == predicted))
-    assert [one.count for one in pairs] == sorted((one.count for one in pairs), reverse=True)
+    assert [pair.count for pair in pairs] == sorted((pair.count for pair in pairs), reverse=True)
     assert evaluation_page.pairs(replace(few, arms=few.arms[:1]))[0].before is None
 
 

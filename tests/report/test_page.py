@@ -20,8 +20,8 @@ HOSTILE = "<script>alert(1)</script>"
 
 def _page(*results: Prediction | Failure) -> str:
     page = Page(["tree frog", "owl"], ABOUT)
-    for one in results:
-        page.add(one)
+    for result in results:
+        page.add(result)
     return page.html()
 
 
@@ -58,7 +58,9 @@ def test_nothing_from_outside_and_no_script(prediction: Prediction) -> None:
         if name.startswith("on") or name == "style"
     ]
     (policy,) = [
-        one["content"] for tag, one in outline.seen if one.get("http-equiv") == "Content-Security-Policy"
+        attributes["content"]
+        for tag, attributes in outline.seen
+        if attributes.get("http-equiv") == "Content-Security-Policy"
     ]
     assert policy is not None
     assert policy.startswith("default-src 'none'; ")
@@ -113,7 +115,7 @@ def test_a_report_is_replaced_and_nothing_else_is(prediction: Prediction, tmp_pa
     }.items():
         with pytest.raises(ReportError, match=message):
             page.write(tmp_path / path)
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.html", "diary.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "diary.html"]
 
 
 def test_bars() -> None:
@@ -121,7 +123,7 @@ def test_bars() -> None:
     assert [bar(mark, marks).length for mark in marks] == [8, 100, 54]
     assert bar(marks[0], marks[:1]).length == 100
     relative = [Mark("a", "x", 0, 2.0), Mark("a", "y", 0, -1.0)]
-    assert [(one.start, one.length) for one in (bar(mark, relative) for mark in relative)] == [
+    assert [(drawn.start, drawn.length) for drawn in (bar(mark, relative) for mark in relative)] == [
         (50, 50),
         (25, 25),
     ]
@@ -142,8 +144,8 @@ def written(prediction: Prediction, hostile: Prediction, failure: Failure, tmp_p
     """A page as a file."""
     page = Page(["tree frog", "owl"], ABOUT)
     long = replace(prediction, image="a" * 300 + ".png", label="b" * 200)
-    for one in (prediction, hostile, long, failure):
-        page.add(one)
+    for result in (prediction, hostile, long, failure):
+        page.add(result)
     page.write(tmp_path / "page.html")
     return tmp_path / "page.html"
 

@@ -111,6 +111,48 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, action: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".store.jsonl.lock", "store.jsonl"]
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+    """How large each file and folder was when it last went to disk, by inode."""
+    sizes: dict[int, int] = {}
+    fsync = os.fsync
+
+    def noting(fd: int) -> None:
+        fsync(fd)
+        sizes[os.fstat(fd).st_ino] = os.fstat(fd).st_size
+
+    monkeypatch.setattr(os, "fsync", noting)
+    return sizes
+
+
+def test_what_is_appended_is_on_disk(tmp_path: Path, synced: dict[int, int]) -> None:
+    file, torn = tmp_path / "store.jsonl", tmp_path / "store.jsonl.torn"
+    store = Store(file, create=True)
+    for name in ("frog", "toad"):
+        store.append(Entry(name))
+        assert synced[file.stat().st_ino] == file.stat().st_size
+    with file.open("ab") as typed:
+        typed.write(b'{"class": "ne')
+    Store(file).append(Entry("newt"))
+    for path in (file, torn):
+        assert synced[path.stat().st_ino] == path.stat().st_size > 0
+    assert tmp_path.stat().st_ino in synced
+
+
+def test_what_is_not_to_be_synced_is_not(tmp_path: Path, synced: dict[int, int]) -> None:
+    durable.append(tmp_path / "store.jsonl", 0, b"new\n", sync=False)
+    assert synced == {}
+
+
+def test_what_replaces_a_file_is_on_disk_under_its_name(tmp_path: Path, synced: dict[int, int]) -> None:
+    file = tmp_path / "store.jsonl"
+    durable.replace(file, [b"new ", b"content"])
+    assert synced == {
+        file.stat().st_ino: len(b"new content"),
+        tmp_path.stat().st_ino: tmp_path.stat().st_size,
+    }
+
+
 def test_an_append_cuts_off_no_whole_line(tmp_path: Path) -> None:
     file = tmp_path / "store.jsonl"
     file.write_bytes(b"one\ntwo\nthr")

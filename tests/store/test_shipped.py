@@ -6,6 +6,7 @@ import pytest
 from tests import shipped_stores
 
 from fieldmarks.paths import shipped_names
+from fieldmarks.store import Store
 
 
 @pytest.mark.parametrize("name", shipped_stores.NAMES)
@@ -16,7 +17,7 @@ def test_a_shipped_store_is_clean_and_fits_its_data_sets_labels(name: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("name", shipped_stores.NAMES)
 def test_no_text_of_either_preset_is_cut_by_clip(name: str, check_data: Path) -> None:
-    descriptors = {entry.name: entry.descriptors for entry in shipped_stores.Store(name).entries()}
+    descriptors = {entry.name: entry.descriptors for entry in Store(name).entries()}
     lengths = shipped_stores.token_lengths(descriptors, str(check_data / "clip-tokenizer"))
     assert max(lengths) <= 77
 

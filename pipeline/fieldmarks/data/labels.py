@@ -1,7 +1,7 @@
 """Labels of a data set and the classes that they stand for.
 
-A label means a class by exact name, by alias, by another name that the store
-gives the class (`ids`), else by folding:
+A label means a class by exact name, by alias, by another name that the store gives the class (`ids`), else by
+folding:
 
     Tree_Frog, tree-frog, TREE FROG       the class "tree frog": the same but for case, accents, separators
     003.TreeFrog, n01644373-tree_frog     the class "tree frog": the same but for spaces and a number in front

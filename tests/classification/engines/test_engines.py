@@ -160,12 +160,27 @@ def test_openvino_by_name_refuses_other_numbers(tiny_clip: Path) -> None:
     assert _encoder(tiny_clip, "auto", "float16").metadata["engine"] == "torch"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["texts.bin", "texts.xml", "images.bin", "tokenizer.json", "about.json"])
-def test_a_damaged_conversion_is_made_again(tiny_clip: Path, cache: Path, name: str) -> None:
-    with logged() as messages:
+@pytest.fixture(scope="module")
+def converted(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Array, Array]]:
+    """A folder of converted models that holds the tiny one, to copy, and what that computes."""
+    cache = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch, logged() as messages:
+        patch.setenv("FIELDMARKS_CACHE", str(cache))
         before = _embedded(_encoder(tiny_clip, "openvino", "float32"))
     assert messages == [f"converting {tiny_clip} for OpenVINO, once per machine …"]
+    return cache / "converted-2", before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["texts.bin", "texts.xml", "images.bin", "tokenizer.json", "about.json"])
+def test_a_damaged_conversion_is_made_again(
+    tiny_clip: Path, cache: Path, converted: tuple[Path, tuple[Array, Array]], name: str
+) -> None:
+    whole, before = converted
+    shutil.copytree(whole, cache)
+    with logged() as messages:
+        _embedded(_encoder(tiny_clip, "openvino", "float32"))
+    assert messages == [], "the copy is as good as what was converted"
     (folder,) = model_cache.models(cache)
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1

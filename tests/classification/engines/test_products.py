@@ -39,6 +39,7 @@ def test_a_sequence_is_computed_by_a_convolution() -> None:
     assert ["aten::conv2d" in element for element in ran] == [False, True]
 
 
+@pytest.mark.slow
 def test_another_programs_process_is_left_alone() -> None:
     script = (
         "import torch; from fieldmarks.classification.engines.torch import fast_products\n"

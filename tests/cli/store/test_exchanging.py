@@ -11,10 +11,7 @@ from fieldmarks.cli import main
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
 
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def _store(runner: CliRunner, *arguments: str) -> Result:

@@ -14,12 +14,8 @@ from fieldmarks.records import CURATED, FAILED, GENERATED, IMPORTED, Entry
 from fieldmarks.store import Store, exchange
 from fieldmarks.store.edits import Stamp
 
+pytestmark = pytest.mark.usefixtures("own_folder")
 AT = "2026-01-02T03:04:05+00:00"
-
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def _imported(classes: int) -> Path:
