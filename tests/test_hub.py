@@ -74,10 +74,6 @@ def test_a_hub_that_is_not_there_is_asked_once(tmp_path: Path) -> None:
     ("files", "message"),
     [
         (
-            ["open_clip_config.json", "open_clip_model.safetensors"],
-            "is an open_clip checkpoint, which is not rea",
-        ),
-        (
             ["adapter_config.json", "adapter_model.safetensors"],
             "is a PEFT adapter, which is no model by itself; ",
         ),

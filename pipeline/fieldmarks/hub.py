@@ -1,6 +1,7 @@
 """Pretrained models: where their files are, and loading their parts, for both stages.
 
-A model is named by a folder, or by an id of the Hugging Face hub. Folders of other libraries are recognised;
+A model is named by a folder, or by an id of the Hugging Face hub, with or without open_clip's "hf-hub:"
+before it. Folders of other libraries are recognised;
 of sentence-transformers' CLIP models the transformers folder inside is read, for the others an error says
 what they are and what to do.
 
@@ -53,6 +54,7 @@ def is_own_process() -> bool:
 
 MAX_LAYERS: Final = 1000  # several times what the deepest model has
 _MODEL_FILES: Final = {".json", ".safetensors", ".txt", ".model"}
+OPEN_CLIP: Final = "open_clip_config.json"
 _SAFETENSORS: Final = ("model.safetensors", "model.safetensors.index.json")
 _CLIP_OF_SENTENCE_TRANSFORMERS: Final = "0_CLIPModel"
 _MERGE: Final = (
@@ -62,8 +64,7 @@ _TRANSFORMERS: Final = "name a checkpoint of the model for transformers"
 # Folders of other libraries, by a file that only they have.
 _OTHER_LIBRARIES: Final[Mapping[str, str]] = {
     "adapter_config.json": f"a PEFT adapter, which is no model by itself; {_MERGE}",
-    "open_clip_config.json": "an open_clip checkpoint, which is not read; name the model's checkpoint for"
-    " transformers (most models at the hub have one, such as openai/clip-vit-base-patch32)",
+    OPEN_CLIP: "an open_clip checkpoint, which reads images; name a language model",
     "model_index.json": f"a diffusers pipeline, which makes images; {_TRANSFORMERS}",
     "modules.json": "a sentence-transformers model without CLIP's two encoders; name a CLIP model",
 }
@@ -83,13 +84,17 @@ _OTHER_WEIGHTS: Final[Mapping[str, str]] = {
 
 
 class ModelSource:
-    """A model by folder or id, looked for when something of it is needed; `kind` names it in errors."""
+    """A model by folder or id, looked for when something of it is needed; `kind` names it in errors.
 
-    def __init__(self, name: str, kind: str) -> None:
-        self.name = name
+    Who `reads_open_clip` reads that layout by itself, where `is_open_clip` says so.
+    """
+
+    def __init__(self, name: str, kind: str, *, reads_open_clip: bool = False) -> None:
+        self.name = name.removeprefix("hf-hub:")
         self.kind = kind
-        self.local = Path(name).is_dir()
-        self._folder = _transformers_folder(Path(name)) if self.local else None
+        self.local = Path(self.name).is_dir()
+        self._reads_open_clip = reads_open_clip
+        self._folder = _transformers_folder(Path(self.name)) if self.local else None
         self._is_checked = False
 
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
@@ -118,6 +123,46 @@ class ModelSource:
         if self._folder is None:
             self._folder = _cached_snapshot(self.name)
         return self._folder
+
+    @loaded_once
+    def is_open_clip(self) -> bool:
+        """Whether the model lies in open_clip's layout and not in transformers' too. Raises ModelError."""
+        folder = self.folder
+        if folder is None and not _offline():
+            from huggingface_hub import hf_hub_download
+            from huggingface_hub.errors import EntryNotFoundError
+
+            try:
+                with quiet():
+                    try:
+                        _ask(self.name)
+                    except EntryNotFoundError:  # no config.json
+                        folder = Path(hf_hub_download(self.name, OPEN_CLIP)).parent
+            except Exception as error:
+                raise ModelError(self._advice(error)) from error
+            self._folder = folder
+        return folder is not None and (folder / OPEN_CLIP).is_file() and not _names_architecture(folder)
+
+    def fetch(self, *patterns: str) -> Path:
+        """Return the model's folder, with the files of these patterns in it, if it has them."""
+        folder = self.folder
+        if self.local and folder:
+            return folder
+        from huggingface_hub import snapshot_download
+
+        try:
+            with quiet():
+                commit = folder.name if folder else None
+                return Path(
+                    snapshot_download(
+                        self.name,
+                        revision=commit,
+                        allow_patterns=list(patterns),
+                        local_files_only=_offline(),
+                    )
+                )
+        except Exception as error:
+            raise ModelError(self._advice(error)) from error
 
     def load_network(self, kind: Any, **options: Any) -> Any:
         """Load the network with all of its weights, from safetensors only, in evaluation mode."""
@@ -178,7 +223,8 @@ class ModelSource:
             raise ModelError(f"{self.name} is not a folder: name a model's folder, or an id of the hub")
         if self._folder and self.local and not self._is_checked:
             _check_files(self._folder)
-            if kind := _other_library(self._folder):
+            kind = _other_library(self._folder)
+            if kind and not (self._reads_open_clip and kind == _OTHER_LIBRARIES[OPEN_CLIP]):
                 raise ModelError(f"{self.name} is {kind}")
             self._is_checked = True
 
@@ -224,6 +270,14 @@ def _transformers_folder(folder: Path) -> Path:
     inside = folder / _CLIP_OF_SENTENCE_TRANSFORMERS
     wrapped = (folder / "modules.json").is_file() and (inside / "config.json").is_file()
     return inside if wrapped and not (folder / "config.json").is_file() else folder
+
+
+def _names_architecture(folder: Path) -> bool:
+    """Whether a folder has a configuration that says which of transformers' architectures it is."""
+    try:
+        return "model_type" in json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def _other_library(folder: Path) -> str | None:
@@ -297,8 +351,8 @@ def _cached_snapshot(model: str) -> Path | None:
     """Return the folder of an id's newest commit in the hub's cache, or None if it was never downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(model, "config.json")
-    return Path(config).parent if isinstance(config, str) else None
+    paths = (try_to_load_from_cache(model, name) for name in ("config.json", OPEN_CLIP))
+    return next((Path(path).parent for path in paths if isinstance(path, str)), None)
 
 
 def _weights_commit(folder: Path) -> str:

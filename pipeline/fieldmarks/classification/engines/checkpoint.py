@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from fieldmarks.choices import Device, DType
+from fieldmarks.classification.engines.open_clip import OpenClip
 from fieldmarks.classification.preprocess import MAX_SIDE, Recipe, longest_side, recipe_of
 from fieldmarks.errors import ModelError
 from fieldmarks.hub import ModelSource, loaded_once
@@ -114,7 +115,7 @@ class Checkpoint:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.source = ModelSource(name, "a CLIP-like model")
+        self.source = ModelSource(name, "a CLIP-like model", reads_open_clip=True)
 
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
         """Return what tells model and preprocessing from any other; see ModelSource."""
@@ -126,6 +127,8 @@ class Checkpoint:
     def model_type(self) -> str | None:
         """The architecture that the configuration names, read without transformers; None if it tells none."""
         folder = self.source.folder
+        if folder and self.source.is_open_clip:
+            return "clip"
         try:
             config = json.loads((folder / "config.json").read_text("utf-8")) if folder else {}
             return str(config["model_type"])
@@ -133,10 +136,17 @@ class Checkpoint:
             return None
 
     @loaded_once
+    def open_clip(self) -> OpenClip | None:
+        """The checkpoint in open_clip's layout; None for one in transformers'."""
+        return OpenClip(self.source) if self.source.is_open_clip else None
+
+    @loaded_once
     def config(self) -> Any:
         """The model's configuration. Raises ModelError if it is not that of a CLIP-like model."""
         from transformers import MODEL_MAPPING, AutoConfig
 
+        if self.open_clip:
+            return self.open_clip.config()
         config = self.source.load(AutoConfig)
         kind = MODEL_MAPPING.get(type(config), None)
         if not all(hasattr(kind, name) for name in ("get_text_features", "get_image_features")):
@@ -148,7 +158,8 @@ class Checkpoint:
         """The tokenizer."""
         from transformers import AutoTokenizer
 
-        tokenizer: PreTrainedTokenizerBase = self.source.load(AutoTokenizer)
+        tokenizer: PreTrainedTokenizerBase
+        tokenizer = self.open_clip.tokenizer() if self.open_clip else self.source.load(AutoTokenizer)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up without its files
             raise ModelError(
                 f"{self.name} has no tokenizer: its vocabulary is missing, download the model again"
@@ -182,13 +193,17 @@ class Checkpoint:
     @loaded_once
     def recipe(self) -> Recipe | None:
         """The preprocessing as a recipe; None where only the processor itself can do it."""
-        return recipe_of(self.image_processor)
+        return self.open_clip.recipe() if self.open_clip else recipe_of(self.image_processor)
 
     def network(self, dtype: "torch.dtype") -> ClipLike:
         """Load the model with its weights in numbers of one type, in evaluation mode."""
         from transformers import AutoModel
 
-        network: ClipLike = self.source.load_network(AutoModel, config=self.config, dtype=dtype)
+        network: ClipLike
+        if self.open_clip:
+            network = self.open_clip.network(dtype)
+        else:
+            network = self.source.load_network(AutoModel, config=self.config, dtype=dtype)
         if not hasattr(network, "logit_scale"):
             raise ModelError(f"{self.name} is a {self.config.model_type} model without CLIP's logit_scale")
         return network

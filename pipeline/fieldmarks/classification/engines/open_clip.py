@@ -14,23 +14,23 @@ other than what the checkpoint's authors trained. Source: open_clip 3.3, model.p
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fieldmarks.classification.preprocess import MAX_SIDE, Recipe
 from fieldmarks.errors import ModelError
-from fieldmarks.hub import MAX_LAYERS, one_line
+from fieldmarks.hub import MAX_LAYERS, OPEN_CLIP, ModelSource, one_line
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import CLIPConfig, CLIPModel
+    from transformers import CLIPConfig
 
-CONFIG: Final = "open_clip_config.json"
 WEIGHTS: Final = "open_clip_model.safetensors"
 _MAX_BYTES: Final = 2**20  # of a configuration
 _MAX_WIDTH: Final = 2**14
 _SERVES: Final = "name the model's checkpoint for transformers if it has one, or another CLIP model"
+_VOCABULARY: Final = ("vocab.json", "merges.txt")
+_OPENAI: Final = "openai/clip-vit-base-patch32"
 _RESAMPLING: Final = {"bilinear": 2, "bicubic": 3}  # PIL.Image.Resampling
 _MEAN: Final = (0.48145466, 0.4578275, 0.40821073)  # open_clip's defaults, which are OpenAI's
 _STD: Final = (0.26862954, 0.26130258, 0.27577711)
@@ -94,9 +94,10 @@ _WHAT: Final[Mapping[str, str]] = {  # words for the commonest architectures tha
 class OpenClip:
     """The configuration of a checkpoint in open_clip's layout. Raises ModelError for one that is not CLIP."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.name = name
+    def __init__(self, source: ModelSource) -> None:
+        self.source = source
+        self.name = source.name
+        self.folder = source.fetch(OPEN_CLIP)
         whole = self._read()
         model = whole.get("model_cfg", whole)
         self._model = model if isinstance(model, dict) else {}
@@ -165,13 +166,15 @@ class OpenClip:
             rounds_to_even=True,
         )
 
-    def network(self, dtype: "torch.dtype") -> "CLIPModel":
+    def network(self, dtype: "torch.dtype") -> Any:
         """Load the network with all of its weights, in evaluation mode."""
         import torch
         from safetensors import SafetensorError, safe_open
         from transformers import CLIPModel
 
-        path = self.folder / WEIGHTS
+        path = self.source.fetch(WEIGHTS) / WEIGHTS
+        if not path.is_file():
+            raise ModelError(self._without_weights())
         config = self.config()
         with torch.device("meta"):
             network = CLIPModel(config)
@@ -208,8 +211,36 @@ class OpenClip:
         network.train(False)
         return network
 
+    def tokenizer(self) -> Any:
+        """Load the tokenizer, which is CLIP's: the folder's own, or else OpenAI's from the hub."""
+        from transformers import CLIPTokenizer
+
+        folder = self.source.fetch("tokenizer*.json", *_VOCABULARY, "special_tokens_map.json")
+        if (folder / "tokenizer.json").is_file() or all((folder / name).is_file() for name in _VOCABULARY):
+            return self.source.load(CLIPTokenizer)
+        try:
+            return ModelSource(_OPENAI, "CLIP's tokenizer").load(CLIPTokenizer)
+        except ModelError as error:
+            raise ModelError(
+                f"{self.name} has no tokenizer, and that of {_OPENAI}, which is the same, could not be"
+                f" downloaded: copy its tokenizer.json and tokenizer_config.json to {self.folder}"
+            ) from error
+
+    def _without_weights(self) -> str:
+        pickle = "open_clip_pytorch_model.bin"
+        if not (self.folder / pickle).is_file() and self.source.local:
+            return f"{self.name} has no {WEIGHTS}: download it again"
+        fetched = "" if self.source.local else f"download {pickle} of {self.name} and, "
+        return (
+            f"{self.name} has pickled weights only, which may run code and are not opened; {fetched}if you"
+            f' trust it, convert it beside its configuration: python -c "import torch;'
+            f" from safetensors.torch import save_file; save_file({{name: tensor.contiguous() for name,"
+            f" tensor in torch.load('{pickle}', map_location='cpu', weights_only=True).items()}},"
+            f" '{WEIGHTS}')\""
+        )
+
     def _read(self) -> dict[str, Any]:
-        path = self.folder / CONFIG
+        path = self.folder / OPEN_CLIP
         try:
             if path.stat().st_size > _MAX_BYTES:
                 raise ModelError(f"{path} is larger than any configuration: download it again")
@@ -225,7 +256,7 @@ class OpenClip:
     def _part(self, whole: Mapping[str, Any], name: str) -> dict[str, Any]:
         part = whole.get(name)
         if not isinstance(part, dict):
-            raise ModelError(f"{self.folder / CONFIG}: expected an object {name!r}: download it again")
+            raise ModelError(f"{self.folder / OPEN_CLIP}: expected an object {name!r}: download it again")
         return part
 
     def _check(self) -> None:
@@ -256,13 +287,13 @@ class OpenClip:
     def _whole(self, part: Mapping[str, Any], key: str, default: int | None, most: int = _MAX_WIDTH) -> int:
         value = part.get(key, default)
         if type(value) is not int or not 0 < value <= most:
-            raise ModelError(f"{self.folder / CONFIG}: {key} is {value!r:.40}: expected 1 to {most:,}")
+            raise ModelError(f"{self.folder / OPEN_CLIP}: {key} is {value!r:.40}: expected 1 to {most:,}")
         return value
 
     def _number(self, part: Mapping[str, Any], key: str, default: float) -> float:
         value = part.get(key, default)
         if type(value) not in (int, float) or not 0 < value <= 100:
-            raise ModelError(f"{self.folder / CONFIG}: {key} is {value!r:.40}: expected a number")
+            raise ModelError(f"{self.folder / OPEN_CLIP}: {key} is {value!r:.40}: expected a number")
         return float(value)
 
     def _square(self, part: Mapping[str, Any], key: str, default: int) -> int:
@@ -278,7 +309,7 @@ class OpenClip:
             case [red, green, blue] if all(type(value) in (int, float) for value in (red, green, blue)):
                 if key == "mean" or all((red, green, blue)):
                     return float(red), float(green), float(blue)
-        raise ModelError(f"{self.folder / CONFIG}: {key}: expected three numbers")
+        raise ModelError(f"{self.folder / OPEN_CLIP}: {key}: expected three numbers")
 
     def _epsilon(self, part: Mapping[str, Any]) -> float:
         kwargs = part.get("norm_kwargs") or {}

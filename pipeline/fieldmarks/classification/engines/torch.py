@@ -175,9 +175,9 @@ class TorchEngine:
 
     def prepare(self, image: "Image.Image") -> Any:
         """Return an image's pixels (H, W, 3) of 8 bits, or what the image processor makes of it."""
-        recipe, processor = self._checkpoint.recipe, self._checkpoint.image_processor
-        if recipe:
+        if recipe := self._checkpoint.recipe:
             return recipe.pixels(image)
+        processor = self._checkpoint.image_processor
         try:
             return dict(processor(images=[image], return_tensors="pt"))
         except Exception as error:
