@@ -90,11 +90,13 @@ def test_a_list_of_any_form_parses_back(several: list[str], mark: str, dress: st
     assert parse(before + "\n".join(bullets) + after) == Parsed(tuple(several))
 
 
+@pytest.mark.slow
 @given(DESCRIPTORS, st.sampled_from(["\r\n", "\r", "\u2028", "\n\n", "\n \n"]))
 def test_line_ends_of_any_kind(several: list[str], end: str) -> None:
     assert parse(end.join(f"- {text}" for text in several)) == Parsed(tuple(several))
 
 
+@pytest.mark.slow
 @given(DESCRIPTORS)
 def test_nested_bullets_are_descriptors_and_their_headings_not(several: list[str]) -> None:
     nested = "\n".join(f"  * {text}" for text in several)
@@ -107,6 +109,7 @@ def _joins_without_blank(words: list[str], at: int) -> bool:
     return 0 < at < len(words) and bool(WORDLESS.match(words[at - 1][-1]) and WORDLESS.match(words[at]))
 
 
+@pytest.mark.slow
 @given(DESCRIPTORS, st.data())
 def test_wrapped_bullets_are_joined(several: list[str], data: st.DataObject) -> None:
     wrapped = []
@@ -130,6 +133,7 @@ def test_the_first_bullet_after_the_forced_dash_has_no_mark(
     assert continued is not marked
 
 
+@pytest.mark.slow
 @given(DESCRIPTORS)
 def test_the_cut_last_bullet_is_dropped_and_told(several: list[str]) -> None:
     answer = "\n".join(f"- {text}" for text in several)
@@ -300,6 +304,7 @@ JSON_LISTS: dict[str, Callable[[list[str]], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", JSON_LISTS)
 @pytest.mark.parametrize("reason", ["length", "stop", None])
 @pytest.mark.parametrize(
