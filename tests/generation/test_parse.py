@@ -365,3 +365,33 @@ def test_hostile_answers_take_no_time(piece: str) -> None:
 def test_a_hostile_line_is_read_in_no_time(line: str) -> None:
     """Read with going back over it, such a line takes minutes."""
     assert len(parse(line).descriptors) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- green skin\n - long legs\n - a wide mouth", ["green skin", "long legs", "a wide mouth"]),
+        ("- green skin\n  - long legs\n  - a wide mouth", ["long legs", "a wide mouth"]),
+        (
+            "- green skin\n    Bright spots on its legs\n- long legs",
+            ["green skin Bright spots on its legs", "long legs"],
+        ),
+    ],
+)
+def test_how_far_in_a_line_stands_decides(text: str, expected: list[str]) -> None:
+    assert parse(text).descriptors == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- **颜色**：\n  绿色的皮肤\n- **形状**：\n  长长的腿", ["颜色: 绿色的皮肤", "形状: 长长的腿"]),
+        ("**颜色**：\n绿色的皮肤\n**形状**：\n长长的腿", ["绿色的皮肤", "长长的腿"]),
+        ("- 颜色：绿色\n  - 深绿\n- 形状：细长\n  - 腿长", ["颜色：绿色", "深绿", "形状：细长", "腿长"]),
+        ("特征有：绿色的皮肤，长长的腿，大大的眼睛", ["绿色的皮肤", "长长的腿", "大大的眼睛"]),
+        ("特征：\n绿色的皮肤\n长长的腿", ["绿色的皮肤", "长长的腿"]),
+        ("- 绿色的皮肤\n其他特征：\n- 大大的眼睛", ["绿色的皮肤", "大大的眼睛"]),
+    ],
+)
+def test_colons_of_full_width_are_colons(text: str, expected: list[str]) -> None:
+    assert parse(text).descriptors == tuple(expected)
