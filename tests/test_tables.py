@@ -376,6 +376,7 @@ PLAIN = st.lists(WORDS.filter(_is_plain), min_size=2, max_size=6, unique_by=lamb
 )
 
 
+@pytest.mark.slow
 @given(
     PLAIN,
     st.sampled_from(DELIMITERS),

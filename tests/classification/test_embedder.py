@@ -66,6 +66,7 @@ def test_a_batch_is_its_pictures_one_by_one(exact: Encoder) -> None:
     assert_allclose(exact.encode_images(prepared), single, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_texts_in_passes_are_the_texts_one_by_one(exact: Encoder) -> None:
     texts = ["x" * (7 * number % 100) + str(number) for number in range(40)]
     single = np.concatenate([exact.encode_texts([text]) for text in texts])

@@ -99,6 +99,7 @@ AS_SMALL_AS_THE_TARGET = [(224, 224), (225, 224), (224, 225), (100, 60), (60, 10
 NARROW = [(3000, 15), (15, 3000)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", USUAL + AS_SMALL_AS_THE_TARGET + NARROW)
 def test_every_shape(size: tuple[int, int]) -> None:
     levels = _levels(CLIPImageProcessorPil(), _noise(*size))

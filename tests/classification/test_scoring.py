@@ -249,6 +249,7 @@ def test_class_weights_give_the_scores_where_there_are_any(
         assert_allclose(normalize(images) @ weights.T, pooling.scores(*problem), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @given(problems(), aggregations)
 def test_weights_of_one_over_their_number_are_the_mean(problem: Problem, aggregation: Aggregation) -> None:
     _, _, owner, classes = problem

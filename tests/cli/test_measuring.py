@@ -67,6 +67,7 @@ def test_what_if_names_what_is_dropped(runner: CliRunner, world: list[str]) -> N
     assert titles == ["newly wrong", "newly right", "wrong both times, answer changed"]
 
 
+@pytest.mark.slow
 def test_what_if_reads_the_same_texts(runner: CliRunner, world: list[str]) -> None:
     found = json.loads(_run(runner, "what-if", "owl", *world, *TEXTS, "--drop", "2", "--json").stdout)
     plain = json.loads(
@@ -77,6 +78,7 @@ def test_what_if_reads_the_same_texts(runner: CliRunner, world: list[str]) -> No
     assert (found["dropped"], found["added"]) == (["a hooked beak"], [])
 
 
+@pytest.mark.slow
 def test_notes_are_printed_once(runner: CliRunner, world: list[str], tmp_path: Path) -> None:
     (tmp_path / "photos" / "kiwi").mkdir()
     (tmp_path / "photos" / "kiwi" / "0.png").write_bytes((tmp_path / "photos" / "owl" / "0.png").read_bytes())

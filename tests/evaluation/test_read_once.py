@@ -67,6 +67,7 @@ def store(tmp_path: Path) -> fm.Store:
     return fm.Store(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode"), [("a.tar", "w"), ("a.tar.gz", "w:gz")])
 def test_a_tar_is_opened_once(store: fm.Store, tiny_clip: Path, tmp_path: Path, name: str, mode: str) -> None:
     path = _tar(tmp_path / name, ["owl", "Tree_Frog", "newt"] * 4, mode)
@@ -94,6 +95,7 @@ def test_preflight_opens_a_tar_once(store: fm.Store, tmp_path: Path) -> None:
     assert experiment.matching.unknown_labels == ("kiwi",)
 
 
+@pytest.mark.slow
 def test_images_of_a_folder_are_opened_once(store: fm.Store, tiny_clip: Path, tmp_path: Path) -> None:
     paths = [tmp_path / "photos" / name / f"{n}.png" for name in LISTS for n in range(3)]
     for number, path in enumerate(paths):
@@ -104,6 +106,7 @@ def test_images_of_a_folder_are_opened_once(store: fm.Store, tiny_clip: Path, tm
     assert {opened[str(path)] for path in paths} == {1}
 
 
+@pytest.mark.slow
 def test_labels_of_a_tar_are_matched_at_its_end(store: fm.Store, tiny_clip: Path, tmp_path: Path) -> None:
     """As for a folder, all labels without a class are named; with leave, they are left out."""
     path = _tar(tmp_path / "a.tar", ["owl", "kiwi", "newt", "dodo", "tree_frog"])

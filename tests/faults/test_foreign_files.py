@@ -174,6 +174,7 @@ def _refused(code: int, stdout: str, stderr: str, target: Target) -> None:
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "make"), list(_cases()))
 def test_what_is_not_ours_is_left_and_named(
     runner: CliRunner, folder: Path, target: Target, make: Make

@@ -505,6 +505,7 @@ TARGETS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "csv", "tsv", "folder", "copy", "merge", "salvage"])
 @pytest.mark.parametrize("kind", TARGETS)
 def test_an_export_touches_nothing_that_is_there(tmp_path: Path, kind: str, form: str) -> None:

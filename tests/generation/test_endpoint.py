@@ -373,6 +373,7 @@ def test_a_rate_limit_on_the_first_request_is_waited_out(
     assert all(40 <= wait <= 41 for wait in waits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", ["0", "-5", "0.001", "Thu, 01 Jan 1970 00:00:00 GMT"])
 def test_a_rate_limit_that_asks_for_no_wait_ends(server: ScriptedServer, wait: str) -> None:
     limited = replace(refusal(429, "slow down"), headers={"Retry-After": wait})
@@ -571,6 +572,7 @@ def test_no_more_connections_than_allowed_where_answers_take_their_time(server: 
     assert server.connections <= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply",
     [
@@ -611,6 +613,7 @@ def test_a_server_that_streams_unasked_is_read(server: ScriptedServer, mode: str
     assert answer.usage == Usage(7, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -90,11 +90,13 @@ def test_a_list_of_any_form_parses_back(several: list[str], mark: str, dress: st
     assert parse(before + "\n".join(bullets) + after) == Parsed(tuple(several))
 
 
+@pytest.mark.slow
 @given(DESCRIPTORS, st.sampled_from(["\r\n", "\r", "\u2028", "\n\n", "\n \n"]))
 def test_line_ends_of_any_kind(several: list[str], end: str) -> None:
     assert parse(end.join(f"- {text}" for text in several)) == Parsed(tuple(several))
 
 
+@pytest.mark.slow
 @given(DESCRIPTORS)
 def test_nested_bullets_are_descriptors_and_their_headings_not(several: list[str]) -> None:
     nested = "\n".join(f"  * {text}" for text in several)
@@ -107,6 +109,7 @@ def _joins_without_blank(words: list[str], at: int) -> bool:
     return 0 < at < len(words) and bool(WORDLESS.match(words[at - 1][-1]) and WORDLESS.match(words[at]))
 
 
+@pytest.mark.slow
 @given(DESCRIPTORS, st.data())
 def test_wrapped_bullets_are_joined(several: list[str], data: st.DataObject) -> None:
     wrapped = []
@@ -130,6 +133,7 @@ def test_the_first_bullet_after_the_forced_dash_has_no_mark(
     assert continued is not marked
 
 
+@pytest.mark.slow
 @given(DESCRIPTORS)
 def test_the_cut_last_bullet_is_dropped_and_told(several: list[str]) -> None:
     answer = "\n".join(f"- {text}" for text in several)
@@ -300,6 +304,7 @@ JSON_LISTS: dict[str, Callable[[list[str]], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", JSON_LISTS)
 @pytest.mark.parametrize("reason", ["length", "stop", None])
 @pytest.mark.parametrize(
@@ -360,3 +365,33 @@ def test_hostile_answers_take_no_time(piece: str) -> None:
 def test_a_hostile_line_is_read_in_no_time(line: str) -> None:
     """Read with going back over it, such a line takes minutes."""
     assert len(parse(line).descriptors) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- green skin\n - long legs\n - a wide mouth", ["green skin", "long legs", "a wide mouth"]),
+        ("- green skin\n  - long legs\n  - a wide mouth", ["long legs", "a wide mouth"]),
+        (
+            "- green skin\n    Bright spots on its legs\n- long legs",
+            ["green skin Bright spots on its legs", "long legs"],
+        ),
+    ],
+)
+def test_how_far_in_a_line_stands_decides(text: str, expected: list[str]) -> None:
+    assert parse(text).descriptors == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- **颜色**：\n  绿色的皮肤\n- **形状**：\n  长长的腿", ["颜色: 绿色的皮肤", "形状: 长长的腿"]),
+        ("**颜色**：\n绿色的皮肤\n**形状**：\n长长的腿", ["绿色的皮肤", "长长的腿"]),
+        ("- 颜色：绿色\n  - 深绿\n- 形状：细长\n  - 腿长", ["颜色：绿色", "深绿", "形状：细长", "腿长"]),
+        ("特征有：绿色的皮肤，长长的腿，大大的眼睛", ["绿色的皮肤", "长长的腿", "大大的眼睛"]),
+        ("特征：\n绿色的皮肤\n长长的腿", ["绿色的皮肤", "长长的腿"]),
+        ("- 绿色的皮肤\n其他特征：\n- 大大的眼睛", ["绿色的皮肤", "大大的眼睛"]),
+    ],
+)
+def test_colons_of_full_width_are_colons(text: str, expected: list[str]) -> None:
+    assert parse(text).descriptors == tuple(expected)

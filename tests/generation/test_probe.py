@@ -56,6 +56,7 @@ def _fill(server: ScriptedServer, path: Path) -> Store:
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "mode"),
     [

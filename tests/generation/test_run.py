@@ -257,6 +257,7 @@ def test_money_is_never_passed_and_nothing_answered_is_lost(server: ScriptedServ
 UNUSABLE = {"choices": [{"index": 0, "text": None}], "usage": {"prompt_tokens": 50, "completion_tokens": 10}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

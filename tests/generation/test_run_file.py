@@ -139,6 +139,7 @@ def test_a_process_that_is_not_seen_from_here_holds_its_claim(tmp_path: Path, pa
     assert not claimed(tmp_path, replace(owner, host=Owner.here().host)).is_claimed(K)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--mount-proc"], []])
 def test_processes_of_other_namespaces_see_each_others_claims(tmp_path: Path, options: list[str]) -> None:
     """A second container with the same name and store: each of the two cannot look up the other's process."""

@@ -276,6 +276,7 @@ def test_a_sentence_of_traits_is_not_words_to_the_reader() -> None:
         assert "FM202" not in _of(text)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.text(st.characters(exclude_categories=["Cs"]))

@@ -38,6 +38,7 @@ def test_pictures_larger_than_any_model_reads(folder: Path, side: int) -> None:
         encoder.prepare(Image.new("RGB", (64, 64)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", [-5, 2])
 def test_a_length_without_room_for_text(folder: Path, tokens: int) -> None:
     _changed(folder / "tokenizer_config.json", lambda item: item.update(model_max_length=tokens))

@@ -102,6 +102,7 @@ def _on_a_terminal(answer: bytes) -> tuple[int, str]:
     return process.returncode, shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "code", "left"), [(b"y\n", 0, 1), (b"n\n", 1, 31), (b"\n", 1, 31)])
 def test_a_terminal_is_asked(answer: bytes, code: int, left: int) -> None:
     file = _imported(30)
