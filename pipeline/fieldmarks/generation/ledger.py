@@ -6,7 +6,7 @@ piece for all processes that share the store:
 1. A class with all of its answers becomes a line of the store. An answer of any other class goes into the run
    file. Each is one write and one fsync.
 2. What other processes wrote meanwhile is read.
-3. As many classes are claimed as can be asked until the next step. A class that is answered by now is not
+3. As many classes are claimed as will be asked until the next step. A class that is answered by now is not
    asked, and one that another process has claimed is looked at again later: it may be answered then, or its
    claim void.
 
@@ -309,19 +309,15 @@ class Ledger:
         """Whether there is anything to write: classes to ask, or a run file that an earlier run left."""
         return bool(self._pending) or self._run_file.exists()
 
-    def step(self, window: int) -> None:
-        """Keep what the run has taken in, and claim classes until there is enough to ask until the next step.
-
-        That is twice what is under way at once: `window` requests are on the wire while others' answers are
-        written, and each of those may end before this does.
-        """
+    def step(self, most: int) -> None:
+        """Keep what the run has taken in; claim classes until so many requests are queued or under way."""
         with self._turn:
             try:
                 with self._store.locked():
                     self._run_file.refresh()
                     self._keep()
                     if not self._run.stopped and not self.refusal:
-                        self._claim(2 * window)
+                        self._claim(most)
                     self._write_news()
                     self._run.release()
             except StoreError as error:

@@ -264,7 +264,9 @@ async def _go(
     async def step(outcomes: Sequence[Any] = ()) -> None:
         with stop.waiting():
             run.take(outcomes)  # in this thread: beside one that computes, the requests would stand still
-            await _undisturbed(asyncio.to_thread(ledger.step, completer.window))
+            # As many more as have just arrived will arrive during the step, and their lanes go on meanwhile.
+            most = completer.window + len(outcomes)
+            await _undisturbed(asyncio.to_thread(ledger.step, most))
         if ledger.refusal:
             stop.now()
         if outcomes:
