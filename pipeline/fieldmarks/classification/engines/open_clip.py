@@ -265,11 +265,7 @@ class OpenClip:
             (self._model, _TOP, {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}),
             (self._vision, _NEUTRAL_VISION | _CUSTOM_BLOCK, _SIZES | _UNREAD),
             (self._text, _NEUTRAL_TEXT | _CUSTOM_BLOCK, _TEXT_SIZES | _TEXT_UNREAD),
-            (
-                self._preprocessing,
-                {"mode": ("RGB",)},
-                {"size", "mean", "std", "interpolation", "resize_mode"},
-            ),
+            (self._preprocessing, {"mode": ("RGB",)}, _PREPROCESSING),
         )
         for part, neutral, read in parts:
             for key, value in part.items():
