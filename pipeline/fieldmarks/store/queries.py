@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fieldmarks.class_lists import class_list
 from fieldmarks.errors import StoreError
+from fieldmarks.paths import shipped_names
 from fieldmarks.records import FAILED, MAX_LIST, Entry
 from fieldmarks.store.descriptor_effects import Measurement
 from fieldmarks.store.edits import current_entry, find
@@ -61,6 +62,17 @@ def rows(store: Store, config: Config, *, flagged: bool = False, grep: str | Non
         if any(map(pattern.search, (entry.name, *entry.descriptors)))
         and ((codes := _codes(flags.get(entry.name, ()))) or not flagged)
     ]
+
+
+def shipped() -> list[dict[str, Any]]:
+    """Return the stores that ship with the package: name, numbers of classes and descriptors, origin."""
+    stores = []
+    for name in shipped_names():
+        entries = list(Store(name).entries())
+        count = sum(len(entry.descriptors) for entry in entries)
+        note = entries[0].note or origin(entries[0])
+        stores.append({"store": name, "classes": len(entries), "descriptors": count, "note": note})
+    return stores
 
 
 def by(key: str, rows: Iterable[Row]) -> list[Row]:

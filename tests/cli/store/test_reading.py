@@ -236,3 +236,12 @@ def test_completing_prints_no_message(file: str) -> None:
     code = "from fieldmarks.cli import main; main(prog_name='fieldmarks')"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("plain,frog\n", "")
+
+
+def test_without_a_store_the_shipped_ones_are_listed(runner: CliRunner) -> None:
+    result = runner.invoke(main, ["store", "list", "--json"])
+    rows = {row["store"]: row for row in _json(result.stdout)}
+    assert rows["imagenet"]["classes"] == 1000
+    assert all(row["descriptors"] for row in rows.values())
+    assert all(len(line) <= 80 for line in runner.invoke(main, ["store", "list"]).stdout.splitlines())
+    assert runner.invoke(main, ["store", "list", "--flagged"]).exit_code == 2

@@ -4,11 +4,11 @@ import click
 
 from fieldmarks.cli.console import emit
 from fieldmarks.cli.render import stores
-from fieldmarks.cli.store.group import class_argument, json_option, store_argument
+from fieldmarks.cli.store.group import class_argument, complete_store, json_option, store_argument
 
 
 @click.command("list")
-@store_argument
+@click.argument("store", metavar="[STORE]", required=False, shell_complete=complete_store)
 @click.option(
     "--missing", metavar="CLASSES.txt", help="Print only the classes of this list that are not in the store."
 )
@@ -22,9 +22,14 @@ from fieldmarks.cli.store.group import class_argument, json_option, store_argume
 )
 @json_option
 def list_(
-    store: str, missing: str | None, flagged: bool, grep: str | None, order: str | None, as_json: bool
+    store: str | None,
+    missing: str | None,
+    flagged: bool,
+    grep: str | None,
+    order: str | None,
+    as_json: bool,
 ) -> None:
-    """List the classes of a store.
+    """List the classes of a store; without STORE, list the stores that ship with fieldmarks.
 
     The table shows the number of descriptors, the origin and the flags, which `store lint --rules` explains.
     Where `fieldmarks evaluate` measured it, it also shows the effect of the class's worst descriptor in
@@ -32,6 +37,7 @@ def list_(
 
     \b
     Examples:
+      fieldmarks store list
       fieldmarks store list frogs
       fieldmarks store list frogs --grep "webbed|toe"
       fieldmarks store list mine.jsonl --missing classes.txt
@@ -42,6 +48,16 @@ def list_(
     from fieldmarks.store import Store, queries
     from fieldmarks.store.lint import project_config
 
+    if store is None:
+        if missing is not None or flagged or grep is not None or order:
+            raise click.UsageError("name a STORE: these options choose among its classes")
+        shipped = queries.shipped()
+        if as_json:
+            for ships in shipped:
+                emit(ships)
+        else:
+            stores.table(tuple(shipped[0]), [tuple(ships.values()) for ships in shipped], numbers=(1, 2))
+        return
     opened = Store(store)
     if missing is not None:
         for name in queries.missing(opened, Path(missing)):
