@@ -210,6 +210,29 @@ def test_pickled_weights_are_refused_with_a_command_that_converts_them(checkpoin
     assert len((checkpoint / WEIGHTS).read_bytes()) == len(expected)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["some/clip", "hf-hub:some/clip"])
+def test_a_hub_id_that_was_downloaded_once_is_read_from_the_cache(
+    checkpoint: Path, tmp_path: Path, name: str
+) -> None:
+    commit = "a" * 40
+    repository = tmp_path / "hub" / "models--some--clip"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    shutil.copytree(checkpoint, repository / "snapshots" / commit)
+    script = (
+        "import sys; from fieldmarks.classification.embedder import Encoder\n"
+        "encoder = Encoder(sys.argv[1], device='cpu', dtype='float32', engine='torch')\n"
+        "print(encoder.encode_texts(['fur']).shape[1], encoder.fingerprint)"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment |= {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    shown = subprocess.run(
+        [sys.executable, "-c", script, name], env=environment, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.startswith(f"16 some/clip@{commit} ")
+
+
 def test_an_unknown_tensor_keeps_its_name_and_the_causal_mask_goes() -> None:
     tensor = torch.zeros(2)
     assert [name for name, _ in renamed("visual.odd", tensor)] == ["visual.odd"]
