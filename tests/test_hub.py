@@ -1,5 +1,6 @@
 """Models by id: from the hub's cache on disk, without a network, and with a hub that is not there."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,9 +8,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Encoder
 from fieldmarks.errors import ModelError
 from fieldmarks.hub import loaded_once, model_id
@@ -135,13 +140,126 @@ def test_weights_in_another_form_beside_a_configuration_are_named(tmp_path: Path
 
 
 def test_clip_inside_a_folder_of_sentence_transformers_is_read(tmp_path: Path, tiny_clip: Path) -> None:
-    shutil.copytree(tiny_clip, tmp_path / "0_CLIPModel")
-    (tmp_path / "modules.json").write_text('[{"idx": 0, "name": "0", "path": "0_CLIPModel"}]')
     wrapped, plain = (
-        Encoder(path, device="cpu", dtype="float32", engine="torch") for path in (tmp_path, tiny_clip)
+        Encoder(path, device="cpu", dtype="float32", engine="torch")
+        for path in (_sentence_transformer(tmp_path, tiny_clip), tiny_clip)
     )
     assert (wrapped.encode_texts(["fur"]) == plain.encode_texts(["fur"])).all()
     assert wrapped.fingerprint == plain.fingerprint
+
+
+def _sentence_transformer(folder: Path, model: Path) -> Path:
+    """Lay a CLIP model out as sentence-transformers does."""
+    shutil.copytree(model, folder / "0_CLIPModel")
+    (folder / "modules.json").write_text(
+        '[{"idx": 0, "name": "0", "path": "0_CLIPModel", "type": "sentence_transformers.models.CLIPModel"}]'
+    )
+    (folder / "config_sentence_transformers.json").write_text('{"__version__": {"transformers": "4.6.1"}}')
+    (folder / "README.md").write_text("---\nlibrary_name: sentence-transformers\n---\n")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_folder_of_sentence_transformers_classifies(tmp_path: Path, demo_clip: Path, engine: Any) -> None:
+    pytest.importorskip("openvino" if engine == "openvino" else "torch")
+    pictures = [Image.effect_mandelbrot((70, 60), (-2, -1.5, right, 1.5), 50) for right in (0.5, 1.0)]
+    folder = _sentence_transformer(tmp_path, demo_clip)
+    wrapped, plain = (
+        Classifier.from_names(
+            ["fur", "big eyes", "a long tail"],
+            clip=Encoder(path, device="cpu", dtype="float32", engine=engine),
+        ).predict([picture.convert("RGB") for picture in pictures])
+        for path in (folder, demo_clip)
+    )
+    assert [prediction.scores for prediction in wrapped] == [prediction.scores for prediction in plain]
+
+
+@pytest.fixture
+def sharded(tiny_clip: Path, tmp_path: Path) -> Path:
+    """A model whose index names its weights in a subfolder."""
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "model"))
+    (folder / "weights").mkdir()
+    (folder / "model.safetensors").rename(folder / "weights" / "all.safetensors")
+    _point_to(folder, "weights/all.safetensors")
+    return folder
+
+
+def _point_to(folder: Path, name: str) -> None:
+    tensors = load_file(next((folder / "weights").iterdir()))
+    index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(tensors, name)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _encoder(folder: Path) -> Encoder:
+    return Encoder(folder, device="cpu", dtype="float32", engine="torch")
+
+
+def test_weights_in_a_subfolder_are_loaded_and_counted(sharded: Path, tiny_clip: Path) -> None:
+    texts, before = _encoder(sharded).encode_texts(["fur"]), _encoder(sharded).fingerprint
+    assert (texts == _encoder(tiny_clip).encode_texts(["fur"])).all()
+    assert before is not None
+    assert " weights/all.safetensors:" in before
+    path = sharded / "weights" / "all.safetensors"
+    weights = load_file(path)
+    save_file({name: tensor * 2 for name, tensor in weights.items()}, path, metadata={"format": "pt"})
+    assert _encoder(sharded).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    "name", ["chat_template.jinja", "additional_chat_templates/tool.jinja", "vocab.bpe", "spiece.model"]
+)
+def test_every_file_that_may_be_loaded_counts(tiny_clip: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "model"))
+    fingerprints = {_encoder(folder).fingerprint}
+    for text in ("one", "two"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+        fingerprints.add(_encoder(folder).fingerprint)
+    (folder / "README.md").write_text("for people")
+    (folder / "pytorch_model.bin").write_text("never opened")
+    assert len(fingerprints | {_encoder(folder).fingerprint}) == 3
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "{outside}", "weights/../../a", "", "link"])
+def test_an_index_that_leaves_its_folder_is_refused(sharded: Path, tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside.safetensors"
+    shutil.copy(sharded / "weights" / "all.safetensors", outside)
+    (sharded / "link").symlink_to(outside)
+    name = name.format(outside=outside)
+    _point_to(sharded, name)
+    for ask in (lambda: _encoder(sharded).fingerprint, lambda: _encoder(sharded).encode_texts(["fur"])):
+        with pytest.raises(ModelError) as caught:
+            ask()
+        assert str(caught.value) == (
+            f"{sharded / 'model.safetensors.index.json'} names a file outside of its folder, {name!r}:"
+            " it is not opened; put all weights into the model's folder"
+        )
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": []}', "[" * 100_000])
+def test_a_damaged_index_is_an_error(sharded: Path, content: str) -> None:
+    (sharded / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ModelError, match="download the model again"):
+        _ = _encoder(sharded).fingerprint
+
+
+def test_links_within_the_hubs_cache_are_followed(sharded: Path, tmp_path: Path) -> None:
+    """A snapshot named by its folder: its files are links to the model's blobs, two folders above."""
+    repository = tmp_path / "models--some--clip"
+    snapshot = repository / "snapshots" / COMMIT
+    (repository / "blobs").mkdir(parents=True)
+    shutil.copytree(sharded, snapshot)
+    weights = snapshot / "weights" / "all.safetensors"
+    weights.rename(repository / "blobs" / "0123")
+    weights.symlink_to("../../../blobs/0123")
+    assert (_encoder(snapshot).encode_texts(["fur"]) == _encoder(sharded).encode_texts(["fur"])).all()
+    (tmp_path / "blobs").mkdir()
+    shutil.copy(repository / "blobs" / "0123", tmp_path / "blobs" / "0123")
+    weights.unlink()
+    weights.symlink_to(tmp_path / "blobs" / "0123")
+    with pytest.raises(ModelError, match="names a file outside of its folder"):
+        _encoder(snapshot).encode_texts(["fur"])
 
 
 def test_what_is_loaded_once_is_computed_by_one_thread_while_others_wait() -> None:

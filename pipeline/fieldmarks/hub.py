@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,9 +53,17 @@ def is_own_process() -> bool:
 
 
 MAX_LAYERS: Final = 1000  # several times what the deepest model has
-_MODEL_FILES: Final = {".json", ".safetensors", ".txt", ".model"}
 OPEN_CLIP: Final = "open_clip_config.json"
-_SAFETENSORS: Final = ("model.safetensors", "model.safetensors.index.json")
+# Files beside a model that nothing here loads: text for people, pictures, programs, other forms of weights.
+_NEVER_LOADED: Final = {
+    *(".md", ".rst", ".pdf", ".html", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".csv", ".jsonl"),
+    *(".py", ".ipynb", ".log", ".lock", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".onnx", ".h5", ".msgpack"),
+    *(".gguf", ".tflite", ".ot", ".mlmodel", ".npz"),
+}
+_MORE_TEMPLATES: Final = "additional_chat_templates"
+_INDEX: Final = "model.safetensors.index.json"
+_LARGEST_INDEX: Final = 64 * 2**20  # bytes
+_SAFETENSORS: Final = ("model.safetensors", _INDEX)
 _CLIP_OF_SENTENCE_TRANSFORMERS: Final = "0_CLIPModel"
 _MERGE: Final = (
     "merge it into its base model with peft (merge_and_unload, then save_pretrained), and name that"
@@ -107,11 +115,7 @@ class ModelSource:
             return None
         if not self.local:
             return f"{self.name}@{folder.name}"
-        files = sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES)
-        try:
-            return " ".join(f"{path.name}:{file_hash(path)}" for path in files)
-        except OSError as error:
-            raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from error
+        return fingerprint_of(folder, file_hash)
 
     @property
     def folder(self) -> Path | None:
@@ -169,6 +173,8 @@ class ModelSource:
         from transformers import AutoConfig
 
         self._check_layers(options.get("config") or self.load(AutoConfig))
+        if (folder := self.folder) is not None:
+            _shards(folder)
         network, info = self.load(kind, use_safetensors=True, output_loading_info=True, **options)
         if missing := sorted(info["missing_keys"]):
             raise ModelError(f"{self.name} lacks {len(missing)} weights ({missing[0]}…): download it again")
@@ -263,6 +269,59 @@ class ModelSource:
 def model_id(name: str) -> str:
     """Return the name by which a model is recorded: the absolute path of a folder, or an id of the hub."""
     return str(Path(name).absolute()) if name and Path(name).is_dir() else name
+
+
+def fingerprint_of(folder: Path, file_hash: Callable[[Path], str]) -> str:
+    """Return the names of all files of a model's folder that can be loaded, each with its hash.
+
+    These are its own files, further chat templates and the weights that an index names, in subfolders too.
+    Raises ModelError for a file that cannot be read, and for an index that names files elsewhere.
+    """
+    try:
+        paths = {path for path in folder.iterdir() if path.suffix.lower() not in _NEVER_LOADED}
+        paths |= set((folder / _MORE_TEMPLATES).glob("*")) | set(_shards(folder))
+        files = sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
+        return " ".join(f"{path.relative_to(folder).as_posix()}:{file_hash(path)}" for path in files)
+    except OSError as error:
+        raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Return the files of weights that a folder's index names, in whatever subfolders.
+
+    Raises ModelError for an index that cannot be read or names a file outside of the folder. A symlink out
+    of it is followed only in the hub's cache, to the files of the same model there.
+    """
+    index = folder / _INDEX
+    if not index.is_file():
+        return []
+    try:
+        if index.stat().st_size > _LARGEST_INDEX:
+            raise ValueError("it is larger than any index")
+        names = {str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{index} cannot be read ({one_line(error)}): download the model again") from error
+    for name in sorted(names):
+        if not _is_inside(folder, name):
+            raise ModelError(
+                f"{index} names a file outside of its folder, {name!r:.100}: it is not opened;"
+                " put all weights into the model's folder"
+            )
+    return [folder / name for name in sorted(names)]
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Whether a name, with symlinks followed, is of a file in a folder or of the hub's cache for it."""
+    path = PurePath(name)
+    if not name or "\0" in name or "\\" in name or path.is_absolute() or ".." in path.parts:
+        return False
+    try:
+        place = (folder / name).resolve()
+    except (OSError, RuntimeError):  # symlinks in a circle
+        return False
+    blobs = folder.resolve().parents[1] / "blobs"
+    is_snapshot = folder.resolve().parent.name == "snapshots"
+    return place.is_relative_to(folder.resolve()) or (is_snapshot and place.parent == blobs)
 
 
 def _transformers_folder(folder: Path) -> Path:

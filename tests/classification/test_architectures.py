@@ -1,5 +1,6 @@
 """Every family of CLIP-like models that is promised, as a small model of random weights in a real folder."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,20 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from transformers import AutoModel, AutoProcessor, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Embedder, Encoder
-from fieldmarks.classification.engines.openvino import TOLERANCE, cosine_error
+from fieldmarks.classification.engines.openvino import CONVERTIBLE, TOLERANCE, cosine_error
+from fieldmarks.classification.scoring import Array
+from fieldmarks.errors import ModelError
 
+HF: Any = transformers  # whose types are too narrow for its own keywords
 WORDS = ["big", "eyes", "wet", "skin", "four", "legs", "fur", "a", "photo", "of", "frog", "dog"]
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 VISION = SMALL | {"image_size": 32, "patch_size": 8}
+LARGER: dict[str, Any] = {"initializer_factor": 8.0}  # of the usual random weights, so that texts differ
+MODELS = HF.models
 
 
 def _save(folder: Path, model: PreTrainedModel, tokenizer: Any, image_processor: Any) -> None:
@@ -27,64 +33,206 @@ def _save(folder: Path, model: PreTrainedModel, tokenizer: Any, image_processor:
 
 def _gemma_tokenizer() -> Any:
     tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *sorted(set("".join(WORDS)))]
-    return transformers.GemmaTokenizer(vocab={token: n for n, token in enumerate(tokens)}, merges=[])
+    return HF.Siglip2Tokenizer(vocab={token: n for n, token in enumerate(tokens)}, merges=[])
 
 
-def chinese_clip(folder: Path) -> None:
-    tokenizer = transformers.BertTokenizer(
-        vocab={token: n for n, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])},
-        model_max_length=52,
+def _bert_tokenizer(length: int) -> Any:
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    return HF.BertTokenizer(vocab={token: n for n, token in enumerate(tokens)}, model_max_length=length)
+
+
+def _xlm_tokenizer() -> Any:
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    tokens = [*((token, 0.0) for token in special), *((f"▁{word}", -1.0) for word in WORDS)]
+    return HF.XLMRobertaTokenizer(vocab=tokens)
+
+
+def _clip_pixels() -> Any:
+    return MODELS.clip.image_processing_pil_clip.CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size=32
     )
-    config = transformers.ChineseCLIPConfig(
+
+
+def _siglip_pixels() -> Any:
+    return MODELS.siglip.image_processing_pil_siglip.SiglipImageProcessorPil(size={"height": 32, "width": 32})
+
+
+def _ends(tokenizer: Any) -> dict[str, Any]:
+    """What a configuration of a text tower needs to know of the tokenizer."""
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return SMALL | {name: getattr(tokenizer, name) for name in names} | {"vocab_size": len(tokenizer)}
+
+
+def clip(folder: Path, tokenizer: Any) -> None:
+    config = HF.CLIPConfig(text_config=_ends(tokenizer), vision_config=VISION, projection_dim=16, **LARGER)
+    _save(folder, HF.CLIPModel(config), tokenizer, _clip_pixels())
+
+
+def clipseg(folder: Path, tokenizer: Any) -> None:
+    config = HF.CLIPSegConfig(text_config=_ends(tokenizer), vision_config=VISION, projection_dim=16, **LARGER)
+    size = {"height": 32, "width": 32}
+    pixels = MODELS.vit.image_processing_pil_vit.ViTImageProcessorPil(size=size)
+    _save(folder, HF.CLIPSegModel(config), tokenizer, pixels)
+
+
+def groupvit(folder: Path, tokenizer: Any) -> None:
+    vision = VISION | {"depths": [1, 1], "num_group_tokens": [8, 0], "num_output_groups": [4, 8]}
+    config = HF.GroupViTConfig(
+        text_config=_ends(tokenizer),
+        vision_config=vision | {"num_hidden_layers": 2},
+        projection_dim=16,
+        projection_intermediate_dim=32,
+    )
+    _save(folder, HF.GroupViTModel(config), tokenizer, _clip_pixels())
+
+
+def owlvit(folder: Path, tokenizer: Any) -> None:
+    text = _ends(tokenizer) | {"max_position_embeddings": 16, "pad_token_id": 0}
+    config = HF.OwlViTConfig(text_config=text, vision_config=VISION, projection_dim=16, **LARGER)
+    size = {"height": 32, "width": 32}
+    pixels = MODELS.owlvit.image_processing_pil_owlvit.OwlViTImageProcessorPil(
+        size=size, do_center_crop=False
+    )
+    _save(folder, HF.OwlViTModel(config), tokenizer, pixels)
+
+
+def chinese_clip(folder: Path, _: Any) -> None:
+    tokenizer = _bert_tokenizer(512)
+    config = HF.ChineseCLIPConfig(
         text_config=SMALL | {"vocab_size": len(tokenizer)}, vision_config=VISION, projection_dim=16
     )
     size = {"height": 32, "width": 32}
-    pixels = transformers.models.chinese_clip.image_processing_pil_chinese_clip.ChineseCLIPImageProcessorPil(
+    pixels = MODELS.chinese_clip.image_processing_pil_chinese_clip.ChineseCLIPImageProcessorPil(
         size=size, crop_size=size
     )
-    _save(folder, transformers.ChineseCLIPModel(config), tokenizer, pixels)
+    _save(folder, HF.ChineseCLIPModel(config), tokenizer, pixels)
 
 
-def metaclip_2(folder: Path) -> None:
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    tokens = [*((token, 0.0) for token in special), *((f"▁{word}", -1.0) for word in WORDS)]
-    tokenizer = transformers.XLMRobertaTokenizer(vocab=tokens, model_max_length=77)
-    ends = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-    config = transformers.MetaClip2Config(
-        text_config=SMALL | ends | {"vocab_size": len(tokenizer)}, vision_config=VISION, projection_dim=16
+def blip(folder: Path, _: Any) -> None:
+    tokenizer = _bert_tokenizer(512)
+    config = HF.BlipConfig(
+        text_config=SMALL | {"vocab_size": len(tokenizer)}, vision_config=VISION, projection_dim=16
     )
-    pixels = transformers.models.clip.image_processing_pil_clip.CLIPImageProcessorPil(
-        size={"shortest_edge": 32}, crop_size=32
+    pixels = MODELS.blip.image_processing_pil_blip.BlipImageProcessorPil(size={"height": 32, "width": 32})
+    _save(folder, HF.BlipModel(config), tokenizer, pixels)
+
+
+def flava(folder: Path, _: Any) -> None:
+    tokenizer = _bert_tokenizer(512)
+    config = HF.FlavaConfig(
+        text_config=SMALL | {"vocab_size": len(tokenizer)},
+        image_config=VISION,
+        multimodal_config=SMALL,
+        projection_dim=16,
     )
-    _save(folder, transformers.MetaClip2Model(config), tokenizer, pixels)
+    pixels = MODELS.flava.image_processing_pil_flava.FlavaImageProcessorPil(
+        size={"height": 32, "width": 32}, crop_size={"height": 32, "width": 32}
+    )
+    _save(folder, HF.FlavaModel(config), tokenizer, pixels)
 
 
-def siglip(folder: Path) -> None:
+def align(folder: Path, _: Any) -> None:
+    tokenizer = _bert_tokenizer(512)
+    vision = {
+        "image_size": 32,
+        "hidden_dim": 16,
+        "in_channels": [32, 16],
+        "out_channels": [16, 16],
+        "kernel_sizes": [3, 3],
+        "strides": [1, 2],
+        "num_block_repeats": [1, 1],
+        "expand_ratios": [1, 6],
+        "depthwise_padding": [],
+        "squeeze_expansion_ratio": 0.25,
+        "width_coefficient": 1.0,
+        "depth_coefficient": 1.0,
+    }
+    config = HF.AlignConfig(
+        text_config=SMALL | {"vocab_size": len(tokenizer)}, vision_config=vision, projection_dim=16
+    )
+    pixels = MODELS.efficientnet.image_processing_pil_efficientnet.EfficientNetImageProcessorPil(
+        size={"height": 40, "width": 40}, crop_size={"height": 32, "width": 32}, do_center_crop=True
+    )
+    _save(folder, HF.AlignModel(config), tokenizer, pixels)
+
+
+def altclip(folder: Path, _: Any) -> None:
+    tokenizer = _xlm_tokenizer()
+    config = HF.AltCLIPConfig(
+        text_config=_ends(tokenizer) | {"project_dim": 16, "max_position_embeddings": 40},
+        vision_config=VISION,
+        projection_dim=16,
+    )
+    _save(folder, HF.AltCLIPModel(config), tokenizer, _clip_pixels())
+
+
+def tipsv2(folder: Path, _: Any) -> None:
+    tokens = ["<pad>", "<unk>", *(f"▁{letter}" for letter in "abcdefop"), *sorted(set("▁" + "".join(WORDS)))]
+    tokenizer = HF.Tipsv2Tokenizer(vocab={token: n for n, token in enumerate(tokens)}, merges=[])
+    config = HF.Tipsv2Config(
+        text_config=SMALL | {"vocab_size": len(tokenizer)},
+        vision_config={"mlp_ratio": 2, "image_size": 32, "patch_size": 8}
+        | {name: SMALL[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")},
+    )
+    _save(folder, HF.Tipsv2Model(config), tokenizer, _siglip_pixels())
+
+
+def metaclip_2(folder: Path, _: Any) -> None:
+    tokenizer = _xlm_tokenizer()
+    config = HF.MetaClip2Config(text_config=_ends(tokenizer), vision_config=VISION, projection_dim=16)
+    _save(folder, HF.MetaClip2Model(config), tokenizer, _clip_pixels())
+
+
+def siglip(folder: Path, _: Any) -> None:
     """SigLIP's architecture with Gemma's tokenizer, which is what SigLIP 2 of a fixed size is."""
     tokenizer = _gemma_tokenizer()
-    config = transformers.SiglipConfig(
-        text_config=SMALL
-        | {"vocab_size": len(tokenizer), "max_position_embeddings": 64, "projection_size": 32},
-        vision_config=VISION,
+    config = HF.SiglipConfig(
+        text_config=SMALL | {"vocab_size": len(tokenizer), "projection_size": 32}, vision_config=VISION
     )
-    pixels = transformers.models.siglip.image_processing_pil_siglip.SiglipImageProcessorPil(
-        size={"height": 32, "width": 32}
-    )
-    _save(folder, transformers.SiglipModel(config), tokenizer, pixels)
+    _save(folder, HF.SiglipModel(config), tokenizer, _siglip_pixels())
 
 
-def siglip2(folder: Path) -> None:
-    """SigLIP 2 of free size: pictures become patches, with a mask and their shape."""
+def siglip2(folder: Path, _: Any) -> None:
+    """SigLIP 2 of free size: images become patches, with a mask and their shape."""
     tokenizer = _gemma_tokenizer()
-    config = transformers.Siglip2Config(
-        text_config=SMALL
-        | {"vocab_size": len(tokenizer), "max_position_embeddings": 64, "projection_size": 32},
+    config = HF.Siglip2Config(
+        text_config=SMALL | {"vocab_size": len(tokenizer), "projection_size": 32},
         vision_config=SMALL | {"patch_size": 16, "num_patches": 256},
     )
-    pixels = transformers.models.siglip2.image_processing_pil_siglip2.Siglip2ImageProcessorPil(
+    pixels = MODELS.siglip2.image_processing_pil_siglip2.Siglip2ImageProcessorPil(
         patch_size=16, max_num_patches=256
     )
-    _save(folder, transformers.Siglip2Model(config), tokenizer, pixels)
+    _save(folder, HF.Siglip2Model(config), tokenizer, pixels)
+
+
+FAMILIES: dict[str, Callable[[Path, Any], None]] = {
+    build.__name__: build
+    for build in (
+        *(clip, siglip, siglip2, metaclip_2, chinese_clip, altclip, tipsv2, align),
+        *(clipseg, blip, groupvit, owlvit, flava),
+    )
+}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Callable[[str], Path]:
+    """What gives the folder of a family's model, made when it is first asked for."""
+    folders: dict[str, Path] = {}
+
+    def folder_of(name: str) -> Path:
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp(name)
+            torch.manual_seed(0)
+            FAMILIES[name](folders[name], AutoTokenizer.from_pretrained(tiny_clip))
+        return folders[name]
+
+    return folder_of
+
+
+@pytest.fixture(params=FAMILIES)
+def folder(request: pytest.FixtureRequest, built: Callable[[str], Path]) -> Path:
+    """A model folder of each family."""
+    return built(request.param)
 
 
 def _pictures() -> list[Image.Image]:
@@ -92,45 +240,60 @@ def _pictures() -> list[Image.Image]:
     return [Image.effect_mandelbrot((50, 40), area, 50).convert("RGB") for area in areas]
 
 
-@pytest.fixture(params=[chinese_clip, metaclip_2, siglip, siglip2], ids=lambda build: build.__name__)
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A model folder of each family."""
-    build: Callable[[Path], None] = request.param
-    torch.manual_seed(0)
-    build(tmp_path)
-    return tmp_path
+NAMES = ["frog", "dog", "wet fur"]
+
+
+def _own_inputs(folder: Path, model: Any, texts: list[str], most: int) -> dict[str, Any]:
+    """Return a model's inputs as its family was trained, by transformers' parts and no code of ours."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    processor = HF.AutoImageProcessor.from_pretrained(folder)
+    pixels = dict(processor(images=_pictures(), return_tensors="pt"))
+    if not model.config.model_type.startswith("siglip"):
+        how = {"padding": True, "truncation": True, "max_length": most, "return_tensors": "pt"}
+        return pixels | dict(tokenizer(texts, **how))
+    ids = [[*tokenizer(text.lower(), add_special_tokens=False)["input_ids"], 1] for text in texts]
+    return pixels | {"input_ids": torch.tensor([[*row, *[0] * (64 - len(row))] for row in ids])}
+
+
+def _own_logits(model: Any, inputs: dict[str, Any]) -> Array:
+    """Return logits_per_image of a model's own forward, without SigLIP's bias."""
+    with torch.no_grad():
+        if model.config.model_type == "flava":  # which has them in its training's forward only
+            texts = {key: tensor for key, tensor in inputs.items() if key != "pixel_values"}
+            text = model.text_projection(model.text_model(**texts).last_hidden_state[:, 0])
+            states = model.image_model(pixel_values=inputs["pixel_values"]).last_hidden_state
+            image = model.image_projection(states[:, 0])
+            unit = torch.nn.functional.normalize
+            logits = unit(image) @ unit(text).T * model.logit_scale.exp()
+        else:
+            logits = model(**inputs).logits_per_image - getattr(model, "logit_bias", torch.zeros(1))
+    array: Array = logits.numpy()
+    return array
 
 
 @pytest.mark.slow
 def test_scores_are_the_models_own(folder: Path) -> None:
-    """Our cosines, scaled, are `logits_per_image` of the model's own forward, but for SigLIP's bias."""
-    names = ["frog", "dog"]
-    pictures = _pictures()
-    encoder = Encoder(folder, device="cpu", dtype="float32")
-    ours = Classifier.from_names(names, clip=encoder)
-    model = AutoModel.from_pretrained(folder)
-    processor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
-    padding = "max_length" if "Siglip" in type(model).__name__ else True
-    inputs = processor(
-        text=[f"a photo of a {name}" for name in names],
-        images=pictures,
-        padding=padding,
-        max_length=encoder.max_tokens,
-        truncation=True,
-        return_tensors="pt",
-    )
-    with torch.no_grad():
-        theirs = model(**inputs).logits_per_image - getattr(model, "logit_bias", torch.zeros(1))
-    vectors = encoder.encode_images([encoder.prepare(picture) for picture in pictures])
-    np.testing.assert_allclose(ours.head.logits(vectors), theirs, rtol=0, atol=1e-4)
-    sums = [sum(score.probability for score in prediction.scores) for prediction in ours.predict(pictures)]
-    assert sums == pytest.approx([1, 1, 1])
+    """Our cosines, scaled, are `logits_per_image` of the model's own forward, on every engine."""
+    model = AutoModel.from_pretrained(folder).eval()
+    family = model.config.model_type
+    texts = [f"a photo of a {name}" for name in NAMES]
+    first = Encoder(folder, device="cpu", dtype="float32", engine="torch")
+    theirs = _own_logits(model, _own_inputs(folder, model, texts, first.max_tokens))
+    assert np.ptp(theirs) > 1e-3, "texts and images must differ for this to tell anything"
+    converts = family in CONVERTIBLE and first.engine.least is not None
+    for engine in ("torch", "openvino")[: 2 if converts else 1]:
+        encoder = Encoder(folder, device="cpu", dtype="float32", engine=engine)  # type: ignore[arg-type]
+        ours = Classifier.from_names(NAMES, clip=encoder)
+        vectors = encoder.encode_images([encoder.prepare(picture) for picture in _pictures()])
+        np.testing.assert_allclose(ours.head.logits(vectors), theirs, rtol=0, atol=1e-4, err_msg=engine)
+        sums = [sum(score.probability for score in found.scores) for found in ours.predict(_pictures())]
+        assert sums == pytest.approx([1, 1, 1])
 
 
 @pytest.mark.slow
 def test_openvino_computes_those_that_it_converts(folder: Path) -> None:
     pytest.importorskip("openvino")
-    texts, pictures = ["frog", "a photo of a dog", "big eyes " * 50], _pictures()
+    texts, pictures = ["frog", "A Photo: of_a dog!", "big eyes " * 50], _pictures()
     exact = Encoder(folder, device="cpu", dtype="float32", engine="torch")
     for dtype, tolerance in TOLERANCE.items():
         encoder = Encoder(folder, device="cpu", dtype=dtype)  # type: ignore[arg-type]
@@ -142,8 +305,73 @@ def test_openvino_computes_those_that_it_converts(folder: Path) -> None:
         assert cosine_error(ours, theirs) <= tolerance
 
 
+LENGTHS = {"chinese_clip": 52, "altclip": 38, "align": 64, "tipsv2": 64, "owlvit": 16, "blip": 512}
+LENGTHS |= {"siglip": 64, "siglip2": 64, "clip": 77, "metaclip_2": 77, "flava": 77}
+
+
 @pytest.mark.slow
 def test_texts_over_the_limit_are_cut(folder: Path) -> None:
-    embedder = Embedder(Encoder(folder, device="cpu", dtype="float32"))
-    embedder.texts(["frog " * 100])
-    assert len(embedder.notices) == 1
+    encoder = Encoder(folder, device="cpu", dtype="float32", engine="torch")
+    assert encoder.max_tokens == LENGTHS.get(AutoModel.from_pretrained(folder).config.model_type, 77)
+    embedder = Embedder(encoder)
+    embedder.texts(["frog " * 600, "dog", "fur " * 600])
+    assert embedder.notices == [
+        f"2 texts are longer than the {encoder.max_tokens} tokens {folder} reads and cut there:"
+        f" {'frog ' * 600!r:.60}"
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["siglip", "siglip2"])
+def test_siglip_reads_the_canonical_form(family: str, built: Callable[[str], Path]) -> None:
+    """Whichever way a text is written, it is read in lower case and without punctuation."""
+    encoder = Encoder(built(family), device="cpu", dtype="float32")
+    plain, written, spaced = encoder.encode_texts(
+        ["a photo of frog", "A photo_of: FROG!", " a  photo of\tfrog"]
+    )
+    np.testing.assert_array_equal(plain, written)
+    np.testing.assert_array_equal(plain, spaced)
+    assert encoder.token_counts(["", "!?"]) == [1, 1], "the end token"
+    ids = encoder._checkpoint.tokenize(["Dog!", "frog " * 100])["input_ids"]
+    letters = dict(AutoTokenizer.from_pretrained(built(family)).get_vocab())
+    assert ids.shape == (2, 64)
+    assert ids[0].tolist() == [*(letters[letter] for letter in "dog"), 1, *[0] * 60]
+    assert ids[1, -1] == 1, "the end token stays where a text is cut"
+
+
+REFUSED = {
+    "Blip2Config": "a BLIP-2 model, whose text features are a language model's and not comparable"
+    " with images",
+    "XCLIPConfig": "an X-CLIP model, which reads videos, not single images",
+    "VideoPrismConfig": "a VideoPrism model, which reads videos, not single images",
+    "ClapConfig": "a clap model, not one with CLIP's two encoders",
+    "BertConfig": "a bert model, not one with CLIP's two encoders",
+}
+
+
+@pytest.mark.parametrize(("config", "what"), REFUSED.items())
+def test_models_without_two_encoders_are_refused(
+    config: str, what: str, tmp_path: Path, tiny_clip: Path
+) -> None:
+    getattr(HF, config)().save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_clip).save_pretrained(tmp_path)
+    _clip_pixels().save_pretrained(tmp_path)
+    questions: list[Callable[[Encoder], object]] = [
+        lambda encoder: encoder.encode_texts(["fur"]),
+        lambda encoder: encoder.encode_images([encoder.prepare(_pictures()[0])]),
+        lambda encoder: encoder.logit_scale,
+    ]
+    for ask in questions:
+        with pytest.raises(ModelError) as caught:
+            ask(Encoder(tmp_path, device="cpu", dtype="float32"))
+        assert str(caught.value) == (
+            f"{tmp_path} is {what}: name a CLIP-like model such as openai/clip-vit-base-patch32"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["align", "tipsv2"])
+def test_a_temperature_divides(family: str, built: Callable[[str], Path]) -> None:
+    temperature = AutoModel.from_pretrained(built(family)).temperature.item()
+    encoder = Encoder(built(family), device="cpu", dtype="float32")
+    assert math.isclose(encoder.logit_scale, 1 / temperature, rel_tol=1e-6)

@@ -1,6 +1,8 @@
 """The classifier as people meet it in Python: what it takes, what it refuses, what its results become."""
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -218,3 +220,54 @@ def test_a_model_is_recorded_by_its_absolute_path(
     assert again.embedder.encoder.logit_scale > 0
     assert len(again.head.metadata["fingerprint"]) == 64
     assert again.head.metadata["created"].endswith("+00:00")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_eight_threads_get_800_equal_results(demo_clip: Path, tmp_path: Path, engine: Any) -> None:
+    """Every call decodes, embeds and scores anew, as there is no cache."""
+    pytest.importorskip("openvino" if engine == "openvino" else "torch")
+    pictures = [
+        Image.effect_mandelbrot((70, 60), (-2, -1.5, n / 9, 1.5), 50).convert("RGB") for n in range(8)
+    ]
+    options: dict[str, Any] = {"dtype": "float32", "engine": engine, "device": "cpu", "cache": False}
+    fm.Classifier({"a": ["fur", "big eyes"], "b": ["a long tail"]}, clip=demo_clip, **options).save(
+        tmp_path / "demo.safetensors"
+    )
+    classifier = fm.Classifier.load(tmp_path / "demo.safetensors", **options)
+    expected = [classifier.predict(picture).to_dict() for picture in pictures]
+
+    def equal(thread: int) -> int:
+        numbers = [(thread + call) % len(pictures) for call in range(100)]
+        return sum(classifier.predict(pictures[n]).to_dict() == expected[n] for n in numbers)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(equal, range(8))) == 800
+
+
+_RACE = """
+import sys, threading
+sys.setswitchinterval(1e-5)
+from PIL import Image
+from fieldmarks.classification.embedder import Encoder
+encoder = Encoder(sys.argv[1], device="cpu", dtype="float32", engine=sys.argv[2])
+picture, errors = Image.new("RGB", (80, 60), "red"), []
+def tried(work):
+    try: work()
+    except BaseException as error: errors.append(repr(error))
+work = [lambda: encoder.prepare(picture)] * 8 + [lambda: encoder.encode_texts(["fur"])]
+threads = [threading.Thread(target=tried, args=(part,)) for part in work]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(errors)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_threads_that_load_at_once_do_not_race(demo_clip: Path, engine: str) -> None:
+    """transformers imports its parts when they are first used, which two threads must not do at once."""
+    pytest.importorskip("openvino" if engine == "openvino" else "torch")
+    command = [sys.executable, "-c", _RACE, str(demo_clip), engine]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -146,6 +146,16 @@ def test_a_model_is_named_by_its_folder_and_what_is_in_it(demo_lm: Path, tmp_pat
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"rope_theta": 5.0}))
     assert LocalCompleter(copy).model != LocalCompleter(demo_lm).model
+    (copy / "config.json").write_text((demo_lm / "config.json").read_text())
+    names = {LocalCompleter(copy).model}
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1  # the last byte, whatever the size
+    (copy / "model.safetensors").write_bytes(weights)
+    names.add(LocalCompleter(copy).model)
+    (copy / "chat_template.jinja").write_text("{{ messages }}")
+    names.add(LocalCompleter(copy).model)
+    (copy / "README.md").write_text("nothing that is loaded")
+    assert len(names | {LocalCompleter(copy).model}) == 3
     assert LocalCompleter("owner/model").model == "owner/model"
 
 

@@ -32,12 +32,13 @@ def test_the_article_prompt_is_the_articles_to_the_byte() -> None:
 
 
 def test_shipped_prompts_render_and_none_ends_in_a_blank() -> None:
-    assert shipped_names() == ["article", "differential", "sentences", "two-shot"]
+    names = ["article", "article-de", "article-zh", "differential", "sentences", "two-shot"]
+    assert shipped_names() == names
     for name in shipped_names():
         text = Prompt.load(name).render("owl", other="hawk")
         assert text == text.rstrip()
         assert "{" not in text
-        assert "an owl" in text or name == "article"
+        assert "an owl" in text or name.startswith("article")
         assert turns(text)[-1][0] == "assistant"
 
 
@@ -130,7 +131,10 @@ def test_a_file_that_is_no_prompt(tmp_path: Path) -> None:
     for name, message in [
         ("binary.txt", "is UTF-16 text: save it as UTF-8"),
         ("huge.txt", "has over 100,000 bytes"),
-        ("missing.txt", "give a file, or one of article, differential, sentences, two-shot"),
+        (
+            "missing.txt",
+            "give a file, or one of article, article-de, article-zh, differential, sentences, two-shot",
+        ),
         ("", "is a folder: name a file"),
     ]:
         with pytest.raises(PromptError, match=message):

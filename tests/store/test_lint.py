@@ -309,3 +309,41 @@ def test_mending_settles(descriptors: list[str]) -> None:
 )
 def test_a_measure_is_quoted_whole(measure: str) -> None:
     assert lint_rules.unseen(f"about {measure} long") == f"it says {measure!r}"
+
+
+GERMAN = (
+    "hervortretende Augen",
+    "ein kurzer, gebogener Schnabel",
+    "Federn liegen eng an",
+    "Fleck in der Form einer Not",
+    "glatte Haut ohne Schuppen",
+)
+CHINESE = ("突出的眼睛", "背部呈鲜绿色，腹部呈白色", "眼睛后方有一条黑色条纹", "12条条纹", "喙（短而弯）")
+
+
+@pytest.mark.parametrize("texts", [GERMAN, CHINESE, ("大きな目", "黄色い嘴と赤い足")])
+def test_rules_on_english_words_leave_other_languages_alone(texts: tuple[str, ...]) -> None:
+    assert lint([Entry("thing", texts)]) == []
+
+
+def test_an_entry_without_signs_is_of_its_stores_language() -> None:
+    plain = Entry("eins", ("Federn liegen eng an",))
+    assert lint([plain, Entry("zwei", GERMAN[:2])]) == []
+    assert _found("FM203", lint([plain, Entry("two", ("a tail with a white tip",))])) == [("eins", 1)]
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "text"),
+    [
+        ("FM202", "树蛙", "背部的颜色："),
+        ("FM203", "树蛙", "绿色的背部、"),
+        ("FM203", "树蛙", "红色的喙（短"),
+        ("FM301", "树蛙", "树蛙的眼睛很大"),
+        ("FM305", "树蛙", "身体上覆盖着光滑湿润的皮肤，皮肤上常有深色斑点和细小的疣状突起，四肢修长"),
+        ("FM304", "Frosch", "ein Körper von etwa 5 cm"),
+        ("FM202", "Frosch", "Hier sind einige Merkmale:"),
+        ("FM301", "Frosch", "die Augen vom Frosch"),
+    ],
+)
+def test_what_no_language_should_have_is_found_in_each(code: str, name: str, text: str) -> None:
+    assert code in {finding.rule.code for finding in lint([Entry(name, (text,))])}

@@ -31,7 +31,7 @@ import numpy as np
 from fieldmarks import choices
 from fieldmarks.choices import Device, DType, check_choice
 from fieldmarks.classification.cache import EmbeddingCache, key_of
-from fieldmarks.classification.engines import Engine, openvino
+from fieldmarks.classification.engines import Engine, defect_of, openvino
 from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
@@ -182,6 +182,11 @@ class Encoder:
         return self.engine.max_tokens
 
     @property
+    def text_form(self) -> str:
+        """What tells the form in which texts are read from any other; it is part of the cache's keys."""
+        return self._checkpoint.text_form.name
+
+    @property
     def least(self) -> int | None:
         """How short the shorter side of a JPEG may become while it is decoded; None: as it is."""
         return None if self.decoding == "full" else self.engine.least
@@ -196,7 +201,7 @@ class Encoder:
         full = self.engine.pads_to_full_length
         lengths = [most if full else min(most, tokens) for tokens in self.token_counts(texts)]
         passes = list(by_length(lengths, _TOKENS.get(self.device, _TOKENS_ELSEWHERE)))
-        parts = [self._finite(self.engine.texts([texts[row] for row in rows])) for rows in passes]
+        parts = [self._checked(self.engine.texts([texts[row] for row in rows])) for rows in passes]
         embeddings = np.concatenate(parts)  # (M, D), sorted by length
         embeddings[np.concatenate(passes)] = embeddings.copy()
         return embeddings
@@ -207,7 +212,7 @@ class Encoder:
 
     def encode_images(self, prepared: Sequence[Any]) -> Array:
         """Return the embeddings (N, D) of N prepared images, in one pass."""
-        return self._finite(self.engine.images(prepared))
+        return self._checked(self.engine.images(prepared))
 
     @loaded_once
     def _converted(self) -> openvino.OpenVinoEngine | str:
@@ -222,10 +227,9 @@ class Encoder:
                 raise
             return "the model itself cannot be used"  # torch says why
 
-    def _finite(self, embeddings: Array) -> Array:
-        if not np.isfinite(embeddings).all():
-            remedy = "download it again" if self.dtype == "float32" else "try --dtype float32"
-            raise ModelError(f"{self.name} gives embeddings with NaN or infinity: {remedy}")
+    def _checked(self, embeddings: Array) -> Array:
+        if (defect := defect_of(embeddings, self.dtype)) is not None:
+            raise ModelError(f"{self.name} gives embeddings {defect}")
         return embeddings
 
 
@@ -306,7 +310,8 @@ class Embedder:
         texts = list(texts)
         distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         listed = list(distinct)
-        keys = [self._key("text and cut", text) for text in listed]
+        kind = f"text and cut, {self.encoder.text_form}"
+        keys = [self._key(kind, text) for text in listed]
         size = None if self._dim is None else self._dim + 1
         rows = self._rows(keys, lambda missing: self._encode_texts([listed[row] for row in missing]), size)
         self._dim = rows.shape[1] - 1

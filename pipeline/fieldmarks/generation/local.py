@@ -6,9 +6,10 @@ Hugging Face folders or ids; only safetensors are read and no code of a model's 
 
 import asyncio
 import hashlib
+import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -27,6 +28,7 @@ from fieldmarks.generation.parse import attach
 from fieldmarks.generation.prompt import turns
 from fieldmarks.generation.question import Charge, Failure, Outcome, Question, Sample, Usage, unlimited
 from fieldmarks.hub import ModelSource, one_line
+from fieldmarks.paths import open_regular
 
 TAIL: Final = 16  # tokens of an answer's end that are searched for a stop text
 LEAST_ROOM: Final = 8  # tokens that must be left for an answer
@@ -62,8 +64,9 @@ class LocalCompleter:
         """The id, or for a folder its name and a fingerprint of what it holds."""
         if not self._source.local:
             return self._source.name
-        folder = Path(self._source.name)
-        return f"{folder.resolve().name}@{_fingerprint(folder)}"
+        files = self._source.fingerprint(_file_digest) or ""
+        digest = hashlib.sha256(files.encode("utf-8", "surrogateescape")).hexdigest()
+        return f"{Path(self._source.name).resolve().name}@{digest[:8]}"
 
     def load(self) -> None:
         """Load tokenizer and weights now. Raises ModelError."""
@@ -245,15 +248,6 @@ def first_stop(text: str, stops: Sequence[str]) -> int | None:
     return min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
 
 
-def _fingerprint(folder: Path) -> str:
-    """Return 8 hex digits from a model folder's configuration and the first MiB of each weight file."""
-    digest = hashlib.sha256()
-    for path in _parts(folder):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + str(path.stat().st_size).encode() + file.read(1 << 20))
-    return digest.hexdigest()[:8]
-
-
-def _parts(folder: Path) -> Iterator[Path]:
-    patterns = ("config.json", "tokenizer*", "*.safetensors")
-    return (path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file())
+def _file_digest(path: Path) -> str:
+    with os.fdopen(open_regular(path), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,8 @@
 """The table of lint rules, `RULES`: a code, a name, a severity, a description, and a function that finds it.
 
-Most rules look at one descriptor's text, which is taken for English; the others look at a class, or compare
-all classes. Tokens are counted as a CLIP model's own tokenizer does, without loading the model.
+Most rules look at one descriptor's text; those on English words leave other languages alone. The others look
+at a class, or compare all classes. Tokens are counted as a CLIP model's own tokenizer does, without loading
+the model.
 """
 
 import re
@@ -9,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +21,13 @@ from fieldmarks.errors import ModelError
 from fieldmarks.paths import read_text
 from fieldmarks.records import Entry, near_miss
 from fieldmarks.store.descriptor_effects import Measurement, points
+from fieldmarks.store.languages import Language, language, named_in, words
 from fieldmarks.text import comparable
 
-_CUT: Final = re.compile(
-    r"(?:[,;:(\[–—-]|\b(?:and|or|but|the|a|an|with|of|to|for|from|than|that|which|its|their|is|are"
-    r"|as|by|such))$",
+_CUT_MARK: Final = re.compile(r"[,;:(\[–—\-，、；：（【]$")
+_CUT_WORD: Final = re.compile(
+    r"\b(?:and|or|but|the|a|an|with|of|to|for|from|than|that|which|its|their|is|are"
+    r"|as|by|such)$",
     re.IGNORECASE,
 )
 _HEDGE: Final = re.compile(
@@ -77,11 +80,11 @@ _MOST_REPAIRS: Final = 20  # of a hostile text; one repair can uncover another
 _MOJIBAKE: Final = re.compile("[ÂÃâ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]")
 
 
-def cut(text: str) -> str | None:
+def cut(text: str, *, english: bool = True) -> str | None:
     """Complain of an end that no sentence has."""
-    if text.count("(") > text.count(")"):
+    if any(text.count(opened) > text.count(closed) for opened, closed in ("()", "（）")):
         return "a bracket is not closed"
-    end = _CUT.search(text.rstrip())
+    end = _CUT_MARK.search(text.rstrip()) or (_CUT_WORD.search(text.rstrip()) if english else None)
     return f"it ends in {end[0]!r}" if end else None
 
 
@@ -102,7 +105,7 @@ def unseen(text: str) -> str | None:
 
 def chatter(text: str) -> str | None:
     """Complain of words to the reader in the place of a trait."""
-    introduces = text.rstrip().endswith(":") and not _SENTENCES.search(text)
+    introduces = text.rstrip().endswith((":", "：")) and not _SENTENCES.search(text)
     return _word(_CHATTER, text) or ("it introduces a list" if introduces else None)
 
 
@@ -181,6 +184,15 @@ class Listing:
     config: Config = field(default_factory=Config)
 
     @cached_property
+    def language(self) -> Language:
+        """The language of most descriptors."""
+        return language(text for entry in self.entries for text in entry.descriptors) or "en"
+
+    def is_english(self, entry: Entry) -> bool:
+        """Whether rules on English words are for this entry's texts."""
+        return (language(entry.descriptors) or self.language) == "en"
+
+    @cached_property
     def sharing(self) -> Mapping[str, int]:
         """In how many classes each descriptor occurs."""
         classes: defaultdict[str, int] = defaultdict(int)
@@ -222,10 +234,12 @@ class Rule:
     fix: bool = False
 
 
-def each(look: Callable[[str], str | None]) -> Finder:
-    """Make a function that looks at one text into one that looks at an entry's."""
+def each(look: Callable[[str], str | None], *, english: bool = False) -> Finder:
+    """Make a function that looks at one text into one that looks at an entry's, perhaps only in English."""
 
     def find(entry: Entry, listing: Listing) -> Iterator[Complaint]:
+        if english and not listing.is_english(entry):
+            return iter(())
         complaints = ((at, look(text)) for at, text in enumerate(entry.descriptors))
         return ((at, complaint) for at, complaint in complaints if complaint is not None)
 
@@ -268,23 +282,23 @@ def _echo(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 
 
 def _own_name(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-    name = re.escape(comparable(entry.name)).replace(r"\ ", " ")
-    pattern = re.compile(rf"(?<!\w){name}(?:e?s)?(?!\w)")
+    name = comparable(entry.name)
     for at, text in enumerate(entry.descriptors):
-        if pattern.search(comparable(text)):
+        if named_in(name, comparable(text)):
             yield at, "it names the class: CLIP then reads the name, not the trait"
 
 
 def _cut(entry: Entry, listing: Listing) -> Iterator[Complaint]:
-    yield from each(cut)(entry, listing)
-    if entry.finish_reason == "length" and entry.descriptors and not cut(entry.descriptors[-1]):
+    look = partial(cut, english=listing.is_english(entry))
+    yield from each(look)(entry, listing)
+    if entry.finish_reason == "length" and entry.descriptors and not look(entry.descriptors[-1]):
         yield None, "the answer was cut off by max_tokens: descriptors may be missing"
 
 
 def _long(entry: Entry, listing: Listing) -> Iterator[Complaint]:
     for at, text in enumerate(entry.descriptors):
-        if (words := len(text.split())) > listing.config.max_words:
-            yield at, f"it has {words} words: {listing.config.max_words} are the most"
+        if (count := words(text)) > listing.config.max_words:
+            yield at, f"it has {count} words: {listing.config.max_words} are the most"
 
 
 def _tokens(entry: Entry, listing: Listing) -> Iterator[Complaint]:
@@ -397,12 +411,18 @@ RULES: Final = (
     Rule("FM203", "cut", _W, "A descriptor or an answer is cut off.", _cut),
     Rule("FM204", "debris", _E, "Encoding debris, markup, list marks.", each(debris), fix=True),
     Rule("FM301", "own-name", _W, "A descriptor has the class's own name inside.", _own_name),
-    Rule("FM302", "hedge", _W, "A hedge, such as may or often: a text for CLIP states.", each(hedge)),
-    Rule("FM303", "negation", _W, "A negation, which CLIP hardly sees.", each(negation)),
+    Rule(
+        "FM302",
+        "hedge",
+        _W,
+        "A hedge, such as may or often: a text for CLIP states.",
+        each(hedge, english=True),
+    ),
+    Rule("FM303", "negation", _W, "A negation, which CLIP hardly sees.", each(negation, english=True)),
     Rule("FM304", "not-visible", _W, "Smell, taste, sound, habits, price, measures.", each(unseen)),
     Rule("FM305", "long", _W, "A descriptor has too many words (`max-words`, 15).", _long),
     Rule("FM306", "tokens", _E, "A descriptor has more tokens than the model reads (`--clip`).", _tokens),
-    Rule("FM307", "sentence", _W, "A sentence, not a feature.", each(sentence)),
+    Rule("FM307", "sentence", _W, "A sentence, not a feature.", each(sentence, english=True)),
     Rule("FM401", "name-alike", _E, "Names differ only by case, punctuation or underscores.", _alike),
     Rule("FM402", "underscore", _W, "A name has an underscore in the place of a space.", _underscore),
     Rule("FM403", "two-meanings", _H, "A name has two well-known meanings.", _two_meanings),

@@ -52,6 +52,31 @@ def test_a_configuration_that_nests_without_end(folder: Path) -> None:
         Encoder(folder, device="cpu").encode_texts(["fur"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["auto", "torch", "openvino"])
+@pytest.mark.parametrize(
+    ("value", "defect"),
+    [
+        (0.0, "that are all zeros: its weights are missing or damaged, download it again"),
+        (float("nan"), "with NaN or infinity: download it again"),
+    ],
+)
+def test_weights_that_compute_nothing(folder: Path, engine: Any, value: float, defect: str) -> None:
+    """Neither texts nor images get an embedding by weights that are all zeros, or no numbers."""
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    weights = load_file(folder / "model.safetensors")
+    spoiled = {name: torch.full_like(weight, value) for name, weight in weights.items()}
+    save_file(spoiled, folder / "model.safetensors", metadata={"format": "pt"})
+    encoder = Encoder(folder, device="cpu", dtype="float32", engine=engine)
+    with pytest.raises(ModelError) as caught:
+        encoder.encode_texts(["fur"])
+    assert str(caught.value) == f"{folder} gives embeddings {defect}"
+    with pytest.raises(ModelError) as caught:
+        encoder.encode_images([encoder.prepare(Image.new("RGB", (64, 64), "red"))])
+    assert str(caught.value) == f"{folder} gives embeddings {defect}"
+
+
 @pytest.mark.parametrize("scale", [float("nan"), 1e5])
 def test_a_logit_scale_that_is_no_number(folder: Path, scale: float) -> None:
     weights = load_file(folder / "model.safetensors")

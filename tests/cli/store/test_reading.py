@@ -34,6 +34,26 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "store.jsonl"
 
 
+def test_chinese_and_german_are_shown_in_columns(runner: CliRunner, own_folder: Path) -> None:
+    """A Chinese letter takes two columns of a terminal."""
+    Store("store.jsonl", create=True).append(
+        Entry("树蛙", ("突出的眼睛", "带有吸盘的圆形脚趾")), Entry("Laubfrosch", ("große Haftscheiben",))
+    )
+    assert runner.invoke(main, ["store", "list", "store.jsonl"]).stdout.splitlines() == [
+        "class       descriptors  origin  flags",
+        "树蛙                  2  typed",
+        "Laubfrosch            1  typed",
+    ]
+    shown = runner.invoke(main, ["store", "show", "store.jsonl", "树蛙"])
+    assert shown.exit_code == 0
+    assert "突出的眼睛" in shown.stdout
+    found = runner.invoke(main, ["store", "list", "store.jsonl", "--grep", "吸盘"])
+    assert [line.split()[0] for line in found.stdout.splitlines()[1:]] == ["树蛙"]
+    exported = runner.invoke(main, ["store", "show", "store.jsonl", "树蛙", "--json"])
+    assert "带有吸盘的圆形脚趾" in exported.stdout
+    assert runner.invoke(main, ["store", "lint", "store.jsonl"]).exit_code == 0
+
+
 def _json(text: str) -> list[dict[str, object]]:
     return [orjson.loads(line) for line in text.splitlines()]
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from fieldmarks.classification.scoring import Array
 
 if TYPE_CHECKING:
@@ -42,3 +44,13 @@ class Engine(Protocol):
 
     def images(self, prepared: Sequence[Any]) -> Array:
         """Return the embeddings (N, D) of N prepared images in one pass."""
+
+
+def defect_of(embeddings: Array, dtype: str) -> str | None:
+    """Return what is wrong with embeddings (N, D) of a model and what to do, or None for good ones."""
+    if not np.isfinite(embeddings).all():
+        remedy = "download it again" if dtype == "float32" else "try --dtype float32"
+        return f"with NaN or infinity: {remedy}"
+    if not embeddings.any(axis=-1).all():
+        return "that are all zeros: its weights are missing or damaged, download it again"
+    return None

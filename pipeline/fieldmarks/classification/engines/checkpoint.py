@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -17,6 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from fieldmarks.choices import Device, DType
+from fieldmarks.classification.engines.families import (
+    EXAMPLE,
+    TextForm,
+    fixed_rows,
+    form_of,
+    logit_scale,
+    unsuitable,
+)
 from fieldmarks.classification.engines.open_clip import OpenClip
 from fieldmarks.classification.preprocess import MAX_SIDE, Recipe, longest_side, recipe_of
 from fieldmarks.errors import ModelError
@@ -91,14 +99,10 @@ def _may_have_gpu() -> bool:
     return known and not hidden and any(Path(name).exists() for name in _GPU_FILES)
 
 
-_PADDED_TO_FULL_LENGTH: Final = {"siglip", "siglip2"}  # trained so; a shorter text would change the result
-
-
 class ClipLike(Protocol):
-    """What is used of a network."""
+    """What is used of a network, beside the factor of its cosines."""
 
     dtype: "torch.dtype"
-    logit_scale: "Tensor"
 
     def get_text_features(self, **inputs: "Tensor") -> Any:
         """Return a tensor (M, D), or an output object with it as pooler_output."""
@@ -149,9 +153,14 @@ class Checkpoint:
             return self.open_clip.config()
         config = self.source.load(AutoConfig)
         kind = MODEL_MAPPING.get(type(config), None)
-        if not all(hasattr(kind, name) for name in ("get_text_features", "get_image_features")):
-            raise ModelError(f"{self.name} is a {config.model_type} model, not one with CLIP's two encoders")
+        if (what := unsuitable(config.model_type, kind)) is not None:
+            raise ModelError(f"{self.name} is {what}")
         return config
+
+    @property
+    def text_form(self) -> TextForm:
+        """How the model's family reads texts; told without transformers."""
+        return form_of(self.model_type)
 
     @loaded_once
     def tokenizer(self) -> "PreTrainedTokenizerBase":
@@ -170,15 +179,10 @@ class Checkpoint:
     def max_tokens(self) -> int:
         """The most tokens a text may have, the special ones included."""
         positions = getattr(self.config.text_config, "max_position_embeddings", None)
-        most = min(self.tokenizer.model_max_length, positions or self.tokenizer.model_max_length)
+        most = self.text_form.max_tokens(positions, self.tokenizer.model_max_length)
         if most <= self.tokenizer.num_special_tokens_to_add():
             raise ModelError(f"{self.name} reads no text: its configuration allows {most} tokens")
         return int(most)
-
-    @loaded_once
-    def pads_to_full_length(self) -> bool:
-        """Whether texts are padded to `max_tokens`, as the model was trained so."""
-        return self.config.model_type in _PADDED_TO_FULL_LENGTH
 
     @loaded_once
     def image_processor(self) -> "BaseImageProcessor":
@@ -204,16 +208,46 @@ class Checkpoint:
             network = self.open_clip.network(dtype)
         else:
             network = self.source.load_network(AutoModel, config=self.config, dtype=dtype)
-        if not hasattr(network, "logit_scale"):
-            raise ModelError(f"{self.name} is a {self.config.model_type} model without CLIP's logit_scale")
+        if logit_scale(network) is None:
+            raise ModelError(
+                f"{self.name} is a {self.config.model_type} model without CLIP's logit_scale or"
+                f" a temperature: name a CLIP-like model such as {EXAMPLE}"
+            )
         return network
 
-    def tokenize(self, texts: list[str], form: str | None = None) -> Any:
-        """Return the inputs of texts, cut and padded as the model wants them; `form` as in transformers."""
-        return self.tokenizer(
-            texts,
-            padding="max_length" if self.pads_to_full_length else True,
+    @loaded_once
+    def end_and_pad(self) -> tuple[int | None, int]:
+        """The tokens that close a text of a fixed form and fill the rest."""
+        end, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+        return end, next((token for token in (pad, end) if token is not None), 0)
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, before any cutting."""
+        return [len(ids) for ids in self._token_ids(texts, closed=True)]
+
+    def tokenize(self, texts: Sequence[str]) -> "Mapping[str, Tensor]":
+        """Return the inputs of texts, cut and padded on the right as the model's family reads them."""
+        import torch
+
+        if self.text_form.fixed:
+            end, pad = self.end_and_pad
+            ids = fixed_rows(self._token_ids(texts), length=self.max_tokens, end=end, pad=pad)
+            return {"input_ids": torch.from_numpy(ids)}
+        self.tokenizer.padding_side = self.tokenizer.truncation_side = "right"
+        inputs: Mapping[str, Tensor] = self.tokenizer(
+            self.text_form.read(texts),
+            padding=True,
             truncation=True,
             max_length=self.max_tokens,
-            return_tensors=form,
+            return_tensors="pt",
         )
+        return inputs
+
+    def _token_ids(self, texts: Sequence[str], *, closed: bool = False) -> list[list[int]]:
+        """Return the tokens of each whole text: in a fixed form without special ones, unless `closed`."""
+        fixed = self.text_form.fixed
+        rows: list[list[int]] = self.tokenizer(
+            self.text_form.read(texts), add_special_tokens=not fixed, verbose=False
+        )["input_ids"]
+        end, _ = self.end_and_pad
+        return [[*row, end] for row in rows] if fixed and closed and end is not None else rows

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks import __version__
-from fieldmarks.classification.engines import Engine, model_cache
+from fieldmarks.classification.engines import Engine, defect_of, model_cache
 from fieldmarks.classification.engines.checkpoint import Checkpoint, processor
+from fieldmarks.classification.engines.families import TextForm, fixed_rows
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import ModelError
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CONVERTIBLE: Final = {"clip", "chinese_clip", "metaclip_2", "siglip"}  # model types that the tests convert
+CONVERTIBLE: Final = {  # model types that the tests convert
+    *("clip", "chinese_clip", "metaclip_2", "siglip", "altclip", "tipsv2", "align", "clipseg", "blip"),
+    *("groupvit", "owlvit", "flava"),
+}
 TOLERANCE: Final = {"float32": 1e-5, "bfloat16": 1e-4}  # cosine error against torch's float32
-_FORMAT: Final = "1"
+_FORMAT: Final = "2"
 _TEXTS: Final = (
     "fur",
     "a photo of a frog",
@@ -69,7 +73,9 @@ class OpenVinoEngine:
         name: str,
         logit_scale: float,
         max_tokens: int,
-        pads_to_full_length: bool,
+        form: TextForm,
+        end: int | None,
+        pad: int,
         recipe: Recipe,
     ) -> None:
         self._folder = folder
@@ -78,7 +84,8 @@ class OpenVinoEngine:
         self._recipe = recipe
         self.logit_scale = logit_scale
         self.max_tokens = max_tokens
-        self.pads_to_full_length = pads_to_full_length
+        self.pads_to_full_length = form.fixed
+        self._form, self._end, self._pad = form, end, pad
         self.least = recipe.least
         self._computing = Lock()  # a request computes one thing at a time, on all cores
 
@@ -87,16 +94,22 @@ class OpenVinoEngine:
         tokenizer = self._tokenizer()
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
+        fixed = self._form.fixed
+        encoded = tokenizer.encode_batch(self._form.read(texts), add_special_tokens=not fixed)
+        closing = int(fixed and self._end is not None)
+        return [len(encoding.ids) + closing for encoding in encoded]
 
     def texts(self, texts: Sequence[str]) -> Array:
         """Return the embeddings (M, D) of M texts."""
-        encoded = self._cutting.encode_batch(list(texts))
-        rows = {
-            "input_ids": [encoding.ids for encoding in encoded],
-            "attention_mask": [encoding.attention_mask for encoding in encoded],
-        }
-        return self._computed(self._text_tower, {key: np.array(ids, np.int64) for key, ids in rows.items()})
+        fixed = self._form.fixed
+        encoded = self._cutting.encode_batch(self._form.read(texts), add_special_tokens=not fixed)
+        ids = [encoding.ids for encoding in encoded]
+        if fixed:
+            rows = fixed_rows(ids, length=self.max_tokens, end=self._end, pad=self._pad)
+            return self._computed(self._text_tower, {"input_ids": rows})
+        mask = [encoding.attention_mask for encoding in encoded]
+        inputs = {"input_ids": np.array(ids, np.int64), "attention_mask": np.array(mask, np.int64)}
+        return self._computed(self._text_tower, inputs)
 
     def prepare(self, image: "Image.Image") -> Any:
         """Return an image's pixels (H, W, 3) of 8 bits."""
@@ -209,7 +222,8 @@ def converted(checkpoint: Checkpoint, dtype: str, file_hash: Callable[[Path], st
 
 def _opened(folder: Path, dtype: str, metadata: model_cache.Metadata) -> OpenVinoEngine:
     facts = metadata["facts"]
-    return OpenVinoEngine(folder, dtype=dtype, **{**facts, "recipe": Recipe.from_dict(facts["recipe"])})
+    built = {"recipe": Recipe.from_dict(facts["recipe"]), "form": TextForm(**facts["form"])}
+    return OpenVinoEngine(folder, dtype=dtype, **{**facts, **built})
 
 
 def _convert(checkpoint: Checkpoint, dtype: str, folder: Path) -> model_cache.Metadata:
@@ -224,6 +238,9 @@ def _convert(checkpoint: Checkpoint, dtype: str, folder: Path) -> model_cache.Me
         return {"refused": "its image processor has steps of its own"}
     torch_engine = TorchEngine(checkpoint, device="cpu", dtype="float32")
     expected = _sampled(torch_engine, recipe)
+    for embeddings in expected:
+        if (defect := defect_of(embeddings, "float32")) is not None:
+            raise ModelError(f"{checkpoint.name} gives embeddings {defect}")
     try:
         with _silence():
             metadata = {"facts": _written(torch_engine, checkpoint, recipe, folder)}
@@ -292,7 +309,7 @@ def _written(engine: Any, checkpoint: Checkpoint, recipe: Recipe, folder: Path) 
 
     from fieldmarks.classification.engines.torch import ImageTower, TextTower
 
-    inputs = checkpoint.tokenize(list(_TEXTS), "pt")  # the tokenizer keeps how it cuts and pads here
+    inputs = checkpoint.tokenize(_TEXTS)  # the tokenizer keeps how it cuts and pads here
     tokenizer = checkpoint.tokenizer.backend_tokenizer  # which not every tokenizer has
     with _writing():
         tokenizer.save(str(folder / "tokenizer.json"))
@@ -300,11 +317,14 @@ def _written(engine: Any, checkpoint: Checkpoint, recipe: Recipe, folder: Path) 
     _save(TextTower(engine.network), texts, folder / "texts.xml")
     pixels = {"pixels": torch.from_numpy(_sample_images(recipe))}
     _save(ImageTower(engine.network, recipe), pixels, folder / "images.xml")
+    end, pad = checkpoint.end_and_pad
     return {
         "name": checkpoint.name,
         "logit_scale": engine.logit_scale,
         "max_tokens": checkpoint.max_tokens,
-        "pads_to_full_length": checkpoint.pads_to_full_length,
+        "form": asdict(checkpoint.text_form),
+        "end": end,
+        "pad": pad,
         "recipe": asdict(recipe),
     }
 

@@ -24,6 +24,7 @@ from torch.nn.functional import conv2d, linear
 from torch.overrides import TorchFunctionMode
 
 from fieldmarks.classification.engines.checkpoint import Checkpoint, ClipLike, is_amd, processor
+from fieldmarks.classification.engines.families import features, logit_scale
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import ModelError
@@ -120,12 +121,6 @@ class ImageTower(nn.Module):
         return features(self.network.get_image_features(pixel_values=normal))
 
 
-def features(output: Any) -> Tensor:
-    """Return the embeddings in a model's output: transformers 5 gives an object instead of a tensor."""
-    tensor: Tensor = output if isinstance(output, Tensor) else output.pooler_output
-    return tensor
-
-
 class TorchEngine:
     """A checkpoint computed by torch on one device, in numbers of one type.
 
@@ -142,7 +137,7 @@ class TorchEngine:
     @property
     def logit_scale(self) -> float:
         """The factor of the cosines."""
-        return float(self.network.logit_scale.detach().float().exp())
+        return logit_scale(self.network) or 0.0  # a checkpoint's network has one
 
     @property
     def max_tokens(self) -> int:
@@ -152,7 +147,7 @@ class TorchEngine:
     @property
     def pads_to_full_length(self) -> bool:
         """Whether texts are padded to `max_tokens`."""
-        return self._checkpoint.pads_to_full_length
+        return self._checkpoint.text_form.fixed
 
     @property
     def least(self) -> int | None:
@@ -163,12 +158,12 @@ class TorchEngine:
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, before any cutting."""
         with self._tokenizing:
-            return [len(ids) for ids in self._checkpoint.tokenizer(list(texts), verbose=False)["input_ids"]]
+            return self._checkpoint.token_counts(texts)
 
     def texts(self, texts: Sequence[str]) -> Array:
         """Return the embeddings (M, D) of M texts."""
         with self._tokenizing:
-            inputs = self._checkpoint.tokenize(list(texts), "pt")
+            inputs = self._checkpoint.tokenize(texts)
         tower = TextTower(self.network)
         with self._computing():
             return _array(tower(**self._moved(inputs)))
