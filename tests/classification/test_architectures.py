@@ -332,7 +332,7 @@ def test_siglip_reads_the_canonical_form(family: str, built: Callable[[str], Pat
     np.testing.assert_array_equal(plain, written)
     np.testing.assert_array_equal(plain, spaced)
     assert encoder.token_counts(["", "!?"]) == [1, 1], "the end token"
-    ids = encoder._checkpoint.tokenize(["Dog!", "frog " * 100])["input_ids"]
+    ids = encoder.checkpoint.tokenize(["Dog!", "frog " * 100])["input_ids"]
     letters = dict(AutoTokenizer.from_pretrained(built(family)).get_vocab())
     assert ids.shape == (2, 64)
     assert ids[0].tolist() == [*(letters[letter] for letter in "dog"), 1, *[0] * 60]

@@ -79,7 +79,7 @@ class Encoder:
         if device in ("cuda", "mps"):
             device_of(device)
         self._requested: tuple[Device, DType, choices.Engine] = (device, dtype, engine)
-        self._checkpoint = Checkpoint(self.name)
+        self.checkpoint = Checkpoint(self.name)
         self._file_hash = EmbeddingCache().file_hash  # which remembers those of unchanged files
         self.refusal: str | None = None  # why OpenVINO does not compute where it was tried
 
@@ -115,7 +115,7 @@ class Encoder:
         engine = self._requested[2]
         if engine == "torch":
             return "torch"
-        obstacle = openvino.obstacle(self._checkpoint, self.dtype, self.device)
+        obstacle = openvino.obstacle(self.checkpoint, self.dtype, self.device)
         if engine == "auto" and obstacle:
             return "torch"
         refusal = obstacle or self._refusal()
@@ -134,7 +134,7 @@ class Encoder:
             return self._converted
         from fieldmarks.classification.engines.torch import TorchEngine
 
-        return TorchEngine(self._checkpoint, device=self.device, dtype=self.dtype)
+        return TorchEngine(self.checkpoint, device=self.device, dtype=self.dtype)
 
     @loaded_once
     def fingerprint(self) -> str | None:
@@ -142,7 +142,7 @@ class Encoder:
 
         Model, preprocessing, engine and precision are in it.
         """
-        files = self._checkpoint.fingerprint(self._file_hash)
+        files = self.checkpoint.fingerprint(self._file_hash)
         return files and f"{files} {self.dtype} {self.engine_name}"
 
     @property
@@ -184,7 +184,7 @@ class Encoder:
     @property
     def text_form(self) -> str:
         """What tells the form in which texts are read from any other; it is part of the cache's keys."""
-        return self._checkpoint.text_form.name
+        return self.checkpoint.text_form.name
 
     @property
     def least(self) -> int | None:
@@ -216,7 +216,7 @@ class Encoder:
 
     @loaded_once
     def _converted(self) -> openvino.OpenVinoEngine | str:
-        return openvino.converted(self._checkpoint, self.dtype, self._file_hash)
+        return openvino.converted(self.checkpoint, self.dtype, self._file_hash)
 
     def _refusal(self) -> str | None:
         """Return why the conversion is not used, None if it is good."""

@@ -1,7 +1,7 @@
 """`fieldmarks doctor`: what works here, before money or an hour is spent."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -37,12 +37,14 @@ def doctor(
     """Check an endpoint (key, model, prefilled replies), or whether a local model loads.
 
     Sends a handful of tiny requests, reports each result, and remembers the mode for `generate`. Without
-    --model, lists the models that the endpoint offers.
+    --model, lists the models that the endpoint offers. Of --clip it shows the model's family, how it reads
+    texts and images, what computes it, how fast in a short trial, and how close to torch at float32.
 
     \b
     Examples:
       fieldmarks doctor --base-url http://localhost:11434/v1
       fieldmarks doctor --base-url http://localhost:11434/v1 --model llama3.2
+      fieldmarks doctor --clip hf-hub:imageomics/bioclip
     """
     checks: list[Check] = []
 
@@ -102,18 +104,13 @@ def _local(model: str) -> "Check":
         return Check("local model", False, str(error))
 
 
-def _clip(model: str) -> "list[Check]":
+def _clip(model: str) -> "Iterator[Check]":
     from fieldmarks.classification.embedder import Encoder
+    from fieldmarks.classification.trial import trial
     from fieldmarks.generation.doctor import Check
 
     try:
-        encoder = Encoder(model)
-        scale = encoder.logit_scale
-        loads = f"{model} loads; texts of {encoder.max_tokens} tokens, logit scale {scale:.1f}"
-        how = f"by {encoder.engine_name} in {encoder.dtype} on {encoder.device}"
-        return [
-            Check("CLIP", True, loads),
-            Check("CLIP computes", True, how),
-        ]
+        for subject, phrase in trial(Encoder(model)):
+            yield Check(subject, True, phrase)
     except ModelError as error:
-        return [Check("CLIP", False, str(error))]
+        yield Check("CLIP", False, str(error))
