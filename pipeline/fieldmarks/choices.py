@@ -1,4 +1,4 @@
-"""The words that options take, read by the command line and the library alike."""
+"""The values that options accept, shared by the command line and the library."""
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""Class lists: the names in any table that people have, and a line that says how it was understood.
+"""Class lists: which column of a table holds the names; `tables` reads the file and finds its delimiter.
 
     listed = class_list(read_table("species.csv", MAX_LIST, ClassNameError))
     listed.names     # ("tree frog", "newt", …), each once, in the file's order

@@ -1,4 +1,4 @@
-"""What language models leave around their answers: thinking, control tokens, citations and markup. Pure.
+"""Removes what language models leave around their answers: thinking, control tokens, citations, markup. Pure.
 
 One table for everything that reads a model's words: the parser removes by it, and lint finds by it what an
 earlier parser left in a store. A new family of models is a new line in `_THINKING`.

@@ -1,4 +1,4 @@
-"""Where files live, and how to open and read a path at which anything may be.
+"""Where files live, and how to open and read an untrusted path safely.
 
 Files that users name are read within bounds of size and time, whether they are regular files, pipes such as
 the shell's `<(command)`, or devices: neither an endless file nor a pipe that nobody writes to can hold a

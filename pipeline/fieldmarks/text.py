@@ -1,4 +1,4 @@
-"""Wording that all stages need: articles, templates, what makes two texts the same, and safe printing."""
+"""Text helpers: articles, templates, folding for comparison, and safe printing."""
 
 import re
 import unicodedata

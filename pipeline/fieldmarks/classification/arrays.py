@@ -1,4 +1,4 @@
-"""NumPy arrays in files of strangers, read a part at a time: .npy files, and .npz archives of them.
+"""Untrusted NumPy arrays, read a part at a time: .npy files, and .npz archives of them.
 
 An array's header is checked before anything of the size that it announces is read: no pickles, no shape
 beyond the file's own size, and no archive that unpacks to hundreds of times its size.

@@ -1,4 +1,4 @@
-"""What lies in the user's cache folder: whose it is, the room it takes, and its removal.
+"""The contents of the user's cache folder: what fieldmarks created, its size, and how it is cleared.
 
 Removed is only what carries a mark of ours: a database whose header, or in version 0.1 whose tables, are
 those of an embedding cache, folders of converted models whose checksums hold, and files that say how an

@@ -1,4 +1,4 @@
-"""The classifier: a store's descriptors, a CLIP-like model, and predictions that show their marks.
+"""The classifier: a store's descriptors and a CLIP-like model, with predictions that show their marks.
 
 import fieldmarks as fm
 

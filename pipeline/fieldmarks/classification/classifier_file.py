@@ -1,4 +1,4 @@
-"""A classifier as a file, which scores without the text encoder and without the store.
+"""Saved classifiers: files that score images without the text encoder and the store.
 
 It is safetensors with
     texts (M, D)          the embedding of each text, not of unit length

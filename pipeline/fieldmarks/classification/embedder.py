@@ -1,4 +1,4 @@
-"""Embeddings of texts and images: the encoder, and what calls it with batches, threads and the cache.
+"""Embeddings of texts and images: an encoder, called in batches and threads, with the cache.
 
 An `Encoder` is any CLIP-like model that transformers loads, as two functions into one embedding space;
 embeddings are float32 on the CPU, after the model's projection, not scaled to unit length. An `Embedder`

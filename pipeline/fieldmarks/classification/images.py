@@ -1,4 +1,4 @@
-"""Images: from whatever the user hands over to an upright RGB image, or one clear ImageError."""
+"""Decoding images: anything the user passes becomes an upright RGB image, or one clear ImageError."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""A results journal: the file of `classify --resume`, which grows line by line and knows where to go on.
+"""The results journal of `classify --resume`: it grows line by line and records where to continue.
 
 The first line says whose the file is; H is a hash of the settings, which are all that a result depends on but
 the image. Every other line is a result (see classification/results.py), with "file" beside it: what tells the

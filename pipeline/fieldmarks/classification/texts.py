@@ -1,4 +1,4 @@
-"""From a store to the texts that CLIP reads: presets, templates, and the wording rules of the paper."""
+"""The texts that CLIP reads: presets, templates, and the paper's wording ("which has", "which is")."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What all commands print alike: lines, messages and progress on stderr, JSON on stdout.
+"""Output that all commands share: lines, messages and progress on stderr, JSON on stdout.
 
 The library logs to loggers below "fieldmarks": a warning is something to look into, an info is news of a run,
 and a debug message helps to find the cause of a problem. `-v` and `-q` say which of them reach stderr. A log

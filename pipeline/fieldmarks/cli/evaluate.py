@@ -1,4 +1,4 @@
-"""`fieldmarks evaluate`: does a store help on labelled images, is it more than chance, what helps.
+"""`fieldmarks evaluate`: does a store help on labelled images, by more than chance, and what in it helps.
 
 The options that name labelled images and word the descriptors are those of `fieldmarks what-if` too.
 """

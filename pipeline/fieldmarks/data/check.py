@@ -1,4 +1,4 @@
-"""What to know of a data set before it is scored: images of each class, and those that are there twice."""
+"""Checks of a data set before it is scored: images per class, and duplicates."""
 
 import hashlib
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Labels of a data set and the classes that they stand for.
+"""Matches the labels of a data set to the classes of a store.
 
 A label means a class by exact name, by alias, by another name that the store gives the class (`ids`), else by
 folding:

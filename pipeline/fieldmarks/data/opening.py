@@ -1,4 +1,4 @@
-"""Which kind of data set is meant, by what it is called and what lies there."""
+"""Recognises the kind of a data set from its name and its files, and opens it."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""The demo's invented species: what creatures can look like, the words for it, and the species there are.
+"""The demo's invented species: their traits, and the phrases for each trait.
 
 A *trait* is one of eight attributes with one of its values; a *phrase* is one wording of a trait, as in a
 descriptor. Every phrase belongs to exactly one trait, so whether a descriptor is true can be looked up.

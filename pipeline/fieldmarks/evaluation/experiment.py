@@ -1,4 +1,4 @@
-"""A data set that meets the classes of a candidate: which label stands for which class, and one pass over it.
+"""A data set matched to a candidate's classes, and the one pass that embeds its images.
 
 A folder, a manifest or a table says its labels without an image being read, so they are matched first. A tar
 or a stream says them as it is read: then images are embedded while their label may have a class, and the

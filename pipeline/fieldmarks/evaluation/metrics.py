@@ -1,4 +1,4 @@
-"""Figures of an arm: shares with 95% confidence intervals, the lead over the baseline, what is confused.
+"""Metrics of an arm: accuracies with bootstrap intervals, differences from the baseline, confusion.
 
 An interval tells how far a figure would move on other images of the same kind, and with other seeds. `hits`
 (R, N) says which of N images each of R runs classified correctly. Runs of one arm differ in their seed alone,

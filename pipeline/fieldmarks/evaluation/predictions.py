@@ -1,4 +1,4 @@
-"""Labelled images as one array of embeddings, and what texts answer: the best class, the true one's rank.
+"""Labelled images as one array of embeddings, and predictions: the best class and the rank of the true one.
 
 N images, M texts, C classes, D dimensions; no array of N x C is ever made.
 """

@@ -1,4 +1,4 @@
-"""What an evaluation hands out, and how it becomes plain data and back.
+"""The results of an evaluation, converted to plain data and back.
 
 An evaluation as an object (`fieldmarks evaluate --json FILE`, `Evaluation.save`):
 

@@ -1,4 +1,4 @@
-"""How a list is forced from each kind of server: what to send, what to read from the reply, which way works.
+"""Dialects of servers: how each is sent a prefilled reply, and the probe that finds which way works.
 
 completions  the raw prompt, which ends in the bullet mark
 continue     a chat whose last message is the answer's beginning, with the flags of vLLM, SGLang and TGI

@@ -1,4 +1,4 @@
-"""What stands between a user and descriptors: an endpoint, its key, its model, how replies are prefilled."""
+"""The checks of `fieldmarks doctor`: an endpoint, its key, its model, how replies are prefilled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

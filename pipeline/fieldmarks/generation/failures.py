@@ -1,4 +1,4 @@
-"""Why an exchange with an endpoint failed: the cause in words, what to do, and whether a retry can help.
+"""Why a request failed: the cause in words, what to do, and whether a retry can help.
 
     Failed
     ├── Transient     may pass: sent again, as limits.RetryPolicy says

@@ -1,4 +1,4 @@
-"""`fieldmarks.generate`: what its arguments come to, which are checked, and the run that they ask for.
+"""`fieldmarks.generate`: checks its arguments and starts the run that they describe.
 
 An option that would have no effect is refused. Messages name options as the command line spells them.
 """

@@ -1,4 +1,4 @@
-"""What a run has under way, on disk and spent: claims before requests, answers as they arrive, classes.
+"""The ledger of a run: claims before requests, answers as they arrive, finished classes, and the cost.
 
 One `step` keeps what the run has taken in and claims what is asked next, under the store's lock and so in one
 piece for all processes that share the store:

@@ -1,4 +1,4 @@
-"""How often and how fast requests are sent: retries, waits, rate limits.
+"""When requests are sent: retries, waits after an error or Retry-After, and rate limits.
 
 Pure but for the sleeping, which is passed in.
 """

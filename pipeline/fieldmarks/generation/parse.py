@@ -1,10 +1,10 @@
-"""From an answer to descriptors: lists in every form in which models write them, and refusals. Pure.
+"""From an answer to descriptors, and refusals; the bullet characters themselves are in `bullets`. Pure.
 
 Markup is cleaned before list marks are looked for. Thinking and whatever follows the end of a turn go first;
 JSON is read as JSON; HTML lists and tables become lines that begin with "- ". Then the answer is read line by
 line:
 
-- a line with a list mark begins a descriptor: bullets of every script, numbers, letters, emoji (see marks);
+- a line with a list mark begins a descriptor: bullets of every script, numbers, letters, emoji (see bullets);
 - a line without one goes on with the descriptor above it if it is indented, begins in lower case, or stands
   where a line was wrapped; otherwise it is a preamble or an afterword, and left out;
 - a heading is left out: a line that ends with a colon, or a few words with further marked lines below them.
@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Final
 
 from fieldmarks.debris import plain, spoken
-from fieldmarks.generation.marks import (
+from fieldmarks.generation.bullets import (
     DASHES,
     ENDS,
     LAST_STOPS,
@@ -40,7 +40,7 @@ from fieldmarks.generation.marks import (
     texts_of,
 )
 from fieldmarks.generation.structured import json_texts, lines_of_html, lines_of_latex, lines_of_tables
-from fieldmarks.generation.unmarked import bold_items, inline_items, is_plain_list, short_items
+from fieldmarks.generation.unbulleted import bold_items, inline_items, is_plain_list, short_items
 from fieldmarks.text import comparable
 
 _CANNOT: Final = (

@@ -1,4 +1,4 @@
-"""Prompt templates: plain text files with placeholders, and what stands in their header.
+"""Prompt templates: plain text files with placeholders and an optional header.
 
 A prompt file is the text to send, with `{class}` and optionally `{article}` (a or an), `{concept}` and
 `{other}`. Blanks and line ends at its end are not sent. A header may come first, between two `---` lines:

@@ -1,4 +1,4 @@
-"""What is asked of a class, what a model answers, and the line of a store that comes of it.
+"""The question for a class, a model's answers to it, and the store line made from them.
 
 A `Question` holds all that decides an answer; its `key` is what a run file knows it by. Each answer is a
 `Sample`. A line with one answer holds it as `answer`; with several, `answers` holds all of them in the order

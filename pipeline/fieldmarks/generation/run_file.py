@@ -1,4 +1,4 @@
-"""The run file: what is paid for and not yet in the store, and who is asking what.
+"""The run file: answers that are paid for and not yet in the store, and which process is asking for what.
 
 It lies beside its store as STORE.run while a run lasts, and after it for as long as it holds answers of
 classes that are not complete. It is JSONL with three kinds of lines, appended under the store's lock. K, the

@@ -1,4 +1,4 @@
-"""The charts of an evaluation, each also told in words: arms, gains, confusion, images of each class.
+"""The charts of an evaluation, each with its text alternative: arms, gains, confusion, images per class.
 
 Confusion is shown by name for few classes; of many, the whole in blocks, in an order in which groups that are
 confused show, and the worst block by name. Rows are true classes and columns predicted ones throughout;
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.evaluation.results import ArmResult, Difference, Estimate, Evaluation, Indices
-from fieldmarks.report.drawing import (
+from fieldmarks.report.chart_style import (
     INK,
     LEAD,
     LINE,

@@ -12,8 +12,8 @@ import numpy as np
 from fieldmarks.errors import ReportError
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.report import page
+from fieldmarks.report.chart_style import MADE_BY, Chart, needed
 from fieldmarks.report.charts import NAMES, charts, ranked_gains
-from fieldmarks.report.drawing import MADE_BY, Chart, needed
 from fieldmarks.report.page import Bar, card, relative, signed_bar
 from fieldmarks.text import counted
 

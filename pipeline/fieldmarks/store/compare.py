@@ -1,4 +1,4 @@
-"""Stores compared, merged into a new one with the history of both, and compacted to what is still needed."""
+"""Compares stores, merges two into a new one with the history of both, and compacts one."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

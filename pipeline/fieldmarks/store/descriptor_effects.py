@@ -1,4 +1,4 @@
-"""What an evaluation measured of each descriptor, kept with the class that has it.
+"""The measured effect of each descriptor, saved by an evaluation with the descriptor's class.
 
 A line's `measured`, as `write_effects` makes it; keys beyond these are kept:
 

@@ -1,4 +1,4 @@
-"""Bytes to disk with nothing lost: the lock, one write and one fsync, and the replacing of a whole file.
+"""Durable writes: the lock, one write and one fsync, and replacing a whole file.
 
 The lock is a hidden file beside the store, `.NAME.lock`; it is empty, stays there, and may be deleted when no
 process uses the store. A symlink is followed, so that all names of a file share one lock and a rewrite

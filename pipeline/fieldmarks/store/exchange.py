@@ -1,4 +1,4 @@
-"""Stores from and to other programs' files: import, export, copy, salvage.
+"""Exchanges stores with other programs' files: import, export, copy, salvage.
 
 Beside plain files there is the folder, as Hugging Face's hub holds data sets: the current lines and a card
 with their origin.

@@ -1,4 +1,4 @@
-"""Files of {class: [descriptor]} in other programs' formats, both ways. Pure functions.
+"""Reads and writes {class: [descriptor]} in other programs' formats. Pure functions.
 
 `json` is the file of Menon and Vondrick, and of CuPL, whose descriptors are sentences. `csv` and `tsv` have a
 line per descriptor under the heading class, descriptor, and a line without one for an empty class; a cell

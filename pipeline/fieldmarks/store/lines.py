@@ -1,4 +1,4 @@
-"""One line of a store: bytes to entry and back, what it does to earlier lines, and which bytes are no line.
+"""One line of a store: bytes to entry and back, and which line of a class is the current one.
 
 A line is a JSON object in UTF-8 of at most `MAX_LINE` bytes. A key that occurs twice is an error, as the JSON
 libraries silently keep one of the two values; so is nesting of more than 250 levels. Integers beyond 64 bits

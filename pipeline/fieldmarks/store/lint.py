@@ -1,4 +1,4 @@
-"""Lint: what is wrong with a store's descriptors, and the remedies that are safe.
+"""Lint: finds problems in a store's descriptors and fixes those that can be fixed safely.
 
     config = project_config()  # tool.fieldmarks.lint in ./pyproject.toml, where there is one
     for finding in lint(store.entries(), config):

@@ -1,4 +1,4 @@
-"""Back and forth in a store's history, by appended lines: undo, redo, restore.
+"""Undo, redo and restore: what each takes back or brings back, as appended lines.
 
 A class's lines are read as a timeline of steps, done and undone. Each command on one class is a pure function
 from its history to the line that is appended; without a class, `undo` and `redo` take all the classes that

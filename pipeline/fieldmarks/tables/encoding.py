@@ -1,4 +1,4 @@
-"""The text of a table or list in any encoding, or what else the file is, with a remedy.
+"""Decodes the text of a table or list; says what else the file is, and what to do.
 
 Besides UTF-8 there are UTF-16, UTF-32 and Windows-1252; what is no text is named for what it is.
 """

@@ -1,4 +1,6 @@
-"""A file to a table. Its suffix and its beginning decide whether it is text, JSON, JSON lines or YAML.
+"""Reads a file into a table: CSV with any delimiter (comma, semicolon, bar, tab), JSON, JSON lines or YAML.
+
+The suffix and the beginning of a file decide which of them it is.
 
 Text has delimiters, or one name a line: the cells' counts decide. A delimiter fits if every row, read with
 it, has as many cells as the first, outside quotes; or if the first row is then a heading that is known. A

@@ -1,4 +1,4 @@
-"""A model's parts as transformers loads them, and where and in which precision it computes here.
+"""A model's parts as transformers loads them, and the device and precision it runs in.
 
 Device and precision are answered without loading torch wherever that is possible. "auto" is half precision
 only where the hardware multiplies such numbers by itself: bfloat16 on a CPU with AVX-512 BF16 or AMX and on

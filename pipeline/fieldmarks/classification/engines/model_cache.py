@@ -1,4 +1,4 @@
-"""Converted models kept for later runs, and the verdict on each: one folder each in the user's cache.
+"""Cached conversions of models, and whether each passed its check: one folder per model in the user's cache.
 
 They lie in a folder with a marker file; a folder of this name without it is not ours and is left alone. A
 model's folder is written whole under another name and then renamed. Its about.json holds what is known of

@@ -1,4 +1,4 @@
-"""The engine that computes by OpenVINO, without torch, and the conversion of checkpoints to what it reads.
+"""The OpenVINO engine, which runs without torch, and the conversion of checkpoints to its format.
 
 A conversion is made once for a machine and kept, and is used only if it gives what torch gives. Its folder
 holds texts.xml and images.xml with their weights, tokenizer.json, and, as its metadata, what else is known of

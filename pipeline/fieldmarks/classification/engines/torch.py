@@ -1,4 +1,4 @@
-"""The engine that computes by torch: any model that transformers loads, on a CPU or a GPU.
+"""The torch engine: any model that transformers loads, on a CPU or a GPU.
 
 Its two towers are torch modules, which other engines convert. In a process of our own, as the command line's,
 two things make a CPU faster. Memory stays with the process: a layer's numbers take megabytes, glibc gives

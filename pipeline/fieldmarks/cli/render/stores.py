@@ -1,4 +1,4 @@
-"""How stores are shown to people: tables of 80 columns, changes as lines with - and +."""
+"""Stores in the terminal: tables of at most 80 columns, and changes as lines with - and +."""
 
 import json
 import shutil

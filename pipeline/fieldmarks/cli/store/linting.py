@@ -1,4 +1,4 @@
-"""`store lint`: what is wrong, for people, programs and CI."""
+"""`store lint`: problems of a store, for people, programs and CI."""
 
 import click
 

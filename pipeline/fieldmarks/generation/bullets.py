@@ -1,4 +1,4 @@
-"""Lists whose entries have marks: bullets of every script, numbers, letters, emoji. Pure.
+"""List markers: the bullet characters of every script, numbers, letters and emoji that begin an entry. Pure.
 
 A mark is *certain* where nothing else can stand in its place: a dash, "•", "3." where a line begins.
 It is *possible* where a text may begin the same way: "T. rex", "2 – 3 stripes", or a number behind a dash. A

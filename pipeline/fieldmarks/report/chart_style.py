@@ -1,4 +1,4 @@
-"""How charts look and become files: sizes in CSS pixels, colours of the pages, SVG and PNG that never vary.
+"""The style of all charts (colours, fonts, sizes in CSS pixels), and their reproducible SVG and PNG files.
 
 A chart has the width of a page's column; on a narrow screen the page lets it scroll.
 An SVG leaves its letters to whoever shows it, so every script is drawn that the reader's fonts have; a PNG
