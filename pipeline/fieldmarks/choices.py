@@ -44,7 +44,7 @@ def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
     known = list(known)
     for name in names:
         if name not in known:
-            raise UsageError(f"there is no {what} {name!r}{nearest(name, known)}; there is {_listed(known)}")
+            raise UsageError(f"unknown {what} {name!r}{nearest(name, known)}: expected {_listed(known)}")
 
 
 def checks_keywords(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

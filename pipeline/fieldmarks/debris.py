@@ -138,7 +138,7 @@ _MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200-\ue202:]|turn\d", re.IGNOREC
 
 
 def spoken(answer: str) -> str | None:
-    """Return what a model said aloud: no thinking, no control tokens, and no turns that follow it.
+    """Return a model's answer without thinking, control tokens and the turns that follow it.
 
     None where the answer ends within its thinking.
     """

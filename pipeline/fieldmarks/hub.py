@@ -95,7 +95,7 @@ class ModelSource:
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
         """Return what tells this model from any other, loading nothing; None for an id that is not here yet.
 
-        It is the content of a folder's files, which `file_hash` gives, or an id of the hub with its commit.
+        It is the content of a folder's files, which `file_hash` gives, or a Hugging Face id with its commit.
         """
         folder = self.folder
         if folder is None:
@@ -110,7 +110,7 @@ class ModelSource:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the model's files; None for an id of the hub as long as nothing of it is here.
+        """The folder of the model's files; None for a Hugging Face id as long as nothing of it is here.
 
         Raises ModelError for a name that can be neither.
         """
@@ -130,7 +130,7 @@ class ModelSource:
         return network.eval()
 
     def load(self, kind: Any, **options: Any) -> Any:
-        """Load one part; this is the seam where foreign errors become ModelError."""
+        """Load one part; errors of other libraries become ModelError here."""
         self._check_name()
         try:
             with quiet():
@@ -164,9 +164,7 @@ class ModelSource:
 
     def _check_name(self) -> None:
         if not self.name:
-            raise ModelError(
-                f"no model is named; expected {self.kind}: give its folder, or its id at the hub"
-            )
+            raise ModelError(f"no model given; expected {self.kind}: give its folder, or its Hugging Face id")
         no_id = self.name.startswith((".", "/", "~")) or self.name.count("/") > 1
         if not self.local and (no_id or Path(self.name).exists()):
             path = Path(self.name)
@@ -175,7 +173,7 @@ class ModelSource:
                 raise ModelError(f"{self.name} has {kind}")
             if path.is_file() and (path.parent / "config.json").is_file():
                 raise ModelError(f"{self.name} is not a folder: name the model's folder, {path.parent}")
-            raise ModelError(f"{self.name} is not a folder: name a model's folder, or an id of the hub")
+            raise ModelError(f"{self.name} is not a folder: name a model's folder, or a Hugging Face id")
         if self._folder and self.local and not self._is_checked:
             _check_files(self._folder)
             if kind := _other_library(self._folder):
@@ -200,7 +198,7 @@ class ModelSource:
         if without_weights:
             return f"{self.name} has no safetensors weights, and no others are opened: convert the model"
         if "ignore_mismatched_sizes" in str(error):
-            return f"{self.name} has weights of other shapes than its configuration says: download it again"
+            return f"{self.name} has weights whose shapes differ from its configuration: download it again"
         if not self.local:
             return (
                 f"{self.name} is neither a local folder nor in the Hugging Face cache, and could not be"
@@ -215,7 +213,7 @@ class ModelSource:
 
 
 def model_id(name: str) -> str:
-    """Return the name by which a model is recorded: the absolute path of a folder, or an id of the hub."""
+    """Return the name by which a model is recorded: the absolute path of a folder, or a Hugging Face id."""
     return str(Path(name).absolute()) if name and Path(name).is_dir() else name
 
 

@@ -119,14 +119,14 @@ def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[
     ("args", "said"),
     [
         ([], "give either --store or --classifier"),
-        (["--store", "frogs"], "name a DATASET, or --image-embeddings"),
-        (["photos", "--store", "frogs", "--arms", "photo,fotos"], "'fotos' is none of name, photo"),
+        (["--store", "frogs"], "pass a DATASET, or --image-embeddings"),
+        (["photos", "--store", "frogs", "--arms", "photo,fotos"], "'fotos' is not one of name, photo"),
         (["photos", "--store", "frogs", "--arms", "concept"], "the arm concept needs --concept"),
         (
             ["photos", "--classifier", "head", "--preset", "paper"],
             "--text and --with-name go with --store",
         ),
-        (["", "--store", "frogs"], "DATASET is empty: name a folder or a file"),
+        (["", "--store", "frogs"], "DATASET is empty: pass a folder or a file"),
         (
             ["photos", "--store", "frogs", "--classifier", "head", "--preflight"],
             "give either --store or --classifier",
@@ -135,13 +135,13 @@ def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[
         (["photos", "--store", "frogs", "--write-flags"], "--write-flags needs --ablate and --store"),
         (["photos", "--preflight", "--json", "a"], "--preflight computes no figures: leave out --json"),
         (["photos", "--preflight", "--ablate"], "--preflight computes no figures: leave out --ablate"),
-        (["--image-embeddings", "a.npz", "--store", "frogs", "--limit", "5"], "--limit is for a DATASET"),
+        (["--image-embeddings", "a.npz", "--store", "frogs", "--limit", "5"], "--limit needs a DATASET"),
         (["photos", "--store", "frogs", "--arms", "photo", "--seeds", "3"], "--seeds has no effect"),
         (["photos", "--store", "frogs", "--arms", "photo", "--text", "x"], "--text has no effect"),
         (["photos", "--store", "frogs", "--arms", "photo", "--with-name"], "--with-name has no effect"),
         (
             ["photos", "--store", "frogs", "--text", "{descriptor}", "--preset", "article,paper"],
-            "--text takes the place of a preset's wording",
+            "--text replaces a preset's wording",
         ),
     ],
 )

@@ -161,7 +161,7 @@ def test_a_full_disk_under_the_log_is_noted_once_and_ends_nothing(runner: CliRun
     result = runner.invoke(root, ["-q", "--log-file", "/dev/full", "work"])
     assert (result.exit_code, result.stderr.splitlines()) == (
         0,
-        ["Note: /dev/full cannot be written any more", ERROR, CLOSING],
+        ["Note: /dev/full can no longer be written", ERROR, CLOSING],
     )
 
 

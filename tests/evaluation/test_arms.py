@@ -103,7 +103,7 @@ def test_a_lone_class_has_no_random_arm() -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("\n# none\n", "has no template"), ("a photo\n", "does not say where {class} stands")],
+    [("\n# none\n", "has no template"), ("a photo\n", "does not contain {class}")],
 )
 def test_templates_that_are_none(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "templates.txt").write_text(content)

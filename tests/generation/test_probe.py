@@ -99,7 +99,7 @@ def test_a_thinking_model_is_warned_of(server: ScriptedServer, tmp_path: Path, n
     server.script = script
     _fill(server, tmp_path / "s.jsonl")
     _fill(server, tmp_path / "t.jsonl")
-    warning = "m thinks before it answers: give it room with --max-tokens, say 2000"
+    warning = "m thinks before it answers: allow for it with --max-tokens, say 2000"
     assert news.count(warning) == 2
 
 

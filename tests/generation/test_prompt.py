@@ -32,12 +32,13 @@ def test_the_article_prompt_is_the_articles_to_the_byte() -> None:
 
 
 def test_shipped_prompts_render_and_none_ends_in_a_blank() -> None:
-    assert shipped_names() == ["article", "differential", "sentences", "two-shot"]
+    names = ["article", "article-de", "article-zh", "differential", "sentences", "two-shot"]
+    assert shipped_names() == names
     for name in shipped_names():
         text = Prompt.load(name).render("owl", other="hawk")
         assert text == text.rstrip()
         assert "{" not in text
-        assert "an owl" in text or name == "article"
+        assert "an owl" in text or name.startswith("article")
         assert turns(text)[-1][0] == "assistant"
 
 
@@ -100,21 +101,21 @@ def test_a_file_of_the_users_own(tmp_path: Path) -> None:
         ("no placeholder", "x: {class} does not occur: put it where the class name goes"),
         (
             "{class} {klass}",
-            "x: placeholder {klass} is unknown: there are {class}, {article}, {concept}, {other}",
+            "x: placeholder {klass} is unknown: expected {class}, {article}, {concept}, {other}",
         ),
         ("---\nname: a\n{class}", "x: the header has no end: close it with a line of ---"),
         (
             "---\ncolour: red\n---\n{class}",
-            "x: header line 'colour: red' is unknown: there are name, style and stop",
+            "x: header line 'colour: red' is unknown: expected name, style or stop",
         ),
         ("---\nstyle: haiku\n---\n{class}", "x: style 'haiku' is unknown: write bullets or sentences"),
         (
             "---\nstop: END\n---\n{class}",
-            'x: stop is a JSON list of at most 4 texts, like ["\\n\\n", "\\nQ:"]',
+            'x: stop: expected a JSON list of at most 4 strings, like ["\\n\\n", "\\nQ:"]',
         ),
         (
             '---\nstop: ["a","b","c","d","e"]\n---\n{class}',
-            'x: stop is a JSON list of at most 4 texts, like ["\\n\\n", "\\nQ:"]',
+            'x: stop: expected a JSON list of at most 4 strings, like ["\\n\\n", "\\nQ:"]',
         ),
     ],
 )
@@ -130,10 +131,13 @@ def test_a_file_that_is_no_prompt(tmp_path: Path) -> None:
     for name, message in [
         ("binary.txt", "is UTF-16 text: save it as UTF-8"),
         ("huge.txt", "has over 100,000 bytes"),
-        ("missing.txt", "give a file, or one of article, differential, sentences, two-shot"),
-        ("", "is a folder: name a file"),
+        (
+            "missing.txt",
+            "pass a file, or one of article, article-de, article-zh, differential, sentences, two-shot",
+        ),
+        ("", "is a folder: pass a file"),
     ]:
         with pytest.raises(PromptError, match=message):
             Prompt.load(tmp_path / name)
-    with pytest.raises(PromptError, match="there is no prompt 'articel'"):
+    with pytest.raises(PromptError, match="unknown prompt 'articel'"):
         Prompt.load("articel")

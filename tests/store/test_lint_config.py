@@ -41,7 +41,10 @@ def test_a_project_without_settings(file: Path, monkeypatch: pytest.MonkeyPatch)
     [
         ("x = ", "is not TOML"),
         ("tool = 1", "'tool' should be a table"),
-        ("[tool.fieldmarks.lint]\nignores = []", "knows no 'ignores', only ignore, max-words"),
+        (
+            "[tool.fieldmarks.lint]\nignores = []",
+            "unknown key 'ignores' in tool.fieldmarks.lint: expected ignore, max-words",
+        ),
         ('[tool.fieldmarks.lint]\nignore = "FM105"', "ignore should be a list"),
         ("[tool.fieldmarks.lint]\nmax-words = true", "max-words should be a int"),
         (

@@ -66,7 +66,7 @@ class Journal:
             raise
 
     def start(self, settings: Mapping[str, Any]) -> None:
-        """Say what the results depend on. Raises ReportError if those in the file depend on other things."""
+        """Record what the results depend on. Raises ReportError if the file has results of another run."""
         identity = identity_of(settings)
         if self._header is None:
             header = {"fieldmarks": KIND, "version": VERSION, "identity": identity, "settings": settings}

@@ -143,7 +143,7 @@ MAX_BYTES: Final = 256 * 2**20  # of an image's file, wherever it comes from
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """An image's file as bytes, out of an archive or a table, and the name by which it is called."""
+    """An image file's bytes from an archive or a table, and its name for messages."""
 
     name: str
     data: bytes
@@ -201,7 +201,7 @@ def find(
     *,
     contents: FolderContents | None = None,
 ) -> Iterator[Found]:
-    """Yield the images' paths: of a folder all that lie in it at any depth, of a glob all matches, sorted.
+    """Yield image paths, sorted: for a folder, all images in it at any depth; for a glob, all matches.
 
     "-" reads paths from `stdin`, one a line. A path that does not exist is yielded too, so that its reading
     tells; a folder without images, a glob without matches and a web address are failures.
@@ -222,7 +222,7 @@ def find(
         elif glob.has_magic(path) and not os.path.lexists(path):
             matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - a pattern may be absolute
             if not matches:
-                yield Failure(path, "matches no file")
+                yield Failure(path, "matches no files")
             yield from find(matches, contents=totals)
         else:
             yield path
@@ -248,12 +248,12 @@ def is_single(images: object) -> bool:
 
 
 def is_url(text: str) -> bool:
-    """Whether an input is an address of the web."""
+    """Whether an input is a web address."""
     return text.lower().startswith(("http://", "https://"))
 
 
 def without_credentials(address: str) -> str:
-    """Return an address without its user name and password, which are nobody else's."""
+    """Return a URL without its user name and password."""
     return re.sub(r"^(\w+://)[^/?#]*@", r"\1", address)
 
 
@@ -314,7 +314,7 @@ def _read_file(path: str | os.PathLike[str]) -> tuple[bytes, Stamp]:
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("not a regular file")
         if status.st_size > MAX_BYTES:
-            raise ImageError(f"too large: {status.st_size} bytes, {MAX_BYTES} are the most")
+            raise ImageError(f"too large: {status.st_size} bytes, the limit is {MAX_BYTES}")
         with open(path, "rb") as file:  # noqa: PTH123 - as above
             return file.read(), _stamp(status)
     except OSError as error:

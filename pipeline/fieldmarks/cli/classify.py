@@ -120,7 +120,7 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "baseline")
 
 
 def model_options(command: Command) -> Command:
-    """Add the options that say which model computes, and how."""
+    """Add the options for the CLIP model, its engine, device and precision."""
     for option in (
         click.option(
             "--cache/--no-cache",

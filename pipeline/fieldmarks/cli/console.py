@@ -57,7 +57,7 @@ def emit(value: Mapping[str, Any]) -> None:
 
 
 class Counted(Protocol):
-    """How many things of how many are done or failed, and the seconds it took."""
+    """Progress as counts: how many are done, how many failed, out of how many, and the seconds taken."""
 
     @property
     def done(self) -> int: ...
@@ -210,7 +210,7 @@ class _File(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         if not self._failed:
             self._failed = True
-            click.echo(f"Note: {printable(self.baseFilename)} cannot be written any more", err=True)
+            click.echo(f"Note: {printable(self.baseFilename)} can no longer be written", err=True)
 
     def close(self) -> None:
         with suppress(OSError):  # which emit has met already

@@ -90,7 +90,7 @@ def _open(source: DatasetSpec, path: Path, part: str | None, notices: Sequence[s
     if any(_is_image(word) for cell in table.columns for word in str(cell).split()):
         mark = table.delimiter or ","
         raise EvaluationError(
-            f"{path}, line 1: an image where the heading is expected: write image{mark}label as first line"
+            f"{path}, line 1: expected a heading, found an image: write image{mark}label as the first line"
         )
     columns = [column.strip() for column in table.columns]
     if twice := next((name for name, count in Counter(columns).items() if count > 1 and name), None):
@@ -111,7 +111,7 @@ def _open(source: DatasetSpec, path: Path, part: str | None, notices: Sequence[s
         )
     records = [_record(path, row.number, *(row.cells[place] for place in places)) for row in rows]
     if not records:
-        raise EvaluationError(f"{path} lists no image: write one a line")
+        raise EvaluationError(f"{path} lists no images: write one per line")
     metadata: dict[str, Any] = {"spec": source.spec, "kind": "manifest", "split": part or split}
     metadata |= {"limit": source.limit, "image_column": image, "label_column": label}
     metadata |= {"pictures": len(records), "fingerprint": fingerprint}
@@ -138,8 +138,8 @@ def _elsewhere(manifest: Path, records: Sequence[Example | Failure]) -> list[str
             if (folder / name).is_file():
                 there = (folder / name).relative_to(manifest.parent).as_posix()
                 return [
-                    f"none of the images is there, such as {str(first)!r}; {there!r} is: write the paths like"
-                    f" that, as seen from {manifest.parent}"
+                    f"none of the images exists, such as {str(first)!r}, but {there!r} does:"
+                    f" write the paths relative to {manifest.parent}"
                 ]
     return []
 
@@ -161,14 +161,14 @@ def _read(path: Path) -> tuple[Table, str]:
     with errors_as(EvaluationError):
         table = parse_table(data, str(path), path.suffix).with_heading()
     if table.rows and (table.columns is None or table.is_map):
-        raise EvaluationError(f"{path}: expected objects with the keys image and label, one a line")
+        raise EvaluationError(f"{path}: expected objects with the keys image and label, one per line")
     return table, hashlib.sha256(data).hexdigest()
 
 
 def _called(columns: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the columns that are called like one of `names`, whatever the case."""
-    meant = set(map(folded, names))
-    return [column for column in columns if folded(column) in meant]
+    wanted = set(map(folded, names))
+    return [column for column in columns if folded(column) in wanted]
 
 
 def _of_split(
@@ -190,7 +190,7 @@ def _of_split(
 
 def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Failure:
     if not isinstance(image, str) or not image.strip():
-        return Failure(f"{manifest}, line {number}", "it names no image")
+        return Failure(f"{manifest}, line {number}", "it has no image")
     if is_url(image):
         return Failure(
             without_credentials(image),

@@ -26,7 +26,7 @@ WARM: Final = 0.7  # temperature where several answers are to differ
 LOCAL_MODES: Final = ("auto", "completions", "continue")
 MANY: Final = 1_000_000
 NO_MODEL: Final = (
-    "no language model is named: pass --local FOLDER_OR_ID, or --base-url URL (or OPENAI_BASE_URL) with "
+    "no language model given: pass --local FOLDER_OR_ID, or --base-url URL (or OPENAI_BASE_URL) with "
     "--model ID, or set OPENAI_API_KEY and pass --model ID"
 )
 

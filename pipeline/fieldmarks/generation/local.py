@@ -90,7 +90,7 @@ class LocalCompleter:
             self._halted.set()  # a batch that runs on in its thread ends at its next token
 
     def drain(self) -> None:
-        """Begin no further batch."""
+        """Start no further batch."""
         self._draining = True
 
     def leftovers(self) -> list[Outcome]:
@@ -135,7 +135,7 @@ class LocalCompleter:
         except RuntimeError as error:  # torch's, for memory that is not there and much else
             advice = "a lower --concurrency makes smaller batches"
             raise ModelError(
-                f"{self._source.name} fails while it answers ({one_line(error)}): {advice}"
+                f"{self._source.name} failed while generating ({one_line(error)}): {advice}"
             ) from error
 
     def _generate(self, batch: list[Encoded]) -> list[Outcome]:

@@ -74,7 +74,7 @@ class Owner:
 
 @dataclass(slots=True)
 class Pending:
-    """What the run file says of one question."""
+    """The run file's record of one question."""
 
     name: str = ""  # the class
     owner: Owner | None = None  # of the current claim
@@ -276,7 +276,7 @@ def _owner_dict(owner: Owner) -> dict[str, Any]:
 
 
 def answer(key: str, name: str, sample: Sample) -> dict[str, Any]:
-    """Return the line that keeps an answer to a question."""
+    """Return the line that saves an answer to a question."""
     return {"key": key, "class": name, "mode": sample.mode, **sample.to_dict(), "at": sample.at}
 
 

@@ -128,7 +128,7 @@ def lines_of_latex(text: str) -> str:
     if "\\item" not in text:
         return text
     return _LATEX.sub(
-        lambda found: f"\n- {found[1]}: " if found[1] else "\n- " if found[0][1] == "i" else "", text
+        lambda match: f"\n- {match[1]}: " if match[1] else "\n- " if match[0][1] == "i" else "", text
     )
 
 

@@ -111,7 +111,7 @@ def axes(figure: "Figure", left: float, top: float, width: float, height: float)
 
 
 def heading(axes: "Axes", text: str, left: float = 0) -> None:
-    """Write a line over axes, beginning so many pixels left of them."""
+    """Write a line of text above axes, starting this many pixels to their left."""
     above, points = "axes fraction", "offset points"
     axes.annotate(text, (0, 1), (-left, 10), xycoords=above, textcoords=points, color=SOFT)
 

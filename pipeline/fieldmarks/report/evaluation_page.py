@@ -186,7 +186,7 @@ def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ReportError(f"{folder} cannot be made: {error.strerror or error}") from error
+        raise ReportError(f"{folder} cannot be created: {error.strerror or error}") from error
     for path, chart in drawn.items():
         page.replace(path, chart.png() if path.suffix == ".png" else chart.svg())
     return [*drawn]

@@ -248,7 +248,7 @@ class Store:
         self._refuse_shipped()
         if os.access(self.path, os.F_OK) and not os.access(self.path, os.W_OK):
             raise StoreError(
-                f"{self.path} cannot be written: its permissions forbid it, copy it to change it"
+                f"{self.path} cannot be written: its permissions forbid it: copy it to change it"
             )
 
     def _refuse_shipped(self) -> None:
@@ -312,7 +312,7 @@ class Store:
             status = real.stat()
         except FileNotFoundError:
             if self._fd is not None:
-                logger.warning("%s was removed in the meantime and starts anew", self.path)
+                logger.warning("%s was removed in the meantime and starts over", self.path)
             self._close()
             self._places, self._end, self._torn = defaultdict(list), 0, 0
             self._fd, self._seen = None, ()
@@ -322,7 +322,7 @@ class Store:
         now = _identity(status)
         if status.st_nlink > 1 and not self._warned_of_links:
             self._warned_of_links = True
-            advice = "use one of its names only, as each has a lock of its own"
+            advice = "use only one of its names, because each has its own lock"
             logger.warning("%s has %d hard links: %s", self.path, status.st_nlink, advice)
         if (
             self._fd is None

@@ -47,7 +47,7 @@ _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 class NewerVersionError(StoreError):
-    """A line was written by a newer fieldmarks; nothing may touch it."""
+    """A line was written by a newer fieldmarks and must not be changed."""
 
 
 def parse(line: bytes) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def parse(line: bytes) -> dict[str, Any]:
     Raises StoreError for bytes that are no JSON object, or a key that occurs twice.
     """
     if len(line) > MAX_LINE:
-        raise StoreError(f"a line has {len(line):,} bytes: {MAX_LINE:,} are the most")
+        raise StoreError(f"a line has {len(line):,} bytes: the limit is {MAX_LINE:,}")
     if b"\0" in line:
         raise StoreError("a line has NUL bytes: restore the file from a backup, or salvage it")
     try:
@@ -106,7 +106,7 @@ def encode(entry: Entry) -> bytes:
     line = whole.getvalue()
     if len(line) > MAX_LINE:
         raise StoreError(
-            f"class {entry.name!r} makes a line of {len(line):,} bytes: {MAX_LINE:,} are the most"
+            f"class {entry.name!r} makes a line of {len(line):,} bytes: the limit is {MAX_LINE:,}"
         )
     return line
 
@@ -156,7 +156,7 @@ def head(line: bytes) -> tuple[str, int]:
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """Keep the garbage collector from looking at a million fresh heads again and again."""
+    """Disable the garbage collector, which would scan a million new objects again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -167,7 +167,7 @@ def without_collecting() -> Iterator[None]:
 
 
 def kind_of(entry: Entry) -> int:
-    """Return what a line does to the lines before it; see `current_position`."""
+    """Return a line's kind, which says what it does to the lines before it; see `current_position`."""
     if entry.removed:
         return END
     if entry.origin == GENERATED:
@@ -178,8 +178,8 @@ def kind_of(entry: Entry) -> int:
 def current_position(kinds: Sequence[int]) -> int | None:
     """Return the position of the current line among one class's lines, oldest first, or None.
 
-    The last line wins, but a person's line over later answers. An end, or an answer brought back by an undo,
-    makes all lines before it history.
+    The last line wins, but a person's line stays current over later generated ones. A removal, or an answer
+    brought back by an undo, makes all earlier lines history.
     """
     answer = None
     for position in range(len(kinds) - 1, -1, -1):
@@ -278,7 +278,7 @@ def _begins_with_object(text: bytes) -> bool:
 def _hint(line: bytes) -> str:
     """Return what is wrong with a whole file, where its first line shows it."""
     if line in (b"{", b"[", b"[{"):
-        return "; it looks like JSON laid out over several lines: a store has one object a line (`jq -c`)"
+        return "; it looks like JSON laid out over several lines: a store has one object per line (`jq -c`)"
     if b"\r" in line:
         return "; its lines end in CR alone: end them in LF (`tr '\\r' '\\n'`)"
     return ""

@@ -172,7 +172,9 @@ def _table(path: Path) -> dict[str, Any]:
             raise StoreError(f"{path}: {key!r} should be a table")
     for key, value in table.items():
         if key not in _KEYS:
-            raise StoreError(f"{path}: tool.fieldmarks.lint knows no {key!r}, only {', '.join(_KEYS)}")
+            raise StoreError(
+                f"{path}: unknown key {key!r} in tool.fieldmarks.lint: expected {', '.join(_KEYS)}"
+            )
         if type(value) is not _KEYS[key]:
             raise StoreError(f"{path}: {key} should be a {_KEYS[key].__name__}, not {value!r}")
     return dict(table)

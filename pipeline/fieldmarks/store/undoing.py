@@ -117,7 +117,7 @@ def restored(history: Sequence[Entry], number: int, stamp: Stamp) -> Entry | Non
         remedy = "to remove it again, use `fieldmarks store drop STORE CLASS --all`"
         raise StoreError(f"line {number} of class {name!r} removed the class: {remedy}")
     if line.origin == FAILED:
-        raise StoreError(f"line {number} of class {name!r} is a failed answer without descriptors")
+        raise StoreError(f"line {number} of class {name!r} is a failed answer and has no descriptors")
     if line is Timeline.of(history).done[-1].state:
         return None
     back = stamp.curated(line, line.descriptors, line.rejected)

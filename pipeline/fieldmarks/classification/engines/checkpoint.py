@@ -32,7 +32,7 @@ _GPU_FILES: Final = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, one un
 
 
 def device_of(asked: Device) -> Literal["cpu", "cuda", "mps"]:
-    """Return the device to compute on, of the one asked for. Raises ModelError if that is not there."""
+    """Return the device to use for the one requested. Raises ModelError if it is not available."""
     if asked == "cpu" or (asked == "auto" and not _may_have_gpu()):
         return "cpu"
     import torch
@@ -41,12 +41,12 @@ def device_of(asked: Device) -> Literal["cpu", "cuda", "mps"]:
     if asked == "auto":
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
     if not there[asked]:
-        raise ModelError(f"there is no {asked} device here: choose --device cpu or auto")
+        raise ModelError(f"no {asked} device is available: choose --device cpu or auto")
     return asked
 
 
 def dtype_of(asked: DType, device: str) -> Literal["float32", "bfloat16", "float16"]:
-    """Return the numbers to compute in on a device, of those asked for."""
+    """Return the dtype to use on a device for the one requested."""
     if asked != "auto":
         return asked
     if device == "cuda":
@@ -94,7 +94,7 @@ _PADDED_TO_FULL_LENGTH: Final = {"siglip", "siglip2"}  # trained so; a shorter t
 
 
 class ClipLike(Protocol):
-    """What is used of a network."""
+    """The part of a network's interface that is used."""
 
     dtype: "torch.dtype"
     logit_scale: "Tensor"
@@ -151,7 +151,7 @@ class Checkpoint:
         tokenizer: PreTrainedTokenizerBase = self.source.load(AutoTokenizer)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up without its files
             raise ModelError(
-                f"{self.name} has no tokenizer: its vocabulary is missing, download the model again"
+                f"{self.name} has no tokenizer: its vocabulary is missing: download the model again"
             )
         return tokenizer
 
@@ -185,7 +185,7 @@ class Checkpoint:
         return recipe_of(self.image_processor)
 
     def network(self, dtype: "torch.dtype") -> ClipLike:
-        """Load the model with its weights in numbers of one type, in evaluation mode."""
+        """Load the model with its weights in one dtype, in evaluation mode."""
         from transformers import AutoModel
 
         network: ClipLike = self.source.load_network(AutoModel, config=self.config, dtype=dtype)

@@ -64,7 +64,7 @@ def counted(value: object) -> str:
 
 
 def line(text: str, *, err: bool = False) -> None:
-    """Print one line of a stranger's text."""
+    """Print one line of untrusted text."""
     from fieldmarks.text import printable
 
     click.echo(printable(text), err=err)
@@ -129,9 +129,9 @@ def commands(lines: Sequence["Entry"]) -> str:
     elif any(line.origin == IMPORTED for line in lines):
         what = "an import"
     elif any(line.origin == GENERATED for line in lines):
-        what = "a new parse" if any(line.change for line in lines) else "an answer"
+        what = "a reparse" if any(line.change for line in lines) else "an answer"
     elif removed:
-        what = "a removal" if removed == len(lines) else "a renaming"
+        what = "a removal" if removed == len(lines) else "a rename"
     else:
         what = "an edit"
     first = lines[0]

@@ -52,9 +52,10 @@ def lint(
 ) -> None:
     """Find problems in a store.
 
-    The exit code is 1 if there is an error, with --strict also if there is a warning.
+    Exits with 1 if it finds an error or, with --strict, a warning.
 
-    --fix appends the fixes as lines that `store undo` takes back, shows them, and then prints what is left.
+    --fix appends the fixes as lines that `store undo` reverts, shows them, and then prints the remaining
+    problems.
 
     \b
     Examples:
