@@ -66,7 +66,7 @@ def test_a_hub_that_is_not_there_is_asked_once(tmp_path: Path) -> None:
     assert told.startswith(
         "some/clip is neither a local folder nor in the Hugging Face cache, and could not be downloaded ("
     )
-    assert told.endswith("): name a model's folder, or connect once to download it")
+    assert told.endswith("): pass a model's folder, or connect once to download it")
     assert noise == ""
 
 
@@ -97,7 +97,7 @@ def test_a_hub_that_is_not_there_is_asked_once(tmp_path: Path) -> None:
             ["model.Q4_K_M.gguf"],
             "has GGUF weights for llama.cpp; serve a language model with llama-server and",
         ),
-        (["onnx/model.onnx"], "has ONNX weights only; name a checkpoint of the model for transformers"),
+        (["onnx/model.onnx"], "has ONNX weights only; pass a checkpoint of the model for transformers"),
         (
             ["ViT-B-32.pt"],
             "has pickled weights only, which may run code and are not opened; name a checkpoint",

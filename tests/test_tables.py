@@ -214,14 +214,14 @@ def test_other_forms(name: str, text: str) -> None:
         (
             "a.csv",
             "a,b;c\nd,e;f\n",
-            "may be separated by ',' or ';': write a heading such as class,descriptor",
+            "could be separated by ',' or ';': write a heading such as class,descriptor",
         ),
         ("a.csv", ",".join("abcdefghijk" * 100), "1 rows of 1,100 columns"),
         ("a.csv", "", "contains no class name"),
         (
             "a.txt",
             b"PK\x03\x04rest",
-            "a.txt is a zip archive: unpack it and name the file inside",
+            "a.txt is a zip archive: unpack it and pass the file inside",
         ),
         ("a.txt", b"%PDF-1.7", "is a PDF document"),
         ("a.csv", b"<!DOCTYPE html><table>", "is a web page or XML"),

@@ -299,7 +299,7 @@ def _without_marks(table: Table, cells: Sequence[_Cell], as_it_is: str) -> tuple
                 first = next(cell for cell, match in zip(cells, matches, strict=True) if match)
                 raise TableError(
                     f"{table.where(first.row)}: {first.text!r:.60} begins with a list marker, others do not:"
-                    f" remove what is no name; {as_it_is}"
+                    f" remove what is not a name; {as_it_is}"
                 )
             elif what == "numbers" and len(marks) == len(cells) > 2:
                 raise TableError(

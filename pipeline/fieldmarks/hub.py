@@ -58,14 +58,14 @@ _CLIP_OF_SENTENCE_TRANSFORMERS: Final = "0_CLIPModel"
 _MERGE: Final = (
     "merge it into its base model with peft (merge_and_unload, then save_pretrained), and name that"
 )
-_TRANSFORMERS: Final = "name a checkpoint of the model for transformers"
+_TRANSFORMERS: Final = "pass a checkpoint of the model for transformers"
 # Folders of other libraries, by a file that only they have.
 _OTHER_LIBRARIES: Final[Mapping[str, str]] = {
-    "adapter_config.json": f"a PEFT adapter, which is no model by itself; {_MERGE}",
-    "open_clip_config.json": "an open_clip checkpoint, which is not read; name the model's checkpoint for"
+    "adapter_config.json": f"a PEFT adapter, which is not a model by itself; {_MERGE}",
+    "open_clip_config.json": "an open_clip checkpoint, which is not read; pass the model's checkpoint for"
     " transformers (most models at the hub have one, such as openai/clip-vit-base-patch32)",
     "model_index.json": f"a diffusers pipeline, which makes images; {_TRANSFORMERS}",
-    "modules.json": "a sentence-transformers model without CLIP's two encoders; name a CLIP model",
+    "modules.json": "a sentence-transformers model without CLIP's two encoders; pass a CLIP model",
 }
 # Weights in other forms than safetensors.
 _OTHER_WEIGHTS: Final[Mapping[str, str]] = {
@@ -74,7 +74,7 @@ _OTHER_WEIGHTS: Final[Mapping[str, str]] = {
     "*.onnx": f"ONNX weights only; {_TRANSFORMERS}",
     "onnx/*.onnx": f"ONNX weights only; {_TRANSFORMERS}",
     "*.bin": "pickled weights only, which may run code and are not opened; convert a model that you trust"
-    " with save_pretrained of transformers, or name a revision with safetensors",
+    " with save_pretrained of transformers, or pass a revision with safetensors",
     "*.pt": f"pickled weights only, which may run code and are not opened; {_TRANSFORMERS}",
     "*.pth": f"pickled weights only, which may run code and are not opened; {_TRANSFORMERS}",
     "*.h5": "TensorFlow weights only; convert them with transformers 4 (from_tf=True, then save_pretrained)",
@@ -172,8 +172,8 @@ class ModelSource:
             if kind and path.is_file():
                 raise ModelError(f"{self.name} has {kind}")
             if path.is_file() and (path.parent / "config.json").is_file():
-                raise ModelError(f"{self.name} is not a folder: name the model's folder, {path.parent}")
-            raise ModelError(f"{self.name} is not a folder: name a model's folder, or a Hugging Face id")
+                raise ModelError(f"{self.name} is not a folder: pass the model's folder, {path.parent}")
+            raise ModelError(f"{self.name} is not a folder: pass a model's folder, or a Hugging Face id")
         if self._folder and self.local and not self._is_checked:
             _check_files(self._folder)
             if kind := _other_library(self._folder):
@@ -202,13 +202,13 @@ class ModelSource:
         if not self.local:
             return (
                 f"{self.name} is neither a local folder nor in the Hugging Face cache, and could not be"
-                f" downloaded ({one_line(error)}): name a model's folder, or connect once to download it"
+                f" downloaded ({one_line(error)}): pass a model's folder, or connect once to download it"
             )
         reason, others, _ = one_line(error).partition(
             " for this kind of AutoModel"
         )  # a list of all others follows
         if others:
-            return f"{self.name} is not {self.kind} ({reason}): name another model"
+            return f"{self.name} is not {self.kind} ({reason}): pass another model"
         return f"{self.name} cannot be loaded as {self.kind}: {reason}"
 
 
@@ -231,7 +231,7 @@ def _other_library(folder: Path) -> str | None:
     except (OSError, ValueError, RecursionError):
         config = None
     if isinstance(config, dict) and "architecture" in config and "model_type" not in config:
-        return "a timm model, which reads images and no texts; name a CLIP model"
+        return "a timm model, which reads images but no text; pass a CLIP model"
     if config is not None and any((folder / name).is_file() for name in _SAFETENSORS):
         return None  # whatever else lies beside
     signs = _OTHER_LIBRARIES if config is None else ("adapter_config.json",)

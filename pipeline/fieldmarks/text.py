@@ -70,7 +70,7 @@ def cut_list(items: Sequence[str], most: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a stranger's text with control characters escaped, so that a terminal cannot act on them.
+    """Return untrusted text with control characters escaped, so that a terminal cannot act on them.
 
     Escaped are also line ends and the marks that reverse the direction of reading.
     """

@@ -213,7 +213,7 @@ def test_pictures_that_stay_of_different_sizes(copied: Path) -> None:
 
 
 def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is not a folder: name a model's folder, or a Hugging Face id"):
+    with pytest.raises(ModelError, match="is not a folder: pass a model's folder, or a Hugging Face id"):
         Encoder(tmp_path / "none", device="cpu").encode_texts(TEXTS)
 
 

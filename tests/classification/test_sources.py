@@ -64,7 +64,7 @@ def test_paths_on_stdin(tree: Path) -> None:
 
 
 def test_web_addresses_are_not_fetched_and_their_passwords_not_repeated() -> None:
-    remedy = "a web address; download the image and name the file"
+    remedy = "a web address; download the image and pass the file"
     assert list(find(["http://host/a.png", "HTTPS://u:secret@host/b.png"])) == [
         Failure("http://host/a.png", remedy),
         Failure("HTTPS://host/b.png", remedy),

@@ -91,7 +91,7 @@ def test_a_rate_limit_is_waited_out_and_told(runner: CliRunner, server: Scripted
         ),
         (
             lambda _: refusal(404, "no model m"),
-            "no mode gets an answer; the last got status 404: no model m: check --model",
+            "no mode works; the last one got status 404: no model m: check --model",
         ),
     ],
 )

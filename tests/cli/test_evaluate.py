@@ -131,7 +131,7 @@ def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[
             ["photos", "--store", "frogs", "--classifier", "head", "--preflight"],
             "give either --store or --classifier",
         ),
-        (["photos", "--store", "frogs", "--json", "a", "--report", "./a"], "name the same file: name two"),
+        (["photos", "--store", "frogs", "--json", "a", "--report", "./a"], "name the same file: pass two"),
         (["photos", "--store", "frogs", "--write-flags"], "--write-flags needs --ablate and --store"),
         (["photos", "--preflight", "--json", "a"], "--preflight computes no figures: leave out --json"),
         (["photos", "--preflight", "--ablate"], "--preflight computes no figures: leave out --ablate"),

@@ -242,7 +242,7 @@ def test_wrong_usage_is_told(run: Run, args: list[str], message: str) -> None:
         (b"\xff\xfefox", "Error: c.txt is cut off or damaged UTF-16 text: save it again as UTF-8"),
         (
             b"PK\x03\x04",
-            "Error: c.txt is a zip archive: unpack it and name the file inside",
+            "Error: c.txt is a zip archive: unpack it and pass the file inside",
         ),
         (b"class\n", "Error: c.txt has the heading 'class' and contains no class name: write one per line"),
         (None, "Error: c.txt cannot be read: No such file or directory"),

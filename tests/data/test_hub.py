@@ -159,7 +159,7 @@ def test_offline_what_was_downloaded_is_used(hub: str, home: Path) -> None:
         ("hf:/etc", "is not a data set on the Hugging Face hub"),
         ("hf:", "is not a data set on the Hugging Face hub"),
         ("hf:a/b/c", "is not a data set on the Hugging Face hub"),
-        ("hf:parquet", "parquet is a file format: name the files, or hf:OWNER/NAME"),
+        ("hf:parquet", "parquet is a file format: pass the files, or hf:OWNER/NAME"),
         ("hf:own/name", "cannot be read as a data set: Couldn't reach 'own/name' on the Hub"),
     ],
 )

@@ -133,7 +133,7 @@ def test_columns_that_are_not_clear(tmp_path: Path) -> None:
         "several columns could be the label: pass --label-column with one of 'label', 'fine'": _named(
             [0, 1], fine=[1, 0]
         ).cast_column("fine", datasets.ClassLabel(names=LABELS)),
-        "the column 'label' holds float64, not class names: name a column of strings or whole numbers with": (
+        "the column 'label' holds float64, not class names: pass a column of strings or whole numbers with": (
             _dataset([0.5, 1])
         ),
         "several columns could be the image: pass --image-column with one of 'image', 'mask'": _named(
@@ -244,7 +244,7 @@ def test_what_is_no_table(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
         "torn.parquet": " cannot be read as a data set: Parquet magic bytes not found in footer",
         "text.arrow": " cannot be read as a data set: ",
         "two": "/b.parquet has different columns from ",
-        "mixed": " holds parquet and arrow files: name those of one kind",
+        "mixed": " holds parquet and arrow files: pass those of one kind",
         "saved": " cannot be read as a data set: ",
         "none.parquet": ": no such file",
         "none-*.parquet": ": no such file",

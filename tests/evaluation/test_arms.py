@@ -147,4 +147,4 @@ def test_names_do_not_move() -> None:
     texts = Texts.collect({name: [("big eyes", f"{name}, which has big eyes")] for name in ("owl", "newt")})
     arms, notices = arms_of_head(Head(texts, np.eye(2, dtype=np.float32), 20.0), EvaluationConfig())
     assert [arm.name for arm in arms] == ["descriptors"]
-    assert "its texts cannot change classes" in notices[-1]
+    assert "its texts cannot be shuffled" in notices[-1]

@@ -341,7 +341,7 @@ replies(
         content_encoding="deflate, gzip, gzip",
     ),
 )
-replies("twenty layers", "compressed too often", packed(GOOD, *["gzip"] * 20))
+replies("twenty layers", "compressed too many times", packed(GOOD, *["gzip"] * 20))
 replies(
     "brotli, which nobody asked for",
     "compressed as 'br', which was not asked for",

@@ -57,7 +57,7 @@ _FLOATS: Final = ("F16", "F32", "F64")
 _INTEGERS: Final = ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
 _LONGEST_SHAPE: Final = 100  # characters
 MAX_SCALE: Final = 1_000_000  # a CLIP's logit scale is about 100
-# What a damaged or a stranger's file raises.
+# What a damaged or malicious file raises.
 _DAMAGE: Final = (
     *(OSError, SafetensorError, ModelError, KeyError, TypeError, ValueError, RuntimeError, MemoryError),
     msgspec.MsgspecError,

@@ -6,7 +6,7 @@ array (N, D) under "embeddings", or only one array of numbers, and names (N,) un
 True classes, where they are known, stand in a column "label" of the metadata, or in an array "labels" (N,)
 of the archive: texts, or indices into an array "classes".
 
-Files may come from strangers: what a file announces is checked first, and rows are read a part at a time.
+Files are untrusted: what a file declares is checked first, and rows are read a part at a time.
 """
 
 import io

@@ -166,7 +166,7 @@ class Journal:
         return whole
 
     def _parsed_header(self, line: bytes) -> dict[str, Any]:
-        other = f"{self.path} already exists and is not a results journal of fieldmarks; name another file"
+        other = f"{self.path} already exists and is not a results journal of fieldmarks; pass another file"
         try:
             header: Any = orjson.loads(line) if line.endswith(b"\n") else None
         except orjson.JSONDecodeError as error:
@@ -177,12 +177,12 @@ class Journal:
             case {"fieldmarks": "results", "version": int(version)} if version > VERSION:
                 raise ReportError(
                     f"{self.path} is a results journal of a newer fieldmarks (version {version}): use that"
-                    " one, or name another file with --resume"
+                    " one, or pass another file with --resume"
                 )
             case {"image": str()} if "label" in header or "error" in header:
                 raise ReportError(
                     f"{self.path} holds results that do not say which run made them, as version 0.1 wrote"
-                    " them; name another file with --resume"
+                    " them; pass another file with --resume"
                 )
         raise ReportError(f"{other} with --resume")
 
@@ -232,7 +232,7 @@ class Journal:
         reason = error.strerror or error
         if self.path.is_symlink() and not self.path.exists():
             reason = "it is a symlink to a file that does not exist"
-        return ReportError(f"{self.path} {what}: {reason}; name another file with --resume")
+        return ReportError(f"{self.path} {what}: {reason}; pass another file with --resume")
 
 
 def with_version(row: Embedded | Failure) -> Embedded | Failure:

@@ -5,7 +5,7 @@
 
 In a folder, files are read that are named like an image or begin like one. Hidden files and what systems
 and programs leave behind are passed over; all else is counted, by suffix, for one line to the user. The list
-of formats is explicit, as a suffix decides what is read of a stranger's folder; a test has the reason for
+of formats is explicit, as a suffix decides what is read of an untrusted folder; a test has the reason for
 each that Pillow registers and that is not among them.
 """
 
@@ -214,7 +214,7 @@ def find(
             listed = (line for line in lines if line and line != STDIN)
             yield from find(listed, contents=totals)
         elif is_url(path):
-            yield Failure(without_credentials(path), "a web address; download the image and name the file")
+            yield Failure(without_credentials(path), "a web address; download the image and pass the file")
         elif not path:
             yield Failure(path, "an empty path")
         elif Path(path).is_dir():

@@ -182,7 +182,7 @@ def record(line: str) -> None:
 
 
 class _Printer(logging.Handler):
-    """Prints each message once, as one line, with the control characters of strangers' texts escaped."""
+    """Prints each message once, as one line, with the control characters of untrusted text escaped."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -229,7 +229,7 @@ def _open(path: Path) -> _File:
             with path.open("rb") as file:
                 beginning = file.read(200)
             if beginning and not _LINE.match(beginning):
-                raise FieldmarksError(f"{path} is not a log of fieldmarks: name another file with --log-file")
+                raise FieldmarksError(f"{path} is not a log of fieldmarks: pass another file with --log-file")
         return _File(path)
     except OSError as error:
         raise FieldmarksError(f"{path} cannot be written: {error.strerror}: see --log-file") from error

@@ -287,7 +287,7 @@ def _show_table(preflight: "Preflight") -> None:
 
 
 def _preflight_of(result: "Evaluation") -> "Preflight":
-    """Return the number of images of each class of an evaluation, whose notices were told."""
+    """Return the number of images of each class of an evaluation, whose notices were shown."""
     from fieldmarks.data.check import Preflight
 
     counts = dict(zip(result.classes, result.counts.tolist(), strict=True))
@@ -327,7 +327,7 @@ def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None)
     from fieldmarks.report import evaluation_page
 
     if report and as_json and report.resolve() == Path(as_json).resolve():
-        raise click.UsageError("--json and --report name the same file: name two")
+        raise click.UsageError("--json and --report name the same file: pass two")
     if as_json not in (None, "-"):
         check_file(Path(as_json or ""))
     if report:

@@ -114,7 +114,7 @@ def _open_closed_streams() -> None:
 
 # An OSError with one of these and no file name is of stdout: files that we open raise errors of ours.
 _OUTPUT_FAILED: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE}
-_LONGEST: Final = 500  # characters of a stranger's error
+_LONGEST: Final = 500  # characters of an untrusted error message
 
 
 class Root(click.Group):

@@ -1,10 +1,10 @@
 """Data sets read by the `datasets` library: parquet and arrow files, folders it saved, and hf:NAME[:CONFIG].
 
-Columns are found by type, rows stay undecoded, and nothing of a stranger's code runs: what an image is, our
-code decides. A parquet file is read where it lies, a few rows at a time, and not copied to a cache first. A
-row holds an image's bytes, or only names a file. Such a name comes from whoever made the table, and would be
-read from the user's disk: it is followed into the data set's own folder or download, nowhere else. The
-library is imported when it is needed, kept quiet, and its errors become one line.
+Columns are found by type, rows stay undecoded, and no untrusted code runs: our own code decides what an image
+is. A parquet file is read in place, a few rows at a time, and not copied to a cache first. A row holds an
+image's bytes, or only names a file. Such a name comes from whoever made the table, and would be read from the
+user's disk: it is followed into the data set's own folder or download, nowhere else. The library is imported
+when it is needed, kept quiet, and its errors become one line.
 """
 
 import gc
@@ -145,7 +145,7 @@ def open_table(
     feature = rows.features[label]
     if not (_is_named(feature) or _is_text(feature) or _is_whole_number(feature)):
         raise EvaluationError(
-            f"the column {label!r} holds {_type(feature)}, not class names: name a column of strings or"
+            f"the column {label!r} holds {_type(feature)}, not class names: pass a column of strings or"
             " whole numbers with --label-column, or write the labels as ClassLabel"
         )
     if source.limit is not None and rows.count is None:
@@ -342,7 +342,7 @@ def open_saved(source: DatasetSpec) -> Table:
 def open_files(source: DatasetSpec, files: Sequence[Path]) -> Table:
     """Open parquet or arrow files, each of the split in its name or folder. Raises EvaluationError."""
     if len({path.suffix for path in files}) > 1:
-        raise EvaluationError(f"{source.spec} holds parquet and arrow files: name those of one kind")
+        raise EvaluationError(f"{source.spec} holds parquet and arrow files: pass those of one kind")
     parts: dict[str, list[Path]] = {}
     for path in files:
         parts.setdefault(_split_of(path), []).append(path)
@@ -375,7 +375,7 @@ def _parquet(files: Sequence[Path]) -> Parquet:
     pairs = zip(files, schemas, strict=True)
     if different := next((path for path, schema in pairs if schema != schemas[0]), None):
         raise EvaluationError(
-            f"{different} has different columns from {files[0]}: name files of one data set"
+            f"{different} has different columns from {files[0]}: pass files of one data set"
         )
     return Parquet(files, schemas[0], count)
 
@@ -400,7 +400,7 @@ def open_hub(source: DatasetSpec) -> Table:
         )
     datasets = library()
     if _is_format(name):
-        raise EvaluationError(f"{source.spec}: {name} is a file format: name the files, or hf:OWNER/NAME")
+        raise EvaluationError(f"{source.spec}: {name} is a file format: pass the files, or hf:OWNER/NAME")
     with errors(source.spec), quiet(datasets):
         commit = _commit(name)
         parts = datasets.load_dataset(

@@ -38,7 +38,7 @@ from fieldmarks.text import counted, printable
 MANIFEST_SUFFIXES: Final = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson"})
 OTHER_TABLES: Final = frozenset(
     {".json", ".txt", ".xlsx", ".xls", ".ods", ".numbers"}
-)  # read, or told what to do
+)  # decoded, or refused with advice
 MAX_BYTES: Final = 2**30  # of a manifest
 _LOOKED_FOR: Final = 100  # images, where none is found
 _MOST_FOLDERS: Final = 20
@@ -174,7 +174,7 @@ def _called(columns: Sequence[str], names: Sequence[str]) -> list[str]:
 def _of_split(
     table: Table, columns: Sequence[str], asked: str | None
 ) -> tuple[Sequence[Row], str | None, list[str]]:
-    """Return the rows of a split, its name as it is first written, and what to tell of the others."""
+    """Return the rows of a split, its name as it is first written, and a notice about the others."""
     named = _called(columns, ("split",))
     place = columns.index(named[0]) if named else None
     cells = ["" if place is None else str(row.cells[place] or "").strip() for row in table.rows]
@@ -194,7 +194,7 @@ def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Fa
     if is_url(image):
         return Failure(
             without_credentials(image),
-            f"{manifest}, line {number}: an address: download it and name the file",
+            f"{manifest}, line {number}: an address: download it and pass the file",
         )
     path = str(manifest.parent / _as_path(manifest.parent, image.strip()))
     return record(path, label, name_of(path, number))

@@ -15,8 +15,8 @@ machine.
 
 A candidate is what is evaluated: a store's classes with a model that reads their texts, or a saved
 classifier. The arms of a saved classifier come from the embeddings that lie in it: no model is needed. Other
-texts than its own cannot be embedded, so that only `photo` (its baseline), `descriptors` and `swapped` are to
-be had.
+texts than its own cannot be embedded, so only `photo` (its baseline), `descriptors` and `swapped` are
+available.
 """
 
 import hashlib
@@ -365,7 +365,7 @@ def arms_of_head(head: Head, config: EvaluationConfig) -> tuple[list[Arm], list[
         arms["swapped"] = Arm("swapped", "control", f"{text}, of another class", aggregate, trials)
     why = {
         "photo": "it was saved without a baseline",
-        "swapped": "its texts cannot change classes, as they hold class names or are of one class",
+        "swapped": "its texts cannot be shuffled: they contain class names or belong to one class",
     }
     notices = [
         f"a saved classifier has no arm {name}: {why.get(name, 'it needs texts that are not in it')}"

@@ -222,11 +222,11 @@ def run(
     """Run the arms on the images and return the whole evaluation; `more` are the caller's settings.
 
     With `explicit`, an arm that a saved classifier does not have is an error. Raises EvaluationError where an
-    arm cannot be had, ModelError, and as `Experiment.read`.
+    arm is not available, ModelError, and as `Experiment.read`.
     """
     for notice in experiment.notices:
         logger.warning(notice)
-    told = len(experiment.notices) if experiment.matching else 0
+    logged = len(experiment.notices) if experiment.matching else 0
     candidate = experiment.candidate
     arms, left_out = candidate.arms(config)
     if left_out and explicit:
@@ -243,7 +243,7 @@ def run(
             arms[arms.index(subject)] = subject = replace(subject, trials=(trial,))
         results = _results(arms, candidate, images)
         notices = (*experiment.notices, *left_out, *experiment.caveats(images))
-        for notice in notices[told:]:
+        for notice in notices[logged:]:
             logger.warning(notice)
         return Evaluation(
             settings=provenance(experiment, config, more or {}),

@@ -38,7 +38,7 @@ class RetryPolicy:
     """
 
     attempts: int = 8  # failures
-    first_attempts: int = 3  # the same while the endpoint never answered: rather a wrong URL than a fault
+    first_attempts: int = 3  # the same while the endpoint never answered: probably a wrong URL
     most_waits: int = 100  # tries that end with the server asking to wait, which are not counted as failures
     first_wait: float = 0.5  # seconds, doubled after each failure
     longest_wait: float = 30.0  # seconds, unless the server asks for a time

@@ -119,7 +119,7 @@ class LocalCompleter:
             rendered = self._tokenizer.apply_chat_template(
                 chat if begun else chat[:-1], tokenize=False, **how
             )
-        except Exception as error:  # templates are programs of strangers
+        except Exception as error:  # templates are untrusted programs
             advice = "use --mode completions"
             raise ModelError(
                 f"{self._source.name} has no usable chat template ({one_line(error)}): {advice}"

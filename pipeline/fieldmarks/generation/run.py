@@ -24,7 +24,7 @@ from fieldmarks.text import counted
 RETRIES: Final = 2  # how often an empty answer is asked again
 SILENT_LOOKS: Final = 4  # at what other processes are asking, after which a run says that it waits
 TICK: Final = 1.0  # seconds between signs of life while a run only waits
-GRACE: Final = 5.0  # seconds, the least for what is under way when a run is interrupted
+GRACE: Final = 5.0  # seconds, the minimum for open requests when a run is interrupted
 PATIENCE: Final = 1.5  # times the slowest answer so far; the next may be a little slower
 
 logger = logging.getLogger(__name__)

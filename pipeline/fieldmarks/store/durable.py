@@ -31,7 +31,7 @@ _NEW_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 def locked(path: Path) -> Iterator[Path]:
     """Hold the lock of a file, by whatever name it is reached, and give its real path; folders are made.
 
-    Raises StoreError if it cannot be had.
+    Raises StoreError if it is not available.
     """
     try:
         real = Path(os.path.realpath(path))

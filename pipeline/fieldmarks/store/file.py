@@ -8,9 +8,9 @@ the line that it brings back, and all before it is history.
 Opening reads every line once and remembers, for each class, where its lines begin and of which kind they are;
 an entry is made when somebody asks for it. So a million lines fit in memory.
 
-Appending is one write and one fsync under a file lock, so a crash can tear the last line only. A torn last
-line is ignored on reading; the next change moves it to STORE.torn, as a person may have typed it. Both are
-logged as warnings.
+Appending is one write and one fsync under a file lock, so a crash can cut only the last line. An incomplete
+last line is ignored on reading; the next change moves it to STORE.torn, as a person may have typed it. Both
+are logged as warnings.
 
 Tolerated, and left as they are in the file: a byte order mark, CRLF, blank lines, a last line without a line
 end, keys of other programs. Errors that name file and line, and leave the file's bytes unchanged: damage
@@ -178,7 +178,7 @@ class Store:
     def locked(self) -> AbstractContextManager[Path]:
         """Hold the store's lock, for several changes in one piece, and give the file's real path.
 
-        `append` and `change` may be called within. Raises StoreError if the lock cannot be had.
+        `append` and `change` may be called within. Raises StoreError if the lock is not available.
         """
         return durable.locked(self.path)
 

@@ -5,7 +5,7 @@ libraries silently keep one of the two values; so is nesting of more than 250 le
 are kept; what JSON has no number for (NaN, 1e400) is an error, as it could not be written back.
 
 Lines are written by jsonlines, with orjson behind it. They are not read by it: the store needs each line's
-offset, tells a torn last line from a damaged one, and refuses a key that occurs twice.
+offset, distinguishes an incomplete last line from a damaged one, and refuses a key that occurs twice.
 """
 
 import gc
@@ -35,7 +35,7 @@ from fieldmarks.records import (
     class_name,
 )
 
-MAX_LINE: Final = 8 << 20  # bytes; far over the longest answer, a bound on a stranger's file
+MAX_LINE: Final = 8 << 20  # bytes; far over the longest answer, a bound for untrusted files
 BUFFER: Final = 1 << 20  # bytes read at a time
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -200,7 +200,7 @@ def current(history: Sequence[Entry]) -> Entry | None:
 
 
 def whole_end(fd: int, size: int) -> int:
-    """Return where a file's last whole line ends; what follows is torn.
+    """Return where a file's last complete line ends; the rest is incomplete.
 
     Reads no more than one line's length.
     """
@@ -259,7 +259,7 @@ def dumps(value: Any) -> bytes:
     """Return JSON as UTF-8. Raises TypeError or ValueError for what JSON cannot hold."""
     try:
         return orjson.dumps(value)
-    except orjson.JSONEncodeError:  # an integer beyond 64 bits that a stranger's key holds
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits under an unknown key
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         orjson.dumps(orjson.loads(text))  # nesting that could not be read back must not be written
         return text

@@ -188,7 +188,7 @@ def codes(names: Iterable[object], where: object) -> frozenset[str]:
 def code(name: object, where: object) -> str:
     """Return the code of a rule given by code or name. Raises StoreError for an unknown one."""
     if not isinstance(name, str) or name not in _CODES:
-        raise StoreError(f"{where}: there is no rule {name!r}: `fieldmarks store lint --rules` shows them")
+        raise StoreError(f"{where}: unknown rule {name!r}: `fieldmarks store lint --rules` shows them")
     return _CODES[name]
 
 

@@ -24,14 +24,14 @@ _ZIPPED: Final = (
     (b"Index/", "an Apple Numbers or Pages document", "export it (File, Export To) as CSV or plain text"),
 )
 _SIGNATURES: Final = (
-    (b"PK\x03\x04", "a zip archive", "unpack it and name the file inside"),
+    (b"PK\x03\x04", "a zip archive", "unpack it and pass the file inside"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook or Word document", _EXPORT),
     (b"%PDF", "a PDF document", "copy the names into a text file, one per line"),
     (b"{\\rtf", "a document in rich text", "save it as plain text"),
     (b"\x1f\x8b", "compressed with gzip", "unpack it first"),
     (b"BZh", "compressed with bzip2", "unpack it first"),
-    (b"\x89PNG", "a PNG image", "name the list of classes"),
-    (b"\xff\xd8\xff", "a JPEG image", "name the list of classes"),
+    (b"\x89PNG", "a PNG image", "pass the list of classes"),
+    (b"\xff\xd8\xff", "a JPEG image", "pass the list of classes"),
     (b"PAR1", "a parquet file", "write its column of names to a text file"),
     (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
 )

@@ -37,7 +37,7 @@ def test_exit_codes(runner: CliRunner, file: str) -> None:
     assert _lint(runner, "imagenette", "--strict").exit_code == 0
     assert _lint(runner).exit_code == 2
     assert _lint(runner, file, "--ignore", "nonsense").stderr.startswith(
-        "Error: --ignore: there is no rule 'nonsense'"
+        "Error: --ignore: unknown rule 'nonsense'"
     )
 
 

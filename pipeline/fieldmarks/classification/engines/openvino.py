@@ -170,7 +170,7 @@ def openvino() -> Any:
 def obstacle(checkpoint: Checkpoint, dtype: str, device: str) -> str | None:
     """Return why a model cannot be converted here, without trying; None if it may be.
 
-    Raises ModelError for a model that cannot be had from the hub.
+    Raises ModelError for a model that cannot be downloaded.
     """
     if find_spec("openvino") is None:
         return "it is not installed: pip install 'fieldmarks[openvino]'"

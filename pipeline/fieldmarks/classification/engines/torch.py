@@ -137,7 +137,7 @@ class TorchEngine:
         self._checkpoint = checkpoint
         self._device = device
         self._dtype: torch.dtype = getattr(torch, dtype)
-        self._tokenizing = Lock()  # a tokenizer is told for each call how to cut and pad
+        self._tokenizing = Lock()  # each call sets the tokenizer's truncation and padding
 
     @property
     def logit_scale(self) -> float:

@@ -21,7 +21,7 @@ _GAP: Final = "  "
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> None:
     """Print a table as wide as the terminal at most; the columns at `numbers` are set right.
 
-    Cells that are too long are folded. Strangers' text cannot reach the terminal raw. (rich's tables take a
+    Cells that are too long are folded. Untrusted text never reaches the terminal raw. (rich's tables take a
     millisecond a row, which a store of 10,000 classes has many of.)
     """
     from fieldmarks.text import columns as width_of
