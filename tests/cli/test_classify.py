@@ -436,7 +436,7 @@ def test_results_of_other_options_are_not_mixed(
     refused = classify("photos", "--resume", "out.jsonl", *options)
     assert refused.exit_code == 1
     assert refused.stderr.splitlines()[-1].startswith(
-        f"Error: out.jsonl holds results of another run (other {names}); use the same options, or name"
+        f"Error: out.jsonl holds results of another run (other {names}); use the same options, or pass"
     )
     assert (folder / "out.jsonl").read_bytes() == before
 

@@ -74,7 +74,7 @@ class Journal:
         elif self._header["identity"] != identity:
             differing = _differing(self._header.get("settings"), settings)
             raise ReportError(
-                f"{self.path} holds results of another run{differing}; use the same options, or name another"
+                f"{self.path} holds results of another run{differing}; use the same options, or pass another"
                 " file with --resume"
             )
 
