@@ -71,7 +71,7 @@ def test_a_hub_that_is_not_there_is_asked_once(tmp_path: Path) -> None:
     assert told.startswith(
         "some/clip is neither a local folder nor in the Hugging Face cache, and could not be downloaded ("
     )
-    assert told.endswith("): name a model's folder, or connect once to download it")
+    assert told.endswith("): pass a model's folder, or connect once to download it")
     assert noise == ""
 
 
@@ -80,15 +80,15 @@ def test_a_hub_that_is_not_there_is_asked_once(tmp_path: Path) -> None:
     [
         (
             ["adapter_config.json", "adapter_model.safetensors"],
-            "is a PEFT adapter, which is no model by itself; ",
+            "is a PEFT adapter, which is not a model by itself; ",
         ),
         (
             ["config.json", "adapter_config.json"],
-            "is a PEFT adapter, which is no model by itself; merge it into",
+            "is a PEFT adapter, which is not a model by itself; merge it into",
         ),
         (
             ["model_index.json", "unet/config.json"],
-            "is a diffusers pipeline, which makes images; name a checkp",
+            "is a diffusers pipeline, which makes images; pass a checkp",
         ),
         (
             ["modules.json", "1_Pooling/config.json"],
@@ -98,10 +98,10 @@ def test_a_hub_that_is_not_there_is_asked_once(tmp_path: Path) -> None:
             ["model.Q4_K_M.gguf"],
             "has GGUF weights for llama.cpp; serve a language model with llama-server and",
         ),
-        (["onnx/model.onnx"], "has ONNX weights only; name a checkpoint of the model for transformers"),
+        (["onnx/model.onnx"], "has ONNX weights only; pass a checkpoint of the model for transformers"),
         (
             ["ViT-B-32.pt"],
-            "has pickled weights only, which may run code and are not opened; name a checkpoint",
+            "has pickled weights only, which may run code and are not opened; pass a checkpoint",
         ),
         (["tf_model.h5"], "has TensorFlow weights only; convert them with transformers 4"),
         (["flax_model.msgpack"], "has Flax weights only; convert them with transformers 4"),

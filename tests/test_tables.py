@@ -86,7 +86,7 @@ def test_one_name_a_line(end: str, encoding: str, suffix: str) -> None:
     lines = [f'"{name}"' if suffix == ".csv" and "," in name else name for name in NAMES]
     listed = _read(f"{end}{end.join(lines)}{end}{end}".encode(encoding), f"list{suffix}")
     assert listed.names == NAMES
-    assert listed.report.startswith(f"list{suffix}: 4 classes, one a line")
+    assert listed.report.startswith(f"list{suffix}: 4 classes, one per line")
     listed = _read(f"Common name{end}{end.join(lines)}".encode(encoding), f"list{suffix}")
     assert listed.names == NAMES
     assert listed.report.startswith(f"list{suffix}: 4 classes from column 'Common name'")
@@ -171,10 +171,14 @@ def test_other_forms(name: str, text: str) -> None:
             "class\nFrog, tree\n",
             "a.csv, line 2: expected 1 cell as in line 1, found 2: quote a cell",
         ),
-        ("a.csv", "class\n", "has the heading 'class' and names no class"),
-        ("a.txt", "cat, dog, fox", "a.txt, line 1: several names in one line: write one a line"),
+        ("a.csv", "class\n", "has the heading 'class' and contains no class name"),
+        ("a.txt", "cat, dog, fox", "a.txt, line 1: several names on one line: write one per line"),
         ("a.txt", "Birds:\n- owl\n- newt\n", "a.txt, line 1: 'Birds:' ends with a colon"),
-        ("a.txt", "birds\n- owl\n- newt\n", "a.txt, line 2: '- owl' begins with a list mark, others do not"),
+        (
+            "a.txt",
+            "birds\n- owl\n- newt\n",
+            "a.txt, line 2: '- owl' begins with a list marker, others do not",
+        ),
         ("a.txt", "3 frog\n17 fox\n5 owl\n", "every name begins with a number, such as '3 frog': remove"),
         (
             "a.txt",
@@ -183,8 +187,8 @@ def test_other_forms(name: str, text: str) -> None:
         ),
         ("a.txt", "a.jpg\nb.png\n", "lists image files"),
         ("a.txt", "photos/a.jpg 0\nphotos/b.jpg 1\n", "lists image files"),
-        ("a.txt", "frog: green\nfox: red\n", "has two parts in every line, such as 'frog: green'"),
-        ("a.txt", "frog = 0\nfox = 1\n", "has two parts in every line, such as 'frog = 0'"),
+        ("a.txt", "frog: green\nfox: red\n", "has two parts on every line, such as 'frog: green'"),
+        ("a.txt", "frog = 0\nfox = 1\n", "has two parts on every line, such as 'frog = 0'"),
         ("a.txt", "'frog'\n'fox'\n", "has every name in quotes: remove them"),
         ("a.csv", "Vogel\nAmsel\nMeise\n", "begins with 'Vogel', a heading or a class"),
         (
@@ -192,7 +196,7 @@ def test_other_forms(name: str, text: str) -> None:
             "Bird\nrobin\nwren\ntit\nowl\n",
             "a heading or a class: pass --column 'Bird' for a heading",
         ),
-        ("a.txt", "['frog', 'fox']", "write one name a line, or strings in double quotes"),
+        ("a.txt", "['frog', 'fox']", "write one name per line, or strings in double quotes"),
         ("a.json", '{"frog": ["a"], "fox": ["b"]}', "column 'keys' (frog, fox), column 'values' (a, b)"),
         (
             "a.json",
@@ -210,14 +214,14 @@ def test_other_forms(name: str, text: str) -> None:
         (
             "a.csv",
             "a,b;c\nd,e;f\n",
-            "may be separated by ',' or ';': write a heading such as class,descriptor",
+            "could be separated by ',' or ';': write a heading such as class,descriptor",
         ),
         ("a.csv", ",".join("abcdefghijk" * 100), "1 rows of 1,100 columns"),
-        ("a.csv", "", "names no class"),
+        ("a.csv", "", "contains no class name"),
         (
             "a.txt",
             b"PK\x03\x04rest",
-            "a.txt is a zip archive: unpack it and name the file inside",
+            "a.txt is a zip archive: unpack it and pass the file inside",
         ),
         ("a.txt", b"%PDF-1.7", "is a PDF document"),
         ("a.csv", b"<!DOCTYPE html><table>", "is a web page or XML"),
@@ -261,7 +265,8 @@ def test_what_was_understood_is_one_line() -> None:
         " 1 row without a name left out; 2 repeated names left out: 'frog' (as 'Frog'), 'Newt'"
     )
     assert (
-        _read("0 a\n1 b\n", "a.txt").report == "a.txt: 2 classes, one a line; without the numbers before them"
+        _read("0 a\n1 b\n", "a.txt").report
+        == "a.txt: 2 classes, one per line; without the numbers before them"
     )
     with pytest.raises(
         ClassNameError, match=r"^a\.txt, line 2: class name 'a.x1bb' has the control character"
@@ -327,7 +332,7 @@ def test_several_descriptors_a_row(name: str, text: str) -> None:
     [
         (
             "Common name;Latin name\nfrog;Hyla\n",
-            "which columns have the class and its descriptors is not certain",
+            "it is not clear which columns hold the class and its descriptors",
         ),
         ("image,label\na.png,frog\n", "which columns"),
         ("class,feature,description\nfrog,a,b\n", "which columns"),
@@ -343,14 +348,14 @@ def test_several_descriptors_a_row(name: str, text: str) -> None:
             "Vogel;Aussehen\nAmsel;schwarz\nMeise;blau\n",
             "the first row, 'Vogel' and 'Aussehen', may be a heading",
         ),
-        ("wet,frog\ngreen,frog\nred,fox\n", "the second column rather than the first repeats"),
+        ("wet,frog\ngreen,frog\nred,fox\n", "the second column has repeated values"),
         ("frog,wet,green\n", "line 1: expected 2 columns (class, descriptor), found 3"),
         ("frog\nfox\n", "line 1: expected 2 columns (class, descriptor), found 1"),
         ("class,features\nfrog,[wet]\n", "'[wet]' is not a JSON list"),
         ('[{"class": "frog", "mark": 3}]', "item 1: expected a descriptor, found a number"),
         (
             '[{"class": "a", "marks": ["b"]}, {"class": "a", "marks": ["b"]}]',
-            "item 2: class 'a' is there twice",
+            "item 2: class 'a' occurs twice",
         ),
     ],
 )
@@ -421,7 +426,7 @@ def test_large_tables_take_linear_time_and_bounded_memory() -> None:
     names = tuple(f"class {number} a" for number in range(100_000))
     assert _read("\n".join(names), "a.txt").names == names
     assert len(_read("name,n\n" + "\n".join(f"{name},1" for name in names), "a.csv").names) == 100_000
-    with pytest.raises(TableError, match=r"100,001 rows of 1,000 columns: expected one class a row"):
+    with pytest.raises(TableError, match=r"100,001 rows of 1,000 columns: expected one class per row"):
         _read("," * 999 + "x\n" + "a\n" * 100_000, "a.csv")
     with pytest.raises(TableError, match="2,000 rows of 2,000 columns"):
         _read(json.dumps([{f"k{number}": "x"} for number in range(2000)]), "a.json")
@@ -467,18 +472,18 @@ def test_titles_and_marks_are_left_out(name: str, text: str, names: tuple[str, .
             "class,n\nfrog,2\ntoad,3\n,\nSource: a book,\n",
             "line 5: 'Source: a book' stands alone below",
         ),
-        ("a.csv", "class,n\nfrog,2\ntoad,3\nTotal,5\n", "line 4: 'Total' is the sheet's sum and no class"),
-        ("a.csv", "class,n\n#N/A,2\ntoad,3\n", "line 2: the spreadsheet's error '#N/A' in place of a text"),
-        ("a.csv", "class\n#BEZUG!\n", "line 2: the spreadsheet's error '#BEZUG!'"),
-        ("a.txt", "frog\n---\ntoad\n", "line 2: '---' is a rule and no name"),
+        ("a.csv", "class,n\nfrog,2\ntoad,3\nTotal,5\n", "line 4: 'Total' is a total, not a class"),
+        ("a.csv", "class,n\n#N/A,2\ntoad,3\n", "line 2: the spreadsheet error '#N/A' instead of text"),
+        ("a.csv", "class\n#BEZUG!\n", "line 2: the spreadsheet error '#BEZUG!'"),
+        ("a.txt", "frog\n---\ntoad\n", "line 2: '---' is a separator, not a name"),
         ("a.py", "classes = [\n    'frog',\n]\n", "line 1: 'classes = [' is program code"),
         (
             "a.txt",
             "N° Espèce\n1 grenouille\n2 crapaud\n",
-            "line 1: 'N° Espèce' has no number, as the others have",
+            "line 1: 'N° Espèce' has no number, unlike the others",
         ),
         ("a.txt", "frog 0\ntoad 1\n", "line 1: every name ends with a number, such as 'frog 0'"),
-        ("a.csv", "frog,toad,newt\n", "line 1: all names in one line: write one a line"),
+        ("a.csv", "frog,toad,newt\n", "line 1: all names are on one line: write one per line"),
         ("a.tsv", 'class\tn\n"frog\t1\ntoad\t2\n', "line 2: a quoted cell is not closed"),
         ("a.docx", "PK\x03\x04 word/document.xml", "is a Word document: save it as plain text"),
         ("a.xlsx", "PK\x03\x04 xl/workbook.xml", "is an Excel workbook: export the sheet as CSV"),
@@ -498,14 +503,14 @@ def test_what_spreadsheets_leave_behind_is_refused(name: str, text: str, message
             "class,features,\nfrog,wet,green\n",
             "no heading above column 3 (green), beside the descriptors: pass --columns 1,2,3",
         ),
-        ("class,mark\nfrog,#NAME?\n", "line 2: the spreadsheet's error '#NAME?'"),
-        ("class,mark\nfrog,wet\n#N/A,green\n", "line 3: the spreadsheet's error '#N/A'"),
+        ("class,mark\nfrog,#NAME?\n", "line 2: the spreadsheet error '#NAME?'"),
+        ("class,mark\nfrog,wet\n#N/A,green\n", "line 3: the spreadsheet error '#N/A'"),
         (
             "class,mark\nfrog,wet\n,green\n",
             "line 3: no class beside a descriptor, as in rows below a merged cell",
         ),
         ('class,mark\nfrog,"wet\ngreen"\nfox,red\n', "may have several descriptors in a cell"),
-        ("frog,wet,green\nfox,red,\n", "found 3: pass --columns 1,2,3, as fits"),
+        ("frog,wet,green\nfox,red,\n", "found 3: pass --columns with two column numbers, such as 1,2"),
     ],
 )
 def test_imports_that_would_lose_something_are_refused(text: str, message: str) -> None:

@@ -81,10 +81,7 @@ def test_values_are_never_read_as_templates(name: str, descriptor: str) -> None:
 def test_an_unknown_field_is_named() -> None:
     with pytest.raises(PromptError) as caught:
         fill("a {clas}", {"class": "x", "descriptor": "y"})
-    assert (
-        str(caught.value)
-        == "{clas} in 'a {clas}' is not known: what can stand there is {class}, {descriptor}"
-    )
+    assert str(caught.value) == "{clas} in 'a {clas}' is unknown: expected {class}, {descriptor}"
 
 
 def test_other_braces_are_text() -> None:

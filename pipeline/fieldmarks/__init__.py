@@ -1,4 +1,4 @@
-"""fieldmarks: classes described by their visible marks, images classified by them.
+"""fieldmarks describes classes by their visible marks and classifies images by them.
 
 The public names are loaded when they are first used, so that importing the package is cheap.
 """

@@ -1,4 +1,4 @@
-"""The words that options take, read by the command line and the library alike."""
+"""The values that options accept, shared by the command line and the library."""
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -44,7 +44,7 @@ def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
     known = list(known)
     for name in names:
         if name not in known:
-            raise UsageError(f"there is no {what} {name!r}{nearest(name, known)}; there is {_listed(known)}")
+            raise UsageError(f"unknown {what} {name!r}{nearest(name, known)}: expected {_listed(known)}")
 
 
 def checks_keywords(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

@@ -1,4 +1,4 @@
-"""Class lists: the names in any table that people have, and a line that says how it was understood.
+"""Class lists: which column of a table holds the names; `tables` reads the file and finds its delimiter.
 
     listed = class_list(read_table("species.csv", MAX_LIST, ClassNameError))
     listed.names     # ("tree frog", "newt", …), each once, in the file's order
@@ -51,7 +51,7 @@ _BREAK: Final = re.compile("[\r\n\u00a0\u202f\u2007]")  # inside a cell it stand
 
 @dataclass(frozen=True, slots=True)
 class ClassList:
-    """Class names, each once, in the order of their file, and what was understood of it."""
+    """Distinct class names in the order of their file, and one line that reports how it was read."""
 
     names: tuple[str, ...]
     report: str
@@ -64,7 +64,7 @@ class _Cell:
 
 
 def class_list(table: Table, column: str | None = None) -> ClassList:
-    """Return the class names of a table: those of `column`, a heading or a number from 1, or of the only one.
+    """Return the class names of a table, from `column` (a heading or a number from 1) or the only candidate.
 
     Names that are equal but for case are one class. Raises ClassNameError for an unusable name, with its
     place, and TableError where it is not certain which column is meant or what belongs to a name.
@@ -72,17 +72,19 @@ def class_list(table: Table, column: str | None = None) -> ClassList:
     table, column, container = contents(table, column)
     if not table.rows:
         heading = f" has the heading {', '.join(map(repr, table.columns))} and" if table.columns else ""
-        raise ClassNameError(f"{table.source}{heading} names no class: write one class name a line")
+        raise ClassNameError(f"{table.source}{heading} contains no class name: write one per line")
     if column is not None:
         table, place = table.find(column, OPTION)
     else:
         place = _class_column(table)
     cells, empty = _cells(table, place)
     if not cells:
-        raise ClassNameError(f"{table.source} names no class in {table.name(place)}: write one a line")
+        raise ClassNameError(
+            f"{table.source} contains no class name in {table.name(place)}: write one per line"
+        )
     removed = None
     if column is None:
-        as_it_is = f"{OPTION} {place + 1} takes them as they are"
+        as_it_is = f"pass {OPTION} {place + 1} to keep the names as they are"
         _check(table, cells, as_it_is)
         _check_numbers(table, cells, as_it_is)
         cells, removed = _without_marks(table, cells, as_it_is)
@@ -98,7 +100,7 @@ def class_list(table: Table, column: str | None = None) -> ClassList:
 def contents(
     table: Table, column: str | None, remedy: str = f"pass {OPTION} with one of these"
 ) -> tuple[Table, str | None, str | None]:
-    """Return the table inside a map that has the names under a known key or the one that is named.
+    """Return the table inside a map that has the names under a known key, or under the key passed by name.
 
     Raises TableError, with the remedy, for several such keys.
     """
@@ -144,7 +146,7 @@ def _class_column(table: Table) -> int:
     if table.width == 1:
         return 0
     if table.columns is None and len(table.rows) == 1:
-        raise TableError(f"{table.where(table.rows[0])}: all names in one line: write one a line")
+        raise TableError(f"{table.where(table.rows[0])}: all names are on one line: write one per line")
     textual = [place for place in range(table.width) if table.is_textual(place)]
     named = [
         place for place in range(table.width) if table.columns and role(table.columns[place]) is Role.CLASS
@@ -207,18 +209,19 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
         return
     if rule := next((cell for cell in cells if _RULE.fullmatch(cell.text)), None):
         raise TableError(
-            f"{table.where(rule.row)}: {rule.text!r:.60} is a rule and no name: remove the line; {as_it_is}"
+            f"{table.where(rule.row)}: {rule.text!r:.60} is a separator, not a name:"
+            f" remove the line; {as_it_is}"
         )
     if table.width > 1:
         if len(texts) > 1 and texts[-1].casefold().rstrip(":") in _TOTALS and cells[-1].row is table.rows[-1]:
             raise TableError(
-                f"{table.where(cells[-1].row)}: {texts[-1]!r} is the sheet's sum and no class: remove the"
+                f"{table.where(cells[-1].row)}: {texts[-1]!r} is a total, not a class: remove the"
                 f" line; {as_it_is}"
             )
         return
     if code := next((cell for cell in cells if _CODE.fullmatch(cell.text)), None):
         raise TableError(
-            f"{table.where(code.row)}: {code.text!r:.60} is program code: write one name a line; {as_it_is}"
+            f"{table.where(code.row)}: {code.text!r:.60} is program code: write one name per line; {as_it_is}"
         )
     plain = table.columns is None
     if len(texts) > 1 and all(map(_QUOTED.fullmatch, texts)):
@@ -227,7 +230,7 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
         )
     if plain and len(texts) > 1 and all(map(_PAIR.fullmatch, texts)) and not _are_numbered(texts):
         raise TableError(
-            f"{table.source} has two parts in every line, such as {texts[0]!r:.60}: write a table with a"
+            f"{table.source} has two parts on every line, such as {texts[0]!r:.60}: write a table with a"
             f" heading; {as_it_is}"
         )
     if plain and (title := next((cell for cell in cells if re.fullmatch(r"\S+\s*:", cell.text)), None)):
@@ -237,7 +240,7 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
         )
     if plain and len(texts) == 1 and len(re.findall("[,;|]| / ", texts[0])) > 1:
         raise TableError(
-            f"{table.where(cells[0].row)}: several names in one line: write one a line; {as_it_is}"
+            f"{table.where(cells[0].row)}: several names on one line: write one per line; {as_it_is}"
         )
     suffix = PurePath(table.source).suffix.lower()
     if plain and suffix in {".csv", ".tsv"} and _may_be_heading(texts[0], texts[1:]):
@@ -253,7 +256,7 @@ def _check_numbers(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
     below = [mark for mark in map(_NUMBERED.match, texts[1:]) if mark]
     if not _NUMBERED.match(texts[0]) and _in_sequence(below, len(texts) - 1):
         raise TableError(
-            f"{table.where(cells[0].row)}: {texts[0]!r:.60} has no number, as the others have: remove the"
+            f"{table.where(cells[0].row)}: {texts[0]!r:.60} has no number, unlike the others: remove the"
             f" line if it is a heading; {as_it_is}"
         )
     behind = [mark for mark in map(_NUMBERED_BEHIND.fullmatch, texts) if mark]
@@ -295,8 +298,8 @@ def _without_marks(table: Table, cells: Sequence[_Cell], as_it_is: str) -> tuple
             elif what == "list marks" and marks:
                 first = next(cell for cell, match in zip(cells, matches, strict=True) if match)
                 raise TableError(
-                    f"{table.where(first.row)}: {first.text!r:.60} begins with a list mark, others do not:"
-                    f" remove what is no name; {as_it_is}"
+                    f"{table.where(first.row)}: {first.text!r:.60} begins with a list marker, others do not:"
+                    f" remove what is not a name; {as_it_is}"
                 )
             elif what == "numbers" and len(marks) == len(cells) > 2:
                 raise TableError(
@@ -375,4 +378,4 @@ def _where(table: Table, place: int, container: str | None) -> str:
         return f" from {table.name(place)}"
     if table.width > 1:
         return f" from column {place + 1}, no heading"
-    return ", one a line" if table.form == "text" else ""
+    return ", one per line" if table.form == "text" else ""

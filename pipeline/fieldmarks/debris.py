@@ -1,4 +1,4 @@
-"""What language models leave around their answers: thinking, control tokens, citations and markup. Pure.
+"""Removes what language models leave around their answers: thinking, control tokens, citations, markup. Pure.
 
 One table for everything that reads a model's words: the parser removes by it, and lint finds by it what an
 earlier parser left in a store. A new family of models is a new line in `_THINKING`.
@@ -138,7 +138,7 @@ _MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200-\ue202:]|turn\d", re.IGNOREC
 
 
 def spoken(answer: str) -> str | None:
-    """Return what a model said aloud: no thinking, no control tokens, and no turns that follow it.
+    """Return a model's answer without thinking, control tokens and the turns that follow it.
 
     None where the answer ends within its thinking.
     """

@@ -68,13 +68,13 @@ _CLIP_OF_SENTENCE_TRANSFORMERS: Final = "0_CLIPModel"
 _MERGE: Final = (
     "merge it into its base model with peft (merge_and_unload, then save_pretrained), and name that"
 )
-_TRANSFORMERS: Final = "name a checkpoint of the model for transformers"
+_TRANSFORMERS: Final = "pass a checkpoint of the model for transformers"
 # Folders of other libraries, by a file that only they have.
 _OTHER_LIBRARIES: Final[Mapping[str, str]] = {
-    "adapter_config.json": f"a PEFT adapter, which is no model by itself; {_MERGE}",
-    OPEN_CLIP: "an open_clip checkpoint, which reads images; name a language model",
+    "adapter_config.json": f"a PEFT adapter, which is not a model by itself; {_MERGE}",
+    OPEN_CLIP: "an open_clip checkpoint, which reads images; pass a language model",
     "model_index.json": f"a diffusers pipeline, which makes images; {_TRANSFORMERS}",
-    "modules.json": "a sentence-transformers model without CLIP's two encoders; name a CLIP model",
+    "modules.json": "a sentence-transformers model without CLIP's two encoders; pass a CLIP model",
 }
 # Weights in other forms than safetensors.
 _OTHER_WEIGHTS: Final[Mapping[str, str]] = {
@@ -83,7 +83,7 @@ _OTHER_WEIGHTS: Final[Mapping[str, str]] = {
     "*.onnx": f"ONNX weights only; {_TRANSFORMERS}",
     "onnx/*.onnx": f"ONNX weights only; {_TRANSFORMERS}",
     "*.bin": "pickled weights only, which may run code and are not opened; convert a model that you trust"
-    " with save_pretrained of transformers, or name a revision with safetensors",
+    " with save_pretrained of transformers, or pass a revision with safetensors",
     "*.pt": f"pickled weights only, which may run code and are not opened; {_TRANSFORMERS}",
     "*.pth": f"pickled weights only, which may run code and are not opened; {_TRANSFORMERS}",
     "*.h5": "TensorFlow weights only; convert them with transformers 4 (from_tf=True, then save_pretrained)",
@@ -108,7 +108,7 @@ class ModelSource:
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
         """Return what tells this model from any other, loading nothing; None for an id that is not here yet.
 
-        It is the content of a folder's files, which `file_hash` gives, or an id of the hub with its commit.
+        It is the content of a folder's files, which `file_hash` gives, or a Hugging Face id with its commit.
         """
         folder = self.folder
         if folder is None:
@@ -119,7 +119,7 @@ class ModelSource:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the model's files; None for an id of the hub as long as nothing of it is here.
+        """The folder of the model's files; None for a Hugging Face id as long as nothing of it is here.
 
         Raises ModelError for a name that can be neither.
         """
@@ -181,7 +181,7 @@ class ModelSource:
         return network.eval()
 
     def load(self, kind: Any, **options: Any) -> Any:
-        """Load one part; this is the seam where foreign errors become ModelError."""
+        """Load one part; errors of other libraries become ModelError here."""
         self._check_name()
         try:
             with quiet():
@@ -215,9 +215,7 @@ class ModelSource:
 
     def _check_name(self) -> None:
         if not self.name:
-            raise ModelError(
-                f"no model is named; expected {self.kind}: give its folder, or its id at the hub"
-            )
+            raise ModelError(f"no model given; expected {self.kind}: give its folder, or its Hugging Face id")
         no_id = self.name.startswith((".", "/", "~")) or self.name.count("/") > 1
         if not self.local and (no_id or Path(self.name).exists()):
             path = Path(self.name)
@@ -225,8 +223,8 @@ class ModelSource:
             if kind and path.is_file():
                 raise ModelError(f"{self.name} has {kind}")
             if path.is_file() and (path.parent / "config.json").is_file():
-                raise ModelError(f"{self.name} is not a folder: name the model's folder, {path.parent}")
-            raise ModelError(f"{self.name} is not a folder: name a model's folder, or an id of the hub")
+                raise ModelError(f"{self.name} is not a folder: pass the model's folder, {path.parent}")
+            raise ModelError(f"{self.name} is not a folder: pass a model's folder, or a Hugging Face id")
         if self._folder and self.local and not self._is_checked:
             _check_files(self._folder)
             kind = _other_library(self._folder)
@@ -252,22 +250,22 @@ class ModelSource:
         if without_weights:
             return f"{self.name} has no safetensors weights, and no others are opened: convert the model"
         if "ignore_mismatched_sizes" in str(error):
-            return f"{self.name} has weights of other shapes than its configuration says: download it again"
+            return f"{self.name} has weights whose shapes differ from its configuration: download it again"
         if not self.local:
             return (
                 f"{self.name} is neither a local folder nor in the Hugging Face cache, and could not be"
-                f" downloaded ({one_line(error)}): name a model's folder, or connect once to download it"
+                f" downloaded ({one_line(error)}): pass a model's folder, or connect once to download it"
             )
         reason, others, _ = one_line(error).partition(
             " for this kind of AutoModel"
         )  # a list of all others follows
         if others:
-            return f"{self.name} is not {self.kind} ({reason}): name another model"
+            return f"{self.name} is not {self.kind} ({reason}): pass another model"
         return f"{self.name} cannot be loaded as {self.kind}: {reason}"
 
 
 def model_id(name: str) -> str:
-    """Return the name by which a model is recorded: the absolute path of a folder, or an id of the hub."""
+    """Return the name by which a model is recorded: the absolute path of a folder, or a Hugging Face id."""
     return str(Path(name).absolute()) if name and Path(name).is_dir() else name
 
 
@@ -346,7 +344,7 @@ def _other_library(folder: Path) -> str | None:
     except (OSError, ValueError, RecursionError):
         config = None
     if isinstance(config, dict) and "architecture" in config and "model_type" not in config:
-        return "a timm model, which reads images and no texts; name a CLIP model"
+        return "a timm model, which reads images but no text; pass a CLIP model"
     if config is not None and any((folder / name).is_file() for name in _SAFETENSORS):
         return None  # whatever else lies beside
     signs = _OTHER_LIBRARIES if config is None else ("adapter_config.json",)

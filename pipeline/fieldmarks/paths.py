@@ -1,4 +1,4 @@
-"""Where files live, and how to open and read a path at which anything may be.
+"""Where files live, and how to open and read an untrusted path safely.
 
 Files that users name are read within bounds of size and time, whether they are regular files, pipes such as
 the shell's `<(command)`, or devices: neither an endless file nor a pipe that nobody writes to can hold a
@@ -60,7 +60,7 @@ def shipped_store(name: str | Path) -> Path | None:
 
 
 def user_cache() -> Path:
-    """Return the folder for what can be computed again; `FIELDMARKS_CACHE` moves it (not created here).
+    """Return the cache folder; `FIELDMARKS_CACHE` moves it (not created here).
 
     Raises FieldmarksError where it would lie in a home folder that there is not.
     """
@@ -70,7 +70,7 @@ def user_cache() -> Path:
         return folder.expanduser()
     except RuntimeError as error:
         raise FieldmarksError(
-            f"{folder}: there is no such home folder, set FIELDMARKS_CACHE to one for the cache"
+            f"{folder}: no such home folder: set FIELDMARKS_CACHE to a folder for the cache"
         ) from error
 
 
@@ -157,7 +157,7 @@ def unwritable(path: Path, folder: Path | None = None) -> str | None:
     """
     folder = folder or path.resolve().parent
     if not folder.is_dir():
-        return "cannot be written: its folder is not there"
+        return "cannot be written: its folder does not exist"
     try:
         with tempfile.TemporaryFile(dir=folder):
             return None
@@ -189,7 +189,7 @@ def read_bytes(path: str | Path, most: int, error: type[FieldmarksError]) -> byt
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             if stat.S_ISDIR(os.fstat(fd).st_mode):
-                raise error(f"{path} is a folder: name a file")
+                raise error(f"{path} is a folder: pass a file")
             data = _read(fd, most)
         finally:
             os.close(fd)
@@ -241,7 +241,7 @@ def decode_utf8(data: bytes, source: object, error: type[FieldmarksError]) -> st
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise error(
-            f"{source}, line {line}: a NUL byte, which no text file has: check that it is the right file"
+            f"{source}, line {line}: a NUL byte, which text files never have: check that it is the right file"
         )
     return text
 

@@ -1,4 +1,4 @@
-"""What passes between the stages: class names, and entries, which are the lines of a store.
+"""Records shared by the stages: class names, and entries, which are the lines of a store.
 
 A line of a store, format version 1, is one JSON object. Shortest, as a person would type it:
 

@@ -1,4 +1,4 @@
-"""Wording that all stages need: articles, templates, what makes two texts the same, and safe printing."""
+"""Text helpers: articles, templates, folding for comparison, and safe printing."""
 
 import re
 import unicodedata
@@ -42,7 +42,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
             known = ", ".join(f"{{{name}}}" for name in values)
-            raise PromptError(f"{match[0]} in {template!r:.80} is not known: what can stand there is {known}")
+            raise PromptError(f"{match[0]} in {template!r:.80} is unknown: expected {known}")
         return values[match[1]]
 
     return _FIELD.sub(value, template)
@@ -70,7 +70,7 @@ def cut_list(items: Sequence[str], most: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a stranger's text with control characters escaped, so that a terminal cannot act on them.
+    """Return untrusted text with control characters escaped, so that a terminal cannot act on them.
 
     Escaped are also line ends and the marks that reverse the direction of reading.
     """

@@ -181,10 +181,10 @@ def _small_vocabulary(folder: Path) -> None:
         (_only_pickle, "has pickled weights only, which may run code and are not opened; convert a "),
         (_cut_weights, "cannot be loaded as a CLIP-like model: "),
         (_missing_weights, "lacks 1 weights (visual_projection.weight…): download it again"),
-        (_other_sizes, "has weights of other shapes than its configuration says: download it again"),
+        (_other_sizes, "has weights whose shapes differ from its configuration: download it again"),
         (_endless, "declares 1,000,000,000 layers; at most 1,000 are loaded: download it again"),
         (_no_numbers, "gives embeddings with NaN or infinity: "),
-        (_no_tokenizer, "has no tokenizer: its vocabulary is missing, download the model again"),
+        (_no_tokenizer, "has no tokenizer: its vocabulary is missing: download the model again"),
         (_small_vocabulary, "cannot compute on cpu: "),
     ],
 )
@@ -214,7 +214,7 @@ def test_pictures_that_stay_of_different_sizes(copied: Path) -> None:
 
 
 def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is not a folder: name a model's folder, or an id of the hub"):
+    with pytest.raises(ModelError, match="is not a folder: pass a model's folder, or a Hugging Face id"):
         Encoder(tmp_path / "none", device="cpu").encode_texts(TEXTS)
 
 
@@ -225,5 +225,5 @@ def test_an_id_offline_and_not_cached() -> None:
 
 def test_a_device_that_is_not_there() -> None:
     if not torch.backends.mps.is_available():
-        with pytest.raises(ModelError, match="there is no mps device here: choose --device cpu or auto"):
+        with pytest.raises(ModelError, match="no mps device is available: choose --device cpu or auto"):
             Encoder("some/clip", device="mps")

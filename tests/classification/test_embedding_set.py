@@ -77,7 +77,7 @@ def test_clip_retrievals_own_half_precision_and_order(tmp_path: Path) -> None:
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     list(EmbeddingSet(tmp_path / "out").write(_embedded(1), ABOUT))
-    with pytest.raises(ImageError, match="holds embeddings already; choose a new folder"):
+    with pytest.raises(ImageError, match="already holds embeddings; choose a new folder"):
         list(EmbeddingSet(tmp_path / "out").write(_embedded(2), ABOUT))
     assert len(_read(tmp_path / "out")) == 1
 
@@ -111,7 +111,7 @@ def test_a_run_that_fails_leaves_what_it_has_or_nothing(tmp_path: Path) -> None:
         (lambda path: (path / "photos").mkdir(parents=True), "already exists and is not empty; choose a new"),
         (
             lambda path: (path / "metadata").mkdir(parents=True),
-            "holds embeddings already; choose a new folder",
+            "already holds embeddings; choose a new folder",
         ),
     ],
 )
@@ -163,7 +163,7 @@ def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:
         tmp_path / "none.npz": "no such file or folder of embeddings",
         Path("/dev/zero"): "no such file or folder of embeddings",
         tmp_path / "text.npz": "cannot be read: File is not a zip file",
-        tmp_path / "empty": "has no img_emb/*.npy; expected a folder as `fieldmarks embed` writes it",
+        tmp_path / "empty": "has no img_emb/*.npy; expected a folder written by `fieldmarks embed`",
         tmp_path / "pickled": "cannot be read: it holds Python objects, which are not loaded",
         tmp_path / "cut": "cannot be read: ",
         _archive(
@@ -187,10 +187,10 @@ def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:
         _archive(tmp_path / "none.npz", embeddings=np.ones((2, 0))): "of 0 numbers; expected 1 to 65,536",
         _archive(
             tmp_path / "long.npz", embeddings=two, images=np.array(["a" * 5000] * 2)
-        ): "holds <U5000; expected texts of at most 4,096 characters",
+        ): "holds <U5000; expected strings of at most 4,096 characters",
         _archive(
             tmp_path / "records.npz", embeddings=np.zeros(2, [("x", "f4")])
-        ): "it is not an array of numbers or texts",
+        ): "it is not an array of numbers or strings",
     }
     for path, message in messages.items():
         with pytest.raises(ImageError) as caught:
@@ -299,7 +299,7 @@ def test_metadata_that_does_not_fit(tmp_path: Path) -> None:
         "has 3 rows; expected 2": {"image_path": ["a", "b", "c"]},
         "has no column image_path": {"path": ["a", "b"]},
         "has a column image_path of list<": {"image_path": [["a"], ["b"]]},
-        "has a text of 5,000 characters in image_path": {"image_path": ["a", "b" * 5000]},
+        "has a string of 5,000 characters in image_path": {"image_path": ["a", "b" * 5000]},
     }
     for message, columns in tables.items():
         parquet.write_table(arrow.table(columns), file)

@@ -190,7 +190,7 @@ def test_long_texts_are_told_of_in_every_run(tiny_clip: Path) -> None:
         assert encoder.texts == expected
         assert ("engine" in vars(encoder)) == bool(expected)
         assert embedder.notices == [
-            f"2 texts are longer than the 77 tokens {tiny_clip} reads and cut there: {'x' * 100!r:.60}"
+            f"2 texts are longer than 77 tokens, the limit of {tiny_clip}, and truncated: {'x' * 100!r:.60}"
         ]
 
 

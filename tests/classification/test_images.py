@@ -124,7 +124,8 @@ def test_a_text_in_a_file_is_not_taken_for_an_extent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "message"), [(9_460, "too large: 89478485 pixels"), (10, "too narrow: 10 x 9460 pixels")]
+    ("width", "message"),
+    [(9_460, "too large: the limit is 89478485 pixels"), (10, "too narrow: 10 x 9460 pixels")],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_the_size_is_judged_before_a_draft(width: int, message: str) -> None:
@@ -154,9 +155,9 @@ def _png_header(width: int, height: int) -> bytes:
         (b"", "empty: it has zero bytes"),
         (b"Dear diary,\n", "not an image but text; if it lists images, pass the list on stdin: - < FILE"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image but PostScript; save it as PNG"),
-        (_png_header(20_000, 20_000), "too large: 89478485 pixels are the most"),
-        (_png_header(12_000, 12_000), "too large: 89478485 pixels are the most"),
-        (_png_header(70_000, 100), "too narrow: 70000 x 100 pixels, 200 to 1 is the most"),
+        (_png_header(20_000, 20_000), "too large: the limit is 89478485 pixels"),
+        (_png_header(12_000, 12_000), "too large: the limit is 89478485 pixels"),
+        (_png_header(70_000, 100), "too narrow: 70000 x 100 pixels, the limit is 200 to 1"),
         (_saved(_bands(), "PNG")[:-30], "cannot be decoded: "),
         (_saved(_bands(), "JPEG")[:400], "cannot be decoded: "),
     ],

@@ -169,12 +169,12 @@ def test_only_the_beginning_of_a_result_is_cut_off(tmp_path: Path, end: bytes) -
         (_header(version=2), "is a results journal of a newer fieldmarks (version 2): use that one"),
         (
             _header(version="1"),
-            "already exists and is not a results journal of fieldmarks; name another file",
+            "already exists and is not a results journal of fieldmarks; pass another file",
         ),
         (_header(identity=None), "already exists and is not a results journal of fieldmarks"),
         (
             RESULTS,
-            "holds results that do not say which run made them, as version 0.1 wrote them; name another",
+            "holds results that do not say which run made them, as version 0.1 wrote them; pass another",
         ),
         (b"\xef\xbb\xbf" + _header(), "already exists and is not a results journal of fieldmarks"),
         (_header().decode().encode("utf-16"), "already exists and is not a results journal of fieldmarks"),
@@ -205,7 +205,7 @@ def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
     with _opened(path, _header() + RESULTS) as journal, pytest.raises(ReportError) as caught:
         journal.start(other)
     assert str(caught.value) == (
-        f"{path} holds results of another run (other model, top); use the same options, or name another file"
+        f"{path} holds results of another run (other model, top); use the same options, or pass another file"
         " with --resume"
     )
     assert path.read_bytes() == _header() + RESULTS
@@ -234,7 +234,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     for path, reason in reasons.items():
         with pytest.raises(ReportError) as caught:
             Journal(path)
-        assert str(caught.value) == f"{path} cannot be used: {reason}; name another file with --resume"
+        assert str(caught.value) == f"{path} cannot be used: {reason}; pass another file with --resume"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["loop", "nothing", "pipe", "sealed"]
 
 
@@ -265,7 +265,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     with Journal(path) as journal:
         journal.start(SETTINGS)
         assert other() == (
-            f"{path} is in use by another fieldmarks process; wait for it to end, or name another file with"
+            f"{path} is in use by another fieldmarks process; wait for it to end, or pass another file with"
             " --resume\n"
         )
         with pytest.raises(ReportError, match="is in use"):

@@ -58,7 +58,7 @@ def test_what_a_folder_holds_besides_is_logged(classifier: fm.Classifier, pictur
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"agregate": "mean-embedding"}, "no option 'agregate' .did you mean 'aggregate'."),
+        ({"agregate": "mean-embedding"}, "unknown option 'agregate' .did you mean 'aggregate'."),
         ({"aggregate": "mean"}, "aggregate: expected mean-embedding, .* found 'mean'"),
         ({"preset": "papr"}, "preset: expected article or paper, found 'papr' .did you mean 'paper'."),
         ({"device": "gpu"}, "device: expected auto, cpu, cuda or mps, found 'gpu'"),
@@ -203,7 +203,7 @@ def test_embed_makes_a_set_that_is_classified(
     scored = [result for result in classifier.score(embeddings) if isinstance(result, fm.Prediction)]
     expected = classifier.predict(pictures)
     assert [prediction.label for prediction in scored] == [item.label for item in expected]
-    with pytest.raises(ImageError, match="holds embeddings already; choose a new folder"):
+    with pytest.raises(ImageError, match="already holds embeddings; choose a new folder"):
         fm.embed(pictures, tmp_path / "out", **options)
     with pytest.raises(UsageError, match="did you mean 'device'"):
         fm.embed(pictures, tmp_path / "other", devise="cpu")  # type: ignore[call-arg]

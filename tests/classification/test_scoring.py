@@ -199,7 +199,7 @@ def test_a_maximum_has_no_class_weights() -> None:
     assert pooling.class_weights(_eye(2), np.array([0, 1]), 2) is None
     with pytest.raises(ValueError, match="weights need a mean"):
         replace(pooling, weights=np.ones((2, 2), np.float32))
-    with pytest.raises(ValueError, match="is none of mean-embedding, "):
+    with pytest.raises(ValueError, match="is not one of mean-embedding, "):
         Pooling(unit_texts=False, unit_classes=False)
     with pytest.raises(UsageError, match=r"aggregate: expected .*, found 'mean-similarty' \(did you mean"):
         Pooling.named(cast(Aggregation, "mean-similarty"))

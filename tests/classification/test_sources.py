@@ -52,7 +52,7 @@ def test_globs_are_sorted_and_a_file_of_that_name_comes_first(tree: Path) -> Non
 def test_a_folder_or_glob_without_pictures_is_a_failure_and_the_others_go_on(tree: Path) -> None:
     assert list(find(["empty", "*.tiff", "", "b.jpg"])) == [
         Failure("empty", "a folder without images"),
-        Failure("*.tiff", "matches no file"),
+        Failure("*.tiff", "matches no files"),
         Failure("", "an empty path"),
         "b.jpg",
     ]
@@ -64,7 +64,7 @@ def test_paths_on_stdin(tree: Path) -> None:
 
 
 def test_web_addresses_are_not_fetched_and_their_passwords_not_repeated() -> None:
-    remedy = "a web address; download the image and name the file"
+    remedy = "a web address; download the image and pass the file"
     assert list(find(["http://host/a.png", "HTTPS://u:secret@host/b.png"])) == [
         Failure("http://host/a.png", remedy),
         Failure("HTTPS://host/b.png", remedy),
@@ -97,7 +97,7 @@ def test_files_that_are_no_files(tmp_path: Path) -> None:
 def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(MAX_BYTES + 1)  # sparse: takes no room
-    with pytest.raises(ImageError, match="too large: 268435457 bytes, 268435456 are the most"):
+    with pytest.raises(ImageError, match="too large: 268435457 bytes, the limit is 268435456"):
         read_bytes(tmp_path / "large.png")
 
 

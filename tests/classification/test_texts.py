@@ -93,7 +93,7 @@ def test_braces_of_strangers_are_text(name: str, descriptor: str) -> None:
 
 
 def test_concept_without_a_value_is_an_error() -> None:
-    with pytest.raises(PromptError, match=r"^\{concept\} in '\{concept\}' is not known"):
+    with pytest.raises(PromptError, match=r"^\{concept\} in '\{concept\}' is unknown"):
         descriptor_texts({"owl": ["big eyes"]}, "{concept}")
 
 

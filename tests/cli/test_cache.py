@@ -68,7 +68,7 @@ def test_what_is_remembered_of_endpoints_is_counted_and_cleared(runner: CliRunne
     cleared = runner.invoke(main, ["cache", "clear"]).stdout.splitlines()
     assert cleared == [
         f"Remove {folder}/endpoints: 1 remembered endpoint, 0.0 MB",
-        f"Leave {folder}/endpoints/notes.json: fieldmarks did not make it",
+        f"Leave {folder}/endpoints/notes.json: fieldmarks did not create it",
         "Freed 0.0 MB",
     ]
     assert [path.name for path in (folder / "endpoints").iterdir()] == ["notes.json"]

@@ -228,10 +228,10 @@ def test_wrong_usage(runner: CliRunner, folder: Path, options: list[str], messag
             ["photos", "--store", "store.jsonl", "--clip", "some/clip"],
             "some/clip is neither a local folder",
         ),
-        (["photos", "--store", "store.jsonl", "--text", "{clas}"], "{clas} in '{clas}' is not known"),
+        (["photos", "--store", "store.jsonl", "--text", "{clas}"], "{clas} in '{clas}' is unknown"),
         (
             ["photos", "--store", "store.jsonl", "--text", "{concept}"],
-            "{concept} in '{concept}' is not known",
+            "{concept} in '{concept}' is unknown",
         ),
         (["photos", "--classifier", "store.jsonl"], "store.jsonl is not a classifier file"),
         (
@@ -436,7 +436,7 @@ def test_results_of_other_options_are_not_mixed(
     refused = classify("photos", "--resume", "out.jsonl", *options)
     assert refused.exit_code == 1
     assert refused.stderr.splitlines()[-1].startswith(
-        f"Error: out.jsonl holds results of another run (other {names}); use the same options, or name"
+        f"Error: out.jsonl holds results of another run (other {names}); use the same options, or pass"
     )
     assert (folder / "out.jsonl").read_bytes() == before
 
@@ -562,7 +562,7 @@ def test_a_kept_embedding_of_another_width_is_told(classify: Classify, demo_clip
     )
     assert result.exit_code == 1
     assert "they come from different models" in result.stderr.splitlines()[-1]
-    assert "the classifier was made with" in result.stderr.splitlines()[0]
+    assert "the classifier was built with" in result.stderr.splitlines()[0]
 
 
 @pytest.mark.slow

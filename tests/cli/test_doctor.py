@@ -54,7 +54,7 @@ def test_each_mode_gets_its_line(runner: CliRunner, server: ScriptedServer) -> N
 
 def test_a_model_that_is_not_listed_is_noted(runner: CliRunner, server: ScriptedServer) -> None:
     server.script = _with_models(like_openai, "gpt-1", "gpt-2\x1b[31m")
-    code, lines = _doctor(runner, server, "the endpoint refuses 'temperature': sent without\n")
+    code, lines = _doctor(runner, server, "the endpoint rejects 'temperature': sending requests without it\n")
     assert code == 0
     assert lines[1] == "note model listed             no 'm' among gpt-1, gpt-2 [31m"
     assert lines[-1] == "yes  mode chosen by auto      instruct"
@@ -69,8 +69,8 @@ def test_a_thinking_model_is_warned_of(runner: CliRunner, server: ScriptedServer
     server.script = script
     _, lines = _doctor(runner, server)
     assert (
-        "note thinks before it answers yes: its thoughts use up --max-tokens, so give it room, say 2000"
-        in lines
+        "note thinks before it answers yes: its reasoning counts towards --max-tokens, so allow for it,"
+        " say 2000" in lines
     )
 
 
@@ -92,7 +92,7 @@ def test_a_rate_limit_is_waited_out_and_told(runner: CliRunner, server: Scripted
         ),
         (
             lambda _: refusal(404, "no model m"),
-            "no mode gets an answer; the last got status 404: no model m: check --model",
+            "no mode works; the last one got status 404: no model m: check --model",
         ),
     ],
 )

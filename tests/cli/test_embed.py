@@ -98,7 +98,7 @@ def test_another_models_embeddings_are_told(
     result = runner.invoke(main, asked)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0] == (
-        f"Note: the classifier was made with {demo_clip}, the images are embedded with {tiny_clip}"
+        f"Note: the classifier was built with {demo_clip}, but the images are embedded with {tiny_clip}"
     )
 
 
@@ -108,5 +108,5 @@ def test_a_folder_with_embeddings_is_left_alone(runner: CliRunner, tiny_clip: Pa
     again = runner.invoke(main, asked)
     assert (again.exit_code, again.stderr) == (
         1,
-        "Error: embedded holds embeddings already; choose a new folder\n",
+        "Error: embedded already holds embeddings; choose a new folder\n",
     )

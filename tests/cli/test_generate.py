@@ -47,7 +47,7 @@ def test_a_list_fills_a_store(run: Run, server: ScriptedServer) -> None:
     assert result.stderr.splitlines()[-1] == "Wrote 3 classes to s.jsonl (0 already there, 0 failed)"
     assert sorted(Store("s.jsonl").names()) == ["fox", "owl", "tree frog"]
     assert run("classes.txt", to=server).stderr == (
-        "classes.txt: 2 classes, one a line; 1 repeated name left out: 'fox'\n"
+        "classes.txt: 2 classes, one per line; 1 repeated name left out: 'fox'\n"
         "Wrote 0 classes to s.jsonl (2 already there, 0 failed)\n"
     )
 
@@ -125,7 +125,9 @@ def test_the_money_has_an_end(run: Run, server: ScriptedServer) -> None:
     assert result.exit_code == 3
     left = 20 - len(server.calls)
     assert 0 < left < 20
-    assert f"as more could pass --max-cost; {left} classes left: class " in result.stderr.splitlines()[-2]
+    assert (
+        f"because more could exceed --max-cost; {left} classes left: class " in result.stderr.splitlines()[-2]
+    )
 
 
 def test_an_unknown_price_is_unknown(run: Run, server: ScriptedServer) -> None:
@@ -179,10 +181,10 @@ def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "Error: no class is named: give a list of classes, -, or --class NAME"),
+        ([], "Error: no classes given: pass a class list, -, or --class NAME"),
         (
             ["--class", "fox"],
-            "Error: no language model is named: pass --local FOLDER_OR_ID, or --base-url URL "
+            "Error: no language model given: pass --local FOLDER_OR_ID, or --base-url URL "
             "(or OPENAI_BASE_URL) with --model ID, or set OPENAI_API_KEY and pass --model ID",
         ),
         (
@@ -227,22 +229,22 @@ def test_wrong_usage_is_told(run: Run, args: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "Error: c.txt names no class: write one class name a line"),
-        (b"\n \n", "Error: c.txt names no class: write one class name a line"),
+        (b"", "Error: c.txt contains no class name: write one per line"),
+        (b"\n \n", "Error: c.txt contains no class name: write one per line"),
         (
             b"fox\na\x1b[31mb\n",
             r"Error: c.txt, line 2: class name 'a\x1b[31mb' has the control character '\x1b': remove it",
         ),
         (
             b"fox\x00\n",
-            "Error: c.txt, line 1: a NUL byte, which no text file has: check that it is the right file",
+            "Error: c.txt, line 1: a NUL byte, which text files never have: check that it is the right file",
         ),
         (b"\xff\xfefox", "Error: c.txt is cut off or damaged UTF-16 text: save it again as UTF-8"),
         (
             b"PK\x03\x04",
-            "Error: c.txt is a zip archive: unpack it and name the file inside",
+            "Error: c.txt is a zip archive: unpack it and pass the file inside",
         ),
-        (b"class\n", "Error: c.txt has the heading 'class' and names no class: write one class name a line"),
+        (b"class\n", "Error: c.txt has the heading 'class' and contains no class name: write one per line"),
         (None, "Error: c.txt cannot be read: No such file or directory"),
     ],
 )
@@ -274,7 +276,7 @@ def test_other_errors_are_one_line(run: Run, server: ScriptedServer) -> None:
     for args, message in [
         (
             ["--prompt", "articel"],
-            "there is no prompt 'articel': give a file, or one of article, differential",
+            "unknown prompt 'articel': pass a file, or one of article, article-de",
         ),
         (["--prompt", "differential"], "prompt 'differential' has {other}, and no other is given"),
         (["--store", "folder"], "folder"),
@@ -322,7 +324,7 @@ def test_a_list_without_end_and_a_prompt_name_too_long_are_told(run: Run, server
     endless = run("/dev/zero", to=server)
     assert endless.stderr == "Error: /dev/zero has over 67,108,864 bytes: expected a smaller file\n"
     long = run("--class", "fox", "--prompt", "a/" + "x" * 5000, to=server)
-    assert long.stderr.startswith("Error: there is no prompt 'a/xxx")
+    assert long.stderr.startswith("Error: unknown prompt 'a/xxx")
     assert endless.exit_code == long.exit_code == 1
 
 
@@ -342,7 +344,7 @@ def test_a_dry_run_shows_the_first_three_names(run: Run, server: ScriptedServer)
     Path("list.txt").write_text("fox\nowl\nnewt\nfrog\ntoad\n")
     result = run("list.txt", "--dry-run", "--json", to=server)
     assert result.stderr.splitlines()[:2] == [
-        "list.txt: 5 classes, one a line",
+        "list.txt: 5 classes, one per line",
         "Classes: fox, owl, newt, … 2 more",
     ]
     assert json.loads(result.stdout)["classes"] == 5

@@ -151,7 +151,7 @@ def test_a_file_that_is_no_log_is_left_alone(content: str, runner: CliRunner, tm
     result = runner.invoke(root, ["--log-file", str(file), "work"])
     assert (result.exit_code, result.stderr) == (
         1,
-        f"Error: {file} is not a log of fieldmarks: name another file with --log-file\n",
+        f"Error: {file} is not a log of fieldmarks: pass another file with --log-file\n",
     )
     assert file.read_text(encoding="utf-8") == content
 
@@ -161,7 +161,7 @@ def test_a_full_disk_under_the_log_is_noted_once_and_ends_nothing(runner: CliRun
     result = runner.invoke(root, ["-q", "--log-file", "/dev/full", "work"])
     assert (result.exit_code, result.stderr.splitlines()) == (
         0,
-        ["Note: /dev/full cannot be written any more", ERROR, CLOSING],
+        ["Note: /dev/full can no longer be written", ERROR, CLOSING],
     )
 
 

@@ -12,7 +12,7 @@ def test_the_list_names_each_prompt(runner: CliRunner) -> None:
     result = runner.invoke(main, ["prompts", "list"])
     assert result.exit_code == 0
     names = [line.split()[0] for line in result.stdout.splitlines()]
-    assert names == ["article", "differential", "sentences", "two-shot"]
+    assert names == ["article", "article-de", "article-zh", "differential", "sentences", "two-shot"]
     assert result.stdout.splitlines()[0] == (
         "article       bullets    What are useful features for distinguishing a {class} in a photo?"
     )
@@ -51,6 +51,6 @@ def test_what_is_no_prompt_is_one_line(runner: CliRunner) -> None:
     refused = runner.invoke(main, ["prompts", "show", "nothing"])
     assert refused.exit_code == 1
     assert refused.stderr == (
-        "Error: there is no prompt 'nothing': "
-        "give a file, or one of article, differential, sentences, two-shot\n"
+        "Error: unknown prompt 'nothing': "
+        "pass a file, or one of article, article-de, article-zh, differential, sentences, two-shot\n"
     )

@@ -84,7 +84,7 @@ def test_what_is_printed(runner: CliRunner, species: Path, args: list[str]) -> N
 @pytest.mark.parametrize(
     ("change", "code", "said"),
     [
-        ([], 2, "name a change: --add TEXT or --drop TEXT|NUMBER"),
+        ([], 2, "pass a change: --add TEXT or --drop TEXT|NUMBER"),
         (["--drop", "99"], 1, "has no descriptor '99'"),
         (["--add", "{first}"], 1, "has these descriptors already"),
     ],
@@ -120,7 +120,7 @@ def test_a_class_without_descriptors_is_told(runner: CliRunner, species: Path, a
     name = Store(species / "species.jsonl").names()[0]
     every = [word for number in range(1, 9) for word in ("--drop", str(number))]
     result = _run(runner, name, *args, *every)
-    note = "Note: without any descriptor the class falls back to the prompt of its name\n"
+    note = "Note: without descriptors the class falls back to the prompt for its name\n"
     assert result.stderr.endswith(note)
 
 

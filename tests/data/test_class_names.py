@@ -72,8 +72,8 @@ def test_a_list_that_names_none_of_them(tmp_path: Path) -> None:
     [
         ("classes.json", '{"a": ["b"], "c": ["d"]}', "expected a column of class names"),
         ("classes.json", "{", "not JSON"),
-        ("classes.txt", "", "names no class"),
-        ("classes.txt", "owl,newt,frog", "all names in one line: write one a line"),
+        ("classes.txt", "", "contains no class name"),
+        ("classes.txt", "owl,newt,frog", "all names are on one line: write one per line"),
         ("classes.txt", "0 owl\n0 newt", "0 names two classes: keep one"),
         ("classes.csv", "n,m,name\n0,5,owl\n1,6,newt\n", "several columns of numbers"),
         ("labels.json", "[" * 99_999, "nested|recursion|not JSON"),

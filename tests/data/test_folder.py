@@ -62,7 +62,7 @@ def test_empty_classes_and_loose_pictures_are_told(tree: Path) -> None:
     dataset = open_dataset(str(tree))
     assert dataset.notices == [
         "folders without images: 'empty'",
-        "left out, as they lie in no class's folder: 'loose.png'",
+        "left out, because they are in no class's folder: 'loose.png'",
     ]
     assert dataset.labels() == Counter(LABELS)
 
@@ -89,11 +89,11 @@ def parted(tree: Path, tmp_path: Path) -> Path:
 def test_splits(parted: Path) -> None:
     default = open_dataset(str(parted))
     assert (default.metadata["split"], default.labels()) == ("test", Counter(owl=1, newt=1))
-    assert default.notices == ["the split 'test' is read; there is also 'train'"]
+    assert default.notices == ["using the split 'test'; also available: 'train'"]
     train = open_dataset(str(parted), split="train")
     assert (train.metadata["split"], train.labels(), train.notices) == ("train", Counter(LABELS), [])
     assert open_dataset(str(parted), split="TRAIN").metadata["split"] == "train"
-    with pytest.raises(EvaluationError, match="it has no split 'val': there is 'test', 'train'"):
+    with pytest.raises(EvaluationError, match="it has no split 'val': expected one of 'test', 'train'"):
         open_dataset(str(parted), split="val")
 
 
@@ -148,20 +148,20 @@ def test_splits_in_any_case_beside_folders_without_images(parted: Path) -> None:
     (parted / "labels.txt").touch()
     dataset = open_dataset(str(parted))
     assert (dataset.metadata["split"], dataset.labels()) == ("test", Counter(owl=1, newt=1))
-    assert dataset.notices == ["the split 'test' is read; there is also 'Training'"]
+    assert dataset.notices == ["using the split 'test'; also available: 'Training'"]
 
 
 def test_splits_beside_another_folder_of_images_have_to_be_named(parted: Path) -> None:
     _add(parted, "extra/owl/a.png")
     message = (
-        "has the parts 'test', 'train' beside 'extra': pass --split test, or rename the folder if 'test' is"
+        "has the splits 'test', 'train' beside 'extra': pass --split test, or rename the folder if 'test' is"
     )
     with pytest.raises(EvaluationError, match=message):
         open_dataset(str(parted))
     assert open_dataset(str(parted), split="train").labels() == Counter(LABELS)
     assert open_dataset(str(parted), split="extra").labels() == Counter(owl=1)
     shutil.rmtree(parted / "test")
-    with pytest.raises(EvaluationError, match="has the parts 'train' beside 'extra': pass --split train"):
+    with pytest.raises(EvaluationError, match="has the splits 'train' beside 'extra': pass --split train"):
         open_dataset(str(parted))
 
 
@@ -169,7 +169,7 @@ def test_a_vehicle_is_no_split(tmp_path: Path) -> None:
     _add(tmp_path, "bus/a.png", "car/a.png", "train/steam/a.png", "train/diesel/a.png")
     dataset = open_dataset(str(tmp_path))
     assert dataset.labels() == Counter(bus=1, car=1, train=2)
-    assert dataset.notices == ["'train' is read as a class; pass --split train if it is a part"]
+    assert dataset.notices == ["'train' is read as a class; pass --split train if it is a split"]
     assert open_dataset(str(tmp_path), split="train").labels() == Counter(steam=1, diesel=1)
 
 
@@ -177,7 +177,7 @@ def test_a_test_split_without_labels_is_left_out(tmp_path: Path) -> None:
     _add(tmp_path, "train/cat/a.png", "train/dog/a.png", "test/1.png", "test/2.png")
     dataset = open_dataset(str(tmp_path))
     assert (dataset.metadata["split"], dataset.labels()) == ("train", Counter(cat=1, dog=1))
-    assert dataset.notices == ["not read, as they have no folder per class: 'test'"]
+    assert dataset.notices == ["left out, because they have no folder per class: 'test'"]
 
 
 def test_folders_that_only_wrap_others_are_passed_through(parted: Path, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_folders_that_only_wrap_others_are_passed_through(parted: Path, tmp_path
     for split, labels in (("test", Counter(owl=1, newt=1)), ("train", Counter(LABELS))):
         dataset = open_dataset(str(tmp_path / "archive"), split=split)
         assert dataset.labels() == labels
-        assert dataset.notices == [f"reading {inner}/{split}, as nothing else is in the folders around it"]
+        assert dataset.notices == [f"reading {inner}/{split}: the folders above it contain nothing else"]
     _add(tmp_path, "kaggle/train/train/cat/a.png", "kaggle/train/train/dog/a.png", "kaggle/test/1.png")
     twice = open_dataset(str(tmp_path / "kaggle"))
     assert (twice.metadata["split"], twice.labels()) == ("train", Counter(cat=1, dog=1))
@@ -203,7 +203,7 @@ def test_linked_class_folders_are_read_once(tree: Path, tmp_path: Path) -> None:
     (tree / "newt" / "round").symlink_to(tree / "newt")
     dataset = open_dataset(str(tree))
     assert dataset.labels() == Counter(LABELS) + Counter(toad=1)
-    assert dataset.notices == ["left out, as they link to folders of the data set: 'all', 'eft'"]
+    assert dataset.notices == ["left out, because they link to folders of the data set: 'all', 'eft'"]
 
 
 def test_what_is_left_out_is_counted_over_all_classes(tree: Path) -> None:
@@ -218,7 +218,7 @@ def test_classes_in_file_names_are_seen(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError) as caught:
         open_dataset(str(tmp_path))
     assert str(caught.value) == (
-        f"{tmp_path} has its images directly in it, with classes in their names as it seems ('cat', 'dog'):"
+        f"{tmp_path} has its images directly in it, apparently with classes in their names ('cat', 'dog'):"
         " move each class's images to a folder of its name, or list them in a .csv with the lines image,label"
         " and cat.1.png,cat and pass that"
     )

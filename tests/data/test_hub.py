@@ -90,7 +90,7 @@ def test_a_data_set_of_the_hub(hub: str, home: Path, streaming: bool) -> None:
     said = _try(hub, home, spec="hf:own/good", streaming=streaming)
     assert said["found"] == [[f"test#{n}", len(png(n)), LABELS[n % 2]] for n in range(6)]
     assert said["labels"] == {"newt": 3, "owl": 3}
-    assert said["notices"] == ["the split 'test' is read; there is also 'train'"]
+    assert said["notices"] == ["using the split 'test'; also available: 'train'"]
     assert said["about"] == {
         "spec": "hf:own/good",
         "kind": "hub",
@@ -132,7 +132,7 @@ def test_pictures_as_files_are_read_from_the_download(hub: str, home: Path) -> N
 def test_what_cannot_be_had(hub: str, home: Path) -> None:
     cannot = "cannot be read as a data set: "
     messages = {
-        "hf:own/none": "hf:own/none: the hub has no such data set, or shows it to members only",
+        "hf:own/none": "hf:own/none: the hub has no such data set, or it is private",
         "hf:own/good:other": f"hf:own/good:other {cannot}BuilderConfig 'other' not found",
         "hf:own/script": f"hf:own/script {cannot}Dataset scripts are no longer supported",
     }
@@ -155,11 +155,11 @@ def test_offline_what_was_downloaded_is_used(hub: str, home: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("hf:../../etc", "is no data set of the hub: expected hf:OWNER/NAME or hf:NAME"),
-        ("hf:/etc", "is no data set of the hub"),
-        ("hf:", "is no data set of the hub"),
-        ("hf:a/b/c", "is no data set of the hub"),
-        ("hf:parquet", "parquet is a file format: name the files, or hf:OWNER/NAME"),
+        ("hf:../../etc", "is not a data set on the Hugging Face hub: expected hf:OWNER/NAME or hf:NAME"),
+        ("hf:/etc", "is not a data set on the Hugging Face hub"),
+        ("hf:", "is not a data set on the Hugging Face hub"),
+        ("hf:a/b/c", "is not a data set on the Hugging Face hub"),
+        ("hf:parquet", "parquet is a file format: pass the files, or hf:OWNER/NAME"),
         ("hf:own/name", "cannot be read as a data set: Couldn't reach 'own/name' on the Hub"),
     ],
 )

@@ -67,7 +67,7 @@ def test_two_classes_that_fold_to_one_id_leave_the_label_unknown() -> None:
 
 def test_numbers_that_a_store_gives_its_classes_are_told() -> None:
     (told,) = require(match(["7"], ["owl"], ids={"7": "owl"}), [], allow_missing=False)
-    assert told == "labels that are numbers are those of the store: '7' as 'owl'"
+    assert told == "numeric labels are matched to the class ids of the store: '7' as 'owl'"
 
 
 def test_several_labels_may_mean_one_class() -> None:
@@ -172,7 +172,7 @@ def test_near_names_make_an_alias_file(tmp_path: Path) -> None:
     ):
         require(matching, [], allow_missing=False)
     with pytest.raises(
-        EvaluationError, match=r"named by a list of the classes beside the data, classes\.txt"
+        EvaluationError, match=r"named by a list of the classes next to the data, classes\.txt"
     ):
         require(match(["0", "1"], ["owl"]), [], allow_missing=False)
 
@@ -197,7 +197,7 @@ def test_what_is_missing_is_listed() -> None:
     assert str(caught.value) == (
         "labels without a class in the store: 'label 0', 'label 1', 'label 2', 'label 3', 'label 4',"
         " 'label 5', 'label 6', 'label 7', 'label 8', 'label 9' and 2 more; classes without descriptors:"
-        " 'newt': add them to the store, name an alias file with --aliases, or score the rest with"
+        " 'newt': add them to the store, pass an alias file with --aliases, or score the rest with"
         " --allow-missing"
     )
     assert require(matching, ["newt"], allow_missing=True) == [
@@ -262,7 +262,7 @@ def test_aliases_that_change_nothing_are_told(tmp_path: Path) -> None:
     aliases, report = read_aliases(path)
     assert report == f"{path}: 2 aliases from columns 'label' and 'class', separated by ';'"
     assert check_aliases(path, aliases, ["n01"], ["owl"]) == [
-        f"{path} names no class of the store: 'yeti': correct the class",
+        f"{path} has classes that are not in the store: 'yeti': correct them",
         f"{path}: no image has the label 'n02'",
     ]
     with pytest.raises(EvaluationError, match="'n01' is a label and 'owl' a class: swap the columns"):

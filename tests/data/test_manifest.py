@@ -63,12 +63,12 @@ def test_a_column_of_splits(tmp_path: Path) -> None:
     assert (dataset.labels(), dataset.metadata["split"]) == (Counter(owl=1, newt=1), "test")
     assert dataset.notices == [
         f"{tmp_path}/m.csv: 2 images from columns 'image' and 'label', separated by ','",
-        "the split 'test' is read; there is also 'train'",
+        "using the split 'test'; also available: 'train'",
     ]
     assert _open(tmp_path / "m.csv", text, split="train").labels() == Counter(owl=1)
-    with pytest.raises(EvaluationError, match="it has no split 'val': there is 'train', 'test'"):
+    with pytest.raises(EvaluationError, match="it has no split 'val': expected one of 'train', 'test'"):
         _open(tmp_path / "m.csv", text, split="val")
-    with pytest.raises(EvaluationError, match="it has no split 'val': there is none"):
+    with pytest.raises(EvaluationError, match="it has no splits"):
         _open(tmp_path / "m.csv", "image,label\na.png,owl\n", split="val")
 
 
@@ -92,11 +92,11 @@ def test_lines_without_picture_or_label_are_failures_and_the_others_go_on(tmp_pa
     dataset = _open(tmp_path / "m.jsonl", "\n".join(lines))
     assert [failure.error for failure in dataset if isinstance(failure, Failure)] == [
         "it has no label",
-        "it names no image",
+        "it has no image",
         "its label cannot be used: class name 'o\\x00wl' has the control character '\\x00': remove it",
-        "its label is a list: a text is meant",
-        f"{tmp_path}/m.jsonl, line 5: an address: download it and name the file",
-        "it names no image",
+        "its label is a list: expected a string",
+        f"{tmp_path}/m.jsonl, line 5: an address: download it and pass the file",
+        "it has no image",
     ]
     assert [label for _, label in _pairs(dataset)] == ["owl", "3"]
     assert "p@host" not in "".join(failure.image for failure in dataset if isinstance(failure, Failure))
@@ -115,9 +115,13 @@ def test_lines_without_picture_or_label_are_failures_and_the_others_go_on(tmp_pa
         (
             "m.csv",
             "a.png,owl\n",
-            ", line 1: an image where the heading is expected: write image,label as first line",
+            ", line 1: expected a heading, found an image: write image,label as the first line",
         ),
-        ("m.csv", "image,path,label\n", ": several columns could be the image: say --image-column, one of"),
+        (
+            "m.csv",
+            "image,path,label\n",
+            ": several columns could be the image: pass --image-column with one of",
+        ),
         ("m.csv", "image,label,label\na,b,c\n", ", line 1: two columns are called 'label': rename one"),
         (
             "m.csv",
@@ -131,15 +135,15 @@ def test_lines_without_picture_or_label_are_failures_and_the_others_go_on(tmp_pa
         ),
         ("m.csv", 'image,label\n"a.png"x,owl\n', ", line 2: text after a closing quote"),
         ("m.csv", 'image,label\n"a.png,owl\n', ", line 2: a quoted cell is not closed"),
-        ("m.csv", "image,label\n", " lists no image: write one a line"),
+        ("m.csv", "image,label\n", " lists no images: write one per line"),
         ("m.jsonl", "\n", ": empty: write a heading"),
         ("m.jsonl", '{"image": "a", "label": "b"}\n{"image":', ", line 2: not JSON: "),
         ("m.jsonl", "[" * 200_000, ", line 1: not JSON: "),
-        ("m.jsonl", '"a.png"', ": expected objects with the keys image and label, one a line"),
+        ("m.jsonl", '"a.png"', ": expected objects with the keys image and label, one per line"),
         (
             "m.jsonl",
             f'{{"image": "{"x" * 2**20}"}}',
-            f", line 1: {2**20 + 13:,} characters, more than {2**20:,}: write one object a line",
+            f", line 1: {2**20 + 13:,} characters, more than {2**20:,}: write one object per line",
         ),
     ],
 )
@@ -175,7 +179,7 @@ def test_columns_in_any_order_and_case(
         lines.append(delimiter.join(cells[kind] for kind in kinds))
     dataset = _open(tmp_path / "m.csv", "\r\n".join(lines).encode(encoding))
     assert _pairs(dataset) == [(f"{tmp_path}/b.png", "owl"), (f"{tmp_path}/c.png", "owl, barn")]
-    assert dataset.notices[1] == "the split 'TEST' is read; there is also 'Train'"
+    assert dataset.notices[1] == "using the split 'TEST'; also available: 'Train'"
     train = open_dataset(str(tmp_path / "m.csv"), split="train")
     assert _pairs(train) == [(f"{tmp_path}/a.png", "Blässhuhn")]
 

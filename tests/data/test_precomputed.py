@@ -40,7 +40,8 @@ def test_labels_of_a_data_set_by_path_or_by_tail(tree: Path, tmp_path: Path) -> 
     assert [item.image for item, _ in found] == names
     assert label is None
     assert last == Failure(
-        "somewhere/1.png", "the data set has several images that end like this, of different labels"
+        "somewhere/1.png",
+        "several images of the data set have paths that end like this, with different labels",
     )
 
 
@@ -96,11 +97,11 @@ def test_labels_in_the_metadata_of_a_folder(tmp_path: Path) -> None:
         ({"labels": np.array([0.5, 1])}, "holds labels (2,) of float64"),
         (
             {"labels": np.array([0, 2]), "classes": np.array(["a", "b"])},
-            "holds labels outside of its 2 classes",
+            "holds labels outside its 2 classes",
         ),
         (
             {"labels": np.array([0, -1]), "classes": np.array(["a", "b"])},
-            "holds labels outside of its 2 classes",
+            "holds labels outside its 2 classes",
         ),
         ({"labels": np.array([None, "a"])}, "cannot be read: it holds Python objects, which are not loaded"),
     ],

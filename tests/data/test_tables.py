@@ -82,7 +82,7 @@ def test_saved_folders_and_arrow_files(tmp_path: Path) -> None:
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "parts")
     dataset = open_dataset(str(tmp_path / "parts"))
     assert [name for name, *_ in _pairs(dataset)] == [f"validation#{n}/{n}.png" for n in range(3)]
-    assert dataset.notices == ["the split 'validation' is read; there is also 'train'"]
+    assert dataset.notices == ["using the split 'validation'; also available: 'train'"]
     assert open_dataset(str(tmp_path / "parts"), split="train").labels() == Counter(newt=1)
 
 
@@ -99,7 +99,7 @@ def test_a_folder_of_parquet_files_with_splits_and_shards(tmp_path: Path) -> Non
     ]
     only = open_dataset(str(tmp_path / "data" / "test-{00001..00001}-of-00002.parquet"))
     assert only.labels() == Counter(owl=1)
-    with pytest.raises(EvaluationError, match="it has no split 'dev': there is 'test', 'train'"):
+    with pytest.raises(EvaluationError, match="it has no split 'dev': expected one of 'test', 'train'"):
         open_dataset(str(tmp_path), split="dev")
 
 
@@ -130,19 +130,19 @@ def test_parquet_of_other_programs(tmp_path: Path) -> None:
 def test_columns_that_are_not_clear(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     messages = {
-        "several columns could be the label: say --label-column, one of 'label', 'fine'": _named(
+        "several columns could be the label: pass --label-column with one of 'label', 'fine'": _named(
             [0, 1], fine=[1, 0]
         ).cast_column("fine", datasets.ClassLabel(names=LABELS)),
-        "the column 'label' holds float64, not class names: name a column of strings or whole numbers with": (
+        "the column 'label' holds float64, not class names: pass a column of strings or whole numbers with": (
             _dataset([0.5, 1])
         ),
-        "several columns could be the image: say --image-column, one of 'image', 'mask'": _named(
+        "several columns could be the image: pass --image-column with one of 'image', 'mask'": _named(
             [0, 1], mask=_cells(2)
         ).cast_column("mask", datasets.Image()),
-        "no column is seen to be the image: say --image-column, one of 'text', 'label'": (
+        "no image column recognised: pass --image-column with one of 'text', 'label'": (
             datasets.Dataset.from_dict({"text": ["a"], "label": ["b"]})
         ),
-        "no column is seen to be the label: say --label-column, one of 'image', 'text'": (
+        "no label column recognised: pass --label-column with one of 'image', 'text'": (
             _dataset(["a"]).rename_column("label", "text")
         ),
     }
@@ -152,7 +152,7 @@ def test_columns_that_are_not_clear(tmp_path: Path) -> None:
             open_dataset(str(path))
         assert str(caught.value).startswith(f"{path}: {message}")
     with pytest.raises(
-        EvaluationError, match="has no column 'x': --image-column may be one of 'image', 'text'"
+        EvaluationError, match="has no column 'x': pass --image-column with one of 'image', 'text'"
     ):
         open_dataset(str(path), image_column="x")
 
@@ -188,8 +188,8 @@ def test_rows_that_name_files_are_followed_into_the_data_sets_folder_only(tmp_pa
     for name in ("plain", "typed"):
         assert list(open_dataset(str(folder / f"{name}.parquet"))) == [
             *(Failure(f"all#{number}/{file}", not_there) for number, file in enumerate(names)),
-            Failure("all#6", "its row holds no image"),
-            Failure("all#7", "its row holds no image"),
+            Failure("all#6", "its row has no image"),
+            Failure("all#7", "its row has no image"),
         ]
 
 
@@ -243,8 +243,8 @@ def test_what_is_no_table(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     messages = {
         "torn.parquet": " cannot be read as a data set: Parquet magic bytes not found in footer",
         "text.arrow": " cannot be read as a data set: ",
-        "two": "/b.parquet has other columns than ",
-        "mixed": " holds parquet and arrow files: name those of one kind",
+        "two": "/b.parquet has different columns from ",
+        "mixed": " holds parquet and arrow files: pass those of one kind",
         "saved": " cannot be read as a data set: ",
         "none.parquet": ": no such file",
         "none-*.parquet": ": no such file",

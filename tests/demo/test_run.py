@@ -81,7 +81,6 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, runner: CliRunn
     result = runner.invoke(main, ["demo", "--out", str(tmp_path)])
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        f"Error: {tmp_path} holds 'thesis.txt', which is not a file of the demo: "
-        "name another folder with --out"
+        f"Error: {tmp_path} holds 'thesis.txt', which the demo did not write: pass another folder with --out"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

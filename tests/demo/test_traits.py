@@ -52,7 +52,7 @@ def test_a_creature_comes_back_from_its_traits() -> None:
 
 
 def test_an_unknown_value_is_named() -> None:
-    with pytest.raises(ValueError, match="colour 'mauve' is none of red, orange"):
+    with pytest.raises(ValueError, match="colour 'mauve' is not one of red, orange"):
         Creature.from_dict({**dict(CREATURE.traits()), "colour": "mauve"})
 
 

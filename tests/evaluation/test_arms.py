@@ -103,7 +103,7 @@ def test_a_lone_class_has_no_random_arm() -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("\n# none\n", "has no template"), ("a photo\n", "does not say where {class} stands")],
+    [("\n# none\n", "has no template"), ("a photo\n", "does not contain {class}")],
 )
 def test_templates_that_are_none(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "templates.txt").write_text(content)
@@ -147,4 +147,4 @@ def test_names_do_not_move() -> None:
     texts = Texts.collect({name: [("big eyes", f"{name}, which has big eyes")] for name in ("owl", "newt")})
     arms, notices = arms_of_head(Head(texts, np.eye(2, dtype=np.float32), 20.0), EvaluationConfig())
     assert [arm.name for arm in arms] == ["descriptors"]
-    assert "its texts cannot change classes" in notices[-1]
+    assert "its texts cannot be shuffled" in notices[-1]

@@ -71,7 +71,7 @@ def test_what_is_measured_is_what_classifies(store: fm.Store, photos: Path, tiny
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"arms": ["photo", "descriptor"]}, "there is no arm 'descriptor' (did you mean 'descriptors'?)"),
+        ({"arms": ["photo", "descriptor"]}, "unknown arm 'descriptor' (did you mean 'descriptors'?)"),
         ({"preset": "papr"}, "preset: expected article or paper, found 'papr' (did you mean 'paper'?)"),
         ({"aggregate": "mean"}, "aggregate: expected mean-embedding, "),
         ({"arms": ["concept"]}, "the arm concept needs --concept"),
@@ -80,8 +80,8 @@ def test_what_is_measured_is_what_classifies(store: fm.Store, photos: Path, tiny
         ({"arms": ["photo"], "seeds": 3}, "--seeds has no effect"),
         ({"arms": ["photo"], "text": "{descriptor}"}, "--text has no effect"),
         ({"arms": ["photo"], "with_name": True}, "--with-name has no effect"),
-        ({"text": "{descriptor}", "preset": ["article", "paper"]}, "--text takes the place of a preset's"),
-        ({"streaming": True}, "streaming is for data sets of the hub"),
+        ({"text": "{descriptor}", "preset": ["article", "paper"]}, "--text replaces a preset's"),
+        ({"streaming": True}, "streaming is for data sets on the hub"),
     ],
 )
 def test_options_that_cannot_be(store: fm.Store, photos: Path, options: dict[str, Any], said: str) -> None:
@@ -93,7 +93,7 @@ def test_options_that_cannot_be(store: fm.Store, photos: Path, options: dict[str
 def test_what_is_evaluated_is_named_once(store: fm.Store, photos: Path) -> None:
     with pytest.raises(UsageError, match="give either --store or --classifier"):
         fm.evaluate(dataset=photos)
-    with pytest.raises(UsageError, match="name a DATASET, or --image-embeddings"):
+    with pytest.raises(UsageError, match="pass a DATASET, or --image-embeddings"):
         fm.evaluate(store)
     with pytest.raises(TypeError):
         fm.evaluate(store, photos, agregate="mean-embedding")  # type: ignore[call-arg]
@@ -130,7 +130,7 @@ def test_what_if_a_class_had_other_descriptors(store: fm.Store, photos: Path, ti
 
 
 def test_changes_that_cannot_be(store: fm.Store, photos: Path, tiny_clip: Path) -> None:
-    with pytest.raises(UsageError, match="name a change"):
+    with pytest.raises(UsageError, match="pass a change"):
         what_if(store, "owl", photos)
     with pytest.raises(UsageError, match="--concept has no effect"):
         what_if(store, "owl", photos, drop=["1"], concept="bird")

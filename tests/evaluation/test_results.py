@@ -52,8 +52,8 @@ def test_files_of_version_0_1_are_read(made: Evaluation, tmp_path: Path) -> None
         ("", "Expecting value"),
         ("[]", "expected one JSON object"),
         ('{"v": 2}', "expected an evaluation of version 1, found 2"),
-        ('{"v": 1, "settings": {}}', "this is no evaluation: KeyError: 'classes'"),
-        ('{"v": 1, "classes": 3}', "this is no evaluation: TypeError"),
+        ('{"v": 1, "settings": {}}', "this is not an evaluation: KeyError: 'classes'"),
+        ('{"v": 1, "classes": 3}', "this is not an evaluation: TypeError"),
         ("[" * 100_000, "recursion"),
     ],
 )
@@ -70,7 +70,7 @@ def test_no_other_file_is_replaced(made: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text("{}")
     with pytest.raises(EvaluationError, match="already exists and is not a fieldmarks evaluation"):
         made.save(tmp_path / "mine.json")
-    with pytest.raises(EvaluationError, match="cannot be written: its folder is not there"):
+    with pytest.raises(EvaluationError, match="cannot be written: its folder does not exist"):
         made.save(tmp_path / "none" / "run.json")
     assert (tmp_path / "mine.json").read_text() == "{}"
 

@@ -81,7 +81,7 @@ SSE = "text/event-stream"
 CLOSED = r"the connection was (closed|reset) without a reply"
 CUT = r"the connection was (closed|reset) within the reply"
 NOT_HTTP = "the reply is not valid HTTP"
-LATE = r"no reply within 1 s \(2 tries\): allow more time with --timeout"
+LATE = r"no reply within 1 s \(2 attempts\): allow more time with --timeout"
 INCOMPLETE = r"the reply was not complete within 1 s"
 LARGE = "the reply is larger than any answer can be"
 NOT_JSON = "the reply is not JSON"
@@ -341,7 +341,7 @@ replies(
         content_encoding="deflate, gzip, gzip",
     ),
 )
-replies("twenty layers", "compressed too often", packed(GOOD, *["gzip"] * 20))
+replies("twenty layers", "compressed too many times", packed(GOOD, *["gzip"] * 20))
 replies(
     "brotli, which nobody asked for",
     "compressed as 'br', which was not asked for",
@@ -482,7 +482,7 @@ for status, advice in (
 ):
     replies(
         f"status {status}",
-        rf"status {status[:3]}: no, thanks( \(2 tries\))?{advice}",
+        rf"status {status[:3]}: no, thanks( \(2 attempts\))?{advice}",
         reply(error("no, thanks"), status),
         sampled=status[:3] in ("401", "500"),
     )
@@ -631,7 +631,7 @@ TABLE += [
     Behaviour("no TLS", "TLS handshake failed.*http://", not_understood, HTTPS, sampled=True),
     Behaviour("TLS unasked", f"{CLOSED}.*https://|{NOT_HTTP}", answers, certificate="valid", sampled=True),
     Behaviour("silence instead of TLS", "no TLS handshake within 1 s", silent, HTTPS),
-    Behaviour("closed instead of TLS", "closed within the TLS handshake", closed_at_once, HTTPS),
+    Behaviour("closed instead of TLS", "closed during the TLS handshake", closed_at_once, HTTPS),
 ]
 
 # ---- proxies: the server is one, the endpoint is elsewhere

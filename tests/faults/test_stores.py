@@ -300,8 +300,8 @@ def test_a_list_in_another_encoding_is_named(kind: str, use: str) -> None:
 @pytest.mark.parametrize(
     ("use", "text", "message"),
     [
-        ("prompt", f"---\nstop: {'[' * 5000}\n---\n{{class}}\n", "stop is a JSON list"),
-        ("prompt", '---\nstop: ["\\ud800"]\n---\n{class}\n', "stop is a JSON list"),
+        ("prompt", f"---\nstop: {'[' * 5000}\n---\n{{class}}\n", "stop: expected a JSON list"),
+        ("prompt", '---\nstop: ["\\ud800"]\n---\n{class}\n', "stop: expected a JSON list"),
         ("prompt", f"---\n{'x' * 90_000}\n---\n{{class}}\n", "header line 'xxx"),
         ("import JSON", '{"frog": ' + "[" * 5000 + "]" * 5000 + "}", "list.txt: not JSON"),
         ("import JSON", '{"frog": ' + "[" * 900 + "]" * 900 + "}", "list.txt: "),
@@ -314,7 +314,7 @@ def test_a_list_in_another_encoding_is_named(kind: str, use: str) -> None:
         ("import", f"frog,{'x' * 200_000}\n", "list.txt, line 1: field larger than field limit"),
         ("lint --config", "x = " + "[" * 5000, "list.txt is not TOML"),
         ("class list", "x" * 301, "list.txt, line 1: class name 'xxx"),
-        ("class list", "\n\r\n \n", "list.txt names no class"),
+        ("class list", "\n\r\n \n", "list.txt contains no class name"),
     ],
 )
 def test_a_hostile_list_is_one_line_of_error(use: str, text: str, message: str) -> None:

@@ -160,7 +160,7 @@ def test_a_server_that_hangs_is_left_and_asked_again(server: ScriptedServer) -> 
 def test_one_poisoned_class_does_not_stop_the_others(server: ScriptedServer) -> None:
     server.script = _only(refusal(500, "model crashed"), "class 7")
     outcomes = _ask(_completer(server, concurrency=2, retry=RetryPolicy(attempts=3)))
-    assert outcomes.pop("class 7") == Failure("status 500: model crashed (3 tries)")
+    assert outcomes.pop("class 7") == Failure("status 500: model crashed (3 attempts)")
     assert all(isinstance(outcome, Sample) for outcome in outcomes.values())
 
 
@@ -189,7 +189,7 @@ def test_a_refused_class_is_not_asked_again(server: ScriptedServer, status: int)
         (refusal(402, "No credit"), "status 402: No credit: add credit to the account"),
         (
             refusal(403, "Not yours"),
-            "status 403: Not yours: check that the key may use this model, and from here",
+            "status 403: Not yours: check that the key may use this model from your location",
         ),
         (refusal(404, "No such model"), "status 404: No such model: check --model and --base-url"),
         (refusal(400, "Bad model"), "status 400: Bad model"),
@@ -322,7 +322,7 @@ def test_a_server_that_is_not_there_is_told_soon() -> None:
     with pytest.raises(EndpointError) as refused:
         _ask(completer)
     advice = "start the server, or check host and port in --base-url"
-    assert str(refused.value) == f"{url}: connection refused (3 tries): {advice}"
+    assert str(refused.value) == f"{url}: connection refused (3 attempts): {advice}"
 
 
 def test_a_server_that_goes_down_stops_the_run(server: ScriptedServer) -> None:
@@ -379,7 +379,7 @@ def test_a_rate_limit_that_asks_for_no_wait_ends(server: ScriptedServer, wait: s
     limited = replace(refusal(429, "slow down"), headers={"Retry-After": wait})
     server.script = lambda call: limited if "a class 7 in" in call.text else marks(call)
     outcomes = _ask(_completer(server, concurrency=1))
-    assert outcomes.pop("class 7") == Failure("status 429: slow down (8 tries)")
+    assert outcomes.pop("class 7") == Failure("status 429: slow down (8 attempts)")
     assert len(server.calls) == len(NAMES) - 1 + 8
 
 

@@ -97,7 +97,7 @@ def test_a_local_model_fills_a_store(store: fm.Store, demo_lm: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "no language model is named: pass --local"),
+        ({}, "no language model given: pass --local"),
         ({"base_url": "http://h/v1"}, "--base-url needs --model"),
         ({"local": "lm", "model": "m"}, "give either --local or --model"),
         (

@@ -131,7 +131,7 @@ def test_tries_and_seconds_are_bounded_whatever_a_server_says(
 def test_the_last_failure_knows_the_tries() -> None:
     error = Transient("500")
     _run([error] * 99, RetryPolicy(attempts=4))
-    assert error.explained() == "500 (4 tries)"
+    assert error.explained() == "500 (4 attempts)"
 
 
 def test_other_errors_pass_through() -> None:

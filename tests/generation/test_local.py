@@ -183,9 +183,9 @@ def test_what_is_no_language_model_is_told(demo_clip: Path, tmp_path: Path, chec
     above = demo_clip.parent
     assert _refusal(above).endswith(f"; it holds {demo_clip.name}: name {demo_clip}")
     weights = demo_clip / "model.safetensors"
-    assert _refusal(weights) == f"{weights} is not a folder: name the model's folder, {demo_clip}"
+    assert _refusal(weights) == f"{weights} is not a folder: pass the model's folder, {demo_clip}"
     for wrong in (str(tmp_path / "missing"), str(tmp_path / "file"), "./nowhere"):
-        assert _refusal(wrong) == f"{wrong} is not a folder: name a model's folder, or an id of the hub"
+        assert _refusal(wrong) == f"{wrong} is not a folder: pass a model's folder, or a Hugging Face id"
     assert _refusal("nobody/no-model").startswith(
         "nobody/no-model is neither a local folder nor in the Hugging Face cache, and could not be "
     )

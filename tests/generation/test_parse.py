@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fieldmarks.generation.marks import WORDLESS
+from fieldmarks.generation.bullets import WORDLESS
 from fieldmarks.generation.parse import STILL_THINKING, Parsed, attach, clean, distinct, parse
 from fieldmarks.text import comparable
 

@@ -100,7 +100,7 @@ def test_a_thinking_model_is_warned_of(server: ScriptedServer, tmp_path: Path, n
     server.script = script
     _fill(server, tmp_path / "s.jsonl")
     _fill(server, tmp_path / "t.jsonl")
-    warning = "m thinks before it answers: give it room with --max-tokens, say 2000"
+    warning = "m thinks before it answers: allow for it with --max-tokens, say 2000"
     assert news.count(warning) == 2
 
 
@@ -109,10 +109,10 @@ def test_a_thinking_model_is_warned_of(server: ScriptedServer, tmp_path: Path, n
     [
         (
             lambda _: refusal(404, "no model m"),
-            "no mode gets an answer; the last got status 404: no model m: check",
+            "no mode works; the last one got status 404: no model m: check",
         ),
         (lambda _: refusal(401, "bad key"), "status 401: bad key: check OPENAI_API_KEY or --header"),
-        (lambda _: refusal(500, "broken"), "no mode gets an answer; the last got status 500: broken"),
+        (lambda _: refusal(500, "broken"), "no mode works; the last one got status 500: broken"),
     ],
 )
 def test_nothing_is_remembered_of_a_refusal(
@@ -184,7 +184,7 @@ def test_what_continues_is_preferred_then_instruct_then_any() -> None:
     assert choose([bad, anew, instruct], "u") == "instruct"
     assert choose([bad, anew], "u") == "trailing"
     with pytest.raises(
-        EndpointError, match=r"^u: no mode gets an answer; the last got status 404: no: check --model$"
+        EndpointError, match=r"^u: no mode works; the last one got status 404: no: check --model$"
     ):
         choose([bad], "u")
 

@@ -101,21 +101,21 @@ def test_a_file_of_the_users_own(tmp_path: Path) -> None:
         ("no placeholder", "x: {class} does not occur: put it where the class name goes"),
         (
             "{class} {klass}",
-            "x: placeholder {klass} is unknown: there are {class}, {article}, {concept}, {other}",
+            "x: placeholder {klass} is unknown: expected {class}, {article}, {concept}, {other}",
         ),
         ("---\nname: a\n{class}", "x: the header has no end: close it with a line of ---"),
         (
             "---\ncolour: red\n---\n{class}",
-            "x: header line 'colour: red' is unknown: there are name, style and stop",
+            "x: header line 'colour: red' is unknown: expected name, style or stop",
         ),
         ("---\nstyle: haiku\n---\n{class}", "x: style 'haiku' is unknown: write bullets or sentences"),
         (
             "---\nstop: END\n---\n{class}",
-            'x: stop is a JSON list of at most 4 texts, like ["\\n\\n", "\\nQ:"]',
+            'x: stop: expected a JSON list of at most 4 strings, like ["\\n\\n", "\\nQ:"]',
         ),
         (
             '---\nstop: ["a","b","c","d","e"]\n---\n{class}',
-            'x: stop is a JSON list of at most 4 texts, like ["\\n\\n", "\\nQ:"]',
+            'x: stop: expected a JSON list of at most 4 strings, like ["\\n\\n", "\\nQ:"]',
         ),
     ],
 )
@@ -133,11 +133,11 @@ def test_a_file_that_is_no_prompt(tmp_path: Path) -> None:
         ("huge.txt", "has over 100,000 bytes"),
         (
             "missing.txt",
-            "give a file, or one of article, article-de, article-zh, differential, sentences, two-shot",
+            "pass a file, or one of article, article-de, article-zh, differential, sentences, two-shot",
         ),
-        ("", "is a folder: name a file"),
+        ("", "is a folder: pass a file"),
     ]:
         with pytest.raises(PromptError, match=message):
             Prompt.load(tmp_path / name)
-    with pytest.raises(PromptError, match="there is no prompt 'articel'"):
+    with pytest.raises(PromptError, match="unknown prompt 'articel'"):
         Prompt.load("articel")

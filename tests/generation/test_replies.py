@@ -106,7 +106,7 @@ def test_layers_that_unpack_to_nothing_are_bounded() -> None:
         (DATA, "deflate", "deflate data is damaged"),
         (DATA, "br", "compressed as 'br', which was not asked for"),
         (DATA, "zstd\x1b" * 9, "compressed as 'zstd"),
-        (DATA, ", ".join(["gzip"] * 4), "compressed too often"),
+        (DATA, ", ".join(["gzip"] * 4), "compressed too many times"),
         (b"", "gzip", None),
         (gzip.compress(DATA, mtime=0) + b"what follows", "gzip", None),
     ],

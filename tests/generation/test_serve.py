@@ -65,7 +65,7 @@ def test_an_unknown_model_is_one_clear_error(transformers_serve: str) -> None:
     examine(EndpointCompleter(transformers_serve, "/nowhere/at/all"), checks.append)
     assert checks[0].ok
     assert checks[-1].what == "endpoint"
-    assert checks[-1].detail.startswith(f"{transformers_serve}: no mode gets an answer; the last got status ")
+    assert checks[-1].detail.startswith(f"{transformers_serve}: no mode works; the last one got status ")
 
 
 def test_doctor_tells_which_modes_continue(transformers_serve: str, demo_lm: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from tests.report.evaluations import BIRDS, evaluation
 
 from fieldmarks.evaluation.results import Difference, Evaluation
+from fieldmarks.report.chart_style import WIDE, Chart
 from fieldmarks.report.charts import charts, ranked_gains
-from fieldmarks.report.drawing import WIDE, Chart
 
 pytest.importorskip("matplotlib")
 SVG = "{http://www.w3.org/2000/svg}"

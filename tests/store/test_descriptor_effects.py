@@ -88,11 +88,11 @@ def test_the_line_is_the_current_one_with_what_was_measured(store: Store) -> Non
     ("measured", "metadata", "message"),
     [
         ({"frogs": EFFECTS["frog"]}, {}, "has no class 'frogs': did you mean 'frog'"),
-        ({"newt": EFFECTS["newt"], "frog": EFFECTS["frog"][:1]}, {}, "class 'frog' has another list"),
+        ({"newt": EFFECTS["newt"], "frog": EFFECTS["frog"][:1]}, {}, "class 'frog' has a different list"),
         (
             {"newt": [Effect("Crest", 0, 0, 1)]},
             {},
-            "class 'newt' has another list than was measured",
+            "class 'newt' has a different list from the one measured",
         ),
         (
             {"newt": [Effect("crest", float("nan"), 0, 1)]},

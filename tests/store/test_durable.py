@@ -104,9 +104,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, action: str) -> None:
     limit = len(before) + 100 if action == "append" else len(before) - 100
     command = [sys.executable, "-c", FULL_DISK, str(file), str(limit), action]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (
-        shown.stdout.splitlines()[0] == f"{file} cannot be written: File too large; nothing of it was changed"
-    )
+    assert shown.stdout.splitlines()[0] == f"{file} cannot be written: File too large; nothing was changed"
     assert file.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [".store.jsonl.lock", "store.jsonl"]
 

@@ -198,7 +198,7 @@ def test_a_line_typed_without_its_end_is_set_aside_by_every_change(
 def test_a_line_that_cannot_be_set_aside_stays(file: Path, change: Callable[[Store], object]) -> None:
     file.write_bytes(FROG + HALF)
     file.with_name("store.jsonl.torn").symlink_to("/dev/null")
-    with pytest.raises(StoreError, match=r"store\.jsonl\.torn, where .* cannot be written"):
+    with pytest.raises(StoreError, match=r"cannot be moved to .*store\.jsonl\.torn: "):
         change(Store(file))
     assert file.read_bytes() == FROG + HALF
 
@@ -217,7 +217,7 @@ def test_a_line_written_by_another_name_meanwhile_stays(file: Path, caplog: pyte
 
     store.change(make)
     assert Store(file).names() == ["frog", "newt", "toad"]
-    advice = "use one of its names only, as each has a lock of its own"
+    advice = "use only one of its names, because each has its own lock"
     messages = [message for message in caplog.messages if message.startswith(f"{file} ")]
     assert messages == [f"{file} has 2 hard links: {advice}"], "once, however many appends"
 
@@ -263,7 +263,7 @@ BAD = {
     ),
     "the key 'a' occurs twice": _line('{"class":"x","new":[{"a":1,"a":1}]}'),
     "nested too deeply": _line('{"class":"x","new":' + "[" * 300 + "]" * 300 + "}"),
-    "8,388,608 are the most": _line('{"class":"x","answer":"' + "a" * 10_000_000 + '"}'),
+    "the limit is 8,388,608": _line('{"class":"x","answer":"' + "a" * 10_000_000 + '"}'),
     "not JSON: .*UTF-8": b'{"class": "\xff"}\n',
 }
 
@@ -320,9 +320,9 @@ def test_what_cannot_be_written_leaves_the_file_alone(file: Path) -> None:
 def test_missing_and_folder(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not exist: check the name"):
         Store(tmp_path / "none.jsonl")
-    with pytest.raises(StoreError, match=r"is a folder: name a \.jsonl file"):
+    with pytest.raises(StoreError, match=r"is a folder: pass a \.jsonl file"):
         Store(tmp_path)
-    with pytest.raises(StoreError, match=r"is a folder: name a \.jsonl file"):
+    with pytest.raises(StoreError, match=r"is a folder: pass a \.jsonl file"):
         Store(tmp_path, create=True)
     with pytest.raises(StoreError, match="is not a regular file"):
         Store("/dev/null")

@@ -98,8 +98,8 @@ def test_the_papers_files_come_out_byte_for_byte(check_data: Path, name: str) ->
         ('{"a": "b"}', "^x: class 'a': expected a list of strings, found a string"),
         ('{"a": [1]}', r"^x: class 'a': expected a list of strings, found a list with a number"),
         ('{"a": {}}', "^x: class 'a': expected a list of strings, found an object"),
-        ('{"a": [], "a": []}', "^x, item 2: class 'a' is there twice, as item 1 too: keep one"),
-        ('{"a": [], "b": [], " a": []}', "^x, item 3: class 'a' is there twice, as item 1 too: keep one"),
+        ('{"a": [], "a": []}', "^x, item 2: class 'a' occurs twice, also as item 1: keep one"),
+        ('{"a": [], "b": [], " a": []}', "^x, item 3: class 'a' occurs twice, also as item 1: keep one"),
         ('{"": []}', "^x, item 1: a class name is empty"),
     ],
 )
@@ -118,7 +118,7 @@ def test_json_that_is_not_lists(text: str, message: str) -> None:
             r"a list with a list in place 1: make .* `jq 'map_values\(\[\.\. \| strings\]\)'",
         ),
         ({"a": ["x", ["y"]]}, "a list with a list in place 2: make all its texts one list"),
-        ({"data": {"a": ["x"]}}, "or, if 'data' is no class, take out what it holds with"),
+        ({"data": {"a": ["x"]}}, "or, if 'data' is not a class, extract its contents with"),
         # pairs of classes, scores, nulls
         (
             {"0_1": {"classes": [0, 1], "texts": [["x", "y"]]}},

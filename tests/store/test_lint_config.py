@@ -41,12 +41,15 @@ def test_a_project_without_settings(file: Path, monkeypatch: pytest.MonkeyPatch)
     [
         ("x = ", "is not TOML"),
         ("tool = 1", "'tool' should be a table"),
-        ("[tool.fieldmarks.lint]\nignores = []", "knows no 'ignores', only ignore, max-words"),
+        (
+            "[tool.fieldmarks.lint]\nignores = []",
+            "unknown key 'ignores' in tool.fieldmarks.lint: expected ignore, max-words",
+        ),
         ('[tool.fieldmarks.lint]\nignore = "FM105"', "ignore should be a list"),
         ("[tool.fieldmarks.lint]\nmax-words = true", "max-words should be a int"),
         (
             '[tool.fieldmarks.lint]\nignore = ["FM999"]',
-            "there is no rule 'FM999': `fieldmarks store lint --rules`",
+            "unknown rule 'FM999': `fieldmarks store lint --rules`",
         ),
         (
             '[tool.fieldmarks.lint]\nseverity = { hedge = "bad" }',
@@ -68,5 +71,5 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("-\n")
     with pytest.raises(StoreError, match=r"empty\.txt has no worked example"):
         read_examples(tmp_path / "empty.txt")
-    with pytest.raises(StoreError, match="--ignore: there is no rule 5"):
+    with pytest.raises(StoreError, match="--ignore: unknown rule 5"):
         codes([5], "--ignore")

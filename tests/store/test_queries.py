@@ -43,7 +43,7 @@ def test_missing(store: Store, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("\ufefftoad\r\n\nfrog\ngone\nlion\n", "utf-8")
     assert queries.missing(store, tmp_path / "classes.txt") == ["toad", "gone", "lion"]
     (tmp_path / "classes.txt").write_text("\n")
-    with pytest.raises(ClassNameError, match="names no class"):
+    with pytest.raises(ClassNameError, match="contains no class name"):
         queries.missing(store, tmp_path / "classes.txt")
     with pytest.raises(StoreError, match=r"none\.txt cannot be read"):
         queries.missing(store, tmp_path / "none.txt")

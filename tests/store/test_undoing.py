@@ -136,7 +136,7 @@ def test_restoring_a_line_makes_it_a_persons_and_undo_gives_back_what_was(
         ([FROG], 0, "class 'frog' has line 1 only, no line 0"),
         ([FROG], 2, "class 'frog' has line 1 only, no line 2"),
         ([FROG, FROG, FROG], 4, "class 'frog' has lines 1–3, no line 4"),
-        ([Entry("frog", origin=FAILED), FROG], 1, "line 1 of class 'frog' is a failed answer without"),
+        ([Entry("frog", origin=FAILED), FROG], 1, "line 1 of class 'frog' is a failed answer and has no"),
     ],
 )
 def test_lines_that_cannot_be_restored(history: list[Entry], number: int, message: str) -> None:

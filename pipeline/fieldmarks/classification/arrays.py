@@ -1,6 +1,6 @@
-"""NumPy arrays in files of strangers, read a part at a time: .npy files, and .npz archives of them.
+"""Untrusted NumPy arrays, read a part at a time: .npy files, and .npz archives of them.
 
-An array's header is checked before anything of the size that it announces is read: no pickles, no shape
+An array's header is checked before anything of the size that it declares is read: no pickles, no shape
 beyond the file's own size, and no archive that unpacks to hundreds of times its size.
 """
 
@@ -38,7 +38,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An array in a file: its shape and type, and how its bytes are had, from the first on."""
+    """An array in a file: its shape, its dtype, and a reader of its bytes."""
 
     where: str  # for messages
     shape: tuple[int, ...]
@@ -68,7 +68,7 @@ class Stored:
         size = math.prod(shape) * self.dtype.itemsize
         data = file.read(size)
         if len(data) < size:
-            raise EOFError("it ends too early")
+            raise EOFError("it is truncated")
         order: Any = "F" if self.by_columns else "C"
         return np.frombuffer(data, self.dtype).reshape(shape, order=order)
 
@@ -106,7 +106,7 @@ class Archive:
         return list(self._members)
 
     def get(self, name: str) -> Stored | None:
-        """Return an array, None if there is none of that name."""
+        """Return an array, None if there is not one of that name."""
         member = self._members.get(name)
         if member is None:
             return None
@@ -143,9 +143,9 @@ def _stored(where: str, opened: Callable[[], BinaryIO], size: int) -> Stored:
     if dtype.hasobject:
         raise ImageError(f"{where} cannot be read: it holds Python objects, which are not loaded")
     if offset + math.prod(shape) * dtype.itemsize > size:
-        raise ImageError(f"{where} cannot be read: it announces {shape} of {dtype} and is shorter")
+        raise ImageError(f"{where} cannot be read: it declares {shape} of {dtype} but is shorter")
     if by_columns and math.prod(shape) * dtype.itemsize > _MAX_COLUMNWISE:
-        raise ImageError(f"{where} cannot be read: it is stored by columns and too large for that")
+        raise ImageError(f"{where} cannot be read: it is stored in Fortran order and too large for that")
     return Stored(where, shape, dtype, by_columns, offset, opened)
 
 
@@ -164,7 +164,7 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any], bool, int]:
     text = file.read(length).decode("latin-1")
     values = [pattern.search(text) for pattern in (_DESCR, _ORDER, _SHAPE)]
     if None in values:
-        raise ValueError("its header is damaged, or it is not an array of numbers or texts")
+        raise ValueError("its header is damaged, or it is not an array of numbers or strings")
     descr, order, sides = (value[1] for value in values if value)
     shape = tuple(map(int, re.findall(r"\d+", sides)))
     if not 0 < len(shape) <= 8:

@@ -66,7 +66,7 @@ _DAMAGE: Final = (sqlite3.Error, OSError, ValueError, ForeignFileError)
 
 @dataclass(frozen=True, slots=True)
 class CacheInfo:
-    """Where a cache is, how many things it holds, and the bytes it takes of those it may take."""
+    """A cache's path, number of entries, size in bytes and size limit."""
 
     path: Path
     entries: int
@@ -90,7 +90,7 @@ class EmbeddingCache:
         return partial(EmbeddingCache, limit=self._limit), (self.path,)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Array]:
-        """Return those of the embeddings that are here, each (D,)."""
+        """Return the cached ones of these embeddings, each (D,)."""
         vectors: dict[bytes, Array] = {}
         for at in range(0, len(keys), _KEYS_PER_QUERY):
             part = keys[at : at + _KEYS_PER_QUERY]
@@ -109,7 +109,7 @@ class EmbeddingCache:
         return vectors
 
     def put(self, vectors: Mapping[bytes, Array]) -> None:
-        """Keep embeddings, each (D,), in one transaction."""
+        """Store embeddings, each (D,), in one transaction."""
         blobs = {key: vector.astype("<f4").tobytes() for key, vector in vectors.items()}
         rows = [(key, blob, _checksum(key, blob)) for key, blob in blobs.items()]
         if not rows:
@@ -164,7 +164,7 @@ class EmbeddingCache:
         return digest.hex()
 
     def info(self) -> CacheInfo:
-        """Return the cache's place, content and size, without making one."""
+        """Return the cache's path, content and size, without creating it."""
         if not self.path.is_file():
             return CacheInfo(self.path, 0, 0, self._limit)
         entries = sum(int(count) for (count,) in self._rows("SELECT count(*) FROM embeddings", ()))
@@ -184,7 +184,7 @@ class EmbeddingCache:
         return freed
 
     def close(self) -> None:
-        """Write what is to be written and let go of the file; the next use opens it again."""
+        """Write pending uses and close the file; the next use opens it again."""
         self.save_uses()
         with self._lock:
             if self._connection:

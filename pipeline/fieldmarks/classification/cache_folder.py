@@ -1,4 +1,4 @@
-"""What lies in the user's cache folder: whose it is, the room it takes, and its removal.
+"""The contents of the user's cache folder: what fieldmarks created, its size, and how it is cleared.
 
 Removed is only what carries a mark of ours: a database whose header, or in version 0.1 whose tables, are
 those of an embedding cache, folders of converted models whose checksums hold, and files that say how an
@@ -71,7 +71,7 @@ def _parts(folder: Path) -> Iterator[Part]:
         elif path.name == ENDPOINTS and path.is_dir():
             yield from _endpoints(path)
         elif path not in beside or not _is_ours(_main(path)):
-            yield Part(path, "", reason="fieldmarks did not make it")
+            yield Part(path, "", reason="fieldmarks did not create it")
 
 
 def _database(path: Path) -> Part:
@@ -87,7 +87,7 @@ def _database(path: Path) -> Part:
 
 
 def endpoints() -> tuple[Path, int, int]:
-    """Return where it is kept how endpoints are asked, of how many models, and the bytes that it takes.
+    """Return the path, number and size in bytes of the remembered endpoint settings.
 
     Raises FieldmarksError.
     """
@@ -115,9 +115,9 @@ def _endpoints(folder: Path) -> Iterator[Part]:
             folder, KNOWN_ENDPOINT, len(ours), sum(path.stat().st_size for path in ours), remove=remove
         )
     elif not others:
-        yield Part(folder, "", reason="fieldmarks did not make it")
+        yield Part(folder, "", reason="fieldmarks did not create it")
     for path in others:
-        yield Part(path, "", reason="fieldmarks did not make it")
+        yield Part(path, "", reason="fieldmarks did not create it")
 
 
 def _is_endpoint(path: Path) -> bool:
@@ -146,9 +146,9 @@ def _models(root: Path) -> Iterator[Part]:
         finished = [folder for folder in models if not folder.name.startswith(model_cache.SCRATCH)]
         yield Part(root, "converted model", len(finished), size, remove=remove)
     elif not others:
-        yield Part(root, "", reason="fieldmarks did not make it")
+        yield Part(root, "", reason="fieldmarks did not create it")
     for path in others:
-        yield Part(path, "", reason="fieldmarks did not make it, or it is damaged")
+        yield Part(path, "", reason="fieldmarks did not create it, or it is damaged")
 
 
 def _main(path: Path) -> Path:

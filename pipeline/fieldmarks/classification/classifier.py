@@ -1,4 +1,4 @@
-"""The classifier: a store's descriptors, a CLIP-like model, and predictions that show their marks.
+"""The classifier: a store's descriptors and a CLIP-like model, with predictions that show their marks.
 
 import fieldmarks as fm
 
@@ -308,18 +308,18 @@ class Classifier:
         self.save_to(ClassifierFile(Path(path)))
 
     def save_to(self, file: ClassifierFile) -> None:
-        """Write the classifier to a file whose place was checked before. Raises ModelError."""
+        """Write the classifier to a path that was checked before. Raises ModelError."""
         metadata = {"created": datetime.now(UTC).isoformat(timespec="seconds")}
         if not self._is_from_file:
             metadata["fingerprint"] = self.embedder.encoder.identity
         file.write(self.head, metadata)
 
     def report_other_model(self, model: str | None) -> None:
-        """Log a warning where images are embedded with another model than the classifier was made with."""
+        """Log a warning if images are embedded with a different model from the classifier's texts."""
         made_with = self.head.metadata.get("model")
         if made_with and model and model_id(made_with) != model_id(model):
             logger.warning(
-                "the classifier was made with %s, the images are embedded with %s", made_with, model
+                "the classifier was built with %s, but the images are embedded with %s", made_with, model
             )
 
     def provenance(self, embeddings: EmbeddingSet | None, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A classifier as a file, which scores without the text encoder and without the store.
+"""Saved classifiers: files that score images without the text encoder and the store.
 
 It is safetensors with
     texts (M, D)          the embedding of each text, not of unit length
@@ -57,7 +57,7 @@ _FLOATS: Final = ("F16", "F32", "F64")
 _INTEGERS: Final = ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
 _LONGEST_SHAPE: Final = 100  # characters
 MAX_SCALE: Final = 1_000_000  # a CLIP's logit scale is about 100
-# What a damaged or a stranger's file raises.
+# What a damaged or malicious file raises.
 _DAMAGE: Final = (
     *(OSError, SafetensorError, ModelError, KeyError, TypeError, ValueError, RuntimeError, MemoryError),
     msgspec.MsgspecError,
@@ -73,7 +73,7 @@ class _Tensor(msgspec.Struct):
 
 
 class ClassifierFile:
-    """A place for a classifier: nothing, or a classifier that is replaced; no other file ever is.
+    """A path for a classifier: free, or an existing classifier to replace; no other file is ever replaced.
 
     Raises ModelError, when it is made and when it is written, if the place cannot be used.
     """
@@ -144,7 +144,7 @@ def _checked(file: BinaryIO) -> tuple[Mapping[str, str], list[str]]:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(MAX_HEADER, size - 8):
-        raise ModelError("it does not begin as a safetensors file")
+        raise ModelError("it is not a safetensors file")
     raw = file.read(length)
     if _strings_in(raw) > MAX_STRINGS:
         raise ModelError("its header is not that of a classifier")
@@ -160,7 +160,7 @@ def _checked(file: BinaryIO) -> tuple[Mapping[str, str], list[str]]:
     texts = shapes["texts"][0] if shapes["texts"] else 0
     for key in _LISTS:  # a text takes bytes in the tensor too, so that the lists are not larger than the file
         if _strings_in(metadata[key].encode("utf-8", "surrogatepass")) > texts:
-            raise ModelError("classes, descriptors and texts do not fit together")
+            raise ModelError("classes, descriptors and texts do not match")
     return metadata, names
 
 
@@ -176,7 +176,7 @@ def _shape(name: str, tensor: _Tensor) -> list[int]:
         raise ModelError(f"{name} holds {tensor.dtype:.20}; expected one of {', '.join(dtypes)}")
     shape = bytes(tensor.shape)
     if len(shape) > _LONGEST_SHAPE or len(bytes(tensor.data_offsets)) > _LONGEST_SHAPE:
-        raise ModelError(f"{name} has a shape of too many dimensions")
+        raise ModelError(f"{name} has too many dimensions")
     sizes = msgspec.json.decode(shape, type=list[int])
     if len(sizes) > 1 and min(sizes) < 1:
         raise ModelError(f"{name} is empty: {tuple(sizes)}")
@@ -188,7 +188,7 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray[Any, Any
     is_old = metadata["version"] == "1"
     name = metadata["aggregate" if is_old else "pooling"]
     if name not in words(Aggregation):
-        raise ModelError(f"pooling {name[:40]!r} is none of {', '.join(words(Aggregation))}")
+        raise ModelError(f"pooling {name[:40]!r} is not one of {', '.join(words(Aggregation))}")
     logit_scale = float(metadata["logit_scale"])
     temperature = float(metadata["temperature"]) if "temperature" in metadata else None
     if not 0 < logit_scale < MAX_SCALE:
@@ -201,7 +201,7 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray[Any, Any
         raise ModelError("a number in it is not finite")
     owner = tensors["owner"]
     if len(set(classes)) != len(classes) or not len(owner) == len(descriptors) == len(texts):
-        raise ModelError("classes, descriptors and texts do not fit together")
+        raise ModelError("classes, descriptors and texts do not match")
     try:
         pooling = Pooling.named(cast(Aggregation, name), numbers.get("weights"))
     except ValueError as error:
@@ -239,14 +239,14 @@ def _check_matrix(head: Head, matrix: Array | None) -> None:
     with np.errstate(all="ignore"):  # numbers that are too large to add up are not those of the matrix
         expected = head.class_weights
         if expected is not None and (matrix is None or not np.allclose(expected, matrix, atol=1e-4)):
-            raise ModelError("the class matrix is not that of its texts")
+            raise ModelError("the class matrix does not match its texts")
 
 
 def _strings(key: str, value: str) -> tuple[str, ...]:
     try:
         return tuple(msgspec.json.decode(value.encode("utf-8", "surrogatepass"), type=list[str]))
     except msgspec.ValidationError as error:
-        raise ModelError(f"{key} is not a list of texts") from error
+        raise ModelError(f"{key} is not a list of strings") from error
 
 
 def _reason(error: Exception) -> str:

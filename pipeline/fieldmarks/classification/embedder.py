@@ -1,4 +1,4 @@
-"""Embeddings of texts and images: the encoder, and what calls it with batches, threads and the cache.
+"""Embeddings of texts and images: an encoder, called in batches and threads, with the cache.
 
 An `Encoder` is any CLIP-like model that transformers loads, as two functions into one embedding space;
 embeddings are float32 on the CPU, after the model's projection, not scaled to unit length. An `Embedder`
@@ -56,7 +56,7 @@ Out = TypeVar("Out")
 
 
 class Encoder:
-    """A CLIP-like model by folder or Hugging Face id, and how it is computed; all of it loads when needed.
+    """A CLIP-like model by folder or Hugging Face id, with its engine, device and dtype; loaded on first use.
 
     Everything loads from safetensors and without remote code; a folder, or an environment with
     HF_HUB_OFFLINE, never asks the network. The engine "auto" is OpenVINO on a CPU where it is installed and
@@ -94,12 +94,12 @@ class Encoder:
 
     @loaded_once
     def device(self) -> str:
-        """Where the model computes."""
+        """The device that the model runs on."""
         return device_of(self._requested[0])
 
     @loaded_once
     def dtype(self) -> str:
-        """The precision in which the model computes."""
+        """The precision that the model runs in."""
         dtype = dtype_of(self._requested[1], self.device)
         if self._requested[1] == "auto" and dtype != "float32":
             where = f"{dtype} (native on this {self.device.upper()})"
@@ -108,7 +108,7 @@ class Encoder:
 
     @loaded_once
     def engine_name(self) -> Literal["torch", "openvino"]:
-        """Which engine computes; the first time for a model on a machine it is converted to find out.
+        """The engine in use; on a machine's first use of a model, it is converted to find out.
 
         Raises ModelError if the engine asked for by name cannot compute this model here.
         """
@@ -120,9 +120,9 @@ class Encoder:
             return "torch"
         refusal = obstacle or self._refusal()
         if refusal and engine == "openvino":
-            raise ModelError(f"{self.name} cannot be computed by openvino: {refusal}; use --engine torch")
+            raise ModelError(f"{self.name} cannot run on OpenVINO: {refusal}; use --engine torch")
         if refusal:
-            self.refusal = f"{self.name}: using torch, as openvino cannot compute it: {refusal}"
+            self.refusal = f"{self.name}: using torch, because OpenVINO cannot run it: {refusal}"
             logger.warning("%s", self.refusal)
         return "torch" if refusal else "openvino"
 
@@ -138,7 +138,7 @@ class Encoder:
 
     @loaded_once
     def fingerprint(self) -> str | None:
-        """What tells the embeddings made here from any other; None before a model's first download.
+        """Everything that these embeddings depend on; None before a model's first download.
 
         Model, preprocessing, engine and precision are in it.
         """
@@ -165,7 +165,7 @@ class Encoder:
 
     @property
     def batch(self) -> int:
-        """How many images a pass should have."""
+        """How many images to embed per pass."""
         return _IMAGES.get(self.device, _IMAGES_ELSEWHERE)
 
     @property
@@ -271,7 +271,7 @@ class _Prepared:
 
 
 class Embedder:
-    """Embeddings by one encoder: each text once, images in batches, and none again that `cache` holds."""
+    """Embeds with one encoder: each text once, images in batches, and nothing that `cache` already holds."""
 
     def __init__(
         self, encoder: Encoder, *, cache: EmbeddingCache | None = None, batch: int | None = None
@@ -289,12 +289,12 @@ class Embedder:
 
     @property
     def batch(self) -> int:
-        """How many images a pass has."""
+        """How many images a pass embeds."""
         return self._batch or self.encoder.batch
 
     @property
     def notices(self) -> list[str]:
-        """What was logged of the engine, of texts and of the cache, for a record of the run."""
+        """Messages logged about the engine, the texts and the cache, for a record of the run."""
         cache = self._cache.problem if self._cache else None
         return [notice for notice in (self.encoder.refusal, self._cut, cache) if notice]
 
@@ -332,8 +332,8 @@ class Embedder:
         if long:
             texts_are = "1 text is" if len(long) == 1 else f"{len(long)} texts are"
             self._cut = (
-                f"{texts_are} longer than the {cut.max():.0f} tokens {self.encoder.name} reads"
-                f" and cut there: {long[0]!r:.60}"
+                f"{texts_are} longer than {cut.max():.0f} tokens, the limit of {self.encoder.name},"
+                f" and truncated: {long[0]!r:.60}"
             )
             logger.warning("%s", self._cut)
 

@@ -6,7 +6,7 @@ array (N, D) under "embeddings", or only one array of numbers, and names (N,) un
 True classes, where they are known, stand in a column "label" of the metadata, or in an array "labels" (N,)
 of the archive: texts, or indices into an array "classes".
 
-Files may come from strangers: what a file announces is checked first, and rows are read a part at a time.
+Files are untrusted: what a file declares is checked first, and rows are read a part at a time.
 """
 
 import io
@@ -64,7 +64,7 @@ class EmbeddingSet:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> "EmbeddingSet":
-        """Return a set that is to be written; embeddings go to a new folder or an empty one."""
+        """Return a set to write to: a new or empty folder."""
         _pyarrow("writing metadata")
         _check_new(Path(path))
         return cls(path)
@@ -132,7 +132,7 @@ class EmbeddingSet:
                 if isinstance(result, Embedded):
                     if part and len(result.vector) != len(part[0].vector):
                         raise ImageError(
-                            f"{result.image} has an embedding of another length than those before it"
+                            f"{result.image} has an embedding of a different length from those before it"
                         )
                     part.append(result)
                 yield result
@@ -193,7 +193,7 @@ def _check_new(folder: Path) -> None:
     except OSError as error:
         raise ImageError(f"{folder} cannot be used: {error.strerror or error}") from error
     if names & {"img_emb", "metadata"}:
-        raise ImageError(f"{folder} holds embeddings already; choose a new folder")
+        raise ImageError(f"{folder} already holds embeddings; choose a new folder")
     if names:
         raise ImageError(f"{folder} already exists and is not empty; choose a new folder")
 
@@ -260,7 +260,7 @@ def _folder(folder: Path) -> Iterator[Part]:
 def _files(folder: Path) -> list[Path]:
     files = sorted((folder / "img_emb").glob("*.npy"), key=_number)
     if not files:
-        raise ImageError(f"{folder} has no img_emb/*.npy; expected a folder as `fieldmarks embed` writes it")
+        raise ImageError(f"{folder} has no img_emb/*.npy; expected a folder written by `fieldmarks embed`")
     return files
 
 
@@ -334,7 +334,7 @@ class _Table:
         if types.is_dictionary(kind):
             kind = kind.value_type
         if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
-            raise ImageError(f"{self._path} has a column {name} of {kind}; expected texts")
+            raise ImageError(f"{self._path} has a column {name} of {kind}; expected strings")
         try:
             if types.is_integer(kind):
                 for batch in self._parquet.iter_batches(READ_ROWS, columns=[name]):
@@ -367,7 +367,7 @@ class _Table:
     def _check_lengths(self, values: Any, name: str) -> None:
         longest = self._arrow.compute.max(self._arrow.compute.utf8_length(values)).as_py() or 0
         if longest > MAX_NAME:
-            raise ImageError(f"{self._path} has a text of {longest:,} characters in {name}")
+            raise ImageError(f"{self._path} has a string of {longest:,} characters in {name}")
 
     def _error(self, error: Exception) -> ImageError:
         return ImageError(f"{self._path} cannot be read: {_reason(error)}")
@@ -423,14 +423,14 @@ def _archive_labels(path: Path) -> Iterator[str | None]:
         names = [*_texts(classes, path)]
         for part in stored.parts(READ_ROWS):
             if not ((part >= 0) & (part < len(names))).all():
-                raise ImageError(f"{path} holds labels outside of its {len(names):,} classes")
+                raise ImageError(f"{path} holds labels outside its {len(names):,} classes")
             yield from (names[index] for index in part.tolist())
 
 
 def _texts(stored: Stored, path: Path) -> Iterator[str]:
     """Yield the values of an array (N,) as texts. Raises ImageError for texts without bound."""
     if stored.dtype.itemsize > 4 * MAX_NAME or stored.dtype.kind not in "iufSU":
-        raise ImageError(f"{path} holds {stored.dtype}; expected texts of at most {MAX_NAME:,} characters")
+        raise ImageError(f"{path} holds {stored.dtype}; expected strings of at most {MAX_NAME:,} characters")
     for part in stored.parts(READ_ROWS):
         if stored.dtype.kind == "U":
             yield from part.tolist()

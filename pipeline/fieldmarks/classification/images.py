@@ -1,4 +1,4 @@
-"""Images: from whatever the user hands over to an upright RGB image, or one clear ImageError."""
+"""Decoding images: anything the user passes becomes an upright RGB image, or one clear ImageError."""
 
 import io
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS: Final = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own limit, 270 MB as RGB
 THUMBNAIL: Final = 384  # pixels of the longer side
-TOO_MANY_PIXELS: Final = f"too large: {MAX_PIXELS} pixels are the most"
+TOO_MANY_PIXELS: Final = f"too large: the limit is {MAX_PIXELS} pixels"
 # The models scale the shorter side to a fixed length, so a thread of pixels would swell without bound.
 MAX_ASPECT: Final = 200
 # EXIF's orientations, by what makes such an image upright: width and height exchanged, then mirrored.
@@ -72,7 +72,7 @@ def _check_size(image: Image.Image) -> None:
     if width * height > MAX_PIXELS:
         raise ImageError(TOO_MANY_PIXELS)
     if max(width, height) > MAX_ASPECT * max(1, min(width, height)):
-        raise ImageError(f"too narrow: {width} x {height} pixels, {MAX_ASPECT} to 1 is the most")
+        raise ImageError(f"too narrow: {width} x {height} pixels, the limit is {MAX_ASPECT} to 1")
 
 
 def _draft(image: Image.Image, least: int) -> Box | None:
@@ -134,7 +134,7 @@ def from_array(array: "np.ndarray[Any, Any] | Tensor") -> Image.Image:
 
 
 def thumbnail(image: Image.Image, side: int = THUMBNAIL) -> bytes:
-    """Return a small JPEG of an RGB image, encoded anew: nothing of the file but its look is in it."""
+    """Return a small JPEG of an RGB image, re-encoded, so that it carries no metadata of the file."""
     small = image.copy()
     small.thumbnail((side, side))
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A results journal: the file of `classify --resume`, which grows line by line and knows where to go on.
+"""The results journal of `classify --resume`: it grows line by line and records where to continue.
 
 The first line says whose the file is; H is a hash of the settings, which are all that a result depends on but
 the image. Every other line is a result (see classification/results.py), with "file" beside it: what tells the
@@ -66,7 +66,7 @@ class Journal:
             raise
 
     def start(self, settings: Mapping[str, Any]) -> None:
-        """Say what the results depend on. Raises ReportError if those in the file depend on other things."""
+        """Record what the results depend on. Raises ReportError if the file has results of another run."""
         identity = identity_of(settings)
         if self._header is None:
             header = {"fieldmarks": KIND, "version": VERSION, "identity": identity, "settings": settings}
@@ -74,7 +74,7 @@ class Journal:
         elif self._header["identity"] != identity:
             differing = _differing(self._header.get("settings"), settings)
             raise ReportError(
-                f"{self.path} holds results of another run{differing}; use the same options, or name another"
+                f"{self.path} holds results of another run{differing}; use the same options, or pass another"
                 " file with --resume"
             )
 
@@ -166,7 +166,7 @@ class Journal:
         return whole
 
     def _parsed_header(self, line: bytes) -> dict[str, Any]:
-        other = f"{self.path} already exists and is not a results journal of fieldmarks; name another file"
+        other = f"{self.path} already exists and is not a results journal of fieldmarks; pass another file"
         try:
             header: Any = orjson.loads(line) if line.endswith(b"\n") else None
         except orjson.JSONDecodeError as error:
@@ -177,12 +177,12 @@ class Journal:
             case {"fieldmarks": "results", "version": int(version)} if version > VERSION:
                 raise ReportError(
                     f"{self.path} is a results journal of a newer fieldmarks (version {version}): use that"
-                    " one, or name another file with --resume"
+                    " one, or pass another file with --resume"
                 )
             case {"image": str()} if "label" in header or "error" in header:
                 raise ReportError(
                     f"{self.path} holds results that do not say which run made them, as version 0.1 wrote"
-                    " them; name another file with --resume"
+                    " them; pass another file with --resume"
                 )
         raise ReportError(f"{other} with --resume")
 
@@ -232,7 +232,7 @@ class Journal:
         reason = error.strerror or error
         if self.path.is_symlink() and not self.path.exists():
             reason = "it is a symlink to a file that does not exist"
-        return ReportError(f"{self.path} {what}: {reason}; name another file with --resume")
+        return ReportError(f"{self.path} {what}: {reason}; pass another file with --resume")
 
 
 def with_version(row: Embedded | Failure) -> Embedded | Failure:

@@ -1,4 +1,4 @@
-"""Images to pixels: what a model's image processor does, with one resize and nothing copied after it.
+"""Preprocessing: resize, crop and normalise as a model's image processor does, in one resize without copies.
 
 transformers scales the whole image, crops it and makes several float copies on the way. Here only those
 columns are scaled that the crop keeps, to 8-bit pixels, and rescaling and normalising are left to the model

@@ -52,7 +52,7 @@ class Mark:
 
     @property
     def strength(self) -> float:
-        """What marks are ordered by: z where there is one, else the logit."""
+        """The sort key of marks: z if there is one, else the logit."""
         return self.logit if self.z is None else self.z
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """What tells the content of an image's file from an earlier or a later one.
+    """Identifies one version of an image file, to notice that it changed.
 
     `stamp` is the file's size in bytes and its times of modification and of change, in nanoseconds since
     1970. It is None where there is no file, as for an embedding, whose numbers `sha256` is of.
@@ -130,7 +130,7 @@ class FileVersion:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Prediction:
-    """What the classifier predicts of one image.
+    """The prediction for one image.
 
     `label` is the best class, None where its probability is under the least asked for. `scores` are the
     classes, best first; `baseline` is what the class names alone predict. Probabilities are a softmax over

@@ -78,7 +78,7 @@ class Pooling:
 
     def __post_init__(self) -> None:
         if (self.unit_texts, self.unit_classes, self.reduce) not in _NAMES:
-            raise ValueError(f"{self} is none of {', '.join(_NAMES.values())}")
+            raise ValueError(f"{self} is not one of {', '.join(_NAMES.values())}")
         if self.weights is not None and self.reduce == "max":
             raise ValueError("weights need a mean; max-similarity has none")
 
@@ -109,7 +109,7 @@ class Pooling:
         return normalize(vectors) if self.unit_classes else vectors
 
     def scorer(self, texts: Array, owner: Indices, classes: int) -> "Scorer":
-        """Return what scores images by these texts (M, D), prepared once for any number of images."""
+        """Return the scorer for these texts (M, D), prepared once for any number of images."""
         matrix = self.class_weights(texts, owner, classes)
         if matrix is not None:
             return Scorer(matrix, classes)
@@ -125,7 +125,7 @@ class Pooling:
         return self.scorer(texts, owner, classes)(normalize(images))
 
     def without_each(self, texts: Array, owner: Indices, names: Array) -> "Scorer":
-        """Return what scores images by each text's class without that text: (N, D) -> (N, M).
+        """Return the leave-one-out scorer: each text's class without that text, (N, D) -> (N, M).
 
         A class of one text has its name's embedding, a row of `names` (C, D), in its place.
         """
@@ -184,7 +184,7 @@ class Scorer:
 
     @property
     def width(self) -> int:
-        """How many numbers an image takes while it is scored."""
+        """How many floats an image needs while it is scored."""
         return max(len(self.rows), self.columns)
 
 
@@ -266,7 +266,7 @@ def score_statistics(images: Iterable[Array], texts: Array, scale: float) -> tup
 
 
 def z_scores(scores: Array, mean: Array, deviation: Array, scale: float) -> Array:
-    """Return scores in deviations from their mean, any shapes that broadcast; 0 where nothing varies."""
+    """Return scores as z-scores, for any shapes that broadcast; 0 where the deviation is 0."""
     least = 1e-6 * scale  # rounding, not variation
     return np.where(deviation > least, (scores - mean) / np.maximum(deviation, least), np.float32(0))
 
@@ -343,7 +343,7 @@ class Head:
 
     @property
     def is_learned(self) -> bool:
-        """Whether scores depend on more than texts, pooling and scale."""
+        """Whether scores depend on learned weights or a bias."""
         return self.pooling.weights is not None or self.bias is not None
 
     @property
@@ -366,7 +366,7 @@ class Head:
         return self._ranked(images, self.logits, top)
 
     def baseline_scores(self, images: Array) -> list[Score | None]:
-        """Return what the name prompts alone answer for each image; None without a baseline."""
+        """Return each image's scores under the class-name prompts alone; None without a baseline."""
         names = self._unit_baseline
         if names is None:
             return [None] * len(images)

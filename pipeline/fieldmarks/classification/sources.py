@@ -5,7 +5,7 @@
 
 In a folder, files are read that are named like an image or begin like one. Hidden files and what systems
 and programs leave behind are passed over; all else is counted, by suffix, for one line to the user. The list
-of formats is explicit, as a suffix decides what is read of a stranger's folder; a test has the reason for
+of formats is explicit, as a suffix decides what is read of an untrusted folder; a test has the reason for
 each that Pillow registers and that is not among them.
 """
 
@@ -143,7 +143,7 @@ MAX_BYTES: Final = 256 * 2**20  # of an image's file, wherever it comes from
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """An image's file as bytes, out of an archive or a table, and the name by which it is called."""
+    """An image file's bytes from an archive or a table, and its name for messages."""
 
     name: str
     data: bytes
@@ -201,7 +201,7 @@ def find(
     *,
     contents: FolderContents | None = None,
 ) -> Iterator[Found]:
-    """Yield the images' paths: of a folder all that lie in it at any depth, of a glob all matches, sorted.
+    """Yield image paths, sorted: for a folder, all images in it at any depth; for a glob, all matches.
 
     "-" reads paths from `stdin`, one a line. A path that does not exist is yielded too, so that its reading
     tells; a folder without images, a glob without matches and a web address are failures.
@@ -214,7 +214,7 @@ def find(
             listed = (line for line in lines if line and line != STDIN)
             yield from find(listed, contents=totals)
         elif is_url(path):
-            yield Failure(without_credentials(path), "a web address; download the image and name the file")
+            yield Failure(without_credentials(path), "a web address; download the image and pass the file")
         elif not path:
             yield Failure(path, "an empty path")
         elif Path(path).is_dir():
@@ -222,7 +222,7 @@ def find(
         elif glob.has_magic(path) and not os.path.lexists(path):
             matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - a pattern may be absolute
             if not matches:
-                yield Failure(path, "matches no file")
+                yield Failure(path, "matches no files")
             yield from find(matches, contents=totals)
         else:
             yield path
@@ -248,12 +248,12 @@ def is_single(images: object) -> bool:
 
 
 def is_url(text: str) -> bool:
-    """Whether an input is an address of the web."""
+    """Whether an input is a web address."""
     return text.lower().startswith(("http://", "https://"))
 
 
 def without_credentials(address: str) -> str:
-    """Return an address without its user name and password, which are nobody else's."""
+    """Return a URL without its user name and password."""
     return re.sub(r"^(\w+://)[^/?#]*@", r"\1", address)
 
 
@@ -314,7 +314,7 @@ def _read_file(path: str | os.PathLike[str]) -> tuple[bytes, Stamp]:
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("not a regular file")
         if status.st_size > MAX_BYTES:
-            raise ImageError(f"too large: {status.st_size} bytes, {MAX_BYTES} are the most")
+            raise ImageError(f"too large: {status.st_size} bytes, the limit is {MAX_BYTES}")
         with open(path, "rb") as file:  # noqa: PTH123 - as above
             return file.read(), _stamp(status)
     except OSError as error:

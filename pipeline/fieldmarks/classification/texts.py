@@ -1,4 +1,4 @@
-"""From a store to the texts that CLIP reads: presets, templates, and the wording rules of the paper."""
+"""The texts that CLIP reads: presets, templates, and the paper's wording ("which has", "which is")."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ NAME_TEMPLATE: Final = "a photo of a {class}"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A way of reading descriptors: the template of a text, and how a class's texts come together."""
+    """A preset's way of reading descriptors: the template of a text, and how a class's texts are pooled."""
 
     template: str
     aggregate: Aggregation
@@ -61,7 +61,7 @@ def which(descriptor: str) -> str:
 
 
 def name_texts(classes: Iterable[str], template: str = NAME_TEMPLATE, concept: str | None = None) -> Texts:
-    """Return one text a class, made of its name alone. Raises PromptError for an unknown field."""
+    """Return one text per class, made of its name alone. Raises PromptError for an unknown field."""
     filled = {name: fill(template, _name_values(name, concept)) for name in classes}
     return Texts.collect({name: [(text, text)] for name, text in filled.items()})
 

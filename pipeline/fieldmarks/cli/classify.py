@@ -120,7 +120,7 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "baseline")
 
 
 def model_options(command: Command) -> Command:
-    """Add the options that say which model computes, and how."""
+    """Add the options for the CLIP model, its engine, device and precision."""
     for option in (
         click.option(
             "--cache/--no-cache",
@@ -329,7 +329,7 @@ def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Pa
     options = [option for option, path in named.items() if path is not None]
     places = {os.path.realpath(path) for path in named.values() if path is not None}
     if len(places) < len(options):
-        raise click.UsageError(f"{' and '.join(options)} name the same file; name different ones")
+        raise click.UsageError(f"{' and '.join(options)} name the same file; pass different ones")
     if report:
         from fieldmarks.report import page
 

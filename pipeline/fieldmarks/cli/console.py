@@ -1,4 +1,4 @@
-"""What all commands print alike: lines, messages and progress on stderr, JSON on stdout.
+"""Output that all commands share: lines, messages and progress on stderr, JSON on stdout.
 
 The library logs to loggers below "fieldmarks": a warning is something to look into, an info is news of a run,
 and a debug message helps to find the cause of a problem. `-v` and `-q` say which of them reach stderr. A log
@@ -57,7 +57,7 @@ def emit(value: Mapping[str, Any]) -> None:
 
 
 class Counted(Protocol):
-    """How many things of how many are done or failed, and the seconds it took."""
+    """Progress as counts: how many are done, how many failed, out of how many, and the seconds taken."""
 
     @property
     def done(self) -> int: ...
@@ -182,7 +182,7 @@ def record(line: str) -> None:
 
 
 class _Printer(logging.Handler):
-    """Prints each message once, as one line, with the control characters of strangers' texts escaped."""
+    """Prints each message once, as one line, with the control characters of untrusted text escaped."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -210,7 +210,7 @@ class _File(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         if not self._failed:
             self._failed = True
-            click.echo(f"Note: {printable(self.baseFilename)} cannot be written any more", err=True)
+            click.echo(f"Note: {printable(self.baseFilename)} can no longer be written", err=True)
 
     def close(self) -> None:
         with suppress(OSError):  # which emit has met already
@@ -229,7 +229,7 @@ def _open(path: Path) -> _File:
             with path.open("rb") as file:
                 beginning = file.read(200)
             if beginning and not _LINE.match(beginning):
-                raise FieldmarksError(f"{path} is not a log of fieldmarks: name another file with --log-file")
+                raise FieldmarksError(f"{path} is not a log of fieldmarks: pass another file with --log-file")
         return _File(path)
     except OSError as error:
         raise FieldmarksError(f"{path} cannot be written: {error.strerror}: see --log-file") from error

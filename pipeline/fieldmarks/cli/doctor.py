@@ -1,4 +1,4 @@
-"""`fieldmarks doctor`: what works here, before money or an hour is spent."""
+"""`fieldmarks doctor`: checks an endpoint and models before you spend money or time on them."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""`fieldmarks evaluate`: does a store help on labelled images, is it more than chance, what helps.
+"""`fieldmarks evaluate`: does a store help on labelled images, by more than chance, and what in it helps.
 
 The options that name labelled images and word the descriptors are those of `fieldmarks what-if` too.
 """
@@ -44,7 +44,7 @@ PASSED = ("classifier", "arms", "text", "with_name", "concept", "templates", "se
 
 
 class Several(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
-    """Some of several words, with commas between them."""
+    """A comma-separated list of choices."""
 
     name = "a,b"
 
@@ -54,18 +54,18 @@ class Several(click.ParamType):  # type: ignore[type-arg]  # generic since click
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Return the words, each once, or fail as click does."""
+        """Return the distinct choices, or fail as click does."""
         if isinstance(value, tuple):
             return value
         words = tuple(dict.fromkeys(word.strip() for word in str(value).split(",")))
         for word in words:
             if word not in self._choices:
-                self.fail(f"{word!r} is none of {', '.join(self._choices)}", param, ctx)
+                self.fail(f"{word!r} is not one of {', '.join(self._choices)}", param, ctx)
         return words
 
 
 def data_options(command: Command) -> Command:
-    """Add the options that say which images are wanted, and how their labels are read."""
+    """Add the options that select images, and say how their labels are read."""
     for option in reversed(
         (
             click.option(
@@ -135,7 +135,7 @@ def text_options(command: Command) -> Command:
 @click.option(
     "--arms",
     type=Several(ARMS),
-    help=f"What is compared, of {', '.join(ARMS)}  [default: {DEFAULT_ARMS}].",
+    help=f"Arms to compare, from {', '.join(ARMS)}  [default: {DEFAULT_ARMS}].",
 )
 @click.option(
     "--preset",
@@ -150,7 +150,7 @@ def text_options(command: Command) -> Command:
     "--aggregate",
     "aggregates",
     type=Several(AGGREGATIONS),
-    help=f"How a class's texts count: one or several of {', '.join(AGGREGATIONS)}  [default: the preset's].",
+    help=f"How class texts are pooled: one or more of {', '.join(AGGREGATIONS)}  [default: the preset's].",
 )
 @click.option(
     "--seeds",
@@ -287,7 +287,7 @@ def _show_table(preflight: "Preflight") -> None:
 
 
 def _preflight_of(result: "Evaluation") -> "Preflight":
-    """Return the number of images of each class of an evaluation, whose notices were told."""
+    """Return the number of images of each class of an evaluation, whose notices were shown."""
     from fieldmarks.data.check import Preflight
 
     counts = dict(zip(result.classes, result.counts.tolist(), strict=True))
@@ -318,7 +318,7 @@ def _write_flags(result: "Evaluation", path: str, preset: str) -> None:
     changed = write_effects(Store(path), measured, metadata, Stamp())
     have = "has" if len(changed) == 1 else "have"
     see = f"see `fieldmarks store list {path} --sort effect`"
-    say(f"{counted(len(changed), 'class')} {have} what was measured: {see}")
+    say(f"{counted(len(changed), 'class')} {have} measured effects: {see}")
 
 
 def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None) -> None:
@@ -327,7 +327,7 @@ def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None)
     from fieldmarks.report import evaluation_page
 
     if report and as_json and report.resolve() == Path(as_json).resolve():
-        raise click.UsageError("--json and --report name the same file: name two")
+        raise click.UsageError("--json and --report name the same file: pass two")
     if as_json not in (None, "-"):
         check_file(Path(as_json or ""))
     if report:

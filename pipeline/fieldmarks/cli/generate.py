@@ -21,7 +21,7 @@ INCOMPLETE = 3  # exit code: done, except for classes that are named
 
 
 class Number(click.FloatRange):
-    """A number within a range; "nan", which no comparison refuses, is none."""
+    """A number within a range; "nan" is refused, which a comparison would not do."""
 
     name = "float"
 
@@ -243,7 +243,7 @@ def generate(
 
 
 def class_names(classes: str | None, named: tuple[str, ...], column: str | None = None) -> list[str]:
-    """Return the names of a list (a path, - for stdin) and those named beside it; say what was understood.
+    """Return the names of a list (a path, - for stdin) and those of --class; report how the list was read.
 
     Raises ClassNameError.
     """
@@ -252,7 +252,7 @@ def class_names(classes: str | None, named: tuple[str, ...], column: str | None 
     from fieldmarks.tables import errors_as, parse_table, read_table
 
     if classes is None and not named:
-        raise click.UsageError("no class is named: give a list of classes, -, or --class NAME")
+        raise click.UsageError("no classes given: pass a class list, -, or --class NAME")
     if classes is None and column is not None:
         raise click.UsageError("--column needs a list of classes")
     listed: tuple[str, ...] = ()
@@ -333,12 +333,12 @@ def _report(summary: "Summary", store: str, as_json: bool) -> None:
         say(f"Answers with {most}: {_listed(summary.too_long)}")
     if summary.lost:
         what = f"{counted(len(summary.lost), 'class')} written earlier and no longer in {store}"
-        say(f"Lost: {what}, which was removed or edited meanwhile: {_listed(summary.lost)}")
+        say(f"Lost: {what}, which was removed or edited since: {_listed(summary.lost)}")
     if summary.pending:
         answers = counted(summary.pending, "answer")
-        say(f"{store}.run keeps {answers} of unfinished classes; the same command goes on from there")
+        say(f"{store}.run keeps {answers} of unfinished classes; run the same command again to continue")
     if summary.left and summary.signal is None:
-        stopped = f"Stopped at {summary.cost or 0:.4f} USD, as more could pass --max-cost"
+        stopped = f"Stopped at {summary.cost or 0:.4f} USD, because more could exceed --max-cost"
         say(f"{stopped}; {counted(len(summary.left), 'class')} left: {_listed(summary.left)}")
     if summary.signal is not None:
         left = counted(len(summary.left), "class")

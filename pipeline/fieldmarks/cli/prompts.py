@@ -1,4 +1,4 @@
-"""`fieldmarks prompts`: the prompt templates that ship, and how they read for a class."""
+"""`fieldmarks prompts`: the prompt templates that ship, and how each reads for a class."""
 
 import sys
 
@@ -50,6 +50,6 @@ def show(prompt: str, name: str | None, concept: str | None, other: str | None) 
     text = template.text
     if name is not None:
         text = template.render(class_name(name), concept=concept, other=other)
-    if sys.stdout.isatty():  # the file may be a stranger's
+    if sys.stdout.isatty():  # the file may be untrusted
         text = "\n".join(map(printable, text.split("\n")))
     click.echo(text)

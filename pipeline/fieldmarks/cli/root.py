@@ -1,4 +1,4 @@
-"""The root command: the process that runs a command, and how errors and signals become exit codes.
+"""The root command: runs a command and turns errors and signals into exit codes.
 
 Standard streams that are closed, full or not Unicode cannot break a command. SIGINT and SIGTERM both unwind
 it, so that temporary files are removed and what is finished stays. Commands that install signal handlers of
@@ -114,7 +114,7 @@ def _open_closed_streams() -> None:
 
 # An OSError with one of these and no file name is of stdout: files that we open raise errors of ours.
 _OUTPUT_FAILED: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE}
-_LONGEST: Final = 500  # characters of a stranger's error
+_LONGEST: Final = 500  # characters of an untrusted error message
 
 
 class Root(click.Group):

@@ -56,7 +56,7 @@ def what_if(name: str, dataset: str | None, **options: Any) -> None:
     from fieldmarks.store import Store
 
     if not (options["add"] or options["drop"]):
-        raise click.UsageError("name a change: --add TEXT or --drop TEXT|NUMBER")
+        raise click.UsageError("pass a change: --add TEXT or --drop TEXT|NUMBER")
     as_json, store = options.pop("as_json"), Store(options.pop("store"))
     result = run(store, name, dataset, **options)
     for failure in result.failures:

@@ -1,4 +1,4 @@
-"""What to know of a data set before it is scored: images of each class, and those that are there twice."""
+"""Checks of a data set before it is scored: images per class, and duplicates."""
 
 import hashlib
 from collections import Counter
@@ -19,7 +19,7 @@ _WIDTH: Final = 60  # columns of a class's name in a table
 
 @dataclass(frozen=True, slots=True)
 class Equal:
-    """Images of equal bytes, and their classes in step."""
+    """Duplicate images (equal bytes), and their classes in the same order."""
 
     images: tuple[str, ...]
     classes: tuple[str, ...]
@@ -36,7 +36,7 @@ class Equal:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """How many images each class has, in the order of the data set, and which are there more than once."""
+    """The number of images of each class, in the order of the data set, and the duplicates."""
 
     images: Mapping[str, int]
     without_images: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Preflight:
         }
 
     def notices(self) -> list[str]:
-        """Return what the user should look into."""
+        """Return the notices for the user."""
         names = [printable(name) for name in self.missing]
         missing = [f"{counted(len(names), 'image')} missing: {listed(names, 3)}"] if names else []
         return missing + repeated(self.equal)
@@ -80,7 +80,7 @@ class Preflight:
 
 
 def equal_images(images: Iterable[tuple[str, str, Hashable]]) -> tuple[Equal, ...]:
-    """Return the groups of images, given with their class and digest, that have one digest."""
+    """Return the groups of images, passed with their class and digest, that share a digest."""
     groups: dict[Hashable, list[tuple[str, str]]] = {}
     for image, name, digest in images:
         groups.setdefault(digest, []).append((image, name))
@@ -88,7 +88,7 @@ def equal_images(images: Iterable[tuple[str, str, Hashable]]) -> tuple[Equal, ..
 
 
 def repeated(equal: Sequence[Equal]) -> list[str]:
-    """Return what the user should know of equal images."""
+    """Return the notices about duplicate images."""
     across = [group for group in equal if group.across]
     spare = sum(len(group.images) - 1 for group in equal if not group.across)
     notices = []

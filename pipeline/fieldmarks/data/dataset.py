@@ -34,7 +34,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSpec:
-    """Which labelled images are wanted, and how their labels are read.
+    """Which labelled images to use, and how to read their labels.
 
     `spec` is a path or hf:NAME; None with `embeddings`, image embeddings in files, that bring labels of their
     own. `limit` takes that many images, evenly spread over the whole; of a stream, the first ones.
@@ -65,7 +65,7 @@ class DataSet(Protocol):
 
     @property
     def notices(self) -> Sequence[str]:
-        """What the user should know of it."""
+        """Notices for the user."""
 
     @property
     def is_indexed(self) -> bool:
@@ -99,7 +99,7 @@ def record(image: ImageInput, label: object, name: str) -> Example | Failure:
     if label is None or (isinstance(label, str) and not label.strip()):
         return Failure(name, "it has no label")
     if isinstance(label, bool) or not isinstance(label, str | int):
-        return Failure(name, f"its label is a {type(label).__name__}: a text is meant")
+        return Failure(name, f"its label is a {type(label).__name__}: expected a string")
     try:
         return Example(image, class_name(str(label)))
     except ClassNameError as error:
@@ -118,22 +118,22 @@ def spread(records: Sequence[T], limit: int | None) -> list[T]:
 
 
 def choose_column(kind: str, named: str | None, candidates: Sequence[str], columns: Sequence[str]) -> str:
-    """Return the column that is meant: the one named, else the only candidate.
+    """Return the column to use: the one named, else the only candidate.
 
     `kind` is "image" or "label", as in the options' names. Raises EvaluationError, which lists the columns.
     """
     option = f"--{kind}-column"
     if named is not None:
         if named not in columns:
-            raise EvaluationError(f"it has no column {named!r}: {option} may be one of {listed(columns)}")
+            raise EvaluationError(f"it has no column {named!r}: pass {option} with one of {listed(columns)}")
         return named
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
         raise EvaluationError(
-            f"several columns could be the {kind}: say {option}, one of {listed(candidates)}"
+            f"several columns could be the {kind}: pass {option} with one of {listed(candidates)}"
         )
-    raise EvaluationError(f"no column is seen to be the {kind}: say {option}, one of {listed(columns)}")
+    raise EvaluationError(f"no {kind} column recognised: pass {option} with one of {listed(columns)}")
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:
@@ -163,19 +163,21 @@ def choose_split(available: Iterable[str], asked: str | None) -> str:
         similar = [name for name in names if name.casefold() == asked.casefold()]
         if asked in names or len(similar) == 1:
             return asked if asked in names else similar[0]
-        raise EvaluationError(f"it has no split {asked!r}: there is {listed(names) or 'none'}")
+        raise EvaluationError(
+            f"it has no split {asked!r}: expected one of {listed(names)}" if names else "it has no splits"
+        )
     for wanted in (*_TEST, *_VALIDATION):
         if split := next((name for name in names if name.casefold() == wanted), None):
             return split
     if len(names) == 1:
         return names[0]
-    raise EvaluationError(f"say which part is meant: --split, one of {listed(names)}")
+    raise EvaluationError(f"several splits: pass --split with one of {listed(names)}")
 
 
 def split_notice(chosen: str, available: Iterable[str]) -> list[str]:
     """Return a notice of a split that was not asked for, where there are others."""
     others = [name for name in available if name != chosen]
-    return [f"the split {chosen!r} is read; there is also {listed(others)}"] if others else []
+    return [f"using the split {chosen!r}; also available: {listed(others)}"] if others else []
 
 
 MAX_SHARDS: Final = 100_000
@@ -197,17 +199,17 @@ def expand(spec: str, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _glob(pattern: str) -> list[str]:
-    found = sorted(glob.glob(pattern))  # noqa: PTH207 - a pattern may be absolute
-    return found or [pattern]
+    paths = sorted(glob.glob(pattern))  # noqa: PTH207 - a pattern may be absolute
+    return paths or [pattern]
 
 
 def _braces(spec: str) -> list[str]:
     """Return the names that ranges like {000..012} stand for, in their order."""
-    found = _RANGE.search(spec)
-    if not found:
+    match = _RANGE.search(spec)
+    if not match:
         return [spec]
-    first, last, width = int(found[1]), int(found[2]), len(found[1])
+    first, last, width = int(match[1]), int(match[2]), len(match[1])
     if not 0 <= last - first < MAX_SHARDS:
-        raise EvaluationError(f"{found[0]} in {spec!r} is no range of at most {MAX_SHARDS} shards")
-    starts = (f"{spec[: found.start()]}{number:0{width}}" for number in range(first, last + 1))
-    return [start + rest for start in starts for rest in _braces(spec[found.end() :])]
+        raise EvaluationError(f"{match[0]} in {spec!r} is not a range of at most {MAX_SHARDS} shards")
+    starts = (f"{spec[: match.start()]}{number:0{width}}" for number in range(first, last + 1))
+    return [start + rest for start in starts for rest in _braces(spec[match.end() :])]

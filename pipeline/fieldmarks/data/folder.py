@@ -40,9 +40,9 @@ def open_folder(source: DatasetSpec) -> Listed:
     folder, split, notices = _split(top, source.split)
     folder = folder if folder == top else _unwrapped(folder)
     if folder != Path(source.name, split or ""):
-        notices = [f"reading {folder}, as nothing else is in the folders around it", *notices]
-    inner, told = _inner_split(folder, source.split) if split is None else (None, [])
-    notices += told
+        notices = [f"reading {folder}: the folders above it contain nothing else", *notices]
+    inner, split_notices = _inner_split(folder, source.split) if split is None else (None, [])
+    notices += split_notices
     contents = FolderContents()
     records: list[Example | Failure] = []
     empty, links = [], []
@@ -59,9 +59,9 @@ def open_folder(source: DatasetSpec) -> Listed:
     if empty:
         notices.append(f"folders without images: {listed(empty)}")
     if links:
-        notices.append(f"left out, as they link to folders of the data set: {listed(links)}")
+        notices.append(f"left out, because they link to folders of the data set: {listed(links)}")
     if loose:
-        notices.append(f"left out, as they lie in no class's folder: {listed(loose)}")
+        notices.append(f"left out, because they are in no class's folder: {listed(loose)}")
     contents.folders = [str(folder)]
     notices += [notice] if (notice := contents.notice()) else []
     notices += [] if inner else _deeper(folder)
@@ -102,11 +102,11 @@ def _split(folder: Path, asked: str | None) -> tuple[Path, str | None, list[str]
     others = [place for place in subfolders if not dataset.is_split(place.name) and _has_images(place)]
     if asked is None and others:
         if len(labelled) == 1 and not flat and sum(bool(_loose(place)) for place in others) > 1:
-            notice = f"{labelled[0]!r} is read as a class; pass --split {labelled[0]} if it is a part"
+            notice = f"{labelled[0]!r} is read as a class; pass --split {labelled[0]} if it is a split"
             return folder, None, [notice]
         beside = listed([place.name for place in others])
         raise EvaluationError(
-            f"{folder} has the parts {listed(labelled + flat)} beside {beside}:"
+            f"{folder} has the splits {listed(labelled + flat)} beside {beside}:"
             f" pass --split {labelled[0]}, or rename the folder if {labelled[0]!r} is a class"
         )
     names = [place.name for place in subfolders] if asked else labelled
@@ -116,7 +116,7 @@ def _split(folder: Path, asked: str | None) -> tuple[Path, str | None, list[str]
         raise EvaluationError(f"{folder}: {error}") from error
     notices = [] if asked else dataset.split_notice(chosen, labelled)
     if flat and not asked:
-        notices.append(f"not read, as they have no folder per class: {listed(flat)}")
+        notices.append(f"left out, because they have no folder per class: {listed(flat)}")
     return folder / chosen, chosen, notices
 
 
@@ -187,7 +187,7 @@ def _no_classes(folder: Path, loose: Sequence[str], empty: Sequence[str]) -> str
         if len(classes) > 1 and min(classes.values()) > 1:
             label, file = next(iter(classes)), loose[0]
             return (
-                f"{folder} has its images directly in it, with classes in their names as it seems"
+                f"{folder} has its images directly in it, apparently with classes in their names"
                 f" ({listed(list(classes))}): move each class's images to a folder of its name, or list them"
                 f" in a .csv with the lines image,label and {file},{label} and pass that"
             )

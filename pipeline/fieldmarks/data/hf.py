@@ -1,10 +1,10 @@
 """Data sets read by the `datasets` library: parquet and arrow files, folders it saved, and hf:NAME[:CONFIG].
 
-Columns are found by type, rows stay undecoded, and nothing of a stranger's code runs: what an image is, our
-code decides. A parquet file is read where it lies, a few rows at a time, and not copied to a cache first. A
-row holds an image's bytes, or only names a file. Such a name comes from whoever made the table, and would be
-read from the user's disk: it is followed into the data set's own folder or download, nowhere else. The
-library is imported when it is needed, kept quiet, and its errors become one line.
+Columns are found by type, rows stay undecoded, and no untrusted code runs: our own code decides what an image
+is. A parquet file is read in place, a few rows at a time, and not copied to a cache first. A row holds an
+image's bytes, or only names a file. Such a name comes from whoever made the table, and would be read from the
+user's disk: it is followed into the data set's own folder or download, nowhere else. The library is imported
+when it is needed, kept quiet, and its errors become one line.
 """
 
 import gc
@@ -35,9 +35,9 @@ from fieldmarks.errors import EvaluationError, ImageError
 from fieldmarks.hub import one_line
 
 NO_BYTES: Final = (
-    "its row names a file and holds no bytes, and such names are followed only into a hub's data set that is"
-    " downloaded whole: leave out --streaming, write a table with its images (save_to_disk does), or"
-    " evaluate the folder that they lie in"
+    "its row names an image file instead of containing it, which works only for hub data sets that are"
+    " downloaded: leave out --streaming, write a table that contains its images (save_to_disk does), or"
+    " evaluate the folder that they are in"
 )
 NOT_THERE: Final = (
     "its row names a file that is not in the data set's folder, {}: move the images there, or list them in a"
@@ -107,11 +107,11 @@ class Table:
         if isinstance(path, str) and (file := _last(path)):
             name = f"{name}/{file}"
         if isinstance(data, bytes) and len(data) > MAX_BYTES:
-            return Failure(name, f"too large: {len(data)} bytes, {MAX_BYTES} are the most")
+            return Failure(name, f"too large: {len(data)} bytes, the limit is {MAX_BYTES}")
         if isinstance(data, bytes):
             return Blob(name, data)
         if not path or not isinstance(path, str):
-            return Failure(name, "its row holds no image")
+            return Failure(name, "its row has no image")
         if self.folder and (inside := self._inside(path, self.folder)):
             return _file(inside, name)
         return Failure(name, NOT_THERE.format(self.folder) if self.beside else NO_BYTES)
@@ -145,11 +145,11 @@ def open_table(
     feature = rows.features[label]
     if not (_is_named(feature) or _is_text(feature) or _is_whole_number(feature)):
         raise EvaluationError(
-            f"the column {label!r} holds {_type(feature)}, not class names: name a column of strings or"
+            f"the column {label!r} holds {_type(feature)}, not class names: pass a column of strings or"
             " whole numbers with --label-column, or write the labels as ClassLabel"
         )
     if source.limit is not None and rows.count is None:
-        notices = [*notices, f"of a stream the first {source.limit} images are taken, in its own order"]
+        notices = [*notices, f"streaming: using the first {source.limit} images, in the order of the stream"]
     chosen = {"split": split, "image_column": image, "label_column": label, "limit": source.limit}
     return Table({**metadata, **chosen}, notices, rows, image, label, split, source.limit)
 
@@ -237,12 +237,12 @@ def _undecoded(dataset: Any, columns: Sequence[str], datasets: Any) -> Any:
 
 
 def from_splits(source: DatasetSpec, parts: Mapping[str, Any], metadata: Mapping[str, Any]) -> Table:
-    """Return the table of the split that is meant. Raises EvaluationError."""
+    """Return the table of the requested split. Raises EvaluationError."""
     split, notices = choose(source, [str(name) for name in parts])
     chosen = parts[split]
     features = chosen.features
     if features is None:
-        raise EvaluationError(f"{source.spec} does not tell its columns: leave out --streaming")
+        raise EvaluationError(f"{source.spec} does not declare its columns: leave out --streaming")
     count = len(chosen) if hasattr(chosen, "__len__") else None
     if metadata.get("fingerprint") is None:
         metadata = {**metadata, "fingerprint": getattr(chosen, "_fingerprint", None)}
@@ -260,7 +260,7 @@ def opened(
 
 
 def choose(source: DatasetSpec, names: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the split that is meant and what to tell of it. Raises EvaluationError."""
+    """Return the split to use and notices about it. Raises EvaluationError."""
     try:
         split = dataset.choose_split(names, source.split)
     except EvaluationError as error:
@@ -270,7 +270,7 @@ def choose(source: DatasetSpec, names: Sequence[str]) -> tuple[str, list[str]]:
 
 @contextmanager
 def errors(where: object) -> Iterator[None]:
-    """Turn whatever the libraries stumble over into EvaluationError."""
+    """Turn any error of the libraries into an EvaluationError."""
     try:
         yield
     except (EvaluationError, GeneratorExit):
@@ -342,7 +342,7 @@ def open_saved(source: DatasetSpec) -> Table:
 def open_files(source: DatasetSpec, files: Sequence[Path]) -> Table:
     """Open parquet or arrow files, each of the split in its name or folder. Raises EvaluationError."""
     if len({path.suffix for path in files}) > 1:
-        raise EvaluationError(f"{source.spec} holds parquet and arrow files: name those of one kind")
+        raise EvaluationError(f"{source.spec} holds parquet and arrow files: pass those of one kind")
     parts: dict[str, list[Path]] = {}
     for path in files:
         parts.setdefault(_split_of(path), []).append(path)
@@ -374,7 +374,9 @@ def _parquet(files: Sequence[Path]) -> Parquet:
             schemas.append(features.from_arrow_schema(file.schema_arrow))
     pairs = zip(files, schemas, strict=True)
     if different := next((path for path, schema in pairs if schema != schemas[0]), None):
-        raise EvaluationError(f"{different} has other columns than {files[0]}: name files of one data set")
+        raise EvaluationError(
+            f"{different} has different columns from {files[0]}: pass files of one data set"
+        )
     return Parquet(files, schemas[0], count)
 
 
@@ -389,15 +391,16 @@ _NAME: Final = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
 
 
 def open_hub(source: DatasetSpec) -> Table:
-    """Open `hf:NAME[:CONFIG]`. Raises EvaluationError where it cannot be had."""
+    """Open `hf:NAME[:CONFIG]`. Raises EvaluationError if it is not available."""
     name, _, config = source.name.removeprefix("hf:").partition(":")
     if not _NAME.fullmatch(name):
         raise EvaluationError(
-            f"{source.spec!r} is no data set of the hub: expected hf:OWNER/NAME or hf:NAME[:CONFIG]"
+            f"{source.spec!r} is not a data set on the Hugging Face hub:"
+            " expected hf:OWNER/NAME or hf:NAME[:CONFIG]"
         )
     datasets = library()
     if _is_format(name):
-        raise EvaluationError(f"{source.spec}: {name} is a file format: name the files, or hf:OWNER/NAME")
+        raise EvaluationError(f"{source.spec}: {name} is a file format: pass the files, or hf:OWNER/NAME")
     with errors(source.spec), quiet(datasets):
         commit = _commit(name)
         parts = datasets.load_dataset(
@@ -437,9 +440,7 @@ def _commit(name: str) -> str | None:
     try:
         return HfApi().dataset_info(name, timeout=20).sha
     except RepositoryNotFoundError as error:
-        raise EvaluationError(
-            f"hf:{name}: the hub has no such data set, or shows it to members only"
-        ) from error
+        raise EvaluationError(f"hf:{name}: the hub has no such data set, or it is private") from error
     except Exception as error:
         raise EvaluationError(
             f"hf:{name}: the hub does not answer ({one_line(error)}): connect, or set HF_HUB_OFFLINE=1 to use"

@@ -1,4 +1,4 @@
-"""Labels of a data set and the classes that they stand for.
+"""Matches the labels of a data set to the classes of a store.
 
 A label means a class by exact name, by alias, by another name that the store gives the class (`ids`), else by
 folding:
@@ -70,12 +70,12 @@ def read_list(path: Path) -> dict[str, str]:
             if names.setdefault(_key(number), name) != name:
                 raise EvaluationError(f"{table.where(row)}: {number} names two classes: keep one")
     if not names:
-        raise EvaluationError(f"{path} names no class: write one class name a line")
+        raise EvaluationError(f"{path} contains no class name: write one per line")
     return names
 
 
 def name_numbers(labels: Iterable[str], spec: str) -> tuple[dict[str, str], list[str]]:
-    """Return the names of labels that are all numbers, by a list beside a data set, and what to tell.
+    """Return the names of numeric labels, from a list next to a data set, and notices about it.
 
     Raises EvaluationError where there is a list that cannot be read.
     """
@@ -110,10 +110,10 @@ def _names_by_number(table: Table) -> Iterator[tuple[Row, str, Any]]:
         raise TableError(
             f"{table.source} has several columns of numbers: {table.listed(indices)}: keep that of the labels"
         )
-    kept = [place for place in numbers if place in indices or not _is_index(table, place)]
+    columns = [place for place in numbers if place in indices or not _is_index(table, place)]
     name = _name_column(table, numbers)
     for count, row in enumerate(table.rows):
-        for number in [str(row.cells[place]) for place in kept] or [str(count)]:
+        for number in [str(row.cells[place]) for place in columns] or [str(count)]:
             yield row, number, row.cells[name]
 
 
@@ -123,8 +123,8 @@ def _pairs_of_lines(table: Table) -> Iterator[tuple[Row, str, Any]]:
     ]
     lines = [text if isinstance(text, str) else "" for _, text in texts]
     for pattern, number, name in ((_NUMBERED, 1, 2), (_NUMBERED_BEHIND, 2, 1)):
-        found = [pattern.fullmatch(line) for line in lines]
-        matches = [match for match in found if match]
+        parsed = [pattern.fullmatch(line) for line in lines]
+        matches = [match for match in parsed if match]
         if len(matches) == len(lines) == len({match[name] for match in matches}):
             yield from (
                 (row, match[number], match[name]) for row, match in zip(table.rows, matches, strict=True)
@@ -136,14 +136,15 @@ def _pairs_of_lines(table: Table) -> Iterator[tuple[Row, str, Any]]:
 def _name_column(table: Table, numbers: Sequence[int]) -> int:
     """Return the column of names. Raises TableError where several could be it."""
     if len(table.rows) == 1 and table.columns is None and not numbers:
-        raise TableError(f"{table.source}: all names in one line: write one a line")
+        raise TableError(f"{table.source}: all names are on one line: write one per line")
     places = [place for place in range(table.width) if place not in numbers and table.is_textual(place)]
     if len(places) > 1 and table.columns is not None:
         places = [place for place in places if role(table.columns[place]) is Role.CLASS] or places
     if len(places) != 1:
         columns = table.listed(places) if places else "none"
         raise TableError(
-            f"{table.source}: expected a column of class names, found {columns}: write one class name a line"
+            f"{table.source}: expected a column of class names, found {columns}:"
+            " write one class name per line"
         )
     return places[0]
 
@@ -283,7 +284,7 @@ def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[
 
 
 def require(matching: Matching, empty_classes: Sequence[str], allow_missing: bool) -> list[str]:
-    """Return what to tell of the matching; `empty_classes` are those without descriptors.
+    """Return notices about the matching; `empty_classes` are those without descriptors.
 
     Raises EvaluationError for labels without a class and for empty classes, unless they are allowed.
     """
@@ -294,7 +295,9 @@ def require(matching: Matching, empty_classes: Sequence[str], allow_missing: boo
             f" numbers in front: {_pairs(matching.folded)}"
         )
     if matching.numbered:
-        notices.append(f"labels that are numbers are those of the store: {_pairs(matching.numbered, 2)}")
+        notices.append(
+            f"numeric labels are matched to the class ids of the store: {_pairs(matching.numbered, 2)}"
+        )
     missing = []
     if matching.unknown_labels:
         missing.append(f"labels without a class in the store: {listed(matching.unknown_labels)}")
@@ -304,7 +307,7 @@ def require(matching: Matching, empty_classes: Sequence[str], allow_missing: boo
         raise EvaluationError(
             "; ".join(missing)
             + _advice(matching)
-            + ": add them to the store, name an alias file with --aliases, or score the rest"
+            + ": add them to the store, pass an alias file with --aliases, or score the rest"
             " with --allow-missing"
         )
     return [*notices, *(f"left out: {names}" for names in missing)]
@@ -313,7 +316,7 @@ def require(matching: Matching, empty_classes: Sequence[str], allow_missing: boo
 def _advice(matching: Matching) -> str:
     """Return what would help the unknown labels: the classes they resemble, or a list that names numbers."""
     if matching.unknown_labels and all(label.isdigit() for label in matching.unknown_labels):
-        return "; labels that are numbers are named by a list of the classes beside the data, classes.txt"
+        return " (numeric labels are named by a list of the classes next to the data, classes.txt)"
     near = near_names(matching)
     if not near:
         return ""
@@ -321,7 +324,7 @@ def _advice(matching: Matching) -> str:
 
 
 def read_aliases(path: Path) -> tuple[dict[str, str], str]:
-    """Return labels with the classes they stand for, and what was understood of their file, in one line.
+    """Return labels with the classes they stand for, and one line that reports how their file was read.
 
     The file is a map {label: class}, or a table of both columns. Raises EvaluationError, with the line, for
     anything else and for a label with two classes.
@@ -349,7 +352,7 @@ def read_aliases(path: Path) -> tuple[dict[str, str], str]:
 def check_aliases(
     path: Path, aliases: Mapping[str, str], labels: Iterable[str], classes: Iterable[str]
 ) -> list[str]:
-    """Return what to tell of aliases that change nothing. Raises EvaluationError for swapped columns."""
+    """Return notices about aliases that change nothing. Raises EvaluationError for swapped columns."""
     known, met = {fold(name) for name in classes}, {fold(label) for label in labels}
     unknown = [name for name in dict.fromkeys(aliases.values()) if fold(name) not in known]
     swapped = next((label for label in aliases if fold(label) in known), None)
@@ -358,9 +361,11 @@ def check_aliases(
             f"{path}: {unknown[0]!r} is a label and {swapped!r} a class: swap the columns, label first and"
             " then class"
         )
-    told = [f"{path} names no class of the store: {listed(unknown)}: correct the class"] if unknown else []
+    notices = (
+        [f"{path} has classes that are not in the store: {listed(unknown)}: correct them"] if unknown else []
+    )
     unused = [label for label in aliases if fold(label) not in met]
-    return told + ([f"{path}: no image has the label {listed(unused, 3)}"] if unused else [])
+    return notices + ([f"{path}: no image has the label {listed(unused, 3)}"] if unused else [])
 
 
 def _alias_columns(table: Table) -> list[int]:
@@ -377,7 +382,7 @@ def _alias_columns(table: Table) -> list[int]:
         mark = table.delimiter or ","
         raise EvaluationError(
             f"{table.source}: expected the columns label and class, found {headings}: write label{mark}class"
-            " as first line"
+            " as the first line"
         )
     return [some[0] for some in places]
 

@@ -38,7 +38,7 @@ from fieldmarks.text import counted, printable
 MANIFEST_SUFFIXES: Final = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson"})
 OTHER_TABLES: Final = frozenset(
     {".json", ".txt", ".xlsx", ".xls", ".ods", ".numbers"}
-)  # read, or told what to do
+)  # decoded, or refused with advice
 MAX_BYTES: Final = 2**30  # of a manifest
 _LOOKED_FOR: Final = 100  # images, where none is found
 _MOST_FOLDERS: Final = 20
@@ -90,7 +90,7 @@ def _open(source: DatasetSpec, path: Path, part: str | None, notices: Sequence[s
     if any(_is_image(word) for cell in table.columns for word in str(cell).split()):
         mark = table.delimiter or ","
         raise EvaluationError(
-            f"{path}, line 1: an image where the heading is expected: write image{mark}label as first line"
+            f"{path}, line 1: expected a heading, found an image: write image{mark}label as the first line"
         )
     columns = [column.strip() for column in table.columns]
     if twice := next((name for name, count in Counter(columns).items() if count > 1 and name), None):
@@ -111,7 +111,7 @@ def _open(source: DatasetSpec, path: Path, part: str | None, notices: Sequence[s
         )
     records = [_record(path, row.number, *(row.cells[place] for place in places)) for row in rows]
     if not records:
-        raise EvaluationError(f"{path} lists no image: write one a line")
+        raise EvaluationError(f"{path} lists no images: write one per line")
     metadata: dict[str, Any] = {"spec": source.spec, "kind": "manifest", "split": part or split}
     metadata |= {"limit": source.limit, "image_column": image, "label_column": label}
     metadata |= {"pictures": len(records), "fingerprint": fingerprint}
@@ -138,8 +138,8 @@ def _elsewhere(manifest: Path, records: Sequence[Example | Failure]) -> list[str
             if (folder / name).is_file():
                 there = (folder / name).relative_to(manifest.parent).as_posix()
                 return [
-                    f"none of the images is there, such as {str(first)!r}; {there!r} is: write the paths like"
-                    f" that, as seen from {manifest.parent}"
+                    f"none of the images exists, such as {str(first)!r}, but {there!r} does:"
+                    f" write the paths relative to {manifest.parent}"
                 ]
     return []
 
@@ -161,20 +161,20 @@ def _read(path: Path) -> tuple[Table, str]:
     with errors_as(EvaluationError):
         table = parse_table(data, str(path), path.suffix).with_heading()
     if table.rows and (table.columns is None or table.is_map):
-        raise EvaluationError(f"{path}: expected objects with the keys image and label, one a line")
+        raise EvaluationError(f"{path}: expected objects with the keys image and label, one per line")
     return table, hashlib.sha256(data).hexdigest()
 
 
 def _called(columns: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the columns that are called like one of `names`, whatever the case."""
-    meant = set(map(folded, names))
-    return [column for column in columns if folded(column) in meant]
+    wanted = set(map(folded, names))
+    return [column for column in columns if folded(column) in wanted]
 
 
 def _of_split(
     table: Table, columns: Sequence[str], asked: str | None
 ) -> tuple[Sequence[Row], str | None, list[str]]:
-    """Return the rows of a split, its name as it is first written, and what to tell of the others."""
+    """Return the rows of a split, its name as it is first written, and a notice about the others."""
     named = _called(columns, ("split",))
     place = columns.index(named[0]) if named else None
     cells = ["" if place is None else str(row.cells[place] or "").strip() for row in table.rows]
@@ -190,11 +190,11 @@ def _of_split(
 
 def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Failure:
     if not isinstance(image, str) or not image.strip():
-        return Failure(f"{manifest}, line {number}", "it names no image")
+        return Failure(f"{manifest}, line {number}", "it has no image")
     if is_url(image):
         return Failure(
             without_credentials(image),
-            f"{manifest}, line {number}: an address: download it and name the file",
+            f"{manifest}, line {number}: an address: download it and pass the file",
         )
     path = str(manifest.parent / _as_path(manifest.parent, image.strip()))
     return record(path, label, name_of(path, number))

@@ -1,4 +1,4 @@
-"""Which kind of data set is meant, by what it is called and what lies there."""
+"""Recognises the kind of a data set from its name and its files, and opens it."""
 
 from pathlib import Path
 from typing import Final
@@ -41,7 +41,7 @@ def open_dataset(
 
 
 def open_spec(source: DatasetSpec) -> DataSet:
-    """Open a data set of any kind. Raises EvaluationError that says what could be meant, UsageError."""
+    """Open a data set of any kind. Raises EvaluationError that lists the kinds, UsageError."""
     try:
         return _open(source)
     except OSError as error:
@@ -52,11 +52,11 @@ def _open(source: DatasetSpec) -> DataSet:
     path = Path(source.name)
     name = source.name.lower()
     if source.limit is not None and source.limit < 1:
-        raise EvaluationError(f"a limit of {source.limit} leaves no image: 1 is the least")
+        raise EvaluationError(f"a limit of {source.limit} leaves no images: the minimum is 1")
     if name.startswith("hf:"):
         return hf.open_hub(source)
     if source.streaming:
-        raise UsageError(f"streaming is for data sets of the hub, hf:NAME; {source.spec} is read from disk")
+        raise UsageError(f"streaming is for data sets on the hub, hf:NAME; {source.spec} is read from disk")
     if path.is_dir():
         return _open_folder(source, path)
     if path.suffix.lower() in manifest.MANIFEST_SUFFIXES or (

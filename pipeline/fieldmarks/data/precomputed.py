@@ -71,7 +71,7 @@ class Tails:
 def _from_names(row: Embedded | Failure, names: Tails) -> Labelled:
     labels = names.find(row.image)
     if len(labels) > 1 and isinstance(row, Embedded):
-        error = "the data set has several images that end like this, of different labels"
+        error = "several images of the data set have paths that end like this, with different labels"
         return Failure(row.image, error), None
     return row, next(iter(labels), None)
 

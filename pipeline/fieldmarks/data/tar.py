@@ -58,7 +58,7 @@ class Member:
     def read(self, most: int = MAX_BYTES) -> bytes | Failure:
         """Return the member's bytes, or why there are none."""
         if self.refusal or self.size > most:
-            why = self.refusal or f"too large: {self.size} bytes, {most} are the most"
+            why = self.refusal or f"too large: {self.size} bytes, the limit is {most}"
             return Failure(self.whole_name, why)
         try:
             self._stream.seek(self._offset)
@@ -66,7 +66,9 @@ class Member:
         except _SPOILT as error:
             return Failure(self.whole_name, f"cannot be read: {one_line(error)}")
         return (
-            data if len(data) == self.size else Failure(self.whole_name, "cut short: the tar file ends in it")
+            data
+            if len(data) == self.size
+            else Failure(self.whole_name, "cut short: the tar file ends in the middle of it")
         )
 
     def held(self, data: bytes | Failure) -> "Member":
@@ -77,7 +79,7 @@ class Member:
 
 
 def members(shard: Path) -> Iterator[Member | Failure]:
-    """Yield a tar's members that are no folders; a tar that is torn ends with a failure."""
+    """Yield a tar's members except folders; a truncated tar ends with a failure."""
     try:
         with (
             shard.open("rb", buffering=0) as file,
@@ -92,7 +94,7 @@ def members(shard: Path) -> Iterator[Member | Failure]:
                     yield Member(shard, name, info.size, _refusal(info), stream, info.offset_data)
             stream.seek(tar.offset)
             if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-                yield Failure(str(shard), "torn: it has no end mark, so more images may be missing")
+                yield Failure(str(shard), "truncated: it has no end marker, so more images may be missing")
     except _SPOILT as error:
         yield Failure(str(shard), f"cannot be read to its end as a tar file: {one_line(error)}")
 
@@ -101,7 +103,7 @@ def _refusal(member: tarfile.TarInfo) -> str | None:
     if member.issym() or member.islnk():
         return "a link inside a tar file, which is not followed"
     if not member.isreg() or member.issparse():
-        return "no plain file"
+        return "not a regular file"
     return None
 
 
@@ -193,7 +195,7 @@ def paired(
             continue
         shard, kind = file.shard, kind_of(file)
         if kind in images or kind in labels:
-            yield Failure(file.whole_name, "stands twice in a row, so that its label is in doubt")
+            yield Failure(file.whole_name, "occurs twice in a row, so its label is ambiguous")
         elif kind in LABELS:
             labels[kind] = file.read(MAX_LABEL)
         elif is_image(kind) and source.image_column in {None, kind}:
@@ -302,7 +304,7 @@ def open_tars(source: DatasetSpec) -> Tars:
     """Find the shards and their layout. Raises EvaluationError where they hold no image."""
     shards = expand(source.name, TAR_SUFFIXES)
     if source.split is not None:
-        raise EvaluationError(f"{source.spec}: tar files have no splits: name those of one split")
+        raise EvaluationError(f"{source.spec}: tar files have no splits: pass those of one split")
     groups = _groups(shards)
     first = list(_up_to_image(groups, source))
     kinds = [kind_of(file) for file in first[-1] if isinstance(file, Member)]

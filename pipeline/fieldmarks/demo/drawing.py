@@ -1,4 +1,4 @@
-"""Draws a creature: the same creature and the same random state give the same image, to the byte.
+"""Draws a creature; the same creature and random state give the same image, byte for byte.
 
 A pen draws in the creature's own units: the origin is the centre of its body, which is about 2 units wide; x
 points right, y down. Each attribute has a table of functions that draw its values.

@@ -102,11 +102,11 @@ def _claim(out: Path) -> None:
         strange = sorted(path.name for path in out.iterdir() if path.name not in OURS)
     except OSError as error:
         raise FieldmarksError(
-            f"{out} cannot be used as the demo's folder: {error.strerror}: name another with --out"
+            f"{out} cannot be used as the demo's folder: {error.strerror}: pass another with --out"
         ) from error
     if strange:
         raise FieldmarksError(
-            f"{out} holds {strange[0]!r}, which is not a file of the demo: name another folder with --out"
+            f"{out} holds {strange[0]!r}, which the demo did not write: pass another folder with --out"
         )
 
 
@@ -130,7 +130,9 @@ def _describe(names: list[str], path: Path) -> dict[str, tuple[str, ...]]:
         signal.raise_signal(summary.signal)  # now that all answers are saved
     if summary.failed:
         name, reason = next(iter(summary.failed.items()))
-        raise GenerationError(f"{len(summary.failed)} species have no descriptors, as {name!r}: {reason}")
+        raise GenerationError(
+            f"{len(summary.failed)} species have no descriptors, such as {name!r}: {reason}"
+        )
     return {entry.name: entry.descriptors for name in names if (entry := store.get(name))}
 
 

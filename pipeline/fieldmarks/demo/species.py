@@ -1,4 +1,4 @@
-"""The demo's invented species: what creatures can look like, the words for it, and the species there are.
+"""The demo's invented species: their traits, and the phrases for each trait.
 
 A *trait* is one of eight attributes with one of its values; a *phrase* is one wording of a trait, as in a
 descriptor. Every phrase belongs to exactly one trait, so whether a descriptor is true can be looked up.
@@ -99,7 +99,7 @@ class Creature:
     def __post_init__(self) -> None:
         for attribute, value in self.traits():
             if value not in WORDINGS[attribute]:
-                raise ValueError(f"{attribute} {value!r} is none of {', '.join(WORDINGS[attribute])}")
+                raise ValueError(f"{attribute} {value!r} is not one of {', '.join(WORDINGS[attribute])}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, str]) -> Self:
@@ -127,7 +127,7 @@ TRAIT_OF_PHRASE: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 def trait_of(descriptor: str) -> tuple[str, str] | None:
-    """The (attribute, value) that a descriptor words, ignoring case and a final period; None if none."""
+    """The (attribute, value) that a descriptor expresses, ignoring case and a final period, or None."""
     return TRAIT_OF_PHRASE.get(descriptor.strip().rstrip(".").casefold())
 
 

@@ -1,1 +1,1 @@
-"""Evaluation: does a store help on labelled images, is it more than chance, and which descriptors help."""
+"""Evaluation: does a store help on labelled images, by more than chance, and which descriptors help?"""

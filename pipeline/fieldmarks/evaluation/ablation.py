@@ -1,4 +1,4 @@
-"""Each descriptor's contribution: the figures with it minus those without it, from the embeddings at hand.
+"""Leave-one-out ablation: the figures with a descriptor minus those without it, from existing embeddings.
 
 Leaving one descriptor out changes the scores of its own class alone. So each image keeps the best and the
 second best class besides its own, and each descriptor adds one column of scores: its class without it. The

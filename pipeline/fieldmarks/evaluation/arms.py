@@ -15,8 +15,8 @@ machine.
 
 A candidate is what is evaluated: a store's classes with a model that reads their texts, or a saved
 classifier. The arms of a saved classifier come from the embeddings that lie in it: no model is needed. Other
-texts than its own cannot be embedded, so that only `photo` (its baseline), `descriptors` and `swapped` are to
-be had.
+texts than its own cannot be embedded, so only `photo` (its baseline), `descriptors` and `swapped` are
+available.
 """
 
 import hashlib
@@ -78,7 +78,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A way of classifying: its template or what stands for it, and a trial for each seed, or one."""
+    """A method to compare: its template or a description of it, and one trial, or one per seed."""
 
     name: str
     role: Role
@@ -89,7 +89,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationConfig:
-    """What is compared. Raises UsageError for unknown words, and options that fit no arm or not each other.
+    """What to compare. Raises UsageError for unknown names, and for options that fit no arm or conflict.
 
     `aggregates` empty stand for each preset's own. `text`, a template, replaces the preset's; `with_name`
     adds the prompt of the name to each class's texts; `concept` fills {concept}: the arms read what
@@ -123,7 +123,7 @@ class EvaluationConfig:
             option = "text" if self.text else "with-name"
             raise UsageError(f"--{option} has no effect: no arm reads descriptors")
         if self.text and len(self.presets) > 1:
-            raise UsageError("--text takes the place of a preset's wording: name one preset")
+            raise UsageError("--text replaces a preset's wording: pass one preset")
 
     def readings(self) -> dict[str, Reading]:
         """Return each way of reading descriptors under the name of its arm, the arm in question first."""
@@ -147,7 +147,7 @@ class EvaluationConfig:
 
 
 def read_templates(path: Path) -> tuple[str, ...]:
-    """Return the templates of a file, one a line; blank lines and those that begin with # are left out.
+    """Return the templates of a file, one per line; blank lines and those that begin with # are left out.
 
     Raises EvaluationError for a file that cannot be read, or a template without {class}.
     """
@@ -157,10 +157,10 @@ def read_templates(path: Path) -> tuple[str, ...]:
         raise EvaluationError(f"{path} cannot be read: {error}") from error
     templates = tuple(line for line in lines if line and not line.startswith("#"))
     if not templates:
-        raise EvaluationError(f"{path} has no template: write one a line, as in 'a photo of a {{class}}'")
+        raise EvaluationError(f"{path} has no template: write one per line, as in 'a photo of a {{class}}'")
     for line in templates:
         if "{class}" not in line:
-            raise EvaluationError(f"{path}: template {line!r:.60} does not say where {{class}} stands")
+            raise EvaluationError(f"{path}: template {line!r:.60} does not contain {{class}}")
     return templates
 
 
@@ -198,7 +198,7 @@ def _random(name: str, classes: Classes, config: EvaluationConfig) -> Arm:
     draw = swapped if name == "swapped" else random_descriptors
     reading = next(iter(config.readings().values()))
     template = reading.template
-    text = f"{template} of another class"
+    text = f"{template}, with descriptors of another class"
     if name == "waffle":
         template = template if "{class}" in template else WAFFLE_TEMPLATE
         text = template.replace("{descriptor}", "{random}").replace("{which}", "which has {random}")
@@ -260,7 +260,7 @@ def derangement(count: int, seed: int) -> list[int]:
     Raises ValueError for fewer than two.
     """
     if count < 2:
-        raise ValueError("one thing alone cannot change places")
+        raise ValueError("expected at least two things to shuffle")
     chance = random.Random(f"swapped {seed}")
     order = list(range(count))
     while any(place == number for place, number in enumerate(order)):
@@ -296,7 +296,7 @@ class Candidate:
 
     @classmethod
     def of_store(cls, store: Store, embedder: Embedder) -> "Candidate":
-        """Return what a store holds currently. Raises EvaluationError for one without any descriptor."""
+        """Return a store's current classes. Raises EvaluationError for a store without descriptors."""
         entries = {entry.name: entry.descriptors for entry in store.entries()}
         classes = {name: descriptors for name, descriptors in entries.items() if descriptors}
         if not classes:
@@ -315,7 +315,7 @@ class Candidate:
 
     @property
     def notices(self) -> list[str]:
-        """What the user should know of the classes: which have the same list, whatever its order."""
+        """Notices about the classes: which have the same list, whatever its order."""
         others: dict[frozenset[str], list[str]] = {}
         for name, descriptors in self.classes.items():
             others.setdefault(frozenset(descriptors), []).append(name)
@@ -325,7 +325,7 @@ class Candidate:
         return [f"{listed(twins)} have the list of another class: their descriptors do not tell them apart"]
 
     def arms(self, config: EvaluationConfig) -> tuple[list[Arm], list[str]]:
-        """Return the arms, and why some cannot be had. Raises EvaluationError, PromptError."""
+        """Return the arms, and why others are not available. Raises EvaluationError, PromptError."""
         if self.head is not None:
             return arms_of_head(self.head, config)
         return list(arms_of(self.classes, config)), []
@@ -365,7 +365,7 @@ def arms_of_head(head: Head, config: EvaluationConfig) -> tuple[list[Arm], list[
         arms["swapped"] = Arm("swapped", "control", f"{text}, of another class", aggregate, trials)
     why = {
         "photo": "it was saved without a baseline",
-        "swapped": "its texts cannot change classes, as they hold class names or are of one class",
+        "swapped": "its texts cannot be shuffled: they contain class names or belong to one class",
     }
     notices = [
         f"a saved classifier has no arm {name}: {why.get(name, 'it needs texts that are not in it')}"

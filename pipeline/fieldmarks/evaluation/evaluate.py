@@ -78,7 +78,7 @@ def evaluate(
     command: Sequence[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Evaluation:
-    """Measure a store's descriptors, or a saved classifier, on labelled images, beside prompts and chance.
+    """Measure a store or a saved classifier on labelled images, compared with plain prompts and chance.
 
         store = fm.Store("frogs.jsonl")
         result = fm.evaluate(store, "photos", arms=["photo", "descriptors"], limit=500)
@@ -161,15 +161,15 @@ def evaluate(
 def dataset_spec(
     dataset: str | Path | None, *, embeddings: str | Path | None, aliases: str | Path | None, **options: Any
 ) -> DatasetSpec:
-    """Return which images are wanted. Raises UsageError for none, and for options that have no effect."""
+    """Return which images to use. Raises UsageError for none, and for options that have no effect."""
     if dataset is not None and not str(dataset):
-        raise UsageError("DATASET is empty: name a folder or a file")
+        raise UsageError("DATASET is empty: pass a folder or a file")
     if dataset is None and embeddings is None:
-        raise UsageError("name a DATASET, or --image-embeddings with labels of their own")
+        raise UsageError("pass a DATASET, or --image-embeddings with labels of their own")
     of_dataset = ("split", "image_column", "label_column", "limit", "streaming")
     idle = next((name for name in of_dataset if options[name]), None)
     if dataset is None and idle:
-        raise UsageError(f"--{idle.replace('_', '-')} is for a DATASET, and none is named")
+        raise UsageError(f"--{idle.replace('_', '-')} needs a DATASET, but none was given")
     return DatasetSpec(
         None if dataset is None else str(dataset),
         embeddings=None if embeddings is None else Path(embeddings),
@@ -219,14 +219,14 @@ def run(
     progress: Callable[[Progress], None] | None = None,
     explicit: bool = False,
 ) -> Evaluation:
-    """Run the arms on the images and return all that came of it; `more` are settings of the caller's.
+    """Run the arms on the images and return the whole evaluation; `more` are the caller's settings.
 
     With `explicit`, an arm that a saved classifier does not have is an error. Raises EvaluationError where an
-    arm cannot be had, ModelError, and as `Experiment.read`.
+    arm is not available, ModelError, and as `Experiment.read`.
     """
     for notice in experiment.notices:
         logger.warning(notice)
-    told = len(experiment.notices) if experiment.matching else 0
+    logged = len(experiment.notices) if experiment.matching else 0
     candidate = experiment.candidate
     arms, left_out = candidate.arms(config)
     if left_out and explicit:
@@ -243,7 +243,7 @@ def run(
             arms[arms.index(subject)] = subject = replace(subject, trials=(trial,))
         results = _results(arms, candidate, images)
         notices = (*experiment.notices, *left_out, *experiment.caveats(images))
-        for notice in notices[told:]:
+        for notice in notices[logged:]:
             logger.warning(notice)
         return Evaluation(
             settings=provenance(experiment, config, more or {}),

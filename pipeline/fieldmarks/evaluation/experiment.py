@@ -1,4 +1,4 @@
-"""A data set that meets the classes of a candidate: which label stands for which class, and one pass over it.
+"""A data set matched to a candidate's classes, and the one pass that embeds its images.
 
 A folder, a manifest or a table says its labels without an image being read, so they are matched first. A tar
 or a stream says them as it is read: then images are embedded while their label may have a class, and the
@@ -49,7 +49,7 @@ class Experiment:
         """Open the data set, and match its labels if they are known. Raises EvaluationError."""
         dataset = None if spec.spec is None else open_spec(spec)
         if dataset is None and spec.embeddings is None:
-            raise EvaluationError("no images are named: expected a data set, or image embeddings in files")
+            raise EvaluationError("no images given: expected a data set, or image embeddings in files")
         notices = (*(dataset.notices if dataset else ()), *candidate.notices)
         opened = cls(spec, candidate, dataset, strict and not spec.allow_missing, notices)
         if dataset is None or spec.embeddings is not None or not dataset.is_indexed:
@@ -78,7 +78,7 @@ class Experiment:
         )
 
     def preflight(self) -> tuple["Experiment", check.Preflight]:
-        """Return what to know of the data set, in one pass over it, and the experiment with labels matched.
+        """Check the data set in one pass; return the result, and the experiment with labels matched.
 
         Of embeddings alone it is the numbers of each class. Raises EvaluationError, ImageError.
         """
@@ -205,11 +205,11 @@ class Experiment:
 
     @property
     def computes(self) -> bool:
-        """Whether a model has anything to do: a saved classifier scores embeddings in files without one."""
+        """Whether a model is needed: a saved classifier scores precomputed embeddings without one."""
         return self.candidate.head is None or self.spec.embeddings is None
 
     def caveats(self, images: Images) -> list[str]:
-        """Return what the user should know of the images and of the model, once all is computed."""
+        """Return notices about the images and the model, once all is computed."""
         head, embedder = self.candidate.head, self.candidate.embedder
         notices = check.repeated(images.equal)
         notices += list(dict.fromkeys(embedder.notices)) if self.computes else []
@@ -227,7 +227,7 @@ class Experiment:
 
 
 def survey(spec: DatasetSpec) -> tuple[check.Preflight, tuple[str, ...]]:
-    """Return what to know of a data set with no classes at hand, and its notices.
+    """Check a data set without classes to match; return the result and the notices.
 
     Its classes are its labels, or what aliases make of them. Raises EvaluationError, ImageError.
     """
@@ -244,7 +244,7 @@ def survey(spec: DatasetSpec) -> tuple[check.Preflight, tuple[str, ...]]:
     if dataset is not None and spec.embeddings is None:
         return check.inspect(dataset, match), tuple(notices)
     if spec.embeddings is None:
-        raise EvaluationError("no images are named: expected a data set, or image embeddings in files")
+        raise EvaluationError("no images given: expected a data set, or image embeddings in files")
     rows = precomputed.labelled(spec.embeddings, dataset)
     counts = Counter(label for _, label in rows if label is not None)
     return check.tally(counts, match(counts)), tuple(notices)

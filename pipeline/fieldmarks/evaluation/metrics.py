@@ -1,4 +1,4 @@
-"""Figures of an arm: shares with 95% confidence intervals, the lead over the baseline, what is confused.
+"""Metrics of an arm: accuracies with bootstrap intervals, differences from the baseline, confusion.
 
 An interval tells how far a figure would move on other images of the same kind, and with other seeds. `hits`
 (R, N) says which of N images each of R runs classified correctly. Runs of one arm differ in their seed alone,
@@ -79,7 +79,7 @@ def mean_per_class(hits: Hits, labels: NDArray[np.integer]) -> Estimate:
 
 
 def difference(hits: Hits, others: Hits) -> Estimate:
-    """Return by how much the share of hits (R, N) leads that of others (S, N), on the same images.
+    """Return the difference in the share of hits, (R, N) minus (S, N), on the same images.
 
     Images are resampled as pairs: as each gives one of a few values, a resample is a multinomial draw of
     their counts. One image in which one side leads and one in which the other does, half an image each,
@@ -192,7 +192,7 @@ def figures(
 
 
 def compare(hits: Hits, baseline: ArmResult) -> Difference:
-    """Return how much the share of hits (R, N) leads the baseline's on the same images."""
+    """Return the difference in the share of hits (R, N) from the baseline's on the same images."""
     lead = difference(hits, baseline.hits())
     return Difference(baseline.name, lead.value, lead.low, lead.high, mcnemar(hits, baseline.hits()))
 

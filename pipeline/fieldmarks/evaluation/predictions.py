@@ -1,4 +1,4 @@
-"""Labelled images as one array of embeddings, and what texts answer: the best class, the true one's rank.
+"""Labelled images as one array of embeddings, and predictions: the best class and the rank of the true one.
 
 N images, M texts, C classes, D dimensions; no array of N x C is ever made.
 """
@@ -21,13 +21,13 @@ from fieldmarks.evaluation.results import Indices, Predictions
 
 CHUNK = 4_000_000  # scores in memory at a time
 _PART = 4096  # images that are put together at a time
-_DIFFERENT = "the images' embeddings are not of one length: they come from different models"
+_DIFFERENT = "the images' embeddings differ in length: they come from different models"
 
 Row = tuple[Embedded | Failure, str | None]  # an image with its label, None where it has none
 
 
 def scorer_of(texts: Texts, rows: Array, aggregate: Aggregation) -> Scorer:
-    """Return what scores images by texts with their embeddings (M, D)."""
+    """Return the scorer for texts with these embeddings (M, D)."""
     return Pooling.named(aggregate).scorer(rows, np.array(texts.owner, np.int64), len(texts.classes))
 
 
@@ -37,7 +37,7 @@ def chunks(count: int, step: int) -> Iterator[slice]:
 
 
 def predict(images: Array, labels: Indices, scorer: Scorer, seed: int | None = None) -> Predictions:
-    """Return what the texts answer on images (N, D) of unit length whose classes are `labels` (N,).
+    """Return the predictions for images (N, D) of unit length whose classes are `labels` (N,).
 
     Of classes that score the same the first is answered, and ranks before the others. Raises ModelError for
     images and texts of different lengths.
@@ -92,7 +92,7 @@ class Progress:
 
 
 def reporting(rows: Iterable[Row], total: int | None, progress: Callable[[Progress], None]) -> Iterator[Row]:
-    """Yield what comes, and call back with the progress."""
+    """Yield the items unchanged, and call back with the progress."""
     started: float | None = None  # the model loads before the first image comes
     failed = 0
     for number, row in enumerate(rows, 1):

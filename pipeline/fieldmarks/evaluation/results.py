@@ -1,4 +1,4 @@
-"""What an evaluation hands out, and how it becomes plain data and back.
+"""The results of an evaluation, converted to plain data and back.
 
 An evaluation as an object (`fieldmarks evaluate --json FILE`, `Evaluation.save`):
 
@@ -98,7 +98,7 @@ class Predictions(_Plain):
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Images of one class that were taken for another; `count` is the mean over an arm's trials."""
+    """Images of one class predicted as another; `count` is the mean over an arm's trials."""
 
     label: int
     predicted: int
@@ -252,7 +252,7 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation(_Plain):
-    """A whole evaluation: the arms' figures with all that is needed to compute them and to run it again.
+    """A complete evaluation: the arms' figures and everything needed to recompute them and to run it again.
 
     `labels` (N,) are the class indices of the N images, in step with `images`. `settings` holds every option
     and version. Two evaluations are equal if their plain objects are, that is but for thumbnails.
@@ -317,7 +317,7 @@ class Evaluation(_Plain):
         try:
             return cls._from_dict(plain)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise EvaluationError(f"this is no evaluation: {type(error).__name__}: {error}") from error
+            raise EvaluationError(f"this is not an evaluation: {type(error).__name__}: {error}") from error
 
     @classmethod
     def _from_dict(cls, plain: Mapping[str, Any]) -> Self:

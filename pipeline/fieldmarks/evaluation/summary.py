@@ -1,4 +1,4 @@
-"""The plain sentences at the end of an evaluation: what was gained, and whether chance gains as much."""
+"""The summary of an evaluation in plain sentences: what was gained, and whether chance gains as much."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final

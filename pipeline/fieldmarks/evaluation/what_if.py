@@ -109,13 +109,13 @@ def what_if(
     cache: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> WhatIf:
-    """Return what it does on labelled images that a class has other descriptors; nothing is changed.
+    """Return which predictions on labelled images would change if a class had other descriptors.
 
     `add` are descriptors, `drop` are descriptors or their numbers, from 1. All else is as for `evaluate`.
     Raises EvaluationError if nothing changes, StoreError for a class or descriptor that is not there.
     """
     if not (add or drop):
-        raise UsageError("name a change: --add TEXT or --drop TEXT|NUMBER")
+        raise UsageError("pass a change: --add TEXT or --drop TEXT|NUMBER")
     config = EvaluationConfig(
         arms=("descriptors",),
         presets=(preset,),
@@ -151,7 +151,7 @@ def what_if(
         for notice in (*experiment.notices, *experiment.caveats(images)):
             logger.warning(notice)
     if not result.descriptors:
-        logger.warning("without any descriptor the class falls back to the prompt of its name")
+        logger.warning("without descriptors the class falls back to the prompt for its name")
     return result
 
 
@@ -179,7 +179,7 @@ def compare(
     images: Images,
     config: EvaluationConfig,
 ) -> WhatIf:
-    """Return what it does on images that a class has other descriptors; `config` has their arm alone."""
+    """Return which predictions change if a class has other descriptors; `config` has their arm alone."""
     arms = [(candidate, candidate.arms(config)[0]) for candidate in (before, after)]
     was, now = (answers(arm, candidate, images)[0] for candidate, (arm,) in arms)
     classes = tuple(before.classes)

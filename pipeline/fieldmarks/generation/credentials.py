@@ -46,7 +46,7 @@ _HTML_NAMES: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an endpoint is and what it wants to see; `url` is without credentials and may be shown."""
+    """An endpoint's URL and credentials; `url` has no credentials and may be shown."""
 
     url: str
     query: str  # without "?", as it goes on every request after the path
@@ -111,7 +111,7 @@ def header_problem(name: str, value: str) -> str | None:
 
 
 class Redactor:
-    """Removes secrets from text, in whatever encoding they come back; `masked` counts texts of replies."""
+    """Masks secrets in text, in whatever encoding they come back; `masked` counts strings of replies."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         """Name the secrets; those shorter than `SHORTEST_SECRET` are left alone."""

@@ -1,4 +1,4 @@
-"""How a list is forced from each kind of server: what to send, what to read from the reply, which way works.
+"""Dialects of servers: how each is sent a prefilled reply, and the probe that finds which way works.
 
 completions  the raw prompt, which ends in the bullet mark
 continue     a chat whose last message is the answer's beginning, with the flags of vLLM, SGLang and TGI
@@ -48,7 +48,7 @@ _CAN_LEAVE_OUT: Final = ("temperature", "seed", "stop", "stream_options")
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """What a server wants otherwise than most do, learned from its refusals."""
+    """How a server differs from most, learned from the requests that it rejects."""
 
     completion_tokens: bool = False  # `max_completion_tokens` instead of `max_tokens`
     no_thinking: bool = False  # a continued message only with thinking switched off
@@ -60,7 +60,7 @@ USUAL: Final = Quirks()
 
 
 class BadReply(ValueError):
-    """A reply has not the form of a completion."""
+    """A reply does not have the form of a completion."""
 
 
 def path(mode: str) -> str:
@@ -205,7 +205,7 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 
 def usage_of(usage: Any) -> Usage | None:
-    """Return the tokens that a reply states, or None for what is no usage."""
+    """Return the token usage that a reply reports, or None if it is malformed."""
     if not isinstance(usage, dict):
         return None
     counts = [usage.get("prompt_tokens"), usage.get("completion_tokens", 0)]
@@ -231,7 +231,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class EndpointProfile:
-    """How to talk to a model, as probes found."""
+    """How to talk to a model, as determined by probes."""
 
     mode: str
     quirks: Quirks = USUAL
@@ -259,10 +259,10 @@ async def probes(send: Send, shown: str) -> AsyncGenerator[Probe, None]:
                 raise EndpointError(f"{shown}: {error.explained()}") from error
             yield Probe(mode, answers=False, note=str(error), advice=error.advice)
         else:
-            said = spoken(answer.text)
-            text = " ".join((said or "").split())
+            spoken_text = spoken(answer.text)
+            text = " ".join((spoken_text or "").split())
             continues = answer.continued and bool(text.lstrip("-"))
-            unfinished = said is None or (answer.thinking and not text)
+            unfinished = spoken_text is None or (answer.thinking and not text)
             note = f"still thinking after {PROBE_TOKENS} tokens" if unfinished else text[:60]
             yield Probe(mode, True, continues, answer.thinking, note)
 
@@ -296,7 +296,7 @@ def choose(results: Sequence[Probe], shown: str) -> str:
         return best[0]
     last = results[-1]
     advice = f": {last.advice}" if last.advice else ""
-    raise EndpointError(f"{shown}: no mode gets an answer; the last got {last.note}{advice}")
+    raise EndpointError(f"{shown}: no mode works; the last one got {last.note}{advice}")
 
 
 def _settled(results: Sequence[Probe]) -> bool:
@@ -309,7 +309,7 @@ def _settled(results: Sequence[Probe]) -> bool:
 
 
 def remembered(endpoint: str, model: str) -> EndpointProfile | None:
-    """Return what an earlier probe found, or None."""
+    """Return the profile of an earlier probe, or None."""
     try:
         known: Any = orjson.loads(_file(endpoint, model).read_bytes())
         quirks = known["quirks"]

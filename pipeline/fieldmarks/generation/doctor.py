@@ -1,4 +1,4 @@
-"""What stands between a user and descriptors: an endpoint, its key, its model, how replies are prefilled."""
+"""The checks of `fieldmarks doctor`: an endpoint, its key, its model, how replies are prefilled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,7 +22,7 @@ MOST_LISTED: Final = 100  # models
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at; `ok` is None where the result is neither good nor bad."""
+    """One check and its result; `ok` is None if the result is neither good nor bad."""
 
     what: str
     ok: bool | None
@@ -33,7 +33,7 @@ Show = Callable[[Check], None]
 
 
 def examine(completer: EndpointCompleter, show: Show) -> None:
-    """Show what is found out about an endpoint and its model, step by step; remember the mode to take."""
+    """Check an endpoint and its model, show each result, and remember the mode to use."""
 
     async def checks() -> None:
         async with completer.connected() as transport:
@@ -69,7 +69,7 @@ def list_models(
 def examine_local(local: "LocalCompleter") -> Check:
     """Load a local model and say what it is. Raises ModelError."""
     local.load()
-    how = "continued raw" if local.mode == COMPLETIONS else "chat template, its answer's beginning continued"
+    how = "continued raw" if local.mode == COMPLETIONS else "chat template with a prefilled reply"
     return Check("local model", True, f"{local.model} loads; context of {local.context} tokens; {how}")
 
 
@@ -109,7 +109,7 @@ async def _modes(completer: EndpointCompleter, show: Show) -> None:
     mode, thinks = choose(results, completer.endpoint), any(probe.thinks for probe in results)
     completer.remember(mode, thinks)
     if thinks:
-        detail = "yes: its thoughts use up --max-tokens, so give it room, say 2000"
+        detail = "yes: its reasoning counts towards --max-tokens, so allow for it, say 2000"
         show(Check("thinks before it answers", None, detail))
     show(Check("mode chosen by auto", True, mode))
 

@@ -165,7 +165,7 @@ class EndpointCompleter:
             logger.info("%s at %s: mode %r, chosen by probing once", self.model, self.endpoint, mode)
         self._quirks = profile.quirks
         if profile.thinks:
-            logger.info("%s thinks before it answers: give it room with --max-tokens, say 2000", self.model)
+            logger.info("%s thinks before it answers: allow for it with --max-tokens, say 2000", self.model)
         return profile.mode
 
     async def _work(self, pending: Iterator[Question], mode: str) -> AsyncGenerator[list[Outcome], None]:
@@ -217,7 +217,7 @@ class EndpointCompleter:
         except _Stopped:
             return None
         except _Unaffordable as error:
-            logger.info("%s: %s; another try could pass the cost limit", question.name, error)
+            logger.info("%s: %s; another attempt could exceed the cost limit", question.name, error)
             return question, Failure(str(error), unaffordable=True)
         except Failed as failure:
             if self._stopped and not _about_the_request(failure):
@@ -299,7 +299,7 @@ class EndpointCompleter:
             raise error
         self._quirks = learned
         for key in set(learned.left_out) - set(sent.left_out):
-            logger.info("the endpoint refuses %r: sent without", key)
+            logger.info("the endpoint rejects %r: sending requests without it", key)
 
     async def _before_retry(self, seconds: float) -> None:
         self.retrying += 1

@@ -1,4 +1,4 @@
-"""Why an exchange with an endpoint failed: the cause in words, what to do, and whether a retry can help.
+"""Why a request failed: the cause in words, what to do, and whether a retry can help.
 
     Failed
     ├── Transient     may pass: sent again, as limits.RetryPolicy says
@@ -27,7 +27,7 @@ LONGEST_MESSAGE: Final = 20_000  # characters of an error's body that are looked
 ADVICE: Final = {  # by status
     401: "check OPENAI_API_KEY or --header",
     402: "add credit to the account",
-    403: "check that the key may use this model, and from here",
+    403: "check that the key may use this model from your location",
     404: "check --model and --base-url",
     405: "check --base-url, which often ends in /v1",
     407: "give the proxy's user and password, as in HTTPS_PROXY=http://user:password@host:port",
@@ -54,7 +54,7 @@ _OS_ADVICE: Final = {
 
 
 class Failed(Exception):
-    """An exchange brought no answer; the message is the cause on one line, `advice` what to do about it.
+    """A request failed; the message is the cause on one line, `advice` what to do about it.
 
     `status` is the server's, 200 for a reply that is no answer, None where none came. `paid` says that the
     model is likely to have answered, so that the exchange costs what an answer does: `usage` where the reply
@@ -72,8 +72,8 @@ class Failed(Exception):
         self.tries = 1
 
     def explained(self) -> str:
-        """Return cause, number of tries and advice on one line."""
-        tries = f" ({self.tries} tries)" if self.tries > 1 else ""
+        """Return cause, number of attempts and advice on one line."""
+        tries = f" ({self.tries} attempts)" if self.tries > 1 else ""
         return f"{self}{tries}" + (f": {self.advice}" if self.advice else "")
 
 
@@ -164,7 +164,7 @@ def from_exception(
         why = certificate.verify_message.rstrip(".")
         return Refused(f"the server's certificate is not trusted: {why}{through}", advice=advice)
     if _first(error, ssl.SSLEOFError) or ("start_tls" in stage and _first(error, ConnectionResetError)):
-        return Transient(f"the connection was closed within the TLS handshake{through}", status=None)
+        return Transient(f"the connection was closed during the TLS handshake{through}", status=None)
     if tls := _first(error, ssl.SSLError):
         why = (tls.reason or str(tls)).lower().replace("_", " ")
         advice = "check whether --base-url should begin with http://"
@@ -228,9 +228,9 @@ def _proxy_failed(reason: str, proxy: str | None) -> Failed:
 def _interruption(text: str) -> str:
     """Return h11's words for a reply that breaks the protocol, or was cut, as a cause."""
     if cut := re.search(r"received (\d+) bytes, expected (\d+)", text):
-        return f"the connection was closed within the reply: {cut[1]} of {cut[2]} bytes"
+        return f"the connection was closed during the reply: {cut[1]} of {cut[2]} bytes"
     if "incomplete chunked read" in text:
-        return "the connection was closed within the reply"
+        return "the connection was closed during the reply"
     text = text.partition(": bytearray")[0].replace("request line", "status line")
     text = text.replace("Receive buffer too long", "endless headers")
     return f"the reply is not valid HTTP: {text}"
@@ -239,7 +239,7 @@ def _interruption(text: str) -> str:
 def _closed(error: BaseException, stage: str, through: str) -> Transient:
     how = "was reset" if _first(error, ConnectionResetError) else "was closed"
     within = "response_body" in stage
-    when = "within the reply" if within else "without a reply"
+    when = "during the reply" if within else "without a reply"
     advice = "" if within else "check whether --base-url should begin with https://"
     if through:
         advice = "check the proxy, or list the endpoint's host in NO_PROXY"

@@ -1,4 +1,4 @@
-"""`fieldmarks.generate`: what its arguments come to, which are checked, and the run that they ask for.
+"""`fieldmarks.generate`: checks its arguments and starts the run that they describe.
 
 An option that would have no effect is refused. Messages name options as the command line spells them.
 """
@@ -26,7 +26,7 @@ WARM: Final = 0.7  # temperature where several answers are to differ
 LOCAL_MODES: Final = ("auto", "completions", "continue")
 MANY: Final = 1_000_000
 NO_MODEL: Final = (
-    "no language model is named: pass --local FOLDER_OR_ID, or --base-url URL (or OPENAI_BASE_URL) with "
+    "no language model given: pass --local FOLDER_OR_ID, or --base-url URL (or OPENAI_BASE_URL) with "
     "--model ID, or set OPENAI_API_KEY and pass --model ID"
 )
 

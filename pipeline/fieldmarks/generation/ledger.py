@@ -1,4 +1,4 @@
-"""What a run has under way, on disk and spent: claims before requests, answers as they arrive, classes.
+"""The ledger of a run: claims before requests, answers as they arrive, finished classes, and the cost.
 
 One `step` keeps what the run has taken in and claims what is asked next, under the store's lock and so in one
 piece for all processes that share the store:
@@ -57,7 +57,7 @@ WORST: Final = 2  # how far an estimate of a prompt's tokens can be below the tr
 def standing(
     question: Question, store: Store, *, refresh: bool = False
 ) -> Literal["ask", "cached", "kept"] | Entry:
-    """Return what is to be done with a class by what the store holds of it; with `refresh` it is asked.
+    """Return what to do with a class, given its lines in the store; with `refresh` it is asked again.
 
     It is "cached" where it is answered already, "kept" where a person's line is current, which an answer
     would not replace. A line is one that answered it before, and is to be current again.
@@ -120,7 +120,7 @@ class Budget:
             self.usage += estimate if usage is None else usage
 
     def charge(self, usage: Usage) -> bool:
-        """Count a try that was paid for and brought no answer; return whether there is money for another.
+        """Count an attempt that cost money without an answer; return whether the budget allows another.
 
         What that one can cost is still set aside.
         """
@@ -271,11 +271,11 @@ class Ledger:
         self._store = store
         self._endpoint = endpoint
         self._refresh = refresh
-        found = {name: standing(run.questions.of(name), store, refresh=refresh) for name in names}
-        self.cached = [name for name, what in found.items() if what == "cached"]
-        self.kept = [name for name, what in found.items() if what == "kept"]
-        ask = [name for name, what in found.items() if what == "ask"]
-        self._pending = deque([*(name for name, what in found.items() if isinstance(what, Entry)), *ask])
+        standings = {name: standing(run.questions.of(name), store, refresh=refresh) for name in names}
+        self.cached = [name for name, what in standings.items() if what == "cached"]
+        self.kept = [name for name, what in standings.items() if what == "kept"]
+        ask = [name for name, what in standings.items() if what == "ask"]
+        self._pending = deque([*(name for name, what in standings.items() if isinstance(what, Entry)), *ask])
         self.total = len(self._pending)  # classes to settle
         self._run_file = RunFile(store.path, lifetime)
         self._elsewhere: list[str] = []  # claimed by other processes
@@ -415,15 +415,15 @@ class Ledger:
             if self._run_file.is_claimed(question.key):
                 self._elsewhere.append(name)
                 continue
-            found = standing(question, self._store, refresh=self._refresh)
-            if found == "ask":
+            status = standing(question, self._store, refresh=self._refresh)
+            if status == "ask":
                 run.begin(question, samples_so_far(question, history, self._run_file.samples(question.key)))
                 self._news.append(self._claimed(question))
-            elif found == "kept":
+            elif status == "kept":
                 self.kept.append(name)
             else:
                 self.cached.append(name)
-                restored += [found] if isinstance(found, Entry) else []
+                restored += [status] if isinstance(status, Entry) else []
         if restored:
             self._store.append(*restored)
 
@@ -465,7 +465,7 @@ def _rescue(lines: Sequence[Mapping[str, Any]], run_path: Path) -> str:
             file.writelines(orjson.dumps(line) + b"\n" for line in lines)
     except OSError as error:
         where = f"{tempfile.gettempdir()} cannot be written either ({error})"
-        return f"{counted(len(lines), 'answer')} lost, as {where}"
+        return f"{counted(len(lines), 'answer')} lost: {where}"
     command = f"cat {shlex.quote(name)} >> {shlex.quote(str(run_path))}"
     add = f"add it to {run_path} ({command}) and run the same command again"
-    return f"{counted(len(lines), 'answer')} kept in {name}: {add}"
+    return f"{counted(len(lines), 'answer')} saved in {name}: {add}"

@@ -1,4 +1,4 @@
-"""How often and how fast requests are sent: retries, waits, rate limits.
+"""When requests are sent: retries, waits after an error or Retry-After, and rate limits.
 
 Pure but for the sleeping, which is passed in.
 """
@@ -32,13 +32,13 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how patiently one request is sent again.
+    """How often one request is retried, and how long to wait in between.
 
     Tries end at the first of three bounds: failures, tries answered with a wait, seconds in all.
     """
 
     attempts: int = 8  # failures
-    first_attempts: int = 3  # the same while the endpoint never answered: rather a wrong URL than a fault
+    first_attempts: int = 3  # the same while the endpoint never answered: probably a wrong URL
     most_waits: int = 100  # tries that end with the server asking to wait, which are not counted as failures
     first_wait: float = 0.5  # seconds, doubled after each failure
     longest_wait: float = 30.0  # seconds, unless the server asks for a time
@@ -93,7 +93,7 @@ def _error(state: RetryCallState) -> Transient:
 
 
 class RateLimiter:
-    """Gives each request its place in time, so that no minute holds more requests or tokens than allowed.
+    """Schedules requests, so that no minute has more requests or tokens than allowed.
 
     Places are spread evenly.
     """
@@ -121,7 +121,7 @@ class RateLimiter:
 
 
 def asked_wait(status: int, headers: Mapping[str, str], body: Any) -> float | None:
-    """Return the seconds that an error's headers or text ask to wait, or None.
+    """Return how many seconds an error's headers or text ask to wait (Retry-After), or None.
 
     Retry-After comes first; then, where a limit was reached, when it is reset: the limits that are used up
     decide, or of all that are named the nearest.

@@ -93,7 +93,7 @@ class LocalCompleter:
             self._halted.set()  # a batch that runs on in its thread ends at its next token
 
     def drain(self) -> None:
-        """Begin no further batch."""
+        """Start no further batch."""
         self._draining = True
 
     def leftovers(self) -> list[Outcome]:
@@ -122,7 +122,7 @@ class LocalCompleter:
             rendered = self._tokenizer.apply_chat_template(
                 chat if begun else chat[:-1], tokenize=False, **how
             )
-        except Exception as error:  # templates are programs of strangers
+        except Exception as error:  # templates are untrusted programs
             advice = "use --mode completions"
             raise ModelError(
                 f"{self._source.name} has no usable chat template ({one_line(error)}): {advice}"
@@ -138,7 +138,7 @@ class LocalCompleter:
         except RuntimeError as error:  # torch's, for memory that is not there and much else
             advice = "a lower --concurrency makes smaller batches"
             raise ModelError(
-                f"{self._source.name} fails while it answers ({one_line(error)}): {advice}"
+                f"{self._source.name} failed while generating ({one_line(error)}): {advice}"
             ) from error
 
     def _generate(self, batch: list[Encoded]) -> list[Outcome]:

@@ -1,10 +1,10 @@
-"""From an answer to descriptors: lists in every form in which models write them, and refusals. Pure.
+"""From an answer to descriptors, and refusals; the bullet characters themselves are in `bullets`. Pure.
 
 Markup is cleaned before list marks are looked for. Thinking and whatever follows the end of a turn go first;
 JSON is read as JSON; HTML lists and tables become lines that begin with "- ". Then the answer is read line by
 line:
 
-- a line with a list mark begins a descriptor: bullets of every script, numbers, letters, emoji (see marks);
+- a line with a list mark begins a descriptor: bullets of every script, numbers, letters, emoji (see bullets);
 - a line without one goes on with the descriptor above it if it is indented, begins in lower case, or stands
   where a line was wrapped; otherwise it is a preamble or an afterword, and left out;
 - a heading is left out: a line that ends with a colon, or a few words with further marked lines below them.
@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Final
 
 from fieldmarks.debris import plain, spoken
-from fieldmarks.generation.marks import (
+from fieldmarks.generation.bullets import (
     DASHES,
     ENDS,
     LAST_STOPS,
@@ -40,7 +40,7 @@ from fieldmarks.generation.marks import (
     texts_of,
 )
 from fieldmarks.generation.structured import json_texts, lines_of_html, lines_of_latex, lines_of_tables
-from fieldmarks.generation.unmarked import bold_items, inline_items, is_plain_list, short_items
+from fieldmarks.generation.unbulleted import bold_items, inline_items, is_plain_list, short_items
 from fieldmarks.text import comparable
 
 _CANNOT: Final = (
@@ -198,7 +198,7 @@ _ABBREVIATION: Final = re.compile(r"(?:^|[\s(.])(?:[^\W\d_]|St|Mt|Dr|Mr|Mrs|Ms|N
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What an answer says.
+    """The result of parsing an answer.
 
     descriptors  in their order, without repeats
     cut          the last one of an answer that was cut off, which is not among them
@@ -217,16 +217,16 @@ class Parsed:
 @lru_cache(maxsize=64)  # a run parses each answer twice: to see whether it is empty, and for its line
 def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = None) -> Parsed:
     """Read the descriptors out of an answer; the last one of an answer that was cut off is left out."""
-    said = spoken(_LINE_ENDS.sub("\n", answer))
-    if said is None:
+    spoken_text = spoken(_LINE_ENDS.sub("\n", answer))
+    if spoken_text is None:
         return Parsed((), problem=STILL_THINKING)
     if finish_reason in _INCOMPLETE:
         return Parsed((), problem=_INCOMPLETE[finish_reason])
-    text = _OWN_QUESTION.sub("", said, count=1)
+    text = _OWN_QUESTION.sub("", spoken_text, count=1)
     text = _NEXT_TURN.split("\n" + text, maxsplit=1)[0].removeprefix("\n")
     text, unread = text[:_MAX_READ], text[_MAX_READ:]
     if unread:  # the entry that the limit cuts counts with those beyond it
-        end = text.rfind("\n") + 1 or max((found.end() for found in _TEXT_END.finditer(text)), default=0)
+        end = text.rfind("\n") + 1 or max((match.end() for match in _TEXT_END.finditer(text)), default=0)
         text, unread = (text[:end], text[end:] + unread) if end else (text, unread)
     if finish_reason == REFUSAL or is_refusal(text, _before_list(text)):
         words = _shortened(text.strip(DASHES + " \n"))
@@ -237,13 +237,13 @@ def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = No
     cut = listed[-1] if texts and is_cut else None
     if cut is not None and listed.count(cut) == 1:
         texts.remove(cut)
-    found = distinct(filter(None, map(_descriptor, texts[:_MAX_TEXTS])))
+    descriptors = distinct(filter(None, map(_descriptor, texts[:_MAX_TEXTS])))
     beyond = max(0, len(texts) - _MAX_TEXTS) + _entries(unread)
     return Parsed(
-        found[:MAX_DESCRIPTORS],
+        descriptors[:MAX_DESCRIPTORS],
         cut=(clean(cut[:MAX_DESCRIPTOR]) or None) if cut else None,
-        problem=None if found else _problem(text, finish_reason),
-        left_out=max(0, len(found) - MAX_DESCRIPTORS) + beyond,
+        problem=None if descriptors else _problem(text, finish_reason),
+        left_out=max(0, len(descriptors) - MAX_DESCRIPTORS) + beyond,
     )
 
 
@@ -292,24 +292,24 @@ def _begins_anew(aloud: str) -> bool:
         return True
     if _CLOSE_STAR.match(start) and len(_CLOSE_STAR.findall(start[: 4 * MAX_DESCRIPTOR])) > 1:
         return True
-    found = marks([first, *below])
+    items = marks([first, *below])
     several = [mark for mark in marks(list(split_marks(first))) if mark is not None]
-    return found[0] is not None or len(several) > 1 or _begins_as_preamble(lines)
+    return items[0] is not None or len(several) > 1 or _begins_as_preamble(lines)
 
 
 def _begins_as_preamble(lines: Sequence[str]) -> bool:
     """Whether the first of an answer's lines stands above its list or in place of one, rather than in it."""
     first, *below = lines
-    found = [mark for mark in marks(below) if mark is not None]
+    items = [mark for mark in marks(below) if mark is not None]
     if begins_bold(first):  # a title over others; as one of several, each in bold, a descriptor
-        if found:
-            return is_bold(first) and not begins_bold(found[0].text)
+        if items:
+            return is_bold(first) and not begins_bold(items[0].text)
         return any(map(begins_bold, below))
-    if not found:  # prose, a question
+    if not items:  # prose, a question
         sentences = list(_split_sentences(first))
         is_long = first.endswith(LAST_STOPS) and first[:1].isupper() and len(first.split()) >= 8
         return first.endswith("?") or len(sentences) > 1 or is_long
-    if first.endswith(LAST_STOPS) and not found[0].text.endswith(LAST_STOPS):
+    if first.endswith(LAST_STOPS) and not items[0].text.endswith(LAST_STOPS):
         return len(first.split()) > 4 or WORDLESS.match(first) is not None
     return any(  # a further plain line over marked ones, so the first is a heading, too
         blank == ""
@@ -329,7 +329,7 @@ def clean(text: str) -> str:
 
 
 def distinct(descriptors: Iterable[str]) -> tuple[str, ...]:
-    """Return descriptors without those that an earlier one already says."""
+    """Return descriptors without those that repeat an earlier one."""
     first: dict[str, str] = {}
     for descriptor in descriptors:
         first.setdefault(comparable(descriptor), descriptor)
@@ -379,8 +379,8 @@ def _shortened(text: str) -> str:
 
 def _listed(text: str) -> tuple[list[str], bool, bool]:
     """Return the texts of a list in any form, whether the last may go on, and whether it surely would."""
-    if (found := _json_texts(text)) is not None:
-        return found
+    if (json_texts := _json_texts(text)) is not None:
+        return json_texts
     lines = _lines(text)
     end = next((at for at, line in enumerate(lines) if at and _SOURCES.fullmatch(line)), len(lines))
     lines = lines[:end]
@@ -432,13 +432,15 @@ def _plain_line(line: str) -> str:
 
 def _sentences(text: str) -> tuple[list[str], bool, bool]:
     """Return as `_listed` does an answer's sentences, one a descriptor; the last may go on without an end."""
-    found: list[str] = []
+    sentences: list[str] = []
     for line in map(_plain_line, text.split("\n")):
         mark = certain_mark(line)
-        said = mark.text if mark else line.strip()
-        if said and not (_FENCE.match(line) or is_heading(said) or RULE.fullmatch(line) or said[0] == "#"):
-            found += _split_sentences(said)
-    return found, bool(found) and not found[-1].endswith(ENDS), False
+        content = mark.text if mark else line.strip()
+        if content and not (
+            _FENCE.match(line) or is_heading(content) or RULE.fullmatch(line) or content[0] == "#"
+        ):
+            sentences += _split_sentences(content)
+    return sentences, bool(sentences) and not sentences[-1].endswith(ENDS), False
 
 
 def _split_sentences(text: str) -> Iterator[str]:

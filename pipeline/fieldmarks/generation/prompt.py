@@ -1,4 +1,4 @@
-"""Prompt templates: plain text files with placeholders, and what stands in their header.
+"""Prompt templates: plain text files with placeholders and an optional header.
 
 A prompt file is the text to send, with `{class}` and optionally `{article}` (a or an), `{concept}` and
 `{other}`. Blanks and line ends at its end are not sent. A header may come first, between two `---` lines:
@@ -56,9 +56,7 @@ class Prompt:
             path = shipped("prompts") / f"{name_or_file}.txt"
         if not os.access(path, os.F_OK):  # which, unlike exists, takes a name that is too long
             names = ", ".join(shipped_names())
-            raise PromptError(
-                f"there is no prompt {str(name_or_file)!r:.200}: give a file, or one of {names}"
-            )
+            raise PromptError(f"unknown prompt {str(name_or_file)!r:.200}: pass a file, or one of {names}")
         return cls.parse(read_text(path, MAX_BYTES, PromptError), str(path), path.stem)
 
     @classmethod
@@ -70,7 +68,7 @@ class Prompt:
             raise PromptError(f"{source}: style {style!r} is unknown: write {' or '.join(STYLES)}")
         if unknown := next((key for key in _PLACEHOLDER.findall(body) if key not in PLACEHOLDERS), None):
             known = ", ".join(f"{{{key}}}" for key in PLACEHOLDERS)
-            raise PromptError(f"{source}: placeholder {{{unknown}}} is unknown: there are {known}")
+            raise PromptError(f"{source}: placeholder {{{unknown}}} is unknown: expected {known}")
         if "{class}" not in body:
             raise PromptError(f"{source}: {{class}} does not occur: put it where the class name goes")
         stop = _stop(header["stop"], source) if "stop" in header else DEFAULT_STOP
@@ -129,9 +127,7 @@ def _split(text: str, source: str) -> tuple[dict[str, str], str]:
     for line in filter(str.strip, head.split("\n")):
         key, colon, value = line.partition(":")
         if not colon or key.strip() not in ("name", "style", "stop"):
-            raise PromptError(
-                f"{source}: header line {line!r:.80} is unknown: there are name, style and stop"
-            )
+            raise PromptError(f"{source}: header line {line!r:.80} is unknown: expected name, style or stop")
         header[key.strip()] = value.strip()
     return header, body
 
@@ -147,7 +143,9 @@ def _stop(value: str, source: str) -> tuple[str, ...]:
         or not all(isinstance(text, str) and text for text in stop)
         or len(stop) > 4
     ):
-        raise PromptError(f'{source}: stop is a JSON list of at most 4 texts, like ["\\n\\n", "\\nQ:"]')
+        raise PromptError(
+            f'{source}: stop: expected a JSON list of at most 4 strings, like ["\\n\\n", "\\nQ:"]'
+        )
     return tuple(stop)
 
 

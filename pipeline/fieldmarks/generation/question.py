@@ -1,4 +1,4 @@
-"""What is asked of a class, what a model answers, and the line of a store that comes of it.
+"""The question for a class, a model's answers to it, and the store line made from them.
 
 A `Question` holds all that decides an answer; its `key` is what a run file knows it by. Each answer is a
 `Sample`. A line with one answer holds it as `answer`; with several, `answers` holds all of them in the order
@@ -164,7 +164,7 @@ class Question:
         continued: bool = True,
         thinking: bool = False,
     ) -> Sample:
-        """Return the sample that an answer is."""
+        """Return an answer as a sample."""
         retried = None
         if self.attempt:
             retried = {"times": self.attempt, "temperature": self.temperature, "seed": self.seed}
@@ -260,7 +260,7 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a question brought no answer; the run goes on."""
+    """Why a question got no answer; the run goes on."""
 
     reason: str
     unaffordable: bool = False  # its tries were paid for, and one more could pass the limit of money
@@ -271,7 +271,7 @@ Charge = Callable[[Usage], bool]  # counts a usage; whether there is money for a
 
 
 def unlimited(usage: Usage) -> bool:
-    """Allow every further try."""
+    """Allow every further attempt."""
     return True
 
 
@@ -322,7 +322,7 @@ class Completer(Protocol):
 
 
 def samples_of(entry: Entry) -> list[Sample]:
-    """Return the answers that a line keeps, without those that an editor spoilt."""
+    """Return the answers stored in a line, without those damaged by editing."""
     if entry.answer is not None:
         return [Sample(entry.answer, entry.finish_reason)]
     return [sample for sample in map(Sample.from_dict, entry.answers) if sample is not None]
@@ -352,7 +352,7 @@ def reparse(entry: Entry) -> tuple[str, ...]:
 
 
 def why_empty(entry: Entry) -> str:
-    """Return why a line's answers came to no descriptor; the model's own words where it refused."""
+    """Return why a line's answers have no descriptors; in the model's own words if it refused."""
     readings = _readings(samples_of(entry), _style(entry))
     problems = [reading.problem for reading in readings if reading.problem]
     return problems[-1] if problems else NONE_LEFT
@@ -392,7 +392,7 @@ def agreed(lists: Sequence[Sequence[str]], keep: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Reparsed:
-    """What parsing a store's answers again comes to."""
+    """The result of parsing a store's answers again."""
 
     lines: list[Entry]
     unanswered: list[str]  # current lines without an answer: people's, and imported ones
@@ -400,7 +400,7 @@ class Reparsed:
 
 
 def reparsed(store: Store, stamp: Stamp) -> Reparsed:
-    """Parse the kept answers of a store's classes again, and return the lines that this changes.
+    """Parse a store's stored answers again, and return the lines that change.
 
     Lines of people stay current, so their classes are left as they are; so is a class whose answers hold no
     descriptor any more, and one that was removed. A class whose answers held none before begins.

@@ -26,7 +26,7 @@ BYTES_PER_VALUE: Final = 20  # at least, of JSON: an empty object of 3 bytes tak
 TURN: Final = 256  # chunks after which other tasks get their turn: a read may hold ten thousand
 
 _TOO_LARGE: Final = "the reply is larger than any answer can be"
-_TOO_LARGE_ADVICE: Final = "check that --base-url is a language model's"
+_TOO_LARGE_ADVICE: Final = "check that --base-url is the URL of a language model"
 
 
 async def read(chunks: AsyncIterator[bytes], headers: Mapping[str, str], most: int = MAX_REPLY) -> bytes:
@@ -64,7 +64,7 @@ async def bounded(
     names = [name.strip().lower() for name in headers.get("content-encoding", "").split(",")]
     codings = [name for name in names if name not in ("", "identity")]
     if len(codings) > MOST_CODINGS:
-        raise Refused("the reply is compressed too often", status=200)
+        raise Refused("the reply is compressed too many times", status=200)
     layers = [_Unpacked(coding, limit) for coding in reversed(codings)]
     size = count = 0
     async for chunk in chunks:

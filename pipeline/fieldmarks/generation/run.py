@@ -24,7 +24,7 @@ from fieldmarks.text import counted
 RETRIES: Final = 2  # how often an empty answer is asked again
 SILENT_LOOKS: Final = 4  # at what other processes are asking, after which a run says that it waits
 TICK: Final = 1.0  # seconds between signs of life while a run only waits
-GRACE: Final = 5.0  # seconds, the least for what is under way when a run is interrupted
+GRACE: Final = 5.0  # seconds, the minimum for open requests when a run is interrupted
 PATIENCE: Final = 1.5  # times the slowest answer so far; the next may be a little slower
 
 logger = logging.getLogger(__name__)
@@ -138,9 +138,9 @@ def forecast(
     budget: Budget | None = None,
 ) -> Summary:
     """Return what a run would send and about what it would cost, at most. Nothing is sent."""
-    found = {name: standing(questions.of(name), store, refresh=refresh) for name in names}
-    ask = tuple(name for name, what in found.items() if what == "ask")
-    kept = sum(what == "kept" for what in found.values())
+    standings = {name: standing(questions.of(name), store, refresh=refresh) for name in names}
+    ask = tuple(name for name, what in standings.items() if what == "ask")
+    kept = sum(what == "kept" for what in standings.values())
     run_file = RunFile(store.path, 0.0)
     run_file.refresh()
     requests, usage = 0, NOTHING
@@ -152,7 +152,7 @@ def forecast(
         usage = sum((drawn.estimate() for drawn in left), usage)
     return Summary(
         done=0,
-        cached=len(found) - len(ask) - kept,
+        cached=len(standings) - len(ask) - kept,
         kept=kept,
         others=0,
         failed={},
@@ -169,7 +169,7 @@ def forecast(
 
 
 class Stop:
-    """Stops further requests at once, and what is under way after a time of grace or at a second signal."""
+    """Stops new requests at once, and open ones after a grace period or at a second signal."""
 
     def __init__(self, run: Run, completer: Completer) -> None:
         self.signal: int | None = None
@@ -210,7 +210,7 @@ class Stop:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Let no time of grace pass within, where answers that arrived wait for the disk."""
+        """Pause the grace period within, where answers that arrived wait for the disk."""
         limit, clock = self._limit, asyncio.get_running_loop().time
         assert limit is not None, "within `watched`"
         if (until := limit.when()) is not None and not limit.expired():
@@ -245,7 +245,7 @@ class Stop:
         grace = 0.0 if again else max(GRACE, PATIENCE * slowest) if slowest else self._completer.timeout
         if grace and self._run.in_flight:
             logger.info(
-                "Stopping: waiting up to %.0f s for what is under way; interrupt again to stop now", grace
+                "Stopping: waiting up to %.0f s for open requests; interrupt again to stop now", grace
             )
         self._grace = grace
         if again or not self._paused:

@@ -1,4 +1,4 @@
-"""The run file: what is paid for and not yet in the store, and who is asking what.
+"""The run file: answers that are paid for and not yet in the store, and which process is asking for what.
 
 It lies beside its store as STORE.run while a run lasts, and after it for as long as it holds answers of
 classes that are not complete. It is JSONL with three kinds of lines, appended under the store's lock. K, the
@@ -74,7 +74,7 @@ class Owner:
 
 @dataclass(slots=True)
 class Pending:
-    """What the run file says of one question."""
+    """The run file's record of one question."""
 
     name: str = ""  # the class
     owner: Owner | None = None  # of the current claim
@@ -276,7 +276,7 @@ def _owner_dict(owner: Owner) -> dict[str, Any]:
 
 
 def answer(key: str, name: str, sample: Sample) -> dict[str, Any]:
-    """Return the line that keeps an answer to a question."""
+    """Return the line that saves an answer to a question."""
     return {"key": key, "class": name, "mode": sample.mode, **sample.to_dict(), "at": sample.at}
 
 

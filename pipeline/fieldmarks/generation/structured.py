@@ -1,11 +1,11 @@
-"""Lists that are not lines: JSON becomes texts; HTML, LaTeX and tables become lines with bullets. Pure."""
+"""Structured answers: JSON becomes strings; HTML, LaTeX and tables become bulleted lines. Pure."""
 
 import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from fieldmarks.generation.marks import certain_mark, is_label
+from fieldmarks.generation.bullets import certain_mark, is_label
 
 # What an object may say of the class itself before its list of descriptors.
 _SUBJECTS: Final = frozenset(["class", "class_name", "category", "species", "subject", "object", "topic"])
@@ -128,7 +128,7 @@ def lines_of_latex(text: str) -> str:
     if "\\item" not in text:
         return text
     return _LATEX.sub(
-        lambda found: f"\n- {found[1]}: " if found[1] else "\n- " if found[0][1] == "i" else "", text
+        lambda match: f"\n- {match[1]}: " if match[1] else "\n- " if match[0][1] == "i" else "", text
     )
 
 

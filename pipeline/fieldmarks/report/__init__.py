@@ -1,1 +1,1 @@
-"""What is shown of a run: lines for the terminal and for programs, and a page to send to a colleague."""
+"""Reports: self-contained HTML pages, and the charts in them."""

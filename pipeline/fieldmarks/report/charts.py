@@ -1,4 +1,4 @@
-"""The charts of an evaluation, each also told in words: arms, gains, confusion, images of each class.
+"""The charts of an evaluation, each with its text alternative: arms, gains, confusion, images per class.
 
 Confusion is shown by name for few classes; of many, the whole in blocks, in an order in which groups that are
 confused show, and the worst block by name. Rows are true classes and columns predicted ones throughout;
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.evaluation.results import ArmResult, Difference, Estimate, Evaluation, Indices
-from fieldmarks.report.drawing import (
+from fieldmarks.report.chart_style import (
     INK,
     LEAD,
     LINE,
@@ -153,7 +153,7 @@ def confusion_charts(evaluation: Evaluation) -> list[Chart]:
     overview = _overview(evaluation, pair, ordered, block)
     return [
         overview,
-        _named("confusion-block", "The block of classes most confused", evaluation, pair, block),
+        _named("confusion-block", "The most confused classes", evaluation, pair, block),
     ]
 
 
@@ -177,7 +177,7 @@ def _draw_named(names: Sequence[str], panels: Sequence[Panel]) -> "Figure":
     left = gutter(short)
     side = min((WIDE - left - 8 - 28 * (len(panels) - 1)) / len(panels), 46 * len(names))
     tall = max(side, LINE_HEIGHT * len(names))
-    below = left if side >= LINE_HEIGHT * len(names) else 0  # else the columns are told by the rows alone
+    below = left if side >= LINE_HEIGHT * len(names) else 0  # else only the rows are labelled
     whole = figure(34 + tall + below + 12)
     step = max(side + 28, (WIDE - left) / len(panels))  # small ones stand apart, as their titles are wider
     for column, panel in enumerate(panels):
@@ -384,14 +384,14 @@ def gains(evaluation: Evaluation, arm: ArmResult) -> list[Chart]:
         f"Gain of each class in percentage points, from {printable(first)} {points(best)}"
         f" to {printable(last)} {points(worst)}"
     )
-    title = f"The {ENDS} best and the {ENDS} worst classes" if many else "The gain of each class"
-    found = [Chart("gains", title, words, partial(_draw_gains, shown))]
+    title = f"The {ENDS} best and the {ENDS} worst classes" if many else "Gain per class"
+    drawn_charts = [Chart("gains", title, words, partial(_draw_gains, shown))]
     if many:
         values = np.array([gain for gain, _ in ranked])
-        told = f"{np.sum(values > 0)} classes gain, {np.sum(values < 0)} lose"
+        summary = f"{np.sum(values > 0)} classes gain, {np.sum(values < 0)} lose"
         draw = partial(_draw_gain_distribution, values)
-        found.append(Chart("gains-distribution", "How the gains are distributed", told, draw))
-    return found
+        drawn_charts.append(Chart("gains-distribution", "Distribution of gains", summary, draw))
+    return drawn_charts
 
 
 def _draw_gains(shown: Sequence[tuple[float, str] | None]) -> "Figure":
@@ -436,7 +436,7 @@ def _draw_gain_distribution(values: Array) -> "Figure":
     heights, edges = np.histogram(100 * values, STEPS, (-reach, reach))
     middles = (edges[:-1] + edges[1:]) / 2
     colours = [PLAIN if at == STEPS // 2 else LEAD if at > STEPS // 2 else SECOND for at in range(STEPS)]
-    whole, drawn = _frame("Classes, by their gain in percentage points")
+    whole, drawn = _frame("Number of classes by gain, percentage points")
     drawn.bar(middles, heights, width=0.86 * (edges[1] - edges[0]), color=colours)
     drawn.xaxis.set_major_formatter(_tick)
     return whole
@@ -457,8 +457,8 @@ def _frame(title: str) -> "tuple[Figure, Axes]":
 def distribution(evaluation: Evaluation) -> Chart:
     """Return how many images each class has."""
     counts = evaluation.counts
-    words = f"Images of each class: from {counts.min()} to {counts.max()}, median {np.median(counts):g}"
-    return Chart("classes", "Images of each class", words, partial(_draw_distribution, evaluation))
+    words = f"Images per class: from {counts.min()} to {counts.max()}, median {np.median(counts):g}"
+    return Chart("classes", "Images per class", words, partial(_draw_distribution, evaluation))
 
 
 def _draw_distribution(evaluation: Evaluation) -> "Figure":
@@ -479,7 +479,7 @@ def _draw_distribution(evaluation: Evaluation) -> "Figure":
 
 def _draw_curve(counts: NDArray[np.int64]) -> "Figure":
     """Draw the classes' sizes, largest first, of very many a part at even distances."""
-    whole, drawn = _frame("Images of each class, classes with most first")
+    whole, drawn = _frame("Images per class, largest classes first")
     at = np.unique(np.linspace(0, len(counts) - 1, 500).astype(int))
     drawn.fill_between(at + 1, counts[at], step="mid", color=PLAIN, linewidth=0)
     drawn.set_xlim(1, len(counts))

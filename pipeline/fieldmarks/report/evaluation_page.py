@@ -12,8 +12,8 @@ import numpy as np
 from fieldmarks.errors import ReportError
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.report import page
+from fieldmarks.report.chart_style import MADE_BY, Chart, needed
 from fieldmarks.report.charts import NAMES, charts, ranked_gains
-from fieldmarks.report.drawing import MADE_BY, Chart, needed
 from fieldmarks.report.page import Bar, card, relative, signed_bar
 from fieldmarks.text import counted
 
@@ -186,7 +186,7 @@ def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ReportError(f"{folder} cannot be made: {error.strerror or error}") from error
+        raise ReportError(f"{folder} cannot be created: {error.strerror or error}") from error
     for path, chart in drawn.items():
         page.replace(path, chart.png() if path.suffix == ".png" else chart.svg())
     return [*drawn]

@@ -30,7 +30,7 @@ NONE: Final = "\u2013"  # where there is no figure
 
 
 def percent(share: float) -> str:
-    """Return a share as a percentage that claims no certainty it has not."""
+    """Return a share as a percentage, without rounding to 0% or 100%."""
     if share >= 0.9995:
         return ">99.9%"
     return "<0.1%" if share < 0.0005 else f"{100 * share:.1f}%"
@@ -92,7 +92,7 @@ def check(path: Path) -> None:
     """Raise ReportError where `write` would refuse: an earlier report is replaced, no other file is."""
     check_place(path, "a fieldmarks report", lambda file: has_ends(file, BEGINNING.encode(), ENDING.encode()))
     if path.name == "-":
-        raise ReportError(f"{path} cannot be written: a page needs a file, name one that ends in .html")
+        raise ReportError(f"{path} cannot be written: a page needs a file name: pass one that ends in .html")
     check_folder(path, path.resolve().parent)
 
 
@@ -175,7 +175,7 @@ def card(prediction: Prediction) -> dict[str, Any]:
 
 
 def relative(predictions: Sequence[Prediction]) -> bool:
-    """Tell whether the marks are z-scores over the run's images."""
+    """Whether the marks are z-scores over the run's images."""
     explained = (entry.explanation.predicted for entry in predictions if entry.explanation)
     return any(marks and marks[0].z is not None for marks in explained)
 

@@ -1,4 +1,4 @@
-"""Stores compared, merged into a new one with the history of both, and compacted to what is still needed."""
+"""Compares stores, merges two into a new one with the history of both, and compacts one."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -102,7 +102,7 @@ class Compaction:
 def compact(store: Store, *, keep_history: bool = False, dry_run: bool = False) -> Compaction:
     """Rewrite a store to its current lines and the last answer to every question, which is not asked again.
 
-    With `keep_history` every line stays, and only blank and torn ones go. Lines that stay keep their bytes.
+    With `keep_history` only blank and incomplete lines go. Lines that stay keep their bytes.
     Raises StoreError; the file is then as it was.
     """
     counts = [0, 0]

@@ -1,4 +1,4 @@
-"""What an evaluation measured of each descriptor, kept with the class that has it.
+"""The measured effect of each descriptor, saved by an evaluation with the descriptor's class.
 
 A line's `measured`, as `write_effects` makes it; keys beyond these are kept:
 
@@ -23,7 +23,7 @@ from fieldmarks.store.file import Store
 
 @dataclass(frozen=True, slots=True)
 class DescriptorEffect:
-    """What a descriptor brings: figures with it minus those without it, so a negative one hurts.
+    """A descriptor's contribution: figures with it minus those without it, so a negative one hurts.
 
     `effect` is in shares of all images, `margin` in logits (cosine times scale), the mean over the images of
     its class, of which there are `images`.
@@ -47,7 +47,7 @@ class DescriptorEffect:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was measured of a line's descriptors, by their text, and on what."""
+    """The measured effects of a line's descriptors, by their text, and the data they were measured on."""
 
     at: str
     data: str
@@ -59,7 +59,7 @@ class Measurement:
 
     @classmethod
     def of(cls, entry: Entry) -> Self | None:
-        """Return what holds for the descriptors that a line has, or None if nothing does."""
+        """Return the measurement restricted to a line's descriptors, or None if there is nothing left."""
         measured = entry.measured
         if measured is None:
             return None
@@ -106,7 +106,7 @@ def write_effects(
     metadata: Mapping[str, Any],
     stamp: Stamp,
 ) -> list[Change]:
-    """Put what was measured into the store, for each class on its current line, as one change.
+    """Save the measured effects in the store, each class's on its current line, as one change.
 
     `metadata` holds "data", "model", "preset" (texts) and "pictures" (their count); "at" is the stamp's if it
     is not there. Raises StoreError that names the class, and writes nothing, for a class that is not current,
@@ -119,7 +119,8 @@ def write_effects(
             entry = current_entry(now, name)
             if {effect.descriptor for effect in measured} != set(entry.descriptors):
                 raise StoreError(
-                    f"{now.path}: class {name!r} has another list than was measured: evaluate it again"
+                    f"{now.path}: class {name!r} has a different list from the one measured:"
+                    " evaluate it again"
                 )
             if measured:
                 yield _line(entry, common | {"effects": [effect.to_dict() for effect in measured]}, stamp)

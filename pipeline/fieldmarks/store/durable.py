@@ -1,4 +1,4 @@
-"""Bytes to disk with nothing lost: the lock, one write and one fsync, and the replacing of a whole file.
+"""Durable writes: the lock, one write and one fsync, and replacing a whole file.
 
 The lock is a hidden file beside the store, `.NAME.lock`; it is empty, stays there, and may be deleted when no
 process uses the store. A symlink is followed, so that all names of a file share one lock and a rewrite
@@ -31,7 +31,7 @@ _NEW_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 def locked(path: Path) -> Iterator[Path]:
     """Hold the lock of a file, by whatever name it is reached, and give its real path; folders are made.
 
-    Raises StoreError if it cannot be had.
+    Raises StoreError if it is not available.
     """
     try:
         real = Path(os.path.realpath(path))
@@ -64,7 +64,7 @@ def open_to_read(path: Path) -> int:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise StoreError(f"{path} is a folder: name a .jsonl file")
+            raise StoreError(f"{path} is a folder: pass a .jsonl file")
         if not stat.S_ISREG(mode):
             raise StoreError(f"{path} is not a regular file: copy it to a .jsonl file first")
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not waiting if it became a pipe
@@ -119,7 +119,7 @@ def set_aside(torn: Path, tail: bytes) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        reason = f"{torn}, where its incomplete last line is to go, cannot be written: {error.strerror}"
+        reason = f"its incomplete last line cannot be moved to {torn}: {error.strerror}"
         raise OSError(error.errno, reason) from error
     sync_folder(torn.parent)
 
@@ -177,7 +177,7 @@ def unreadable(path: object, error: Exception) -> StoreError:
 def unwritable(path: Path, error: OSError | ValueError) -> StoreError:
     """Return the error for a file that the operating system refuses to write."""
     reason = getattr(error, "strerror", None) or error
-    return StoreError(f"{path} cannot be written: {reason}; nothing of it was changed")
+    return StoreError(f"{path} cannot be written: {reason}; nothing was changed")
 
 
 def _write(fd: int, data: bytes) -> None:

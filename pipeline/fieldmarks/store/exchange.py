@@ -1,4 +1,4 @@
-"""Stores from and to other programs' files: import, export, copy, salvage.
+"""Exchanges stores with other programs' files: import, export, copy, salvage.
 
 Beside plain files there is the folder, as Hugging Face's hub holds data sets: the current lines and a card
 with their origin.
@@ -58,7 +58,7 @@ def card(entries: Sequence[Entry], license_id: str) -> str:
     }
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---", ""]
     lines += [f"# {header['pretty_name']}", ""]
-    lines += ["One line of JSON a class: `class`, `descriptors`, and where they come from.", ""]
+    lines += ["One line of JSON per class: `class`, `descriptors`, and where they come from.", ""]
     lines += ["| | |", "| --- | --- |", *(f"| {key} | {_cell(value)} |" for key, value in _facts(entries))]
     use = "fieldmarks store import mine.jsonl FOLDER"
     return "\n".join([*lines, "", "Use them with fieldmarks:", "", f"    {use}", ""])
@@ -98,7 +98,7 @@ def kind_of_file(path: Path, kind: str | None) -> str:
         return suffix
     if os.path.isdir(path) or not suffix:  # noqa: PTH112  # which takes a name that is too long
         return "folder"
-    raise StoreError(f"{path}: its name does not tell the format: add --format {'|'.join(KINDS)}")
+    raise StoreError(f"{path}: its name does not show the format: pass --format {'|'.join(KINDS)}")
 
 
 def read_file(
@@ -106,7 +106,7 @@ def read_file(
     kind: str | None = None,
     columns: Sequence[str] = (),
 ) -> list[Entry]:
-    """Return the classes of another program's file, in its order; what was understood of it is logged.
+    """Return the classes of another program's file, in its order; how it was read is logged.
 
     `kind` goes before the file's name, `columns` before its headings. Raises StoreError that names the file.
     """
@@ -228,7 +228,7 @@ def check_new(path: Path, *, force: bool = False, remedy: str = "choose another 
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
-        reason = "is a link that leads nowhere" if path.is_symlink() else "cannot be read"
+        reason = "is a symlink to a file that does not exist" if path.is_symlink() else "cannot be read"
         raise StoreError(f"{path} already exists and {reason}: choose another name") from error
     if not regular:
         what = "a folder" if path.is_dir() else "not a regular file"

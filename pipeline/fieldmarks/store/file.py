@@ -8,9 +8,9 @@ the line that it brings back, and all before it is history.
 Opening reads every line once and remembers, for each class, where its lines begin and of which kind they are;
 an entry is made when somebody asks for it. So a million lines fit in memory.
 
-Appending is one write and one fsync under a file lock, so a crash can tear the last line only. A torn last
-line is ignored on reading; the next change moves it to STORE.torn, as a person may have typed it. Both are
-logged as warnings.
+Appending is one write and one fsync under a file lock, so a crash can cut only the last line. An incomplete
+last line is ignored on reading; the next change moves it to STORE.torn, as a person may have typed it. Both
+are logged as warnings.
 
 Tolerated, and left as they are in the file: a byte order mark, CRLF, blank lines, a last line without a line
 end, keys of other programs. Errors that name file and line, and leave the file's bytes unchanged: damage
@@ -178,7 +178,7 @@ class Store:
     def locked(self) -> AbstractContextManager[Path]:
         """Hold the store's lock, for several changes in one piece, and give the file's real path.
 
-        `append` and `change` may be called within. Raises StoreError if the lock cannot be had.
+        `append` and `change` may be called within. Raises StoreError if the lock is not available.
         """
         return durable.locked(self.path)
 
@@ -248,7 +248,7 @@ class Store:
         self._refuse_shipped()
         if os.access(self.path, os.F_OK) and not os.access(self.path, os.W_OK):
             raise StoreError(
-                f"{self.path} cannot be written: its permissions forbid it, copy it to change it"
+                f"{self.path} cannot be written: its permissions forbid it: copy it to change it"
             )
 
     def _refuse_shipped(self) -> None:
@@ -312,7 +312,7 @@ class Store:
             status = real.stat()
         except FileNotFoundError:
             if self._fd is not None:
-                logger.warning("%s was removed in the meantime and starts anew", self.path)
+                logger.warning("%s was removed in the meantime and starts over", self.path)
             self._close()
             self._places, self._end, self._torn = defaultdict(list), 0, 0
             self._fd, self._seen = None, ()
@@ -322,7 +322,7 @@ class Store:
         now = _identity(status)
         if status.st_nlink > 1 and not self._warned_of_links:
             self._warned_of_links = True
-            advice = "use one of its names only, as each has a lock of its own"
+            advice = "use only one of its names, because each has its own lock"
             logger.warning("%s has %d hard links: %s", self.path, status.st_nlink, advice)
         if (
             self._fd is None

@@ -1,4 +1,4 @@
-"""Files of {class: [descriptor]} in other programs' formats, both ways. Pure functions.
+"""Reads and writes {class: [descriptor]} in other programs' formats. Pure functions.
 
 `json` is the file of Menon and Vondrick, and of CuPL, whose descriptors are sentences. `csv` and `tsv` have a
 line per descriptor under the heading class, descriptor, and a line without one for an empty class; a cell
@@ -40,7 +40,7 @@ _NUMBER: Final = re.compile(r"\s*(\d{1,3})[.)]\s+")
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The lists of a file, and what was understood of it, in one line."""
+    """The lists of a file, and one line that reports how it was read."""
 
     lists: dict[str, list[str]]
     report: str
@@ -126,12 +126,12 @@ def _lists_of_map(table: Table) -> dict[str, list[str]]:
     items: dict[str, int] = {}
     for row in table.rows:
         key, value = row.cells
-        if found := _not_texts(value):
-            what = f"expected a list of strings, found {found}: {_remedy(table, key, value)}"
+        if other := _not_texts(value):
+            what = f"expected a list of strings, found {other}: {_remedy(table, key, value)}"
             raise StoreError(f"{table.source}: class {key!r:.60}: {what}")
         name = _name(table, row, key)
         if name in lists:
-            twice = f"class {name!r} is there twice, as item {items[name]} too: keep one"
+            twice = f"class {name!r} occurs twice, also as item {items[name]}: keep one"
             raise StoreError(f"{table.where(row)}: {twice}")
         lists[name], items[name] = value, row.number
     return lists
@@ -172,7 +172,7 @@ def _remedy(table: Table, key: str, value: Any) -> str:
             return "give each class one list of its descriptors"
     remedy = "make all its texts one list with `jq 'map_values([.. | strings])' FILE`"
     if isinstance(value, Pairs) and len(table.rows) == 1:
-        remedy += f", or, if {key!r:.60} is no class, take out what it holds with `jq '.[]' FILE`"
+        remedy += f", or, if {key!r:.60} is not a class, extract its contents with `jq '.[]' FILE`"
     return remedy
 
 
@@ -224,7 +224,7 @@ def _places(table: Table, columns: Sequence[str]) -> tuple[Table, list[int]]:
         )
     kinds = {folded(table.columns[place]).rstrip("0123456789s") for place in marks}
     if len(classes) != 1 or len(kinds) != 1:
-        raise _unsure(table, "which columns have the class and its descriptors is not certain")
+        raise _unsure(table, "it is not clear which columns hold the class and its descriptors")
     return table, [*classes, *marks]
 
 
@@ -244,11 +244,11 @@ def _unheaded(table: Table) -> list[int]:
         )
     if len(places) != 2:
         where = table.where(next(row for row in table.rows if any(row.cells)))
-        numbers = ",".join(str(place + 1) for place in places)
+        numbers = ",".join(str(place + 1) for place in places[:2])
         hint = (
-            ": write class,descriptor in each line"
+            ": write class,descriptor on each line"
             if len(places) == 1
-            else f": pass {OPTION} {numbers}, as fits"
+            else f": pass {OPTION} with two column numbers, such as {numbers}"
         )
         raise StoreError(f"{where}: expected 2 columns (class, descriptor), found {len(places)}{hint}")
     names, marks = ([str(row.cells[place] or "").strip() for row in table.rows] for place in places)
@@ -269,12 +269,14 @@ def _unheaded(table: Table) -> list[int]:
     if first_is_other:
         raise _unsure(table, f"the first row, {names[0]!r:.60} and {marks[0]!r:.60}, may be a heading")
     if len(counts) == len(names) > 2 and len(set(marks)) < len(marks) and all(marks):
-        raise _unsure(table, "the second column rather than the first repeats, as classes do")
+        raise _unsure(
+            table, "the second column has repeated values, as classes would, and the first has none"
+        )
     return places
 
 
 def _unsure(table: Table, what: str) -> StoreError:
-    remedy = f"pass {OPTION} CLASS,DESCRIPTOR with headings or numbers, or write the heading class,descriptor"
+    remedy = f"pass {OPTION} CLASS,DESCRIPTOR as headings or numbers, or write the heading class,descriptor"
     return StoreError(f"{table.source}: {what}: {table.listed()}: {remedy}")
 
 
@@ -296,7 +298,7 @@ def _lists_of_rows(table: Table, places: Sequence[int]) -> dict[str, list[str]]:
         cells = [row.cells[place] for place in places[1:]]
         if name in lists and any(isinstance(cell, list) for cell in cells):
             raise StoreError(
-                f"{table.where(row)}: class {name!r} is there twice: keep one, or merge two stores"
+                f"{table.where(row)}: class {name!r} occurs twice: keep one, or merge two stores"
                 " with `fieldmarks store merge`"
             )
         some = lists.setdefault(name, [])
@@ -331,7 +333,7 @@ def _separator(table: Table, classes: int, place: int) -> str | None:
 
 def _refused(table: Table, place: int) -> str:
     raise StoreError(
-        f"{table.source}: {table.name(place)} may have several descriptors in a cell: write one a row, or"
+        f"{table.source}: {table.name(place)} may have several descriptors in a cell: write one per row, or"
         " name the column descriptors and separate them by ';'"
     )
 

@@ -1,11 +1,11 @@
-"""One line of a store: bytes to entry and back, what it does to earlier lines, and which bytes are no line.
+"""One line of a store: bytes to entry and back, and which line of a class is the current one.
 
 A line is a JSON object in UTF-8 of at most `MAX_LINE` bytes. A key that occurs twice is an error, as the JSON
 libraries silently keep one of the two values; so is nesting of more than 250 levels. Integers beyond 64 bits
 are kept; what JSON has no number for (NaN, 1e400) is an error, as it could not be written back.
 
 Lines are written by jsonlines, with orjson behind it. They are not read by it: the store needs each line's
-offset, tells a torn last line from a damaged one, and refuses a key that occurs twice.
+offset, distinguishes an incomplete last line from a damaged one, and refuses a key that occurs twice.
 """
 
 import gc
@@ -35,7 +35,7 @@ from fieldmarks.records import (
     class_name,
 )
 
-MAX_LINE: Final = 8 << 20  # bytes; far over the longest answer, a bound on a stranger's file
+MAX_LINE: Final = 8 << 20  # bytes; far over the longest answer, a bound for untrusted files
 BUFFER: Final = 1 << 20  # bytes read at a time
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -47,7 +47,7 @@ _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 class NewerVersionError(StoreError):
-    """A line was written by a newer fieldmarks; nothing may touch it."""
+    """A line was written by a newer fieldmarks and must not be changed."""
 
 
 def parse(line: bytes) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def parse(line: bytes) -> dict[str, Any]:
     Raises StoreError for bytes that are no JSON object, or a key that occurs twice.
     """
     if len(line) > MAX_LINE:
-        raise StoreError(f"a line has {len(line):,} bytes: {MAX_LINE:,} are the most")
+        raise StoreError(f"a line has {len(line):,} bytes: the limit is {MAX_LINE:,}")
     if b"\0" in line:
         raise StoreError("a line has NUL bytes: restore the file from a backup, or salvage it")
     try:
@@ -106,7 +106,7 @@ def encode(entry: Entry) -> bytes:
     line = whole.getvalue()
     if len(line) > MAX_LINE:
         raise StoreError(
-            f"class {entry.name!r} makes a line of {len(line):,} bytes: {MAX_LINE:,} are the most"
+            f"class {entry.name!r} makes a line of {len(line):,} bytes: the limit is {MAX_LINE:,}"
         )
     return line
 
@@ -156,7 +156,7 @@ def head(line: bytes) -> tuple[str, int]:
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """Keep the garbage collector from looking at a million fresh heads again and again."""
+    """Disable the garbage collector, which would scan a million new objects again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -167,7 +167,7 @@ def without_collecting() -> Iterator[None]:
 
 
 def kind_of(entry: Entry) -> int:
-    """Return what a line does to the lines before it; see `current_position`."""
+    """Return a line's kind, which says what it does to the lines before it; see `current_position`."""
     if entry.removed:
         return END
     if entry.origin == GENERATED:
@@ -178,8 +178,8 @@ def kind_of(entry: Entry) -> int:
 def current_position(kinds: Sequence[int]) -> int | None:
     """Return the position of the current line among one class's lines, oldest first, or None.
 
-    The last line wins, but a person's line over later answers. An end, or an answer brought back by an undo,
-    makes all lines before it history.
+    The last line wins, but a person's line stays current over later generated ones. A removal, or an answer
+    brought back by an undo, makes all earlier lines history.
     """
     answer = None
     for position in range(len(kinds) - 1, -1, -1):
@@ -200,7 +200,7 @@ def current(history: Sequence[Entry]) -> Entry | None:
 
 
 def whole_end(fd: int, size: int) -> int:
-    """Return where a file's last whole line ends; what follows is torn.
+    """Return where a file's last complete line ends; the rest is incomplete.
 
     Reads no more than one line's length.
     """
@@ -259,7 +259,7 @@ def dumps(value: Any) -> bytes:
     """Return JSON as UTF-8. Raises TypeError or ValueError for what JSON cannot hold."""
     try:
         return orjson.dumps(value)
-    except orjson.JSONEncodeError:  # an integer beyond 64 bits that a stranger's key holds
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits under an unknown key
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         orjson.dumps(orjson.loads(text))  # nesting that could not be read back must not be written
         return text
@@ -278,7 +278,7 @@ def _begins_with_object(text: bytes) -> bool:
 def _hint(line: bytes) -> str:
     """Return what is wrong with a whole file, where its first line shows it."""
     if line in (b"{", b"[", b"[{"):
-        return "; it looks like JSON laid out over several lines: a store has one object a line (`jq -c`)"
+        return "; it looks like JSON laid out over several lines: a store has one object per line (`jq -c`)"
     if b"\r" in line:
         return "; its lines end in CR alone: end them in LF (`tr '\\r' '\\n'`)"
     return ""

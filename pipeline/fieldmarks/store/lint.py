@@ -1,4 +1,4 @@
-"""Lint: what is wrong with a store's descriptors, and the remedies that are safe.
+"""Lint: finds problems in a store's descriptors and fixes those that can be fixed safely.
 
     config = project_config()  # tool.fieldmarks.lint in ./pyproject.toml, where there is one
     for finding in lint(store.entries(), config):
@@ -172,7 +172,9 @@ def _table(path: Path) -> dict[str, Any]:
             raise StoreError(f"{path}: {key!r} should be a table")
     for key, value in table.items():
         if key not in _KEYS:
-            raise StoreError(f"{path}: tool.fieldmarks.lint knows no {key!r}, only {', '.join(_KEYS)}")
+            raise StoreError(
+                f"{path}: unknown key {key!r} in tool.fieldmarks.lint: expected {', '.join(_KEYS)}"
+            )
         if type(value) is not _KEYS[key]:
             raise StoreError(f"{path}: {key} should be a {_KEYS[key].__name__}, not {value!r}")
     return dict(table)
@@ -186,7 +188,7 @@ def codes(names: Iterable[object], where: object) -> frozenset[str]:
 def code(name: object, where: object) -> str:
     """Return the code of a rule given by code or name. Raises StoreError for an unknown one."""
     if not isinstance(name, str) or name not in _CODES:
-        raise StoreError(f"{where}: there is no rule {name!r}: `fieldmarks store lint --rules` shows them")
+        raise StoreError(f"{where}: unknown rule {name!r}: `fieldmarks store lint --rules` shows them")
     return _CODES[name]
 
 

@@ -114,7 +114,7 @@ def debris(text: str) -> str | None:
     if "\ufffd" in text:
         return "a character was lost (\ufffd)"
     if thinks(text):
-        return "it holds what the model wrote to itself"
+        return "it contains the model's own reasoning"
     cleaned = clean(text)
     return None if cleaned == text else f"should read {cleaned!r}"
 
@@ -248,7 +248,7 @@ def each(look: Callable[[str], str | None], *, english: bool = False) -> Finder:
 
 def _empty(entry: Entry, listing: Listing) -> Iterator[Complaint]:
     if not entry.descriptors:
-        yield None, "it has no descriptor: nothing tells it apart"
+        yield None, "it has no descriptors to tell it apart"
 
 
 def _blank(text: str) -> str | None:
@@ -259,13 +259,13 @@ def _twice(entry: Entry, listing: Listing) -> Iterator[Complaint]:
     first: dict[str, int] = {}
     for at, text in enumerate(entry.descriptors):
         if (before := first.setdefault(comparable(text), at)) != at:
-            yield at, f"it says the same as number {before + 1}"
+            yield at, f"it repeats number {before + 1}"
 
 
 def _same_list(entry: Entry, listing: Listing) -> Iterator[Complaint]:
     names = listing.same_lists[entry.descriptors]
     if len(names) > 1 and entry.descriptors:
-        yield None, f"its list is that of {_others(names, entry.name)} too: they cannot be told apart"
+        yield None, f"it has the same list as {_others(names, entry.name)}: they cannot be told apart"
 
 
 def _shared(entry: Entry, listing: Listing) -> Iterator[Complaint]:
@@ -278,7 +278,7 @@ def _shared(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 def _echo(entry: Entry, listing: Listing) -> Iterator[Complaint]:
     for at, text in enumerate(entry.descriptors):
         if text.strip() in listing.config.examples:
-            yield at, "it is a bullet of the prompt's worked examples"
+            yield at, "it repeats a bullet of the prompt's worked examples"
 
 
 def _own_name(entry: Entry, listing: Listing) -> Iterator[Complaint]:
@@ -298,7 +298,7 @@ def _cut(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 def _long(entry: Entry, listing: Listing) -> Iterator[Complaint]:
     for at, text in enumerate(entry.descriptors):
         if (count := words(text)) > listing.config.max_words:
-            yield at, f"it has {count} words: {listing.config.max_words} are the most"
+            yield at, f"it has {count} words: the limit is {listing.config.max_words}"
 
 
 def _tokens(entry: Entry, listing: Listing) -> Iterator[Complaint]:
@@ -393,38 +393,38 @@ _MEANINGS: Final = {
 
 _E, _W, _H = Severity.ERROR, Severity.WARNING, Severity.HINT
 RULES: Final = (
-    Rule("FM101", "empty-list", _E, "A class has no descriptor.", _empty),
+    Rule("FM101", "empty-list", _E, "A class has no descriptors.", _empty),
     Rule("FM102", "empty-descriptor", _E, "A descriptor is empty.", each(_blank), fix=True),
     Rule(
         "FM103",
         "twice",
         _W,
-        "A class has one descriptor twice, case and punctuation aside.",
+        "A class has the same descriptor twice, ignoring case and punctuation.",
         _twice,
         fix=True,
     ),
     Rule("FM104", "same-list", _E, "Two classes have the same list.", _same_list),
     Rule("FM105", "shared", _W, "Many classes share a descriptor (`shared-by`, 5).", _shared),
     Rule("FM106", "no-letters", _E, "A descriptor has no letter.", each(wordless)),
-    Rule("FM201", "echo", _E, "A descriptor echoes a worked example of the prompt (`--examples`).", _echo),
-    Rule("FM202", "chatter", _E, "Words to the reader, not a trait.", each(chatter), fix=True),
+    Rule("FM201", "echo", _E, "A descriptor repeats a worked example of the prompt (`--examples`).", _echo),
+    Rule("FM202", "chatter", _E, "Chat filler, not a trait.", each(chatter), fix=True),
     Rule("FM203", "cut", _W, "A descriptor or an answer is cut off.", _cut),
     Rule("FM204", "debris", _E, "Encoding debris, markup, list marks.", each(debris), fix=True),
-    Rule("FM301", "own-name", _W, "A descriptor has the class's own name inside.", _own_name),
+    Rule("FM301", "own-name", _W, "A descriptor contains the class's name.", _own_name),
     Rule(
         "FM302",
         "hedge",
         _W,
-        "A hedge, such as may or often: a text for CLIP states.",
+        "A hedge, such as may or often: state the trait plainly.",
         each(hedge, english=True),
     ),
-    Rule("FM303", "negation", _W, "A negation, which CLIP hardly sees.", each(negation, english=True)),
+    Rule("FM303", "negation", _W, "A negation, which CLIP mostly ignores.", each(negation, english=True)),
     Rule("FM304", "not-visible", _W, "Smell, taste, sound, habits, price, measures.", each(unseen)),
     Rule("FM305", "long", _W, "A descriptor has too many words (`max-words`, 15).", _long),
     Rule("FM306", "tokens", _E, "A descriptor has more tokens than the model reads (`--clip`).", _tokens),
     Rule("FM307", "sentence", _W, "A sentence, not a feature.", each(sentence, english=True)),
     Rule("FM401", "name-alike", _E, "Names differ only by case, punctuation or underscores.", _alike),
-    Rule("FM402", "underscore", _W, "A name has an underscore in the place of a space.", _underscore),
+    Rule("FM402", "underscore", _W, "A name has an underscore instead of a space.", _underscore),
     Rule("FM403", "two-meanings", _H, "A name has two well-known meanings.", _two_meanings),
     Rule("FM404", "near-miss-key", _W, "A key that is not read, close to one that is.", _near_miss),
     Rule("FM501", "hurts", _W, "Measured: accuracy is better without it (`hurts-by`, 2%).", _hurts),

@@ -81,7 +81,7 @@ def by(key: str, rows: Iterable[Row]) -> list[Row]:
 
 
 def missing(store: Store, path: Path) -> list[str]:
-    """Return the classes of a list in any form that are not current; what was understood of it is logged.
+    """Return the classes of a list, in any format, that are not current; how it was read is logged.
 
     Raises StoreError, ClassNameError.
     """

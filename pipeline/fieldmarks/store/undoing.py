@@ -1,4 +1,4 @@
-"""Back and forth in a store's history, by appended lines: undo, redo, restore.
+"""Undo, redo and restore: what each takes back or brings back, as appended lines.
 
 A class's lines are read as a timeline of steps, done and undone. Each command on one class is a pure function
 from its history to the line that is appended; without a class, `undo` and `redo` take all the classes that
@@ -117,7 +117,7 @@ def restored(history: Sequence[Entry], number: int, stamp: Stamp) -> Entry | Non
         remedy = "to remove it again, use `fieldmarks store drop STORE CLASS --all`"
         raise StoreError(f"line {number} of class {name!r} removed the class: {remedy}")
     if line.origin == FAILED:
-        raise StoreError(f"line {number} of class {name!r} is a failed answer without descriptors")
+        raise StoreError(f"line {number} of class {name!r} is a failed answer and has no descriptors")
     if line is Timeline.of(history).done[-1].state:
         return None
     back = stamp.curated(line, line.descriptors, line.rejected)

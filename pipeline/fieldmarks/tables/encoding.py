@@ -1,4 +1,4 @@
-"""The text of a table or list in any encoding, or what else the file is, with a remedy.
+"""Decodes the text of a table or list; says what else the file is, and what to do.
 
 Besides UTF-8 there are UTF-16, UTF-32 and Windows-1252; what is no text is named for what it is.
 """
@@ -18,20 +18,20 @@ _EXPORT: Final = "export the sheet as CSV (in Excel: “CSV UTF-8”)"
 # What is inside a zip archive, by a name that stands near its beginning or in its list at the end.
 _ZIPPED: Final = (
     (b"xl/", "an Excel workbook", _EXPORT),
-    (b"word/", "a Word document", "save it as plain text, one name a line, or its table as CSV"),
+    (b"word/", "a Word document", "save it as plain text, one name per line, or its table as CSV"),
     (b"opendocument.spreadsheet", "an OpenDocument workbook", "save the sheet as “Text CSV”"),
-    (b"opendocument.text", "an OpenDocument text", "save it as plain text, one name a line"),
+    (b"opendocument.text", "an OpenDocument text", "save it as plain text, one name per line"),
     (b"Index/", "an Apple Numbers or Pages document", "export it (File, Export To) as CSV or plain text"),
 )
 _SIGNATURES: Final = (
-    (b"PK\x03\x04", "a zip archive", "unpack it and name the file inside"),
+    (b"PK\x03\x04", "a zip archive", "unpack it and pass the file inside"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook or Word document", _EXPORT),
-    (b"%PDF", "a PDF document", "copy the names into a text file, one a line"),
+    (b"%PDF", "a PDF document", "copy the names into a text file, one per line"),
     (b"{\\rtf", "a document in rich text", "save it as plain text"),
     (b"\x1f\x8b", "compressed with gzip", "unpack it first"),
     (b"BZh", "compressed with bzip2", "unpack it first"),
-    (b"\x89PNG", "a PNG image", "name the list of classes"),
-    (b"\xff\xd8\xff", "a JPEG image", "name the list of classes"),
+    (b"\x89PNG", "a PNG image", "pass the list of classes"),
+    (b"\xff\xd8\xff", "a JPEG image", "pass the list of classes"),
     (b"PAR1", "a parquet file", "write its column of names to a text file"),
     (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
 )
@@ -62,7 +62,7 @@ def decode(data: bytes, source: str, *, western: bool = True) -> tuple[str, str]
                 what, remedy = next((kind[1:] for kind in _ZIPPED if kind[0] in names), (what, remedy))
             raise TableError(f"{source} is {what}: {remedy}")
     if _HTML.match(data):
-        raise TableError(f"{source} is a web page or XML: {_EXPORT}, or write one name a line")
+        raise TableError(f"{source} is a web page or XML: {_EXPORT}, or write one name per line")
     if wide := wide_encoding(data):
         return _decode_wide(data, wide, source).lstrip(_MARK), wide
     try:
@@ -83,7 +83,9 @@ def _decode_wide(data: bytes, name: str, source: str) -> str:
         raise TableError(f"{source} is cut off or damaged {name} text: save it again as UTF-8") from reason
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise TableError(f"{source}, line {line}: a NUL character, which no text has: save the file as UTF-8")
+        raise TableError(
+            f"{source}, line {line}: a NUL character, which text never has: save the file as UTF-8"
+        )
     return text
 
 

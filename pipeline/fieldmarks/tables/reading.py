@@ -1,4 +1,6 @@
-"""A file to a table. Its suffix and its beginning decide whether it is text, JSON, JSON lines or YAML.
+"""Reads a file into a table: CSV with any delimiter (comma, semicolon, bar, tab), JSON, JSON lines or YAML.
+
+The suffix and the beginning of a file decide which of them it is.
 
 Text has delimiters, or one name a line: the cells' counts decide. A delimiter fits if every row, read with
 it, has as many cells as the first, outside quotes; or if the first row is then a heading that is known. A
@@ -116,7 +118,7 @@ def parse(text: str, source: str, suffix: str, encoding: str) -> Table:
 
 def _titles(text: str) -> int:
     """Return how many lines stand above a known heading, as a sheet's titles do: each has one cell."""
-    found = 0
+    titles = 0
     for delimiter in DELIMITERS:
         try:
             rows = list(islice(_Lines(text, 1, delimiter, ""), _MOST_TITLES + 1))
@@ -126,8 +128,8 @@ def _titles(text: str) -> int:
         if above is not None and _is_known(rows[above].cells):
             if not above:
                 return 0
-            found = found or rows[above].number - 1
-    return found
+            titles = titles or rows[above].number - 1
+    return titles
 
 
 def _check_title(rows: Sequence[Row], source: str) -> None:
@@ -138,7 +140,7 @@ def _check_title(rows: Sequence[Row], source: str) -> None:
         title = next(filter(None, rows[0].cells)).strip()
         raise TableError(
             f"{source}, line {rows[0].number}: one cell, {printable(title)!r:.60}, above rows with several,"
-            " as a title has: remove the line"
+            " probably a title: remove the line"
         )
 
 
@@ -152,8 +154,8 @@ def _check_note(table: Table) -> None:
     )
     if apart and _length(last.cells) == 1 < min(sum(map(bool, row.cells)) for row in table.rows[:-1]):
         raise TableError(
-            f"{table.where(last)}: {printable(last.cells[0].strip())!r:.60} stands alone below the table, as"
-            " a note does: remove the line"
+            f"{table.where(last)}: {printable(last.cells[0].strip())!r:.60} stands alone below the table,"
+            " probably a note: remove the line"
         )
 
 
@@ -194,8 +196,8 @@ def _only(delimiters: Sequence[str], source: str) -> str:
     if len(delimiters) > 1:
         some = " or ".join(map(repr, delimiters))
         raise TableError(
-            f"{source} may be separated by {some}: write a heading such as class{delimiters[0]}descriptor,"
-            f" or sep={delimiters[0]} as first line"
+            f"{source} could be separated by {some}: write a heading such as class{delimiters[0]}descriptor,"
+            f" or sep={delimiters[0]} as the first line"
         )
     return delimiters[0]
 
@@ -300,14 +302,14 @@ def parse_json(text: str, source: str, suffix: str, encoding: str) -> Table:
         except ValueError as error:
             first, _, rest = text.strip().partition("\n")
             if not by_line and not (rest.strip() and _is_valid(first)):
-                remedy = "" if suffix == ".json" else ": write one name a line, or strings in double quotes"
+                remedy = "" if suffix == ".json" else ": write one name per line, or strings in double quotes"
                 raise TableError(f"{source}: not JSON: {error}{remedy}") from error
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             if len(line) > MAX_LINE:
                 what = f"{len(line):,} characters, more than {MAX_LINE:,}"
-                raise TableError(f"{source}, line {number}: {what}: write one object a line")
+                raise TableError(f"{source}, line {number}: {what}: write one object per line")
             try:
                 rows.append((number, _json(line)))
             except ValueError as error:

@@ -69,8 +69,8 @@ class Table:
         """Raise TableError for a cell that holds a spreadsheet's error in place of a text."""
         if self.form == "text" and isinstance(value, str) and SHEET_ERROR.fullmatch(value.strip()):
             raise TableError(
-                f"{self.where(row)}: the spreadsheet's error {value.strip()!r} in place of a text: type the"
-                " text again in the sheet, with ' before a - or = that it begins with"
+                f"{self.where(row)}: the spreadsheet error {value.strip()!r} instead of text: retype the"
+                " text in the sheet, with ' before a leading - or ="
             )
 
     def values(self, column: int) -> list[Any]:
@@ -154,7 +154,9 @@ def check_size(source: str, rows: int, width: int) -> None:
     """Raise TableError for more cells than memory should hold: short rows are filled up to the widest."""
     if width > MAX_COLUMNS or rows * width > MAX_CELLS:
         what = f"{rows:,} rows of {width:,} columns"
-        raise TableError(f"{source} has {what}: expected one class a row and at most {MAX_COLUMNS:,} columns")
+        raise TableError(
+            f"{source} has {what}: expected one class per row and at most {MAX_COLUMNS:,} columns"
+        )
 
 
 def is_number(cell: str) -> bool:

@@ -139,7 +139,7 @@ def test_auto_leaves_what_does_not_agree_to_torch(rough: Path, cache: Path) -> N
         *news, notice = messages
         assert notice == encoder.refusal
         assert notice.startswith(
-            f"{rough}: using torch, as openvino cannot compute it: its embeddings differ from torch's by "
+            f"{rough}: using torch, because OpenVINO cannot run it: its embeddings differ from torch's by "
         )
         assert news == expected
     (folder,) = model_cache.models(cache)
@@ -150,12 +150,12 @@ def test_auto_leaves_what_does_not_agree_to_torch(rough: Path, cache: Path) -> N
 @pytest.mark.slow
 @needs_bfloat16
 def test_openvino_by_name_refuses_what_does_not_agree(rough: Path, cache: Path) -> None:
-    with pytest.raises(ModelError, match=f"^{rough} cannot be computed by openvino: its embeddings differ"):
+    with pytest.raises(ModelError, match=f"^{rough} cannot run on OpenVINO: its embeddings differ"):
         _encoder(rough, "openvino", "bfloat16").encode_texts(["fur"])
 
 
 def test_openvino_by_name_refuses_other_numbers(tiny_clip: Path) -> None:
-    with pytest.raises(ModelError, match="by openvino: it does not compute in float16"):
+    with pytest.raises(ModelError, match="on OpenVINO: it does not support float16"):
         _encoder(tiny_clip, "openvino", "float16").encode_texts(["fur"])
     assert _encoder(tiny_clip, "auto", "float16").metadata["engine"] == "torch"
 
@@ -207,7 +207,7 @@ def test_a_conversion_that_vanishes_is_told_of(tiny_clip: Path, cache: Path) -> 
     encoder = _encoder(tiny_clip, "openvino", "float32")
     assert encoder.engine_name == "openvino"
     shutil.rmtree(cache)
-    with pytest.raises(ModelError, match=f"^{tiny_clip} cannot compute by openvino: No such file"):
+    with pytest.raises(ModelError, match=f"^{tiny_clip} cannot run on OpenVINO: No such file"):
         encoder.encode_texts(["fur"])
 
 
@@ -228,7 +228,7 @@ def test_a_full_disk_is_no_verdict(tiny_clip: Path, cache: Path) -> None:
         command = [sys.executable, "-c", _FULL, str(tiny_clip), str(largest)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    refusal = f"torch {tiny_clip}: using torch, as openvino cannot compute it: "
+    refusal = f"torch {tiny_clip}: using torch, because OpenVINO cannot run it: "
     assert run(50_000).startswith(refusal)
     assert model_cache.models(cache) == []
     assert run(100_000_000) == "openvino\n"
@@ -241,7 +241,7 @@ def test_a_conversion_that_fails_is_not_tried_again(tiny_clip: Path, tmp_path: P
     (folder / "tokenizer.json").unlink()
     tokenizer = {"tokenizer_class": "ByT5Tokenizer", "model_max_length": 77}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
-    reason = f"{folder}: using torch, as openvino cannot compute it: it cannot be converted: "
+    reason = f"{folder}: using torch, because OpenVINO cannot run it: it cannot be converted: "
     with logged() as messages:
         for _ in range(2):
             encoder = _encoder(folder, "auto", "float32")
@@ -278,7 +278,7 @@ def test_a_cache_that_cannot_be_written_leaves_it_to_torch(
     assert encoder.encode_texts(["fur"]).shape == (1, 16)
     place = tmp_path / "file" / "converted-2"
     assert (encoder.refusal or "").startswith(
-        f"{tiny_clip}: using torch, as openvino cannot compute it: {place}"
+        f"{tiny_clip}: using torch, because OpenVINO cannot run it: {place}"
     )
 
 

@@ -117,7 +117,7 @@ def test_another_process_may_be_first(folder: Path) -> None:
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "converted-2").mkdir()
     (tmp_path / "converted-2" / "notes.txt").write_text("mine")
-    with pytest.raises(OSError, match="fieldmarks did not make it"):
+    with pytest.raises(OSError, match="fieldmarks did not create it"):
         model_cache.keep(tmp_path / "converted-2" / ONE, _write)
     assert _names(tmp_path / "converted-2") == ["notes.txt"]
     assert model_cache.models(tmp_path / "converted-2") == []

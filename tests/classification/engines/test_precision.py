@@ -34,7 +34,7 @@ def test_auto_is_the_device_that_torch_finds() -> None:
 
 @pytest.mark.skipif(MPS, reason="there is an mps device")
 def test_a_device_that_is_not_there() -> None:
-    with pytest.raises(ModelError, match="there is no mps device here: choose --device cpu or auto"):
+    with pytest.raises(ModelError, match="no mps device is available: choose --device cpu or auto"):
         device_of("mps")
 
 

@@ -273,7 +273,7 @@ def test_reparse_shows_what_a_better_parser_reads_and_writes_only_with_yes(
     again = runner.invoke(main, ["store", "reparse", "store.jsonl", "--yes"])
     assert "Nothing to change." in again.stderr
     undone = runner.invoke(main, ["store", "undo", "store.jsonl"])
-    assert "Undid a new parse of 3 classes by ada" in undone.stderr
+    assert "Undid a reparse of 3 classes by ada" in undone.stderr
     assert {entry.name: entry.descriptors for entry in Store(old).entries()}["newt"] == (
         "perhaps legs",
         "a crest",

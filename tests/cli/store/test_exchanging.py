@@ -147,9 +147,9 @@ def test_columns_that_the_user_names(runner: CliRunner) -> None:
     result = _store(runner, "import", "mine.jsonl", "x.csv")
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: x.csv: which columns have the class and its descriptors is not certain: column 'Bird' (owl,"
+        "Error: x.csv: it is not clear which columns hold the class and its descriptors: column 'Bird' (owl,"
         " owl), column 'Seen' (3, 4), column 'Remark' (big eyes, a beak): pass --columns CLASS,DESCRIPTOR"
-        " with headings or numbers, or write the heading class,descriptor\n"
+        " as headings or numbers, or write the heading class,descriptor\n"
     )
     assert not Path("mine.jsonl").exists() or Store("mine.jsonl").names() == []
     result = _store(runner, "import", "mine.jsonl", "x.csv", "--columns", "bird,Remark")

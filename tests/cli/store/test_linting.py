@@ -37,7 +37,7 @@ def test_exit_codes(runner: CliRunner, file: str) -> None:
     assert _lint(runner, "imagenette", "--strict").exit_code == 0
     assert _lint(runner).exit_code == 2
     assert _lint(runner, file, "--ignore", "nonsense").stderr.startswith(
-        "Error: --ignore: there is no rule 'nonsense'"
+        "Error: --ignore: unknown rule 'nonsense'"
     )
 
 
@@ -45,7 +45,7 @@ def test_outputs(runner: CliRunner, file: str) -> None:
     result = _lint(runner, file)
     assert [line.rstrip() for line in result.stdout.splitlines()] == [
         "code   severity  class  what",
-        "FM103  warning   frog   3. Wide mouth: it says the same as number 2",
+        "FM103  warning   frog   3. Wide mouth: it repeats number 2",
         "FM204  error     frog   2. wide  mouth: should read 'wide mouth'",
         "FM302  warning   frog   1. may croak: it says 'may'",
     ]
@@ -62,7 +62,7 @@ def test_outputs(runner: CliRunner, file: str) -> None:
     }
     where = "file=a%2Cb.jsonl,line=2"
     assert _lint(runner, file, "--github").stdout.splitlines() == [
-        f"::warning {where},title=FM103 twice::frog, 'Wide mouth': it says the same as number 2",
+        f"::warning {where},title=FM103 twice::frog, 'Wide mouth': it repeats number 2",
         f"::error {where},title=FM204 debris::frog, 'wide  mouth': should read 'wide mouth'",
         f"::warning {where},title=FM302 hedge::frog, 'may croak': it says 'may'",
     ]
@@ -112,7 +112,7 @@ def test_rules(runner: CliRunner) -> None:
         "code": "FM101",
         "rule": "empty-list",
         "severity": "error",
-        "doc": "A class has no descriptor.",
+        "doc": "A class has no descriptors.",
     }
 
 

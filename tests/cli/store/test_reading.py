@@ -214,7 +214,7 @@ def test_tables_keep_to_80_columns(runner: CliRunner, file: str) -> None:
             ["list", "store.jsonl", "--grep", "("],
             "'(' is not a regular expression: missing ), unterminated subpattern",
         ),
-        (["list", "."], ". is a folder: name a .jsonl file"),
+        (["list", "."], ". is a folder: pass a .jsonl file"),
     ],
 )
 def test_errors_are_one_line(runner: CliRunner, file: str, arguments: list[str], message: str) -> None:

@@ -131,7 +131,7 @@ def test_a_renaming_is_named(runner: CliRunner) -> None:
     _imported(0)
     assert _store(runner, "rename", "store.jsonl", "frog", "tree frog").exit_code == 0
     shown = _store(runner, "undo", "store.jsonl").stderr
-    assert shown.startswith("Undid a renaming of 2 classes by bob at ")
+    assert shown.startswith("Undid a rename of 2 classes by bob at ")
     assert "1 class removed, 1 class brought back." in shown
 
 
@@ -145,7 +145,7 @@ def test_restore(runner: CliRunner) -> None:
     )
     before = Path("store.jsonl").read_bytes()
     for number, message in (
-        ("2", "line 2 of class 'frog' is a failed answer without descriptors"),
+        ("2", "line 2 of class 'frog' is a failed answer and has no descriptors"),
         ("4", "line 4 of class 'frog' removed the class: to remove it again, use"),
         ("5", "the history of class 'frog' has lines 1–4, no line 5"),
         ("0", "the history of class 'frog' has lines 1–4, no line 0"),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """A model's two functions, and what prepares their inputs; loads what it needs when it is needed.
+    """A model's two encoders and their preprocessing, loaded on first use.
 
     Everything raises ModelError for a model that cannot do it, and may be called from several threads.
     """

@@ -1,4 +1,4 @@
-"""A model's parts as transformers loads them, and where and in which precision it computes here.
+"""A model's parts as transformers loads them, and the device and precision it runs in.
 
 Device and precision are answered without loading torch wherever that is possible. "auto" is half precision
 only where the hardware multiplies such numbers by itself: bfloat16 on a CPU with AVX-512 BF16 or AMX and on
@@ -41,7 +41,7 @@ _GPU_FILES: Final = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, one un
 
 
 def device_of(asked: Device) -> Literal["cpu", "cuda", "mps"]:
-    """Return the device to compute on, of the one asked for. Raises ModelError if that is not there."""
+    """Return the device to use for the one requested. Raises ModelError if it is not available."""
     if asked == "cpu" or (asked == "auto" and not _may_have_gpu()):
         return "cpu"
     import torch
@@ -50,12 +50,12 @@ def device_of(asked: Device) -> Literal["cpu", "cuda", "mps"]:
     if asked == "auto":
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
     if not there[asked]:
-        raise ModelError(f"there is no {asked} device here: choose --device cpu or auto")
+        raise ModelError(f"no {asked} device is available: choose --device cpu or auto")
     return asked
 
 
 def dtype_of(asked: DType, device: str) -> Literal["float32", "bfloat16", "float16"]:
-    """Return the numbers to compute in on a device, of those asked for."""
+    """Return the dtype to use on a device for the one requested."""
     if asked != "auto":
         return asked
     if device == "cuda":
@@ -100,7 +100,7 @@ def _may_have_gpu() -> bool:
 
 
 class ClipLike(Protocol):
-    """What is used of a network, beside the factor of its cosines."""
+    """The part of a network's interface that is used, beside the factor of its cosines."""
 
     dtype: "torch.dtype"
 
@@ -171,7 +171,7 @@ class Checkpoint:
         tokenizer = self.open_clip.tokenizer() if self.open_clip else self.source.load(AutoTokenizer)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up without its files
             raise ModelError(
-                f"{self.name} has no tokenizer: its vocabulary is missing, download the model again"
+                f"{self.name} has no tokenizer: its vocabulary is missing: download the model again"
             )
         return tokenizer
 
@@ -200,7 +200,7 @@ class Checkpoint:
         return self.open_clip.recipe() if self.open_clip else recipe_of(self.image_processor)
 
     def network(self, dtype: "torch.dtype") -> ClipLike:
-        """Load the model with its weights in numbers of one type, in evaluation mode."""
+        """Load the model with its weights in one dtype, in evaluation mode."""
         from transformers import AutoModel
 
         network: ClipLike

@@ -1,4 +1,4 @@
-"""Converted models kept for later runs, and the verdict on each: one folder each in the user's cache.
+"""Cached conversions of models, and whether each passed its check: one folder per model in the user's cache.
 
 They lie in a folder with a marker file; a folder of this name without it is not ours and is left alone. A
 model's folder is written whole under another name and then renamed. Its about.json holds what is known of
@@ -47,7 +47,7 @@ def folder_of(*parts: str) -> Path:
 
 
 def read(folder: Path) -> Metadata | None:
-    """Return what a folder says of its model; None if it is not there or damaged."""
+    """Return a folder's record of its model; None if missing or damaged."""
     try:
         record = json.loads(read_regular(folder / _ABOUT, _LARGEST_ABOUT))
         metadata: Metadata = record["about"]
@@ -139,7 +139,7 @@ def models(root: Path) -> list[Path]:
 
 
 def info() -> CacheInfo:
-    """Return where the models are kept, how many, and the bytes they take of those they may take."""
+    """Return the path, number, size in bytes and size limit of the cached models."""
     root = user_cache() / FOLDER
     return CacheInfo(root, sum(1 for _ in root.glob(f"*/{_ABOUT}")), size_of(root), LIMIT)
 
@@ -156,7 +156,7 @@ def _claim(root: Path) -> None:
     if _is_marked(root):
         return
     if any(root.iterdir()):
-        raise OSError(errno.EEXIST, "it is there, and fieldmarks did not make it", str(root))
+        raise OSError(errno.EEXIST, "it already exists, and fieldmarks did not create it", str(root))
     with suppress(FileExistsError):  # another process was first
         os.close(os.open(root / MARKER, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 

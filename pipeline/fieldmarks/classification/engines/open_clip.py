@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 WEIGHTS: Final = "open_clip_model.safetensors"
 _MAX_BYTES: Final = 2**20  # of a configuration
 _MAX_WIDTH: Final = 2**14
-_SERVES: Final = "name the model's checkpoint for transformers if it has one, or another CLIP model"
+_SERVES: Final = "pass the model's checkpoint for transformers if it has one, or another CLIP model"
 _VOCABULARY: Final = ("vocab.json", "merges.txt")
 _OPENAI: Final = "openai/clip-vit-base-patch32"
 _RESAMPLING: Final = {"bilinear": 2, "bicubic": 3}  # PIL.Image.Resampling
@@ -82,11 +82,11 @@ _TOP: Final[dict[str, tuple[Any, ...]]] = {
     "nonscalar_logit_scale": (False,),
 }
 _WHAT: Final[Mapping[str, str]] = {  # words for the commonest architectures that are not CLIP's
-    "timm_model_name": "an image tower of timm",
-    "multimodal_cfg": "a CoCa model",
-    "custom_text": "a text tower of its own",
-    "hf_model_name": "a text tower of its own",
-    "init_logit_bias": "trained as SigLIP is",
+    "timm_model_name": "a timm image tower",
+    "multimodal_cfg": "a CoCa decoder",
+    "custom_text": "a custom text tower",
+    "hf_model_name": "a custom text tower",
+    "init_logit_bias": "the bias of SigLIP",
     "attentional_pool": "attentional pooling",
 }
 
@@ -200,7 +200,7 @@ class OpenClip:
         ]
         if problems:
             raise ModelError(
-                f"{self.name}: its weights are not those of its configuration ({min(problems)}, in"
+                f"{self.name}: its weights do not match its configuration ({min(problems)}, in"
                 " transformers' names): download it again"
             )
         network.load_state_dict(tensors, strict=True, assign=True)
@@ -248,7 +248,7 @@ class OpenClip:
         except OSError as error:
             raise ModelError(f"{path} cannot be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
-            raise ModelError(f"{path} is no JSON: download it again") from error
+            raise ModelError(f"{path} is not JSON: download it again") from error
         if not isinstance(whole, dict):
             raise ModelError(f"{path}: expected an object: download it again")
         return whole
@@ -276,8 +276,8 @@ class OpenClip:
 
     def _refused(self, what: str) -> ModelError:
         return ModelError(
-            f"{self.name} is an open_clip model with {what}; read are those with CLIP's ViT and text"
-            f" tower: {_SERVES}"
+            f"{self.name} is an open_clip model with {what}; only those with CLIP's ViT and"
+            f" text tower are supported: {_SERVES}"
         )
 
     def _whole(self, part: Mapping[str, Any], key: str, default: int | None, most: int = _MAX_WIDTH) -> int:

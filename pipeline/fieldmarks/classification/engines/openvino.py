@@ -1,4 +1,4 @@
-"""The engine that computes by OpenVINO, without torch, and the conversion of checkpoints to what it reads.
+"""The OpenVINO engine, which runs without torch, and the conversion of checkpoints to its format.
 
 A conversion is made once for a machine and kept, and is used only if it gives what torch gives. Its folder
 holds texts.xml and images.xml with their weights, tokenizer.json, and, as its metadata, what else is known of
@@ -63,7 +63,7 @@ class _NotConvertedError(Exception):
 
 
 class OpenVinoEngine:
-    """A converted model computed by OpenVINO on the CPU; each tower is compiled when it is first used."""
+    """A converted model run by OpenVINO on the CPU; each tower is compiled on first use."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class OpenVinoEngine:
         try:
             return compute()
         except Exception as error:  # tokenizers raises no narrower one, as where another process drops files
-            raise ModelError(f"{self._name} cannot compute by openvino: {one_line(error)}") from error
+            raise ModelError(f"{self._name} cannot run on OpenVINO: {one_line(error)}") from error
 
 
 @cache
@@ -169,7 +169,7 @@ def _core() -> Any:
 
 
 def openvino() -> Any:
-    """Import OpenVINO so that it sends nothing to anybody, of its use or of the models it converts.
+    """Import OpenVINO with its telemetry switched off.
 
     Importing and converting send statistics where the package openvino-telemetry is found, without asking
     first; without it OpenVINO puts an empty class in its place.
@@ -183,23 +183,23 @@ def openvino() -> Any:
 def obstacle(checkpoint: Checkpoint, dtype: str, device: str) -> str | None:
     """Return why a model cannot be converted here, without trying; None if it may be.
 
-    Raises ModelError for a model that cannot be had from the hub.
+    Raises ModelError for a model that cannot be downloaded.
     """
     if find_spec("openvino") is None:
         return "it is not installed: pip install 'fieldmarks[openvino]'"
     if device != "cpu":
         return f"it is for CPUs, not for {device}"
     if dtype not in TOLERANCE:
-        return f"it does not compute in {dtype}"
+        return f"it does not support {dtype}"
     if checkpoint.source.folder is None:
         checkpoint.config  # noqa: B018  which downloads the model's first file
     if checkpoint.model_type not in CONVERTIBLE:
-        return f"models of the type {checkpoint.model_type} are not converted"
+        return f"models of type {checkpoint.model_type} cannot be converted"
     return None
 
 
 def converted(checkpoint: Checkpoint, dtype: str, file_hash: Callable[[Path], str]) -> OpenVinoEngine | str:
-    """Return the engine of a model's conversion, or why it is not used; it is made where there is none yet.
+    """Return the engine of a model's conversion, or why it is not used; converts the model if needed.
 
     Another model, OpenVINO or processor has another conversion. Raises ModelError where the model itself
     cannot be used.
@@ -235,7 +235,7 @@ def _convert(checkpoint: Checkpoint, dtype: str, folder: Path) -> model_cache.Me
 
     recipe = checkpoint.recipe
     if recipe is None:
-        return {"refused": "its image processor has steps of its own"}
+        return {"refused": "its image processor has custom steps"}
     torch_engine = TorchEngine(checkpoint, device="cpu", dtype="float32")
     expected = _sampled(torch_engine, recipe)
     for embeddings in expected:
@@ -244,7 +244,7 @@ def _convert(checkpoint: Checkpoint, dtype: str, folder: Path) -> model_cache.Me
     try:
         with _silence():
             metadata = {"facts": _written(torch_engine, checkpoint, recipe, folder)}
-            found = _sampled(_opened(folder, dtype, metadata), recipe)
+            outputs = _sampled(_opened(folder, dtype, metadata), recipe)
     except _NotConvertedError:
         raise
     except Exception as failure:  # conversion meets models of every kind and stumbles in every way
@@ -252,7 +252,7 @@ def _convert(checkpoint: Checkpoint, dtype: str, folder: Path) -> model_cache.Me
             raise _NotConvertedError(one_line(failure)) from failure
         _empty(folder)
         return {"refused": f"it cannot be converted: {one_line(failure)}", "versions": _versions()}
-    error = max(map(cosine_error, found, expected))
+    error = max(map(cosine_error, outputs, expected))
     if error <= TOLERANCE[dtype]:
         return metadata
     _empty(folder)

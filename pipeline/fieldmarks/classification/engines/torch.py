@@ -1,4 +1,4 @@
-"""The engine that computes by torch: any model that transformers loads, on a CPU or a GPU.
+"""The torch engine: any model that transformers loads, on a CPU or a GPU.
 
 Its two towers are torch modules, which other engines convert. In a process of our own, as the command line's,
 two things make a CPU faster. Memory stays with the process: a layer's numbers take megabytes, glibc gives
@@ -56,7 +56,7 @@ def keep_freed_memory() -> None:
 
 
 def fast_products(device: str, dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """Return a context in which linear layers on this device and in these numbers take their fastest way."""
+    """Return a context in which linear layers run as fast as possible on this device and in this dtype."""
     slow = device == "cpu" and dtype == torch.float32 and is_amd(processor())
     if not slow or not is_own_process():
         return nullcontext()
@@ -122,7 +122,7 @@ class ImageTower(nn.Module):
 
 
 class TorchEngine:
-    """A checkpoint computed by torch on one device, in numbers of one type.
+    """A checkpoint run by torch on one device, in one dtype.
 
     On a CPU the weights stay float32 and half precision is torch's autocast, which multiplies in it and adds
     up and normalises in float32: as fast as half weights, and several times closer to float32.
@@ -132,11 +132,11 @@ class TorchEngine:
         self._checkpoint = checkpoint
         self._device = device
         self._dtype: torch.dtype = getattr(torch, dtype)
-        self._tokenizing = Lock()  # a tokenizer is told for each call how to cut and pad
+        self._tokenizing = Lock()  # each call sets the tokenizer's truncation and padding
 
     @property
     def logit_scale(self) -> float:
-        """The factor of the cosines."""
+        """The factor by which the model multiplies cosines."""
         return logit_scale(self.network) or 0.0  # a checkpoint's network has one
 
     @property
@@ -176,7 +176,9 @@ class TorchEngine:
         try:
             return dict(processor(images=[image], return_tensors="pt"))
         except Exception as error:
-            raise ModelError(f"{self._checkpoint.name} cannot prepare an image: {one_line(error)}") from error
+            raise ModelError(
+                f"{self._checkpoint.name} cannot preprocess an image: {one_line(error)}"
+            ) from error
 
     def images(self, prepared: Sequence[Any]) -> Array:
         """Return the embeddings (N, D) of N images."""
@@ -233,7 +235,7 @@ class TorchEngine:
                 yield
         except (RuntimeError, IndexError, ValueError) as error:  # memory, or parts that do not fit together
             raise ModelError(
-                f"{self._checkpoint.name} cannot compute on {self._device}: {one_line(error)}"
+                f"{self._checkpoint.name} failed on {self._device}: {one_line(error)}"
             ) from error
 
 

@@ -1,1 +1,1 @@
-"""What the commands print: tables and sentences of at most 80 columns."""
+"""Terminal output: tables and sentences of at most 80 columns."""

@@ -44,17 +44,17 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
         yield from effects(evaluation.effects)
 
 
-def preflight(found: Preflight) -> Iterator[str]:
+def preflight(preflight: Preflight) -> Iterator[str]:
     """Yield the classes of a data set with their images."""
-    rows = found.rows()
+    rows = preflight.rows()
     width = max(columns(name) for name, _ in rows)
     for name, count in rows:
         yield f"  {padded(name, width)}  {count:>6}"
-    more = [f"{found.left_out:,} left out"] if found.left_out else []
-    more += [f"{found.failures:,} without a usable label"] if found.failures else []
-    more += [f"{len(found.missing):,} missing"] if found.missing else []
-    images = counted(sum(found.images.values()), "image")
-    yield ", ".join([f"{images} in {counted(len(found.images), 'class')}", *more])
+    more = [f"{preflight.left_out:,} left out"] if preflight.left_out else []
+    more += [f"{preflight.failures:,} without a usable label"] if preflight.failures else []
+    more += [f"{len(preflight.missing):,} missing"] if preflight.missing else []
+    images = counted(sum(preflight.images.values()), "image")
+    yield ", ".join([f"{images} in {counted(len(preflight.images), 'class')}", *more])
 
 
 def effects(ordered: Sequence[DescriptorEffect]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How stores are shown to people: tables of 80 columns, changes as lines with - and +."""
+"""Stores in the terminal: tables of at most 80 columns, and changes as lines with - and +."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ _GAP: Final = "  "
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> None:
     """Print a table as wide as the terminal at most; the columns at `numbers` are set right.
 
-    Cells that are too long are folded. Strangers' text cannot reach the terminal raw. (rich's tables take a
+    Cells that are too long are folded. Untrusted text never reaches the terminal raw. (rich's tables take a
     millisecond a row, which a store of 10,000 classes has many of.)
     """
     from fieldmarks.text import columns as width_of
@@ -64,7 +64,7 @@ def counted(value: object) -> str:
 
 
 def line(text: str, *, err: bool = False) -> None:
-    """Print one line of a stranger's text."""
+    """Print one line of untrusted text."""
     from fieldmarks.text import printable
 
     click.echo(printable(text), err=err)
@@ -129,9 +129,9 @@ def commands(lines: Sequence["Entry"]) -> str:
     elif any(line.origin == IMPORTED for line in lines):
         what = "an import"
     elif any(line.origin == GENERATED for line in lines):
-        what = "a new parse" if any(line.change for line in lines) else "an answer"
+        what = "a reparse" if any(line.change for line in lines) else "an answer"
     elif removed:
-        what = "a removal" if removed == len(lines) else "a renaming"
+        what = "a removal" if removed == len(lines) else "a rename"
     else:
         what = "an edit"
     first = lines[0]

@@ -31,7 +31,7 @@ ASK_ABOVE: Final = 20  # classes
 LINES_SHOWN: Final = 60  # of a change; --dry-run shows all
 EDITOR_HELP: Final = """\
 # One descriptor per line. Lines that begin with # are ignored; one in double quotes is read as JSON.
-# A line that you delete is removed and not suggested again. Leave without saving to change nothing."""
+# A line that you delete is removed and not suggested again. Close without saving to change nothing."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -276,13 +276,13 @@ def reparse(store: str, yes: bool, note: str | None, by: str | None) -> None:
     if result.unanswered:
         say(f"{counted(len(result.unanswered), 'class')} edited or imported; left alone")
     if changes and yes:
-        say(f"Parsed {counted(len(changes), 'class')} again. `fieldmarks store undo` takes it back.")
+        say(f"Parsed {counted(len(changes), 'class')} again. `fieldmarks store undo` reverts it.")
     elif changes:
         say(f"{counted(len(changes), 'class')} would change; pass --yes to write.")
 
 
 def reversal_arguments(command: Command) -> Command:
-    """Add what undo and redo take: STORE, CLASS, --yes and the options of all changes."""
+    """Add the arguments of undo and redo: STORE, CLASS, --yes and the options of all changes."""
     command = click.option("--yes", is_flag=True, help=f"Do not ask, even above {ASK_ABOVE} classes.")(
         change_options(command)
     )
@@ -297,9 +297,9 @@ def reversal_arguments(command: Command) -> Command:
 def undo(store: str, name: str | None, yes: bool, note: str | None, by: str | None, dry_run: bool) -> None:
     """Undo the last change.
 
-    With CLASS the last change of that class; without it, the last command, with all the classes that it
-    changed. Undoing again goes one change further back; `store redo` brings back what was undone. Above 20
-    classes it asks first.
+    With CLASS, undoes the last change of that class; without it, the last command, for all classes that it
+    changed. Undoing again goes one change further back; `store redo` reapplies what was undone. Asks first
+    if more than 20 classes would change.
 
     \b
     Examples:
@@ -325,8 +325,8 @@ def undo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
 def redo(store: str, name: str | None, yes: bool, note: str | None, by: str | None, dry_run: bool) -> None:
     """Redo what the last undo reverted.
 
-    With CLASS only for that class; without it, for all the classes of that undo. Redoing again brings back
-    the undo before it; a change after an undo ends redo. Above 20 classes it asks first.
+    With CLASS, only for that class; without it, for all classes of that undo. Redoing again reverts the undo
+    before it; after any other change, nothing can be redone. Asks first if more than 20 classes would change.
 
     \b
     Examples:

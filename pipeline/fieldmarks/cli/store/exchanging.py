@@ -22,7 +22,7 @@ format_option = click.option(
     metavar="CLASS,DESCRIPTOR",
     help="Class and descriptor columns of FILE: their headings or numbers  [default: by headings].",
 )
-@click.option("--replace", is_flag=True, help="Replace lists of the store that differ.")
+@click.option("--replace", is_flag=True, help="Replace differing lists in the store.")
 @change_options
 def import_(
     store: str,
@@ -36,7 +36,8 @@ def import_(
 ) -> None:
     """Import classes and descriptors from a file.
 
-    A store that does not exist yet is created. A class that the store has with other descriptors is an error.
+    Creates the store if it does not exist. A class that the store already has with different descriptors is
+    an error, unless you pass --replace.
 
     FILE is JSON of {class: [descriptor]}, as in the paper and CuPL; a table with a column of classes and one
     of descriptors (CSV, TSV, or a spreadsheet's export); or a folder written by `store export`. The command

@@ -16,8 +16,8 @@ store = click.Group(
     "store",
     help="""Read, correct, check and exchange descriptor stores.
 
-         STORE is a .jsonl file, or the name of one that ships with fieldmarks. Changes are appended as new
-         lines: nothing is overwritten, `history` shows every line, and `undo` reverts changes.
+    STORE is a .jsonl file, or the name of one that ships with fieldmarks. Changes are appended as new
+    lines: nothing is overwritten, `history` shows every line, and `undo` reverts changes.
 
     \b
     Example:
@@ -62,7 +62,7 @@ def json_option(command: Command) -> Command:
 
 
 def change_options(command: Command) -> Command:
-    """Add what all changes take: `--note`, `--by`, `--dry-run`."""
+    """Add the options of all changes: `--note`, `--by`, `--dry-run`."""
     command = click.option("--dry-run", is_flag=True, help="Show the change; write nothing.")(command)
     command = click.option("--by", metavar="NAME", help="Who makes the change (default: your login name).")(
         command

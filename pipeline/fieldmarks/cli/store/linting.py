@@ -1,4 +1,4 @@
-"""`store lint`: what is wrong, for people, programs and CI."""
+"""`store lint`: problems of a store, for people, programs and CI."""
 
 import click
 
@@ -52,9 +52,10 @@ def lint(
 ) -> None:
     """Find problems in a store.
 
-    The exit code is 1 if there is an error, with --strict also if there is a warning.
+    Exits with 1 if it finds an error or, with --strict, a warning.
 
-    --fix appends the fixes as lines that `store undo` takes back, shows them, and then prints what is left.
+    --fix appends the fixes as lines that `store undo` reverts, shows them, and then prints the remaining
+    problems.
 
     \b
     Examples:

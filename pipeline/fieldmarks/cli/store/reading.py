@@ -32,8 +32,8 @@ def list_(
     """List the classes of a store; without STORE, list the stores that ship with fieldmarks.
 
     The table shows the number of descriptors, the origin and the flags, which `store lint --rules` explains.
-    Where `fieldmarks evaluate` measured it, it also shows the effect of the class's worst descriptor in
-    percentage points of accuracy; a negative one hurts.
+    If `fieldmarks evaluate` measured effects, it also shows the effect of the class's worst descriptor in
+    percentage points of accuracy; a negative effect hurts.
 
     \b
     Examples:
@@ -124,7 +124,7 @@ def history(store: str, name: str, as_json: bool) -> None:
 def stats(store: str, as_json: bool) -> None:
     """Show the statistics of a store.
 
-    The numbers of classes, descriptors, lines and tokens, and the models, prompts and flags.
+    Counts classes, descriptors, lines and tokens, and lists the models, prompts and flags.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""How charts look and become files: sizes in CSS pixels, colours of the pages, SVG and PNG that never vary.
+"""The style of all charts (colours, fonts, sizes in CSS pixels), and their reproducible SVG and PNG files.
 
 A chart has the width of a page's column; on a narrow screen the page lets it scroll.
 An SVG leaves its letters to whoever shows it, so every script is drawn that the reader's fonts have; a PNG
@@ -111,7 +111,7 @@ def axes(figure: "Figure", left: float, top: float, width: float, height: float)
 
 
 def heading(axes: "Axes", text: str, left: float = 0) -> None:
-    """Write a line over axes, beginning so many pixels left of them."""
+    """Write a line of text above axes, starting this many pixels to their left."""
     above, points = "axes fraction", "offset points"
     axes.annotate(text, (0, 1), (-left, 10), xycoords=above, textcoords=points, color=SOFT)
 

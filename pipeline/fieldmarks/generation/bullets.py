@@ -1,4 +1,4 @@
-"""Lists whose entries have marks: bullets of every script, numbers, letters, emoji. Pure.
+"""List markers: the bullet characters of every script, numbers, letters and emoji that begin an entry. Pure.
 
 A mark is *certain* where nothing else can stand in its place: a dash, "•", "3." where a line begins.
 It is *possible* where a text may begin the same way: "T. rex", "2 – 3 stripes", or a number behind a dash. A
@@ -176,11 +176,11 @@ def marks(lines: Sequence[str]) -> list[Item | None]:
             possible[at] = (_possible_numbers(line.strip(), bulleted=True)[0], "")
     alone = sum(mark is not None for mark in certain) == 1
     in_sequence = _in_sequence([numbers for numbers, _ in possible], alone=alone)
-    found: list[Item | None] = []
+    items: list[Item | None] = []
     rows = zip(lines, certain, texts, possible, in_sequence, strict=True)
     for line, mark, text, (_, behind), counts in rows:
-        found.append(Item(_indent(line), _kind(text), [behind]) if counts and behind else mark)
-    return found
+        items.append(Item(_indent(line), _kind(text), [behind]) if counts and behind else mark)
+    return items
 
 
 def certain_mark(line: str) -> Item | None:
@@ -237,18 +237,18 @@ def _possible_numbers(text: str, *, bulleted: bool) -> tuple[dict[str, int], str
     Behind a bullet a number without a stop is part of the text: "- 1 horn".
     """
     bare = text.lstrip("*_") if text[:1] in "*_" else text
-    found = _POSSIBLE.match(bare)
-    if found is None:
+    match = _POSSIBLE.match(bare)
+    if match is None:
         return {}, ""
     emphasis = text[: len(text) - len(bare)]
-    behind = bare[found.end() :].strip()
+    behind = bare[match.end() :].strip()
     behind = (
         behind[len(emphasis) :].strip() if emphasis and behind.startswith(emphasis) else emphasis + behind
     )
-    if found["dotted"]:
-        major, minor = map(int, found["dotted"].split("."))
+    if match["dotted"]:
+        major, minor = map(int, match["dotted"].split("."))
         return ({}, "") if bulleted else ({f"{major}.": minor}, behind)
-    letter, close = found["number"].lower(), (found["close"] or " ").strip() or " "
+    letter, close = match["number"].lower(), (match["close"] or " ").strip() or " "
     if bulleted and close in {" ", "-", "–", "—"}:
         return {}, ""
     numbers: dict[str, int] = {}
@@ -326,19 +326,19 @@ def split_marks(line: str, *, alone: bool = False) -> Iterator[str]:
 def _inline_starts(line: str, *, alone: bool) -> list[int]:
     """Return where the entries of a line begin."""
     dots: dict[str, list[int]] = {}
-    for found in _INLINE_DOT.finditer(line):
-        dots.setdefault(found["dot"], []).append(found.start("dot"))
-    glyphs = [found.start() for found in _INLINE_GLYPH.finditer(line)]
+    for match in _INLINE_DOT.finditer(line):
+        dots.setdefault(match["dot"], []).append(match.start("dot"))
+    glyphs = [match.start() for match in _INLINE_GLYPH.finditer(line)]
     several = max((*dots.values(), glyphs), key=len)
     if len(several) > 1:
         return several
     numbers: dict[str, list[int]] = {}  # by brackets and kind of number
-    for found in _INLINE_NUMBER.finditer(line):
-        number = found["number"]
+    for match in _INLINE_NUMBER.finditer(line):
+        number = match["number"]
         value = int(number) if number.isdecimal() else ord(number.lower()) - ord("a") + 1
-        key = f"{found['open']}{'1' if number.isdecimal() else 'a'}{found['close']}"
+        key = f"{match['open']}{'1' if number.isdecimal() else 'a'}{match['close']}"
         if value == len(numbers.setdefault(key, [])) + 1:
-            numbers[key].append(found.start())
+            numbers[key].append(match.start())
     several = max(numbers.values(), key=len, default=[])
     if len(several) < 2 and alone:
         for mark in (" - ", " – ", " * "):

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fieldmarks.report import drawing
-from fieldmarks.report.drawing import WIDE, Chart, axes, figure, label
+from fieldmarks.report import chart_style
+from fieldmarks.report.chart_style import WIDE, Chart, axes, figure, label
 from fieldmarks.report.page import HERE
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def test_labels_that_are_cut() -> None:
     assert label("great grey owl", 12) == "great gr…owl"
     assert label("東京都の蛙", 10) == "東京都の蛙"
     assert label("東京都の蛙", 9) == "東京都…蛙"
-    assert label("a" + "\u0301" * 5000, 5) == "a" + "\u0301" * (drawing.LONGEST_NAME - 1)
+    assert label("a" + "\u0301" * 5000, 5) == "a" + "\u0301" * (chart_style.LONGEST_NAME - 1)
 
 
 def test_the_same_bytes_each_time() -> None:
@@ -90,7 +90,7 @@ def test_settings_are_put_back() -> None:
 
 def test_the_colours_are_the_pages() -> None:
     css = dict(re.findall(r"--(\w+): (#\w{6});", (HERE / "page.css").read_text("utf-8")))
-    ours = {name: getattr(drawing, name.upper()) for name in ("ink", "soft", "line", "lead")}
+    ours = {name: getattr(chart_style, name.upper()) for name in ("ink", "soft", "line", "lead")}
     assert {name: css[name] for name in ours} == ours
 
 
@@ -98,8 +98,8 @@ def test_the_colours_are_the_pages() -> None:
 def test_what_is_not_installed_is_told(package: str) -> None:
     script = (
         f"import sys; sys.modules['{package}'] = None\n"
-        "from fieldmarks.report import drawing\n"
-        f"try: drawing.needed('{package}.x')\n"
+        "from fieldmarks.report import chart_style\n"
+        f"try: chart_style.needed('{package}.x')\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

@@ -1,10 +1,10 @@
-"""Lists whose entries have no marks: lines in bold, plain short lines, or the parts of one line. Pure."""
+"""Lists without list markers: lines in bold, plain short lines, or the parts of one line. Pure."""
 
 import re
 from collections.abc import Sequence
 from typing import Final
 
-from fieldmarks.generation.marks import (
+from fieldmarks.generation.bullets import (
     AFTERWORD,
     AND,
     ENDS,
