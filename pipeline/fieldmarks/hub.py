@@ -177,7 +177,10 @@ class ModelSource:
             _shards(folder)
         network, info = self.load(kind, use_safetensors=True, output_loading_info=True, **options)
         if missing := sorted(info["missing_keys"]):
-            raise ModelError(f"{self.name} lacks {len(missing)} weights ({missing[0]}…): download it again")
+            raise ModelError(
+                f"{self.name} lacks {len(missing)} weights ({missing[0]}…): download it again, or name"
+                " another model if it was saved for another task"
+            )
         return network.eval()
 
     def load(self, kind: Any, **options: Any) -> Any:

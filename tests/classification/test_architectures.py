@@ -1,5 +1,6 @@
 """Every family of CLIP-like models that is promised, as a small model of random weights in a real folder."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from click.testing import CliRunner
 from PIL import Image
+from tests.kit import write_store
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Embedder, Encoder
 from fieldmarks.classification.engines.openvino import CONVERTIBLE, TOLERANCE, cosine_error
 from fieldmarks.classification.scoring import Array
+from fieldmarks.cli import main
 from fieldmarks.errors import ModelError
 
 HF: Any = transformers  # whose types are too narrow for its own keywords
@@ -97,7 +101,10 @@ def owlvit(folder: Path, tokenizer: Any) -> None:
 
 
 def chinese_clip(folder: Path, _: Any) -> None:
-    tokenizer = _bert_tokenizer(512)
+    _chinese_clip(folder, _bert_tokenizer(512))
+
+
+def _chinese_clip(folder: Path, tokenizer: Any) -> None:
     config = HF.ChineseCLIPConfig(
         text_config=SMALL | {"vocab_size": len(tokenizer)}, vision_config=VISION, projection_dim=16
     )
@@ -375,3 +382,52 @@ def test_a_temperature_divides(family: str, built: Callable[[str], Path]) -> Non
     temperature = AutoModel.from_pretrained(built(family)).temperature.item()
     encoder = Encoder(built(family), device="cpu", dtype="float32")
     assert math.isclose(encoder.logit_scale, 1 / temperature, rel_tol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_chinese_descriptors_from_the_store_to_a_prediction(
+    tmp_path: Path, engine: str, runner: CliRunner
+) -> None:
+    """A Chinese CLIP with a tokenizer of single characters reads a Chinese store."""
+    pytest.importorskip("openvino" if engine == "openvino" else "torch")
+    marks = {"树蛙": ["突出的眼睛", "圆形脚趾"], "猫头鹰": ["大眼睛", "红色的喙"], "蝾螈": ["细长的尾巴"]}
+    text = "".join([*marks, *(mark for several in marks.values() for mark in several)])
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set(text))]
+    tokenizer = HF.BertTokenizer(vocab={token: n for n, token in enumerate(tokens)})
+    assert tokenizer.tokenize("大眼睛") == ["大", "眼", "睛"]
+    torch.manual_seed(0)
+    _chinese_clip(tmp_path / "clip", tokenizer)
+    write_store(tmp_path / "store.jsonl", marks)
+    (tmp_path / "images").mkdir()
+    for number, picture in enumerate(_pictures()):
+        picture.save(tmp_path / "images" / f"{number}.png")
+    options = [
+        "--clip",
+        str(tmp_path / "clip"),
+        "--engine",
+        engine,
+        "--dtype",
+        "float32",
+        "--format",
+        "jsonl",
+    ]
+    command = ["classify", str(tmp_path / "images"), "--store", str(tmp_path / "store.jsonl"), *options]
+    done = runner.invoke(main, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == 3
+    model = AutoModel.from_pretrained(tmp_path / "clip").eval()
+    encoder = Encoder(tmp_path / "clip", device="cpu", dtype="float32", engine=engine)  # type: ignore[arg-type]
+    classifier = Classifier(marks, clip=encoder)
+    processor = HF.AutoImageProcessor.from_pretrained(tmp_path / "clip")
+    unit = torch.nn.functional.normalize
+    with torch.no_grad():
+        texts = [tokenizer(several, padding=True, return_tensors="pt") for several in marks.values()]
+        weights = [model.get_text_features(**inputs).pooler_output.mean(dim=0) for inputs in texts]
+        pixels = processor(images=_pictures(), return_tensors="pt")
+        images = model.get_image_features(**pixels).pooler_output
+        theirs = model.logit_scale.exp() * unit(images) @ unit(torch.stack(weights)).T
+    vectors = encoder.encode_images([encoder.prepare(picture) for picture in _pictures()])
+    np.testing.assert_allclose(classifier.head.logits(vectors), theirs, rtol=0, atol=1e-4)
+    assert [result["label"] for result in results] == [list(marks)[int(row)] for row in theirs.argmax(dim=-1)]
