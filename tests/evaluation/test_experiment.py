@@ -99,21 +99,26 @@ def _store(folder: Path, classes: dict[str, list[str]]) -> Store:
     return Store(write_store(folder / "store.jsonl", classes))
 
 
-def test_an_empty_class_takes_no_part(tmp_path: Path) -> None:
+def test_a_class_without_descriptors_takes_part_by_its_name(tmp_path: Path) -> None:
     for name in ("owl", "newt", "toad"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         (tmp_path / "pictures" / name / "1.png").write_bytes(b"")
     store = _store(tmp_path, {"owl": ["big eyes"], "newt": ["a tail"], "toad": []})
     opened = open_candidate(store, None, tmp_path)
     spec = DatasetSpec(str(tmp_path / "pictures"))
-    with pytest.raises(EvaluationError, match="classes without descriptors: 'toad'"):
-        Experiment.open(spec, opened)
-    setup = Experiment.open(replace(spec, allow_missing=True), opened)
-    assert setup.matching is not None
-    assert setup.matching.class_of == {"owl": "owl", "newt": "newt"}
-    assert setup.notices == ("left out: classes without descriptors: 'toad'",)
-    _, found = setup.preflight()
-    assert (found.images, found.left_out) == ({"newt": 1, "owl": 1}, 1)
+    for allow_missing in (False, True):
+        setup = Experiment.open(replace(spec, allow_missing=allow_missing), opened)
+        assert setup.matching is not None
+        assert setup.matching.class_of == {"owl": "owl", "newt": "newt", "toad": "toad"}
+        assert setup.notices == (
+            "classes without descriptors: 'toad'; they are read by the prompt of their name, as `fieldmarks"
+            " classify` does",
+        )
+        _, found = setup.preflight()
+        assert (found.images, found.left_out) == ({"newt": 1, "owl": 1, "toad": 1}, 0)
+    for preset, text in (("article", "a photo of a toad"), ("paper", "toad, which has ")):
+        (arm,), _ = opened.arms(EvaluationConfig(arms=("descriptors",), presets=(preset,)))
+        assert arm.trials[0].texts.texts[-1] == text
 
 
 def test_unreadable_pictures_alone(tmp_path: Path, tiny_clip: Path) -> None:
