@@ -72,6 +72,26 @@ def test_numbers_that_are_none_are_failures(saved: tuple[Candidate, Path]) -> No
     assert [failure.image for failure in done.failures] == ["3.jpg"]
 
 
+def test_equal_embeddings_are_one_image(saved: tuple[Candidate, Path]) -> None:
+    opened, path = saved
+    with np.load(path) as archive:
+        vectors, labels = archive["embeddings"], archive["labels"]
+    twice = _changed(
+        path,
+        embeddings=np.concatenate([vectors, vectors[:10]]),
+        labels=np.concatenate([labels, labels[:10]]),
+        images=[f"{number}.jpg" for number in range(40)],
+    )
+    done = _run(opened, twice, "photo", "descriptors")
+    assert done.repeats == tuple((number, number + 30) for number in range(10))
+    once = _run(opened, path, "photo", "descriptors").arm.difference
+    lead = done.arm.difference
+    assert once is not None
+    assert lead is not None
+    assert lead.p == once.p
+    assert lead.low <= once.low < once.high <= lead.high
+
+
 def test_another_models_embeddings_are_refused(saved: tuple[Candidate, Path]) -> None:
     opened, path = saved
     changed = _changed(path, embeddings=np.ones((30, 5), np.float32))
@@ -116,9 +136,9 @@ def test_a_class_without_descriptors_takes_part_by_its_name(tmp_path: Path) -> N
         )
         _, found = setup.preflight()
         assert (found.images, found.left_out) == ({"newt": 1, "owl": 1, "toad": 1}, 0)
-    for preset, text in (("article", "a photo of a toad"), ("paper", "toad, which has ")):
-        (arm,), _ = opened.arms(EvaluationConfig(arms=("descriptors",), presets=(preset,)))
-        assert arm.trials[0].texts.texts[-1] == text
+    config = EvaluationConfig(arms=("descriptors",), presets=("article", "paper"))
+    texts = [arm.trials[0].texts.texts[-1] for arm in opened.arms(config)[0]]
+    assert texts == ["a photo of a toad", "toad, which has "]
 
 
 def test_unreadable_pictures_alone(tmp_path: Path, tiny_clip: Path) -> None:

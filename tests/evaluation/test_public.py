@@ -143,6 +143,9 @@ def test_a_class_without_descriptors_is_measured_as_it_is_classified(
         labels = [prediction.label for prediction in classifier.predict(list(result.images))]
         assert labels == [result.classes[number] for number in result.arm.runs[0].predicted]
         assert "newt" not in {effect.name for effect in result.effects}
+        (alone,) = (effect for effect in result.effects if effect.name == "toad")  # its only descriptor
+        dropped = what_if(path, "toad", photos, drop=["warts"], **options)
+        assert alone.effect == pytest.approx(dropped.before - dropped.after)
     with_one = what_if(path, "newt", photos, add=["a long tail"], clip=tiny_clip)
     assert with_one.after == fm.evaluate(store, photos, arms=["descriptors"], clip=tiny_clip).arm.top1.value
 

@@ -283,6 +283,8 @@ def classify(
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
     with quiet_pillow(), _journal(resume) as journal:
         opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
+        if options["baseline"] and opened.head.baseline is None:
+            raise click.UsageError("--baseline has no effect: the classifier was saved without --baseline")
         output = Output(opened, form, options, journal, report)
         if embeddings:
             opened.report_other_model(embeddings.model)

@@ -305,6 +305,14 @@ class Candidate:
             raise EvaluationError("the saved classifier has no baseline: save it with --baseline to ablate")
         return self.head.baseline
 
+    def undescribed(self, config: EvaluationConfig) -> Array:
+        """Return the embeddings (C, D) of the classes without descriptors. Raises EvaluationError."""
+        if self.head is not None:
+            return self.names()
+        reading = next(iter(config.readings().values()))
+        plain = replace(config, with_name=False)
+        return self.embedder.texts(plain.texts(dict.fromkeys(self.classes, ()), reading.template).texts)
+
     @property
     def logit_scale(self) -> float:
         """The factor of the cosines."""

@@ -264,7 +264,7 @@ def run(
             summary=summary_of(results, images.distinct),
             notices=notices,
             failures=images.failures,
-            effects=_effects(subject, candidate, images) if ablate and subject else (),
+            effects=_effects(subject, candidate, images, config) if ablate and subject else (),
             examples=_examples(subject, candidate, images, results, copies) if subject else (),
         )
 
@@ -302,13 +302,15 @@ def _check_ablation(arms: Sequence[Arm], candidate: Candidate) -> None:
             raise EvaluationError("--ablate cannot leave out a text that has a learned weight")
 
 
-def _effects(subject: Arm, candidate: Candidate, images: Images) -> tuple[DescriptorEffect, ...]:
+def _effects(
+    subject: Arm, candidate: Candidate, images: Images, config: EvaluationConfig
+) -> tuple[DescriptorEffect, ...]:
     effects = ablation.effects(
         images.vectors,
         images.labels,
         subject.trials[0].texts,
         candidate.rows(subject.trials[0]),
-        candidate.names(),
+        candidate.undescribed(config),
         subject.aggregate,
         candidate.logit_scale,
     )
