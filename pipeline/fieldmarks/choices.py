@@ -15,7 +15,17 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 Preference = Literal["a", "b", "newest", "union"]  # of two stores, where both have a class
 Engine = Literal["auto", "torch", "openvino"]
 Mode = Literal["auto", "completions", "continue", "prefix", "trailing", "instruct"]
-ArmName = Literal["name", "photo", "templates", "concept", "descriptors", "sentences", "waffle", "swapped"]
+ArmName = Literal[
+    "name",
+    "photo",
+    "templates",
+    "concept",
+    "descriptors",
+    "sentences",
+    "waffle",
+    "random-words",
+    "swapped",
+]
 
 Word = TypeVar("Word", bound=str)
 Parameters = ParamSpec("Parameters")

@@ -44,11 +44,51 @@ def _papers_own_wording(descriptor: str) -> str:
     return f"which has {descriptor}"
 
 
-def test_the_papers_clause_on_the_papers_own_descriptors(check_data: Path) -> None:
-    classes = json.loads((check_data / "descriptors" / "descriptors_imagenet.json").read_text("utf-8"))
-    descriptors = [descriptor for own in classes.values() for descriptor in own]
-    assert len(descriptors) > 5000
-    assert [which(item) for item in descriptors] == [_papers_own_wording(element) for element in descriptors]
+def test_the_papers_texts_on_its_own_descriptors(check_data: Path) -> None:
+    counts = {}
+    for name in ("dtd", "eurosat", "imagenet"):
+        text = (check_data / "descriptors" / f"descriptors_{name}.json").read_text("utf-8")
+        classes: dict[str, list[str]] = json.loads(text)
+        for end in ("", "."):
+            expected = [
+                f"{class_name}, {_papers_own_wording(descriptor)}{end}"
+                for class_name, own in classes.items()
+                for descriptor in own
+            ]
+            texts = descriptor_texts(classes, PRESETS["paper"].template + end)
+            assert list(texts.texts) == expected
+            assert list(texts.classes) == list(classes)
+        counts[name] = len(expected)
+    assert counts == {"dtd": 193, "eurosat": 25, "imagenet": 5800}
+
+
+@pytest.mark.parametrize(
+    ("name", "descriptors", "texts"),
+    [
+        ("corn_field", [], ["corn field, which has "]),
+        ("donuts", [], ["donuts, which has "]),
+        ("Black-footed Albatross", ["a wingspan"], ["Black-footed Albatross, which is a wingspan"]),
+        ("airport_terminal-indoor", ["seats"], ["airport terminal-indoor, which has seats"]),
+        (
+            "barn",
+            ["hay", "a roof", "hay"],
+            ["barn, which has hay", "barn, which is a roof", "barn, which has hay"],
+        ),
+        ("lab_coat", ["Has Buttons"], ["lab coat, which has Has Buttons"]),
+    ],
+)
+def test_preset_paper_reads_as_the_papers_code(name: str, descriptors: list[str], texts: list[str]) -> None:
+    template = PRESETS["paper"].template
+    assert list(descriptor_texts({name: descriptors}, template).texts) == texts
+    assert list(descriptor_texts({name: descriptors}, template + ".").texts) == [text + "." for text in texts]
+
+
+def test_names_are_read_with_blanks() -> None:
+    assert name_texts(["tree_frog"]).texts == ("a photo of a tree frog",)
+    assert name_texts(["tree_frog"], "{article} {class}").texts == ("a tree frog",)
+    texts = descriptor_texts({"a_b": ["c_d"], "e_f": []}, "{class}: {descriptor}")
+    assert texts.texts == ("a b: c_d", "a photo of a e f")
+    assert texts.classes == ("a_b", "e_f")
 
 
 def test_presets() -> None:
@@ -76,6 +116,7 @@ def test_owner_runs_in_step() -> None:
 
 def test_a_repeated_descriptor_counts_once() -> None:
     assert descriptor_texts({"a": ["1", "2", "1"]}, "{descriptor}").texts == ("1", "2")
+    assert descriptor_texts({"a": ["1", "2", "1"]}, "{which}").texts == ("which has 1", "which has 2")
 
 
 def test_with_name_adds_the_plain_prompt() -> None:
@@ -89,7 +130,8 @@ def test_names_alone() -> None:
 
 @given(st.text(), st.text())
 def test_braces_of_strangers_are_text(name: str, descriptor: str) -> None:
-    assert descriptor_texts({name: [descriptor]}, "{class}|{descriptor}").texts == (f"{name}|{descriptor}",)
+    spoken = name.replace("_", " ")
+    assert descriptor_texts({name: [descriptor]}, "{class}|{descriptor}").texts == (f"{spoken}|{descriptor}",)
 
 
 def test_concept_without_a_value_is_an_error() -> None:

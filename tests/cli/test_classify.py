@@ -207,6 +207,9 @@ def test_control_characters_of_strangers_do_not_reach_the_terminal(classify: Cla
         ),
         (["photos", "--store", "a", "--top", "0"], "Invalid value for '--top'"),
         (["photos", "--store", "a", "--preset", "other"], "Invalid value for '--preset'"),
+        (["photos", "--classifier", "b", "--preset", "paper"], "--preset goes with --store: a saved"),
+        (["photos", "--classifier", "b", "--text", "{class}"], "--text goes with --store: a saved"),
+        (["photos", "--classifier", "b", "--with-name"], "--with-name goes with --store: a saved"),
     ],
 )
 def test_wrong_usage(runner: CliRunner, folder: Path, options: list[str], message: str) -> None:

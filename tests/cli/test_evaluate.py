@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 from tests.evaluation.recompute import faults
 from tests.evaluation.worlds import draw_species, problem, save
 
+from fieldmarks.classification.classifier_file import ClassifierFile
+from fieldmarks.classification.scoring import Head
 from fieldmarks.cli import main
 from fieldmarks.store import Store
 
@@ -70,6 +72,26 @@ def test_a_saved_classifier_tells_what_it_cannot(runner: CliRunner, kept: list[s
     assert asked.stderr.endswith(f"Error: {why}\n")
 
 
+def test_a_learned_classifier_is_measured_as_it_has_learned(runner: CliRunner, tmp_path: Path) -> None:
+    posed = problem([3, 2, 4], 60, seed=2)
+    save(posed, tmp_path)
+    bias = np.array([0.3, 0.0, -0.3], np.float32)
+    head = Head(posed.texts, posed.rows, 20.0, baseline=posed.names, bias=bias)
+    ClassifierFile(tmp_path / "learned.safetensors").write(head)
+    given: list[str | Path] = ["--classifier", tmp_path / "learned.safetensors"]
+    given += ["--image-embeddings", tmp_path / "kept.npz"]
+    plain = _plain(runner, *given)
+    assert [arm["name"] for arm in plain["arms"]] == ["photo", "descriptors"]
+    expected = head.logits(posed.images).argmax(axis=1).tolist()
+    assert plain["arms"][1]["runs"][0]["predicted"] == expected
+    assert expected != Head(posed.texts, posed.rows, 20.0).logits(posed.images).argmax(axis=1).tolist()
+    assert {example["scores"][0]["class"] for example in plain["examples"]} <= set(posed.texts.classes)
+    refused = _run(runner, *given, "--ablate", code=1)
+    assert refused.stderr.endswith("Error: --ablate cannot leave out a text that has a learned weight\n")
+    asked = _run(runner, *given, "--arms", "swapped", code=2)
+    assert "a saved classifier has no arm swapped: its texts have learned weights" in asked.stderr
+
+
 @pytest.mark.slow
 def test_json_alone_on_stdout(runner: CliRunner, kept: list[str]) -> None:
     plain = _plain(runner, *kept, "--ablate", "--seeds", "3")
@@ -124,8 +146,15 @@ def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[
         (["photos", "--store", "frogs", "--arms", "concept"], "the arm concept needs --concept"),
         (
             ["photos", "--classifier", "head", "--preset", "paper"],
-            "--text and --with-name go with --store",
+            "--preset goes with --store: a saved classifier has its own texts",
         ),
+        (
+            ["photos", "--classifier", "head", "--preset", "article"],
+            "--preset goes with --store: a saved classifier has its own texts",
+        ),
+        (["photos", "--classifier", "head", "--with-name"], "--text and --with-name go with --store"),
+        (["photos", "--classifier", "head", "--concept", "bird"], "--concept goes with --store"),
+        (["photos", "--store", "frogs", "--arms", "photo", "--preset", "paper"], "--preset has no effect"),
         (["", "--store", "frogs"], "DATASET is empty: pass a folder or a file"),
         (
             ["photos", "--store", "frogs", "--classifier", "head", "--preflight"],
@@ -291,7 +320,7 @@ def test_every_arm(runner: CliRunner, species: Path, demo_clip: Path, tmp_path: 
     entries = Store(species / "species.jsonl").entries()
     lines = [{"class": entry.name, "descriptors": [f"it has {entry.descriptors[0]}"]} for entry in entries]
     sentences.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    arms = "name,photo,templates,descriptors,waffle,swapped"
+    arms = "name,photo,templates,descriptors,waffle,random-words,swapped"
     more = ["--concept", "creature", "--sentences", str(sentences), "--preset", "article,paper"]
     plain = _plain(runner, *_of_species(species, demo_clip), "--arms", arms, *more, "--seeds", "2")
     texts = {arm["name"]: arm["texts"][0] for arm in plain["arms"]}
@@ -305,13 +334,15 @@ def test_every_arm(runner: CliRunner, species: Path, demo_clip: Path, tmp_path: 
         "descriptors paper",
         "sentences",
         "waffle",
+        "random-words",
         "swapped",
     ]
     assert texts["name"] == name
     assert texts["photo"] == texts["templates"] == f"a photo of a {name}"
     assert texts["concept"] == f"a photo of a creature: a {name}"
     assert texts["sentences"].startswith("it has ")
-    assert texts["waffle"].startswith(f"a photo of a {name}, which has ")
+    assert texts["waffle"].startswith(f"a photo of a {name}, which ")
+    assert texts["random-words"].startswith(f"a photo of a {name}, which ")
     assert texts["swapped"] != texts["descriptors article"]
     assert plain["settings"]["wanted"]["templates"][0] == "a photo of a {class}"
 

@@ -42,7 +42,8 @@ def test_equal_pictures_are_found_in_files_and_in_tars(tree: Path, tmp_path: Pat
         assert set(plain["equal_across_classes"]["first"][0]["classes"]) == {"newt", "tree frog"}
         across, within = found.notices()
         assert across.startswith("images that lie in several classes, byte for byte: 1, such as '")
-        assert within == "images that repeat another of their class, byte for byte: 1"
+        assert within.startswith("images that repeat another of their class, byte for byte: 1, such as '")
+        assert ", which repeats '" in within
 
 
 def test_labels_without_class_and_failures_are_counted_apart(

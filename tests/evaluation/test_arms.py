@@ -1,29 +1,46 @@
 """The texts of each arm, from a store's classes and from a saved classifier."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.evaluation.worlds import problem
 
-from fieldmarks.classification.scoring import Head
-from fieldmarks.classification.texts import Texts
+from fieldmarks.classification.classifier import Classifier
+from fieldmarks.classification.embedder import Encoder
+from fieldmarks.classification.scoring import Head, Pooling, normalize
+from fieldmarks.classification.texts import Texts, descriptor_texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.arms import (
     NAMES,
     SHIPPED_TEMPLATES,
     Arm,
+    Candidate,
     EvaluationConfig,
     arms_of,
     arms_of_head,
+    descriptors_of,
     read_templates,
 )
+
+if TYPE_CHECKING:
+    from fieldmarks.classification.embedder import Embedder
 
 CLASSES = {
     "tree frog": ["protruding eyes", "a wide mouth", "sticky toe pads"],
     "owl": ["big eyes", "a hooked beak"],
     "newt": ["a long tail"],
 }
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_clip: Path) -> Encoder:
+    """A model of random weights, loaded once."""
+    return Encoder(tiny_clip)
 
 
 def _arms(**config: object) -> dict[str, Arm]:
@@ -62,16 +79,81 @@ def test_several_ways_have_names_of_their_own() -> None:
 
 
 def test_random_words_stand_beside_the_name() -> None:
-    arm = _arms(arms=("waffle",), seeds=3)["waffle"]
+    arm = _arms(arms=("random-words",), seeds=3)["random-words"]
     assert [trial.seed for trial in arm.trials] == [0, 1, 2]
     assert [trial.texts.owner for trial in arm.trials] == [(0, 0, 0, 1, 1, 2)] * 3
-    begun = ["a photo of a tree frog, which has "] * 3 + ["a photo of a owl, which has "] * 2
+    begun = ["a photo of a tree frog, which "] * 3 + ["a photo of a owl, which "] * 2
     assert all(text.startswith(start) for text, start in zip(_texts(arm), begun, strict=False))
     assert arm.text == "a photo of a {class}, which has {random}"
     assert _texts(arm, 0) != _texts(arm, 1)
-    paper = _arms(arms=("waffle",), presets=("paper",))["waffle"]
-    assert (paper.text, paper.aggregate) == ("{class}, which has {random}", "mean-similarity")
-    assert _texts(paper)[0].startswith("tree frog, which ")
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "begun", "ended"),
+    [
+        ({"presets": ("paper",)}, "{class}, which has {random}", "{}, which ", ""),
+        ({}, "a photo of a {class}, which has {random}", "a photo of a {}, which ", ""),
+        ({"text": "{descriptor} of a {class}"}, "{random} of a {class}", "", " of a {}"),
+        ({"text": "{class}, {which}."}, "{class}, which has {random}.", "{}, which ", "."),
+    ],
+)
+def test_every_class_reads_the_same_random_texts(
+    options: dict[str, object], text: str, begun: str, ended: str
+) -> None:
+    """With the class name where the texts of descriptors have it; also a class without descriptors."""
+    config = EvaluationConfig(arms=("waffle",), seeds=2, **options)  # type: ignore[arg-type]
+    (arm,) = arms_of(CLASSES | {"sea_cow": []}, config)
+    assert arm.text == text
+    assert _texts(arm, 0) != _texts(arm, 1)
+    for trial in arm.trials:
+        assert trial.texts.owner == tuple(row // 30 for row in range(120))
+        shared = []
+        for owner, said in zip(trial.texts.owner, trial.texts.texts, strict=True):
+            name = trial.texts.classes[owner].replace("_", " ")
+            start, end = begun.format(name), ended.format(name)
+            assert said.startswith(start)
+            assert said.endswith(end)
+            shared.append(said.removeprefix(start).removesuffix(end))
+        assert shared == shared[:30] * 4
+
+
+def test_the_name_stands_apart_where_it_does_for_descriptors() -> None:
+    (arm,) = arms_of(CLASSES, EvaluationConfig(arms=("waffle",), seeds=1, with_name=True))
+    assert arm.text == "{random}"
+    texts = np.array(_texts(arm)).reshape(3, 31)
+    assert (texts[:, :30] == texts[0, :30]).all()
+    assert texts[:, 30].tolist() == [f"a photo of a {name}" for name in CLASSES]
+
+
+@settings(max_examples=30)
+@given(
+    classes=st.dictionaries(
+        st.text("ab_ ", min_size=1), st.lists(st.text("cde ", min_size=1), max_size=3), min_size=1
+    ),
+    preset=st.sampled_from(["article", "paper"]),
+    template=st.sampled_from(
+        [None, "{class}, {which}.", "{article} {class} with {descriptor}", "{concept}: {which}"]
+    ),
+    with_name=st.booleans(),
+)
+def test_what_is_measured_is_what_is_classified(
+    encoder: Encoder, classes: dict[str, list[str]], preset: Any, template: str | None, with_name: bool
+) -> None:
+    concept = "animal" if template and "{concept}" in template else None
+    config = EvaluationConfig(
+        arms=("descriptors",), presets=(preset,), text=template, with_name=with_name, concept=concept
+    )
+    (arm,) = arms_of(classes, config)
+    classifier = Classifier(
+        classes,
+        clip=encoder,
+        preset=preset,
+        text=template,
+        with_name=with_name,
+        concept=concept,
+    )
+    assert classifier.head.texts == arm.trials[0].texts
+    assert classifier.head.pooling.name == arm.aggregate
 
 
 def test_with_the_paper_names_stay_and_lists_move() -> None:
@@ -110,6 +192,36 @@ def test_templates_that_are_none(tmp_path: Path, content: str, said: str) -> Non
     with pytest.raises(EvaluationError) as raised:
         read_templates(tmp_path / "templates.txt")
     assert said in str(raised.value)
+
+
+def test_a_learned_classifier_is_read_as_it_has_learned() -> None:
+    plain = _head()
+    weights = np.abs(np.random.default_rng(0).standard_normal((3, 6))).astype(np.float32)
+    pooling = Pooling.named("mean-similarity", weights)
+    images = normalize(np.random.default_rng(1).standard_normal((40, 6)).astype(np.float32))
+    bias = np.array([0.2, 0, -0.1], np.float32)
+    for head in (
+        replace(plain, pooling=pooling),
+        replace(plain, bias=bias),
+        replace(plain, pooling=pooling, bias=bias, temperature=0.02),
+        replace(plain, pooling=Pooling.named("max-similarity"), bias=bias),
+    ):
+        candidate = Candidate(descriptors_of(head), {}, cast("Embedder", None), head)
+        arms, notices = arms_of_head(head, EvaluationConfig())
+        assert [arm.name for arm in arms] == ["photo", "descriptors"]
+        assert notices[-1] == "a saved classifier has no arm swapped: its texts have learned weights"
+        scores = candidate.scorer(arms[1], arms[1].trials[0])(images)
+        assert candidate.logit_scale * scores == pytest.approx(head.logits(images), abs=1e-4)
+
+
+@pytest.mark.parametrize("template", ["{descriptor}", "{class}, {which}", "{class}, {which}."])
+def test_a_saved_classifier_knows_its_descriptors(template: str) -> None:
+    lists = {"sea_cow": ["a paddle tail"], "owl": []}
+    texts = descriptor_texts(lists, template, with_name=True)
+    rows = np.eye(len(texts.texts), dtype=np.float32)
+    assert descriptors_of(Head(texts, rows, 20.0, metadata={"preset": "article", "text": template})) == lists
+    old = Texts.collect({"sea_cow": [("flippers", "flippers"), *[("a photo of a sea_cow",) * 2]]})  # of 0.1
+    assert descriptors_of(Head(old, rows[:2], 20.0)) == {"sea_cow": ["flippers"]}
 
 
 def _head(baseline: bool = True) -> Head:

@@ -72,6 +72,26 @@ def test_numbers_that_are_none_are_failures(saved: tuple[Candidate, Path]) -> No
     assert [failure.image for failure in done.failures] == ["3.jpg"]
 
 
+def test_equal_embeddings_are_one_image(saved: tuple[Candidate, Path]) -> None:
+    opened, path = saved
+    with np.load(path) as archive:
+        vectors, labels = archive["embeddings"], archive["labels"]
+    twice = _changed(
+        path,
+        embeddings=np.concatenate([vectors, vectors[:10]]),
+        labels=np.concatenate([labels, labels[:10]]),
+        images=[f"{number}.jpg" for number in range(40)],
+    )
+    done = _run(opened, twice, "photo", "descriptors")
+    assert done.repeats == tuple((number, number + 30) for number in range(10))
+    once = _run(opened, path, "photo", "descriptors").arm.difference
+    lead = done.arm.difference
+    assert once is not None
+    assert lead is not None
+    assert lead.p == once.p
+    assert lead.low <= once.low < once.high <= lead.high
+
+
 def test_another_models_embeddings_are_refused(saved: tuple[Candidate, Path]) -> None:
     opened, path = saved
     changed = _changed(path, embeddings=np.ones((30, 5), np.float32))
@@ -99,21 +119,26 @@ def _store(folder: Path, classes: dict[str, list[str]]) -> Store:
     return Store(write_store(folder / "store.jsonl", classes))
 
 
-def test_an_empty_class_takes_no_part(tmp_path: Path) -> None:
+def test_a_class_without_descriptors_takes_part_by_its_name(tmp_path: Path) -> None:
     for name in ("owl", "newt", "toad"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         (tmp_path / "pictures" / name / "1.png").write_bytes(b"")
     store = _store(tmp_path, {"owl": ["big eyes"], "newt": ["a tail"], "toad": []})
     opened = open_candidate(store, None, tmp_path)
     spec = DatasetSpec(str(tmp_path / "pictures"))
-    with pytest.raises(EvaluationError, match="classes without descriptors: 'toad'"):
-        Experiment.open(spec, opened)
-    setup = Experiment.open(replace(spec, allow_missing=True), opened)
-    assert setup.matching is not None
-    assert setup.matching.class_of == {"owl": "owl", "newt": "newt"}
-    assert setup.notices == ("left out: classes without descriptors: 'toad'",)
-    _, found = setup.preflight()
-    assert (found.images, found.left_out) == ({"newt": 1, "owl": 1}, 1)
+    for allow_missing in (False, True):
+        setup = Experiment.open(replace(spec, allow_missing=allow_missing), opened)
+        assert setup.matching is not None
+        assert setup.matching.class_of == {"owl": "owl", "newt": "newt", "toad": "toad"}
+        assert setup.notices == (
+            "classes without descriptors: 'toad'; they are read by the prompt of their name, as `fieldmarks"
+            " classify` does",
+        )
+        _, found = setup.preflight()
+        assert (found.images, found.left_out) == ({"newt": 1, "owl": 1, "toad": 1}, 0)
+    config = EvaluationConfig(arms=("descriptors",), presets=("article", "paper"))
+    texts = [arm.trials[0].texts.texts[-1] for arm in opened.arms(config)[0]]
+    assert texts == ["a photo of a toad", "toad, which has "]
 
 
 def test_unreadable_pictures_alone(tmp_path: Path, tiny_clip: Path) -> None:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score  # type: ignore[import-untyped]
 from tests.evaluation.worlds import CLASSES, arm_of, some_arm
 
 from fieldmarks.evaluation.metrics import figures
 from fieldmarks.evaluation.predictions import ranks
-from fieldmarks.evaluation.results import Predictions
+from fieldmarks.evaluation.results import ArmResult, Predictions
 
 
 @pytest.mark.parametrize("seeds", [[1], [1, 2, 3]])
@@ -64,3 +65,37 @@ def test_a_difference_names_what_it_is_to() -> None:
     assert result.difference is not None
     assert (result.difference.to, result.difference.p) == ("photo", None)
     assert len(result.hits()) == 2
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.booleans()), min_size=1, max_size=12),
+    st.lists(st.integers(1, 4), min_size=12, max_size=12),
+)
+def test_repeated_images_are_no_further_evidence(
+    images: list[tuple[int, bool, bool]], times: list[int]
+) -> None:
+    """The figures are of all images, p is of the distinct ones, and intervals are no narrower than theirs."""
+
+    def results(chosen: list[int], distinct: NDArray[np.int64] | None = None) -> list[ArmResult]:
+        labels = np.array([images[at][0] for at in chosen], np.int32)
+        arms: list[ArmResult] = []
+        for name, column in (("photo", 1), ("descriptors", 2)):
+            rank = np.array([not images[at][column] for at in chosen], np.int32)
+            run = Predictions((labels + rank) % 3, rank)
+            arms.append(figures(arm_of(name), (run,), labels, 3, arms[0] if arms else None, distinct))
+        return arms
+
+    every = [at for at in range(len(images)) for _ in range(times[at])]
+    once = np.array([every.index(at) for at in range(len(images))], np.int64)
+    for repeated, single, all_alike in zip(
+        results(every, once), results(list(range(len(images)))), results(every), strict=True
+    ):
+        assert repeated.top1.value == all_alike.top1.value
+        assert repeated.recall == all_alike.recall
+        for figure in ("top1", "mean_per_class", "difference"):
+            mine, theirs = getattr(repeated, figure), getattr(single, figure)
+            if theirs is not None:
+                assert mine.low == min(theirs.low, mine.value)
+                assert mine.high == max(theirs.high, mine.value)
+        if repeated.difference and single.difference:
+            assert repeated.difference.p == single.difference.p

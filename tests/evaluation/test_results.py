@@ -31,6 +31,14 @@ def test_a_file_is_read_as_it_was_written(made: Evaluation, tmp_path: Path) -> N
     assert read.effects == made.effects
 
 
+def test_images_that_are_one_count_once(made: Evaluation) -> None:
+    repeated = replace(made, repeats=((3, 7, 59), (4, 5)))
+    assert repeated.distinct.tolist() == [n for n in range(60) if n not in (5, 7, 59)]
+    assert made.distinct.tolist() == list(range(60))
+    assert Evaluation.from_dict(json.loads(json.dumps(repeated.to_dict()))) == repeated
+    assert repeated != made
+
+
 def test_what_differs_is_not_equal(made: Evaluation) -> None:
     assert made != replace(made, summary=("otherwise",))
     assert made != "an evaluation"
@@ -40,6 +48,7 @@ def test_files_of_version_0_1_are_read(made: Evaluation, tmp_path: Path) -> None
     plain = made.to_dict()
     for arm in plain["arms"]:
         del arm["role"]
+    del plain["repeats"]
     for example in plain["examples"]:
         del example["true"]
     (tmp_path / "old.json").write_text(json.dumps(plain))
@@ -54,6 +63,11 @@ def test_files_of_version_0_1_are_read(made: Evaluation, tmp_path: Path) -> None
         ('{"v": 2}', "expected an evaluation of version 1, found 2"),
         ('{"v": 1, "settings": {}}', "this is not an evaluation: KeyError: 'classes'"),
         ('{"v": 1, "classes": 3}', "this is not an evaluation: TypeError"),
+        (
+            '{"v": 1, "settings": {}, "classes": ["owl"], "images": ["a"], "labels": [0], "arms": [],'
+            ' "repeats": [[0, 1]]}',
+            "repeats: expected indices of 1 images",
+        ),
         ("[" * 100_000, "recursion"),
     ],
 )

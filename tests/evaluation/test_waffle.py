@@ -1,16 +1,52 @@
-"""Random descriptors: as many as there are, the same for a seed, and no list stays where it was."""
+"""Controls: the same random texts for every class or as many as there are, and no list stays where it was."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.evaluation.arms import derangement, random_descriptors, swapped, vocabulary_of
+from fieldmarks.evaluation.controls import (
+    common_words,
+    derangement,
+    random_descriptors,
+    swapped,
+    vocabulary_of,
+    waffle,
+)
 
 CLASSES = {
     "tree frog": ["protruding eyes", "a wide mouth", "sticky toe pads"],
     "owl": ["big eyes", "a hooked beak"],
     "newt": [],
 }
+
+
+def test_waffle_has_the_published_structure() -> None:
+    """Worked out by hand from the names: 5/3 words of 4 1/6 letters, 2/3 of a blank, 6 as longest word."""
+    classes = {"pied kingfisher": ["blue, and white."], "tree_frog": ["a wide mouth"], "owl": []}
+    texts = waffle(classes, 0)
+    assert (len(texts), len(set(texts))) == (30, 30)
+    known = {word[:5] for word in common_words()}  # 4 1/2, 4 and 3 letters a name: (7 + 4 + 3) / 3 = 4.7
+    characters = set("blueandwhitemouth")
+    for words, strings in zip(texts[::2], texts[1::2], strict=True):
+        assert len(words.split(" ")) == 2  # (2 + 2 + 1) / 3
+        assert set(words.split(" ")) <= known
+        parts = strings.split(", ")
+        assert [len(part) for part in parts] == [4, 4]  # (10 + 4 + 3) / 3 is 5.7, so 6, and 8 above it
+        assert set("".join(parts)) <= characters
+
+
+@given(st.dictionaries(st.text("ab _", min_size=1), st.lists(st.text()), min_size=1), st.integers(0, 99))
+def test_waffle_is_30_texts_whatever_the_classes(classes: dict[str, list[str]], seed: int) -> None:
+    texts = waffle(classes, seed)
+    assert len(set(texts)) == 30
+    assert texts == waffle(classes, seed)
+    assert texts != waffle(classes, seed + 1)
+
+
+def test_words_are_plain_and_differ() -> None:
+    words = common_words()
+    assert len(words) == len(set(words)) > 1000
+    assert all(word.isascii() and word.isalpha() and word.islower() for word in words)
 
 
 @given(st.integers(2, 30), st.integers(0, 1000))

@@ -47,7 +47,7 @@ class Classifier:
     """Classes with their descriptors, and the model that embeds texts and images.
 
     store: a Store, a store's path, or a mapping of class names to descriptors. A class with no descriptors
-        falls back to the prompt "a photo of a {class}".
+        falls back to the prompt "a photo of a {class}", in preset "paper" to "{class}, which has ".
     clip: a CLIP-like model, by folder or Hugging Face id, or an Encoder that is loaded already.
     preset: "article" (bare descriptors, mean embedding) or "paper" ("{class}, which has …", mean similarity).
     aggregate, text: how a class's texts are pooled, and their template; they replace the preset's.

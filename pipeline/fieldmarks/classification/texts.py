@@ -1,4 +1,15 @@
-"""The texts that CLIP reads: presets, templates, and the paper's wording ("which has", "which is")."""
+"""The texts that CLIP reads: presets, templates, and the paper's wording ("which has", "which is").
+
+Classifying, evaluating and what-if build their texts with `descriptor_texts` and `name_texts`, so what is
+measured is what runs. Underscores of a class name are read as blanks ("corn_field" as "corn field").
+
+A template that has {class} and {which}, as the preset `paper` has, builds what the paper's released code
+builds, string by string: a repeated descriptor counts as often as it is listed, and a class without
+descriptors reads "{class}, which has ". On ImageNet the paper ends each text with a full stop, which is the
+template "{class}, {which}.". With any other template a repeated descriptor counts once, and a class without
+descriptors falls back to "a photo of a {class}".
+Source: Menon & Vondrick, classify_by_description_release, load.py and loading_helpers.py.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +62,6 @@ def which(descriptor: str) -> str:
 
     Its test is the beginning of the descriptor, not its first word, so that "antennae" becomes "which is
     antennae" and "candles" "which candles"; this is kept to reproduce the paper's numbers.
-    Source: Menon & Vondrick, classify_by_description_release, load.py.
     """
     if descriptor.startswith("a"):  # theirs tests "a" and "an", which is the same
         return f"which is {descriptor}"
@@ -75,28 +85,37 @@ def descriptor_texts(
 ) -> Texts:
     """Return the texts of each class's descriptors; `with_name` adds the plain prompt of its name.
 
-    A class without descriptors falls back to the prompt of its name, so that it can still be predicted.
-    Fields of a template: {class}, {descriptor}, {article} (a or an, of the class), {which} (the paper's
-    clause) and, where a concept is given, {concept}. Raises StoreError for no class, PromptError for an
-    unknown field, UsageError for a concept that the template does not name.
+    A class without descriptors is read by a prompt of its name, so that it can still be predicted. Fields of
+    a template: {class}, {descriptor}, {article} (a or an, of the class), {which} (the paper's clause) and,
+    where a concept is given, {concept}. Raises StoreError for no class, PromptError for an unknown field,
+    UsageError for a concept that the template does not name.
     """
     if concept is not None and "{concept}" not in template:
         raise UsageError(f"concept has no effect: the text {template!r:.60} does not contain {{concept}}")
     if not classes:
         raise StoreError("there is no class to choose from: generate or add classes to the store first")
+    as_the_paper = "{class}" in template and "{which}" in template
     laid: dict[str, list[tuple[str, str]]] = {}
     for name, descriptors in classes.items():
         values = _name_values(name, concept)
         laid[name] = [
-            (descriptor, fill(template, values | {"descriptor": descriptor, "which": which(descriptor)}))
-            for descriptor in dict.fromkeys(descriptors)
+            (descriptor, _filled(template, values, descriptor))
+            for descriptor in (descriptors if as_the_paper else dict.fromkeys(descriptors))
         ]
+        plain = fill(NAME_TEMPLATE, values)
+        if not laid[name] and as_the_paper:
+            alone = _filled(template, values, "")
+            laid[name].append((alone, alone))
         if with_name or not laid[name]:
-            plain = fill(NAME_TEMPLATE, values)
             laid[name].append((plain, plain))
     return Texts.collect(laid)
 
 
+def _filled(template: str, values: Mapping[str, str], descriptor: str) -> str:
+    return fill(template, {**values, "descriptor": descriptor, "which": which(descriptor)})
+
+
 def _name_values(name: str, concept: str | None) -> dict[str, str]:
-    values = {"class": name, "article": article(name)}
+    spoken = name.replace("_", " ")
+    values = {"class": spoken, "article": article(spoken)}
     return values | ({} if concept is None else {"concept": concept})

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 INCOMPLETE = 3  # the exit code of a run that did all but what its last lines name
 NAMED = 20  # images in the last lines
+GIVEN = ParameterSource.COMMANDLINE
 
 
 def say_failure(failure: "Failure") -> None:
@@ -183,7 +184,8 @@ def model_options(command: Command) -> Command:
     type=click.Choice(words(Preset)),
     default="article",
     show_default=True,
-    help="article: bare descriptors, mean embedding. paper: '{class}, which has …', mean similarity.",
+    help="article: bare descriptors, mean embedding. paper: '{class}, which has …', mean similarity; on "
+    "ImageNet the paper adds a full stop: --text '{class}, {which}.'.",
 )
 @click.option(
     "--aggregate",
@@ -254,9 +256,10 @@ def classify(
     """Classify IMAGES by the descriptors of a store.
 
     IMAGES are files, folders (searched recursively), globs, or - to read paths from stdin, one per line. A
-    class with no descriptors falls back to the prompt 'a photo of a {class}'. Probabilities are a softmax
-    over the given classes, whatever the model: relative scores, not calibrated confidences. Unreadable
-    images are listed at the end, and the exit code is then 3.
+    class with no descriptors falls back to the prompt 'a photo of a {class}', or with {class} and {which}
+    in the text, as in preset paper, to '{class}, which has '. Underscores of class names are read as
+    blanks. Probabilities are a softmax over the given classes, whatever the model: relative scores, not
+    calibrated confidences. Unreadable images are listed at the end, and the exit code is then 3.
 
     \b
     Examples:
@@ -270,6 +273,9 @@ def classify(
     from fieldmarks.classification.sources import quiet_pillow
 
     _check_usage(images, store, classifier, options["embeddings"])
+    for param in context.command.params:
+        if classifier and param.name in OF_TEXTS[:-1] and context.get_parameter_source(param.name) is GIVEN:
+            raise click.UsageError(f"{param.opts[0]} goes with --store: a saved classifier has its own texts")
     if resume and context.get_parameter_source("form") is not ParameterSource.DEFAULT and form != "jsonl":
         raise click.UsageError(f"--resume writes JSONL: leave out --format {form}")
     _check_outputs(resume, report, save_classifier)
@@ -277,6 +283,8 @@ def classify(
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
     with quiet_pillow(), _journal(resume) as journal:
         opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
+        if options["baseline"] and opened.head.baseline is None:
+            raise click.UsageError("--baseline has no effect: the classifier was saved without --baseline")
         output = Output(opened, form, options, journal, report)
         if embeddings:
             opened.report_other_model(embeddings.model)

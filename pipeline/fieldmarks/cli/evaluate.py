@@ -100,7 +100,7 @@ def data_options(command: Command) -> Command:
             click.option(
                 "--allow-missing",
                 is_flag=True,
-                help="Skip labels without a class and classes without descriptors.",
+                help="Leave out images whose label has no class.",
             ),
         )
     ):
@@ -116,7 +116,7 @@ def text_options(command: Command) -> Command:
                 "--text",
                 metavar="TEMPLATE",
                 help="Template of the descriptors' texts, as for `fieldmarks classify --text`  [default: the "
-                "preset's].",
+                "preset's; the paper's for ImageNet is '{class}, {which}.'].",
             ),
             click.option(
                 "--with-name", is_flag=True, help="Add 'a photo of a {class}' to each class's texts."
@@ -187,9 +187,12 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
 
     DATASET is a folder with one folder per class, a .csv or .jsonl manifest, .parquet or .arrow files, .tar
     files, or hf:NAME[:CONFIG]. Each arm is a way of classifying the same images: 'a photo of a {class}',
-    the descriptors, random words in their place (waffle), descriptors shuffled between classes (swapped),
-    and any others that --arms names. Intervals are 95% confidence intervals. Needs the extra 'eval'.
-    Unreadable images are listed at the end, and the exit code is then 3.
+    the descriptors, 30 random texts that are the same for every class (waffle, as in WaffleCLIP),
+    descriptors shuffled between classes (swapped), and any others that --arms names; random-words has as
+    many random texts as a class has descriptors. A class with no descriptors is read as in `fieldmarks
+    classify`. Intervals are 95% confidence intervals, which cover the truth in 92 to 97% of simulations;
+    intervals and p count repeated images once. Needs the extra 'eval'. Unreadable images are listed at the
+    end, and the exit code is then 3.
 
     \b
     Examples:
@@ -203,6 +206,8 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     from fieldmarks.store import Store
 
     _check_usage(options)
+    if options["classifier"] and context.get_parameter_source("presets") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--preset goes with --store: a saved classifier has its own texts")
     if options["preflight"]:
         _preflight(dataset, options)
         return

@@ -90,17 +90,22 @@ def equal_images(images: Iterable[tuple[str, str, Hashable]]) -> tuple[Equal, ..
 def repeated(equal: Sequence[Equal]) -> list[str]:
     """Return the notices about duplicate images."""
     across = [group for group in equal if group.across]
-    spare = sum(len(group.images) - 1 for group in equal if not group.across)
+    within = [group for group in equal if not group.across]
+    spare = sum(len(group.images) - 1 for group in within)
     notices = []
     if across:
-        first, *others = zip(across[0].images, across[0].classes, strict=True)
-        other = next(pair for pair in others if pair[1] != first[1])
+        pair, *others = zip(across[0].images, across[0].classes, strict=True)
+        apart = next(item for item in others if item[1] != pair[1])
         notices.append(
-            f"images that lie in several classes, byte for byte: {len(across):,}, such as {first[0]!r} in"
-            f" {first[1]!r} and {other[0]!r} in {other[1]!r}"
+            f"images that lie in several classes, byte for byte: {len(across):,}, such as {pair[0]!r} in"
+            f" {pair[1]!r} and {apart[0]!r} in {apart[1]!r}"
         )
     if spare:
-        notices.append(f"images that repeat another of their class, byte for byte: {spare:,}")
+        first, other = within[0].images[:2]
+        notices.append(
+            f"images that repeat another of their class, byte for byte: {spare:,}, such as {other!r}, which"
+            f" repeats {first!r}"
+        )
     return [printable(notice) for notice in notices]
 
 

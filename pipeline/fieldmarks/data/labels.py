@@ -283,10 +283,10 @@ def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[
     return groups
 
 
-def require(matching: Matching, empty_classes: Sequence[str], allow_missing: bool) -> list[str]:
-    """Return notices about the matching; `empty_classes` are those without descriptors.
+def require(matching: Matching, allow_missing: bool) -> list[str]:
+    """Return notices about the matching.
 
-    Raises EvaluationError for labels without a class and for empty classes, unless they are allowed.
+    Raises EvaluationError for labels without a class, unless they are allowed.
     """
     notices = []
     if matching.folded:
@@ -298,19 +298,17 @@ def require(matching: Matching, empty_classes: Sequence[str], allow_missing: boo
         notices.append(
             f"numeric labels are matched to the class ids of the store: {_pairs(matching.numbered, 2)}"
         )
-    missing = []
-    if matching.unknown_labels:
-        missing.append(f"labels without a class in the store: {listed(matching.unknown_labels)}")
-    if empty_classes:
-        missing.append(f"classes without descriptors: {listed(empty_classes)}")
-    if missing and not allow_missing:
+    if not matching.unknown_labels:
+        return notices
+    missing = f"labels without a class in the store: {listed(matching.unknown_labels)}"
+    if not allow_missing:
         raise EvaluationError(
-            "; ".join(missing)
+            missing
             + _advice(matching)
             + ": add them to the store, pass an alias file with --aliases, or score the rest"
             " with --allow-missing"
         )
-    return [*notices, *(f"left out: {names}" for names in missing)]
+    return [*notices, f"left out: {missing}"]
 
 
 def _advice(matching: Matching) -> str:

@@ -3,7 +3,7 @@
 Leaving one descriptor out changes the scores of its own class alone. So each image keeps the best and the
 second best class besides its own, and each descriptor adds one column of scores: its class without it. The
 result is what classifying again without the descriptor would give. A class with one descriptor falls back to
-the prompt of its name, as a store's class without descriptors does.
+the text of its name, as a store's class without descriptors does.
 
 N images, M texts, C classes, D dimensions; chunks of images bound the memory of scores, and what is held of
 an image is a few numbers for each text that matters to it.
@@ -38,10 +38,10 @@ def effects(
 ) -> tuple[DescriptorEffect, ...]:
     """Return each text's effect on images (N, D) of unit length with their classes (N,), the worst first.
 
-    `rows` (M, D) are the texts' embeddings, `names` (C, D) those of the classes' name prompts, `scale` is the
-    factor of the cosines. Worst is what costs most right answers, then what costs most margin: that of its
-    class's images and that of the others, each as a mean, so that few images of one class weigh as much as
-    all others. Raises EvaluationError for a single class, from which no image can be taken.
+    `rows` (M, D) are the texts' embeddings, `names` (C, D) those of the classes without descriptors, `scale`
+    is the factor of the cosines. Worst is what costs most right answers, then what costs most margin: that of
+    its class's images and that of the others, each as a mean, so that few images of one class weigh as much
+    as all others. Raises EvaluationError for a single class, from which no image can be taken.
     """
     classes = len(texts.classes)
     if classes < 2:

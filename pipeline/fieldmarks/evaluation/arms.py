@@ -6,24 +6,23 @@ templates     several templates of the name together
 concept       "a photo of a NOUN: a {class}"
 descriptors   the store's descriptors in a preset's wording; several of them where several are asked for
 sentences     the descriptors of another store, as they are
-waffle        random words and characters in the place of the descriptors, a trial for each seed
+waffle        the same random words and characters for every class, a trial for each seed
+random-words  as many random texts as a class has descriptors, a trial for each seed
 swapped       each class with the descriptors of another, a trial for each seed
 
-The last two are controls, which descriptors have to beat. Random words and characters in the place of
-descriptors are those of Roth et al., Waffling around for Performance (2023). A seed draws the same on every
-machine.
+The last three are controls, which descriptors have to beat; `controls` says how they are drawn. They read the
+template of the first arm of descriptors, so the class name stands where that arm has it. Where its texts hold
+no class name at all, as in the preset `article`, texts that are the same for every class tell nothing apart:
+then random texts read "a photo of a {class}, which has …".
 
 A candidate is what is evaluated: a store's classes with a model that reads their texts, or a saved
 classifier. The arms of a saved classifier come from the embeddings that lie in it: no model is needed. Other
 texts than its own cannot be embedded, so only `photo` (its baseline), `descriptors` and `swapped` are
-available.
+available, and without `swapped` where its texts have learned weights.
 """
 
 import hashlib
-import random
-import re
-import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
@@ -33,7 +32,7 @@ import numpy as np
 
 from fieldmarks.choices import Aggregation, ArmName, Preset, check_choice, check_names, words
 from fieldmarks.classification.embedder import Embedder
-from fieldmarks.classification.scoring import Array, Head
+from fieldmarks.classification.scoring import Array, Head, Scorer
 from fieldmarks.classification.texts import (
     NAME_TEMPLATE,
     PRESETS,
@@ -44,27 +43,23 @@ from fieldmarks.classification.texts import (
 )
 from fieldmarks.data.dataset import listed
 from fieldmarks.errors import EvaluationError, UsageError
-from fieldmarks.evaluation.results import Role, role_of
+from fieldmarks.evaluation.controls import Classes, derangement, random_descriptors, swapped, waffle
+from fieldmarks.evaluation.predictions import scorer_of
+from fieldmarks.evaluation.results import CONTROLS, Role, role_of
 from fieldmarks.store import Store
 from fieldmarks.text import fill
 
 NAMES: Final[tuple[str, ...]] = words(ArmName)
 DEFAULT_ARMS: Final = ("photo", "descriptors", "waffle", "swapped")
 BASELINES: Final = ("photo", "name")  # what other arms are compared with, the first that is there
-OF_DESCRIPTORS: Final = ("descriptors", "waffle", "swapped")  # arms that a preset words
-RANDOM: Final = ("waffle", "swapped")
+OF_DESCRIPTORS: Final = ("descriptors", *CONTROLS)  # arms that a preset words
 DEFAULT_SEEDS: Final = 5
 MAX_SEEDS: Final = 1000
 CONCEPT_TEMPLATE: Final = "a photo of a {concept}: a {class}"
-WAFFLE_TEMPLATE: Final = "a photo of a {class}, which has {descriptor}"
+WAFFLE_TEMPLATE: Final = "a photo of a {class}, {which}"
 OF_ONE_TEXT: Final[Aggregation] = "mean-embedding"  # with one text a class all aggregations agree
 OF_TEMPLATES: Final[Aggregation] = "mean-unit-embedding"  # as CLIP and CuPL put their prompts together
 SHIPPED_TEMPLATES: Final = Path(__file__).with_name("templates.txt")
-_WORD: Final = re.compile(r"[^\W\d_]{2,}")
-_LETTERS_AND_DIGITS: Final = string.ascii_lowercase + string.digits
-_LENGTHS: Final = range(4, 9)  # characters of a random string
-
-Classes = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +114,11 @@ class EvaluationConfig:
         for arm, value in (("concept", self.concept), ("sentences", self.sentences)):
             if arm in self.arms and value is None:
                 raise UsageError(f"the arm {arm} needs --{arm}")
-        if (self.text or self.with_name) and not set(self.arms) & set(OF_DESCRIPTORS):
-            option = "text" if self.text else "with-name"
-            raise UsageError(f"--{option} has no effect: no arm reads descriptors")
+        of_texts = {"text": self.text, "with-name": self.with_name, "aggregate": self.aggregates}
+        of_texts["preset"] = self.presets != ("article",)
+        given = [option for option, value in of_texts.items() if value]
+        if given and not set(self.arms) & set(OF_DESCRIPTORS):
+            raise UsageError(f"--{given[0]} has no effect: no arm reads descriptors")
         if self.text and len(self.presets) > 1:
             raise UsageError("--text replaces a preset's wording: pass one preset")
 
@@ -193,17 +190,24 @@ def arms_of(classes: Classes, config: EvaluationConfig) -> Iterator[Arm]:
 
 def _random(name: str, classes: Classes, config: EvaluationConfig) -> Arm:
     """Return a control of as many trials as there are seeds."""
-    if sum(map(bool, classes.values())) < 2:
+    if name == "swapped" and sum(map(bool, classes.values())) < 2:
         raise EvaluationError(f"the arm {name} needs two classes with descriptors: leave it out with --arms")
-    draw = swapped if name == "swapped" else random_descriptors
     reading = next(iter(config.readings().values()))
     template = reading.template
     text = f"{template}, with descriptors of another class"
-    if name == "waffle":
-        template = template if "{class}" in template else WAFFLE_TEMPLATE
+    if name != "swapped":
+        template = template if "{class}" in template or config.with_name else WAFFLE_TEMPLATE
         text = template.replace("{descriptor}", "{random}").replace("{which}", "which has {random}")
-    trials = (Trial(config.texts(draw(classes, seed), template), seed) for seed in range(config.seeds))
+    drawn = (_drawn(name, classes, seed) for seed in range(config.seeds))
+    trials = (Trial(config.texts(lists, template), seed) for seed, lists in enumerate(drawn))
     return Arm(name, config.role(name), text, reading.aggregate, tuple(trials))
+
+
+def _drawn(name: str, classes: Classes, seed: int) -> Classes:
+    """Return what a control has in the place of each class's descriptors."""
+    if name == "waffle":
+        return dict.fromkeys(classes, waffle(classes, seed))
+    return swapped(classes, seed) if name == "swapped" else random_descriptors(classes, seed)
 
 
 def _templates(classes: Classes, config: EvaluationConfig, role: Role) -> Arm:
@@ -226,69 +230,15 @@ def _sentences(classes: Classes, sentences: Classes, role: Role) -> Arm:
     return Arm("sentences", role, "{sentence}", OF_TEMPLATES, (Trial(texts),))
 
 
-def vocabulary_of(descriptors: Iterable[str]) -> list[str]:
-    """Return the distinct words of descriptors, sorted: what random pairs are drawn from."""
-    return sorted({word.casefold() for text in descriptors for word in _WORD.findall(text)})
-
-
-def random_descriptors(classes: Classes, seed: int) -> dict[str, list[str]]:
-    """Return as many random texts for each class as it has descriptors.
-
-    Two random strings of characters and two random words of the descriptors follow each other in turn. As in
-    the source, all classes read the same ones, so that nothing in them can tell classes apart.
-    """
-    chance = random.Random(f"waffle {seed}")
-    vocabulary = vocabulary_of(text for descriptors in classes.values() for text in descriptors)
-    most = max(len(set(descriptors)) for descriptors in classes.values())
-    drawn: dict[str, None] = {}
-    while len(drawn) < most:
-        drawn[_pair(chance, vocabulary if len(drawn) % 2 and len(vocabulary) ** 2 > most else [])] = None
-    return {name: list(drawn)[: len(set(descriptors))] for name, descriptors in classes.items()}
-
-
-def _pair(chance: random.Random, vocabulary: Sequence[str]) -> str:
-    """Return two random words of a vocabulary, or two strings of random characters without one."""
-    if vocabulary:
-        return " ".join(chance.choice(vocabulary) for _ in range(2))
-    lengths = [chance.choice(_LENGTHS) for _ in range(2)]
-    return " ".join("".join(chance.choices(_LETTERS_AND_DIGITS, k=length)) for length in lengths)
-
-
-def derangement(count: int, seed: int) -> list[int]:
-    """Return a random order of `count` things in which none keeps its place; all such are equally likely.
-
-    Raises ValueError for fewer than two.
-    """
-    if count < 2:
-        raise ValueError("expected at least two things to shuffle")
-    chance = random.Random(f"swapped {seed}")
-    order = list(range(count))
-    while any(place == number for place, number in enumerate(order)):
-        chance.shuffle(order)
-    return order
-
-
-def swapped(classes: Classes, seed: int) -> dict[str, Sequence[str]]:
-    """Return the classes with their descriptors shuffled between them; a class without any stays without.
-
-    Raises ValueError where fewer than two classes have descriptors.
-    """
-    described = [name for name, descriptors in classes.items() if descriptors]
-    order = derangement(len(described), seed)
-    moved = {name: classes[described[other]] for name, other in zip(described, order, strict=True)}
-    return {name: moved.get(name, ()) for name in classes}
-
-
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """Classes with their descriptors, and what gives texts their embeddings.
 
-    `empty` are classes without descriptors; they take no part. `ids` are other names of classes. `metadata`
-    says where all this comes from.
+    Classes without descriptors take part, by the prompt of their name, as in `classify`. `ids` are other
+    names of classes. `metadata` says where all this comes from.
     """
 
     classes: Mapping[str, Sequence[str]]
-    empty: tuple[str, ...]
     metadata: Mapping[str, Any]
     embedder: Embedder
     head: Head | None = None
@@ -297,32 +247,38 @@ class Candidate:
     @classmethod
     def of_store(cls, store: Store, embedder: Embedder) -> "Candidate":
         """Return a store's current classes. Raises EvaluationError for a store without descriptors."""
-        entries = {entry.name: entry.descriptors for entry in store.entries()}
-        classes = {name: descriptors for name, descriptors in entries.items() if descriptors}
-        if not classes:
+        classes = {entry.name: entry.descriptors for entry in store.entries()}
+        if not any(classes.values()):
             raise EvaluationError(f"{store.path} has no class with descriptors: generate or add some first")
         digest = hashlib.sha256(store.path.read_bytes()).hexdigest()
         metadata = {"store": str(store.path), "store_sha256": digest}
-        empty = tuple(name for name in entries if name not in classes)
-        return cls(classes, empty, metadata, embedder, ids=store.ids())
+        return cls(classes, metadata, embedder, ids=store.ids())
 
     @classmethod
     def of_classifier(cls, path: Path, head: Head, embedder: Embedder) -> "Candidate":
         """Return a saved classifier, read from a file; the model embeds images alone."""
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         metadata = {"classifier": str(path), "classifier_sha256": digest, "made_of": dict(head.metadata)}
-        return cls(descriptors_of(head), (), metadata, embedder, head)
+        return cls(descriptors_of(head), metadata, embedder, head)
 
     @property
     def notices(self) -> list[str]:
-        """Notices about the classes: which have the same list, whatever its order."""
+        """Notices about the classes: which have no list, or one that another class has."""
+        empty = [name for name, descriptors in self.classes.items() if not descriptors]
+        notices = []
+        if empty and self.head is None:
+            notices.append(
+                f"classes without descriptors: {listed(empty)}; they are read by the prompt of their name, as"
+                " `fieldmarks classify` does"
+            )
         others: dict[frozenset[str], list[str]] = {}
         for name, descriptors in self.classes.items():
             others.setdefault(frozenset(descriptors), []).append(name)
         twins = [name for marks, names in others.items() if marks and len(names) > 1 for name in names]
-        if not twins:
-            return []
-        return [f"{listed(twins)} have the list of another class: their descriptors do not tell them apart"]
+        if twins:
+            have = f"{listed(twins)} have the list of another class"
+            notices.append(f"{have}: their descriptors do not tell them apart")
+        return notices
 
     def arms(self, config: EvaluationConfig) -> tuple[list[Arm], list[str]]:
         """Return the arms, and why others are not available. Raises EvaluationError, PromptError."""
@@ -334,6 +290,13 @@ class Candidate:
         """Return the embeddings (M, D) of a trial's texts."""
         return self.embedder.texts(trial.texts.texts) if trial.rows is None else trial.rows
 
+    def scorer(self, arm: Arm, trial: Trial) -> Scorer:
+        """Return what scores images by a trial's texts; those of a saved classifier as it has learned."""
+        head = self.head
+        if head is None or not head.is_learned or arm.role != "subject":
+            return scorer_of(trial.texts, self.rows(trial), arm.aggregate)
+        return head.scorer if head.bias is None else _with_bias(head.scorer, head.bias)
+
     def names(self) -> Array:
         """Return the embeddings (C, D) of the prompts of the classes' names. Raises EvaluationError."""
         if self.head is None:
@@ -342,10 +305,28 @@ class Candidate:
             raise EvaluationError("the saved classifier has no baseline: save it with --baseline to ablate")
         return self.head.baseline
 
+    def undescribed(self, config: EvaluationConfig) -> Array:
+        """Return the embeddings (C, D) of the classes without descriptors. Raises EvaluationError."""
+        if self.head is not None:
+            return self.names()
+        reading = next(iter(config.readings().values()))
+        plain = replace(config, with_name=False)
+        return self.embedder.texts(plain.texts(dict.fromkeys(self.classes, ()), reading.template).texts)
+
     @property
     def logit_scale(self) -> float:
         """The factor of the cosines."""
-        return self.embedder.logit_scale if self.head is None else self.head.logit_scale
+        return self.embedder.logit_scale if self.head is None else self.head.scale
+
+
+def _with_bias(scorer: Scorer, bias: Array) -> Scorer:
+    """Return a scorer whose scores (N, C) have a bias (C,) added."""
+
+    def reduce(products: Array) -> Array:
+        scores: Array = (products if scorer.reduce is None else scorer.reduce(products)) + bias
+        return scores
+
+    return replace(scorer, reduce=reduce)
 
 
 def arms_of_head(head: Head, config: EvaluationConfig) -> tuple[list[Arm], list[str]]:
@@ -360,12 +341,15 @@ def arms_of_head(head: Head, config: EvaluationConfig) -> tuple[list[Arm], list[
     trial = Trial(head.texts, None, head.embeddings)
     arms["descriptors"] = Arm("descriptors", config.role("descriptors"), text, aggregate, (trial,))
     have = [name for name, descriptors in descriptors_of(head).items() if descriptors]
-    if len(have) > 1 and head.texts.texts == head.texts.descriptors:  # else names would move with the texts
+    fixed = head.texts.texts != head.texts.descriptors  # names would move with the texts
+    if len(have) > 1 and not fixed and not head.is_learned:
         trials = tuple(_swapped(head, have, config.seeds))
         arms["swapped"] = Arm("swapped", "control", f"{text}, of another class", aggregate, trials)
     why = {
         "photo": "it was saved without a baseline",
-        "swapped": "its texts cannot be shuffled: they contain class names or belong to one class",
+        "swapped": "its texts have learned weights"
+        if head.is_learned
+        else "its texts cannot be shuffled: they contain class names or belong to one class",
     }
     notices = [
         f"a saved classifier has no arm {name}: {why.get(name, 'it needs texts that are not in it')}"
@@ -377,11 +361,18 @@ def arms_of_head(head: Head, config: EvaluationConfig) -> tuple[list[Arm], list[
 
 def descriptors_of(head: Head) -> dict[str, list[str]]:
     """Return the descriptors of each class, without the prompts of its name."""
-    prompts = dict(zip(head.classes, name_texts(head.classes).texts, strict=True))
+    preset = PRESETS.get(head.metadata.get("preset", ""), PRESETS["article"])
+    template, concept = head.metadata.get("text", preset.template), head.metadata.get("concept")
+    alone = descriptor_texts(dict.fromkeys(head.classes, ()), template, concept=concept).texts
+    prompts = {
+        name: {name, *name_texts([name], "{class}").texts, *name_texts([name]).texts, own}
+        for name, own in zip(head.classes, alone, strict=True)
+    }
     descriptors: dict[str, list[str]] = {name: [] for name in head.classes}
     for row, descriptor in enumerate(head.texts.descriptors):
         name = head.classes[head.texts.owner[row]]
-        descriptors[name] += [] if descriptor in (name, prompts[name]) else [descriptor]
+        is_prompt = descriptor in prompts[name] or descriptor.replace("_", " ") in prompts[name]
+        descriptors[name] += [] if is_prompt else [descriptor]
     return descriptors
 
 

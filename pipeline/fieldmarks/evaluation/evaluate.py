@@ -25,7 +25,6 @@ from fieldmarks.evaluation import ablation
 from fieldmarks.evaluation.arms import (
     DEFAULT_ARMS,
     DEFAULT_SEEDS,
-    RANDOM,
     SHIPPED_TEMPLATES,
     Arm,
     Candidate,
@@ -34,8 +33,15 @@ from fieldmarks.evaluation.arms import (
 )
 from fieldmarks.evaluation.experiment import Experiment, provenance
 from fieldmarks.evaluation.metrics import figures
-from fieldmarks.evaluation.predictions import Images, Progress, predict, scorer_of
-from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar, Predictions
+from fieldmarks.evaluation.predictions import Images, Progress, predict
+from fieldmarks.evaluation.results import (
+    CONTROLS,
+    ArmResult,
+    DescriptorEffect,
+    Evaluation,
+    Exemplar,
+    Predictions,
+)
 from fieldmarks.evaluation.summary import sentences as summary_of
 from fieldmarks.store import Store
 
@@ -88,19 +94,21 @@ def evaluate(
     - `dataset`: a folder with a folder per class, a manifest, tables, tars or hf:NAME, as `open_dataset`
       reads it, with `split`, `image_column`, `label_column`, `limit` (images) and `streaming`; and/or
       `embeddings`, a folder or file of image embeddings. `aliases` is a file of labels with the classes they
-      stand for; `allow_missing` leaves out labels without a class, which are errors otherwise, and empty
-      classes.
-    - `arms`: of name, photo, templates, concept, descriptors, sentences, waffle, swapped; by default photo,
-      descriptors, waffle and swapped. `concept`, `templates` and `sentences` add the arm of their name.
+      stand for; `allow_missing` leaves out labels without a class, which are errors otherwise. A class
+      without descriptors takes part by the prompt of its name, as in `Classifier`.
+    - `arms`: of name, photo, templates, concept, descriptors, sentences, waffle, random-words, swapped; by
+      default photo, descriptors, waffle and swapped. `concept`, `templates` and `sentences` add the arm of
+      their name.
     - `preset` (one or several), `aggregate` (one or several), `text`, `with_name` and `concept` word the
-      descriptors as in `Classifier`, so what is measured is what classifies. `seeds`: random trials of waffle
-      and swapped.
+      descriptors as in `Classifier`, so what is measured is what classifies. `seeds`: random trials of the
+      controls waffle, random-words and swapped.
     - `clip`, `device`, `dtype`, `engine`, `batch` and `cache`: the model, as in `Classifier`.
     - `ablate` also measures each descriptor's contribution; `thumbnails` adds small copies of the examples;
       `progress` is called after each image; `command` is noted in the result's settings.
 
-    The data set is read once. Raises UsageError for a wrong, unknown or ineffective option, EvaluationError,
-    StoreError, ModelError and ImageError for what cannot be read.
+    The data set is read once. Images that repeat another of their class count in the figures, but intervals
+    and p are of the distinct ones. Raises UsageError for a wrong, unknown or ineffective option,
+    EvaluationError, StoreError, ModelError and ImageError for what cannot be read.
     """
     _check_packages()
     if isinstance(templates, str | Path):
@@ -111,13 +119,16 @@ def evaluate(
         raise UsageError(
             "--preset, --aggregate, --text and --with-name go with --store: a saved classifier has its own"
         )
-    wanted = tuple(dict.fromkeys(DEFAULT_ARMS if arms is None else _several(arms)))
     brought = {"templates": templates, "concept": concept, "sentences": sentences}  # arms of an option's name
-    wanted += tuple(arm for arm, value in brought.items() if value is not None and arm not in wanted)
+    of_texts = [name for name, value in brought.items() if value is not None]
+    if classifier is not None and of_texts:
+        raise UsageError(f"--{of_texts[0]} goes with --store: a saved classifier reads no other texts")
+    wanted = tuple(dict.fromkeys(DEFAULT_ARMS if arms is None else _several(arms)))
+    wanted += tuple(arm for arm in of_texts if arm not in wanted)
     if "templates" in wanted and templates is None:
         templates = read_templates(SHIPPED_TEMPLATES)
-    if seeds is not None and not set(wanted) & set(RANDOM):
-        raise UsageError(f"--seeds has no effect: no arm is random ({' or '.join(RANDOM)})")
+    if seeds is not None and not set(wanted) & set(CONTROLS):
+        raise UsageError(f"--seeds has no effect: no arm is random ({', '.join(CONTROLS)})")
     config = EvaluationConfig(
         arms=wanted,
         presets=_several(preset),
@@ -189,8 +200,6 @@ def open_candidate(
     Raises as `Candidate` and `open_embedder`, StoreError.
     """
     head = None if classifier is None else load_head(Path(classifier))
-    if head is not None and head.is_learned:
-        raise EvaluationError(f"{classifier} has learned weights or a bias, which evaluate cannot apply yet")
     default = DEFAULT_CLIP if head is None else head.metadata.get("model", "")
     embedder = open_embedder(clip, default=default, **options)
     if classifier is not None and head is not None:
@@ -251,10 +260,11 @@ def run(
             images=images.names,
             labels=images.labels,
             arms=results,
-            summary=summary_of(results),
+            repeats=images.repeats,
+            summary=summary_of(results, images.distinct),
             notices=notices,
             failures=images.failures,
-            effects=_effects(subject, candidate, images) if ablate and subject else (),
+            effects=_effects(subject, candidate, images, config) if ablate and subject else (),
             examples=_examples(subject, candidate, images, results, copies) if subject else (),
         )
 
@@ -267,7 +277,7 @@ def _results(arms: Sequence[Arm], candidate: Candidate, images: Images) -> tuple
     baseline = None
     for arm in ordered:
         runs = tuple(answers(arm, candidate, images))
-        results[arm.name] = figures(arm, runs, images.labels, classes, baseline)
+        results[arm.name] = figures(arm, runs, images.labels, classes, baseline, images.distinct)
         baseline = results[arm.name] if arm.role == "baseline" else baseline
     return tuple(results[arm.name] for arm in arms)
 
@@ -275,12 +285,7 @@ def _results(arms: Sequence[Arm], candidate: Candidate, images: Images) -> tuple
 def answers(arm: Arm, candidate: Candidate, images: Images) -> list[Predictions]:
     """Return what an arm's trials answer; only one trial's embeddings are in memory."""
     return [
-        predict(
-            images.vectors,
-            images.labels,
-            scorer_of(trial.texts, candidate.rows(trial), arm.aggregate),
-            trial.seed,
-        )
+        predict(images.vectors, images.labels, candidate.scorer(arm, trial), trial.seed)
         for trial in arm.trials
     ]
 
@@ -293,18 +298,23 @@ def _check_ablation(arms: Sequence[Arm], candidate: Candidate) -> None:
         raise EvaluationError(ablation.ALONE)
     if candidate.head is not None:
         candidate.names()
+        if candidate.head.is_learned:
+            raise EvaluationError("--ablate cannot leave out a text that has a learned weight")
 
 
-def _effects(subject: Arm, candidate: Candidate, images: Images) -> tuple[DescriptorEffect, ...]:
-    return ablation.effects(
+def _effects(
+    subject: Arm, candidate: Candidate, images: Images, config: EvaluationConfig
+) -> tuple[DescriptorEffect, ...]:
+    effects = ablation.effects(
         images.vectors,
         images.labels,
         subject.trials[0].texts,
         candidate.rows(subject.trials[0]),
-        candidate.names(),
+        candidate.undescribed(config),
         subject.aggregate,
         candidate.logit_scale,
     )
+    return tuple(effect for effect in effects if effect.descriptor in candidate.classes[effect.name])
 
 
 def choose(subject: ArmResult, baseline: ArmResult | None, labels: NDArray[np.int32]) -> list[int]:
@@ -340,13 +350,12 @@ def _examples(
     by_name = {result.name: result for result in results}
     chosen = choose(by_name[subject.name], by_name.get("photo"), images.labels)
     trial = subject.trials[0]
-    head = Head(
-        trial.texts,
-        candidate.rows(trial),
-        candidate.logit_scale,
-        Pooling.named(subject.aggregate),
-        candidate.names() if "photo" in by_name else None,
-    )
+    baseline = candidate.names() if "photo" in by_name else None
+    if candidate.head is None:
+        pooling = Pooling.named(subject.aggregate)
+        head = Head(trial.texts, candidate.rows(trial), candidate.logit_scale, pooling, baseline)
+    else:
+        head = replace(candidate.head, baseline=baseline)
     vectors = images.vectors[chosen]
     scored = zip(
         chosen, vectors, head.scores(vectors, CLASSES_SHOWN), head.baseline_scores(vectors), strict=True

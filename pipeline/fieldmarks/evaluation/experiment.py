@@ -31,9 +31,9 @@ from fieldmarks.text import counted
 class Experiment:
     """A data set, or image embeddings in files, and the candidate that is measured on it.
 
-    `matching` says which class each label stands for, without labels that have none and empty classes; it is
-    None while the labels are not known. `counts` are the labels with their numbers of images. With `strict`,
-    what does not match is an error unless the data set's spec allows it.
+    `matching` says which class each label stands for, without labels that have none; it is None while the
+    labels are not known. `counts` are the labels with their numbers of images. With `strict`, what does not
+    match is an error unless the data set's spec allows it.
     """
 
     spec: DatasetSpec
@@ -63,18 +63,17 @@ class Experiment:
         """
         candidate = self.candidate
         aliases, named = _aliases(self.spec, counts)
-        classes = [*candidate.classes, *candidate.empty]
+        classes = list(candidate.classes)
         if self.spec.aliases is not None:
             named += labels.check_aliases(self.spec.aliases, aliases, counts, classes)
         matching = labels.match(counts, classes, aliases, candidate.ids)
-        notices = labels.require(matching, candidate.empty, not self.strict)
-        scored = {label: name for label, name in matching.class_of.items() if name in candidate.classes}
+        notices = labels.require(matching, not self.strict)
         of_dataset = self.dataset.notices if self.dataset else ()
         return replace(
             self,
             notices=(*of_dataset, *named, *notices, *candidate.notices),
             counts=dict(counts),
-            matching=replace(matching, class_of=scored),
+            matching=matching,
         )
 
     def preflight(self) -> tuple["Experiment", check.Preflight]:
@@ -159,7 +158,7 @@ class Experiment:
         if self.matching is not None:
             return self.matching.class_of.__contains__
         aliases, _ = _aliases(self.spec, ())
-        classes = (*self.candidate.classes, *self.candidate.empty, *self.candidate.ids)
+        classes = (*self.candidate.classes, *self.candidate.ids)
         folds, letters = set(map(labels.fold, classes)), set(map(labels.letters, classes))
         known: dict[str, bool] = {}
 
@@ -212,6 +211,11 @@ class Experiment:
         """Return notices about the images and the model, once all is computed."""
         head, embedder = self.candidate.head, self.candidate.embedder
         notices = check.repeated(images.equal)
+        if images.repeats:
+            notices.append(
+                f"{len(images.distinct):,} of {counted(len(images.names), 'image')} are distinct: intervals"
+                " and p count an image of one class once"
+            )
         notices += list(dict.fromkeys(embedder.notices)) if self.computes else []
         texts = embedder.encoder.model if head is None else head.metadata.get("model")
         if texts and self.model and texts != self.model:

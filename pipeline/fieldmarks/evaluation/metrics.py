@@ -9,7 +9,8 @@ crossed, so that their shares of the variance are taken apart as in an analysis 
 
 The variance of the mean is var(image)/N + var(seed)/R + var(rest)/(N R). With one run there is no seed.
 In simulations 95% intervals cover the truth in 92 to 97% of the draws; with very few images a class in up to
-all of them.
+all of them. An image that a data set holds several times is no further evidence: figures are of all images,
+but intervals and p are of the distinct ones, and are widened where that is needed to hold the figure.
 Source: Cornfield and Tukey, Average values of mean squares in factorials (1956).
 """
 
@@ -166,9 +167,18 @@ CONFUSED_SHOWN: Final = 50  # pairs
 
 
 def figures(
-    arm: Arm, runs: tuple[Predictions, ...], labels: Indices, classes: int, baseline: ArmResult | None = None
+    arm: Arm,
+    runs: tuple[Predictions, ...],
+    labels: Indices,
+    classes: int,
+    baseline: ArmResult | None = None,
+    distinct: NDArray[np.int64] | None = None,
 ) -> ArmResult:
-    """Return an arm with its figures; `baseline` is the arm that it is compared with, if any."""
+    """Return an arm with its figures; `baseline` is the arm that it is compared with, if any.
+
+    `distinct` are the indices (n,) of the images that repeat no other one, by default all.
+    """
+    once = np.arange(len(labels)) if distinct is None else distinct
     recall = recalls(runs, labels, classes)
     hits, hits_of_five = (np.stack([run.rank < top for run in runs]) for top in (1, TOP))
     gain = None
@@ -181,20 +191,33 @@ def figures(
         aggregate=arm.aggregate,
         texts=arm.trials[0].texts.texts[:TEXTS_SHOWN],
         runs=runs,
-        top1=share(hits),
-        top5=share(hits_of_five) if classes > TOP else None,
-        mean_per_class=mean_per_class(hits, labels),
-        difference=None if baseline is None else compare(hits, baseline),
+        top1=_around(hits.mean(), share(hits[:, once])),
+        top5=_around(hits_of_five.mean(), share(hits_of_five[:, once])) if classes > TOP else None,
+        mean_per_class=_around(np.nanmean(recall), mean_per_class(hits[:, once], labels[once])),
+        difference=None if baseline is None else compare(hits, baseline, once),
         recall=_or_none(recall),
         gain=gain,
         confused=confusions(runs, labels, classes),
     )
 
 
-def compare(hits: Hits, baseline: ArmResult) -> Difference:
-    """Return the difference in the share of hits (R, N) from the baseline's on the same images."""
-    lead = difference(hits, baseline.hits())
-    return Difference(baseline.name, lead.value, lead.low, lead.high, mcnemar(hits, baseline.hits()))
+def compare(hits: Hits, baseline: ArmResult, distinct: NDArray[np.int64]) -> Difference:
+    """Return how much the share of hits (R, N) leads the baseline's on the same images."""
+    others = baseline.hits()
+    lead = lead_of(hits, others, distinct)
+    p = mcnemar(hits[:, distinct], others[:, distinct])
+    return Difference(baseline.name, lead.value, lead.low, lead.high, p)
+
+
+def lead_of(hits: Hits, others: Hits, distinct: NDArray[np.int64]) -> Estimate:
+    """Return the `difference` of all images with the interval of the `distinct` ones (n,)."""
+    return _around(hits.mean() - others.mean(), difference(hits[:, distinct], others[:, distinct]))
+
+
+def _around(value: np.floating[Any], estimate: Estimate) -> Estimate:
+    """Return a figure of all images with the interval of the distinct ones."""
+    figure = float(value)
+    return Estimate(figure, min(estimate.low, figure), max(estimate.high, figure))
 
 
 def recalls(runs: Sequence[Predictions], labels: Indices, classes: int) -> Floats:

@@ -3,12 +3,14 @@
 N images, M texts, C classes, D dimensions; no array of N x C is ever made.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldmarks.choices import Aggregation
 from fieldmarks.classification.embedder import Embedded, batched
@@ -17,7 +19,7 @@ from fieldmarks.classification.scoring import Array, Pooling, Scorer, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.data.check import Equal, equal_images
 from fieldmarks.errors import EvaluationError, ModelError
-from fieldmarks.evaluation.results import Indices, Predictions
+from fieldmarks.evaluation.results import Indices, Predictions, distinct_of
 
 CHUNK = 4_000_000  # scores in memory at a time
 _PART = 4096  # images that are put together at a time
@@ -68,6 +70,8 @@ def ranks(scores: Array, labels: Indices) -> Indices:
 class Images:
     """N images: names, embeddings (N, D) of unit length, class indices (N,), those of equal bytes.
 
+    `repeats` are the indices of the images of one class that are equal: of files their bytes are, of
+    precomputed embeddings these.
     `failures` could not be read; of `unlabelled` ones no label is known. `copies` are the places of the
     images' small copies in a file, (start, length), where such were wanted.
     """
@@ -78,7 +82,13 @@ class Images:
     failures: tuple[Failure, ...]
     unlabelled: int = 0
     equal: tuple[Equal, ...] = ()
+    repeats: tuple[tuple[int, ...], ...] = ()
     copies: tuple[tuple[int, int] | None, ...] = ()
+
+    @property
+    def distinct(self) -> NDArray[np.int64]:
+        """The indices of the images, of a group of repeats only the first, (n,)."""
+        return distinct_of(len(self.names), self.repeats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +126,7 @@ def gather(
     names: list[str] = []
     vectors: list[Array] = []
     labels: list[str] = []
-    digests: list[str | None] = []
+    digests: list[str] = []
     places: list[tuple[int, int] | None] = []
     failures: list[Failure] = []
     unlabelled = 0
@@ -131,7 +141,7 @@ def gather(
                 names.append(image.image)
                 whole.append(image.vector)
                 labels.append(label)
-                digests.append(image.version.sha256 if image.version else None)
+                digests.append(_digest(image))
                 places.append(_kept(image.thumbnail, copies))
         vectors += [_unit(whole)] if whole else []
     known = class_of()
@@ -145,16 +155,27 @@ def gather(
     if len({part.shape[1] for part in vectors}) > 1:
         raise ModelError(_DIFFERENT)
     every = np.concatenate(vectors)  # (N, D), or more with labels that have no class
-    digested = ((names[row], known[labels[row]], digests[row]) for row in chosen if digests[row])
+    kept = [(names[row], known[labels[row]], digests[row]) for row in chosen]
+    groups: dict[tuple[str, str], list[int]] = {}
+    for at, (_, name, digest) in enumerate(kept):
+        groups.setdefault((name, digest), []).append(at)
     return Images(
         tuple(names[row] for row in chosen),
         every if len(chosen) == len(every) else every[chosen],
         np.array([index[known[labels[row]]] for row in chosen], np.int32),
         tuple(failures),
         unlabelled,
-        equal_images(digested),
+        equal_images(kept),
+        tuple(tuple(group) for group in groups.values() if len(group) > 1),
         tuple(places[row] for row in chosen),
     )
+
+
+def _digest(image: Embedded) -> str:
+    """Return what equal images share: the digest of their file, else of their embedding."""
+    if image.version:
+        return image.version.sha256
+    return hashlib.blake2b(np.ascontiguousarray(image.vector).tobytes(), digest_size=16).hexdigest()
 
 
 def _kept(copy: bytes | None, copies: IO[bytes] | None) -> tuple[int, int] | None:

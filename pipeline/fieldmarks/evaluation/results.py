@@ -3,7 +3,8 @@
 An evaluation as an object (`fieldmarks evaluate --json FILE`, `Evaluation.save`):
 
     {"v": 1, "settings": {…}, "summary": [sentence…], "notices": […],
-     "classes": [name…], "images": [name…], "labels": [class index…], "failures": [{"image", "error"}…],
+     "classes": [name…], "images": [name…], "labels": [class index…], "repeats": [[image index…]…],
+     "failures": [{"image", "error"}…],
      "arms": [{"name", "role", "text", "aggregate", "texts", "runs": [{"seed", "predicted", "rank"}…],
                "top1", "top5", "mean_per_class", "difference", "recall", "gain", "confused"}…],
      "effects": [{"class", "descriptor", "effect", "margin", "others_margin", "pictures",
@@ -11,11 +12,12 @@ An evaluation as an object (`fieldmarks evaluate --json FILE`, `Evaluation.save`
      "examples": [{"true": class, "by": {arm: class}, …a prediction}…]}
 
 Images, labels, `predicted` and `rank` run in step, so every figure can be computed again from the object:
-`rank` is the number of classes that score above the true one. Shares are from 0 to 1; an estimate is
-{"value", "low", "high"}; `effects` is there with ablation, `seed` null where nothing is random. An effect's
-figures are the means of what its descriptor changes `on` single images; on those not listed, nothing. Files
-of version 0.1 have neither `role`, which follows from the arm's name, nor `true`, which follows from
-`labels`.
+`rank` is the number of classes that score above the true one. `repeats` are groups of images of one class
+that are equal byte for byte: figures are of all images, but intervals and p count each group once. Shares are
+from 0 to 1; an estimate is {"value", "low", "high"}; `effects` is there with ablation, `seed` null where
+nothing is random. An effect's figures are the means of what its descriptor changes `on` single images; on
+those not listed, nothing. Files of version 0.1 have neither `role`, which follows from the arm's name, nor
+`true`, which follows from `labels`, nor `repeats`; their arm waffle is the one that is now random-words.
 """
 
 import html
@@ -42,6 +44,7 @@ _ENDING: Final = b"}\n"
 
 Indices = NDArray[np.int32]
 Role = Literal["subject", "baseline", "control", "other"]
+CONTROLS: Final = ("waffle", "random-words", "swapped")  # arms of random texts
 
 
 class _Plain:
@@ -254,8 +257,9 @@ class Exemplar:
 class Evaluation(_Plain):
     """A complete evaluation: the arms' figures and everything needed to recompute them and to run it again.
 
-    `labels` (N,) are the class indices of the N images, in step with `images`. `settings` holds every option
-    and version. Two evaluations are equal if their plain objects are, that is but for thumbnails.
+    `labels` (N,) are the class indices of the N images, in step with `images`; `repeats` are groups of image
+    indices that are one image, of one class. `settings` holds every option and version. Two evaluations are
+    equal if their plain objects are, that is but for thumbnails.
 
         result = fm.evaluate(fm.Store("frogs.jsonl"), "photos")
         print(result.arm.top1.value, result.arm.difference)
@@ -267,6 +271,7 @@ class Evaluation(_Plain):
     images: tuple[str, ...]
     labels: Indices
     arms: tuple[ArmResult, ...]
+    repeats: tuple[tuple[int, ...], ...] = ()
     summary: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -277,6 +282,11 @@ class Evaluation(_Plain):
     def counts(self) -> NDArray[np.int64]:
         """The number of images of each class, (C,)."""
         return np.bincount(self.labels, minlength=len(self.classes))
+
+    @property
+    def distinct(self) -> NDArray[np.int64]:
+        """The indices of the images, of a group of repeats only the first, (n,)."""
+        return distinct_of(len(self.images), self.repeats)
 
     @property
     def baseline(self) -> ArmResult | None:
@@ -302,6 +312,7 @@ class Evaluation(_Plain):
             "classes": list(self.classes),
             "images": list(self.images),
             "labels": self.labels.tolist(),
+            "repeats": [list(group) for group in self.repeats],
             "failures": [failure.to_dict() for failure in self.failures],
             "arms": [arm.to_dict() for arm in self.arms],
             "effects": [effect.to_dict() for effect in self.effects],
@@ -330,6 +341,7 @@ class Evaluation(_Plain):
             classes=classes,
             images=images,
             labels=labels,
+            repeats=_repeats(plain.get("repeats", ()), len(images)),
             arms=tuple(
                 ArmResult.from_dict(arm, arm.get("role") or role_of(arm["name"], compared))
                 for arm in plain["arms"]
@@ -407,11 +419,24 @@ class Evaluation(_Plain):
         )
 
 
+def _repeats(groups: Sequence[Sequence[int]], images: int) -> tuple[tuple[int, ...], ...]:
+    repeats = tuple(tuple(group) for group in groups)
+    if not all(isinstance(image, int) and 0 <= image < images for group in repeats for image in group):
+        raise ValueError(f"repeats: expected indices of {images} images")
+    return repeats
+
+
+def distinct_of(images: int, repeats: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Return the indices of so many images, of each group of repeats only the first, (n,)."""
+    spare = [image for group in repeats for image in group[1:]]
+    return np.setdiff1d(np.arange(images), np.array(spare, np.int64))
+
+
 def role_of(name: str, baselines: Container[str]) -> Role:
     """Return the role of an arm by its name; `baselines` are the names of those compared with."""
     if name.split(" ")[0] == "descriptors":
         return "subject"
-    if name in ("waffle", "swapped"):
+    if name in CONTROLS:
         return "control"
     return "baseline" if name in baselines else "other"
 

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fieldmarks.evaluation import metrics
 from fieldmarks.evaluation.results import ArmResult, Difference, Estimate
 from fieldmarks.text import counted
@@ -15,27 +18,32 @@ _CALLED: Final[Mapping[str, str]] = {
     "photo": "“a photo of a”",
     "concept": "prompts with the concept",
     "waffle": "random words",
+    "random-words": "random words of the store",
     "swapped": "descriptors shuffled between classes",
 }
 
 
-def sentences(arms: Sequence[ArmResult]) -> tuple[str, ...]:
-    """Return what the arms' figures say, in sentences that claim no more than the intervals allow."""
+def sentences(arms: Sequence[ArmResult], distinct: NDArray[np.int64] | None = None) -> tuple[str, ...]:
+    """Return what the arms' figures say, in sentences that claim no more than the intervals allow.
+
+    `distinct` are the indices (n,) of the images that repeat no other one, by default all.
+    """
+    once = np.arange(len(arms[0].runs[0].rank)) if distinct is None else distinct
     subject = next((arm for arm in arms if arm.role == "subject"), None)
     plain = sorted((arm for arm in arms if arm.role != "control"), key=lambda arm: arm.role != "subject")
     controls = [arm for arm in arms if arm.role == "control"]
     compared = any(arm.difference for arm in arms)
     lines = [_over(arm) for arm in plain if arm.difference or not compared]
-    lines += [_beside(subject, control) if subject else _over(control) for control in controls]
+    lines += [_beside(subject, control, once) if subject else _over(control) for control in controls]
     if any(len(control.runs) == 1 for control in controls):
         lines.append(
             "With a single draw, the intervals cover the choice of images alone: more --seeds show how much"
             " draws differ."
         )
-    images = len(arms[0].runs[0].rank)
-    if images < FEW_IMAGES:
-        are = "is" if images == 1 else "are"
-        lines.append(f"{counted(images, 'image')} {are} few: only a large difference can show.")
+    if len(once) < FEW_IMAGES:
+        are = "is" if len(once) == 1 else "are"
+        images = counted(len(once), "image" if len(once) == len(arms[0].runs[0].rank) else "distinct image")
+        lines.append(f"{images} {are} few: only a large difference can show.")
     return tuple(lines)
 
 
@@ -74,14 +82,14 @@ def _doubt(difference: Difference) -> str:
     return ""
 
 
-def _beside(subject: ArmResult, control: ArmResult) -> str:
+def _beside(subject: ArmResult, control: ArmResult, distinct: NDArray[np.int64]) -> str:
     """Return how a control does, and whether descriptors beat it."""
     if control.difference:
         versus = f" vs {_CALLED[control.difference.to]}"
         begun = f"{_called(control.name)}: {_lead(control.difference, versus)}"
     else:
         begun = _over(control).removesuffix(".")
-    lead = metrics.difference(subject.hits(), control.hits())
+    lead = metrics.lead_of(subject.hits(), control.hits(), distinct)
     name = _called(subject.name)
     name = name[0].lower() + name[1:]
     if lead.low > 0:

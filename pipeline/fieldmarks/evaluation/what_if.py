@@ -160,8 +160,6 @@ def changed(candidate: Candidate, name: str, add: Sequence[str], drop: Sequence[
 
     Raises EvaluationError if nothing changes, StoreError for a class or descriptor that is not there.
     """
-    if name in candidate.empty:
-        raise EvaluationError(f"{name!r} has no descriptors to compare with: add some to the store first")
     edits.find(list(candidate.classes), name, candidate.metadata["store"])
     stamp = edits.Stamp()
     entry = Entry(name, tuple(candidate.classes[name]))

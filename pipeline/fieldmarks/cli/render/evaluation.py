@@ -23,8 +23,9 @@ _CLASS: Final = 18
 def lines(evaluation: Evaluation) -> Iterator[str]:
     """Yield the arms' figures, what they say, and the descriptors where they were ablated."""
     arms = evaluation.arms
-    images = f"{counted(len(evaluation.images), 'image')}, {counted(len(evaluation.classes), 'class')}"
-    yield f"{images}; accuracy in %, 95% CI in brackets"
+    distinct = f" ({len(evaluation.distinct):,} distinct)" if evaluation.repeats else ""
+    images = counted(len(evaluation.images), "image") + distinct
+    yield f"{images}, {counted(len(evaluation.classes), 'class')}; accuracy in %, 95% CI in brackets"
     top5 = any(arm.top5 for arm in arms)
     yield _row("arm", ["top-1", *(["top-5"] if top5 else []), "mean per class"])
     for arm in arms:
