@@ -38,8 +38,12 @@ def _noise(mode: str, width: int = 31, height: int = 17) -> Image.Image:
 
 def _theirs(data: bytes) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data)) as image:
-        rgb: NDArray[np.uint8] = convert_to_rgb(image, return_numpy=True)
-        return rgb
+        return _on_white(image)
+
+
+def _on_white(image: Image.Image) -> NDArray[np.uint8]:
+    """What transformers makes of an image."""
+    return np.asarray(convert_to_rgb(image, return_numpy=True), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_what_is_transparent_is_laid_on_white_as_by_transformers(
 def test_images_in_memory_are_laid_on_white(mode: str) -> None:
     image = _noise(mode)
     before = image.tobytes()
-    assert np.array_equal(np.asarray(images.from_memory(image)), convert_to_rgb(image, return_numpy=True))
+    assert np.array_equal(np.asarray(images.from_memory(image)), _on_white(image))
     assert image.tobytes() == before
 
 
@@ -90,7 +94,7 @@ def test_premultiplied_colours_are_divided_first() -> None:
 
 def test_an_array_with_alpha_is_laid_on_white() -> None:
     array = np.asarray(_noise("RGBA"))
-    expected = convert_to_rgb(Image.fromarray(array), return_numpy=True)
+    expected = _on_white(Image.fromarray(array))
     for same in (array, array / 255):
         assert np.array_equal(np.asarray(images.from_array(same)), expected)
 
