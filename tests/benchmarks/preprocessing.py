@@ -24,7 +24,7 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from fieldmarks.classification import images
-from fieldmarks.classification.embedder import ahead
+from fieldmarks.classification.batches import ahead
 from fieldmarks.classification.preprocess import recipe_of
 
 PICTURES = 32
@@ -36,7 +36,7 @@ RECIPE = recipe_of(PROCESSOR)
 def ours(data: bytes) -> None:
     """Decode and prepare as the classifier does."""
     assert RECIPE
-    RECIPE.pixels(images.decode(data, least=RECIPE.least))
+    RECIPE.pixels(images.decode(data, min_side=RECIPE.min_side))
 
 
 def theirs(data: bytes) -> None:

@@ -287,7 +287,7 @@ def test_scores_are_the_models_own(folder: Path) -> None:
     first = Encoder(folder, device="cpu", dtype="float32", engine="torch")
     theirs = _own_logits(model, _own_inputs(folder, model, texts, first.max_tokens))
     assert np.ptp(theirs) > 1e-3, "texts and images must differ for this to tell anything"
-    converts = family in CONVERTIBLE and first.engine.least is not None
+    converts = family in CONVERTIBLE and first.engine.min_side is not None
     for engine in ("torch", "openvino")[: 2 if converts else 1]:
         encoder = Encoder(folder, device="cpu", dtype="float32", engine=engine)  # type: ignore[arg-type]
         ours = Classifier.from_names(NAMES, clip=encoder)
@@ -304,7 +304,7 @@ def test_openvino_computes_those_that_it_converts(folder: Path) -> None:
     exact = Encoder(folder, device="cpu", dtype="float32", engine="torch")
     for dtype, tolerance in TOLERANCE.items():
         encoder = Encoder(folder, device="cpu", dtype=dtype)  # type: ignore[arg-type]
-        assert encoder.engine_name == ("torch" if encoder.engine.least is None else "openvino")
+        assert encoder.engine_name == ("torch" if encoder.engine.min_side is None else "openvino")
         assert cosine_error(encoder.encode_texts(texts), exact.encode_texts(texts)) <= tolerance
         ours, theirs = (
             item.encode_images([item.prepare(picture) for picture in pictures]) for item in (encoder, exact)

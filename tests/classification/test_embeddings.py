@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fieldmarks.classification.batches import ahead, batched
 from fieldmarks.classification.cache import EmbeddingCache
-from fieldmarks.classification.embedder import Embedded, Embedder, Encoder, ahead, batched
+from fieldmarks.classification.embedder import Embedded, Embedder, Encoder
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.sources import Blob
@@ -234,6 +235,26 @@ def test_float32_is_of_the_whole_picture_and_other_numbers_of_their_own(
     assert (exact.passes, halved.passes) == ([1], [1])
     cached = _vectors(Embedder(exact, cache=EmbeddingCache()).images([check_photo]))
     assert np.array_equal(cached, exact.encode_images([exact.prepare(whole)]))
+
+
+def test_how_jpegs_were_decoded_is_kept_with_embeddings(tiny_clip: Path) -> None:
+    modes = {dtype: Counting(tiny_clip, dtype=dtype).metadata for dtype in ("float32", "bfloat16")}
+    assert [metadata["decode"] for metadata in modes.values()] == ["full", "reduced"]
+    assert modes["float32"].keys() == {"model", "dtype", "engine", "decode"}
+
+
+def test_a_depth_that_was_inferred_is_said_once(
+    tiny_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(np.linspace(0, 4095, 1600).reshape(40, 40).astype(np.uint16)).save(tmp_path / name)
+    embedder = Embedder(Counting(tiny_clip))
+    for _ in range(2):
+        list(embedder.images([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"]))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert said == embedder.notices
+    assert "its largest value is 4,095, so it is read as 12 bits" in said[0]
 
 
 @pytest.fixture

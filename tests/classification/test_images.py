@@ -93,7 +93,7 @@ def test_a_jpeg_is_drafted_to_no_less_than_asked(
     mode: str, size: tuple[int, int], least: int, drafted: tuple[int, int]
 ) -> None:
     data = _saved(_bands().resize(size).convert(mode), "JPEG", quality=95)
-    whole, image = images.decode(data), images.decode(data, least=least)
+    whole, image = images.decode(data), images.decode(data, min_side=least)
     assert (whole.size, image.size, image.mode) == (size, drafted, "RGB")
     for share in (0.2, 0.8):  # left and right
         same = [np.asarray(item)[item.height // 2, int(share * item.width)] for item in (whole, image)]
@@ -102,14 +102,14 @@ def test_a_jpeg_is_drafted_to_no_less_than_asked(
 
 def test_a_phones_mpo_is_drafted() -> None:
     frames = [_bands().resize((400, 200)), Image.new("RGB", (400, 200), "green")]
-    image = images.decode(_saved(frames[0], "MPO", save_all=True, append_images=frames[1:]), least=100)
+    image = images.decode(_saved(frames[0], "MPO", save_all=True, append_images=frames[1:]), min_side=100)
     assert image.size == (200, 100)
     assert np.asarray(image)[50, 40, 0] > 150
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF", "GIF"])
 def test_what_is_no_jpeg_keeps_its_size(form: str) -> None:
-    image = images.decode(_saved(_bands().resize((400, 200)), form), least=20)
+    image = images.decode(_saved(_bands().resize((400, 200)), form), min_side=20)
     assert image.size == (400, 200)
     assert EXTENT not in image.info
 
@@ -133,7 +133,7 @@ def test_the_size_is_judged_before_a_draft(width: int, message: str) -> None:
     sizes = data.index(b"\xff\xc0") + 5  # of the frame header: height and width
     data = data[:sizes] + struct.pack(">HH", 9_460, width) + data[sizes + 4 :]
     with pytest.raises(ImageError, match=message):
-        images.decode(data, least=1)
+        images.decode(data, min_side=1)
 
 
 def _png_header(width: int, height: int) -> bytes:
@@ -235,7 +235,7 @@ def test_heic_is_read_upright_in_several_threads_at_once() -> None:
         "from fieldmarks.classification import images\n"
         "data = sys.stdin.buffer.read()\n"
         "with ThreadPoolExecutor(8) as pool:\n"
-        "    read = list(pool.map(lambda _: images.decode(data, least=8), range(16)))\n"
+        "    read = list(pool.map(lambda _: images.decode(data, min_side=8), range(16)))\n"
         "assert {image.size for image in read} == {(20, 40)}, read\n"
         "red, green, blue = read[0].getpixel((10, 5))\n"
         "assert red > 150 > blue + 100, read[0].getpixel((10, 5))\n"

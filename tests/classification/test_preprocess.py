@@ -77,7 +77,7 @@ def test_the_recipe_of_clip() -> None:
     processor = CLIPImageProcessorPil()
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     assert _recipe(processor) == Recipe(224, (224, 224), 3, 1 / 255, mean, std)
-    assert _recipe(processor).least == 448
+    assert _recipe(processor).min_side == 448
 
 
 @pytest.mark.slow
@@ -203,7 +203,7 @@ def test_a_drafted_jpeg_of_any_orientation(orientation: int, size: tuple[int, in
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = _saved(_creature(1, *size), "JPEG", exif=exif)
-    whole, drafted = images.decode(data), images.decode(data, least=448)
+    whole, drafted = images.decode(data), images.decode(data, min_side=448)
     assert drafted.size == tuple(-(-side // 2) for side in whole.size)
     left, top, right, bottom = drafted.info[EXTENT]
     assert (right - left, bottom - top) == (whole.width / 2, whole.height / 2)
@@ -214,7 +214,7 @@ def test_a_drafted_jpeg_of_any_orientation(orientation: int, size: tuple[int, in
 def test_the_extent_keeps_a_drafted_picture_in_place() -> None:
     """Without it the last column, which is partly covered, would stretch the picture."""
     data = _saved(_creature(2, 1793, 1793), "JPEG", quality=95)  # a quarter of it is 448.25 pixels
-    whole, drafted = images.decode(data), images.decode(data, least=448)
+    whole, drafted = images.decode(data), images.decode(data, min_side=448)
     with_extent = _levels(CLIPImageProcessorPil(), whole, drafted).mean()
     del drafted.info[EXTENT]
     assert with_extent < 0.8 * _levels(CLIPImageProcessorPil(), whole, drafted).mean()
@@ -244,7 +244,7 @@ class Demo:
 
     def cosine_errors(self, files: list[bytes]) -> Floats:
         """What drafting changes in the embedding of each file's picture."""
-        drafted = [_inputs(self.recipe, images.decode(data, least=self.recipe.least)) for data in files]
+        drafted = [_inputs(self.recipe, images.decode(data, min_side=self.recipe.min_side)) for data in files]
         whole = [_theirs(self.processor, Image.open(io.BytesIO(data))) for data in files]
         errors: Floats = 1 - (self.images(drafted) * self.images(whole)).sum(axis=1)
         return errors
@@ -268,7 +268,7 @@ def test_12_megapixels_drafted(subsampling: int, demo: Demo) -> None:
         _saved(_creature(n, *size), "JPEG", quality=90, subsampling=subsampling)
         for n, size in enumerate(sizes)
     ]
-    drafted = [images.decode(data, least=demo.recipe.least).size for data in files]
+    drafted = [images.decode(data, min_side=demo.recipe.min_side).size for data in files]
     assert drafted == [(504, 378), (375, 501)]
     assert demo.cosine_errors(files).max() < 1e-4
 
@@ -286,7 +286,7 @@ def test_no_answer_of_the_demo_changes(demo: Demo) -> None:
     drawn = [draw(specy, random.Random(f"{name} {n}")) for name, specy in species.items() for n in range(5)]
     # A model of 64 pixels asks for 128 at least: these are drafted to a half.
     files = [_saved(image.resize((401, 301)), "JPEG", quality=95) for image in drawn]
-    seen = drawn + [images.decode(data, least=demo.recipe.least) for data in files]
+    seen = drawn + [images.decode(data, min_side=demo.recipe.min_side) for data in files]
     whole = drawn + [images.decode(data) for data in files]
     assert {image.size for image in seen} == {(224, 224), (201, 151)}
     ours = demo.images(_inputs(demo.recipe, image) for image in seen) @ weights.T  # (N, C)

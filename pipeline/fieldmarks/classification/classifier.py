@@ -23,8 +23,9 @@ import numpy as np
 
 from fieldmarks import choices
 from fieldmarks.choices import Aggregation, Device, DType, check_choice, checks_keywords
+from fieldmarks.classification.batches import batched
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
-from fieldmarks.classification.embedder import Clip, Embedded, Embedder, batched, open_embedder
+from fieldmarks.classification.embedder import Clip, Embedded, Embedder, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions
 from fieldmarks.classification.scoring import Array, Head, Pooling, Statistics

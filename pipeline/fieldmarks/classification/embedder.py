@@ -15,24 +15,24 @@ memory. Both may be used from several threads, and can be pickled: they load aga
 import hashlib
 import logging
 import math
-import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from fieldmarks import choices
 from fieldmarks.choices import Device, DType, check_choice
+from fieldmarks.classification.batches import ahead, batched, by_length
 from fieldmarks.classification.cache import EmbeddingCache, key_of
 from fieldmarks.classification.engines import Engine, defect_of, openvino
 from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of
+from fieldmarks.classification.preprocess import INFERRED
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.sources import ImageInput, name_of, read_stamped
@@ -50,9 +50,8 @@ _TOKENS: Final = {"cpu": 1536}  # of a pass over texts, padding included; measur
 _TOKENS_ELSEWHERE: Final = 32_768
 _IMAGES: Final = {"cpu": 32}  # images of a pass, unless the user says otherwise
 _IMAGES_ELSEWHERE: Final = 128
-
-In = TypeVar("In")
-Out = TypeVar("Out")
+# Of what images.py makes of a file: a change of that is a change of this, as it is part of the cache's keys.
+_PIXELS: Final = "image 2"
 
 
 class Encoder:
@@ -161,7 +160,12 @@ class Encoder:
     @property
     def metadata(self) -> dict[str, str]:
         """How embeddings are made here, as it is kept with them."""
-        return {"model": self.model, "dtype": self.dtype, "engine": self.engine_name}
+        return {
+            "model": self.model,
+            "dtype": self.dtype,
+            "engine": self.engine_name,
+            "decode": self.decoding,
+        }
 
     @property
     def batch(self) -> int:
@@ -187,9 +191,9 @@ class Encoder:
         return self.checkpoint.text_form.name
 
     @property
-    def least(self) -> int | None:
+    def min_side(self) -> int | None:
         """How short the shorter side of a JPEG may become while it is decoded; None: as it is."""
-        return None if self.decoding == "full" else self.engine.least
+        return None if self.decoding == "full" else self.engine.min_side
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, the special ones included, before any cutting."""
@@ -233,21 +237,6 @@ class Encoder:
         return embeddings
 
 
-def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yield passes over texts, each a list of their numbers: neighbours in length, at least one of them.
-
-    Padded to its longest text, a pass has at most `budget` tokens.
-    """
-    rows: list[int] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if rows and (len(rows) + 1) * lengths[row] > budget:
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows
-
-
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """An image's name, its embedding (D,), a small JPEG where one was asked for, its file's version."""
@@ -282,6 +271,8 @@ class Embedder:
         self._batch = batch
         self._cache = cache
         self._cut: str | None = None
+        self._depth: str | None = None
+        self._reporting = Lock()
         self._dim: int | None = None  # D, once an embedding is known
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -294,9 +285,9 @@ class Embedder:
 
     @property
     def notices(self) -> list[str]:
-        """Messages logged about the engine, the texts and the cache, for a record of the run."""
+        """Messages logged about the engine, texts, images and the cache, for a record of the run."""
         cache = self._cache.problem if self._cache else None
-        return [notice for notice in (self.encoder.refusal, self._cut, cache) if notice]
+        return [notice for notice in (self.encoder.refusal, self._cut, self._depth, cache) if notice]
 
     @loaded_once
     def logit_scale(self) -> float:
@@ -371,29 +362,38 @@ class Embedder:
             else:
                 digest = hashlib.sha256(data)
                 version = FileVersion(digest.hexdigest(), stamp)
-                key = self._key(f"image, decoded {self.encoder.decoding}", digest.digest())
+                key = self._key(f"{_PIXELS}, decoded {self.encoder.decoding}", digest.digest())
             vector = self._cached([key], self._dim).get(key) if key else None
             if vector is not None and not small:
                 return _Prepared(name, key, vector, None, None, version)
             images = self._pillow
-
-            def decoded(least: int | None) -> "Image.Image":
-                image: Image.Image = (
-                    images.from_memory(source) if data is None else images.decode(data, least=least)
-                )
-                return image
-
-            image = inputs = None
+            inputs = thumbnail = None
             if vector is None:
-                least = self.encoder.least
-                image = decoded(least)
-                inputs = self.encoder.prepare(image)
-                if least is not None and least < images.THUMBNAIL:
-                    image = None  # an embedding does not depend on whether a larger one is shown
-            thumbnail = images.thumbnail(image or decoded(images.THUMBNAIL)) if small else None
+                min_side = self.encoder.min_side
+                with images.opened(source, data, min_side=min_side) as image:
+                    self._report_depth(name, image)
+                    inputs = self.encoder.prepare(image)
+                    # An embedding does not depend on whether a larger copy is shown.
+                    if small and (min_side is None or min_side >= images.THUMBNAIL):
+                        thumbnail = images.thumbnail(image)
+            if small and thumbnail is None:
+                with images.opened(source, data, min_side=images.THUMBNAIL) as image:
+                    thumbnail = images.thumbnail(image)
             return _Prepared(name, key, vector, inputs, thumbnail, version)
         except ImageError as error:
             return Failure(name, str(error))
+
+    def _report_depth(self, name: str, image: "Image.Image") -> None:
+        """Say once that an image's depth was taken from its values, as its file does not tell it."""
+        inferred = image.info.get(INFERRED)
+        if inferred:
+            with self._reporting:
+                if self._depth is None:
+                    self._depth = (
+                        f"{name}: its largest value is {inferred.high:,.0f}, so it is read as {inferred.bits}"
+                        " bits; other images that do not name their bits are read the same way"
+                    )
+                    logger.warning("%s", self._depth)
 
     def _encode(self, batch: list[_Prepared | Failure]) -> Iterator[Embedded | Failure]:
         """Run the images of a batch that have no embedding yet through the model, in one pass."""
@@ -474,25 +474,3 @@ def open_embedder(
     if not isinstance(clip, Encoder):
         clip = Encoder(clip or default, device=device, dtype=dtype, engine=engine)
     return Embedder(clip, cache=EmbeddingCache() if cache else None, batch=batch)
-
-
-def ahead(function: Callable[[In], Out], items: Iterable[In], *, window: int) -> Iterator[Out]:
-    """Yield function(item) in the items' order, computed in threads, at most `window` items ahead."""
-    items = iter(items)
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="fieldmarks")
-    waiting: deque[Future[Out]] = deque()
-    try:
-        waiting.extend(pool.submit(function, item) for item in islice(items, window))
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in islice(items, 1))
-            yield result
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def batched(items: Iterable[Out], size: int) -> Iterator[list[Out]]:
-    """Yield lists of `size` items, the last one perhaps shorter."""
-    items = iter(items)
-    while batch := list(islice(items, size)):
-        yield batch

@@ -2,6 +2,8 @@
 
 import io
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
@@ -9,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from fieldmarks.classification.preprocess import EXTENT, Box
+from fieldmarks.classification import depth, memory
+from fieldmarks.classification.preprocess import EXTENT, INFERRED, Box
 from fieldmarks.classification.sources import HEAD, HEIF, SUFFIXES_OF, format_of, other_kind
 from fieldmarks.errors import ImageError
 from fieldmarks.hub import one_line
@@ -25,28 +28,74 @@ TOO_MANY_PIXELS: Final = f"too large: the limit is {MAX_PIXELS} pixels"
 MAX_ASPECT: Final = 200
 # EXIF's orientations, by what makes such an image upright: width and height exchanged, then mirrored.
 _EXCHANGED, _LEFT_TO_RIGHT, _TOP_TO_BOTTOM = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+_STRAIGHT: Final = {"La": "LA", "RGBa": "RGBA"}  # by modes whose colours are multiplied by alpha
 NO_HEIF: Final = "HEIC needs pillow-heif: pip install 'fieldmarks[heic]'"
 _REGISTERING: Final = Lock()  # images are decoded in several threads
 
 
-def decode(data: bytes, *, least: int | None = None) -> Image.Image:
+def decode(data: bytes, *, min_side: int | None = None) -> Image.Image:
     """Return the image in a file's bytes, upright and RGB; of an animation, the first frame.
 
-    With `least`, a JPEG comes out at 1/2, 1/4 or 1/8 of its size where its shorter side keeps that many
+    With `min_side`, a JPEG comes out at 1/2, 1/4 or 1/8 of its size where its shorter side keeps that many
     pixels, which takes a fraction of the time; EXTENT in its `info` tells which of them it covers.
 
-    Transparency is dropped, as CLIP's own preprocessing does. Raises ImageError.
+    Transparency is laid on white, as transformers does; more than 8 bits are scaled by those in use, and
+    INFERRED in `info` says it where the file does not. Raises ImageError.
     """
+    with ExitStack() as held:
+        return _decode(data, min_side, held)
+
+
+@contextmanager
+def decoded(data: bytes, *, min_side: int | None = None) -> Iterator[Image.Image]:
+    """Yield what `decode` returns, which is closed at the end; till then its memory is reserved."""
+    with ExitStack() as held:
+        image = _decode(data, min_side, held)
+        held.callback(image.close)  # before others use its memory
+        yield image
+
+
+def _decode(data: bytes, min_side: int | None, held: ExitStack) -> Image.Image:
+    """Return what `decode` does; `held` holds the memory that is reserved for it, as memory.py counts it."""
     if not data:
         raise ImageError("empty: it has zero bytes")
+    with _clear_errors(data):
+        formats = _formats(data[:HEAD])
+        early = memory.before_opening(data)
+        if early:
+            held.enter_context(memory.BUDGET.reserve(early))
+        with Image.open(io.BytesIO(data), formats=formats) as file:
+            try:
+                _check_size(file)  # before a draft makes it smaller
+                extent = _draft(file, min_side) if min_side else None
+                if not early:
+                    held.enter_context(memory.BUDGET.reserve(_peak(file, data)))
+                # Both have to be asked before it loads.
+                bits, lower = depth.declared_bits(file, data), depth.lower_bytes(file, data)
+                image = _upright(file, bits, lower)
+            except BaseException:
+                file.close()  # the error refers to it as long as it is passed on
+                raise
+        if extent:
+            image.info[EXTENT] = extent
+        return image
+
+
+@contextmanager
+def opened(source: object, data: bytes | None, *, min_side: int | None = None) -> Iterator[Image.Image]:
+    """Yield the image of a file's bytes, or without bytes of a PIL image, an array or a tensor."""
+    if data is None:
+        yield from_memory(source)
+    else:
+        with decoded(data, min_side=min_side) as image:
+            yield image
+
+
+@contextmanager
+def _clear_errors(data: bytes) -> Iterator[None]:
+    """Turn whatever goes wrong in decoding into an ImageError."""
     try:
-        with Image.open(io.BytesIO(data), formats=_formats(data[:HEAD])) as image:
-            _check_size(image)  # before a draft makes it smaller
-            extent = _draft(image, least) if least else None
-            upright = to_rgb(image)
-            if extent:
-                upright.info[EXTENT] = extent
-            return upright
+        yield
     except UnidentifiedImageError as error:
         kind = other_kind(data[:HEAD])
         reason = f"not an image but {kind}" if kind else f"not an image in a known format ({_named()})"
@@ -60,11 +109,51 @@ def decode(data: bytes, *, least: int | None = None) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image upright (EXIF) and RGB, greys of more than 8 bits scaled down. Raises ImageError."""
+    """Return a PIL image upright and RGB, as `decode` does; it is left as it is. Raises ImageError."""
     _check_size(image)
-    image = _rgb(ImageOps.exif_transpose(image))
-    image.info.pop(EXTENT, None)  # a file may hold a text of this name
-    return image
+    with _clear_errors(b""), memory.BUDGET.reserve(_peak(image, b"")):
+        bits = depth.declared_bits(image, b"")  # before it loads
+        return _upright(ImageOps.exif_transpose(image), bits)
+
+
+def _peak(image: Image.Image, data: bytes) -> int:
+    return memory.to_decode(image, data, converts=image.mode != "RGB" or _is_transparent(image))
+
+
+def _upright(image: Image.Image, bits: int | None, lower: Image.Image | None = None) -> Image.Image:
+    """Return an image, which is turned in place, as RGB; `bits` and `lower` as depth.py has them."""
+    ImageOps.exif_transpose(image, in_place=True)
+    scaled = None
+    if image.mode.startswith(("I", "F")):
+        scaled = depth.grey(image, bits)
+    elif lower:
+        ImageOps.exif_transpose(lower, in_place=True)
+        scaled = depth.colours(image, lower, bits)
+    result = _on_white(scaled[0] if scaled else image)
+    for name in (EXTENT, INFERRED):  # a file may hold a text of this name
+        result.info.pop(name, None)
+    if scaled and scaled[1].is_inferred:
+        result.info[INFERRED] = scaled[1]
+    return result
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return an image as RGB, what is transparent laid on white."""
+    if not _is_transparent(image):
+        # The decoders of other formats hold memory as long as their images are used.
+        is_light = image.mode == "RGB" and image.format in ("JPEG", "MPO", "PNG")
+        return image if is_light else image.convert("RGB")
+    result = Image.new("RGB", image.size)
+    for box, strip in depth.strips(image):
+        straight = strip.convert(_STRAIGHT[strip.mode]) if strip.mode in _STRAIGHT else strip
+        white = Image.new("RGBA", strip.size, "white")
+        result.paste(Image.alpha_composite(white, straight.convert("RGBA")).convert("RGB"), box[:2])
+    return result
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    # A PNG may have a text of this name.
+    return image.mode.endswith(("A", "a")) or isinstance(image.info.get("transparency"), int | bytes | tuple)
 
 
 def _check_size(image: Image.Image) -> None:
@@ -75,10 +164,10 @@ def _check_size(image: Image.Image) -> None:
         raise ImageError(f"too narrow: {width} x {height} pixels, the limit is {MAX_ASPECT} to 1")
 
 
-def _draft(image: Image.Image, least: int) -> Box | None:
+def _draft(image: Image.Image, min_side: int) -> Box | None:
     """Have a JPEG scaled while it is decoded; return the box of its pixels that it covers once upright."""
     # Of a HEIC a draft would be its thumbnail, which the camera made in its own way.
-    draft = image.draft("RGB", (least, least)) if image.format in ("JPEG", "MPO") else None
+    draft = image.draft("RGB", (min_side, min_side)) if image.format in ("JPEG", "MPO") else None
     if draft is None:
         return None
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -95,14 +184,6 @@ def _span(covered: float, pixels: int, *, mirrored: bool) -> tuple[float, float]
     return (pixels - covered, pixels) if mirrored else (0.0, covered)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "P" and "transparency" in image.info:
-        return image.convert("RGBA").convert("RGB")  # straight to RGB, Pillow warns
-    if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
-    return image.convert("RGB")
-
-
 def from_memory(image: object) -> Image.Image:
     """Return a PIL image, an array or a tensor as an upright RGB image. Raises ImageError."""
     if isinstance(image, Image.Image):
@@ -115,7 +196,8 @@ def from_memory(image: object) -> Image.Image:
 def from_array(array: "np.ndarray[Any, Any] | Tensor") -> Image.Image:
     """Return an array (H, W) or (H, W, 1|3|4), or a tensor (H, W) or (1|3|4, H, W), as an RGB image.
 
-    Values are 0 to 255 in integers or 0 to 1 in floats. Raises ImageError for other shapes and types.
+    Values are 0 to 255 in integers or 0 to 1 in floats; a fourth channel is alpha. Raises ImageError for
+    other shapes and types.
     """
     array = _channels_last(array)
     if array.ndim == 3 and array.shape[2] == 1:
@@ -154,18 +236,6 @@ def _channels_last(array: "np.ndarray[Any, Any] | Tensor") -> np.ndarray[Any, An
         return np.asarray(array)
     values = (array.float() if array.is_floating_point() else array).detach().cpu().numpy()
     return np.moveaxis(values, 0, -1) if values.ndim == 3 else values
-
-
-def _to_8_bits(grey: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Scale a grey image of 16 or 32 bits, or of floats, to 0..255."""
-    values = np.nan_to_num(grey.astype(np.float32))
-    high = float(values.max())
-    if high <= 1 and grey.dtype.kind == "f":
-        values = values * 255
-    elif high > 255:
-        values = values / 257  # 65535 becomes 255
-    scaled: np.ndarray[Any, Any] = np.clip(values, 0, 255).astype(np.uint8)
-    return scaled
 
 
 def _formats(head: bytes) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ def model_options(command: Command) -> Command:
             type=click.Choice(words(DType)),
             default="auto",
             help="Numeric precision; auto: half precision where the processor supports it natively, else "
-            "float32.",
+            "float32. With float32, JPEGs are decoded at full size.",
         ),
         click.option(
             "--engine",

@@ -30,7 +30,7 @@ class Engine(Protocol):
         """Whether the model was trained on texts padded to `max_tokens`; a shorter one changes the result."""
 
     @property
-    def least(self) -> int | None:
+    def min_side(self) -> int | None:
         """How short the shorter side of a JPEG may become while it is decoded; None: as it is."""
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:

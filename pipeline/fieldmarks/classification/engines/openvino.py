@@ -85,7 +85,7 @@ class OpenVinoEngine:
         self.max_tokens = max_tokens
         self.pads_to_full_length = form.fixed
         self._form, self._end, self._pad = form, end, pad
-        self.least = recipe.least
+        self.min_side = recipe.min_side
         self._computing = Lock()  # a request computes one thing at a time, on all cores
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:

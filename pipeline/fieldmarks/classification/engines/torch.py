@@ -150,10 +150,10 @@ class TorchEngine:
         return self._checkpoint.text_form.fixed
 
     @property
-    def least(self) -> int | None:
+    def min_side(self) -> int | None:
         """How short the shorter side of a JPEG may become while it is decoded."""
         recipe = self._checkpoint.recipe
-        return recipe.least if recipe else None
+        return recipe.min_side if recipe else None
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, before any cutting."""
