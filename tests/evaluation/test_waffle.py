@@ -65,7 +65,7 @@ def test_all_derangements_are_equally_likely() -> None:
 
 
 def test_one_alone_cannot_move() -> None:
-    with pytest.raises(ValueError, match="at least two"):
+    with pytest.raises(ValueError, match="one thing alone cannot change places"):
         derangement(1, 0)
 
 

@@ -153,7 +153,7 @@ def _all_of(checkpoint: Checkpoint) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("part", "change", "message"),
     [
-        ("vision", {"timm_model_name": "vit_pe_core"}, "is an open_clip model with an image tower of timm"),
+        ("vision", {"timm_model_name": "vit_pe_core"}, "is an open_clip model with a timm image tower"),
         ("vision", {"layers": [3, 4, 6, 3]}, "is an open_clip model with a ResNet"),
         ("vision", {"attentional_pool": True}, "with attentional pooling"),
         ("vision", {"no_ln_pre": True}, "with no_ln_pre True"),
@@ -162,13 +162,13 @@ def _all_of(checkpoint: Checkpoint) -> tuple[Any, ...]:
         ("vision", {"width": 0}, "width is 0: expected 1 to 16,384"),
         ("vision", {"layers": 10**9}, "layers is 1000000000: expected 1 to 1,000"),
         ("vision", {"image_size": [32, 48]}, r"with image_size \[32, 48\]"),
-        ("text", {"hf_model_name": "roberta-base"}, "with a text tower of its own"),
+        ("text", {"hf_model_name": "roberta-base"}, "with a custom text tower"),
         ("text", {"no_causal_mask": True}, "with no_causal_mask True"),
         ("text", {"pool_type": "last"}, "with pool_type 'last'"),
         ("text", {"tokenizer_kwargs": {"clean": "canonicalize"}}, "with tokenizer_kwargs"),
-        ("top", {"custom_text": True}, "with a text tower of its own"),
-        ("top", {"multimodal_cfg": {"width": 8}}, "with a CoCa model"),
-        ("top", {"init_logit_bias": -10}, "with trained as SigLIP is"),
+        ("top", {"custom_text": True}, "with a custom text tower"),
+        ("top", {"multimodal_cfg": {"width": 8}}, "with a CoCa decoder"),
+        ("top", {"init_logit_bias": -10}, "with the bias of SigLIP"),
         ("top", {"vision_cfg": None}, "expected an object 'vision_cfg'"),
         ("images", {"interpolation": "nearest"}, "with interpolation 'nearest'"),
         ("images", {"resize_mode": "longest"}, "with resize_mode 'longest'"),
@@ -190,7 +190,7 @@ def test_a_damaged_configuration_is_an_error(tmp_path: Path, text: str) -> None:
 
 def test_weights_that_do_not_fit_are_an_error(checkpoint: Path) -> None:
     _configured(checkpoint, vision={"layers": 3})
-    with pytest.raises(ModelError, match="its weights are not those of its configuration"):
+    with pytest.raises(ModelError, match="its weights do not match its configuration"):
         Checkpoint(str(checkpoint)).network(torch.float32)
     (checkpoint / WEIGHTS).write_bytes(b"no tensors")
     with pytest.raises(ModelError, match=f"{WEIGHTS} cannot be read"):
