@@ -395,3 +395,13 @@ def test_how_far_in_a_line_stands_decides(text: str, expected: list[str]) -> Non
 )
 def test_colons_of_full_width_are_colons(text: str, expected: list[str]) -> None:
     assert parse(text).descriptors == tuple(expected)
+
+
+@pytest.mark.parametrize("title", ["**{}:**", "**{}**:", "**{}**", "__{}:__", "**{}：**"])
+def test_a_bold_title_above_its_description_is_followed_by_one_colon(title: str) -> None:
+    text = "\n".join(
+        f"- {title.format(name)}\n  {what}"
+        for name, what in (("Color", "green skin"), ("Shape", "a round head"))
+    )
+    parsed = parse(text, style="bullets", finish_reason="stop")
+    assert parsed.descriptors == ("Color: green skin", "Shape: a round head")

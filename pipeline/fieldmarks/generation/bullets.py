@@ -127,7 +127,7 @@ class Item:
         if not more:
             return first
         if self.titled and any(more):
-            return f"{first.rstrip(' :：')}: {_joined(more)}"
+            return f"{plain(first).rstrip(' :：')}: {_joined(more)}"
         return _joined(self.parts)
 
     @property
