@@ -1,27 +1,32 @@
-"""The README runs: its step-by-step commands and its Python block, in order, in one folder."""
+"""README and docs run: the tutorial's commands and the README's Python block, in order, in one folder."""
 
 from pathlib import Path
 
 import click
 import pytest
-from tests.documents import ROOT, blocks, links, run_python, run_shell, section
+from tests.documents import ROOT, blocks, links, run_python, run_shell
 
 from fieldmarks.cli import main
 
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = {path.name: path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
 
 def test_the_first_screen_has_two_commands_for_a_fresh_machine() -> None:
     first_screen = README.split("\n## ")[0]
-    install = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt"
+    install = "python3 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt"
     assert blocks("sh", first_screen) == [
-        f"{install} . && .venv/bin/fieldmarks demo\n",
-        f"{install} -e '.[test]' && .venv/bin/python -m pytest -n logical\n",
+        f"{install} . && fieldmarks demo\n",
+        f"{install} -e '.[test]' && python -m pytest -n logical\n",
     ]
 
 
-def test_every_command_line_of_the_readme_parses() -> None:
-    scripts = "".join(blocks("sh", README))
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 170
+
+
+def test_every_command_line_of_the_pages_parses() -> None:
+    scripts = "".join(script for page in PAGES.values() for script in blocks("sh", page.read_text("utf-8")))
     lines = [line for line in scripts.splitlines() if line.startswith("fieldmarks ")]
     assert len(lines) >= 5
     for line in lines:
@@ -34,19 +39,18 @@ def test_every_command_line_of_the_readme_parses() -> None:
 
 
 def test_offline_comes_before_endpoints() -> None:
-    assert README.index("## Step by step") < README.index("OPENAI_API_KEY")
+    assert README.index("fieldmarks demo") < README.index("OPENAI_API_KEY")
 
 
 def test_links_to_files_lead_somewhere() -> None:
-    for name in ("README.md", "docs/api.md", "docs/files.md"):
-        page = ROOT / name
+    for page in PAGES.values():
         targets = [target.partition("#")[0] for target in links(page.read_text("utf-8"))]
         assert [target for target in targets if target and not (page.parent / target).exists()] == []
 
 
 @pytest.mark.slow
-def test_the_step_by_step_commands_and_the_python_block_run(tmp_path: Path) -> None:
-    for script in blocks("sh", section("Step by step", README)):
+def test_the_tutorials_commands_and_the_python_block_run(tmp_path: Path) -> None:
+    for script in blocks("sh", PAGES["tutorial.md"].read_text("utf-8")):
         run_shell(script, tmp_path)
     for script in blocks("python", README):
         run_python(script, tmp_path)

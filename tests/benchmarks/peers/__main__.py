@@ -40,7 +40,7 @@ FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=P
     "--only", type=click.Choice(list(COMPARISONS)), multiple=True, help="Compare only this; repeatable."
 )
 @click.option("--json", "to", type=click.Path(path_type=Path), help="Also write all figures.")
-@click.option("--table", is_flag=True, help="Also print the table for the README.")
+@click.option("--table", is_flag=True, help="Also print the table for docs/speed.md.")
 def main(
     tokenizer: Path,
     photos: Path | None,

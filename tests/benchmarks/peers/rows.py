@@ -70,7 +70,7 @@ def head(machine: Mapping[str, str]) -> str:
 
 
 def markdown(rows: Iterable[Row], machine: Mapping[str, str]) -> str:
-    """Return the table for the README, with the machine under it."""
+    """Return the table for docs/speed.md, with the machine under it."""
     lines = ["| compared with | fieldmarks | theirs | speedup |", "| --- | ---: | ---: | ---: |"]
     for row in rows:
         ours, theirs = (f"{_short(side)} {row.per}" for side in row.sides) if row.sides else ("", "")
