@@ -224,21 +224,31 @@ def _longest_rise(numbers: Sequence[int]) -> set[int]:
     return rise
 
 
+Plan = Sequence[Change]  # what a dry run returned
+
+
 def apply(
-    store: Store, make: Callable[[Store], Iterable[Entry | None]], *, dry_run: bool = False
+    store: Store,
+    make: Callable[[Store], Iterable[Entry | None]],
+    *,
+    dry_run: bool = False,
+    plan: Plan | None = None,
 ) -> list[Change]:
     """Append the lines that `make` returns, unless `dry_run`, and return what they change.
 
-    `make` gets the store as it is under its lock; a line that is None stands for no change.
+    `make` gets the store as it is under its lock; a line that is None stands for no change. With a `plan`,
+    nothing is written and StoreError raised if the lines are no longer the planned ones.
     """
     changes: dict[str, Change] = {}
 
     def lines(now: Store) -> list[Entry]:
         entries = [entry for entry in make(now) if entry is not None]
+        after = {entry.name: None if entry.removed else entry for entry in entries}
+        if plan is not None and after != {change.name: change.after for change in plan}:
+            raise StoreError(f"{now.path} changed in the meantime; nothing was written: try again")
         changes.clear()  # `make` runs again where another program writes meanwhile
         for entry in entries:
-            after = None if entry.removed else entry
-            changes[entry.name] = Change(entry.name, now.get(entry.name), after)
+            changes[entry.name] = Change(entry.name, now.get(entry.name), after[entry.name])
         return entries
 
     if dry_run:

@@ -14,6 +14,8 @@ from fieldmarks.cli import main
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
 
+REVERTS = "`fieldmarks store undo store.jsonl` reverts it.\n"
+
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -36,11 +38,16 @@ def test_add_drop_undo(runner: CliRunner, file: Path) -> None:
     result = runner.invoke(
         main, ["store", "add", "store.jsonl", "frog", "green  skin", "--by", "ada", "--note", "seen"]
     )
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "frog\n+ green skin\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        0,
+        "frog\n+ green skin\n",
+        f"1 class changed: 1 descriptor added. {REVERTS}",
+    )
     entry = _frog(file)
     assert (entry.by, entry.note, entry.origin) == ("ada", "seen", "curated")
     result = runner.invoke(main, ["store", "drop", "store.jsonl", "frog", "1", "green skin"])
     assert result.stdout == "frog\n- wide mouth\n- green skin\n"
+    assert result.stderr == f"1 class changed: 2 descriptors removed. {REVERTS}"
     assert _frog(file).rejected == ("wide mouth", "green skin")
     result = runner.invoke(main, ["store", "undo", "store.jsonl"])
     assert result.stdout == "frog\n+ wide mouth\n+ green skin\n"
@@ -53,26 +60,33 @@ def test_add_drop_undo(runner: CliRunner, file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "shown"),
+    ("arguments", "shown", "done"),
     [
-        (["add", "frog", "x"], "frog\n+ x\n"),
-        (["add", "newt", "x"], "newt (added)\n+ x\n"),
-        (["drop", "frog", "2"], "frog\n- long tongue\n"),
-        (["drop", "frog", "--all"], "frog (dropped)\n- wide mouth\n- long tongue\n"),
+        (["add", "frog", "x"], "frog\n+ x\n", "1 class changed: 1 descriptor added"),
+        (["add", "newt", "x"], "newt (added)\n+ x\n", "1 class added: 1 descriptor added"),
+        (["drop", "frog", "2"], "frog\n- long tongue\n", "1 class changed: 1 descriptor removed"),
+        (
+            ["drop", "frog", "--all"],
+            "frog (dropped)\n- wide mouth\n- long tongue\n",
+            "1 class removed",
+        ),
         (
             ["rename", "frog", "toad"],
             "frog (dropped)\n- wide mouth\n- long tongue\ntoad (added)\n+ wide mouth\n+ long tongue\n",
+            "Renamed 'frog' to 'toad'",
         ),
     ],
 )
-def test_a_dry_run_writes_nothing(runner: CliRunner, file: Path, arguments: list[str], shown: str) -> None:
+def test_a_dry_run_writes_nothing(
+    runner: CliRunner, file: Path, arguments: list[str], shown: str, done: str
+) -> None:
     before = file.read_bytes()
     result = runner.invoke(main, ["store", arguments[0], "store.jsonl", *arguments[1:], "--dry-run"])
     assert (result.exit_code, result.stdout) == (0, shown)
     assert result.stderr == "Dry run: nothing was written.\n"
     assert file.read_bytes() == before
     result = runner.invoke(main, ["store", arguments[0], "store.jsonl", *arguments[1:]])
-    assert (result.stdout, result.stderr) == (shown, "")
+    assert (result.stdout, result.stderr) == (shown, f"{done}. {REVERTS}")
     assert file.read_bytes() != before
 
 
@@ -290,5 +304,6 @@ def test_a_line_typed_without_its_end_is_moved_and_said_to_be(runner: CliRunner,
     assert result.stderr.splitlines() == [
         f"Note: {file}: ignored an incomplete last line (40 bytes); {advice}",
         f"Note: {file}: moved the incomplete last line (40 bytes) to {file}.torn",
+        f"1 class added: 1 descriptor added. `fieldmarks store undo {file}` reverts it.",
     ]
     assert (tmp_path / "s.jsonl.torn").read_text() == '{"class": "frog", "descriptors": ["wet"]\n'

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.cli.store.changing import EDITOR_HELP, descriptors_of, editor_text
+from fieldmarks.cli.store.editing import EDITOR_HELP, descriptors_of, editor_text
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
 from fieldmarks.store.lint import lint

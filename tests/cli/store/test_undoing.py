@@ -44,7 +44,9 @@ def test_undo_says_what_it_takes_back_and_redo_brings_it_back(runner: CliRunner)
     assert Store(file).names() == ["frog"]
     result = _store(runner, "redo", "store.jsonl")
     assert result.stdout == "class 0 (added)\n+ trait 0\nclass 1 (added)\n+ trait 1\n"
-    assert result.stderr == f"Redid {what}: 2 classes brought back.\n"
+    assert result.stderr == (
+        f"Redid {what}: 2 classes brought back. `fieldmarks store undo store.jsonl` reverts it.\n"
+    )
     assert Store(file).names() == ["frog", "class 0", "class 1"]
     result = _store(runner, "redo", "store.jsonl")
     assert (result.exit_code, result.stderr) == (1, "Error: store.jsonl: nothing to redo\n")
@@ -159,7 +161,7 @@ def test_restore(runner: CliRunner) -> None:
     assert (result.exit_code, result.stdout) == (0, "frog (added)\n+ first\n")
     assert Path("store.jsonl").read_bytes() == before
     result = _store(runner, "restore", "store.jsonl", "frog", "1", "--note", "better")
-    assert result.stderr == "Restored line 1 of 'frog'.\n"
+    assert result.stderr == ("Restored line 1 of 'frog'. `fieldmarks store undo store.jsonl` reverts it.\n")
     store = Store("store.jsonl")
     store.append(Entry("frog", ("newer",), origin=GENERATED))
     entry = store.get("frog")

@@ -1,6 +1,7 @@
 """Stores in the terminal: tables of at most 80 columns, and changes as lines with - and +."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -10,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from fieldmarks.records import Entry
+    from fieldmarks.store.bulk import Match, Rule
     from fieldmarks.store.edits import Change
     from fieldmarks.store.lint import Finding
     from fieldmarks.store.queries import Row
@@ -106,15 +108,54 @@ def changes(some: Sequence["Change"], *, dry_run: bool, quiet: bool = False, mos
 
     `quiet` keeps stdout for others.
     """
-    if not some:
-        click.echo("Nothing to change.", err=True)
     lines = [text for change in some for text in change.lines()]
+    _show_change(lines, dry_run=dry_run, quiet=quiet, most=most)
+
+
+def rewrites(rule: "Rule", some: Sequence["Change"], *, dry_run: bool, most: int | None = None) -> None:
+    """Print what a rule did, or would do, to descriptors: each with its classes, in at most `most` lines."""
+    from fieldmarks.store.bulk import rewrites
+    from fieldmarks.text import counted
+
+    lines = []
+    for each in rewrites(some, rule):
+        names = (f"{name} (merged)" if name in each.merged else name for name in each.names)
+        what = f"- {each.old}" if each.new is None else f"{each.old} → {each.new}"
+        lines.append(f"{what}: {counted(len(each.names), 'class')}: {', '.join(names)}")
+    _show_change(lines, dry_run=dry_run, most=most)
+
+
+def _show_change(lines: Sequence[str], *, dry_run: bool, quiet: bool = False, most: int | None) -> None:
+    if not lines:
+        click.echo("Nothing to change.", err=True)
     for text in lines[:most]:
         line(text, err=quiet)
     if len(lines) > len(lines[:most]):
         click.echo(f"… {len(lines) - len(lines[:most]):,} more lines; --dry-run shows them all", err=True)
-    if some and dry_run:
+    if lines and dry_run:
         click.echo("Dry run: nothing was written.", err=True)
+
+
+def closing(store: str, some: Sequence["Change"], done: str | None = None) -> None:
+    """Print, if something was changed, one sentence that says what was done and how to undo it.
+
+    `done` says it in the command's own words; else classes and descriptors are counted.
+    """
+    from fieldmarks.cli.console import say
+    from fieldmarks.text import counted
+
+    if not some:
+        return
+    if done is None:
+        sizes = (
+            (sum(len(change.added) for change in some), "added"),
+            (sum(len(change.dropped) for change in some if change.after), "removed"),
+        )
+        parts = [f"{counted(count, 'descriptor')} {verb}" for count, verb in sizes if count]
+        done = ": ".join([effect(some, new="added"), *([", ".join(parts)] if parts else [])])
+    empty = sum(bool(change.after and change.dropped and not change.after.descriptors) for change in some)
+    left = f" {counted(empty, 'class')} left without descriptors." if empty else ""
+    say(f"{done[0].upper()}{done[1:]}.{left} `fieldmarks store undo {shlex.quote(store)}` reverts it.")
 
 
 def commands(lines: Sequence["Entry"]) -> str:
@@ -142,13 +183,13 @@ def commands(lines: Sequence["Entry"]) -> str:
     return " ".join(parts)
 
 
-def effect(some: Sequence["Change"]) -> str:
-    """Return how many classes a change removes, brings back and changes."""
+def effect(some: Sequence["Change"], new: str = "brought back") -> str:
+    """Return how many classes a change removes, adds (`new` says how) and changes."""
     from fieldmarks.text import counted
 
     removed = sum(change.after is None for change in some)
     back = sum(change.before is None and change.after is not None for change in some)
-    counts = ((removed, "removed"), (back, "brought back"), (len(some) - removed - back, "changed"))
+    counts = ((removed, "removed"), (back, new), (len(some) - removed - back, "changed"))
     return ", ".join(f"{counted(count, 'class')} {verb}" for count, verb in counts if count)
 
 
@@ -160,6 +201,21 @@ def classes(rows: Sequence["Row"]) -> None:
     columns = ("class", "descriptors", "origin", "flags", "worst effect")
     width = len(columns) if any(row.effect is not None for row in rows) else len(columns) - 1
     table(columns[:width], (cells[:width] for cells in shown), numbers=(1, 4))
+
+
+def matches(some: Sequence["Match"], *, shared: bool) -> None:
+    """Print descriptors, each with its classes and its number in each, and the counts on stderr."""
+    from fieldmarks.cli.console import say
+    from fieldmarks.text import counted
+
+    for match in some:
+        places = ", ".join(f"{place.name} #{place.number}" for place in match.places)
+        line(f"{match.descriptor}: {counted(len(match.names), 'class')}: {places}")
+    if some:
+        names = {name for match in some for name in match.names}
+        say(f"Found {counted(len(some), 'descriptor')} in {counted(len(names), 'class')}.")
+    else:
+        say("No descriptor is in more than one class." if shared else "No descriptor matches.")
 
 
 def entry(shown: "Entry", flags: Sequence["Finding"]) -> None:

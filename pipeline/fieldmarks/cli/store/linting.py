@@ -76,6 +76,8 @@ def lint(
     if fix:
         changes = lint.fix(opened, settings, Stamp.of_user(by, note or "lint --fix"), dry_run=dry_run)
         stores.changes(changes, dry_run=dry_run, quiet=as_json or github)
+        if not dry_run:
+            stores.closing(store, changes)
     findings = lint.lint(opened.entries(), settings)
     if as_json:
         for finding in findings:
