@@ -9,6 +9,7 @@ stays in the history. The functions on entries (`added`, `dropped` …) are pure
 """
 
 import getpass
+import re
 import secrets
 import unicodedata
 from bisect import bisect_left
@@ -24,6 +25,7 @@ from fieldmarks.store.file import Store
 from fieldmarks.text import comparable
 
 MAX_DESCRIPTOR: Final = 1000  # characters; CLIP reads about 300 of them
+NEAR: Final = 0.85  # similarity of names of which one may be a misspelling, as difflib has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +322,19 @@ def current_entry(store: Store, name: str) -> Entry:
         find(store.names(), name, store.path)
         raise StoreError(f"{store.path}: class {name!r} has been removed")
     return entry
+
+
+def near_names(store: Store, name: str) -> list[str]:
+    """Return the classes that a new name may be a misspelling of; none if the store has or had the name.
+
+    Names that differ in a number, as those of models and parts do, are different.
+    """
+    name = class_name(name)
+    if name in store.all_names():
+        return []
+    key, numbers = comparable(name), re.findall(r"\d+", name)
+    near = get_close_matches(key, (names := {comparable(other): other for other in store.names()}), 3, NEAR)
+    return [names[other] for other in near if re.findall(r"\d+", other) == numbers]
 
 
 def find(names: Sequence[str], name: str, where: object) -> str:

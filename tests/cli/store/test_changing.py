@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.kit import on_a_terminal
 
 from fieldmarks.cli import main
 from fieldmarks.records import GENERATED, Entry
@@ -95,6 +96,35 @@ def test_a_store_of_ones_own_begins_with_add(runner: CliRunner, file: Path) -> N
         runner.invoke(main, ["store", "add", "new/mine.jsonl", "tree frog", "round toe pads"]).exit_code == 0
     )
     assert Store("new/mine.jsonl").names() == ["tree frog"]
+
+
+@pytest.mark.parametrize("name", ["frogs", "Frog", "fr-og"])
+def test_a_name_that_may_be_misspelt_is_not_made_unasked(runner: CliRunner, file: Path, name: str) -> None:
+    before = file.read_bytes()
+    result = runner.invoke(main, ["store", "add", "store.jsonl", name, "x"])
+    problem = f"store.jsonl has no class {name!r}; did you mean 'frog'? Pass --new to create the class."
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"Error: {problem}\n")
+    assert runner.invoke(main, ["store", "add", "store.jsonl", name, "x", "--dry-run"]).exit_code == 0
+    assert file.read_bytes() == before
+    assert runner.invoke(main, ["store", "add", "store.jsonl", name, "x", "--new"]).exit_code == 0
+    assert runner.invoke(main, ["store", "add", "store.jsonl", name, "y"]).exit_code == 0
+    assert Store(file).names() == ["frog", name]
+
+
+def test_names_that_differ_in_a_number_are_different(runner: CliRunner, file: Path) -> None:
+    for name in ("engine 101", "engine 102"):
+        assert runner.invoke(main, ["store", "add", "store.jsonl", name, "x"]).exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answer", "code", "names"), [(b"y\n", 0, ["frog", "frogs"]), (b"n\n", 1, ["frog"])])
+def test_a_terminal_is_asked_about_a_near_name(
+    file: Path, answer: bytes, code: int, names: list[str]
+) -> None:
+    returned, shown = on_a_terminal(["store", "add", "store.jsonl", "frogs", "x"], answer)
+    assert returned == code
+    assert "did you mean 'frog'? This would create a new class.\nGo ahead? [y/N]: " in shown
+    assert Store(file).names() == names
 
 
 def test_what_changes_nothing_says_so(runner: CliRunner, file: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
@@ -11,9 +12,11 @@ import click
 
 if TYPE_CHECKING:
     from fieldmarks.records import Entry
-    from fieldmarks.store.bulk import Match, Rule
+    from fieldmarks.store import bulk
+    from fieldmarks.store.bulk import Match
     from fieldmarks.store.edits import Change
     from fieldmarks.store.lint import Finding
+    from fieldmarks.store.lint_rules import Rule
     from fieldmarks.store.queries import Row
 
 
@@ -21,10 +24,20 @@ _GAP: Final = "  "
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> None:
-    """Print a table as wide as the terminal at most; the columns at `numbers` are set right.
+    """Print a table, as wide as the terminal at most; in a file or pipe, each row is one line."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for number, texts in enumerate(table_rows(columns, rows, numbers, width)):
+        for text in texts:
+            click.echo(click.style(text, bold=True) if number == 0 and any(columns) else text)
 
-    Cells that are too long are folded. Untrusted text never reaches the terminal raw. (rich's tables take a
-    millisecond a row, which a store of 10,000 classes has many of.)
+
+def table_rows(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[int], width: int | None
+) -> Iterator[list[str]]:
+    """Yield the lines of each row of a table, the heading first; the columns at `numbers` are set right.
+
+    Cells are folded where the table would be wider than `width`. Untrusted text never reaches the terminal
+    raw. (rich's tables take a millisecond a row, which a store of 10,000 classes has many of.)
     """
     from fieldmarks.text import columns as width_of
     from fieldmarks.text import printable
@@ -32,11 +45,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: 
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     heading = [list(columns)] if any(columns) else []
     widths = [max(map(width_of, column)) for column in zip(*heading, *cells, strict=True)]
-    gaps = len(_GAP) * (len(widths) - 1)
-    widths = _narrowed(widths, shutil.get_terminal_size().columns - gaps)
-    for number, row in enumerate([*heading, *cells]):
-        for text in _rows(row, widths, numbers):
-            click.echo(click.style(text, bold=True) if number < len(heading) else text)
+    if width is not None:
+        widths = _narrowed(widths, width - len(_GAP) * (len(widths) - 1))
+    for row in (*heading, *cells):
+        yield list(_rows(row, widths, numbers))
 
 
 def _narrowed(widths: Sequence[int], most: int) -> list[int]:
@@ -73,18 +85,37 @@ def line(text: str, *, err: bool = False) -> None:
 
 
 def findings(flags: Sequence["Finding"]) -> None:
-    """Print what lint found as a table, and the counts on stderr."""
-    from fieldmarks.store.lint import counts
+    """Print what lint found as a table, a row for each finding with its classes, and the counts on stderr."""
+    from fieldmarks.store.lint import counts, grouped
+    from fieldmarks.store.lint_rules import RULES
 
     if flags:
-        rows = [(flag.rule.code, flag.severity.name.lower(), flag.name, _what(flag)) for flag in flags]
-        table(("code", "severity", "class", "what"), rows)
-    summary = ", ".join(f"{code} {count}" for code, count in counts(flags).items())
+        rows = [
+            (group[0].severity.name.lower(), _rule(group[0].rule), _what(group), _classes(group))
+            for group in grouped(flags)
+        ]
+        table(("severity", "rule", "what", "class"), rows)
+    numbers = counts(flags)
+    summary = ", ".join(f"{_rule(rule)}: {numbers[rule.code]}" for rule in RULES if rule.code in numbers)
     click.echo(f"{len(flags)} found{': ' if flags else ''}{summary}", err=True)
 
 
-def _what(flag: "Finding") -> str:
-    return flag.message if flag.descriptor is None else f"{flag.number}. {flag.descriptor}: {flag.message}"
+def _rule(rule: "Rule") -> str:
+    return f"{rule.code} {rule.name}"
+
+
+def _what(group: Sequence["Finding"]) -> str:
+    flag = group[0]
+    return flag.message if flag.descriptor is None else f"{flag.descriptor}: {flag.message}"
+
+
+def _classes(group: Sequence["Finding"]) -> str:
+    """Return the classes of a finding, each with the descriptor's number, and how many they are."""
+    from fieldmarks.text import counted
+
+    places = [flag.name if flag.number is None else f"{flag.name} #{flag.number}" for flag in group]
+    count = len({flag.name for flag in group})
+    return f"{counted(count, 'class')}: {', '.join(places)}" if count > 1 else ", ".join(places)
 
 
 def rules(*, as_json: bool) -> None:
@@ -112,7 +143,7 @@ def changes(some: Sequence["Change"], *, dry_run: bool, quiet: bool = False, mos
     _show_change(lines, dry_run=dry_run, quiet=quiet, most=most)
 
 
-def rewrites(rule: "Rule", some: Sequence["Change"], *, dry_run: bool, most: int | None = None) -> None:
+def rewrites(rule: "bulk.Rule", some: Sequence["Change"], *, dry_run: bool, most: int | None = None) -> None:
     """Print what a rule did, or would do, to descriptors: each with its classes, in at most `most` lines."""
     from fieldmarks.store.bulk import rewrites
     from fieldmarks.text import counted

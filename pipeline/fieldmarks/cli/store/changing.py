@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.console import say
+from fieldmarks.cli.console import ConfirmationNeeded, say
 from fieldmarks.cli.render import stores
-from fieldmarks.cli.store.confirming import confirmed
+from fieldmarks.cli.store.confirming import ask_to_go_ahead, can_ask, confirmed
 from fieldmarks.cli.store.group import (
     change_options,
     class_argument,
@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 @store_argument
 @class_argument
 @click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
+@click.option("--new", is_flag=True, help="Create the class without asking, even if a similar one exists.")
 @change_options
 def add(
-    store: str, name: str, texts: tuple[str, ...], note: str | None, by: str | None, dry_run: bool
+    store: str, name: str, texts: tuple[str, ...], new: bool, note: str | None, by: str | None, dry_run: bool
 ) -> None:
     """Add descriptors to a class.
 
-    Creates the class or the store if it does not exist.
+    Creates the class or the store if it does not exist. Asks first if the name may be a misspelling of
+    another class's.
 
     \b
     Examples:
@@ -45,7 +47,14 @@ def add(
     from fieldmarks.store import Store, edits
     from fieldmarks.store.edits import Stamp
 
-    changes = edits.add(Store(store, create=True), name, texts, Stamp.of_user(by, note), dry_run=dry_run)
+    opened = Store(store, create=True)
+    near = [] if new or dry_run else edits.near_names(opened, name)
+    if near:
+        problem = f"{store} has no class {name!r}; did you mean {' or '.join(map(repr, near))}?"
+        if not can_ask():
+            raise ConfirmationNeeded(f"{problem} Pass --new to create the class.")
+        ask_to_go_ahead(f"{problem} This would create a new class.")
+    changes = edits.add(opened, name, texts, Stamp.of_user(by, note), dry_run=dry_run)
     stores.changes(changes, dry_run=dry_run)
     if not dry_run:
         stores.closing(store, changes)
