@@ -38,7 +38,7 @@ def test_offline_comes_before_endpoints() -> None:
 
 
 def test_links_to_files_lead_somewhere() -> None:
-    for name in ("README.md", "docs/api.md", "docs/files.md"):
+    for name in ("README.md", "docs/api.md", "docs/curation.md", "docs/files.md"):
         page = ROOT / name
         targets = [target.partition("#")[0] for target in links(page.read_text("utf-8"))]
         assert [target for target in targets if target and not (page.parent / target).exists()] == []

@@ -14,7 +14,7 @@ import secrets
 import unicodedata
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Final, Self
@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 from fieldmarks.errors import StoreError
 from fieldmarks.records import CURATED, FORMAT_VERSION, Entry, class_name, now
 from fieldmarks.store.file import Store
-from fieldmarks.text import comparable
+from fieldmarks.text import comparable, cut_list
 
 MAX_DESCRIPTOR: Final = 1000  # characters; CLIP reads about 300 of them
 NEAR: Final = 0.85  # similarity of names of which one may be a misspelling, as difflib has it
@@ -289,14 +289,22 @@ def remove(store: Store, name: str, stamp: Stamp, *, dry_run: bool = False) -> l
 
 
 def edit(
-    store: Store, base: Entry, descriptors: Sequence[str], stamp: Stamp, *, dry_run: bool = False
+    store: Store, lists: Collection[tuple[Entry, Sequence[str]]], stamp: Stamp, *, dry_run: bool = False
 ) -> list[Change]:
-    """Put other descriptors in the place of `base`'s, unless another person has changed the class since."""
+    """Put other descriptors in the place of those of some classes, in one change.
 
-    def lines(now: Store) -> list[Entry | None]:
-        if now.get(base.name) != base:
-            raise StoreError(f"class {base.name!r} changed in {store.path} while you were editing: try again")
-        return [edited(base, descriptors, stamp)]
+    Raises StoreError if another person has changed one of the classes that are edited since its entry was
+    read; nothing is written then.
+    """
+    entries = [entry for base, texts in lists if (entry := edited(base, texts, stamp))]
+    bases = {base.name: base for base, _ in lists}
+
+    def lines(now: Store) -> list[Entry]:
+        changed = [repr(entry.name) for entry in entries if now.get(entry.name) != bases[entry.name]]
+        if changed:
+            what = f"class {changed[0]}" if len(changed) == 1 else f"classes {cut_list(changed, 5)}"
+            raise StoreError(f"{what} changed in {store.path} while you were editing: try again")
+        return entries
 
     return apply(store, lines, dry_run=dry_run)
 

@@ -173,6 +173,49 @@ def test_edit(runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest
     assert (entry.descriptors, entry.rejected) == (("long tongue", "green skin"), ("wide mouth",))
 
 
+def test_edit_several(runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(file).append(Entry("toad", ("may croak", "warts")), Entry("newt", ("crest",)))
+    before = file.read_bytes()
+    script = 'sed -i -e "s/^may croak/wide jaw/" -e "s/^crest/tall crest/" "$1"; touch -d "+5 sec" "$1"'
+    _editor(tmp_path, monkeypatch, f'cp "$1" {tmp_path}/seen; {script}')
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "--flagged", "--by", "ada"])
+    assert "=== toad\n# FM302 it says 'may'\nmay croak\nwarts\n" in (tmp_path / "seen").read_text()
+    assert (result.exit_code, result.stdout) == (0, "toad\n- may croak\n+ wide jaw\n")
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "--flagged"])
+    assert (result.exit_code, result.stderr) == (0, "store.jsonl: no class has problems.\n")
+    assert runner.invoke(main, ["store", "undo", "store.jsonl"]).exit_code == 0
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "--all"])
+    assert result.stdout == "toad\n- may croak\n+ wide jaw\nnewt\n- crest\n+ tall crest\n"
+    assert result.stderr == f"2 classes changed: 2 descriptors added, 2 descriptors removed. {REVERTS}"
+    assert runner.invoke(main, ["store", "undo", "store.jsonl"]).exit_code == 0
+    assert [entry.descriptors for entry in Store(file).entries()][1:] == [("may croak", "warts"), ("crest",)]
+    assert file.read_bytes().startswith(before)
+
+
+def test_an_edit_of_several_is_refused_whole_where_another_changed_one(
+    runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(file).append(Entry("toad", ("warts",)))
+    theirs = '{"class": "toad", "descriptors": ["dry skin"]}'
+    script = 'sed -i -e "s/^warts/bumps/" -e "s/^wide mouth/jaw/" "$1"; touch -d "+5 sec" "$1"'
+    _editor(tmp_path, monkeypatch, f"echo '{theirs}' >> store.jsonl; {script}")
+    before = file.read_bytes()
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "--all"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "class 'toad' changed in store.jsonl while you were editing: try again; your text" in result.stderr
+    scratch = Path(result.stderr.strip().rpartition("your text is kept in ")[2])
+    assert "bumps" in scratch.read_text()
+    scratch.unlink()
+    assert file.read_bytes() == before + theirs.encode() + b"\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["frog", "--all"], ["--all", "--flagged"]])
+def test_edit_needs_to_know_what(runner: CliRunner, file: Path, arguments: list[str]) -> None:
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", *arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "give one of CLASS, --flagged and --all" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("script", "code", "message"),
     [
@@ -180,7 +223,11 @@ def test_edit(runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest
         ('rm "$1"', 1, "Error: "),
         ('touch -d "+5 sec" "$1"', 0, "Nothing to change.\n"),
         ("exit 3", 1, "Error: "),
-        ('echo > "$1"; touch -d "+5 sec" "$1"', 1, "Error: no descriptor is left; nothing was changed"),
+        (
+            'echo > "$1"; touch -d "+5 sec" "$1"',
+            1,
+            "Error: no descriptor is left of class 'frog'; nothing was changed",
+        ),
     ],
 )
 def test_an_edit_that_changes_nothing(

@@ -72,6 +72,7 @@ def lint(
     """
     from fieldmarks.store import Store, lint
     from fieldmarks.store.edits import Stamp
+    from fieldmarks.store.lint_rules import Severity
 
     if rules:
         stores.rules(as_json=as_json)
@@ -80,7 +81,7 @@ def lint(
         raise click.UsageError("Missing argument 'STORE'.")
     if fail_on is not None and strict:
         raise click.UsageError("give either --strict or --fail-on")
-    least = lint.Severity["WARNING" if strict else (fail_on or "error").upper()]
+    least = Severity["WARNING" if strict else (fail_on or "error").upper()]
     opened = Store(store)
     settings = lint.command_config(config, ignore, examples, clip)
     if fix:
