@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 from click.testing import CliRunner, Result
-from tests.kit import write_store
+from tests.kit import on_a_terminal, write_store
 
 from fieldmarks.cli import main
 from fieldmarks.store import Store
@@ -136,3 +136,13 @@ def test_without_a_terminal_more_than_20_classes_need_yes(
     assert all("a tail" not in entry.descriptors for entry in Store(many).entries())
     assert _store(runner, "undo", "many.jsonl", "--yes").exit_code == 0
     assert all(entry.descriptors == ("a tail", "fur") for entry in Store(many).entries())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answer", "code", "left"), [(b"y\n", 0, ("fur",)), (b"n\n", 1, ("a tail", "fur"))])
+def test_a_terminal_is_asked(many: Path, answer: bytes, code: int, left: tuple[str, ...]) -> None:
+    returned, shown = on_a_terminal(["store", "drop", "many.jsonl", "--grep", "tail"], answer)
+    assert returned == code
+    task = "This would drop the descriptors that match 'tail': 21 classes changed."
+    assert f"{task}\nGo ahead? [y/N]: " in shown
+    assert {entry.descriptors for entry in Store(many).entries()} == {left}
