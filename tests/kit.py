@@ -2,6 +2,10 @@
 
 import json
 import logging
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,3 +40,17 @@ def write_store(path: Path, classes: Mapping[str, Sequence[str]]) -> Path:
     lines = (json.dumps({"class": name, "descriptors": list(texts)}) for name, texts in classes.items())
     path.write_text("".join(f"{line}\n" for line in lines))
     return path
+
+
+def on_a_terminal(arguments: Sequence[str], answer: bytes) -> tuple[int, str]:
+    """Run a command with a terminal as its stdin, on which somebody answers; return code and stderr."""
+    own, theirs = pty.openpty()
+    command = [sys.executable, "-m", "fieldmarks", *arguments]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        os.close(theirs)
+        os.write(own, answer)
+        _, shown = process.communicate(timeout=60)
+    os.close(own)
+    return process.returncode, shown

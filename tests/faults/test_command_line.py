@@ -142,7 +142,7 @@ def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "$FM generate - --store n.jsonl --base-url http://127.0.0.1:9/v1 --model m <&-",
             1,
-            b"stdin names no",
+            b"stdin contains no class name",
         ),
     ],
 )

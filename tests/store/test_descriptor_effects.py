@@ -150,7 +150,7 @@ def test_undo_after_compaction_takes_back_the_measurement_alone(store: Store) ->
 
 def test_an_effect_goes_by_the_exact_text(store: Store) -> None:
     write_effects(store, EFFECTS, ABOUT, STAMP)
-    edits.edit(store, _frog(store), ["Webbed feet", "wide mouth"], Stamp())
+    edits.edit(store, [(_frog(store), ["Webbed feet", "wide mouth"])], Stamp())
     assert _effects(store.get("frog")) == {"wide mouth": -0.012}
     measurement = Measurement.of(_frog(store))
     assert measurement is not None
@@ -160,7 +160,7 @@ def test_an_effect_goes_by_the_exact_text(store: Store) -> None:
     )
     edits.drop(store, "frog", ["wide mouth"], Stamp())
     assert _effects(store.get("frog")) == {}
-    edits.edit(store, _frog(store), list(FROG.descriptors), Stamp())
+    edits.edit(store, [(_frog(store), FROG.descriptors)], Stamp())
     assert _effects(store.get("frog")) == {"webbed feet": 0.01, "wide mouth": -0.012}, "put back"
     assert _frog(store).origin == CURATED
     edits.rename(store, "frog", "bullfrog", Stamp())

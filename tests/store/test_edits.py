@@ -52,8 +52,21 @@ def test_an_edit_of_what_another_changed_meanwhile_is_refused(store: Store) -> N
     with pytest.raises(
         StoreError, match=r"class 'frog' changed in .*store\.jsonl while you were editing: try again"
     ):
-        edits.edit(store, base, ["mine"], Stamp())
+        edits.edit(store, [(base, ["mine"])], Stamp())
     assert _lists(Store(store.path))["frog"] == ["theirs"]
+
+
+def test_of_several_classes_only_those_edited_must_be_as_they_were(store: Store) -> None:
+    frog, toad = store.entries()
+    Store(store.path).append(Entry("toad", ("theirs",), origin="curated"))
+    changes = edits.edit(store, [(frog, ["mine"]), (toad, toad.descriptors)], Stamp())
+    assert [change.name for change in changes] == ["frog"]
+    assert _lists(store) == {"frog": ["mine"], "toad": ["theirs"]}
+    before = store.path.read_bytes()
+    frog, _ = store.entries()
+    with pytest.raises(StoreError, match=r"class 'toad' changed in .* while you were editing: try again"):
+        edits.edit(store, [(frog, ["more"]), (toad, ["mine"])], Stamp())
+    assert store.path.read_bytes() == before
 
 
 def test_a_class_begun_again_remembers_what_was_struck(store: Store) -> None:

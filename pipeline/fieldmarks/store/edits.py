@@ -9,11 +9,12 @@ stays in the history. The functions on entries (`added`, `dropped` …) are pure
 """
 
 import getpass
+import re
 import secrets
 import unicodedata
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Final, Self
@@ -21,9 +22,10 @@ from typing import Any, Final, Self
 from fieldmarks.errors import StoreError
 from fieldmarks.records import CURATED, FORMAT_VERSION, Entry, class_name, now
 from fieldmarks.store.file import Store
-from fieldmarks.text import comparable
+from fieldmarks.text import comparable, cut_list
 
 MAX_DESCRIPTOR: Final = 1000  # characters; CLIP reads about 300 of them
+NEAR: Final = 0.85  # similarity of names of which one may be a misspelling, as difflib has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,21 +226,31 @@ def _longest_rise(numbers: Sequence[int]) -> set[int]:
     return rise
 
 
+Plan = Sequence[Change]  # what a dry run returned
+
+
 def apply(
-    store: Store, make: Callable[[Store], Iterable[Entry | None]], *, dry_run: bool = False
+    store: Store,
+    make: Callable[[Store], Iterable[Entry | None]],
+    *,
+    dry_run: bool = False,
+    plan: Plan | None = None,
 ) -> list[Change]:
     """Append the lines that `make` returns, unless `dry_run`, and return what they change.
 
-    `make` gets the store as it is under its lock; a line that is None stands for no change.
+    `make` gets the store as it is under its lock; a line that is None stands for no change. With a `plan`,
+    nothing is written and StoreError raised if the lines are no longer the planned ones.
     """
     changes: dict[str, Change] = {}
 
     def lines(now: Store) -> list[Entry]:
         entries = [entry for entry in make(now) if entry is not None]
+        after = {entry.name: None if entry.removed else entry for entry in entries}
+        if plan is not None and after != {change.name: change.after for change in plan}:
+            raise StoreError(f"{now.path} changed in the meantime; nothing was written: try again")
         changes.clear()  # `make` runs again where another program writes meanwhile
         for entry in entries:
-            after = None if entry.removed else entry
-            changes[entry.name] = Change(entry.name, now.get(entry.name), after)
+            changes[entry.name] = Change(entry.name, now.get(entry.name), after[entry.name])
         return entries
 
     if dry_run:
@@ -277,14 +289,22 @@ def remove(store: Store, name: str, stamp: Stamp, *, dry_run: bool = False) -> l
 
 
 def edit(
-    store: Store, base: Entry, descriptors: Sequence[str], stamp: Stamp, *, dry_run: bool = False
+    store: Store, lists: Collection[tuple[Entry, Sequence[str]]], stamp: Stamp, *, dry_run: bool = False
 ) -> list[Change]:
-    """Put other descriptors in the place of `base`'s, unless another person has changed the class since."""
+    """Put other descriptors in the place of those of some classes, in one change.
 
-    def lines(now: Store) -> list[Entry | None]:
-        if now.get(base.name) != base:
-            raise StoreError(f"class {base.name!r} changed in {store.path} while you were editing: try again")
-        return [edited(base, descriptors, stamp)]
+    Raises StoreError if another person has changed one of the classes that are edited since its entry was
+    read; nothing is written then.
+    """
+    entries = [entry for base, texts in lists if (entry := edited(base, texts, stamp))]
+    bases = {base.name: base for base, _ in lists}
+
+    def lines(now: Store) -> list[Entry]:
+        changed = [repr(entry.name) for entry in entries if now.get(entry.name) != bases[entry.name]]
+        if changed:
+            what = f"class {changed[0]}" if len(changed) == 1 else f"classes {cut_list(changed, 5)}"
+            raise StoreError(f"{what} changed in {store.path} while you were editing: try again")
+        return entries
 
     return apply(store, lines, dry_run=dry_run)
 
@@ -310,6 +330,19 @@ def current_entry(store: Store, name: str) -> Entry:
         find(store.names(), name, store.path)
         raise StoreError(f"{store.path}: class {name!r} has been removed")
     return entry
+
+
+def near_names(store: Store, name: str) -> list[str]:
+    """Return the classes that a new name may be a misspelling of; none if the store has or had the name.
+
+    Names that differ in a number, as those of models and parts do, are different.
+    """
+    name = class_name(name)
+    if name in store.all_names():
+        return []
+    key, numbers = comparable(name), re.findall(r"\d+", name)
+    near = get_close_matches(key, (names := {comparable(other): other for other in store.names()}), 3, NEAR)
+    return [names[other] for other in near if re.findall(r"\d+", other) == numbers]
 
 
 def find(names: Sequence[str], name: str, where: object) -> str:

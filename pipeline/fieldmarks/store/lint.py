@@ -99,6 +99,17 @@ def by_number(findings: Iterable[Finding]) -> dict[int | None, list[Finding]]:
     return groups
 
 
+def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """Return findings for people: the same one about the same descriptor together, the most severe first."""
+    groups: dict[tuple[Any, ...], list[Finding]] = {}
+    for finding in findings:
+        about = finding.name if finding.descriptor is None else comparable(finding.descriptor)
+        key = (-finding.severity, finding.rule.code, about, finding.message)
+        groups.setdefault(key, []).append(finding)
+    order = sorted(groups, key=lambda key: (*key[:2], -len(groups[key])))
+    return [groups[key] for key in order]
+
+
 def by_class(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
     """Return the findings of each class that has any."""
     groups: dict[str, list[Finding]] = {}
@@ -211,9 +222,8 @@ def _severity(path: object, name: object) -> Severity:
     return known[name]
 
 
-def exit_code(findings: Iterable[Finding], *, strict: bool) -> int:
-    """Return 1 if something is an error, or with `strict` a warning, else 0."""
-    least = Severity.WARNING if strict else Severity.ERROR
+def exit_code(findings: Iterable[Finding], least: Severity = Severity.ERROR) -> int:
+    """Return 1 if a finding has at least this severity, else 0."""
     return int(any(finding.severity >= least for finding in findings))
 
 

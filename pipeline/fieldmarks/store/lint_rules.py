@@ -155,7 +155,7 @@ def _word(pattern: re.Pattern[str], text: str) -> str | None:
 
 
 class Severity(IntEnum):
-    """How bad a finding is; only errors fail a run, with `--strict` warnings too."""
+    """How bad a finding is; only errors fail a run, unless `--fail-on` says otherwise."""
 
     HINT = 0
     WARNING = 1

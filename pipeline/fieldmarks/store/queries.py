@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from fieldmarks.class_lists import class_list
 from fieldmarks.errors import StoreError
 from fieldmarks.paths import shipped_names
 from fieldmarks.records import FAILED, MAX_LIST, Entry
+from fieldmarks.store.bulk import pattern
 from fieldmarks.store.descriptor_effects import Measurement
 from fieldmarks.store.edits import current_entry, find
 from fieldmarks.store.file import Store
@@ -50,16 +50,13 @@ def rows(store: Store, config: Config, *, flagged: bool = False, grep: str | Non
 
     Raises StoreError for a `grep` that is not a regular expression.
     """
-    try:
-        pattern = re.compile(grep or "", re.IGNORECASE)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise StoreError(f"{grep!r:.200} is not a regular expression: {error}") from error
+    search = pattern(grep or "").search
     entries = list(store.entries())
     flags = by_class(lint(entries, config))
     return [
         Row(entry.name, len(entry.descriptors), origin(entry), codes, _worst(entry))
         for entry in entries
-        if any(map(pattern.search, (entry.name, *entry.descriptors)))
+        if any(map(search, (entry.name, *entry.descriptors)))
         and ((codes := _codes(flags.get(entry.name, ()))) or not flagged)
     ]
 

@@ -12,7 +12,7 @@ from typing import Self
 from fieldmarks.errors import StoreError
 from fieldmarks.records import FAILED, GENERATED, Entry, class_name
 from fieldmarks.store.descriptor_effects import is_measurement
-from fieldmarks.store.edits import Change, Stamp, apply, find, removed
+from fieldmarks.store.edits import Change, Plan, Stamp, apply, find, removed
 from fieldmarks.store.file import Store
 from fieldmarks.store.lines import ANSWER, END, PERSONAL, RESTORED, kind_of
 
@@ -131,9 +131,6 @@ def _brought_back(
     return replace(line, undo=undo, redo=redo)
 
 
-Plan = Sequence[Change]  # what a dry run returned
-
-
 def undo(
     store: Store, name: str | None, stamp: Stamp, *, dry_run: bool = False, plan: Plan | None = None
 ) -> list[Change]:
@@ -185,12 +182,9 @@ def _reverse(
         entries = [entry for entry in make(now) if entry is not None]
         if not entries:
             raise StoreError(nothing)
-        after = {entry.name: None if entry.removed else entry for entry in entries}
-        if plan is not None and after != {change.name: change.after for change in plan}:
-            raise StoreError(f"{now.path} changed in the meantime; nothing was written: try again")
         return entries
 
-    return apply(store, lines, dry_run=dry_run)
+    return apply(store, lines, dry_run=dry_run, plan=plan)
 
 
 def undoable(store: Store, name: str | None) -> dict[str, Entry]:

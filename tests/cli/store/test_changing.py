@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.kit import on_a_terminal
 
 from fieldmarks.cli import main
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
+
+REVERTS = "`fieldmarks store undo store.jsonl` reverts it.\n"
 
 
 @pytest.fixture
@@ -36,11 +39,16 @@ def test_add_drop_undo(runner: CliRunner, file: Path) -> None:
     result = runner.invoke(
         main, ["store", "add", "store.jsonl", "frog", "green  skin", "--by", "ada", "--note", "seen"]
     )
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "frog\n+ green skin\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        0,
+        "frog\n+ green skin\n",
+        f"1 class changed: 1 descriptor added. {REVERTS}",
+    )
     entry = _frog(file)
     assert (entry.by, entry.note, entry.origin) == ("ada", "seen", "curated")
     result = runner.invoke(main, ["store", "drop", "store.jsonl", "frog", "1", "green skin"])
     assert result.stdout == "frog\n- wide mouth\n- green skin\n"
+    assert result.stderr == f"1 class changed: 2 descriptors removed. {REVERTS}"
     assert _frog(file).rejected == ("wide mouth", "green skin")
     result = runner.invoke(main, ["store", "undo", "store.jsonl"])
     assert result.stdout == "frog\n+ wide mouth\n+ green skin\n"
@@ -53,26 +61,33 @@ def test_add_drop_undo(runner: CliRunner, file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "shown"),
+    ("arguments", "shown", "done"),
     [
-        (["add", "frog", "x"], "frog\n+ x\n"),
-        (["add", "newt", "x"], "newt (added)\n+ x\n"),
-        (["drop", "frog", "2"], "frog\n- long tongue\n"),
-        (["drop", "frog", "--all"], "frog (dropped)\n- wide mouth\n- long tongue\n"),
+        (["add", "frog", "x"], "frog\n+ x\n", "1 class changed: 1 descriptor added"),
+        (["add", "newt", "x"], "newt (added)\n+ x\n", "1 class added: 1 descriptor added"),
+        (["drop", "frog", "2"], "frog\n- long tongue\n", "1 class changed: 1 descriptor removed"),
+        (
+            ["drop", "frog", "--all"],
+            "frog (dropped)\n- wide mouth\n- long tongue\n",
+            "1 class removed",
+        ),
         (
             ["rename", "frog", "toad"],
             "frog (dropped)\n- wide mouth\n- long tongue\ntoad (added)\n+ wide mouth\n+ long tongue\n",
+            "Renamed 'frog' to 'toad'",
         ),
     ],
 )
-def test_a_dry_run_writes_nothing(runner: CliRunner, file: Path, arguments: list[str], shown: str) -> None:
+def test_a_dry_run_writes_nothing(
+    runner: CliRunner, file: Path, arguments: list[str], shown: str, done: str
+) -> None:
     before = file.read_bytes()
     result = runner.invoke(main, ["store", arguments[0], "store.jsonl", *arguments[1:], "--dry-run"])
     assert (result.exit_code, result.stdout) == (0, shown)
     assert result.stderr == "Dry run: nothing was written.\n"
     assert file.read_bytes() == before
     result = runner.invoke(main, ["store", arguments[0], "store.jsonl", *arguments[1:]])
-    assert (result.stdout, result.stderr) == (shown, "")
+    assert (result.stdout, result.stderr) == (shown, f"{done}. {REVERTS}")
     assert file.read_bytes() != before
 
 
@@ -81,6 +96,35 @@ def test_a_store_of_ones_own_begins_with_add(runner: CliRunner, file: Path) -> N
         runner.invoke(main, ["store", "add", "new/mine.jsonl", "tree frog", "round toe pads"]).exit_code == 0
     )
     assert Store("new/mine.jsonl").names() == ["tree frog"]
+
+
+@pytest.mark.parametrize("name", ["frogs", "Frog", "fr-og"])
+def test_a_name_that_may_be_misspelt_is_not_made_unasked(runner: CliRunner, file: Path, name: str) -> None:
+    before = file.read_bytes()
+    result = runner.invoke(main, ["store", "add", "store.jsonl", name, "x"])
+    problem = f"store.jsonl has no class {name!r}; did you mean 'frog'? Pass --new to create the class."
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"Error: {problem}\n")
+    assert runner.invoke(main, ["store", "add", "store.jsonl", name, "x", "--dry-run"]).exit_code == 0
+    assert file.read_bytes() == before
+    assert runner.invoke(main, ["store", "add", "store.jsonl", name, "x", "--new"]).exit_code == 0
+    assert runner.invoke(main, ["store", "add", "store.jsonl", name, "y"]).exit_code == 0
+    assert Store(file).names() == ["frog", name]
+
+
+def test_names_that_differ_in_a_number_are_different(runner: CliRunner, file: Path) -> None:
+    for name in ("engine 101", "engine 102"):
+        assert runner.invoke(main, ["store", "add", "store.jsonl", name, "x"]).exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answer", "code", "names"), [(b"y\n", 0, ["frog", "frogs"]), (b"n\n", 1, ["frog"])])
+def test_a_terminal_is_asked_about_a_near_name(
+    file: Path, answer: bytes, code: int, names: list[str]
+) -> None:
+    returned, shown = on_a_terminal(["store", "add", "store.jsonl", "frogs", "x"], answer)
+    assert returned == code
+    assert "did you mean 'frog'? This would create a new class.\nGo ahead? [y/N]: " in shown
+    assert Store(file).names() == names
 
 
 def test_what_changes_nothing_says_so(runner: CliRunner, file: Path) -> None:
@@ -129,6 +173,49 @@ def test_edit(runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest
     assert (entry.descriptors, entry.rejected) == (("long tongue", "green skin"), ("wide mouth",))
 
 
+def test_edit_several(runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(file).append(Entry("toad", ("may croak", "warts")), Entry("newt", ("crest",)))
+    before = file.read_bytes()
+    script = 'sed -i -e "s/^may croak/wide jaw/" -e "s/^crest/tall crest/" "$1"; touch -d "+5 sec" "$1"'
+    _editor(tmp_path, monkeypatch, f'cp "$1" {tmp_path}/seen; {script}')
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "--flagged", "--by", "ada"])
+    assert "=== toad\n# FM302 it says 'may'\nmay croak\nwarts\n" in (tmp_path / "seen").read_text()
+    assert (result.exit_code, result.stdout) == (0, "toad\n- may croak\n+ wide jaw\n")
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "--flagged"])
+    assert (result.exit_code, result.stderr) == (0, "store.jsonl: no class has problems.\n")
+    assert runner.invoke(main, ["store", "undo", "store.jsonl"]).exit_code == 0
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "--all"])
+    assert result.stdout == "toad\n- may croak\n+ wide jaw\nnewt\n- crest\n+ tall crest\n"
+    assert result.stderr == f"2 classes changed: 2 descriptors added, 2 descriptors removed. {REVERTS}"
+    assert runner.invoke(main, ["store", "undo", "store.jsonl"]).exit_code == 0
+    assert [entry.descriptors for entry in Store(file).entries()][1:] == [("may croak", "warts"), ("crest",)]
+    assert file.read_bytes().startswith(before)
+
+
+def test_an_edit_of_several_is_refused_whole_where_another_changed_one(
+    runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(file).append(Entry("toad", ("warts",)))
+    theirs = '{"class": "toad", "descriptors": ["dry skin"]}'
+    script = 'sed -i -e "s/^warts/bumps/" -e "s/^wide mouth/jaw/" "$1"; touch -d "+5 sec" "$1"'
+    _editor(tmp_path, monkeypatch, f"echo '{theirs}' >> store.jsonl; {script}")
+    before = file.read_bytes()
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", "--all"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "class 'toad' changed in store.jsonl while you were editing: try again; your text" in result.stderr
+    scratch = Path(result.stderr.strip().rpartition("your text is kept in ")[2])
+    assert "bumps" in scratch.read_text()
+    scratch.unlink()
+    assert file.read_bytes() == before + theirs.encode() + b"\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["frog", "--all"], ["--all", "--flagged"]])
+def test_edit_needs_to_know_what(runner: CliRunner, file: Path, arguments: list[str]) -> None:
+    result = runner.invoke(main, ["store", "edit", "store.jsonl", *arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "give one of CLASS, --flagged and --all" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("script", "code", "message"),
     [
@@ -136,7 +223,11 @@ def test_edit(runner: CliRunner, file: Path, tmp_path: Path, monkeypatch: pytest
         ('rm "$1"', 1, "Error: "),
         ('touch -d "+5 sec" "$1"', 0, "Nothing to change.\n"),
         ("exit 3", 1, "Error: "),
-        ('echo > "$1"; touch -d "+5 sec" "$1"', 1, "Error: no descriptor is left; nothing was changed"),
+        (
+            'echo > "$1"; touch -d "+5 sec" "$1"',
+            1,
+            "Error: no descriptor is left of class 'frog'; nothing was changed",
+        ),
     ],
 )
 def test_an_edit_that_changes_nothing(
@@ -290,5 +381,6 @@ def test_a_line_typed_without_its_end_is_moved_and_said_to_be(runner: CliRunner,
     assert result.stderr.splitlines() == [
         f"Note: {file}: ignored an incomplete last line (40 bytes); {advice}",
         f"Note: {file}: moved the incomplete last line (40 bytes) to {file}.torn",
+        f"1 class added: 1 descriptor added. `fieldmarks store undo {file}` reverts it.",
     ]
     assert (tmp_path / "s.jsonl.torn").read_text() == '{"class": "frog", "descriptors": ["wet"]\n'

@@ -4,13 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldmarks.cli.store.changing import EDITOR_HELP, descriptors_of, editor_text
+from fieldmarks.cli.store.editing import (
+    EDITOR_HELP,
+    SEVERAL_HELP,
+    descriptors_of,
+    editor_text,
+    editor_text_of_several,
+    lists_of,
+)
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
-from fieldmarks.store.lint import lint
+from fieldmarks.store.lint import by_class, lint
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
-    ["# no", '"quoted"', " a ", "", "\\", "a\nb"]
+    ["# no", "=== no", "===", '"quoted"', " a ", "", "\\", "a\nb"]
 )
 
 
@@ -52,3 +59,56 @@ def test_what_a_person_types_is_tidied() -> None:
 def test_a_broken_text(text: str, message: str) -> None:
     with pytest.raises(StoreError, match=message):
         descriptors_of(text, Entry("frog", ("a",)))
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.sampled_from(
+    ["a  b", '"q"', "==="]
+)
+
+
+@pytest.mark.slow
+@given(st.dictionaries(NAMES, st.lists(TEXT)))
+def test_an_untouched_text_of_several_gives_the_same_lists(classes: dict[str, list[str]]) -> None:
+    entries = [Entry(name, tuple(texts)) for name, texts in classes.items()]
+    text = editor_text_of_several(entries, by_class(lint(entries)))
+    lists = lists_of(text, entries)
+    assert lists == [(entry, list(entry.descriptors)) for entry in entries]
+
+
+FROG, TOAD = Entry("frog", ("wide mouth", "=== x")), Entry("toad", ("may croak",))
+
+
+def test_the_text_of_several_that_a_person_sees() -> None:
+    assert editor_text_of_several([FROG, TOAD], by_class(lint([TOAD]))).splitlines() == [
+        *EDITOR_HELP.splitlines(),
+        *SEVERAL_HELP.splitlines(),
+        "",
+        "=== frog",
+        "wide mouth",
+        '"=== x"',
+        "",
+        "=== toad",
+        "# FM302 it says 'may'",
+        "may croak",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("=== frog\na\n=== tod\nb\n", "line 3: '=== tod' is not one of the headings; nothing was changed"),
+        ("=== frog\na\n=== toad\nb\n=== frog\nc\n", "line 5: heading '=== frog' is there twice"),
+        ("x\n=== frog\na\n=== toad\nb\n", "line 1: 'x' stands above all headings"),
+        ("=== frog\na\nb\n", "heading '=== toad' is missing: put it back"),
+        ('=== frog\na\n=== toad\n# c\n"open\n', "line 5: .*is not JSON"),
+        ("=== frog\n=== toad\nb\n", "no descriptor is left of class 'frog'"),
+    ],
+)
+def test_a_broken_text_of_several(text: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        lists_of(text, [FROG, TOAD])
+
+
+def test_classes_may_change_places_in_a_text_of_several() -> None:
+    lists = lists_of("=== toad\n b  c \r\n  === frog \n# a\nwide mouth\n", [FROG, TOAD])
+    assert lists == [(FROG, ["wide mouth"]), (TOAD, ["b c"])]

@@ -24,7 +24,7 @@ def test_there_and_back(runner: CliRunner, name: str) -> None:
     result = _store(runner, "import", "mine.jsonl", name)
     assert result.exit_code == 0
     *understood, last = result.stderr.splitlines()
-    assert last == "Imported 10 classes; 0 unchanged."
+    assert last == "Imported 10 classes; 0 unchanged. `fieldmarks store undo mine.jsonl` reverts it."
     assert [line.partition(": ")[2][:26] for line in understood] == ["10 classes, 65 descriptors"] * (
         name != "x"
     )
@@ -137,7 +137,7 @@ def test_back_from_a_spreadsheet(runner: CliRunner) -> None:
     result = _store(runner, "import", "back.jsonl", "back.csv")
     assert result.stderr == (
         "back.csv: 4 classes, 7 descriptors from columns 'class' and 'descriptor', separated by ';', UTF-16\n"
-        "Imported 4 classes; 0 unchanged.\n"
+        "Imported 4 classes; 0 unchanged. `fieldmarks store undo back.jsonl` reverts it.\n"
     )
     assert _store(runner, "diff", "mine.jsonl", "back.jsonl").stdout == ""
 

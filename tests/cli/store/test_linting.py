@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 from click.testing import CliRunner, Result
+from tests.kit import write_store
 
 from fieldmarks.cli import main
 from fieldmarks.records import Entry
@@ -44,12 +45,12 @@ def test_exit_codes(runner: CliRunner, file: str) -> None:
 def test_outputs(runner: CliRunner, file: str) -> None:
     result = _lint(runner, file)
     assert [line.rstrip() for line in result.stdout.splitlines()] == [
-        "code   severity  class  what",
-        "FM103  warning   frog   3. Wide mouth: it repeats number 2",
-        "FM204  error     frog   2. wide  mouth: should read 'wide mouth'",
-        "FM302  warning   frog   1. may croak: it says 'may'",
+        "severity  rule          what                                   class",
+        "error     FM204 debris  wide  mouth: should read 'wide mouth'  frog #2",
+        "warning   FM103 twice   Wide mouth: it repeats number 2        frog #3",
+        "warning   FM302 hedge   may croak: it says 'may'               frog #1",
     ]
-    assert result.stderr == "3 found: FM103 1, FM204 1, FM302 1\n"
+    assert result.stderr == "3 found: FM103 twice: 1, FM204 debris: 1, FM302 hedge: 1\n"
     findings = [orjson.loads(line) for line in _lint(runner, file, "--json").stdout.splitlines()]
     assert findings[2] == {
         "code": "FM302",
@@ -66,6 +67,32 @@ def test_outputs(runner: CliRunner, file: str) -> None:
         f"::error {where},title=FM204 debris::frog, 'wide  mouth': should read 'wide mouth'",
         f"::warning {where},title=FM302 hedge::frog, 'may croak': it says 'may'",
     ]
+
+
+def test_what_repeats_over_classes_is_one_row(runner: CliRunner, file: str) -> None:
+    names = [f"a dog of the breed number {number} of many" for number in range(30)]
+    write_store(Path("dogs.jsonl"), {name: ["may bark", f"coat {name[-10]}"] for name in names})
+    result = _lint(runner, "dogs.jsonl", "--ignore", "same-list", "--ignore", "own-name")
+    heading, *rows = [line.split("  ") for line in result.stdout.splitlines()]
+    assert heading[0] == "severity"
+    classes = f"30 classes: {', '.join(f'{name} #1' for name in names)}"
+    assert [(row[0], row[1], row[-1]) for row in rows if "may bark" in "".join(row)] == [
+        ("warning", " FM105 shared", classes),
+        ("warning", " FM302 hedge", classes),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("severity", "codes"), [("error", [1, 1, 1]), ("warning", [0, 1, 1]), ("hint", [0, 0, 1])]
+)
+def test_fail_on(runner: CliRunner, file: str, severity: str, codes: list[int]) -> None:
+    Path("severity.toml").write_text(f'[tool.fieldmarks.lint.severity]\nhedge = "{severity}"\n')
+    write_store(Path("one.jsonl"), {"frog": ["may croak"]})
+    for least, code in zip(("error", "warning", "hint"), codes, strict=True):
+        result = _lint(runner, "one.jsonl", "--config", "severity.toml", "--fail-on", least)
+        assert result.exit_code == code
+    assert _lint(runner, "one.jsonl", "--config", "severity.toml", "--strict").exit_code == codes[1]
+    assert _lint(runner, "one.jsonl", "--strict", "--fail-on", "hint").exit_code == 2
 
 
 def test_fix_shows_and_mends_what_is_safe(runner: CliRunner, file: str) -> None:

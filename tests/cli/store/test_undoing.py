@@ -1,13 +1,10 @@
 """`store undo`, `redo`, `restore`: what they say first, when they ask, and what they leave in the file."""
 
-import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.kit import on_a_terminal
 
 from fieldmarks.cli import main
 from fieldmarks.records import CURATED, FAILED, GENERATED, IMPORTED, Entry
@@ -44,7 +41,9 @@ def test_undo_says_what_it_takes_back_and_redo_brings_it_back(runner: CliRunner)
     assert Store(file).names() == ["frog"]
     result = _store(runner, "redo", "store.jsonl")
     assert result.stdout == "class 0 (added)\n+ trait 0\nclass 1 (added)\n+ trait 1\n"
-    assert result.stderr == f"Redid {what}: 2 classes brought back.\n"
+    assert result.stderr == (
+        f"Redid {what}: 2 classes brought back. `fieldmarks store undo store.jsonl` reverts it.\n"
+    )
     assert Store(file).names() == ["frog", "class 0", "class 1"]
     result = _store(runner, "redo", "store.jsonl")
     assert (result.exit_code, result.stderr) == (1, "Error: store.jsonl: nothing to redo\n")
@@ -88,25 +87,11 @@ def test_what_is_shown_of_a_large_change_is_capped_and_a_dry_run_shows_all(runne
     assert "… 140 more lines; --dry-run shows them all\n" in result.stderr
 
 
-def _on_a_terminal(answer: bytes) -> tuple[int, str]:
-    """Run `store undo` with a terminal as its stdin, on which somebody answers."""
-    own, theirs = pty.openpty()
-    command = [sys.executable, "-m", "fieldmarks", "store", "undo", "store.jsonl"]
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        os.close(theirs)
-        os.write(own, answer)
-        _, shown = process.communicate(timeout=60)
-    os.close(own)
-    return process.returncode, shown
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("answer", "code", "left"), [(b"y\n", 0, 1), (b"n\n", 1, 31), (b"\n", 1, 31)])
 def test_a_terminal_is_asked(answer: bytes, code: int, left: int) -> None:
     file = _imported(30)
-    returned, shown = _on_a_terminal(answer)
+    returned, shown = on_a_terminal(["store", "undo", "store.jsonl"], answer)
     assert returned == code
     question = f"This would undo an import of 30 classes by ada at {AT} (from the sheet): 30 classes removed."
     assert f"{question}\nGo ahead? [y/N]: " in shown
@@ -159,7 +144,7 @@ def test_restore(runner: CliRunner) -> None:
     assert (result.exit_code, result.stdout) == (0, "frog (added)\n+ first\n")
     assert Path("store.jsonl").read_bytes() == before
     result = _store(runner, "restore", "store.jsonl", "frog", "1", "--note", "better")
-    assert result.stderr == "Restored line 1 of 'frog'.\n"
+    assert result.stderr == ("Restored line 1 of 'frog'. `fieldmarks store undo store.jsonl` reverts it.\n")
     store = Store("store.jsonl")
     store.append(Entry("frog", ("newer",), origin=GENERATED))
     entry = store.get("frog")

@@ -1,7 +1,9 @@
 """Stores in the terminal: tables of at most 80 columns, and changes as lines with - and +."""
 
 import json
+import shlex
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
@@ -10,8 +12,11 @@ import click
 
 if TYPE_CHECKING:
     from fieldmarks.records import Entry
+    from fieldmarks.store import bulk
+    from fieldmarks.store.bulk import Match
     from fieldmarks.store.edits import Change
     from fieldmarks.store.lint import Finding
+    from fieldmarks.store.lint_rules import Rule
     from fieldmarks.store.queries import Row
 
 
@@ -19,10 +24,20 @@ _GAP: Final = "  "
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> None:
-    """Print a table as wide as the terminal at most; the columns at `numbers` are set right.
+    """Print a table, as wide as the terminal at most; in a file or pipe, each row is one line."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for number, texts in enumerate(table_rows(columns, rows, numbers, width)):
+        for text in texts:
+            click.echo(click.style(text, bold=True) if number == 0 and any(columns) else text)
 
-    Cells that are too long are folded. Untrusted text never reaches the terminal raw. (rich's tables take a
-    millisecond a row, which a store of 10,000 classes has many of.)
+
+def table_rows(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[int], width: int | None
+) -> Iterator[list[str]]:
+    """Yield the lines of each row of a table, the heading first; the columns at `numbers` are set right.
+
+    Cells are folded where the table would be wider than `width`. Untrusted text never reaches the terminal
+    raw. (rich's tables take a millisecond a row, which a store of 10,000 classes has many of.)
     """
     from fieldmarks.text import columns as width_of
     from fieldmarks.text import printable
@@ -30,11 +45,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: 
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     heading = [list(columns)] if any(columns) else []
     widths = [max(map(width_of, column)) for column in zip(*heading, *cells, strict=True)]
-    gaps = len(_GAP) * (len(widths) - 1)
-    widths = _narrowed(widths, shutil.get_terminal_size().columns - gaps)
-    for number, row in enumerate([*heading, *cells]):
-        for text in _rows(row, widths, numbers):
-            click.echo(click.style(text, bold=True) if number < len(heading) else text)
+    if width is not None:
+        widths = _narrowed(widths, width - len(_GAP) * (len(widths) - 1))
+    for row in (*heading, *cells):
+        yield list(_rows(row, widths, numbers))
 
 
 def _narrowed(widths: Sequence[int], most: int) -> list[int]:
@@ -71,18 +85,37 @@ def line(text: str, *, err: bool = False) -> None:
 
 
 def findings(flags: Sequence["Finding"]) -> None:
-    """Print what lint found as a table, and the counts on stderr."""
-    from fieldmarks.store.lint import counts
+    """Print what lint found as a table, a row for each finding with its classes, and the counts on stderr."""
+    from fieldmarks.store.lint import counts, grouped
+    from fieldmarks.store.lint_rules import RULES
 
     if flags:
-        rows = [(flag.rule.code, flag.severity.name.lower(), flag.name, _what(flag)) for flag in flags]
-        table(("code", "severity", "class", "what"), rows)
-    summary = ", ".join(f"{code} {count}" for code, count in counts(flags).items())
+        rows = [
+            (group[0].severity.name.lower(), _rule(group[0].rule), _what(group), _classes(group))
+            for group in grouped(flags)
+        ]
+        table(("severity", "rule", "what", "class"), rows)
+    numbers = counts(flags)
+    summary = ", ".join(f"{_rule(rule)}: {numbers[rule.code]}" for rule in RULES if rule.code in numbers)
     click.echo(f"{len(flags)} found{': ' if flags else ''}{summary}", err=True)
 
 
-def _what(flag: "Finding") -> str:
-    return flag.message if flag.descriptor is None else f"{flag.number}. {flag.descriptor}: {flag.message}"
+def _rule(rule: "Rule") -> str:
+    return f"{rule.code} {rule.name}"
+
+
+def _what(group: Sequence["Finding"]) -> str:
+    flag = group[0]
+    return flag.message if flag.descriptor is None else f"{flag.descriptor}: {flag.message}"
+
+
+def _classes(group: Sequence["Finding"]) -> str:
+    """Return the classes of a finding, each with the descriptor's number, and how many they are."""
+    from fieldmarks.text import counted
+
+    places = [flag.name if flag.number is None else f"{flag.name} #{flag.number}" for flag in group]
+    count = len({flag.name for flag in group})
+    return f"{counted(count, 'class')}: {', '.join(places)}" if count > 1 else ", ".join(places)
 
 
 def rules(*, as_json: bool) -> None:
@@ -106,15 +139,54 @@ def changes(some: Sequence["Change"], *, dry_run: bool, quiet: bool = False, mos
 
     `quiet` keeps stdout for others.
     """
-    if not some:
-        click.echo("Nothing to change.", err=True)
     lines = [text for change in some for text in change.lines()]
+    _show_change(lines, dry_run=dry_run, quiet=quiet, most=most)
+
+
+def rewrites(rule: "bulk.Rule", some: Sequence["Change"], *, dry_run: bool, most: int | None = None) -> None:
+    """Print what a rule did, or would do, to descriptors: each with its classes, in at most `most` lines."""
+    from fieldmarks.store.bulk import rewrites
+    from fieldmarks.text import counted
+
+    lines = []
+    for each in rewrites(some, rule):
+        names = (f"{name} (merged)" if name in each.merged else name for name in each.names)
+        what = f"- {each.old}" if each.new is None else f"{each.old} → {each.new}"
+        lines.append(f"{what}: {counted(len(each.names), 'class')}: {', '.join(names)}")
+    _show_change(lines, dry_run=dry_run, most=most)
+
+
+def _show_change(lines: Sequence[str], *, dry_run: bool, quiet: bool = False, most: int | None) -> None:
+    if not lines:
+        click.echo("Nothing to change.", err=True)
     for text in lines[:most]:
         line(text, err=quiet)
     if len(lines) > len(lines[:most]):
         click.echo(f"… {len(lines) - len(lines[:most]):,} more lines; --dry-run shows them all", err=True)
-    if some and dry_run:
+    if lines and dry_run:
         click.echo("Dry run: nothing was written.", err=True)
+
+
+def closing(store: str, some: Sequence["Change"], done: str | None = None) -> None:
+    """Print, if something was changed, one sentence that says what was done and how to undo it.
+
+    `done` says it in the command's own words; else classes and descriptors are counted.
+    """
+    from fieldmarks.cli.console import say
+    from fieldmarks.text import counted
+
+    if not some:
+        return
+    if done is None:
+        sizes = (
+            (sum(len(change.added) for change in some), "added"),
+            (sum(len(change.dropped) for change in some if change.after), "removed"),
+        )
+        parts = [f"{counted(count, 'descriptor')} {verb}" for count, verb in sizes if count]
+        done = ": ".join([effect(some, new="added"), *([", ".join(parts)] if parts else [])])
+    empty = sum(bool(change.after and change.dropped and not change.after.descriptors) for change in some)
+    left = f" {counted(empty, 'class')} left without descriptors." if empty else ""
+    say(f"{done[0].upper()}{done[1:]}.{left} `fieldmarks store undo {shlex.quote(store)}` reverts it.")
 
 
 def commands(lines: Sequence["Entry"]) -> str:
@@ -142,13 +214,13 @@ def commands(lines: Sequence["Entry"]) -> str:
     return " ".join(parts)
 
 
-def effect(some: Sequence["Change"]) -> str:
-    """Return how many classes a change removes, brings back and changes."""
+def effect(some: Sequence["Change"], new: str = "brought back") -> str:
+    """Return how many classes a change removes, adds (`new` says how) and changes."""
     from fieldmarks.text import counted
 
     removed = sum(change.after is None for change in some)
     back = sum(change.before is None and change.after is not None for change in some)
-    counts = ((removed, "removed"), (back, "brought back"), (len(some) - removed - back, "changed"))
+    counts = ((removed, "removed"), (back, new), (len(some) - removed - back, "changed"))
     return ", ".join(f"{counted(count, 'class')} {verb}" for count, verb in counts if count)
 
 
@@ -160,6 +232,21 @@ def classes(rows: Sequence["Row"]) -> None:
     columns = ("class", "descriptors", "origin", "flags", "worst effect")
     width = len(columns) if any(row.effect is not None for row in rows) else len(columns) - 1
     table(columns[:width], (cells[:width] for cells in shown), numbers=(1, 4))
+
+
+def matches(some: Sequence["Match"], *, shared: bool) -> None:
+    """Print descriptors, each with its classes and its number in each, and the counts on stderr."""
+    from fieldmarks.cli.console import say
+    from fieldmarks.text import counted
+
+    for match in some:
+        places = ", ".join(f"{place.name} #{place.number}" for place in match.places)
+        line(f"{match.descriptor}: {counted(len(match.names), 'class')}: {places}")
+    if some:
+        names = {name for match in some for name in match.names}
+        say(f"Found {counted(len(some), 'descriptor')} in {counted(len(names), 'class')}.")
+    else:
+        say("No descriptor is in more than one class." if shared else "No descriptor matches.")
 
 
 def entry(shown: "Entry", flags: Sequence["Finding"]) -> None:

@@ -65,8 +65,11 @@ def import_(
     )
     if dry_run:
         stores.changes(changes, dry_run=True)
-    done = "Would import" if dry_run else "Imported"
-    say(f"{done} {counted(len(changes), 'class')}; {len(entries) - len(changes):,} unchanged.")
+    counts = f"{counted(len(changes), 'class')}; {len(entries) - len(changes):,} unchanged"
+    if changes and not dry_run:
+        stores.closing(store, changes, f"imported {counts}")
+    else:
+        say(f"{'Would import' if dry_run else 'Imported'} {counts}.")
 
 
 @click.command()

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -10,6 +10,8 @@ from click.shell_completion import CompletionItem
 from fieldmarks.errors import FieldmarksError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+ASK_ABOVE: Final = 20  # classes
 
 
 store = click.Group(
@@ -54,6 +56,16 @@ def store_argument(command: Command) -> Command:
 def class_argument(command: Command) -> Command:
     """Add the argument CLASS, which completes from the store."""
     return click.argument("name", metavar="CLASS", shell_complete=complete_class)(command)
+
+
+def optional_class_argument(command: Command) -> Command:
+    """Add the argument [CLASS]; without it, a command is about all classes."""
+    return click.argument("name", metavar="[CLASS]", required=False, shell_complete=complete_class)(command)
+
+
+def yes_option(command: Command) -> Command:
+    """Add `--yes`, for commands that ask where many classes would change."""
+    return click.option("--yes", is_flag=True, help=f"Do not ask, even above {ASK_ABOVE} classes.")(command)
 
 
 def json_option(command: Command) -> Command:

@@ -24,7 +24,12 @@ from fieldmarks.cli.store.group import change_options, complete_store, json_opti
     metavar="MODEL",
     help="Count tokens with this CLIP model's tokenizer: a folder or a Hugging Face id.",
 )
-@click.option("--strict", is_flag=True, help="Exit 1 on warnings too.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(("error", "warning", "hint")),
+    help="Exit 1 on findings at or above this severity (default: error).",
+)
+@click.option("--strict", is_flag=True, help="The same as --fail-on warning.")
 @click.option(
     "--fix",
     is_flag=True,
@@ -42,6 +47,7 @@ def lint(
     config: str | None,
     examples: str | None,
     clip: str | None,
+    fail_on: str | None,
     strict: bool,
     fix: bool,
     github: bool,
@@ -52,30 +58,37 @@ def lint(
 ) -> None:
     """Find problems in a store.
 
-    Exits with 1 if it finds an error or, with --strict, a warning.
+    Exits with 1 if it finds an error or, with --fail-on, a warning or a hint. The table has one row for each
+    finding, with all its classes; the most severe come first.
 
     --fix appends the fixes as lines that `store undo` reverts, shows them, and then prints the remaining
     problems.
 
     \b
     Examples:
-      fieldmarks store lint imagenette --strict
+      fieldmarks store lint imagenette --fail-on warning
       fieldmarks store lint mine.jsonl --ignore shared --examples few-shot.txt
       fieldmarks store lint mine.jsonl --fix --dry-run
     """
     from fieldmarks.store import Store, lint
     from fieldmarks.store.edits import Stamp
+    from fieldmarks.store.lint_rules import Severity
 
     if rules:
         stores.rules(as_json=as_json)
         return
     if store is None:
         raise click.UsageError("Missing argument 'STORE'.")
+    if fail_on is not None and strict:
+        raise click.UsageError("give either --strict or --fail-on")
+    least = Severity["WARNING" if strict else (fail_on or "error").upper()]
     opened = Store(store)
     settings = lint.command_config(config, ignore, examples, clip)
     if fix:
         changes = lint.fix(opened, settings, Stamp.of_user(by, note or "lint --fix"), dry_run=dry_run)
         stores.changes(changes, dry_run=dry_run, quiet=as_json or github)
+        if not dry_run:
+            stores.closing(store, changes)
     findings = lint.lint(opened.entries(), settings)
     if as_json:
         for finding in findings:
@@ -85,4 +98,4 @@ def lint(
             stores.line(text)
     else:
         stores.findings(findings)
-    context.exit(lint.exit_code(findings, strict=strict))
+    context.exit(lint.exit_code(findings, least))

@@ -1,4 +1,4 @@
-"""`store list`, `show`, `history`, `stats`."""
+"""`store list`, `grep`, `show`, `history`, `stats`."""
 
 import click
 
@@ -71,6 +71,38 @@ def list_(
             emit(row.to_dict())
     else:
         stores.classes(rows)
+
+
+@click.command()
+@store_argument
+@click.argument("regex", metavar="[REGEX]", required=False)
+@click.option("--shared", is_flag=True, help="Only descriptors that more than one class has.")
+@json_option
+def grep(store: str, regex: str | None, shared: bool, as_json: bool) -> None:
+    """Find descriptors, and the classes that have them.
+
+    Prints each descriptor in which REGEX is found, ignoring case, once, with its classes and its number in
+    each; spellings that differ only in case or punctuation count as one. Most classes come first.
+
+    --shared lists the descriptors that cannot tell some classes apart; with it, REGEX may be left out.
+    Exits with 0 also if nothing matches.
+
+    \b
+    Examples:
+      fieldmarks store grep frogs "webbed|toe"
+      fieldmarks store grep frogs --shared
+      fieldmarks store grep mine.jsonl "^short legs$" --json
+    """
+    from fieldmarks.store import Store, bulk
+
+    if regex is None and not shared:
+        raise click.UsageError("Missing argument 'REGEX': give an expression, or --shared")
+    matches = bulk.grep(Store(store), regex or "", shared=shared)
+    if as_json:
+        for match in matches:
+            emit(match.to_dict())
+    else:
+        stores.matches(matches, shared=shared and regex is None)
 
 
 @click.command()
