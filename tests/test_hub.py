@@ -244,6 +244,33 @@ def test_a_damaged_index_is_an_error(sharded: Path, content: str) -> None:
         _ = _encoder(sharded).fingerprint
 
 
+def test_an_index_of_weights_that_are_missing(sharded: Path) -> None:
+    _point_to(sharded, "weights/none.safetensors")
+    with pytest.raises(ModelError) as caught:
+        _encoder(sharded).encode_texts(["fur"])
+    assert str(caught.value) == (
+        f"{sharded}/weights/none.safetensors, which model.safetensors.index.json names, is missing:"
+        " download the model again"
+    )
+
+
+def test_an_index_without_the_metadata_that_transformers_reads(sharded: Path) -> None:
+    (sharded / "model.safetensors.index.json").write_text('{"weight_map": {"a": "weights/all.safetensors"}}')
+    with pytest.raises(ModelError, match=r"cannot be read \(no entry 'metadata'\): download the model again"):
+        _encoder(sharded).encode_texts(["fur"])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_pointer_of_git_lfs_says_what_to_run(tiny_clip: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "model"))
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ModelError) as caught:
+        _encoder(folder).encode_texts(["fur"])
+    assert str(caught.value) == (
+        f"{folder / name} is a pointer of Git LFS, not the file itself: run `git lfs pull` in {folder}"
+    )
+
+
 def test_links_within_the_hubs_cache_are_followed(sharded: Path, tmp_path: Path) -> None:
     """A snapshot named by its folder: its files are links to the model's blobs, two folders above."""
     repository = tmp_path / "models--some--clip"

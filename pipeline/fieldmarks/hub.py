@@ -62,6 +62,7 @@ _NEVER_LOADED: Final = {
 }
 _MORE_TEMPLATES: Final = "additional_chat_templates"
 _INDEX: Final = "model.safetensors.index.json"
+_POINTER: Final = 1024  # bytes, the most of a pointer of Git LFS
 _LARGEST_INDEX: Final = 64 * 2**20  # bytes
 _SAFETENSORS: Final = ("model.safetensors", _INDEX)
 _CLIP_OF_SENTENCE_TRANSFORMERS: Final = "0_CLIPModel"
@@ -174,7 +175,13 @@ class ModelSource:
 
         self._check_layers(options.get("config") or self.load(AutoConfig))
         if (folder := self.folder) is not None:
-            _shards(folder)
+            shards = _shards(folder)
+            if self.local and not (folder / _SAFETENSORS[0]).is_file():
+                missing = [path for path in shards if not path.is_file()]
+                if missing:
+                    raise ModelError(
+                        f"{missing[0]}, which {_INDEX} names, is missing: download the model again"
+                    )
         network, info = self.load(kind, use_safetensors=True, output_loading_info=True, **options)
         if missing := sorted(info["missing_keys"]):
             raise ModelError(
@@ -237,6 +244,8 @@ class ModelSource:
 
     def _advice(self, error: Exception) -> str:
         """Return what went wrong in one line, and what can be done."""
+        if self._folder and self.local and (pointer := lfs_pointer(self._folder)):
+            return pointer
         signs = ("no file named model.safetensors", "use_safetensors=True")
         without_weights = any(sign in str(error) for sign in signs)
         without_config = self._folder and self.local and not (self._folder / "config.json").is_file()
@@ -299,7 +308,10 @@ def _shards(folder: Path) -> list[Path]:
     try:
         if index.stat().st_size > _LARGEST_INDEX:
             raise ValueError("it is larger than any index")
-        names = {str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
+        content = json.loads(index.read_text("utf-8"))
+        names = {str(name) for name in content["weight_map"].values()}
+        if not (folder / _SAFETENSORS[0]).is_file():
+            _ = content["metadata"]  # without which transformers reads no index
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{index} cannot be read ({one_line(error)}): download the model again") from error
     for name in sorted(names):
@@ -359,6 +371,19 @@ def _other_weights(folder: Path) -> str | None:
     return next((kind for form, kind in _OTHER_WEIGHTS.items() if any(folder.glob(form))), None)
 
 
+def lfs_pointer(folder: Path) -> str | None:
+    """Return what to do about a file of a model's folder of which Git has brought only the pointer."""
+    for path in sorted(folder.glob("*")):
+        try:
+            if path.suffix.lower() in _NEVER_LOADED or not path.is_file() or path.stat().st_size > _POINTER:
+                continue
+            if path.read_bytes().startswith(b"version https://git-lfs.github.com/"):
+                return f"{path} is a pointer of Git LFS, not the file itself: run `git lfs pull` in {folder}"
+        except OSError:
+            continue
+    return None
+
+
 def _check_files(folder: Path) -> None:
     """Raise ModelError for a pipe or a device among a folder's files, which a library would wait for."""
     try:
@@ -399,7 +424,8 @@ def quiet() -> Iterator[None]:
 
 def one_line(error: Exception) -> str:
     """Return an error's message on one line, shortened."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    text = " ".join(str(error).split())[:300]
+    return (f"no entry {text}" if isinstance(error, KeyError) else text) or type(error).__name__
 
 
 def _offline() -> bool:

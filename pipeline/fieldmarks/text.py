@@ -42,7 +42,8 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
             known = ", ".join(f"{{{name}}}" for name in values)
-            raise PromptError(f"{match[0]} in {template!r:.80} is unknown: expected {known}")
+            alone = " without a concept" if match[1] == "concept" else ""
+            raise PromptError(f"{match[0]} in {template!r:.80} is unknown{alone}: expected {known}")
         return values[match[1]]
 
     return _FIELD.sub(value, template)

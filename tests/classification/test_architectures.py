@@ -323,7 +323,7 @@ def test_texts_over_the_limit_are_cut(folder: Path) -> None:
     embedder = Embedder(encoder)
     embedder.texts(["frog " * 600, "dog", "fur " * 600])
     assert embedder.notices == [
-        f"2 texts are longer than the {encoder.max_tokens} tokens {folder} reads and cut there:"
+        f"2 texts are longer than {encoder.max_tokens} tokens, the limit of {folder}, and truncated:"
         f" {'frog ' * 600!r:.60}"
     ]
 

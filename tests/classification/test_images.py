@@ -201,6 +201,18 @@ def test_grey_arrays() -> None:
         ),
         (np.zeros((0, 3)), "expected (height, width) with 1, 3 or 4 channels, found the shape (0, 3)"),
         (np.zeros((3, 3, 2)), "expected (height, width) with 1, 3 or 4 channels, found the shape (3, 3, 2)"),
+        (
+            np.zeros((3, 8, 8)),
+            "expected (height, width) with 1, 3 or 4 channels, found the shape (3, 8, 8): an array has its"
+            " channels last",
+        ),
+        (
+            torch.zeros(8, 9, 3),
+            "expected (height, width) with 1, 3 or 4 channels, found the shape (8, 9, 3): a tensor has its"
+            " channels first",
+        ),
+        (torch.zeros(3, 4, 4, device="meta"), "this tensor cannot be read as an array: "),
+        (torch.zeros(3, 4, 4).to_sparse(), "this tensor cannot be read as an array: "),
         (np.array([["a", "b"]]), "expected integers 0 to 255 or floats 0 to 1, found <U1"),
         (np.full((2, 2), 256), "values out of range"),
         (np.full((2, 2), 1.5), "values out of range"),
@@ -212,6 +224,11 @@ def test_arrays_that_are_no_pictures(array: object, message: str) -> None:
     with pytest.raises(ImageError) as caught:
         images.from_array(array)  # type: ignore[arg-type]
     assert str(caught.value).startswith(message)
+
+
+def test_an_image_without_pixels_is_an_error() -> None:
+    with pytest.raises(ImageError, match=r"^empty: 0 x 5 pixels$"):
+        images.from_memory(Image.new("RGB", (0, 5)))
 
 
 def _heic(image: Image.Image, orientation: int = 1) -> bytes:

@@ -3,11 +3,12 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import MAX_BYTES, FolderContents, find, name_of, read_bytes
+from fieldmarks.classification.sources import MAX_BYTES, FolderContents, find, inputs_of, name_of, read_bytes
 from fieldmarks.errors import ImageError
 
 
@@ -177,3 +178,10 @@ def test_a_subfolder_that_cannot_be_read_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     closed = Failure(f"{tmp_path}/closed", "cannot be read: Permission denied")
     assert list(find([str(tmp_path)])) == [f"{tmp_path}/a.png", closed]
+
+
+@pytest.mark.parametrize(
+    "image", [b"bytes of a file", bytearray(b"x"), memoryview(b"x"), io.BytesIO(b"x\ny")]
+)
+def test_the_bytes_of_a_file_are_one_input_not_a_list_of_numbers(image: Any) -> None:
+    assert list(inputs_of(image)) == [image]

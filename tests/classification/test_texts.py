@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts, which
-from fieldmarks.errors import PromptError, StoreError
+from fieldmarks.errors import PromptError, StoreError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,12 @@ def test_braces_of_strangers_are_text(name: str, descriptor: str) -> None:
 def test_concept_without_a_value_is_an_error() -> None:
     with pytest.raises(PromptError, match=r"^\{concept\} in '\{concept\}' is unknown"):
         descriptor_texts({"owl": ["big eyes"]}, "{concept}")
+
+
+@pytest.mark.parametrize("template", ["", "a photo", "{class", "{}", "{class.name}", "{article}"])
+def test_a_template_that_is_the_same_text_for_all_classes(template: str) -> None:
+    with pytest.raises(UsageError, match="is the same for all classes: write"):
+        descriptor_texts({"owl": ["big eyes"], "fox": []}, template)
 
 
 def test_no_class_is_an_error() -> None:

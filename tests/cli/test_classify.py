@@ -209,6 +209,7 @@ def test_control_characters_of_strangers_do_not_reach_the_terminal(classify: Cla
         (["photos", "--store", "a", "--preset", "other"], "Invalid value for '--preset'"),
         (["photos", "--classifier", "b", "--preset", "paper"], "--preset goes with --store: a saved"),
         (["photos", "--classifier", "b", "--text", "{class}"], "--text goes with --store: a saved"),
+        (["photos", "--store", "store.jsonl", "--text", ""], "the text '' is the same for all classes"),
         (["photos", "--classifier", "b", "--with-name"], "--with-name goes with --store: a saved"),
     ],
 )
@@ -234,7 +235,7 @@ def test_wrong_usage(runner: CliRunner, folder: Path, options: list[str], messag
         (["photos", "--store", "store.jsonl", "--text", "{clas}"], "{clas} in '{clas}' is unknown"),
         (
             ["photos", "--store", "store.jsonl", "--text", "{concept}"],
-            "{concept} in '{concept}' is unknown",
+            "{concept} in '{concept}' is unknown without a concept",
         ),
         (["photos", "--classifier", "store.jsonl"], "store.jsonl is not a classifier file"),
         (

@@ -1,5 +1,6 @@
 """Labels meet classes: exactly, by alias, by folding; what does not meet is told or refused."""
 
+import re
 from pathlib import Path
 from random import Random
 
@@ -63,6 +64,35 @@ def test_an_alias_may_name_a_class_by_another_name() -> None:
 def test_two_classes_that_fold_to_one_id_leave_the_label_unknown() -> None:
     ids = {"big_owl": "owl", "Big Owl": "eagle owl"}
     assert match(["BIG-OWL"], ["owl", "eagle owl"], ids=ids).unknown_labels == ("BIG-OWL",)
+
+
+def test_an_id_of_several_classes_stands_for_none_and_is_told() -> None:
+    clashing = {"x1": ["owl", "newt"], "owl": ["newt", "fox"]}
+    found = match(["x1", "X1", "owl"], ["owl", "newt"], ids={"X1": "newt"}, clashing=clashing)
+    assert found.class_of == {"X1": "newt", "owl": "owl"}
+    assert found.unclear == (("x1", ["owl", "newt"]),)
+    told = (
+        "labels without a class in the store: 'x1' ('x1' is among the ids of several classes, 'owl', 'newt')"
+    )
+    assert require(found, allow_missing=True) == [f"left out: {told}"]
+    with pytest.raises(EvaluationError, match=f"^{re.escape(told)}"):
+        require(found, allow_missing=False)
+
+
+def test_padded_numbers_and_wordnet_ids_before_other_names_are_ids() -> None:
+    ids = {"7": "owl", "0": "newt", "n02012849": "crane bird", "n01440764": "tench"}
+    labels = ["0007", "000", "n02012849-crane", "n01440764_owl", "n02012849", "07b", "n01440764"]
+    found = match(labels, ["owl", "newt", "crane bird", "tench"], ids=ids)
+    assert found.class_of == {
+        "0007": "owl",
+        "000": "newt",
+        "n02012849-crane": "crane bird",
+        "n02012849": "crane bird",
+        "n01440764": "tench",
+    }
+    assert found.unknown_labels == ("n01440764_owl", "07b")  # the first contradicts itself, 07b is no number
+    assert not found.folded
+    assert [label for label, _ in found.numbered] == ["0007", "000", "n02012849-crane"]
 
 
 def test_numbers_that_a_store_gives_its_classes_are_told() -> None:

@@ -61,6 +61,7 @@ def test_ids_are_those_of_the_newest_line_that_has_any_and_of_one_class_alone(fi
     assert store.ids() == {"n01": "owl", "both": "owl", "n03": "newt"}
     store.append(Entry("eagle", ("b",)))
     assert store.ids() == {"n01": "owl", "n02": "eagle", "n03": "newt"}
+    assert store.owners_of_ids()["both"] == ["owl", "eagle"]
 
 
 def test_appending_nothing_makes_no_file(file: Path) -> None:

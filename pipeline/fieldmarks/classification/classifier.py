@@ -86,7 +86,7 @@ class Classifier:
     ) -> None:
         check_choice("preset", preset, choices.Preset)
         pooling = Pooling.named(aggregate or PRESETS[preset].aggregate)
-        template = text or PRESETS[preset].template
+        template = PRESETS[preset].template if text is None else text
         if isinstance(store, Mapping):
             classes, metadata = dict(store), dict[str, str]()
         else:

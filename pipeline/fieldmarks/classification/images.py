@@ -158,6 +158,8 @@ def _is_transparent(image: Image.Image) -> bool:
 
 def _check_size(image: Image.Image) -> None:
     width, height = image.size
+    if not width * height:
+        raise ImageError(f"empty: {width} x {height} pixels")
     if width * height > MAX_PIXELS:
         raise ImageError(TOO_MANY_PIXELS)
     if max(width, height) > MAX_ASPECT * max(1, min(width, height)):
@@ -199,12 +201,14 @@ def from_array(array: "np.ndarray[Any, Any] | Tensor") -> Image.Image:
     Values are 0 to 255 in integers or 0 to 1 in floats; a fourth channel is alpha. Raises ImageError for
     other shapes and types.
     """
+    given = tuple(array.shape)
     array = _channels_last(array)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        shape = array.shape
-        raise ImageError(f"expected (height, width) with 1, 3 or 4 channels, found the shape {shape}")
+        raise ImageError(
+            f"expected (height, width) with 1, 3 or 4 channels, found the shape {given}{_ordered(array)}"
+        )
     if array.dtype.kind not in "uif":
         raise ImageError(f"expected integers 0 to 255 or floats 0 to 1, found {array.dtype}")
     if array.dtype.kind == "f":
@@ -234,8 +238,20 @@ def _channels_last(array: "np.ndarray[Any, Any] | Tensor") -> np.ndarray[Any, An
     """Return a tensor (C, H, W) as an array (H, W, C), and an array as it is."""
     if not _is_tensor(array):
         return np.asarray(array)
-    values = (array.float() if array.is_floating_point() else array).detach().cpu().numpy()
+    try:
+        values = (array.float() if array.is_floating_point() else array).detach().cpu().numpy()
+    except (RuntimeError, TypeError) as error:  # a sparse tensor, one of the device meta
+        raise ImageError(f"this tensor cannot be read as an array: {one_line(error)}") from error
     return np.moveaxis(values, 0, -1) if values.ndim == 3 else values
+
+
+def _ordered(array: "np.ndarray[Any, Any]") -> str:
+    """Return a hint for an array that has its channels where the other kind has them, or several images."""
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+        return ": an array has its channels last"
+    if array.ndim == 3 and array.shape[1] in (1, 3, 4):  # of a tensor, whose first is last by now
+        return ": a tensor has its channels first"
+    return ": pass several images as a list" if array.ndim == 4 else ""
 
 
 def _formats(head: bytes) -> tuple[str, ...]:

@@ -244,7 +244,13 @@ def is_single(images: object) -> bool:
     if isinstance(images, str | os.PathLike):
         path = os.fspath(images)
         return not Path(path).is_dir() and (not glob.has_magic(path) or os.path.lexists(path))
-    return not isinstance(images, Iterable) or hasattr(images, "shape") or hasattr(images, "getbands")
+    of_bytes = isinstance(images, bytes | bytearray | memoryview) or hasattr(images, "read")
+    return (
+        of_bytes
+        or not isinstance(images, Iterable)
+        or hasattr(images, "shape")
+        or hasattr(images, "getbands")
+    )
 
 
 def is_url(text: str) -> bool:

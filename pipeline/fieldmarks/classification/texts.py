@@ -88,7 +88,8 @@ def descriptor_texts(
     A class without descriptors is read by a prompt of its name, so that it can still be predicted. Fields of
     a template: {class}, {descriptor}, {article} (a or an, of the class), {which} (the paper's clause) and,
     where a concept is given, {concept}. Raises StoreError for no class, PromptError for an unknown field,
-    UsageError for a concept that the template does not name.
+    UsageError for a concept that the template does not name, and a template that
+    is the same text for all classes.
     """
     if concept is not None and "{concept}" not in template:
         raise UsageError(f"concept has no effect: the text {template!r:.60} does not contain {{concept}}")
@@ -108,6 +109,11 @@ def descriptor_texts(
             laid[name].append((alone, alone))
         if with_name or not laid[name]:
             laid[name].append((plain, plain))
+    if not any(field in template for field in ("{class}", "{descriptor}", "{which}")):
+        raise UsageError(
+            f"the text {template!r:.60} is the same for all classes: write {{descriptor}}, {{which}} or"
+            " {class} in it"
+        )
     return Texts.collect(laid)
 
 

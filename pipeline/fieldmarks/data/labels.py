@@ -5,6 +5,7 @@ folding:
 
     Tree_Frog, tree-frog, TREE FROG       the class "tree frog": the same but for case, accents, separators
     003.TreeFrog, n01644373-tree_frog     the class "tree frog": the same but for spaces and a number in front
+    0007, n01644373-any_other_name        the class with 7 or n01644373 among its ids
 
 The second kind counts only where no other label could mean the class; both only where one class fits.
 
@@ -167,6 +168,7 @@ def _key(number: str) -> str:
 _JOINT: Final = re.compile(r"[\s_\-./]+")
 _ACCENTED: Final = re.compile(r"([a-z])[\u0300-\u036f]+")  # in other scripts such a mark makes another letter
 _NUMBER: Final = re.compile(r"(?:n\d{8}[\s._-]+|\d+\s*[._-]\s*|0\d*\s+)(?=[^\W\d_])")
+_WORDNET: Final = re.compile(r"(n\d{8})[\s._-]+\S", re.ASCII)
 _SIMILARITY: Final = 0.6  # of near names, as difflib measures it
 _NEAR_PAIRS: Final = 50_000  # of labels and classes compared letter by letter, in a second
 _LABEL_COLUMNS: Final = frozenset(("label", "labels", "alias", "aliases", "labelname"))
@@ -182,6 +184,7 @@ class Matching:
     unknown_labels: tuple[str, ...] = ()
     unused_classes: tuple[str, ...] = ()
     numbered: tuple[tuple[str, str], ...] = ()  # numbers that the store gives its classes
+    unclear: tuple[tuple[str, Sequence[str]], ...] = ()  # unknown labels that are ids of several classes
 
 
 def match(
@@ -189,10 +192,12 @@ def match(
     classes: Sequence[str],
     aliases: Mapping[str, str] | None = None,
     ids: Mapping[str, str] | None = None,
+    clashing: Mapping[str, Sequence[str]] | None = None,
 ) -> Matching:
     """Return which class each label stands for: exact name, alias, id, else the one class that folds alike.
 
-    Several labels may be spellings of one name. A label that several classes fit stays unknown.
+    Several labels may be spellings of one name. A label that several classes fit stays unknown, and so does
+    one in `clashing`, an id of several.
     """
     known = {class_name(name): name for name in classes}
     other_names = {text: known[name] for text, name in (ids or {}).items() if name in known} | known
@@ -203,25 +208,54 @@ def match(
     names = {
         label: name if name in known else (aliases or {}).get(name, name) for label, name in names.items()
     }
+    unclear = (clashing or {}).keys() - other_names.keys()
     class_of: dict[str, str] = {}
     for label, name in names.items():
         fitting = [other_names[name]] if name in other_names else by_fold.get(fold(name), [])
-        if len(fitting) == 1:
+        if len(fitting) == 1 and name not in unclear:
             class_of[label] = fitting[0]
     taken = set(class_of.values())
     rest = _grouped({fold(name) for label, name in names.items() if label not in class_of}, letters)
     for label, name in names.items():
         fitting = by_letters.get(letters(name), [])
         only = len(fitting) == 1 and fitting[0] not in taken and len(rest.get(letters(name), [])) == 1
-        if label not in class_of and only and fold(name) not in by_fold:
+        if only and other_names.get(_number_in(name), fitting[0]) != fitting[0]:
+            continue  # its number and its name are of two classes
+        if label not in class_of and only and fold(name) not in by_fold and name not in unclear:
             class_of[label] = fitting[0]
+    by_number = {
+        label: other_names[number]
+        for label, name in names.items()
+        if label not in class_of and name not in unclear and not by_letters.get(letters(name))
+        if (number := _number_in(name)) in other_names and number not in known
+    }
+    class_of |= by_number
     class_of = {label: class_of[label] for label in names if label in class_of}
-    folded = tuple((label, name) for label, name in class_of.items() if names[label] not in other_names)
-    numbered = tuple((label, name) for label, name in class_of.items() if _is_numbered(names[label], known))
+    folded = tuple(
+        (label, name)
+        for label, name in class_of.items()
+        if names[label] not in other_names and label not in by_number
+    )
+    numbered = tuple(
+        (label, name)
+        for label, name in class_of.items()
+        if _is_numbered(names[label], known) or label in by_number
+    )
     unknown = tuple(label for label in names if label not in class_of)
     met = set(class_of.values())
     unused = tuple(name for name in known.values() if name not in met)
-    return Matching(class_of, folded, unknown, unused, numbered)
+    several = tuple(
+        (label, clashing[names[label]]) for label in unknown if clashing and names[label] in unclear
+    )
+    return Matching(class_of, folded, unknown, unused, numbered, several)
+
+
+def _number_in(name: str) -> str:
+    """Return the number of a label that is nothing else (007 is 7), or the WordNet id before its name."""
+    if name.isascii() and name.isdecimal():
+        return name.lstrip("0") or "0"
+    wordnet = _WORDNET.match(name)
+    return wordnet[1] if wordnet else ""
 
 
 def _is_numbered(label: str, known: Mapping[str, str]) -> bool:
@@ -301,6 +335,9 @@ def require(matching: Matching, allow_missing: bool) -> list[str]:
     if not matching.unknown_labels:
         return notices
     missing = f"labels without a class in the store: {listed(matching.unknown_labels)}"
+    if matching.unclear:
+        label, names = matching.unclear[0]
+        missing += f" ({label!r} is among the ids of several classes, {listed(names, 3)})"
     if not allow_missing:
         raise EvaluationError(
             missing

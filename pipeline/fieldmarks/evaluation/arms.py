@@ -127,7 +127,7 @@ class EvaluationConfig:
         named = (len(self.presets) > 1, len(self.aggregates) > 1)
         return {
             " ".join(["descriptors", *compress((preset, aggregate), named)]): Reading(
-                self.text or PRESETS[preset].template, aggregate
+                PRESETS[preset].template if self.text is None else self.text, aggregate
             )
             for preset in self.presets
             for aggregate in self.aggregates or (PRESETS[preset].aggregate,)
@@ -235,7 +235,8 @@ class Candidate:
     """Classes with their descriptors, and what gives texts their embeddings.
 
     Classes without descriptors take part, by the prompt of their name, as in `classify`. `ids` are other
-    names of classes. `metadata` says where all this comes from.
+    names of classes; those in `clashing` are of several classes, and match nothing. `metadata` says where
+    all this comes from.
     """
 
     classes: Mapping[str, Sequence[str]]
@@ -243,6 +244,7 @@ class Candidate:
     embedder: Embedder
     head: Head | None = None
     ids: Mapping[str, str] = field(default_factory=dict)
+    clashing: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of_store(cls, store: Store, embedder: Embedder) -> "Candidate":
@@ -252,7 +254,8 @@ class Candidate:
             raise EvaluationError(f"{store.path} has no class with descriptors: generate or add some first")
         digest = hashlib.sha256(store.path.read_bytes()).hexdigest()
         metadata = {"store": str(store.path), "store_sha256": digest}
-        return cls(classes, metadata, embedder, ids=store.ids())
+        clashing = {text: names for text, names in store.owners_of_ids().items() if len(names) > 1}
+        return cls(classes, metadata, embedder, ids=store.ids(), clashing=clashing)
 
     @classmethod
     def of_classifier(cls, path: Path, head: Head, embedder: Embedder) -> "Candidate":

@@ -66,7 +66,7 @@ class Experiment:
         classes = list(candidate.classes)
         if self.spec.aliases is not None:
             named += labels.check_aliases(self.spec.aliases, aliases, counts, classes)
-        matching = labels.match(counts, classes, aliases, candidate.ids)
+        matching = labels.match(counts, classes, aliases, candidate.ids, candidate.clashing)
         notices = labels.require(matching, not self.strict)
         of_dataset = self.dataset.notices if self.dataset else ()
         return replace(

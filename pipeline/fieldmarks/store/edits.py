@@ -327,6 +327,8 @@ def current_entry(store: Store, name: str) -> Entry:
     name = class_name(name)
     entry = store.get(name)
     if entry is None:
+        if (meant := store.ids().get(name)) is not None:
+            raise StoreError(f"{store.path} has no class {name!r}, but {meant!r} has it among its ids")
         find(store.names(), name, store.path)
         raise StoreError(f"{store.path}: class {name!r} has been removed")
     return entry

@@ -152,12 +152,16 @@ class Store:
 
     def ids(self) -> dict[str, str]:
         """Return the class of each other name that lines give classes as `ids`, if only one class has it."""
-        owners: dict[str, set[str]] = {}
+        return {text: names[0] for text, names in self.owners_of_ids().items() if len(names) == 1}
+
+    def owners_of_ids(self) -> dict[str, list[str]]:
+        """Return the classes of each other name that lines give classes as `ids`: one, unless they clash."""
+        owners: dict[str, list[str]] = {}
         for name in self.names():
             lines = reversed(self.history(name))  # what generated a newer line knew no ids
-            for text in next((entry.ids for entry in lines if entry.ids), ()):
-                owners.setdefault(text, set()).add(name)
-        return {text: names.pop() for text, names in owners.items() if len(names) == 1}
+            for text in dict.fromkeys(next((entry.ids for entry in lines if entry.ids), ())):
+                owners.setdefault(text, []).append(name)
+        return owners
 
     def lines(self) -> Iterator[tuple[bytes, Entry]]:
         """Yield every line as its bytes, without the line end, and its entry, in the file's order."""

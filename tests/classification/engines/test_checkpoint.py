@@ -77,6 +77,38 @@ def test_weights_that_compute_nothing(folder: Path, engine: Any, value: float, d
     assert str(caught.value) == f"{folder} gives embeddings {defect}"
 
 
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ({"eos_token_id": 5}, "the model reads a text at the token 5, which the tokenizer does not write"),
+        ({"vocab_size": 1011}, "the tokenizer gives the token 1011, and the model has 1,011"),
+    ],
+)
+def test_a_tokenizer_of_another_model(folder: Path, setting: dict[str, int], what: str) -> None:
+    """Without the end token, CLIP would give all texts the embedding of their beginning."""
+    _changed(folder / "config.json", lambda item: item["text_config"].update(setting))
+    if known := setting.get("vocab_size"):
+        weights, name = (
+            load_file(folder / "model.safetensors"),
+            "text_model.embeddings.token_embedding.weight",
+        )
+        weights[name] = weights[name][:known].clone()
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError) as caught:
+        Encoder(folder, device="cpu", dtype="float32", engine="torch").encode_texts(["fur"])
+    assert str(caught.value) == (
+        f"{folder}: its tokenizer is that of another model ({what}): download it again"
+    )
+
+
+def test_the_end_token_of_old_configurations(folder: Path) -> None:
+    """The number 2 stands for the highest token, as in OpenAI's first configurations."""
+    before = Encoder(folder, device="cpu", dtype="float32", engine="torch").encode_texts(["fur"])
+    _changed(folder / "config.json", lambda item: item["text_config"].update(eos_token_id=2))
+    after = Encoder(folder, device="cpu", dtype="float32", engine="torch").encode_texts(["fur"])
+    assert (before == after).all()
+
+
 @pytest.mark.parametrize("scale", [float("nan"), 1e5])
 def test_a_logit_scale_that_is_no_number(folder: Path, scale: float) -> None:
     weights = load_file(folder / "model.safetensors")

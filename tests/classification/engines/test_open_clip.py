@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
 from fieldmarks.classification.classifier import Classifier
@@ -172,7 +173,14 @@ def _all_of(checkpoint: Checkpoint) -> tuple[Any, ...]:
         ("top", {"vision_cfg": None}, "expected an object 'vision_cfg'"),
         ("images", {"interpolation": "nearest"}, "with interpolation 'nearest'"),
         ("images", {"resize_mode": "longest"}, "with resize_mode 'longest'"),
-        ("images", {"std": [0, 0, 0]}, "std: expected three numbers"),
+        ("images", {"std": [0, 0, 0]}, "std: expected three numbers above 0"),
+        ("images", {"std": [-1, 1, 1]}, "std: expected three numbers above 0"),
+        ("images", {"std": [float("inf"), 1, 1]}, "std: expected three numbers above 0"),
+        ("images", {"mean": [10**400, 0, 0]}, "mean: expected three numbers"),
+        ("images", {"mean": [float("nan"), 0, 0]}, "mean: expected three numbers"),
+        ("images", {"interpolation": ["bicubic"]}, r"with interpolation \['bicubic'\]"),
+        ("vision", {"head_width": 64}, "a width of 32 cannot be shared by 0 heads"),
+        ("text", {"heads": 5}, "a width of 24 cannot be shared by 5 heads"),
     ],
 )
 def test_what_is_not_clip_is_refused_by_name(tmp_path: Path, part: str, change: Any, message: str) -> None:
@@ -195,6 +203,25 @@ def test_weights_that_do_not_fit_are_an_error(checkpoint: Path) -> None:
     (checkpoint / WEIGHTS).write_bytes(b"no tensors")
     with pytest.raises(ModelError, match=f"{WEIGHTS} cannot be read"):
         Checkpoint(str(checkpoint)).network(torch.float32)
+
+
+def test_a_projection_of_another_shape_is_an_error_without_warnings(checkpoint: Path) -> None:
+    weights = {name: tensor.contiguous() for name, tensor in load_file(checkpoint / WEIGHTS).items()}
+    save_file(weights | {"visual.proj": torch.zeros(2, 3, 4)}, checkpoint / WEIGHTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ModelError, match="do not match its configuration"):
+            Checkpoint(str(checkpoint)).network(torch.float32)
+
+
+def test_a_pointer_of_git_lfs_says_what_to_run(checkpoint: Path) -> None:
+    (checkpoint / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ModelError) as caught:
+        Checkpoint(str(checkpoint)).network(torch.float32)
+    assert str(caught.value) == (
+        f"{checkpoint / WEIGHTS} is a pointer of Git LFS, not the file itself: run `git lfs pull` in"
+        f" {checkpoint}"
+    )
 
 
 def test_pickled_weights_are_refused_with_a_command_that_converts_them(checkpoint: Path) -> None:

@@ -216,6 +216,7 @@ def test_tables_are_not_folded_in_a_pipe(runner: CliRunner, file: str) -> None:
             ["list", "none.jsonl"],
             "none.jsonl does not exist: check the name, or create it with `fieldmarks generate`",
         ),
+        (["show", "ids.jsonl", "n01"], "ids.jsonl has no class 'n01', but 'owl' has it among its ids"),
         (["show", "store.jsonl", "frg"], "store.jsonl has no class 'frg': did you mean 'frog'?"),
         (
             ["list", "store.jsonl", "--grep", "("],
@@ -225,6 +226,7 @@ def test_tables_are_not_folded_in_a_pipe(runner: CliRunner, file: str) -> None:
     ],
 )
 def test_errors_are_one_line(runner: CliRunner, file: str, arguments: list[str], message: str) -> None:
+    Path("ids.jsonl").write_text('{"class": "owl", "descriptors": ["a"], "ids": ["n01"]}\n')
     result = runner.invoke(main, ["store", *arguments])
     assert result.exit_code == 1
     assert result.stdout == ""

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from fieldmarks.choices import Device, DType
 from fieldmarks.classification.engines.families import (
+    ANY_END,
     EXAMPLE,
+    READ_AT_THE_END,
     TextForm,
     fixed_rows,
     form_of,
@@ -31,7 +33,9 @@ from fieldmarks.errors import ModelError
 from fieldmarks.hub import ModelSource, loaded_once
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
     from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 
@@ -232,6 +236,7 @@ class Checkpoint:
         if self.text_form.fixed:
             end, pad = self.end_and_pad
             ids = fixed_rows(self._token_ids(texts), length=self.max_tokens, end=end, pad=pad)
+            self._check_fit(ids)
             return {"input_ids": torch.from_numpy(ids)}
         self.tokenizer.padding_side = self.tokenizer.truncation_side = "right"
         inputs: Mapping[str, Tensor] = self.tokenizer(
@@ -241,7 +246,23 @@ class Checkpoint:
             max_length=self.max_tokens,
             return_tensors="pt",
         )
+        self._check_fit(inputs["input_ids"].numpy())
         return inputs
+
+    def _check_fit(self, ids: "NDArray[np.int64]") -> None:
+        """Raise ModelError for tokens (M, T) that the text encoder does not know, or reads at none of."""
+        config = self.config.text_config
+        known, end = (getattr(config, name, None) for name in ("vocab_size", "eos_token_id"))
+        if isinstance(known, int) and ids.size and ids.max() >= known:
+            raise self._unfit(f"the tokenizer gives the token {ids.max()}, and the model has {known:,}")
+        pooled = self.model_type in READ_AT_THE_END and isinstance(end, int) and end != ANY_END
+        if pooled and not (ids == end).any(axis=-1).all():
+            raise self._unfit(
+                f"the model reads a text at the token {end}, which the tokenizer does not write"
+            )
+
+    def _unfit(self, what: str) -> ModelError:
+        return ModelError(f"{self.name}: its tokenizer is that of another model ({what}): download it again")
 
     def _token_ids(self, texts: Sequence[str], *, closed: bool = False) -> list[list[int]]:
         """Return the tokens of each whole text: in a fixed form without special ones, unless `closed`."""

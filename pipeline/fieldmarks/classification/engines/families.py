@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EXAMPLE: Final = "openai/clip-vit-base-patch32"
+# Families whose texts are read at the first end token that the configuration names. Of CLIP's own, the number
+# 2 is that of old configurations, which stands for the highest token there is.
+READ_AT_THE_END: Final = frozenset(("clip", "clipseg", "groupvit"))
+ANY_END: Final = 2
 _VERSION: Final = 2  # of the forms: texts in the cache that were read in another one are a miss
 _NO_PUNCTUATION: Final = str.maketrans("_", " ", string.punctuation.replace("_", ""))
 

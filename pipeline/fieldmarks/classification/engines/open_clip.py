@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fieldmarks.classification.preprocess import MAX_SIDE, Recipe
 from fieldmarks.errors import ModelError
-from fieldmarks.hub import MAX_LAYERS, OPEN_CLIP, ModelSource, one_line
+from fieldmarks.hub import MAX_LAYERS, OPEN_CLIP, ModelSource, lfs_pointer, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 WEIGHTS: Final = "open_clip_model.safetensors"
 _MAX_BYTES: Final = 2**20  # of a configuration
 _MAX_WIDTH: Final = 2**14
+_MAX_COLOUR: Final = 1000  # of mean and std, for colours from 0 to 1
 _SERVES: Final = "pass the model's checkpoint for transformers if it has one, or another CLIP model"
 _VOCABULARY: Final = ("vocab.json", "merges.txt")
 _OPENAI: Final = "openai/clip-vit-base-patch32"
@@ -114,6 +115,13 @@ class OpenClip:
         vision, text = self._vision, self._text
         width, text_width = self._whole(vision, "width", 768), self._whole(text, "width", 512)
         head_width = self._whole(vision, "head_width", 64)
+        heads, text_heads = width // head_width, self._whole(text, "heads", 8)
+        for size, parts in ((width, heads), (text_width, text_heads)):
+            if not parts or size % parts:
+                raise ModelError(
+                    f"{self.folder / OPEN_CLIP}: a width of {size:,} cannot be shared by {parts:,} heads:"
+                    " download it again"
+                )
         vocabulary = self._whole(text, "vocab_size", 49408, 2**20)
         return CLIPConfig(
             projection_dim=dim,
@@ -121,7 +129,7 @@ class OpenClip:
                 "hidden_size": width,
                 "intermediate_size": int(width * self._number(vision, "mlp_ratio", 4.0)),
                 "num_hidden_layers": self._whole(vision, "layers", 12, MAX_LAYERS),
-                "num_attention_heads": width // head_width,
+                "num_attention_heads": heads,
                 "image_size": self._square(vision, "image_size", 224),
                 "patch_size": self._square(vision, "patch_size", 16),
                 "hidden_act": act,
@@ -132,7 +140,7 @@ class OpenClip:
                 "hidden_size": text_width,
                 "intermediate_size": int(text_width * self._number(text, "mlp_ratio", 4.0)),
                 "num_hidden_layers": self._whole(text, "layers", 12, MAX_LAYERS),
-                "num_attention_heads": self._whole(text, "heads", 8),
+                "num_attention_heads": text_heads,
                 "max_position_embeddings": self._whole(text, "context_length", 77),
                 "vocab_size": vocabulary,
                 "hidden_act": act,
@@ -148,7 +156,7 @@ class OpenClip:
         cfg = self._preprocessing
         size = self._square(cfg, "size", self._square(self._vision, "image_size", 224))
         interpolation, mode = cfg.get("interpolation", "bicubic"), cfg.get("resize_mode", "shortest")
-        if interpolation not in _RESAMPLING:
+        if not isinstance(interpolation, str) or interpolation not in _RESAMPLING:
             raise self._refused(f"interpolation {interpolation!r:.40}")
         if mode not in ("shortest", "squash"):
             raise self._refused(f"resize_mode {mode!r:.40}")
@@ -187,7 +195,8 @@ class OpenClip:
                     for new, tensor in renamed(old, file.get_tensor(old))
                 }
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"{path} cannot be read: {one_line(error)}") from error
+            pointer = lfs_pointer(self.folder) if self.source.local else None
+            raise ModelError(pointer or f"{path} cannot be read: {one_line(error)}") from error
         wanted = network.state_dict()
         problems = [
             *(f"{name} is missing" for name in wanted.keys() - tensors.keys()),
@@ -303,9 +312,12 @@ class OpenClip:
     def _triple(self, key: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
         match self._preprocessing.get(key, default):
             case [red, green, blue] if all(type(value) in (int, float) for value in (red, green, blue)):
-                if key == "mean" or all((red, green, blue)):
+                # so that a number that is none, or of a size beyond all floats, fails too
+                least = -_MAX_COLOUR if key == "mean" else 1 / _MAX_COLOUR
+                if all(least <= value <= _MAX_COLOUR for value in (red, green, blue)):
                     return float(red), float(green), float(blue)
-        raise ModelError(f"{self.folder / OPEN_CLIP}: {key}: expected three numbers")
+        above = " above 0" if key == "std" else ""
+        raise ModelError(f"{self.folder / OPEN_CLIP}: {key}: expected three numbers{above}")
 
     def _epsilon(self, part: Mapping[str, Any]) -> float:
         kwargs = part.get("norm_kwargs") or {}
@@ -347,7 +359,7 @@ def renamed(name: str, tensor: "Tensor") -> Iterator[tuple[str, "Tensor"]]:
     stem, _, kind = name.rpartition(".")
     if name in _WHOLE_NAMES:
         yield _WHOLE_NAMES[name], tensor
-    elif name in _PROJECTIONS:
+    elif name in _PROJECTIONS and tensor.ndim == 2:
         yield f"{_PROJECTIONS[name]}.weight", tensor.T.contiguous()
     elif stem in _NORMS:
         yield f"{_NORMS[stem]}.{kind}", tensor
