@@ -186,7 +186,7 @@ def _small_vocabulary(folder: Path) -> None:
         (_endless, "declares 1,000,000,000 layers; at most 1,000 are loaded: download it again"),
         (_no_numbers, "gives embeddings with NaN or infinity: "),
         (_no_tokenizer, "has no tokenizer: its vocabulary is missing: download the model again"),
-        (_small_vocabulary, "cannot compute on cpu: "),
+        (_small_vocabulary, "has the tokenizer of another model ("),
     ],
 )
 def test_what_is_no_model(copied: Path, damage: Callable[[Path], None], message: str) -> None:

@@ -370,7 +370,7 @@ def test_flags_are_written_when_asked(runner: CliRunner, demo_clip: Path, tmp_pa
     _run(runner, *args)
     assert store.read_bytes() == before
     result = _run(runner, *args, "--write-flags")
-    assert "3 classes have what was measured" in result.stderr
+    assert "3 classes have measured effects" in result.stderr
     for entry in Store(store).entries():
         assert entry.measured is not None
         assert len(entry.measured["effects"]) == 8

@@ -110,7 +110,7 @@ def test_limits_and_splits(hub: str, home: Path) -> None:
     assert [name for name, *_ in spread["found"]] == ["train#3", "train#7"]
     first = _try(hub, home, spec="hf:own/good", split="train", limit=2, streaming=True)
     assert [name for name, *_ in first["found"]] == ["train#0", "train#1"]
-    assert first["notices"] == ["of a stream the first 2 images are taken, in its own order"]
+    assert first["notices"] == ["streaming: using the first 2 images, in the order of the stream"]
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def head(**headers: str) -> bytes:
 CHUNKED = head(transfer_encoding="chunked")
 SSE = "text/event-stream"
 CLOSED = r"the connection was (closed|reset) without a reply"
-CUT = r"the connection was (closed|reset) within the reply"
+CUT = r"the connection was (closed|reset) during the reply"
 NOT_HTTP = "the reply is not valid HTTP"
 LATE = r"no reply within 1 s \(2 attempts\): allow more time with --timeout"
 INCOMPLETE = r"the reply was not complete within 1 s"

@@ -258,7 +258,7 @@ def test_answers_that_no_disk_takes_are_in_a_temporary_file(tmp_path: Path) -> N
         folder.write_text("a file in the place of the folder")
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == 1
-        rescued = re.findall(r"(\d+) answers kept in (\S+?): add it to", stderr.splitlines()[-1])
+        rescued = re.findall(r"(\d+) answers saved in (\S+?): add it to", stderr.splitlines()[-1])
         assert rescued, stderr
         folder.unlink()
         (tmp_path / "elsewhere").rename(folder)

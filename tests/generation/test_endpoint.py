@@ -557,11 +557,13 @@ def test_no_more_than_the_allowed_number_is_under_way(server: ScriptedServer) ->
     async def go() -> int:
         most = dealt_with = 0
         async for outcomes in _completer(server, concurrency=3).complete(requests()):
+            await asyncio.sleep(0.3)  # time for several answers of every lane
             most = max(most, pulled - dealt_with)
             dealt_with += len(outcomes)
         return most
 
-    assert asyncio.run(go()) == 3
+    assert 3 < asyncio.run(go()) <= 4 * 3, "lanes go on while answers are dealt with, and stop in time"
+    assert server.connections <= 3
 
 
 @pytest.mark.slow

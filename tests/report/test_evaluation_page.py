@@ -221,7 +221,7 @@ def test_a_report_is_replaced_and_nothing_else_is(small: Evaluation, tmp_path: P
     messages = {
         "diary.html": "is not a fieldmarks report",
         ".": "already exists and cannot be replaced .it is a folder",
-        "no/a": "folder is not",
+        "no/a": "folder does not exist",
     }
     for name, message in messages.items():
         with pytest.raises(ReportError, match=message):

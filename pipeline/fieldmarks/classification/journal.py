@@ -125,7 +125,7 @@ class Journal:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ReportError(
-                f"{self.path} is in use by another fieldmarks process; wait for it to end, or name another"
+                f"{self.path} is in use by another fieldmarks process; wait for it to end, or pass another"
                 " file with --resume"
             ) from error
         except OSError as error:

@@ -96,9 +96,7 @@ def test_a_tokenizer_of_another_model(folder: Path, setting: dict[str, int], wha
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError) as caught:
         Encoder(folder, device="cpu", dtype="float32", engine="torch").encode_texts(["fur"])
-    assert str(caught.value) == (
-        f"{folder}: its tokenizer is that of another model ({what}): download it again"
-    )
+    assert str(caught.value) == (f"{folder} has the tokenizer of another model ({what}): download it again")
 
 
 def test_the_end_token_of_old_configurations(folder: Path) -> None:

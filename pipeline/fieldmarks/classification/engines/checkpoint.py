@@ -262,7 +262,7 @@ class Checkpoint:
             )
 
     def _unfit(self, what: str) -> ModelError:
-        return ModelError(f"{self.name}: its tokenizer is that of another model ({what}): download it again")
+        return ModelError(f"{self.name} has the tokenizer of another model ({what}): download it again")
 
     def _token_ids(self, texts: Sequence[str], *, closed: bool = False) -> list[list[int]]:
         """Return the tokens of each whole text: in a fixed form without special ones, unless `closed`."""
