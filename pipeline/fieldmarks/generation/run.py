@@ -264,8 +264,8 @@ async def _go(
     async def step(outcomes: Sequence[Any] = ()) -> None:
         with stop.waiting():
             run.take(outcomes)  # in this thread: beside one that computes, the requests would stand still
-            # As many more as have just arrived will arrive during the step, and their lanes go on meanwhile.
-            most = completer.window + len(outcomes)
+            # Lanes go on during the step: as many as have just arrived may arrive twice more until the next.
+            most = completer.window + 2 * len(outcomes)
             await _undisturbed(asyncio.to_thread(ledger.step, most))
         if ledger.refusal:
             stop.now()
