@@ -372,7 +372,7 @@ def test_models_without_two_encoders_are_refused(
         with pytest.raises(ModelError) as caught:
             ask(Encoder(tmp_path, device="cpu", dtype="float32"))
         assert str(caught.value) == (
-            f"{tmp_path} is {what}: name a CLIP-like model such as openai/clip-vit-base-patch32"
+            f"{tmp_path} is {what}: pass a CLIP-like model such as openai/clip-vit-base-patch32"
         )
 
 

@@ -97,7 +97,10 @@ def test_padded_numbers_and_wordnet_ids_before_other_names_are_ids() -> None:
 
 def test_numbers_that_a_store_gives_its_classes_are_told() -> None:
     (told,) = require(match(["7"], ["owl"], ids={"7": "owl"}), allow_missing=False)
-    assert told == "numeric labels are matched to the class ids of the store: '7' as 'owl'"
+    assert told == (
+        "labels are matched by number to the ids of the store's classes: '7' as 'owl';"
+        " check that your data set counts as the store does"
+    )
 
 
 def test_several_labels_may_mean_one_class() -> None:

@@ -32,6 +32,7 @@ from fieldmarks.classification.batches import ahead, batched, by_length
 from fieldmarks.classification.cache import EmbeddingCache, key_of
 from fieldmarks.classification.engines import Engine, defect_of, openvino
 from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of
+from fieldmarks.classification.engines.families import DEFAULT_CLIP
 from fieldmarks.classification.preprocess import INFERRED
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_CLIP: Final = "openai/clip-vit-base-patch32"
 MAX_BATCH: Final = 4096
 _TOKENS: Final = {"cpu": 1536}  # of a pass over texts, padding included; measured on CPUs
 _TOKENS_ELSEWHERE: Final = 32_768

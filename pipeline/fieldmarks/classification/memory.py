@@ -48,7 +48,7 @@ class Budget:
 
     @contextmanager
     def reserve(self, amount: int) -> Iterator[None]:
-        """Hold `amount` bytes; more than the limit is had by one thread alone. Not to be nested."""
+        """Hold `amount` bytes; one thread alone may hold more than the limit. Not to be nested."""
         with self._turn, self._changed:
             self._changed.wait_for(lambda: not self._used or self._used + amount <= self.limit)
             self._used += amount
@@ -76,7 +76,7 @@ def check(amount: int) -> int:
     if amount > MAX_DECODING:
         raise ImageError(
             f"too large: decoding it takes about {amount // 10**6:,} MB of memory;"
-            f" {MAX_DECODING // 10**6} MB are the most"
+            f" the limit is {MAX_DECODING // 10**6} MB, so scale it down first"
         )
     return amount
 

@@ -330,7 +330,8 @@ def require(matching: Matching, allow_missing: bool) -> list[str]:
         )
     if matching.numbered:
         notices.append(
-            f"numeric labels are matched to the class ids of the store: {_pairs(matching.numbered, 2)}"
+            f"labels are matched by number to the ids of the store's classes: {_pairs(matching.numbered, 2)};"
+            " check that your data set counts as the store does"
         )
     if not matching.unknown_labels:
         return notices

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
 from fieldmarks.classification.classifier_file import load_head
-from fieldmarks.classification.embedder import DEFAULT_CLIP, Clip, open_embedder
+from fieldmarks.classification.embedder import Clip, open_embedder
+from fieldmarks.classification.engines.families import DEFAULT_CLIP
 from fieldmarks.classification.results import Prediction
 from fieldmarks.classification.scoring import Head, Pooling
 from fieldmarks.classification.sources import quiet_pillow

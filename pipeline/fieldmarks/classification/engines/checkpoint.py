@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from fieldmarks.choices import Device, DType
 from fieldmarks.classification.engines.families import (
     ANY_END,
-    EXAMPLE,
+    DEFAULT_CLIP,
     READ_AT_THE_END,
     TextForm,
     fixed_rows,
@@ -215,7 +215,7 @@ class Checkpoint:
         if logit_scale(network) is None:
             raise ModelError(
                 f"{self.name} is a {self.config.model_type} model without CLIP's logit_scale or"
-                f" a temperature: name a CLIP-like model such as {EXAMPLE}"
+                f" a temperature: pass a CLIP-like model such as {DEFAULT_CLIP}"
             )
         return network
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-EXAMPLE: Final = "openai/clip-vit-base-patch32"
+DEFAULT_CLIP: Final = "openai/clip-vit-base-patch32"
 # Families whose texts are read at the first end token that the configuration names. Of CLIP's own, the number
 # 2 is that of old configurations, which stands for the highest token there is.
 READ_AT_THE_END: Final = frozenset(("clip", "clipseg", "groupvit"))
@@ -103,7 +103,7 @@ def unsuitable(model_type: str, model: object) -> str | None:
     kind = _UNSUITABLE.get(model_type)
     if kind is None and not all(hasattr(model, name) for name in ("get_text_features", "get_image_features")):
         kind = f"a {model_type} model, not one with CLIP's two encoders"
-    return kind and f"{kind}: name a CLIP-like model such as {EXAMPLE}"
+    return kind and f"{kind}: pass a CLIP-like model such as {DEFAULT_CLIP}"
 
 
 def logit_scale(network: Any) -> float | None:

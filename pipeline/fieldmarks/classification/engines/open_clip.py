@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from fieldmarks.classification.engines.families import DEFAULT_CLIP
 from fieldmarks.classification.preprocess import MAX_SIDE, Recipe
 from fieldmarks.errors import ModelError
 from fieldmarks.hub import MAX_LAYERS, OPEN_CLIP, ModelSource, lfs_pointer, one_line
@@ -31,7 +32,6 @@ _MAX_WIDTH: Final = 2**14
 _MAX_COLOUR: Final = 1000  # of mean and std, for colours from 0 to 1
 _SERVES: Final = "pass the model's checkpoint for transformers if it has one, or another CLIP model"
 _VOCABULARY: Final = ("vocab.json", "merges.txt")
-_OPENAI: Final = "openai/clip-vit-base-patch32"
 _RESAMPLING: Final = {"bilinear": 2, "bicubic": 3}  # PIL.Image.Resampling
 _MEAN: Final = (0.48145466, 0.4578275, 0.40821073)  # open_clip's defaults, which are OpenAI's
 _STD: Final = (0.26862954, 0.26130258, 0.27577711)
@@ -228,10 +228,10 @@ class OpenClip:
         if (folder / "tokenizer.json").is_file() or all((folder / name).is_file() for name in _VOCABULARY):
             return self.source.load(CLIPTokenizer)
         try:
-            return ModelSource(_OPENAI, "CLIP's tokenizer").load(CLIPTokenizer)
+            return ModelSource(DEFAULT_CLIP, "CLIP's tokenizer").load(CLIPTokenizer)
         except ModelError as error:
             raise ModelError(
-                f"{self.name} has no tokenizer, and that of {_OPENAI}, which is the same, could not be"
+                f"{self.name} has no tokenizer, and that of {DEFAULT_CLIP}, which is the same, could not be"
                 f" downloaded: copy its tokenizer.json and tokenizer_config.json to {self.folder}"
             ) from error
 
