@@ -2,6 +2,7 @@
 
 from fieldmarks.cli.cache import cache
 from fieldmarks.cli.classify import classify, embed
+from fieldmarks.cli.compare import compare
 from fieldmarks.cli.demo import demo
 from fieldmarks.cli.doctor import doctor
 from fieldmarks.cli.evaluate import evaluate
@@ -13,6 +14,7 @@ from fieldmarks.cli.what_if import what_if
 
 main.add_command(cache)
 main.add_command(classify)
+main.add_command(compare)
 main.add_command(demo)
 main.add_command(doctor)
 main.add_command(embed)
