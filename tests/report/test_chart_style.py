@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from fieldmarks.report import chart_style
+from fieldmarks.report.chart_files import FORMS
 from fieldmarks.report.chart_style import WIDE, Chart, axes, figure, label
 from fieldmarks.report.document import HERE
-from fieldmarks.report.evaluation_page import FORMS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -114,9 +114,7 @@ def compare(runs: Sequence[tuple[str, Evaluation]]) -> Comparison:
         for number, (run, order) in enumerate(zip(described, orders, strict=True)):
             arm = _arm(run.evaluation, name)
             if arm is not None:
-                lead = (
-                    None if isinstance(order, str) or number == 0 else _lead(described[0], run, name, order)
-                )
+                lead = _lead(described[0], run, name, order) if number else None
                 rows.append(Row(number, arm, lead))
         groups.append(Group(name, tuple(rows)))
     return Comparison(described, tuple(groups))
@@ -126,10 +124,10 @@ def _arm(evaluation: Evaluation, name: str) -> ArmResult | None:
     return next((arm for arm in evaluation.arms if arm.name == name), None)
 
 
-def _lead(first: Run, run: Run, name: str, order: Order) -> Difference | None:
-    """Return the lead of a run's arm over that of the first run; None where one of them lacks it."""
+def _lead(first: Run, run: Run, name: str, order: Order | str) -> Difference | None:
+    """Return the lead of a run's arm over that of the first run; None without a pair of them."""
     arm, baseline = _arm(run.evaluation, name), _arm(first.evaluation, name)
-    if arm is None or baseline is None:
+    if arm is None or baseline is None or isinstance(order, str):
         return None
     place = np.argsort(order)  # of each image of this run among the first's
     groups = (tuple(sorted(place[list(group)].tolist())) for group in run.evaluation.repeats)
@@ -167,11 +165,8 @@ def _order(first_name: str, first: Evaluation, other: Evaluation) -> Order | str
 def _below_their_folder(names: Sequence[str]) -> tuple[str, ...]:
     """Return names of files relative to the folder that holds them all."""
     parts = [name.split("/") for name in names]
-    least, most = min(parts)[:-1], max(parts)[:-1]  # what these two share, all between them do
-    shared = next(
-        (at for at, (one, other) in enumerate(zip(least, most, strict=False)) if one != other), None
-    )
-    shared = min(len(least), len(most)) if shared is None else shared
+    ends = (min(parts)[:-1], max(parts)[:-1])  # folders that these two share, all between them share
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*ends, strict=False)))
     return tuple("/".join(path[shared:]) for path in parts)
 
 

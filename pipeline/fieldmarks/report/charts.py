@@ -183,7 +183,7 @@ def _draw_named(names: Sequence[str], panels: Sequence[Panel]) -> "Figure":
     left = gutter(short) + TITLE
     side = min((WIDE - left - 8 - 28 * (len(panels) - 1)) / len(panels), 46 * len(names))
     tall = max(side, LINE_HEIGHT * len(names))
-    below = left if side >= LINE_HEIGHT * len(names) else 0  # else only the rows are labelled
+    below = left - TITLE if side >= LINE_HEIGHT * len(names) else 0  # else only the rows are labelled
     whole = figure(34 + tall + below + TITLE + 12)
     step = max(side + 28, (WIDE - left) / len(panels))  # small ones stand apart, as their titles are wider
     for column, panel in enumerate(panels):
