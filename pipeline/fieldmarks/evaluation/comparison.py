@@ -142,9 +142,11 @@ def _order(first_name: str, first: Evaluation, other: Evaluation) -> Order | str
         parts = [f"{counted(len(more), 'class')} more"] if more else []
         parts += [f"{counted(len(missing), 'class')} fewer"] if missing else []
         return f"it has {' and '.join(parts)} to choose from than {first_name}"
-    names, others = first.images, other.images
-    if set(names) != set(others):  # the same folder may have been named in another way
-        names, others = _below_their_folder(names), _below_their_folder(others)
+    pairs = [
+        (first.images, other.images),
+        (_below_their_folder(first.images), _below_their_folder(other.images)),  # if it was moved
+    ]
+    names, others = max(pairs, key=lambda pair: len(set(pair[0]) & set(pair[1])))
     if names != others and (len(set(names)) < len(names) or len(set(others)) < len(others)):
         return f"several of its images have one name, so they cannot be told apart in {first_name}"
     if foreign := set(others) - set(names):
