@@ -1,7 +1,7 @@
 """Defaults of options: environment variables and `fieldmarks.toml`, the file of a project.
 
-An option on the command line comes first, then the environment, then the file, then the built-in default; all
-of it through click's own mechanisms (`envvar`, `default_map`). The file is read from the working folder alone:
+An option on the command line comes first, then the environment, then the file, then the built-in default, all
+through click's own mechanisms (`envvar`, `default_map`). The file is read from the working folder alone:
 
     store = "birds.jsonl"                       # for every command that has --store
     clip = "openai/clip-vit-large-patch14"
@@ -10,9 +10,9 @@ of it through click's own mechanisms (`envvar`, `default_map`). The file is read
     top = 3
     explain = true
 
-A file may come with a stranger's folder, so it can set only what a command reads and shows (SETTABLE): nothing
-that sends a key elsewhere, spends more, writes, overwrites or answers a question. The files that it names lie
-in its folder, and what it sets is shown before the work.
+A file may come with a stranger's folder, so it can set only what a command reads and shows (SETTABLE):
+nothing that sends a key elsewhere, spends more, writes, overwrites or answers a question. The files that it
+names lie in its folder, and what it sets is shown before the work.
 """
 
 import logging
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 def with_environment(command: click.Command) -> click.Command:
-    """Let a command's options take their default from the variables of ENVIRONMENT, and say so in its help."""
+    """Let a command's options take their default from ENVIRONMENT's variables, and say so in its help."""
     for option in command.params:
         if isinstance(option, click.Option) and option.name in ENVIRONMENT:
             option.envvar, option.show_envvar = ENVIRONMENT[option.name], True
@@ -112,7 +112,7 @@ def prevailing(context: click.Context, *names: str) -> dict[str, Any]:
     """Return the values of options that exclude each other, without those that a stronger one displaces.
 
     A default from the environment or the file gives way to an alternative on the command line, and one from
-    the file to one from the environment; of two that are equally strong, both stay, for the command to refuse.
+    the file to one from the environment; two that are equally strong both stay, for the command to refuse.
     """
     values = {name: context.params[name] for name in names}
     sources = {name: context.get_parameter_source(name) for name, value in values.items() if value}
@@ -156,10 +156,8 @@ def _value(where: str, key: str, value: Any, option: click.Option, command: clic
     if option.is_flag:
         if not isinstance(value, bool):
             raise UsageError(f"{where}: expected true or false, found {value!r:.80}")
-    elif (
-        isinstance(value, list) and option.type.name == "a,b" and all(isinstance(word, str) for word in value)
-    ):
-        value = ",".join(value)
+    elif isinstance(value, list) and option.type.name == "a,b":
+        value = ",".join(map(str, value))
     elif isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UsageError(f"{where}: expected a text or a number, found {value!r:.80}")
     else:
