@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.cli import pages
-from fieldmarks.cli.console import say
+from fieldmarks.cli.console import conclude
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ FORMATS = ("table", "markdown", "csv", "latex")
 FILE = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Set saved evaluations side by side; tables, pages, charts.")
 @click.argument("runs", metavar="RUN.json...", nargs=-1, required=True, type=FILE)
 @click.option("--output", "-o", type=FILE, metavar="FILE", help="Write the table: .md, .csv or .tex.")
 @click.option("--force", is_flag=True, help="Overwrite the file of --output.")
@@ -66,8 +66,8 @@ def compare(
         written.append(options["save_plots"])
         _save_plots(comparison, options["save_plots"])
     not_compared = f", {len(comparison.notes)} of them not compared" if comparison.notes else ""
-    wrote = f"; wrote {' and '.join(map(str, written))}" if written else ""
-    say(f"{counted(len(runs), 'run')} read{not_compared}{wrote}.")
+    wrote = [f"Wrote {' and '.join(map(str, written))}"] if written else []
+    conclude(f"Read {counted(len(runs), 'run')}{not_compared}", *wrote)
 
 
 def _format(output: Path | None, form: str | None) -> str:

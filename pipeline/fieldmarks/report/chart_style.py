@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fieldmarks.errors import ReportError
 from fieldmarks.evaluation.results import Difference, Estimate
+from fieldmarks.extras import install
 from fieldmarks.report.numbers import MINUS
 from fieldmarks.text import cut, printable
 
@@ -106,7 +107,7 @@ def needed(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise ReportError(f"charts need {package}: pip install 'fieldmarks[eval]'") from error
+        raise ReportError(f"charts need {package}: {install('eval')}") from error
 
 
 def figure(height: float) -> "Figure":
