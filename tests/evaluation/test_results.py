@@ -67,7 +67,7 @@ def test_files_of_version_0_1_are_read(made: Evaluation, tmp_path: Path) -> None
         ),
         (
             '{"v": 1, "classes": 3}',
-            "this is not an evaluation, or a damaged one: Object missing required field",
+            "or a damaged one: Expected `array`, got `int` - at `$.classes`",
         ),
         (
             '{"v": 1, "settings": {}, "classes": ["owl"], "images": ["a"], "labels": [0], "arms": [],'
