@@ -58,7 +58,7 @@ def test_the_command_line_comes_before_the_environment_and_that_before_the_file(
 def test_a_table_of_a_command_comes_before_the_keys_for_all(runner: CliRunner) -> None:
     FILE.write_text('store = "a.jsonl"\nmodel = "m"\n[generate]\nstore = "b.jsonl"\nprompt = "nowhere.txt"\n')
     code, output = _dry_run(runner)
-    assert code == 1
+    assert code == 2
     assert "Defaults from fieldmarks.toml: --store b.jsonl, --model m, --prompt nowhere.txt" in output
     assert "nowhere.txt" in output.splitlines()[-1]
 
