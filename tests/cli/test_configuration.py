@@ -55,7 +55,10 @@ def test_the_command_line_comes_before_the_environment_and_that_before_the_file(
     assert "class 2" in classes("--store", "option.jsonl")
 
 
-def test_a_table_of_a_command_comes_before_the_keys_for_all(runner: CliRunner) -> None:
+def test_a_table_of_a_command_comes_before_the_keys_for_all(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
     FILE.write_text('store = "a.jsonl"\nmodel = "m"\n[generate]\nstore = "b.jsonl"\nprompt = "nowhere.txt"\n')
     code, output = _dry_run(runner)
     assert code == 2

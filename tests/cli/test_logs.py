@@ -172,7 +172,7 @@ def test_quiet_shows_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
 
     for verbosity, word in ((-1, "far"), (0, "near")):
         start_logging(verbosity, None)
-        with shown(sys.stderr, lambda progress, word=word: word, every=0.01) as progress:
+        with shown(sys.stderr, word.format, every=0.01) as progress:
             progress(_Done())
             time.sleep(0.1)
     assert {line.split(" (after")[0] for line in capsys.readouterr().err.splitlines()} == {"near"}

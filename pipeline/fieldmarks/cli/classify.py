@@ -334,13 +334,14 @@ def classify(
     _check_outputs(resume, report, save_classifier)
     target = ClassifierFile(save_classifier) if save_classifier else None
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
+    made_with = embeddings.model if embeddings else None  # read before the work, as it may need an extra
     with quiet_pillow(), _journal(resume) as journal:
         opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
         if options["baseline"] and opened.head.baseline is None:
             raise click.UsageError("--baseline has no effect: the classifier was saved without --baseline")
         output = Output(opened, form, options, journal, report)
         if embeddings:
-            opened.report_other_model(embeddings.model)
+            opened.report_other_model(made_with)
         if journal:
             journal.start(opened.provenance(embeddings, output.shown))
         if target:
@@ -441,8 +442,13 @@ def embed(images: tuple[str, ...], out: Path, **options: Any) -> None:
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.results import Failure
     from fieldmarks.classification.sources import quiet_pillow
+    from fieldmarks.errors import ImageError
+    from fieldmarks.paths import unusable_folder
 
-    target, embedder = EmbeddingSet.create(out), open_embedder(**options)
+    target = EmbeddingSet.create(out)
+    if reason := unusable_folder(out):
+        raise ImageError(f"{out} {reason}")
+    embedder = open_embedder(**options)
     written, failed = 0, list[str]()
     paths, total = image_paths(images)
     with quiet_pillow(), shown(sys.stderr, images_line) as show:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fieldmarks.errors import ReportError
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
+from fieldmarks.paths import unusable_folder
 from fieldmarks.report import page
 from fieldmarks.report.chart_style import MADE_BY, Chart, needed
 from fieldmarks.report.charts import NAMES, charts, ranked_gains
@@ -197,8 +198,8 @@ def check_plots(folder: Path) -> None:
     needed("matplotlib")
     if os.path.lexists(folder) and not folder.is_dir():
         raise ReportError(f"{folder} already exists and is not a folder; choose another name for the charts")
-    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
-    page.check_folder(folder, there)
+    if reason := unusable_folder(folder):
+        raise ReportError(f"{folder} {reason}")
     for path in (folder / f"{name}.{form}" for name in NAMES for form in FORMS):
         page.check_place(path, "a fieldmarks chart", _is_chart)
 
