@@ -61,7 +61,7 @@ def test_a_table_of_a_command_comes_before_the_keys_for_all(
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     FILE.write_text('store = "a.jsonl"\nmodel = "m"\n[generate]\nstore = "b.jsonl"\nprompt = "nowhere.txt"\n')
     code, output = _dry_run(runner)
-    assert code == 2
+    assert code == 1
     assert "Defaults from fieldmarks.toml: --store b.jsonl, --model m, --prompt nowhere.txt" in output
     assert "nowhere.txt" in output.splitlines()[-1]
 

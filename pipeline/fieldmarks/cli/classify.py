@@ -215,7 +215,7 @@ def model_options(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command(short_help="Label images by a store, with reasons.")
 @click.argument("images", nargs=-1)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option(
@@ -422,7 +422,7 @@ def _check_usage(
         raise click.UsageError("give either IMAGES or --image-embeddings")
 
 
-@click.command()
+@click.command(short_help="Write embeddings of images, to use again.")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the embeddings.")
 @model_options

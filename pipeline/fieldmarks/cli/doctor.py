@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SIGNS = {True: "yes", None: "note", False: "NO"}
 
 
-@click.command()
+@click.command(short_help="Check the installation, an endpoint or a model.")
 @model_options
 @click.option("--clip", metavar="MODEL", help="CLIP-like model to load: a folder or a Hugging Face id.")
 @click.option(
