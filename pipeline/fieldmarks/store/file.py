@@ -51,6 +51,7 @@ from fieldmarks.store.lines import (
     whole_end,
     without_collecting,
 )
+from fieldmarks.store.order import ordered
 from fieldmarks.text import counted
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,8 @@ class Store:
         self.path = shipped or path
         self._read_only = shipped is not None
         self._places: Places = defaultdict(list)
+        self._positions: dict[str, float] = {}  # of classes that came from a class list
+        self._ordered: list[str] | None = None  # all classes, once somebody has asked for their order
         self._end = 0  # where whole lines end
         self._torn = 0  # the bytes after that
         self._fd: int | None = None
@@ -130,12 +133,16 @@ class Store:
         return pandas.DataFrame(rows, columns=None if rows else ["class", "descriptors"])
 
     def names(self) -> list[str]:
-        """Return the current classes, in the order in which the file first names them."""
-        return [name for name in self._places if self._current(name) is not None]
+        """Return the current classes, in the order of their class lists, else of first appearance."""
+        return [name for name in self._order() if self._current(name) is not None]
 
     def all_names(self) -> list[str]:
-        """Return every class that the file names, current or not."""
-        return list(self._places)
+        """Return every class that the file names, current or not, in the order of `names`."""
+        return list(self._order())
+
+    def positions(self) -> dict[str, float]:
+        """Return the position of each class that has one; see store/order.py."""
+        return dict(self._positions)
 
     def get(self, name: str) -> Entry | None:
         """Return the current line of a class, or None."""
@@ -148,7 +155,7 @@ class Store:
 
     def entries(self) -> Iterator[Entry]:
         """Yield the current lines, in the order of `names`."""
-        return (entry for name in self._places if (entry := self.get(name)) is not None)
+        return (entry for name in self._order() if (entry := self.get(name)) is not None)
 
     def ids(self) -> dict[str, str]:
         """Return the class of each other name that lines give classes as `ids`, if only one class has it."""
@@ -241,7 +248,7 @@ class Store:
             return
         self._end, self._torn = self._end + len(gap), 0
         for entry, line in zip(entries, lines, strict=True):
-            self._places[entry.name].append((self._end, kind_of(entry)))
+            self._take(entry.name, self._end, kind_of(entry), entry.position)
             self._end += len(line)
         # More than was read is another program's, written before this append: all is then read again.
         self._seen = _identity(status) if status.st_size == self._end else ()
@@ -266,7 +273,7 @@ class Store:
         fd = durable.open_to_read(self.path)
         self._close()
         self._fd, self._close = fd, weakref.finalize(self, os.close, fd)
-        self._places, self._end, self._torn = defaultdict(list), 0, 0
+        self._forget()
         try:
             self._extend(fd)
         except StoreError:
@@ -296,19 +303,36 @@ class Store:
             logger.warning("%s: ignored %s; %s", self.path, torn, to)
 
     def _read_places(self, fd: int, stop: int) -> None:
-        places, offset = self._places, self._end
+        offset = self._end
         with open(fd, "rb", buffering=BUFFER, closefd=False) as file:
             file.seek(offset)
             for line in iter(partial(file.readline, MAX_LINE + 1), b""):
                 if offset >= stop:
                     break
                 try:
-                    name, kind = head(line if offset else line.removeprefix(BOM))
+                    name, kind, position = head(line if offset else line.removeprefix(BOM))
                 except StoreError as error:
                     raise self._damage(fd, offset, error) from error
                 if name:
-                    places[name].append((offset, kind))
+                    self._take(name, offset, kind, position)
                 offset += len(line)
+
+    def _take(self, name: str, offset: int, kind: int, position: float | None) -> None:
+        """Remember a line."""
+        self._places[name].append((offset, kind))
+        self._ordered = None
+        if position is not None:
+            self._positions[name] = position
+
+    def _forget(self) -> None:
+        self._places, self._positions, self._ordered = defaultdict(list), {}, None
+        self._end = self._torn = 0
+
+    def _order(self) -> list[str]:
+        """Return all classes in their order."""
+        if self._ordered is None:
+            self._ordered = ordered(self._places, self._positions)
+        return self._ordered
 
     def _refresh(self, real: Path) -> None:
         """Take in what has happened to the file since it was last looked at; the caller holds the lock."""
@@ -318,7 +342,7 @@ class Store:
             if self._fd is not None:
                 logger.warning("%s was removed in the meantime and starts over", self.path)
             self._close()
-            self._places, self._end, self._torn = defaultdict(list), 0, 0
+            self._forget()
             self._fd, self._seen = None, ()
             return
         except OSError as error:
