@@ -17,8 +17,8 @@ from fieldmarks.classification.results import Failure
 from fieldmarks.errors import ReportError
 from fieldmarks.evaluation.results import DescriptorEffect, Evaluation
 from fieldmarks.report import charts, evaluation_page
+from fieldmarks.report.document import HERE
 from fieldmarks.report.evaluation_page import MAX_EXAMPLES, MAX_FAILURES, check, save_plots, write_page
-from fieldmarks.report.page import HERE
 
 pytest.importorskip("matplotlib")
 SCRIPT = "<script>document.title = 'owned'</script>"

@@ -1,8 +1,8 @@
-"""The style of all charts (colours, fonts, sizes in CSS pixels), and their reproducible SVG and PNG files.
+"""The style of all charts (colours, fonts, sizes in CSS pixels), and their SVG, PNG and PDF files.
 
 A chart has the width of a page's column; on a narrow screen the page lets it scroll.
 An SVG leaves its letters to whoever shows it, so every script is drawn that the reader's fonts have; a PNG
-uses the fonts found here. No pyplot and no backend is chosen; settings of matplotlib are put back.
+and a PDF use the fonts found here. No pyplot and no backend is chosen; settings of matplotlib are put back.
 """
 
 import io
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fieldmarks.errors import ReportError
 from fieldmarks.text import cut, printable
@@ -31,6 +31,12 @@ WIDE: Final = 896  # pixels; a page's column
 LONGEST: Final = 26  # columns of a name
 LONGEST_NAME: Final = 200  # characters that are looked at, as some take no column
 MADE_BY: Final = "fieldmarks: a chart of an evaluation"  # by which our files are known again
+Form = Literal["svg", "png", "pdf"]
+ORIGIN: Final[dict[Form, dict[str, str | None]]] = {
+    "svg": {"Creator": MADE_BY, "Date": None},
+    "png": {"Software": MADE_BY},
+    "pdf": {"Creator": MADE_BY, "CreationDate": None},
+}
 FALLBACKS: Final = (  # for a PNG, the fonts of other scripts that systems come with
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -67,6 +73,7 @@ LOOK: Final[dict[str, Any]] = {
     "text.color": INK,
     "text.parse_math": False,  # a class may be called "$x$"
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # text stays text
     "svg.hashsalt": "fieldmarks",
 }
 
@@ -80,13 +87,13 @@ class Chart:
     words: str
     draw: "Callable[[], Figure]"
 
-    def svg(self) -> bytes:
-        """Return the chart as SVG. Raises ReportError where matplotlib is not installed."""
-        return rendered(self.draw, "svg")
+    def file(self, form: Form) -> bytes:
+        """Return the chart as a file: PNG has two dots a pixel. Raises ReportError without matplotlib."""
+        return rendered(self.draw, form)
 
-    def png(self) -> bytes:
-        """Return the chart as PNG, two dots a pixel. Raises ReportError as `svg`."""
-        return rendered(self.draw, "png")
+    def svg(self) -> bytes:
+        """Return the chart as SVG without a ground, for a page that has its own. Raises as `file`."""
+        return rendered(self.draw, "svg", ground="none")
 
 
 def needed(module: str) -> Any:
@@ -116,18 +123,18 @@ def heading(axes: "Axes", text: str, left: float = 0) -> None:
     axes.annotate(text, (0, 1), (-left, 10), xycoords=above, textcoords=points, color=SOFT)
 
 
-def rendered(draw: "Callable[[], Figure]", form: str) -> bytes:
-    """Return a chart as "svg" or "png", the same bytes each time. Raises ReportError without matplotlib."""
+def rendered(draw: "Callable[[], Figure]", form: Form, ground: str = "#ffffff") -> bytes:
+    """Return a chart as a file, the same bytes each time. Raises ReportError without matplotlib."""
     matplotlib = needed("matplotlib")
     file = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()  # not what the user's matplotlibrc makes of them
-        matplotlib.rcParams.update(LOOK | {"font.family": _families() if form == "png" else ["DejaVu Sans"]})
+        families = ["DejaVu Sans"] if form == "svg" else _families()
+        matplotlib.rcParams.update(LOOK | {"font.family": families})
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        origin = {"Software": MADE_BY} if form == "png" else {"Creator": MADE_BY, "Date": None}
-        draw().savefig(file, format=form, dpi=144, metadata=origin)
+        draw().savefig(file, format=form, dpi=144, facecolor=ground, metadata=ORIGIN[form])
     content = file.getvalue()
-    if form == "png":
+    if form != "svg":
         return content
     # The letters were measured in DejaVu Sans, which is wider than what a page is set in.
     return content.replace(b"<defs>", f"<defs><style>text{{font-family:{FACES}}}</style>".encode(), 1)

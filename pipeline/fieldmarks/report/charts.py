@@ -33,7 +33,7 @@ from fieldmarks.report.chart_style import (
     mixed,
     needed,
 )
-from fieldmarks.report.page import MINUS, amount, points, share
+from fieldmarks.report.numbers import MINUS, amount, points, share
 from fieldmarks.text import printable
 
 if TYPE_CHECKING:

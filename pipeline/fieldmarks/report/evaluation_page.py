@@ -11,16 +11,19 @@ import numpy as np
 
 from fieldmarks.errors import ReportError
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
-from fieldmarks.report import page
-from fieldmarks.report.chart_style import MADE_BY, Chart, needed
+from fieldmarks.evaluation.summary import verdict
+from fieldmarks.report import document
+from fieldmarks.report.cards import Bar, card, relative, signed_bar
+from fieldmarks.report.chart_style import MADE_BY, Chart, Form, needed
 from fieldmarks.report.charts import NAMES, charts, ranked_gains
-from fieldmarks.report.page import Bar, card, relative, signed_bar
+from fieldmarks.report.document import Imprint, data_uri, fragment
 from fieldmarks.text import counted
 
 MAX_CLASSES: Final = 1_000  # rows of the table of classes
 MAX_PAIRS: Final = 15
 MAX_EFFECTS: Final = 12  # of the best and of the worst
 MAX_VALUE: Final = 2_000  # characters of a setting
+MAX_FACT: Final = 200  # characters of a fact below the title
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,37 +161,41 @@ def _title(key: str) -> str:
 MAX_EXAMPLES: Final = 60
 MAX_FAILURES: Final = 200
 FEW: Final = 30  # images of a class, under which its own figures are mostly chance
-FORMS: Final = ("svg", "png")  # of a chart as a file
+FORMS: Final[tuple[Form, ...]] = ("svg", "png", "pdf")  # of a chart as a file
 MARK_WITHIN: Final = 2_000  # bytes at a chart's beginning, in which its origin stands
-ENDINGS: Final = {b"<?xml": b"</svg>\n", b"\x89PNG": b"IEND\xaeB`\x82"}  # of a chart, by its beginning
+ENDINGS: Final = {
+    b"<?xml": b"</svg>\n",
+    b"\x89PNG": b"IEND\xaeB`\x82",
+    b"%PDF": b"%%EOF\n",
+}  # of a chart, by its beginning
 
 
-def write_page(evaluation: Evaluation, path: Path) -> None:
+def write_page(evaluation: Evaluation, path: Path, imprint: Imprint | None = None) -> None:
     """Write the page. Raises ReportError where matplotlib or scipy is not installed, and as `check`."""
     check(path)
-    page.write(path, html(evaluation))
+    document.write(path, html(evaluation, imprint))
 
 
 def check(path: Path) -> None:
     """Raise ReportError where `write_page` would refuse: an earlier report is replaced, no other file is."""
     needed("matplotlib")
-    page.check(path)
+    document.check(path)
 
 
 def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write each chart as SVG and as PNG into a folder, which is made if it is not there.
+    """Write each chart as SVG, PNG and PDF into a folder, which is made if it is not there.
 
     Charts of an earlier run are replaced; files of the same names that are none are left, and nothing is
     written. Raises ReportError then, where the folder cannot be written, and without matplotlib or scipy.
     """
     check_plots(folder)
-    drawn = {folder / f"{chart.name}.{form}": chart for chart in charts(evaluation) for form in FORMS}
+    drawn = {folder / f"{chart.name}.{form}": (chart, form) for chart in charts(evaluation) for form in FORMS}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ReportError(f"{folder} cannot be created: {error.strerror or error}") from error
-    for path, chart in drawn.items():
-        page.replace(path, chart.png() if path.suffix == ".png" else chart.svg())
+    for path, (chart, form) in drawn.items():
+        document.replace(path, chart.file(form))
     return [*drawn]
 
 
@@ -198,9 +205,9 @@ def check_plots(folder: Path) -> None:
     if os.path.lexists(folder) and not folder.is_dir():
         raise ReportError(f"{folder} already exists and is not a folder; choose another name for the charts")
     there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
-    page.check_folder(folder, there)
+    document.check_folder(folder, there)
     for path in (folder / f"{name}.{form}" for name in NAMES for form in FORMS):
-        page.check_place(path, "a fieldmarks chart", _is_chart)
+        document.check_place(path, "a fieldmarks chart", _is_chart)
 
 
 def _is_chart(file: BinaryIO) -> bool:
@@ -212,12 +219,14 @@ def _is_chart(file: BinaryIO) -> bool:
     return MADE_BY.encode() in beginning and is_whole
 
 
-def html(evaluation: Evaluation) -> str:
+def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
     """Return the page. Raises ReportError where matplotlib or scipy is not installed."""
     predictions = [example.prediction for example in evaluation.examples]
     counts = evaluation.counts
     context = {
         "evaluation": evaluation,
+        "verdict": verdict(evaluation.arms, evaluation.distinct),
+        "top5": any(arm.top5 for arm in evaluation.arms),
         "subject": evaluation.arm,
         "baseline": evaluation.baseline,
         "charts": {chart.name: _chart(chart) for chart in charts(evaluation)},
@@ -225,7 +234,7 @@ def html(evaluation: Evaluation) -> str:
         "controls": any(arm.role == "control" for arm in evaluation.arms),
         "tally": tally(evaluation.arm),
         "classes": class_rows(evaluation),
-        "extent": f"{counted(int(counts.sum()), 'image')} in {counted(len(counts), 'class')}",
+        "extent": _extent(evaluation),
         "sizes": (int(counts.min()), float(np.median(counts)), int(counts.max())),
         "typical": float(np.median(counts[counts > 0])),
         "few": FEW,
@@ -239,7 +248,39 @@ def html(evaluation: Evaluation) -> str:
         "failures": evaluation.failures[:MAX_FAILURES],
         "failed": len(evaluation.failures),
     }
-    return page.render("evaluation.html.j2", ("page.css", "evaluation.css"), context)
+    body = fragment("evaluation.html.j2", **context)
+    styles = ("card.css", "evaluation.css")
+    heading = f"Evaluation of {_extent(evaluation)}"
+    return document.document(heading, body, facts(evaluation.settings), imprint=imprint, styles=styles)
+
+
+def _extent(evaluation: Evaluation) -> str:
+    distinct = f" ({len(evaluation.distinct):,} distinct)" if evaluation.repeats else ""
+    images = f"{counted(len(evaluation.labels), 'image')}{distinct}"
+    return f"{images} in {counted(len(evaluation.classes), 'class')}"
+
+
+def facts(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was evaluated, as far as the settings tell: store or classifier, model and images."""
+    data = settings.get("data")
+    data = data if isinstance(data, Mapping) else {}
+    store = " ".join(
+        part for part in (_fact(settings.get("store")), _digest(settings.get("store_sha256"))) if part
+    )
+    return {
+        "Store": store,
+        "Classifier": _fact(settings.get("classifier")),
+        "Model": _fact(settings.get("model")),
+        "Images": _fact(data.get("spec") or data.get("embeddings")),
+    }
+
+
+def _fact(value: object) -> str:
+    return _text(value)[:MAX_FACT] if isinstance(value, str) else ""
+
+
+def _digest(value: object) -> str:
+    return f"({value[:12]})" if isinstance(value, str) and value else ""
 
 
 def _chart(chart: Chart) -> dict[str, str]:
@@ -247,7 +288,7 @@ def _chart(chart: Chart) -> dict[str, str]:
     return {
         "title": chart.title,
         "words": chart.words,
-        "image": page.data_uri("image/svg+xml", chart.svg()),
+        "image": data_uri("image/svg+xml", chart.svg()),
     }
 
 

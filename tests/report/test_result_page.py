@@ -12,14 +12,16 @@ from tests.report.browser import Browser, Outline, contrast, document_width
 
 from fieldmarks.classification.results import Failure, Mark, Prediction
 from fieldmarks.errors import ReportError
-from fieldmarks.report.page import HERE, MAX_FAILURES, MAX_IMAGES, Page, bar
+from fieldmarks.report.cards import bar
+from fieldmarks.report.document import HERE
+from fieldmarks.report.result_page import MAX_FAILURES, MAX_IMAGES, ResultPage, provenance
 
 ABOUT = {"model": "some/clip", "preset": "article", "store_sha256": "c9c8dc44d2fe299c4bd4"}
 HOSTILE = "<script>alert(1)</script>"
 
 
 def _page(*results: Prediction | Failure) -> str:
-    page = Page(["tree frog", "owl"], ABOUT)
+    page = ResultPage(["tree frog", "owl"], provenance(ABOUT))
     for result in results:
         page.add(result)
     return page.html()
@@ -101,7 +103,7 @@ def test_nothing_was_classified() -> None:
 
 
 def test_a_report_is_replaced_and_nothing_else_is(prediction: Prediction, tmp_path: Path) -> None:
-    page = Page(["tree frog"], ABOUT)
+    page = ResultPage(["tree frog"], provenance(ABOUT))
     page.write(tmp_path / "a.html")
     page.add(prediction)
     page.write(tmp_path / "a.html")
@@ -142,7 +144,7 @@ def test_texts_have_contrast() -> None:
 @pytest.fixture
 def written(prediction: Prediction, hostile: Prediction, failure: Failure, tmp_path: Path) -> Path:
     """A page as a file."""
-    page = Page(["tree frog", "owl"], ABOUT)
+    page = ResultPage(["tree frog", "owl"], provenance(ABOUT))
     long = replace(prediction, image="a" * 300 + ".png", label="b" * 200)
     for result in (prediction, hostile, long, failure):
         page.add(result)
