@@ -26,7 +26,6 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_rows(store: Store) -> None:
-    unknown = {"effect": None, "review": None}
     rows = queries.rows(store, Config())
     assert [row.to_dict() for row in rows] == [
         {

@@ -52,6 +52,7 @@ from fieldmarks.store.lines import (
     without_collecting,
 )
 from fieldmarks.store.order import ordered
+from fieldmarks.store.remote import fetch, is_remote
 from fieldmarks.text import counted
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,10 @@ _CHUNK: Final = 1 << 13
 _TRIES: Final = 5  # of a change, where another program writes meanwhile
 _TAIL: Final = 256  # bytes at the end of what was read: they tell an edited file from one that has grown
 _SHOWN: Final = 20  # classes in a notebook
+_ON_THE_HUB: Final = "is on the Hugging Face hub"
+_READ_ONLY: Final = (
+    "{name} {is_at} and is read-only: `fieldmarks store copy {name} FILE` makes one of your own"
+)
 
 
 class Store:
@@ -80,15 +85,22 @@ class Store:
     """
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
-        """Read a store, or a shipped one by its bare name; with `create`, a missing file is an empty store.
+        """Read a store: a file, a shipped one by its bare name, or hf:NAME@REVISION (see store/remote.py).
 
-        Raises StoreError if the path is missing (without `create`), no regular file, unreadable, a shipped
-        store's name (with `create`) or of a newer version, DamagedStoreError with file and line for damage.
+        With `create`, a missing file is an empty store. Raises StoreError if the path is missing (without
+        `create`), no regular file, unreadable, the name of a shipped store or of one on the hub (with
+        `create`) or of a newer version, DamagedStoreError with file and line for damage.
         """
-        path = Path(path)
-        shipped = None if os.path.lexists(path) else shipped_store(path)
-        self.path = shipped or path
-        self._read_only = shipped is not None
+        self._read_only: str | None = None  # why it is
+        self.path, self.name = Path(path), str(path)  # the name, on the hub with its commit, is for people
+        if is_remote(path):
+            if create:
+                raise StoreError(_READ_ONLY.format(name=self.name, is_at=_ON_THE_HUB))
+            remote = fetch(path)
+            self.path, self.name = remote.path, remote.name
+            self._read_only = _ON_THE_HUB
+        elif not os.path.lexists(path) and (shipped := shipped_store(path)):
+            self.path, self._read_only = shipped, "ships with fieldmarks"
         self._places: Places = defaultdict(list)
         self._positions: dict[str, float] = {}  # of classes that came from a class list
         self._ordered: list[str] | None = None  # all classes, once somebody has asked for their order
@@ -100,7 +112,7 @@ class Store:
         self._tail = b""
         self._warned_of_links = False
         if create:
-            self._refuse_shipped()
+            self._refuse_read_only()
         if not create or os.access(self.path, os.F_OK):  # which, unlike exists, takes a name that is too long
             self._open()
 
@@ -204,7 +216,7 @@ class Store:
         that does not heed the lock writes meanwhile. Raises StoreError if the disk refuses or the store is a
         shipped one; nothing is then written.
         """
-        self._refuse_shipped()
+        self._refuse_read_only()
         with self.locked() as real:
             for tries_left in reversed(range(_TRIES)):
                 self._refresh(real)
@@ -223,7 +235,7 @@ class Store:
 
         Raises StoreError; the file is then as it was.
         """
-        self._refuse_shipped()
+        self._refuse_read_only()
         with self.locked() as real:
             self._refresh(real)
             if self._torn and self._fd is not None:
@@ -254,19 +266,22 @@ class Store:
         self._seen = _identity(status) if status.st_size == self._end else ()
         self._tail = (self._tail + gap + b"".join(lines))[-_TAIL:]
 
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether this is a store on the Hugging Face hub, whose `name` has its commit."""
+        return self._read_only == _ON_THE_HUB
+
     def check_writable(self) -> None:
-        """Raise StoreError for a shipped store, which is not written, and for a file that may not be."""
-        self._refuse_shipped()
+        """Raise StoreError for a store that is read-only, and for a file that may not be written."""
+        self._refuse_read_only()
         if os.access(self.path, os.F_OK) and not os.access(self.path, os.W_OK):
             raise StoreError(
                 f"{self.path} cannot be written: its permissions forbid it: copy it to change it"
             )
 
-    def _refuse_shipped(self) -> None:
+    def _refuse_read_only(self) -> None:
         if self._read_only:
-            name = self.path.stem
-            remedy = f"`fieldmarks store copy {name} FILE` makes one of your own"
-            raise StoreError(f"{name} ships with fieldmarks and is read-only: {remedy}")
+            raise StoreError(_READ_ONLY.format(name=self.name, is_at=self._read_only))
 
     def _open(self) -> None:
         """Open the file anew and read where its lines are."""

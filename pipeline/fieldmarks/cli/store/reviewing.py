@@ -6,7 +6,13 @@ import click
 
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.confirming import confirmed
-from fieldmarks.cli.store.group import change_options, complete_class, store_argument, yes_option
+from fieldmarks.cli.store.group import (
+    change_options,
+    complete_class,
+    store_argument,
+    to_change,
+    yes_option,
+)
 
 
 @click.command()
@@ -39,14 +45,14 @@ def review(
       fieldmarks store review mine.jsonl --all
     """
     from fieldmarks.records import APPROVED, UNSURE
-    from fieldmarks.store import Store, reviewing
+    from fieldmarks.store import reviewing
     from fieldmarks.store.edits import Stamp
     from fieldmarks.text import counted
 
     if every == bool(names):
         raise click.UsageError("give the classes to mark, or --all for those without a mark")
     mark = UNSURE if unsure else APPROVED
-    run = partial(reviewing.review, Store(store), names, mark, Stamp.of_user(by, note))
+    run = partial(reviewing.review, to_change(store, dry_run=dry_run), names, mark, Stamp.of_user(by, note))
     changes = confirmed(f"mark classes as {mark}", run, yes=yes or not every, dry_run=dry_run)
     if not dry_run:
         stores.closing(store, changes, f"marked {counted(len(changes), 'class')} as {mark}")
