@@ -17,14 +17,14 @@
     const wanted = words.value.trim().toLowerCase();
     let count = 0;
     for (const [node, text] of items) {
-      node.hidden = !(text.includes(wanted) && fits[which.value](node));
+      node.hidden = !(text.includes(wanted) && fits[which ? which.value : ""](node));
       count += !node.hidden;
     }
     find("count").textContent = `${count.toLocaleString("en")} of ${items.length.toLocaleString("en")} classes`;
   }
 
   words.addEventListener("input", apply);
-  which.addEventListener("change", apply);
+  if (which) which.addEventListener("change", apply);
   bar.addEventListener("submit", (event) => event.preventDefault());
   bar.addEventListener("reset", () => setTimeout(apply));
   window.addEventListener("hashchange", () => {

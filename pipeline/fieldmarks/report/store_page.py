@@ -67,10 +67,9 @@ def store_page(store: Store, config: Config, imprint: Imprint | None = None) -> 
         cards=cards,
         findings=flagged,
         marked=approved + unsure,
-        effects=any(line.effect for card in cards for line in card.lines),
     )
     return document(
-        counted(len(entries), "class"),
+        f"Descriptors of {counted(len(entries), 'class')}",
         body,
         facts,
         imprint=imprint,
