@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from fieldmarks.cli.console import say
+from fieldmarks.cli.console import conclude
 from fieldmarks.cli.pages import page_options
 from fieldmarks.cli.store.group import store_argument
 
@@ -92,8 +92,8 @@ def pack(
     if evaluation is not None:
         about = replace(about, measured=_measured(evaluation, opened))
     packing.pack(opened, folder, about, authors=not no_authors, answers=not no_answers)
-    unset = "" if licence else " No licence is set: pass --licence before you publish it."
-    say(f"Packed {counted(len(entries), 'class')} in {folder}.{unset}")
+    unset = [] if licence else ["No licence is set: pass --licence before you publish it"]
+    conclude(f"Packed {counted(len(entries), 'class')} in {folder}", *unset)
 
 
 def _measured(path: Path, store: "Store") -> "Measured":
@@ -164,4 +164,4 @@ def page(store: str, file: Path, title: str | None, author: str | None) -> None:
     document.check(file)
     opened = Store(store)
     document.write(file, store_page(opened, project_config(), Imprint(title, author)))
-    say(f"Wrote a page of {counted(len(opened), 'class')} to {file}.")
+    conclude(f"Wrote a page of {counted(len(opened), 'class')} to {file}")
