@@ -121,6 +121,18 @@ class DevTools:
         given = {"clip": clip, "captureBeyondViewport": True} if whole else {}
         return base64.b64decode(self.call("Page.captureScreenshot", format="png", **given)["data"])
 
+    def tab_stops(self, most: int = 500) -> list[str]:
+        """Return the text or name of each element that the Tab key reaches, from the page's beginning."""
+        stops: list[str] = []
+        name = "(e => e.ariaLabel || e.labels?.[0]?.textContent || e.textContent)(document.activeElement)"
+        self.evaluate("document.activeElement.blur()")
+        for _ in range(most):
+            self.press("Tab")
+            if self.evaluate("document.activeElement === document.body"):
+                break
+            stops.append(" ".join(self.evaluate(name).split()))
+        return stops
+
     def accessible(self) -> list[tuple[str, str]]:
         """Return the role and the name of each node of the accessibility tree that is not ignored."""
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
@@ -176,9 +188,36 @@ def document_width(chromium: Browser, page: Path, width: int) -> int:
     return int(found[1])
 
 
-def contrast(light: str, dark: str) -> float:
+TEXTS = """[...new Set((() => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  const clear = /^(transparent|rgba\\(.*, 0\\))$/;
+  while (walker.nextNode()) {
+    let element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility() || element.closest("script")) continue;
+    const colour = getComputedStyle(element).color;
+    while (element && clear.test(getComputedStyle(element).backgroundColor)) element = element.parentElement;
+    found.push(`${colour} on ${element ? getComputedStyle(element).backgroundColor : "no ground"}`);
+  }
+  return found;
+})())]"""  # the colours of all visible text, each with those of the first ground below it
+
+
+def text_contrasts(page: DevTools) -> dict[str, float]:
+    """Return the contrast of each pair of colours in which a page sets text, by the pair."""
+    pairs: list[str] = page.evaluate(TEXTS)
+    return {pair: contrast(*(_hex(colour) for colour in pair.split(" on "))) for pair in pairs}
+
+
+def _hex(colour: str) -> str:
+    parts = re.fullmatch(r"rgb\((\d+), (\d+), (\d+)\)", colour)
+    assert parts, f"not an opaque colour: {colour}"
+    return "#" + "".join(f"{int(part):02x}" for part in parts.groups())
+
+
+def contrast(colour: str, ground: str) -> float:
     """Return the contrast of two colours, "#rrggbb", as WCAG defines it."""
-    return (_luminance(light) + 0.05) / (_luminance(dark) + 0.05)
+    darker, lighter = sorted((_luminance(colour), _luminance(ground)))
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def _luminance(colour: str) -> float:

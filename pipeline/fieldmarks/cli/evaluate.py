@@ -344,7 +344,7 @@ def _write_flags(result: "Evaluation", path: str, preset: str) -> None:
 def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None) -> None:
     """Raise for what could not be written at the end; UsageError for one file named twice."""
     from fieldmarks.evaluation.results import check_file
-    from fieldmarks.report import evaluation_page
+    from fieldmarks.report import chart_files, charts, evaluation_page
 
     if report and as_json and report.resolve() == Path(as_json).resolve():
         raise click.UsageError("--json and --report name the same file: pass two")
@@ -353,7 +353,7 @@ def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None)
     if report:
         evaluation_page.check(report)
     if plots:
-        evaluation_page.check_plots(plots)
+        chart_files.check(charts.NAMES, plots)
 
 
 def _write(
@@ -361,7 +361,7 @@ def _write(
 ) -> None:
     """Print the figures and write the files that are asked for; JSON on stdout, "-", stands alone."""
     from fieldmarks.cli.render import evaluation
-    from fieldmarks.report import evaluation_page
+    from fieldmarks.report import chart_files, charts, evaluation_page
 
     if as_json == "-":
         click.echo(result.encoded(), nl=False)
@@ -373,7 +373,7 @@ def _write(
     if report:
         evaluation_page.write_page(result, report, imprint)
     if plots:
-        evaluation_page.save_plots(result, plots)
+        chart_files.save(charts.charts(result), plots)
 
 
 def command_line(context: click.Context) -> list[str]:

@@ -63,7 +63,7 @@ def verdict(arms: Sequence[ArmResult], distinct: NDArray[np.int64] | None = None
         return f"{name} make no significant difference on these images."
     if difference.high < 0:
         return f"{name} do harm on these images."
-    if _doubt(difference):
+    if doubt(difference):
         return f"{name} may help, but it may be chance."
     random = [arm for arm in arms if arm.name in RANDOM]
     beaten = [metrics.lead_of(subject.hits(), arm.hits(), once).low > 0 for arm in random]
@@ -96,15 +96,15 @@ def _over(arm: ArmResult) -> str:
         ends = f"{points(arm.top1.low)}–{points(arm.top1.high)}"
         return f"{_called(arm.name)} {reach} {points(arm.top1.value)}% (95% CI {ends})."
     versus = f" vs {_called_in_a_sentence(arm.difference.to)}"
-    return f"{_called(arm.name)}: {_lead(arm.difference, versus)}{_doubt(arm.difference)}."
+    return f"{_called(arm.name)}: {lead_text(arm.difference, versus)}{doubt(arm.difference)}."
 
 
-def _lead(difference: Difference, versus: str = "") -> str:
+def lead_text(difference: Difference, versus: str = "") -> str:
     low, high = signed(difference.low), signed(difference.high)
     return f"{signed(difference.value)} points{versus} (95% CI {low} to {high})"
 
 
-def _doubt(difference: Difference) -> str:
+def doubt(difference: Difference) -> str:
     """Return what speaks against a difference: its interval, or a test that is more careful with few."""
     if difference.low <= 0 <= difference.high:
         return ": no significant difference"
@@ -117,7 +117,7 @@ def _beside(subject: ArmResult, control: ArmResult, distinct: NDArray[np.int64])
     """Return how a control does, and whether descriptors beat it."""
     if control.difference:
         versus = f" vs {_called_in_a_sentence(control.difference.to)}"
-        begun = f"{_called(control.name)}: {_lead(control.difference, versus)}"
+        begun = f"{_called(control.name)}: {lead_text(control.difference, versus)}"
     else:
         begun = _over(control).removesuffix(".")
     lead = metrics.lead_of(subject.hits(), control.hits(), distinct)

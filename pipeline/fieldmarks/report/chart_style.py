@@ -13,7 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fieldmarks.errors import ReportError
+from fieldmarks.evaluation.results import Difference, Estimate
 from fieldmarks.extras import install
+from fieldmarks.report.numbers import MINUS
 from fieldmarks.text import cut, printable
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ SECOND: Final = "#c58a3c"
 MISTAKE: Final = "#a8480f"
 
 WIDE: Final = 896  # pixels; a page's column
+TOP: Final = 12  # pixels above axes
+BELOW: Final = 52  # pixels below axes, for ticks and the title
 LONGEST: Final = 26  # columns of a name
 LONGEST_NAME: Final = 200  # characters that are looked at, as some take no column
 MADE_BY: Final = "fieldmarks: a chart of an evaluation"  # by which our files are known again
@@ -168,3 +172,27 @@ def mixed(colour: str, shares: Any) -> Any:
     full = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
     part = np.clip(shares, 0, 1)[..., None]
     return 1 - part + part * full
+
+
+def name_rows(axes: "Axes", names: Sequence[str]) -> None:
+    """Set up a row for each name, the first on top, and a light grid for the values."""
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(axis="x")
+    axes.margins(x=0.06)
+
+
+def interval(
+    axes: "Axes", row: float, estimate: Estimate | Difference, colour: str, marker: str, *, hollow: bool
+) -> None:
+    """Draw an estimate in a row, as a marker on the line of its interval, both in percent."""
+    size, line = (8, 2.0) if marker == "o" else (5, 1.0)
+    axes.plot([100 * estimate.low, 100 * estimate.high], [row, row], color=colour, linewidth=line)
+    fill = "#ffffff" if hollow else colour
+    axes.plot([100 * estimate.value], [row], marker, color=colour, markerfacecolor=fill, markersize=size)
+
+
+def signed_tick(value: float, _: float) -> str:
+    """Return a difference as it stands at an axis, with all the digits that it has; nothing beyond 100."""
+    if abs(value) > 100:
+        return ""
+    return f"{value:+g}".replace("-", MINUS) if value else "0"

@@ -1,21 +1,20 @@
-"""An evaluation as one HTML page, and its charts as files."""
+"""An evaluation as one HTML page: the verdict, figures with intervals, charts, examples, settings."""
 
-import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 
-from fieldmarks.errors import ReportError
+from fieldmarks.evaluation.comparison import facts_of
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.evaluation.summary import verdict
 from fieldmarks.report import document
 from fieldmarks.report.cards import Bar, card, relative, signed_bar
-from fieldmarks.report.chart_style import MADE_BY, Chart, Form, needed
-from fieldmarks.report.charts import NAMES, charts, ranked_gains
+from fieldmarks.report.chart_style import Chart, needed
+from fieldmarks.report.charts import charts, ranked_gains
 from fieldmarks.report.document import Imprint, data_uri, fragment
 from fieldmarks.text import counted
 
@@ -23,7 +22,6 @@ MAX_CLASSES: Final = 1_000  # rows of the table of classes
 MAX_PAIRS: Final = 15
 MAX_EFFECTS: Final = 12  # of the best and of the worst
 MAX_VALUE: Final = 2_000  # characters of a setting
-MAX_FACT: Final = 200  # characters of a fact below the title
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +159,6 @@ def _title(key: str) -> str:
 MAX_EXAMPLES: Final = 60
 MAX_FAILURES: Final = 200
 FEW: Final = 30  # images of a class, under which its own figures are mostly chance
-FORMS: Final[tuple[Form, ...]] = ("svg", "png", "pdf")  # of a chart as a file
-MARK_WITHIN: Final = 2_000  # bytes at a chart's beginning, in which its origin stands
-ENDINGS: Final = {
-    b"<?xml": b"</svg>\n",
-    b"\x89PNG": b"IEND\xaeB`\x82",
-    b"%PDF": b"%%EOF\n",
-}  # of a chart, by its beginning
 
 
 def write_page(evaluation: Evaluation, path: Path, imprint: Imprint | None = None) -> None:
@@ -180,43 +171,6 @@ def check(path: Path) -> None:
     """Raise ReportError where `write_page` would refuse: an earlier report is replaced, no other file is."""
     needed("matplotlib")
     document.check(path)
-
-
-def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write each chart as SVG, PNG and PDF into a folder, which is made if it is not there.
-
-    Charts of an earlier run are replaced; files of the same names that are none are left, and nothing is
-    written. Raises ReportError then, where the folder cannot be written, and without matplotlib or scipy.
-    """
-    check_plots(folder)
-    drawn = {folder / f"{chart.name}.{form}": (chart, form) for chart in charts(evaluation) for form in FORMS}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ReportError(f"{folder} cannot be created: {error.strerror or error}") from error
-    for path, (chart, form) in drawn.items():
-        document.replace(path, chart.file(form))
-    return [*drawn]
-
-
-def check_plots(folder: Path) -> None:
-    """Raise ReportError where `save_plots` would refuse, whichever charts it draws."""
-    needed("matplotlib")
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise ReportError(f"{folder} already exists and is not a folder; choose another name for the charts")
-    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
-    document.check_folder(folder, there)
-    for path in (folder / f"{name}.{form}" for name in NAMES for form in FORMS):
-        document.check_place(path, "a fieldmarks chart", _is_chart)
-
-
-def _is_chart(file: BinaryIO) -> bool:
-    """Whether a file is a chart that fieldmarks wrote: whole, in one of FORMS, with its mark."""
-    beginning = file.read(MARK_WITHIN)
-    file.seek(max(0, file.seek(0, os.SEEK_END) - max(map(len, ENDINGS.values()))))
-    ending = file.read()
-    is_whole = any(beginning.startswith(start) and ending.endswith(end) for start, end in ENDINGS.items())
-    return MADE_BY.encode() in beginning and is_whole
 
 
 def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
@@ -243,7 +197,7 @@ def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
         "no_effect": not any(row.effect for row in evaluation.effects),
         "examples": [_example(example) for example in evaluation.examples[:MAX_EXAMPLES]],
         "relative": relative(predictions),
-        "command": _command(evaluation.settings.get("command")),
+        "command": command_of(evaluation),
         "settings": settings(evaluation.settings),
         "failures": evaluation.failures[:MAX_FAILURES],
         "failed": len(evaluation.failures),
@@ -251,36 +205,13 @@ def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
     body = fragment("evaluation.html.j2", **context)
     styles = ("card.css", "evaluation.css")
     heading = f"Evaluation of {_extent(evaluation)}"
-    return document.document(heading, body, facts(evaluation.settings), imprint=imprint, styles=styles)
+    return document.document(heading, body, facts_of(evaluation.settings), imprint=imprint, styles=styles)
 
 
 def _extent(evaluation: Evaluation) -> str:
     distinct = f" ({len(evaluation.distinct):,} distinct)" if evaluation.repeats else ""
     images = f"{counted(len(evaluation.labels), 'image')}{distinct}"
     return f"{images} in {counted(len(evaluation.classes), 'class')}"
-
-
-def facts(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return what was evaluated, as far as the settings tell: store or classifier, model and images."""
-    data = settings.get("data")
-    data = data if isinstance(data, Mapping) else {}
-    store = " ".join(
-        part for part in (_fact(settings.get("store")), _digest(settings.get("store_sha256"))) if part
-    )
-    return {
-        "Store": store,
-        "Classifier": _fact(settings.get("classifier")),
-        "Model": _fact(settings.get("model")),
-        "Images": _fact(data.get("spec") or data.get("embeddings")),
-    }
-
-
-def _fact(value: object) -> str:
-    return _text(value)[:MAX_FACT] if isinstance(value, str) else ""
-
-
-def _digest(value: object) -> str:
-    return f"({value[:12]})" if isinstance(value, str) and value else ""
 
 
 def _chart(chart: Chart) -> dict[str, str]:
@@ -297,6 +228,9 @@ def _example(example: Exemplar) -> dict[str, Any]:
     return card(example.prediction) | {"true": example.label, "answers": answers}
 
 
-def _command(command: str | Sequence[str] | None) -> str | None:
+def command_of(evaluation: Evaluation) -> str | None:
     """Return the command line that runs the evaluation again, where the settings hold it."""
-    return command if command is None or isinstance(command, str) else shlex.join(command)
+    command = evaluation.settings.get("command")
+    if isinstance(command, str):
+        return command
+    return shlex.join(map(str, command)) if isinstance(command, Sequence) else None

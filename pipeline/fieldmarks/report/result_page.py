@@ -20,13 +20,15 @@ from fieldmarks.report.cards import Bar, agrees, card, relative
 from fieldmarks.report.document import Imprint, data_uri, fragment
 from fieldmarks.text import counted
 
-MAX_IMAGES: Final = 3_000  # about 2 KB each
-MAX_CARDS: Final = 500  # about 15 KB each
+MAX_IMAGES: Final = 3_000  # about 2.5 KB each
+MAX_CARDS: Final = 500  # about 12 KB each
 MAX_FAILURES: Final = 200
 LABELS_SHOWN: Final = 12  # in the summary; the others can be opened
 THUMBS_SHOWN: Final = 40  # of a label; the others can be opened
 THUMB: Final = 96  # pixels of a square in the overview
 CARD: Final = 320  # pixels of the longer side on a card
+MANY: Final = 200  # images, of more than which those on cards are smaller
+SMALL_CARD: Final = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class ResultPage:
         """Return the page."""
         ranked = sorted(self._predictions, key=certainty)
         total, groups = self._labels.total(), self._groups(ranked)
+        side = SMALL_CARD if len(ranked) > MANY else CARD
         body = fragment(
             "results.html.j2",
             total=total,
@@ -94,7 +97,7 @@ class ResultPage:
             shown=len(ranked),
             compared=self._compared,
             agreed=self._agreed,
-            cards=[card(prediction, _copy(prediction.thumbnail, CARD)) for prediction in ranked[:MAX_CARDS]],
+            cards=[card(prediction, _copy(prediction.thumbnail, side)) for prediction in ranked[:MAX_CARDS]],
             failures=self._failures,
             failed=self._failed,
             relative=relative(ranked),
@@ -151,7 +154,7 @@ def _copy(thumbnail: bytes | None, side: int, *, square: bool = False) -> str | 
             small = image.copy()
             small.thumbnail((side, side))
     file = io.BytesIO()
-    small.save(file, "WEBP", quality=50 if square else 70)
+    small.save(file, "WEBP", quality=50 if square else 65)
     return data_uri("image/webp", file.getvalue())
 
 
