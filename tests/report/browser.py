@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Literal, Self
 
-VOID = {"meta", "img", "rect", "br", "link", "source"}
+VOID = {"meta", "img", "rect", "br", "link", "source", "input"}
 Browser = Callable[..., str]  # runs a browser on a page with more options, and returns what it prints
 
 

@@ -93,6 +93,7 @@ class Classifier:
             opened = store if isinstance(store, Store) else Store(store)
             classes = {entry.name: list(entry.descriptors) for entry in opened.entries()}
             metadata = {"store_sha256": hashlib.sha256(opened.path.read_bytes()).hexdigest()}
+            metadata |= {"store": opened.name} if opened.is_on_hub else {}
         texts = descriptor_texts(classes, template, concept=concept, with_name=with_name)
         wording = {"text": text, "concept": concept, "with_name": "yes" if with_name else None}
         metadata |= {"preset": preset} | {key: value for key, value in wording.items() if value}

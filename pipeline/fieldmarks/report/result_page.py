@@ -160,7 +160,7 @@ def _copy(thumbnail: bytes | None, side: int, *, square: bool = False) -> str | 
 
 def provenance(metadata: Mapping[str, str], store: str | None = None) -> dict[str, str]:
     """Return where a classifier comes from as a page's facts: the store and its digest, model and wording."""
-    digest = metadata.get("store_sha256", "")[:12]
+    digest, store = metadata.get("store_sha256", "")[:12], metadata.get("store", store)
     facts = {"Store": f"{store} ({digest})" if store and digest else store or digest}
     terms = {"model": "Model", "preset": "Preset", "text": "Text", "concept": "Concept"}
     return facts | {term: metadata[key] for key, term in terms.items() if metadata.get(key)}
