@@ -117,7 +117,8 @@ def _measured(path: Path, store: "Store") -> "Measured":
             f"{path} is no evaluation of a store: pass one that `fieldmarks evaluate --store` made"
         )
     known = facts_of(run.settings)
-    where = f"On {len(run.labels):,} images of {last_name(known.get('Images', ''))} with {last_name(known.get('Model', ''))}"
+    images, model = (last_name(known.get(term, "")) for term in ("Images", "Model"))
+    where = f"On {len(run.labels):,} images of {images} with {model}"
     where += ", controls included; 95% confidence intervals in brackets, differences in points."
     if digest != hashlib.sha256(store.path.read_bytes()).hexdigest():
         where += " The lists may have changed since: this is a later state of the store."
