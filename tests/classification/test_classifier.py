@@ -145,7 +145,7 @@ def test_the_plain_baseline_is_the_models_forward(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
     theirs = seeds.plain(classes, pictures)
-    names = Classifier.from_names(list(classes), clip=_exact(clip))
+    names = Classifier(list(classes), clip=_exact(clip))
     _close(_probabilities(names.predict(pictures), list(classes)), theirs)
     beside = Classifier(classes, clip=_exact(clip), baseline=True).predict(pictures)
     for prediction, row in zip(beside, theirs, strict=True):
@@ -183,7 +183,7 @@ def test_a_store_and_its_descriptors_are_the_same(
 @pytest.mark.slow
 def test_a_class_without_descriptors_is_read_by_its_name(tiny_clip: Path, pictures: list[Path]) -> None:
     empty = Classifier({"owl": [], "newt": []}, clip=_exact(tiny_clip)).predict(pictures)
-    names = Classifier.from_names(["owl", "newt"], clip=_exact(tiny_clip)).predict(pictures)
+    names = Classifier(["owl", "newt"], clip=_exact(tiny_clip)).predict(pictures)
     assert [prediction.to_dict() for prediction in empty] == [prediction.to_dict() for prediction in names]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, words
+from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, ResultFormat, words
+from fieldmarks.cli import outputs, sorting
 from fieldmarks.cli.console import say
+from fieldmarks.cli.sorting import Sorter
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from fieldmarks.classification.embedder import Embedded
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.journal import Journal
+    from fieldmarks.classification.result_files import ResultsFile
     from fieldmarks.classification.results import Failure, Prediction
     from fieldmarks.report.page import Page
 
@@ -54,70 +58,93 @@ class Output:
     def __init__(
         self,
         classifier: "Classifier",
-        form: str,
-        options: dict[str, Any],
+        form: ResultFormat | None,
+        options: Mapping[str, Any],
         journal: "Journal | None",
-        report: Path | None,
+        file: "ResultsFile | None",
     ) -> None:
-        """Raises ReportError if the page could not be written at the end."""
-        from fieldmarks.cli.render import results
-
-        form = "journal" if journal else form
-        top = options["top"] or (5 if form in ("jsonl", "journal") else 1)
-        marks = bool(options["explain"] or options["relative"])
-        self._header = results.header(form)
-        self._lines = results.printer(
-            form, classifier.classes, top=top, explain=marks, baseline=options["baseline"] or not report
-        )
-        self._write: Callable[[str], None] = journal.append if journal else click.echo
+        """Raises ReportError for a page or folder that could not be written at the end, and UsageError."""
+        form = file.form if file else form or "table"
+        self._detail = outputs.detail_of("journal" if journal else form, options)
+        top, explained = self._detail.top, self._detail.explain_top
+        self._write = outputs.writer(form, classifier, self._detail, journal, file)
+        self._file = file
         self._page: Page | None = None
-        self._report = report
+        self._report: Path | None = options["report"]
+        self.sorter: Sorter | None = None
         self._failed: list[str] = []  # the first NAMED
         self._failures = self._total = 0
-        self.scored = {"top": top, "explain": marks, "min_probability": options["min_probability"]}
+        self._without_label: Counter[str] = Counter()
         self.thumbnails = 0
-        self.shown = {"top": top, "explain": marks, "relative": options["relative"]}  # what a result shows
+        self.shown = {"top": top, "explain": explained > 0, "relative": options["relative"]}
+        self.shown |= {"explain_top": explained} if options["explain_top"] else {}
         self.shown |= {"min_probability": options["min_probability"], "baseline": options["baseline"]}
-        if report:
+        if self._report:
             from fieldmarks.report import page
 
             self._page = page.Page(classifier.classes, classifier.head.metadata)
-            page.check(report)
-            self.scored |= {"top": max(top, page.CLASSES_SHOWN), "explain": True}
+            page.check(self._report)
+            top, explained = max(top, page.CLASSES_SHOWN), max(explained, 2)
             self.thumbnails = page.MAX_IMAGES
+        if options["sort_into"]:
+            from fieldmarks.classification.sorting import SortedFolder
+
+            self.sorter = Sorter(SortedFolder(options["sort_into"], classifier.classes), options)
+            top, explained = max(top, 2), max(explained, 1)
+            if options["dry_run"] and not file:
+                self._write = outputs.to_nothing
+        self.scored = {
+            "top": top,
+            "explain_top": explained or None,
+            "min_probability": options["min_probability"],
+        }
 
     def deliver(self, results: "Iterable[Prediction | Failure]") -> None:
-        """Print each result as it comes; the page is written in any case."""
+        """Write each result as it comes, then sort the images; the page is written in any case."""
         try:
-            for line in self._header:
-                self._write(line)
-            for result in results:
-                self._take(result)
+            self._write(map(self._detail.of, self._noted(results)))
         finally:
             if self._page and self._report:
                 self._page.write(self._report)
+            if self._file and self._file.written:
+                say(self._written(self._file))
+        if self.sorter:
+            self.sorter.sort()
+            self._failures += len(self.sorter.failures)
+            self._failed += [failure.image for failure in self.sorter.failures[:NAMED]]
 
     def exit_if_incomplete(self) -> None:
         """Name the images that failed and end the command, if there are any."""
-        exit_if_incomplete(self._failed, self._failures, self._total)
+        exit_if_incomplete(self._failed[:NAMED], self._failures, self._total)
 
-    def _take(self, result: "Prediction | Failure") -> None:
+    def _noted(self, results: "Iterable[Prediction | Failure]") -> "Iterator[Prediction | Failure]":
         from fieldmarks.classification.results import Failure
 
-        self._total += 1
-        if isinstance(result, Failure):
-            say_failure(result)
-            self._failures += 1
-            self._failed += [result.image] if len(self._failed) < NAMED else []
-        for line in self._lines(result):
-            self._write(line)
-        if self._page:
-            self._page.add(result)
+        for result in results:
+            self._total += 1
+            if isinstance(result, Failure):
+                say_failure(result)
+                self._failures += 1
+                self._failed += [result.image] if len(self._failed) < NAMED else []
+            elif result.abstained:
+                self._without_label[result.abstained] += 1
+            if self._page:
+                self._page.add(result)
+            if self.sorter:
+                self.sorter.add(result)
+            yield result
+
+    def _written(self, file: "ResultsFile") -> str:
+        counts = [f"{number:,} {why}" for why, number in self._without_label.items()]
+        counts += [f"{self._failures:,} unreadable"] if self._failures else []
+        return f"Wrote {counted(file.written, 'result')} to {file.path}" + (
+            f" ({', '.join(counts)})" if counts else ""
+        )
 
 
 Command = Callable[..., None]
 OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
-OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "baseline")
+OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "baseline")
 
 
 def model_options(command: Command) -> Command:
@@ -172,6 +199,20 @@ def model_options(command: Command) -> Command:
     help="Saved classifier (.safetensors), instead of --store.",
 )
 @click.option(
+    "--class",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Class name, instead of --store: zero-shot with 'a photo of a NAME', or with --text (repeatable).",
+)
+@click.option(
+    "--none",
+    multiple=True,
+    metavar="TEXT",
+    help="What an image of none of the classes shows, such as 'an empty meadow' (repeatable). If it fits best,"
+    " the label is '(none of these)'.",
+)
+@click.option(
     "--image-embeddings",
     "embeddings",
     type=click.Path(path_type=Path),
@@ -205,7 +246,7 @@ def model_options(command: Command) -> Command:
 @click.option(
     "--top",
     type=click.IntRange(min=1),
-    help="How many classes to list per image  [default: 1; 5 in jsonl].",
+    help="How many classes to list per image  [default: 1, or N of --explain-top; 5 in jsonl and parquet].",
 )
 @click.option(
     "--min-probability",
@@ -220,13 +261,12 @@ def model_options(command: Command) -> Command:
     help="Show marks as z-scores over this run (keeps embeddings in memory).",
 )
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "jsonl", "csv"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
+    "--explain-top",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Show the marks of the N best classes; --explain is --explain-top 2.",
 )
+@outputs.output_options
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
@@ -240,6 +280,7 @@ def model_options(command: Command) -> Command:
 @click.option(
     "--save-classifier", type=click.Path(path_type=Path), help="Also save the classifier (.safetensors)."
 )
+@sorting.sorting_options
 @click.pass_context
 def classify(
     context: click.Context,
@@ -247,9 +288,8 @@ def classify(
     images: tuple[str, ...],
     store: str | None,
     classifier: Path | None,
-    form: str,
-    resume: Path | None,
-    report: Path | None,
+    names: tuple[str, ...],
+    form: ResultFormat | None,
     save_classifier: Path | None,
     **options: Any,
 ) -> None:
@@ -259,11 +299,16 @@ def classify(
     class with no descriptors falls back to the prompt 'a photo of a {class}', or with {class} and {which}
     in the text, as in preset paper, to '{class}, which has '. Underscores of class names are read as
     blanks. Probabilities are a softmax over the given classes, whatever the model: relative scores, not
-    calibrated confidences. Unreadable images are listed at the end, and the exit code is then 3.
+    calibrated confidences. An image whose top probability is under --min-probability is "(unsure)", one that
+    --none fits best is "(none of these)", in every format. Unreadable images are listed at the end, and the
+    exit code is then 3.
 
     \b
     Examples:
       fieldmarks classify photos/ --store frogs.jsonl --explain
+      fieldmarks classify photos/ --store frogs.jsonl -o frogs.csv
+      fieldmarks classify photos/ --store frogs.jsonl --min-probability 0.6 --sort-into sorted
+      fieldmarks classify photos/ --class owl --class newt --none "an empty forest"
       fieldmarks classify photos/ --store frogs.jsonl --report frogs.html --baseline
       fieldmarks classify photos/ --store frogs.jsonl --resume out.jsonl
     """
@@ -272,29 +317,40 @@ def classify(
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.sources import quiet_pillow
 
-    _check_usage(images, store, classifier, options["embeddings"])
+    _check_usage(images, store, classifier, names, options["embeddings"])
+    resume, report = options["resume"], options["report"]
     for param in context.command.params:
         if classifier and param.name in OF_TEXTS[:-1] and context.get_parameter_source(param.name) is GIVEN:
             raise click.UsageError(f"{param.opts[0]} goes with --store: a saved classifier has its own texts")
-    if resume and context.get_parameter_source("form") is not ParameterSource.DEFAULT and form != "jsonl":
-        raise click.UsageError(f"--resume writes JSONL: leave out --format {form}")
-    _check_outputs(resume, report, save_classifier)
+    _check_outputs(
+        {
+            "-o": options["output"],
+            "--resume": resume,
+            "--report": report,
+            "--save-classifier": save_classifier,
+        },
+        {"--store": store, "--classifier": classifier},
+    )
+    file = outputs.open_output(form, options)
+    sorting.check(options, images)
     target = ClassifierFile(save_classifier) if save_classifier else None
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
     with quiet_pillow(), _journal(resume) as journal:
-        opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
+        opened = _open(
+            store, classifier, names, options | ({"baseline": True} if report and not names else {})
+        )
         if options["baseline"] and opened.head.baseline is None:
             raise click.UsageError("--baseline has no effect: the classifier was saved without --baseline")
-        output = Output(opened, form, options, journal, report)
+        output = Output(opened, form, options, journal, file)
         if embeddings:
             opened.report_other_model(embeddings.model)
         if journal:
             journal.start(opened.provenance(embeddings, output.shown))
         if target:
             opened.save_to(target)
-        statistics, rows = None, _rows(opened, embeddings, images, journal, output.thumbnails)
+        statistics, rows = None, _rows(opened, embeddings, images, journal, output)
         if options["relative"]:  # which relates marks to all images, also to those that have results already
-            every = list(_rows(opened, embeddings, images, None, output.thumbnails))
+            every = list(_rows(opened, embeddings, images, None, output))
             statistics = opened.statistics(every)
             rows = iter([row for row in every if journal is None or not journal.has(row)])
         batch = EMBEDDED_BATCH if embeddings else None
@@ -316,14 +372,16 @@ def _rows(
     embeddings: "EmbeddingSet | None",
     images: Sequence[str],
     journal: "Journal | None",
-    thumbnails: int,
+    output: Output,
 ) -> "Iterator[Embedded | Failure]":
     """Return the embedded images, without those that have a result in the journal."""
     from fieldmarks.classification.sources import find
 
     if embeddings is None:
         paths = find(images, sys.stdin)
-        return classifier.embedder.images(journal.left(paths) if journal else paths, thumbnails=thumbnails)
+        paths = output.sorter.outside(paths) if output.sorter else paths
+        paths = journal.left(paths) if journal else paths
+        return classifier.embedder.images(paths, thumbnails=output.thumbnails)
     if journal is None:
         return iter(embeddings)
     from fieldmarks.classification.journal import with_version
@@ -331,35 +389,44 @@ def _rows(
     return (row for row in map(with_version, embeddings) if not journal.has(row))
 
 
-def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Path | None) -> None:
+def _check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, str | Path | None]) -> None:
     """Raise an error for what could not be written at the end, UsageError for one file named twice."""
-    named = {"--resume": resume, "--report": report, "--save-classifier": save_classifier}
-    options = [option for option, path in named.items() if path is not None]
-    places = {os.path.realpath(path) for path in named.values() if path is not None}
-    if len(places) < len(options):
-        raise click.UsageError(f"{' and '.join(options)} name the same file; pass different ones")
-    if report:
+    by_place: dict[str, list[str]] = {}
+    for option, path in {**outputs, **inputs}.items():
+        if path is not None:
+            by_place.setdefault(os.path.realpath(path), []).append(option)
+    for options in by_place.values():
+        if len(options) > 1 and options[0] in outputs:
+            raise click.UsageError(f"{' and '.join(options)} name the same file; pass different ones")
+    if report := outputs["--report"]:
         from fieldmarks.report import page
 
         page.check(report)
 
 
-def _open(store: str | None, classifier: Path | None, options: Mapping[str, Any]) -> "Classifier":
-    """Open what the classes come from: the store, else the saved classifier."""
+def _open(
+    store: str | None, classifier: Path | None, names: Sequence[str], options: Mapping[str, Any]
+) -> "Classifier":
+    """Open what the classes come from: their names, else the store, else the saved classifier."""
     from fieldmarks.classification.classifier import Classifier
     from fieldmarks.store import Store
 
     model = {name: options[name] for name in OF_MODEL}
-    if store:
-        return Classifier(Store(store), **model, **{name: options[name] for name in OF_TEXTS})
+    if names or store:
+        classes = list(names) if names else Store(store or "")
+        return Classifier(classes, **model, **{name: options[name] for name in OF_TEXTS})
     return Classifier.load(classifier or "", **model)
 
 
 def _check_usage(
-    images: Sequence[str], store: str | None, classifier: Path | None, embeddings: Path | None
+    images: Sequence[str],
+    store: str | None,
+    classifier: Path | None,
+    names: Sequence[str],
+    embeddings: Path | None,
 ) -> None:
-    if bool(store) == (classifier is not None):
-        raise click.UsageError("give either --store or --classifier")
+    if sum(map(bool, (store, classifier, names))) != 1:
+        raise click.UsageError("give one of --store, --classifier and --class")
     if bool(images) == (embeddings is not None):
         raise click.UsageError("give either IMAGES or --image-embeddings")
 
