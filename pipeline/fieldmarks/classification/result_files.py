@@ -1,14 +1,14 @@
 """Results as text and as files: CSV, JSON lines, Parquet, and tasks of Label Studio.
 
 CSV has a row for each image, `image,label,probability,runner_up,runner_up_probability,marks`, and with a
-baseline two columns more. `label` is the class, "(unsure)", "(none of these)" or, of an image that could not be
-read, "(unreadable)"; `probability` is the best class's, also where there is no label; `marks` are as in
+baseline two columns more. `label` is the class, "(unsure)", "(none of these)" or, of an image that could not
+be read, "(unreadable)"; `probability` is the best class's, also where there is no label; `marks` are as in
 
     tree frog: protruding eyes 25.5; a wide mouth 23.0 | owl: big eyes 24.1
 
-Parquet has these columns with nulls and lists, and beside them the classes' `scores`, `abstained` and `error`.
-JSON lines hold what `Prediction.to_dict` returns. Label Studio's tasks are of its basic JSON format: the label
-is a prediction of its <Choices name="label" toName="image">; an image without a label has no prediction.
+Parquet has these columns with nulls and lists, and beside them the classes' `scores`, `abstained` and
+`error`. JSON lines hold what `Prediction.to_dict` returns. Label Studio's tasks are of its basic JSON format:
+the label is a prediction of its <Choices name="label" toName="image">; an image without a label has none.
 Source: https://labelstud.io/guide/predictions and https://labelstud.io/guide/storage_local.
 """
 

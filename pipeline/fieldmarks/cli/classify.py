@@ -209,8 +209,8 @@ def model_options(command: Command) -> Command:
     "--none",
     multiple=True,
     metavar="TEXT",
-    help="What an image of none of the classes shows, such as 'an empty meadow' (repeatable). If it fits best,"
-    " the label is '(none of these)'.",
+    help="What an image of none of the classes shows, such as 'an empty meadow' (repeatable). If it fits"
+    " best, the label is '(none of these)'.",
 )
 @click.option(
     "--image-embeddings",
@@ -322,15 +322,8 @@ def classify(
     for param in context.command.params:
         if classifier and param.name in OF_TEXTS[:-1] and context.get_parameter_source(param.name) is GIVEN:
             raise click.UsageError(f"{param.opts[0]} goes with --store: a saved classifier has its own texts")
-    _check_outputs(
-        {
-            "-o": options["output"],
-            "--resume": resume,
-            "--report": report,
-            "--save-classifier": save_classifier,
-        },
-        {"--store": store, "--classifier": classifier},
-    )
+    named = {"-o": options["output"], "--resume": resume, "--report": report}
+    _check_outputs(named | {"--save-classifier": save_classifier}, (store, classifier))
     file = outputs.open_output(form, options)
     sorting.check(options, images)
     target = ClassifierFile(save_classifier) if save_classifier else None
@@ -389,16 +382,17 @@ def _rows(
     return (row for row in map(with_version, embeddings) if not journal.has(row))
 
 
-def _check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, str | Path | None]) -> None:
+def _check_outputs(named: Mapping[str, Path | None], inputs: Iterable[str | Path | None]) -> None:
     """Raise an error for what could not be written at the end, UsageError for one file named twice."""
-    by_place: dict[str, list[str]] = {}
-    for option, path in {**outputs, **inputs}.items():
-        if path is not None:
-            by_place.setdefault(os.path.realpath(path), []).append(option)
-    for options in by_place.values():
-        if len(options) > 1 and options[0] in outputs:
-            raise click.UsageError(f"{' and '.join(options)} name the same file; pass different ones")
-    if report := outputs["--report"]:
+    options = [option for option, path in named.items() if path is not None]
+    places = {os.path.realpath(path) for path in named.values() if path is not None}
+    if len(places) < len(options):
+        raise click.UsageError(f"{' and '.join(options)} name the same file; pass different ones")
+    if (output := named["-o"]) and os.path.realpath(output) in {
+        os.path.realpath(path or "") for path in inputs
+    }:
+        raise click.UsageError(f"-o {output} is what the classes come from: pass another file")
+    if report := named["--report"]:
         from fieldmarks.report import page
 
         page.check(report)
@@ -426,7 +420,7 @@ def _check_usage(
     embeddings: Path | None,
 ) -> None:
     if sum(map(bool, (store, classifier, names))) != 1:
-        raise click.UsageError("give one of --store, --classifier and --class")
+        raise click.UsageError("give either --store or --classifier, or class names with --class")
     if bool(images) == (embeddings is not None):
         raise click.UsageError("give either IMAGES or --image-embeddings")
 
