@@ -184,7 +184,7 @@ def folder_names(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, s
     numbered, in the order of the names.
 
     >>> folder_names(["owl", "Owl", "and/or", "..", "con"])
-    {'owl': 'owl', 'Owl': 'Owl-2', 'and/or': 'and_or', '..': '_', 'con': 'con_'}
+    {'owl': 'owl', 'Owl': 'Owl-2', 'and/or': 'and_or', '..': '_', 'con': '_con'}
     """
     folders: dict[str, str] = {}
     taken = set(taken)
@@ -203,7 +203,7 @@ def _folder_name(name: str) -> str:
     name = _UNSAFE.sub("_", unicodedata.normalize("NFC", name)).strip()
     name = re.sub(r"^[.~=+\-@#$'＝＋－＠＃\s]+", "_", name)
     name = name.encode()[:_LONGEST_NAME].decode(errors="ignore").rstrip(". ") or "_"
-    return f"{name}_" if _RESERVED.fullmatch(name) else name
+    return f"_{name}" if _RESERVED.fullmatch(name) else name
 
 
 def _require_regular(path: Path, status: os.stat_result) -> None:
