@@ -15,6 +15,7 @@ from PIL import Image
 from tests.kit import write_store
 
 from fieldmarks.cli import main
+from fieldmarks.text import counted
 
 CLASSES = {
     "tree frog": ["protruding eyes", "a wide mouth"],
@@ -75,8 +76,7 @@ def test_a_file_has_what_stdout_has(classify: Classify, name: str, options: list
     written = classify("photos", "--min-probability", "0.5", *options, "-o", name)
     assert (written.exit_code, written.stdout) == (3, "")
     assert Path(name).read_bytes() == printed.stdout_bytes
-    assert f"Wrote 4 results to {name} (" in written.stderr
-    assert "1 unreadable)" in written.stderr
+    assert f" Wrote {name}. 1 image failed." in written.stderr.splitlines()[-1]
 
 
 def test_parquet_and_marks_of_more_classes(classify: Classify) -> None:
@@ -102,7 +102,7 @@ def test_no_label_is_said_in_every_format(classify: Classify) -> None:
     (task,) = json.loads(classify(*asked, "--format", "label-studio").stdout)
     assert (task["data"]["label"], task["predictions"]) == ("(unsure)", [])
     last = classify(*asked, "-o", "a.parquet", "--report", "a.html").stderr
-    assert last == "Wrote 1 result to a.parquet (1 unsure)\n"
+    assert last == "Classified 1 image, 1 unsure. Wrote a.parquet and a.html.\n"
     assert "too uncertain" in Path("a.html").read_text("utf-8")
 
 
@@ -170,12 +170,16 @@ def test_images_are_copied_into_folders(classify: Classify, folder: Path) -> Non
     assert _files("out") == sorted(
         ["metadata.csv", "sorted.jsonl", *(target.removeprefix("out/") for _, target in expected)]
     )
-    assert f"Copied 3 images into {len(set(labels.values()))} folder" in done.stderr
-    assert "To undo: out/sorted.jsonl" in done.stderr
-    assert done.stderr.splitlines()[-2:] == ["1 of 4 images failed:", "  photos/broken.png"]
+    *_, number, named, last = done.stderr.splitlines()
+    assert (number, named) == ("1 of 4 images failed:", "  photos/broken.png")
+    folders = counted(len(set(labels.values())), "folder")
+    assert last == (
+        f"Classified 3 images. Wrote a.csv. Copied 3 images into {folders} of out; out/sorted.jsonl lists how to"
+        " undo it. 1 image failed."
+    )
     assert len(_files("photos")) == 4
     again = classify("photos", "--sort-into", "out")
-    assert "Copied 0 images into 0 folders of out; 3 already there" in again.stderr
+    assert "Copied 0 images into 0 folders of out, 3 already there. 1 image failed." in again.stderr
 
 
 def test_unsure_images_have_a_folder_of_their_own(classify: Classify) -> None:
@@ -189,7 +193,7 @@ def test_what_was_sorted_is_not_sorted_again(classify: Classify) -> None:
     assert classify(".", "--sort-into", "sorted", "--link").exit_code == 3
     before = _files("sorted")
     again = classify(".", "--sort-into", "sorted", "--move")
-    assert "3 already there; left out 3 images sorted before" in again.stderr
+    assert "3 already there, left out 3 images sorted before." in again.stderr
     assert _files("sorted") == before
     assert Path("photos/0.png").exists()
 
@@ -277,5 +281,5 @@ def test_an_interrupted_run_keeps_the_results_so_far(
     assert rows[0][0] == "image"
     assert {row[0] for row in rows[1:]} <= {"none.png", "photos/0.png"}
     assert len(rows) > 1
-    assert f"Wrote {len(rows) - 1:,} results to a.csv" in errors
+    assert f"Wrote the {counted(len(rows) - 1, 'result')} so far to a.csv" in errors
     assert not Path("out").exists()

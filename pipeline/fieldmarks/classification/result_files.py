@@ -27,6 +27,7 @@ from fieldmarks.choices import ResultFormat
 from fieldmarks.classification.batches import batched
 from fieldmarks.classification.results import Failure, Mark, Prediction
 from fieldmarks.errors import FieldmarksError, ReportError, StoreError, UsageError
+from fieldmarks.extras import install
 from fieldmarks.paths import unwritable
 from fieldmarks.store import exchange
 from fieldmarks.tables.writing import BOM, csv_row
@@ -261,7 +262,7 @@ def _pyarrow() -> tuple[Any, Any]:
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
-        raise ReportError("writing Parquet needs pyarrow: pip install 'fieldmarks[embed]'") from error
+        raise ReportError(f"writing Parquet needs pyarrow: {install('embed')}") from error
 
 
 def _schema(arrow: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,135 +12,19 @@ from click.core import ParameterSource
 
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, ResultFormat, words
 from fieldmarks.cli import outputs, sorting
-from fieldmarks.cli.console import say
-from fieldmarks.cli.sorting import Sorter
-from fieldmarks.text import counted, printable
+from fieldmarks.cli.configuration import prevailing
+from fieldmarks.cli.console import images_line, shown
+from fieldmarks.cli.images import conclude_images, image_paths, say_failure, watched
+from fieldmarks.text import counted
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
     from fieldmarks.classification.embedder import Embedded
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.journal import Journal
-    from fieldmarks.classification.result_files import ResultsFile
-    from fieldmarks.classification.results import Failure, Prediction
-    from fieldmarks.report.page import Page
+    from fieldmarks.classification.results import Failure
 
-
-INCOMPLETE = 3  # the exit code of a run that did all but what its last lines name
-NAMED = 20  # images in the last lines
 GIVEN = ParameterSource.COMMANDLINE
-
-
-def say_failure(failure: "Failure") -> None:
-    """Print on stderr why an image could not be read."""
-    say(f"Error: {printable(failure.image)}: {printable(failure.error)}")
-
-
-def exit_if_incomplete(failed: Sequence[str], failures: int, total: int) -> None:
-    """Name the images that failed, of which `failed` are the first, and end the command with INCOMPLETE.
-
-    Return if there are none.
-    """
-    if not failures:
-        return
-    say(f"{failures:,} of {counted(total, 'image')} failed:")
-    for image in failed[:NAMED]:
-        say(f"  {printable(image)}")
-    if failures > NAMED:
-        say(f"  … {failures - NAMED:,} more, named above")
-    click.get_current_context().exit(INCOMPLETE)
-
-
-class Output:
-    """Prints results as they come; `deliver` does a whole run."""
-
-    def __init__(
-        self,
-        classifier: "Classifier",
-        form: ResultFormat | None,
-        options: Mapping[str, Any],
-        journal: "Journal | None",
-        file: "ResultsFile | None",
-    ) -> None:
-        """Raises ReportError for a page or folder that could not be written at the end, and UsageError."""
-        form = file.form if file else form or "table"
-        self._detail = outputs.detail_of("journal" if journal else form, options)
-        top, explained = self._detail.top, self._detail.explain_top
-        self._write = outputs.writer(form, classifier, self._detail, journal, file)
-        self._file = file
-        self._page: Page | None = None
-        self._report: Path | None = options["report"]
-        self.sorter: Sorter | None = None
-        self._failed: list[str] = []  # the first NAMED
-        self._failures = self._total = 0
-        self._without_label: Counter[str] = Counter()
-        self.thumbnails = 0
-        self.shown = {"top": top, "explain": explained > 0, "relative": options["relative"]}
-        self.shown |= {"explain_top": explained} if options["explain_top"] else {}
-        self.shown |= {"min_probability": options["min_probability"], "baseline": options["baseline"]}
-        if self._report:
-            from fieldmarks.report import page
-
-            self._page = page.Page(classifier.classes, classifier.head.metadata)
-            page.check(self._report)
-            top, explained = max(top, page.CLASSES_SHOWN), max(explained, 2)
-            self.thumbnails = page.MAX_IMAGES
-        if options["sort_into"]:
-            from fieldmarks.classification.sorting import SortedFolder
-
-            self.sorter = Sorter(SortedFolder(options["sort_into"], classifier.classes), options)
-            top, explained = max(top, 2), max(explained, 1)
-            if options["dry_run"] and not file:
-                self._write = outputs.to_nothing
-        self.scored = {
-            "top": top,
-            "explain_top": explained or None,
-            "min_probability": options["min_probability"],
-        }
-
-    def deliver(self, results: "Iterable[Prediction | Failure]") -> None:
-        """Write each result as it comes, then sort the images; the page is written in any case."""
-        try:
-            self._write(map(self._detail.of, self._noted(results)))
-        finally:
-            if self._page and self._report:
-                self._page.write(self._report)
-            if self._file and self._file.written:
-                say(self._written(self._file))
-        if self.sorter:
-            self.sorter.sort()
-            self._failures += len(self.sorter.failures)
-            self._failed += [failure.image for failure in self.sorter.failures[:NAMED]]
-
-    def exit_if_incomplete(self) -> None:
-        """Name the images that failed and end the command, if there are any."""
-        exit_if_incomplete(self._failed[:NAMED], self._failures, self._total)
-
-    def _noted(self, results: "Iterable[Prediction | Failure]") -> "Iterator[Prediction | Failure]":
-        from fieldmarks.classification.results import Failure
-
-        for result in results:
-            self._total += 1
-            if isinstance(result, Failure):
-                say_failure(result)
-                self._failures += 1
-                self._failed += [result.image] if len(self._failed) < NAMED else []
-            elif result.abstained:
-                self._without_label[result.abstained] += 1
-            if self._page:
-                self._page.add(result)
-            if self.sorter:
-                self.sorter.add(result)
-            yield result
-
-    def _written(self, file: "ResultsFile") -> str:
-        counts = [f"{number:,} {why}" for why, number in self._without_label.items()]
-        counts += [f"{self._failures:,} unreadable"] if self._failures else []
-        return f"Wrote {counted(file.written, 'result')} to {file.path}" + (
-            f" ({', '.join(counts)})" if counts else ""
-        )
-
-
 Command = Callable[..., None]
 OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
 OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "baseline")
@@ -317,6 +200,8 @@ def classify(
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.sources import quiet_pillow
 
+    store, classifier, names = prevailing(context, "store", "classifier", "names").values()
+    names = names or ()
     _check_usage(images, store, classifier, names, options["embeddings"])
     resume, report = options["resume"], options["report"]
     for param in context.command.params:
@@ -324,6 +209,8 @@ def classify(
             raise click.UsageError(f"{param.opts[0]} goes with --store: a saved classifier has its own texts")
     named = {"-o": options["output"], "--resume": resume, "--report": report}
     _check_outputs(named | {"--save-classifier": save_classifier}, (store, classifier))
+    if context.get_parameter_source("form") is not GIVEN and (options["output"] or resume):
+        form = None  # a default for stdout
     file = outputs.open_output(form, options)
     sorting.check(options, images)
     target = ClassifierFile(save_classifier) if save_classifier else None
@@ -334,21 +221,27 @@ def classify(
         )
         if options["baseline"] and opened.head.baseline is None:
             raise click.UsageError("--baseline has no effect: the classifier was saved without --baseline")
-        output = Output(opened, form, options, journal, file)
+        output = outputs.Output(opened, form, options, journal, file)
         if embeddings:
             opened.report_other_model(embeddings.model)
         if journal:
             journal.start(opened.provenance(embeddings, output.shown))
         if target:
             opened.save_to(target)
-        statistics, rows = None, _rows(opened, embeddings, images, journal, output)
-        if options["relative"]:  # which relates marks to all images, also to those that have results already
-            every = list(_rows(opened, embeddings, images, None, output))
-            statistics = opened.statistics(every)
-            rows = iter([row for row in every if journal is None or not journal.has(row)])
         batch = EMBEDDED_BATCH if embeddings else None
-        output.deliver(opened.score(rows, **output.scored, statistics=statistics, batch=batch))
-    output.exit_if_incomplete()
+        with shown(sys.stderr, images_line, bar=bool(journal) or not sys.stdout.isatty()) as show:
+            statistics = None
+            if options["relative"]:  # which relates marks to all images, also to those that have results
+                rows, total = _rows(opened, embeddings, images, None, output)
+                every = list(watched(rows, show, total))
+                statistics = opened.statistics(every)
+                rows = iter([row for row in every if journal is None or not journal.has(row)])
+            else:
+                rows, total = _rows(opened, embeddings, images, journal, output)
+                rows = watched(rows, show, total)
+            output.deliver(opened.score(rows, **output.scored, statistics=statistics, batch=batch))
+    written = [path for path in (resume, report, save_classifier) if path]
+    output.conclude(journal.skipped if journal else 0, written)
 
 
 def _journal(path: Path | None) -> "AbstractContextManager[Journal | None]":
@@ -365,21 +258,18 @@ def _rows(
     embeddings: "EmbeddingSet | None",
     images: Sequence[str],
     journal: "Journal | None",
-    output: Output,
-) -> "Iterator[Embedded | Failure]":
-    """Return the embedded images, without those that have a result in the journal."""
-    from fieldmarks.classification.sources import find
-
+    output: outputs.Output,
+) -> "tuple[Iterator[Embedded | Failure], int | None]":
+    """Return the embedded images, without those that have a result in the journal, and their number."""
     if embeddings is None:
-        paths = find(images, sys.stdin)
-        paths = output.sorter.outside(paths) if output.sorter else paths
-        paths = journal.left(paths) if journal else paths
-        return classifier.embedder.images(paths, thumbnails=output.thumbnails)
+        sorter = [output.sorter.outside] if output.sorter else []
+        paths, total = image_paths(images, *sorter, *([journal.left] if journal else []))
+        return classifier.embedder.images(paths, thumbnails=output.thumbnails), total
     if journal is None:
-        return iter(embeddings)
+        return iter(embeddings), None
     from fieldmarks.classification.journal import with_version
 
-    return (row for row in map(with_version, embeddings) if not journal.has(row))
+    return (row for row in map(with_version, embeddings) if not journal.has(row)), None
 
 
 def _check_outputs(named: Mapping[str, Path | None], inputs: Iterable[str | Path | None]) -> None:
@@ -444,16 +334,17 @@ def embed(images: tuple[str, ...], out: Path, **options: Any) -> None:
     from fieldmarks.classification.embedder import open_embedder
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.results import Failure
-    from fieldmarks.classification.sources import find, quiet_pillow
+    from fieldmarks.classification.sources import quiet_pillow
 
     target, embedder = EmbeddingSet.create(out), open_embedder(**options)
     written, failed = 0, list[str]()
-    with quiet_pillow():
-        rows = embedder.images(find(images, sys.stdin))
+    paths, total = image_paths(images)
+    with quiet_pillow(), shown(sys.stderr, images_line) as show:
+        rows = watched(embedder.images(paths), show, total)
         for result in target.write(rows, embedder.encoder.metadata):
             if isinstance(result, Failure):
                 say_failure(result)
                 failed.append(result.image)
             written += not isinstance(result, Failure)
-    say(f"Wrote {counted(written, 'embedding')} to {out}")
-    exit_if_incomplete(failed, len(failed), written + len(failed))
+    closing = f"Wrote {counted(written, 'embedding')} to {out}"
+    conclude_images(failed, len(failed), written + len(failed), closing)

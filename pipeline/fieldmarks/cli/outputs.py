@@ -1,17 +1,25 @@
 """Where the results of `fieldmarks classify` go, and in which format: stdout, a file, a journal."""
 
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fieldmarks.choices import ResultFormat, words
+from fieldmarks.cli.console import say
+from fieldmarks.cli.images import NAMED, conclude_images, say_failure
+from fieldmarks.cli.sorting import Sorter
+from fieldmarks.text import counted
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
     from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.result_files import Detail, Result, ResultsFile
+    from fieldmarks.report.page import Page
 
 Command = Callable[..., None]
 ROWS = ("csv", "label-studio")  # formats of one row for an image, with the best class and the runner-up
@@ -75,7 +83,7 @@ def detail_of(form: str, options: Mapping[str, Any]) -> "Detail":
     return Detail(
         top=options["top"] or usual,
         explain_top=asked or int(form in (*ROWS, "parquet")),
-        baseline=options["baseline"],
+        baseline=options["baseline"] or not options["report"],
     )
 
 
@@ -91,6 +99,7 @@ def writer(
     from fieldmarks.cli.render.results import table_rows, table_width
 
     model = _model_version(classifier)
+    baseline = detail.baseline and classifier.head.baseline is not None
 
     def to_journal(results: "Iterable[Result]") -> None:
         assert journal is not None
@@ -99,16 +108,17 @@ def writer(
 
     def to_file(results: "Iterable[Result]") -> None:
         assert file is not None
-        file.write(results, baseline=detail.baseline, model=model)
+        file.write(results, baseline=baseline, model=model)
 
     def to_stdout(results: "Iterable[Result]") -> None:
-        for text in result_files.text_of(form, results, baseline=detail.baseline, model=model):
+        for text in result_files.text_of(form, results, baseline=baseline, model=model):
             click.echo(text, nl=False)
 
     def to_people(results: "Iterable[Result]") -> None:
         width = table_width(classifier.classes)
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         for result in results:
-            for line in table_rows(result, width):
+            for line in table_rows(result, width, columns):
                 click.echo(line)
 
     if journal:
@@ -129,3 +139,95 @@ def _model_version(classifier: "Classifier") -> str:
 
     model = classifier.head.metadata.get("model", "")
     return f"fieldmarks {__version__}, {Path(model).name if Path(model).is_absolute() else model}"
+
+
+class Output:
+    """Prints results as they come; `deliver` does a whole run."""
+
+    def __init__(
+        self,
+        classifier: "Classifier",
+        form: ResultFormat | None,
+        options: Mapping[str, Any],
+        journal: "Journal | None",
+        file: "ResultsFile | None",
+    ) -> None:
+        """Raises ReportError for a page or folder that could not be written at the end, and UsageError."""
+        form = file.form if file else form or "table"
+        self._detail = detail_of("journal" if journal else form, options)
+        top, explained = self._detail.top, self._detail.explain_top
+        self._write = writer(form, classifier, self._detail, journal, file)
+        self._file = file
+        self._page: Page | None = None
+        self._report: Path | None = options["report"]
+        self.sorter: Sorter | None = None
+        self._failed: list[str] = []  # the first NAMED
+        self._failures = self._unreadable = self._total = 0
+        self._without_label: Counter[str] = Counter()
+        self.thumbnails = 0
+        self.shown = {"top": top, "explain": explained > 0, "relative": options["relative"]}
+        self.shown |= {"explain_top": explained} if options["explain_top"] else {}
+        self.shown |= {"min_probability": options["min_probability"], "baseline": options["baseline"]}
+        if self._report:
+            from fieldmarks.report import page
+
+            self._page = page.Page(classifier.classes, classifier.head.metadata)
+            page.check(self._report)
+            top, explained = max(top, page.CLASSES_SHOWN), max(explained, 2)
+            self.thumbnails = page.MAX_IMAGES
+        if options["sort_into"]:
+            from fieldmarks.classification.sorting import SortedFolder
+
+            self.sorter = Sorter(SortedFolder(options["sort_into"], classifier.classes), options)
+            top, explained = max(top, 2), max(explained, 1)
+            if options["dry_run"] and not file:
+                self._write = to_nothing
+        self.scored = {
+            "top": top,
+            "explain_top": explained or None,
+            "min_probability": options["min_probability"],
+        }
+
+    def deliver(self, results: "Iterable[Result]") -> None:
+        """Write each result as it comes, then sort the images; the page is written in any case."""
+        try:
+            self._write(map(self._detail.of, self._noted(results)))
+        except KeyboardInterrupt:
+            if self._file and self._file.written:
+                say(f"Wrote the {counted(self._file.written, 'result')} so far to {self._file.path}")
+            raise
+        finally:
+            if self._page and self._report:
+                self._page.write(self._report)
+        if self.sorter:
+            self.sorter.sort()
+            self._failures += len(self.sorter.failures)
+            self._failed += [failure.image for failure in self.sorter.failures]
+
+    def conclude(self, skipped: int, written: Sequence[Path]) -> None:
+        """Name the images that failed, and say what was done, skipped and written."""
+        done = f"Classified {counted(self._total - self._unreadable, 'image')}"
+        done += "".join(f", {number:,} {why}" for why, number in self._without_label.items())
+        done += f"; skipped {skipped:,} with a result" if skipped else ""
+        files = [*([self._file.path] if self._file else []), *written]
+        sentences = [f"Wrote {' and '.join(map(str, files))}"] if files else []
+        sentences += [self.sorter.summary()] if self.sorter else []
+        conclude_images(self._failed[:NAMED], self._failures, self._total, done, *sentences)
+
+    def _noted(self, results: "Iterable[Result]") -> "Iterator[Result]":
+        from fieldmarks.classification.results import Failure
+
+        for result in results:
+            self._total += 1
+            if isinstance(result, Failure):
+                say_failure(result)
+                self._failures += 1
+                self._unreadable += 1
+                self._failed += [result.image] if len(self._failed) < NAMED else []
+            elif result.abstained:
+                self._without_label[result.abstained] += 1
+            if self._page:
+                self._page.add(result)
+            if self.sorter:
+                self.sorter.add(result)
+            yield result

@@ -10,6 +10,7 @@ import click
 
 from fieldmarks.choices import SortAction
 from fieldmarks.cli.console import say
+from fieldmarks.cli.images import say_failure
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Sorter:
         self._rows: list[Row] = []
         self._paths: dict[str, str] = {}  # of images whose path is not their name, as it is not Unicode
         self._left_out = 0
+        self._done: list[Step] = []
         self.failures: list[Failure] = []
 
     def outside(self, paths: "Iterator[str | Failure]") -> "Iterator[str | Failure]":
@@ -99,43 +101,43 @@ class Sorter:
             self._rows.append(csv_cells(result))
 
     def sort(self) -> None:
-        """Take all steps, or print them in a dry run, and say on stderr what was done."""
+        """Take all steps, or print them in a dry run."""
         from fieldmarks.classification.results import Failure
-        from fieldmarks.classification.sorting import Step
+        from fieldmarks.classification.sorting import split_name
 
         steps = self._folder.plan(self._rows, self._action, lambda image: self._paths.get(image, image))
-        done: list[Step] = []
         try:
             with closing(steps if self._is_dry else self._folder.carry_out(steps)) as taken:
                 for step in taken:
                     if isinstance(step, Failure):
-                        say(f"Error: {printable(step.image)}: {printable(step.error)}")
+                        say_failure(step)
                         self.failures.append(step)
                         continue
-                    done.append(step)
+                    self._done.append(step)
                     if self._is_dry:
                         click.echo(_planned(step))
-        finally:
-            for line in self._closing_lines(done):
-                say(line)
+        except KeyboardInterrupt:
+            say(f"{self.summary()}.")
+            raise
+        if name := split_name(self._folder.name_of(step) for step in self._done):
+            say(
+                f"Note: the library `datasets` takes {name} for a split of its own: load the folder with"
+                f' load_dataset("imagefolder", data_files="{self._folder.path}/**")'
+            )
 
-    def _closing_lines(self, done: "list[Step]") -> Iterator[str]:
-        from fieldmarks.classification.sorting import UNDO_LIST, split_name
+    def summary(self) -> str:
+        """Return what was done, or would be, in one sentence."""
+        from fieldmarks.classification.sorting import UNDO_LIST
 
         folder = self._folder.path
-        new = [step for step in done if not step.is_there]
+        new = [step for step in self._done if not step.is_there]
         folders = len({step.target.parent for step in new})
-        there = f"; {len(done) - len(new):,} already there" if len(new) < len(done) else ""
-        before = f"; left out {counted(self._left_out, 'image')} sorted before" if self._left_out else ""
+        there = f", {len(self._done) - len(new):,} already there" if len(new) < len(self._done) else ""
+        before = f", left out {counted(self._left_out, 'image')} sorted before" if self._left_out else ""
         verb = f"Would have {DONE[self._action]}" if self._is_dry else DONE[self._action].capitalize()
-        undo = f". To undo: {folder / UNDO_LIST}" if new and not self._is_dry else ""
+        undo = f"; {folder / UNDO_LIST} lists how to undo it" if new and not self._is_dry else ""
         counts = f"{counted(len(new), 'image')} into {counted(folders, 'folder')} of {folder}"
-        yield f"{verb} {counts}{there}{before}{undo}"
-        if name := split_name(self._folder.name_of(step) for step in done):
-            yield (
-                f"Note: the library `datasets` takes {name} for a split of its own: load it with"
-                f' load_dataset("imagefolder", data_files="{folder}/**")'
-            )
+        return f"{verb} {counts}{there}{before}{undo}"
 
 
 def _planned(step: "Step") -> str:

@@ -9,13 +9,17 @@ from typing import Final
 from click import style
 
 from fieldmarks.classification.results import UNSURE, Explanation, Failure, Mark, Prediction
-from fieldmarks.text import printable
+from fieldmarks.text import columns as columns_of
+from fieldmarks.text import folded, padded, printable
 
 BAR: Final = 24  # characters of the longest bar
 LEAD: Final = "green"  # the bars of the predicted class
 SECOND: Final = "yellow"  # the bars of the runner-up
 OTHERS: Final = "blue"  # the bars of the classes after it
 WIDEST_NAME: Final = 40
+SHORTEST: Final = 16  # columns of descriptors
+_CLASS: Final = " " * 10
+_MARK: Final = " " * 12
 
 
 def table_width(classes: Sequence[str]) -> int:
@@ -23,8 +27,11 @@ def table_width(classes: Sequence[str]) -> int:
     return min(max(len(printable(name)) for name in (*classes, UNSURE)), WIDEST_NAME)
 
 
-def table_rows(prediction: Prediction | Failure, width: int) -> Iterator[str]:
-    """Yield an image's line, its class padded to `width`; then further classes, then marks."""
+def table_rows(prediction: Prediction | Failure, width: int, columns: int | None = None) -> Iterator[str]:
+    """Yield an image's line, its class padded to `width`; then further classes, then marks.
+
+    Descriptors are folded where the marks would take more than `columns` of a terminal.
+    """
     if isinstance(prediction, Failure):
         return
     first, *further = prediction.scores
@@ -34,28 +41,54 @@ def table_rows(prediction: Prediction | Failure, width: int) -> Iterator[str]:
     for item in further:
         yield f"{item.probability:6.1%}  {printable(item.name)}"
     if prediction.explanation:
-        yield from _explained(prediction.explanation)
+        yield from _explained(prediction.explanation, columns)
 
 
-def _explained(explanation: Explanation) -> Iterator[str]:
+def _explained(explanation: Explanation, columns: int | None) -> Iterator[str]:
+    """Yield the marks of each class with bars from zero, then the pair that decided."""
     marks = [mark for own in explanation.by_class for mark in own]
-    width = max(len(printable(mark.descriptor)) for mark in marks)
-    low, high = min(mark.strength for mark in marks), max(mark.strength for mark in marks)
+    width = max(columns_of(printable(mark.descriptor)) for mark in marks)
+    full = BAR
+    if columns is not None:
+        width = min(width, max(columns - len(_MARK) - 10 - BAR, SHORTEST))
+        full = max(columns - len(_MARK) - width - 11, 4)
+    bars = _Bars(marks, min(full, BAR))
+    unit = f"{'logit' if marks[0].z is None else 'z':>6}"
     for place, own in enumerate(explanation.by_class):
         colour = (LEAD, SECOND)[place] if place < 2 else OTHERS
-        yield f"          {printable(own[0].name)}"
+        name = folded(printable(own[0].name), width + 2)[0]
+        yield f"{_CLASS}{padded(name, width + 2)}  {unit}  {bars.axis}".rstrip()
         for mark in own:
-            share = (mark.strength - low) / (high - low) if high > low else 1.0
-            bar = style("█" * round(1 + share * (BAR - 1)), fg=colour)
-            yield f"{'':12}{printable(mark.descriptor):<{width}}  {_number(mark)}  {bar}"
+            first, *further = folded(printable(mark.descriptor), width)
+            yield f"{_MARK}{padded(first, width)}  {_number(mark)}  {bars.of(mark, colour)}"
+            yield from (f"{_MARK}{text.strip()}" for text in further)
     if explanation.decided:
         lead, other = explanation.decided
-        yield style(
-            f"          decided: {printable(lead.descriptor)} {_number(lead).strip()}"
-            f" against {printable(other.descriptor)} {_number(other).strip()}",
-            bold=True,
+        text = (
+            f"decided: {printable(lead.descriptor)} {_number(lead).strip()}"
+            f" against {printable(other.descriptor)} {_number(other).strip()}"
         )
+        lines = [text] if columns is None else folded(text, columns - len(_MARK) - 1)
+        yield style(f"{_CLASS}{lines[0]}", bold=True)
+        yield from (style(f"{_MARK}{line.strip()}", bold=True) for line in lines[1:])
+
+
+class _Bars:
+    """Bars on one scale that begin at zero: to the right, and to the left for what is below."""
+
+    def __init__(self, marks: Sequence[Mark], width: int) -> None:
+        low, high = min(0.0, *(mark.strength for mark in marks)), max(mark.strength for mark in marks)
+        self._scale = width / ((max(high, 0.0) - low) or 1.0)  # columns a unit
+        self._left = round(-low * self._scale)
+        self.axis = f"{'':{self._left}}0" if marks else ""
+
+    def of(self, mark: Mark, colour: str) -> str:
+        length = round(abs(mark.strength) * self._scale)
+        if mark.strength < 0:
+            return f"{'':{self._left - min(length, self._left)}}{style('█' * length, fg=colour)}"
+        return f"{'':{self._left}}{style('█' * length, fg=colour)}"
 
 
 def _number(mark: Mark) -> str:
-    return f"{mark.logit:6.1f}" if mark.z is None else f"{mark.z:+6.2f}"
+    text = f"{mark.logit:6.1f}" if mark.z is None else f"{mark.z:+6.2f}"
+    return text.replace("-", "\N{MINUS SIGN}")
