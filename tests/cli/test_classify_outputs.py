@@ -174,8 +174,8 @@ def test_images_are_copied_into_folders(classify: Classify, folder: Path) -> Non
     assert (number, named) == ("1 of 4 images failed:", "  photos/broken.png")
     folders = counted(len(set(labels.values())), "folder")
     assert last == (
-        f"Classified 3 images. Wrote a.csv. Copied 3 images into {folders} of out; out/sorted.jsonl lists how to"
-        " undo it. 1 image failed."
+        f"Classified 3 images. Wrote a.csv. Copied 3 images into {folders} of out; out/sorted.jsonl lists how"
+        " to undo it. 1 image failed."
     )
     assert len(_files("photos")) == 4
     again = classify("photos", "--sort-into", "out")

@@ -30,20 +30,20 @@ def test_a_table(prediction: Prediction, failure: Failure) -> None:
 
 def test_a_table_with_marks(prediction: Prediction) -> None:
     assert _shown(prediction, explain_top=2)[1:] == [
-        "          tree frog",
-        "            protruding eyes    25.5  ████████████████████████",
-        "            a wide mouth       23.0  ██████████████████████",
-        "          owl",
-        "            big eyes           24.1  ███████████████████████",
-        "            a hooked beak      -3.2  █",
+        "          tree frog           logit     0",
+        "            protruding eyes    25.5     █████████████████████",
+        "            a wide mouth       23.0     ███████████████████",
+        "          owl                 logit     0",
+        "            big eyes           24.1     ████████████████████",
+        "            a hooked beak      −3.2  ███",
         "          decided: protruding eyes 25.5 against big eyes 24.1",
     ]
 
 
 def test_the_colours_of_marks(prediction: Prediction) -> None:
     rows = list(table_rows(Detail(1, 2, baseline=True).of(prediction), WIDTH))
-    assert rows[2] == f"            protruding eyes    25.5  {GREEN}████████████████████████{END}"
-    assert rows[5] == f"            big eyes           24.1  {YELLOW}███████████████████████{END}"
+    assert rows[2] == f"            protruding eyes    25.5     {GREEN}█████████████████████{END}"
+    assert rows[5] == f"            big eyes           24.1     {YELLOW}████████████████████{END}"
     assert rows[7] == f"{BOLD}          decided: protruding eyes 25.5 against big eyes 24.1{END}"
     assert [row.count("\x1b") for row in rows] == [0, 0, 2, 2, 0, 2, 2, 2]
 
@@ -52,9 +52,9 @@ def test_relative_marks(prediction: Prediction) -> None:
     marks = (Mark("owl", "beak", 3.0, 1.5), Mark("owl", "eyes", 2.0, -0.5))
     relative = replace(prediction, explanation=Explanation(marks, (), None))
     assert _shown(relative, explain_top=2)[1:] == [
-        "          owl",
-        "            beak   +1.50  ████████████████████████",
-        "            eyes   -0.50  █",
+        "          owl          z        0",
+        "            beak   +1.50        ██████████████████",
+        "            eyes   −0.50  ██████",
     ]
 
 
@@ -63,8 +63,8 @@ def test_the_marks_of_more_classes(prediction: Prediction) -> None:
     third = replace(prediction.explanation, further=((Mark("newt", "a long tail", 2.0),),))
     rows = _shown(replace(prediction, explanation=third), explain_top=3)
     assert [row for row in rows if "newt" in row or "long tail" in row] == [
-        "          newt",
-        "            a long tail         2.0  █████",
+        "          newt                logit     0",
+        "            a long tail         2.0     ██",
     ]
     assert "newt" not in "".join(_shown(replace(prediction, explanation=third), explain_top=2))
     alone = _shown(replace(prediction, explanation=third), explain_top=1)
