@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, ResultFormat, words
 from fieldmarks.cli import outputs, sorting
-from fieldmarks.cli.configuration import prevailing
+from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.console import images_line, shown
 from fieldmarks.cli.images import conclude_images, image_paths, say_failure, watched
 from fieldmarks.text import counted
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.results import Failure
 
-GIVEN = ParameterSource.COMMANDLINE
 Command = Callable[..., None]
 OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
 OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "baseline")
@@ -205,11 +203,11 @@ def classify(
     _check_usage(images, store, classifier, names, options["embeddings"])
     resume, report = options["resume"], options["report"]
     for param in context.command.params:
-        if classifier and param.name in OF_TEXTS[:-1] and context.get_parameter_source(param.name) is GIVEN:
+        if classifier and param.name in OF_TEXTS[:-1] and is_given(param.name or ""):
             raise click.UsageError(f"{param.opts[0]} goes with --store: a saved classifier has its own texts")
     named = {"-o": options["output"], "--resume": resume, "--report": report}
     _check_outputs(named | {"--save-classifier": save_classifier}, (store, classifier))
-    if context.get_parameter_source("form") is not GIVEN and (options["output"] or resume):
+    if not is_given("form") and (options["output"] or resume):
         form = None  # a default for stdout
     file = outputs.open_output(form, options)
     sorting.check(options, images)

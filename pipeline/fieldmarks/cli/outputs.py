@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.choices import ResultFormat, words
+from fieldmarks.cli.configuration import is_given
 from fieldmarks.cli.console import say
 from fieldmarks.cli.images import NAMED, conclude_images, say_failure
 from fieldmarks.cli.sorting import Sorter
@@ -72,16 +73,16 @@ def detail_of(form: str, options: Mapping[str, Any]) -> "Detail":
     """Return how much of each prediction a format shows. Raises UsageError for an option without effect."""
     from fieldmarks.classification.result_files import Detail
 
-    if form in ROWS and options["top"]:
+    if form in ROWS and options["top"] and is_given("top"):
         raise click.UsageError(
             f"--top has no effect with {form}, which has two classes for each image: use jsonl or parquet"
         )
-    if form == "label-studio" and options["baseline"] and not options["report"]:
+    if form == "label-studio" and options["baseline"] and not options["report"] and is_given("baseline"):
         raise click.UsageError("--baseline has no effect with label-studio")
     asked = options["explain_top"] or (2 if options["explain"] or options["relative"] else 0)
     usual = {"table": options["explain_top"] or 1, "csv": 2, "label-studio": 2}.get(form, 5)
     return Detail(
-        top=options["top"] or usual,
+        top=usual if form in ROWS else options["top"] or usual,
         explain_top=asked or int(form in (*ROWS, "parquet")),
         baseline=options["baseline"] or not options["report"],
     )
