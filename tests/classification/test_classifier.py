@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Encoder
 from fieldmarks.classification.results import Failure, Prediction
-from fieldmarks.errors import ImageError, StoreError
+from fieldmarks.errors import ImageError, StoreError, UsageError
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
 
