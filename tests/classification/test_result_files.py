@@ -162,7 +162,7 @@ def test_a_file_holds_the_text_that_is_printed(
     tmp_path: Path, form: ResultFormat, prediction: Prediction, hostile: Prediction, failure: Failure
 ) -> None:
     path = tmp_path / {"label-studio": "a.json"}.get(form, f"a.{form}")
-    results = [prediction, hostile, failure]
+    results: list[Result] = [prediction, hostile, failure]
     ResultsFile(path, form).write(results, baseline=True, model="m")
     assert path.read_bytes().decode() == "".join(text_of(form, results, baseline=True, model="m"))
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
