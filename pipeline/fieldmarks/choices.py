@@ -14,6 +14,8 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Preference = Literal["a", "b", "newest", "union"]  # of two stores, where both have a class
 Engine = Literal["auto", "torch", "openvino"]
+ResultFormat = Literal["table", "jsonl", "csv", "parquet", "label-studio"]
+SortAction = Literal["copy", "move", "link"]
 Mode = Literal["auto", "completions", "continue", "prefix", "trailing", "instruct"]
 ArmName = Literal[
     "name",

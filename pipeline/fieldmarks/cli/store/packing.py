@@ -101,8 +101,8 @@ def _measured(path: Path, store: "Store") -> "Measured":
     import hashlib
 
     from fieldmarks.errors import StoreError
+    from fieldmarks.evaluation.comparison import facts_of
     from fieldmarks.evaluation.results import Difference, Estimate, Evaluation
-    from fieldmarks.report.evaluation_page import facts
     from fieldmarks.report.numbers import points, share
     from fieldmarks.store.card import Measured
     from fieldmarks.store.pack import last_name
@@ -116,7 +116,7 @@ def _measured(path: Path, store: "Store") -> "Measured":
         raise StoreError(
             f"{path} is no evaluation of a store: pass one that `fieldmarks evaluate --store` made"
         )
-    known = facts(run.settings)
+    known = facts_of(run.settings)
     where = f"On {len(run.labels):,} images of {last_name(known['Images'])} with {last_name(known['Model'])}"
     where += ", controls included; 95% confidence intervals in brackets, differences in points."
     if digest != hashlib.sha256(store.path.read_bytes()).hexdigest():
