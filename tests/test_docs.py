@@ -16,6 +16,7 @@ from fieldmarks.records import Entry
 from fieldmarks.store import Store
 from fieldmarks.store.edits import current_entry
 
+ACCURACY = (ROOT / "docs" / "accuracy.md").read_text("utf-8")
 API = (ROOT / "docs" / "api.md").read_text("utf-8")
 CURATION = (ROOT / "docs" / "curation.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
@@ -97,3 +98,10 @@ def test_the_commands_on_curation_run_one_after_the_other(
 def test_the_blocks_run_one_after_the_other(demo_folder: Path) -> None:
     script = "\n".join(blocks("python", API))
     run_python(script, demo_folder)
+
+
+@pytest.mark.slow
+def test_the_commands_that_compare_runs_run(demo_folder: Path) -> None:
+    run_shell("".join(blocks("sh", section("Compare runs", ACCURACY))), demo_folder)
+    assert "Descriptors help" in (demo_folder / "article.html").read_text("utf-8")
+    assert (demo_folder / "comparison.tex").read_text("utf-8").startswith("% needs")

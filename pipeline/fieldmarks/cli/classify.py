@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, words
+from fieldmarks.cli import pages
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import conclude, images_line, say, shown
 from fieldmarks.text import counted, printable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.results import Failure, Prediction
     from fieldmarks.evaluation.predictions import Progress
-    from fieldmarks.report.page import Page
+    from fieldmarks.report.result_page import ResultPage
 
 Result = TypeVar("Result")
 
@@ -116,7 +117,7 @@ class Output:
             columns=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
         )
         self._write: Callable[[str], None] = journal.append if journal else click.echo
-        self._page: Page | None = None
+        self._page: ResultPage | None = None
         self._report = report
         self._failed: list[str] = []  # the first NAMED
         self._failures = self._unsure = self._total = 0
@@ -125,12 +126,13 @@ class Output:
         self.shown = {"top": top, "explain": marks, "relative": options["relative"]}  # what a result shows
         self.shown |= {"min_probability": options["min_probability"], "baseline": options["baseline"]}
         if report:
-            from fieldmarks.report import page
+            from fieldmarks.report import cards, document, result_page
 
-            self._page = page.Page(classifier.classes, classifier.head.metadata)
-            page.check(report)
-            self.scored |= {"top": max(top, page.CLASSES_SHOWN), "explain": True}
-            self.thumbnails = page.MAX_IMAGES
+            facts = result_page.provenance(classifier.head.metadata, options["store"])
+            self._page = result_page.ResultPage(classifier.classes, facts, pages.imprint(options))
+            document.check(report)
+            self.scored |= {"top": max(top, cards.CLASSES_SHOWN), "explain": True}
+            self.thumbnails = result_page.MAX_IMAGES
 
     def deliver(self, results: "Iterable[Prediction | Failure]") -> None:
         """Print each result as it comes; the page is written in any case."""
@@ -289,6 +291,7 @@ def model_options(command: Command) -> Command:
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Also write an HTML page with images and marks (.html)."
 )
+@pages.page_options
 @click.option(
     "--save-classifier", type=click.Path(path_type=Path), help="Also save the classifier (.safetensors)."
 )
@@ -331,6 +334,7 @@ def classify(
             raise click.UsageError(f"{param.opts[0]} goes with --store: a saved classifier has its own texts")
     if resume and context.get_parameter_source("form") is GIVEN and form != "jsonl":
         raise click.UsageError(f"--resume writes JSONL: leave out --format {form}")
+    pages.check(options | {"report": report})
     _check_outputs(resume, report, save_classifier)
     target = ClassifierFile(save_classifier) if save_classifier else None
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
@@ -339,7 +343,7 @@ def classify(
         opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
         if options["baseline"] and opened.head.baseline is None:
             raise click.UsageError("--baseline has no effect: the classifier was saved without --baseline")
-        output = Output(opened, form, options, journal, report)
+        output = Output(opened, form, options | {"store": store, "report": report}, journal, report)
         if embeddings:
             opened.report_other_model(made_with)
         if journal:
@@ -397,9 +401,9 @@ def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Pa
     if len(places) < len(options):
         raise click.UsageError(f"{' and '.join(options)} name the same file; pass different ones")
     if report:
-        from fieldmarks.report import page
+        from fieldmarks.report import document
 
-        page.check(report)
+        document.check(report)
 
 
 def _open(store: str | None, classifier: Path | None, options: Mapping[str, Any]) -> "Classifier":
