@@ -51,7 +51,7 @@ USES = {
     "evaluate photos --store mine.jsonl --arms photo,descriptors --json run.json {model}": (
         "Evaluated 2 arms on 2 images. Wrote run.json."
     ),
-    "compare run.json": ".*",
+    "compare run.json": "Read 1 run.*",
     "what-if owl photos --store mine.jsonl --add fur {model}": "Compared 2 images: .* would change.",
     "cache info": "Showed what is cached; `fieldmarks cache clear` removes it.",
     "cache clear": r"Freed \d+.\d MB.",
