@@ -48,7 +48,10 @@ USES = {
     "store compact all.jsonl": r"2 of \d+ lines stay.",
     "classify photos --store mine.jsonl {model}": "Classified 2 images.",
     "embed photos --out set {model}": "Wrote 2 embeddings to set.",
-    "evaluate photos --store mine.jsonl --arms photo,descriptors {model}": "Evaluated 2 arms on 2 images.",
+    "evaluate photos --store mine.jsonl --arms photo,descriptors --json run.json {model}": (
+        "Evaluated 2 arms on 2 images. Wrote run.json."
+    ),
+    "compare run.json": "Read 1 run.*",
     "what-if owl photos --store mine.jsonl --add fur {model}": "Compared 2 images: .* would change.",
     "cache info": "Showed what is cached; `fieldmarks cache clear` removes it.",
     "cache clear": r"Freed \d+.\d MB.",
