@@ -165,6 +165,17 @@ def unwritable(path: Path, folder: Path | None = None) -> str | None:
         return f"cannot be written: {error.strerror or error}"
 
 
+def unusable_folder(folder: Path) -> str | None:
+    """Return why nothing can be written to a folder that is there or is to be made; None if it can.
+
+    The reason is a clause that follows the path.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        return f"cannot be used as a folder: {there} is not one"
+    return unwritable(folder, there)
+
+
 def _require_regular(path: Path, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise OSError(errno.EISDIR, "it is a folder", str(path))

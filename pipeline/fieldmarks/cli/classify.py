@@ -217,7 +217,7 @@ def model_options(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command(short_help="Label images by a store, with reasons.")
 @click.argument("images", nargs=-1)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option(
@@ -338,13 +338,14 @@ def classify(
     _check_outputs(resume, report, save_classifier)
     target = ClassifierFile(save_classifier) if save_classifier else None
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
+    made_with = embeddings.model if embeddings else None  # read before the work, as it may need an extra
     with quiet_pillow(), _journal(resume) as journal:
         opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
         if options["baseline"] and opened.head.baseline is None:
             raise click.UsageError("--baseline has no effect: the classifier was saved without --baseline")
         output = Output(opened, form, options | {"store": store, "report": report}, journal, report)
         if embeddings:
-            opened.report_other_model(embeddings.model)
+            opened.report_other_model(made_with)
         if journal:
             journal.start(opened.provenance(embeddings, output.shown))
         if target:
@@ -425,7 +426,7 @@ def _check_usage(
         raise click.UsageError("give either IMAGES or --image-embeddings")
 
 
-@click.command()
+@click.command(short_help="Write embeddings of images, to use again.")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the embeddings.")
 @model_options
@@ -445,8 +446,13 @@ def embed(images: tuple[str, ...], out: Path, **options: Any) -> None:
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.results import Failure
     from fieldmarks.classification.sources import quiet_pillow
+    from fieldmarks.errors import ImageError
+    from fieldmarks.paths import unusable_folder
 
-    target, embedder = EmbeddingSet.create(out), open_embedder(**options)
+    target = EmbeddingSet.create(out)
+    if reason := unusable_folder(out):
+        raise ImageError(f"{out} {reason}")
+    embedder = open_embedder(**options)
     written, failed = 0, list[str]()
     paths, total = image_paths(images)
     with quiet_pillow(), shown(sys.stderr, images_line) as show:

@@ -130,7 +130,7 @@ def text_options(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command(short_help="Measure accuracy on labelled images, with controls.")
 @click.argument("dataset", required=False)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FLIPS_SHOWN = 20
 
 
-@click.command("what-if")
+@click.command("what-if", short_help="Show what other descriptors of a class would change.")
 @click.argument("name", metavar="CLASS")
 @click.argument("dataset", required=False)
 @click.option("--store", metavar="FILE", required=True, help="Descriptor store (not modified).")

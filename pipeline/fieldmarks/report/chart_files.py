@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from fieldmarks.errors import ReportError
+from fieldmarks.paths import unusable_folder
 from fieldmarks.report import document
 from fieldmarks.report.chart_style import MADE_BY, Chart, Form, needed
 
@@ -36,8 +37,8 @@ def check(names: Sequence[str], folder: Path) -> None:
     needed("matplotlib")
     if os.path.lexists(folder) and not folder.is_dir():
         raise ReportError(f"{folder} already exists and is not a folder; choose another name for the charts")
-    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
-    document.check_folder(folder, there)
+    if reason := unusable_folder(folder):
+        raise ReportError(f"{folder} {reason}")
     for path in (folder / f"{name}.{form}" for name in names for form in FORMS):
         document.check_place(path, "a fieldmarks chart", _is_chart)
 

@@ -28,20 +28,20 @@ def test_a_table(prediction: Prediction, failure: Failure) -> None:
 
 def test_a_table_with_marks(prediction: Prediction) -> None:
     assert _shown(prediction, "table", explain=True)[1:] == [
-        "          tree frog",
-        "            protruding eyes    25.5  ████████████████████████",
-        "            a wide mouth       23.0  ██████████████████████",
-        "          owl",
-        "            big eyes           24.1  ███████████████████████",
-        "            a hooked beak      -3.2  █",
+        "          tree frog           logit     0",
+        "            protruding eyes    25.5     █████████████████████",
+        "            a wide mouth       23.0     ███████████████████",
+        "          owl                 logit     0",
+        "            big eyes           24.1     ████████████████████",
+        "            a hooked beak      −3.2  ███",
         "          decided: protruding eyes 25.5 against big eyes 24.1",
     ]
 
 
 def test_the_colours_of_marks(prediction: Prediction) -> None:
     rows = list(printer("table", ["tree frog", "owl"], top=1, explain=True)(prediction))
-    assert rows[2] == f"            protruding eyes    25.5  {GREEN}████████████████████████{END}"
-    assert rows[5] == f"            big eyes           24.1  {YELLOW}███████████████████████{END}"
+    assert rows[2] == f"            protruding eyes    25.5     {GREEN}█████████████████████{END}"
+    assert rows[5] == f"            big eyes           24.1     {YELLOW}████████████████████{END}"
     assert rows[7] == f"{BOLD}          decided: protruding eyes 25.5 against big eyes 24.1{END}"
     assert [row.count("\x1b") for row in rows] == [0, 0, 2, 2, 0, 2, 2, 2]
 
@@ -56,9 +56,9 @@ def test_relative_marks(prediction: Prediction) -> None:
     marks = (Mark("owl", "beak", 3.0, 1.5), Mark("owl", "eyes", 2.0, -0.5))
     relative = replace(prediction, explanation=Explanation(marks, (), None))
     assert _shown(relative, "table", explain=True)[1:] == [
-        "          owl",
-        "            beak   +1.50  ████████████████████████",
-        "            eyes   -0.50  █",
+        "          owl          z        0",
+        "            beak   +1.50        ██████████████████",
+        "            eyes   −0.50  ██████",
     ]
     assert json.loads(_shown(relative, "jsonl", explain=True)[0])["marks"][0]["z"] == 1.5
 

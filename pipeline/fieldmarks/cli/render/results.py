@@ -128,7 +128,8 @@ def _explained(explanation: Explanation, columns: int | None) -> Iterator[str]:
     bars = _Bars(marks, min(full, BAR))
     unit = f"{'logit' if marks[0].z is None else 'z':>6}"
     for side, colour in ((explanation.predicted, LEAD), (explanation.runner_up, SECOND)):
-        for name in folded(printable(side[0].name), width + 2)[: 1 if side else 0]:
+        if side:
+            name, *_ = folded(printable(side[0].name), width + 2)
             yield f"{_CLASS}{padded(name, width + 2)}  {unit}  {bars.axis}".rstrip()
         for mark in side:
             first, *further = folded(printable(mark.descriptor), width)
