@@ -74,11 +74,6 @@ def has_bfloat16(cpu: str) -> bool:
     return not _BFLOAT16_FLAGS.isdisjoint(cpu.split())
 
 
-def is_amd(cpu: str) -> bool:
-    """Whether a processor, as `processor` describes it, is AMD's."""
-    return "AMD " in cpu or "AuthenticAMD" in cpu  # "AMD64" alone is Windows' name for all of them
-
-
 @cache
 def processor() -> str:
     """Return this machine's processor by name, and by its abilities where the system tells them."""
