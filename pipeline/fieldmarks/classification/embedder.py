@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from fieldmarks import choices
-from fieldmarks.choices import Device, DType, check_choice
+from fieldmarks.choices import Device, DType, check_choice, check_device
 from fieldmarks.classification.cache import EmbeddingCache, key_of
 from fieldmarks.classification.engines import Engine, defect_of, openvino
 from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 4096
-_IMAGES: Final = {"cpu": 32}  # images of a pass, unless the user says otherwise
-_IMAGES_ELSEWHERE: Final = 128
+_IMAGES: Final = 32  # of a pass on a CPU, unless the user says otherwise
+_IMAGES_ON_GPU: Final = 256
 
 
 class Encoder:
@@ -65,11 +65,11 @@ class Encoder:
         dtype: DType = "auto",
         engine: choices.Engine = "auto",
     ) -> None:
-        check_choice("device", device, Device)
+        check_device(device)
         check_choice("dtype", dtype, DType)
         check_choice("engine", engine, choices.Engine)
         self.name = str(model)
-        if device in ("cuda", "mps"):
+        if device not in ("auto", "cpu"):
             device_of(device)
         self._requested: tuple[Device, DType, choices.Engine] = (device, dtype, engine)
         self.checkpoint = Checkpoint(self.name)
@@ -95,7 +95,7 @@ class Encoder:
         """The precision that the model runs in."""
         dtype = dtype_of(self._requested[1], self.device)
         if self._requested[1] == "auto" and dtype != "float32":
-            where = f"{dtype} (native on this {self.device.upper()})"
+            where = f"{dtype} (native on this {self.device.partition(':')[0].upper()})"
             logger.debug("using %s; pass --dtype float32 for full precision", where)
         return dtype
 
@@ -163,8 +163,10 @@ class Encoder:
 
     @property
     def batch(self) -> int:
-        """How many images to embed per pass."""
-        return _IMAGES.get(self.device, _IMAGES_ELSEWHERE)
+        """How many images to embed per pass: on a GPU fewer where its free memory holds no more."""
+        if self.device == "cpu":
+            return _IMAGES
+        return self.engine.largest_batch(_IMAGES_ON_GPU) if "engine" in vars(self) else _IMAGES_ON_GPU
 
     @property
     def logit_scale(self) -> float:

@@ -106,6 +106,9 @@ class Preparation:
     cache: EmbeddingCache | None = None
     key: tuple[str, ...] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Preparation, (self.preprocessing, self.cache, self.key)
+
     @loaded_once
     def _pillow(self) -> ModuleType:
         from fieldmarks.classification import images  # which loads Pillow

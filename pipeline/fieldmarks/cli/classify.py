@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, words
+from fieldmarks.choices import Aggregation, DType, Engine, Preset, check_device, words
 from fieldmarks.cli.console import say
+from fieldmarks.errors import UsageError
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
@@ -115,6 +116,24 @@ class Output:
             self._page.add(result)
 
 
+class DeviceName(click.ParamType[str]):
+    """A device by name; see choices.check_device."""
+
+    name = "device"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return what the help shows for the value."""
+        return "[auto|cpu|cuda|cuda:N|mps]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name of a device; anything else is wrong usage."""
+        try:
+            check_device(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 Command = Callable[..., None]
 OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
 OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "baseline")
@@ -131,7 +150,7 @@ def model_options(command: Command) -> Command:
         click.option(
             "--batch",
             type=click.IntRange(1, 4096),
-            help="Images per forward pass  [default: 32 on a CPU, 128 elsewhere].",
+            help="Images per forward pass  [default: 32 on a CPU; on a GPU 256, or what its memory holds].",
         ),
         click.option(
             "--dtype",
@@ -149,9 +168,9 @@ def model_options(command: Command) -> Command:
         ),
         click.option(
             "--device",
-            type=click.Choice(words(Device)),
+            type=DeviceName(),
             default="auto",
-            help="Device  [default: the fastest available].",
+            help="Device, of several GPUs one as cuda:1  [default: the fastest available].",
         ),
         click.option(
             "--clip",

@@ -34,6 +34,9 @@ class Engine(Protocol):
     def min_side(self) -> int | None:
         """How short the shorter side of a JPEG may become while it is decoded; None: as it is."""
 
+    def largest_batch(self, most: int) -> int:
+        """Return how many images, at most `most`, a pass may have for the device's free memory."""
+
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, the special ones included, before any cutting."""
 

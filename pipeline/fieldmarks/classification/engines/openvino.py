@@ -89,6 +89,10 @@ class OpenVinoEngine:
         self.min_side = recipe.min_side
         self._computing = Lock()  # a request computes one thing at a time, on all cores
 
+    def largest_batch(self, most: int) -> int:
+        """Return `most`: a CPU's memory holds any batch that may be asked for."""
+        return most
+
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, before any cutting."""
         tokenizer = self._tokenizer()

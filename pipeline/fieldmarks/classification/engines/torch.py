@@ -53,6 +53,7 @@ KEPT: Final = 512 * 2**20  # bytes that may stay with the process once they are 
 _TRIM_THRESHOLD: Final = -1  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _MMAP_THRESHOLD: Final = -3
 _TOKENIZED: Final = 1024  # texts that are padded to the length of the longest together
+_BYTES_A_NUMBER: Final = 64  # at the peak, for each number of an image's states: those of the MLP are 4 times
 _TRIALS: Final = 6  # of each kind of product; the fastest counts, as other programs disturb the others
 _CLEARLY: Final = 1.2  # times faster: on most processors both are the same within a few per cent
 _TOKENS: Final = {"cpu": 1536}  # of a pass over texts, padding included; measured on CPUs
@@ -160,6 +161,14 @@ class TorchEngine:
     def min_side(self) -> int | None:
         """How short the shorter side of a JPEG may become while it is decoded."""
         return self.recipe.min_side if self.recipe else None
+
+    def largest_batch(self, most: int) -> int:
+        """Return how many images, at most `most`, a pass may have: half of a CUDA GPU's free memory."""
+        if self._kind != "cuda" or self.recipe is None:
+            return most
+        tokens, width = self._checkpoint.image_size
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return max(1, min(most, free // 2 // (tokens * width * _BYTES_A_NUMBER)))
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, before any cutting."""
@@ -359,11 +368,11 @@ class _Compiling:
 
     def __call__(self, tower: nn.Module, pixels: Tensor) -> Tensor:
         """Return the embeddings (N, D) of pixels (N, H, W, 3)."""
-        if self._seconds >= self._after and self._compiled is None:
-            logger.debug("compiling the image tower, as the run is long")
-            self._compiled, self._size = torch.compile(tower), len(pixels)
-        if self._compiled is not None and len(pixels) == self._size:
+        if self._seconds >= self._after and self._size in (0, len(pixels)):
             try:
+                if self._compiled is None:
+                    logger.debug("compiling the image tower, as the run is long")
+                    self._compiled, self._size = torch.compile(tower), len(pixels)
                 return self._compiled(pixels)
             except Exception as error:  # there may be no compiler, no memory for it, no support for this GPU
                 logger.debug("the image tower cannot be compiled: %s", one_line(error))
