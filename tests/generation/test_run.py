@@ -451,7 +451,8 @@ def test_a_killed_run_goes_on_where_it_was(server: ScriptedServer, tmp_path: Pat
     assert all(len(Store(store).history(entry.name)) == 1 for entry in entries)
     asked = Counter(call.text for call in server.calls)
     assert len(asked) == 200
-    assert len(server.calls) - 200 <= kills * 8
+    # What is under way, and as many answers that have just arrived and are not yet on disk.
+    assert len(server.calls) - 200 <= kills * 2 * 8
 
 
 @pytest.mark.slow

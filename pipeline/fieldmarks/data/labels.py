@@ -201,53 +201,80 @@ def match(
     """
     known = {class_name(name): name for name in classes}
     other_names = {text: known[name] for text, name in (ids or {}).items() if name in known} | known
-    by_fold, by_letters = _grouped(known.values(), fold), _grouped(known.values(), letters)
-    for key, texts in _grouped(other_names, fold).items():
-        by_fold.setdefault(key, list(dict.fromkeys(other_names[text] for text in texts)))
+    clashing = {label: names for label, names in (clashing or {}).items() if label not in other_names}
+    by_letters = _grouped(known.values(), letters)
     names = {label: _trimmed(label) for label in dict.fromkeys(labels)}
     names = {
         label: name if name in known else (aliases or {}).get(name, name) for label, name in names.items()
     }
-    unclear = (clashing or {}).keys() - other_names.keys()
-    class_of: dict[str, str] = {}
+    clear = {label: name for label, name in names.items() if name not in clashing}
+    by_name = _match_names(clear, known, other_names)
+    by_number = {
+        label: other_names[number]
+        for label, name in clear.items()
+        if label not in by_name and not by_letters.get(letters(name))
+        if (number := _number_in(name)) in other_names and number not in known
+    }
+    by_letter = _match_letters(names, by_name, by_letters, other_names)
+    by_letter = {label: name for label, name in by_letter.items() if label in clear}
+    found = by_name | by_letter | by_number
+    class_of = {label: found[label] for label in names if label in found}
+    unknown = tuple(label for label in names if label not in class_of)
+    met = set(class_of.values())
+    return Matching(
+        class_of,
+        folded=tuple(
+            (label, name)
+            for label, name in class_of.items()
+            if names[label] not in other_names and label not in by_number
+        ),
+        unknown_labels=unknown,
+        unused_classes=tuple(name for name in known.values() if name not in met),
+        numbered=tuple(
+            (label, name)
+            for label, name in class_of.items()
+            if _is_numbered(names[label], known) or label in by_number
+        ),
+        unclear=tuple((label, clashing[names[label]]) for label in unknown if names[label] in clashing),
+    )
+
+
+def _match_names(
+    names: Mapping[str, str], known: Mapping[str, str], other_names: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the class of each label whose name is a class's or an id, or folds like that of only one."""
+    by_fold = _grouped(known.values(), fold)
+    for key, texts in _grouped(other_names, fold).items():
+        by_fold.setdefault(key, list(dict.fromkeys(other_names[text] for text in texts)))
+    class_of = {}
     for label, name in names.items():
         fitting = [other_names[name]] if name in other_names else by_fold.get(fold(name), [])
-        if len(fitting) == 1 and name not in unclear:
+        if len(fitting) == 1:
             class_of[label] = fitting[0]
-    taken = set(class_of.values())
-    rest = _grouped({fold(name) for label, name in names.items() if label not in class_of}, letters)
+    return class_of
+
+
+def _match_letters(
+    names: Mapping[str, str],
+    by_name: Mapping[str, str],
+    by_letters: Mapping[str, Sequence[str]],
+    other_names: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the class of each label left over whose letters are those of a class that no other label means.
+
+    A label whose number and whose name are of two classes has neither.
+    """
+    folds = {fold(text) for text in other_names}
+    taken = set(by_name.values())
+    rest = _grouped({fold(name) for label, name in names.items() if label not in by_name}, letters)
+    class_of = {}
     for label, name in names.items():
         fitting = by_letters.get(letters(name), [])
         only = len(fitting) == 1 and fitting[0] not in taken and len(rest.get(letters(name), [])) == 1
-        if only and other_names.get(_number_in(name), fitting[0]) != fitting[0]:
-            continue  # its number and its name are of two classes
-        if label not in class_of and only and fold(name) not in by_fold and name not in unclear:
+        contradicted = only and other_names.get(_number_in(name), fitting[0]) != fitting[0]
+        if label not in by_name and only and not contradicted and fold(name) not in folds:
             class_of[label] = fitting[0]
-    by_number = {
-        label: other_names[number]
-        for label, name in names.items()
-        if label not in class_of and name not in unclear and not by_letters.get(letters(name))
-        if (number := _number_in(name)) in other_names and number not in known
-    }
-    class_of |= by_number
-    class_of = {label: class_of[label] for label in names if label in class_of}
-    folded = tuple(
-        (label, name)
-        for label, name in class_of.items()
-        if names[label] not in other_names and label not in by_number
-    )
-    numbered = tuple(
-        (label, name)
-        for label, name in class_of.items()
-        if _is_numbered(names[label], known) or label in by_number
-    )
-    unknown = tuple(label for label in names if label not in class_of)
-    met = set(class_of.values())
-    unused = tuple(name for name in known.values() if name not in met)
-    several = tuple(
-        (label, clashing[names[label]]) for label in unknown if clashing and names[label] in unclear
-    )
-    return Matching(class_of, folded, unknown, unused, numbered, several)
+    return class_of
 
 
 def _number_in(name: str) -> str:

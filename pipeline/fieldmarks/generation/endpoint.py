@@ -170,6 +170,7 @@ class EndpointCompleter:
 
     async def _work(self, pending: Iterator[Question], mode: str) -> AsyncGenerator[list[Outcome], None]:
         arrived: list[Outcome] = []
+        yielded: list[Outcome] = []  # being kept now; until they are, they count as under way
         lanes: set[asyncio.Task[None]] = set()
         news = asyncio.Event()
         errors: list[BaseException] = []
@@ -179,7 +180,7 @@ class EndpointCompleter:
                 if (outcome := await self._ask(mode, question)) is not None:
                     arrived.append(outcome)
                     news.set()
-                more = len(arrived) < self.window and not self._stopped
+                more = len(arrived) + len(yielded) < self.window and not self._stopped
                 question = next(pending, None) if more else None
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -200,8 +201,9 @@ class EndpointCompleter:
                 await news.wait()
                 news.clear()
                 if arrived:
-                    outcomes, arrived[:] = arrived.copy(), []
-                    yield outcomes
+                    yielded, arrived[:] = arrived.copy(), []
+                    yield yielded
+                    yielded = []
         finally:
             for task in lanes:
                 task.cancel()
