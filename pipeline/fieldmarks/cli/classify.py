@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, ResultFormat, words
+from fieldmarks.choices import Aggregation, DType, Engine, Preset, ResultFormat, check_device, words
 from fieldmarks.cli import outputs, pages, sorting
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.console import images_line, shown
 from fieldmarks.cli.images import conclude_images, image_paths, say_failure, watched
+from fieldmarks.errors import UsageError
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.results import Failure
+
+def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Return the name of a device; anything else is wrong usage."""
+    try:
+        check_device(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+    return value
+
 
 Command = Callable[..., None]
 OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
@@ -39,7 +49,7 @@ def model_options(command: Command) -> Command:
         click.option(
             "--batch",
             type=click.IntRange(1, 4096),
-            help="Images per forward pass  [default: 32 on a CPU, 128 elsewhere].",
+            help="Images per forward pass  [default: 32 on a CPU; on a GPU 256, or what its memory holds].",
         ),
         click.option(
             "--dtype",
@@ -57,9 +67,10 @@ def model_options(command: Command) -> Command:
         ),
         click.option(
             "--device",
-            type=click.Choice(words(Device)),
+            metavar="[auto|cpu|cuda|cuda:N|mps]",
+            callback=_device,
             default="auto",
-            help="Device  [default: the fastest available].",
+            help="Device, of several GPUs one as cuda:1  [default: the fastest available].",
         ),
         click.option(
             "--clip",
