@@ -1,6 +1,7 @@
 """The pages of docs/ run: their Python blocks, in order, in a folder made by `fieldmarks demo`."""
 
 import re
+import shutil
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +22,7 @@ API = (ROOT / "docs" / "api.md").read_text("utf-8")
 CURATION = (ROOT / "docs" / "curation.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+RESULTS = (ROOT / "docs" / "results.md").read_text("utf-8")
 FILES = (ROOT / "docs" / "files.md").read_text("utf-8")
 
 
@@ -105,3 +107,22 @@ def test_the_commands_that_compare_runs_run(demo_folder: Path) -> None:
     run_shell("".join(blocks("sh", section("Compare runs", ACCURACY))), demo_folder)
     assert "Descriptors help" in (demo_folder / "article.html").read_text("utf-8")
     assert (demo_folder / "comparison.tex").read_text("utf-8").startswith("% needs")
+
+
+@pytest.mark.slow
+def test_the_page_on_results_runs_and_what_was_sorted_is_undone(tmp_path: Path, demo_folder: Path) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "creatures").symlink_to(demo_folder / "creatures")
+    for command in blocks("sh", RESULTS):
+        run_shell(command, tmp_path)
+    assert len(list((tmp_path / "sorted").glob("*/*.png"))) == 240
+    undo, load, *others = blocks("python", RESULTS)
+    for script in (load, *others, undo):
+        run_python(script, tmp_path)
+    assert [path for path in (tmp_path / "sorted").rglob("*") if not path.is_dir()] == []
+    moved = shutil.copytree(demo_folder / "creatures" / "pictures" / "zorblat", tmp_path / "photos")
+    asked = "--store creatures/demo.jsonl --clip creatures/models/clip --sort-into sorted --move"
+    run_shell(f"fieldmarks classify photos {asked}", tmp_path)
+    assert list(moved.iterdir()) == []
+    run_python(undo, tmp_path)
+    assert len(list(moved.iterdir())) == 20

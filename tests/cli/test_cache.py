@@ -44,7 +44,7 @@ def test_info_and_clear(runner: CliRunner, tiny_clip: Path, folder: Path) -> Non
     assert runner.invoke(main, ["cache", "info"]).stdout.splitlines() == empty
     assert runner.invoke(main, ["cache", "clear"]).stderr == "Freed 0.0 MB.\n"
     clip = open_embedder(str(tiny_clip), device="cpu", engine="openvino")
-    Classifier.from_names(["owl", "newt"], clip=clip)
+    Classifier(["owl", "newt"], clip=clip)
     shown = runner.invoke(main, ["cache", "info"]).stdout.splitlines()
     assert shown[1].startswith("3 embeddings, 0.")
     assert shown[3].startswith("1 converted model, ")

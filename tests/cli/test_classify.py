@@ -175,11 +175,22 @@ def test_explanations_have_colours_on_a_terminal_alone(classify: Classify) -> No
 
 
 def test_csv(classify: Classify) -> None:
-    result = classify("photos/0.png", "none.png", "--format", "csv", "--top", "2", "--baseline")
+    result = classify("photos/0.png", "none.png", "--format", "csv", "--baseline")
+    (line,) = _lines(classify("photos/0.png", "--format", "jsonl", "--explain", "--baseline").stdout)
     rows = list(csv.reader(io.StringIO(result.stdout)))
-    assert rows[0] == ["image", "rank", "class", "probability", "logit", "baseline", "error"]
-    assert [row[:2] for row in rows[1:]] == [["photos/0.png", "1"], ["photos/0.png", "2"], ["none.png", ""]]
-    assert rows[3][2:] == ["", "", "", "", "cannot be read: No such file or directory"]
+    assert rows[0] == [
+        *("\ufeffimage", "label", "probability", "runner_up", "runner_up_probability", "marks"),
+        *("baseline", "baseline_probability"),
+    ]
+    best, second, _ = line["scores"]
+    assert [rows[1][0], rows[1][1], rows[1][3], rows[1][6]] == [
+        *("photos/0.png", line["label"], second["class"], line["baseline"]["class"]),
+    ]
+    assert float(rows[1][2]) == pytest.approx(best["probability"], rel=1e-4)
+    marks = [mark for mark in line["marks"] if mark["class"] == line["label"]]
+    shown = "; ".join(f"{mark['descriptor']} {mark['logit']:.1f}" for mark in marks)
+    assert rows[1][5] == f"{line['label']}: {shown}"
+    assert rows[2] == ["none.png", "(unreadable)", "", "", "", "", "", ""]
 
 
 def test_control_characters_of_strangers_do_not_reach_the_terminal(classify: Classify, folder: Path) -> None:

@@ -38,6 +38,9 @@ USES = {
     "store replace mine.jsonl eyes beaks": ".* reverts it.",
     "store rename mine.jsonl newt eft": "Renamed .* reverts it.",
     "store restore mine.jsonl owl 1": "Restored line 1 of 'owl'.* reverts it.",
+    "store review mine.jsonl owl": "Marked 1 class as approved. .* reverts it.",
+    "store page mine.jsonl mine.html": "Wrote a page of 2 classes to mine.html.",
+    "store pack mine.jsonl pack --licence mit": "Packed 2 classes in pack.",
     "store edit mine.jsonl owl": "Nothing to change.",
     "store reparse mine.jsonl": "mine.jsonl is as the parser reads its answers.",
     "store export mine.jsonl mine.csv": "Exported 2 classes to mine.csv.",
@@ -48,7 +51,10 @@ USES = {
     "store compact all.jsonl": r"2 of \d+ lines stay.",
     "classify photos --store mine.jsonl {model}": "Classified 2 images.",
     "embed photos --out set {model}": "Wrote 2 embeddings to set.",
-    "evaluate photos --store mine.jsonl --arms photo,descriptors {model}": "Evaluated 2 arms on 2 images.",
+    "evaluate photos --store mine.jsonl --arms photo,descriptors --json run.json {model}": (
+        "Evaluated 2 arms on 2 images. Wrote run.json."
+    ),
+    "compare run.json": "Read 1 run.*",
     "what-if owl photos --store mine.jsonl --add fur {model}": "Compared 2 images: .* would change.",
     "cache info": "Showed what is cached; `fieldmarks cache clear` removes it.",
     "cache clear": r"Freed \d+.\d MB.",

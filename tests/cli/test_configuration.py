@@ -79,7 +79,9 @@ def test_a_default_gives_way_to_its_alternative_on_the_command_line(
     code, output = _dry_run(runner, "--store", "s.jsonl")
     assert (code, "a-model" in output.splitlines()[-1]) == (0, False)
     refused = runner.invoke(main, ["classify", "a.png", "--store", "s", "--classifier", "c"])
-    assert refused.output.splitlines()[-1] == "Error: give either --store or --classifier"
+    assert refused.output.splitlines()[-1] == (
+        "Error: give either --store or --classifier, or class names with --class"
+    )
 
 
 @pytest.mark.parametrize("key", DANGEROUS)

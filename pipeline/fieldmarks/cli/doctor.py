@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.classify import GIVEN
-from fieldmarks.cli.configuration import CACHE, ENVIRONMENT, FILE
+from fieldmarks.cli.configuration import CACHE, ENVIRONMENT, FILE, is_given
 from fieldmarks.cli.console import conclude
 from fieldmarks.cli.generate import Number, headers_of, model_options
 from fieldmarks.errors import EndpointError, ModelError
@@ -32,10 +31,7 @@ SIGNS = {True: "yes", None: "note", False: "NO"}
     show_default=True,
     help="Timeout per answer.",
 )
-@click.pass_context
 def doctor(
-    context: click.Context,
-    /,
     local: str | None,
     model: str | None,
     base_url: str | None,
@@ -67,10 +63,8 @@ def doctor(
         click.echo(f"{SIGNS[check.ok]:5}{check.what:24} {check.detail}")
 
     named = {"local": local, "model": model, "clip": clip}
-    if any(context.get_parameter_source(name) is GIVEN for name in named):  # then not what is a default
-        local, model, clip = (
-            value if context.get_parameter_source(name) is GIVEN else None for name, value in named.items()
-        )
+    if any(is_given(name) for name in named):  # then not what is a default
+        local, model, clip = (value if is_given(name) else None for name, value in named.items())
     base_url = base_url or os.environ.get("OPENAI_BASE_URL")
     if Path(FILE).exists():
         show(Check("configuration", True, str(Path(FILE).resolve())))

@@ -14,9 +14,10 @@ from click.core import ParameterSource
 
 from fieldmarks.choices import Aggregation, ArmName, Preset, words
 from fieldmarks.cli import pages
-from fieldmarks.cli.classify import OF_MODEL, conclude_images, model_options, say_failure
+from fieldmarks.cli.classify import OF_MODEL, model_options
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import conclude, say
+from fieldmarks.cli.images import conclude_images, say_failure
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:

@@ -101,14 +101,13 @@ def _measured(path: Path, store: "Store") -> "Measured":
     import hashlib
 
     from fieldmarks.errors import StoreError
-    from fieldmarks.evaluation.comparison import facts_of
     from fieldmarks.evaluation.results import Difference, Estimate, Evaluation
     from fieldmarks.report.numbers import points, share
     from fieldmarks.store.card import Measured
     from fieldmarks.store.pack import last_name
 
     run = Evaluation.load(path)
-    names = store.names()
+    names = set(store.names())
     if unknown := [name for name in run.classes if name not in names]:
         raise StoreError(f"{path} is no evaluation of {store.name}, which has no class {unknown[0]!r}")
     digest = run.settings.get("store_sha256")
@@ -116,13 +115,15 @@ def _measured(path: Path, store: "Store") -> "Measured":
         raise StoreError(
             f"{path} is no evaluation of a store: pass one that `fieldmarks evaluate --store` made"
         )
-    known = facts_of(run.settings)
-    images, model = (last_name(known.get(term, "")) for term in ("Images", "Model"))
-    where = f"On {len(run.labels):,} images of {images} with {model}"
+    data = run.settings.get("data")
+    data = data if isinstance(data, dict) else {}
+    images = data.get("spec") or data.get("embeddings") or "an unnamed data set"
+    model = run.settings.get("model") or "an unnamed model"
+    where = f"On {len(run.labels):,} images of {last_name(str(images))} with {last_name(str(model))}"
     where += ", controls included; 95% confidence intervals in brackets, differences in points."
     if digest != hashlib.sha256(store.path.read_bytes()).hexdigest():
         where += " The lists may have changed since: this is a later state of the store."
-    if {*names} != {*run.classes}:
+    if names != {*run.classes}:
         where += f" {len(run.classes):,} of its {len(names):,} classes took part."
 
     def estimate(value: "Estimate | None") -> str:
