@@ -77,7 +77,12 @@ def import_(
 @click.argument("file", metavar="FILE|-", type=click.Path(allow_dash=True))
 @format_option
 @click.option(
-    "--license", "license_id", default="unknown", metavar="ID", help="License named in the folder's card."
+    "--licence",
+    "--license",
+    "license_id",
+    default="unknown",
+    metavar="ID",
+    help="Licence named in the folder's card.",
 )
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 def export(store: str, file: str, kind: str | None, license_id: str, force: bool) -> None:
@@ -89,7 +94,7 @@ def export(store: str, file: str, kind: str | None, license_id: str, force: bool
     Examples:
       fieldmarks store export imagenette imagenette.csv
       fieldmarks store export imagenette - --format json
-      fieldmarks store export mine.jsonl hub-folder --license cc-by-4.0
+      fieldmarks store export mine.jsonl hub-folder --licence cc-by-4.0
     """
     from pathlib import Path
 
