@@ -42,7 +42,7 @@ def output_options(command: Command) -> Command:
             "--output",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Write the results to a file instead of stdout: .csv, .jsonl or .parquet, or .json with"
+            help="Write the results to a file instead of stdout: .csv (for Excel), .jsonl or .parquet, or .json with"
             " --format label-studio. It is written whole, at the end; for runs of hours, see --resume.",
         ),
     ):

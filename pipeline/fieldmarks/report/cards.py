@@ -86,4 +86,4 @@ def signed_bar(value: float, reach: float) -> Bar:
 
 def number(mark: Mark) -> str:
     """Return a mark's number as printed: signed deviations, or the raw score."""
-    return (f"{mark.logit:.1f}" if mark.z is None else f"{mark.z:+.2f}").replace("-", MINUS)
+    return (f"{mark.logit:z.1f}" if mark.z is None else f"{mark.z:+z.2f}").replace("-", MINUS)

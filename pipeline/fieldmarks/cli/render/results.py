@@ -90,5 +90,5 @@ class _Bars:
 
 
 def _number(mark: Mark) -> str:
-    text = f"{mark.logit:6.1f}" if mark.z is None else f"{mark.z:+6.2f}"
+    text = f"{mark.logit:z6.1f}" if mark.z is None else f"{mark.z:+z6.2f}"
     return text.replace("-", "\N{MINUS SIGN}")
