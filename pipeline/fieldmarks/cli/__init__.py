@@ -1,9 +1,10 @@
 """The command line: one module per command group, each imported by its own name here."""
 
 from fieldmarks.cli.cache import cache
-from fieldmarks.cli.classify import classify, embed
+from fieldmarks.cli.classify import classify
 from fieldmarks.cli.demo import demo
 from fieldmarks.cli.doctor import doctor
+from fieldmarks.cli.embed import embed
 from fieldmarks.cli.evaluate import evaluate
 from fieldmarks.cli.generate import generate
 from fieldmarks.cli.prompts import prompts

@@ -1,4 +1,4 @@
-"""`fieldmarks classify`: images in, labels with their reasons out; `fieldmarks embed`: embeddings out."""
+"""`fieldmarks classify`: images in, labels with their reasons out."""
 
 import os
 import sys
@@ -362,37 +362,3 @@ def _check_usage(
         raise click.UsageError("give either --store or --classifier")
     if bool(images) == (embeddings is not None):
         raise click.UsageError("give either IMAGES or --image-embeddings")
-
-
-@click.command()
-@click.argument("images", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the embeddings.")
-@model_options
-def embed(images: tuple[str, ...], out: Path, **options: Any) -> None:
-    """Write the embeddings of IMAGES in clip-retrieval's layout: img_emb/*.npy, metadata/*.parquet.
-
-    IMAGES are files, folders (searched recursively), globs, or - to read paths from stdin, one per line.
-    Vectors are float32 and of unit length. Needs the extra 'embed' (pyarrow). Unreadable images are listed
-    at the end, and the exit code is then 3.
-
-    \b
-    Example:
-      fieldmarks embed photos/ --out photos-embedded
-      fieldmarks classify --image-embeddings photos-embedded --store frogs.jsonl
-    """
-    from fieldmarks.classification.embedder import open_embedder
-    from fieldmarks.classification.embedding_set import EmbeddingSet
-    from fieldmarks.classification.results import Failure
-    from fieldmarks.classification.sources import find, quiet_pillow
-
-    target, embedder = EmbeddingSet.create(out), open_embedder(**options)
-    written, failed = 0, list[str]()
-    with quiet_pillow():
-        rows = embedder.images(find(images, sys.stdin))
-        for result in target.write(rows, embedder.encoder.metadata):
-            if isinstance(result, Failure):
-                say_failure(result)
-                failed.append(result.image)
-            written += not isinstance(result, Failure)
-    say(f"Wrote {counted(written, 'embedding')} to {out}")
-    exit_if_incomplete(failed, len(failed), written + len(failed))
