@@ -53,6 +53,20 @@ class Part:
         for row, name in enumerate(self._texts("image_path", "images")):
             yield name or f"{self.source}#{row}"
 
+    def names_at(self, rows: Sequence[int]) -> list[str]:
+        """Return the images' names of some rows."""
+        if self.beside is None or self.beside == self.source:
+            names = list(self.names())
+            return [names[row] for row in rows]
+        with Table(self.beside) as table:
+            table.require_rows(self.rows)
+            chosen = table.texts_at("image_path", rows)
+        return [name or f"{self.source}#{row}" for row, name in zip(rows, chosen, strict=True)]
+
+    def digests(self) -> Iterator[str | None]:
+        """Yield the SHA-256 of each image's file, None where it is not known."""
+        return self._texts("sha256", "sha256")
+
     def labels(self) -> Iterator[str | None]:
         """Yield the label that the file itself gives to each row, None for no label."""
         return self._texts("label", "labels")
@@ -186,6 +200,23 @@ class Table:
                     values = values.dictionary_decode()
                 self._check_lengths(values, name)
                 yield from values.to_pylist()
+        except ImageError:
+            raise
+        except Exception as error:  # as above
+            raise self._error(error) from error
+
+    def texts_at(self, name: str, rows: Sequence[int]) -> list[str | None]:
+        """Return a column's values in some rows as texts."""
+        kind = self._schema.field(name).type if name in self.columns else None
+        if not (self._arrow.types.is_string(kind) or self._arrow.types.is_large_string(kind)):
+            values = list(self.texts(name))
+            return [values[row] for row in rows]
+        try:
+            self._check_dictionaries(name)
+            chosen = self._parquet.read(columns=[name]).column(0).take(list(rows))
+            self._check_lengths(chosen, name)
+            texts: list[str | None] = chosen.to_pylist()
+            return texts
         except ImageError:
             raise
         except Exception as error:  # as above
