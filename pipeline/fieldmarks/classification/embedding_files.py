@@ -24,6 +24,7 @@ from fieldmarks.classification import arrays
 from fieldmarks.classification.arrays import Stored
 from fieldmarks.classification.embedding_manifest import Manifest, Shard
 from fieldmarks.errors import ImageError
+from fieldmarks.extras import install
 from fieldmarks.paths import open_regular
 from fieldmarks.text import printable
 
@@ -339,4 +340,4 @@ def pyarrow_for(purpose: str) -> tuple[Any, Any]:
         import_module("pyarrow.compute")
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
-        raise ImageError(f"{purpose} needs pyarrow: pip install 'fieldmarks[embed]'") from error
+        raise ImageError(f"{purpose} needs pyarrow: {install('embed')}") from error

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.cli.classify import exit_if_incomplete, model_options, say_failure
-from fieldmarks.cli.console import say
+from fieldmarks.cli.classify import conclude_images, image_paths, model_options, say_failure, watched
+from fieldmarks.cli.console import images_line, shown
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -46,19 +46,25 @@ def embed(images: tuple[str, ...], out: Path, prune: bool, half: bool, **options
     from fieldmarks.classification.embedding_files import pyarrow_for
     from fieldmarks.classification.embedding_writer import SetWriter
     from fieldmarks.classification.results import Failure
-    from fieldmarks.classification.sources import find, quiet_pillow
+    from fieldmarks.classification.sources import quiet_pillow
 
     pyarrow_for("writing metadata")
     embedder, failed = open_embedder(**options), list[str]()
-    with quiet_pillow(), SetWriter(out, embedder.encoder.provenance, half=half) as writer:
-        for result in writer.take(embedder.images(writer.missing(find(images, sys.stdin)))):
+    paths, total = image_paths(images)
+    with (
+        quiet_pillow(),
+        SetWriter(out, embedder.encoder.provenance, half=half) as writer,
+        shown(sys.stderr, images_line) as show,
+    ):
+        new = embedder.images(writer.missing(paths))
+        for result in writer.take(watched(new, show, None if writer.manifest.rows else total)):
             if isinstance(result, Failure):
                 say_failure(result)
                 failed.append(result.image)
         if prune:
             writer.prune()
-    say(_closing(writer, out))
-    exit_if_incomplete(failed, len(failed), writer.added + writer.reused + writer.present + len(failed))
+    every = writer.added + writer.reused + writer.present + len(failed)
+    conclude_images(failed, len(failed), every, _closing(writer, out))
 
 
 def _closing(writer: "SetWriter", out: Path) -> str:

@@ -41,18 +41,18 @@ _SPOILT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in a tar; it can be read as long as the next one has not been asked for."""
+    """A file in a tar, readable until the next one is asked for."""
 
     shard: Path
     name: str  # without a leading ./ or /
     size: int
-    refusal: str | None  # why it is no plain file of a bearable size
+    refusal: str | None  # why it is not a plain file of acceptable size
     _stream: IO[bytes]
     _offset: int
 
     @property
     def whole_name(self) -> str:
-        """The name with the tar's before it."""
+        """The member's name after its tar's."""
         return f"{self.shard}/{self.name}"
 
     def read(self, most: int = MAX_BYTES) -> bytes | Failure:
@@ -72,7 +72,7 @@ class Member:
         )
 
     def held(self, data: bytes | Failure) -> "Member":
-        """Return the member as it was read, which needs its tar no more."""
+        """Return the member with its bytes, which no longer needs the tar."""
         if isinstance(data, Failure):
             return replace(self, refusal=data.error)
         return replace(self, _stream=io.BytesIO(data), _offset=0)
@@ -108,7 +108,7 @@ def _refusal(member: tarfile.TarInfo) -> str | None:
 
 
 class _Bounded(io.BufferedReader):
-    """A stream that reads no more at once than an image may have: a header may claim any length."""
+    """A stream that never reads more at once than an image's limit: a header may claim any length."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= MAX_BYTES:
@@ -117,7 +117,7 @@ class _Bounded(io.BufferedReader):
 
 
 def _plain(file: io.FileIO) -> IO[bytes]:
-    """Return a tar file's stream, through the decompression that its first bytes ask for. Raises OSError."""
+    """Return a tar's stream, decompressed as its first bytes say. Raises OSError."""
     start = file.read(6)
     file.seek(0)
     opener = next((opener for magic, opener in _MAGIC if start.startswith(magic)), None)
@@ -129,7 +129,7 @@ MAX_LABEL: Final = 2**20  # bytes of a label's file
 
 
 class ClassLists(dict[Path, Mapping[str, str]]):
-    """The class names beside tars by their numbers, for each of the tars' folders, each list read once."""
+    """The class names by number for each folder that holds tars; each list is read once."""
 
     def __missing__(self, folder: Path) -> Mapping[str, str]:
         """Read the list beside the tars or one folder up; without one, numbers stay as they are."""
@@ -139,7 +139,7 @@ class ClassLists(dict[Path, Mapping[str, str]]):
 
 
 def samples(shard: Path) -> Iterator[Iterable[Member | Failure]]:
-    """Yield the runs of members that share a key, each to be used before the next."""
+    """Yield the runs of members that share a key; use each before asking for the next."""
     shown = (file for file in members(shard) if isinstance(file, Failure) or not _is_hidden(file))
     for _, group in groupby(shown, _key):
         yield group
@@ -167,7 +167,7 @@ def kind_of(member: Member) -> str:
 
 
 def is_image(kind: str) -> bool:
-    """Whether a file of this kind is called like an image."""
+    """Whether a file of this kind has an image's suffix."""
     return f".{kind.rpartition('.')[2]}" in SUFFIXES
 
 
@@ -275,7 +275,7 @@ class Tars:
     is_indexed: bool = False
 
     def labels(self) -> Counter[str]:
-        """The number of images under each label; the images are passed over. Raises EvaluationError."""
+        """The number of images under each label, counted without reading them. Raises EvaluationError."""
         return Counter(entry.label for entry in self._taken(read=False) if isinstance(entry, Example))
 
     def __iter__(self) -> Iterator[Example | Failure]:

@@ -99,7 +99,7 @@ _LABEL: Final = re.compile(
 
 @dataclass(slots=True)
 class Item:
-    """A list's entry: what stands behind a line's mark, with the lines that go on with it.
+    """An entry of a list: the text after a line's marker, with the lines that continue it.
 
     `kind` is "1", "a", "A", "一" or "①" for numbers and letters, the bullet itself for bullets, and empty
     for an entry without a mark.
@@ -132,7 +132,7 @@ class Item:
 
     @property
     def is_heading(self) -> bool:
-        """Whether it only announces the items below it: a name or a few words."""
+        """Whether it only introduces the items below it: a name or a few words."""
         if not self.has_below:
             return False
         words = plain(self.text[:MAX_DESCRIPTOR])
@@ -141,7 +141,7 @@ class Item:
 
 
 def marked_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
-    """Return the marked lines with what goes on with them, and whether the last is open at the end."""
+    """Return the marked lines with their continuations, and whether the last one is unfinished."""
     items: list[Item] = []
     width = max(map(width_of, lines), default=0)
     is_open = after_blank = False
@@ -184,7 +184,7 @@ def marks(lines: Sequence[str]) -> list[Item | None]:
 
 
 def certain_mark(line: str) -> Item | None:
-    """Return a line's mark if nothing else can stand there."""
+    """Return a line's marker if it can be nothing else."""
     if RULE.fullmatch(line):
         return None
     text = line.strip()
@@ -211,7 +211,7 @@ def _kind(text: str) -> str:
 
 
 def _counted(text: str) -> str | None:
-    """Return the text behind a certain number or letter, which may stand in bold: "**1. Eyes** – large"."""
+    """Return the text after a certain number or letter, which may be in bold: "**1. Eyes** – large"."""
     bare = text.lstrip("*_") if text[:1] in "*_" else text
     emphasis = text[: len(text) - len(bare)]
     for kind in (_NUMBER, _GLYPH, _HAN_NUMBER, _NAMED_NUMBER):
@@ -224,7 +224,7 @@ def _counted(text: str) -> str | None:
 
 
 def _without_inner_bullet(text: str) -> str:
-    """Return a text without what stands behind a mark and marks again: a box, an emoji, a glyph."""
+    """Return a text without a second marker after the first: a box, an emoji, a glyph."""
     for pattern in (_BOX, _DASH_APART, _DOT, _BOX, _GLYPH):
         if (inner := pattern.match(text)) is not None and text[inner.end() :].strip():
             text = text[inner.end() :]
@@ -372,7 +372,7 @@ def _is_below(item: Item, above: Item, *, top: str) -> bool:
 
 
 def _goes_on(line: str, items: Sequence[Item], *, after_blank: bool, width: int) -> bool:
-    """Whether a line without a mark goes on with the item above it; `width` is the longest line's."""
+    """Whether a line without a marker continues the item above it; `width` is the longest line's."""
     text, item = line.strip(), items[-1]
     if RULE.fullmatch(line) or is_heading(text) or text.startswith(("#", "<", "|")):
         return False
@@ -396,7 +396,7 @@ def _goes_on(line: str, items: Sequence[Item], *, after_blank: bool, width: int)
 
 
 def texts_of(items: Sequence[Item]) -> list[str]:
-    """Return the texts of items, without a key that all of them begin with: "Feature: …"."""
+    """Return the texts of items, without a key that they all begin with: "Feature: …"."""
     texts = _without_and([item.text for item in items])
     keys = [re.match(r"[\"']?([^\W\d_]+)[\"']?:\s+(?=\S)", text) for text in texts]
     first = keys[0] if keys else None
@@ -410,7 +410,7 @@ def texts_of(items: Sequence[Item]) -> list[str]:
 
 
 def _without_and(texts: list[str]) -> list[str]:
-    """Return entries without what joins them to a sentence: "wet," "green; and" "and small."."""
+    """Return entries without what joins them into a sentence: "wet," "green; and" "and small."."""
     if len(texts) < 2:
         return texts
     *first, before, last = texts
@@ -431,7 +431,7 @@ def begins_bold(text: str) -> bool:
 
 
 def is_heading(text: str) -> bool:
-    """Whether a text announces a list: it ends with a colon, or opens an answer ("Here are …:")."""
+    """Whether a text introduces a list: it ends with a colon, or opens an answer ("Here are …:")."""
     bare = text.rstrip(" \t*_`")
     return bare.endswith((":", "：")) or bool(OPENER.match(text.lstrip("*_ ")) and ":" in text)
 
@@ -454,7 +454,7 @@ def width_of(text: str) -> int:
 
 
 def _joined(parts: Sequence[str]) -> str:
-    """Join wrapped lines, with a blank between them except in scripts that have none."""
+    """Join wrapped lines with spaces, except in scripts that use none."""
     whole: list[str] = []
     for part in filter(None, parts):
         close = whole and WORDLESS.match(whole[-1][-1]) and WORDLESS.match(part)

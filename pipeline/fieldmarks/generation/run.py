@@ -1,6 +1,6 @@
-"""A run: ask a model for every class that its store does not answer, and store each answer as it comes.
+"""A run: ask a model about every class that the store has no answer for, and store each answer as it arrives.
 
-It ends early by Ctrl-C, SIGTERM, or a disk that takes no more. What was paid for is waited for.
+Ctrl-C, SIGTERM or a full disk ends it early. Requests that are paid for are waited for.
 """
 
 import asyncio
@@ -169,7 +169,7 @@ def forecast(
 
 
 class Stop:
-    """Stops new requests at once, and open ones after a grace period or at a second signal."""
+    """Stops new requests at once, and open ones after a grace period or on a second signal."""
 
     def __init__(self, run: Run, completer: Completer) -> None:
         self.signal: int | None = None
@@ -302,7 +302,7 @@ async def _go(
 
 
 async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
-    """Await work to its end, also where the awaiting task is cancelled meanwhile, as it then is after it."""
+    """Await work to its end even if this task is cancelled meanwhile; the cancellation then follows."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)
@@ -383,7 +383,7 @@ def _summary(run: Run, ledger: Ledger, pending: int, interrupted: int | None) ->
 
 
 def _to_its_end(work: Coroutine[Any, Any, int]) -> int:
-    """Run to the end, on a thread of its own where an event loop already runs, as in a notebook."""
+    """Run to the end; in a thread of its own if an event loop is already running, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -29,7 +29,7 @@ _NEW_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextmanager
 def locked(path: Path) -> Iterator[Path]:
-    """Hold the lock of a file, by whatever name it is reached, and give its real path; folders are made.
+    """Hold a file's lock, whichever name it is reached by; give its real path, and create its folder.
 
     Raises StoreError if it is not available.
     """
@@ -59,7 +59,7 @@ def _lock(real: Path) -> BaseFileLock:
 def open_to_read(path: Path) -> int:
     """Return a file descriptor of a store.
 
-    Raises StoreError for what is missing, unreadable or no regular file.
+    Raises StoreError if it is missing, unreadable or not a regular file.
     """
     try:
         mode = path.stat().st_mode
@@ -78,12 +78,11 @@ def open_to_read(path: Path) -> int:
 def append(
     real: Path, whole: int, data: bytes, *, sync: bool = True, torn: Path | None = None
 ) -> os.stat_result:
-    """Append to a file, of which what follows `whole` is cut off first: one write, one fsync. Return its
-    status.
+    """Cut a file off after `whole` bytes and append with one write and one fsync; return its status.
 
-    What is cut off is appended to the file `torn`, where one is named, and without one is gone. Without
-    `sync` there is no fsync. The caller holds the lock. If the disk refuses, or whole lines would be cut
-    off, the file is as it was, and OSError is raised: with EBUSY for the latter, which passes.
+    What is cut off is appended to the file `torn` if one is given and dropped otherwise. Without `sync` there
+    is no fsync. The caller holds the lock. If the disk refuses, or if whole lines would be cut off, the file
+    stays as it was and OSError is raised, in the second case with EBUSY: try again.
     """
     fd = os.open(real, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -125,14 +124,14 @@ def set_aside(torn: Path, tail: bytes) -> None:
 
 
 def ends_open(fd: int, whole: int) -> bool:
-    """Say whether the last of the file's first `whole` bytes is no line end: it was typed by hand."""
+    """Whether the first `whole` bytes of a file end without a newline, as after an edit by hand."""
     return whole > 0 and os.pread(fd, 1, whole - 1) != b"\n"
 
 
 def replace(real: Path, chunks: Iterable[bytes]) -> None:
     """Put new content in the place of a file, whole or not at all, with the file's owner, group and mode.
 
-    What of these could not be kept is logged as a warning. Raises StoreError; the file is then as it was.
+    Logs a warning for those of the three that cannot be kept. Raises StoreError; the file is then as it was.
     """
     # Named before it is made, so that a signal between the two cannot leave it behind.
     beginning = os.fsdecode(os.fsencode(real.name)[:200])
@@ -187,7 +186,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _take_over(handle: int, real: Path) -> str | None:
-    """Give a new file the owner, group and mode of the one that it replaces; return what it cannot have."""
+    """Give a new file the owner, group and mode of the one it replaces; return those that cannot be set."""
     try:
         before = real.stat()
     except FileNotFoundError:
