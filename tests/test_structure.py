@@ -25,7 +25,7 @@ FLOORS: Floors = [
     {"store"},
     {"generation", "classification"},
     {"data"},
-    {"evaluation", "search"},
+    {"evaluation", "retrieval"},
     {"report"},
     {"demo"},
     {"cli"},
