@@ -27,7 +27,7 @@ FLOORS: Floors = [
     {"data"},
     {"evaluation", "retrieval"},
     {"report"},
-    {"demo"},
+    {"demo", "serve"},
     {"cli"},
 ]
 HEAVY = {
@@ -46,6 +46,8 @@ HEAVY = {
     "matplotlib",
     "datasets",
     "openvino",
+    "starlette",
+    "uvicorn",
 }
 LONGEST = 500  # lines of a module
 NO_CONCEPTS = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}

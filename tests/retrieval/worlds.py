@@ -1,10 +1,11 @@
 """Small sets with a model to search them, made of the demo's drawings."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def species_of(image: str) -> str:
     return Path(image).parent.name
 
 
-def unit(rows: Sequence[Sequence[float]] | NDArray[np.float32]) -> NDArray[np.float32]:
+def unit(rows: Any) -> NDArray[np.float32]:
     """Return rows of unit length."""
     array = np.asarray(rows, np.float32)
-    return (array / np.linalg.norm(array, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(array / np.linalg.norm(array, axis=1, keepdims=True), np.float32)
