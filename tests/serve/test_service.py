@@ -210,6 +210,6 @@ def test_a_port_in_use_is_one_line(served: Served, runner: CliRunner, zoo: Path)
     result = runner.invoke(main, ["serve", "--port", str(served.port), "--store", str(zoo / "s.jsonl")])
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: port {served.port} on 127.0.0.1 cannot be used: Address already in use: pass another one with"
-        " --port\n"
+        f"Error: port {served.port} on 127.0.0.1 cannot be used: Address already in use: pass another one"
+        " with --port\n"
     )

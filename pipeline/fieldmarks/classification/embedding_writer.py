@@ -15,7 +15,7 @@ import io
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -221,7 +221,7 @@ class SetWriter:
             self._commit([self._write([(row.image, row.version) for row in pending], unit)])
 
     def _write(
-        self, images: list[tuple[str, FileVersion | None]], vectors: np.ndarray[Any, Any], offset: int = 0
+        self, images: Sequence[tuple[str, FileVersion | None]], vectors: np.ndarray[Any, Any], offset: int = 0
     ) -> Shard:
         number = self.manifest.next + offset
         return write_shard(self.folder, number, images, vectors.astype(self.manifest.stored), self._metadata)
@@ -270,7 +270,7 @@ class SetWriter:
 def write_shard(
     folder: Path,
     number: int,
-    images: list[tuple[str, FileVersion | None]],
+    images: Sequence[tuple[str, FileVersion | None]],
     vectors: np.ndarray[Any, Any],
     metadata: Mapping[str, str],
 ) -> Shard:
