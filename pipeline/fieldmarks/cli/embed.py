@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.cli.classify import conclude_images, image_paths, model_options, say_failure, watched
+from fieldmarks.cli.classify import model_options
 from fieldmarks.cli.console import images_line, shown
+from fieldmarks.cli.images import conclude_images, image_paths, say_failure, watched
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
     from fieldmarks.classification.embedding_writer import SetWriter
 
 
-@click.command()
+@click.command(short_help="Write embeddings of images, to search or classify later.")
 @click.argument("images", nargs=-1, required=True)
 @click.option(
     "--out",
@@ -47,8 +48,12 @@ def embed(images: tuple[str, ...], out: Path, prune: bool, half: bool, **options
     from fieldmarks.classification.embedding_writer import SetWriter
     from fieldmarks.classification.results import Failure
     from fieldmarks.classification.sources import quiet_pillow
+    from fieldmarks.errors import ImageError
+    from fieldmarks.paths import unusable_folder
 
     pyarrow_for("writing metadata")
+    if reason := unusable_folder(out):
+        raise ImageError(f"{out} {reason}")
     embedder, failed = open_embedder(**options), list[str]()
     paths, total = image_paths(images)
     with (
