@@ -238,8 +238,15 @@ def towers(job: Job) -> Result:
         "copies": rate(copied(), seconds),
         "ours resident": rate(resident(engine._towers.images, there), seconds),
         "eager": rate(resident(network.get_image_features, normal), seconds),
-        "compiled": rate(resident(torch.compile(network.get_image_features), normal), seconds),
+        "compiled": rate(resident(_compiled(network.get_image_features, job), normal), seconds),
     }
+
+
+def _compiled(function: Any, job: Job) -> Any:
+    """Return a compiled function; in a rehearsal as it is, as a CPU's compiler takes minutes."""
+    import torch
+
+    return function if job["rehearsal"] else torch.compile(function)
 
 
 def precision(job: Job) -> Result:
@@ -323,4 +330,6 @@ def _embedder(job: Job, *, dtype: Any = "auto") -> Any:
     from fieldmarks.hub import own_process
 
     own_process()  # as the command line does
-    return Embedder(Encoder(job["clip"], dtype=dtype, engine="torch"), batch=8 if job["rehearsal"] else BATCH)
+    batch = 8 if job.get("rehearsal") else job.get("batch", BATCH)
+    engine: Any = "auto" if "batch" in job else "torch"
+    return Embedder(Encoder(job["clip"], dtype=dtype, engine=engine), batch=batch)
