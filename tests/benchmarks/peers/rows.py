@@ -102,7 +102,8 @@ def updated(page: str, section: str) -> str:
 
 def _machine(machine: Mapping[str, str]) -> str:
     gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
-    return f"{gpu}{machine['cores'].partition(' ')[0]} cores of {machine['processor']} ({machine['bf16']})"
+    bf16 = machine["bf16"] if machine["bf16"] != "not native" else "no native bfloat16"
+    return f"{gpu}{machine['cores'].partition(' ')[0]} cores of {machine['processor']} ({bf16})"
 
 
 def plain(rows: Iterable[Row], machine: Mapping[str, str]) -> dict[str, Any]:
