@@ -155,7 +155,7 @@ class _Lines(Generic[Shown]):
         began = time.monotonic()
         while not self._over.wait(self._every):
             latest = self._latest
-            text = "starting" if latest is None else self._wording(latest)
+            text = "no result yet" if latest is None else self._wording(latest)
             print(f"{text} (after {duration(time.monotonic() - began)})", file=self._stream, flush=True)
 
 
