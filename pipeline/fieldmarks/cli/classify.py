@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.results import Failure
 
+
 def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """Return the name of a device; anything else is wrong usage."""
     try:

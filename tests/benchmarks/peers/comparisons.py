@@ -107,12 +107,9 @@ def loader(material: Material) -> list[Row]:
     job = {"clip": material.clip, "paths": material.pictures, "seconds": LOADING, "batch": 32}
     sides = {"ours": ("gpu.ours_files", job), "DataLoader": ("theirs.loader", job)}
     ours, theirs = alternate(sides, material.runs).values()
-    rates = [[1 / result["rate"] for result in side] for side in (ours, theirs)]
-    return [
-        ratio(
-            "DataLoader, a worker a core", *rates, "images/s", beside={"peak memory": _memory(ours, theirs)}
-        )
-    ]
+    taken = [[1 / result["rate"] for result in side] for side in (ours, theirs)]
+    beside = {"peak memory": _memory(ours, theirs)}
+    return [ratio("DataLoader, a worker a core", taken[0], taken[1], "images/s", beside=beside)]
 
 
 def _article(name: str, ours: list[Result], theirs: list[Result]) -> Row:
