@@ -71,7 +71,8 @@ def import_(
             f" and {len(absent) - 3:,} more" if len(absent) > 3 else ""
         )
         say(
-            f"Not in {file}, and left as they are: {some}; `fieldmarks store drop {store} CLASS --all` removes one"
+            f"Not in {file}, and left as they are: {some};"
+            f" `fieldmarks store drop {store} CLASS --all` removes one"
         )
     counts = f"{counted(len(changes), 'class')}; {len(entries) - len(changes):,} unchanged"
     if changes and not dry_run:
