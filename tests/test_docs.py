@@ -16,6 +16,7 @@ from fieldmarks.store.edits import current_entry
 API = (ROOT / "docs" / "api.md").read_text("utf-8")
 CURATION = (ROOT / "docs" / "curation.md").read_text("utf-8")
 FILES = (ROOT / "docs" / "files.md").read_text("utf-8")
+LEARNING = (ROOT / "docs" / "learning.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +61,9 @@ def test_the_commands_on_curation_run_one_after_the_other(
 def test_the_blocks_run_one_after_the_other(demo_folder: Path) -> None:
     script = "\n".join(blocks("python", API))
     run_python(script, demo_folder)
+
+
+@pytest.mark.slow
+def test_the_page_on_learning_runs(demo_folder: Path) -> None:
+    run_shell("".join(blocks("sh", LEARNING)), demo_folder)
+    run_python("\n".join(blocks("python", LEARNING)), demo_folder)

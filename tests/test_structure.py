@@ -26,6 +26,7 @@ FLOORS: Floors = [
     {"generation", "classification"},
     {"data"},
     {"evaluation"},
+    {"learning"},
     {"report"},
     {"demo"},
     {"cli"},

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fieldmarks.evaluation.evaluate import evaluate
     from fieldmarks.evaluation.results import Evaluation
     from fieldmarks.generation.generate import generate
+    from fieldmarks.learning.learn import learn
     from fieldmarks.records import Entry
     from fieldmarks.store import Store
 
@@ -32,6 +33,7 @@ _PLACES = {
     "embed": "fieldmarks.classification.embedding_set",
     "evaluate": "fieldmarks.evaluation.evaluate",
     "generate": "fieldmarks.generation.generate",
+    "learn": "fieldmarks.learning.learn",
     "open_dataset": "fieldmarks.data.opening",
 }
 
@@ -48,6 +50,7 @@ __all__ = [
     "embed",
     "evaluate",
     "generate",
+    "learn",
     "open_dataset",
 ]
 

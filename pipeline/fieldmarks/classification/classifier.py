@@ -27,8 +27,9 @@ from fieldmarks.classification.batches import batched
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.embedder import Clip, Embedded, Embedder, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
+from fieldmarks.classification.head import Head, Statistics
 from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions
-from fieldmarks.classification.scoring import Array, Head, Pooling, Statistics
+from fieldmarks.classification.scoring import Array, Pooling
 from fieldmarks.classification.sources import ImageInput, inputs_of, is_single
 from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts
 from fieldmarks.errors import ImageError, ModelError, UsageError
@@ -147,20 +148,26 @@ class Classifier:
 
         Raises ModelError for a file that is not a classifier's, UsageError as the constructor.
         """
-        classifier = cls.__new__(cls)
-        classifier.head = load_head(Path(path))
-        classifier.embedder = open_embedder(
+        head = load_head(Path(path))
+        embedder = open_embedder(
             clip,
-            default=classifier.head.metadata.get("model", ""),
+            default=head.metadata.get("model", ""),
             device=device,
             dtype=dtype,
             engine=engine,
             batch=batch,
             cache=cache,
         )
-        classifier._is_from_file = True
+        classifier = cls.of_head(head, embedder)
         if clip is not None:
             classifier.report_other_model(classifier.embedder.encoder.name)
+        return classifier
+
+    @classmethod
+    def of_head(cls, head: Head, embedder: Embedder) -> "Classifier":
+        """Return the classifier of a head whose metadata is complete, and of what embeds images for it."""
+        classifier = cls.__new__(cls)
+        classifier.head, classifier.embedder, classifier._is_from_file = head, embedder, True
         return classifier
 
     def __repr__(self) -> str:

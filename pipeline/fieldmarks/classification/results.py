@@ -7,7 +7,9 @@ A prediction as an object (a line of `classify --format jsonl`):
      "marks": [{"class", "descriptor", "logit"}…], "decided": {"for", "against"}}   with explanation
 
 `label` is null where the classifier abstains. A mark has "z" beside "logit" where scores are relative to
-the run's other images. An image that could not be read is {"image", "error"}.
+the run's other images. With learned weights a mark has "weight" and "contribution", and "from" where the
+descriptor is another class's; "offsets" are what the logits of the predicted class and of the runner-up have
+beyond the contributions of their marks. An image that could not be read is {"image", "error"}.
 """
 
 from collections.abc import Iterable, Mapping
@@ -42,33 +44,47 @@ class Mark:
     """A descriptor of a class with its score on one image.
 
     `logit` is the scaled cosine S(descriptor), as the article prints it; `z` relates it to the run's other
-    images, in standard deviations from its mean.
+    images, in standard deviations from its mean. A learned `weight` is in units of the equal weight 1 / M_c
+    of the class's descriptors, and `contribution` is the mark's part of the class's logit. `source` is the
+    class whose descriptor it is, where that is another one.
     """
 
     name: str
     descriptor: str
     logit: float
     z: float | None = None
+    weight: float | None = None
+    contribution: float | None = None
+    source: str | None = None
 
     @property
     def strength(self) -> float:
-        """The sort key of marks: z if there is one, else the logit."""
-        return self.logit if self.z is None else self.z
+        """The sort key of marks: z if there is one, else the contribution or the logit."""
+        if self.z is not None:
+            return self.z if self.weight is None else self.z * self.weight
+        return self.logit if self.contribution is None else self.contribution
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
         line: dict[str, Any] = {"class": self.name, "descriptor": self.descriptor, "logit": self.logit}
-        return line if self.z is None else line | {"z": self.z}
+        more = {"z": self.z, "weight": self.weight, "contribution": self.contribution, "from": self.source}
+        return line | {key: value for key, value in more.items() if value is not None}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Mark":
         """Return the mark that `to_dict` describes. Raises KeyError, TypeError, ValueError."""
-        z = value.get("z")
+        z, weight, contribution = (
+            None if value.get(key) is None else float(value[key]) for key in ("z", "weight", "contribution")
+        )
+        source = value.get("from")
         return cls(
             str(value["class"]),
             str(value["descriptor"]),
             float(value["logit"]),
-            None if z is None else float(z),
+            z,
+            weight,
+            contribution,
+            None if source is None else str(source),
         )
 
 
@@ -77,19 +93,22 @@ class Explanation:
     """The marks of the predicted class and of the runner-up, strongest first, and the pair that decided.
 
     `decided` is, of the pairs of marks that are each other's nearest in meaning (by CLIP's texts), the one in
-    which the predicted class leads most; it is None where it leads in none, and with a single class.
+    which the predicted class leads most; it is None where it leads in none, and with a single class. With
+    learned weights `offsets` are what the logits of the two classes have beyond their marks' contributions:
+    the bias, and the other classes' descriptors that are not listed.
     """
 
     predicted: tuple[Mark, ...]
     runner_up: tuple[Mark, ...]
     decided: tuple[Mark, Mark] | None
+    offsets: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
         line: dict[str, Any] = {"marks": [mark.to_dict() for mark in (*self.predicted, *self.runner_up)]}
         if self.decided:
             line["decided"] = {"for": self.decided[0].to_dict(), "against": self.decided[1].to_dict()}
-        return line
+        return line | ({"offsets": list(self.offsets)} if self.offsets else {})
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Explanation":
@@ -98,7 +117,7 @@ class Explanation:
         own = tuple(mark for mark in marks if mark.name == marks[0].name)
         decided = value.get("decided")
         pair = (Mark.from_dict(decided["for"]), Mark.from_dict(decided["against"])) if decided else None
-        return cls(own, tuple(marks[len(own) :]), pair)
+        return cls(own, tuple(marks[len(own) :]), pair, tuple(map(float, value.get("offsets", ()))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from fieldmarks.cli.demo import demo
 from fieldmarks.cli.doctor import doctor
 from fieldmarks.cli.evaluate import evaluate
 from fieldmarks.cli.generate import generate
+from fieldmarks.cli.learn import learn
 from fieldmarks.cli.prompts import prompts
 from fieldmarks.cli.root import main
 from fieldmarks.cli.store import store
@@ -18,6 +19,7 @@ main.add_command(doctor)
 main.add_command(embed)
 main.add_command(evaluate)
 main.add_command(generate)
+main.add_command(learn)
 main.add_command(prompts)
 main.add_command(store)
 main.add_command(what_if)

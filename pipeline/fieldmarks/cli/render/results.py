@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Final
 
 import orjson
@@ -21,6 +22,7 @@ LEAD: Final = "green"  # the bars of the predicted class
 SECOND: Final = "yellow"  # the bars of the runner-up
 WIDEST_NAME: Final = 40
 UNSURE: Final = "(unsure)"
+OFFSET: Final = "(class offset)"  # of a learned classifier
 
 
 Lines = Callable[[Prediction | Failure], Iterable[str]]  # of one result
@@ -103,15 +105,18 @@ def table_rows(prediction: Prediction | Failure, width: int) -> Iterator[str]:
 
 def _explained(explanation: Explanation) -> Iterator[str]:
     marks = (*explanation.predicted, *explanation.runner_up)
-    width = max(len(printable(mark.descriptor)) for mark in marks)
+    width = max(len(_text(mark)) for mark in marks)
     low, high = min(mark.strength for mark in marks), max(mark.strength for mark in marks)
-    for side, colour in ((explanation.predicted, LEAD), (explanation.runner_up, SECOND)):
+    sides = zip_longest((explanation.predicted, explanation.runner_up), explanation.offsets)
+    for (side, offset), colour in zip(sides, (LEAD, SECOND), strict=True):
         if side:
             yield f"          {printable(side[0].name)}"
         for mark in side:
             share = (mark.strength - low) / (high - low) if high > low else 1.0
             bar = style("█" * round(1 + share * (BAR - 1)), fg=colour)
-            yield f"{'':12}{printable(mark.descriptor):<{width}}  {_number(mark)}  {bar}"
+            yield f"{'':12}{_text(mark):<{width}}  {_number(mark)}  {_weight(mark)}{bar}"
+        if side and offset is not None:
+            yield f"{'':12}{OFFSET:<{width}}  {offset:6.1f}"
     if explanation.decided:
         lead, other = explanation.decided
         yield style(
@@ -121,5 +126,18 @@ def _explained(explanation: Explanation) -> Iterator[str]:
         )
 
 
+def _text(mark: Mark) -> str:
+    """Return a mark's descriptor, with the class that it comes from where that is another one."""
+    return printable(mark.descriptor if mark.source is None else f"{mark.descriptor} [{mark.source}]")
+
+
 def _number(mark: Mark) -> str:
-    return f"{mark.logit:6.1f}" if mark.z is None else f"{mark.z:+6.2f}"
+    """Return a mark's number: z, else its part of the class's logit with learned weights, else its score."""
+    if mark.z is not None:
+        return f"{mark.z:+6.2f}"
+    return f"{mark.logit if mark.contribution is None else mark.contribution:6.1f}"
+
+
+def _weight(mark: Mark) -> str:
+    """Return a mark's learned weight, as a multiple of the equal one."""
+    return "" if mark.weight is None else f"{f'×{mark.weight:.1f}':>6}  "
