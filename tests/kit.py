@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,14 @@ def write_store(path: Path, classes: Mapping[str, Sequence[str]]) -> Path:
     return path
 
 
+TOOK = re.compile(r" Took (\d+\.\d s|\d+ s|\d+ min \d+ s|[\d,]+ h \d+ min)\.$", re.MULTILINE)
+
+
+def untimed(text: str) -> str:
+    """Return what commands printed without the time that they took, which differs from run to run."""
+    return TOOK.sub("", text)
+
+
 def on_a_terminal(arguments: Sequence[str], answer: bytes) -> tuple[int, str]:
     """Run a command with a terminal as its stdin, on which somebody answers; return code and stderr."""
     own, theirs = pty.openpty()
@@ -53,4 +62,4 @@ def on_a_terminal(arguments: Sequence[str], answer: bytes) -> tuple[int, str]:
         os.write(own, answer)
         _, shown = process.communicate(timeout=60)
     os.close(own)
-    return process.returncode, shown
+    return process.returncode, untimed(shown)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.optimize import approx_fprime, minimize
+from scipy.optimize import approx_fprime, minimize  # type: ignore[import-untyped]
 from tests.evaluation.worlds import Problem, problem
 
 from fieldmarks.classification.scoring import Pooling, cosines, normalize

@@ -31,6 +31,7 @@ from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import normalize
 from fieldmarks.classification.sources import ImageInput, inputs_of
 from fieldmarks.errors import ImageError, StoreError
+from fieldmarks.extras import install
 from fieldmarks.hub import model_id
 from fieldmarks.paths import open_regular
 from fieldmarks.store import durable
@@ -456,4 +457,4 @@ def _pyarrow(purpose: str) -> tuple[Any, Any]:
         import_module("pyarrow.compute")
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
-        raise ImageError(f"{purpose} needs pyarrow: pip install 'fieldmarks[embed]'") from error
+        raise ImageError(f"{purpose} needs pyarrow: {install('embed')}") from error

@@ -2,6 +2,7 @@
 
 from fieldmarks.cli.cache import cache
 from fieldmarks.cli.classify import classify, embed
+from fieldmarks.cli.configuration import with_environment
 from fieldmarks.cli.demo import demo
 from fieldmarks.cli.doctor import doctor
 from fieldmarks.cli.evaluate import evaluate
@@ -12,16 +13,20 @@ from fieldmarks.cli.root import main
 from fieldmarks.cli.store import store
 from fieldmarks.cli.what_if import what_if
 
-main.add_command(cache)
-main.add_command(classify)
-main.add_command(demo)
-main.add_command(doctor)
-main.add_command(embed)
-main.add_command(evaluate)
-main.add_command(generate)
-main.add_command(learn)
-main.add_command(prompts)
-main.add_command(store)
-main.add_command(what_if)
+# In the order of work, in which `fieldmarks --help` lists them.
+for command in (
+    demo,
+    doctor,
+    prompts,
+    generate,
+    store,
+    classify,
+    learn,
+    evaluate,
+    what_if,
+    embed,
+    cache,
+):
+    main.add_command(with_environment(command))
 
 __all__ = ["main"]

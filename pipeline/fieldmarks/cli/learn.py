@@ -7,12 +7,23 @@ from typing import Any
 import click
 
 from fieldmarks.choices import Preset, words
-from fieldmarks.cli.classify import OF_MODEL, exit_if_incomplete, model_options, say_failure
-from fieldmarks.cli.console import say
+from fieldmarks.cli.classify import OF_MODEL, conclude_images, model_options, say_failure
+from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
 from fieldmarks.text import counted
 
-PASSED = ("classifier", "shots", "seed", "strength", "shared", "preset", "text", "with_name", "concept")
+PASSED = (
+    "store",
+    "classifier",
+    "shots",
+    "seed",
+    "strength",
+    "shared",
+    "preset",
+    "text",
+    "with_name",
+    "concept",
+)
 
 
 @click.command()
@@ -50,7 +61,8 @@ PASSED = ("classifier", "shots", "seed", "strength", "shared", "preset", "text",
 @text_options
 @click.option("--concept", metavar="NOUN", help="Value of {concept} in --text.")
 @model_options
-def learn(dataset: str | None, store: str | None, out: Path, force: bool, **options: Any) -> None:
+@click.pass_context
+def learn(context: click.Context, /, dataset: str | None, out: Path, force: bool, **options: Any) -> None:
     """Learn how much each descriptor counts from labelled images of DATASET: a few of each class do.
 
     DATASET is as for `fieldmarks evaluate`, and the classifier that is written works wherever a saved
@@ -68,16 +80,17 @@ def learn(dataset: str | None, store: str | None, out: Path, force: bool, **opti
     from fieldmarks.cli.console import images_line, shown
     from fieldmarks.learning.learn import learn as run
 
+    options |= prevailing(context, "store", "classifier")
     if out.exists() and not force:
         raise click.UsageError(f"{out} already exists: pass --force to replace it")
     ClassifierFile(out)
     with shown(sys.stderr, images_line) as progress:
         learned = run(
-            dataset, store, **{key: options[key] for key in (*PASSED, *OF_DATA, *OF_MODEL)}, progress=progress
+            dataset, **{key: options[key] for key in (*PASSED, *OF_DATA, *OF_MODEL)}, progress=progress
         )
     learned.save(out)
     for failure in learned.failures:
         say_failure(failure)
-    say(f"Learned from {counted(learned.images, 'image')}: {'; '.join(learned.notes)}. Wrote {out}")
     failed = [failure.image for failure in learned.failures]
-    exit_if_incomplete(failed, len(failed), len(failed) + learned.read)
+    closing = f"Learned from {counted(learned.images, 'image')}: {'; '.join(learned.notes)}"
+    conclude_images(failed, len(failed), len(failed) + learned.read, closing, f"Wrote {out}")
