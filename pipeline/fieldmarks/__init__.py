@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fieldmarks.evaluation.evaluate import evaluate
     from fieldmarks.evaluation.results import Evaluation
     from fieldmarks.generation.generate import generate
+    from fieldmarks.learning.calibrate import calibrate
     from fieldmarks.learning.learn import learn
     from fieldmarks.records import Entry
     from fieldmarks.store import Store
@@ -30,6 +31,7 @@ _PLACES = {
     "Mark": "fieldmarks.classification.results",
     "Prediction": "fieldmarks.classification.results",
     "Store": "fieldmarks.store",
+    "calibrate": "fieldmarks.learning.calibrate",
     "embed": "fieldmarks.classification.embedding_set",
     "evaluate": "fieldmarks.evaluation.evaluate",
     "generate": "fieldmarks.generation.generate",
@@ -47,6 +49,7 @@ __all__ = [
     "Prediction",
     "Store",
     "__version__",
+    "calibrate",
     "embed",
     "evaluate",
     "generate",

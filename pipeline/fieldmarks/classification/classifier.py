@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -28,7 +29,7 @@ from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.embedder import Clip, Embedded, Embedder, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.head import Head, Statistics
-from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions
+from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions, Score
 from fieldmarks.classification.scoring import Array, Pooling
 from fieldmarks.classification.sources import ImageInput, inputs_of, is_single
 from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts
@@ -188,6 +189,8 @@ class Classifier:
         top: int | None = None,
         explain: bool = False,
         min_probability: float = 0.0,
+        abstain: bool = False,
+        sets: bool = False,
     ) -> Prediction: ...
 
     @overload
@@ -198,6 +201,8 @@ class Classifier:
         top: int | None = None,
         explain: bool = False,
         min_probability: float = 0.0,
+        abstain: bool = False,
+        sets: bool = False,
     ) -> Predictions: ...
 
     @checks_keywords
@@ -208,6 +213,8 @@ class Classifier:
         top: int | None = None,
         explain: bool = False,
         min_probability: float = 0.0,
+        abstain: bool = False,
+        sets: bool = False,
     ) -> Prediction | Predictions:
         """Return the prediction of one image, or a list of predictions for a list or a folder.
 
@@ -215,10 +222,19 @@ class Classifier:
         top: how many classes to list per image; all of them by default.
         explain: also give the marks of the predicted class and of the runner-up.
         min_probability: the label is None where the best probability is lower.
+        abstain: the label is None, with a reason, where a calibrated classifier says "none of these".
+        sets: also give the set of labels that a calibrated classifier's coverage asks for.
 
         Raises ImageError for the first image that cannot be read; `stream` goes on instead.
         """
-        results = self.stream(inputs_of(images), top=top, explain=explain, min_probability=min_probability)
+        results = self.stream(
+            inputs_of(images),
+            top=top,
+            explain=explain,
+            min_probability=min_probability,
+            abstain=abstain,
+            sets=sets,
+        )
         predictions = Predictions(map(_raised, results), self.classes)
         return predictions[0] if is_single(images) else predictions
 
@@ -229,6 +245,8 @@ class Classifier:
         top: int | None = None,
         explain: bool = False,
         min_probability: float = 0.0,
+        abstain: bool = False,
+        sets: bool = False,
         thumbnails: int = 0,
     ) -> Iterator[Prediction | Failure]:
         """Yield a prediction for each image, or a Failure for an unreadable one, in constant memory.
@@ -236,7 +254,14 @@ class Classifier:
         Paths are those of images, not of folders. The first `thumbnails` predictions have a small JPEG.
         """
         embedded = self.embedder.images(images, thumbnails=thumbnails)
-        return self.score(embedded, top=top, explain=explain, min_probability=min_probability)
+        return self.score(
+            embedded,
+            top=top,
+            explain=explain,
+            min_probability=min_probability,
+            abstain=abstain,
+            sets=sets,
+        )
 
     def score(
         self,
@@ -245,12 +270,15 @@ class Classifier:
         top: int | None = None,
         explain: bool = False,
         min_probability: float = 0.0,
+        abstain: bool = False,
+        sets: bool = False,
         statistics: Statistics | None = None,
         batch: int | None = None,
     ) -> Iterator[Prediction | Failure]:
         """Yield a prediction for each embedded image, in order; failures pass through.
 
-        The label is None where the best probability is under `min_probability`. `statistics` relate the marks
+        The label is None where the best probability is under `min_probability`, or with `abstain` its score
+        under the class's threshold. `statistics` relate the marks
         of an explanation to other images. `batch` images are scored at once, by default as many as are
         encoded at once. Raises ModelError if the embeddings are of another model.
         """
@@ -258,10 +286,16 @@ class Classifier:
             raise UsageError(f"top: expected at least 1, found {top}")
         if not 0 <= min_probability <= 1:
             raise UsageError(f"min_probability: expected 0 to 1, found {min_probability}")
+        for option, missing in (
+            ("abstain", abstain and self.head.thresholds is None),
+            ("sets", sets and self.head.conformal_quantile is None),
+        ):
+            if missing:
+                raise UsageError(f"{option} needs a classifier that `fieldmarks calibrate` has written")
         if isinstance(embedded, EmbeddingSet):
             self.report_other_model(embedded.model)
             batch = batch or EMBEDDED_BATCH
-        return self._scored(embedded, top, explain, min_probability, statistics, batch)
+        return self._scored(embedded, top, explain, min_probability, abstain, sets, statistics, batch)
 
     def _scored(
         self,
@@ -269,27 +303,54 @@ class Classifier:
         top: int | None,
         explain: bool,
         min_probability: float,
+        abstain: bool,
+        sets: bool,
         statistics: Statistics | None,
         batch: int | None,
     ) -> Iterator[Prediction | Failure]:
-        needed = None if top is None else max(top, 2 if explain else 1)
+        needed = None if top is None or sets else max(top, 2 if explain else 1)
+        predicted = partial(
+            self._prediction,
+            top=top,
+            explain=explain,
+            min_probability=min_probability,
+            abstain=abstain,
+            sets=sets,
+            statistics=statistics,
+        )
         for part in batched(embedded, batch or self.embedder.batch):
             rows = [row for row in part if isinstance(row, Embedded)]
             vectors = self._stacked(rows)
             ranked, baselines = self.head.scores(vectors, needed), self.head.baseline_scores(vectors)
-            predictions = (
-                Prediction(
-                    row.image,
-                    scores[0].name if scores[0].probability >= min_probability else None,
-                    scores[:top],
-                    baseline,
-                    self.head.explain(row.vector, scores, statistics) if explain else None,
-                    row.thumbnail,
-                    row.version,
-                )
-                for row, scores, baseline in zip(rows, ranked, baselines, strict=True)
-            )
+            predictions = map(predicted, rows, ranked, baselines)
             yield from (row if isinstance(row, Failure) else next(predictions) for row in part)
+
+    def _prediction(
+        self,
+        row: Embedded,
+        scores: tuple[Score, ...],
+        baseline: Score | None,
+        *,
+        top: int | None,
+        explain: bool,
+        min_probability: float,
+        abstain: bool,
+        sets: bool,
+        statistics: Statistics | None,
+    ) -> Prediction:
+        reason = self.head.rejection(scores[0]) if abstain else None
+        is_sure = reason is None and scores[0].probability >= min_probability
+        return Prediction(
+            row.image,
+            scores[0].name if is_sure else None,
+            scores[:top],
+            baseline,
+            self.head.explain(row.vector, scores, statistics) if explain else None,
+            row.thumbnail,
+            row.version,
+            reason,
+            self.head.label_set(scores) if sets else None,
+        )
 
     def _stacked(self, rows: Sequence[Embedded]) -> Array:
         if other := next((row for row in rows if len(row.vector) != self.head.dim), None):
@@ -341,7 +402,14 @@ class Classifier:
         content = hashlib.sha256(json.dumps(asdict(head.texts) | {"aggregate": head.pooling.name}).encode())
         if self._is_from_file:
             scale = np.array(head.scale)
-            for array in (head.embeddings, head.baseline, scale, head.pooling.weights, head.bias):
+            for array in (
+                head.embeddings,
+                head.baseline,
+                scale,
+                head.pooling.weights,
+                head.bias,
+                head.thresholds,
+            ):
                 content.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         computed = embeddings is None
         return {

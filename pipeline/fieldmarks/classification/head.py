@@ -43,8 +43,10 @@ class Head:
 
     `embeddings` (M, D) and `baseline` (C, D; the name prompts, if they are to be compared) are not of unit
     length; `logit_scale` is the factor of the cosines, which 1 / `temperature` replaces; `bias` (C,) is added
-    to the classes' pooled cosines; `digests` (n, 16) identify the images that weights were learned from;
-    `metadata` says where all this came from. Raises ModelError where the shapes do not fit together.
+    to the classes' pooled cosines; `digests` (n, 16) identify the images that it was learned or
+    calibrated on; `thresholds` (C,) are the least pooled cosines, bias included, of each class's label;
+    `conformal_quantile` is what the probabilities in a set of labels lack at most of 1; `metadata` says where
+    all this came from. Raises ModelError where the shapes do not fit together.
     """
 
     texts: Texts
@@ -56,6 +58,8 @@ class Head:
     bias: Array | None = None
     temperature: float | None = None
     digests: NDArray[np.uint8] | None = None
+    thresholds: Array | None = None
+    conformal_quantile: float | None = None
 
     def __post_init__(self) -> None:
         texts, classes = len(self.texts.texts), len(self.classes)
@@ -72,8 +76,32 @@ class Head:
             raise ModelError(f"a bias {self.bias.shape} does not fit {classes} classes")
         if self.temperature is not None and not 1e-6 < self.temperature < float("inf"):
             raise ModelError(f"temperature {self.temperature} is not a positive number")
+        if self.thresholds is not None and self.thresholds.shape != (classes,):
+            raise ModelError(f"thresholds {self.thresholds.shape} do not fit {classes} classes")
+        if self.conformal_quantile is not None and not 0 <= self.conformal_quantile <= 1:
+            raise ModelError(f"conformal_quantile {self.conformal_quantile} is not between 0 and 1")
         if self.digests is not None and self.digests.shape[1:] != (DIGEST,):
             raise ModelError(f"digests of images {self.digests.shape} are not (n, {DIGEST})")
+
+    def rejection(self, score: Score) -> str | None:
+        """Return why the best class's score is too low for any label; None where it is not, or unknown."""
+        if self.thresholds is None:
+            return None
+        least, value = float(self.thresholds[self.classes.index(score.name)]), score.logit / self.scale
+        if value >= least:
+            return None
+        return f"the score of {score.name}, {value:.3f}, is under its threshold {least:.3f}"
+
+    def label_set(self, scores: Sequence[Score]) -> tuple[str, ...] | None:
+        """Return the conformal set of labels, best first; `scores` are those of all classes.
+
+        It is None where the head was not calibrated.
+        """
+        if self.conformal_quantile is None:
+            return None
+        return tuple(
+            score.name for score in scores if 1 - score.probability <= self.conformal_quantile + 1e-7
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:

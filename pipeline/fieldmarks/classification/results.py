@@ -6,7 +6,8 @@ A prediction as an object (a line of `classify --format jsonl`):
      "baseline": {"class", "probability", "logit"},                         with a baseline
      "marks": [{"class", "descriptor", "logit"}…], "decided": {"for", "against"}}   with explanation
 
-`label` is null where the classifier abstains. A mark has "z" beside "logit" where scores are relative to
+`label` is null where the classifier abstains, with its "reason" where it was calibrated to; "labels" is the
+conformal set of labels, where one is asked for. A mark has "z" beside "logit" where scores are relative to
 the run's other images. With learned weights a mark has "weight" and "contribution", and "from" where the
 descriptor is another class's; "offsets" are what the logits of the predicted class and of the runner-up have
 beyond the contributions of their marks. An image that could not be read is {"image", "error"}.
@@ -151,9 +152,11 @@ class FileVersion:
 class Prediction:
     """The prediction for one image.
 
-    `label` is the best class, None where its probability is under the least asked for. `scores` are the
-    classes, best first; `baseline` is what the class names alone predict. Probabilities are a softmax over
-    the given classes: relative scores, not calibrated confidences.
+    `label` is the best class, None where its probability is under the least asked for, or where its score
+    says that the image belongs to none of the classes, which `reason` explains. `labels` is the conformal
+    set. `scores` are the classes, best first; `baseline` is what the class names alone predict. Probabilities
+    are a softmax over the given classes: relative scores, which only a calibrated classifier makes
+    confidences.
 
         prediction = classifier.predict("a.jpg", explain=True)
         prediction.label, prediction.scores[0].probability
@@ -167,16 +170,20 @@ class Prediction:
     explanation: Explanation | None = None
     thumbnail: bytes | None = None  # a small JPEG, where one was asked for
     version: FileVersion | None = None  # of the file that was read, where there is one
+    reason: str | None = None
+    labels: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         best = self.scores[0]
-        label = "" if self.label == best.name else " (unsure)"
+        label = "" if self.label == best.name else " (none of these)" if self.reason else " (unsure)"
         return f"<Prediction {self.image!r}: {best.name!r} {best.probability:.1%}{label}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object of the module's docstring; thumbnail and version are not part of it."""
         line: dict[str, Any] = {"image": self.image, "label": self.label}
         line["scores"] = [score.to_dict() for score in self.scores]
+        line |= {"reason": self.reason} if self.reason else {}
+        line |= {} if self.labels is None else {"labels": list(self.labels)}
         if self.baseline:
             line["baseline"] = self.baseline.to_dict()
         return line | (self.explanation.to_dict() if self.explanation else {})
@@ -191,6 +198,8 @@ class Prediction:
             tuple(Score.from_dict(score) for score in value["scores"]),
             Score.from_dict(baseline) if baseline else None,
             Explanation.from_dict(value) if value.get("marks") else None,
+            reason=None if value.get("reason") is None else str(value["reason"]),
+            labels=None if value.get("labels") is None else tuple(map(str, value["labels"])),
         )
 
     def to_pandas(self) -> Any:

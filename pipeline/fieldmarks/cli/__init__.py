@@ -1,6 +1,7 @@
 """The command line: one module per command group, each imported by its own name here."""
 
 from fieldmarks.cli.cache import cache
+from fieldmarks.cli.calibrate import calibrate
 from fieldmarks.cli.classify import classify, embed
 from fieldmarks.cli.configuration import with_environment
 from fieldmarks.cli.demo import demo
@@ -22,6 +23,7 @@ for command in (
     store,
     classify,
     learn,
+    calibrate,
     evaluate,
     what_if,
     embed,

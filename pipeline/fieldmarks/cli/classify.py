@@ -121,9 +121,11 @@ class Output:
         self._failed: list[str] = []  # the first NAMED
         self._failures = self._unsure = self._total = 0
         self.scored = {"top": top, "explain": marks, "min_probability": options["min_probability"]}
+        self.scored |= {"abstain": options["abstain"], "sets": options["sets"]}
         self.thumbnails = 0
         self.shown = {"top": top, "explain": marks, "relative": options["relative"]}  # what a result shows
         self.shown |= {"min_probability": options["min_probability"], "baseline": options["baseline"]}
+        self.shown |= {key: True for key in ("abstain", "sets") if options[key]}
         if report:
             from fieldmarks.report import page
 
@@ -264,6 +266,17 @@ def model_options(command: Command) -> Command:
     type=click.FloatRange(0, 1),
     default=0.0,
     help='Report "unsure" if the top probability is below this.',
+)
+@click.option(
+    "--abstain",
+    is_flag=True,
+    help='Report "none of these" where the best class\'s score is under its threshold (needs a calibrated'
+    " --classifier).",
+)
+@click.option(
+    "--sets",
+    is_flag=True,
+    help="Also list the labels that the calibrated coverage asks for (needs a calibrated --classifier).",
 )
 @click.option("--explain", is_flag=True, help="Show the marks of the predicted class and of the runner-up.")
 @click.option(

@@ -137,7 +137,11 @@ def learn(
     Raises UsageError for an option that is wrong or has no effect, EvaluationError for images that cannot be
     learned from, ModelError for images of another encoder than the classifier's; also as `evaluate`.
     """
-    _check(store, classifier, shots, strength, (preset != "article", text, with_name, concept))
+    check_source(store, classifier, (preset != "article", text, with_name, concept), "learning")
+    if shots is not None and shots < 1:
+        raise UsageError(f"shots: expected at least 1 image of each class, found {shots}")
+    if strength is not None and not strength >= MIN_STRENGTH:
+        raise UsageError(f"strength: expected a number from {MIN_STRENGTH:g} to infinity, found {strength}")
     spec = dataset_spec(
         dataset,
         embeddings=embeddings,
@@ -155,6 +159,7 @@ def learn(
     with quiet_pillow():
         texts = {"preset": preset, "text": text, "with_name": with_name, "concept": concept}
         opened, candidate = open_classifier(store, classifier, model, texts)
+        opened = Classifier.of_head(uncalibrated(opened.head), opened.embedder)
         images = read_images(spec, opened, candidate, progress)
     drawn = draw(images, opened.classes, shots, seed)
     head, choice = fitted(opened.head, drawn, seed=seed, strength=strength, shared=shared)
@@ -185,26 +190,17 @@ def learn(
     )
 
 
-def _check(
-    store: object,
-    classifier: object,
-    shots: int | None,
-    strength: float | None,
-    wording: tuple[object, ...],
-) -> None:
+def check_source(store: object, classifier: object, wording: tuple[object, ...], what: str) -> None:
     """Raise UsageError for options that cannot be used, EvaluationError where a package is missing."""
     if (store is None) == (classifier is None):
         raise UsageError("give either --store or --classifier")
     if classifier is not None and any(wording):
         raise UsageError(
-            "--preset, --text, --with-name and --concept go with --store: a saved classifier has its own"
+            "--preset, --aggregate, --text, --with-name and --concept go with --store: a saved classifier has"
+            " its own"
         )
-    if shots is not None and shots < 1:
-        raise UsageError(f"shots: expected at least 1 image of each class, found {shots}")
-    if strength is not None and not strength >= MIN_STRENGTH:
-        raise UsageError(f"strength: expected a number from {MIN_STRENGTH:g} to infinity, found {strength}")
     if find_spec("scipy") is None:
-        raise EvaluationError("learning needs scipy: pip install 'fieldmarks[eval]'")
+        raise EvaluationError(f"{what} needs scipy: pip install 'fieldmarks[eval]'")
 
 
 def open_classifier(
@@ -287,6 +283,12 @@ def form_of(head: Head, shots: Shots, shared: bool) -> Form:
     if shared:
         return SharedWeights(shots.vectors, normalize(head.embeddings), head.owner, classes)
     return OwnWeights(cosines(shots.vectors, head.embeddings), head.owner, classes)
+
+
+def uncalibrated(head: Head) -> Head:
+    """Return the head without what was calibrated, which holds for the weights that it had alone."""
+    metadata = {key: value for key, value in head.metadata.items() if key != "calibrated"}
+    return replace(head, temperature=None, thresholds=None, conformal_quantile=None, metadata=metadata)
 
 
 def equal_weights(head: Head) -> Head:

@@ -40,7 +40,7 @@ def draw(images: Images, classes: Sequence[str], per_class: int | None, seed: in
     """
     if len(classes) < 2:
         raise EvaluationError(f"there is one class, {listed(classes)}: learning needs at least two")
-    _check_labels(images, classes)
+    check_labels(images, classes)
     labels = images.labels.astype(np.int64)
     if repeats := len(images.names) - len(images.distinct):
         logger.warning("%s left out: equal to another of the class", counted(repeats, "image"))
@@ -71,7 +71,7 @@ def digests_of(digests: Sequence[str]) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8).reshape(-1, DIGEST)
 
 
-def _check_labels(images: Images, classes: Sequence[str]) -> None:
+def check_labels(images: Images, classes: Sequence[str]) -> None:
     """Raise EvaluationError for an image that stands under two classes."""
     label_of: dict[str, int] = {}
     for name, digest, label in zip(images.names, images.digests, images.labels.tolist(), strict=True):

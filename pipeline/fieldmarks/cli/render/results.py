@@ -23,6 +23,7 @@ LEAD: Final = "green"  # the bars of the predicted class
 SECOND: Final = "yellow"  # the bars of the runner-up
 WIDEST_NAME: Final = 40
 UNSURE: Final = "(unsure)"
+NONE_OF_THESE: Final = "(none of these)"
 OFFSET: Final = "(class offset)"  # of a learned classifier
 SHORTEST: Final = 16  # columns of descriptors
 _CLASS: Final = " " * 10
@@ -110,11 +111,16 @@ def table_rows(prediction: Prediction | Failure, width: int, columns: int | None
     if isinstance(prediction, Failure):
         return
     first, *further = prediction.scores
-    label = printable(prediction.label) if prediction.label is not None else UNSURE
+    nothing = NONE_OF_THESE if prediction.reason else UNSURE
+    label = printable(prediction.label) if prediction.label is not None else nothing
     beside = f"  (name alone: {printable(prediction.baseline.name)})" if prediction.baseline else ""
     yield f"{first.probability:6.1%}  {label:<{width}}  {printable(prediction.image)}{beside}"
     for item in further:
         yield f"{item.probability:6.1%}  {printable(item.name)}"
+    if prediction.reason:
+        yield f"{_CLASS}{printable(prediction.reason)}"
+    if prediction.labels is not None:
+        yield f"{_CLASS}one of: {printable(', '.join(prediction.labels)) or 'none'}"
     if prediction.explanation:
         yield from _explained(prediction.explanation, columns)
 
