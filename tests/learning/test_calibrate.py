@@ -105,9 +105,9 @@ def test_few_images_are_said_to_be_few(sound: Files) -> None:
 
 
 def test_what_cannot_be_is_refused(sound: Files) -> None:
-    for option in ({"coverage": 1.0}, {"false_rejections": 0.0}):
+    for shares in ({"coverage": 1.0}, {"false_rejections": 0.0}):
         with pytest.raises(UsageError, match="expected a share between 0 and 1"):
-            calibrate(sound, **option)
+            calibrate(sound, **shares)
     plain = fm.Classifier.load(sound[0])
     for option in ("abstain", "sets"):
         with pytest.raises(UsageError, match=f"{option} needs a classifier that `fieldmarks calibrate`"):

@@ -11,10 +11,10 @@ It is safetensors with
 and metadata, all of it text: "format" is "fieldmarks-classifier", "version" is "2"; "pooling" is the name of
 an aggregation, "logit_scale" the factor of the cosines, "temperature" (optional) what replaces it by its
 inverse, "conformal_quantile" (optional) what a label's probability may lack of 1 in a set of labels;
-"classes", "descriptors" and "texts" are JSON lists. The rest says where it came from: "model" (an id, or a folder's
-absolute path) and its "fingerprint", "dtype", "engine", "preset", "text", "concept", "with_name",
-"store_sha256", "created"; "learned" and "calibrated" are JSON, see learning/learn.py and
-learning/calibrate.py.
+"classes", "descriptors" and "texts" are JSON lists. The rest says where it came from: "model" (an id, or a
+folder's absolute path) and its "fingerprint", "dtype", "engine", "preset", "text", "concept", "with_name",
+"store_sha256", "created", and "store" for one on the hub, with its commit; "learned" and "calibrated" are
+JSON, see learning/learn.py and learning/calibrate.py.
 
 Version 1 is still read. It says "aggregate" instead of "pooling", and holds class_matrix (C, D) unless that
 is max-similarity: unit(image) @ class_matrix.T · logit_scale are the class logits.

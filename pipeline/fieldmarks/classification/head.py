@@ -160,22 +160,21 @@ class Head:
         return score_statistics(images, self.embeddings, self.scale)
 
     def explain(
-        self, image: Array, scores: Sequence[Score], statistics: Statistics | None = None
+        self, image: Array, scores: Sequence[Score], statistics: Statistics | None = None, top: int = 2
     ) -> Explanation:
-        """Return the marks on `image` (D,) of the first two classes of `scores`, and what decided.
+        """Return the marks on `image` (D,) of the first `top` classes of `scores`, and what decided.
 
         `statistics` relate each mark to how its text scores on images in general.
         """
-        rows = [self._texts_of[score.name] for score in scores[:2]]
+        rows = [self._texts_of[score.name] for score in scores[:top]]
         marks = [self._marks(image, own, statistics) for own in rows]
         if self.is_learned and self.pooling.name == "mean-similarity":
-            return self._explained_by_weights(image, scores[:2], marks)
-        if len(scores) < 2:
-            return Explanation(_strongest_first(marks[0]), (), None)
-        similarity = cosines(self.embeddings[rows[0]], self.embeddings[rows[1]])
-        return Explanation(
-            _strongest_first(marks[0]), _strongest_first(marks[1]), _decided(marks, similarity)
-        )
+            return self._explained_by_weights(image, scores[:top], marks)
+        decided = None
+        if len(rows) > 1:
+            decided = _decided(marks, cosines(self.embeddings[rows[0]], self.embeddings[rows[1]]))
+        predicted, *others = map(_strongest_first, marks)
+        return Explanation(predicted, others[0] if others else (), decided, tuple(others[1:]))
 
     def _explained_by_weights(
         self, image: Array, scores: Sequence[Score], marks: Sequence[list[Mark]]
@@ -212,10 +211,11 @@ class Head:
             offsets.append(score.logit - sum(mark.contribution or 0.0 for mark in sides[-1]))
         decided = None
         if len(sides) > 1:
-            first, second = (self.embeddings[self._texts_of[score.name]] for score in scores)
+            first, second = (self.embeddings[self._texts_of[score.name]] for score in scores[:2])
             decided = _decided(own, cosines(first, second))
-        listed = [_strongest_first(side) for side in sides]
-        return Explanation(listed[0], listed[1] if len(listed) > 1 else (), decided, tuple(offsets))
+        predicted, *after = map(_strongest_first, sides)
+        runner_up = after[0] if after else ()
+        return Explanation(predicted, runner_up, decided, tuple(after[1:]), tuple(offsets))
 
     @cached_property
     def _weights(self) -> Array:

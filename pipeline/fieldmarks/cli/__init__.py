@@ -3,6 +3,7 @@
 from fieldmarks.cli.cache import cache
 from fieldmarks.cli.calibrate import calibrate
 from fieldmarks.cli.classify import classify, embed
+from fieldmarks.cli.compare import compare
 from fieldmarks.cli.configuration import with_environment
 from fieldmarks.cli.demo import demo
 from fieldmarks.cli.doctor import doctor
@@ -25,6 +26,7 @@ for command in (
     learn,
     calibrate,
     evaluate,
+    compare,
     what_if,
     embed,
     cache,

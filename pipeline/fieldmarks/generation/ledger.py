@@ -46,6 +46,7 @@ from fieldmarks.generation.run_file import FAILED, STORED, RunFile, answer, clai
 from fieldmarks.records import FAILED as FAILED_ANSWER
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
+from fieldmarks.store.order import positions_of
 from fieldmarks.text import counted
 
 LOOK_AGAIN: Final = 0.25  # seconds between looks at what other processes are asking
@@ -271,6 +272,7 @@ class Ledger:
         self._store = store
         self._endpoint = endpoint
         self._refresh = refresh
+        self._positions = positions_of(names, store.positions())
         standings = {name: standing(run.questions.of(name), store, refresh=refresh) for name in names}
         self.cached = [name for name, what in standings.items() if what == "cached"]
         self.kept = [name for name, what in standings.items() if what == "kept"]
@@ -397,7 +399,8 @@ class Ledger:
 
     def _entry(self, work: Work) -> Entry:
         current = self._store.get(work.question.name)
-        return work.question.line(work.samples, self._endpoint, current.rejected if current else ())
+        line = work.question.line(work.samples, self._endpoint, current.rejected if current else ())
+        return replace(line, position=self._positions[line.name])
 
     def _claim(self, most: int) -> None:
         """Claim classes until so many requests are queued or under way; settle those that need none."""
