@@ -197,7 +197,7 @@ def test_what_may_be_missing(few: Evaluation) -> None:
     text = evaluation_page.html(bare)
     seen = Outline(text).seen
     ids = {attributes["id"] for _, attributes in seen if "id" in attributes}
-    assert ids == {"arms", "confusion", "classes", "reading", "again"}
+    assert ids == {"top", "main", "arms", "confusion", "classes", "reading", "again"}
     assert "McNemar’s p</th>" not in text
     one_class = evaluation(["owl"], 5, seeds=1)
     assert "5 images in 1 class: 5 each." in evaluation_page.html(one_class)
