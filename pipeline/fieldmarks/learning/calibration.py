@@ -5,8 +5,8 @@ bias. Three things are fitted, each by itself:
 
 - The temperature T for which softmax(scores / T) has the least log-loss.
 - For each class the score under which an image is taken for none of the classes, so that at most a share
-  of its own images is. In the mean k / (n + 1) of new images are under the k-th smallest of n own scores, so k
-  is the largest with k / (n + 1) within the share. A class with few images has the threshold of all images.
+  of its own images is. In the mean k / (n + 1) of new images are under the k-th smallest of n own scores, so
+  k is the largest with k / (n + 1) within the share. A class with few images has the threshold of all.
 - The split-conformal quantile q: the set of classes with probability at least 1 - q holds the true one for at
   least a share of new images, whatever the model. It is the ⌈(n + 1) · coverage⌉-th smallest of 1 - p(true).
 
