@@ -146,6 +146,17 @@ def model_options(command: Command) -> Command:
     default=0.0,
     help='Report "unsure" if the top probability is below this.',
 )
+@click.option(
+    "--abstain",
+    is_flag=True,
+    help='Report "none of these" where the best class\'s score is under its threshold (needs a calibrated'
+    " --classifier).",
+)
+@click.option(
+    "--sets",
+    is_flag=True,
+    help="Also list the labels that the calibrated coverage asks for (needs a calibrated --classifier).",
+)
 @click.option("--explain", is_flag=True, help="Show the marks of the predicted class and of the runner-up.")
 @click.option(
     "--relative",
