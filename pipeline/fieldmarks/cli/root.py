@@ -21,7 +21,7 @@ import click
 
 from fieldmarks import __version__
 from fieldmarks.cli.configuration import use_file
-from fieldmarks.cli.console import record, say, start_clock, start_logging
+from fieldmarks.cli.console import InOrder, record, say, start_clock, start_logging
 from fieldmarks.errors import FieldmarksError, UsageError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ _OUTPUT_FAILED: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, err
 _LONGEST: Final = 500  # characters of an untrusted error message
 
 
-class Root(click.Group):
+class Root(InOrder):
     """A group whose errors are one line on stderr and an exit code, never a traceback."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -133,10 +133,6 @@ class Root(click.Group):
             code = exit_code(error)
         settle(code)
         sys.exit(code)
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        """Return the commands in the order in which they were added, which is that of the work."""
-        return list(self.commands)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command line and exit with its code."""
