@@ -6,6 +6,7 @@ their own for a while, as `generate` does, get these back afterwards. Once the e
 signal ends the process at once, without a message.
 """
 
+import atexit
 import contextlib
 import errno
 import io
@@ -52,6 +53,7 @@ def prepare() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as whoever started us may want it
             signal.signal(number, handler)
     sys.unraisablehook = _unraisable
+    atexit.register(_ignore_signals)  # as the first of all, it runs as the last
 
 
 def settle(code: int) -> None:
@@ -70,6 +72,12 @@ def exit_code(error: BaseException | None) -> int:
     while error is not None and not isinstance(error, Terminated):
         error = error.__cause__ or error.__context__
     return INTERRUPTED if error is None else TERMINATED
+
+
+def _ignore_signals() -> None:
+    """Keep the exit code in the interpreter's last moments, in which it takes handlers away but not this."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Stderr(io.TextIOWrapper):
