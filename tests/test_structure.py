@@ -26,6 +26,7 @@ FLOORS: Floors = [
     {"generation", "classification"},
     {"data"},
     {"evaluation", "retrieval"},
+    {"learning"},
     {"report"},
     {"demo", "serve"},
     {"cli"},
