@@ -7,9 +7,13 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from fieldmarks.classification.embedder import Embedded
+from fieldmarks.classification.embedding_writer import SetWriter
+from fieldmarks.classification.results import Failure
 
 
 class _Collecting(logging.Handler):
@@ -63,3 +67,11 @@ def on_a_terminal(arguments: Sequence[str], answer: bytes) -> tuple[int, str]:
         _, shown = process.communicate(timeout=60)
     os.close(own)
     return process.returncode, untimed(shown)
+
+
+def write_set(folder: Path, rows: Iterable[Embedded | Failure], **metadata: str) -> None:
+    """Write embeddings as a set, or add them to one; `metadata` says how they were made."""
+    made = {"model": "some/clip", "dtype": "float32", "engine": "torch", "decode": "full"} | metadata
+    with SetWriter(folder, made) as writer:
+        for _ in writer.take(rows):
+            pass

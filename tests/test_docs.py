@@ -20,10 +20,12 @@ from fieldmarks.store.edits import current_entry
 ACCURACY = (ROOT / "docs" / "accuracy.md").read_text("utf-8")
 API = (ROOT / "docs" / "api.md").read_text("utf-8")
 CURATION = (ROOT / "docs" / "curation.md").read_text("utf-8")
+SEARCH = (ROOT / "docs" / "search.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text("utf-8")
 RESULTS = (ROOT / "docs" / "results.md").read_text("utf-8")
 FILES = (ROOT / "docs" / "files.md").read_text("utf-8")
+LEARNING = (ROOT / "docs" / "learning.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -97,9 +99,24 @@ def test_the_commands_on_curation_run_one_after_the_other(
 
 
 @pytest.mark.slow
+def test_the_commands_on_search_run_one_after_the_other(demo_folder: Path) -> None:
+    commands = "".join(blocks("sh", SEARCH))
+    run_shell(commands, demo_folder)
+    found = (demo_folder / "red.jsonl").read_text().splitlines()
+    assert len(found) == len(list((demo_folder / "red").iterdir())) > 5
+    run_python(blocks("python", SEARCH)[0], demo_folder)
+
+
+@pytest.mark.slow
 def test_the_blocks_run_one_after_the_other(demo_folder: Path) -> None:
     script = "\n".join(blocks("python", API))
     run_python(script, demo_folder)
+
+
+@pytest.mark.slow
+def test_the_page_on_learning_runs(demo_folder: Path) -> None:
+    run_shell("".join(blocks("sh", LEARNING)), demo_folder)
+    run_python("\n".join(blocks("python", LEARNING)), demo_folder)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from tests.evaluation.recompute import faults
 from tests.evaluation.worlds import draw_species, problem, save
 
 from fieldmarks.classification.classifier_file import ClassifierFile
-from fieldmarks.classification.scoring import Head
+from fieldmarks.classification.head import Head
 from fieldmarks.cli import main
 from fieldmarks.store import Store
 

@@ -1,4 +1,4 @@
-"""`fieldmarks classify`: images in, labels with their reasons out; `fieldmarks embed`: embeddings out."""
+"""`fieldmarks classify`: images in, labels with their reasons out."""
 
 import os
 import sys
@@ -13,9 +13,8 @@ from fieldmarks.choices import Aggregation, DType, Engine, Preset, ResultFormat,
 from fieldmarks.cli import outputs, pages, sorting
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.console import images_line, shown
-from fieldmarks.cli.images import conclude_images, image_paths, say_failure, watched
+from fieldmarks.cli.images import image_paths, watched
 from fieldmarks.errors import UsageError
-from fieldmarks.text import counted
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
@@ -151,6 +150,17 @@ def model_options(command: Command) -> Command:
     type=click.FloatRange(0, 1),
     default=0.0,
     help='Report "unsure" if the top probability is below this.',
+)
+@click.option(
+    "--abstain",
+    is_flag=True,
+    help='Report "none of these" where the best class\'s score is under its threshold (needs a calibrated'
+    " --classifier).",
+)
+@click.option(
+    "--sets",
+    is_flag=True,
+    help="Also list the labels that the calibrated coverage asks for (needs a calibrated --classifier).",
 )
 @click.option("--explain", is_flag=True, help="Show the marks of the predicted class and of the runner-up.")
 @click.option(
@@ -331,43 +341,3 @@ def _check_usage(
         raise click.UsageError("give either --store or --classifier, or class names with --class")
     if bool(images) == (embeddings is not None):
         raise click.UsageError("give either IMAGES or --image-embeddings")
-
-
-@click.command(short_help="Write embeddings of images, to use again.")
-@click.argument("images", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the embeddings.")
-@model_options
-def embed(images: tuple[str, ...], out: Path, **options: Any) -> None:
-    """Write the embeddings of IMAGES in clip-retrieval's layout: img_emb/*.npy, metadata/*.parquet.
-
-    IMAGES are files, folders (searched recursively), globs, or - to read paths from stdin, one per line.
-    Vectors are float32 and of unit length. Needs the extra 'embed' (pyarrow). Unreadable images are listed
-    at the end, and the exit code is then 3.
-
-    \b
-    Example:
-      fieldmarks embed photos/ --out photos-embedded
-      fieldmarks classify --image-embeddings photos-embedded --store frogs.jsonl
-    """
-    from fieldmarks.classification.embedder import open_embedder
-    from fieldmarks.classification.embedding_set import EmbeddingSet
-    from fieldmarks.classification.results import Failure
-    from fieldmarks.classification.sources import quiet_pillow
-    from fieldmarks.errors import ImageError
-    from fieldmarks.paths import unusable_folder
-
-    target = EmbeddingSet.create(out)
-    if reason := unusable_folder(out):
-        raise ImageError(f"{out} {reason}")
-    embedder = open_embedder(**options)
-    written, failed = 0, list[str]()
-    paths, total = image_paths(images)
-    with quiet_pillow(), shown(sys.stderr, images_line) as show:
-        rows = watched(embedder.images(paths), show, total)
-        for result in target.write(rows, embedder.encoder.metadata):
-            if isinstance(result, Failure):
-                say_failure(result)
-                failed.append(result.image)
-            written += not isinstance(result, Failure)
-    closing = f"Wrote {counted(written, 'embedding')} to {out}"
-    conclude_images(failed, len(failed), written + len(failed), closing)
