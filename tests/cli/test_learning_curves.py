@@ -27,6 +27,7 @@ def test_true_vectors_with_weak_texts_gain_from_few_images(
     inputs = [
         *("--classifier", str(tmp_path / "weak.safetensors")),
         *("--image-embeddings", str(tmp_path / "kept.npz"), "--json", str(tmp_path / "curves.json")),
+        *("--save-plots", str(tmp_path / "charts")),
     ]
     result = runner.invoke(main, ["evaluate", *inputs, "--shots", "1,8", "--draws", "3"])
     assert result.exit_code == 0, result.output
@@ -34,6 +35,7 @@ def test_true_vectors_with_weak_texts_gain_from_few_images(
     assert "on 420 images" in " ".join(result.stdout.split())
     assert "image means with text; not explained by descriptors" in result.stdout
     assert "Measured 4 learning curves over 3 draws. Wrote " in result.stderr
+    assert {path.suffix for path in (tmp_path / "charts").iterdir()} == {".svg", ".png", ".pdf"}
     plain = json.loads((tmp_path / "curves.json").read_text("utf-8"))
     curves = {curve["name"]: curve for curve in plain["curves"]}
     one, eight = zip(*(curves[name]["mean"] for name in curves), strict=True)

@@ -1,4 +1,4 @@
-"""`fieldmarks evaluate --shots`: learning curves in the terminal, and as JSON."""
+"""`fieldmarks evaluate --shots`: learning curves in the terminal, as JSON and as a chart."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,8 @@ if TYPE_CHECKING:
 
 DRAWS: Final = 10
 OF_ARMS: Final = (
-    *(
-        "arms",
-        "aggregates",
-        "seeds",
-        "templates",
-        "sentences",
-        "ablate",
-        "write_flags",
-        "preflight",
-        "report",
-    ),
-    "save_plots",
+    *("arms", "aggregates", "seeds", "templates", "sentences", "ablate", "write_flags", "preflight"),
+    "report",
 )
 
 
@@ -64,14 +54,17 @@ def check_curves(options: Mapping[str, Any]) -> None:
 def measure_curves(
     dataset: str | None, passed: Mapping[str, Any], options: Mapping[str, Any], command: Sequence[str]
 ) -> None:
-    """Measure learning curves, print them, and write them where --json says."""
+    """Measure learning curves, print them, and write what --json and --save-plots name."""
     from fieldmarks.cli.render import curves
     from fieldmarks.evaluation.predictions import Progress
     from fieldmarks.learning.curves import check_file, learning_curves
+    from fieldmarks.report import chart_files, curves_chart
 
-    as_json, draws = options["as_json"], options["draws"] or DRAWS
+    as_json, draws, plots = options["as_json"], options["draws"] or DRAWS, options["save_plots"]
     if as_json not in (None, "-"):
         check_file(Path(as_json))
+    if plots:
+        chart_files.check([curves_chart.NAME], plots)
 
     def wording(progress: "Progress | Drawn") -> str:
         if isinstance(progress, Progress):
@@ -91,8 +84,11 @@ def measure_curves(
             click.echo(line)
         if as_json:
             result.save(as_json)
+    if plots:
+        chart_files.save([curves_chart.chart(result)], plots)
     failed = [failure.image for failure in result.failures]
     closing = f"Measured {counted(len(result.curves), 'learning curve')} over {counted(draws, 'draw')}"
-    wrote = [f"Wrote {as_json}"] if as_json not in (None, "-") else []
+    files = [str(path) for path in (as_json, plots) if path not in (None, "-")]
+    wrote = [f"Wrote {', '.join(files)}"] if files else []
     total = result.tested + max(result.shots) * len(result.classes)
     conclude_images(failed, len(failed), len(failed) + total, closing, *wrote)

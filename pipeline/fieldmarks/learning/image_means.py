@@ -33,7 +33,7 @@ class ImageMeans:
     @classmethod
     def of(cls, vectors: Array, labels: Indices, classes: int) -> "ImageMeans":
         """Return the means of images (n, D) of unit length with classes (n,)."""
-        centre: Array = vectors.mean(axis=0)
+        centre: Array = vectors.mean(axis=0, dtype=np.float32)
         sums = np.zeros((classes, vectors.shape[1]), np.float32)
         np.add.at(sums, labels, _unit(vectors - centre))
         return cls(centre, _unit(sums))
@@ -86,4 +86,5 @@ def answers(head: Head, shots: Shots, blend: float, vectors: Array) -> Indices:
     if blend:
         means = ImageMeans.of(shots.vectors, shots.labels, len(head.classes))
         scores = scores + np.float32(blend) * means.scores(unit)
-    return scores.argmax(axis=1)
+    best: Indices = scores.argmax(axis=1)
+    return best
