@@ -108,7 +108,7 @@ def test_duplicates(runner: CliRunner, folder: Path, world: World) -> None:
 
 def test_a_page_of_what_was_found(runner: CliRunner, folder: Path, world: World) -> None:
     asked = ["search", "set", "bright red skin", "--top", "3", *EXACT, "--report", "red.html"]
-    result = runner.invoke(main, [*asked, "--title", "Red ones", "--like", str(world.images[0])])
+    result = runner.invoke(main, [*asked, "--title", "Red ones", "--like", str(world.images[0]), "--all"])
     assert result.exit_code == 0
     assert result.stderr.endswith("Wrote red.html.\n")
     page = Path("red.html").read_text()
