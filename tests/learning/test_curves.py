@@ -71,7 +71,8 @@ def test_draws_divide_all_images() -> None:
 def test_too_few_images_are_refused_with_what_is_possible(damaged: Files) -> None:
     with pytest.raises(EvaluationError, match=r"4 classes with fewer than 31 distinct.*--shots 29"):
         curves_of(damaged, shots=[30])
-    for options in ({"shots": []}, {"shots": [0, 2]}, {"draws": 1}):
+    refused: list[dict[str, Any]] = [{"shots": []}, {"shots": [0, 2]}, {"draws": 1}]
+    for options in refused:
         with pytest.raises(UsageError):
             curves_of(damaged, **options)
 
