@@ -46,6 +46,7 @@ def test_learning_recovers_from_wrong_descriptors(damaged: Files) -> None:
     assert found["image means"][1] > 0.9
 
 
+@pytest.mark.slow
 def test_no_image_is_both_learned_from_and_measured_on(damaged: Files) -> None:
     learned = fm.learn(classifier=damaged[0], embeddings=damaged[1], shots=4)
     learned.save(damaged[0].with_name("learned.safetensors"))
@@ -70,11 +71,13 @@ def test_draws_divide_all_images() -> None:
 def test_too_few_images_are_refused_with_what_is_possible(damaged: Files) -> None:
     with pytest.raises(EvaluationError, match=r"4 classes with fewer than 31 distinct.*--shots 29"):
         curves_of(damaged, shots=[30])
-    for options in ({"shots": []}, {"shots": [0, 2]}, {"draws": 1}):
+    refused: list[dict[str, Any]] = [{"shots": []}, {"shots": [0, 2]}, {"draws": 1}]
+    for options in refused:
         with pytest.raises(UsageError):
             curves_of(damaged, **options)
 
 
+@pytest.mark.slow
 def test_they_are_saved_over_none_but_their_like(damaged: Files, tmp_path: Path) -> None:
     curves = curves_of(damaged, shots=[2], draws=2)
     curves.save(tmp_path / "curves.json")

@@ -47,7 +47,7 @@ class ImageMeans:
 def _unit(vectors: Array) -> Array:
     """Return vectors of unit length; 0 stays 0, as where the only image is the mean itself."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Array = vectors / np.where(lengths > 0, lengths, np.float32(1))
+    unit: Array = (vectors / np.where(lengths > 0, lengths, np.float32(1))).astype(np.float32)
     return unit
 
 
