@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hypothesis import settings
 from numpy.typing import NDArray
 from tests.generation.scripted_server import ScriptedServer
+from tests.kit import untimed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -131,10 +132,19 @@ def server() -> Iterator[ScriptedServer]:
         yield serving
 
 
+class _UntimedRunner(CliRunner):
+    """click's runner, whose results' stderr says nothing of how long a command took."""
+
+    def invoke(self, *args: Any, **kwargs: Any) -> Result:
+        result = super().invoke(*args, **kwargs)
+        result.stderr_bytes = untimed(result.stderr_bytes.decode()).encode()
+        return result
+
+
 @pytest.fixture
 def runner() -> CliRunner:
-    """click's runner; its results keep stdout and stderr apart."""
-    return CliRunner()
+    """click's runner; its results keep stdout and stderr apart, and closing lines do not tell the time."""
+    return _UntimedRunner()
 
 
 @pytest.fixture(scope="session")

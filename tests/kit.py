@@ -4,11 +4,16 @@ import json
 import logging
 import os
 import pty
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from fieldmarks.classification.embedder import Embedded
+from fieldmarks.classification.embedding_writer import SetWriter
+from fieldmarks.classification.results import Failure
 
 
 class _Collecting(logging.Handler):
@@ -42,6 +47,14 @@ def write_store(path: Path, classes: Mapping[str, Sequence[str]]) -> Path:
     return path
 
 
+TOOK = re.compile(r" Took (\d+\.\d s|\d+ s|\d+ min \d+ s|[\d,]+ h \d+ min)\.$", re.MULTILINE)
+
+
+def untimed(text: str) -> str:
+    """Return what commands printed without the time that they took, which differs from run to run."""
+    return TOOK.sub("", text)
+
+
 def on_a_terminal(arguments: Sequence[str], answer: bytes) -> tuple[int, str]:
     """Run a command with a terminal as its stdin, on which somebody answers; return code and stderr."""
     own, theirs = pty.openpty()
@@ -53,4 +66,12 @@ def on_a_terminal(arguments: Sequence[str], answer: bytes) -> tuple[int, str]:
         os.write(own, answer)
         _, shown = process.communicate(timeout=60)
     os.close(own)
-    return process.returncode, shown
+    return process.returncode, untimed(shown)
+
+
+def write_set(folder: Path, rows: Iterable[Embedded | Failure], **metadata: str) -> None:
+    """Write embeddings as a set, or add them to one; `metadata` says how they were made."""
+    made = {"model": "some/clip", "dtype": "float32", "engine": "torch", "decode": "full"} | metadata
+    with SetWriter(folder, made) as writer:
+        for _ in writer.take(rows):
+            pass

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fieldmarks.evaluation.results import Evaluation
     from fieldmarks.generation.generate import generate
     from fieldmarks.records import Entry
+    from fieldmarks.search.searcher import search
     from fieldmarks.store import Store
 
 __version__ = "0.2.0.dev0"
@@ -33,6 +34,7 @@ _PLACES = {
     "evaluate": "fieldmarks.evaluation.evaluate",
     "generate": "fieldmarks.generation.generate",
     "open_dataset": "fieldmarks.data.opening",
+    "search": "fieldmarks.search.searcher",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "evaluate",
     "generate",
     "open_dataset",
+    "search",
 ]
 
 

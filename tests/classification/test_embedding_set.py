@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.kit import write_set
 
-from fieldmarks.classification import embedding_set
 from fieldmarks.classification.embedder import Embedded
+from fieldmarks.classification.embedding_files import READ_ROWS
 from fieldmarks.classification.embedding_set import EmbeddingSet
+from fieldmarks.classification.embedding_writer import ROWS, SetWriter
 from fieldmarks.classification.results import Failure
 from fieldmarks.errors import ImageError, ModelError
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
-ABOUT = {"model": "some/clip", "dtype": "bfloat16", "engine": "openvino"}
+ABOUT = {"model": "some/clip", "dtype": "bfloat16", "engine": "openvino", "decode": "reduced"}
 
 
 def _embedded(count: int) -> list[Embedded | Failure]:
@@ -33,11 +35,12 @@ def _read(path: Path) -> list[Embedded]:
     return [result for result in results if isinstance(result, Embedded)]
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, embedding_set.ROWS + 3])
+@pytest.mark.parametrize("count", [0, 1, 3, ROWS + 3])
 def test_what_is_written_is_read(tmp_path: Path, count: int) -> None:
     given = _embedded(count)
     mixed = [*given[:2], Failure("broken.png", "why"), *given[2:]]
-    assert list(EmbeddingSet(tmp_path / "out").write(mixed, ABOUT)) == mixed
+    with SetWriter(tmp_path / "out", ABOUT) as writer:
+        assert list(writer.take(mixed)) == mixed
     back = _read(tmp_path / "out")
     assert [row.image for row in back] == [row.image for row in given]
     for row, other in zip(back[:5], given[:5], strict=True):
@@ -46,15 +49,18 @@ def test_what_is_written_is_read(tmp_path: Path, count: int) -> None:
             row.vector, other.vector / np.linalg.norm(other.vector), rtol=1.3e-6, atol=1e-5
         )
     assert EmbeddingSet(tmp_path / "out").model == "some/clip"
-    kept = parquet.read_schema(tmp_path / "out" / "metadata" / "metadata_0000.parquet").metadata
-    assert {f"fieldmarks.{key}".encode(): value.encode() for key, value in ABOUT.items()} == kept
+    manifest = EmbeddingSet(tmp_path / "out").manifest
+    assert manifest is not None
+    assert (manifest.dtype, manifest.decode, manifest.rows) == ("bfloat16", "reduced", count)
+    assert manifest.dim == (8 if count else 0)
 
 
 def test_the_layout_is_that_of_clip_retrieval(tmp_path: Path) -> None:
-    list(EmbeddingSet(tmp_path).write(_embedded(embedding_set.ROWS + 3), ABOUT))
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
+    write_set(tmp_path, _embedded(ROWS + 3), **ABOUT)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("[!.]*.*")) == [
         "img_emb/img_emb_0000.npy",
         "img_emb/img_emb_0001.npy",
+        "manifest.json",
         "metadata/metadata_0000.parquet",
         "metadata/metadata_0001.parquet",
     ]
@@ -62,7 +68,7 @@ def test_the_layout_is_that_of_clip_retrieval(tmp_path: Path) -> None:
     assert (rows.shape, rows.dtype) == ((3, 8), np.float32)
     assert np.linalg.norm(rows, axis=1) == pytest.approx([1, 1, 1])
     table = parquet.read_table(tmp_path / "metadata" / "metadata_0001.parquet")
-    assert table.column("image_path").to_pylist() == [f"a/{embedding_set.ROWS + n}.png" for n in range(3)]
+    assert table.column("image_path").to_pylist() == [f"a/{ROWS + n}.png" for n in range(3)]
 
 
 def test_clip_retrievals_own_half_precision_and_order(tmp_path: Path) -> None:
@@ -75,19 +81,14 @@ def test_clip_retrievals_own_half_precision_and_order(tmp_path: Path) -> None:
     assert EmbeddingSet(tmp_path).model is None
 
 
-def test_nothing_is_written_over(tmp_path: Path) -> None:
-    list(EmbeddingSet(tmp_path / "out").write(_embedded(1), ABOUT))
-    with pytest.raises(ImageError, match="already holds embeddings; choose a new folder"):
-        list(EmbeddingSet(tmp_path / "out").write(_embedded(2), ABOUT))
-    assert len(_read(tmp_path / "out")) == 1
-
-
 def test_a_stopped_run_leaves_what_it_has(tmp_path: Path) -> None:
-    running = EmbeddingSet(tmp_path).write(_embedded(embedding_set.ROWS + 3), ABOUT)
-    for _ in range(embedding_set.ROWS + 1):
-        next(running)
-    del running
-    assert len(_read(tmp_path)) == embedding_set.ROWS + 1
+    def stopped() -> Iterator[Embedded | Failure]:
+        yield from _embedded(ROWS + 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_set(tmp_path, stopped(), **ABOUT)
+    assert len(_read(tmp_path)) == ROWS + 1
 
 
 def test_a_run_that_fails_leaves_what_it_has_or_nothing(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_run_that_fails_leaves_what_it_has_or_nothing(tmp_path: Path) -> None:
 
     for count in (0, 3):
         with pytest.raises(ModelError, match="the model broke"):
-            list(EmbeddingSet(tmp_path / "out").write(failing(count), ABOUT))
+            write_set(tmp_path / "out", failing(count), **ABOUT)
         assert (tmp_path / "out").exists() == bool(count)
     assert len(_read(tmp_path / "out")) == 3
 
@@ -110,8 +111,8 @@ def test_a_run_that_fails_leaves_what_it_has_or_nothing(tmp_path: Path) -> None:
         (lambda path: path.symlink_to("none"), "already exists and is not a folder; choose a new one"),
         (lambda path: (path / "photos").mkdir(parents=True), "already exists and is not empty; choose a new"),
         (
-            lambda path: (path / "metadata").mkdir(parents=True),
-            "already holds embeddings; choose a new folder",
+            lambda path: (path / "metadata" / "metadata_0.parquet").mkdir(parents=True),
+            "holds embeddings without a manifest.json, by clip-retrieval or fieldmarks 0.1, to which",
         ),
     ],
 )
@@ -119,7 +120,7 @@ def test_only_a_new_or_an_empty_folder_is_written_to(tmp_path: Path, make: Any, 
     make(tmp_path / "out")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ImageError) as caught:
-        list(EmbeddingSet(tmp_path / "out").write(_embedded(1), ABOUT))
+        write_set(tmp_path / "out", _embedded(1), **ABOUT)
     assert str(caught.value).startswith(f"{tmp_path / 'out'} {message}")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -200,7 +201,7 @@ def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:
 
 
 def test_labels_run_in_step_with_the_embeddings(tmp_path: Path) -> None:
-    list(EmbeddingSet(tmp_path / "out").write(_embedded(2), ABOUT))
+    write_set(tmp_path / "out", _embedded(2), **ABOUT)
     assert list(EmbeddingSet(tmp_path / "out").labels()) == [None, None]
     path = _archive(
         tmp_path / "a.npz", embeddings=np.eye(2), labels=np.array([1, 0]), classes=np.array(["a", "b"])
@@ -278,7 +279,7 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None
 
 
 def test_names_and_labels_are_read_in_parts(tmp_path: Path) -> None:
-    count = 5 * embedding_set.READ_ROWS // 2
+    count = 5 * READ_ROWS // 2
     names = [f"{n}.png" for n in range(count)]
     path = _archive(
         tmp_path / "a.npz",
@@ -293,7 +294,7 @@ def test_names_and_labels_are_read_in_parts(tmp_path: Path) -> None:
 
 def test_metadata_that_does_not_fit(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
-    list(EmbeddingSet(tmp_path / "out").write(_embedded(2), ABOUT))
+    write_set(tmp_path / "out", _embedded(2), **ABOUT)
     file = tmp_path / "out" / "metadata" / "metadata_0000.parquet"
     tables: dict[str, Any] = {
         "has 3 rows; expected 2": {"image_path": ["a", "b", "c"]},
@@ -316,5 +317,6 @@ def test_metadata_that_does_not_fit(tmp_path: Path) -> None:
     for rows in (EmbeddingSet(tmp_path / "out"), EmbeddingSet(tmp_path / "out").labels()):
         with pytest.raises(ImageError, match="it is not a regular file"):
             list(rows)
+    (tmp_path / "out" / "manifest.json").unlink()  # as 0.1 wrote it
     with pytest.raises(ImageError, match="it is not a regular file"):
         _ = EmbeddingSet(tmp_path / "out").model

@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from fieldmarks.classification import images
 from fieldmarks.classification.preprocess import EXTENT
 from fieldmarks.errors import ImageError
+from fieldmarks.extras import install
 
 
 def _saved(image: Image.Image, form: str, **options: object) -> bytes:
@@ -271,7 +272,7 @@ def test_heic_without_pillow_heif_says_what_to_install() -> None:
     run = subprocess.run(
         [sys.executable, "-c", script], input=_heic(_bands()), capture_output=True, check=True
     )
-    assert run.stdout.decode() == "HEIC needs pillow-heif: pip install 'fieldmarks[heic]'\n"
+    assert run.stdout.decode() == f"HEIC needs pillow-heif: {install('heic')}\n"
 
 
 def test_a_heic_that_is_cut_short_is_one_clear_error() -> None:

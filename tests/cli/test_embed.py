@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from tests.kit import untimed
 
 from fieldmarks.classification.embedder import Encoder
 from fieldmarks.cli import main
@@ -36,11 +37,15 @@ def test_what_is_embedded_is_classified_the_same(runner: CliRunner, tiny_clip: P
     assert (result.exit_code, result.stdout) == (3, "")
     broken, *last = result.stderr.splitlines()
     assert broken.startswith("Error: photos/broken.png: not an image ")
-    assert last == ["Wrote 2 embeddings to embedded", "1 of 3 images failed:", "  photos/broken.png"]
+    assert last == [
+        "1 of 3 images failed:",
+        "  photos/broken.png",
+        "Added 2 images to embedded; it has 2 images. 1 image failed.",
+    ]
     asked = ["classify", "--store", "store.jsonl", "--format", "jsonl", *model]
     direct = runner.invoke(main, [*asked, "photos/a.png", "photos/b.png"])
     through = runner.invoke(main, [*asked, "--image-embeddings", "embedded"])
-    assert (through.exit_code, through.stderr) == (0, "")
+    assert (through.exit_code, through.stderr) == (0, "Classified 2 images.\n")
     for splitline, other in zip(through.stdout.splitlines(), direct.stdout.splitlines(), strict=True):
         ours, theirs = json.loads(splitline), json.loads(other)
         assert (ours["image"], ours["label"]) == (theirs["image"], theirs["label"])
@@ -54,9 +59,10 @@ def test_only_what_was_computed_is_told_of(runner: CliRunner, tiny_clip: Path, f
     runner.invoke(main, ["classify", "photos/a.png", *store, *model])
     asked = ["classify", "--classifier", "birds.safetensors"]
     kept = runner.invoke(main, [*asked, "--image-embeddings", "embedded"])
-    assert (kept.exit_code, kept.stderr) == (0, "")  # "auto" may be bfloat16 here, but nothing is computed
+    only = (0, "Classified 1 image.\n")
+    assert (kept.exit_code, kept.stderr) == only  # "auto" may be bfloat16 here, but nothing is computed
     fresh = runner.invoke(main, [*asked, "photos/a.png"])
-    assert (fresh.exit_code, fresh.stderr.rpartition("…\n")[2]) == (0, "")
+    assert (fresh.exit_code, fresh.stderr.rpartition("…\n")[2]) == only
     verbose = runner.invoke(main, ["-v", *asked, "photos/a.png"])
     halved = Encoder(tiny_clip).dtype != "float32"
     assert ("; pass --dtype float32 for full precision" in verbose.stderr) == halved
@@ -78,7 +84,7 @@ def test_a_saved_classifier_on_embeddings_loads_no_framework(
     )
     asked = ["classify", "--classifier", "birds.safetensors", "--image-embeddings", "embedded"]
     done = subprocess.run([sys.executable, "-c", script, *asked], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == (f"{expected}loaded:\n", "")
+    assert (done.stdout, untimed(done.stderr)) == (f"{expected}loaded:\n", "Classified 1 image.\n")
 
 
 def test_another_models_embeddings_are_told(
@@ -102,11 +108,27 @@ def test_another_models_embeddings_are_told(
     )
 
 
-def test_a_folder_with_embeddings_is_left_alone(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
-    asked = ["embed", "photos/a.png", "--out", "embedded", *EXACT, "--clip", str(tiny_clip)]
-    assert runner.invoke(main, asked).exit_code == 0
+def test_a_second_run_does_only_what_is_new(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
+    asked = ["embed", "photos/a.png", "photos/b.png", "--out", "set", *EXACT, "--clip", str(tiny_clip)]
+    assert runner.invoke(main, asked).stderr.endswith("Added 2 images to set; it has 2 images.\n")
     again = runner.invoke(main, asked)
-    assert (again.exit_code, again.stderr) == (
-        1,
-        "Error: embedded already holds embeddings; choose a new folder\n",
-    )
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert again.stderr == "Added 0 images to set (2 already there); it has 2 images.\n"
+    Path("photos/a.png").rename("photos/c.png")
+    pruned = runner.invoke(main, ["embed", "photos/b.png", "photos/c.png", "--prune", *asked[3:]])
+    counts = "(1 already there, 1 known under another name, 1 removed)"
+    assert pruned.stderr == f"Added 1 image to set {counts}; it has 2 images.\n"
+
+
+def test_a_set_of_another_model_or_without_a_manifest_is_left_alone(
+    runner: CliRunner, tiny_clip: Path, demo_clip: Path, folder: Path
+) -> None:
+    asked = ["embed", "photos/a.png", "--out", "set", *EXACT, "--clip"]
+    assert runner.invoke(main, [*asked, str(tiny_clip)]).exit_code == 0
+    other = runner.invoke(main, [*asked, str(demo_clip)])
+    message = f"was made with the model {tiny_clip}, not {demo_clip}: pass --clip {tiny_clip}"
+    assert (other.exit_code, other.stderr) == (1, f"Error: set {message}\n")
+    Path("set/manifest.json").unlink()
+    old = runner.invoke(main, [*asked, str(tiny_clip)])
+    assert old.exit_code == 1
+    assert old.stderr.startswith("Error: set holds embeddings without a manifest.json, by clip-retrieval or")

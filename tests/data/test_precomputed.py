@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kit import write_set
 
 from fieldmarks.classification.embedder import Embedded
-from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.results import Failure
 from fieldmarks.data import open_dataset
 from fieldmarks.data.precomputed import Tails, labelled
@@ -82,7 +82,7 @@ def test_labels_in_the_metadata_of_a_folder(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     arrow = pytest.importorskip("pyarrow")
     embedded = [Embedded(f"owl/{n}.png", np.full(3, 1.0, np.float32)) for n in range(3)]
-    list(EmbeddingSet(tmp_path / "a").write(embedded, {"model": "some/clip"}))
+    write_set(tmp_path / "a", embedded)
     assert _labels(tmp_path / "a") == ["owl"] * 3
     told = arrow.table({"image_path": [item.image for item in embedded], "label": ["newt", None, "owl"]})
     parquet.write_table(told, tmp_path / "a" / "metadata" / "metadata_0000.parquet")

@@ -284,5 +284,5 @@ def test_where_the_library_is_missing(tmp_path: Path) -> None:
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert shown.stdout == (
-        "EvaluationError this data set needs the library `datasets`: pip install 'fieldmarks[data]'\n"
+        "EvaluationError this data set needs the library `datasets`: pip install 'datasets>=4.0'\n"
     )

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.evaluation.controls import (
-    common_words,
     derangement,
     random_descriptors,
     swapped,
     vocabulary_of,
     waffle,
 )
+from fieldmarks.random_words import common_words
 
 CLASSES = {
     "tree frog": ["protruding eyes", "a wide mouth", "sticky toe pads"],

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.evaluation.worlds import problem, save
+from tests.kit import write_set
 
 from fieldmarks.classification import cache_folder
 from fieldmarks.classification.cache import NAME, EmbeddingCache, key_of
@@ -231,7 +232,7 @@ def test_folders_of_embeddings(tmp_path: Path, count: int, name: str) -> None:
     pytest.importorskip("pyarrow")
     rows = np.random.default_rng(0).standard_normal((20, 6), np.float32)
     embedded = [Embedded(f"owl/{number}.png", row) for number, row in enumerate(rows)]
-    list(EmbeddingSet(tmp_path / "out").write(embedded, {"model": "some/clip"}))
+    write_set(tmp_path / "out", embedded)
     path = tmp_path / "out" / name
     whole = path.read_bytes()
     refused = 0
@@ -340,7 +341,7 @@ def _long_name(folder: Path) -> Path:
     """Return a folder whose metadata say one name of 400 kB a thousand times, in a few bytes."""
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     rows = [Embedded(str(n), np.ones(4, np.float32)) for n in range(1000)]
-    list(EmbeddingSet(folder / "out").write(rows, {}))
+    write_set(folder / "out", rows)
     table = arrow.table({"image_path": arrow.array(["a" * 400_000] * 1000)})
     parquet.write_table(table, folder / "out" / "metadata" / "metadata_0000.parquet", compression="zstd")
     return folder / "out"

@@ -12,9 +12,10 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 
@@ -45,7 +46,8 @@ class Stored:
     dtype: np.dtype[Any]
     by_columns: bool
     offset: int
-    open: Callable[[], BinaryIO]
+    open: Callable[[], AbstractContextManager[BinaryIO]]
+    file: Path | None = None  # which holds nothing else, so that it can be mapped into memory
 
     def parts(self, rows: int) -> Iterator[Array]:
         """Yield the array, at most so many rows at a time. Raises ImageError for a file that is damaged."""
@@ -61,6 +63,19 @@ class Stored:
                     for at in range(0, self.shape[0], rows):
                         yield self._read(file, min(rows, self.shape[0] - at))
         except _DAMAGE as error:
+            raise _unreadable(self.where, error) from error
+
+    def mapped(self) -> Array:
+        """Return the whole array, mapped from its file, which has to be a .npy. Raises ImageError."""
+        if self.file is None:
+            raise ImageError(f"{self.where} lies in an archive, which cannot be mapped into memory")
+        if not math.prod(self.shape):
+            return np.empty(self.shape, self.dtype)
+        try:
+            with os.fdopen(open_regular(self.file), "rb") as file:
+                order: Any = "F" if self.by_columns else "C"
+                return np.memmap(file, self.dtype, "r", self.offset, self.shape, order)
+        except (OSError, ValueError) as error:
             raise _unreadable(self.where, error) from error
 
     def _read(self, file: BinaryIO, rows: int) -> Array:
@@ -115,11 +130,16 @@ class Archive:
             growth = f"unpacks from {packed:,} bytes to {size:,}"
             raise ImageError(f"{self._path} cannot be read: {printable(name)!r:.40} {growth}")
 
-        def opened() -> BinaryIO:
-            file: BinaryIO = self._zip.open(member)  # type: ignore[assignment]  # reads and seeks as one
-            return file
+        def opened() -> AbstractContextManager[BinaryIO]:
+            return cast(BinaryIO, self._zip.open(member))  # which reads and seeks as one
 
-        return _stored(f"{self._path}, {printable(name)!r:.40}", opened, size)
+        @contextmanager
+        def reopened() -> Iterator[BinaryIO]:  # this archive may be closed by then
+            with Archive(self._path) as archive, archive._zip.open(member) as file:
+                yield cast(BinaryIO, file)
+
+        stored = _stored(f"{self._path}, {printable(name)!r:.40}", opened, size)
+        return replace(stored, open=reopened)
 
 
 def from_file(path: Path) -> Stored:
@@ -130,14 +150,16 @@ def from_file(path: Path) -> Stored:
         raise _unreadable(path, error) from error
     size = os.fstat(fd).st_size
     os.close(fd)
-    return _stored(str(path), lambda: os.fdopen(open_regular(path), "rb"), size)
+    return _stored(str(path), lambda: os.fdopen(open_regular(path), "rb"), size, path)
 
 
-def _stored(where: str, opened: Callable[[], BinaryIO], size: int) -> Stored:
+def _stored(
+    where: str, opened: Callable[[], AbstractContextManager[BinaryIO]], size: int, file: Path | None = None
+) -> Stored:
     """Return the array that a file of `size` bytes announces, once it can be true. Raises ImageError."""
     try:
-        with opened() as file:
-            shape, dtype, by_columns, offset = _header(file)
+        with opened() as start:
+            shape, dtype, by_columns, offset = _header(start)
     except _DAMAGE as error:
         raise _unreadable(where, error) from error
     if dtype.hasobject:
@@ -146,7 +168,7 @@ def _stored(where: str, opened: Callable[[], BinaryIO], size: int) -> Stored:
         raise ImageError(f"{where} cannot be read: it declares {shape} of {dtype} but is shorter")
     if by_columns and math.prod(shape) * dtype.itemsize > _MAX_COLUMNWISE:
         raise ImageError(f"{where} cannot be read: it is stored in Fortran order and too large for that")
-    return Stored(where, shape, dtype, by_columns, offset, opened)
+    return Stored(where, shape, dtype, by_columns, offset, opened, file)
 
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any], bool, int]:

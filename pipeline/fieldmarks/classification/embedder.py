@@ -168,6 +168,18 @@ class Encoder:
         }
 
     @property
+    def provenance(self) -> dict[str, str]:
+        """What `metadata` says, and the digest of model and preprocessing, as an embedding set has it.
+
+        A model that was not downloaded yet is. Raises ModelError.
+        """
+        if self.fingerprint is None:
+            self.engine.logit_scale  # noqa: B018  which downloads and loads the model
+            del self.fingerprint
+        files = f"{self.checkpoint.fingerprint(self._file_hash) or self.name} {_PIXELS}"
+        return self.metadata | {"fingerprint": hashlib.sha256(files.encode()).hexdigest()}
+
+    @property
     def batch(self) -> int:
         """How many images to embed per pass."""
         return _IMAGES.get(self.device, _IMAGES_ELSEWHERE)

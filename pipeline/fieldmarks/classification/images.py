@@ -15,6 +15,7 @@ from fieldmarks.classification import depth, memory
 from fieldmarks.classification.preprocess import EXTENT, INFERRED, Box
 from fieldmarks.classification.sources import HEAD, HEIF, SUFFIXES_OF, format_of, other_kind
 from fieldmarks.errors import ImageError
+from fieldmarks.extras import install
 from fieldmarks.hub import one_line
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ MAX_ASPECT: Final = 200
 # EXIF's orientations, by what makes such an image upright: width and height exchanged, then mirrored.
 _EXCHANGED, _LEFT_TO_RIGHT, _TOP_TO_BOTTOM = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 _STRAIGHT: Final = {"La": "LA", "RGBa": "RGBA"}  # by modes whose colours are multiplied by alpha
-NO_HEIF: Final = "HEIC needs pillow-heif: pip install 'fieldmarks[heic]'"
 _REGISTERING: Final = Lock()  # images are decoded in several threads
 
 
@@ -277,7 +277,7 @@ def _register_heif() -> None:
             try:
                 from pillow_heif import register_heif_opener
             except ImportError as error:
-                raise ImageError(NO_HEIF) from error
+                raise ImageError(f"HEIC needs pillow-heif: {install('heic')}") from error
             register_heif_opener()
 
 

@@ -52,6 +52,7 @@ class Journal:
         """Read what is there and lock the file. Raises ReportError for a file that is not a journal."""
         self.path = path
         self.done: dict[str, FileVersion] = {}
+        self.skipped = 0  # images that `left` and `has` found to have a result
         self._header: Mapping[str, Any] | None = None
         self._is_new = not os.path.lexists(path)
         try:
@@ -84,11 +85,15 @@ class Journal:
             version = None if isinstance(image, Failure) else self.done.get(name_of(image, 0))
             if version is None or isinstance(image, Failure) or not unchanged(image, version):
                 yield image
+            else:
+                self.skipped += 1
 
     def has(self, row: Embedded | Failure) -> bool:
         """Whether there is a result for this version of an embedded image."""
         done = self.done.get(row.image)
-        return isinstance(row, Embedded) and done is not None and done.sha256 == _version(row).sha256
+        known = isinstance(row, Embedded) and done is not None and done.sha256 == _version(row).sha256
+        self.skipped += known
+        return known
 
     def append(self, line: str) -> None:
         """Write one result, a JSON object without a line end. Raises ReportError if the disk refuses."""

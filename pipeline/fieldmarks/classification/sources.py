@@ -288,6 +288,20 @@ def unchanged(image: ImageInput, version: FileVersion) -> bool:
         return False
 
 
+def digest_of(path: str | os.PathLike[str]) -> FileVersion:
+    """Read a file and return its version. Raises ImageError."""
+    data, stamp = _read_file(path)
+    return FileVersion(hashlib.sha256(data).hexdigest(), stamp)
+
+
+def named_file(name: str) -> bytes:
+    """Return the path of a file that `name_of` gave this name; bytes, as a path need not be Unicode."""
+    path = os.fsencode(name)
+    if os.path.lexists(path):
+        return path
+    return re.sub(rb"\\x([89a-f][0-9a-f])", lambda match: bytes.fromhex(match[1].decode()), path)
+
+
 def read_stamped(image: ImageInput) -> tuple[bytes | None, Stamp | None]:
     """Return the bytes of a file, and what tells it from a later version of it; see FileVersion.
 

@@ -2,13 +2,17 @@
 
 import click
 
+from fieldmarks.cli.console import conclude
 from fieldmarks.errors import FieldmarksError
 from fieldmarks.text import counted
 
 
 @click.group()
 def cache() -> None:
-    """Show or clear cached embeddings, converted models and endpoint settings."""
+    """Show or clear cached embeddings, converted models and endpoint settings.
+
+    They are in $FIELDMARKS_CACHE, by default in ~/.cache/fieldmarks.
+    """
 
 
 @cache.command()
@@ -29,6 +33,7 @@ def info() -> None:
         click.echo(f"{info.path}\n{counted(info.entries, kind)}, {space}")
     path, entries, size = cache_folder.endpoints()
     click.echo(f"{path}\n{counted(entries, cache_folder.KNOWN_ENDPOINT)}, {_megabytes(size)}")
+    conclude("Showed what is cached; `fieldmarks cache clear` removes it")
 
 
 @cache.command()
@@ -55,7 +60,7 @@ def clear() -> None:
             part.remove()
         except OSError as error:
             raise FieldmarksError(f"{part.path} cannot be removed: {error.strerror}") from error
-    click.echo(f"Freed {_megabytes(sum(part.size for part in ours))}")
+    conclude(f"Freed {_megabytes(sum(part.size for part in ours))}")
 
 
 def _megabytes(size: int) -> str:

@@ -1,17 +1,21 @@
-"""`fieldmarks classify`: images in, labels with their reasons out; `fieldmarks embed`: embeddings out."""
+"""`fieldmarks classify`: images in, labels with their reasons out."""
 
 import os
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, words
-from fieldmarks.cli.console import say
+from fieldmarks.cli.configuration import prevailing
+from fieldmarks.cli.console import conclude, images_line, say, shown
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
@@ -20,11 +24,14 @@ if TYPE_CHECKING:
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.results import Failure, Prediction
+    from fieldmarks.evaluation.predictions import Progress
     from fieldmarks.report.page import Page
 
+Result = TypeVar("Result")
 
 INCOMPLETE = 3  # the exit code of a run that did all but what its last lines name
 NAMED = 20  # images in the last lines
+COUNTED = 100_000  # images that are counted before the work
 GIVEN = ParameterSource.COMMANDLINE
 
 
@@ -33,19 +40,53 @@ def say_failure(failure: "Failure") -> None:
     say(f"Error: {printable(failure.image)}: {printable(failure.error)}")
 
 
-def exit_if_incomplete(failed: Sequence[str], failures: int, total: int) -> None:
-    """Name the images that failed, of which `failed` are the first, and end the command with INCOMPLETE.
+def conclude_images(failed: Sequence[str], failures: int, total: int, *closing: str) -> None:
+    """Name the images that failed, of which `failed` are the first, and print the closing line.
 
-    Return if there are none.
+    If any failed, it says so, and the command ends with INCOMPLETE.
     """
     if not failures:
+        conclude(*closing)
         return
     say(f"{failures:,} of {counted(total, 'image')} failed:")
     for image in failed[:NAMED]:
         say(f"  {printable(image)}")
     if failures > NAMED:
         say(f"  … {failures - NAMED:,} more, named above")
+    conclude(*closing, f"{counted(failures, 'image')} failed")
     click.get_current_context().exit(INCOMPLETE)
+
+
+def image_paths(
+    images: Sequence[str], journal: "Journal | None" = None
+) -> "tuple[Iterator[str | Failure], int | None]":
+    """Return the paths of the images, without those that have a result in the journal, and their number.
+
+    Of paths that come from stdin, or of very many, the number is None.
+    """
+    from fieldmarks.classification.sources import STDIN, find
+
+    found: Iterator[str | Failure] = find(images, sys.stdin)
+    paths = journal.left(found) if journal else found
+    if STDIN in images:
+        return paths, None
+    first = list(islice(paths, COUNTED + 1))
+    return chain(first, paths), len(first) if len(first) <= COUNTED else None
+
+
+def watched(
+    results: "Iterable[Result]", show: "Callable[[Progress], None]", total: int | None
+) -> "Iterator[Result]":
+    """Yield results of images, and show how many there were."""
+    from fieldmarks.classification.results import Failure
+    from fieldmarks.evaluation.predictions import Progress
+
+    began, done, failed = time.monotonic(), 0, 0
+    for result in results:
+        failed += isinstance(result, Failure)
+        done += not isinstance(result, Failure)
+        show(Progress(done, failed, total, time.monotonic() - began))
+        yield result
 
 
 class Output:
@@ -67,13 +108,18 @@ class Output:
         marks = bool(options["explain"] or options["relative"])
         self._header = results.header(form)
         self._lines = results.printer(
-            form, classifier.classes, top=top, explain=marks, baseline=options["baseline"] or not report
+            form,
+            classifier.classes,
+            top=top,
+            explain=marks,
+            baseline=options["baseline"] or not report,
+            columns=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
         )
         self._write: Callable[[str], None] = journal.append if journal else click.echo
         self._page: Page | None = None
         self._report = report
         self._failed: list[str] = []  # the first NAMED
-        self._failures = self._total = 0
+        self._failures = self._unsure = self._total = 0
         self.scored = {"top": top, "explain": marks, "min_probability": options["min_probability"]}
         self.thumbnails = 0
         self.shown = {"top": top, "explain": marks, "relative": options["relative"]}  # what a result shows
@@ -97,9 +143,13 @@ class Output:
             if self._page and self._report:
                 self._page.write(self._report)
 
-    def exit_if_incomplete(self) -> None:
-        """Name the images that failed and end the command, if there are any."""
-        exit_if_incomplete(self._failed, self._failures, self._total)
+    def conclude(self, skipped: int, written: Sequence[Path]) -> None:
+        """Name the images that failed, and say what was done, skipped and written."""
+        done = f"Classified {counted(self._total - self._failures, 'image')}"
+        done += f", {self._unsure:,} unsure" if self._unsure else ""
+        done += f"; skipped {skipped:,} with a result" if skipped else ""
+        files = [f"Wrote {' and '.join(map(str, written))}"] if written else []
+        conclude_images(self._failed, self._failures, self._total, done, *files)
 
     def _take(self, result: "Prediction | Failure") -> None:
         from fieldmarks.classification.results import Failure
@@ -109,6 +159,8 @@ class Output:
             say_failure(result)
             self._failures += 1
             self._failed += [result.image] if len(self._failed) < NAMED else []
+        else:
+            self._unsure += result.label is None
         for line in self._lines(result):
             self._write(line)
         if self._page:
@@ -272,11 +324,12 @@ def classify(
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.sources import quiet_pillow
 
+    store, classifier = prevailing(context, "store", "classifier").values()
     _check_usage(images, store, classifier, options["embeddings"])
     for param in context.command.params:
         if classifier and param.name in OF_TEXTS[:-1] and context.get_parameter_source(param.name) is GIVEN:
             raise click.UsageError(f"{param.opts[0]} goes with --store: a saved classifier has its own texts")
-    if resume and context.get_parameter_source("form") is not ParameterSource.DEFAULT and form != "jsonl":
+    if resume and context.get_parameter_source("form") is GIVEN and form != "jsonl":
         raise click.UsageError(f"--resume writes JSONL: leave out --format {form}")
     _check_outputs(resume, report, save_classifier)
     target = ClassifierFile(save_classifier) if save_classifier else None
@@ -292,14 +345,20 @@ def classify(
             journal.start(opened.provenance(embeddings, output.shown))
         if target:
             opened.save_to(target)
-        statistics, rows = None, _rows(opened, embeddings, images, journal, output.thumbnails)
-        if options["relative"]:  # which relates marks to all images, also to those that have results already
-            every = list(_rows(opened, embeddings, images, None, output.thumbnails))
-            statistics = opened.statistics(every)
-            rows = iter([row for row in every if journal is None or not journal.has(row)])
         batch = EMBEDDED_BATCH if embeddings else None
-        output.deliver(opened.score(rows, **output.scored, statistics=statistics, batch=batch))
-    output.exit_if_incomplete()
+        with shown(sys.stderr, images_line, bar=bool(journal) or not sys.stdout.isatty()) as show:
+            statistics = None
+            if options["relative"]:  # which relates marks to all images, also to those that have results
+                rows, total = _rows(opened, embeddings, images, None, output.thumbnails)
+                every = list(watched(rows, show, total))
+                statistics = opened.statistics(every)
+                rows = iter([row for row in every if journal is None or not journal.has(row)])
+            else:
+                rows, total = _rows(opened, embeddings, images, journal, output.thumbnails)
+                rows = watched(rows, show, total)
+            output.deliver(opened.score(rows, **output.scored, statistics=statistics, batch=batch))
+    written = [path for path in (resume, report, save_classifier) if path]
+    output.conclude(journal.skipped if journal else 0, written)
 
 
 def _journal(path: Path | None) -> "AbstractContextManager[Journal | None]":
@@ -317,18 +376,16 @@ def _rows(
     images: Sequence[str],
     journal: "Journal | None",
     thumbnails: int,
-) -> "Iterator[Embedded | Failure]":
-    """Return the embedded images, without those that have a result in the journal."""
-    from fieldmarks.classification.sources import find
-
+) -> "tuple[Iterator[Embedded | Failure], int | None]":
+    """Return the embedded images, without those that have a result in the journal, and their number."""
     if embeddings is None:
-        paths = find(images, sys.stdin)
-        return classifier.embedder.images(journal.left(paths) if journal else paths, thumbnails=thumbnails)
+        paths, total = image_paths(images, journal)
+        return classifier.embedder.images(paths, thumbnails=thumbnails), total
     if journal is None:
-        return iter(embeddings)
+        return iter(embeddings), None
     from fieldmarks.classification.journal import with_version
 
-    return (row for row in map(with_version, embeddings) if not journal.has(row))
+    return (row for row in map(with_version, embeddings) if not journal.has(row)), None
 
 
 def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Path | None) -> None:
@@ -362,37 +419,3 @@ def _check_usage(
         raise click.UsageError("give either --store or --classifier")
     if bool(images) == (embeddings is not None):
         raise click.UsageError("give either IMAGES or --image-embeddings")
-
-
-@click.command()
-@click.argument("images", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the embeddings.")
-@model_options
-def embed(images: tuple[str, ...], out: Path, **options: Any) -> None:
-    """Write the embeddings of IMAGES in clip-retrieval's layout: img_emb/*.npy, metadata/*.parquet.
-
-    IMAGES are files, folders (searched recursively), globs, or - to read paths from stdin, one per line.
-    Vectors are float32 and of unit length. Needs the extra 'embed' (pyarrow). Unreadable images are listed
-    at the end, and the exit code is then 3.
-
-    \b
-    Example:
-      fieldmarks embed photos/ --out photos-embedded
-      fieldmarks classify --image-embeddings photos-embedded --store frogs.jsonl
-    """
-    from fieldmarks.classification.embedder import open_embedder
-    from fieldmarks.classification.embedding_set import EmbeddingSet
-    from fieldmarks.classification.results import Failure
-    from fieldmarks.classification.sources import find, quiet_pillow
-
-    target, embedder = EmbeddingSet.create(out), open_embedder(**options)
-    written, failed = 0, list[str]()
-    with quiet_pillow():
-        rows = embedder.images(find(images, sys.stdin))
-        for result in target.write(rows, embedder.encoder.metadata):
-            if isinstance(result, Failure):
-                say_failure(result)
-                failed.append(result.image)
-            written += not isinstance(result, Failure)
-    say(f"Wrote {counted(written, 'embedding')} to {out}")
-    exit_if_incomplete(failed, len(failed), written + len(failed))

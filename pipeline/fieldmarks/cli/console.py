@@ -1,4 +1,4 @@
-"""Output that all commands share: lines, messages and progress on stderr, JSON on stdout.
+"""Output that all commands share: lines, messages, progress and the closing line on stderr, JSON on stdout.
 
 The library logs to loggers below "fieldmarks": a warning is something to look into, an info is news of a run,
 and a debug message helps to find the cause of a problem. `-v` and `-q` say which of them reach stderr. A log
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TextIO, TypeVar
 
 import click
 
@@ -26,6 +26,9 @@ from fieldmarks.text import printable
 if TYPE_CHECKING:
     from fieldmarks.evaluation import predictions
     from fieldmarks.generation.run import Progress
+
+
+_BEGAN: Final = "fieldmarks.began"  # when the command began, in the contexts' common notes
 
 
 class ConfirmationNeeded(click.ClickException):
@@ -41,6 +44,33 @@ def say(message: str) -> None:
     """
     click.echo(printable(message), err=True)
     record(message)
+
+
+def start_clock() -> None:
+    """Remember when the command of this context begins, for its closing line."""
+    click.get_current_context().meta[_BEGAN] = time.monotonic()
+
+
+def conclude(*sentences: str) -> None:
+    """Print a command's closing line: what was done, skipped and written, and how long it took.
+
+    Sentences without a full stop get one. Every command ends with this line, also with `-q`.
+    """
+    now = time.monotonic()
+    took = duration(now - click.get_current_context().meta.get(_BEGAN, now))
+    whole = [sentence if sentence.endswith((".", "?", "!")) else f"{sentence}." for sentence in sentences]
+    say(" ".join([*whole, f"Took {took}."]))
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: "0.4 s", "12 s", "3 min 5 s", "2 h 10 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def emit(value: Mapping[str, Any]) -> None:
@@ -71,28 +101,62 @@ class Counted(Protocol):
 
 Shown = TypeVar("Shown", bound=Counted)
 
-PLAIN_EVERY = 5.0  # seconds between plain lines
+PLAIN_EVERY = 10.0  # seconds between plain lines
 BAR_EVERY = 0.2  # seconds between changes of the bar
 
 
 @contextmanager
-def shown(stream: TextIO, wording: Callable[[Shown], str]) -> Iterator[Callable[[Shown], None]]:
+def shown(
+    stream: TextIO, wording: Callable[[Shown], str], *, every: float = PLAIN_EVERY, bar: bool = True
+) -> Iterator[Callable[[Shown], None]]:
     """Give a function to call with each new progress, which shows it: a bar in a terminal, else plain lines.
 
-    It costs next to nothing however often it is called, and shows nothing with `-q`.
+    There is a line `every` so many seconds, also where nothing new is reported, so that whoever reads a log
+    sees that the work goes on. It costs next to nothing however often it is called, and shows nothing with
+    `-q`, nor on a terminal without `bar`, as where the results themselves are printed there.
     """
-    if is_quiet():
+    if is_quiet() or (stream.isatty() and not bar):
         yield lambda progress: None
-        return
-    if not stream.isatty():
-        yield _throttled(lambda progress: print(wording(progress), file=stream, flush=True), PLAIN_EVERY)
-        return
-    from rich.console import Console
-    from rich.status import Status
+    elif stream.isatty():
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
 
-    console = Console(file=stream, highlight=False, soft_wrap=True)
-    with Status("beginning…", console=console) as status:
-        yield _throttled(lambda progress: status.update(wording(progress)), BAR_EVERY)
+        spinner = Spinner("dots", "starting…")
+        console = Console(file=stream, highlight=False, soft_wrap=True)
+        with Live(spinner, console=console, transient=True, redirect_stdout=False):  # stdout is for results
+            yield _throttled(lambda progress: spinner.update(text=wording(progress)), BAR_EVERY)
+    else:
+        with _Lines(stream, wording, every) as lines:
+            yield lines.take
+
+
+class _Lines(Generic[Shown]):
+    """Prints the latest progress as a line, from a thread of its own, at regular times."""
+
+    def __init__(self, stream: TextIO, wording: Callable[[Shown], str], every: float) -> None:
+        self._stream, self._wording, self._every = stream, wording, every
+        self._latest: Shown | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def take(self, progress: Shown) -> None:
+        self._latest = progress
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        while not self._over.wait(self._every):
+            latest = self._latest
+            text = "starting" if latest is None else self._wording(latest)
+            print(f"{text} (after {duration(time.monotonic() - began)})", file=self._stream, flush=True)
 
 
 def line(progress: "Progress") -> str:

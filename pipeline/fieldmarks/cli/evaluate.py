@@ -13,8 +13,9 @@ import click
 from click.core import ParameterSource
 
 from fieldmarks.choices import Aggregation, ArmName, Preset, words
-from fieldmarks.cli.classify import OF_MODEL, exit_if_incomplete, model_options, say_failure
-from fieldmarks.cli.console import say
+from fieldmarks.cli.classify import OF_MODEL, conclude_images, model_options, say_failure
+from fieldmarks.cli.configuration import prevailing
+from fieldmarks.cli.console import conclude, say
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     from fieldmarks.evaluation.evaluate import evaluate as run
     from fieldmarks.store import Store
 
+    options |= prevailing(context, "store", "classifier")
     _check_usage(options)
     if options["classifier"] and context.get_parameter_source("presets") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--preset goes with --store: a saved classifier has its own texts")
@@ -235,7 +237,10 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     if options["write_flags"]:
         _write_flags(result, options["store"], options["presets"][0])
     failed = [failure.image for failure in result.failures]
-    exit_if_incomplete(failed, len(failed), len(failed) + len(result.images))
+    closing = f"Evaluated {counted(len(result.arms), 'arm')} on {counted(len(result.images), 'image')}"
+    files = [str(path) for path in outputs if path not in (None, "-")]
+    wrote = [f"Wrote {', '.join(files)}"] if files else []
+    conclude_images(failed, len(failed), len(failed) + len(result.images), closing, *wrote)
 
 
 def _check_usage(options: Mapping[str, Any]) -> None:
@@ -265,6 +270,7 @@ def _preflight(dataset: str | None, options: dict[str, Any]) -> None:
             _show_table(found)
             for name in sorted((*found.images, *found.without_images)):
                 click.echo(name)
+            conclude(f"Inspected {_images(found)}; no model was loaded")
             return
         store = Store(options["store"]) if options["store"] else None
         candidate = open_candidate(store, options["classifier"], **{key: options[key] for key in OF_MODEL})
@@ -275,6 +281,11 @@ def _preflight(dataset: str | None, options: dict[str, Any]) -> None:
     if near:
         say(f"{counted(len(near), 'label')} near a class: check these lines, then pass --aliases FILE.csv")
         click.echo(alias_file(near), nl=False)
+    conclude(f"Inspected {_images(preflight)}; no model was loaded")
+
+
+def _images(preflight: "Preflight") -> str:
+    return counted(sum(preflight.images.values()), "image")
 
 
 def _say_notes(notices: Sequence[str]) -> None:

@@ -8,7 +8,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 
 from fieldmarks.choices import Mode, words
-from fieldmarks.cli.console import emit, say
+from fieldmarks.cli.configuration import prevailing
+from fieldmarks.cli.console import conclude, emit, say
 from fieldmarks.errors import ClassNameError, FieldmarksError
 from fieldmarks.text import counted, printable
 
@@ -187,7 +188,10 @@ POSITIVE = Number(min=0, min_open=True)
 )
 @click.option("--refresh", is_flag=True, help="Regenerate classes that already have an answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.pass_context
 def generate(
+    context: click.Context,
+    /,
     classes: str | None,
     named: tuple[str, ...],
     column: str | None,
@@ -218,6 +222,7 @@ def generate(
     from fieldmarks.generation import generate as generation
     from fieldmarks.store import Store
 
+    options |= prevailing(context, "local", "model")
     names = class_names(classes, named, column)
     opened = Store(store, create=True)
     options["headers"] = headers_of(options["headers"])
@@ -238,6 +243,7 @@ def generate(
     if options["dry_run"]:
         _print_example(names, options, sys.stderr if as_json else sys.stdout)
         _print_forecast(summary, as_json)
+        conclude("Dry run: nothing was sent or written")
     else:
         _report(summary, store, as_json)
 
@@ -343,7 +349,7 @@ def _report(summary: "Summary", store: str, as_json: bool) -> None:
     if summary.signal is not None:
         left = counted(len(summary.left), "class")
         say(f"Interrupted with {left} left; run the same command again to continue")
-    say(_closing_line(summary, store))
+    conclude(_closing_line(summary, store))
     if summary.signal is not None:
         _leave(128 + summary.signal)
     if summary.left or summary.failed or summary.lost:

@@ -4,6 +4,8 @@ import sys
 
 import click
 
+from fieldmarks.cli.console import conclude
+
 
 @click.group()
 def prompts() -> None:
@@ -19,11 +21,13 @@ def list_() -> None:
       fieldmarks prompts list
     """
     from fieldmarks.generation.prompt import Prompt, shipped_names, turns
+    from fieldmarks.text import counted
 
     for name in shipped_names():
         prompt = Prompt.load(name)
         question = turns(prompt.text)[-2][1]
         click.echo(f"{name:14}{prompt.style:11}{question}")
+    conclude(f"Listed {counted(len(shipped_names()), 'prompt')}")
 
 
 @prompts.command()
@@ -53,3 +57,4 @@ def show(prompt: str, name: str | None, concept: str | None, other: str | None) 
     if sys.stdout.isatty():  # the file may be untrusted
         text = "\n".join(map(printable, text.split("\n")))
     click.echo(text)
+    conclude(f"Showed the prompt {printable(prompt)}" + (f" for {printable(name)}" if name else ""))

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from fieldmarks import __version__
-from fieldmarks.cli.console import record, say, start_logging
+from fieldmarks.cli.configuration import use_file
+from fieldmarks.cli.console import record, say, start_clock, start_logging
 from fieldmarks.errors import FieldmarksError, UsageError
 
 if TYPE_CHECKING:
@@ -133,6 +134,10 @@ class Root(click.Group):
         settle(code)
         sys.exit(code)
 
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the commands in the order in which they were added, which is that of the work."""
+        return list(self.commands)
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command line and exit with its code."""
         kwargs["standalone_mode"] = False
@@ -210,7 +215,19 @@ def _output_failed(error: OSError) -> int:
       2    wrong usage, or a confirmation is needed and there is no terminal
       3    done, except for the inputs that the last lines name
       130  interrupted (Ctrl-C); what was finished is kept
-      143  terminated (SIGTERM); what was finished is kept""",
+      143  terminated (SIGTERM); what was finished is kept
+
+    \b
+    Environment:
+      FIELDMARKS_STORE, FIELDMARKS_CLIP, FIELDMARKS_MODEL
+                       defaults of --store, --clip and --model
+      FIELDMARKS_CACHE folder for embeddings, converted models and settings
+      OPENAI_API_KEY, OPENAI_BASE_URL
+                       the endpoint's key and URL
+      HF_HUB_OFFLINE   1: download nothing, use models that are in the cache
+
+    fieldmarks.toml in the working folder sets defaults too; see
+    docs/configuration.md.""",
 )
 @click.version_option(__version__, prog_name="fieldmarks")
 @click.option("-v", "--verbose", is_flag=True, help="Show debug messages too.")
@@ -228,4 +245,6 @@ def main(verbose: bool, quiet: bool, log_file: Path | None) -> None:
     own_process()
     if verbose and quiet:
         raise click.UsageError("give either --verbose or --quiet")
+    start_clock()
     start_logging(verbose - quiet, log_file)
+    use_file(click.get_current_context())

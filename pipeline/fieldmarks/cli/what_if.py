@@ -1,12 +1,13 @@
 """`fieldmarks what-if`: which predictions would change if a class had other descriptors."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fieldmarks.choices import Aggregation, Preset, words
-from fieldmarks.cli.classify import exit_if_incomplete, model_options, say_failure
-from fieldmarks.cli.console import emit
+from fieldmarks.cli.classify import conclude_images, model_options, say_failure
+from fieldmarks.cli.console import emit, images_line, shown
 from fieldmarks.cli.evaluate import data_options, text_options
 from fieldmarks.text import counted, printable
 
@@ -58,12 +59,15 @@ def what_if(name: str, dataset: str | None, **options: Any) -> None:
     if not (options["add"] or options["drop"]):
         raise click.UsageError("pass a change: --add TEXT or --drop TEXT|NUMBER")
     as_json, store = options.pop("as_json"), Store(options.pop("store"))
-    result = run(store, name, dataset, **options)
+    with shown(sys.stderr, images_line) as progress:
+        result = run(store, name, dataset, **options, progress=progress)
     for failure in result.failures:
         say_failure(failure)
     emit(result.to_dict()) if as_json else _show(result)
     failed = [failure.image for failure in result.failures]
-    exit_if_incomplete(failed, len(failed), len(failed) + result.images)
+    changed = f"{counted(len(result.flips), 'prediction')} would change"
+    closing = f"Compared {counted(result.images, 'image')}: {changed}"
+    conclude_images(failed, len(failed), len(failed) + result.images, closing)
 
 
 def _show(result: "WhatIf") -> None:

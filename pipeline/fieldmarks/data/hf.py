@@ -32,6 +32,7 @@ from fieldmarks.data.dataset import (
     taken,
 )
 from fieldmarks.errors import EvaluationError, ImageError
+from fieldmarks.extras import install
 from fieldmarks.hub import one_line
 
 NO_BYTES: Final = (
@@ -305,9 +306,7 @@ def library() -> Any:
     try:
         return import_module("datasets")
     except ImportError as error:
-        raise EvaluationError(
-            "this data set needs the library `datasets`: pip install 'fieldmarks[data]'"
-        ) from error
+        raise EvaluationError(f"this data set needs the library `datasets`: {install('data')}") from error
 
 
 _SPLIT_IN_NAME: Final = re.compile(rf"(?:^|[^a-z])({'|'.join(sorted(dataset.SPLITS))})(?:[^a-z]|$)")

@@ -30,7 +30,7 @@ def labelled(path: Path, dataset: DataSet | None = None) -> Iterator[Labelled]:
     """
     embeddings = EmbeddingSet(path)
     if dataset is not None:
-        names = Tails(_pairs(dataset))
+        names = Tails(label_pairs(dataset))
         yield from (_from_names(row, names) for row in embeddings)
     else:
         for row, label in zip(embeddings, embeddings.labels(), strict=True):
@@ -76,7 +76,8 @@ def _from_names(row: Embedded | Failure, names: Tails) -> Labelled:
     return row, next(iter(labels), None)
 
 
-def _pairs(dataset: DataSet) -> Iterator[tuple[str, str]]:
+def label_pairs(dataset: DataSet) -> Iterator[tuple[str, str]]:
+    """Yield the images of a data set by their names, with their labels."""
     for number, example in enumerate(dataset, 1):
         if isinstance(example, Example):
             yield name_of(example.image, number), example.label

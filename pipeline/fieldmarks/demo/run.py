@@ -9,7 +9,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import Creature, clip_folder, demo_species, lm_folder, trait_of
 from fieldmarks.errors import FieldmarksError, GenerationError, ImageError
 from fieldmarks.generation.generate import generate
+from fieldmarks.report import page
 from fieldmarks.store import Store
 
 IMAGES_PER_SPECIES: Final = 20
@@ -27,7 +28,8 @@ STORE: Final = "demo.jsonl"
 CLASSES: Final = "classes.txt"
 IMAGES: Final = "pictures"
 MODELS: Final = "models"  # copies, so that every command can be tried on ordinary folders
-OURS: Final = {STORE, f".{STORE}.lock", CLASSES, IMAGES, MODELS}
+PAGE: Final = "result.html"
+OURS: Final = {STORE, f".{STORE}.lock", CLASSES, IMAGES, MODELS, PAGE}
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class DemoResult:
     seconds: float
     store: Path
     images_dir: Path
+    page: Path  # every image with its marks
     shown: Prediction  # of one image, with its marks
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,6 +60,7 @@ class DemoResult:
             "seconds": round(self.seconds, 2),
             "store": str(self.store),
             "images_dir": str(self.images_dir),
+            "page": str(self.page),
         }
 
 
@@ -69,6 +73,7 @@ def run_demo(out: Path) -> DemoResult:
     began = time.perf_counter()
     _claim(out)
     species = demo_species()
+    page.check(out / PAGE)
     _lay_out(out, list(species))
     logger.info("A toy language model describes %d invented species …", len(species))
     descriptors = _describe(list(species), out / STORE)
@@ -76,7 +81,9 @@ def run_demo(out: Path) -> DemoResult:
     labels = dict(_draw_all(species, out / IMAGES))
     logger.info("A toy CLIP classifies the %d images, by class name and by descriptors …", len(labels))
     classifier = Classifier(out / STORE, clip=out / MODELS / "clip", baseline=True)
-    predictions = [_read(result) for result in classifier.stream(labels)]
+    results = classifier.stream(labels, top=page.CLASSES_SHOWN, explain=True, thumbnails=page.MAX_IMAGES)
+    predictions = [_read(result) for result in results]
+    _write_page(classifier, predictions, out / PAGE)
     return DemoResult(
         descriptors=descriptors,
         images=len(predictions),
@@ -91,7 +98,8 @@ def run_demo(out: Path) -> DemoResult:
         seconds=time.perf_counter() - began,
         store=out / STORE,
         images_dir=out / IMAGES,
-        shown=_read(next(classifier.stream([predictions[0].image], explain=True))),
+        page=out / PAGE,
+        shown=_telling(predictions, labels),
     )
 
 
@@ -145,6 +153,22 @@ def _draw_all(species: Mapping[str, Creature], folder: Path) -> Iterator[tuple[P
             if not path.exists():
                 draw(creature, random.Random(f"demo {name} {number}")).save(path)
             yield path, name
+
+
+def _write_page(classifier: Classifier, predictions: Sequence[Prediction], path: Path) -> None:
+    result = page.Page(classifier.classes, classifier.head.metadata)
+    for prediction in predictions:
+        result.add(prediction)
+    result.write(path)
+
+
+def _telling(predictions: Sequence[Prediction], labels: Mapping[Path, str]) -> Prediction:
+    """Return a prediction that is right where the name alone is wrong, else the first."""
+    for prediction in predictions:
+        label = labels[Path(prediction.image)]
+        if prediction.label == label and prediction.baseline and prediction.baseline.name != label:
+            return prediction
+    return predictions[0]
 
 
 def _recall(species: Mapping[str, Creature], descriptors: Mapping[str, tuple[str, ...]]) -> float:

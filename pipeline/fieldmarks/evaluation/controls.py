@@ -14,14 +14,13 @@ import random
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from math import ceil
-from pathlib import Path
 from statistics import fmean
 from typing import Final
 
+from fieldmarks.random_words import common_words
+
 PAIRS: Final = 15  # of a text of words and one of characters
-WORDS: Final = Path(__file__).with_name("words.txt")
 _FEWEST_CHARACTERS: Final = 10  # from which strings are drawn
 _TRIES: Final = 1000  # to draw a text that is not drawn yet
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
@@ -29,13 +28,6 @@ _LETTERS_AND_DIGITS: Final = string.ascii_lowercase + string.digits
 _LENGTHS: Final = range(4, 9)  # characters of a random string
 
 Classes = Mapping[str, Sequence[str]]
-
-
-@cache
-def common_words() -> tuple[str, ...]:
-    """Return the words of words.txt."""
-    lines = WORDS.read_text("utf-8").splitlines()
-    return tuple(word for line in lines if not line.startswith("#") for word in line.split())
 
 
 def waffle(classes: Classes, seed: int) -> list[str]:

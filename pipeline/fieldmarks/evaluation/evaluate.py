@@ -44,6 +44,7 @@ from fieldmarks.evaluation.results import (
     Predictions,
 )
 from fieldmarks.evaluation.summary import sentences as summary_of
+from fieldmarks.extras import install
 from fieldmarks.store import Store
 
 logger = logging.getLogger(__name__)
@@ -390,4 +391,4 @@ def _copy(images: Images, image: int, copies: IO[bytes] | None) -> bytes | None:
 def _check_packages() -> None:
     """Raise EvaluationError where a package of the extra is missing."""
     if missing := [name for name in ("scipy", "sklearn") if find_spec(name) is None]:
-        raise EvaluationError(f"an evaluation needs {' and '.join(missing)}: pip install 'fieldmarks[eval]'")
+        raise EvaluationError(f"an evaluation needs {' and '.join(missing)}: {install('eval')}")

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from fieldmarks.errors import ReportError
+from fieldmarks.extras import install
 from fieldmarks.text import cut, printable
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def needed(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise ReportError(f"charts need {package}: pip install 'fieldmarks[eval]'") from error
+        raise ReportError(f"charts need {package}: {install('eval')}") from error
 
 
 def figure(height: float) -> "Figure":

@@ -29,6 +29,7 @@ from fieldmarks.classification.engines.families import TextForm, fixed_rows
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import ModelError
+from fieldmarks.extras import install
 from fieldmarks.hub import loaded_once, one_line, quiet
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def obstacle(checkpoint: Checkpoint, dtype: str, device: str) -> str | None:
     Raises ModelError for a model that cannot be downloaded.
     """
     if find_spec("openvino") is None:
-        return "it is not installed: pip install 'fieldmarks[openvino]'"
+        return f"it is not installed: {install('openvino')}"
     if device != "cpu":
         return f"it is for CPUs, not for {device}"
     if dtype not in TOLERANCE:

@@ -85,9 +85,8 @@ def line(text: str, *, err: bool = False) -> None:
 
 
 def findings(flags: Sequence["Finding"]) -> None:
-    """Print what lint found as a table, a row for each finding with its classes, and the counts on stderr."""
-    from fieldmarks.store.lint import counts, grouped
-    from fieldmarks.store.lint_rules import RULES
+    """Print what lint found as a table, a row for each finding with its classes."""
+    from fieldmarks.store.lint import grouped
 
     if flags:
         rows = [
@@ -95,9 +94,16 @@ def findings(flags: Sequence["Finding"]) -> None:
             for group in grouped(flags)
         ]
         table(("severity", "rule", "what", "class"), rows)
+
+
+def counts_of_findings(flags: Sequence["Finding"]) -> str:
+    """Return how often lint found what, as a sentence."""
+    from fieldmarks.store.lint import counts
+    from fieldmarks.store.lint_rules import RULES
+
     numbers = counts(flags)
     summary = ", ".join(f"{_rule(rule)}: {numbers[rule.code]}" for rule in RULES if rule.code in numbers)
-    click.echo(f"{len(flags)} found{': ' if flags else ''}{summary}", err=True)
+    return f"{len(flags)} found{': ' if flags else ''}{summary}"
 
 
 def _rule(rule: "Rule") -> str:
@@ -134,13 +140,21 @@ def rules(*, as_json: bool) -> None:
         table(("code", "rule", "severity", "what it finds"), shown)
 
 
-def changes(some: Sequence["Change"], *, dry_run: bool, quiet: bool = False, most: int | None = None) -> None:
+def changes(
+    some: Sequence["Change"],
+    *,
+    dry_run: bool,
+    quiet: bool = False,
+    most: int | None = None,
+    final: bool = True,
+) -> None:
     """Print what a command did, or with `dry_run` would do, in at most `most` lines.
 
-    `quiet` keeps stdout for others.
+    `quiet` keeps stdout for others. Where nothing changes or is written, that is the closing line, unless the
+    command goes on and this is not `final`.
     """
     lines = [text for change in some for text in change.lines()]
-    _show_change(lines, dry_run=dry_run, quiet=quiet, most=most)
+    _show_change(lines, dry_run=dry_run, quiet=quiet, most=most, final=final)
 
 
 def rewrites(rule: "bulk.Rule", some: Sequence["Change"], *, dry_run: bool, most: int | None = None) -> None:
@@ -156,23 +170,28 @@ def rewrites(rule: "bulk.Rule", some: Sequence["Change"], *, dry_run: bool, most
     _show_change(lines, dry_run=dry_run, most=most)
 
 
-def _show_change(lines: Sequence[str], *, dry_run: bool, quiet: bool = False, most: int | None) -> None:
+def _show_change(
+    lines: Sequence[str], *, dry_run: bool, quiet: bool = False, most: int | None, final: bool = True
+) -> None:
+    from fieldmarks.cli.console import conclude, say
+
+    end = conclude if final else say
     if not lines:
-        click.echo("Nothing to change.", err=True)
+        end("Nothing to change.")
     for text in lines[:most]:
         line(text, err=quiet)
     if len(lines) > len(lines[:most]):
         click.echo(f"… {len(lines) - len(lines[:most]):,} more lines; --dry-run shows them all", err=True)
     if lines and dry_run:
-        click.echo("Dry run: nothing was written.", err=True)
+        end("Dry run: nothing was written.")
 
 
-def closing(store: str, some: Sequence["Change"], done: str | None = None) -> None:
+def closing(store: str, some: Sequence["Change"], done: str | None = None, *, final: bool = True) -> None:
     """Print, if something was changed, one sentence that says what was done and how to undo it.
 
     `done` says it in the command's own words; else classes and descriptors are counted.
     """
-    from fieldmarks.cli.console import say
+    from fieldmarks.cli.console import conclude, say
     from fieldmarks.text import counted
 
     if not some:
@@ -186,7 +205,8 @@ def closing(store: str, some: Sequence["Change"], done: str | None = None) -> No
         done = ": ".join([effect(some, new="added"), *([", ".join(parts)] if parts else [])])
     empty = sum(bool(change.after and change.dropped and not change.after.descriptors) for change in some)
     left = f" {counted(empty, 'class')} left without descriptors." if empty else ""
-    say(f"{done[0].upper()}{done[1:]}.{left} `fieldmarks store undo {shlex.quote(store)}` reverts it.")
+    end = conclude if final else say
+    end(f"{done[0].upper()}{done[1:]}.{left} `fieldmarks store undo {shlex.quote(store)}` reverts it.")
 
 
 def commands(lines: Sequence["Entry"]) -> str:
@@ -236,7 +256,7 @@ def classes(rows: Sequence["Row"]) -> None:
 
 def matches(some: Sequence["Match"], *, shared: bool) -> None:
     """Print descriptors, each with its classes and its number in each, and the counts on stderr."""
-    from fieldmarks.cli.console import say
+    from fieldmarks.cli.console import conclude
     from fieldmarks.text import counted
 
     for match in some:
@@ -244,9 +264,9 @@ def matches(some: Sequence["Match"], *, shared: bool) -> None:
         line(f"{match.descriptor}: {counted(len(match.names), 'class')}: {places}")
     if some:
         names = {name for match in some for name in match.names}
-        say(f"Found {counted(len(some), 'descriptor')} in {counted(len(names), 'class')}.")
+        conclude(f"Found {counted(len(some), 'descriptor')} in {counted(len(names), 'class')}")
     else:
-        say("No descriptor is in more than one class." if shared else "No descriptor matches.")
+        conclude("No descriptor is in more than one class." if shared else "No descriptor matches.")
 
 
 def entry(shown: "Entry", flags: Sequence["Finding"]) -> None:

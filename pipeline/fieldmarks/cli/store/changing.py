@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.console import ConfirmationNeeded, say
+from fieldmarks.cli.console import ConfirmationNeeded, conclude, say
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.confirming import ask_to_go_ahead, can_ask, confirmed
 from fieldmarks.cli.store.group import (
@@ -223,7 +223,7 @@ def reparse(store: str, yes: bool, note: str | None, by: str | None) -> None:
         return result.lines
 
     changes = edits.apply(Store(store), lines, dry_run=not yes)
-    stores.changes(changes, dry_run=not yes)
+    stores.changes(changes, dry_run=not yes, final=False)
     for name, problem in result.empty.items():
         say(f"Left as it is: {printable(name)}: {printable(problem)}")
     if result.unanswered:
@@ -231,4 +231,6 @@ def reparse(store: str, yes: bool, note: str | None, by: str | None) -> None:
     if changes and yes:
         stores.closing(store, changes, f"parsed {counted(len(changes), 'class')} again")
     elif changes:
-        say(f"{counted(len(changes), 'class')} would change; pass --yes to write.")
+        conclude(f"{counted(len(changes), 'class')} would change; pass --yes to write")
+    else:
+        conclude(f"{store} is as the parser reads its answers")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from fieldmarks.cli.console import ConfirmationNeeded, say
+from fieldmarks.cli.console import ConfirmationNeeded, conclude
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import ASK_ABOVE
 
@@ -50,5 +50,5 @@ def ask_to_go_ahead(situation: str) -> None:
     """Ask a person, and end the command with exit code 1 unless the answer is yes."""
     stores.line(situation, err=True)
     if not click.confirm("Go ahead?", err=True):
-        say("Nothing was changed.")
+        conclude("Nothing was changed")
         raise click.exceptions.Exit(1)

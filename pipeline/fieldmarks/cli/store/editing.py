@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from fieldmarks.cli.console import say
+from fieldmarks.cli.console import conclude, say
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import change_options, optional_class_argument, store_argument
 from fieldmarks.errors import StoreError
@@ -70,7 +70,7 @@ def edit(
         by_name = by_class(lint(entries, project_config()))
         entries = [entry for entry in entries if every or entry.name in by_name]
         if not entries:
-            say(f"{store}: no class {'has problems' if flagged else 'to edit'}.")
+            conclude(f"{store}: no class {'has problems' if flagged else 'to edit'}")
             return
         changes = _through_editor(
             editor_text_of_several(entries, by_name), lambda text: change(lists_of(text, entries))

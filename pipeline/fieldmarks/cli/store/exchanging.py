@@ -3,7 +3,7 @@
 import click
 
 from fieldmarks.choices import Preference, words
-from fieldmarks.cli.console import emit, say
+from fieldmarks.cli.console import conclude, emit, say
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import change_options, complete_store, json_option, store_argument
 
@@ -64,12 +64,12 @@ def import_(
         opened, entries, Stamp.of_user(by, note), overwrite=replace, dry_run=dry_run
     )
     if dry_run:
-        stores.changes(changes, dry_run=True)
+        stores.changes(changes, dry_run=True, final=False)
     counts = f"{counted(len(changes), 'class')}; {len(entries) - len(changes):,} unchanged"
     if changes and not dry_run:
         stores.closing(store, changes, f"imported {counts}")
     else:
-        say(f"{'Would import' if dry_run else 'Imported'} {counts}.")
+        conclude(f"{'Would import' if dry_run else 'Imported'} {counts}")
 
 
 @click.command()
@@ -94,15 +94,18 @@ def export(store: str, file: str, kind: str | None, license_id: str, force: bool
     from pathlib import Path
 
     from fieldmarks.store import Store, exchange
+    from fieldmarks.text import counted
 
     opened = Store(store)
     if file == "-":
         if kind == "folder":
             raise click.UsageError("a folder cannot be printed: name one")
         click.echo(exchange.export_text(exchange.current_entries(opened), kind or "json"))
+        conclude(f"Exported {counted(len(opened.names()), 'class')}")
         return
     kind = exchange.kind_of_file(Path(file), kind)
     exchange.export_file(opened, Path(file), kind, license_id=license_id, force=force)
+    conclude(f"Exported {counted(len(opened.names()), 'class')} to {file}")
 
 
 @click.command()
@@ -125,12 +128,14 @@ def copy(name: str, file: str, salvage: bool) -> None:
     from fieldmarks.text import counted
 
     if not salvage:
-        exchange.copy_store(Store(name), Path(file))
+        opened = Store(name)
+        exchange.copy_store(opened, Path(file))
+        conclude(f"Copied {counted(len(opened.names()), 'class')} to {file}")
         return
     whole, lost = exchange.salvage(Path(name), Path(file))
     for number in lost:
         say(f"{name}, line {number}: left out")
-    say(f"Copied {counted(whole, 'intact line')} to {file}; left out {len(lost):,}.")
+    conclude(f"Copied {counted(whole, 'intact line')} to {file}; left out {len(lost):,}")
 
 
 @click.command()
@@ -147,13 +152,16 @@ def diff(a: str, b: str, as_json: bool) -> None:
       fieldmarks store diff imagenette mine.jsonl
     """
     from fieldmarks.store import Store, compare
+    from fieldmarks.text import counted
 
-    for change in compare.diff(Store(a), Store(b)):
+    changes = list(compare.diff(Store(a), Store(b)))
+    for change in changes:
         if as_json:
             emit(change.to_dict())
         else:
             for text in change.lines():
                 stores.line(text)
+    conclude(f"{counted(len(changes), 'class')} {'differs' if len(changes) == 1 else 'differ'}")
 
 
 @click.command()
@@ -184,9 +192,9 @@ def merge(out: str, a: str, b: str, prefer: str, note: str | None, by: str | Non
     from fieldmarks.text import counted
 
     differ = compare.merge(Store(a), Store(b), Path(out), prefer, Stamp.of_user(by, note))
-    say(f"{counted(len(differ), 'class')} differed, decided by --prefer {prefer}.")
     for name in differ:
         stores.line(name)
+    conclude(f"{counted(len(differ), 'class')} differed, decided by --prefer {prefer}", f"Wrote {out}")
 
 
 @click.command()
@@ -206,4 +214,4 @@ def compact(store: str, keep_history: bool, dry_run: bool) -> None:
     from fieldmarks.store import Store, compare
 
     done = compare.compact(Store(store), keep_history=keep_history, dry_run=dry_run)
-    say(f"{done.after} of {done.before} lines {'would stay' if dry_run else 'stay'}.")
+    conclude(f"{done.after} of {done.before} lines {'would stay' if dry_run else 'stay'}")

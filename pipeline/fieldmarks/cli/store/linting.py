@@ -2,7 +2,7 @@
 
 import click
 
-from fieldmarks.cli.console import emit
+from fieldmarks.cli.console import conclude, emit
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import change_options, complete_store, json_option
 
@@ -76,6 +76,7 @@ def lint(
 
     if rules:
         stores.rules(as_json=as_json)
+        conclude("Listed the rules; `fieldmarks store lint STORE` applies them")
         return
     if store is None:
         raise click.UsageError("Missing argument 'STORE'.")
@@ -86,9 +87,9 @@ def lint(
     settings = lint.command_config(config, ignore, examples, clip)
     if fix:
         changes = lint.fix(opened, settings, Stamp.of_user(by, note or "lint --fix"), dry_run=dry_run)
-        stores.changes(changes, dry_run=dry_run, quiet=as_json or github)
+        stores.changes(changes, dry_run=dry_run, quiet=as_json or github, final=False)
         if not dry_run:
-            stores.closing(store, changes)
+            stores.closing(store, changes, final=False)
     findings = lint.lint(opened.entries(), settings)
     if as_json:
         for finding in findings:
@@ -98,4 +99,5 @@ def lint(
             stores.line(text)
     else:
         stores.findings(findings)
+    conclude(stores.counts_of_findings(findings))
     context.exit(lint.exit_code(findings, least))

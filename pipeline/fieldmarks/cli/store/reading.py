@@ -2,7 +2,7 @@
 
 import click
 
-from fieldmarks.cli.console import emit
+from fieldmarks.cli.console import conclude, emit
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import class_argument, complete_store, json_option, store_argument
 
@@ -47,6 +47,7 @@ def list_(
 
     from fieldmarks.store import Store, queries
     from fieldmarks.store.lint import project_config
+    from fieldmarks.text import counted
 
     if store is None:
         if missing is not None or flagged or grep is not None or order:
@@ -57,11 +58,14 @@ def list_(
                 emit(ships)
         else:
             stores.table(tuple(shipped[0]), [tuple(ships.values()) for ships in shipped], numbers=(1, 2))
+        conclude(f"Listed the {counted(len(shipped), 'store')} that ship with fieldmarks")
         return
     opened = Store(store)
     if missing is not None:
-        for name in queries.missing(opened, Path(missing)):
+        names = queries.missing(opened, Path(missing))
+        for name in names:
             emit({"class": name}) if as_json else stores.line(name)
+        conclude(f"{counted(len(names), 'class')} of {missing} not in {store}")
         return
     rows = queries.rows(opened, project_config(), flagged=flagged, grep=grep)
     if order:
@@ -71,6 +75,7 @@ def list_(
             emit(row.to_dict())
     else:
         stores.classes(rows)
+    conclude(f"Listed {counted(len(rows), 'class')} of {store}")
 
 
 @click.command()
@@ -94,6 +99,7 @@ def grep(store: str, regex: str | None, shared: bool, as_json: bool) -> None:
       fieldmarks store grep mine.jsonl "^short legs$" --json
     """
     from fieldmarks.store import Store, bulk
+    from fieldmarks.text import counted
 
     if regex is None and not shared:
         raise click.UsageError("Missing argument 'REGEX': give an expression, or --shared")
@@ -101,6 +107,7 @@ def grep(store: str, regex: str | None, shared: bool, as_json: bool) -> None:
     if as_json:
         for match in matches:
             emit(match.to_dict())
+        conclude(f"Found {counted(len(matches), 'descriptor')}")
     else:
         stores.matches(matches, shared=shared and regex is None)
 
@@ -120,12 +127,14 @@ def show(store: str, name: str, as_json: bool) -> None:
     """
     from fieldmarks.store import Store, queries
     from fieldmarks.store.lint import project_config
+    from fieldmarks.text import counted
 
     entry, flags = queries.show(Store(store), name, project_config())
     if as_json:
         emit(entry.to_dict() | {"flags": [flag.to_dict() for flag in flags]})
     else:
         stores.entry(entry, flags)
+    conclude(f"Showed {counted(len(entry.descriptors), 'descriptor')}")
 
 
 @click.command()
@@ -140,14 +149,16 @@ def history(store: str, name: str, as_json: bool) -> None:
       fieldmarks store history frogs bullfrog
     """
     from fieldmarks.store import Store, queries
+    from fieldmarks.text import counted
 
     entries = queries.history(Store(store), name)
     if as_json:
         for entry in entries:
             emit(entry.to_dict())
-        return
-    for number, (before, entry) in enumerate(zip([None, *entries], entries, strict=False), 1):
-        stores.step(number, before, entry)
+    else:
+        for number, (before, entry) in enumerate(zip([None, *entries], entries, strict=False), 1):
+            stores.step(number, before, entry)
+    conclude(f"Showed {counted(len(entries), 'line')}")
 
 
 @click.command()
@@ -168,5 +179,7 @@ def stats(store: str, as_json: bool) -> None:
     numbers = queries.stats(Store(store), project_config())
     if as_json:
         emit(numbers)
-        return
-    stores.table(("", ""), [(key.replace("_", " "), stores.counted(value)) for key, value in numbers.items()])
+    else:
+        rows = [(key.replace("_", " "), stores.counted(value)) for key, value in numbers.items()]
+        stores.table(("", ""), rows)
+    conclude(f"Counted what {store} holds")

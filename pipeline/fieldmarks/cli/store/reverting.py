@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from fieldmarks.cli.console import conclude
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.confirming import confirmed
 from fieldmarks.cli.store.group import (
@@ -50,7 +51,7 @@ def undo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
     changes = confirmed(f"undo {what}", undo, yes=yes, dry_run=dry_run)
     if not dry_run:
         again = f"`fieldmarks store redo {shlex.join([store, name] if name else [store])}`"
-        stores.line(f"Undid {what}: {stores.effect(changes)}. {again} brings it back.", err=True)
+        conclude(f"Undid {what}: {stores.effect(changes)}. {again} brings it back.")
 
 
 @click.command()
@@ -76,7 +77,7 @@ def redo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
     changes = confirmed(f"redo {what}", redo, yes=yes, dry_run=dry_run)
     if not dry_run:
         again = f"`fieldmarks store undo {shlex.join([store, name] if name else [store])}`"
-        stores.line(f"Redid {what}: {stores.effect(changes)}. {again} reverts it.", err=True)
+        conclude(f"Redid {what}: {stores.effect(changes)}. {again} reverts it.")
 
 
 @click.command()

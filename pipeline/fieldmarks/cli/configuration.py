@@ -1,0 +1,179 @@
+"""Defaults of options: environment variables and `fieldmarks.toml`, the file of a project.
+
+An option on the command line comes first, then the environment, then the file, then the built-in default, all
+through click's own mechanisms (`envvar`, `default_map`). The file is read from the working folder alone:
+
+    store = "birds.jsonl"                       # for every command that has --store
+    clip = "openai/clip-vit-large-patch14"
+
+    [classify]                                  # for one command
+    top = 3
+    explain = true
+
+A file may come with a stranger's folder, so it can set only what a command reads and shows (SETTABLE):
+nothing that sends a key elsewhere, spends more, writes, overwrites or answers a question. The files that it
+names lie in its folder, and what it sets is shown before the work.
+"""
+
+import logging
+import shlex
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from click.core import ParameterSource
+
+from fieldmarks.choices import nearest
+from fieldmarks.errors import UsageError
+from fieldmarks.paths import read_text, shipped_store
+
+FILE: Final = "fieldmarks.toml"
+ENVIRONMENT: Final = {"clip": "FIELDMARKS_CLIP", "store": "FIELDMARKS_STORE", "model": "FIELDMARKS_MODEL"}
+CACHE: Final = "FIELDMARKS_CACHE"  # read in `paths`: no option has it
+SETTABLE: Final = frozenset(
+    {
+        *("clip", "device", "dtype", "engine", "batch", "cache"),
+        *("store", "preset", "aggregate", "text", "concept", "with-name", "baseline"),
+        *("top", "min-probability", "explain", "explain-top", "relative", "format"),
+        *("model", "local", "prompt", "temperature", "seed", "mode"),
+        *("concurrency", "rpm", "tpm", "timeout", "max-wait"),
+        *("arms", "seeds", "split", "image-column", "label-column", "streaming"),
+    }
+)
+_FILES: Final = {"store", "prompt"}  # what names a file that a command reads, or writes to
+_MOST: Final = 65_536  # bytes
+_WEAKER: Final = (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)  # than the command line
+
+logger = logging.getLogger(__name__)
+
+
+def with_environment(command: click.Command) -> click.Command:
+    """Let a command's options take their default from ENVIRONMENT's variables, and say so in its help."""
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name in ENVIRONMENT:
+            option.envvar, option.show_envvar = ENVIRONMENT[option.name], True
+    return command
+
+
+def use_file(context: click.Context) -> None:
+    """Take the defaults of a root command's subcommands from the file, if there is one, and say which.
+
+    Raises UsageError for a file that cannot be read, and for a key or value that cannot be used.
+    """
+    path = Path(FILE)
+    if not path.exists() and not path.is_symlink():
+        return
+    assert isinstance(context.command, click.Group)
+    values = parse(read_text(path, _MOST, UsageError), context.command.commands)
+    context.default_map = {name: dict(own.values()) for name, own in values.items()}
+    own = values.get(context.invoked_subcommand or "", {})
+    logger.debug("%s: reads defaults from %s", context.invoked_subcommand, path.resolve())
+    if own:
+        shown = (f"--{key} {shlex.quote(str(value))}" for key, (_, value) in own.items())
+        logger.info("Defaults from %s: %s", FILE, ", ".join(shown))
+
+
+# Of each command, its keys with the parameter's name and the value as click takes it.
+Values = dict[str, dict[str, tuple[str, Any]]]
+
+
+def parse(text: str, commands: Mapping[str, click.Command]) -> Values:
+    """Return what a file sets for each command. Raises UsageError."""
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = str(error) or "nested too deeply"
+        raise UsageError(f"{FILE} cannot be read as TOML: {reason}") from error
+    options = {name: dict(_settable(command)) for name, command in commands.items()}
+    values: Values = {name: {} for name in commands}
+    tables = {key: value for key, value in document.items() if isinstance(value, dict)}
+    for key, value in document.items():
+        if key not in tables:
+            having = [name for name in options if key in options[name]]
+            if not having:
+                _refuse(FILE, key, commands.values(), {key for own in options.values() for key in own})
+            for name in having:
+                values[name][key] = _value(FILE, key, value, options[name][key], commands[name])
+    for name, table in tables.items():
+        known = [command for command, own in options.items() if own]
+        if name not in known:
+            raise UsageError(f"{FILE}: [{name}] is not a command with settings{nearest(name, known)}")
+        where = f"{FILE}, [{name}]"
+        for key, value in table.items():
+            if key not in options[name]:
+                _refuse(where, key, [commands[name]], options[name])
+            values[name][key] = _value(where, key, value, options[name][key], commands[name])
+    return values
+
+
+def prevailing(context: click.Context, *names: str) -> dict[str, Any]:
+    """Return the values of options that exclude each other, without those that a stronger one displaces.
+
+    A default from the environment or the file gives way to an alternative on the command line, and one from
+    the file to one from the environment; two that are equally strong both stay, for the command to refuse.
+    """
+    values = {name: context.params[name] for name in names}
+    sources = {name: context.get_parameter_source(name) for name, value in values.items() if value}
+    strengths = {name: _WEAKER.index(source) if source in _WEAKER else -1 for name, source in sources.items()}
+    strongest = min(strengths.values(), default=-1)
+    return {name: value if strengths.get(name, -1) == strongest else None for name, value in values.items()}
+
+
+def _settable(command: click.Command) -> Iterator[tuple[str, click.Option]]:
+    """Yield the options of a command that the file can set, by their names without dashes."""
+    for option in command.params:
+        if isinstance(option, click.Option):
+            key = _key(option)
+            if key in SETTABLE and not option.multiple:
+                yield key, option
+
+
+def _key(option: click.Option) -> str:
+    return max(option.opts, key=len).removeprefix("--")
+
+
+def _refuse(where: str, key: str, commands: Any, known: Any) -> None:
+    """Raise UsageError for a key that is unknown, or an option that the file must not set."""
+    options = {_key(option) for command in commands for option in command.params if _is_option(option)}
+    if key in options:
+        raise UsageError(
+            f"{where}: {key!r} cannot be set in a file, which may come with a folder of somebody else: pass "
+            f"--{key} on the command line"
+        )
+    remedy = nearest(key, known) or f": expected one of {', '.join(sorted(known))}"
+    raise UsageError(f"{where}: unknown key {key!r:.80}{remedy}")
+
+
+def _is_option(parameter: click.Parameter) -> bool:
+    return isinstance(parameter, click.Option)
+
+
+def _value(where: str, key: str, value: Any, option: click.Option, command: click.Command) -> tuple[str, Any]:
+    """Return a parameter's name and its value as click takes it. Raises UsageError for one it refuses."""
+    where = f"{where}: {key}"
+    if option.is_flag:
+        if not isinstance(value, bool):
+            raise UsageError(f"{where}: expected true or false, found {value!r:.80}")
+    elif isinstance(value, list) and option.type.name == "a,b":
+        value = ",".join(map(str, value))
+    elif isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UsageError(f"{where}: expected a text or a number, found {value!r:.80}")
+    else:
+        value = str(value)
+    if key in _FILES and not _is_inside(value):
+        raise UsageError(f"{where}: {value!r:.80} lies outside of the folder of {FILE}: pass --{key} instead")
+    try:
+        option.type_cast_value(click.Context(command, info_name=command.name), value)
+    except click.BadParameter as error:
+        raise UsageError(f"{where}: {error.message}") from error
+    return option.name or "", value
+
+
+def _is_inside(path: str) -> bool:
+    """Return whether a file lies in the working folder, links followed; a shipped store does."""
+    try:
+        return bool(shipped_store(path)) or Path(path).resolve().is_relative_to(Path.cwd())
+    except (OSError, ValueError, RuntimeError):
+        return False

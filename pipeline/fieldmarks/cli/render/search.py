@@ -1,0 +1,51 @@
+"""What a search found, as lines of a table; nothing is printed here."""
+
+from collections.abc import Iterator, Sequence
+
+from fieldmarks.search.duplicates import Duplicates
+from fieldmarks.search.searcher import Hit, SearchResult
+from fieldmarks.text import counted, printable
+
+MINUS = "\u2212"
+
+
+def table(hits: Sequence[Hit]) -> Iterator[str]:
+    """Yield the lines of a table: rank, z-score, label where there are labels, image."""
+    if not hits:
+        return
+    digits = max(4, len(str(hits[-1].rank)))
+    widest = max((len(printable(hit.label)) for hit in hits if hit.label), default=0)
+    column = f"  {'label':{widest}}" if widest else ""
+    yield f"{'rank':>{digits}}  {'score':>6}{column}  image"
+    for hit in hits:
+        label = f"  {printable(hit.label or ''):{widest}}" if widest else ""
+        yield f"{hit.rank:>{digits}}  {signed(hit.score):>6}{label}  {printable(hit.image)}"
+
+
+def signed(score: float) -> str:
+    """Return a z-score as it is printed: "+2.31", "−0.40"."""
+    return f"{score:+.2f}".replace("-", MINUS)
+
+
+def closing(result: SearchResult, path: object, *, show_all: bool) -> str:
+    """Return what a search came to, in one or two sentences."""
+    found = f"{result.matched:,} of {counted(result.total, 'image')} in {path}"
+    if not result.total:
+        return f"{path} has no images: add some with `fieldmarks embed … --out {path}`"
+    if result.unmatched:
+        texts = ", ".join(repr(text) for text in result.unmatched)
+        advice = "the order below says little" if show_all else "--all shows the nearest images anyway"
+        return f"Nothing in {path} fits {texts} better than random words do; {advice}"
+    if show_all:
+        return f"{found} show {result.query!r}; all are listed, best first"
+    if not result.matched:
+        return f"No image of {result.total:,} in {path} shows {result.query!r}; --all shows the nearest ones"
+    shown = f"; the best {len(result.hits):,} are listed, see --top" if len(result) < result.matched else ""
+    return f"{found} show {result.query!r}{shown}"
+
+
+def group_lines(number: int, group: Duplicates) -> Iterator[str]:
+    """Yield the lines of a group of duplicates."""
+    alike = "the same file" if group.kind == "exact" else f"cosine {group.similarity:.3f} or more"
+    yield f"{number}. {counted(len(group.images), 'image')}, {alike}"
+    yield from (f"   {printable(image)}" for image in group.images)

@@ -1,0 +1,166 @@
+"""`fieldmarks search`: the images of a set that show what is looked for, or its duplicates."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fieldmarks.cli.classify import model_options
+from fieldmarks.cli.console import conclude, emit
+from fieldmarks.text import counted
+
+TOP = 20
+
+
+@click.command()
+@click.argument("embeddings", metavar="SET", type=click.Path(path_type=Path))
+@click.argument("texts", nargs=-1, metavar="[TEXT]…")
+@click.option("--not", "exclude", multiple=True, metavar="TEXT", help="Leave out images that show this.")
+@click.option("--like", multiple=True, metavar="IMAGE", help="Find images that resemble this one.")
+@click.option("--class", "class_name", metavar="NAME", help="Find a class of --store by all its descriptors.")
+@click.option(
+    "--descriptor",
+    metavar="TEXT",
+    help="Find images that show this descriptor of --store more than those of the other classes.",
+)
+@click.option("--store", metavar="FILE", help="Store that has the --class or --descriptor.")
+@click.option(
+    "--label",
+    "labels",
+    metavar="FILE",
+    help="Labels to show: a .csv or .jsonl with columns image and label, or a folder per class.",
+)
+@click.option(
+    "--disagree",
+    is_flag=True,
+    help="Only images that --label gives another label than the text or --class: likely mistakes.",
+)
+@click.option("--all", "show_all", is_flag=True, help="Also list images below the cut-off.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=TOP, show_default=True, help="How many images to list."
+)
+@click.option("--duplicates", is_flag=True, help="List images that repeat others, exactly or nearly.")
+@click.option(
+    "--near",
+    type=click.FloatRange(0.5, 1),
+    metavar="COSINE",
+    help="Cosine of near duplicates  [default: 0.97].",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "jsonl"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
+@click.option("--link-into", type=click.Path(path_type=Path), metavar="DIR", help="Link to the hits in a new folder.")
+@click.option("--report", type=click.Path(path_type=Path), help="Also write an HTML page with the images (.html).")
+@model_options
+def search(
+    embeddings: Path,
+    texts: tuple[str, ...],
+    form: str,
+    duplicates: bool,
+    near: float | None,
+    link_into: Path | None,
+    report: Path | None,
+    batch: int | None,
+    **options: Any,
+) -> None:
+    """Find the images of SET that show every TEXT.
+
+    SET is a folder that `fieldmarks embed` wrote. Scores are z-scores: standard deviations from the mean over
+    the set. An image is listed if the text fits it better than random words do, so a text about nothing finds
+    nothing. Quote a text of several words; each further TEXT has to be visible too.
+
+    \b
+    Examples:
+      fieldmarks embed photos/ --out photos.emb
+      fieldmarks search photos.emb "a red bicycle"
+      fieldmarks search photos.emb snow --not people --report snow.html
+      fieldmarks search photos.emb --like photos/a.jpg --link-into similar/
+      fieldmarks search photos.emb --descriptor "sticky toe pads" --store frogs.jsonl
+      fieldmarks search photos.emb --class newt --store s.jsonl --label labels.csv --disagree
+      fieldmarks search photos.emb --duplicates
+    """
+    model = {name: options.pop(name) for name in ("clip", "device", "dtype", "engine", "cache")}
+    if duplicates:
+        _check_alone(click.get_current_context())
+        _list_duplicates(embeddings, near, form)
+        return
+    if near is not None:
+        raise click.UsageError("--near goes with --duplicates")
+    _search(embeddings, texts, options, model, form, link_into, report)
+
+
+def _search(
+    path: Path,
+    texts: tuple[str, ...],
+    options: dict[str, Any],
+    model: dict[str, Any],
+    form: str,
+    link_into: Path | None,
+    report: Path | None,
+) -> None:
+    from fieldmarks.classification.sources import quiet_pillow
+    from fieldmarks.cli.render import search as render
+    from fieldmarks.report import page, search_page
+    from fieldmarks.search import linking
+    from fieldmarks.search.searcher import Searcher
+
+    if report:
+        page.check(report)
+    if link_into:
+        linking.check_folder(link_into)
+    with quiet_pillow():
+        searcher = Searcher(path, **model)
+        result = searcher.find(texts, **options)
+        closing = [render.closing(result, path, show_all=options["show_all"])]
+        if form == "jsonl":
+            for hit in result.hits:
+                emit(hit.to_dict())
+        else:
+            for line in render.table(result.hits):
+                click.echo(line)
+        if link_into:
+            missing = linking.link(result.hits, searcher.embeddings, link_into)
+            lost = f"; {counted(missing, 'file')} no longer exist" if missing else ""
+            closing.append(f"Linked {counted(len(result) - missing, 'image')} in {link_into}{lost}")
+        if report:
+            search_page.write(report, result, searcher.embeddings)
+            closing.append(f"Wrote {report}")
+    conclude(*closing)
+
+
+def _check_alone(context: click.Context) -> None:
+    """Raise UsageError for options that have no effect on --duplicates."""
+    given = click.core.ParameterSource.COMMANDLINE
+    allowed = {"embeddings", "duplicates", "near", "form"}
+    for param in context.command.params:
+        if param.name not in allowed and context.get_parameter_source(param.name or "") is given:
+            named = "TEXT" if param.name == "texts" else param.opts[0]
+            raise click.UsageError(f"--duplicates compares all images: leave out {named}")
+
+
+def _list_duplicates(path: Path, near: float | None, form: str) -> None:
+    from fieldmarks.classification.embedding_set import EmbeddingSet
+    from fieldmarks.cli.render import search as render
+    from fieldmarks.search import duplicates
+    from fieldmarks.search.scan import Scan
+
+    scan = Scan(EmbeddingSet(path).parts())
+    exact = close = 0
+    found = duplicates.duplicates(scan, duplicates.NEAR if near is None else near)
+    for number, group in enumerate(found, 1):
+        exact += (len(group.images) - 1) * (group.kind == "exact")
+        close += (len(group.images) - 1) * (group.kind == "near")
+        if form == "jsonl":
+            emit(group.to_dict())
+        else:
+            for line in render.group_lines(number, group):
+                click.echo(line)
+    conclude(
+        f"{counted(scan.rows, 'image')} in {path}: {exact:,} repeat another file, {close:,} nearly repeat"
+        " another image"
+    )

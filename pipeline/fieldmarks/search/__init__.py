@@ -1,0 +1,1 @@
+"""Searching embedding sets: by texts, images, classes and descriptors, and for duplicates."""

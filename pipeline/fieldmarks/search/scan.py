@@ -1,0 +1,124 @@
+"""Reading all vectors of a set in blocks, by several threads, in constant memory.
+
+Vectors are mapped from their files and never copied as a whole: at any time, a block per thread is in memory.
+Of a file that lies in an archive, parts are read one after the other.
+"""
+
+import mmap
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from fieldmarks.classification.embedding_files import Part
+from fieldmarks.classification.scoring import Array
+from fieldmarks.errors import ImageError
+
+BLOCK_BYTES: Final = 2**23  # of vectors that a thread reads at once
+_PAGES: Final = mmap.PAGESIZE
+_SHORTEST: Final = 1e-12  # a shorter vector has no direction
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some rows of a set: their numbers in it, and their vectors (rows, D) as float32."""
+
+    start: int
+    vectors: Array
+
+    @property
+    def rows(self) -> slice:
+        """Where the results of these rows belong."""
+        return slice(self.start, self.start + len(self.vectors))
+
+
+class Scan:
+    """All vectors of a set's parts. Raises ImageError for parts of different lengths."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        dims = {part.vectors.shape[1] for part in parts if part.rows}
+        if len(dims) > 1:
+            raise ImageError(
+                f"{parts[0].source.parent} holds embeddings of {sorted(dims)} numbers: expected one"
+            )
+        self.parts = parts
+        self.dim = next(iter(dims), 0)
+        self.starts = np.cumsum([0, *(part.rows for part in parts)])
+        self.rows = int(self.starts[-1])
+
+    def each(self, function: Callable[[Block], None]) -> None:
+        """Call a function with every block, in threads and in no order."""
+        starts = self.starts[:-1].tolist()
+        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="fieldmarks") as pool:
+            for _ in pool.map(lambda part, start: self._part(part, start, function), self.parts, starts):
+                pass
+
+    def at(self, rows: Sequence[int]) -> Array:
+        """Return the vectors of some rows: (len(rows), D)."""
+        found = np.empty((len(rows), self.dim), np.float32)
+        for part, places, own in self._by_part(rows):
+            found[places] = _array(part)[own].astype(np.float32)
+        return found
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Return the images' names of some rows."""
+        names = [""] * len(rows)
+        for part, places, own in self._by_part(rows):
+            for place, name in zip(places, part.names_at(own), strict=True):
+                names[place] = name
+        return names
+
+    def _by_part(self, rows: Sequence[int]) -> Iterator[tuple[Part, list[int], list[int]]]:
+        """Yield each part that has some of the rows: their places among them, and their numbers in it."""
+        numbers = np.asarray(rows, np.int64)
+        owners = np.searchsorted(self.starts, numbers, side="right") - 1
+        for owner in np.unique(owners).tolist():
+            places = np.flatnonzero(owners == owner)
+            yield self.parts[owner], places.tolist(), (numbers[places] - self.starts[owner]).tolist()
+
+    def _part(self, part: Part, start: int, function: Callable[[Block], None]) -> None:
+        rows = max(1, BLOCK_BYTES // (4 * max(self.dim, 1)))
+        if part.vectors.file is None:
+            for vectors in part.vectors.parts(rows):
+                function(Block(start, _float32(vectors)))
+                start += len(vectors)
+            return
+        mapped = part.vectors.mapped()
+        for at in range(0, part.rows, rows):
+            function(Block(start + at, _float32(mapped[at : at + rows])))
+            _forget(mapped, at, rows)
+
+
+def _array(part: Part) -> np.ndarray[Any, Any]:
+    if part.vectors.file is not None:
+        return part.vectors.mapped()
+    return np.concatenate(list(part.vectors.parts(part.rows)))
+
+
+def _float32(vectors: np.ndarray[Any, Any]) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite
+        return np.asarray(vectors, np.float32)
+
+
+def _forget(mapped: np.ndarray[Any, Any], at: int, rows: int) -> None:
+    """Unmap the pages of rows that were read; they stay in the system's cache of files."""
+    if isinstance(mapped, np.memmap) and isinstance(mapped._mmap, mmap.mmap):  # type: ignore[attr-defined]
+        row = mapped.strides[0]
+        begin = mapped.offset % mmap.ALLOCATIONGRANULARITY + at * row
+        first = -(-begin // _PAGES) * _PAGES
+        length = (begin + rows * row) // _PAGES * _PAGES - first
+        with suppress(ValueError, OSError):  # at the end of the file
+            mapped._mmap.madvise(mmap.MADV_DONTNEED, first, max(length, 0))  # type: ignore[attr-defined]
+
+
+def inverse_lengths(vectors: Array) -> Array:
+    """Return 1 / length of each vector (rows,), 0 for one that has no direction or is not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32))  # (rows,)
+    usable = np.isfinite(lengths) & (lengths > _SHORTEST)
+    inverse: Array = np.divide(1, lengths, out=np.zeros_like(lengths), where=usable)
+    return inverse
