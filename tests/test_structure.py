@@ -25,7 +25,7 @@ FLOORS: Floors = [
     {"store"},
     {"generation", "classification"},
     {"data"},
-    {"evaluation", "search"},
+    {"evaluation", "scale", "search"},
     {"report"},
     {"demo"},
     {"cli"},
@@ -46,6 +46,7 @@ HEAVY = {
     "matplotlib",
     "datasets",
     "openvino",
+    "ray",
 }
 LONGEST = 500  # lines of a module
 NO_CONCEPTS = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}

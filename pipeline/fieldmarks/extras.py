@@ -11,6 +11,7 @@ MODULES: Final = {
     "embed": ("pyarrow",),
     "openvino": ("openvino",),
     "heic": ("pillow_heif",),
+    "ray": ("fsspec", "pyarrow", "ray"),
 }
 
 

@@ -15,9 +15,11 @@ import io
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +47,8 @@ SMALL: Final = ROWS // 2
 MAX_SMALL: Final = 16  # shards of fewer rows; if there are more, they are merged
 MODEL_KEY: Final = b"fieldmarks.model"  # beside it, dtype, engine, decode, fingerprint
 DIGEST_KEY: Final = b"fieldmarks.vectors_sha256"  # which says that the vectors were written before, and whole
+BLOCK_KEY: Final = b"fieldmarks.block"
+NAMING: Final = 5.0  # seconds between manifests while blocks come: with many shards it is long
 _LOCK: Final = f".{NAME}.lock"
 _SHARD_FILE: Final = re.compile(r"(?:img_emb|metadata)_(\d{4,12})\.(?:npy|parquet)")
 _DRAFT: Final = re.compile(r"\.(img_emb|metadata)_\d+\.(npy|parquet)\.[0-9a-f]{16}\.tmp")
@@ -64,17 +68,23 @@ class SetWriter:
 
     `added`, `present`, `reused`, and `dropped` count images: embedded now, in the set already, embedded
     before under another name, and removed from the set. Raises ImageError for a folder that holds anything
-    else, is in use by another process, is damaged, or was made with another model or other settings.
+    else, is in use by another process, is damaged, or was made with another model or other settings. A run
+    `of_blocks` needs to know no file of the set, which takes memory with their number.
     """
 
-    def __init__(self, folder: Path, metadata: Mapping[str, str], *, half: bool = False) -> None:
+    def __init__(
+        self, folder: Path, metadata: Mapping[str, str], *, half: bool = False, of_blocks: bool = False
+    ) -> None:
         pyarrow_for("writing metadata")
         self.folder = folder
         self.added = self.present = self.reused = self.dropped = 0
         self._metadata = dict(metadata)
         self._half = half
+        self._of_blocks = of_blocks
         self._pending: list[_Row] = []
         self._stale: set[int] = set()  # rows of `_index` to drop
+        self._unnamed: list[Shard] = []  # written, and not yet in the manifest
+        self._named_at = 0.0  # when the manifest was last written
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -101,9 +111,11 @@ class SetWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._flush()
-            if kind is None:
+            self.flush()
+            self._commit([])
+            if kind is None and not self._of_blocks:
                 self._compact()
+            if kind is None:
                 self._ended = True
         finally:
             self._release()
@@ -138,6 +150,42 @@ class SetWriter:
                 self._keep(_Row(name, row.version, row.vector))
                 self.added += 1
             yield row
+
+    @property
+    def blocks(self) -> set[str]:
+        """The keys of the blocks that the set has."""
+        return {shard.block for shard in self.manifest.shards if shard.block}
+
+    def add_block(self, key: str, rows: Sequence[Embedded | Failure]) -> None:
+        """Write the rows of a block as one shard; a Failure is a row of zeros with its error.
+
+        The manifest names it within some seconds, and a run that ends before that is recovered. Raises
+        ImageError for embeddings of another length, or a disk that refuses.
+        """
+        dims = {len(row.vector) for row in rows if isinstance(row, Embedded)}
+        dim = self.manifest.dim or next(iter(dims), 0)
+        if dims - {dim}:
+            raise ImageError(f"{rows[0].image} has an embedding of a different length from those before it")
+        if not dim:
+            return  # nothing was ever embedded: a row of zeros has no length
+        vectors = np.zeros((len(rows), dim), np.float32)
+        for vector, row in zip(vectors, rows, strict=True):
+            if isinstance(row, Embedded):
+                vector[:] = row.vector
+        images = [(row.image, row.version if isinstance(row, Embedded) else None) for row in rows]
+        shard = write_shard(
+            self.folder,
+            self.manifest.next + len(self._unnamed),
+            images,
+            normalize(vectors).astype(self.manifest.stored),
+            self._metadata,
+            block=key,
+            errors=[row.error if isinstance(row, Failure) else None for row in rows],
+        )
+        self._unnamed.append(shard)
+        self.added += sum(isinstance(row, Embedded) for row in rows)
+        if time.monotonic() - self._named_at > NAMING:
+            self._commit([])
 
     def prune(self) -> None:
         """Drop the rows of files that no longer exist. Raises ImageError if that would be all of them."""
@@ -175,9 +223,13 @@ class SetWriter:
         elif self._half and manifest.stored != "float16":
             raise ImageError(f"{self.folder} holds float32: leave out --half, or choose a new folder")
         self.manifest = _recovered(self.folder, manifest)
-        self._index = _Index(self.folder, self.manifest)
-        self._stale |= self._index.outdated
         self._asked: set[str] = set()
+        if not self._of_blocks:
+            self._stale |= self._index.outdated
+
+    @cached_property
+    def _index(self) -> "_Index":
+        return _Index(self.folder, self.manifest)
 
     def _name(self, name: str) -> str:
         """Return the name of a file as the set has it: as it was passed, but relative to the set's root."""
@@ -211,9 +263,9 @@ class SetWriter:
             self._asked.add(row.image)
         self._pending.append(row)
         if len(self._pending) == ROWS:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Write the rows gathered so far as a shard of the set."""
         pending, self._pending = self._pending, []  # not written twice where the disk refuses it
         if pending:
@@ -223,11 +275,15 @@ class SetWriter:
     def _write(
         self, images: list[tuple[str, FileVersion | None]], vectors: np.ndarray[Any, Any], offset: int = 0
     ) -> Shard:
-        number = self.manifest.next + offset
+        number = self.manifest.next + len(self._unnamed) + offset
         return write_shard(self.folder, number, images, vectors.astype(self.manifest.stored), self._metadata)
 
     def _commit(self, shards: list[Shard], without: frozenset[Shard] = frozenset()) -> None:
-        """Make shards part of the set, in the place of others."""
+        """Make shards part of the set, in the place of others, with those that wait for it."""
+        shards = [*self._unnamed, *shards]
+        if not shards and not without:
+            return
+        self._unnamed, self._named_at = [], time.monotonic()
         left = [shard for shard in self.manifest.shards if shard not in without]
         dim = self.manifest.dim
         if shards and not dim:
@@ -239,13 +295,10 @@ class SetWriter:
 
     def _compact(self) -> None:
         """Write shards anew that have rows to drop, and small ones where there are many."""
-        small = [shard for shard in self.manifest.shards if shard.rows < SMALL]
-        stale = self._index.by_shard(self._stale)
-        old = [
-            shard
-            for shard in self.manifest.shards
-            if shard in stale or (len(small) > MAX_SMALL and shard.rows < SMALL)
-        ]
+        small = {shard for shard in self.manifest.shards if shard.rows < SMALL and not shard.block}
+        stale = self._index.by_shard(self._stale) if self._stale else {}
+        merged = small if len(small) > MAX_SMALL else set()
+        old = [shard for shard in self.manifest.shards if shard in stale or shard in merged]
         rows = chain.from_iterable(_rows(self.folder, shard, stale.get(shard, frozenset())) for shard in old)
         new: list[Shard] = []
         while part := list(islice(rows, ROWS)):
@@ -273,15 +326,19 @@ def write_shard(
     images: list[tuple[str, FileVersion | None]],
     vectors: np.ndarray[Any, Any],
     metadata: Mapping[str, str],
+    *,
+    block: str = "",
+    errors: Sequence[str | None] | None = None,
 ) -> Shard:
     """Write the two files of a shard and return it; to be part of the set, the manifest has to name it.
 
-    `images` are the names, and versions of the files, of the rows of `vectors` (rows, D). Raises ImageError.
+    `images` are the names, and versions of the files, of the rows of `vectors` (rows, D); `errors` say why a
+    row is none. Raises ImageError.
     """
     arrow, parquet = pyarrow_for("writing metadata")
     content, table_content = io.BytesIO(), io.BytesIO()
     np.save(content, vectors)
-    shard = Shard.numbered(number, len(vectors), hashlib.sha256(content.getbuffer()).hexdigest())
+    shard = Shard.numbered(number, len(vectors), hashlib.sha256(content.getbuffer()).hexdigest(), block)
     versions = [version for _, version in images]
     stamps = [(version and version.stamp) or (None, None, None) for version in versions]
     columns = {
@@ -290,7 +347,10 @@ def write_shard(
     }
     for place, name in enumerate(_STAMP):
         columns[name] = arrow.array([stamp[place] for stamp in stamps], arrow.int64())
+    if errors is not None:
+        columns["error"] = arrow.array(errors, arrow.string())
     keys = {f"fieldmarks.{key}": value for key, value in metadata.items()}
+    keys |= {BLOCK_KEY.decode(): block} if block else {}
     table = arrow.table(columns).replace_schema_metadata(keys | {DIGEST_KEY.decode(): shard.sha256})
     parquet.write_table(table, table_content)
     try:
@@ -439,7 +499,8 @@ def _whole(folder: Path, shard: Shard, manifest: Manifest) -> Shard | None:
         and stored.dtype == np.dtype(manifest.stored)
         and manifest.dim in (0, stored.shape[-1])
     )
-    return Shard(shard.vectors, shard.metadata, stored.shape[0], digest) if fits else None
+    block = keys.get(BLOCK_KEY.decode(), "")
+    return Shard(shard.vectors, shard.metadata, stored.shape[0], digest, block) if fits else None
 
 
 def _rows(folder: Path, shard: Shard, without: frozenset[int]) -> Iterator[_Row]:

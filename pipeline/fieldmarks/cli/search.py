@@ -54,8 +54,12 @@ TOP = 20
     show_default=True,
     help="Output format.",
 )
-@click.option("--link-into", type=click.Path(path_type=Path), metavar="DIR", help="Link to the hits in a new folder.")
-@click.option("--report", type=click.Path(path_type=Path), help="Also write an HTML page with the images (.html).")
+@click.option(
+    "--link-into", type=click.Path(path_type=Path), metavar="DIR", help="Link to the hits in a new folder."
+)
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Also write an HTML page with the images (.html)."
+)
 @model_options
 def search(
     embeddings: Path,
