@@ -240,6 +240,18 @@ def probabilities(logits: Array) -> Array:
     return shares
 
 
+def _shares(logits: Array, shown: Array) -> Array:
+    """Return the `probabilities` of some of each row's classes: (N, C), (N, top) -> (N, top).
+
+    `logits` are overwritten: with many classes, another array of their size costs as much as the softmax.
+    """
+    highest = logits.max(axis=-1, keepdims=True)
+    np.subtract(logits, highest, out=logits)
+    np.exp(logits, out=logits)
+    shares: Array = np.exp(shown - highest) / logits.sum(axis=-1, keepdims=True)
+    return shares
+
+
 def mark_scores(images: Array, texts: Array, scale: float) -> Array:
     """Return S(descriptor) = scale · cos(image, text) of every text, not normalised over texts: (N, M)."""
     return scale * cosines(images, texts)
@@ -281,7 +293,7 @@ def mutual_nearest(similarity: Array) -> list[tuple[int, int]]:
     return pairs or [divmod(int(similarity.argmax()), similarity.shape[1])]
 
 
-CELLS: Final = 2**22  # scores computed at once, 16 MB
+CELLS: Final = 2**23  # scores computed at once, 32 MB: fewer rows make the product of matrices slower
 
 Statistics = tuple[Array, Array]  # mean and standard deviation (M,) of each text's score
 
@@ -428,8 +440,8 @@ class Head:
 
     def _best(self, logits: Array, top: int | None) -> list[tuple[Score, ...]]:
         best = best_first(logits, top)  # (N, top)
-        shares = probabilities(logits)  # (N, C)
-        numbers = (np.take_along_axis(values, best, axis=1).tolist() for values in (shares, logits))
+        shown = np.take_along_axis(logits, best, axis=1)  # (N, top)
+        numbers = (values.tolist() for values in (_shares(logits, shown), shown))
         return [
             tuple(map(Score, map(self.classes.__getitem__, indices), *pair))
             for indices, *pair in zip(best.tolist(), *numbers, strict=True)

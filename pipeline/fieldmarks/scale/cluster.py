@@ -8,8 +8,9 @@ by path.
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
@@ -23,7 +24,10 @@ from fieldmarks.scale.passes import Preprocessing, Row, Source, decoded, encoded
 RAY: Final = "ray"
 IN_MEMORY: Final = 32 * 2**20  # bytes of a part of Ray Data's stream
 _STORE: Final = 2**30  # bytes of a local cluster's object store
-_SHARE: Final = 0.5  # of a CPU: where there is no GPU, decoding and encoding share the cores
+# Of a CPU: without a GPU, decoding and encoding share the cores. Where both are equal, Ray runs them in one
+# process, and neither could be scaled by itself.
+_READER: Final = 0.5
+_ACTOR: Final = 0.45
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,14 @@ def connected(address: str | None) -> Iterator[Any]:
         options |= {"include_dashboard": bool(os.environ.get("FIELDMARKS_RAY_DASHBOARD"))}
     else:
         options |= {"address": address}
+    with redirect_stdout(sys.stderr):  # Ray prints what it says of its workers
+        yield from _session(ray, options, address or "this machine")
+
+
+def _session(ray: Any, options: Mapping[str, Any], where: str) -> Iterator[Any]:
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-        where = address or "this machine"
         raise ClusterError(
             f"no Ray cluster at {where}: {_one_line(error)}; start one with `ray start --head`, or pass --on"
             " ray for this machine alone"
@@ -125,7 +133,7 @@ def embedded(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
     actors = workers.actors or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
-    reading = data.TaskPoolStrategy(size=readers(ray, workers))  # with a size, it is a stage of its own
+    reading = data.TaskPoolStrategy(size=readers(ray, workers))
     items = [to_row(number, source) for number, source in enumerate(sources)]
 
     class Actor(EncodingActor):
@@ -141,14 +149,14 @@ def embedded(
             batch_size=None,
             batch_format="pyarrow",
             compute=reading,
-            num_cpus=1 if gpus else _SHARE,
+            num_cpus=1 if gpus else _READER,
         )
         .map_batches(
             Actor,
             batch_size=None,
             batch_format="pyarrow",
             compute=data.ActorPoolStrategy(size=actors),
-            num_cpus=_SHARE,
+            num_cpus=_ACTOR,
             num_gpus=gpus,
         )
     )
@@ -165,7 +173,7 @@ def agreed(ray: Any, spec: EncoderSpec) -> EncoderSpec:
     """
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
     with _worker_errors(ray):
-        version, provenance = ray.get(ray.remote(num_cpus=_SHARE, num_gpus=gpus)(_probe).remote(spec))
+        version, provenance = ray.get(ray.remote(num_cpus=_ACTOR, num_gpus=gpus)(_probe).remote(spec))
     if version != __version__:
         raise ClusterError(
             f"the workers have fieldmarks {version}, and this is {__version__}: install the same version"
