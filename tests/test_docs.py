@@ -1,5 +1,8 @@
 """The pages of docs/ run: their Python blocks, in order, in a folder made by `fieldmarks demo`."""
 
+import re
+import shutil
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -8,13 +11,18 @@ from click.testing import CliRunner
 from tests.documents import ROOT, blocks, run_python, run_shell, section
 
 from fieldmarks.cli import main
+from fieldmarks.cli.configuration import SETTABLE, parse
 from fieldmarks.cli.store.editing import editor_text_of_several
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
 from fieldmarks.store.edits import current_entry
 
+ACCURACY = (ROOT / "docs" / "accuracy.md").read_text("utf-8")
 API = (ROOT / "docs" / "api.md").read_text("utf-8")
 CURATION = (ROOT / "docs" / "curation.md").read_text("utf-8")
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+RESULTS = (ROOT / "docs" / "results.md").read_text("utf-8")
 FILES = (ROOT / "docs" / "files.md").read_text("utf-8")
 
 
@@ -46,6 +54,38 @@ def test_the_page_on_curation_says_what_grep_prints(runner: CliRunner, own_folde
     assert [shared, section] == blocks("text", CURATION)
 
 
+def test_the_example_of_a_configuration_can_be_used() -> None:
+    (example,) = blocks("toml", CONFIGURATION)
+    assert set(parse(example, main.commands)["classify"]) == {"store", "clip", "top", "explain"}
+    assert [key for key in sorted(SETTABLE) if f"`{key}`" not in CONFIGURATION] == []
+
+
+def test_the_commands_of_schedulers_have_known_options() -> None:
+    texts = "".join(block for kind in ("text", "ini") for block in blocks(kind, DEPLOYMENT))
+    lines = re.findall(r"(?<=[ /=])fieldmarks ((?:-q |--log-file \S+ )*)([a-z-]+) (photos.*)", texts)
+    assert len(lines) == 2
+    for _, name, rest in lines:
+        known = {option for parameter in main.commands[name].params for option in parameter.opts}
+        assert {word for word in rest.split() if word.startswith("--")} <= known, rest
+
+
+def test_the_dockerfile_copies_what_there_is_and_installs_extras_that_there_are() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    sources = [
+        word
+        for line in dockerfile.splitlines()
+        if line.startswith("COPY ") and "--from" not in line
+        for word in line.split()[1:-1]
+    ]
+    assert [name for name in sources if not (ROOT / name).exists()] == []
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert [name for name in sources if f"!{name}" not in ignored] == []
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    (named,) = re.findall(r"'\.\[([a-z,]+)\]'", dockerfile)
+    assert set(named.split(",")) <= set(extras)
+    assert re.findall(r"^USER (\d+)$", dockerfile, re.MULTILINE) not in ([], ["0"])
+
+
 @pytest.mark.slow
 def test_the_commands_on_curation_run_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -60,3 +100,29 @@ def test_the_commands_on_curation_run_one_after_the_other(
 def test_the_blocks_run_one_after_the_other(demo_folder: Path) -> None:
     script = "\n".join(blocks("python", API))
     run_python(script, demo_folder)
+
+
+@pytest.mark.slow
+def test_the_commands_that_compare_runs_run(demo_folder: Path) -> None:
+    run_shell("".join(blocks("sh", section("Compare runs", ACCURACY))), demo_folder)
+    assert "Descriptors help" in (demo_folder / "article.html").read_text("utf-8")
+    assert (demo_folder / "comparison.tex").read_text("utf-8").startswith("% needs")
+
+
+@pytest.mark.slow
+def test_the_page_on_results_runs_and_what_was_sorted_is_undone(tmp_path: Path, demo_folder: Path) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "creatures").symlink_to(demo_folder / "creatures")
+    for command in blocks("sh", RESULTS):
+        run_shell(command, tmp_path)
+    assert len(list((tmp_path / "sorted").glob("*/*.png"))) == 240
+    undo, load, *others = blocks("python", RESULTS)
+    for script in (load, *others, undo):
+        run_python(script, tmp_path)
+    assert [path for path in (tmp_path / "sorted").rglob("*") if not path.is_dir()] == []
+    moved = shutil.copytree(demo_folder / "creatures" / "pictures" / "zorblat", tmp_path / "photos")
+    asked = "--store creatures/demo.jsonl --clip creatures/models/clip --sort-into sorted --move"
+    run_shell(f"fieldmarks classify photos {asked}", tmp_path)
+    assert list(moved.iterdir()) == []
+    run_python(undo, tmp_path)
+    assert len(list(moved.iterdir())) == 20

@@ -166,7 +166,7 @@ def test_a_folder_of_sentence_transformers_classifies(tmp_path: Path, demo_clip:
     pictures = [Image.effect_mandelbrot((70, 60), (-2, -1.5, right, 1.5), 50) for right in (0.5, 1.0)]
     folder = _sentence_transformer(tmp_path, demo_clip)
     wrapped, plain = (
-        Classifier.from_names(
+        Classifier(
             ["fur", "big eyes", "a long tail"],
             clip=Encoder(path, device="cpu", dtype="float32", engine=engine),
         ).predict([picture.convert("RGB") for picture in pictures])

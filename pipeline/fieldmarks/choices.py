@@ -1,19 +1,22 @@
 """The values that options accept, shared by the command line and the library."""
 
+import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
-from typing import Any, Literal, ParamSpec, TypeVar, get_args
+from typing import Any, Final, Literal, ParamSpec, TypeVar, get_args
 
 from fieldmarks.errors import UsageError
 
 Aggregation = Literal["mean-embedding", "mean-unit-embedding", "mean-similarity", "max-similarity"]
 Preset = Literal["article", "paper"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
+Device = str  # auto, cpu, mps, cuda, or one of several GPUs as cuda:1; see check_device
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Preference = Literal["a", "b", "newest", "union"]  # of two stores, where both have a class
 Engine = Literal["auto", "torch", "openvino"]
+ResultFormat = Literal["table", "jsonl", "csv", "parquet", "label-studio"]
+SortAction = Literal["copy", "move", "link"]
 Mode = Literal["auto", "completions", "continue", "prefix", "trailing", "instruct"]
 ArmName = Literal[
     "name",
@@ -27,26 +30,41 @@ ArmName = Literal[
     "swapped",
 ]
 
+DEVICES: Final = ("auto", "cpu", "cuda", "mps")
+_DEVICE: Final = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?", re.ASCII)
 Word = TypeVar("Word", bound=str)
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
 def words(kind: Any) -> tuple[Any, ...]:
-    """Return the words of a choice, such as `Device`, in their order."""
+    """Return the words of a choice, such as `Preset`, in their order."""
     return get_args(kind)
 
 
 def check_choice(option: str, value: object, kind: Any) -> None:
     """Raise UsageError unless a value is one of a choice's words; it names the nearest.
 
-    >>> check_choice("device", "cud", Device)
+    >>> check_choice("preset", "artcle", Preset)
     Traceback (most recent call last):
-    fieldmarks.errors.UsageError: device: expected auto, cpu, cuda or mps, found 'cud' (did you mean 'cuda'?)
+    fieldmarks.errors.UsageError: preset: expected article or paper, found 'artcle' (did you mean 'article'?)
     """
     expected = words(kind)
     if value not in expected:
         raise UsageError(f"{option}: expected {_listed(expected)}, found {value!r}{nearest(value, expected)}")
+
+
+def check_device(value: object) -> None:
+    """Raise UsageError unless a value names a device.
+
+    >>> check_device("cuda:1")
+    >>> check_device("gpu")
+    Traceback (most recent call last):
+    fieldmarks.errors.UsageError: device: expected auto, cpu, cuda, cuda:N or mps, found 'gpu'
+    """
+    if not (isinstance(value, str) and _DEVICE.fullmatch(value)):
+        hint = nearest(value, DEVICES)
+        raise UsageError(f"device: expected auto, cpu, cuda, cuda:N or mps, found {value!r}{hint}")
 
 
 def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:

@@ -12,7 +12,8 @@ import re
 import select
 import stat
 import tempfile
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -163,6 +164,57 @@ def unwritable(path: Path, folder: Path | None = None) -> str | None:
             return None
     except OSError as error:
         return f"cannot be written: {error.strerror or error}"
+
+
+def unusable_folder(folder: Path) -> str | None:
+    """Return why nothing can be written to a folder that is there or is to be made; None if it can.
+
+    The reason is a clause that follows the path.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        return f"cannot be used as a folder: {there} is not one"
+    return unwritable(folder, there)
+
+
+# Devices on Windows, and folders of systems and programs, which are skipped where images are looked for.
+_RESERVED: Final = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"
+    r"|lost\+found|__macosx|__pycache__|recycler|system volume information",
+    re.IGNORECASE,
+)
+_UNSAFE: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')
+_LONGEST_NAME: Final = 120  # bytes; half of what file systems take leaves room for what is added
+
+
+def folder_names(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """Return a folder name for each of some names that every file system takes, no two the same or `taken`.
+
+    Characters that a file system refuses become "_", as do a first dot, which hides a folder, and a first
+    character that a shell or a spreadsheet would act on. Folders that would differ in nothing but case are
+    numbered, in the order of the names.
+
+    >>> folder_names(["owl", "Owl", "and/or", "..", "con"])
+    {'owl': 'owl', 'Owl': 'Owl-2', 'and/or': 'and_or', '..': '_', 'con': '_con'}
+    """
+    folders: dict[str, str] = {}
+    taken = set(taken)
+    for name in names:
+        first = folder = _folder_name(name)
+        number = 1
+        while folder.casefold() in taken:
+            number += 1
+            folder = f"{first}-{number}"
+        taken.add(folder.casefold())
+        folders[name] = folder
+    return folders
+
+
+def _folder_name(name: str) -> str:
+    name = _UNSAFE.sub("_", unicodedata.normalize("NFC", name)).strip()
+    name = re.sub(r"^[.~=+\-@#$'＝＋－＠＃\s]+", "_", name)
+    name = name.encode()[:_LONGEST_NAME].decode(errors="ignore").rstrip(". ") or "_"
+    return f"_{name}" if _RESERVED.fullmatch(name) else name
 
 
 def _require_regular(path: Path, status: os.stat_result) -> None:

@@ -13,6 +13,9 @@ true where it brings back what an undo took away. `origin` "failed" keeps an ans
 Evaluation adds `measured`, what leaving each descriptor out changed (see store/descriptor_effects.py).
 `ids` are other names by which data sets label the class (a folder, a WordNet id, a number), and
 `confused_with` the classes that it is most easily confused with; both are lists of strings.
+`review` is a person's mark of the list, "approved" or "unsure", `reviewed` {by, at, note, change} who set it,
+when and why; a line with another list is without. `position` is the class's place in the store (see
+store/order.py).
 Keys that this version does not know are kept and written back.
 """
 
@@ -27,12 +30,16 @@ from fieldmarks.errors import ClassNameError, StoreError
 
 FORMAT_VERSION: Final = 1
 MAX_LIST: Final = 64 << 20  # bytes of a class list
+MAX_POSITION: Final = 1e15
 MAX_NAME: Final = 300  # characters; anything longer is pasted text, not a name
 
 GENERATED: Final = "generated"
 CURATED: Final = "curated"
 IMPORTED: Final = "imported"
 FAILED: Final = "failed"
+
+APPROVED: Final = "approved"
+UNSURE: Final = "unsure"
 
 
 def class_name(text: str) -> str:
@@ -101,6 +108,9 @@ class Entry:
     measured: Mapping[str, Any] | None = None
     ids: tuple[str, ...] = ()
     confused_with: tuple[str, ...] = ()
+    review: str | None = None
+    reviewed: Mapping[str, Any] | None = None
+    position: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -155,6 +165,11 @@ def near_miss(line: Mapping[str, Any], key: str) -> str | None:
     return None
 
 
+def is_position(value: Any) -> bool:
+    """Say whether a value can be a class's position."""
+    return type(value) in (int, float) and abs(value) < MAX_POSITION
+
+
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
@@ -196,6 +211,10 @@ _MEASURED: Final = {
     "pictures": _count,
     "effects": lambda value: isinstance(value, list),
 }
+_REVIEWED: Final = {
+    "by": _optional(str),
+    **dict.fromkeys(("at", "change"), lambda value: isinstance(value, str)),
+}
 _NEAR_MISSES: Final = {
     "class": {"classes", "class_name", "classname", "class name", "name", "label", "category", "species"},
     "descriptors": {
@@ -209,8 +228,9 @@ _NEAR_MISSES: Final = {
     },
     "rejected": {"reject", "rejects", "dropped"},
 }
-_NEW: Final = {"ids", "confused_with"}  # keys that lines of version 0.1 may have for something else
-_LISTS: Final = {"descriptors", "rejected", "answers", *_NEW}
+# Keys that lines of version 0.1 may have for something else.
+_NEW: Final = {"ids", "confused_with", "review", "reviewed", "position"}
+_LISTS: Final = {"descriptors", "rejected", "answers", "ids", "confused_with"}
 _TYPES: Final[dict[str, Any]] = {
     "class": lambda value: isinstance(value, str),
     "descriptors": _texts,
@@ -222,5 +242,8 @@ _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("removed", "undo", "redo"), lambda value: isinstance(value, bool)),
     **dict.fromkeys(("change", "note", "by", "at"), _optional(str)),
     "measured": _measured,
-    **dict.fromkeys(_NEW, _texts),
+    **dict.fromkeys(("ids", "confused_with"), _texts),
+    "review": lambda value: value in (APPROVED, UNSURE),
+    "reviewed": lambda value: _has(value, _REVIEWED),
+    "position": is_position,
 }

@@ -24,7 +24,7 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from fieldmarks.classification import images
-from fieldmarks.classification.batches import ahead
+from fieldmarks.classification.pipeline import ahead, cores
 from fieldmarks.classification.preprocess import recipe_of
 
 PICTURES = 32
@@ -73,7 +73,10 @@ def pairs(pictures: list[bytes], rounds: int) -> list[tuple[float, float]]:
 def by_the_clock(pictures: list[bytes], rounds: int) -> list[tuple[float, float]]:
     """Return our and their seconds a picture of each round: ours in threads, theirs one after the other."""
     window = 2 * len(pictures)
-    ways = (lambda: deque(ahead(ours, pictures, window=window), 0), lambda: deque(map(theirs, pictures), 0))
+    ways = (
+        lambda: deque(ahead(ours, pictures, workers=cores(), most=window), 0),
+        lambda: deque(map(theirs, pictures), 0),
+    )
     taken = [[timeit(way, number=1) / len(pictures) for way in ways] for _ in range(rounds + 1)]
     return [(ours, theirs) for ours, theirs in taken[1:]]  # the first round warms up
 

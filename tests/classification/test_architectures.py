@@ -290,7 +290,7 @@ def test_scores_are_the_models_own(folder: Path) -> None:
     converts = family in CONVERTIBLE and first.engine.min_side is not None
     for engine in ("torch", "openvino")[: 2 if converts else 1]:
         encoder = Encoder(folder, device="cpu", dtype="float32", engine=engine)  # type: ignore[arg-type]
-        ours = Classifier.from_names(NAMES, clip=encoder)
+        ours = Classifier(NAMES, clip=encoder)
         vectors = encoder.encode_images([encoder.prepare(picture) for picture in _pictures()])
         np.testing.assert_allclose(ours.head.logits(vectors), theirs, rtol=0, atol=1e-4, err_msg=engine)
         sums = [sum(score.probability for score in found.scores) for found in ours.predict(_pictures())]

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Encoder
 from fieldmarks.classification.results import Failure, Prediction
-from fieldmarks.errors import ImageError, StoreError
+from fieldmarks.errors import ImageError, StoreError, UsageError
 from fieldmarks.records import Entry
 from fieldmarks.store import Store
 
@@ -145,7 +146,7 @@ def test_the_plain_baseline_is_the_models_forward(
     clip: Path, seeds: Seeds, classes: Classes, pictures: list[Path]
 ) -> None:
     theirs = seeds.plain(classes, pictures)
-    names = Classifier.from_names(list(classes), clip=_exact(clip))
+    names = Classifier(list(classes), clip=_exact(clip))
     _close(_probabilities(names.predict(pictures), list(classes)), theirs)
     beside = Classifier(classes, clip=_exact(clip), baseline=True).predict(pictures)
     for prediction, row in zip(beside, theirs, strict=True):
@@ -183,7 +184,7 @@ def test_a_store_and_its_descriptors_are_the_same(
 @pytest.mark.slow
 def test_a_class_without_descriptors_is_read_by_its_name(tiny_clip: Path, pictures: list[Path]) -> None:
     empty = Classifier({"owl": [], "newt": []}, clip=_exact(tiny_clip)).predict(pictures)
-    names = Classifier.from_names(["owl", "newt"], clip=_exact(tiny_clip)).predict(pictures)
+    names = Classifier(["owl", "newt"], clip=_exact(tiny_clip)).predict(pictures)
     assert [prediction.to_dict() for prediction in empty] == [prediction.to_dict() for prediction in names]
 
 
@@ -336,3 +337,45 @@ def test_relative_marks_have_mean_0_over_the_pictures(
             sums[mark.descriptor] = sums.get(mark.descriptor, 0) + mark.z
     assert list(sums.values()) == pytest.approx([0] * 5, abs=1e-3)
     assert all(math.isfinite(value) for value in sums.values())
+
+
+def test_class_names_alone_and_a_catch_all(tiny_clip: Path, pictures: list[Path]) -> None:
+    encoder = _exact(tiny_clip)
+    plain = Classifier(["owl", "newt"], clip=encoder).predict(pictures)
+    nothing = Classifier(["owl", "newt"], none=["a wall", "fog"], clip=encoder)
+    assert nothing.classes == ("owl", "newt", "(none of these)")
+    for before, prediction in zip(plain, nothing.predict(pictures, explain_top=3), strict=True):
+        best = prediction.scores[0].name
+        assert prediction.label == (None if best == "(none of these)" else best)
+        assert prediction.shown_label == best
+        logits = {score.name: score.logit for score in prediction.scores}
+        assert {
+            score.name: pytest.approx(score.logit, abs=1e-4) for score in before.scores
+        }.items() <= logits.items()
+        assert prediction.explanation is not None
+        marks = {
+            marks[0].name: [mark.descriptor for mark in marks] for marks in prediction.explanation.by_class
+        }
+        assert list(marks) == [score.name for score in prediction.scores]
+        assert sorted(marks["(none of these)"]) == ["a wall", "fog"]
+        assert marks["owl"] == ["a photo of a owl"]
+    unsure = nothing.predict(pictures[0], min_probability=1.0)
+    assert (unsure.label, unsure.abstained is None) == (None, False)
+
+
+def test_the_baseline_of_a_catch_all_is_its_texts(tiny_clip: Path, pictures: list[Path]) -> None:
+    classes: Classes = {"owl": ["big eyes"], "newt": ["a long tail"]}
+    beside = Classifier(classes, none="a wall", baseline=True, clip=_exact(tiny_clip)).predict(pictures)
+    names = Classifier(["owl", "newt"], none="a wall", clip=_exact(tiny_clip)).predict(pictures)
+    for prediction, by_name in zip(beside, names, strict=True):
+        assert prediction.baseline is not None
+        assert prediction.baseline.name == by_name.scores[0].name
+        assert prediction.baseline.probability == pytest.approx(by_name.scores[0].probability, abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"explain_top": 0}, {"top": 0}, {"min_probability": 2.0}])
+def test_options_of_predict_are_checked(
+    tiny_clip: Path, pictures: list[Path], options: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        Classifier(["owl"], clip=_exact(tiny_clip)).predict(pictures[0], **options)

@@ -4,8 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fieldmarks.classification.batches import ahead, batched
+from fieldmarks.classification.batches import batched
 from fieldmarks.classification.cache import EmbeddingCache
 from fieldmarks.classification.embedder import Embedded, Embedder, Encoder
 from fieldmarks.classification.results import Failure
@@ -39,9 +38,9 @@ class Counting(Encoder):
         self.prepared += 1
         return super().prepare(image)
 
-    def encode_images(self, pictures: Sequence[Any]) -> Array:
-        self.passes.append(len(pictures))
-        return super().encode_images(pictures)
+    def start_images(self, prepared: Sequence[Any]) -> Callable[[], Array]:
+        self.passes.append(len(prepared))
+        return super().start_images(prepared)
 
 
 def _vectors(results: Iterable[Embedded | Failure]) -> Array:
@@ -279,40 +278,6 @@ def test_rows_of_another_length_are_encoded_again(tiny_clip: Path, pictures: lis
     again = Embedder(Counting(tiny_clip), cache=EmbeddingCache())
     np.testing.assert_allclose(again.texts(["fur", "big eyes"]), texts, atol=1e-5)
     np.testing.assert_allclose(_vectors(again.images(pictures)), rows, atol=1e-5)
-
-
-def test_ahead_keeps_order_and_takes_no_more_than_its_window() -> None:
-    taken, given = 0, 0
-    furthest = 0
-    lock = threading.Lock()
-
-    def items() -> Iterator[int]:
-        nonlocal taken
-        for number in range(200):
-            taken += 1
-            yield number
-
-    def double(number: int) -> int:
-        with lock:
-            return 2 * number
-
-    for given, value in enumerate(ahead(double, items(), window=10)):
-        assert value == 2 * given
-        furthest = max(furthest, taken - given)
-    assert (given, furthest) == (199, 11)
-
-
-def test_ahead_hands_an_error_on_and_ends_its_threads() -> None:
-    def fail(number: int) -> int:
-        if number == 5:
-            raise ValueError("five")
-        return number
-
-    results = ahead(fail, range(100), window=8)
-    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
-    with pytest.raises(ValueError, match="five"):
-        next(results)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fieldmarks")]
 
 
 def test_batched() -> None:

@@ -102,7 +102,7 @@ def test_the_seeds_numbers(
 ) -> None:
     clip: Path = request.getfixturevalue(model)
     result = Classify(runner, clip)("photos", "--format", "jsonl", "--explain", "--baseline")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, "Classified 3 images.\n")
     lines = _lines(result.stdout)
     shares, scores, plain = _seeds(clip, [line["image"] for line in lines])
     columns = [(name, descriptor) for name, own in CLASSES.items() for descriptor in own]
@@ -129,6 +129,7 @@ def test_json_lines_are_the_contract(classify: Classify) -> None:
         "Error: none.png: cannot be read: No such file or directory",
         "1 of 2 images failed:",
         "  none.png",
+        "Classified 1 image. 1 image failed.",
     ]
     assert result.exit_code == 3
 
@@ -143,13 +144,13 @@ def test_a_table(classify: Classify) -> None:
         f"{second['probability']:6.1%}  {second['class']}\n"
     )
     explained = classify("photos/0.png", "--explain").stdout.splitlines()
-    assert [text.split()[-1] for text in explained[1:2]] == [best["class"].split()[-1]]
+    assert [text.strip().split("  ")[0] for text in explained[1:2]] == [best["class"]]
     assert len(explained) == 1 + 2 + len(line["marks"]) + 1
     lead, other = line["decided"]["for"], line["decided"]["against"]
     assert explained[-1] == (
         f"          decided: {lead['descriptor']} {lead['logit']:.1f}"
         f" against {other['descriptor']} {other['logit']:.1f}"
-    )
+    ).replace("-", "\N{MINUS SIGN}")
 
 
 def test_explanations_have_colours_on_a_terminal_alone(classify: Classify) -> None:
@@ -174,11 +175,22 @@ def test_explanations_have_colours_on_a_terminal_alone(classify: Classify) -> No
 
 
 def test_csv(classify: Classify) -> None:
-    result = classify("photos/0.png", "none.png", "--format", "csv", "--top", "2", "--baseline")
+    result = classify("photos/0.png", "none.png", "--format", "csv", "--baseline")
+    (line,) = _lines(classify("photos/0.png", "--format", "jsonl", "--explain", "--baseline").stdout)
     rows = list(csv.reader(io.StringIO(result.stdout)))
-    assert rows[0] == ["image", "rank", "class", "probability", "logit", "baseline", "error"]
-    assert [row[:2] for row in rows[1:]] == [["photos/0.png", "1"], ["photos/0.png", "2"], ["none.png", ""]]
-    assert rows[3][2:] == ["", "", "", "", "cannot be read: No such file or directory"]
+    assert rows[0] == [
+        *("\ufeffimage", "label", "probability", "runner_up", "runner_up_probability", "marks"),
+        *("baseline", "baseline_probability"),
+    ]
+    best, second, _ = line["scores"]
+    assert [rows[1][0], rows[1][1], rows[1][3], rows[1][6]] == [
+        *("photos/0.png", line["label"], second["class"], line["baseline"]["class"]),
+    ]
+    assert float(rows[1][2]) == pytest.approx(best["probability"], rel=1e-4)
+    marks = [mark for mark in line["marks"] if mark["class"] == line["label"]]
+    shown = "; ".join(f"{mark['descriptor']} {mark['logit']:.1f}" for mark in marks)
+    assert rows[1][5] == f"{line['label']}: {shown}"
+    assert rows[2] == ["none.png", "(unreadable)", "", "", "", "", "", ""]
 
 
 def test_control_characters_of_strangers_do_not_reach_the_terminal(classify: Classify, folder: Path) -> None:
@@ -293,6 +305,7 @@ def test_every_bad_picture_is_one_line_and_the_others_are_classified(
         "5 of 8 images failed:",
         *(f"  photos/{name}" for name in ("cut.png", "pipe.png", "text.png", "zero.png")),
         f"  {os.devnull}",
+        "Classified 3 images. 5 images failed.",
     ]
     assert result.exit_code == 3
 
@@ -306,6 +319,7 @@ def test_all_that_failed_is_named_or_counted(classify: Classify, folder: Path) -
         "25 of 25 images failed:",
         *(f"  {number:02d}.bad.png" for number in range(20)),
         "  … 5 more, named above",
+        "Classified 0 images. 25 images failed.",
     ]
 
 
@@ -317,7 +331,7 @@ def test_odd_pictures_are_classified_without_a_word(classify: Classify, folder: 
     image.save("photos/moving.gif", save_all=True, append_images=[image.rotate(90)])
     Image.new("I;16", (20, 20), 30000).save("photos/deep.png")
     result = classify("photos", "--format", "csv")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, "Classified 8 images.\n")
     assert len(result.stdout.splitlines()) == 1 + 3 + 5
 
 
@@ -396,7 +410,8 @@ def test_what_failed_and_what_changed_is_tried_again(classify: Classify, folder:
     (folder / "photos" / "3.png").write_bytes(b"hello")
     first = classify("photos", "--resume", "out.jsonl")
     assert first.exit_code == 3
-    assert first.stderr.splitlines()[-1] == "  photos/3.png"
+    closing = "Classified 3 images. Wrote out.jsonl. 1 image failed."
+    assert first.stderr.splitlines()[-2:] == ["  photos/3.png", closing]
     shutil.copyfile("photos/0.png", "photos/3.png")
     os.utime("photos/1.png")  # another time, the same content
     data = Path("photos/2.png").read_bytes()
@@ -544,7 +559,7 @@ def test_a_saved_classifier_needs_no_store_and_no_model_option(classify: Classif
             "frogs.safetensors",
         ],
     )
-    assert (again.exit_code, again.stdout, again.stderr) == (0, first.stdout, "")
+    assert (again.exit_code, again.stdout, again.stderr) == (0, first.stdout, "Classified 3 images.\n")
 
 
 def test_relative_marks(classify: Classify) -> None:
@@ -670,7 +685,8 @@ def test_what_folders_hold_besides_images_is_one_line(classify: Classify, folder
     (folder / "more" / "photo.jpg").write_bytes((folder / "photos" / "0.png").read_bytes())
     result = classify("photos", "more")
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 4)
-    assert result.stderr == "Note: photos and 1 more: 4 images; left out: 1 .mov, 1 .txt\n"
+    note = "Note: photos and 1 more: 4 images; left out: 1 .mov, 1 .txt"
+    assert result.stderr == f"{note}\nClassified 4 images.\n"
 
 
 def test_inputs_that_are_no_images_say_what_they_are(classify: Classify, folder: Path) -> None:

@@ -28,7 +28,7 @@ def _with_models(script: Script, *models: str) -> Script:
 
 def _doctor(runner: CliRunner, server: ScriptedServer, news: str = "") -> tuple[int, list[str]]:
     result = runner.invoke(main, ["doctor", "--base-url", server.url, "--model", "m"])
-    assert result.stderr == news
+    assert "\n".join(result.stderr.splitlines()[:-1]) == news.rstrip("\n")
     return result.exit_code, [line.rstrip() for line in result.stdout.splitlines()]
 
 
@@ -145,14 +145,40 @@ def test_models_that_do_not_load_exit_1(runner: CliRunner, demo_lm: Path, demo_c
     ]
 
 
-def test_nothing_to_look_at_is_wrong_usage(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_options_the_installation_is_shown(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, own_folder: Path
+) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    assert runner.invoke(main, ["doctor"]).exit_code == 2
+    (own_folder / "file").touch()
+    monkeypatch.setenv("FIELDMARKS_CACHE", str(own_folder / "file" / "cache"))
+    result = runner.invoke(main, ["doctor"])
+    assert result.exit_code == 0
+    assert "note configuration            no fieldmarks.toml in this folder" in result.stdout.splitlines()
+    assert f"note cache                    {own_folder}/file/cache cannot be written" in result.stdout
+    assert "yes  extra eval               installed" in result.stdout.splitlines()
+
+
+def test_the_configuration_file_in_use_is_shown(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, own_folder: Path
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    (own_folder / "fieldmarks.toml").write_text('store = "mine.jsonl"\n')
+    result = runner.invoke(main, ["doctor"])
+    assert f"yes  configuration            {own_folder}/fieldmarks.toml" in result.stdout.splitlines()
+
+
+def test_a_default_is_not_checked_beside_what_is_named(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, own_folder: Path
+) -> None:
+    monkeypatch.setenv("FIELDMARKS_CLIP", str(own_folder / "no-clip"))
+    with ScriptedServer(_with_models(like_mistral, "m")) as server:
+        _, lines = _doctor(runner, server)
+    assert not any("CLIP" in line for line in lines)
 
 
 def _listed(runner: CliRunner, url: str, *options: str) -> tuple[int, list[str]]:
     result = runner.invoke(main, ["doctor", "--base-url", url, *options])
-    assert result.stderr == ""
+    assert len(result.stderr.splitlines()) == 1
     return result.exit_code, [line.rstrip() for line in result.stdout.splitlines()]
 
 

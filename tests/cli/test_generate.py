@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from click.testing import CliRunner, Result
 from tests.generation.scripted_server import ScriptedServer, completion, marks, refusal
 
 from fieldmarks.cli import main
+from fieldmarks.cli.console import line
+from fieldmarks.generation.question import Usage
+from fieldmarks.generation.run import Progress
 from fieldmarks.store import Store
 
 KEY = "sk-very-secret-key-0123456789"
@@ -44,11 +48,11 @@ def test_a_list_fills_a_store(run: Run, server: ScriptedServer) -> None:
     result = run("classes.txt", "--class", "owl", to=server)
     assert result.exit_code == 0
     assert result.stdout == ""
-    assert result.stderr.splitlines()[-1] == "Wrote 3 classes to s.jsonl (0 already there, 0 failed)"
+    assert result.stderr.splitlines()[-1] == "Wrote 3 classes to s.jsonl (0 already there, 0 failed)."
     assert sorted(Store("s.jsonl").names()) == ["fox", "owl", "tree frog"]
     assert run("classes.txt", to=server).stderr == (
         "classes.txt: 2 classes, one per line; 1 repeated name left out: 'fox'\n"
-        "Wrote 0 classes to s.jsonl (2 already there, 0 failed)\n"
+        "Wrote 0 classes to s.jsonl (2 already there, 0 failed).\n"
     )
 
 
@@ -87,7 +91,7 @@ def test_the_summary_as_json_is_alone_on_stdout(run: Run, server: ScriptedServer
     assert result.stderr.splitlines()[-3:] == [
         "Failed: fox: the answer is empty",
         "Answers cut off by --max-tokens or by a content filter; the last descriptor is dropped: owl",
-        "Wrote 1 class to s.jsonl (0 already there, 1 failed)",
+        "Wrote 1 class to s.jsonl (0 already there, 1 failed).",
     ]
 
 
@@ -288,12 +292,28 @@ def test_other_errors_are_one_line(run: Run, server: ScriptedServer) -> None:
     assert server.calls == []
 
 
-def test_progress_says_what_the_user_wants_to_know(run: Run, server: ScriptedServer) -> None:
-    first = run("--class", "fox", "--price-in", "1", "--price-out", "1", to=server).stderr.splitlines()[0]
-    parts = first.split(", ")
-    assert parts[:2] == ["1 of 1 done", "0 failed"]
-    assert parts[2].endswith("/s")
-    assert parts[3:] == ["60 tokens", "0.0001 USD", "0:00 left"]
+def test_progress_says_what_the_user_wants_to_know() -> None:
+    progress = Progress(
+        total=4,
+        done=1,
+        failed=1,
+        written=1,
+        waiting=0,
+        retrying=2,
+        requests=5,
+        usage=Usage(20, 40),
+        cost=0.0001,
+        seconds=4.0,
+    )
+    told = "1 of 4 done, 1 failed, 2 waiting to retry, 0.5/s, 60 tokens, 0.0001 USD, 0:04 left"
+    assert line(progress) == told
+
+
+@pytest.mark.slow
+def test_off_a_terminal_a_slow_run_shows_a_line_every_ten_seconds(run: Run, server: ScriptedServer) -> None:
+    server.script = lambda call: replace(marks(call), delay=11.0)
+    printed = run("--class", "fox", to=server).stderr.splitlines()
+    assert printed[:-1] == ["no result yet (after 10 s)"]
 
 
 @pytest.mark.slow
@@ -334,7 +354,10 @@ def test_a_table_names_the_classes(run: Run, server: ScriptedServer) -> None:
     )
     result = run("species.csv", "--dry-run", to=server)
     assert result.exit_code == 0
-    assert result.stderr == ("species.csv: 2 classes from column 'Common name', separated by ';', UTF-16\n")
+    assert result.stderr == (
+        "species.csv: 2 classes from column 'Common name', separated by ';', UTF-16\n"
+        "Dry run: nothing was sent or written.\n"
+    )
     assert result.stdout.splitlines()[:2] == ["Classes: Tree frog, Red fox", "Prompt for Tree frog:"]
     result = run("species.csv", "--column", "latin name", "--dry-run", to=server)
     assert result.stdout.splitlines()[0] == "Classes: Hyla, Vulpes"

@@ -48,6 +48,8 @@ class _Hub(BaseHTTPRequestHandler):
         elif api:
             about = {"id": "/".join(parts[2:4]), "sha": COMMIT, "siblings": [], "tags": [], "private": False}
             self._send(200, json.dumps(about).encode(), with_body)
+        elif rest[0] == "resolve" and rest[1] not in ("main", COMMIT):
+            self._send(404, b"", with_body, {"X-Error-Code": "RevisionNotFound"})
         elif rest[0] == "resolve" and (file := repo.joinpath(*rest[2:])).is_file():
             self._send_file(file, with_body)
         else:

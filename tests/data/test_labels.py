@@ -198,8 +198,11 @@ def test_near_names_make_an_alias_file(tmp_path: Path) -> None:
     near = {"AnnualCrop": "annual crop land", "SeaLake, large": "sea or lake"}
     assert near_names(matching) == near
     (tmp_path / "a.csv").write_text(alias_file(near))
-    assert (tmp_path / "a.csv").read_text().splitlines()[0] == "label,class"
+    assert (tmp_path / "a.csv").read_text().splitlines()[0] == "\ufefflabel,class"
     assert read_aliases(tmp_path / "a.csv")[0] == near
+    formulas = {"=AnnualCrop": "-annual", "'owl": "@owl"}
+    (tmp_path / "b.csv").write_text(alias_file(formulas))
+    assert read_aliases(tmp_path / "b.csv")[0] == formulas
     with pytest.raises(
         EvaluationError, match=r"near names: 'AnnualCrop' as 'annual crop land', 'SeaLake, large'"
     ):

@@ -44,6 +44,7 @@ def test_descriptors_beat_the_name_alone(figures: dict[str, object], demo_folder
         "seconds",
         "store",
         "images_dir",
+        "page",
     ]
     assert (figures["species"], figures["images"]) == (12, 240)
     assert float(str(figures["accuracy_descriptors"])) >= 0.95
@@ -72,8 +73,30 @@ def test_a_second_run_asks_nothing_and_keeps_what_was_edited(
     assert result.exit_code == 0
     assert store.read_bytes() == before
     assert "toy models" in result.stdout
-    assert "openai/clip-vit-base-patch32" in result.stdout
-    assert max(map(len, result.stdout.split("For real photos")[0].splitlines())) <= 80 + len(str(demo_folder))
+    assert "by design" in " ".join(result.stdout.split())
+    page = demo_folder / "result.html"
+    assert result.stdout.splitlines()[-1] == f"Page    {page}"
+    assert result.stderr.splitlines()[-1].endswith(f"Open {page} in a browser to see each with its reasons.")
+    assert page.read_text("utf-8").count("<img") >= 240
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [60, 80])
+def test_nothing_is_wider_than_the_terminal(
+    figures: dict[str, object],
+    demo_folder: Path,
+    runner: CliRunner,
+    columns: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.chdir(demo_folder.parent)
+    lines = runner.invoke(main, ["demo", "--out", demo_folder.name]).stdout.splitlines()
+    images = [line for line in lines if "(name alone: " in line]  # a path has what length it has
+    assert len(images) == 1
+    assert max(len(line) for line in lines if line not in images) <= columns
+    chart = [line for line in lines if line.startswith("   by ")]
+    assert [line.count("█") > 0 for line in chart] == [True, True, True]
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, runner: CliRunner) -> None:

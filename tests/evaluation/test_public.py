@@ -128,7 +128,7 @@ def test_repeats_are_no_evidence(store: fm.Store, photos: Path, tiny_clip: Path)
     (first, *_) = lines(result)
     assert first == "18 images (6 distinct), 3 classes; accuracy in %, 95% CI in brackets"
     page = evaluation_page.html(result)
-    assert "<dt>Distinct images</dt><dd>6</dd>" in page
+    assert "Evaluation of 18 images (6 distinct) in 3 classes" in page
     assert "6 of 18 images are distinct" in page
 
 

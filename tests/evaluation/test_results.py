@@ -61,12 +61,18 @@ def test_files_of_version_0_1_are_read(made: Evaluation, tmp_path: Path) -> None
         ("", "Expecting value"),
         ("[]", "expected one JSON object"),
         ('{"v": 2}', "expected an evaluation of version 1, found 2"),
-        ('{"v": 1, "settings": {}}', "this is not an evaluation: KeyError: 'classes'"),
-        ('{"v": 1, "classes": 3}', "this is not an evaluation: TypeError"),
+        (
+            '{"v": 1, "settings": {}}',
+            "an evaluation, or a damaged one: Object missing required field `summary`",
+        ),
+        (
+            '{"v": 1, "classes": 3}',
+            "or a damaged one: Expected `array`, got `int` - at `$.classes`",
+        ),
         (
             '{"v": 1, "settings": {}, "classes": ["owl"], "images": ["a"], "labels": [0], "arms": [],'
-            ' "repeats": [[0, 1]]}',
-            "repeats: expected indices of 1 images",
+            ' "summary": [], "notices": [], "failures": [], "effects": [], "examples": []}',
+            "expected at least one image and one arm",
         ),
         ("[" * 100_000, "recursion"),
     ],

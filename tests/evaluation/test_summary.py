@@ -83,7 +83,7 @@ def test_one_image_and_one_arm() -> None:
 def test_a_test_that_doubts_is_heard() -> None:
     (said,) = _said({"photo": [0.1], "templates": [0.15]}, 100)[:1]  # 5 images against none
     assert said.startswith("Templates: +5.0 points vs “a photo of a” (95% CI +")
-    assert said.endswith("), but McNemar's p is 0.06: it may be chance.")
+    assert said.endswith("), but McNemar’s p is 0.06: it may be chance.")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_single_draw_is_told(seeds: int) -> None:
     [
         (0.0, 0.2, 0.01, "): no significant difference."),
         (-0.2, 0.0, 0.01, "): no significant difference."),
-        (0.001, 0.2, 0.05, "), but McNemar's p is 0.05: it may be chance."),
+        (0.001, 0.2, 0.05, "), but McNemar’s p is 0.05: it may be chance."),
         (0.001, 0.2, 0.0499, ")."),
     ],
 )

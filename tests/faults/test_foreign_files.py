@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from tests.evaluation.worlds import problem, save
 
 from fieldmarks.cli import main
-from fieldmarks.report.page import BEGINNING
+from fieldmarks.report.document import BEGINNING
 
 Make = Callable[[Path], object]
 NOTES = "Buy milk.\nCall Ann."

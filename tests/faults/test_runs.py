@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.generation.scripted_server import Call, Reply, ScriptedServer, completion, marks
+from tests.kit import untimed
 
 from fieldmarks.generation.question import reparse
 from fieldmarks.store import Store
@@ -216,7 +217,7 @@ def test_a_store_that_changes_during_a_run_is_noticed(tmp_path: Path, change: "o
         closing = stderr.splitlines()[-1]
         assert there < 40
         assert process.returncode == 3, stderr
-        assert closing == f"Wrote {there} classes to {store} (0 already there, 0 failed)"
+        assert untimed(closing) == f"Wrote {there} classes to {store} (0 already there, 0 failed)."
         assert f"Lost: {40 - there} class" in stderr
         again = fill(server, names, store)
         again.communicate(timeout=60)

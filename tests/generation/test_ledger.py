@@ -183,3 +183,20 @@ def test_claims_of_dead_runs_alone_leave_no_file(server: ScriptedServer, path: P
     left_behind(path, claim(asked("fox"), "fox", Owner(Owner.here().host, 1 << 22, "1", "r")))
     assert run(server, path, "fox").cached == 1
     assert not run_file_of(path).exists()
+
+
+def test_classes_are_in_the_order_of_their_list_whoever_is_answered_first(
+    server: ScriptedServer, path: Path
+) -> None:
+    """Later classes are answered earlier; a longer list puts what it adds between its neighbours."""
+    names = ["ant", "bee", "cat"]
+    delays = {"ant": 0.4, "bee": 0.2}
+    server.script = lambda call: replace(
+        marks(call),
+        delay=next((delays[name] for name in delays if f"a {name} " in call.text.splitlines()[-2]), 0),
+    )
+    run(server, path, *names)
+    assert [json.loads(line)["class"] for line in path.read_text().splitlines()] == names[::-1]
+    assert Store(path).names() == names
+    run(server, path, "ant", "asp", "bee", "cat", "eel")
+    assert Store(path).names() == ["ant", "asp", "bee", "cat", "eel"]

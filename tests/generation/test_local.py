@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fieldmarks.errors import ModelError
-from fieldmarks.generation.local import LocalCompleter
+from fieldmarks.generation.local import LocalCompleter, row_bytes
 from fieldmarks.generation.parse import parse
 from fieldmarks.generation.prompt import Prompt
 from fieldmarks.generation.question import Failure, Outcome, Question, Sample
@@ -122,6 +122,25 @@ def test_more_requests_than_are_pulled_at_once(demo_lm: Path) -> None:
         return most
 
     assert asyncio.run(go()) <= 16
+
+
+@pytest.mark.slow
+def test_answers_do_not_depend_on_how_often_stop_texts_are_looked_for(demo_lm: Path) -> None:
+    stops = ("\n- ",)  # which end some answers in the middle of others
+    requests = [Question(name, ARTICLE.render(name), stops, max_tokens=40) for name in NAMES]
+    requests += [
+        Question(name, ARTICLE.render(name), stops, max_tokens=40, temperature=2.0, seed=3) for name in NAMES
+    ]
+    each, seldom = (_ask(LocalCompleter(demo_lm, check_every=every), requests) for every in (1, 8))
+    assert each == seldom
+    assert any(isinstance(answer, Sample) and answer.finish_reason == "stop" for answer in each.values())
+
+
+def test_a_row_takes_memory_for_its_tokens(demo_lm: Path) -> None:
+    config = LocalCompleter(demo_lm)._network.config
+    short, long = (row_bytes(config, tokens, 2) for tokens in (100, 200))
+    width = config.hidden_size * config.num_key_value_heads // config.num_attention_heads
+    assert long - short == 2 * 100 * 2 * config.num_hidden_layers * width * 2
 
 
 @pytest.mark.slow

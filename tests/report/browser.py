@@ -1,11 +1,21 @@
-"""How the tests read a page: its outline without a browser, its size and colours with one."""
+"""How the tests read a page: its outline without a browser, its size, colours and controls with one.
 
+`DevTools` speaks Chromium's DevTools protocol over a pair of pipes (--remote-debugging-pipe), so that a test
+can ask a page in a theme and of a width what it shows, what its accessibility tree says, and press keys.
+"""
+
+import base64
+import json
+import os
 import re
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any, Literal, Self
 
-VOID = {"meta", "img", "rect", "br", "link", "source"}
+VOID = {"meta", "img", "rect", "br", "link", "source", "input"}
 Browser = Callable[..., str]  # runs a browser on a page with more options, and returns what it prints
 
 
@@ -36,6 +46,129 @@ class Outline(HTMLParser):
         self.text += f" {data} "
 
 
+class DevTools:
+    """A page of a browser that runs, driven over DevTools' pipes; see `open_browser`."""
+
+    def __init__(self, commands: int, answers: int) -> None:
+        self._commands, self._answers = commands, answers
+        self._buffer = b""
+        self._number = 0
+        self._session: str | None = None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.call("Page.enable")
+        self.call("Accessibility.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Call a method of the protocol, wait for its answer and return its result."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            part = os.read(self._answers, 1 << 20)
+            assert part, "the browser has ended"
+            self._buffer += part
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        parsed: dict[str, Any] = json.loads(message)
+        return parsed
+
+    def open(
+        self, page: Path, width: int = 1280, theme: Literal["light", "dark"] = "light", scripts: bool = True
+    ) -> Self:
+        """Show a page in a window of a width, as a reader who prefers a theme sees it."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        self.call("Emulation.setEmulatedMedia", features=features)
+        self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
+        self.call("Page.navigate", url=page.as_uri())
+        while self._next().get("method") != "Page.loadEventFired":
+            pass
+        return self
+
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression on the page."""
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Press and release a key, such as "Tab"."""
+        codes = {"Tab": 9, "Enter": 13}
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=codes[key], **text)
+
+    def screenshot(self, *, whole: bool = True, most: int = 8000) -> bytes:
+        """Return a PNG of the page, at most so many pixels high."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], most), "scale": 1}
+        given = {"clip": clip, "captureBeyondViewport": True} if whole else {}
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png", **given)["data"])
+
+    def tab_stops(self, most: int = 500) -> list[str]:
+        """Return the text or name of each element that the Tab key reaches, from the page's beginning."""
+        stops: list[str] = []
+        name = "(e => e.ariaLabel || e.labels?.[0]?.textContent || e.textContent)(document.activeElement)"
+        self.evaluate("document.activeElement.blur()")
+        for _ in range(most):
+            self.press("Tab")
+            if self.evaluate("document.activeElement === document.body"):
+                break
+            stops.append(" ".join(self.evaluate(name).split()))
+        return stops
+
+    def accessible(self) -> list[tuple[str, str]]:
+        """Return the role and the name of each node of the accessibility tree that is not ignored."""
+        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
+        return [
+            (node["role"]["value"], node.get("name", {}).get("value", ""))
+            for node in nodes
+            if not node["ignored"]
+        ]
+
+
+@contextmanager
+def open_browser(program: str, folder: Path) -> Iterator[DevTools]:
+    """Start a headless browser, with its profile in a folder, and end it afterwards."""
+    command_out, command_in = os.pipe()
+    answer_out, answer_in = os.pipe()
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
+    options += ["--remote-debugging-pipe", f"--user-data-dir={folder}", "--disable-background-networking"]
+    # The browser reads commands from its descriptor 3 and answers on 4, whatever numbers ours have.
+    script = 'exec "$0" "$@" 3<&"$COMMANDS" 4>&"$ANSWERS"'
+    with subprocess.Popen(
+        ["bash", "-c", script, program, *options],
+        pass_fds=(command_out, answer_in),
+        env={**os.environ, "COMMANDS": str(command_out), "ANSWERS": str(answer_in)},
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        os.close(command_out)
+        os.close(answer_in)
+        try:
+            yield DevTools(command_in, answer_out)
+        finally:
+            os.close(command_in)  # which ends the browser
+            process.terminate()
+            process.wait(timeout=20)
+            os.close(answer_out)
+
+
 def document_width(chromium: Browser, page: Path, width: int) -> int:
     """Return how wide a page becomes in a frame of a width, in pixels.
 
@@ -55,9 +188,36 @@ def document_width(chromium: Browser, page: Path, width: int) -> int:
     return int(found[1])
 
 
-def contrast(light: str, dark: str) -> float:
+TEXTS = """[...new Set((() => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  const clear = /^(transparent|rgba\\(.*, 0\\))$/;
+  while (walker.nextNode()) {
+    let element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility() || element.closest("script")) continue;
+    const colour = getComputedStyle(element).color;
+    while (element && clear.test(getComputedStyle(element).backgroundColor)) element = element.parentElement;
+    found.push(`${colour} on ${element ? getComputedStyle(element).backgroundColor : "no ground"}`);
+  }
+  return found;
+})())]"""  # the colours of all visible text, each with those of the first ground below it
+
+
+def text_contrasts(page: DevTools) -> dict[str, float]:
+    """Return the contrast of each pair of colours in which a page sets text, by the pair."""
+    pairs: list[str] = page.evaluate(TEXTS)
+    return {pair: contrast(*(_hex(colour) for colour in pair.split(" on "))) for pair in pairs}
+
+
+def _hex(colour: str) -> str:
+    parts = re.fullmatch(r"rgb\((\d+), (\d+), (\d+)\)", colour)
+    assert parts, f"not an opaque colour: {colour}"
+    return "#" + "".join(f"{int(part):02x}" for part in parts.groups())
+
+
+def contrast(colour: str, ground: str) -> float:
     """Return the contrast of two colours, "#rrggbb", as WCAG defines it."""
-    return (_luminance(light) + 0.05) / (_luminance(dark) + 0.05)
+    darker, lighter = sorted((_luminance(colour), _luminance(ground)))
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def _luminance(colour: str) -> float:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from fieldmarks.report import chart_style
+from fieldmarks.report.chart_files import FORMS
 from fieldmarks.report.chart_style import WIDE, Chart, axes, figure, label
-from fieldmarks.report.page import HERE
+from fieldmarks.report.document import HERE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +50,7 @@ def test_every_script_stays_text() -> None:
 def test_any_names_make_a_drawing(names: list[str]) -> None:
     chart = _chart(*names)
     assert _texts(chart.svg())[-len(names) :] == [label(name, 26) for name in names]
-    assert chart.png().startswith(b"\x89PNG")
+    assert chart.file("png").startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
@@ -71,7 +72,7 @@ def test_labels_that_are_cut() -> None:
 def test_the_same_bytes_each_time() -> None:
     chart = _chart("owl", "frog")
     assert chart.svg() == chart.svg()
-    assert chart.png() == chart.png()
+    assert [chart.file(form) for form in FORMS] == [chart.file(form) for form in FORMS]
 
 
 def test_sizes_are_css_pixels() -> None:
@@ -89,7 +90,8 @@ def test_settings_are_put_back() -> None:
 
 
 def test_the_colours_are_the_pages() -> None:
-    css = dict(re.findall(r"--(\w+): (#\w{6});", (HERE / "page.css").read_text("utf-8")))
+    light, _, _ = (HERE / "document.css").read_text("utf-8").partition("@media")
+    css = dict(re.findall(r"--(\w+): (#\w{6});", light))
     ours = {name: getattr(chart_style, name.upper()) for name in ("ink", "soft", "line", "lead")}
     assert {name: css[name] for name in ours} == ours
 

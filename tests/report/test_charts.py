@@ -75,7 +75,7 @@ def test_the_figures_in_the_matrix_are_shares_of_rows(few: Evaluation) -> None:
     row = few.labels == 0
     right = 100 * np.mean(few.arms[0].runs[0].predicted[row] == 0)
     assert f"{right:.0f}" in _texts(_named(charts(alone), "confusion"))
-    assert "“photo”, rows: true class, columns: predicted, %" in _texts(_named(charts(alone), "confusion"))
+    assert "“photo”, % of the true class’s images" in _texts(_named(charts(alone), "confusion"))
 
 
 @pytest.mark.slow

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from fieldmarks.errors import ReportError
-from fieldmarks.report import page
+from fieldmarks.report import document
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.html").mkdir()
     with pytest.raises(ReportError, match=r"a\.html cannot be written: "):
-        page.replace(tmp_path / "a.html", b"new")
+        document.replace(tmp_path / "a.html", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
 
 
@@ -22,8 +22,8 @@ def test_what_could_not_be_written_is_known_before(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ReportError, match=f"^{name} cannot be written: "):
-        page.check(Path(name))
-    page.check(Path("a.html"))
+        document.check(Path(name))
+    document.check(Path("a.html"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -33,7 +33,7 @@ def test_several_write_the_same_file(tmp_path: Path) -> None:
     def write(letter: bytes) -> None:
         for _ in range(50):
             try:
-                page.replace(tmp_path / "a.html", letter * 10_000)
+                document.replace(tmp_path / "a.html", letter * 10_000)
             except ReportError as error:
                 failed.append(error)
 

@@ -17,8 +17,7 @@ from fieldmarks.classification.results import Failure
 from fieldmarks.errors import ReportError
 from fieldmarks.evaluation.results import DescriptorEffect, Evaluation
 from fieldmarks.report import charts, evaluation_page
-from fieldmarks.report.evaluation_page import MAX_EXAMPLES, MAX_FAILURES, check, save_plots, write_page
-from fieldmarks.report.page import HERE
+from fieldmarks.report.evaluation_page import MAX_EXAMPLES, MAX_FAILURES, check, write_page
 
 pytest.importorskip("matplotlib")
 SCRIPT = "<script>document.title = 'owned'</script>"
@@ -87,7 +86,8 @@ def test_what_the_page_says(few: Evaluation, pages: dict[str, Path]) -> None:
     difference = descriptors.difference
     assert difference
     for part in (
-        "Images 2,000 Classes 10 Methods 4 Unreadable files 1",
+        "Evaluation of 2,000 images in 10 classes",
+        "1 image could not be read",
         *few.summary,
         *few.notices,
         f"photo {100 * photo.top1.value:.1f} {100 * photo.top1.low:.1f}–{100 * photo.top1.high:.1f} – –",
@@ -197,7 +197,7 @@ def test_what_may_be_missing(few: Evaluation) -> None:
     text = evaluation_page.html(bare)
     seen = Outline(text).seen
     ids = {attributes["id"] for _, attributes in seen if "id" in attributes}
-    assert ids == {"arms", "confusion", "classes", "reading", "again"}
+    assert ids == {"top", "main", "arms", "confusion", "classes", "reading", "again"}
     assert "McNemar’s p</th>" not in text
     one_class = evaluation(["owl"], 5, seeds=1)
     assert "5 images in 1 class: 5 each." in evaluation_page.html(one_class)
@@ -235,43 +235,6 @@ def test_every_chart_is_looked_for_beforehand(few: Evaluation, small: Evaluation
     many = evaluation(tuple(f"class {n}" for n in range(60)), 120, seeds=1)
     drawn = {chart.name for measured in (few, small, many) for chart in charts.charts(measured)}
     assert drawn == set(charts.NAMES)
-
-
-@pytest.mark.slow
-def test_plots_as_files(small: Evaluation, tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "plots"
-    paths = save_plots(small, folder)
-    names = [
-        f"{name}.{form}" for name in ("arms", "gains", "confusion", "classes") for form in ("svg", "png")
-    ]
-    assert [path.name for path in paths] == names
-    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
-    with Image.open(folder / "arms.png") as image:
-        assert image.width == 2 * 896
-    (folder / "arms.svg").touch()
-    before = {path: path.read_bytes() for path in paths}
-    assert save_plots(small, folder) == paths  # an earlier run's are replaced
-    assert {path: path.read_bytes() for path in paths} == before
-
-
-def test_plots_replace_nothing_of_others(small: Evaluation, tmp_path: Path) -> None:
-    (tmp_path / "gains.png").write_bytes(b"a holiday")
-    with pytest.raises(
-        ReportError, match=r"gains\.png already exists and is not a fieldmarks chart; choose another name"
-    ):
-        save_plots(small, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["gains.png"]
-    with pytest.raises(ReportError, match=r"gains\.png already exists and is not a folder"):
-        save_plots(small, tmp_path / "gains.png")
-
-
-def test_texts_have_contrast() -> None:
-    """The style sheet of the evaluation adds no colours to those that the page's test measures."""
-    css = (HERE / "evaluation.css").read_text("utf-8")
-    assert set(re.findall(r"[; {]color: ([^;]+);", css)) <= {
-        f"var(--{name})" for name in ("ink", "soft", "lead", "other")
-    }
-    assert set(re.findall(r"background: ([^;]+);", css)) <= {"none", "var(--card)", "var(--paper)"}
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Numbers as the pages print them."""
 
-from fieldmarks.report.page import amount, p_value, percent, points, share, signed
+from fieldmarks.report.numbers import amount, p_value, percent, points, share, signed
 
 
 def test_percentages_claim_no_certainty() -> None:

@@ -7,6 +7,7 @@ import pytest
 from fieldmarks.errors import DamagedStoreError, StoreError
 from fieldmarks.records import CURATED, GENERATED, IMPORTED, Entry
 from fieldmarks.store import Store, exchange
+from fieldmarks.store.card import About, card
 from fieldmarks.store.edits import Stamp
 
 STAMP = Stamp(by="ada", at="2026-01-02T03:04:05+00:00", change="c1")
@@ -58,7 +59,7 @@ def test_what_is_exported_is_imported(tmp_path: Path, store: Store, name: str) -
 
 
 def test_the_card(store: Store) -> None:
-    text = exchange.card(list(store.entries()), "cc-by-4.0")
+    text = card(list(store.entries()), About(licence="cc-by-4.0"), data="x.jsonl")
     assert text.splitlines()[:2] == ["---", 'license: "cc-by-4.0"']
     assert "| descriptors | 3 |" in text
     assert r"| model | m\|\`x\` (1), none (1) |" in text

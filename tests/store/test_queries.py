@@ -28,8 +28,15 @@ def store(tmp_path: Path) -> Store:
 def test_rows(store: Store) -> None:
     rows = queries.rows(store, Config())
     assert [row.to_dict() for row in rows] == [
-        {"class": "frog", "descriptors": 3, "origin": "curated", "flags": ["FM302"], "effect": None},
-        {"class": "newt", "descriptors": 1, "origin": "typed", "flags": [], "effect": None},
+        {
+            "class": "frog",
+            "descriptors": 3,
+            "origin": "curated",
+            "flags": ["FM302"],
+            "effect": None,
+            "review": None,
+        },
+        {"class": "newt", "descriptors": 1, "origin": "typed", "flags": [], "effect": None, "review": None},
     ]
     assert [row.name for row in queries.rows(store, Config(), flagged=True)] == ["frog"]
     assert [row.name for row in queries.rows(store, Config(frozenset({"FM302"})), flagged=True)] == []
@@ -71,6 +78,7 @@ def test_stats(store: Store, tmp_path: Path) -> None:
         "ended": 2,
         "rejected": 2,
         "tokens": 20,
+        "review": {"none": 2},
         "origins": {"curated": 1, "typed": 1},
         "models": {},
         "prompts": {},

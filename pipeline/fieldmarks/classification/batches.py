@@ -1,13 +1,13 @@
-"""How work is cut into passes and done ahead: batches of images, texts by length, threads in order."""
+"""How work is cut into passes: batches of images, and texts by length."""
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-In = TypeVar("In")
+import numpy as np
+
+from fieldmarks.classification.scoring import Array
+
 Out = TypeVar("Out")
 
 
@@ -26,19 +26,14 @@ def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield rows
 
 
-def ahead(function: Callable[[In], Out], items: Iterable[In], *, window: int) -> Iterator[Out]:
-    """Yield function(item) in the items' order, computed in threads, at most `window` items ahead."""
-    items = iter(items)
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="fieldmarks")
-    waiting: deque[Future[Out]] = deque()
-    try:
-        waiting.extend(pool.submit(function, item) for item in islice(items, window))
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in islice(items, 1))
-            yield result
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def encoded_by_length(
+    texts: Sequence[str], lengths: Sequence[int], budget: int, encode: Callable[[list[str]], Array]
+) -> Array:
+    """Return the embeddings (M, D) of texts that are encoded in passes of neighbours in length."""
+    passes = list(by_length(lengths, budget))
+    embeddings = np.concatenate([encode([texts[row] for row in rows]) for rows in passes])
+    embeddings[np.concatenate(passes)] = embeddings.copy()
+    return embeddings
 
 
 def batched(items: Iterable[Out], size: int) -> Iterator[list[Out]]:

@@ -27,10 +27,24 @@ from fieldmarks.classification.batches import batched
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.embedder import Clip, Embedded, Embedder, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
-from fieldmarks.classification.results import Explanation, Failure, Prediction, Predictions
+from fieldmarks.classification.results import (
+    NONE_OF_THESE,
+    Explanation,
+    Failure,
+    Prediction,
+    Predictions,
+    Score,
+)
 from fieldmarks.classification.scoring import Array, Head, Pooling, Statistics
 from fieldmarks.classification.sources import ImageInput, inputs_of, is_single
-from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts, name_texts
+from fieldmarks.classification.texts import (
+    PRESETS,
+    Texts,
+    descriptor_texts,
+    name_texts,
+    with_catch_all,
+    zero_shot_texts,
+)
 from fieldmarks.errors import ImageError, ModelError, UsageError
 from fieldmarks.hub import model_id
 from fieldmarks.store import Store
@@ -48,18 +62,22 @@ class Classifier:
     """Classes with their descriptors, and the model that embeds texts and images.
 
     store: a Store, a store's path, or a mapping of class names to descriptors. A class with no descriptors
-        falls back to the prompt "a photo of a {class}", in preset "paper" to "{class}, which has ".
+        falls back to the prompt "a photo of a {class}", in preset "paper" to "{class}, which has ". A list of
+        class names is zero-shot classification: each is read as "a photo of a {class}", or as in `text`.
     clip: a CLIP-like model, by folder or Hugging Face id, or an Encoder that is loaded already.
     preset: "article" (bare descriptors, mean embedding) or "paper" ("{class}, which has …", mean similarity).
     aggregate, text: how a class's texts are pooled, and their template; they replace the preset's.
     concept: what {concept} stands for in `text`.
     with_name: add "a photo of a {class}" to each class's texts.
     baseline: also score the class names alone.
+    none: texts of what is none of the classes, such as "an empty meadow". They are one more class, whose win
+        is no label: the prediction's `label` is None.
     device, dtype, engine, batch: where the model computes, its precision, by what, images per forward pass.
     cache: keep embeddings in the user's cache folder for later runs.
 
         classifier = Classifier({"owl": ["big eyes"], "newt": ["a long tail"]}, clip="models/clip")
         classifier.predict("owl.jpg").label
+        Classifier(["owl", "newt"], none="a photo of something else").predict("fox.jpg").shown_label
 
     Raises UsageError for an option that is unknown, out of range or without effect, StoreError for no class
     at all, PromptError for a template with an unknown field, ModelError for a model that cannot be loaded. A
@@ -69,7 +87,7 @@ class Classifier:
     @checks_keywords
     def __init__(
         self,
-        store: Store | str | Path | Mapping[str, Sequence[str]],
+        store: Store | str | Path | Mapping[str, Sequence[str]] | Sequence[str],
         *,
         clip: Clip | None = None,
         preset: choices.Preset = "article",
@@ -78,6 +96,7 @@ class Classifier:
         concept: str | None = None,
         with_name: bool = False,
         baseline: bool = False,
+        none: str | Sequence[str] = (),
         device: Device = "auto",
         dtype: DType = "auto",
         engine: choices.Engine = "auto",
@@ -85,18 +104,26 @@ class Classifier:
         cache: bool = False,
     ) -> None:
         check_choice("preset", preset, choices.Preset)
-        pooling = Pooling.named(aggregate or PRESETS[preset].aggregate)
-        template = PRESETS[preset].template if text is None else text
-        if isinstance(store, Mapping):
-            classes, metadata = dict(store), dict[str, str]()
+        catch_all = [none] if isinstance(none, str) else list(none)
+        metadata = dict[str, str]()
+        if isinstance(store, Store | str | os.PathLike | Mapping):
+            classes, metadata = _lists(store)
+            template = PRESETS[preset].template if text is None else text
+            texts = descriptor_texts(classes, template, concept=concept, with_name=with_name)
+            metadata |= {"preset": preset}
         else:
-            opened = store if isinstance(store, Store) else Store(store)
-            classes = {entry.name: list(entry.descriptors) for entry in opened.entries()}
-            metadata = {"store_sha256": hashlib.sha256(opened.path.read_bytes()).hexdigest()}
-        texts = descriptor_texts(classes, template, concept=concept, with_name=with_name)
+            given = {"preset": preset != "article", "with_name": with_name, "baseline": baseline}
+            given["aggregate"] = aggregate is not None and len(catch_all) < 2
+            if idle := next((option for option, is_given in given.items() if is_given), None):
+                raise UsageError(f"{idle} has no effect: there are class names only, and no descriptors")
+            texts = zero_shot_texts(store, text, concept)
+            metadata |= {"preset": "name"}
+        if catch_all:
+            texts = with_catch_all(texts, catch_all)
         wording = {"text": text, "concept": concept, "with_name": "yes" if with_name else None}
-        metadata |= {"preset": preset} | {key: value for key, value in wording.items() if value}
+        metadata |= {key: value for key, value in wording.items() if value}
         embedder = open_embedder(clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
+        pooling = Pooling.named(aggregate or PRESETS[preset].aggregate)
         self._embed(texts, pooling, embedder, metadata, baseline=baseline)
 
     def _embed(
@@ -108,27 +135,23 @@ class Classifier:
         *,
         baseline: bool,
     ) -> None:
-        names = name_texts(texts.classes).texts if baseline else ()
-        embeddings = embedder.texts([*texts.texts, *names])  # (M, D), then (C, D)
+        named = [name for name in texts.classes if name != NONE_OF_THESE]
+        names = name_texts(named).texts if baseline else ()
+        every = embedder.texts([*texts.texts, *names])  # (M, D), then (C, D) without the catch-all
+        embeddings, baselines = every[: len(texts.texts)], every[len(texts.texts) :]
+        if baseline and len(named) < len(texts.classes):  # the catch-all has no name: its texts stand for it
+            own = np.array(texts.owner) == texts.classes.index(NONE_OF_THESE)
+            baselines = np.concatenate([baselines, embeddings[own].mean(axis=0, keepdims=True)])
         self.head = Head(
             texts,
-            embeddings[: len(texts.texts)],
+            embeddings,
             embedder.logit_scale,
             pooling,
-            embeddings[len(texts.texts) :] if baseline else None,
+            baselines if baseline else None,
             {**embedder.encoder.metadata, **metadata},
         )
         self.embedder = embedder
         self._is_from_file = False
-
-    @classmethod
-    def from_names(cls, classes: Sequence[str], *, clip: Clip | None = None) -> "Classifier":
-        """Build the plain baseline, "a photo of a {class}" for each class. Raises ModelError."""
-        classifier = cls.__new__(cls)
-        embedder = open_embedder(clip, cache=False)
-        pooling = Pooling.named("mean-embedding")
-        classifier._embed(name_texts(classes), pooling, embedder, {"preset": "name"}, baseline=False)
-        return classifier
 
     @classmethod
     @checks_keywords
@@ -180,6 +203,7 @@ class Classifier:
         *,
         top: int | None = None,
         explain: bool = False,
+        explain_top: int | None = None,
         min_probability: float = 0.0,
     ) -> Prediction: ...
 
@@ -190,6 +214,7 @@ class Classifier:
         *,
         top: int | None = None,
         explain: bool = False,
+        explain_top: int | None = None,
         min_probability: float = 0.0,
     ) -> Predictions: ...
 
@@ -200,6 +225,7 @@ class Classifier:
         *,
         top: int | None = None,
         explain: bool = False,
+        explain_top: int | None = None,
         min_probability: float = 0.0,
     ) -> Prediction | Predictions:
         """Return the prediction of one image, or a list of predictions for a list or a folder.
@@ -207,11 +233,18 @@ class Classifier:
         images: a path, PIL image, array (H, W, 3) or tensor (3, H, W); or a list of these, folders and globs.
         top: how many classes to list per image; all of them by default.
         explain: also give the marks of the predicted class and of the runner-up.
+        explain_top: also give the marks of so many classes, the best ones; `explain` is explain_top=2.
         min_probability: the label is None where the best probability is lower.
 
         Raises ImageError for the first image that cannot be read; `stream` goes on instead.
         """
-        results = self.stream(inputs_of(images), top=top, explain=explain, min_probability=min_probability)
+        results = self.stream(
+            inputs_of(images),
+            top=top,
+            explain=explain,
+            explain_top=explain_top,
+            min_probability=min_probability,
+        )
         predictions = Predictions(map(_raised, results), self.classes)
         return predictions[0] if is_single(images) else predictions
 
@@ -221,6 +254,7 @@ class Classifier:
         *,
         top: int | None = None,
         explain: bool = False,
+        explain_top: int | None = None,
         min_probability: float = 0.0,
         thumbnails: int = 0,
     ) -> Iterator[Prediction | Failure]:
@@ -229,7 +263,9 @@ class Classifier:
         Paths are those of images, not of folders. The first `thumbnails` predictions have a small JPEG.
         """
         embedded = self.embedder.images(images, thumbnails=thumbnails)
-        return self.score(embedded, top=top, explain=explain, min_probability=min_probability)
+        return self.score(
+            embedded, top=top, explain=explain, explain_top=explain_top, min_probability=min_probability
+        )
 
     def score(
         self,
@@ -237,6 +273,7 @@ class Classifier:
         *,
         top: int | None = None,
         explain: bool = False,
+        explain_top: int | None = None,
         min_probability: float = 0.0,
         statistics: Statistics | None = None,
         batch: int | None = None,
@@ -247,25 +284,27 @@ class Classifier:
         of an explanation to other images. `batch` images are scored at once, by default as many as are
         encoded at once. Raises ModelError if the embeddings are of another model.
         """
-        if top is not None and top < 1:
-            raise UsageError(f"top: expected at least 1, found {top}")
+        for option, value in (("top", top), ("explain_top", explain_top)):
+            if value is not None and value < 1:
+                raise UsageError(f"{option}: expected at least 1, found {value}")
         if not 0 <= min_probability <= 1:
             raise UsageError(f"min_probability: expected 0 to 1, found {min_probability}")
         if isinstance(embedded, EmbeddingSet):
             self.report_other_model(embedded.model)
             batch = batch or EMBEDDED_BATCH
-        return self._scored(embedded, top, explain, min_probability, statistics, batch)
+        explained = explain_top or (2 if explain else 0)
+        return self._scored(embedded, top, explained, min_probability, statistics, batch)
 
     def _scored(
         self,
         embedded: Iterable[Embedded | Failure],
         top: int | None,
-        explain: bool,
+        explained: int,
         min_probability: float,
         statistics: Statistics | None,
         batch: int | None,
     ) -> Iterator[Prediction | Failure]:
-        needed = None if top is None else max(top, 2 if explain else 1)
+        needed = None if top is None else max(top, explained)
         for part in batched(embedded, batch or self.embedder.batch):
             rows = [row for row in part if isinstance(row, Embedded)]
             vectors = self._stacked(rows)
@@ -273,10 +312,10 @@ class Classifier:
             predictions = (
                 Prediction(
                     row.image,
-                    scores[0].name if scores[0].probability >= min_probability else None,
+                    _label(scores[0], min_probability),
                     scores[:top],
                     baseline,
-                    self.head.explain(row.vector, scores, statistics) if explain else None,
+                    self.head.explain(row.vector, scores, statistics, explained) if explained else None,
                     row.thumbnail,
                     row.version,
                 )
@@ -344,6 +383,20 @@ class Classifier:
             "embeddings": None if embeddings is None else embeddings.model or "of an unknown model",
             "options": dict(options),
         }
+
+
+def _lists(store: Store | str | Path | Mapping[str, Sequence[str]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the descriptors of each class, and what records where they are from."""
+    if isinstance(store, Mapping):
+        return dict(store), {}
+    opened = store if isinstance(store, Store) else Store(store)
+    classes = {entry.name: list(entry.descriptors) for entry in opened.entries()}
+    metadata = {"store_sha256": hashlib.sha256(opened.path.read_bytes()).hexdigest()}
+    return classes, metadata | ({"store": opened.name} if opened.is_on_hub else {})
+
+
+def _label(best: Score, min_probability: float) -> str | None:
+    return best.name if best.probability >= min_probability and best.name != NONE_OF_THESE else None
 
 
 def _raised(result: Prediction | Failure) -> Prediction:

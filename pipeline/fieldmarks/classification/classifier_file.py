@@ -11,7 +11,8 @@ and metadata, all of it text: "format" is "fieldmarks-classifier", "version" is 
 an aggregation, "logit_scale" the factor of the cosines, "temperature" (optional) what replaces it by its
 inverse, "conformal_quantile" is optional; "classes", "descriptors" and "texts" are JSON lists. The rest says
 where it came from: "model" (an id, or a folder's absolute path) and its "fingerprint", "dtype", "engine",
-"preset", "text", "concept", "with_name", "store_sha256", "created".
+"preset", "text", "concept", "with_name", "store_sha256", "created", and "store" for one on the hub, with its
+commit.
 
 Version 1 is still read. It says "aggregate" instead of "pooling", and holds class_matrix (C, D) unless that
 is max-similarity: unit(image) @ class_matrix.T · logit_scale are the class logits.

@@ -17,27 +17,25 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from threading import Lock
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from fieldmarks import choices
-from fieldmarks.choices import Device, DType, check_choice
-from fieldmarks.classification.batches import ahead, batched, by_length
+from fieldmarks.choices import Device, DType, check_choice, check_device
 from fieldmarks.classification.cache import EmbeddingCache, key_of
 from fieldmarks.classification.engines import Engine, defect_of, openvino
 from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of
 from fieldmarks.classification.engines.families import DEFAULT_CLIP
-from fieldmarks.classification.preprocess import INFERRED
+from fieldmarks.classification.pipeline import PIXELS, Decoders, Preparation, Prepared, run
+from fieldmarks.classification.preprocess import RecipePreprocessing
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
-from fieldmarks.classification.sources import ImageInput, name_of, read_stamped
-from fieldmarks.errors import ImageError, ModelError, UsageError
+from fieldmarks.classification.sources import ImageInput, name_of
+from fieldmarks.errors import ModelError, UsageError
 from fieldmarks.hub import loaded_once, model_id
 
 if TYPE_CHECKING:
@@ -46,12 +44,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 4096
-_TOKENS: Final = {"cpu": 1536}  # of a pass over texts, padding included; measured on CPUs
-_TOKENS_ELSEWHERE: Final = 32_768
-_IMAGES: Final = {"cpu": 32}  # images of a pass, unless the user says otherwise
-_IMAGES_ELSEWHERE: Final = 128
-# Of what images.py makes of a file: a change of that is a change of this, as it is part of the cache's keys.
-_PIXELS: Final = "image 2"
+_IMAGES: Final = 32  # of a pass on a CPU, unless the user says otherwise
+_IMAGES_ON_GPU: Final = 256
 
 
 class Encoder:
@@ -71,11 +65,11 @@ class Encoder:
         dtype: DType = "auto",
         engine: choices.Engine = "auto",
     ) -> None:
-        check_choice("device", device, Device)
+        check_device(device)
         check_choice("dtype", dtype, DType)
         check_choice("engine", engine, choices.Engine)
         self.name = str(model)
-        if device in ("cuda", "mps"):
+        if device not in ("auto", "cpu"):
             device_of(device)
         self._requested: tuple[Device, DType, choices.Engine] = (device, dtype, engine)
         self.checkpoint = Checkpoint(self.name)
@@ -106,7 +100,7 @@ class Encoder:
         """The precision that the model runs in."""
         dtype = dtype_of(self._requested[1], self.device)
         if self._requested[1] == "auto" and dtype != "float32":
-            where = f"{dtype} (native on this {self.device.upper()})"
+            where = f"{dtype} (native on this {self.device.partition(':')[0].upper()})"
             logger.debug("using %s; pass --dtype float32 for full precision", where)
         return dtype
 
@@ -181,13 +175,15 @@ class Encoder:
         if self.fingerprint is None:
             self.engine.logit_scale  # noqa: B018  which downloads and loads the model
             del self.fingerprint
-        files = f"{self.checkpoint.fingerprint(self._file_hash) or self.name} {_PIXELS}"
+        files = f"{self.checkpoint.fingerprint(self._file_hash) or self.name} {PIXELS}"
         return self.metadata | {"fingerprint": hashlib.sha256(files.encode()).hexdigest()}
 
     @property
     def batch(self) -> int:
-        """How many images to embed per pass."""
-        return _IMAGES.get(self.device, _IMAGES_ELSEWHERE)
+        """How many images to embed per pass: on a GPU fewer where its free memory holds no more."""
+        if self.device == "cpu":
+            return _IMAGES
+        return self.engine.largest_batch(_IMAGES_ON_GPU) if "engine" in vars(self) else _IMAGES_ON_GPU
 
     @property
     def logit_scale(self) -> float:
@@ -218,22 +214,34 @@ class Encoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Array:
         """Return the embeddings (M, D) of M texts; those over the model's length are cut."""
-        most = self.max_tokens
-        full = self.engine.pads_to_full_length
-        lengths = [most if full else min(most, tokens) for tokens in self.token_counts(texts)]
-        passes = list(by_length(lengths, _TOKENS.get(self.device, _TOKENS_ELSEWHERE)))
-        parts = [self._checked(self.engine.texts([texts[row] for row in rows])) for rows in passes]
-        embeddings = np.concatenate(parts)  # (M, D), sorted by length
-        embeddings[np.concatenate(passes)] = embeddings.copy()
-        return embeddings
+        return self._checked(self.engine.texts(texts))
 
     def prepare(self, image: "Image.Image") -> Any:
         """Return what `encode_images` reads of one RGB image."""
         return self.engine.prepare(image)
 
+    @property
+    def portable(self) -> RecipePreprocessing | None:
+        """What `prepare` and `min_side` are in another process; None if that cannot be had.
+
+        Nor is there one before this encoder was used: nothing loads a model to find out.
+        """
+        recipe = self.engine.recipe if "engine" in vars(self) else None
+        return RecipePreprocessing(recipe, self.min_side) if recipe else None
+
+    @property
+    def under_way(self) -> int:
+        """How many passes to start before the first is waited for: a CPU ends each before it returns."""
+        return 0 if self.device == "cpu" else 1
+
+    def start_images(self, prepared: Sequence[Any]) -> Callable[[], Array]:
+        """Start a pass over N prepared images; return what waits for their embeddings (N, D)."""
+        finish = self.engine.start_images(prepared)
+        return lambda: self._checked(finish())
+
     def encode_images(self, prepared: Sequence[Any]) -> Array:
         """Return the embeddings (N, D) of N prepared images, in one pass."""
-        return self._checked(self.engine.images(prepared))
+        return self.start_images(prepared)()
 
     @loaded_once
     def _converted(self) -> openvino.OpenVinoEngine | str:
@@ -264,18 +272,6 @@ class Embedded:
     version: FileVersion | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """An image on its way: an embedding from the cache, or what the model will read."""
-
-    image: str
-    key: bytes | None
-    vector: Array | None
-    inputs: Any  # None with an embedding
-    thumbnail: bytes | None
-    version: FileVersion | None
-
-
 class Embedder:
     """Embeds with one encoder: each text once, images in batches, and nothing that `cache` already holds."""
 
@@ -289,7 +285,6 @@ class Embedder:
         self._cache = cache
         self._cut: str | None = None
         self._depth: str | None = None
-        self._reporting = Lock()
         self._dim: int | None = None  # D, once an embedding is known
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -353,80 +348,61 @@ class Embedder:
         A Failure among the images passes through. The first `thumbnails` images come with a small copy.
         """
         named = ((number, name_of(image, number), image) for number, image in enumerate(images, 1))
-        prepared = ahead(
-            lambda item: self._prepare(*item[1:], small=item[0] <= thumbnails), named, window=2 * self.batch
+        decoders = Decoders(self._preparation, self._portable)
+        batches = run(
+            named,
+            lambda item: decoders(*item[1:], small=item[0] <= thumbnails, dim=self._dim),
+            self.encoder.start_images,
+            batch=self.batch,
+            under_way=self.encoder.under_way,
+            stop=decoders.close,
         )
         try:
-            for batch in batched(prepared, self.batch):
-                yield from self._encode(batch)
+            for items, fresh in batches:
+                yield from self._embedded(items, fresh)
         finally:
+            batches.close()
             if self._cache:
                 self._cache.save_uses()
 
-    @loaded_once
-    def _pillow(self) -> ModuleType:
-        from fieldmarks.classification import images  # which loads Pillow
+    def _preparation(self) -> Preparation:
+        kind = f"{PIXELS}, decoded {self.encoder.decoding}"
+        return Preparation(self.encoder, self._cache, (self.fingerprint, kind) if self.fingerprint else None)
 
-        return images
+    def _portable(self) -> Preparation | None:
+        """Return the preparation for a process; None before an image was decoded here, or if it cannot be."""
+        preprocessing = self.encoder.portable
+        return None if preprocessing is None else replace(self._preparation(), preprocessing=preprocessing)
 
-    def _prepare(self, name: str, source: ImageInput | Failure, *, small: bool) -> _Prepared | Failure:
-        if isinstance(source, Failure):
-            return source
-        try:
-            data, stamp = read_stamped(source)
-            if data is None:
-                key = version = None
-            else:
-                digest = hashlib.sha256(data)
-                version = FileVersion(digest.hexdigest(), stamp)
-                key = self._key(f"{_PIXELS}, decoded {self.encoder.decoding}", digest.digest())
-            vector = self._cached([key], self._dim).get(key) if key else None
-            if vector is not None and not small:
-                return _Prepared(name, key, vector, None, None, version)
-            images = self._pillow
-            inputs = thumbnail = None
-            if vector is None:
-                min_side = self.encoder.min_side
-                with images.opened(source, data, min_side=min_side) as image:
-                    self._report_depth(name, image)
-                    inputs = self.encoder.prepare(image)
-                    # An embedding does not depend on whether a larger copy is shown.
-                    if small and (min_side is None or min_side >= images.THUMBNAIL):
-                        thumbnail = images.thumbnail(image)
-            if small and thumbnail is None:
-                with images.opened(source, data, min_side=images.THUMBNAIL) as image:
-                    thumbnail = images.thumbnail(image)
-            return _Prepared(name, key, vector, inputs, thumbnail, version)
-        except ImageError as error:
-            return Failure(name, str(error))
-
-    def _report_depth(self, name: str, image: "Image.Image") -> None:
-        """Say once that an image's depth was taken from its values, as its file does not tell it."""
-        inferred = image.info.get(INFERRED)
-        if inferred:
-            with self._reporting:
-                if self._depth is None:
-                    self._depth = (
-                        f"{name}: its largest value is {inferred.high:,.0f}, so it is read as {inferred.bits}"
-                        " bits; other images that do not name their bits are read the same way"
-                    )
-                    logger.warning("%s", self._depth)
-
-    def _encode(self, batch: list[_Prepared | Failure]) -> Iterator[Embedded | Failure]:
-        """Run the images of a batch that have no embedding yet through the model, in one pass."""
-        missing = [item for item in batch if isinstance(item, _Prepared) and item.inputs is not None]
-        fresh = list(self.encoder.encode_images([item.inputs for item in missing])) if missing else []
+    def _embedded(self, batch: list[Prepared | Failure], fresh: Array | None) -> Iterator[Embedded | Failure]:
+        """Yield the images of a batch; `fresh` are the embeddings of those that had none yet."""
+        rows = iter(() if fresh is None else fresh)
+        pairs = [
+            (item, next(rows) if isinstance(item, Prepared) and item.vector is None else None)
+            for item in batch
+        ]
         if self._cache:
-            self._cache.put({item.key: row for item, row in zip(missing, fresh, strict=True) if item.key})
-        if fresh:
-            self._dim = len(fresh[0])
-        vectors = iter(fresh)
-        for item in batch:
+            computed = ((item, row) for item, row in pairs if isinstance(item, Prepared) and row is not None)
+            self._cache.put({item.key: row for item, row in computed if item.key})
+        if fresh is not None:
+            self._dim = fresh.shape[1]
+        for item, row in pairs:
             if isinstance(item, Failure):
                 yield item
-            else:
-                vector = next(vectors) if item.vector is None else item.vector
-                yield Embedded(item.image, vector, item.thumbnail, item.version)
+                continue
+            self._report_depth(item)
+            vector = row if item.vector is None else item.vector
+            assert vector is not None
+            yield Embedded(item.image, vector, item.thumbnail, item.version)
+
+    def _report_depth(self, item: Prepared) -> None:
+        """Say once that an image's depth was taken from its values, as its file does not tell it."""
+        if item.depth and self._depth is None:
+            self._depth = (
+                f"{item.image}: its largest value is {item.depth.high:,.0f}, so it is read as"
+                f" {item.depth.bits} bits; other images that do not name their bits are read the same way"
+            )
+            logger.warning("%s", self._depth)
 
     def _rows(
         self, keys: list[bytes | None], encode: Callable[[list[int]], Array], size: int | None

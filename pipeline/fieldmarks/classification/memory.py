@@ -37,18 +37,37 @@ _MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _SOS, _EOI = 0xDA, 0xD9
 
 
+class BeyondShareError(ImageError):
+    """An image takes more memory than this process may use for one; another decodes it."""
+
+
+def share(processes: int) -> int:
+    """Return the bytes that each of several processes may use, all of them half of this one's budget."""
+    return _BUDGET // 2 // processes
+
+
 class Budget:
     """Bytes that threads share: `reserve` waits until there is room, in the order of arrival."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self._most: int | None = None
         self._used = 0
         self._changed = Condition()
         self._turn = Lock()  # held by the thread that waits, so that small images do not overtake a large one
 
+    def within(self, share: int) -> None:
+        """Make an amount beyond `share` an error from now on, instead of waiting until it is alone."""
+        self._most = share
+
     @contextmanager
     def reserve(self, amount: int) -> Iterator[None]:
-        """Hold `amount` bytes; one thread alone may hold more than the limit. Not to be nested."""
+        """Hold `amount` bytes; one thread alone may hold more than the limit. Not to be nested.
+
+        Raises BeyondShareError where `within` was called and `amount` is more.
+        """
+        if self._most is not None and amount > self._most:
+            raise BeyondShareError("too large for a share of the memory")
         with self._turn, self._changed:
             self._changed.wait_for(lambda: not self._used or self._used + amount <= self.limit)
             self._used += amount

@@ -96,6 +96,18 @@ class Recipe:
         return (longer, self.size) if width <= height else (self.size, longer)
 
 
+@dataclass(frozen=True, slots=True)
+class RecipePreprocessing:
+    """A recipe, and the size at which JPEGs are decoded for it: all that another process needs."""
+
+    recipe: Recipe
+    min_side: int | None
+
+    def prepare(self, image: "Image.Image") -> NDArray[np.uint8]:
+        """Return an upright RGB image as the model's pixels (H, W, 3)."""
+        return self.recipe.pixels(image)
+
+
 def recipe_of(processor: Any) -> Recipe | None:
     """Return the recipe of an image processor of transformers, or None if it does anything beyond a recipe.
 

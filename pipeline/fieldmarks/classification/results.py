@@ -6,17 +6,21 @@ A prediction as an object (a line of `classify --format jsonl`):
      "baseline": {"class", "probability", "logit"},                         with a baseline
      "marks": [{"class", "descriptor", "logit"}…], "decided": {"for", "against"}}   with explanation
 
-`label` is null where the classifier abstains. A mark has "z" beside "logit" where scores are relative to
-the run's other images. An image that could not be read is {"image", "error"}.
+`label` is null where the classifier abstains, and "abstained" beside it then says why: "unsure" or "none of
+these". A mark has "z" beside "logit" where scores are relative to the run's other images. An image that could
+not be read is {"image", "error"}.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
+from itertools import groupby
 from typing import Any, Final
 
 HTML_CLASSES: Final = 5  # shown of a prediction
+UNSURE: Final = "(unsure)"  # in the place of a label whose probability is under the least asked for
+NONE_OF_THESE: Final = "(none of these)"  # the name of the catch-all class, whose win is no label
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +78,32 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The marks of the predicted class and of the runner-up, strongest first, and the pair that decided.
+    """The marks of the predicted class and of those after it, strongest first, and the pair that decided.
 
-    `decided` is, of the pairs of marks that are each other's nearest in meaning (by CLIP's texts), the one in
-    which the predicted class leads most; it is None where it leads in none, and with a single class.
+    `further` are the marks of the third class and the next, where they are asked for. `decided` is, of the
+    pairs of marks that are each other's nearest in meaning (by CLIP's texts), the one in which the predicted
+    class leads most; it is None where it leads in none, and without a runner-up.
     """
 
     predicted: tuple[Mark, ...]
     runner_up: tuple[Mark, ...]
     decided: tuple[Mark, Mark] | None
+    further: tuple[tuple[Mark, ...], ...] = ()
+
+    @property
+    def by_class(self) -> tuple[tuple[Mark, ...], ...]:
+        """The marks of each class, the best class first."""
+        return tuple(marks for marks in (self.predicted, self.runner_up, *self.further) if marks)
+
+    def of_top(self, count: int) -> "Explanation":
+        """Return the explanation by the marks of the best `count` classes."""
+        if count == 1:
+            return Explanation(self.predicted, (), None)
+        return Explanation(self.predicted, self.runner_up, self.decided, self.further[: count - 2])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
-        line: dict[str, Any] = {"marks": [mark.to_dict() for mark in (*self.predicted, *self.runner_up)]}
+        line: dict[str, Any] = {"marks": [mark.to_dict() for own in self.by_class for mark in own]}
         if self.decided:
             line["decided"] = {"for": self.decided[0].to_dict(), "against": self.decided[1].to_dict()}
         return line
@@ -94,11 +111,11 @@ class Explanation:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Explanation":
         """Return the explanation that `to_dict` describes. Raises KeyError, TypeError, ValueError."""
-        marks = [Mark.from_dict(mark) for mark in value["marks"]]
-        own = tuple(mark for mark in marks if mark.name == marks[0].name)
+        marks = map(Mark.from_dict, value["marks"])
+        predicted, *others = (tuple(own) for _, own in groupby(marks, lambda mark: mark.name))
         decided = value.get("decided")
         pair = (Mark.from_dict(decided["for"]), Mark.from_dict(decided["against"])) if decided else None
-        return cls(own, tuple(marks[len(own) :]), pair)
+        return cls(predicted, others[0] if others else (), pair, tuple(others[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +149,10 @@ class FileVersion:
 class Prediction:
     """The prediction for one image.
 
-    `label` is the best class, None where its probability is under the least asked for. `scores` are the
-    classes, best first; `baseline` is what the class names alone predict. Probabilities are a softmax over
-    the given classes: relative scores, not calibrated confidences.
+    `label` is the best class. It is None where the classifier abstains: the best class is the catch-all, or
+    its probability is under the least asked for; `shown_label` says which. `scores` are the classes, best
+    first; `baseline` is what the class names alone predict. Probabilities are a softmax over the given
+    classes: relative scores, not calibrated confidences.
 
         prediction = classifier.predict("a.jpg", explain=True)
         prediction.label, prediction.scores[0].probability
@@ -149,14 +167,28 @@ class Prediction:
     thumbnail: bytes | None = None  # a small JPEG, where one was asked for
     version: FileVersion | None = None  # of the file that was read, where there is one
 
+    @property
+    def shown_label(self) -> str:
+        """The label as people read it; "(unsure)" or "(none of these)" where there is none."""
+        if self.label is not None:
+            return self.label
+        return NONE_OF_THESE if self.scores[0].name == NONE_OF_THESE else UNSURE
+
+    @property
+    def abstained(self) -> str | None:
+        """Why there is no label: "unsure" or "none of these"; None where there is one."""
+        return None if self.label is not None else self.shown_label.strip("()")
+
     def __repr__(self) -> str:
         best = self.scores[0]
-        label = "" if self.label == best.name else " (unsure)"
+        label = " (unsure)" if self.shown_label == UNSURE else ""
         return f"<Prediction {self.image!r}: {best.name!r} {best.probability:.1%}{label}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object of the module's docstring; thumbnail and version are not part of it."""
         line: dict[str, Any] = {"image": self.image, "label": self.label}
+        if self.label is None:
+            line["abstained"] = self.abstained
         line["scores"] = [score.to_dict() for score in self.scores]
         if self.baseline:
             line["baseline"] = self.baseline.to_dict()
@@ -226,8 +258,8 @@ class Predictions(list[Prediction]):
 
     def _repr_html_(self) -> str:
         rows = [
-            (image, label or "(unsure)", f"{share:.1%}", f"{logit:.2f}")
-            for image, label, share, logit in self._rows()
+            (of.image, of.shown_label, f"{of.scores[0].probability:.1%}", f"{of.scores[0].logit:.2f}")
+            for of in self
         ]
         return _table(_COLUMNS, rows)
 

@@ -390,21 +390,22 @@ class Head:
         return score_statistics(images, self.embeddings, self.scale)
 
     def explain(
-        self, image: Array, scores: Sequence[Score], statistics: Statistics | None = None
+        self, image: Array, scores: Sequence[Score], statistics: Statistics | None = None, top: int = 2
     ) -> Explanation:
-        """Return the marks on `image` (D,) of the first two classes of `scores`, and what decided.
+        """Return the marks on `image` (D,) of the first `top` classes of `scores`, and what decided.
 
         `statistics` relate each mark to how its text scores on images in general.
         """
-        rows = [self._texts_of[score.name] for score in scores[:2]]
+        rows = [self._texts_of[score.name] for score in scores[:top]]
         marks = [self._marks(image, own, statistics) for own in rows]
-        if len(scores) < 2:
+        if len(rows) < 2:
             return Explanation(_strongest_first(marks[0]), (), None)
         similarity = cosines(self.embeddings[rows[0]], self.embeddings[rows[1]])
         pairs = [(marks[0][row], marks[1][column]) for row, column in mutual_nearest(similarity)]
         lead, against = max(pairs, key=lambda pair: pair[0].strength - pair[1].strength)
         decided = (lead, against) if lead.strength > against.strength else None
-        return Explanation(_strongest_first(marks[0]), _strongest_first(marks[1]), decided)
+        predicted, runner_up, *further = map(_strongest_first, marks)
+        return Explanation(predicted, runner_up, decided, tuple(further))
 
     def _scaled(self, images: Array) -> Array:
         scaled: Array = normalize(images) * np.float32(self.scale)  # fewer numbers than the logits are

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from fieldmarks.choices import Aggregation
+from fieldmarks.classification.results import NONE_OF_THESE
 from fieldmarks.errors import StoreError, UsageError
+from fieldmarks.records import class_name
 from fieldmarks.text import article, fill
 
 NAME_TEMPLATE: Final = "a photo of a {class}"
@@ -91,8 +93,7 @@ def descriptor_texts(
     UsageError for a concept that the template does not name, and a template that
     is the same text for all classes.
     """
-    if concept is not None and "{concept}" not in template:
-        raise UsageError(f"concept has no effect: the text {template!r:.60} does not contain {{concept}}")
+    _check_concept(template, concept)
     if not classes:
         raise StoreError("there is no class to choose from: generate or add classes to the store first")
     as_the_paper = "{class}" in template and "{which}" in template
@@ -115,6 +116,47 @@ def descriptor_texts(
             " {class} in it"
         )
     return Texts.collect(laid)
+
+
+def zero_shot_texts(names: Iterable[str], template: str | None, concept: str | None = None) -> Texts:
+    """Return the texts of classes that are known by their names only.
+
+    Raises UsageError for no name, a name given twice, a template without {class} and a concept that it does
+    not name; PromptError for an unknown field, ClassNameError.
+    """
+    template = NAME_TEMPLATE if template is None else template
+    _check_concept(template, concept)
+    classes = [class_name(name) for name in names]
+    if not classes:
+        raise UsageError("there is no class to choose from: give at least one class name")
+    if twice := next((name for place, name in enumerate(classes) if name in classes[:place]), None):
+        raise UsageError(f"class {twice!r} is given twice: leave one out")
+    if "{class}" not in template:
+        raise UsageError(f"the text {template!r:.60} is the same for all classes: write {{class}} in it")
+    return name_texts(classes, template, concept)
+
+
+def with_catch_all(texts: Texts, catch_all: Sequence[str]) -> Texts:
+    """Return the texts with a last class, NONE_OF_THESE, which reads the texts of `catch_all` as they are.
+
+    Raises UsageError for an empty text, and where there is such a class already.
+    """
+    if not all(text.strip() for text in catch_all):
+        raise UsageError("none: expected a text such as 'a photo of something else', found an empty one")
+    if NONE_OF_THESE in texts.classes:
+        raise UsageError(f"none: there is a class named {NONE_OF_THESE!r} already: rename or remove it")
+    own = tuple(dict.fromkeys(catch_all))
+    return Texts(
+        (*texts.classes, NONE_OF_THESE),
+        (*texts.owner, *[len(texts.classes)] * len(own)),
+        (*texts.descriptors, *own),
+        (*texts.texts, *own),
+    )
+
+
+def _check_concept(template: str, concept: str | None) -> None:
+    if concept is not None and "{concept}" not in template:
+        raise UsageError(f"concept has no effect: the text {template!r:.60} does not contain {{concept}}")
 
 
 def _filled(template: str, values: Mapping[str, str], descriptor: str) -> str:

@@ -2,6 +2,7 @@
 
 from fieldmarks.cli.cache import cache
 from fieldmarks.cli.classify import classify
+from fieldmarks.cli.compare import compare
 from fieldmarks.cli.configuration import with_environment
 from fieldmarks.cli.demo import demo
 from fieldmarks.cli.doctor import doctor
@@ -23,6 +24,7 @@ for command in (
     store,
     classify,
     evaluate,
+    compare,
     what_if,
     embed,
     search,

@@ -7,7 +7,7 @@ from fieldmarks.errors import FieldmarksError
 from fieldmarks.text import counted
 
 
-@click.group()
+@click.group(short_help="Show or clear what is kept for later runs.")
 def cache() -> None:
     """Show or clear cached embeddings, converted models and endpoint settings.
 

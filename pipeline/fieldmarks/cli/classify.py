@@ -1,175 +1,41 @@
 """`fieldmarks classify`: images in, labels with their reasons out."""
 
 import os
-import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, words
-from fieldmarks.cli.configuration import prevailing
-from fieldmarks.cli.console import conclude, images_line, say, shown
-from fieldmarks.text import counted, printable
+from fieldmarks.choices import Aggregation, DType, Engine, Preset, ResultFormat, check_device, words
+from fieldmarks.cli import outputs, pages, sorting
+from fieldmarks.cli.configuration import is_given, prevailing
+from fieldmarks.cli.console import images_line, shown
+from fieldmarks.cli.images import image_paths, watched
+from fieldmarks.errors import UsageError
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
     from fieldmarks.classification.embedder import Embedded
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.journal import Journal
-    from fieldmarks.classification.results import Failure, Prediction
-    from fieldmarks.evaluation.predictions import Progress
-    from fieldmarks.report.page import Page
-
-Result = TypeVar("Result")
-
-INCOMPLETE = 3  # the exit code of a run that did all but what its last lines name
-NAMED = 20  # images in the last lines
-COUNTED = 100_000  # images that are counted before the work
-GIVEN = ParameterSource.COMMANDLINE
-
-
-def say_failure(failure: "Failure") -> None:
-    """Print on stderr why an image could not be read."""
-    say(f"Error: {printable(failure.image)}: {printable(failure.error)}")
-
-
-def conclude_images(failed: Sequence[str], failures: int, total: int, *closing: str) -> None:
-    """Name the images that failed, of which `failed` are the first, and print the closing line.
-
-    If any failed, it says so, and the command ends with INCOMPLETE.
-    """
-    if not failures:
-        conclude(*closing)
-        return
-    say(f"{failures:,} of {counted(total, 'image')} failed:")
-    for image in failed[:NAMED]:
-        say(f"  {printable(image)}")
-    if failures > NAMED:
-        say(f"  … {failures - NAMED:,} more, named above")
-    conclude(*closing, f"{counted(failures, 'image')} failed")
-    click.get_current_context().exit(INCOMPLETE)
-
-
-def image_paths(
-    images: Sequence[str], journal: "Journal | None" = None
-) -> "tuple[Iterator[str | Failure], int | None]":
-    """Return the paths of the images, without those that have a result in the journal, and their number.
-
-    Of paths that come from stdin, or of very many, the number is None.
-    """
-    from fieldmarks.classification.sources import STDIN, find
-
-    found: Iterator[str | Failure] = find(images, sys.stdin)
-    paths = journal.left(found) if journal else found
-    if STDIN in images:
-        return paths, None
-    first = list(islice(paths, COUNTED + 1))
-    return chain(first, paths), len(first) if len(first) <= COUNTED else None
-
-
-def watched(
-    results: "Iterable[Result]", show: "Callable[[Progress], None]", total: int | None
-) -> "Iterator[Result]":
-    """Yield results of images, and show how many there were."""
     from fieldmarks.classification.results import Failure
-    from fieldmarks.evaluation.predictions import Progress
-
-    began, done, failed = time.monotonic(), 0, 0
-    for result in results:
-        failed += isinstance(result, Failure)
-        done += not isinstance(result, Failure)
-        show(Progress(done, failed, total, time.monotonic() - began))
-        yield result
 
 
-class Output:
-    """Prints results as they come; `deliver` does a whole run."""
-
-    def __init__(
-        self,
-        classifier: "Classifier",
-        form: str,
-        options: dict[str, Any],
-        journal: "Journal | None",
-        report: Path | None,
-    ) -> None:
-        """Raises ReportError if the page could not be written at the end."""
-        from fieldmarks.cli.render import results
-
-        form = "journal" if journal else form
-        top = options["top"] or (5 if form in ("jsonl", "journal") else 1)
-        marks = bool(options["explain"] or options["relative"])
-        self._header = results.header(form)
-        self._lines = results.printer(
-            form,
-            classifier.classes,
-            top=top,
-            explain=marks,
-            baseline=options["baseline"] or not report,
-            columns=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
-        )
-        self._write: Callable[[str], None] = journal.append if journal else click.echo
-        self._page: Page | None = None
-        self._report = report
-        self._failed: list[str] = []  # the first NAMED
-        self._failures = self._unsure = self._total = 0
-        self.scored = {"top": top, "explain": marks, "min_probability": options["min_probability"]}
-        self.thumbnails = 0
-        self.shown = {"top": top, "explain": marks, "relative": options["relative"]}  # what a result shows
-        self.shown |= {"min_probability": options["min_probability"], "baseline": options["baseline"]}
-        if report:
-            from fieldmarks.report import page
-
-            self._page = page.Page(classifier.classes, classifier.head.metadata)
-            page.check(report)
-            self.scored |= {"top": max(top, page.CLASSES_SHOWN), "explain": True}
-            self.thumbnails = page.MAX_IMAGES
-
-    def deliver(self, results: "Iterable[Prediction | Failure]") -> None:
-        """Print each result as it comes; the page is written in any case."""
-        try:
-            for line in self._header:
-                self._write(line)
-            for result in results:
-                self._take(result)
-        finally:
-            if self._page and self._report:
-                self._page.write(self._report)
-
-    def conclude(self, skipped: int, written: Sequence[Path]) -> None:
-        """Name the images that failed, and say what was done, skipped and written."""
-        done = f"Classified {counted(self._total - self._failures, 'image')}"
-        done += f", {self._unsure:,} unsure" if self._unsure else ""
-        done += f"; skipped {skipped:,} with a result" if skipped else ""
-        files = [f"Wrote {' and '.join(map(str, written))}"] if written else []
-        conclude_images(self._failed, self._failures, self._total, done, *files)
-
-    def _take(self, result: "Prediction | Failure") -> None:
-        from fieldmarks.classification.results import Failure
-
-        self._total += 1
-        if isinstance(result, Failure):
-            say_failure(result)
-            self._failures += 1
-            self._failed += [result.image] if len(self._failed) < NAMED else []
-        else:
-            self._unsure += result.label is None
-        for line in self._lines(result):
-            self._write(line)
-        if self._page:
-            self._page.add(result)
+def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Return the name of a device; anything else is wrong usage."""
+    try:
+        check_device(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+    return value
 
 
 Command = Callable[..., None]
 OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
-OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "baseline")
+OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "baseline")
 
 
 def model_options(command: Command) -> Command:
@@ -183,7 +49,7 @@ def model_options(command: Command) -> Command:
         click.option(
             "--batch",
             type=click.IntRange(1, 4096),
-            help="Images per forward pass  [default: 32 on a CPU, 128 elsewhere].",
+            help="Images per forward pass  [default: 32 on a CPU; on a GPU 256, or what its memory holds].",
         ),
         click.option(
             "--dtype",
@@ -201,9 +67,10 @@ def model_options(command: Command) -> Command:
         ),
         click.option(
             "--device",
-            type=click.Choice(words(Device)),
+            metavar="[auto|cpu|cuda|cuda:N|mps]",
+            callback=_device,
             default="auto",
-            help="Device  [default: the fastest available].",
+            help="Device, of several GPUs one as cuda:1  [default: the fastest available].",
         ),
         click.option(
             "--clip",
@@ -215,13 +82,27 @@ def model_options(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command(short_help="Label images by a store, with reasons.")
 @click.argument("images", nargs=-1)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option(
     "--classifier",
     type=click.Path(path_type=Path),
     help="Saved classifier (.safetensors), instead of --store.",
+)
+@click.option(
+    "--class",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Class name, instead of --store: zero-shot with 'a photo of a NAME', or with --text (repeatable).",
+)
+@click.option(
+    "--none",
+    multiple=True,
+    metavar="TEXT",
+    help="What an image of none of the classes shows, such as 'an empty meadow' (repeatable). If it fits"
+    " best, the label is '(none of these)'.",
 )
 @click.option(
     "--image-embeddings",
@@ -257,7 +138,7 @@ def model_options(command: Command) -> Command:
 @click.option(
     "--top",
     type=click.IntRange(min=1),
-    help="How many classes to list per image  [default: 1; 5 in jsonl].",
+    help="How many classes to list per image  [default: 1, or N of --explain-top; 5 in jsonl and parquet].",
 )
 @click.option(
     "--min-probability",
@@ -272,13 +153,12 @@ def model_options(command: Command) -> Command:
     help="Show marks as z-scores over this run (keeps embeddings in memory).",
 )
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "jsonl", "csv"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
+    "--explain-top",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Show the marks of the N best classes; --explain is --explain-top 2.",
 )
+@outputs.output_options
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
@@ -289,9 +169,11 @@ def model_options(command: Command) -> Command:
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Also write an HTML page with images and marks (.html)."
 )
+@pages.page_options
 @click.option(
     "--save-classifier", type=click.Path(path_type=Path), help="Also save the classifier (.safetensors)."
 )
+@sorting.sorting_options
 @click.pass_context
 def classify(
     context: click.Context,
@@ -299,9 +181,8 @@ def classify(
     images: tuple[str, ...],
     store: str | None,
     classifier: Path | None,
-    form: str,
-    resume: Path | None,
-    report: Path | None,
+    names: tuple[str, ...],
+    form: ResultFormat | None,
     save_classifier: Path | None,
     **options: Any,
 ) -> None:
@@ -311,11 +192,16 @@ def classify(
     class with no descriptors falls back to the prompt 'a photo of a {class}', or with {class} and {which}
     in the text, as in preset paper, to '{class}, which has '. Underscores of class names are read as
     blanks. Probabilities are a softmax over the given classes, whatever the model: relative scores, not
-    calibrated confidences. Unreadable images are listed at the end, and the exit code is then 3.
+    calibrated confidences. An image whose top probability is under --min-probability is "(unsure)", one that
+    --none fits best is "(none of these)", in every format. Unreadable images are listed at the end, and the
+    exit code is then 3.
 
     \b
     Examples:
       fieldmarks classify photos/ --store frogs.jsonl --explain
+      fieldmarks classify photos/ --store frogs.jsonl -o frogs.csv
+      fieldmarks classify photos/ --store frogs.jsonl --min-probability 0.6 --sort-into sorted
+      fieldmarks classify photos/ --class owl --class newt --none "an empty forest"
       fieldmarks classify photos/ --store frogs.jsonl --report frogs.html --baseline
       fieldmarks classify photos/ --store frogs.jsonl --resume out.jsonl
     """
@@ -324,23 +210,32 @@ def classify(
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.sources import quiet_pillow
 
-    store, classifier = prevailing(context, "store", "classifier").values()
-    _check_usage(images, store, classifier, options["embeddings"])
+    store, classifier, names = prevailing(context, "store", "classifier", "names").values()
+    names = names or ()
+    _check_usage(images, store, classifier, names, options["embeddings"])
+    resume, report = options["resume"], options["report"]
     for param in context.command.params:
-        if classifier and param.name in OF_TEXTS[:-1] and context.get_parameter_source(param.name) is GIVEN:
+        if classifier and param.name in OF_TEXTS[:-1] and is_given(param.name or ""):
             raise click.UsageError(f"{param.opts[0]} goes with --store: a saved classifier has its own texts")
-    if resume and context.get_parameter_source("form") is GIVEN and form != "jsonl":
-        raise click.UsageError(f"--resume writes JSONL: leave out --format {form}")
-    _check_outputs(resume, report, save_classifier)
+    pages.check(options)
+    named = {"-o": options["output"], "--resume": resume, "--report": report}
+    _check_outputs(named | {"--save-classifier": save_classifier}, (store, classifier))
+    if not is_given("form") and (options["output"] or resume):
+        form = None  # a default for stdout
+    file = outputs.open_output(form, options)
+    sorting.check(options, images)
     target = ClassifierFile(save_classifier) if save_classifier else None
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
+    made_with = embeddings.model if embeddings else None  # read before the work, as it may need an extra
     with quiet_pillow(), _journal(resume) as journal:
-        opened = _open(store, classifier, options | ({"baseline": True} if report else {}))
+        opened = _open(
+            store, classifier, names, options | ({"baseline": True} if report and not names else {})
+        )
         if options["baseline"] and opened.head.baseline is None:
             raise click.UsageError("--baseline has no effect: the classifier was saved without --baseline")
-        output = Output(opened, form, options, journal, report)
+        output = outputs.Output(opened, form, options | {"store": store}, journal, file)
         if embeddings:
-            opened.report_other_model(embeddings.model)
+            opened.report_other_model(made_with)
         if journal:
             journal.start(opened.provenance(embeddings, output.shown))
         if target:
@@ -349,12 +244,12 @@ def classify(
         with shown(sys.stderr, images_line, bar=bool(journal) or not sys.stdout.isatty()) as show:
             statistics = None
             if options["relative"]:  # which relates marks to all images, also to those that have results
-                rows, total = _rows(opened, embeddings, images, None, output.thumbnails)
+                rows, total = _rows(opened, embeddings, images, None, output)
                 every = list(watched(rows, show, total))
                 statistics = opened.statistics(every)
                 rows = iter([row for row in every if journal is None or not journal.has(row)])
             else:
-                rows, total = _rows(opened, embeddings, images, journal, output.thumbnails)
+                rows, total = _rows(opened, embeddings, images, journal, output)
                 rows = watched(rows, show, total)
             output.deliver(opened.score(rows, **output.scored, statistics=statistics, batch=batch))
     written = [path for path in (resume, report, save_classifier) if path]
@@ -375,12 +270,13 @@ def _rows(
     embeddings: "EmbeddingSet | None",
     images: Sequence[str],
     journal: "Journal | None",
-    thumbnails: int,
+    output: outputs.Output,
 ) -> "tuple[Iterator[Embedded | Failure], int | None]":
     """Return the embedded images, without those that have a result in the journal, and their number."""
     if embeddings is None:
-        paths, total = image_paths(images, journal)
-        return classifier.embedder.images(paths, thumbnails=thumbnails), total
+        sorter = [output.sorter.outside] if output.sorter else []
+        paths, total = image_paths(images, *sorter, *([journal.left] if journal else []))
+        return classifier.embedder.images(paths, thumbnails=output.thumbnails), total
     if journal is None:
         return iter(embeddings), None
     from fieldmarks.classification.journal import with_version
@@ -388,34 +284,44 @@ def _rows(
     return (row for row in map(with_version, embeddings) if not journal.has(row)), None
 
 
-def _check_outputs(resume: Path | None, report: Path | None, save_classifier: Path | None) -> None:
+def _check_outputs(named: Mapping[str, Path | None], inputs: Iterable[str | Path | None]) -> None:
     """Raise an error for what could not be written at the end, UsageError for one file named twice."""
-    named = {"--resume": resume, "--report": report, "--save-classifier": save_classifier}
     options = [option for option, path in named.items() if path is not None]
     places = {os.path.realpath(path) for path in named.values() if path is not None}
     if len(places) < len(options):
         raise click.UsageError(f"{' and '.join(options)} name the same file; pass different ones")
-    if report:
-        from fieldmarks.report import page
+    if (output := named["-o"]) and os.path.realpath(output) in {
+        os.path.realpath(path or "") for path in inputs
+    }:
+        raise click.UsageError(f"-o {output} is what the classes come from: pass another file")
+    if report := named["--report"]:
+        from fieldmarks.report import document
 
-        page.check(report)
+        document.check(report)
 
 
-def _open(store: str | None, classifier: Path | None, options: Mapping[str, Any]) -> "Classifier":
-    """Open what the classes come from: the store, else the saved classifier."""
+def _open(
+    store: str | None, classifier: Path | None, names: Sequence[str], options: Mapping[str, Any]
+) -> "Classifier":
+    """Open what the classes come from: their names, else the store, else the saved classifier."""
     from fieldmarks.classification.classifier import Classifier
     from fieldmarks.store import Store
 
     model = {name: options[name] for name in OF_MODEL}
-    if store:
-        return Classifier(Store(store), **model, **{name: options[name] for name in OF_TEXTS})
+    if names or store:
+        classes = list(names) if names else Store(store or "")
+        return Classifier(classes, **model, **{name: options[name] for name in OF_TEXTS})
     return Classifier.load(classifier or "", **model)
 
 
 def _check_usage(
-    images: Sequence[str], store: str | None, classifier: Path | None, embeddings: Path | None
+    images: Sequence[str],
+    store: str | None,
+    classifier: Path | None,
+    names: Sequence[str],
+    embeddings: Path | None,
 ) -> None:
-    if bool(store) == (classifier is not None):
-        raise click.UsageError("give either --store or --classifier")
+    if sum(map(bool, (store, classifier, names))) != 1:
+        raise click.UsageError("give either --store or --classifier, or class names with --class")
     if bool(images) == (embeddings is not None):
         raise click.UsageError("give either IMAGES or --image-embeddings")

@@ -108,6 +108,11 @@ def parse(text: str, commands: Mapping[str, click.Command]) -> Values:
     return values
 
 
+def is_given(option: str) -> bool:
+    """Return whether an option stands on the command line of the current command, and is not a default."""
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
+
+
 def prevailing(context: click.Context, *names: str) -> dict[str, Any]:
     """Return the values of options that exclude each other, without those that a stronger one displaces.
 

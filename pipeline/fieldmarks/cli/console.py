@@ -155,7 +155,7 @@ class _Lines(Generic[Shown]):
         began = time.monotonic()
         while not self._over.wait(self._every):
             latest = self._latest
-            text = "starting" if latest is None else self._wording(latest)
+            text = "no result yet" if latest is None else self._wording(latest)
             print(f"{text} (after {duration(time.monotonic() - began)})", file=self._stream, flush=True)
 
 
@@ -163,13 +163,15 @@ def line(progress: "Progress") -> str:
     """Return a run's progress as one line: done, failed, what it waits for, rate, tokens, cost, time left."""
     rate, left = _rate(progress)
     tokens = progress.usage.prompt_tokens + progress.usage.completion_tokens
+    writing = progress.usage.completion_tokens / progress.seconds if progress.seconds >= 1 else 0.0
+    written = f" ({writing:,.0f} written/s)" if writing else ""
     parts = [
         f"{progress.done:,} of {progress.total:,} done",
         f"{progress.failed:,} failed",
         *([f"{progress.retrying:,} waiting to retry"] if progress.retrying else []),
         *([f"{progress.waiting:,} being asked by other processes"] if progress.waiting else []),
         *([f"{rate:.1f}/s"] if rate else []),
-        *([f"{tokens:,} tokens"] if tokens else []),
+        *([f"{tokens:,} tokens{written}"] if tokens else []),
         *([f"{progress.cost:.4f} USD"] if progress.cost else []),
         *([left] if rate else []),
     ]

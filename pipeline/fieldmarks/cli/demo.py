@@ -25,8 +25,8 @@ For classes of your own, with a real language model (here OpenAI's; any compatib
 works too):"""
 GENERATE = (
     "export OPENAI_API_KEY=...",
-    'fieldmarks generate --class "tree frog" --class bullfrog \\',
-    "    --store frogs.jsonl --model gpt-4.1-mini",
+    'fieldmarks generate --class "tree frog" \\',
+    "    --class bullfrog --store frogs.jsonl --model gpt-4.1-mini",
     "fieldmarks classify PHOTOS --store frogs.jsonl --explain",
 )
 
@@ -99,7 +99,7 @@ def _heading(title: str, path: Path | None, width: int) -> None:
 
 
 def _commands(*lines: str) -> None:
-    click.echo("".join(f"{INDENT}{INDENT}{line}\n" for line in lines))
+    click.echo("".join(f"{INDENT} {line}\n" for line in lines))
 
 
 def _paragraph(text: str, width: int) -> None:

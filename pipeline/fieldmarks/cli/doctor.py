@@ -1,13 +1,18 @@
 """`fieldmarks doctor`: checks an endpoint and models before you spend money or time on them."""
 
 import os
+import platform
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from fieldmarks.cli.configuration import CACHE, ENVIRONMENT, FILE, is_given
+from fieldmarks.cli.console import conclude
 from fieldmarks.cli.generate import Number, headers_of, model_options
-from fieldmarks.errors import EndpointError, ModelError, UsageError
+from fieldmarks.errors import EndpointError, ModelError
+from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
     from fieldmarks.generation.doctor import Check
@@ -15,7 +20,7 @@ if TYPE_CHECKING:
 SIGNS = {True: "yes", None: "note", False: "NO"}
 
 
-@click.command()
+@click.command(short_help="Check the installation, an endpoint or a model.")
 @model_options
 @click.option("--clip", metavar="MODEL", help="CLIP-like model to load: a folder or a Hugging Face id.")
 @click.option(
@@ -36,27 +41,38 @@ def doctor(
 ) -> None:
     """Check an endpoint (key, model, prefilled replies), or whether a local model loads.
 
-    Sends a handful of tiny requests, reports each result, and remembers the mode for `generate`. Without
-    --model, lists the models that the endpoint offers. Of --clip it shows the model's family, how it reads
-    texts and images, what computes it, how fast in a short trial, and how close to torch at float32.
+    Without options, shows what is installed, where the cache is and which configuration file is in use.
+
+    Of an endpoint, sends a handful of tiny requests, reports each result, and remembers the mode for
+    `generate`; without --model, lists the models that it offers. Of --clip, shows the model's family, how it
+    reads texts and images, what computes it, how fast in a short trial, and how close to torch at float32.
 
     \b
     Examples:
+      fieldmarks doctor
       fieldmarks doctor --base-url http://localhost:11434/v1
       fieldmarks doctor --base-url http://localhost:11434/v1 --model llama3.2
       fieldmarks doctor --clip hf-hub:imageomics/bioclip
     """
+    from fieldmarks.generation.doctor import Check
+
     checks: list[Check] = []
 
     def show(check: "Check") -> None:
         checks.append(check)
         click.echo(f"{SIGNS[check.ok]:5}{check.what:24} {check.detail}")
 
+    named = {"local": local, "model": model, "clip": clip}
+    if any(is_given(name) for name in named):  # then not what is a default
+        local, model, clip = (value if is_given(name) else None for name, value in named.items())
     base_url = base_url or os.environ.get("OPENAI_BASE_URL")
-    if model is None and local is None and clip is None and base_url is None:
-        from fieldmarks.generation.generate import NO_MODEL
-
-        raise UsageError(NO_MODEL)
+    if Path(FILE).exists():
+        show(Check("configuration", True, str(Path(FILE).resolve())))
+    if model is None and local is None and clip is None and base_url is None and not headers:
+        for check in _installation():
+            show(check)
+        conclude("Checked the installation; --base-url, --model, --local and --clip check models")
+        return
     local_only = model is None and (local is not None or clip is not None)
     if local_only and headers:
         raise click.UsageError("--header is for endpoints: name one with --base-url and --model")
@@ -67,8 +83,40 @@ def doctor(
     if clip is not None:
         for check in _clip(clip):
             show(check)
-    if any(check.ok is False and not check.what.startswith("mode ") for check in checks):
+    broken = sum(check.ok is False and not check.what.startswith("mode ") for check in checks)
+    conclude(f"{counted(len(checks), 'result')}; {broken or 'none'} failed")
+    if broken:
         raise click.exceptions.Exit(1)
+
+
+def _installation() -> "Iterator[Check]":
+    """Yield what is there before any model: the environment, the cache folder, the extras."""
+    from fieldmarks import __version__
+    from fieldmarks.extras import MODULES, install, is_installed
+    from fieldmarks.generation.doctor import Check
+    from fieldmarks.paths import user_cache
+
+    yield Check("fieldmarks", True, f"{__version__}, Python {platform.python_version()}")
+    if not Path(FILE).exists():
+        yield Check("configuration", None, f"no {FILE} in this folder")
+    for name, variable in ENVIRONMENT.items():
+        if value := os.environ.get(variable):
+            yield Check(variable, True, f"--{name} {printable(value)}")
+    yield _cache_folder(user_cache())
+    for extra in MODULES:
+        there = is_installed(extra)
+        detail = "installed" if there else f"not installed: {install(extra)}"
+        yield Check(f"extra {extra}", there or None, detail)
+
+
+def _cache_folder(folder: Path) -> "Check":
+    """Return whether the cache folder, or the nearest of its parents that exists, can be written."""
+    from fieldmarks.generation.doctor import Check
+
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        return Check("cache", True, str(folder))
+    return Check("cache", None, f"{folder} cannot be written, so nothing is cached: set {CACHE}")
 
 
 def _endpoint(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.cli.classify import conclude_images, image_paths, model_options, say_failure, watched
+from fieldmarks.cli.classify import model_options
 from fieldmarks.cli.console import images_line, shown
+from fieldmarks.cli.images import conclude_images, image_paths, say_failure, watched
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from fieldmarks.classification.results import Failure
 
 
-@click.command()
+@click.command(short_help="Write embeddings of images, to use again.")
 @click.argument("images", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
     "--out",
@@ -161,7 +162,7 @@ def _embed_blocks(
         spec = cluster.agreed(ray, cluster.EncoderSpec(encoder.model, *encoder.requested, {}))
         number = cluster.Workers(*workers)
         with SetWriter(out, spec.provenance, half=half, of_blocks=are_archives) as writer:
-            unread: "list[Failure]" = []
+            unread: list[Failure] = []
             if are_archives:
                 sources: Sequence[Any] = missing_blocks(writer, blocks_of(images))
             else:

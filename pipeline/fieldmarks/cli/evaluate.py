@@ -13,14 +13,17 @@ import click
 from click.core import ParameterSource
 
 from fieldmarks.choices import Aggregation, ArmName, Preset, words
-from fieldmarks.cli.classify import OF_MODEL, conclude_images, model_options, say_failure
+from fieldmarks.cli import pages
+from fieldmarks.cli.classify import OF_MODEL, model_options
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import conclude, say
+from fieldmarks.cli.images import conclude_images, say_failure
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
     from fieldmarks.data.check import Preflight
     from fieldmarks.evaluation.results import Evaluation
+    from fieldmarks.report.document import Imprint
 
 
 logger = logging.getLogger(__name__)
@@ -128,7 +131,7 @@ def text_options(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command(short_help="Measure accuracy on labelled images, with controls.")
 @click.argument("dataset", required=False)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")
@@ -180,7 +183,8 @@ def text_options(command: Command) -> Command:
 )
 @click.option("--json", "as_json", metavar="FILE|-", help="Write the whole evaluation as JSON; - for stdout.")
 @click.option("--report", type=FILE, help="Write an HTML page with charts and examples (.html).")
-@click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg and .png.")
+@pages.page_options
+@click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg, .png and .pdf.")
 @model_options
 @click.pass_context
 def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> None:
@@ -208,6 +212,7 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
 
     options |= prevailing(context, "store", "classifier")
     _check_usage(options)
+    pages.check(options)
     if options["classifier"] and context.get_parameter_source("presets") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--preset goes with --store: a saved classifier has its own texts")
     if options["preflight"]:
@@ -233,7 +238,7 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     for failure in result.failures:
         say_failure(failure)
     _show_table(_preflight_of(result))
-    _write(result, *outputs)
+    _write(result, *outputs, pages.imprint(options))
     if options["write_flags"]:
         _write_flags(result, options["store"], options["presets"][0])
     failed = [failure.image for failure in result.failures]
@@ -340,7 +345,7 @@ def _write_flags(result: "Evaluation", path: str, preset: str) -> None:
 def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None) -> None:
     """Raise for what could not be written at the end; UsageError for one file named twice."""
     from fieldmarks.evaluation.results import check_file
-    from fieldmarks.report import evaluation_page
+    from fieldmarks.report import chart_files, charts, evaluation_page
 
     if report and as_json and report.resolve() == Path(as_json).resolve():
         raise click.UsageError("--json and --report name the same file: pass two")
@@ -349,13 +354,15 @@ def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None)
     if report:
         evaluation_page.check(report)
     if plots:
-        evaluation_page.check_plots(plots)
+        chart_files.check(charts.NAMES, plots)
 
 
-def _write(result: "Evaluation", as_json: str | None, report: Path | None, plots: Path | None) -> None:
+def _write(
+    result: "Evaluation", as_json: str | None, report: Path | None, plots: Path | None, imprint: "Imprint"
+) -> None:
     """Print the figures and write the files that are asked for; JSON on stdout, "-", stands alone."""
     from fieldmarks.cli.render import evaluation
-    from fieldmarks.report import evaluation_page
+    from fieldmarks.report import chart_files, charts, evaluation_page
 
     if as_json == "-":
         click.echo(result.encoded(), nl=False)
@@ -365,9 +372,9 @@ def _write(result: "Evaluation", as_json: str | None, report: Path | None, plots
         if as_json:
             result.save(as_json)
     if report:
-        evaluation_page.write_page(result, report)
+        evaluation_page.write_page(result, report, imprint)
     if plots:
-        evaluation_page.save_plots(result, plots)
+        chart_files.save(charts.charts(result), plots)
 
 
 def command_line(context: click.Context) -> list[str]:

@@ -90,7 +90,7 @@ AT_LEAST_ONE = click.IntRange(1, 1_000_000)
 POSITIVE = Number(min=0, min_open=True)
 
 
-@click.command()
+@click.command(short_help="Have a language model describe classes, into a store.")
 @click.argument("classes", required=False, metavar="[CLASSES|-]")
 @click.option("--class", "named", multiple=True, metavar="NAME", help="Class name; repeatable.")
 @click.option(
@@ -158,9 +158,8 @@ POSITIVE = Number(min=0, min_open=True)
     "--concurrency",
     metavar="N",
     type=click.IntRange(1, 1000),
-    default=16,
-    show_default=True,
-    help="Concurrent requests; with --local, the batch size.",
+    help="Concurrent requests; with --local, the batch size  [default: 16; with --local on a GPU, what its "
+    "memory holds].",
 )
 @click.option("--rpm", metavar="N", type=POSITIVE, help="Maximum requests per minute.")
 @click.option("--tpm", metavar="N", type=POSITIVE, help="Maximum tokens per minute (prompt + completion).")

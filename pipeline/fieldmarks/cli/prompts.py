@@ -7,7 +7,7 @@ import click
 from fieldmarks.cli.console import conclude
 
 
-@click.group()
+@click.group(short_help="Show the prompts for language models.")
 def prompts() -> None:
     """Show the prompts that are sent to the language model."""
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.choices import Aggregation, Preset, words
-from fieldmarks.cli.classify import conclude_images, model_options, say_failure
+from fieldmarks.cli.classify import model_options
 from fieldmarks.cli.console import emit, images_line, shown
 from fieldmarks.cli.evaluate import data_options, text_options
+from fieldmarks.cli.images import conclude_images, say_failure
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 FLIPS_SHOWN = 20
 
 
-@click.command("what-if")
+@click.command("what-if", short_help="Show what other descriptors of a class would change.")
 @click.argument("name", metavar="CLASS")
 @click.argument("dataset", required=False)
 @click.option("--store", metavar="FILE", required=True, help="Descriptor store (not modified).")

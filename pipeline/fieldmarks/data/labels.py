@@ -21,9 +21,7 @@ write it:
 A list without numbers counts from 0, or from 1 where the labels go from 1 to the number of names.
 """
 
-import csv
 import difflib
-import io
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +36,7 @@ from fieldmarks.errors import ClassNameError, EvaluationError, TableError
 from fieldmarks.records import MAX_LIST, class_name
 from fieldmarks.tables import Row, Table, errors_as, read_table
 from fieldmarks.tables.table import Role, folded, role
+from fieldmarks.tables.writing import csv_text, unguarded
 from fieldmarks.text import counted
 
 FILES: Final = (
@@ -326,9 +325,7 @@ def near_names(matching: Matching) -> dict[str, str]:
 
 def alias_file(near: Mapping[str, str]) -> str:
     """Return labels and classes as the .csv that `read_aliases` reads."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([("label", "class"), *near.items()])
-    return file.getvalue()
+    return csv_text([("label", "class"), *near.items()])
 
 
 def _folded_once(name: str) -> str:
@@ -401,7 +398,7 @@ def read_aliases(path: Path) -> tuple[dict[str, str], str]:
         if not (isinstance(label, str) and isinstance(name, str)):
             raise EvaluationError(f"{where}: expected a label and a class, both strings")
         try:
-            key, value = class_name(label), class_name(name)
+            key, value = class_name(unguarded(label)), class_name(unguarded(name))
         except ClassNameError as error:
             raise EvaluationError(f"{where}: expected a label and a class: {error}") from error
         if aliases.setdefault(key, value) != value:

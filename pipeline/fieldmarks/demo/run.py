@@ -20,7 +20,7 @@ from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import Creature, clip_folder, demo_species, lm_folder, trait_of
 from fieldmarks.errors import FieldmarksError, GenerationError, ImageError
 from fieldmarks.generation.generate import generate
-from fieldmarks.report import page
+from fieldmarks.report import cards, document, result_page
 from fieldmarks.store import Store
 
 IMAGES_PER_SPECIES: Final = 20
@@ -73,7 +73,7 @@ def run_demo(out: Path) -> DemoResult:
     began = time.perf_counter()
     _claim(out)
     species = demo_species()
-    page.check(out / PAGE)
+    document.check(out / PAGE)
     _lay_out(out, list(species))
     logger.info("A toy language model describes %d invented species …", len(species))
     descriptors = _describe(list(species), out / STORE)
@@ -81,7 +81,9 @@ def run_demo(out: Path) -> DemoResult:
     labels = dict(_draw_all(species, out / IMAGES))
     logger.info("A toy CLIP classifies the %d images, by class name and by descriptors …", len(labels))
     classifier = Classifier(out / STORE, clip=out / MODELS / "clip", baseline=True)
-    results = classifier.stream(labels, top=page.CLASSES_SHOWN, explain=True, thumbnails=page.MAX_IMAGES)
+    results = classifier.stream(
+        labels, top=cards.CLASSES_SHOWN, explain=True, thumbnails=result_page.MAX_IMAGES
+    )
     predictions = [_read(result) for result in results]
     _write_page(classifier, predictions, out / PAGE)
     return DemoResult(
@@ -156,7 +158,8 @@ def _draw_all(species: Mapping[str, Creature], folder: Path) -> Iterator[tuple[P
 
 
 def _write_page(classifier: Classifier, predictions: Sequence[Prediction], path: Path) -> None:
-    result = page.Page(classifier.classes, classifier.head.metadata)
+    facts = result_page.provenance(classifier.head.metadata, STORE)
+    result = result_page.ResultPage(classifier.classes, facts)
     for prediction in predictions:
         result.add(prediction)
     result.write(path)

@@ -253,7 +253,7 @@ class Candidate:
         if not any(classes.values()):
             raise EvaluationError(f"{store.path} has no class with descriptors: generate or add some first")
         digest = hashlib.sha256(store.path.read_bytes()).hexdigest()
-        metadata = {"store": str(store.path), "store_sha256": digest}
+        metadata = {"store": store.name, "store_sha256": digest}
         clashing = {text: names for text, names in store.owners_of_ids().items() if len(names) > 1}
         return cls(classes, metadata, embedder, ids=store.ids(), clashing=clashing)
 

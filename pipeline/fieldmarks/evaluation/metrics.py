@@ -201,12 +201,14 @@ def figures(
     )
 
 
-def compare(hits: Hits, baseline: ArmResult, distinct: NDArray[np.int64]) -> Difference:
-    """Return how much the share of hits (R, N) leads the baseline's on the same images."""
+def compare(
+    hits: Hits, baseline: ArmResult, distinct: NDArray[np.int64], to: str | None = None
+) -> Difference:
+    """Return how much the share of hits (R, N) leads the baseline's on the same images; `to` names it."""
     others = baseline.hits()
     lead = lead_of(hits, others, distinct)
     p = mcnemar(hits[:, distinct], others[:, distinct])
-    return Difference(baseline.name, lead.value, lead.low, lead.high, p)
+    return Difference(to or baseline.name, lead.value, lead.low, lead.high, p)
 
 
 def lead_of(hits: Hits, others: Hits, distinct: NDArray[np.int64]) -> Estimate:

@@ -33,11 +33,12 @@ from numpy.typing import NDArray
 
 from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.errors import EvaluationError, StoreError
+from fieldmarks.evaluation import schema
 from fieldmarks.paths import has_ends, obstacle, read_bytes, unwritable
 from fieldmarks.store import durable
 
 FORMAT_VERSION: Final = 1
-MAX_BYTES: Final = 2**31  # of a file
+MAX_BYTES: Final = 2**28  # of a file; one of 50,000 images and 1,000 classes has about 2**25
 _MARGIN_DIGITS: Final = 6  # of the margin on one image, in plain data
 _BEGINNING: Final = b'{"v":1,"settings":{"fieldmarks":'  # as orjson writes it
 _ENDING: Final = b"}\n"
@@ -326,9 +327,10 @@ class Evaluation(_Plain):
         if version != FORMAT_VERSION:
             raise EvaluationError(f"expected an evaluation of version {FORMAT_VERSION}, found {version!r}")
         try:
+            schema.check(plain)
             return cls._from_dict(plain)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise EvaluationError(f"this is not an evaluation: {type(error).__name__}: {error}") from error
+            raise EvaluationError(f"this is not an evaluation, or a damaged one: {error}") from error
 
     @classmethod
     def _from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -341,7 +343,7 @@ class Evaluation(_Plain):
             classes=classes,
             images=images,
             labels=labels,
-            repeats=_repeats(plain.get("repeats", ()), len(images)),
+            repeats=tuple(map(tuple, plain.get("repeats", ()))),
             arms=tuple(
                 ArmResult.from_dict(arm, arm.get("role") or role_of(arm["name"], compared))
                 for arm in plain["arms"]
@@ -417,13 +419,6 @@ class Evaluation(_Plain):
             "</thead>"
             f"<tbody>{rows}</tbody></table>"
         )
-
-
-def _repeats(groups: Sequence[Sequence[int]], images: int) -> tuple[tuple[int, ...], ...]:
-    repeats = tuple(tuple(group) for group in groups)
-    if not all(isinstance(image, int) and 0 <= image < images for group in repeats for image in group):
-        raise ValueError(f"repeats: expected indices of {images} images")
-    return repeats
 
 
 def distinct_of(images: int, repeats: Sequence[Sequence[int]]) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from fieldmarks.records import class_name
 from fieldmarks.store import Store
 
 OPENAI: Final = "https://api.openai.com/v1"
+CONCURRENCY: Final = 16
 TIMEOUT: Final = 120.0  # seconds for one answer
 MAX_WAIT: Final = 600.0  # seconds of tries and waits for one request
 WARM: Final = 0.7  # temperature where several answers are to differ
@@ -51,7 +52,7 @@ def generate(
     seed: int | None = None,
     retries: int = RETRIES,
     refresh: bool = False,
-    concurrency: int = 16,
+    concurrency: int | None = None,
     rpm: float | None = None,
     tpm: float | None = None,
     timeout: float | None = None,
@@ -88,7 +89,7 @@ def generate(
     seed              makes sampled answers repeatable where the model allows it
     retries           how often an empty answer is asked again
     refresh           ask for classes that have an answer, too
-    concurrency       requests at once; with `local`, the batch
+    concurrency       requests at once (16); with `local`, the batch (on a GPU, what fits)
     rpm, tpm          the most requests and tokens a minute
     timeout           seconds for one answer (120)
     max_wait          seconds of tries and waits after which a request is given up (600)
@@ -202,7 +203,7 @@ def _completer(
     headers: Mapping[str, str] | None,
     local: str | Path | None,
     mode: Mode,
-    concurrency: int,
+    concurrency: int | None,
     rpm: float | None,
     tpm: float | None,
     timeout: float | None,
@@ -210,7 +211,8 @@ def _completer(
 ) -> Completer:
     """Return the model that answers. Raises UsageError, and EndpointError for what cannot be an endpoint."""
     check_choice("mode", mode, Mode)
-    _check_whole("concurrency", concurrency, 1, 1000)
+    if concurrency is not None:
+        _check_whole("concurrency", concurrency, 1, 1000)
     pace = {"--rpm": rpm, "--tpm": tpm, "--timeout": timeout, "--max-wait": max_wait}
     for option, number in pace.items():
         _check_number(option, number, positive=True)
@@ -236,7 +238,7 @@ def _completer(
         api_key or os.environ.get("OPENAI_API_KEY"),
         headers=headers,
         mode=mode,
-        concurrency=concurrency,
+        concurrency=concurrency or CONCURRENCY,
         timeout=timeout or TIMEOUT,
         retry=RetryPolicy(max_wait=max_wait or MAX_WAIT),
         limiter=RateLimiter(rpm, tpm),

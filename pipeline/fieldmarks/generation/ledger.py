@@ -48,6 +48,7 @@ from fieldmarks.records import FAILED as FAILED_ANSWER
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
 from fieldmarks.store.lines import Outline
+from fieldmarks.store.order import positions_of
 from fieldmarks.text import counted
 
 LOOK_AGAIN: Final = 0.25  # seconds between looks at what other processes are asking
@@ -273,6 +274,10 @@ class Ledger:
         self._store = store
         self._endpoint = endpoint
         self._refresh = refresh
+        known = store.positions()
+        positions = positions_of(names, known)
+        self._positions = {name: at for name, at in positions.items() if name not in known}
+        del positions
         self.cached: list[str] = []
         self.kept: list[str] = []
         self._pending: deque[str] = deque()  # what is paid for goes first
@@ -410,7 +415,9 @@ class Ledger:
 
     def _entry(self, work: Work) -> Entry:
         current = self._store.get(work.question.name)
-        return work.question.line(work.samples, self._endpoint, current.rejected if current else ())
+        line = work.question.line(work.samples, self._endpoint, current.rejected if current else ())
+        position = self._positions.get(line.name, self._store.positions().get(line.name))
+        return replace(line, position=position)
 
     def _claim(self, most: int) -> None:
         """Claim classes until so many requests are queued or under way; settle those that need none."""

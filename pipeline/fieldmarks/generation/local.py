@@ -33,6 +33,12 @@ from fieldmarks.paths import open_regular
 TAIL: Final = 16  # tokens of an answer's end that are searched for a stop text
 LEAST_ROOM: Final = 8  # tokens that must be left for an answer
 WINDOW: Final = 8  # batches that are sorted by length together
+BATCH: Final = 16  # answers drawn together on a CPU
+BATCH_ON_GPU: Final = 256  # at most; its free memory may hold fewer
+# Every so many tokens a GPU's answers are searched for stop texts, for which it has to be waited for. What an
+# answer has after its stop text is cut off.
+CHECK_EVERY: Final = 8
+_SHARE: Final = 0.8  # of a GPU's free memory
 
 
 Encoded = tuple[Question, list[int]]  # with the tokens of its prompt
@@ -45,17 +51,29 @@ class LocalCompleter:
     timeout = 600.0  # seconds; nothing bounds a batch, but no sensible one takes longer
     retrying = 0
 
-    def __init__(self, model: str | Path, *, mode: str = "auto", batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        mode: str = "auto",
+        batch_size: int | None = None,
+        check_every: int | None = None,
+    ) -> None:
         """Name a folder or id.
 
+        `batch_size` answers are drawn together, by default 16 on a CPU and as many as fit on a GPU; they are
+        searched for stop texts every `check_every` tokens, by default all on a CPU and every 8 on a GPU.
         `mode` "completions", and so "auto", continues the raw prompt as any causal LM does; "continue" puts
         it into the chat template of an instruct model and continues the answer's beginning.
         """
         self._source = ModelSource(str(model), "a causal language model")
         self.mode = COMPLETIONS if mode == "auto" else mode
-        self.window = batch_size * WINDOW
+        self._on_gpu = torch.cuda.is_available()
+        self._fits = batch_size is None and self._on_gpu  # a batch is what fits into the GPU's memory
+        self._batch_size = batch_size or (BATCH_ON_GPU if self._on_gpu else BATCH)
+        self._check_every = check_every or (CHECK_EVERY if self._on_gpu else 1)
+        self.window = self._batch_size * WINDOW
         self.slowest = 0.0  # seconds of a batch
-        self._batch_size = batch_size
         self._draining = False
         self._halted = threading.Event()
 
@@ -85,10 +103,10 @@ class LocalCompleter:
                 if refused:
                     yield refused
                 encoded.sort(key=lambda entry: len(entry[1]))
-                for start in range(0, len(encoded), self._batch_size):
-                    if self._draining:
-                        break
-                    yield await asyncio.to_thread(self._answer, encoded[start : start + self._batch_size])
+                while encoded and not self._draining:
+                    size = self._size(encoded[: self._batch_size])
+                    batch, encoded = encoded[:size], encoded[size:]
+                    yield await asyncio.to_thread(self._answer, batch)
         finally:
             self._halted.set()  # a batch that runs on in its thread ends at its next token
 
@@ -129,12 +147,33 @@ class LocalCompleter:
             ) from error
         return list(self._tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"])
 
+    def _size(self, batch: list[Encoded]) -> int:
+        """Return how many of a batch's questions to answer at once: on a GPU those that its memory holds."""
+        if not self._fits:
+            return len(batch)
+        tokens = max(len(ids) + question.max_tokens for question, ids in batch)
+        free, _ = torch.cuda.mem_get_info(self._network.device)
+        reusable = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        each = row_bytes(
+            self._network.config.get_text_config(), min(tokens, self.context), self._network.dtype.itemsize
+        )
+        return max(1, min(len(batch), int(_SHARE * (free + reusable)) // each))
+
     def _answer(self, batch: list[Encoded]) -> list[Outcome]:
         begun = time.monotonic()
         try:
             outcomes = self._generate(batch)
             self.slowest = max(self.slowest, time.monotonic() - begun)
             return outcomes
+        except torch.OutOfMemoryError as error:
+            if len(batch) > 1 and self._fits:
+                torch.cuda.empty_cache()
+                half = len(batch) // 2
+                return self._answer(batch[:half]) + self._answer(batch[half:])
+            raise ModelError(
+                f"{self._source.name}: the GPU is out of memory ({one_line(error)}): free memory that other"
+                " programs use, or pass a lower --concurrency"
+            ) from error
         except RuntimeError as error:  # torch's, for memory that is not there and much else
             advice = "a lower --concurrency makes smaller batches"
             raise ModelError(
@@ -150,14 +189,20 @@ class LocalCompleter:
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])
         room = min(max(question.max_tokens for question in questions), self.context - longest)
         device = self._network.device
+        done = torch.zeros(len(batch), dtype=torch.bool, device=device)
 
         def ended(ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
             """Return which rows show one of their stop texts, and all once the run is over: (B,) of bool."""
-            tails = ids[:, max(longest, ids.shape[1] - TAIL) :].tolist()
-            texts = self._tokenizer.batch_decode(tails, skip_special_tokens=True)
-            rows = zip(texts, questions, strict=True)
-            done = [first_stop(text, question.stop) is not None for text, question in rows]
-            return torch.tensor(done, device=ids.device) | self._halted.is_set()
+            nonlocal done
+            if self._halted.is_set():
+                return torch.ones_like(done)
+            if (ids.shape[1] - longest) % self._check_every == 0:
+                tails = ids[:, max(longest, ids.shape[1] - TAIL - self._check_every) :].tolist()
+                texts = self._tokenizer.batch_decode(tails, skip_special_tokens=True)
+                rows = zip(texts, questions, strict=True)
+                shown = [first_stop(text, question.stop) is not None for text, question in rows]
+                done = torch.tensor(shown, device=device)
+            return done
 
         config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=room, do_sample=False, num_beams=1, return_dict_in_generate=False, pad_token_id=pad
@@ -168,7 +213,7 @@ class LocalCompleter:
                 attention_mask=mask.to(device),
                 generation_config=config,
                 stopping_criteria=[ended],
-                logits_processor=[_dice(questions)],
+                logits_processor=[_dice(questions)] if any(q.temperature for q in questions) else [],
             )  # (B, longest + new)
         rows = out[:, longest:].tolist()
         return [
@@ -183,11 +228,22 @@ class LocalCompleter:
         row = row[:ended]
         text = self._tokenizer.decode(row, skip_special_tokens=True)
         stop = first_stop(text, question.stop)
+        if stop is not None:
+            row = self._until_stop(row, question.stop)
         whole, continued = attach(question.forced, text if stop is None else text[:stop])
         finish_reason = "length" if ended is None and stop is None else "stop"
         return question.answered(
             whole, finish_reason, Usage(len(ids), len(row)), self.mode, continued=continued
         )
+
+    def _until_stop(self, row: list[int], stops: Sequence[str]) -> list[int]:
+        """Return a row without the tokens that came after its stop text."""
+        while row:
+            shorter = self._tokenizer.decode(row[:-1], skip_special_tokens=True)
+            if first_stop(shorter, stops) is None:
+                break
+            row = row[:-1]
+        return row
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -226,21 +282,33 @@ def _dice(questions: Sequence[Question]) -> Callable[[torch.Tensor, torch.Tensor
     The largest of logit / temperature plus Gumbel noise is distributed as the softmax (Gumbel-max), and
     with a generator a row an answer does not depend on what else stands in its batch.
     """
-    generators = [torch.Generator() for _ in questions]
-    for question, generator in zip(questions, generators, strict=True):
-        generator.seed() if question.seed is None else generator.manual_seed(question.seed)
+    generators: list[torch.Generator] = []
 
     def drawn(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return the scores to take the largest of: (B, V)."""
         scores = scores.float()
+        if not generators:  # on the device, which is not waited for
+            generators.extend(torch.Generator(scores.device) for _ in questions)
+            for question, generator in zip(questions, generators, strict=True):
+                generator.seed() if question.seed is None else generator.manual_seed(question.seed)
         for row, (question, generator) in enumerate(zip(questions, generators, strict=True)):
             if question.temperature:
-                uniform = torch.rand(scores[row].shape, generator=generator).clamp_min_(1e-20)  # (V,)
-                noise = -(-uniform.to(scores.device).log()).log()
+                shape, device = scores[row].shape, scores.device
+                uniform = torch.rand(shape, generator=generator, device=device).clamp_min_(1e-20)  # (V,)
+                noise = -(-uniform.log()).log()
                 scores[row] = scores[row] / question.temperature + noise
         return scores
 
     return drawn
+
+
+def row_bytes(config: Any, tokens: int, itemsize: int) -> int:
+    """Return the bytes that an answer takes in a batch: keys and values of its tokens, and its scores."""
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kept = getattr(config, "num_key_value_heads", None) or heads
+    cache = 2 * config.num_hidden_layers * kept * width * itemsize * tokens
+    return int(2 * cache + 3 * 4 * config.vocab_size)  # the cache is copied as it grows; scores in float32
 
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:

@@ -1,8 +1,8 @@
-"""The style of all charts (colours, fonts, sizes in CSS pixels), and their reproducible SVG and PNG files.
+"""The style of all charts (colours, fonts, sizes in CSS pixels), and their SVG, PNG and PDF files.
 
 A chart has the width of a page's column; on a narrow screen the page lets it scroll.
 An SVG leaves its letters to whoever shows it, so every script is drawn that the reader's fonts have; a PNG
-uses the fonts found here. No pyplot and no backend is chosen; settings of matplotlib are put back.
+and a PDF use the fonts found here. No pyplot and no backend is chosen; settings of matplotlib are put back.
 """
 
 import io
@@ -10,10 +10,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fieldmarks.errors import ReportError
+from fieldmarks.evaluation.results import Difference, Estimate
 from fieldmarks.extras import install
+from fieldmarks.report.numbers import MINUS
 from fieldmarks.text import cut, printable
 
 if TYPE_CHECKING:
@@ -29,9 +31,17 @@ SECOND: Final = "#c58a3c"
 MISTAKE: Final = "#a8480f"
 
 WIDE: Final = 896  # pixels; a page's column
+TOP: Final = 12  # pixels above axes
+BELOW: Final = 52  # pixels below axes, for ticks and the title
 LONGEST: Final = 26  # columns of a name
 LONGEST_NAME: Final = 200  # characters that are looked at, as some take no column
 MADE_BY: Final = "fieldmarks: a chart of an evaluation"  # by which our files are known again
+Form = Literal["svg", "png", "pdf"]
+ORIGIN: Final[dict[Form, dict[str, str | None]]] = {
+    "svg": {"Creator": MADE_BY, "Date": None},
+    "png": {"Software": MADE_BY},
+    "pdf": {"Creator": MADE_BY, "CreationDate": None},
+}
 FALLBACKS: Final = (  # for a PNG, the fonts of other scripts that systems come with
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -68,6 +78,7 @@ LOOK: Final[dict[str, Any]] = {
     "text.color": INK,
     "text.parse_math": False,  # a class may be called "$x$"
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # text stays text
     "svg.hashsalt": "fieldmarks",
 }
 
@@ -81,13 +92,13 @@ class Chart:
     words: str
     draw: "Callable[[], Figure]"
 
-    def svg(self) -> bytes:
-        """Return the chart as SVG. Raises ReportError where matplotlib is not installed."""
-        return rendered(self.draw, "svg")
+    def file(self, form: Form) -> bytes:
+        """Return the chart as a file: PNG has two dots a pixel. Raises ReportError without matplotlib."""
+        return rendered(self.draw, form)
 
-    def png(self) -> bytes:
-        """Return the chart as PNG, two dots a pixel. Raises ReportError as `svg`."""
-        return rendered(self.draw, "png")
+    def svg(self) -> bytes:
+        """Return the chart as SVG without a ground, for a page that has its own. Raises as `file`."""
+        return rendered(self.draw, "svg", ground="none")
 
 
 def needed(module: str) -> Any:
@@ -117,18 +128,18 @@ def heading(axes: "Axes", text: str, left: float = 0) -> None:
     axes.annotate(text, (0, 1), (-left, 10), xycoords=above, textcoords=points, color=SOFT)
 
 
-def rendered(draw: "Callable[[], Figure]", form: str) -> bytes:
-    """Return a chart as "svg" or "png", the same bytes each time. Raises ReportError without matplotlib."""
+def rendered(draw: "Callable[[], Figure]", form: Form, ground: str = "#ffffff") -> bytes:
+    """Return a chart as a file, the same bytes each time. Raises ReportError without matplotlib."""
     matplotlib = needed("matplotlib")
     file = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()  # not what the user's matplotlibrc makes of them
-        matplotlib.rcParams.update(LOOK | {"font.family": _families() if form == "png" else ["DejaVu Sans"]})
+        families = ["DejaVu Sans"] if form == "svg" else _families()
+        matplotlib.rcParams.update(LOOK | {"font.family": families})
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        origin = {"Software": MADE_BY} if form == "png" else {"Creator": MADE_BY, "Date": None}
-        draw().savefig(file, format=form, dpi=144, metadata=origin)
+        draw().savefig(file, format=form, dpi=144, facecolor=ground, metadata=ORIGIN[form])
     content = file.getvalue()
-    if form == "png":
+    if form != "svg":
         return content
     # The letters were measured in DejaVu Sans, which is wider than what a page is set in.
     return content.replace(b"<defs>", f"<defs><style>text{{font-family:{FACES}}}</style>".encode(), 1)
@@ -161,3 +172,27 @@ def mixed(colour: str, shares: Any) -> Any:
     full = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
     part = np.clip(shares, 0, 1)[..., None]
     return 1 - part + part * full
+
+
+def name_rows(axes: "Axes", names: Sequence[str]) -> None:
+    """Set up a row for each name, the first on top, and a light grid for the values."""
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(axis="x")
+    axes.margins(x=0.06)
+
+
+def interval(
+    axes: "Axes", row: float, estimate: Estimate | Difference, colour: str, marker: str, *, hollow: bool
+) -> None:
+    """Draw an estimate in a row, as a marker on the line of its interval, both in percent."""
+    size, line = (8, 2.0) if marker == "o" else (5, 1.0)
+    axes.plot([100 * estimate.low, 100 * estimate.high], [row, row], color=colour, linewidth=line)
+    fill = "#ffffff" if hollow else colour
+    axes.plot([100 * estimate.value], [row], marker, color=colour, markerfacecolor=fill, markersize=size)
+
+
+def signed_tick(value: float, _: float) -> str:
+    """Return a difference as it stands at an axis, with all the digits that it has; nothing beyond 100."""
+    if abs(value) > 100:
+        return ""
+    return f"{value:+g}".replace("-", MINUS) if value else "0"

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmarks.evaluation.results import ArmResult, Difference, Estimate, Evaluation, Indices
+from fieldmarks.evaluation.results import ArmResult, Evaluation, Indices
 from fieldmarks.report.chart_style import (
+    BELOW,
     INK,
     LEAD,
     LINE,
@@ -23,17 +24,21 @@ from fieldmarks.report.chart_style import (
     PLAIN,
     SECOND,
     SOFT,
+    TOP,
     WIDE,
     Chart,
     axes,
     figure,
     gutter,
     heading,
+    interval,
     label,
     mixed,
+    name_rows,
     needed,
+    signed_tick,
 )
-from fieldmarks.report.page import MINUS, amount, points, share
+from fieldmarks.report.numbers import amount, points, share
 from fieldmarks.text import printable
 
 if TYPE_CHECKING:
@@ -123,6 +128,7 @@ def without_diagonal(confusion: Matrix) -> Matrix:
 NAMED: Final = 30  # classes whose matrix is shown whole
 BLOCK: Final = 12  # classes of the worst block, and of two matrices side by side
 BINS: Final = 200  # rows of an overview
+TITLE: Final = 20  # pixels of an axis title
 LINE_HEIGHT: Final = 15  # pixels that a name needs
 DARKEST: Final = 0.5  # the share of mistakes that has the full colour
 
@@ -174,16 +180,17 @@ def _named(
 
 def _draw_named(names: Sequence[str], panels: Sequence[Panel]) -> "Figure":
     short = [label(name, LONGEST - (3 if len(panels) > 1 else 0)) for name in names]
-    left = gutter(short)
+    left = gutter(short) + TITLE
     side = min((WIDE - left - 8 - 28 * (len(panels) - 1)) / len(panels), 46 * len(names))
     tall = max(side, LINE_HEIGHT * len(names))
-    below = left if side >= LINE_HEIGHT * len(names) else 0  # else only the rows are labelled
-    whole = figure(34 + tall + below + 12)
+    below = left - TITLE if side >= LINE_HEIGHT * len(names) else 0  # else only the rows are labelled
+    whole = figure(34 + tall + below + TITLE + 12)
     step = max(side + 28, (WIDE - left) / len(panels))  # small ones stand apart, as their titles are wider
     for column, panel in enumerate(panels):
         drawn = axes(whole, left + column * step, 34, side, tall)
-        title = f"“{label(panel.title, 20)}”, rows: true class, columns: predicted, %"
-        heading(drawn, title, left - 8 if column == 0 else 0)
+        heading(drawn, f"“{label(panel.title, 20)}”, % of the true class’s images")
+        drawn.set_xlabel("Predicted class")
+        drawn.set_ylabel("True class" if column == 0 else "")
         _cells(drawn, panel.share, side / len(names))
         drawn.set_xticks(range(len(names)) if below else [], short if below else [], rotation=90, color=INK)
         drawn.set_yticks(range(len(names)), short if column == 0 else [""] * len(names))
@@ -229,7 +236,7 @@ def _draw_overview(panels: Sequence[Panel], where: tuple[float, float]) -> "Figu
     for column, panel in enumerate(panels):
         drawn = axes(whole, 20 + column * (side + 24), 34, side, side)
         _pixels(drawn, panel, top, where)
-        drawn.set_ylabel("true class" if column == 0 else "")
+        drawn.set_ylabel("True class" if column == 0 else "")
     _scale(axes(whole, 20, whole.get_figheight() * 72 - 30, 120, 10), top)
     return whole
 
@@ -243,7 +250,7 @@ def _pixels(drawn: "Axes", panel: Panel, top: float, where: tuple[float, float])
         spine.set_visible(True)
     drawn.set_xticks([])
     drawn.set_yticks([])
-    drawn.set_xlabel("predicted class")
+    drawn.set_xlabel("Predicted class")
     heading(drawn, f"“{label(panel.title, 30)}”, mistakes")
     middle, length = sum(where) / 2, max(where[1] - where[0], 0.025)
     corner = (middle - length / 2, middle - length / 2)
@@ -295,18 +302,18 @@ def _draw_arms(evaluation: Evaluation) -> "Figure":
     left, high = gutter("\n".join(names).split("\n")), 34 * len(names)
     baseline = evaluation.baseline
     plot = (WIDE - left - 24) * (0.54 if baseline else 1)
-    whole = figure(34 + high + 30)
-    first = axes(whole, left, 34, plot, high)
-    _rows(first, names)
-    heading(first, "Top-1 (dot) and mean per class (diamond), %", left - 8)
+    whole = figure(TOP + high + BELOW)
+    first = axes(whole, left, TOP, plot, high)
+    name_rows(first, names)
+    first.set_xlabel("Top-1 (dot) and mean per class (diamond), %")
     for row, arm in enumerate(evaluation.arms):
         _estimates(first, row, arm, evaluation)
     if baseline:
         start = left + plot + 32
-        second = axes(whole, start, 34, WIDE - start - 24, high)
-        _rows(second, [])
+        second = axes(whole, start, TOP, WIDE - start - 24, high)
+        name_rows(second, [])
         _differences(second, evaluation, len(names))
-        heading(second, f"Top-1 over “{label(baseline.name, 16)}”, percentage points")
+        second.set_xlabel(f"Top-1 over “{label(baseline.name, 16)}”, percentage points")
     return whole
 
 
@@ -318,13 +325,6 @@ def _in_lines(name: str, columns: int) -> str:
     return f"{label(first, columns)}\n{label(rest, columns + 6)}"
 
 
-def _rows(axes: "Axes", names: Sequence[str]) -> None:
-    """Set up a row for each name, the first on top, and a light grid for the values."""
-    axes.set_yticks(range(len(names)), names)
-    axes.grid(axis="x")
-    axes.margins(x=0.06)
-
-
 def _colour(arm: ArmResult) -> str:
     return {"subject": LEAD, "control": PLAIN}.get(arm.role, INK)
 
@@ -332,20 +332,11 @@ def _colour(arm: ArmResult) -> str:
 def _estimates(axes: "Axes", row: int, arm: ArmResult, evaluation: Evaluation) -> None:
     """Draw an arm's figures, and a tick for what each seed of a random one reaches."""
     axes.set_ylim(len(evaluation.arms) - 0.5, -0.5)
-    _interval(axes, row - 0.12, arm.top1, _colour(arm), "o", hollow=arm.role == "control")
-    _interval(axes, row + 0.2, arm.mean_per_class, _colour(arm), "d", hollow=True)
+    interval(axes, row - 0.12, arm.top1, _colour(arm), "o", hollow=arm.role == "control")
+    interval(axes, row + 0.2, arm.mean_per_class, _colour(arm), "d", hollow=True)
     if len(arm.runs) > 1:
         each = [100 * float(np.mean(run.predicted == evaluation.labels)) for run in arm.runs]
         axes.plot(each, [row - 0.36] * len(each), "|", color=PLAIN, markersize=5, alpha=0.7)
-
-
-def _interval(
-    axes: "Axes", row: float, estimate: Estimate | Difference, colour: str, marker: str, *, hollow: bool
-) -> None:
-    size, line = (8, 2.0) if marker == "o" else (5, 1.0)
-    axes.plot([100 * estimate.low, 100 * estimate.high], [row, row], color=colour, linewidth=line)
-    fill = "#ffffff" if hollow else colour
-    axes.plot([100 * estimate.value], [row], marker, color=colour, markerfacecolor=fill, markersize=size)
 
 
 def _differences(axes: "Axes", evaluation: Evaluation, rows: int) -> None:
@@ -354,15 +345,8 @@ def _differences(axes: "Axes", evaluation: Evaluation, rows: int) -> None:
     for row, arm in enumerate(evaluation.arms):
         if arm.difference:
             hollow = arm.role == "control"
-            _interval(axes, row, arm.difference, _colour(arm), "o", hollow=hollow)
-    axes.xaxis.set_major_formatter(_tick)
-
-
-def _tick(value: float, _: float) -> str:
-    """Return a difference as it stands at an axis, with all the digits that it has; nothing beyond 100."""
-    if abs(value) > 100:
-        return ""
-    return f"{value:+g}".replace("-", MINUS) if value else "0"
+            interval(axes, row, arm.difference, _colour(arm), "o", hollow=hollow)
+    axes.xaxis.set_major_formatter(signed_tick)
 
 
 def ranked_gains(evaluation: Evaluation, arm: ArmResult) -> list[tuple[float, int]]:
@@ -403,7 +387,7 @@ def _draw_gains(shown: Sequence[tuple[float, str] | None]) -> "Figure":
     drawn.set_xlim(low - room if low < 0 or low == high else 0, high + room)
     drawn.axvline(0, color=SOFT, linewidth=1)
     drawn.locator_params(axis="x", nbins=8)
-    drawn.xaxis.set_major_formatter(_tick)
+    drawn.xaxis.set_major_formatter(signed_tick)
     for row, pair in enumerate(shown):
         if pair:
             _figure(drawn, row, 100 * pair[0], points(pair[0]))
@@ -413,13 +397,13 @@ def _draw_gains(shown: Sequence[tuple[float, str] | None]) -> "Figure":
 def _bars(names: Sequence[str], values: Sequence[float], title: str) -> "tuple[Figure, Axes]":
     """Draw horizontal bars from zero, the first on top; what is below zero in another colour."""
     left, high = gutter(names), ROW * len(names)
-    whole = figure(34 + high + 30)
-    drawn = axes(whole, left, 34, WIDE - left - 16, high)
-    _rows(drawn, names)
+    whole = figure(TOP + high + BELOW)
+    drawn = axes(whole, left, TOP, WIDE - left - 16, high)
+    name_rows(drawn, names)
     colours = [LEAD if value > 0 else SECOND for value in values]
     drawn.barh(range(len(names)), values, height=0.62, color=colours)
     drawn.set_ylim(len(names) - 0.5, -0.5)
-    heading(drawn, title, left - 8)
+    drawn.set_xlabel(title)
     return whole, drawn
 
 
@@ -436,21 +420,22 @@ def _draw_gain_distribution(values: Array) -> "Figure":
     heights, edges = np.histogram(100 * values, STEPS, (-reach, reach))
     middles = (edges[:-1] + edges[1:]) / 2
     colours = [PLAIN if at == STEPS // 2 else LEAD if at > STEPS // 2 else SECOND for at in range(STEPS)]
-    whole, drawn = _frame("Number of classes by gain, percentage points")
+    whole, drawn = _frame("Gain, percentage points", "Classes")
     drawn.bar(middles, heights, width=0.86 * (edges[1] - edges[0]), color=colours)
-    drawn.xaxis.set_major_formatter(_tick)
+    drawn.xaxis.set_major_formatter(signed_tick)
     return whole
 
 
-def _frame(title: str) -> "tuple[Figure, Axes]":
-    """Return axes for a distribution: numbers of things upwards."""
-    whole = figure(240)
-    drawn = axes(whole, 52, 34, WIDE - 80, 172)
+def _frame(across: str, upwards: str) -> "tuple[Figure, Axes]":
+    """Return axes for a distribution, with their titles: numbers of things upwards."""
+    whole = figure(TOP + 180 + BELOW)
+    drawn = axes(whole, 68, TOP, WIDE - 96, 180)
     drawn.grid(axis="y")
     drawn.tick_params(axis="y", labelcolor=SOFT)
     drawn.yaxis.set_major_formatter(lambda value, _: amount(value))
     drawn.locator_params(axis="y", nbins=4, integer=True)
-    heading(drawn, title, 44)
+    drawn.set_xlabel(across)
+    drawn.set_ylabel(upwards)
     return whole, drawn
 
 
@@ -479,7 +464,7 @@ def _draw_distribution(evaluation: Evaluation) -> "Figure":
 
 def _draw_curve(counts: NDArray[np.int64]) -> "Figure":
     """Draw the classes' sizes, largest first, of very many a part at even distances."""
-    whole, drawn = _frame("Images per class, largest classes first")
+    whole, drawn = _frame("Classes, the largest first", "Images")
     at = np.unique(np.linspace(0, len(counts) - 1, 500).astype(int))
     drawn.fill_between(at + 1, counts[at], step="mid", color=PLAIN, linewidth=0)
     drawn.set_xlim(1, len(counts))

@@ -1,20 +1,21 @@
-"""An evaluation as one HTML page, and its charts as files."""
+"""An evaluation as one HTML page: the verdict, figures with intervals, charts, examples, settings."""
 
-import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 
-from fieldmarks.errors import ReportError
+from fieldmarks.evaluation.comparison import facts_of
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
-from fieldmarks.report import page
-from fieldmarks.report.chart_style import MADE_BY, Chart, needed
-from fieldmarks.report.charts import NAMES, charts, ranked_gains
-from fieldmarks.report.page import Bar, card, relative, signed_bar
+from fieldmarks.evaluation.summary import verdict
+from fieldmarks.report import document
+from fieldmarks.report.cards import Bar, card, relative, signed_bar
+from fieldmarks.report.chart_style import Chart, needed
+from fieldmarks.report.charts import charts, ranked_gains
+from fieldmarks.report.document import Imprint, data_uri, fragment
 from fieldmarks.text import counted
 
 MAX_CLASSES: Final = 1_000  # rows of the table of classes
@@ -158,66 +159,28 @@ def _title(key: str) -> str:
 MAX_EXAMPLES: Final = 60
 MAX_FAILURES: Final = 200
 FEW: Final = 30  # images of a class, under which its own figures are mostly chance
-FORMS: Final = ("svg", "png")  # of a chart as a file
-MARK_WITHIN: Final = 2_000  # bytes at a chart's beginning, in which its origin stands
-ENDINGS: Final = {b"<?xml": b"</svg>\n", b"\x89PNG": b"IEND\xaeB`\x82"}  # of a chart, by its beginning
 
 
-def write_page(evaluation: Evaluation, path: Path) -> None:
+def write_page(evaluation: Evaluation, path: Path, imprint: Imprint | None = None) -> None:
     """Write the page. Raises ReportError where matplotlib or scipy is not installed, and as `check`."""
     check(path)
-    page.write(path, html(evaluation))
+    document.write(path, html(evaluation, imprint))
 
 
 def check(path: Path) -> None:
     """Raise ReportError where `write_page` would refuse: an earlier report is replaced, no other file is."""
     needed("matplotlib")
-    page.check(path)
+    document.check(path)
 
 
-def save_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write each chart as SVG and as PNG into a folder, which is made if it is not there.
-
-    Charts of an earlier run are replaced; files of the same names that are none are left, and nothing is
-    written. Raises ReportError then, where the folder cannot be written, and without matplotlib or scipy.
-    """
-    check_plots(folder)
-    drawn = {folder / f"{chart.name}.{form}": chart for chart in charts(evaluation) for form in FORMS}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ReportError(f"{folder} cannot be created: {error.strerror or error}") from error
-    for path, chart in drawn.items():
-        page.replace(path, chart.png() if path.suffix == ".png" else chart.svg())
-    return [*drawn]
-
-
-def check_plots(folder: Path) -> None:
-    """Raise ReportError where `save_plots` would refuse, whichever charts it draws."""
-    needed("matplotlib")
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise ReportError(f"{folder} already exists and is not a folder; choose another name for the charts")
-    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
-    page.check_folder(folder, there)
-    for path in (folder / f"{name}.{form}" for name in NAMES for form in FORMS):
-        page.check_place(path, "a fieldmarks chart", _is_chart)
-
-
-def _is_chart(file: BinaryIO) -> bool:
-    """Whether a file is a chart that fieldmarks wrote: whole, in one of FORMS, with its mark."""
-    beginning = file.read(MARK_WITHIN)
-    file.seek(max(0, file.seek(0, os.SEEK_END) - max(map(len, ENDINGS.values()))))
-    ending = file.read()
-    is_whole = any(beginning.startswith(start) and ending.endswith(end) for start, end in ENDINGS.items())
-    return MADE_BY.encode() in beginning and is_whole
-
-
-def html(evaluation: Evaluation) -> str:
+def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
     """Return the page. Raises ReportError where matplotlib or scipy is not installed."""
     predictions = [example.prediction for example in evaluation.examples]
     counts = evaluation.counts
     context = {
         "evaluation": evaluation,
+        "verdict": verdict(evaluation.arms, evaluation.distinct),
+        "top5": any(arm.top5 for arm in evaluation.arms),
         "subject": evaluation.arm,
         "baseline": evaluation.baseline,
         "charts": {chart.name: _chart(chart) for chart in charts(evaluation)},
@@ -225,7 +188,7 @@ def html(evaluation: Evaluation) -> str:
         "controls": any(arm.role == "control" for arm in evaluation.arms),
         "tally": tally(evaluation.arm),
         "classes": class_rows(evaluation),
-        "extent": f"{counted(int(counts.sum()), 'image')} in {counted(len(counts), 'class')}",
+        "extent": _extent(evaluation),
         "sizes": (int(counts.min()), float(np.median(counts)), int(counts.max())),
         "typical": float(np.median(counts[counts > 0])),
         "few": FEW,
@@ -234,12 +197,21 @@ def html(evaluation: Evaluation) -> str:
         "no_effect": not any(row.effect for row in evaluation.effects),
         "examples": [_example(example) for example in evaluation.examples[:MAX_EXAMPLES]],
         "relative": relative(predictions),
-        "command": _command(evaluation.settings.get("command")),
+        "command": command_of(evaluation),
         "settings": settings(evaluation.settings),
         "failures": evaluation.failures[:MAX_FAILURES],
         "failed": len(evaluation.failures),
     }
-    return page.render("evaluation.html.j2", ("page.css", "evaluation.css"), context)
+    body = fragment("evaluation.html.j2", **context)
+    styles = ("card.css", "evaluation.css")
+    heading = f"Evaluation of {_extent(evaluation)}"
+    return document.document(heading, body, facts_of(evaluation.settings), imprint=imprint, styles=styles)
+
+
+def _extent(evaluation: Evaluation) -> str:
+    distinct = f" ({len(evaluation.distinct):,} distinct)" if evaluation.repeats else ""
+    images = f"{counted(len(evaluation.labels), 'image')}{distinct}"
+    return f"{images} in {counted(len(evaluation.classes), 'class')}"
 
 
 def _chart(chart: Chart) -> dict[str, str]:
@@ -247,7 +219,7 @@ def _chart(chart: Chart) -> dict[str, str]:
     return {
         "title": chart.title,
         "words": chart.words,
-        "image": page.data_uri("image/svg+xml", chart.svg()),
+        "image": data_uri("image/svg+xml", chart.svg()),
     }
 
 
@@ -256,6 +228,9 @@ def _example(example: Exemplar) -> dict[str, Any]:
     return card(example.prediction) | {"true": example.label, "answers": answers}
 
 
-def _command(command: str | Sequence[str] | None) -> str | None:
+def command_of(evaluation: Evaluation) -> str | None:
     """Return the command line that runs the evaluation again, where the settings hold it."""
-    return command if command is None or isinstance(command, str) else shlex.join(command)
+    command = evaluation.settings.get("command")
+    if isinstance(command, str):
+        return command
+    return shlex.join(map(str, command)) if isinstance(command, Sequence) else None

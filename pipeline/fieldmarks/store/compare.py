@@ -1,28 +1,96 @@
-"""Compares stores, merges two into a new one with the history of both, and compacts one."""
+"""Compares stores, also as they were at a time, merges two into a new one, and compacts one."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
+from fieldmarks.errors import StoreError
 from fieldmarks.records import FAILED, GENERATED, Entry
 from fieldmarks.store.edits import Change, Stamp, removed
 from fieldmarks.store.exchange import write_new
 from fieldmarks.store.file import Store
 from fieldmarks.store.lines import current, encode
+from fieldmarks.store.order import ordered
 from fieldmarks.text import comparable
 
 Lines = list[tuple[bytes, Entry]]
+Current = Mapping[str, Entry]  # the current line of each class
 
 
-def diff(a: Store, b: Store) -> list[Change]:
-    """Return how the current lists of `b` differ from those of `a`, in the order of `a`, then `b`."""
-    names = dict.fromkeys([*a.names(), *b.names()])
+def diff(a: Current, b: Current) -> list[Change]:
+    """Return how lists and review marks of `b` differ from those of `a`, in the order of `a`, then `b`."""
+    names = dict.fromkeys([*a, *b])
     changes = (Change(name, a.get(name), b.get(name)) for name in names)
-    return [change for change in changes if _list(change.before) != _list(change.after)]
+    return [change for change in changes if change.is_remarked or _list(change.before) != _list(change.after)]
+
+
+def current_lines(spec: str) -> dict[str, Entry]:
+    """Return the current line of each class of STORE, or of STORE@DATE as it was then; see `dated`.
+
+    Raises StoreError, also if the store has no line from before the date.
+    """
+    name, moment = dated(spec)
+    store = Store(name)
+    return {entry.name: entry for entry in store.entries()} if moment is None else as_of(store, moment)
+
+
+def dated(spec: str) -> tuple[str, datetime | None]:
+    """Split STORE@DATE into the store and the time, which is None for what names a store alone.
+
+    DATE is as in ISO 8601, a day (which means its beginning) or a time, UTC unless it says otherwise. A file
+    of the whole name is that file, and of "hf:NAME@REVISION" nothing is split off. Raises StoreError for a
+    date that cannot be read.
+    """
+    name, at, date = spec.rpartition("@")
+    if not at or os.path.lexists(spec) or spec.startswith("hf:"):
+        return spec, None
+    try:
+        moment = datetime.fromisoformat(date)
+    except ValueError as error:
+        expected = "expected STORE@YYYY-MM-DD or STORE@YYYY-MM-DDTHH:MM (UTC)"
+        raise StoreError(f"{spec}: no such file, and {date!r} is not a date: {expected}") from error
+    return name, moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def as_of(store: Store, moment: datetime) -> dict[str, Entry]:
+    """Return what was current at a time, by the times in the lines themselves.
+
+    A line without one, as a person types it, counts as made with the line before it in the file. Raises
+    StoreError if no line is so old.
+    """
+    histories: dict[str, list[Entry]] = {name: [] for name in store.all_names()}
+    at, oldest = _NEVER, None
+    for _, entry in store.lines():
+        at = _last_touched(entry) or at
+        oldest = at if oldest is None else min(at, oldest)
+        if at <= moment:
+            histories[entry.name].append(entry)
+    if oldest is not None and oldest > moment:
+        first, then = oldest.isoformat(), moment.isoformat()
+        raise StoreError(f"{store.path} has nothing from before {then}; its first line is of {first}")
+    return {name: now for name, history in histories.items() if (now := current(history)) is not None}
+
+
+def _last_touched(entry: Entry) -> datetime | None:
+    """Return when a line was written: its list made, measured or reviewed, whichever was last."""
+    times = (entry.at, *((part or {}).get("at") for part in (entry.measured, entry.reviewed)))
+    return max((moment for moment in map(_parsed, times) if moment), default=None)
+
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
+def _parsed(at: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(at or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def merge(a: Store, b: Store, out: Path, prefer: str, stamp: Stamp) -> list[str]:
@@ -32,7 +100,8 @@ def merge(a: Store, b: Store, out: Path, prefer: str, stamp: Stamp) -> list[str]
     store, the line that was made last, or the union of their lists without what either has rejected. Raises
     StoreError if `out` is there already.
     """
-    mine, theirs = _by_class(a), _by_class(b)
+    mine = _by_class(a)
+    theirs = _without_positions(_by_class(b), mine)
     names = list(dict.fromkeys([*mine, *theirs]))
     merged = {name: _merged(mine.get(name, []), theirs.get(name, []), prefer, stamp) for name in names}
     write_new(out, (line + b"\n" for lines in merged.values() for line in lines))
@@ -45,6 +114,19 @@ def _by_class(store: Store) -> dict[str, Lines]:
     for line, entry in store.lines():
         lines[entry.name].append((line, entry))
     return lines
+
+
+def _without_positions(lines: dict[str, Lines], others: Mapping[str, Lines]) -> dict[str, Lines]:
+    """Return lines without the positions of their store, which mean nothing in the order of another."""
+    known = {line for some in others.values() for line, _ in some}
+
+    def bare(line: bytes, entry: Entry) -> tuple[bytes, Entry]:
+        if entry.position is None or line in known:
+            return line, entry
+        entry = replace(entry, position=None)
+        return encode(entry).rstrip(b"\n"), entry
+
+    return {name: [bare(*pair) for pair in some] for name, some in lines.items()}
 
 
 def _merged(a: Lines, b: Lines, prefer: str, stamp: Stamp) -> Iterator[bytes]:
@@ -71,11 +153,7 @@ def _prefers_b(a: Entry, b: Entry, prefer: str) -> bool:
 
 def _time(entry: Entry) -> datetime:
     """Return when a line was made; one that does not say is the oldest."""
-    try:
-        at = datetime.fromisoformat(entry.at or "")
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return _parsed(entry.at) or _NEVER
 
 
 def _union(a: Entry, b: Entry, stamp: Stamp) -> Entry:
@@ -102,7 +180,8 @@ class Compaction:
 def compact(store: Store, *, keep_history: bool = False, dry_run: bool = False) -> Compaction:
     """Rewrite a store to its current lines and the last answer to every question, which is not asked again.
 
-    With `keep_history` only blank and incomplete lines go. Lines that stay keep their bytes.
+    With `keep_history` only blank and incomplete lines go. Lines that stay keep their bytes, but for the
+    positions of classes that would otherwise be in another order.
     Raises StoreError; the file is then as it was.
     """
     counts = [0, 0]
@@ -113,15 +192,29 @@ def compact(store: Store, *, keep_history: bool = False, dry_run: bool = False) 
         for _, entry in lines:
             histories.setdefault(entry.name, []).append(entry)
         needed = {id(entry) for history in histories.values() for entry in _needed(history)}
-        rest = [line for line, entry in lines if keep_history or id(entry) in needed]
+        rest = [(line, entry) for line, entry in lines if keep_history or id(entry) in needed]
         counts[:] = [len(lines), len(rest)]
-        return rest
+        return _in_order(rest, now.names())
 
     if dry_run:
         choose(store)
     else:
         store.rewrite(choose)
     return Compaction(*counts)
+
+
+def _in_order(lines: Lines, names: Sequence[str]) -> Iterator[bytes]:
+    """Yield lines such that the current classes are in the order of `names`; positions say so if need be."""
+    positions = {entry.name: entry.position for _, entry in lines if entry.position is not None}
+    current_names = set(names)
+    shown = ordered(dict.fromkeys(entry.name for _, entry in lines), positions)
+    if [name for name in shown if name in current_names] == list(names):
+        yield from (line for line, _ in lines)
+        return
+    places = {name: place for place, name in enumerate(names, 1)}
+    for line, entry in lines:
+        place = places.get(entry.name)
+        yield line if place is None else encode(replace(entry, position=place)).rstrip(b"\n")
 
 
 def _needed(history: list[Entry]) -> list[Entry]:

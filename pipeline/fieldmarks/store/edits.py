@@ -49,7 +49,7 @@ class Stamp:
 
     def curated(self, entry: Entry, descriptors: Iterable[str], rejected: Iterable[str]) -> Entry:
         """Return the line that puts a person's descriptors in the place of an entry's."""
-        inherited = ("name", "prompt", "model", "measured", "ids", "confused_with", "extra")
+        inherited = ("name", "prompt", "model", "measured", "ids", "confused_with", "position", "extra")
         origins = {key: getattr(entry, key) for key in inherited}
         bare = Entry(**origins, origin=CURATED)
         return self.put(replace(bare, descriptors=tuple(descriptors), rejected=tuple(rejected)))
@@ -185,13 +185,25 @@ class Change:
     def to_dict(self) -> dict[str, Any]:
         """Return the change as JSON has it."""
         lists = {"added": self.added, "dropped": self.dropped, "moved": self.moved}
-        return {"class": self.name, "status": self.status, **lists}
+        marks = {"review": _mark(self.after)} if self.is_remarked else {}
+        return {"class": self.name, "status": self.status, **lists, **marks}
+
+    @property
+    def is_remarked(self) -> bool:
+        """Whether a class that stays has another review mark."""
+        return self.status == "changed" and _mark(self.before) != _mark(self.after)
 
     def lines(self) -> list[str]:
         """Return the change as lines for people: `-` dropped, `+` added, `~` moved."""
         status = "" if self.status == "changed" else f" ({self.status})"
+        if self.is_remarked:
+            status = f" ({_mark(self.after) or f'no longer marked {_mark(self.before)}'})"
         marked = (("-", self.dropped), ("+", self.added), ("~", self.moved))
         return [self.name + status, *(f"{mark} {text}" for mark, texts in marked for text in texts)]
+
+
+def _mark(entry: Entry | None) -> str | None:
+    return None if entry is None else entry.review
 
 
 def _list(entry: Entry | None) -> Sequence[str]:

@@ -4,36 +4,36 @@ Beside plain files there is the folder, as Hugging Face's hub holds data sets: t
 with their origin.
 """
 
-import json
 import logging
 import os
 import stat
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fieldmarks.errors import StoreError
 from fieldmarks.paths import read_text
 from fieldmarks.records import FORMAT_VERSION, IMPORTED, Entry
 from fieldmarks.store import durable, formats
+from fieldmarks.store.card import TITLE, About, authors_of, card
 from fieldmarks.store.edits import Change, Stamp, apply, removed
 from fieldmarks.store.file import Store
 from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, current, decode, encode
+from fieldmarks.store.remote import DATA
 from fieldmarks.tables import read_table
 
 logger = logging.getLogger(__name__)
 
 CARD: Final = "README.md"
-DATA: Final = "descriptors.jsonl"
 MAX_CARD: Final = 1 << 20  # bytes
-_TITLE: Final = "Visual descriptors of"
 
 
 def files(folder: Path, entries: Sequence[Entry], license_id: str) -> dict[Path, bytes]:
     """Return what the files of a folder are to hold."""
-    return {folder / DATA: b"".join(map(encode, entries)), folder / CARD: card(entries, license_id).encode()}
+    lines = [replace(entry, position=None) for entry in entries]
+    text = card(entries, About(licence=license_id, authors=authors_of(entries)), data=DATA)
+    return {folder / DATA: b"".join(map(encode, lines)), folder / CARD: text.encode()}
 
 
 def is_card(file: Path) -> bool:
@@ -42,47 +42,7 @@ def is_card(file: Path) -> bool:
         lines = read_text(file, MAX_CARD, StoreError).split("\n")
     except StoreError:
         return False
-    return lines[0] == "---" and any(line.startswith(f'pretty_name: "{_TITLE}') for line in lines)
-
-
-def card(entries: Sequence[Entry], license_id: str) -> str:
-    """Return the card: the hub's header, then counts, models and prompts.
-
-    `license_id` is as the hub lists them.
-    """
-    header: dict[str, Any] = {
-        "license": license_id,
-        "pretty_name": f"{_TITLE} {len(entries)} classes",
-        "tags": ["image-classification", "zero-shot-image-classification", "descriptors"],
-        "configs": [{"config_name": "default", "data_files": DATA}],
-    }
-    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---", ""]
-    lines += [f"# {header['pretty_name']}", ""]
-    lines += ["One line of JSON per class: `class`, `descriptors`, and where they come from.", ""]
-    lines += ["| | |", "| --- | --- |", *(f"| {key} | {_cell(value)} |" for key, value in _facts(entries))]
-    use = "fieldmarks store import mine.jsonl FOLDER"
-    return "\n".join([*lines, "", "Use them with fieldmarks:", "", f"    {use}", ""])
-
-
-def _facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    prompts = [entry.prompt or {} for entry in entries]
-    return [
-        ("classes", str(len(entries))),
-        ("descriptors", str(sum(len(entry.descriptors) for entry in entries))),
-        ("origin", _counted(entry.origin or "typed" for entry in entries)),
-        ("model", _counted(entry.model or "none" for entry in entries)),
-        ("prompt", _counted(str(prompt.get("name", "none")) for prompt in prompts)),
-    ]
-
-
-def _counted(values: Any) -> str:
-    return ", ".join(f"{value} ({count})" for value, count in Counter(values).most_common())
-
-
-def _cell(text: str) -> str:
-    """Return a text that cannot end its cell, nor be read as markup."""
-    text = " ".join(text.split())
-    return "".join(f"\\{c}" if c in r"\`*_{}[]<>|#!" else c for c in text)
+    return lines[0] == "---" and any(line.startswith(f'pretty_name: "{TITLE}') for line in lines)
 
 
 KINDS: Final = ("json", "csv", "tsv", "folder")
@@ -281,5 +241,5 @@ def _list(entry: Entry | None) -> tuple[str, ...] | None:
 def _stamped(entry: Entry, stamp: Stamp) -> Entry:
     """Return an imported line, which undoes nothing; with an origin it keeps who made it and when."""
     if entry.origin != IMPORTED or entry.at:
-        return replace(entry, change=stamp.change, undo=False, redo=False)
+        return replace(entry, change=stamp.change, undo=False, redo=False, position=None)
     return stamp.put(replace(entry, v=FORMAT_VERSION))

@@ -25,12 +25,13 @@ import logging
 import os
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from fieldmarks.errors import DamagedStoreError, StoreError
@@ -53,11 +54,16 @@ from fieldmarks.store.lines import (
     whole_end,
     without_collecting,
 )
+from fieldmarks.store.order import ordered
+from fieldmarks.store.remote import fetch, is_remote
 from fieldmarks.text import counted
 
 logger = logging.getLogger(__name__)
 
-Places = defaultdict[str, list[tuple[int, int]]]  # a class's lines, oldest first: offset and kind
+# A class's lines, oldest first, each as offset << KIND_BITS | kind: a million classes take 100 MB less than
+# with a list of pairs for each.
+Places = defaultdict[str, tuple[int, ...]]
+KIND_BITS: Final = 3
 
 Read = TypeVar("Read", Entry, Entry | Outline)
 
@@ -65,6 +71,10 @@ _CHUNK: Final = 1 << 13
 _TRIES: Final = 5  # of a change, where another program writes meanwhile
 _TAIL: Final = 256  # bytes at the end of what was read: they tell an edited file from one that has grown
 _SHOWN: Final = 20  # classes in a notebook
+_ON_THE_HUB: Final = "is on the Hugging Face hub"
+_READ_ONLY: Final = (
+    "{name} {is_at} and is read-only: `fieldmarks store copy {name} FILE` makes one of your own"
+)
 
 
 class Store:
@@ -83,16 +93,25 @@ class Store:
     """
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
-        """Read a store, or a shipped one by its bare name; with `create`, a missing file is an empty store.
+        """Read a store: a file, a shipped one by its bare name, or hf:NAME@REVISION (see store/remote.py).
 
-        Raises StoreError if the path is missing (without `create`), no regular file, unreadable, a shipped
-        store's name (with `create`) or of a newer version, DamagedStoreError with file and line for damage.
+        With `create`, a missing file is an empty store. Raises StoreError if the path is missing (without
+        `create`), no regular file, unreadable, the name of a shipped store or of one on the hub (with
+        `create`) or of a newer version, DamagedStoreError with file and line for damage.
         """
-        path = Path(path)
-        shipped = None if os.path.lexists(path) else shipped_store(path)
-        self.path = shipped or path
-        self._read_only = shipped is not None
-        self._places: Places = defaultdict(list)
+        self._read_only: str | None = None  # why it is
+        self.path, self.name = Path(path), str(path)  # the name, on the hub with its commit, is for people
+        if is_remote(path):
+            if create:
+                raise StoreError(_READ_ONLY.format(name=self.name, is_at=_ON_THE_HUB))
+            remote = fetch(path)
+            self.path, self.name = remote.path, remote.name
+            self._read_only = _ON_THE_HUB
+        elif not os.path.lexists(path) and (shipped := shipped_store(path)):
+            self.path, self._read_only = shipped, "ships with fieldmarks"
+        self._places: Places = defaultdict(tuple)
+        self._positions: dict[str, float] = {}  # of classes that came from a class list
+        self._ordered: list[str] | None = None  # all classes, once somebody has asked for their order
         self._end = 0  # where whole lines end
         self._torn = 0  # the bytes after that
         self._fd: int | None = None
@@ -101,7 +120,7 @@ class Store:
         self._tail = b""
         self._warned_of_links = False
         if create:
-            self._refuse_shipped()
+            self._refuse_read_only()
         if not create or os.access(self.path, os.F_OK):  # which, unlike exists, takes a name that is too long
             self._open()
 
@@ -134,12 +153,16 @@ class Store:
         return pandas.DataFrame(rows, columns=None if rows else ["class", "descriptors"])
 
     def names(self) -> list[str]:
-        """Return the current classes, in the order in which the file first names them."""
-        return [name for name in self._places if self._current(name) is not None]
+        """Return the current classes, in the order of their class lists, else of first appearance."""
+        return [name for name in self._order() if self._current(name) is not None]
 
     def all_names(self) -> list[str]:
-        """Return every class that the file names, current or not."""
-        return list(self._places)
+        """Return every class that the file names, current or not, in the order of `names`."""
+        return list(self._order())
+
+    def positions(self) -> Mapping[str, float]:
+        """Return the position of each class that has one, as it is at any time; see store/order.py."""
+        return MappingProxyType(self._positions)
 
     def get(self, name: str) -> Entry | None:
         """Return the current line of a class, or None."""
@@ -157,11 +180,11 @@ class Store:
 
     def history(self, name: str) -> list[Entry]:
         """Return every line of a class, oldest first."""
-        return [self._read_entry(name, offset) for offset, _ in self._places.get(name, ())]
+        return [self._read_entry(name, place >> KIND_BITS) for place in self._places.get(name, ())]
 
     def entries(self) -> Iterator[Entry]:
         """Yield the current lines, in the order of `names`."""
-        return (entry for name in self._places if (entry := self.get(name)) is not None)
+        return (entry for name in self._order() if (entry := self.get(name)) is not None)
 
     def ids(self) -> dict[str, str]:
         """Return the class of each other name that lines give classes as `ids`, if only one class has it."""
@@ -210,7 +233,7 @@ class Store:
         that does not heed the lock writes meanwhile. Raises StoreError if the disk refuses or the store is a
         shipped one; nothing is then written.
         """
-        self._refuse_shipped()
+        self._refuse_read_only()
         with self.locked() as real:
             for tries_left in reversed(range(_TRIES)):
                 self._refresh(real)
@@ -229,7 +252,7 @@ class Store:
 
         Raises StoreError; the file is then as it was.
         """
-        self._refuse_shipped()
+        self._refuse_read_only()
         with self.locked() as real:
             self._refresh(real)
             if self._torn and self._fd is not None:
@@ -254,7 +277,7 @@ class Store:
             return
         self._end, self._torn = self._end + len(gap), 0
         for entry, line in zip(entries, lines, strict=True):
-            self._places[entry.name].append((self._end, kind_of(entry)))
+            self._take(entry.name, self._end, kind_of(entry), entry.position)
             self._end += len(line)
         # More than was read is another program's, written before this append: all is then read again.
         self._seen = _identity(status) if status.st_size == self._end else ()
@@ -264,26 +287,29 @@ class Store:
         """Take in what other programs have written, changed or removed meanwhile. Raises StoreError."""
         self._refresh(Path(os.path.realpath(self.path)))
 
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether this is a store on the Hugging Face hub, whose `name` has its commit."""
+        return self._read_only == _ON_THE_HUB
+
     def check_writable(self) -> None:
-        """Raise StoreError for a shipped store, which is not written, and for a file that may not be."""
-        self._refuse_shipped()
+        """Raise StoreError for a store that is read-only, and for a file that may not be written."""
+        self._refuse_read_only()
         if os.access(self.path, os.F_OK) and not os.access(self.path, os.W_OK):
             raise StoreError(
                 f"{self.path} cannot be written: its permissions forbid it: copy it to change it"
             )
 
-    def _refuse_shipped(self) -> None:
+    def _refuse_read_only(self) -> None:
         if self._read_only:
-            name = self.path.stem
-            remedy = f"`fieldmarks store copy {name} FILE` makes one of your own"
-            raise StoreError(f"{name} ships with fieldmarks and is read-only: {remedy}")
+            raise StoreError(_READ_ONLY.format(name=self.name, is_at=self._read_only))
 
     def _open(self) -> None:
         """Open the file anew and read where its lines are."""
         fd = durable.open_to_read(self.path)
         self._close()
         self._fd, self._close = fd, weakref.finalize(self, os.close, fd)
-        self._places, self._end, self._torn = defaultdict(list), 0, 0
+        self._forget()
         try:
             self._extend(fd)
         except StoreError:
@@ -313,19 +339,36 @@ class Store:
             logger.warning("%s: ignored %s; %s", self.path, torn, to)
 
     def _read_places(self, fd: int, stop: int) -> None:
-        places, offset = self._places, self._end
+        offset = self._end
         with open(fd, "rb", buffering=BUFFER, closefd=False) as file:
             file.seek(offset)
             for line in iter(partial(file.readline, MAX_LINE + 1), b""):
                 if offset >= stop:
                     break
                 try:
-                    name, kind = head(line if offset else line.removeprefix(BOM))
+                    name, kind, position = head(line if offset else line.removeprefix(BOM))
                 except StoreError as error:
                     raise self._damage(fd, offset, error) from error
                 if name:
-                    places[name].append((offset, kind))
+                    self._take(name, offset, kind, position)
                 offset += len(line)
+
+    def _take(self, name: str, offset: int, kind: int, position: float | None) -> None:
+        """Remember a line."""
+        self._places[name] += (offset << KIND_BITS | kind,)
+        self._ordered = None
+        if position is not None:
+            self._positions[name] = position
+
+    def _forget(self) -> None:
+        self._places, self._positions, self._ordered = defaultdict(tuple), {}, None
+        self._end = self._torn = 0
+
+    def _order(self) -> list[str]:
+        """Return all classes in their order."""
+        if self._ordered is None:
+            self._ordered = ordered(self._places, self._positions)
+        return self._ordered
 
     def _refresh(self, real: Path) -> None:
         """Take in what has happened to the file since it was last looked at; the caller holds the lock."""
@@ -335,7 +378,7 @@ class Store:
             if self._fd is not None:
                 logger.warning("%s was removed in the meantime and starts over", self.path)
             self._close()
-            self._places, self._end, self._torn = defaultdict(list), 0, 0
+            self._forget()
             self._fd, self._seen = None, ()
             return
         except OSError as error:
@@ -379,12 +422,12 @@ class Store:
     def _current(self, name: str) -> int | None:
         """Return the offset of the current line of a class, or None."""
         places = self._places.get(name, ())
-        position = current_position([kind for _, kind in places])
-        return None if position is None else places[position][0]
+        position = current_position([place & (1 << KIND_BITS) - 1 for place in places])
+        return None if position is None else places[position] >> KIND_BITS
 
     def _by_offset(self) -> list[tuple[int, str]]:
         """Return the offset and class of every line, in the file's order."""
-        return sorted((offset, name) for name, places in self._places.items() for offset, _ in places)
+        return sorted((place >> KIND_BITS, name) for name, places in self._places.items() for place in places)
 
     def _read_entry(self, name: str, offset: int, read: Callable[[bytes], Read] = decode) -> Read:
         try:

@@ -9,8 +9,6 @@ Tables of other people have other headings, other columns beside, several column
 descriptors in a cell: `load` reads what is certain and refuses the rest.
 """
 
-import csv
-import io
 import json
 import re
 from collections import Counter
@@ -23,6 +21,7 @@ from fieldmarks.records import class_name
 from fieldmarks.tables import Row, Table, errors_as
 from fieldmarks.tables.reading import Pairs
 from fieldmarks.tables.table import Role, folded, role
+from fieldmarks.tables.writing import csv_text, unguarded
 from fieldmarks.text import counted, cut_list, printable
 
 Lists = Mapping[str, Sequence[str]]
@@ -30,8 +29,6 @@ Lists = Mapping[str, Sequence[str]]
 HEADING: Final = ["class", "descriptor"]
 OPTION: Final = "--columns"
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
-_GUARDED: Final = re.compile(r"'*\s*[=+\-@＝＋－＠#\t\r\n]|'*$")
-_UTF8_BOM: Final = "\ufeff"  # without it a spreadsheet reads UTF-8 as something else
 _SEPARATORS: Final = ("\n", ";", "|")  # of descriptors in a cell; a comma may be part of one
 _EXPECTED: Final = "an object of class names, each with a list of descriptors"
 _MARK: Final = re.compile(r"\s*[-*•–]\s+")
@@ -102,22 +99,10 @@ def _kind(value: object) -> str:
 
 
 def _dump_rows(lists: Lists, delimiter: str) -> str:
-    whole = io.StringIO()
-    writer = csv.writer(whole, delimiter=delimiter)
-    writer.writerow(HEADING)
+    rows: list[Sequence[str]] = [HEADING]
     for name, some in lists.items():
-        writer.writerows([_guarded(name), _guarded(text)] for text in some)
-        if not some:
-            writer.writerow([_guarded(name)])
-    return _UTF8_BOM + whole.getvalue()
-
-
-def _guarded(cell: str) -> str:
-    return f"'{cell}" if _GUARDED.match(cell) else cell
-
-
-def _bare(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and _GUARDED.match(cell[1:]) else cell
+        rows += [(name, text) for text in some] or [(name,)]
+    return csv_text(rows, delimiter)
 
 
 def _lists_of_map(table: Table) -> dict[str, list[str]]:
@@ -294,7 +279,7 @@ def _lists_of_rows(table: Table, places: Sequence[int]) -> dict[str, list[str]]:
                     " repeat the class in every row"
                 )
             continue
-        name = _name(table, row, _bare(raw) if isinstance(raw, str) else raw)
+        name = _name(table, row, unguarded(raw) if isinstance(raw, str) else raw)
         cells = [row.cells[place] for place in places[1:]]
         if name in lists and any(isinstance(cell, list) for cell in cells):
             raise StoreError(
@@ -360,4 +345,4 @@ def _descriptors(table: Table, row: Row, cell: Any, separator: str | None, *, ex
         raise StoreError(f"{table.where(row)}: expected a descriptor, found {_kind(odd[0])}: write a string")
     if parts is cell:  # a JSON list, whose strings are as they are
         return [part for part in parts if part is not None]
-    return [_bare(part if exact else part.strip()) for part in parts if part]
+    return [unguarded(part if exact else part.strip()) for part in parts if part]

@@ -33,6 +33,7 @@ from fieldmarks.records import (
     MAX_NAME,
     Entry,
     class_name,
+    is_position,
 )
 
 MAX_LINE: Final = 8 << 20  # bytes; far over the longest answer, a bound for untrusted files
@@ -119,13 +120,16 @@ class _Head(msgspec.Struct, gc=False):
     v: int
     removed: Any = None
     undo: Any = None
+    position: Any = None
 
 
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
 
 
-def head(line: bytes) -> tuple[str, int]:
-    """Return a line's class and kind, or "" for a blank line. Raises StoreError as `decode` does.
+def head(line: bytes) -> tuple[str, int, float | None]:
+    """Return a line's class, kind and position; the class is "" for a blank line.
+
+    Raises StoreError as `decode` does.
 
     A line that a person typed is checked whole. Of a line in the form that this package writes only the head
     is, and the rest, such as a key that is there twice, when `decode` reads it: opening a store takes little
@@ -145,13 +149,13 @@ def head(line: bytes) -> tuple[str, int]:
             and name.strip() == name
             and 0 < len(name) <= MAX_NAME
         ):
-            return name, kind
+            return name, kind, known.position if is_position(known.position) else None
     except (ValueError, LookupError, RecursionError):
         pass
     if not line.strip():
-        return "", FAILURE
+        return "", FAILURE, None
     entry = decode(line)
-    return entry.name, kind_of(entry)
+    return entry.name, kind_of(entry), entry.position
 
 
 class Outline(msgspec.Struct, gc=False):

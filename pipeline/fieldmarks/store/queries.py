@@ -19,6 +19,7 @@ from fieldmarks.store.edits import current_entry, find
 from fieldmarks.store.file import Store
 from fieldmarks.store.lint import Finding, by_class, counts, lint
 from fieldmarks.store.lint_rules import Config
+from fieldmarks.store.reviewing import is_approved
 from fieldmarks.tables import errors_as, read_table
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Row:
     origin: str
     flags: tuple[str, ...]  # codes of rules
     effect: float | None = None  # of the descriptor that was measured to help least
+    review: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON has it."""
@@ -42,11 +44,19 @@ class Row:
             "origin": self.origin,
             "flags": list(self.flags),
             "effect": self.effect,
+            "review": self.review,
         }
 
 
-def rows(store: Store, config: Config, *, flagged: bool = False, grep: str | None = None) -> list[Row]:
-    """Return the classes in short: all, or those with flags, or with `grep` in a name or descriptor.
+def rows(
+    store: Store,
+    config: Config,
+    *,
+    flagged: bool = False,
+    unreviewed: bool = False,
+    grep: str | None = None,
+) -> list[Row]:
+    """Return the classes in short: all, or those with flags, not approved, or with `grep` in their texts.
 
     Raises StoreError for a `grep` that is not a regular expression.
     """
@@ -54,10 +64,11 @@ def rows(store: Store, config: Config, *, flagged: bool = False, grep: str | Non
     entries = list(store.entries())
     flags = by_class(lint(entries, config))
     return [
-        Row(entry.name, len(entry.descriptors), origin(entry), codes, _worst(entry))
+        Row(entry.name, len(entry.descriptors), origin(entry), codes, _worst(entry), entry.review)
         for entry in entries
         if any(map(search, (entry.name, *entry.descriptors)))
         and ((codes := _codes(flags.get(entry.name, ()))) or not flagged)
+        and not (unreviewed and is_approved(entry))
     ]
 
 
@@ -120,6 +131,7 @@ def stats(store: Store, config: Config) -> dict[str, Any]:
         "ended": len(store.all_names()) - len(entries),
         "rejected": sum(len(entry.rejected) for entry in entries),
         "tokens": sum(answers.values()),
+        "review": dict(Counter(entry.review or "none" for entry in entries).most_common()),
         "origins": dict(origins.most_common()),
         "models": dict(models.most_common()),
         "prompts": dict(prompts.most_common()),

@@ -15,6 +15,7 @@ from fieldmarks.store.descriptor_effects import is_measurement
 from fieldmarks.store.edits import Change, Plan, Stamp, apply, find, removed
 from fieldmarks.store.file import Store
 from fieldmarks.store.lines import ANSWER, END, PERSONAL, RESTORED, kind_of
+from fieldmarks.store.reviewing import is_review
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,11 @@ def undone(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
     if line is None:
         return None
     before = timeline.done[-2].state
-    if is_measurement(line) and (not before or before.descriptors != line.descriptors):
-        before = replace(line, measured=None)  # a compaction took the line that was measured
+    if not before or before.descriptors != line.descriptors:  # a compaction took the line itself
+        if is_measurement(line):
+            before = replace(line, measured=None)
+        elif is_review(line):
+            before = replace(line, review=None, reviewed=None)
     return _brought_back(history, before, stamp, undo=True)
 
 

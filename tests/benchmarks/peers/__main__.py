@@ -1,10 +1,12 @@
 """This product against what a user would run instead, side by side on this machine, in one command.
 
     python -m tests.benchmarks.peers TOKENIZER [--photos DIR] [--clip DIR] [--json FILE] [--table]
+    python -m tests.benchmarks.peers --gpu [--json FILE]
 
 TOKENIZER is a folder with CLIP's tokenizer and preprocessing as transformers reads them. Without --clip a
 model of ViT-B/32's size with random weights is made, without --photos pictures are drawn, and without
---descriptors classes are made up. It takes about ten minutes on two cores.
+--descriptors classes are made up. It takes about ten minutes on two cores. With --gpu it needs nothing but
+torch and transformers, and takes eight minutes; see gpu.py.
 """
 
 import json
@@ -15,7 +17,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import click
-from tests.benchmarks.peers import machine, material, rows
+from tests.benchmarks.peers import gpu, machine, material, rows
 from tests.benchmarks.peers.comparisons import COMPARISONS, Material
 from tests.benchmarks.peers.work import run
 
@@ -24,7 +26,7 @@ FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=P
 
 
 @click.command()
-@click.argument("tokenizer", type=FOLDER)
+@click.argument("tokenizer", type=FOLDER, required=False)
 @click.option("--photos", type=FOLDER, help="A folder of JPEGs, searched at any depth.")
 @click.option("--clip", type=FOLDER, help="The folder of a model of ViT-B/32's size.")
 @click.option(
@@ -41,8 +43,11 @@ FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=P
 )
 @click.option("--json", "to", type=click.Path(path_type=Path), help="Also write all figures.")
 @click.option("--table", is_flag=True, help="Also print the table for docs/speed.md.")
+@click.option("--gpu", "on_gpu", is_flag=True, help="Measure on a GPU, with drawn photos and made models.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=20.0, help="Of each step with --gpu.")
+@click.option("--rehearsal", is_flag=True, help="With --gpu: tiny models, to see that all steps work.")
 def main(
-    tokenizer: Path,
+    tokenizer: Path | None,
     photos: Path | None,
     clip: Path | None,
     descriptors: Path | None,
@@ -51,8 +56,16 @@ def main(
     only: tuple[str, ...],
     to: Path | None,
     table: bool,
+    on_gpu: bool,
+    seconds: float,
+    rehearsal: bool,
 ) -> None:
     """Measure this product against its peers on this machine."""
+    if on_gpu:
+        _on_gpu(seconds, rehearsal, to)
+        return
+    if tokenizer is None:
+        raise click.UsageError("name the folder of CLIP's tokenizer, or pass --gpu")
     with tempfile.TemporaryDirectory() as folder:
         # Workers leave their embeddings here; and no cache of an earlier run may help, but those of this one.
         os.environ |= {"FIELDMARKS_BENCHMARK": folder, "FIELDMARKS_CACHE": str(Path(folder) / "cache")}
@@ -75,6 +88,20 @@ def main(
         to.write_text(json.dumps(rows.plain(found, named), indent=1))
     if table:
         print("", rows.markdown(found, named), sep="\n")
+
+
+def _on_gpu(seconds: float, rehearsal: bool, to: Path | None) -> None:
+    named, found, problems = machine.name(), [], []
+    print(rows.head(named), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"FIELDMARKS_BENCHMARK": folder, "FIELDMARKS_CACHE": str(Path(folder) / "cache")}
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        for row, problem in gpu.measure(Path(folder), seconds=seconds, rehearsal=rehearsal):
+            print(row.text() if row else problem, flush=True)
+            found += [row] if row else []
+            problems += [problem] if problem else []
+            if to:  # after each row: a run that is cut off leaves what it has
+                to.write_text(json.dumps(rows.plain(found, named) | {"not run": problems}, indent=1))
 
 
 def _clip(tokenizer: Path, folder: Path) -> Path:

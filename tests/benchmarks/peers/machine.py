@@ -26,9 +26,21 @@ def name() -> dict[str, str]:
         "processor": models[0] if models else platform.processor() or platform.machine(),
         "cores": f"{CORES} of {os.cpu_count()}",
         "bf16": ", ".join(native) or "not native",
+        **_gpu(),
         "python": platform.python_version(),
         **{library: version(library) for library in libraries},
     }
+
+
+def _gpu() -> dict[str, str]:
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself."""
+    return name()["bf16"] != "not native"
 
 
 def peak(job: Job) -> Result:

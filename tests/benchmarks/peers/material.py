@@ -36,11 +36,12 @@ def photos(job: Job) -> Result:
     from PIL import Image
 
     paths = []
+    size = tuple(job.get("size", PHOTO))
     for number in range(job["count"]):
         generator = np.random.default_rng(number)
         small = Image.fromarray(generator.integers(0, 256, (9, 12, 3), np.uint8))
-        noise = generator.integers(-12, 13, (PHOTO[1], PHOTO[0], 3))
-        pixels = np.asarray(small.resize(PHOTO, Image.Resampling.BICUBIC)) + noise
+        noise = generator.integers(-12, 13, (size[1], size[0], 3))
+        pixels = np.asarray(small.resize(size, Image.Resampling.BICUBIC)) + noise
         paths.append(str(Path(job["folder"]) / f"{number:04}.jpg"))
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
     return {"paths": paths}

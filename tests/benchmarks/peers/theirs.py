@@ -2,14 +2,18 @@
 
 - transformers' pipeline for zero-shot image classification, which encodes every label for every picture;
 - the article's loop: batches of 50 pictures through the processor and CLIPModel at float32;
+- a DataLoader with a worker a core, the processor, and half precision;
 - the paper's: each class's texts padded to 77 tokens, and a loop over classes that averages cosines.
 """
 
 import time
+from collections.abc import Iterator
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
-from tests.benchmarks.peers.work import Job, Result, keep, seconds
+from tests.benchmarks.peers import machine
+from tests.benchmarks.peers.work import CORES, Job, Result, keep, seconds
 
 BATCH = 50  # the article's
 TOKENS = 77  # CLIP's full length
@@ -60,6 +64,50 @@ def article(job: Job) -> Result:
             embeddings.append(unit)
         taken = time.perf_counter() - began
     return {"seconds": taken, "answers": answers, "embeddings": keep(torch.cat(embeddings).numpy())}
+
+
+def loader(job: Job) -> Result:
+    """Files to embeddings by a DataLoader of as many workers as cores, in half precision: images a second."""
+    import torch
+    from tests.benchmarks.peers.gpu import BATCH, rate
+    from torch.utils.data import DataLoader
+    from transformers import AutoImageProcessor, CLIPModel
+
+    cuda = torch.cuda.is_available()
+    half = cuda or machine.has_bfloat16()
+    dtype = torch.bfloat16 if half else torch.float32
+    model: Any = CLIPModel.from_pretrained(job["clip"], dtype=dtype)
+    model.to("cuda" if cuda else "cpu").eval()
+    processor = AutoImageProcessor.from_pretrained(job["clip"])  # type: ignore[no-untyped-call]
+    batch = 8 if job.get("rehearsal") else job.get("batch", BATCH)
+    repeated = list(islice(cycle(job["paths"]), 10**6))
+    files: Any = Files(repeated, processor)
+    batches: Any = DataLoader(files, batch_size=batch, num_workers=CORES, pin_memory=cuda)
+
+    def embeddings() -> Iterator[Any]:
+        with torch.inference_mode():
+            for pixels in batches:
+                inputs = pixels.to(model.device, dtype, non_blocking=True)
+                yield from _tensor(model.get_image_features(pixel_values=inputs)).float().cpu().numpy()
+
+    return {"rate": rate(embeddings(), job["seconds"])}
+
+
+class Files:
+    """A data set as torch's DataLoader reads it: pixels of one file after another."""
+
+    def __init__(self, paths: list[str], processor: Any) -> None:
+        self.paths = paths
+        self.processor = processor
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> Any:
+        from PIL import Image
+
+        with Image.open(self.paths[number]) as image:
+            return self.processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
 
 
 def paper_texts(job: Job) -> Result:

@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
+from fieldmarks.choices import check_device
 from fieldmarks.classification.engines.checkpoint import device_of, dtype_of, has_bfloat16, processor
-from fieldmarks.errors import ModelError
+from fieldmarks.errors import ModelError, UsageError
 
 MPS = torch.backends.mps.is_available()
 
@@ -36,6 +37,15 @@ def test_auto_is_the_device_that_torch_finds() -> None:
 def test_a_device_that_is_not_there() -> None:
     with pytest.raises(ModelError, match="no mps device is available: choose --device cpu or auto"):
         device_of("mps")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a cuda device")
+def test_one_of_several_gpus_is_named() -> None:
+    with pytest.raises(ModelError, match="no cuda device is available: choose --device cpu or auto"):
+        device_of("cuda:1")
+    for wrong in ("cuda:", "cuda:x", "cuda:1,2", "gpu", "", None):
+        with pytest.raises(UsageError, match="expected auto, cpu, cuda, cuda:N or mps, found"):
+            check_device(wrong)
 
 
 @pytest.mark.slow

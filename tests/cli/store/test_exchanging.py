@@ -110,7 +110,7 @@ def test_merge_and_compact(runner: CliRunner) -> None:
     Store("b.jsonl", create=True).append(Entry("frog", ("b",)), Entry("newt", ("c",)))
     result = _store(runner, "merge", "out.jsonl", "a.jsonl", "b.jsonl", "--prefer", "union")
     assert (result.exit_code, result.stdout) == (0, "frog\n")
-    assert result.stderr == "1 class differed, decided by --prefer union.\n"
+    assert result.stderr == "1 class differed, decided by --prefer union. Wrote out.jsonl.\n"
     merged = Store("out.jsonl")
     assert [entry.descriptors for entry in merged.entries()] == [("a", "b"), ("c",)]
     result = _store(runner, "compact", "out.jsonl", "--dry-run")
@@ -164,5 +164,5 @@ def test_a_list_to_compare_with_may_be_a_table(runner: CliRunner) -> None:
     result = _store(runner, "list", "frogs", "--missing", "x.csv")
     assert (result.stdout, result.stderr) == (
         "newt\n",
-        "x.csv: 2 classes from column 'Klasse', separated by ';'\n",
+        "x.csv: 2 classes from column 'Klasse', separated by ';'\n1 class of x.csv not in frogs.\n",
     )

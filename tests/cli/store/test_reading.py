@@ -69,7 +69,7 @@ def test_list(runner: CliRunner, file: str) -> None:
     ]
     result = runner.invoke(main, ["store", "list", file, "--json", "--grep", "mouth"])
     assert result.stdout == (
-        '{"class":"frog","descriptors":2,"origin":"generated","flags":["FM302"],"effect":null}\n'
+        '{"class":"frog","descriptors":2,"origin":"generated","flags":["FM302"],"effect":null,"review":null}\n'
     )
 
 
@@ -274,3 +274,21 @@ def test_without_a_store_the_shipped_ones_are_listed(runner: CliRunner) -> None:
     assert all(row["descriptors"] for row in rows.values())
     assert len(runner.invoke(main, ["store", "list"]).stdout.splitlines()) == 1 + len(rows)
     assert runner.invoke(main, ["store", "list", "--flagged"]).exit_code == 2
+
+
+def test_the_list_shows_marks_where_there_are_some(runner: CliRunner, file: str) -> None:
+    assert runner.invoke(main, ["store", "review", file, "newt", "--unsure", "--by", "ada"]).exit_code == 0
+    result = runner.invoke(main, ["store", "list", file])
+    assert result.stdout.splitlines() == [
+        "class  descriptors  origin     flags  review",
+        "frog             2  generated  FM302",
+        "newt             2  typed      FM204  unsure",
+    ]
+    assert runner.invoke(main, ["store", "review", file, "newt", "--by", "ada"]).exit_code == 0
+    left = runner.invoke(main, ["store", "list", file, "--unreviewed", "--json"])
+    assert [row["class"] for row in _json(left.stdout)] == ["frog"]
+    shown = runner.invoke(main, ["store", "show", file, "newt"]).stdout.splitlines()
+    assert [line for line in shown if line.startswith("review: approved, ada, 20")]
+    last = runner.invoke(main, ["store", "history", file, "newt"]).stdout.splitlines()[-1]
+    assert last.startswith("3. approved, 20")
+    assert last.endswith(", ada")

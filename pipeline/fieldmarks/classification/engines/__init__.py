@@ -1,10 +1,11 @@
 """Engines: the frameworks that can compute a CLIP-like model's two functions, behind one protocol."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
 
 if TYPE_CHECKING:
@@ -26,24 +27,30 @@ class Engine(Protocol):
         """The most tokens a text may have, the special ones included."""
 
     @property
-    def pads_to_full_length(self) -> bool:
-        """Whether the model was trained on texts padded to `max_tokens`; a shorter one changes the result."""
+    def recipe(self) -> Recipe | None:
+        """The preprocessing as a recipe; None where only the model's own processor can do it."""
 
     @property
     def min_side(self) -> int | None:
         """How short the shorter side of a JPEG may become while it is decoded; None: as it is."""
 
+    def largest_batch(self, most: int) -> int:
+        """Return how many images, at most `most`, a pass may have for the device's free memory."""
+
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, the special ones included, before any cutting."""
 
     def texts(self, texts: Sequence[str]) -> Array:
-        """Return the embeddings (M, D) of M texts in one pass; those over the model's length are cut."""
+        """Return the embeddings (M, D) of M texts; those over the model's length are cut."""
 
     def prepare(self, image: "Image.Image") -> Any:
         """Return what `images` reads of one RGB image."""
 
-    def images(self, prepared: Sequence[Any]) -> Array:
-        """Return the embeddings (N, D) of N prepared images in one pass."""
+    def start_images(self, prepared: Sequence[Any]) -> Callable[[], Array]:
+        """Start a pass over N prepared images; return what waits for their embeddings (N, D).
+
+        A device that computes by itself does so while the next pass is prepared; a CPU computes at once.
+        """
 
 
 def defect_of(embeddings: Array, dtype: str) -> str | None:

@@ -1,16 +1,19 @@
 """The torch engine: any model that transformers loads, on a CPU or a GPU.
 
-Its two towers are torch modules, which other engines convert. In a process of our own, as the command line's,
-two things make a CPU faster. Memory stays with the process: a layer's numbers take megabytes, glibc gives
-blocks of that size back to the system at once, and the system fills each new one with zeros, which takes up
-to a fifth of the time in float32. And on AMD processors float32 products are convolutions: torch multiplies
-matrices by Intel's MKL, which reaches less than half of what these cores can do, but computes convolutions by
-oneDNN, which reaches nearly all; a linear layer over sequences is a convolution of one pixel over an image
-whose rows they are.
+Its two towers are torch modules; see towers.py. In a process of our own, as the command line's, two things
+make a CPU faster. Memory stays with the process: a layer's numbers take megabytes, glibc gives blocks of
+that size back to the system at once, and the system fills each new one with zeros, which takes up to a fifth
+of the time in float32. And where a short trial says so, float32 products are convolutions: torch multiplies
+matrices by Intel's MKL, which on some AMD processors reaches less than half of what their cores can do, but
+computes convolutions by oneDNN, which reaches nearly all; a linear layer over sequences is a convolution of
+one pixel over an image whose rows they are.
 """
 
 import ctypes
+import logging
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -19,12 +22,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
 from torch.overrides import TorchFunctionMode
 
-from fieldmarks.classification.engines.checkpoint import Checkpoint, ClipLike, is_amd, processor
-from fieldmarks.classification.engines.families import features, logit_scale
+from fieldmarks.classification.batches import batched, encoded_by_length
+from fieldmarks.classification.engines.checkpoint import Checkpoint
+from fieldmarks.classification.engines.towers import (
+    CLIP_TOWERS,
+    ClipTextTower,
+    Towers,
+    WholeNetwork,
+    batches_of,
+    inputs_of,
+    read_tokens,
+    trees,
+)
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import ModelError
@@ -33,10 +47,19 @@ from fieldmarks.hub import is_own_process, loaded_once, one_line
 if TYPE_CHECKING:
     from PIL import Image
 
+logger = logging.getLogger(__name__)
 
 KEPT: Final = 512 * 2**20  # bytes that may stay with the process once they are free
 _TRIM_THRESHOLD: Final = -1  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _MMAP_THRESHOLD: Final = -3
+_TOKENIZED: Final = 1024  # texts that are padded to the length of the longest together
+_BYTES_A_NUMBER: Final = 64  # at the peak, for each number of an image's states: those of the MLP are 4 times
+_TRIALS: Final = 6  # of each kind of product; the fastest counts, as other programs disturb the others
+_CLEARLY: Final = 1.2  # times faster: on most processors both are the same within a few per cent
+_TOKENS: Final = {"cpu": 1536}  # of a pass over texts, padding included; measured on CPUs
+_TOKENS_ELSEWHERE: Final = 32_768
+# Compilation takes about half a minute and saves about a fifth: it is repaid after as many seconds again.
+COMPILE_AFTER: Final = 120.0  # seconds that a GPU has computed
 
 
 @cache
@@ -57,10 +80,25 @@ def keep_freed_memory() -> None:
 
 def fast_products(device: str, dtype: torch.dtype) -> AbstractContextManager[Any]:
     """Return a context in which linear layers run as fast as possible on this device and in this dtype."""
-    slow = device == "cpu" and dtype == torch.float32 and is_amd(processor())
-    if not slow or not is_own_process():
+    if device != "cpu" or dtype != torch.float32 or not is_own_process():
         return nullcontext()
-    return ByConvolution() if torch.backends.mkldnn.is_available() else nullcontext()  # type: ignore[no-untyped-call]
+    return ByConvolution() if convolutions_are_faster() else nullcontext()
+
+
+@cache
+def convolutions_are_faster() -> bool:
+    """Whether this machine computes float32 products clearly faster as convolutions, by a short trial."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    inputs, weight = torch.randn(8, 64, 768), torch.randn(768, 768)
+    times: dict[Callable[..., Tensor], list[float]] = {linear: [], _linear: []}
+    with torch.inference_mode():
+        for _ in range(_TRIALS):
+            for product, taken in times.items():
+                began = time.perf_counter()
+                product(inputs, weight)
+                taken.append(time.perf_counter() - began)
+    return min(times[linear]) > _CLEARLY * min(times[_linear])
 
 
 class ByConvolution(TorchFunctionMode):
@@ -86,58 +124,28 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return conv2d(pixels, weight[:, :, None, None], bias).permute(0, 2, 3, 1)[0]
 
 
-class TextTower(nn.Module):
-    """Token ids (M, T), and whatever else the tokenizer gives, to embeddings (M, D)."""
-
-    def __init__(self, network: ClipLike) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
-    ) -> Tensor:
-        """Return the embeddings (M, D)."""
-        more = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        present = {name: tensor for name, tensor in more.items() if tensor is not None}
-        return features(self.network.get_text_features(input_ids=input_ids, **present))
-
-
-class ImageTower(nn.Module):
-    """Pixels of 8 bits (N, H, W, 3) to embeddings (N, D), with rescaling and normalisation as first step."""
-
-    scale: Tensor  # (3,)
-    shift: Tensor  # (3,)
-
-    def __init__(self, network: ClipLike, recipe: Recipe) -> None:
-        super().__init__()
-        self.network = network
-        for name, values in zip(("scale", "shift"), recipe.scale_and_shift, strict=True):
-            self.register_buffer(name, torch.from_numpy(values))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return the embeddings (N, D)."""
-        normal = pixels.to(torch.float32) * self.scale + self.shift
-        normal = normal.permute(0, 3, 1, 2).to(self.network.dtype)  # (N, 3, H, W)
-        return features(self.network.get_image_features(pixel_values=normal))
-
-
 class TorchEngine:
     """A checkpoint run by torch on one device, in one dtype.
 
-    On a CPU the weights stay float32 and half precision is torch's autocast, which multiplies in it and adds
-    up and normalises in float32: as fast as half weights, and several times closer to float32.
+    On a CPU half precision is that of the products alone, while sums and norms stay in float32: as fast as
+    half precision throughout, and several times closer to float32. Once a GPU has computed for
+    `compile_after` seconds, its image tower is compiled, where that works.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, *, device: str, dtype: str, compile_after: float = COMPILE_AFTER
+    ) -> None:
         self._checkpoint = checkpoint
         self._device = device
+        self._kind = device.partition(":")[0]
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._tokenizing = Lock()  # each call sets the tokenizer's truncation and padding
+        self._compiling = _Compiling(compile_after if self._kind == "cuda" else math.inf)
 
     @property
     def logit_scale(self) -> float:
         """The factor by which the model multiplies cosines."""
-        return logit_scale(self.network) or 0.0  # a checkpoint's network has one
+        return self._towers.logit_scale
 
     @property
     def max_tokens(self) -> int:
@@ -145,15 +153,22 @@ class TorchEngine:
         return self._checkpoint.max_tokens
 
     @property
-    def pads_to_full_length(self) -> bool:
-        """Whether texts are padded to `max_tokens`."""
-        return self._checkpoint.text_form.fixed
+    def recipe(self) -> Recipe | None:
+        """The preprocessing as a recipe; None where only the model's own processor can do it."""
+        return self._checkpoint.recipe
 
     @property
     def min_side(self) -> int | None:
         """How short the shorter side of a JPEG may become while it is decoded."""
-        recipe = self._checkpoint.recipe
-        return recipe.min_side if recipe else None
+        return self.recipe.min_side if self.recipe else None
+
+    def largest_batch(self, most: int) -> int:
+        """Return how many images, at most `most`, a pass may have: half of a CUDA GPU's free memory."""
+        if self._kind != "cuda" or self.recipe is None:
+            return most
+        tokens, width = self._checkpoint.image_size
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return max(1, min(most, free // 2 // (tokens * width * _BYTES_A_NUMBER)))
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, before any cutting."""
@@ -161,16 +176,27 @@ class TorchEngine:
             return self._checkpoint.token_counts(texts)
 
     def texts(self, texts: Sequence[str]) -> Array:
-        """Return the embeddings (M, D) of M texts."""
-        with self._tokenizing:
-            inputs = self._checkpoint.tokenize(texts)
-        tower = TextTower(self.network)
-        with self._computing():
-            return _array(tower(**self._moved(inputs)))
+        """Return the embeddings (M, D) of M texts, in as many passes as they need."""
+        tower = self._towers.texts
+        budget = _TOKENS.get(self._kind, _TOKENS_ELSEWHERE)
+        if not isinstance(tower, ClipTextTower):
+            lengths = self._lengths(texts)
+            return encoded_by_length(
+                texts, lengths, budget, lambda part: self._pass(tower, self._tokens(part))
+            )
+        rows = [row for part in batched(texts, _TOKENIZED) for row in self._read(part, tower.end)]
+        parts: list[Array] = []
+        order: list[int] = []
+        for batch in batches_of(list(trees(rows)), budget):
+            parts.append(self._pass(tower, inputs_of(batch)))
+            order += [row for tree in batch for row in tree.rows]
+        embeddings = np.concatenate(parts)  # (M, D), in the order of the trees
+        embeddings[order] = embeddings.copy()
+        return embeddings
 
     def prepare(self, image: "Image.Image") -> Any:
         """Return an image's pixels (H, W, 3) of 8 bits, or what the image processor makes of it."""
-        if recipe := self._checkpoint.recipe:
+        if recipe := self.recipe:
             return recipe.pixels(image)
         processor = self._checkpoint.image_processor
         try:
@@ -180,34 +206,47 @@ class TorchEngine:
                 f"{self._checkpoint.name} cannot preprocess an image: {one_line(error)}"
             ) from error
 
-    def images(self, prepared: Sequence[Any]) -> Array:
-        """Return the embeddings (N, D) of N images."""
-        network, recipe = self.network, self._checkpoint.recipe
-        if recipe:
-            pixels = torch.from_numpy(np.stack(prepared))  # (N, H, W, 3)
-            tower = ImageTower(network, recipe).to(self._device)
-            with self._computing():
-                return _array(tower(**self._moved({"pixels": pixels})))
-        inputs = self._joined(prepared)
-        floating = {
-            key: tensor.to(network.dtype) for key, tensor in inputs.items() if tensor.is_floating_point()
-        }
-        with self._computing():
-            return _array(features(network.get_image_features(**self._moved(inputs | floating))))
+    def start_images(self, prepared: Sequence[Any]) -> Callable[[], Array]:
+        """Start a pass over N images; return what waits for their embeddings (N, D)."""
+        tower = self._towers.images
+        with self._computing(tower):
+            if isinstance(tower, WholeNetwork):
+                inputs = self._moved(self._joined(prepared))
+                return self._fetching(tower(**inputs))
+            pixels = self._pixels(prepared)
+            began = _event(pixels)
+            return self._fetching(self._compiling(tower, pixels), began)
 
     @loaded_once
-    def network(self) -> ClipLike:
+    def _towers(self) -> Towers:
         """The model with its weights, ready to compute."""
-        on_cpu = self._device == "cpu"
+        on_cpu = self._kind == "cpu"
         if on_cpu:
             keep_freed_memory()
         network: Any = self._checkpoint.network(torch.float32 if on_cpu else self._dtype)
         try:
-            ready: ClipLike = network.to(self._device)
-            return ready
+            return Towers.of(network, self._checkpoint.recipe, self._device, self._dtype)
         except (RuntimeError, AssertionError) as error:
             name = self._checkpoint.name
             raise ModelError(f"{name} cannot run on {self._device}: {one_line(error)}") from error
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens of each text are computed."""
+        if self._checkpoint.text_form.fixed:
+            return [self.max_tokens] * len(texts)
+        return [min(self.max_tokens, count) for count in self.token_counts(texts)]
+
+    def _tokens(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
+        with self._tokenizing:
+            return self._checkpoint.tokenize(texts)
+
+    def _read(self, texts: Sequence[str], end: int) -> list[list[int]]:
+        """Return the tokens of each text up to the one at which CLIP reads it."""
+        return read_tokens(self._tokens(texts)["input_ids"].numpy(), end)
+
+    def _pass(self, tower: nn.Module, inputs: Mapping[str, Tensor]) -> Array:
+        with self._computing(tower):
+            return self._fetching(tower(**self._moved(inputs)))()
 
     def _joined(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         try:
@@ -217,28 +256,126 @@ class TorchEngine:
                 f"{self._checkpoint.name} does not scale images to one size: {one_line(error)}"
             ) from error
 
+    def _pixels(self, prepared: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Return pixels (N, H, W, 3) on the device.
+
+        To a CUDA GPU they are copied from pinned memory on a stream of their own, while it computes the pass
+        before; torch keeps that memory and gives it out again once the copy is done: two buffers in turn.
+        """
+        shape = (len(prepared), *prepared[0].shape)
+        if self._kind != "cuda":
+            return torch.from_numpy(np.stack(prepared)).to(self._device)
+        pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+        np.stack(prepared, out=pinned.numpy())
+        computing = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._copies):
+            pixels = pinned.to(self._device, non_blocking=True)
+        computing.wait_stream(self._copies)
+        pixels.record_stream(computing)
+        return pixels
+
+    @loaded_once
+    def _copies(self) -> Any:
+        """The stream on which images are copied to a CUDA GPU."""
+        return torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+
     def _moved(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return inputs on the device; to a GPU they are copied while the CPU goes on."""
-        if self._device != "cuda":
+        """Return inputs on the device; to a CUDA GPU they are copied while the CPU goes on."""
+        if self._kind != "cuda":
             return {key: tensor.to(self._device) for key, tensor in inputs.items()}
-        return {key: tensor.pin_memory().to("cuda", non_blocking=True) for key, tensor in inputs.items()}
+        return {
+            key: tensor.pin_memory().to(self._device, non_blocking=True) for key, tensor in inputs.items()
+        }
+
+    def _fetching(self, embeddings: Tensor, began: Any = None) -> Callable[[], Array]:
+        """Start to copy embeddings to the CPU; return what waits for them and returns them."""
+        if self._kind != "cuda":
+            return self._waiting(lambda: embeddings.to("cpu", torch.float32).numpy())
+        ended = _event(embeddings)
+        fetched = embeddings.to(torch.float32).to(
+            "cpu", non_blocking=True
+        )  # pinned, as non_blocking makes it
+        arrived = _event(embeddings)
+
+        def wait() -> Array:
+            arrived.synchronize()
+            if began is not None:
+                self._compiling.computed(began.elapsed_time(ended) / 1000)
+            array: Array = fetched.numpy()
+            return array
+
+        return self._waiting(wait)
+
+    def _waiting(self, wait: Callable[[], Array]) -> Callable[[], Array]:
+        def waiting() -> Array:
+            with self._clear_errors():
+                return wait()
+
+        return waiting
 
     @contextmanager
-    def _computing(self) -> Iterator[None]:
-        halved = self._device == "cpu" and self._dtype != torch.float32
+    def _computing(self, tower: nn.Module) -> Iterator[None]:
+        """Compute in the dtype asked for: on a CPU transformers' modules by autocast, ours by themselves."""
+        casts = self._kind == "cpu" and self._dtype != torch.float32 and not isinstance(tower, CLIP_TOWERS)
+        with (
+            self._clear_errors(),
+            torch.inference_mode(),
+            torch.autocast("cpu", self._dtype if casts else None, enabled=casts),
+            fast_products(self._kind, self._dtype),
+        ):
+            yield
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
         try:
-            with (
-                torch.inference_mode(),
-                torch.autocast("cpu", self._dtype if halved else None, enabled=halved),
-                fast_products(self._device, self._dtype),
-            ):
-                yield
-        except (RuntimeError, IndexError, ValueError) as error:  # memory, or parts that do not fit together
+            yield
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{self._checkpoint.name}: {self._device} is out of memory: pass a smaller --batch, or free"
+                f" memory that other programs use ({one_line(error)})"
+            ) from error
+        except (
+            RuntimeError,
+            IndexError,
+            ValueError,
+        ) as error:  # a lost GPU, or parts that do not fit together
             raise ModelError(
                 f"{self._checkpoint.name} failed on {self._device}: {one_line(error)}"
             ) from error
 
 
-def _array(embeddings: Tensor) -> Array:
-    array: Array = embeddings.to("cpu", torch.float32).numpy()
-    return array
+def _event(tensor: Tensor) -> Any:
+    """Return an event after all that is under way on a tensor's CUDA device; None on another device."""
+    if tensor.device.type != "cuda":
+        return None
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(tensor.device))
+    return event
+
+
+class _Compiling:
+    """Runs a tower, compiled once the device has computed for `after` seconds; where that fails, as it is."""
+
+    def __init__(self, after: float) -> None:
+        self._after = after
+        self._seconds = 0.0
+        self._size = 0  # of a pass of the compiled tower: another size would be compiled anew
+        self._compiled: Callable[[Tensor], Tensor] | None = None
+
+    def computed(self, seconds: float) -> None:
+        """Take note of a pass."""
+        self._seconds += seconds
+
+    def __call__(self, tower: nn.Module, pixels: Tensor) -> Tensor:
+        """Return the embeddings (N, D) of pixels (N, H, W, 3)."""
+        if self._seconds >= self._after and self._size in (0, len(pixels)):
+            try:
+                if self._compiled is None:
+                    logger.debug("compiling the image tower, as the run is long")
+                    self._compiled, self._size = torch.compile(tower), len(pixels)
+                return self._compiled(pixels)
+            except Exception as error:  # there may be no compiler, no memory for it, no support for this GPU
+                logger.debug("the image tower cannot be compiled: %s", one_line(error))
+                self._after, self._compiled = math.inf, None
+        embeddings: Tensor = tower(pixels)
+        return embeddings

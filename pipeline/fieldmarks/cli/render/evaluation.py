@@ -27,16 +27,16 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     images = counted(len(evaluation.images), "image") + distinct
     yield f"{images}, {counted(len(evaluation.classes), 'class')}; accuracy in %, 95% CI in brackets"
     top5 = any(arm.top5 for arm in arms)
-    yield _row("arm", ["top-1", *(["top-5"] if top5 else []), "mean per class"])
+    yield row("arm", ["top-1", *(["top-5"] if top5 else []), "mean per class"])
     for arm in arms:
         figures = [arm.top1, *([arm.top5] if arm.top5 else []), arm.mean_per_class]
-        yield from _named(_name(arm), [_estimate(figure) for figure in figures])
+        yield from named(arm_name(arm), [estimate(figure) for figure in figures])
     compared = [(arm, arm.difference) for arm in arms if arm.difference]
     if compared:
         yield ""
-        yield _row(f"vs {compared[0][1].to}", ["top-1, points", "McNemar's p"])
+        yield row(f"vs {compared[0][1].to}", ["top-1, points", "McNemar's p"])
         for arm, difference in compared:
-            yield from _named(_name(arm), [_signed(difference), _p(difference)])
+            yield from named(arm_name(arm), [signed_lead(difference), p_value(difference)])
     yield ""
     for sentence in evaluation.summary:
         yield from wrapped(sentence)
@@ -85,27 +85,32 @@ def wrapped(sentence: str) -> Iterator[str]:
     yield line
 
 
-def _name(arm: ArmResult) -> str:
-    runs = len(arm.runs)
-    return f"{arm.name} (of {runs})" if runs > 1 else arm.name
+def arm_name(arm: ArmResult) -> str:
+    """Return an arm's name, of a random one with the number of its draws."""
+    runs, name = len(arm.runs), printable(arm.name)
+    return f"{name} (of {runs})" if runs > 1 else name
 
 
-def _named(name: str, cells: Sequence[str]) -> Iterator[str]:
+def named(name: str, cells: Sequence[str]) -> Iterator[str]:
+    """Yield a row of the table; a name too long for its column has a line of its own."""
     if len(name) > _NAME:
         yield name
         name = ""
-    yield _row(name, cells)
+    yield row(name, cells)
 
 
-def _row(name: str, cells: Sequence[str]) -> str:
+def row(name: str, cells: Sequence[str]) -> str:
+    """Return a row of a table: a name, and figures to the right of their columns."""
     return f"{name:{_NAME}}{''.join(f'{cell:>{_CELL}}' for cell in cells)}".rstrip()
 
 
-def _estimate(figure: Estimate) -> str:
+def estimate(figure: Estimate) -> str:
+    """Return a share in percent with its interval."""
     return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}–{100 * figure.high:.1f})"
 
 
-def _signed(lead: Difference) -> str:
+def signed_lead(lead: Difference) -> str:
+    """Return a lead in points with its interval, all with their signs."""
     value, low, high = (_sign(100 * share, 1) for share in (lead.value, lead.low, lead.high))
     return f"{value} ({low} to {high})"
 
@@ -116,7 +121,8 @@ def _sign(value: float, digits: int) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
-def _p(lead: Difference) -> str:
+def p_value(lead: Difference) -> str:
+    """Return McNemar's p, where there is one."""
     if lead.p is None:
         return ""
     return "<0.001" if lead.p < 0.0005 else f"{lead.p:.3f}"

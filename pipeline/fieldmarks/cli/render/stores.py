@@ -213,11 +213,14 @@ def commands(lines: Sequence["Entry"]) -> str:
     """Return what command made some classes' lines, how many, and who made it, when and why."""
     from fieldmarks.records import GENERATED, IMPORTED
     from fieldmarks.store.descriptor_effects import is_measurement
+    from fieldmarks.store.reviewing import is_review
     from fieldmarks.text import counted
 
     removed = sum(line.removed for line in lines)
     if all(map(is_measurement, lines)):
         what = "a measurement"
+    elif all(map(is_review, lines)):
+        what = "a review"
     elif any(line.origin == IMPORTED for line in lines):
         what = "an import"
     elif any(line.origin == GENERATED for line in lines):
@@ -227,10 +230,13 @@ def commands(lines: Sequence["Entry"]) -> str:
     else:
         what = "an edit"
     first = lines[0]
+    by, at, note = first.by, first.at, first.note
+    if first.reviewed and is_review(first):
+        by, at, note = (first.reviewed[key] for key in ("by", "at", "note"))
     parts = [f"{what} of {counted(len(lines), 'class')}"]
-    parts += [f"by {first.by}"] if first.by else []
-    parts += [f"at {first.at}"] if first.at else []
-    parts += [f"({first.note})"] if first.note else []
+    parts += [f"by {by}"] if by else []
+    parts += [f"at {at}"] if at else []
+    parts += [f"({note})"] if note else []
     return " ".join(parts)
 
 
@@ -245,13 +251,20 @@ def effect(some: Sequence["Change"], new: str = "brought back") -> str:
 
 
 def classes(rows: Sequence["Row"]) -> None:
-    """Print classes in short; the column of effects is there if one was measured."""
+    """Print classes in short; the columns of review marks and effects are there if a class has one."""
     from fieldmarks.store.descriptor_effects import points
 
-    shown = [(row.name, row.count, row.origin, " ".join(row.flags), points(row.effect)) for row in rows]
-    columns = ("class", "descriptors", "origin", "flags", "worst effect")
-    width = len(columns) if any(row.effect is not None for row in rows) else len(columns) - 1
-    table(columns[:width], (cells[:width] for cells in shown), numbers=(1, 4))
+    columns = ["class", "descriptors", "origin", "flags"]
+    shown = [[row.name, row.count, row.origin, " ".join(row.flags)] for row in rows]
+    more = {
+        "review": [row.review or "" for row in rows],
+        "worst effect": [points(row.effect) for row in rows],
+    }
+    for column, cells in more.items():
+        if any(cells):
+            columns.append(column)
+            shown = [[*row, cell] for row, cell in zip(shown, cells, strict=True)]
+    table(columns, shown, numbers=(1, columns.index("worst effect")) if "worst effect" in columns else (1,))
 
 
 def matches(some: Sequence["Match"], *, shared: bool) -> None:
@@ -281,6 +294,10 @@ def entry(shown: "Entry", flags: Sequence["Finding"]) -> None:
     facts = shown.to_dict()
     for key in ("class", "descriptors", "origin", "v", "answer", "answers", "measured"):
         facts.pop(key, None)
+    if reviewed := facts.pop("reviewed", None):
+        facts["review"] = ", ".join(
+            filter(None, (shown.review, *(reviewed[key] for key in ("by", "at", "note"))))
+        )
     for key, value in facts.items():
         line(f"{key}: {_readable(value)}")
     answers = [answer.get("answer") for answer in shown.answers] if shown.answer is None else [shown.answer]
@@ -324,12 +341,15 @@ def step(number: int, before: "Entry | None", after: "Entry") -> None:
     from fieldmarks.store.descriptor_effects import is_measurement
     from fieldmarks.store.edits import Change
     from fieldmarks.store.queries import origin
+    from fieldmarks.store.reviewing import is_review
 
     flags = (("redo", after.redo), ("undo", after.undo), ("removed", after.removed))
     what = next((word for word, applies in flags if applies), origin(after))
-    facts = (what, after.at, after.by or after.model, after.note)
+    facts: tuple[str | None, ...] = (what, after.at, after.by or after.model, after.note)
     if after.measured and is_measurement(after):
         facts = ("measured", after.measured["at"], after.measured["data"], after.note)
+    if after.reviewed and is_review(after):
+        facts = (after.review, *(after.reviewed[key] for key in ("at", "by", "note")))
     line(f"{number}. {', '.join(filter(None, facts))}")
     for text in Change("", before, None if after.removed else after).lines()[1:]:
         line(f"   {text}")

@@ -18,6 +18,7 @@ from fieldmarks.cli.store.group import (
     complete_class,
     optional_class_argument,
     store_argument,
+    to_change,
     yes_option,
 )
 
@@ -95,14 +96,14 @@ def drop(
       fieldmarks store drop mine.jsonl "tree frog" --all
       fieldmarks store drop mine.jsonl --grep "at night" --dry-run
     """
-    from fieldmarks.store import Store, bulk, edits
+    from fieldmarks.store import bulk, edits
     from fieldmarks.store.edits import Stamp
 
     if grep is not None:
         if which or whole:
             raise click.UsageError("--grep chooses the descriptors: give neither TEXT nor NUMBER nor --all")
         rule = bulk.dropping(grep)
-        run = partial(bulk.rewrite, Store(store), rule, Stamp.of_user(by, note), name)
+        run = partial(bulk.rewrite, to_change(store, dry_run=dry_run), rule, Stamp.of_user(by, note), name)
         task = f"drop the descriptors that match {grep!r}"
         changes = confirmed(task, run, partial(stores.rewrites, rule), yes=yes, dry_run=dry_run)
     elif name is None:
@@ -110,7 +111,7 @@ def drop(
     elif whole == bool(which):
         raise click.UsageError("give the descriptors to remove, or --all to remove the class")
     else:
-        opened, mark = Store(store), Stamp.of_user(by, note)
+        opened, mark = to_change(store, dry_run=dry_run), Stamp.of_user(by, note)
         if whole:
             changes = edits.remove(opened, name, mark, dry_run=dry_run)
         else:
@@ -156,10 +157,10 @@ def replace(
       fieldmarks store replace mine.jsonl --regex "^(a|an|the) " "" --dry-run
       fieldmarks store replace mine.jsonl --regex "(\\w+)-coloured" "\\1"
     """
-    from fieldmarks.store import Store, bulk
+    from fieldmarks.store import bulk
     from fieldmarks.store.edits import Stamp
 
-    opened = Store(store)
+    opened = to_change(store, dry_run=dry_run)
     rule = bulk.substituting(old, new) if regex else bulk.replacing(old, new)
     if not regex:
         bulk.check_present(opened, old, name)
@@ -184,10 +185,12 @@ def rename(store: str, name: str, new: str, note: str | None, by: str | None, dr
     Example:
       fieldmarks store rename mine.jsonl crane "crane (bird)"
     """
-    from fieldmarks.store import Store, edits
+    from fieldmarks.store import edits
     from fieldmarks.store.edits import Stamp
 
-    changes = edits.rename(Store(store), name, new, Stamp.of_user(by, note), dry_run=dry_run)
+    changes = edits.rename(
+        to_change(store, dry_run=dry_run), name, new, Stamp.of_user(by, note), dry_run=dry_run
+    )
     stores.changes(changes, dry_run=dry_run)
     if not dry_run:
         stores.closing(store, changes, f"renamed {changes[0].name!r} to {changes[1].name!r}")
@@ -222,7 +225,7 @@ def reparse(store: str, yes: bool, note: str | None, by: str | None) -> None:
         result = reparsed(now, mark)
         return result.lines
 
-    changes = edits.apply(Store(store), lines, dry_run=not yes)
+    changes = edits.apply(to_change(store, dry_run=not yes), lines, dry_run=not yes)
     stores.changes(changes, dry_run=not yes, final=False)
     for name, problem in result.empty.items():
         say(f"Left as it is: {printable(name)}: {printable(problem)}")

@@ -13,7 +13,7 @@ import click
 
 from fieldmarks.cli.console import conclude, say
 from fieldmarks.cli.render import stores
-from fieldmarks.cli.store.group import change_options, optional_class_argument, store_argument
+from fieldmarks.cli.store.group import change_options, optional_class_argument, store_argument, to_change
 from fieldmarks.errors import StoreError
 from fieldmarks.records import MAX_LIST
 
@@ -52,13 +52,13 @@ def edit(
       fieldmarks store edit mine.jsonl "tree frog"
       fieldmarks store edit mine.jsonl --flagged
     """
-    from fieldmarks.store import Store, edits, queries
+    from fieldmarks.store import edits, queries
     from fieldmarks.store.edits import Stamp
     from fieldmarks.store.lint import by_class, lint, project_config
 
     if (name is not None) + flagged + every != 1:
         raise click.UsageError("give one of CLASS, --flagged and --all")
-    opened, stamp = Store(store), Stamp.of_user(by, note)
+    opened, stamp = to_change(store, dry_run=dry_run), Stamp.of_user(by, note)
     change = partial(edits.edit, opened, stamp=stamp, dry_run=dry_run)
     if name is not None:
         entry, flags = queries.show(opened, name, project_config())

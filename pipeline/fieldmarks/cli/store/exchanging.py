@@ -140,21 +140,30 @@ def copy(name: str, file: str, salvage: bool) -> None:
 
 @click.command()
 @click.argument("a", metavar="A", shell_complete=complete_store)
-@click.argument("b", metavar="B", shell_complete=complete_store)
+@click.argument("b", metavar="[B]", required=False, shell_complete=complete_store)
 @json_option
-def diff(a: str, b: str, as_json: bool) -> None:
+def diff(a: str, b: str | None, as_json: bool) -> None:
     """Show how store B differs from store A.
 
-    Class by class: descriptors added (+), removed (-) and moved (~).
+    Class by class: descriptors added (+), removed (-) and moved (~), and review marks.
+
+    A store's name with @DATE is the store as it was then, as its lines tell: a day, which means its
+    beginning, or a time such as 2026-11-27T14:30; UTC. Without B, it is compared with the same store now.
 
     \b
-    Example:
+    Examples:
       fieldmarks store diff imagenette mine.jsonl
+      fieldmarks store diff mine.jsonl@2026-11-20
+      fieldmarks store diff mine.jsonl@2026-11-20 mine.jsonl@2026-11-27T14:30
     """
-    from fieldmarks.store import Store, compare
+    from fieldmarks.store import compare
     from fieldmarks.text import counted
 
-    changes = list(compare.diff(Store(a), Store(b)))
+    if b is None:
+        b, moment = compare.dated(a)
+        if moment is None:
+            raise click.UsageError("Missing argument 'B': give a second store, or A as STORE@DATE")
+    changes = compare.diff(compare.current_lines(a), compare.current_lines(b))
     for change in changes:
         if as_json:
             emit(change.to_dict())

@@ -2,12 +2,15 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from fieldmarks.errors import FieldmarksError
+
+if TYPE_CHECKING:
+    from fieldmarks.store import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -18,8 +21,9 @@ store = click.Group(
     "store",
     help="""Read, correct, check and exchange descriptor stores.
 
-    STORE is a .jsonl file, or the name of one that ships with fieldmarks. Changes are appended as new
-    lines: nothing is overwritten, `history` shows every line, and `undo` reverts changes.
+    STORE is a .jsonl file, the name of one that ships with fieldmarks, or hf:NAME[@REVISION] for a pack on
+    the Hugging Face hub; the last two are read-only. Changes are appended as new lines: nothing is
+    overwritten, `history` shows every line, and `undo` reverts changes.
 
     \b
     Example:
@@ -46,6 +50,16 @@ def complete_class(context: click.Context, parameter: click.Parameter, begun: st
     except (FieldmarksError, KeyError, TypeError):
         return []
     return [CompletionItem(name) for name in names if name.startswith(begun)]
+
+
+def to_change(name: str, *, dry_run: bool = False) -> "Store":
+    """Open a store that is to be changed. Raises StoreError where it must not be, unless `dry_run`."""
+    from fieldmarks.store import Store
+
+    opened = Store(name)
+    if not dry_run:
+        opened.check_writable()
+    return opened
 
 
 def store_argument(command: Command) -> Command:

@@ -85,6 +85,8 @@ def lint(
     least = Severity["WARNING" if strict else (fail_on or "error").upper()]
     opened = Store(store)
     settings = lint.command_config(config, ignore, examples, clip)
+    if fix and not dry_run:
+        opened.check_writable()
     if fix:
         changes = lint.fix(opened, settings, Stamp.of_user(by, note or "lint --fix"), dry_run=dry_run)
         stores.changes(changes, dry_run=dry_run, quiet=as_json or github, final=False)

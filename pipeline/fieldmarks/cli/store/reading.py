@@ -13,6 +13,7 @@ from fieldmarks.cli.store.group import class_argument, complete_store, json_opti
     "--missing", metavar="CLASSES.txt", help="Print only the classes of this list that are not in the store."
 )
 @click.option("--flagged", is_flag=True, help="Only classes with findings of `store lint`.")
+@click.option("--unreviewed", is_flag=True, help="Only classes that nobody has approved; see `store review`.")
 @click.option("--grep", metavar="REGEX", help="Only classes whose name or descriptors match, ignoring case.")
 @click.option(
     "--sort",
@@ -25,6 +26,7 @@ def list_(
     store: str | None,
     missing: str | None,
     flagged: bool,
+    unreviewed: bool,
     grep: str | None,
     order: str | None,
     as_json: bool,
@@ -33,7 +35,7 @@ def list_(
 
     The table shows the number of descriptors, the origin and the flags, which `store lint --rules` explains.
     If `fieldmarks evaluate` measured effects, it also shows the effect of the class's worst descriptor in
-    percentage points of accuracy; a negative effect hurts.
+    percentage points of accuracy; a negative effect hurts. If classes have review marks, it shows them.
 
     \b
     Examples:
@@ -41,6 +43,7 @@ def list_(
       fieldmarks store list frogs
       fieldmarks store list frogs --grep "webbed|toe"
       fieldmarks store list mine.jsonl --missing classes.txt
+      fieldmarks store list mine.jsonl --unreviewed
       fieldmarks store list mine.jsonl --sort effect
     """
     from pathlib import Path
@@ -50,7 +53,7 @@ def list_(
     from fieldmarks.text import counted
 
     if store is None:
-        if missing is not None or flagged or grep is not None or order:
+        if missing is not None or flagged or unreviewed or grep is not None or order:
             raise click.UsageError("name a STORE: these options choose among its classes")
         shipped = queries.shipped()
         if as_json:
@@ -67,7 +70,7 @@ def list_(
             emit({"class": name}) if as_json else stores.line(name)
         conclude(f"{counted(len(names), 'class')} of {missing} not in {store}")
         return
-    rows = queries.rows(opened, project_config(), flagged=flagged, grep=grep)
+    rows = queries.rows(opened, project_config(), flagged=flagged, unreviewed=unreviewed, grep=grep)
     if order:
         rows = queries.by(order, rows)
     if as_json:

@@ -15,6 +15,7 @@ from fieldmarks.cli.store.group import (
     class_argument,
     optional_class_argument,
     store_argument,
+    to_change,
     yes_option,
 )
 
@@ -41,10 +42,10 @@ def undo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
       fieldmarks store undo mine.jsonl --dry-run
       fieldmarks store undo mine.jsonl --yes
     """
-    from fieldmarks.store import Store, undoing
+    from fieldmarks.store import undoing
     from fieldmarks.store.edits import Stamp
 
-    opened = Store(store)
+    opened = to_change(store, dry_run=dry_run)
     lines = undoing.undoable(opened, name)
     what = stores.commands(list(lines.values())) if lines else ""
     undo = partial(undoing.undo, opened, name, Stamp.of_user(by, note))
@@ -67,10 +68,10 @@ def redo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
       fieldmarks store redo mine.jsonl
       fieldmarks store redo mine.jsonl "tree frog" --dry-run
     """
-    from fieldmarks.store import Store, undoing
+    from fieldmarks.store import undoing
     from fieldmarks.store.edits import Stamp
 
-    opened = Store(store)
+    opened = to_change(store, dry_run=dry_run)
     lines = undoing.redoable(opened, name)
     what = stores.commands(list(lines.values())) if lines else ""
     redo = partial(undoing.redo, opened, name, Stamp.of_user(by, note))
@@ -96,10 +97,12 @@ def restore(store: str, name: str, number: int, note: str | None, by: str | None
       fieldmarks store history mine.jsonl "tree frog"
       fieldmarks store restore mine.jsonl "tree frog" 2
     """
-    from fieldmarks.store import Store, undoing
+    from fieldmarks.store import undoing
     from fieldmarks.store.edits import Stamp
 
-    changes = undoing.restore(Store(store), name, number, Stamp.of_user(by, note), dry_run=dry_run)
+    changes = undoing.restore(
+        to_change(store, dry_run=dry_run), name, number, Stamp.of_user(by, note), dry_run=dry_run
+    )
     stores.changes(changes, dry_run=dry_run)
     if not dry_run:
         stores.closing(store, changes, f"restored line {number} of {name!r}")

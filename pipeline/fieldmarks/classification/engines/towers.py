@@ -1,0 +1,308 @@
+"""The two encoders of a CLIP-like model as torch modules; CLIP's own with less work, to the same numbers.
+
+`TextTower` and `ImageTower` call whatever transformers loaded. `ClipTextTower` and `ClipImageTower` take the
+weights of a `CLIPModel` apart, and save
+
+- in the last layer, everything but the one position that is read: it alone needs a query and an MLP;
+- one product instead of three for query, key and value, and one pass instead of three for the activation:
+  quick-GELU is x * sigmoid(1.702 x), so 1.702 goes into the weights before it, and out of those behind it;
+- casts: weights are kept in the precision of the products, while sums and norms stay in float32 on a CPU;
+- for texts, beginnings that they share, which are computed once. Attention is causal, so a token's state
+  depends on those before it only, and texts form a tree of which each branch is a sequence:
+
+      red fox        tokens      <s> red fox </s> deer </s>
+      red deer       positions    0   1   2   3    2    3      each attends to itself and its ancestors
+
+  A row holds such a tree, a pass many rows of about the same length, which leaves little padding as well.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention, silu
+
+from fieldmarks.classification.engines.checkpoint import ClipLike
+from fieldmarks.classification.engines.families import ANY_END, features, logit_scale
+from fieldmarks.classification.preprocess import Recipe
+
+QUICK_GELU: Final = 1.702
+ROW: Final = 96  # tokens of a row of texts, of which longer ones have a row of their own
+
+
+class TextTower(nn.Module):
+    """Token ids (M, T), and whatever else the tokenizer gives, to embeddings (M, D)."""
+
+    def __init__(self, network: ClipLike) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Return the embeddings (M, D)."""
+        more = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        present = {name: tensor for name, tensor in more.items() if tensor is not None}
+        return features(self.network.get_text_features(input_ids=input_ids, **present))
+
+
+class Normalisation(nn.Module):
+    """Pixels of 8 bits (N, H, W, 3) as the float32 numbers that a model reads."""
+
+    scale: Tensor  # (3,)
+    shift: Tensor  # (3,)
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        for name, values in zip(("scale", "shift"), recipe.scale_and_shift, strict=True):
+            self.register_buffer(name, torch.from_numpy(values))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return rescaled and normalised pixels (N, H, W, 3)."""
+        return pixels.to(torch.float32) * self.scale + self.shift
+
+
+class ImageTower(nn.Module):
+    """Pixels of 8 bits (N, H, W, 3) to embeddings (N, D), with rescaling and normalisation as first step."""
+
+    def __init__(self, network: ClipLike, recipe: Recipe) -> None:
+        super().__init__()
+        self.network = network
+        self.normalise = Normalisation(recipe)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the embeddings (N, D)."""
+        normal = self.normalise(pixels).permute(0, 3, 1, 2).to(self.network.dtype)  # (N, 3, H, W)
+        return features(self.network.get_image_features(pixel_values=normal))
+
+
+class WholeNetwork(nn.Module):
+    """What a model's own image processor makes of images to embeddings (N, D)."""
+
+    def __init__(self, network: ClipLike) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Return the embeddings (N, D)."""
+        dtype = self.network.dtype
+        cast = {
+            key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in inputs.items()
+        }
+        return features(self.network.get_image_features(**cast))
+
+
+class Block(nn.Module):
+    """A transformer layer of CLIP, whose products are computed in `dtype`."""
+
+    def __init__(self, layer: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        attention, mlp = layer.self_attn, layer.mlp
+        three = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self.heads: int = attention.num_heads
+        self.norm1, self.norm2 = layer.layer_norm1, layer.layer_norm2
+        self.qkv = nn.Linear(1, 1)
+        self.qkv.weight = nn.Parameter(torch.cat([part.weight for part in three]), requires_grad=False)
+        self.qkv.bias = nn.Parameter(torch.cat([part.bias for part in three]), requires_grad=False)
+        self.out, self.fc1, self.fc2 = attention.out_proj, mlp.fc1, mlp.fc2
+        self.activation: nn.Module | None = mlp.activation_fn
+        if mlp.config.hidden_act == "quick_gelu":
+            self.activation = None
+            with torch.no_grad():
+                self.fc1.weight.mul_(QUICK_GELU)
+                self.fc1.bias.mul_(QUICK_GELU)
+                self.fc2.weight.div_(QUICK_GELU)
+        for product in (self.qkv, self.out, self.fc1, self.fc2):
+            product.to(dtype)
+
+    def forward(self, states: Tensor, mask: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+        """Return the new states (B, T, W); with `at` (B, E), those of these positions only: (B, E, W).
+
+        `mask` (B, 1, T or E, T) says to which positions each attends, all where there is none.
+        """
+        width = states.shape[-1]
+        normal = self.norm1(states).to(self.qkv.weight.dtype)
+        if at is None:
+            query, key, value = self.qkv(normal).chunk(3, dim=-1)
+        else:
+            index = at[:, :, None].expand(-1, -1, width)
+            states, read = states.gather(1, index), normal.gather(1, index)
+            query = linear(read, self.qkv.weight[:width], self.qkv.bias[:width])
+            key, value = linear(normal, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=-1)
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)
+        )
+        mixed = scaled_dot_product_attention(query, key, value, mask)  # (B, heads, T or E, W / heads)
+        states = states + self.out(mixed.transpose(1, 2).flatten(2))
+        hidden = self.fc1(self.norm2(states).to(self.fc1.weight.dtype))
+        hidden = silu(hidden, inplace=True) if self.activation is None else self.activation(hidden)
+        result: Tensor = states + self.fc2(hidden)
+        return result
+
+
+class ClipImageTower(nn.Module):
+    """Pixels of 8 bits (N, H, W, 3) to embeddings (N, D); it takes its parts from a network."""
+
+    def __init__(self, network: Any, recipe: Recipe, dtype: torch.dtype) -> None:
+        super().__init__()
+        vision = network.vision_model
+        self.normalise = Normalisation(recipe)
+        self.embeddings = vision.embeddings
+        self.first, self.last = vision.pre_layrnorm, vision.post_layernorm
+        self.blocks = nn.ModuleList([Block(layer, dtype) for layer in vision.encoder.layers])
+        self.projection = network.visual_projection
+        vision.encoder = None
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the embeddings (N, D)."""
+        normal = self.normalise(pixels).permute(0, 3, 1, 2)  # (N, 3, H, W), in memory as it was
+        states = self.first(self.embeddings(normal))  # (N, T, W)
+        *blocks, last = self.blocks
+        for block in blocks:
+            states = block(states)
+        start = torch.zeros(states.shape[0], 1, dtype=torch.int64, device=states.device)
+        pooled: Tensor = self.projection(self.last(last(states, at=start)[:, 0]))
+        return pooled
+
+
+class ClipTextTower(nn.Module):
+    """Rows of trees of tokens to embeddings (M, D); it takes its parts from a network."""
+
+    def __init__(self, network: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        text = network.text_model
+        self.embeddings, self.last = text.embeddings, text.final_layer_norm
+        self.blocks = nn.ModuleList([Block(layer, dtype) for layer in text.encoder.layers])
+        self.projection = network.text_projection
+        self.end: int = text.eos_token_id
+        text.encoder = None
+
+    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor, at: Tensor, which: Tensor) -> Tensor:
+        """Return the embeddings (M, D) of the texts that end `at` (B, E) in rows; `which` (M,) of B * E."""
+        table, places = self.embeddings.token_embedding, self.embeddings.position_embedding
+        states = table(ids) + places(positions)  # (B, T, W)
+        mask = mask[:, None]  # (B, 1, T, T)
+        *blocks, last = self.blocks
+        for block in blocks:
+            states = block(states, mask)
+        of_ends = mask.gather(2, at[:, None, :, None].expand(-1, -1, -1, mask.shape[-1]))  # (B, 1, E, T)
+        ends = last(states, of_ends, at).flatten(0, 1)[which]  # (M, W)
+        pooled: Tensor = self.projection(self.last(ends))
+        return pooled
+
+
+CLIP_TOWERS: Final = (ClipTextTower, ClipImageTower)
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """A model's two encoders on their device, and the factor of its cosines."""
+
+    logit_scale: float
+    texts: nn.Module
+    images: nn.Module
+
+    @classmethod
+    def of(cls, network: Any, recipe: Recipe | None, device: str, dtype: torch.dtype) -> "Towers":
+        """Return the towers of a network, which is used up; CLIP's with products in `dtype`."""
+        scale = logit_scale(network) or 0.0  # a checkpoint's network has one
+        texts: nn.Module
+        images: nn.Module
+        if is_clip(network):
+            images = ClipImageTower(network, recipe, dtype) if recipe else WholeNetwork(network)
+            texts = ClipTextTower(network, dtype)
+        else:
+            texts, images = (
+                TextTower(network),
+                ImageTower(network, recipe) if recipe else WholeNetwork(network),
+            )
+        return cls(scale, texts.to(device), images.to(device))
+
+
+def is_clip(network: Any) -> bool:
+    """Whether a network is CLIP's own architecture, whose towers can be taken apart."""
+    return getattr(network.config, "model_type", "") == "clip" and type(network).__name__ == "CLIPModel"
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Texts that share beginnings: the tokens once each, parents before children, with their depth.
+
+    `ends` are the last tokens of the texts `rows`.
+    """
+
+    ids: list[int]
+    depths: list[int]
+    parents: list[int]  # -1 for none
+    ends: list[int]
+    rows: list[int]
+
+
+def read_tokens(ids: NDArray[np.int64], end: int) -> list[list[int]]:
+    """Return of texts' tokens (M, T) what counts: each row up to the token at which CLIP reads it."""
+    places = ids.argmax(axis=1) if end == ANY_END else (ids == end).argmax(axis=1)
+    return [row[: place + 1] for row, place in zip(ids.tolist(), places.tolist(), strict=True)]
+
+
+def trees(texts: Sequence[Sequence[int]], length: int = ROW) -> Iterator[Tree]:
+    """Yield trees of at most `length` tokens that hold all texts; a longer text is a tree by itself.
+
+    In alphabetical order neighbours share the longest beginnings, so a tree takes texts while it has room.
+    """
+    tree = Tree([], [], [], [], [])
+    path: list[int] = []  # the last text's tokens, as places in the tree
+    before: Sequence[int] = ()
+    for row in sorted(range(len(texts)), key=lambda row: list(texts[row])):
+        text = texts[row]
+        shared = next(
+            (at for at, pair in enumerate(zip(before, text, strict=False)) if pair[0] != pair[1]), None
+        )
+        shared = min(len(before), len(text)) if shared is None else shared
+        if tree.ids and len(tree.ids) + len(text) - shared > length:
+            yield tree
+            tree, path, shared = Tree([], [], [], [], []), [], 0
+        path = path[:shared]
+        for depth in range(shared, len(text)):
+            tree.parents.append(path[-1] if path else -1)
+            path.append(len(tree.ids))
+            tree.ids.append(text[depth])
+            tree.depths.append(depth)
+        tree.ends.append(path[-1])
+        tree.rows.append(row)
+        before = text
+    if tree.ids:
+        yield tree
+
+
+def inputs_of(batch: Sequence[Tree]) -> dict[str, Tensor]:
+    """Return what ClipTextTower reads of trees; texts come out in the order of their `rows`."""
+    length, most = max(len(tree.ids) for tree in batch), max(len(tree.ends) for tree in batch)
+    ids, positions = (np.zeros((len(batch), length), np.int64) for _ in range(2))
+    mask = np.zeros((len(batch), length, length), bool)
+    mask[:, range(length), range(length)] = True  # padding attends to itself
+    at = np.zeros((len(batch), most), np.int64)
+    for number, tree in enumerate(batch):
+        ids[number, : len(tree.ids)], positions[number, : len(tree.ids)] = tree.ids, tree.depths
+        for place, parent in enumerate(tree.parents):
+            if parent >= 0:
+                mask[number, place] |= mask[number, parent]
+        at[number, : len(tree.ends)] = tree.ends
+    which = [number * most + place for number, tree in enumerate(batch) for place in range(len(tree.ends))]
+    arrays = {"ids": ids, "positions": positions, "mask": mask, "at": at, "which": np.array(which, np.int64)}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def batches_of(all_trees: Sequence[Tree], budget: int) -> Iterator[list[Tree]]:
+    """Yield batches of trees of similar length that have at most `budget` tokens, padding included."""
+    batch: list[Tree] = []
+    for tree in sorted(all_trees, key=lambda tree: len(tree.ids)):
+        if batch and (len(batch) + 1) * len(tree.ids) > budget:
+            yield batch
+            batch = []
+        batch.append(tree)
+    if batch:
+        yield batch

@@ -1,0 +1,236 @@
+"""Where the results of `fieldmarks classify` go, and in which format: stdout, a file, a journal."""
+
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fieldmarks.choices import ResultFormat, words
+from fieldmarks.cli import pages
+from fieldmarks.cli.configuration import is_given
+from fieldmarks.cli.console import say
+from fieldmarks.cli.images import NAMED, conclude_images, say_failure
+from fieldmarks.cli.sorting import Sorter
+from fieldmarks.text import counted
+
+if TYPE_CHECKING:
+    from fieldmarks.classification.classifier import Classifier
+    from fieldmarks.classification.journal import Journal
+    from fieldmarks.classification.result_files import Detail, Result, ResultsFile
+    from fieldmarks.report.result_page import ResultPage
+
+Command = Callable[..., None]
+ROWS = ("csv", "label-studio")  # formats of one row for an image, with the best class and the runner-up
+
+
+def output_options(command: Command) -> Command:
+    """Add the options for the file and the format of results."""
+    for option in (
+        click.option(
+            "--format",
+            "form",
+            type=click.Choice(words(ResultFormat)),
+            help="Output format  [default: that of FILE by its suffix, else table].",
+        ),
+        click.option("--force", is_flag=True, help="Overwrite FILE."),
+        click.option(
+            "-o",
+            "--output",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Write the results to a file instead of stdout: .csv, .jsonl or .parquet, or .json with"
+            " --format label-studio. It is written whole, at the end; for runs of hours, see --resume.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def open_output(form: ResultFormat | None, options: Mapping[str, Any]) -> "ResultsFile | None":
+    """Return the file to write to, if one is named. Raises UsageError for options that exclude each other."""
+    output, resume = options["output"], options["resume"]
+    if resume and output:
+        raise click.UsageError("give either -o or --resume: both write the results")
+    if resume and form not in (None, "jsonl"):
+        raise click.UsageError(f"--resume writes JSONL: leave out --format {form}")
+    if options["force"] and not output:
+        raise click.UsageError("--force goes with -o FILE")
+    if form == "parquet" and not output:
+        raise click.UsageError("--format parquet is for files: name one with -o FILE.parquet")
+    if options["dry_run"] and form and not output:
+        raise click.UsageError("--dry-run prints what it would do: write the results to a file with -o")
+    if not output:
+        return None
+    from fieldmarks.classification.result_files import ResultsFile
+
+    return ResultsFile(output, form, force=options["force"])
+
+
+def detail_of(form: str, options: Mapping[str, Any]) -> "Detail":
+    """Return how much of each prediction a format shows. Raises UsageError for an option without effect."""
+    from fieldmarks.classification.result_files import Detail
+
+    if form in ROWS and options["top"] and is_given("top"):
+        raise click.UsageError(
+            f"--top has no effect with {form}, which has two classes for each image: use jsonl or parquet"
+        )
+    if form == "label-studio" and options["baseline"] and not options["report"] and is_given("baseline"):
+        raise click.UsageError("--baseline has no effect with label-studio")
+    asked = options["explain_top"] or (2 if options["explain"] or options["relative"] else 0)
+    usual = {"table": options["explain_top"] or 1, "csv": 2, "label-studio": 2}.get(form, 5)
+    return Detail(
+        top=usual if form in ROWS else options["top"] or usual,
+        explain_top=asked or int(form in (*ROWS, "parquet")),
+        baseline=options["baseline"] or not options["report"],
+    )
+
+
+def writer(
+    form: ResultFormat,
+    classifier: "Classifier",
+    detail: "Detail",
+    journal: "Journal | None" = None,
+    file: "ResultsFile | None" = None,
+) -> "Callable[[Iterable[Result]], None]":
+    """Return what takes the results and writes each as it comes."""
+    from fieldmarks.classification import result_files
+    from fieldmarks.cli.render.results import table_rows, table_width
+
+    model = _model_version(classifier)
+    baseline = detail.baseline and classifier.head.baseline is not None
+
+    def to_journal(results: "Iterable[Result]") -> None:
+        assert journal is not None
+        for result in results:
+            journal.append(result_files.journal_line(result))
+
+    def to_file(results: "Iterable[Result]") -> None:
+        assert file is not None
+        file.write(results, baseline=baseline, model=model)
+
+    def to_stdout(results: "Iterable[Result]") -> None:
+        for text in result_files.text_of(form, results, baseline=baseline, model=model):
+            click.echo(text, nl=False)
+
+    def to_people(results: "Iterable[Result]") -> None:
+        width = table_width(classifier.classes)
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for result in results:
+            for line in table_rows(result, width, columns):
+                click.echo(line)
+
+    if journal:
+        return to_journal
+    if file:
+        return to_file
+    return to_people if form == "table" else to_stdout
+
+
+def to_nothing(results: "Iterable[Result]") -> None:
+    """Take the results and write nothing."""
+    for _ in results:
+        pass
+
+
+def _model_version(classifier: "Classifier") -> str:
+    from fieldmarks import __version__
+
+    model = classifier.head.metadata.get("model", "")
+    return f"fieldmarks {__version__}, {Path(model).name if Path(model).is_absolute() else model}"
+
+
+class Output:
+    """Prints results as they come; `deliver` does a whole run."""
+
+    def __init__(
+        self,
+        classifier: "Classifier",
+        form: ResultFormat | None,
+        options: Mapping[str, Any],
+        journal: "Journal | None",
+        file: "ResultsFile | None",
+    ) -> None:
+        """Raises ReportError for a page or folder that could not be written at the end, and UsageError."""
+        form = file.form if file else form or "table"
+        self._detail = detail_of("journal" if journal else form, options)
+        top, explained = self._detail.top, self._detail.explain_top
+        self._write = writer(form, classifier, self._detail, journal, file)
+        self._file = file
+        self._page: ResultPage | None = None
+        self._report: Path | None = options["report"]
+        self.sorter: Sorter | None = None
+        self._failed: list[str] = []  # the first NAMED
+        self._failures = self._unreadable = self._total = 0
+        self._without_label: Counter[str] = Counter()
+        self.thumbnails = 0
+        self.shown = {"top": top, "explain": explained > 0, "relative": options["relative"]}
+        self.shown |= {"explain_top": explained} if options["explain_top"] else {}
+        self.shown |= {"min_probability": options["min_probability"], "baseline": options["baseline"]}
+        if self._report:
+            from fieldmarks.report import cards, document, result_page
+
+            facts = result_page.provenance(classifier.head.metadata, options["store"])
+            self._page = result_page.ResultPage(classifier.classes, facts, pages.imprint(options))
+            document.check(self._report)
+            top, explained = max(top, cards.CLASSES_SHOWN), max(explained, 2)
+            self.thumbnails = result_page.MAX_IMAGES
+        if options["sort_into"]:
+            from fieldmarks.classification.sorting import SortedFolder
+
+            self.sorter = Sorter(SortedFolder(options["sort_into"], classifier.classes), options)
+            top, explained = max(top, 2), max(explained, 1)
+            if options["dry_run"] and not file:
+                self._write = to_nothing
+        self.scored = {
+            "top": top,
+            "explain_top": explained or None,
+            "min_probability": options["min_probability"],
+        }
+
+    def deliver(self, results: "Iterable[Result]") -> None:
+        """Write each result as it comes, then sort the images; the page is written in any case."""
+        try:
+            self._write(map(self._detail.of, self._noted(results)))
+        except KeyboardInterrupt:
+            if self._file and self._file.written:
+                say(f"Wrote the {counted(self._file.written, 'result')} so far to {self._file.path}")
+            raise
+        finally:
+            if self._page and self._report:
+                self._page.write(self._report)
+        if self.sorter:
+            self.sorter.sort()
+            self._failures += len(self.sorter.failures)
+            self._failed += [failure.image for failure in self.sorter.failures]
+
+    def conclude(self, skipped: int, written: Sequence[Path]) -> None:
+        """Name the images that failed, and say what was done, skipped and written."""
+        done = f"Classified {counted(self._total - self._unreadable, 'image')}"
+        done += "".join(f", {number:,} {why}" for why, number in self._without_label.items())
+        done += f"; skipped {skipped:,} with a result" if skipped else ""
+        files = [*([self._file.path] if self._file else []), *written]
+        sentences = [f"Wrote {' and '.join(map(str, files))}"] if files else []
+        sentences += [self.sorter.summary()] if self.sorter else []
+        conclude_images(self._failed[:NAMED], self._failures, self._total, done, *sentences)
+
+    def _noted(self, results: "Iterable[Result]") -> "Iterator[Result]":
+        from fieldmarks.classification.results import Failure
+
+        for result in results:
+            self._total += 1
+            if isinstance(result, Failure):
+                say_failure(result)
+                self._failures += 1
+                self._unreadable += 1
+                self._failed += [result.image] if len(self._failed) < NAMED else []
+            elif result.abstained:
+                self._without_label[result.abstained] += 1
+            if self._page:
+                self._page.add(result)
+            if self.sorter:
+                self.sorter.add(result)
+            yield result

@@ -1,0 +1,32 @@
+"""Evaluations side by side as lines of at most 80 columns: the runs, then each arm in all of them."""
+
+from collections.abc import Iterator
+
+from fieldmarks.cli.render.evaluation import estimate, named, row, signed_lead, wrapped
+from fieldmarks.evaluation.comparison import Comparison
+from fieldmarks.text import counted, printable
+
+
+def lines(comparison: Comparison) -> Iterator[str]:
+    """Yield the runs by number, each arm's figures, and what they say."""
+    runs = comparison.runs
+    for number, run in enumerate(runs, 1):
+        evaluation = run.evaluation
+        extent = (counted(len(evaluation.images), "image"), counted(len(evaluation.classes), "class"))
+        yield from wrapped(f"{number}  {run.name}: {', '.join(extent)}")
+        for fact in run.facts.values():
+            yield f"   {printable(fact)}"
+    yield ""
+    yield "accuracy in %, 95% CI in brackets"
+    for group in comparison.groups:
+        yield ""
+        yield row(printable(group.arm), ["top-1", "mean per class", "vs 1, points"])
+        for line in group.rows:
+            lead = signed_lead(line.lead) if line.lead else ""
+            yield from named(
+                f"  {line.run + 1}", [estimate(line.arm.top1), estimate(line.arm.mean_per_class), lead]
+            )
+    if said := [*comparison.sentences(), *comparison.notes]:
+        yield ""
+        for sentence in said:
+            yield from wrapped(sentence)

@@ -1,0 +1,89 @@
+"""One image as a card, on pages of results and of evaluations: its classes, its marks, and what decided."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fieldmarks.classification.results import Explanation, Mark, Prediction, Score
+from fieldmarks.report.document import data_uri
+from fieldmarks.report.numbers import MINUS
+
+CLASSES_SHOWN: Final = 5  # of each image
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A horizontal bar on a line of 100 units."""
+
+    start: float
+    length: float
+
+
+@dataclass(frozen=True, slots=True)
+class MarkRow:
+    """A mark with its number as printed and its bar."""
+
+    descriptor: str
+    number: str
+    bar: Bar
+
+
+def card(prediction: Prediction, image: str | None = None) -> dict[str, Any]:
+    """Return what the template shows of a prediction; `image` is the address of one to show instead."""
+    thumbnail = data_uri("image/jpeg", prediction.thumbnail) if prediction.thumbnail else None
+    return {
+        "name": Path(prediction.image).name or prediction.image,
+        "path": prediction.image,
+        "thumbnail": image or thumbnail,
+        "label": prediction.label,
+        "scores": [(score, Bar(0, 100 * score.probability)) for score in prediction.scores[:CLASSES_SHOWN]],
+        "baseline": prediction.baseline,
+        "agrees": agrees(prediction),
+        "sides": _sides(prediction.scores, prediction.explanation) if prediction.explanation else [],
+        "decided": _decided(prediction.explanation) if prediction.explanation else [],
+    }
+
+
+def agrees(prediction: Prediction) -> bool:
+    """Whether the class names alone predict the same class."""
+    return prediction.baseline is not None and prediction.baseline.name == prediction.scores[0].name
+
+
+def relative(predictions: Sequence[Prediction]) -> bool:
+    """Whether the marks are z-scores over the run's images."""
+    explained = (entry.explanation.predicted for entry in predictions if entry.explanation)
+    return any(marks and marks[0].z is not None for marks in explained)
+
+
+def _sides(scores: Sequence[Score], explanation: Explanation) -> list[tuple[str, list[MarkRow]]]:
+    """Return the marks of the predicted class and of the runner-up, on one scale of bars."""
+    marks = (*explanation.predicted, *explanation.runner_up)
+    sides = zip(scores, (explanation.predicted, explanation.runner_up), strict=False)
+    return [
+        (score.name, [MarkRow(mark.descriptor, number(mark), bar(mark, marks)) for mark in side])
+        for score, side in sides
+    ]
+
+
+def _decided(explanation: Explanation) -> list[tuple[str, str]]:
+    return [(mark.descriptor, number(mark)) for mark in explanation.decided or ()]
+
+
+def bar(mark: Mark, marks: Sequence[Mark]) -> Bar:
+    """Return a mark's bar: from zero in the middle for z, else from a little under the lowest mark."""
+    if mark.z is not None:
+        return signed_bar(mark.z, max(abs(other.z or 0.0) for other in marks))
+    low, high = min(other.logit for other in marks), max(other.logit for other in marks)
+    return Bar(0, 8 + 92 * (mark.logit - low) / (high - low) if high > low else 100)
+
+
+def signed_bar(value: float, reach: float) -> Bar:
+    """Return a bar from the middle of the line, whose halves are as long as `reach`."""
+    length = 50 * abs(value) / (reach or 1.0)
+    return Bar(50.0 if value >= 0 else 50 - length, length)
+
+
+def number(mark: Mark) -> str:
+    """Return a mark's number as printed: signed deviations, or the raw score."""
+    return (f"{mark.logit:.1f}" if mark.z is None else f"{mark.z:+.2f}").replace("-", MINUS)

@@ -1,0 +1,166 @@
+"""A run of classification as one HTML page: an overview of its images by label, then each with its marks.
+
+The images that are most in doubt come first. A page of MAX_IMAGES stays below 15 MB: all of them are in the
+overview as small squares, the MAX_CARDS most doubtful have a card with marks, and what was classified beyond
+that is counted. The labels' figures are of all images.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, ImageOps
+
+from fieldmarks.classification.results import Failure, Prediction
+from fieldmarks.report import document
+from fieldmarks.report.cards import Bar, agrees, card, relative
+from fieldmarks.report.document import Imprint, data_uri, fragment
+from fieldmarks.text import counted
+
+MAX_IMAGES: Final = 3_000  # about 2.5 KB each
+MAX_CARDS: Final = 500  # about 12 KB each
+MAX_FAILURES: Final = 200
+LABELS_SHOWN: Final = 12  # in the summary; the others can be opened
+THUMBS_SHOWN: Final = 40  # of a label; the others can be opened
+THUMB: Final = 96  # pixels of a square in the overview
+CARD: Final = 320  # pixels of the longer side on a card
+MANY: Final = 200  # images, of more than which those on cards are smaller
+SMALL_CARD: Final = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Thumb:
+    """An image in the overview, and the number of its card if it has one."""
+
+    name: str
+    image: str | None  # its address
+    probability: float
+    number: int | None
+    agrees: bool | None  # with what the class names alone predict; None without a baseline
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The images of a label, the most doubtful first; `images` counts also those that are not shown."""
+
+    number: int
+    label: str | None
+    images: int
+    bar: Bar
+    thumbs: Sequence[Thumb]
+
+
+class ResultPage:
+    """Gathers a run's results, a bounded part of them to show, and writes them as a page."""
+
+    def __init__(
+        self, classes: Sequence[str], facts: Mapping[str, str], imprint: Imprint | None = None
+    ) -> None:
+        self._classes = classes
+        self._facts = facts
+        self._imprint = imprint
+        self._predictions: list[Prediction] = []
+        self._failures: list[Failure] = []
+        self._labels: Counter[str | None] = Counter()
+        self._failed = 0
+        self._compared = 0
+        self._agreed = 0
+
+    def add(self, result: Prediction | Failure) -> None:
+        """Take one result in."""
+        if isinstance(result, Failure):
+            self._failed += 1
+            self._failures += [result] if len(self._failures) < MAX_FAILURES else []
+            return
+        self._labels[result.label] += 1
+        if result.baseline:
+            self._compared += 1
+            self._agreed += agrees(result)
+        if len(self._predictions) < MAX_IMAGES:
+            self._predictions.append(result)
+
+    def html(self) -> str:
+        """Return the page."""
+        ranked = sorted(self._predictions, key=certainty)
+        total, groups = self._labels.total(), self._groups(ranked)
+        side = SMALL_CARD if len(ranked) > MANY else CARD
+        body = fragment(
+            "results.html.j2",
+            total=total,
+            groups=groups,
+            labels={group.label: group.number for group in groups},
+            labels_shown=LABELS_SHOWN,
+            thumbs_shown=THUMBS_SHOWN,
+            shown=len(ranked),
+            compared=self._compared,
+            agreed=self._agreed,
+            cards=[card(prediction, _copy(prediction.thumbnail, side)) for prediction in ranked[:MAX_CARDS]],
+            failures=self._failures,
+            failed=self._failed,
+            relative=relative(ranked),
+        )
+        extent = f"{counted(total, 'image')}, {counted(len(self._classes), 'class')}"
+        return document.document(
+            f"{extent}, and the marks that decided",
+            body,
+            self._facts,
+            imprint=self._imprint,
+            styles=("card.css", "results.css"),
+            script="results.js",
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the page. Raises ReportError, and as `document.check`."""
+        document.write(path, self.html())
+
+    def _groups(self, ranked: Sequence[Prediction]) -> list[Group]:
+        """Return the labels with their images, those of most images first."""
+        thumbs: dict[str | None, list[Thumb]] = {}
+        for place, prediction in enumerate(ranked):
+            thumbs.setdefault(prediction.label, []).append(
+                Thumb(
+                    Path(prediction.image).name or prediction.image,
+                    _copy(prediction.thumbnail, THUMB, square=True),
+                    prediction.scores[0].probability,
+                    place + 1 if place < MAX_CARDS else None,
+                    agrees(prediction) if prediction.baseline else None,
+                )
+            )
+        most = max(self._labels.values(), default=1)
+        return [
+            Group(number + 1, label, count, Bar(0, 100 * count / most), thumbs.get(label, []))
+            for number, (label, count) in enumerate(self._labels.most_common())
+        ]
+
+
+def certainty(prediction: Prediction) -> tuple[bool, float]:
+    """Return the key that puts doubtful predictions first: those without a label, then by their lead."""
+    first, second = (*(score.probability for score in prediction.scores[:2]), 0.0)[:2]
+    return prediction.label is not None, first - second
+
+
+def _copy(thumbnail: bytes | None, side: int, *, square: bool = False) -> str | None:
+    """Return the address of a smaller copy of a thumbnail, where there is one."""
+    if thumbnail is None:
+        return None
+    with Image.open(io.BytesIO(thumbnail)) as image:
+        image.draft("RGB", (side, side))
+        if square:
+            small = ImageOps.fit(image, (side, side))
+        else:
+            small = image.copy()
+            small.thumbnail((side, side))
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=50 if square else 65)
+    return data_uri("image/webp", file.getvalue())
+
+
+def provenance(metadata: Mapping[str, str], store: str | None = None) -> dict[str, str]:
+    """Return where a classifier comes from as a page's facts: the store and its digest, model and wording."""
+    digest, store = metadata.get("store_sha256", "")[:12], metadata.get("store", store)
+    facts = {"Store": f"{store} ({digest})" if store and digest else store or digest}
+    terms = {"model": "Model", "preset": "Preset", "text": "Text", "concept": "Concept"}
+    return facts | {term: metadata[key] for key, term in terms.items() if metadata.get(key)}

@@ -1,0 +1,126 @@
+"""The card of published lists: a README with the Hugging Face hub's header, for people and for the hub.
+
+What it tells of the lists (counts, models, prompts, authors, language) is counted from their lines; what only
+their publisher knows (title, source, licence) and what was measured with them come with `About`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Final
+
+from fieldmarks.records import Entry
+from fieldmarks.store.languages import language
+
+TITLE: Final = "Visual descriptors of"
+TAGS: Final = ("image-classification", "zero-shot-image-classification", "descriptors", "clip", "fieldmarks")
+_SIZES: Final = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Accuracy with the lists and without: where it was measured, and a row of texts for each arm."""
+
+    where: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a card says beside what the lines tell; None where nobody has said it."""
+
+    title: str | None = None
+    licence: str | None = None  # as the hub lists them, such as cc-by-4.0
+    source: str | None = None
+    authors: Sequence[str] = ()
+    language: str | None = None  # of ISO 639, such as en
+    lint: Mapping[str, int] | None = None  # findings by rule
+    measured: Measured | None = None
+    left_out: Sequence[str] = field(default_factory=tuple)  # sentences
+
+
+def title_of(entries: Sequence[Entry], about: About) -> str:
+    """Return the title, by default the number of classes."""
+    return about.title or f"{TITLE} {len(entries):,} classes"
+
+
+def language_of(entries: Sequence[Entry], about: About) -> str | None:
+    """Return the language, by default as the texts show; None where they do not."""
+    return about.language or language(chain.from_iterable(entry.descriptors for entry in entries))
+
+
+def authors_of(entries: Iterable[Entry]) -> list[str]:
+    """Return who wrote, edited or reviewed the lists, as the lines name them."""
+    named = chain.from_iterable((entry.by, (entry.reviewed or {}).get("by")) for entry in entries)
+    return sorted({name for name in named if name})
+
+
+def card(entries: Sequence[Entry], about: About, *, data: str) -> str:
+    """Return the card of a folder whose lists the hub shows from the file `data`."""
+    title = title_of(entries, about)
+    header = {
+        "license": about.licence,
+        "pretty_name": title,
+        "language": [code] if (code := language_of(entries, about)) else None,
+        "tags": list(TAGS),
+        "task_categories": ["zero-shot-image-classification"],
+        "size_categories": [_size(len(entries))],
+        "configs": [{"config_name": "default", "data_files": data}],
+    }
+    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items() if value), "---", ""]
+    lines += [f"# {_cell(title)}", ""]
+    lines += [
+        "The visible features by which each class can be told apart in a photo: one line of JSON per class,"
+    ]
+    lines += ["with `class`, `descriptors`, and where they come from.", ""]
+    lines += _table(("", ""), _facts(entries, about))
+    if about.measured:
+        lines += ["## Measured", "", _cell(about.measured.where), ""]
+        lines += _table(about.measured.columns, about.measured.rows)
+    if about.lint is not None:
+        found = sorted(about.lint.items())
+        lines += ["## Lint", "", "What `fieldmarks store lint` finds in the lists.", ""]
+        lines += _table(("rule", "findings"), found) if found else ["Nothing.", ""]
+    if about.left_out:
+        lines += ["## Left out", "", *(f"- {_cell(sentence)}" for sentence in about.left_out), ""]
+    lines += ["## Use", "", "With [fieldmarks](https://pypi.org/project/fieldmarks/), in this folder:", ""]
+    return "\n".join([*lines, "    fieldmarks store import mine.jsonl .", ""])
+
+
+def _facts(entries: Sequence[Entry], about: About) -> list[tuple[str, object]]:
+    prompts = [entry.prompt or {} for entry in entries]
+    facts: list[tuple[str, object]] = [
+        ("classes", f"{len(entries):,}"),
+        ("descriptors", f"{sum(len(entry.descriptors) for entry in entries):,}"),
+        ("origin", _counted(entry.origin or "typed" for entry in entries)),
+        ("model", _counted(entry.model or "none" for entry in entries)),
+        ("prompt", _counted(str(prompt.get("name", "none")) for prompt in prompts)),
+    ]
+    if any(entry.review for entry in entries):
+        facts.append(("review", _counted(entry.review or "none" for entry in entries)))
+    code = language_of(entries, about)
+    own = {"language": code, "authors": ", ".join(about.authors), "source": about.source}
+    licence = about.licence or "not set: ask the publisher before you use the lists"
+    return [*facts, *((key, value) for key, value in own.items() if value), ("licence", licence)]
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    shown = [columns, ["---"] * len(columns), *([_cell(str(cell)) for cell in row] for row in rows)]
+    return [*(f"| {' | '.join(map(str, row))} |" for row in shown), ""]
+
+
+def _size(count: int) -> str:
+    return next((name for most, name in _SIZES if count < most), "1M<n<10M")
+
+
+def _counted(values: Any) -> str:
+    return ", ".join(f"{value} ({count:,})" for value, count in Counter(values).most_common())
+
+
+def _cell(text: str) -> str:
+    """Return a text that cannot end its cell, nor be read as markup."""
+    text = " ".join(text.split())
+    return "".join(f"\\{c}" if c in r"\`*_{}[]<>|#!" else c for c in text)

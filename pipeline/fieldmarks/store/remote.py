@@ -1,0 +1,75 @@
+"""Stores on the Hugging Face hub: hf:NAME[@REVISION] names a pack that `fieldmarks store pack` made.
+
+A revision is a branch, a tag or a commit; without one it is the newest of the main branch. The hub is asked
+whether it has changed, unless HF_HUB_OFFLINE says not to, or the revision is a commit that was downloaded
+before; the file itself is downloaded once and lies in the hub's cache.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fieldmarks.errors import StoreError
+from fieldmarks.hub import one_line
+
+SCHEME: Final = "hf:"
+DATA: Final = "descriptors.jsonl"  # of a pack, the file that is read
+MOST: Final = 1 << 30  # bytes of it; a store of a million classes has a third
+_SPEC: Final = re.compile(r"hf:((?:[\w.-]+/)?[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?", re.ASCII)
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_SECONDS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A store of the hub: its name with the commit, and its file in the hub's cache."""
+
+    name: str
+    path: Path
+
+
+def is_remote(name: str | Path) -> bool:
+    """Say whether a name is that of a store on the hub; a file of the same name is that file."""
+    return str(name).startswith(SCHEME) and not os.path.lexists(name)
+
+
+def fetch(name: str | Path) -> Remote:
+    """Return a store of the hub, downloaded if need be.
+
+    Raises StoreError for a name that cannot be one, a hub that does not answer or does not have it, and a
+    data set that is no pack.
+    """
+    match = _SPEC.fullmatch(str(name))
+    if match is None:
+        raise StoreError(f"{name} is not a store on the Hugging Face hub: expected hf:OWNER/NAME[@REVISION]")
+    repository, revision = match[1], match[2] or "main"
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import try_to_load_from_cache as cached
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    kept = cached(repository, DATA, revision=revision, repo_type="dataset")
+    if not isinstance(kept, str) or not (constants.HF_HUB_OFFLINE or _COMMIT.fullmatch(revision)):
+        if constants.HF_HUB_OFFLINE:
+            raise StoreError(f"{name} was never downloaded, and HF_HUB_OFFLINE is set: unset it and connect")
+        try:
+            url = hf_hub_url(repository, DATA, repo_type="dataset", revision=revision)
+            size = get_hf_file_metadata(url, timeout=_SECONDS).size or 0
+            if size > MOST:
+                raise StoreError(f"{name}: its {DATA} has {size:,} bytes: the limit is {MOST:,}")
+            kept = hf_hub_download(repository, DATA, repo_type="dataset", revision=revision)
+        except RevisionNotFoundError as error:
+            raise StoreError(f"{name}: the data set has no revision {revision!r}") from error
+        except RepositoryNotFoundError as error:
+            raise StoreError(f"{name}: the hub has no such data set, or it is private") from error
+        except EntryNotFoundError as error:
+            raise StoreError(
+                f"{name} is not a pack: it has no {DATA}, which `fieldmarks store pack` writes"
+            ) from error
+        except StoreError:
+            raise
+        except Exception as error:
+            remedy = "connect, or set HF_HUB_OFFLINE=1 to use what was downloaded before"
+            raise StoreError(f"{name}: the hub does not answer ({one_line(error)}): {remedy}") from error
+    return Remote(f"{SCHEME}{repository}@{Path(kept).parent.name}", Path(kept))

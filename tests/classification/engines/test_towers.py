@@ -1,0 +1,175 @@
+"""CLIP's towers taken apart: transformers' numbers, beginnings once, compiled where that works."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from transformers import CLIPConfig, CLIPModel
+
+from fieldmarks.classification.embedder import Encoder
+from fieldmarks.classification.engines.checkpoint import Checkpoint
+from fieldmarks.classification.engines.torch import TorchEngine
+from fieldmarks.classification.engines.towers import (
+    Towers,
+    Tree,
+    batches_of,
+    inputs_of,
+    read_tokens,
+    trees,
+)
+from fieldmarks.classification.preprocess import Recipe
+from fieldmarks.classification.scoring import cosines
+
+END = 99
+RECIPE = Recipe(40, (40, 40), 3, 1 / 255, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+TOKENS = st.lists(st.integers(1, 6), max_size=12).map(lambda row: [0, *row, END])
+
+
+@pytest.fixture(scope="module", params=["quick_gelu", "gelu"])
+def network(request: pytest.FixtureRequest) -> Any:
+    """A network with weights as large as those of trained ones, so that errors would show."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3}
+    common = sizes | {"hidden_act": request.param}
+    text = common | {"vocab_size": 100, "eos_token_id": END, "bos_token_id": 0, "max_position_embeddings": 20}
+    config = CLIPConfig(
+        text_config=text, vision_config=common | {"image_size": 40, "patch_size": 8}, projection_dim=16
+    )
+    model: Any = CLIPModel(config)
+    model.eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name and weight.ndim:
+                weight.copy_(torch.randn_like(weight) * 0.2)
+    return model
+
+
+def _unit(rows: Any) -> Any:
+    rows = np.asarray(rows, np.float64)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def _padded(texts: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    rows = np.full((len(texts), max(map(len, texts))), END, np.int64)
+    for row, text in zip(rows, texts, strict=True):
+        row[: len(text)] = text
+    return rows
+
+
+def _by_trees(towers: Towers, texts: Sequence[Sequence[int]], length: int, budget: int) -> Any:
+    embeddings = np.zeros((len(texts), 16), np.float32)
+    with torch.inference_mode():
+        for batch in batches_of(list(trees(texts, length)), budget):
+            embeddings[[row for tree in batch for row in tree.rows]] = towers.texts(
+                **inputs_of(batch)
+            ).numpy()
+    return embeddings
+
+
+@given(
+    texts=st.lists(TOKENS, min_size=1, max_size=25),
+    length=st.integers(1, 40),
+    budget=st.integers(1, 200),
+)
+def test_texts_by_trees_are_the_texts_one_by_one(
+    network: Any, texts: list[list[int]], length: int, budget: int
+) -> None:
+    towers = Towers.of(copy.deepcopy(network), RECIPE, "cpu", torch.float32)
+    with torch.inference_mode():
+        ids = torch.from_numpy(_padded(texts))
+        plain = network.get_text_features(input_ids=ids).pooler_output
+    found = _by_trees(towers, read_tokens(_padded(texts), END), length, budget)
+    assert_allclose(_unit(found), _unit(plain), rtol=0, atol=1e-6)
+
+
+@given(texts=st.lists(TOKENS, min_size=1, max_size=25), length=st.integers(1, 40))
+def test_a_tree_holds_each_beginning_once(texts: list[list[int]], length: int) -> None:
+    found = list(trees(texts, length))
+    assert sorted(row for tree in found for row in tree.rows) == list(range(len(texts)))
+    for tree in found:
+        assert len(tree.ids) <= length or len(tree.ids) == len(texts[tree.rows[0]])
+        paths = [_path(tree, place) for place in range(len(tree.ids))]
+        assert len(set(paths)) == len(paths)
+        assert [len(path) - 1 for path in paths] == tree.depths
+        assert [paths[end] for end in tree.ends] == [tuple(texts[row]) for row in tree.rows]
+
+
+def _path(tree: Tree, place: int) -> tuple[int, ...]:
+    parent = tree.parents[place]
+    return (*(_path(tree, parent) if parent >= 0 else ()), tree.ids[place])
+
+
+def test_texts_of_a_class_cost_their_shared_beginning_once() -> None:
+    shared = [0, 1, 2, 3, 4, 5]
+    texts = [[*shared, 10 + number, END] for number in range(6)]
+    assert [len(tree.ids) for tree in trees(texts)] == [len(shared) + 6 * 2]
+
+
+def test_where_clip_reads_a_text() -> None:
+    ids = np.array([[0, 5, END, END], [0, 7, 8, END]], np.int64)
+    assert read_tokens(ids, END) == [[0, 5, END], [0, 7, 8, END]]
+    assert read_tokens(ids, 2) == [[0, 5, END], [0, 7, 8, END]]  # the highest token, in old configurations
+
+
+def test_images_are_the_networks_own(network: Any) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), np.uint8)
+    scale, shift = RECIPE.scale_and_shift
+    normal = torch.from_numpy(pixels * scale + shift).permute(0, 3, 1, 2)
+    towers = Towers.of(copy.deepcopy(network), RECIPE, "cpu", torch.float32)
+    with torch.inference_mode():
+        plain = network.get_image_features(pixel_values=normal).pooler_output
+        found = towers.images(torch.from_numpy(pixels))
+    assert_allclose(_unit(found), _unit(plain), rtol=0, atol=1e-6)
+
+
+def test_half_precision_is_closer_than_that_of_all_numbers(network: Any) -> None:
+    """Products alone in bfloat16, against the network's own in bfloat16 throughout."""
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), np.uint8))
+    exact, ours, rough = (
+        Towers.of(copy.deepcopy(network), RECIPE, "cpu", dtype)
+        for dtype in (torch.float32, torch.bfloat16, torch.bfloat16)
+    )
+    rough.images.to(torch.bfloat16)
+    rough.images.normalise.to(torch.float32)
+    with torch.inference_mode():
+        truth = exact.images(pixels).numpy()
+        errors = [
+            float(np.abs(1 - np.diag(cosines(truth, towers.images(pixels).float().numpy()))).max())
+            for towers in (ours, rough)
+        ]
+    assert errors[0] < 1e-3
+    assert errors[0] <= errors[1] * 1.5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_long_run_has_its_tower_compiled(tiny_clip: Path) -> None:
+    """As on a GPU, whose passes are timed; here by hand, and compiled for the CPU."""
+    plain = TorchEngine(Checkpoint(str(tiny_clip)), device="cpu", dtype="float32")
+    engine = TorchEngine(Checkpoint(str(tiny_clip)), device="cpu", dtype="float32")
+    side = plain.recipe.crop if plain.recipe else None
+    assert side
+    pixels = [np.full((*side, 3), 40 * number, np.uint8) for number in range(4)]
+    engine._compiling._after = 1.0
+    engine.start_images(pixels)()
+    assert engine._compiling._compiled is None
+    engine._compiling.computed(2.0)
+    found = engine.start_images(pixels)()
+    assert_allclose(found, plain.start_images(pixels)(), rtol=0, atol=1e-5)
+    assert_allclose(engine.start_images(pixels[:3])(), found[:3], rtol=0, atol=1e-5)
+
+
+def test_a_gpu_takes_passes_ahead_and_a_cpu_does_not(tiny_clip: Path) -> None:
+    encoder = Encoder(tiny_clip, device="cpu", engine="torch")
+    assert encoder.under_way == 0
+    assert encoder.batch == 32
+    assert encoder.portable is None  # nothing is loaded to find out
+    encoder.encode_texts(["fur"])
+    assert encoder.portable is not None

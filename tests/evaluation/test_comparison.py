@@ -1,0 +1,164 @@
+"""Runs side by side: paired where images, labels and classes are the same, else shown with the reason."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.report.evaluations import BIRDS, evaluation
+
+from fieldmarks.errors import EvaluationError
+from fieldmarks.evaluation import metrics
+from fieldmarks.evaluation.comparison import Comparison, compare
+from fieldmarks.evaluation.results import Evaluation
+
+
+@pytest.fixture(scope="module")
+def first() -> Evaluation:
+    """Ten classes of birds."""
+    return evaluation(BIRDS, 400, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def better(first: Evaluation) -> Evaluation:
+    """A run on the same images, whose descriptors are what the first run's prompt is, and the reverse."""
+    photo, descriptors, *others = first.arms
+    swapped = (
+        replace(descriptors, runs=photo.runs, top1=photo.top1),
+        replace(photo, runs=descriptors.runs, top1=descriptors.top1),
+    )
+    return replace(first, arms=(*swapped, *others))
+
+
+def _shuffled(run: Evaluation, order: "np.ndarray[Any, Any]", classes: "np.ndarray[Any, Any]") -> Evaluation:
+    """Return the same run with its images and classes in another order."""
+    place = np.argsort(classes).astype(np.int32)
+
+    def arm(arm: Any) -> Any:
+        runs = tuple(
+            replace(trial, predicted=place[trial.predicted[order]], rank=trial.rank[order])
+            for trial in arm.runs
+        )
+        return replace(arm, runs=runs)
+
+    return replace(
+        run,
+        classes=tuple(run.classes[at] for at in classes),
+        images=tuple(run.images[at] for at in order),
+        labels=place[run.labels[order]],
+        arms=tuple(map(arm, run.arms)),
+    )
+
+
+def _leads(comparison: Comparison) -> dict[tuple[str, int], Any]:
+    return {(group.arm, row.run): row.lead for group in comparison.groups for row in group.rows}
+
+
+def test_a_lead_is_the_paired_difference_of_the_same_images(first: Evaluation, better: Evaluation) -> None:
+    comparison = compare([("a", first), ("b", better)])
+    lead = _leads(comparison)["descriptors", 1]
+    photo, descriptors, *_ = first.arms
+    expected = metrics.difference(photo.hits(), descriptors.hits())
+    assert (lead.to, lead.value, lead.low, lead.high) == ("a", expected.value, expected.low, expected.high)
+    assert lead.p == metrics.mcnemar(photo.hits(), descriptors.hits())
+    assert _leads(comparison)["descriptors", 0] is None
+    assert comparison.notes == ()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_images_and_classes_makes_no_difference(random: Any) -> None:
+    run, other = evaluation(BIRDS, 60, seeds=2), evaluation(BIRDS, 60, seeds=2)
+    photo, descriptors, *others = other.arms
+    other = replace(other, arms=(photo, replace(descriptors, runs=photo.runs, top1=photo.top1), *others))
+    order, classes = list(range(60)), list(range(len(BIRDS)))
+    random.shuffle(order)
+    random.shuffle(classes)
+    shuffled = _shuffled(other, np.array(order), np.array(classes))
+    assert _leads(compare([("a", run), ("b", shuffled)])) == _leads(compare([("a", run), ("b", other)]))
+
+
+def test_leads_of_two_runs_are_opposite(first: Evaluation, better: Evaluation) -> None:
+    there = _leads(compare([("a", first), ("b", better)]))
+    back = _leads(compare([("b", better), ("a", first)]))
+    for (arm, run), lead in there.items():
+        if run:
+            assert lead.value == pytest.approx(-back[arm, 1].value)
+            assert lead.p == back[arm, 1].p
+
+
+def test_a_folder_named_in_another_way_is_the_same_folder(first: Evaluation, better: Evaluation) -> None:
+    moved = replace(better, images=tuple(f"/data/{name}" for name in better.images))
+    assert _leads(compare([("a", first), ("b", moved)])) == _leads(compare([("a", first), ("b", better)]))
+
+
+def test_repeated_images_count_once(first: Evaluation, better: Evaluation) -> None:
+    groups = tuple((at, at + 1) for at in range(0, 300, 2) if first.labels[at] == first.labels[at + 1])
+    assert len(groups) > 100
+    plain = _leads(compare([("a", first), ("b", better)]))["descriptors", 1]
+    once = _leads(compare([("a", first), ("b", replace(better, repeats=groups))]))["descriptors", 1]
+    assert once.value == plain.value
+    assert once.high - once.low > plain.high - plain.low
+
+
+def _files(digest: str) -> dict[str, Any]:
+    return {"data": {"kind": "folder", "fingerprint": digest}}
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ({"images": ("other.jpg",)}, "1 of its 400 images are not in a"),
+        ({"fewer": 3}, "it lacks 3 of the 400 images of a"),
+        ({"label": 1}, "1 image have other labels than in a"),
+        ({"classes": ("kiwi",)}, "it has 1 class more and 1 class fewer to choose from than a"),
+        ({"files": "f00d"}, "its image files are not those of a: some have the same name and another size"),
+        ({"twice": True}, "several of its images have one name, so they cannot be told apart in a"),
+    ],
+)
+def test_what_cannot_be_paired_is_said(first: Evaluation, change: dict[str, Any], note: str) -> None:
+    other, run = first, replace(first, settings=_files("abba"))
+    match change:
+        case {"images": names}:
+            other = replace(first, images=(*names, *first.images[1:]))
+        case {"fewer": count}:
+            kept = np.arange(count, 400)
+            other = _shuffled(first, kept, np.arange(len(BIRDS)))
+        case {"label": _}:
+            labels = first.labels.copy()
+            labels[0] = (labels[0] + 1) % len(BIRDS)
+            other = replace(first, labels=labels)
+        case {"classes": names}:
+            other = replace(first, classes=(*names, *first.classes[1:]))
+        case {"files": digest}:
+            other = replace(first, settings=_files(digest))
+        case {"twice": _}:
+            other = replace(first, images=(first.images[1], *first.images[1:]))
+    comparison = compare([("a", run), ("b", other)])
+    assert comparison.notes == (f"b is not compared: {note}",)
+    assert set(_leads(comparison).values()) == {None}
+    assert comparison.sentences() == ()
+
+
+def test_sentences_claim_no_more_than_the_interval(first: Evaluation, better: Evaluation) -> None:
+    (gain,) = compare([("a", better), ("b", first)]).sentences()
+    assert gain.startswith("b classifies more images correctly than a with descriptors: +")
+    (loss,) = compare([("a", first), ("b", better)]).sentences()
+    assert loss.startswith("b classifies fewer images correctly than a with descriptors: −")
+    (none,) = compare([("a", first), ("b", first)]).sentences()
+    assert none.startswith("b vs a, descriptors: 0.0 points (95% CI −")
+    assert none.endswith(": no significant difference.")
+
+
+def test_an_arm_that_one_run_lacks_stands_alone(first: Evaluation) -> None:
+    other = replace(first, arms=first.arms[:2])
+    leads = _leads(compare([("a", other), ("b", first)]))
+    assert leads["waffle", 1] is None
+    assert leads["photo", 1].value == 0
+
+
+def test_nothing_to_compare() -> None:
+    with pytest.raises(EvaluationError, match="pass at least one evaluation"):
+        compare([])

@@ -1,0 +1,310 @@
+"""The page: whole in itself, escaped, within its bounds, and readable in a real browser."""
+
+import base64
+import hashlib
+import html
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from tests.report.browser import Browser, DevTools, Outline, document_width
+
+from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction, Score
+from fieldmarks.errors import ReportError
+from fieldmarks.report.cards import bar
+from fieldmarks.report.document import Imprint
+from fieldmarks.report.result_page import MAX_CARDS, MAX_FAILURES, MAX_IMAGES, ResultPage, provenance
+
+ABOUT = {"model": "some/clip", "preset": "article", "store_sha256": "c9c8dc44d2fe299c4bd4"}
+HOSTILE = "<script>alert(1)</script>"
+
+
+def _page(*results: Prediction | Failure) -> str:
+    page = ResultPage(["tree frog", "owl"], provenance(ABOUT))
+    for result in results:
+        page.add(result)
+    return page.html()
+
+
+def test_what_the_page_says(prediction: Prediction) -> None:
+    text = re.sub(r"[ \n]+", " ", Outline(_page(prediction, Failure("broken.png", "empty"))).text)
+    for part in (
+        "1 image, 2 classes, and the marks that decided",
+        "Store c9c8dc44d2fe Model some/clip Preset article",
+        "Class names alone give the same prediction for 0 of 1 images.",
+        "tree frog 90.0% owl 10.0%",
+        "Class name only: owl , 60.0% (differs)",
+        "protruding eyes 25.5 a wide mouth 23.0",
+        "big eyes 24.1 a hooked beak \u22123.2",
+        "Deciding pair “ protruding eyes ” 25.5 against “ big eyes ” 24.1",
+        "Unreadable files broken.png : empty",
+    ):
+        assert part in text
+
+
+def test_title_author_and_date_stand_above() -> None:
+    imprint = Imprint("Frogs & owls of May", "A. Finch", "1 June 2026")
+    facts = provenance(ABOUT, "frogs.jsonl")
+    text = re.sub(r"\s+", " ", Outline(ResultPage(["owl"], facts, imprint).html()).text)
+    assert (
+        "Frogs & owls of May 0 images, 1 class, and the marks that decided Author A. Finch Date 1 June 2026"
+        " Store frogs.jsonl (c9c8dc44d2fe) Model some/clip Preset article"
+    ) in text
+
+
+def test_the_overview_shows_every_image_under_its_label_the_most_doubtful_first(
+    prediction: Prediction,
+) -> None:
+    def of(name: str, label: str | None, share: float) -> Prediction:
+        scores = (Score(label or "owl", share, 1.0), Score("newt", 1 - share, 0.0))
+        return replace(prediction, image=name, label=label, scores=scores, baseline=None)
+
+    page = _page(of("a", "owl", 0.9), of("b", "frog", 0.7), of("c", "owl", 0.6), of("d", None, 0.95))
+    seen = Outline(page).seen
+    groups = [attributes for _, attributes in seen if attributes.get("class") == "group"]
+    assert [group["id"] for group in groups] == ["label-1", "label-2", "label-3"]
+    links = [attributes["href"] for tag, attributes in seen if tag == "a"]
+    assert links[1:4] == ["#label-1", "#label-2", "#label-3"]  # of the summary
+    assert [link for link in links if link and "image" in link] == [
+        *("#image-2", "#image-4"),  # owl: 0.6, then 0.9
+        "#image-3",
+        "#image-1",  # no label comes first of all
+    ]
+    cards = [attributes["data-label"] for tag, attributes in seen if tag == "article"]
+    assert cards == ["3", "1", "2", "1"]
+
+
+def test_nothing_from_outside_and_one_script(prediction: Prediction) -> None:
+    page = _page(prediction)
+    outline = Outline(page)
+    assert {tag for tag, _ in outline.seen} & {"link", "iframe", "object", "form"} == set()
+    sources = [
+        value
+        for _, attributes in outline.seen
+        for name, value in attributes.items()
+        if name in ("src", "href")
+    ]
+    assert all(value and value.startswith(("data:image/webp;base64,", "#")) for value in sources)
+    assert not [
+        name
+        for _, attributes in outline.seen
+        for name in attributes
+        if name.startswith("on") or name == "style"
+    ]
+    (policy,) = [
+        attributes["content"]
+        for tag, attributes in outline.seen
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert [tag for tag, _ in outline.seen].count("script") == 1
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+def test_everything_is_escaped(hostile: Prediction, failure: Failure) -> None:
+    text = _page(hostile, failure)
+    outline = Outline(text)
+    assert HOSTILE not in text
+    assert [tag for tag, _ in outline.seen].count("script") == 1  # the page's own
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert html.escape(HOSTILE) in text
+
+
+def test_every_image_has_a_text_beside(prediction: Prediction) -> None:
+    outline = Outline(_page(prediction, replace(prediction, thumbnail=None)))
+    images = [attributes["alt"] for tag, attributes in outline.seen if tag == "img"]
+    assert images == ["one.png", "one.png, classified as tree frog"]
+    (without,) = [attributes for _, attributes in outline.seen if attributes.get("role") == "img"]
+    assert without["aria-label"] == "one.png, without an image"
+
+
+def test_the_page_is_bounded(prediction: Prediction) -> None:
+    many = [replace(prediction, thumbnail=None)] * (MAX_IMAGES + 7)
+    text = _page(*many, *[Failure("a", "b")] * (MAX_FAILURES + 3))
+    assert text.count("<article") == MAX_CARDS
+    assert text.count("<li data-label") == MAX_IMAGES
+    assert "7 more images were classified and are counted above; the page shows the first 3,000." in text
+    assert "The 500 most doubtful of 3,000 are shown with their marks." in text
+    assert "and 3 more" in text
+    assert f"{MAX_FAILURES + 3} images could not be read" in text
+
+
+@pytest.mark.slow
+def test_three_thousand_images_fit_in_fifteen_megabytes(prediction: Prediction) -> None:
+    """Thumbnails of much detail, and as many marks as long stores have."""
+    random = np.random.default_rng(0)
+    thumbnails = [_scene(random) for _ in range(20)]
+    assert 22_000 < sum(map(len, thumbnails)) / len(thumbnails) < 26_000  # those of 60 photos have 23 kB
+    marks = tuple(Mark("tree frog", f"a mark of a length that is usual in stores, {n}", n) for n in range(8))
+    explanation = Explanation(marks, marks, (marks[0], marks[1]))
+    scores = tuple(Score(f"class {number}", 0.2, 1.0) for number in range(5))
+    page = ResultPage(["tree frog", "owl"], provenance(ABOUT))
+    for number in range(MAX_IMAGES):
+        page.add(
+            replace(
+                prediction,
+                image=f"photos/2026/may/IMG_{number:05}.jpg",
+                scores=scores,
+                explanation=explanation,
+                thumbnail=thumbnails[number % len(thumbnails)],
+            )
+        )
+    assert len(page.html().encode()) < 15_000_000
+
+
+def _scene(random: np.random.Generator) -> bytes:
+    """Return a thumbnail about as large as one of a photo: shapes of all sizes and a little noise."""
+    image = Image.new("RGB", (384, 288), tuple(random.integers(0, 255, 3).tolist()))
+    draw = ImageDraw.Draw(image)
+    for size in (160, 80, 40, 20, 10):
+        for _ in range(700 // size):
+            x, y = random.integers(-size, 384, 2).tolist()
+            draw.ellipse((x, y, x + size, y + size), fill=tuple(random.integers(0, 255, 3).tolist()))
+    noisy = np.asarray(image, np.float64) + random.normal(0, 4, (288, 384, 3))
+    file = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=82)
+    return file.getvalue()
+
+
+def test_nothing_was_classified() -> None:
+    assert "0 images, 2 classes" in _page()
+
+
+def test_a_report_is_replaced_and_nothing_else_is(prediction: Prediction, tmp_path: Path) -> None:
+    page = ResultPage(["tree frog"], provenance(ABOUT))
+    page.write(tmp_path / "a.html")
+    page.add(prediction)
+    page.write(tmp_path / "a.html")
+    assert "1 image, 1 class," in (tmp_path / "a.html").read_text("utf-8")
+    (tmp_path / "diary.html").write_text("<p>mine")
+    for path, message in {
+        "diary.html": "already exists and is not a fieldmarks report",
+        ".": "already exists and cannot be replaced .it is a folder",
+        "/dev/zero": "already exists and cannot be replaced .it is not a regular file",
+        "no/a": "cannot",
+    }.items():
+        with pytest.raises(ReportError, match=message):
+            page.write(tmp_path / path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "diary.html"]
+
+
+def test_bars() -> None:
+    marks = [Mark("a", "x", 20.0), Mark("a", "y", 30.0), Mark("a", "z", 25.0)]
+    assert [bar(mark, marks).length for mark in marks] == [8, 100, 54]
+    assert bar(marks[0], marks[:1]).length == 100
+    relative = [Mark("a", "x", 0, 2.0), Mark("a", "y", 0, -1.0)]
+    assert [(drawn.start, drawn.length) for drawn in (bar(mark, relative) for mark in relative)] == [
+        (50, 50),
+        (25, 25),
+    ]
+
+
+@pytest.fixture
+def written(prediction: Prediction, hostile: Prediction, failure: Failure, tmp_path: Path) -> Path:
+    """A page as a file."""
+    page = ResultPage(["tree frog", "owl"], provenance(ABOUT))
+    long = replace(prediction, image="a" * 300 + ".png", label="b" * 200)
+    for result in (prediction, hostile, long, failure):
+        page.add(result)
+    page.write(tmp_path / "page.html")
+    return tmp_path / "page.html"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_page_as_a_browser_draws_it(chromium: Browser, written: Path, tmp_path: Path, width: int) -> None:
+    """The picture, the bars in both colours and the paper are on the screenshot; the styles were applied."""
+    chromium(written, f"--window-size={width},3000", f"--screenshot={tmp_path / 'shot.png'}")
+    with Image.open(tmp_path / "shot.png") as shot:
+        assert shot.width == width
+        pixels = np.asarray(shot.convert("RGB")).reshape(-1, 3)
+    found = {(int(red), int(green), int(blue)) for red, green, blue in np.unique(pixels, axis=0)}
+    for colour in ("faf8f2", "ffffff", "2b6a4d", "c58a3c", "edeae0"):
+        assert tuple(bytes.fromhex(colour)) in found
+    assert any(
+        abs(red - 46) + abs(green - 139) + abs(blue - 87) < 8 for red, green, blue in found
+    )  # seagreen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 500, 340])
+def test_nothing_is_wider_than_the_screen(chromium: Browser, written: Path, width: int) -> None:
+    assert document_width(chromium, written, width) <= width
+
+
+@pytest.mark.slow
+def test_the_policy_and_the_escaping_hold_in_a_browser(
+    chromium: Browser, written: Path, tmp_path: Path
+) -> None:
+    """The page's own markup runs nothing, and a script smuggled into it is not run either."""
+    smuggled = written.read_text("utf-8").replace(
+        "</main>", "<script>document.title = 'owned'</script></main>"
+    )
+    (tmp_path / "smuggled.html").write_text(smuggled, "utf-8")
+    for path in (written, tmp_path / "smuggled.html"):
+        title = "<title>3 images, 2 classes, and the marks that decided</title>"
+        assert title in chromium(path, "--dump-dom")
+
+
+@pytest.mark.slow
+def test_the_page_prints(chromium: Browser, written: Path, tmp_path: Path) -> None:
+    chromium(written, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF-")
+
+
+@pytest.fixture
+def filtered(prediction: Prediction, tmp_path: Path) -> Path:
+    """A page of five images of two labels, of one of which the class name alone says the same."""
+    page = ResultPage(["tree frog", "owl"], provenance(ABOUT))
+    same = replace(prediction, baseline=Score("tree frog", 0.6, 21.5))
+    owls = replace(prediction, label="owl", scores=prediction.scores[::-1], baseline=Score("newt", 0.6, 21.5))
+    for number, result in enumerate((prediction, same, prediction, owls, owls)):
+        page.add(replace(result, image=f"{number}.png"))
+    page.write(tmp_path / "page.html")
+    return tmp_path / "page.html"
+
+
+SHOWN = "[...document.querySelectorAll('{}')].filter(e => e.checkVisibility()).length"
+CHOOSE = "{0}.value = '{1}'; {0}.dispatchEvent(new Event('change'))"
+
+
+@pytest.mark.slow
+def test_images_are_filtered_by_label_and_by_agreement(devtools: DevTools, filtered: Path) -> None:
+    page = devtools.open(filtered)
+    label, agreement = (f"document.getElementById('by-{name}')" for name in ("label", "agreement"))
+
+    def shown() -> tuple[int, int, int, str]:
+        counts = (page.evaluate(SHOWN.format(css)) for css in (".thumbs li", "article", ".group"))
+        images, cards, groups = counts
+        return images, cards, groups, page.evaluate("document.getElementById('count').textContent")
+
+    assert shown() == (5, 5, 2, "5 of 5 images")
+    page.evaluate(CHOOSE.format(label, "1"))
+    assert shown() == (3, 3, 1, "3 of 5 images")
+    page.evaluate(CHOOSE.format(agreement, "yes"))
+    assert shown() == (1, 1, 1, "1 of 5 images")
+    page.evaluate("document.getElementById('all').click()")
+    assert shown() == (5, 5, 2, "5 of 5 images")
+    page.evaluate(CHOOSE.format(agreement, "no"))
+    assert shown() == (4, 4, 2, "4 of 5 images")
+    page.evaluate(CHOOSE.format(label, "2"))
+    page.evaluate("location.hash = '#label-1'")  # a link to what the filter hides shows it
+    page.evaluate("new Promise(done => setTimeout(done, 50))")
+    assert shown() == (5, 5, 2, "5 of 5 images")
+
+
+@pytest.mark.slow
+def test_the_page_works_without_its_script(devtools: DevTools, filtered: Path) -> None:
+    page = devtools.open(filtered, scripts=False)
+    assert page.evaluate(SHOWN.format("article")) == 5
+    assert page.evaluate(SHOWN.format(".thumbs a")) == 5
+    assert page.evaluate(SHOWN.format("#filters")) == 0
