@@ -23,6 +23,7 @@ CURATION = (ROOT / "docs" / "curation.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text("utf-8")
 RESULTS = (ROOT / "docs" / "results.md").read_text("utf-8")
+SEARCH = (ROOT / "docs" / "search.md").read_text("utf-8")
 FILES = (ROOT / "docs" / "files.md").read_text("utf-8")
 
 
@@ -94,6 +95,15 @@ def test_the_commands_on_curation_run_one_after_the_other(
     monkeypatch.delenv("VISUAL", raising=False)
     run_shell("".join(blocks("sh", CURATION)), tmp_path)
     assert Store(tmp_path / "dogs.jsonl").names()[-1] == "corgie"
+
+
+@pytest.mark.slow
+def test_the_commands_on_search_run_one_after_the_other(demo_folder: Path) -> None:
+    commands = "".join(blocks("sh", SEARCH))
+    run_shell(commands, demo_folder)
+    found = (demo_folder / "red.jsonl").read_text().splitlines()
+    assert len(found) == len(list((demo_folder / "red").iterdir())) > 5
+    run_python(blocks("python", SEARCH)[0], demo_folder)
 
 
 @pytest.mark.slow

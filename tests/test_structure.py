@@ -25,9 +25,9 @@ FLOORS: Floors = [
     {"store"},
     {"generation", "classification"},
     {"data"},
-    {"evaluation", "scale", "search"},
+    {"evaluation", "retrieval", "scale"},
     {"report"},
-    {"demo"},
+    {"demo", "serve"},
     {"cli"},
 ]
 HEAVY = {
@@ -47,6 +47,8 @@ HEAVY = {
     "datasets",
     "openvino",
     "ray",
+    "starlette",
+    "uvicorn",
 }
 LONGEST = 500  # lines of a module
 NO_CONCEPTS = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}

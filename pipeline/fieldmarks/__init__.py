@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fieldmarks.evaluation.results import Evaluation
     from fieldmarks.generation.generate import generate
     from fieldmarks.records import Entry
-    from fieldmarks.search.searcher import search
+    from fieldmarks.retrieval.searcher import search
     from fieldmarks.store import Store
 
 __version__ = "0.2.0.dev0"
@@ -34,7 +34,7 @@ _PLACES = {
     "evaluate": "fieldmarks.evaluation.evaluate",
     "generate": "fieldmarks.generation.generate",
     "open_dataset": "fieldmarks.data.opening",
-    "search": "fieldmarks.search.searcher",
+    "search": "fieldmarks.retrieval.searcher",
 }
 
 __all__ = [

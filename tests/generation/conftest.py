@@ -39,7 +39,7 @@ def news() -> Iterator[list[str]]:
 def transformers_serve() -> Iterator[str]:
     """The base URL of a real `transformers serve` on a free loopback port."""
     if importlib.util.find_spec("fastapi") is None:
-        pytest.skip("transformers serve is not installed: pip install 'fieldmarks[serve]'")
+        pytest.skip("transformers serve is not installed: pip install 'fieldmarks[local-server]'")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

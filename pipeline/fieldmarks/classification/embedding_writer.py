@@ -273,7 +273,7 @@ class SetWriter:
             self._commit([self._write([(row.image, row.version) for row in pending], unit)])
 
     def _write(
-        self, images: list[tuple[str, FileVersion | None]], vectors: np.ndarray[Any, Any], offset: int = 0
+        self, images: Sequence[tuple[str, FileVersion | None]], vectors: np.ndarray[Any, Any], offset: int = 0
     ) -> Shard:
         number = self.manifest.next + len(self._unnamed) + offset
         return write_shard(self.folder, number, images, vectors.astype(self.manifest.stored), self._metadata)
@@ -323,7 +323,7 @@ class SetWriter:
 def write_shard(
     folder: Path,
     number: int,
-    images: list[tuple[str, FileVersion | None]],
+    images: Sequence[tuple[str, FileVersion | None]],
     vectors: np.ndarray[Any, Any],
     metadata: Mapping[str, str],
     *,

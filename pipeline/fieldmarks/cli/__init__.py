@@ -12,6 +12,7 @@ from fieldmarks.cli.generate import generate
 from fieldmarks.cli.prompts import prompts
 from fieldmarks.cli.root import main
 from fieldmarks.cli.search import search
+from fieldmarks.cli.serve import serve
 from fieldmarks.cli.store import store
 from fieldmarks.cli.what_if import what_if
 
@@ -28,6 +29,7 @@ for command in (
     what_if,
     embed,
     search,
+    serve,
     cache,
 ):
     main.add_command(with_environment(command))

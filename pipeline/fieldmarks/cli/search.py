@@ -55,10 +55,7 @@ TOP = 20
     help="Output format.",
 )
 @click.option(
-    "--link-into", type=click.Path(path_type=Path), metavar="DIR", help="Link to the hits in a new folder."
-)
-@click.option(
-    "--report", type=click.Path(path_type=Path), help="Also write an HTML page with the images (.html)."
+    "--link-into", type=click.Path(path_type=Path), metavar="DIR", help="Link to the images in a new folder."
 )
 @model_options
 def search(
@@ -68,7 +65,6 @@ def search(
     duplicates: bool,
     near: float | None,
     link_into: Path | None,
-    report: Path | None,
     batch: int | None,
     **options: Any,
 ) -> None:
@@ -82,7 +78,7 @@ def search(
     Examples:
       fieldmarks embed photos/ --out photos.emb
       fieldmarks search photos.emb "a red bicycle"
-      fieldmarks search photos.emb snow --not people --report snow.html
+      fieldmarks search photos.emb snow --not people
       fieldmarks search photos.emb --like photos/a.jpg --link-into similar/
       fieldmarks search photos.emb --descriptor "sticky toe pads" --store frogs.jsonl
       fieldmarks search photos.emb --class newt --store s.jsonl --label labels.csv --disagree
@@ -95,7 +91,7 @@ def search(
         return
     if near is not None:
         raise click.UsageError("--near goes with --duplicates")
-    _search(embeddings, texts, options, model, form, link_into, report)
+    _search(embeddings, texts, options, model, form, link_into)
 
 
 def _search(
@@ -105,22 +101,18 @@ def _search(
     model: dict[str, Any],
     form: str,
     link_into: Path | None,
-    report: Path | None,
 ) -> None:
     from fieldmarks.classification.sources import quiet_pillow
     from fieldmarks.cli.render import search as render
-    from fieldmarks.report import page, search_page
-    from fieldmarks.search import linking
-    from fieldmarks.search.searcher import Searcher
+    from fieldmarks.retrieval import linking
+    from fieldmarks.retrieval.searcher import Searcher
 
-    if report:
-        page.check(report)
     if link_into:
         linking.check_folder(link_into)
     with quiet_pillow():
         searcher = Searcher(path, **model)
         result = searcher.find(texts, **options)
-        closing = [render.closing(result, path, show_all=options["show_all"])]
+        closing = [render.closing(result, path, options["show_all"], options["disagree"])]
         if form == "jsonl":
             for hit in result.hits:
                 emit(hit.to_dict())
@@ -129,11 +121,8 @@ def _search(
                 click.echo(line)
         if link_into:
             missing = linking.link(result.hits, searcher.embeddings, link_into)
-            lost = f"; {counted(missing, 'file')} no longer exist" if missing else ""
+            lost = f"; {counted(missing, 'file')} missing" if missing else ""
             closing.append(f"Linked {counted(len(result) - missing, 'image')} in {link_into}{lost}")
-        if report:
-            search_page.write(report, result, searcher.embeddings)
-            closing.append(f"Wrote {report}")
     conclude(*closing)
 
 
@@ -150,8 +139,8 @@ def _check_alone(context: click.Context) -> None:
 def _list_duplicates(path: Path, near: float | None, form: str) -> None:
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.cli.render import search as render
-    from fieldmarks.search import duplicates
-    from fieldmarks.search.scan import Scan
+    from fieldmarks.retrieval import duplicates
+    from fieldmarks.retrieval.scan import Scan
 
     scan = Scan(EmbeddingSet(path).parts())
     exact = close = 0
@@ -164,7 +153,5 @@ def _list_duplicates(path: Path, near: float | None, form: str) -> None:
         else:
             for line in render.group_lines(number, group):
                 click.echo(line)
-    conclude(
-        f"{counted(scan.rows, 'image')} in {path}: {exact:,} repeat another file, {close:,} nearly repeat"
-        " another image"
-    )
+    counts = f"{counted(exact, 'exact duplicate')}, {counted(close, 'near duplicate')}"
+    conclude(f"{counted(scan.rows, 'image')} in {path}: {counts}")

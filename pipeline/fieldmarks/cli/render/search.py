@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from fieldmarks.search.duplicates import Duplicates
-from fieldmarks.search.searcher import Hit, SearchResult
+from fieldmarks.retrieval.duplicates import Duplicates
+from fieldmarks.retrieval.searcher import Hit, SearchResult
 from fieldmarks.text import counted, printable
 
 MINUS = "\u2212"
@@ -27,9 +27,10 @@ def signed(score: float) -> str:
     return f"{score:+.2f}".replace("-", MINUS)
 
 
-def closing(result: SearchResult, path: object, *, show_all: bool) -> str:
-    """Return what a search came to, in one or two sentences."""
+def closing(result: SearchResult, path: object, show_all: bool, disagree: bool) -> str:
+    """Return what a search came to, in one sentence."""
     found = f"{result.matched:,} of {counted(result.total, 'image')} in {path}"
+    query = f"{result.query}{' and have another label' if disagree else ''}"
     if not result.total:
         return f"{path} has no images: add some with `fieldmarks embed … --out {path}`"
     if result.unmatched:
@@ -37,11 +38,13 @@ def closing(result: SearchResult, path: object, *, show_all: bool) -> str:
         advice = "the order below says little" if show_all else "--all shows the nearest images anyway"
         return f"Nothing in {path} fits {texts} better than random words do; {advice}"
     if show_all:
-        return f"{found} show {result.query!r}; all are listed, best first"
+        return f"{found} show {query}; the best {len(result):,} of all are listed"
+    if not result.matched and disagree:
+        return f"No image of {result.total:,} in {path} shows {result.query} and has another label"
     if not result.matched:
-        return f"No image of {result.total:,} in {path} shows {result.query!r}; --all shows the nearest ones"
-    shown = f"; the best {len(result.hits):,} are listed, see --top" if len(result) < result.matched else ""
-    return f"{found} show {result.query!r}{shown}"
+        return f"No image of {result.total:,} in {path} shows {query}; --all shows the nearest ones"
+    shown = f"; the best {len(result):,} are listed, see --top" if len(result) < result.matched else ""
+    return f"{found} show {query}{shown}"
 
 
 def group_lines(number: int, group: Duplicates) -> Iterator[str]:

@@ -42,8 +42,9 @@ class Scan:
     def __init__(self, parts: Sequence[Part]) -> None:
         dims = {part.vectors.shape[1] for part in parts if part.rows}
         if len(dims) > 1:
+            lengths = " and ".join(map(str, sorted(dims)))
             raise ImageError(
-                f"{parts[0].source.parent} holds embeddings of {sorted(dims)} numbers: expected one"
+                f"{parts[0].source.parents[1]} holds embeddings of {lengths} numbers: expected one"
             )
         self.parts = parts
         self.dim = next(iter(dims), 0)

@@ -27,10 +27,10 @@ from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.sources import ImageInput, is_single
 from fieldmarks.errors import ModelError, UsageError
 from fieldmarks.hub import loaded_once, model_id
-from fieldmarks.search.calibration import Calibration, calibration, score
-from fieldmarks.search.labels import Lookup
-from fieldmarks.search.query import Term, class_term, descriptor_term, image_terms, text_terms
-from fieldmarks.search.scan import Scan
+from fieldmarks.retrieval.calibration import Calibration, calibration, score
+from fieldmarks.retrieval.labels import Lookup
+from fieldmarks.retrieval.query import Term, class_term, descriptor_term, image_terms, text_terms
+from fieldmarks.retrieval.scan import Scan
 from fieldmarks.store import Store
 from fieldmarks.text import comparable
 
@@ -165,7 +165,7 @@ class Searcher:
         wanted = _disagreeing(texts, class_name, descriptor, labels, disagree)
         lookup = None if labels is None else Lookup.open(labels)
         terms = self._terms(texts, _listed(exclude), _inputs(like), class_name, descriptor, store)
-        query = ", ".join(f"not {term.name}" if term.is_excluded else term.name for term in terms)
+        query = " and ".join(term.wording for term in terms)
         if not self.scan.rows:
             return SearchResult(query, (), 0, 0)
         found = self._found(terms)

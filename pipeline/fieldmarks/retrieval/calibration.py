@@ -29,7 +29,7 @@ from fieldmarks.classification.embedding_manifest import Manifest
 from fieldmarks.classification.scoring import Array, normalize
 from fieldmarks.errors import ImageError, StoreError
 from fieldmarks.random_words import random_texts
-from fieldmarks.search.scan import Block, Scan, inverse_lengths
+from fieldmarks.retrieval.scan import Block, Scan, inverse_lengths
 from fieldmarks.store import durable
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.sources import named_file
 from fieldmarks.errors import ReportError
-from fieldmarks.search.searcher import Hit
+from fieldmarks.retrieval.searcher import Hit
 
 
 def check_folder(folder: Path) -> None:

@@ -9,12 +9,13 @@ compared, in blocks: time grows with the square of the images, memory does not.
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from fieldmarks.classification.scoring import Array, normalize
-from fieldmarks.search.scan import Scan
+from fieldmarks.retrieval.scan import Scan, inverse_lengths
 
 NEAR: Final = 0.97  # the cosine of near duplicates
 BLOCK: Final = 1024  # images compared at once
@@ -36,12 +37,10 @@ class Duplicates:
 def duplicates(scan: Scan, near: float = NEAR) -> Iterator[Duplicates]:
     """Yield the groups of a set, exact ones first. Files that are equal are one image among the near ones."""
     by_digest: dict[str, list[int]] = defaultdict(list)
-    row = 0
-    for part in scan.parts:
-        for row, digest in enumerate(part.digests(), row):
-            if digest is not None:
-                by_digest[digest].append(row)
-        row += bool(part.rows)
+    digests = chain.from_iterable(part.digests() for part in scan.parts)
+    for row, digest in enumerate(digests):
+        if digest is not None:
+            by_digest[digest].append(row)
     repeats: set[int] = set()
     for rows in by_digest.values():
         if len(rows) > 1:
@@ -58,14 +57,14 @@ def _near(scan: Scan, near: float, left_out: set[int]) -> Iterator[tuple[list[in
     nearness = np.ones(scan.rows, np.float32)
     for start in range(0, scan.rows, BLOCK):
         rows = [row for row in range(start, min(start + BLOCK, scan.rows)) if row not in left_out]
-        vectors = normalize(np.nan_to_num(scan.at(rows), posinf=0, neginf=0))  # (rows, D)
+        vectors = _units(scan.at(rows))  # (rows, D)
         firsts = np.flatnonzero(first_of[:start] == np.arange(start))
         for at in range(0, len(firsts), BLOCK):
             waiting = np.flatnonzero(first_of[rows] < 0)
             if not len(waiting):
                 break
             others = firsts[at : at + BLOCK]
-            cosines = vectors[waiting] @ normalize(scan.at(others.tolist())).T  # (waiting, others)
+            cosines = vectors[waiting] @ _units(scan.at(others.tolist())).T  # (waiting, others)
             best = (cosines >= near).argmax(axis=1)  # the first that is near
             for place, column in zip(waiting.tolist(), best.tolist(), strict=True):
                 value = cosines[np.searchsorted(waiting, place), column]
@@ -77,6 +76,12 @@ def _near(scan: Scan, near: float, left_out: set[int]) -> Iterator[tuple[list[in
         groups[int(first_of[row])].append(row)
     for first, members in sorted(groups.items()):
         yield [first, *members], float(min(1.0, nearness[members].min()))
+
+
+def _units(vectors: Array) -> Array:
+    """Return vectors of unit length, zeros for those that have none."""
+    usable = inverse_lengths(vectors) > 0
+    return normalize(np.where(usable[:, None], vectors, np.float32(0)))
 
 
 def _within(

@@ -17,8 +17,8 @@ from fieldmarks.classification.scoring import Array, Pooling, normalize
 from fieldmarks.classification.sources import ImageInput
 from fieldmarks.classification.texts import PRESETS, descriptor_texts
 from fieldmarks.errors import ImageError, UsageError
-from fieldmarks.search.calibration import Calibration, rank_scores
-from fieldmarks.search.scan import Scan
+from fieldmarks.retrieval.calibration import Calibration, rank_scores
+from fieldmarks.retrieval.scan import Scan
 from fieldmarks.store import Store
 from fieldmarks.text import comparable
 
@@ -44,6 +44,12 @@ class Term:
     rivals: Array | None = None
     contrast: Array | None = None
 
+    @property
+    def wording(self) -> str:
+        """The term in words: what an image shows, as in "'snow'", "not 'people'", "the class 'newt'"."""
+        before = {"text": "", "image": "a likeness of ", "class": "the class ", "descriptor": ""}[self.kind]
+        return f"{'not ' if self.is_excluded else ''}{before}{self.name!r}"
+
     def threshold(self, scan: Scan, calibration: Calibration) -> Array:
         """Return the cosine that each image (N,) needs to show this."""
         if self.rivals is None:
@@ -56,8 +62,8 @@ class Term:
 
 def text_terms(texts: Sequence[str], embedder: Embedder, *, is_excluded: bool = False) -> list[Term]:
     """Return terms of texts. Raises UsageError for an empty one."""
-    if blank := [text for text in texts if not comparable(text)]:
-        raise UsageError(f"a text to search for has no letters: {blank[0]!r}")
+    if blank := [text for text in texts if not text.strip()]:
+        raise UsageError(f"a text to search for is empty: {blank[0]!r}")
     if not texts:
         return []
     vectors = normalize(embedder.texts(texts))  # (T, D)

@@ -1,0 +1,1 @@
+"""Retrieval from embedding sets: by texts, images, classes and descriptors, and for duplicates."""

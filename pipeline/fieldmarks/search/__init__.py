@@ -1,1 +1,0 @@
-"""Searching embedding sets: by texts, images, classes and descriptors, and for duplicates."""

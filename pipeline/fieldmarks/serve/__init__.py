@@ -1,0 +1,1 @@
+"""One loaded classifier behind HTTP."""
