@@ -30,7 +30,7 @@ def test_cells_come_back_and_none_is_a_formula(rows: list[list[str]], delimiter:
 
 
 def test_numbers_are_written_as_they_are() -> None:
-    assert csv_row(["-2", -2, -0.5, None, ""]) == "'-2,-2,-0.5,,\r\n"
+    assert csv_row(["-2", -2, -0.5, None, ""]) == "'-2,-2,-0.5,,'\r\n"
 
 
 def test_no_other_module_writes_csv() -> None:

@@ -60,7 +60,7 @@ def check_device(value: object) -> None:
     >>> check_device("cuda:1")
     >>> check_device("gpu")
     Traceback (most recent call last):
-    fieldmarks.errors.UsageError: device: expected auto, cpu, cuda, cuda:N or mps, found 'gpu'
+    fieldmarks.errors.UsageError: device: expected auto, cpu, cuda, cuda:N or mps, found 'gpu' (did you mean 'cpu'?)
     """
     if not (isinstance(value, str) and _DEVICE.fullmatch(value)):
         hint = nearest(value, DEVICES)

@@ -132,7 +132,7 @@ def csv_cells(result: Result) -> tuple[object, ...]:
         f"{best.probability:.6g}",
         second and second.name,
         second and f"{second.probability:.6g}",
-        marks_text(result),
+        marks_text(result) or None,
     )
 
 

@@ -145,7 +145,11 @@ class SortedFolder:
         """Add the rows of what is there now to those of earlier runs whose images still are."""
         rows = _read_metadata(self.path / METADATA)
         rows |= {self.name_of(step): tuple(step.row[1:]) for step in steps}
-        there = ((name, *cells) for name, cells in rows.items() if (self.path / name).is_file())
+        there = (
+            (name, *(cell or None for cell in cells))
+            for name, cells in rows.items()
+            if (self.path / name).is_file()
+        )
         try:
             durable.replace(self.path / METADATA, [csv_text((HEADING, *there)).encode("utf-8")])
         except StoreError as error:

@@ -128,7 +128,7 @@ def _csv_row(comparison: Comparison, row: Row) -> list[object]:
         names += [figure.value, figure.low, figure.high] if figure else [None, None, None]
     for lead in (arm.difference, row.lead):
         names += [lead.to, lead.p] if lead else [None, None]
-    return [*names, run.obstacle]
+    return [*names, run.obstacle or None]
 
 
 def _line(cells: Iterable[str]) -> str:

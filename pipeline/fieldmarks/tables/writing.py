@@ -21,7 +21,7 @@ def csv_text(rows: Iterable[Iterable[object]], delimiter: str = ",") -> str:
 
 
 def csv_row(cells: Iterable[object], delimiter: str = ",") -> str:
-    """Return a line with its end. None and an empty text are an empty cell."""
+    """Return a line with its end. None is an empty cell; an empty text is an apostrophe, as it is read back."""
     line = io.StringIO()
     csv.writer(line, delimiter=delimiter).writerow(
         _guarded(cell) if isinstance(cell, str) else cell for cell in cells
@@ -35,4 +35,4 @@ def unguarded(cell: str) -> str:
 
 
 def _guarded(cell: str) -> str:
-    return f"'{cell}" if cell and _GUARDED.match(cell) else cell
+    return f"'{cell}" if _GUARDED.match(cell) else cell
