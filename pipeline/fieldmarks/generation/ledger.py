@@ -275,9 +275,9 @@ class Ledger:
         self._endpoint = endpoint
         self._refresh = refresh
         known = store.positions()
-        positions = positions_of(names, known)
-        self._positions = {name: at for name, at in positions.items() if name not in known}
-        del positions
+        self._positions = positions_of(names, known)  # of new classes only
+        for name in tuple(known):
+            self._positions.pop(name, None)
         self.cached: list[str] = []
         self.kept: list[str] = []
         self._pending: deque[str] = deque()  # what is paid for goes first
