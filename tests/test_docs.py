@@ -20,10 +20,10 @@ from fieldmarks.store.edits import current_entry
 ACCURACY = (ROOT / "docs" / "accuracy.md").read_text("utf-8")
 API = (ROOT / "docs" / "api.md").read_text("utf-8")
 CURATION = (ROOT / "docs" / "curation.md").read_text("utf-8")
+SEARCH = (ROOT / "docs" / "search.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text("utf-8")
 RESULTS = (ROOT / "docs" / "results.md").read_text("utf-8")
-SEARCH = (ROOT / "docs" / "search.md").read_text("utf-8")
 FILES = (ROOT / "docs" / "files.md").read_text("utf-8")
 
 

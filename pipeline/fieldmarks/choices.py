@@ -58,9 +58,9 @@ def check_device(value: object) -> None:
     """Raise UsageError unless a value names a device.
 
     >>> check_device("cuda:1")
-    >>> check_device("gpu")
+    >>> check_device("tpu0")
     Traceback (most recent call last):
-    fieldmarks.errors.UsageError: device: expected auto, cpu, cuda, cuda:N or mps, found 'gpu' (did you mean 'cpu'?)
+    fieldmarks.errors.UsageError: device: expected auto, cpu, cuda, cuda:N or mps, found 'tpu0'
     """
     if not (isinstance(value, str) and _DEVICE.fullmatch(value)):
         hint = nearest(value, DEVICES)

@@ -48,18 +48,20 @@ def speed(folder: Path, rows: int) -> None:
     print(f"calibration, once per set: {time.perf_counter() - began:.1f} s")
     searcher = Searcher.__new__(Searcher)  # without a model: what is measured begins after the text
     searcher.embeddings, searcher.scan, searcher.calibration = EmbeddingSet(folder / "set"), scan, calibrated
-    times = []
+    times, cpu = [], []
     Path("/proc/self/clear_refs").write_text("5")  # which begins the peak anew
     before = _status("VmRSS")
     for number in range(12):
         term = Term("text", str(number), normalize(chance.standard_normal((1, DIM), np.float32))[0])
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         found = searcher._found([term])
         names = scan.names(best_first(found.scores, np.argpartition(-found.scores, 20)[:20]).tolist())
         times.append(time.perf_counter() - began)
+        cpu.append(time.process_time() - busy)
         assert len(names) == 20
     later = times[2:]
     print(f"{rows:,} x {DIM}: median {median(later):.3f} s, worst {max(later):.3f} s of {len(later)}")
+    print(f"processor time of a query: median {median(cpu[2:]):.3f} s over all cores")
     print(f"memory above idle: {(_status('VmHWM') - before) / 2**20:.0f} MiB at the peak")
 
 

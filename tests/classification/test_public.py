@@ -61,7 +61,7 @@ def test_what_a_folder_holds_besides_is_logged(classifier: fm.Classifier, pictur
         ({"agregate": "mean-embedding"}, "unknown option 'agregate' .did you mean 'aggregate'."),
         ({"aggregate": "mean"}, "aggregate: expected mean-embedding, .* found 'mean'"),
         ({"preset": "papr"}, "preset: expected article or paper, found 'papr' .did you mean 'paper'."),
-        ({"device": "gpu"}, "device: expected auto, cpu, cuda or mps, found 'gpu'"),
+        ({"device": "gpu"}, "device: expected auto, cpu, cuda, cuda:N or mps, found 'gpu'"),
         ({"dtype": "float23"}, "dtype: expected .* found 'float23' .did you mean 'float32'."),
         ({"engine": "onnx"}, "engine: expected auto, torch or openvino, found 'onnx'"),
         ({"batch": 0}, "batch: expected 1 to 4096, found 0"),

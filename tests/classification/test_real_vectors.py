@@ -38,7 +38,7 @@ def _accuracy(
         str(folder / "head.safetensors"),
     ]
     result = runner.invoke(main, ["classify", *inputs, "--format", "jsonl"])
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, f"Classified {len(labels):,} images.\n")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["image"] for line in lines] == names
     right = [bool(line["label"] == label) for line, label in zip(lines, labels, strict=True)]

@@ -11,16 +11,14 @@ from tests.serve.served import Served, serving
 from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import demo_species, entry
 
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
-pytest.importorskip("python_multipart")
-
 MODEL = ("--dtype", "float32", "--engine", "torch", "--no-cache")
 
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store of the demo's species, and two drawings of each."""
+    for module in ("starlette", "uvicorn", "python_multipart"):
+        pytest.importorskip(module, reason="pip install 'fieldmarks[web]'")
     folder = tmp_path_factory.mktemp("zoo")
     write_store(folder / "s.jsonl", {name: list(entry(name)) for name in demo_species()})
     for name, creature in demo_species().items():

@@ -16,7 +16,8 @@ from fieldmarks.classification import embedding_files
 from fieldmarks.classification.embedder import Clip, Embedded, open_embedder
 from fieldmarks.classification.embedding_files import READ_ROWS, Part, Table
 from fieldmarks.classification.embedding_manifest import Manifest
-from fieldmarks.classification.embedding_writer import MODEL_KEY, SetWriter
+from fieldmarks.classification.embedding_shards import MODEL_KEY
+from fieldmarks.classification.embedding_writer import SetWriter
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import ImageInput, inputs_of
 from fieldmarks.hub import model_id

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fieldmarks.classification.results import Failure
 
 
-@click.command(short_help="Write embeddings of images, to use again.")
+@click.command(short_help="Write embeddings of images, to search or classify later.")
 @click.argument("images", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
     "--out",
@@ -83,10 +83,14 @@ def embed(
       fieldmarks search photos.emb "a red bicycle"
       fieldmarks classify --image-embeddings photos.emb --store frogs.jsonl
     """
+    from fieldmarks.errors import ImageError
+    from fieldmarks.paths import unusable_folder
     from fieldmarks.scale.blocks import is_block_source
 
     archives = [is_block_source(image) for image in images]
     _check_usage(out, archives, on=on, workers=actors or readers, trial=trial, prune=prune)
+    if out is not None and (reason := unusable_folder(out)):
+        raise ImageError(f"{out} {reason}")
     if trial:
         _try(images, all(archives), trial, half, options)
     elif out is not None and on is None and not all(archives):

@@ -12,7 +12,7 @@ from fieldmarks.text import counted
 TOP = 20
 
 
-@click.command()
+@click.command(short_help="Find images of a set by what they show.")
 @click.argument("embeddings", metavar="SET", type=click.Path(path_type=Path))
 @click.argument("texts", nargs=-1, metavar="[TEXT]…")
 @click.option("--not", "exclude", multiple=True, metavar="TEXT", help="Leave out images that show this.")

@@ -20,7 +20,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_TOKEN = 16  # characters
 
 
-@click.command()
+@click.command(short_help="Classify images over HTTP, with a page.")
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option(
     "--classifier", type=click.Path(path_type=Path), help="Saved classifier (.safetensors), instead."

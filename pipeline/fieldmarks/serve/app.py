@@ -69,6 +69,7 @@ class Service:
                 Route("/", self._page),
                 Route("/page.js", self._page),
                 Route("/page.css", self._page),
+                Route("/icon.svg", self._page),
                 Route("/health", self._health),
                 Route("/classes", self._classes),
                 Route("/classify", self._classify, methods=["POST"]),

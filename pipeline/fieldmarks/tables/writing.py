@@ -21,7 +21,7 @@ def csv_text(rows: Iterable[Iterable[object]], delimiter: str = ",") -> str:
 
 
 def csv_row(cells: Iterable[object], delimiter: str = ",") -> str:
-    """Return a line with its end. None is an empty cell; an empty text is an apostrophe, as it is read back."""
+    """Return a line with its end. None is an empty cell, an empty text an apostrophe."""
     line = io.StringIO()
     csv.writer(line, delimiter=delimiter).writerow(
         _guarded(cell) if isinstance(cell, str) else cell for cell in cells
