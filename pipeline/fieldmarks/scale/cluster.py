@@ -8,6 +8,7 @@ by path.
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -23,6 +24,7 @@ from fieldmarks.scale.passes import Preprocessing, Row, Source, decoded, encoded
 
 RAY: Final = "ray"
 IN_MEMORY: Final = 32 * 2**20  # bytes of a part of Ray Data's stream
+_CONNECT: Final = 10.0  # seconds
 _STORE: Final = 2**30  # bytes of a local cluster's object store
 # Of a CPU: without a GPU, decoding and encoding share the cores. Where both are equal, Ray runs them in one
 # process, and neither could be scaled by itself.
@@ -100,6 +102,7 @@ def connected(address: str | None) -> Iterator[Any]:
 
 def _session(ray: Any, options: Mapping[str, Any], where: str) -> Iterator[Any]:
     try:
+        _check_reachable(options["address"])
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
         raise ClusterError(
@@ -110,6 +113,13 @@ def _session(ray: Any, options: Mapping[str, Any], where: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
 
 
 def readers(ray: Any, workers: Workers) -> int:
