@@ -25,6 +25,7 @@ CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text("utf-8")
 RESULTS = (ROOT / "docs" / "results.md").read_text("utf-8")
 FILES = (ROOT / "docs" / "files.md").read_text("utf-8")
+LEARNING = (ROOT / "docs" / "learning.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +111,12 @@ def test_the_commands_on_search_run_one_after_the_other(demo_folder: Path) -> No
 def test_the_blocks_run_one_after_the_other(demo_folder: Path) -> None:
     script = "\n".join(blocks("python", API))
     run_python(script, demo_folder)
+
+
+@pytest.mark.slow
+def test_the_page_on_learning_runs(demo_folder: Path) -> None:
+    run_shell("".join(blocks("sh", LEARNING)), demo_folder)
+    run_python("\n".join(blocks("python", LEARNING)), demo_folder)
 
 
 @pytest.mark.slow

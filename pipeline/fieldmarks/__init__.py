@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fieldmarks.evaluation.evaluate import evaluate
     from fieldmarks.evaluation.results import Evaluation
     from fieldmarks.generation.generate import generate
+    from fieldmarks.learning.calibrate import calibrate
+    from fieldmarks.learning.learn import learn
     from fieldmarks.records import Entry
     from fieldmarks.retrieval.searcher import search
     from fieldmarks.store import Store
@@ -30,9 +32,11 @@ _PLACES = {
     "Mark": "fieldmarks.classification.results",
     "Prediction": "fieldmarks.classification.results",
     "Store": "fieldmarks.store",
+    "calibrate": "fieldmarks.learning.calibrate",
     "embed": "fieldmarks.classification.embedding_set",
     "evaluate": "fieldmarks.evaluation.evaluate",
     "generate": "fieldmarks.generation.generate",
+    "learn": "fieldmarks.learning.learn",
     "open_dataset": "fieldmarks.data.opening",
     "search": "fieldmarks.retrieval.searcher",
 }
@@ -47,9 +51,11 @@ __all__ = [
     "Prediction",
     "Store",
     "__version__",
+    "calibrate",
     "embed",
     "evaluate",
     "generate",
+    "learn",
     "open_dataset",
     "search",
 ]

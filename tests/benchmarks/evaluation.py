@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fieldmarks.classification.scoring import Head, normalize
+from fieldmarks.classification.head import Head
+from fieldmarks.classification.scoring import normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.evaluation import ablation
 from fieldmarks.evaluation.arms import Arm, EvaluationConfig, Trial, arms_of_head

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from fieldmarks.classification.scoring import Head
+from fieldmarks.classification.head import Head
 from fieldmarks.classification.texts import Texts
 
 DIM = 512

@@ -1,7 +1,8 @@
 """Heads of made-up texts, for tests of the arithmetic as it is used."""
 
 from fieldmarks.choices import Aggregation
-from fieldmarks.classification.scoring import Array, Head, Indices, Pooling
+from fieldmarks.classification.head import Head
+from fieldmarks.classification.scoring import Array, Indices, Pooling
 from fieldmarks.classification.texts import Texts
 
 

@@ -5,7 +5,8 @@ import pytest
 from tests.classification.heads import class_logits, head_of
 
 from fieldmarks.choices import Aggregation, words
-from fieldmarks.classification.scoring import CELLS, Array, Head, probabilities
+from fieldmarks.classification.head import CELLS, Head
+from fieldmarks.classification.scoring import Array, probabilities
 
 CLASSES, DIM = 3000, 8
 PICTURES = 2 * CELLS // CLASSES + 5  # the last part is a short one

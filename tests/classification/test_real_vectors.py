@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from fieldmarks.classification.classifier_file import ClassifierFile
-from fieldmarks.classification.scoring import Head
+from fieldmarks.classification.head import Head
 from fieldmarks.classification.texts import Texts
 from fieldmarks.cli import main
 

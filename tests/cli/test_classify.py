@@ -341,12 +341,12 @@ def test_a_report_beside_the_results(classify: Classify, folder: Path) -> None:
     reported = classify("photos", "none.png", "--report", "page.html")
     assert (reported.exit_code, reported.stdout) == (3, plain)  # the page changes nothing of the lines
     page = (folder / "page.html").read_text("utf-8")
-    assert page.count("<article") == page.count("<img") == 3
+    assert (page.count("<article"), page.count("<img")) == (3, 6)  # each in the overview and on its card
     assert "Class name only" in page
     assert "none.png" in page
     again = classify("photos", "--report", "page.html", "--relative")  # from kept embeddings, with pictures
     assert again.exit_code == 0
-    assert (folder / "page.html").read_text("utf-8").count("<img") == 3
+    assert (folder / "page.html").read_text("utf-8").count("<img") == 6
 
 
 def test_paths_on_stdin(classify: Classify) -> None:
@@ -380,14 +380,14 @@ def test_wording_options(classify: Classify) -> None:
     concept = classify(
         "photos", "--text", "a photo of a {concept}: {article} {class} with {descriptor}", "--concept", "pet"
     )
-    assert (concept.exit_code, concept.stderr) == (0, "")
+    assert (concept.exit_code, concept.stderr) == (0, "Classified 3 images.\n")
 
 
 @pytest.mark.slow
 def test_going_on_where_a_run_stopped(classify: Classify, folder: Path) -> None:
     expected = _lines(classify("photos", "--format", "jsonl").stdout)
     done = classify("photos", "--resume", "out.jsonl", "--format", "jsonl")
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "Classified 3 images. Wrote out.jsonl.\n")
     whole = (folder / "out.jsonl").read_bytes()
     header, *lines = _lines(whole.decode())
     assert list(header) == ["fieldmarks", "version", "identity", "settings"]
@@ -479,9 +479,9 @@ def test_kept_embeddings_and_saved_classifiers_resume_too(classify: Classify, fo
     )
     classify("photos", "--save-classifier", "frogs.safetensors")
     asked = ["classify", "--classifier", "frogs.safetensors", "--image-embeddings", "embedded"]
-    for _ in range(2):
+    for closing in ("Classified 3 images", "Classified 0 images; skipped 3 with a result"):
         done = classify.runner.invoke(main, [*asked, "--resume", "out.jsonl"])
-        assert (done.exit_code, done.stderr) == (0, "")
+        assert (done.exit_code, done.stderr) == (0, f"{closing}. Wrote out.jsonl.\n")
     assert len(_images("out.jsonl")) == 3
     classify("photos", "--save-classifier", "frogs.safetensors", "--preset", "paper")
     other = classify.runner.invoke(main, [*asked, "--resume", "out.jsonl"])

@@ -97,6 +97,10 @@ def test_the_commands_are_listed_in_the_order_of_work() -> None:
     listed = main.list_commands(click.Context(main))
     expected = ["demo", "generate", "store", "classify", "evaluate", "what-if", "cache"]
     assert [name for name in listed if name in expected] == expected
+    store = main.commands["store"]
+    assert isinstance(store, click.Group)
+    expected = ["list", "lint", "edit", "undo", "export", "merge", "pack"]
+    assert [name for name in store.list_commands(click.Context(store)) if name in expected] == expected
 
 
 @pytest.mark.skipif(not Path("/bin/bash").exists(), reason="needs bash")

@@ -99,7 +99,7 @@ def test_what_could_do_harm_is_not_settable(key: str) -> None:
         ("[classify]\ntop = 0", "[classify]: top: 0 is not in the range x>=1."),
         ("[classify]\ntop = true", "[classify]: top: expected a text or a number, found True"),
         ("[classify]\nexplain = 'yes'", "[classify]: explain: expected true or false, found 'yes'"),
-        ("device = 'gpu'", "device: 'gpu' is not one of 'auto', 'cpu', 'cuda', 'mps'."),
+        ("device = 'gpu'", "device: expected auto, cpu, cuda, cuda:N or mps, found 'gpu'"),
         ("base-url = 'http://evil'", "'base-url' cannot be set in a file"),
         ("[classify]\nreport = '/tmp/x.html'", "'report' cannot be set in a file"),
         ("store = '../other.jsonl'", "'../other.jsonl' lies outside of the folder"),

@@ -11,7 +11,7 @@ from tests.evaluation.recompute import faults
 from tests.evaluation.worlds import draw_species, problem, save
 
 from fieldmarks.classification.classifier_file import ClassifierFile
-from fieldmarks.classification.scoring import Head
+from fieldmarks.classification.head import Head
 from fieldmarks.cli import main
 from fieldmarks.store import Store
 
@@ -209,7 +209,7 @@ def test_preflight_counts_and_prints_aliases_where_labels_do_not_match(
     ]
     store.write_text("\n".join(lines) + "\n")
     result = _run(runner, tmp_path / "photos", "--store", store, "--preflight")
-    assert result.stdout == "label,class\nAnnualCrop,annual crop land\n"
+    assert result.stdout == "\ufefflabel,class\nAnnualCrop,annual crop land\n"
     assert result.stderr.splitlines() == [
         f"Note: {tmp_path}/photos: 3 images; left out: 1 .mov",
         "Note: 1 label matched after ignoring case, accents, separators and numbers in front:"

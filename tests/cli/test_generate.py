@@ -305,7 +305,7 @@ def test_progress_says_what_the_user_wants_to_know() -> None:
         cost=0.0001,
         seconds=4.0,
     )
-    told = "1 of 4 done, 1 failed, 2 waiting to retry, 0.5/s, 60 tokens, 0.0001 USD, 0:04 left"
+    told = "1 of 4 done, 1 failed, 2 waiting to retry, 0.5/s, 60 tokens (10 written/s), 0.0001 USD, 0:04 left"
     assert line(progress) == told
 
 

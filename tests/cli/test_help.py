@@ -35,6 +35,22 @@ def test_command_explains_itself(path: tuple[str, ...], command: click.Command, 
         assert f"fieldmarks {' '.join(path)}" in after_usage, "the help shows no example"
 
 
+@pytest.mark.parametrize("path", [[], ["store"], ["prompts"], ["cache"]])
+def test_a_group_lists_each_command_on_a_line_in_the_order_of_work(
+    path: list[str], runner: CliRunner
+) -> None:
+    command: click.Command = main
+    for name in path:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    assert isinstance(command, click.Group)
+    shown = runner.invoke(main, [*path, "--help"], terminal_width=80).stdout
+    _, listed = shown.split("Commands:\n")
+    lines = listed.split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in lines] == list(command.commands)
+    assert [line for line in lines if line.endswith("...") or len(line) > 80] == []
+
+
 def test_version(runner: CliRunner) -> None:
     assert runner.invoke(main, ["--version"]).stdout == f"fieldmarks, version {__version__}\n"
 

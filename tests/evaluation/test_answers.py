@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from tests.evaluation.worlds import Problem, problem, problems
 
 from fieldmarks.choices import Aggregation, words
-from fieldmarks.classification.scoring import Head, Pooling
+from fieldmarks.classification.head import Head
+from fieldmarks.classification.scoring import Pooling
 from fieldmarks.evaluation.predictions import predict, ranks, scorer_of
 
 

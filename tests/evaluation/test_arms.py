@@ -12,7 +12,8 @@ from tests.evaluation.worlds import problem
 
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Encoder
-from fieldmarks.classification.scoring import Head, Pooling, normalize
+from fieldmarks.classification.head import Head
+from fieldmarks.classification.scoring import Pooling, normalize
 from fieldmarks.classification.texts import Texts, descriptor_texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.arms import (

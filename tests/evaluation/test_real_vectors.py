@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from tests.evaluation.recompute import faults
 
 from fieldmarks.classification.classifier_file import ClassifierFile
-from fieldmarks.classification.scoring import Head
+from fieldmarks.classification.head import Head
 from fieldmarks.classification.texts import Texts
 from fieldmarks.cli import main
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from tests.kit import write_store
 
 from fieldmarks.classification.classifier_file import ClassifierFile
-from fieldmarks.classification.scoring import Array, Head, normalize
+from fieldmarks.classification.head import Head
+from fieldmarks.classification.scoring import Array, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import WORDINGS, Creature, all_species, difference, random_creature

@@ -13,7 +13,15 @@ import pytest
 from PIL import Image, ImageDraw
 from tests.report.browser import Browser, DevTools, Outline, document_width
 
-from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction, Score
+from fieldmarks.classification.results import (
+    NONE_OF_THESE,
+    UNSURE,
+    Explanation,
+    Failure,
+    Mark,
+    Prediction,
+    Score,
+)
 from fieldmarks.errors import ReportError
 from fieldmarks.report.cards import bar
 from fieldmarks.report.document import Imprint
@@ -76,6 +84,26 @@ def test_the_overview_shows_every_image_under_its_label_the_most_doubtful_first(
     ]
     cards = [attributes["data-label"] for tag, attributes in seen if tag == "article"]
     assert cards == ["3", "1", "2", "1"]
+
+
+def test_the_reasons_for_no_label_are_told_apart(prediction: Prediction) -> None:
+    unsure = replace(prediction, label=None)
+    other = replace(unsure, scores=(Score(NONE_OF_THESE, 0.9, 1.0), Score("owl", 0.1, 0.0)))
+    of_that_name = replace(prediction, label=UNSURE)  # a class that somebody gave this name
+    page = _page(unsure, unsure, other, of_that_name)
+    options = re.findall(r"<option value=\"\d+\">(.*?)</option>", page)
+    assert options == ["(unsure) (2)", "(none of these) (1)", "(unsure) (1)"]
+    titles = re.findall(r'<h3 class="title".*?>(<bdi>.*?</bdi>)</h3>', page)
+    assert sorted(titles) == sorted(
+        [
+            *["<bdi><em>(unsure)</em></bdi>"] * 2,
+            "<bdi><em>(none of these)</em></bdi>",
+            "<bdi>(unsure)</bdi>",
+        ]
+    )
+    notes = ("no class reaches the probability", "a text for everything else")
+    assert [note in page for note in notes] == [True, True]
+    assert [note in _page(prediction) for note in notes] == [False, False]
 
 
 def test_nothing_from_outside_and_one_script(prediction: Prediction) -> None:

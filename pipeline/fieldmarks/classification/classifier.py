@@ -13,9 +13,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -27,6 +28,7 @@ from fieldmarks.classification.batches import batched
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.embedder import Clip, Embedded, Embedder, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
+from fieldmarks.classification.head import Head, Statistics
 from fieldmarks.classification.results import (
     NONE_OF_THESE,
     Explanation,
@@ -35,7 +37,7 @@ from fieldmarks.classification.results import (
     Predictions,
     Score,
 )
-from fieldmarks.classification.scoring import Array, Head, Pooling, Statistics
+from fieldmarks.classification.scoring import Array, Pooling
 from fieldmarks.classification.sources import ImageInput, inputs_of, is_single
 from fieldmarks.classification.texts import (
     PRESETS,
@@ -170,20 +172,26 @@ class Classifier:
 
         Raises ModelError for a file that is not a classifier's, UsageError as the constructor.
         """
-        classifier = cls.__new__(cls)
-        classifier.head = load_head(Path(path))
-        classifier.embedder = open_embedder(
+        head = load_head(Path(path))
+        embedder = open_embedder(
             clip,
-            default=classifier.head.metadata.get("model", ""),
+            default=head.metadata.get("model", ""),
             device=device,
             dtype=dtype,
             engine=engine,
             batch=batch,
             cache=cache,
         )
-        classifier._is_from_file = True
+        classifier = cls.of_head(head, embedder)
         if clip is not None:
             classifier.report_other_model(classifier.embedder.encoder.name)
+        return classifier
+
+    @classmethod
+    def of_head(cls, head: Head, embedder: Embedder) -> "Classifier":
+        """Return the classifier of a head whose metadata is complete, and of what embeds images for it."""
+        classifier = cls.__new__(cls)
+        classifier.head, classifier.embedder, classifier._is_from_file = head, embedder, True
         return classifier
 
     def __repr__(self) -> str:
@@ -205,6 +213,8 @@ class Classifier:
         explain: bool = False,
         explain_top: int | None = None,
         min_probability: float = 0.0,
+        abstain: bool = False,
+        sets: bool = False,
     ) -> Prediction: ...
 
     @overload
@@ -216,6 +226,8 @@ class Classifier:
         explain: bool = False,
         explain_top: int | None = None,
         min_probability: float = 0.0,
+        abstain: bool = False,
+        sets: bool = False,
     ) -> Predictions: ...
 
     @checks_keywords
@@ -227,6 +239,8 @@ class Classifier:
         explain: bool = False,
         explain_top: int | None = None,
         min_probability: float = 0.0,
+        abstain: bool = False,
+        sets: bool = False,
     ) -> Prediction | Predictions:
         """Return the prediction of one image, or a list of predictions for a list or a folder.
 
@@ -235,6 +249,8 @@ class Classifier:
         explain: also give the marks of the predicted class and of the runner-up.
         explain_top: also give the marks of so many classes, the best ones; `explain` is explain_top=2.
         min_probability: the label is None where the best probability is lower.
+        abstain: the label is None, with a reason, where a calibrated classifier says "none of these".
+        sets: also give the set of labels that a calibrated classifier's coverage asks for.
 
         Raises ImageError for the first image that cannot be read; `stream` goes on instead.
         """
@@ -244,6 +260,8 @@ class Classifier:
             explain=explain,
             explain_top=explain_top,
             min_probability=min_probability,
+            abstain=abstain,
+            sets=sets,
         )
         predictions = Predictions(map(_raised, results), self.classes)
         return predictions[0] if is_single(images) else predictions
@@ -256,6 +274,8 @@ class Classifier:
         explain: bool = False,
         explain_top: int | None = None,
         min_probability: float = 0.0,
+        abstain: bool = False,
+        sets: bool = False,
         thumbnails: int = 0,
     ) -> Iterator[Prediction | Failure]:
         """Yield a prediction for each image, or a Failure for an unreadable one, in constant memory.
@@ -264,7 +284,13 @@ class Classifier:
         """
         embedded = self.embedder.images(images, thumbnails=thumbnails)
         return self.score(
-            embedded, top=top, explain=explain, explain_top=explain_top, min_probability=min_probability
+            embedded,
+            top=top,
+            explain=explain,
+            explain_top=explain_top,
+            min_probability=min_probability,
+            abstain=abstain,
+            sets=sets,
         )
 
     def score(
@@ -275,12 +301,15 @@ class Classifier:
         explain: bool = False,
         explain_top: int | None = None,
         min_probability: float = 0.0,
+        abstain: bool = False,
+        sets: bool = False,
         statistics: Statistics | None = None,
         batch: int | None = None,
     ) -> Iterator[Prediction | Failure]:
         """Yield a prediction for each embedded image, in order; failures pass through.
 
-        The label is None where the best probability is under `min_probability`. `statistics` relate the marks
+        The label is None where the best probability is under `min_probability`, or with `abstain` its score
+        under the class's threshold. `statistics` relate the marks
         of an explanation to other images. `batch` images are scored at once, by default as many as are
         encoded at once. Raises ModelError if the embeddings are of another model.
         """
@@ -289,39 +318,67 @@ class Classifier:
                 raise UsageError(f"{option}: expected at least 1, found {value}")
         if not 0 <= min_probability <= 1:
             raise UsageError(f"min_probability: expected 0 to 1, found {min_probability}")
+        for option, missing in (
+            ("abstain", abstain and self.head.thresholds is None),
+            ("sets", sets and self.head.conformal_quantile is None),
+        ):
+            if missing:
+                raise UsageError(f"{option} needs a classifier that `fieldmarks calibrate` has written")
         if isinstance(embedded, EmbeddingSet):
             self.report_other_model(embedded.model)
             batch = batch or EMBEDDED_BATCH
         explained = explain_top or (2 if explain else 0)
-        return self._scored(embedded, top, explained, min_probability, statistics, batch)
+        needed = None if top is None or sets else max(top, explained)
+        predicted = partial(
+            self._prediction,
+            top=top,
+            explained=explained,
+            min_probability=min_probability,
+            abstain=abstain,
+            sets=sets,
+            statistics=statistics,
+        )
+        return self._scored(embedded, needed, predicted, batch)
 
     def _scored(
         self,
         embedded: Iterable[Embedded | Failure],
-        top: int | None,
-        explained: int,
-        min_probability: float,
-        statistics: Statistics | None,
+        needed: int | None,
+        predicted: Callable[[Embedded, tuple[Score, ...], Score | None], Prediction],
         batch: int | None,
     ) -> Iterator[Prediction | Failure]:
-        needed = None if top is None else max(top, explained)
         for part in batched(embedded, batch or self.embedder.batch):
             rows = [row for row in part if isinstance(row, Embedded)]
             vectors = self._stacked(rows)
             ranked, baselines = self.head.scores(vectors, needed), self.head.baseline_scores(vectors)
-            predictions = (
-                Prediction(
-                    row.image,
-                    _label(scores[0], min_probability),
-                    scores[:top],
-                    baseline,
-                    self.head.explain(row.vector, scores, statistics, explained) if explained else None,
-                    row.thumbnail,
-                    row.version,
-                )
-                for row, scores, baseline in zip(rows, ranked, baselines, strict=True)
-            )
+            predictions = map(predicted, rows, ranked, baselines)
             yield from (row if isinstance(row, Failure) else next(predictions) for row in part)
+
+    def _prediction(
+        self,
+        row: Embedded,
+        scores: tuple[Score, ...],
+        baseline: Score | None,
+        *,
+        top: int | None,
+        explained: int,
+        min_probability: float,
+        abstain: bool,
+        sets: bool,
+        statistics: Statistics | None,
+    ) -> Prediction:
+        reason = self.head.rejection(scores[0]) if abstain else None
+        return Prediction(
+            row.image,
+            _label(scores[0], min_probability) if reason is None else None,
+            scores[:top],
+            baseline,
+            self.head.explain(row.vector, scores, statistics, explained) if explained else None,
+            row.thumbnail,
+            row.version,
+            reason,
+            self.head.label_set(scores) if sets else None,
+        )
 
     def _stacked(self, rows: Sequence[Embedded]) -> Array:
         if other := next((row for row in rows if len(row.vector) != self.head.dim), None):
@@ -373,7 +430,14 @@ class Classifier:
         content = hashlib.sha256(json.dumps(asdict(head.texts) | {"aggregate": head.pooling.name}).encode())
         if self._is_from_file:
             scale = np.array(head.scale)
-            for array in (head.embeddings, head.baseline, scale, head.pooling.weights, head.bias):
+            for array in (
+                head.embeddings,
+                head.baseline,
+                scale,
+                head.pooling.weights,
+                head.bias,
+                head.thresholds,
+            ):
                 content.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         computed = embeddings is None
         return {

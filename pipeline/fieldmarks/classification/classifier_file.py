@@ -6,13 +6,15 @@ It is safetensors with
     baseline (C, D)       the embedding of each name's prompt, if there is a baseline
     weights (C, M)        what replaces a mean's 1 / M_c, optional
     bias (C,)             added to the classes' pooled cosines, optional
-    thresholds (C,)       the least probability of each class's label, optional
+    thresholds (C,)       the least pooled cosine, bias included, of each class's label, optional
+    digests (n, 16)       what identifies the images that it was learned or calibrated on, optional
 and metadata, all of it text: "format" is "fieldmarks-classifier", "version" is "2"; "pooling" is the name of
 an aggregation, "logit_scale" the factor of the cosines, "temperature" (optional) what replaces it by its
-inverse, "conformal_quantile" is optional; "classes", "descriptors" and "texts" are JSON lists. The rest says
-where it came from: "model" (an id, or a folder's absolute path) and its "fingerprint", "dtype", "engine",
-"preset", "text", "concept", "with_name", "store_sha256", "created", and "store" for one on the hub, with its
-commit.
+inverse, "conformal_quantile" (optional) what a label's probability may lack of 1 in a set of labels;
+"classes", "descriptors" and "texts" are JSON lists. The rest says where it came from: "model" (an id, or a
+folder's absolute path) and its "fingerprint", "dtype", "engine", "preset", "text", "concept", "with_name",
+"store_sha256", "created", and "store" for one on the hub, with its commit; "learned" and "calibrated" are
+JSON, see learning/learn.py and learning/calibrate.py.
 
 Version 1 is still read. It says "aggregate" instead of "pooling", and holds class_matrix (C, D) unless that
 is max-similarity: unit(image) @ class_matrix.T · logit_scale are the class logits.
@@ -31,7 +33,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fieldmarks.choices import Aggregation, words
-from fieldmarks.classification.scoring import Array, Head, Pooling
+from fieldmarks.classification.head import Head
+from fieldmarks.classification.scoring import Array, Pooling
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError, StoreError
 from fieldmarks.hub import model_id
@@ -45,16 +48,22 @@ READABLE: Final = ("1", VERSION)
 MAX_HEADER: Final = 100_000_000  # bytes, as in safetensors
 MAX_STRINGS: Final = 1_000  # in a header; a classifier's has about 50
 _LISTS: Final = ("classes", "descriptors", "texts")
-_OWN_KEYS: Final = {"format", "version", "logit_scale", "temperature", "pooling", "aggregate", *_LISTS}
+_OWN_KEYS: Final = {
+    "format",
+    "version",
+    "logit_scale",
+    "temperature",
+    "pooling",
+    "aggregate",
+    "conformal_quantile",
+    *_LISTS,
+}
 _NUMBERS: Final = {
     "1": ("texts", "class_matrix", "baseline"),
     "2": ("texts", "baseline", "weights", "bias", "thresholds"),
 }
-_LATER: Final = {
-    "thresholds": "thresholds for rejecting images",
-    "conformal_quantile": "a quantile for sets of labels",
-}
 _FLOATS: Final = ("F16", "F32", "F64")
+_BYTES: Final = ("owner", "digests")  # tensors of integers
 _INTEGERS: Final = ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
 _LONGEST_SHAPE: Final = 100  # characters
 MAX_SCALE: Final = 1_000_000  # a CLIP's logit scale is about 100
@@ -96,6 +105,8 @@ class ClassifierFile:
             "baseline": head.baseline,
             "weights": head.pooling.weights,
             "bias": head.bias,
+            "digests": head.digests,
+            "thresholds": head.thresholds,
         }
         lists = {"classes": texts.classes, "descriptors": texts.descriptors, "texts": texts.texts}
         strings = {
@@ -106,6 +117,11 @@ class ClassifierFile:
             "logit_scale": repr(head.logit_scale),
             "pooling": head.pooling.name,
             **({} if head.temperature is None else {"temperature": repr(head.temperature)}),
+            **(
+                {}
+                if head.conformal_quantile is None
+                else {"conformal_quantile": repr(head.conformal_quantile)}
+            ),
             **{key: json.dumps(value) for key, value in lists.items()},
         }
         arrays = {key: np.ascontiguousarray(value) for key, value in tensors.items() if value is not None}
@@ -156,7 +172,7 @@ def _checked(file: BinaryIO) -> tuple[Mapping[str, str], list[str]]:
     version = metadata["version"]
     if version not in READABLE:
         raise ModelError(f"version {version:.20} is not {' or '.join(READABLE)}: use a newer fieldmarks")
-    names: list[str] = [name for name in (*_NUMBERS[version], "owner") if name in header]
+    names: list[str] = [name for name in (*_NUMBERS[version], *_BYTES) if name in header]
     shapes = {name: _shape(name, msgspec.json.decode(header[name], type=_Tensor)) for name in names}
     texts = shapes["texts"][0] if shapes["texts"] else 0
     for key in _LISTS:  # a text takes bytes in the tensor too, so that the lists are not larger than the file
@@ -172,7 +188,7 @@ def _strings_in(data: bytes) -> int:
 
 def _shape(name: str, tensor: _Tensor) -> list[int]:
     """Return the shape of one of a classifier's tensors. Raises ModelError for another type of numbers."""
-    dtypes = _INTEGERS if name == "owner" else _FLOATS
+    dtypes = {"owner": _INTEGERS, "digests": ("U8",)}.get(name, _FLOATS)
     if tensor.dtype not in dtypes:
         raise ModelError(f"{name} holds {tensor.dtype:.20}; expected one of {', '.join(dtypes)}")
     shape = bytes(tensor.shape)
@@ -196,7 +212,7 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray[Any, Any
         raise ModelError(f"logit_scale {logit_scale} is not between 0 and {MAX_SCALE:,}")
     with np.errstate(over="ignore"):  # what overflows is not finite
         numbers = {
-            key: value.astype(np.float32, copy=False) for key, value in tensors.items() if key != "owner"
+            key: value.astype(np.float32, copy=False) for key, value in tensors.items() if key not in _BYTES
         }
     if not all(np.isfinite(value).all() for value in numbers.values()):
         raise ModelError("a number in it is not finite")
@@ -217,23 +233,13 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray[Any, Any
         {key: value for key, value in metadata.items() if key not in _OWN_KEYS} | model,
         numbers.get("bias"),
         temperature,
+        tensors.get("digests"),
+        numbers.get("thresholds"),
+        float(metadata["conformal_quantile"]) if "conformal_quantile" in metadata else None,
     )
-    _check_later(head, metadata, numbers.get("thresholds"))
     if is_old:
         _check_matrix(head, numbers.get("class_matrix"))
     return head
-
-
-def _check_later(head: Head, metadata: Mapping[str, str], thresholds: Array | None) -> None:
-    """Raise ModelError for what this version cannot apply, as results without it would be others."""
-    if thresholds is not None and (thresholds.shape != (len(head.classes),) or (thresholds < 0).any()):
-        raise ModelError(f"thresholds {thresholds.shape} do not fit {len(head.classes)} classes")
-    quantile = float(metadata.get("conformal_quantile", 0))
-    if not 0 <= quantile <= 1:
-        raise ModelError(f"conformal_quantile {quantile} is not between 0 and 1")
-    present = {"thresholds"} if thresholds is not None else set()
-    for key in sorted(present | (_LATER.keys() & metadata.keys())):
-        raise ModelError(f"it holds {_LATER[key]} ({key}), which need a newer fieldmarks")
 
 
 def _check_matrix(head: Head, matrix: Array | None) -> None:

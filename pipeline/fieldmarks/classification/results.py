@@ -7,8 +7,11 @@ A prediction as an object (a line of `classify --format jsonl`):
      "marks": [{"class", "descriptor", "logit"}…], "decided": {"for", "against"}}   with explanation
 
 `label` is null where the classifier abstains, and "abstained" beside it then says why: "unsure" or "none of
-these". A mark has "z" beside "logit" where scores are relative to the run's other images. An image that could
-not be read is {"image", "error"}.
+these", with a "reason" where a calibrated threshold says so; "labels" is the conformal set of labels, where
+one is asked for. A mark has "z" beside "logit" where scores are relative to the run's other images. With
+learned weights a mark has "weight" and "contribution", and "from" where the descriptor is another class's;
+"offsets" are what the logits of the explained classes have beyond the contributions of their marks. An image
+that could not be read is {"image", "error"}.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,33 +49,47 @@ class Mark:
     """A descriptor of a class with its score on one image.
 
     `logit` is the scaled cosine S(descriptor), as the article prints it; `z` relates it to the run's other
-    images, in standard deviations from its mean.
+    images, in standard deviations from its mean. A learned `weight` is in units of the equal weight 1 / M_c
+    of the class's descriptors, and `contribution` is the mark's part of the class's logit. `source` is the
+    class whose descriptor it is, where that is another one.
     """
 
     name: str
     descriptor: str
     logit: float
     z: float | None = None
+    weight: float | None = None
+    contribution: float | None = None
+    source: str | None = None
 
     @property
     def strength(self) -> float:
-        """The sort key of marks: z if there is one, else the logit."""
-        return self.logit if self.z is None else self.z
+        """The sort key of marks: z if there is one, else the contribution or the logit."""
+        if self.z is not None:
+            return self.z if self.weight is None else self.z * self.weight
+        return self.logit if self.contribution is None else self.contribution
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
         line: dict[str, Any] = {"class": self.name, "descriptor": self.descriptor, "logit": self.logit}
-        return line if self.z is None else line | {"z": self.z}
+        more = {"z": self.z, "weight": self.weight, "contribution": self.contribution, "from": self.source}
+        return line | {key: value for key, value in more.items() if value is not None}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Mark":
         """Return the mark that `to_dict` describes. Raises KeyError, TypeError, ValueError."""
-        z = value.get("z")
+        z, weight, contribution = (
+            None if value.get(key) is None else float(value[key]) for key in ("z", "weight", "contribution")
+        )
+        source = value.get("from")
         return cls(
             str(value["class"]),
             str(value["descriptor"]),
             float(value["logit"]),
-            None if z is None else float(z),
+            z,
+            weight,
+            contribution,
+            None if source is None else str(source),
         )
 
 
@@ -83,12 +100,15 @@ class Explanation:
     `further` are the marks of the third class and the next, where they are asked for. `decided` is, of the
     pairs of marks that are each other's nearest in meaning (by CLIP's texts), the one in which the predicted
     class leads most; it is None where it leads in none, and without a runner-up.
+    With learned weights `offsets` are what the logits of the classes have beyond their marks' contributions:
+    the bias, and the other classes' descriptors that are not listed.
     """
 
     predicted: tuple[Mark, ...]
     runner_up: tuple[Mark, ...]
     decided: tuple[Mark, Mark] | None
     further: tuple[tuple[Mark, ...], ...] = ()
+    offsets: tuple[float, ...] = ()
 
     @property
     def by_class(self) -> tuple[tuple[Mark, ...], ...]:
@@ -98,15 +118,17 @@ class Explanation:
     def of_top(self, count: int) -> "Explanation":
         """Return the explanation by the marks of the best `count` classes."""
         if count == 1:
-            return Explanation(self.predicted, (), None)
-        return Explanation(self.predicted, self.runner_up, self.decided, self.further[: count - 2])
+            return Explanation(self.predicted, (), None, (), self.offsets[:1])
+        return Explanation(
+            self.predicted, self.runner_up, self.decided, self.further[: count - 2], self.offsets[:count]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
         line: dict[str, Any] = {"marks": [mark.to_dict() for own in self.by_class for mark in own]}
         if self.decided:
             line["decided"] = {"for": self.decided[0].to_dict(), "against": self.decided[1].to_dict()}
-        return line
+        return line | ({"offsets": list(self.offsets)} if self.offsets else {})
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Explanation":
@@ -115,7 +137,8 @@ class Explanation:
         predicted, *others = (tuple(own) for _, own in groupby(marks, lambda mark: mark.name))
         decided = value.get("decided")
         pair = (Mark.from_dict(decided["for"]), Mark.from_dict(decided["against"])) if decided else None
-        return cls(predicted, others[0] if others else (), pair, tuple(others[1:]))
+        offsets = tuple(map(float, value.get("offsets", ())))
+        return cls(predicted, others[0] if others else (), pair, tuple(others[1:]), offsets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +172,11 @@ class FileVersion:
 class Prediction:
     """The prediction for one image.
 
-    `label` is the best class. It is None where the classifier abstains: the best class is the catch-all, or
-    its probability is under the least asked for; `shown_label` says which. `scores` are the classes, best
-    first; `baseline` is what the class names alone predict. Probabilities are a softmax over the given
-    classes: relative scores, not calibrated confidences.
+    `label` is the best class. It is None where the classifier abstains: the best class is the catch-all, its
+    probability is under the least asked for, or its score under a calibrated threshold, which `reason`
+    explains; `shown_label` says which. `labels` is the conformal set. `scores` are the classes, best first;
+    `baseline` is what the class names alone predict. Probabilities are a softmax over the given classes:
+    relative scores, which only a calibrated classifier makes confidences.
 
         prediction = classifier.predict("a.jpg", explain=True)
         prediction.label, prediction.scores[0].probability
@@ -166,13 +190,15 @@ class Prediction:
     explanation: Explanation | None = None
     thumbnail: bytes | None = None  # a small JPEG, where one was asked for
     version: FileVersion | None = None  # of the file that was read, where there is one
+    reason: str | None = None
+    labels: tuple[str, ...] | None = None
 
     @property
     def shown_label(self) -> str:
         """The label as people read it; "(unsure)" or "(none of these)" where there is none."""
         if self.label is not None:
             return self.label
-        return NONE_OF_THESE if self.scores[0].name == NONE_OF_THESE else UNSURE
+        return NONE_OF_THESE if self.reason or self.scores[0].name == NONE_OF_THESE else UNSURE
 
     @property
     def abstained(self) -> str | None:
@@ -181,7 +207,7 @@ class Prediction:
 
     def __repr__(self) -> str:
         best = self.scores[0]
-        label = " (unsure)" if self.shown_label == UNSURE else ""
+        label = f" {self.shown_label}" if self.label is None and self.shown_label != best.name else ""
         return f"<Prediction {self.image!r}: {best.name!r} {best.probability:.1%}{label}>"
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,6 +216,8 @@ class Prediction:
         if self.label is None:
             line["abstained"] = self.abstained
         line["scores"] = [score.to_dict() for score in self.scores]
+        line |= {"reason": self.reason} if self.reason else {}
+        line |= {} if self.labels is None else {"labels": list(self.labels)}
         if self.baseline:
             line["baseline"] = self.baseline.to_dict()
         return line | (self.explanation.to_dict() if self.explanation else {})
@@ -204,6 +232,8 @@ class Prediction:
             tuple(Score.from_dict(score) for score in value["scores"]),
             Score.from_dict(baseline) if baseline else None,
             Explanation.from_dict(value) if value.get("marks") else None,
+            reason=None if value.get("reason") is None else str(value["reason"]),
+            labels=None if value.get("labels") is None else tuple(map(str, value["labels"])),
         )
 
     def to_pandas(self) -> Any:

@@ -1,6 +1,7 @@
 """The command line: one module per command group, each imported by its own name here."""
 
 from fieldmarks.cli.cache import cache
+from fieldmarks.cli.calibrate import calibrate
 from fieldmarks.cli.classify import classify
 from fieldmarks.cli.compare import compare
 from fieldmarks.cli.configuration import with_environment
@@ -9,6 +10,7 @@ from fieldmarks.cli.doctor import doctor
 from fieldmarks.cli.embed import embed
 from fieldmarks.cli.evaluate import evaluate
 from fieldmarks.cli.generate import generate
+from fieldmarks.cli.learn import learn
 from fieldmarks.cli.prompts import prompts
 from fieldmarks.cli.root import main
 from fieldmarks.cli.search import search
@@ -24,6 +26,8 @@ for command in (
     generate,
     store,
     classify,
+    learn,
+    calibrate,
     evaluate,
     compare,
     what_if,

@@ -2,12 +2,12 @@
 
 import click
 
-from fieldmarks.cli.console import conclude
+from fieldmarks.cli.console import InOrder, conclude
 from fieldmarks.errors import FieldmarksError
 from fieldmarks.text import counted
 
 
-@click.group(short_help="Show or clear what is kept for later runs.")
+@click.group(cls=InOrder, short_help="Show or clear what is kept for later runs.")
 def cache() -> None:
     """Show or clear cached embeddings, converted models and endpoint settings.
 
@@ -15,7 +15,7 @@ def cache() -> None:
     """
 
 
-@cache.command()
+@cache.command(short_help="Show what is cached, where, and its size.")
 def info() -> None:
     """Show where embeddings, converted models and remembered endpoints are, and the space they take.
 

@@ -24,18 +24,23 @@ if TYPE_CHECKING:
     from fieldmarks.classification.results import Failure
 
 
-def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Return the name of a device; anything else is wrong usage."""
-    try:
-        check_device(value)
-    except UsageError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
-    return value
-
-
 Command = Callable[..., None]
 OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
 OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "baseline")
+
+
+class Device(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
+    """The name of a device, one of several GPUs as cuda:N."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail as click does."""
+        try:
+            check_device(value)
+        except UsageError as error:
+            self.fail(str(error).removeprefix("device: "), param, ctx)
+        return str(value)
 
 
 def model_options(command: Command) -> Command:
@@ -67,8 +72,8 @@ def model_options(command: Command) -> Command:
         ),
         click.option(
             "--device",
+            type=Device(),
             metavar="[auto|cpu|cuda|cuda:N|mps]",
-            callback=_device,
             default="auto",
             help="Device, of several GPUs one as cuda:1  [default: the fastest available].",
         ),
@@ -145,6 +150,17 @@ def model_options(command: Command) -> Command:
     type=click.FloatRange(0, 1),
     default=0.0,
     help='Report "unsure" if the top probability is below this.',
+)
+@click.option(
+    "--abstain",
+    is_flag=True,
+    help='Report "none of these" where the best class\'s score is under its threshold (needs a calibrated'
+    " --classifier).",
+)
+@click.option(
+    "--sets",
+    is_flag=True,
+    help="Also list the labels that the calibrated coverage asks for (needs a calibrated --classifier).",
 )
 @click.option("--explain", is_flag=True, help="Show the marks of the predicted class and of the runner-up.")
 @click.option(

@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 _BEGAN: Final = "fieldmarks.began"  # when the command began, in the contexts' common notes
 
 
+class InOrder(click.Group):
+    """A group whose help lists its commands in the order in which they were added: that of the work."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(self.commands)
+
+
 class ConfirmationNeeded(click.ClickException):
     """A command has to ask and there is no terminal to ask on, which is wrong usage."""
 

@@ -26,7 +26,8 @@ works too):"""
 GENERATE = (
     "export OPENAI_API_KEY=...",
     'fieldmarks generate --class "tree frog" \\',
-    "    --class bullfrog --store frogs.jsonl --model gpt-4.1-mini",
+    "    --class bullfrog --store frogs.jsonl \\",
+    "    --model gpt-4.1-mini",
     "fieldmarks classify PHOTOS --store frogs.jsonl --explain",
 )
 

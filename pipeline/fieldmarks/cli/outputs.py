@@ -170,6 +170,7 @@ class Output:
         self.shown = {"top": top, "explain": explained > 0, "relative": options["relative"]}
         self.shown |= {"explain_top": explained} if options["explain_top"] else {}
         self.shown |= {"min_probability": options["min_probability"], "baseline": options["baseline"]}
+        self.shown |= {key: True for key in ("abstain", "sets") if options[key]}
         if self._report:
             from fieldmarks.report import cards, document, result_page
 
@@ -189,6 +190,8 @@ class Output:
             "top": top,
             "explain_top": explained or None,
             "min_probability": options["min_probability"],
+            "abstain": options["abstain"],
+            "sets": options["sets"],
         }
 
     def deliver(self, results: "Iterable[Result]") -> None:

@@ -4,10 +4,10 @@ import sys
 
 import click
 
-from fieldmarks.cli.console import conclude
+from fieldmarks.cli.console import InOrder, conclude
 
 
-@click.group(short_help="Show the prompts for language models.")
+@click.group(cls=InOrder, short_help="Show the prompts for language models.")
 def prompts() -> None:
     """Show the prompts that are sent to the language model."""
 

@@ -6,6 +6,7 @@ their own for a while, as `generate` does, get these back afterwards. Once the e
 signal ends the process at once, without a message.
 """
 
+import atexit
 import contextlib
 import errno
 import io
@@ -21,7 +22,7 @@ import click
 
 from fieldmarks import __version__
 from fieldmarks.cli.configuration import use_file
-from fieldmarks.cli.console import record, say, start_clock, start_logging
+from fieldmarks.cli.console import InOrder, record, say, start_clock, start_logging
 from fieldmarks.errors import FieldmarksError, UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def prepare() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as whoever started us may want it
             signal.signal(number, handler)
     sys.unraisablehook = _unraisable
+    atexit.register(_ignore_signals)  # as the first of all, it runs as the last
 
 
 def settle(code: int) -> None:
@@ -70,6 +72,12 @@ def exit_code(error: BaseException | None) -> int:
     while error is not None and not isinstance(error, Terminated):
         error = error.__cause__ or error.__context__
     return INTERRUPTED if error is None else TERMINATED
+
+
+def _ignore_signals() -> None:
+    """Keep the exit code in the interpreter's last moments, in which it takes handlers away but not this."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Stderr(io.TextIOWrapper):
@@ -118,7 +126,7 @@ _OUTPUT_FAILED: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, err
 _LONGEST: Final = 500  # characters of an untrusted error message
 
 
-class Root(click.Group):
+class Root(InOrder):
     """A group whose errors are one line on stderr and an exit code, never a traceback."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -133,10 +141,6 @@ class Root(click.Group):
             code = exit_code(error)
         settle(code)
         sys.exit(code)
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        """Return the commands in the order in which they were added, which is that of the work."""
-        return list(self.commands)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command line and exit with its code."""

@@ -32,7 +32,8 @@ import numpy as np
 
 from fieldmarks.choices import Aggregation, ArmName, Preset, check_choice, check_names, words
 from fieldmarks.classification.embedder import Embedder
-from fieldmarks.classification.scoring import Array, Head, Scorer
+from fieldmarks.classification.head import Head
+from fieldmarks.classification.scoring import Array, Scorer
 from fieldmarks.classification.texts import (
     NAME_TEMPLATE,
     PRESETS,
@@ -235,8 +236,8 @@ class Candidate:
     """Classes with their descriptors, and what gives texts their embeddings.
 
     Classes without descriptors take part, by the prompt of their name, as in `classify`. `ids` are other
-    names of classes; those in `clashing` are of several classes, and match nothing. `metadata` says where
-    all this comes from.
+    names of classes; those in `clashing` are of several classes, and match nothing. `measured_on` are the
+    data sets on which descriptors' effects were measured. `metadata` says where all this comes from.
     """
 
     classes: Mapping[str, Sequence[str]]
@@ -245,6 +246,7 @@ class Candidate:
     head: Head | None = None
     ids: Mapping[str, str] = field(default_factory=dict)
     clashing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    measured_on: frozenset[str] = frozenset()
 
     @classmethod
     def of_store(cls, store: Store, embedder: Embedder) -> "Candidate":
@@ -255,7 +257,8 @@ class Candidate:
         digest = hashlib.sha256(store.path.read_bytes()).hexdigest()
         metadata = {"store": store.name, "store_sha256": digest}
         clashing = {text: names for text, names in store.owners_of_ids().items() if len(names) > 1}
-        return cls(classes, metadata, embedder, ids=store.ids(), clashing=clashing)
+        measured = frozenset(entry.measured["data"] for entry in store.entries() if entry.measured)
+        return cls(classes, metadata, embedder, ids=store.ids(), clashing=clashing, measured_on=measured)
 
     @classmethod
     def of_classifier(cls, path: Path, head: Head, embedder: Embedder) -> "Candidate":

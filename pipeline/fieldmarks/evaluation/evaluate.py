@@ -17,8 +17,9 @@ from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
 from fieldmarks.classification.classifier_file import load_head
 from fieldmarks.classification.embedder import Clip, open_embedder
 from fieldmarks.classification.engines.families import DEFAULT_CLIP
+from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Prediction
-from fieldmarks.classification.scoring import Head, Pooling
+from fieldmarks.classification.scoring import Pooling
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.data import DatasetSpec
 from fieldmarks.errors import EvaluationError, UsageError

@@ -16,6 +16,7 @@ from typing import IO, Any, Final
 
 from fieldmarks import __version__
 from fieldmarks.classification.embedding_set import EmbeddingSet
+from fieldmarks.classification.head import DIGEST
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import ImageInput
 from fieldmarks.data import DataSet, DatasetSpec, check, labels, precomputed
@@ -216,6 +217,7 @@ class Experiment:
                 f"{len(images.distinct):,} of {counted(len(images.names), 'image')} are distinct: intervals"
                 " and p count an image of one class once"
             )
+        notices += self._used_before(images)
         notices += list(dict.fromkeys(embedder.notices)) if self.computes else []
         texts = embedder.encoder.model if head is None else head.metadata.get("model")
         if texts and self.model and texts != self.model:
@@ -227,6 +229,26 @@ class Experiment:
         if images.unlabelled:
             have = "has" if images.unlabelled == 1 else "have"
             notices.append(f"{counted(images.unlabelled, 'embedding')} {have} no label: left out")
+        return notices
+
+    def _used_before(self, images: Images) -> list[str]:
+        """Return notices of images that what is evaluated was learned from or measured on."""
+        head = self.candidate.head
+        notices = []
+        if head is not None and head.digests is not None:
+            learned = set(head.digests.view(f"V{DIGEST}").ravel().tolist())
+            seen = sum(bytes.fromhex(digest)[:DIGEST] in learned for digest in images.digests)
+            if seen:
+                notices.append(
+                    f"this classifier was learned or calibrated on {seen:,} of"
+                    f" {counted(len(images.names), 'image')}: figures are better than on new images; leave"
+                    " those out"
+                )
+        if self.candidate.measured_on & {str(self.spec.spec), str(self.spec.embeddings)}:
+            notices.append(
+                "the effects in the store were measured on these images: if descriptors were changed by them,"
+                " figures are better than on new images"
+            )
         return notices
 
 

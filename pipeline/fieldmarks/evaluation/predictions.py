@@ -74,7 +74,8 @@ class Images:
     `repeats` are the indices of the images of one class that are equal: of files their bytes are, of
     precomputed embeddings these.
     `failures` could not be read; of `unlabelled` ones no label is known. `copies` are the places of the
-    images' small copies in a file, (start, length), where such were wanted.
+    images' small copies in a file, (start, length), where such were wanted. `digests` are what images
+    of equal bytes, or of equal embeddings, share.
     """
 
     names: tuple[str, ...]
@@ -85,6 +86,7 @@ class Images:
     equal: tuple[Equal, ...] = ()
     repeats: tuple[tuple[int, ...], ...] = ()
     copies: tuple[tuple[int, int] | None, ...] = ()
+    digests: tuple[str, ...] = ()
 
     @property
     def distinct(self) -> NDArray[np.int64]:
@@ -169,6 +171,7 @@ def gather(
         equal_images(kept),
         tuple(tuple(group) for group in groups.values() if len(group) > 1),
         tuple(places[row] for row in chosen),
+        tuple(digests[row] for row in chosen),
     )
 
 

@@ -36,7 +36,8 @@ def card(prediction: Prediction, image: str | None = None) -> dict[str, Any]:
         "name": Path(prediction.image).name or prediction.image,
         "path": prediction.image,
         "thumbnail": image or thumbnail,
-        "label": prediction.label,
+        "label": prediction.shown_label,
+        "abstained": prediction.label is None,
         "scores": [(score, Bar(0, 100 * score.probability)) for score in prediction.scores[:CLASSES_SHOWN]],
         "baseline": prediction.baseline,
         "agrees": agrees(prediction),
@@ -74,8 +75,8 @@ def bar(mark: Mark, marks: Sequence[Mark]) -> Bar:
     """Return a mark's bar: from zero in the middle for z, else from a little under the lowest mark."""
     if mark.z is not None:
         return signed_bar(mark.z, max(abs(other.z or 0.0) for other in marks))
-    low, high = min(other.logit for other in marks), max(other.logit for other in marks)
-    return Bar(0, 8 + 92 * (mark.logit - low) / (high - low) if high > low else 100)
+    low, high = min(other.strength for other in marks), max(other.strength for other in marks)
+    return Bar(0, 8 + 92 * (mark.strength - low) / (high - low) if high > low else 100)
 
 
 def signed_bar(value: float, reach: float) -> Bar:
@@ -85,5 +86,12 @@ def signed_bar(value: float, reach: float) -> Bar:
 
 
 def number(mark: Mark) -> str:
-    """Return a mark's number as printed: signed deviations, or the raw score."""
-    return (f"{mark.logit:.1f}" if mark.z is None else f"{mark.z:+.2f}").replace("-", MINUS)
+    """Return a mark's number as printed: signed deviations, or the raw score.
+
+    With a learned weight it is the mark's part of the class's logit, and the weight stands behind it.
+    """
+    if mark.z is not None:
+        return f"{mark.z:+.2f}".replace("-", MINUS)
+    value = mark.logit if mark.contribution is None else mark.contribution
+    weight = "" if mark.weight is None else f" ×{mark.weight:.1f}"
+    return f"{value:.1f}{weight}".replace("-", MINUS)

@@ -14,7 +14,7 @@ from typing import Final
 
 from PIL import Image, ImageOps
 
-from fieldmarks.classification.results import Failure, Prediction
+from fieldmarks.classification.results import NONE_OF_THESE, UNSURE, Failure, Prediction
 from fieldmarks.report import document
 from fieldmarks.report.cards import Bar, agrees, card, relative
 from fieldmarks.report.document import Imprint, data_uri, fragment
@@ -47,7 +47,8 @@ class Group:
     """The images of a label, the most doubtful first; `images` counts also those that are not shown."""
 
     number: int
-    label: str | None
+    label: str
+    abstained: bool  # whether the label is none of the classes, but says why there is none
     images: int
     bar: Bar
     thumbs: Sequence[Thumb]
@@ -64,7 +65,7 @@ class ResultPage:
         self._imprint = imprint
         self._predictions: list[Prediction] = []
         self._failures: list[Failure] = []
-        self._labels: Counter[str | None] = Counter()
+        self._labels: Counter[tuple[str, bool]] = Counter()  # and whether it stands for no label
         self._failed = 0
         self._compared = 0
         self._agreed = 0
@@ -75,7 +76,7 @@ class ResultPage:
             self._failed += 1
             self._failures += [result] if len(self._failures) < MAX_FAILURES else []
             return
-        self._labels[result.label] += 1
+        self._labels[_label(result)] += 1
         if result.baseline:
             self._compared += 1
             self._agreed += agrees(result)
@@ -91,7 +92,7 @@ class ResultPage:
             "results.html.j2",
             total=total,
             groups=groups,
-            labels={group.label: group.number for group in groups},
+            labels={(group.label, group.abstained): group.number for group in groups},
             labels_shown=LABELS_SHOWN,
             thumbs_shown=THUMBS_SHOWN,
             shown=len(ranked),
@@ -100,6 +101,8 @@ class ResultPage:
             cards=[card(prediction, _copy(prediction.thumbnail, side)) for prediction in ranked[:MAX_CARDS]],
             failures=self._failures,
             failed=self._failed,
+            unsure=(UNSURE, True) in self._labels,
+            catch_all=(NONE_OF_THESE, True) in self._labels,
             relative=relative(ranked),
         )
         extent = f"{counted(total, 'image')}, {counted(len(self._classes), 'class')}"
@@ -118,9 +121,9 @@ class ResultPage:
 
     def _groups(self, ranked: Sequence[Prediction]) -> list[Group]:
         """Return the labels with their images, those of most images first."""
-        thumbs: dict[str | None, list[Thumb]] = {}
+        thumbs: dict[tuple[str, bool], list[Thumb]] = {}
         for place, prediction in enumerate(ranked):
-            thumbs.setdefault(prediction.label, []).append(
+            thumbs.setdefault(_label(prediction), []).append(
                 Thumb(
                     Path(prediction.image).name or prediction.image,
                     _copy(prediction.thumbnail, THUMB, square=True),
@@ -131,9 +134,14 @@ class ResultPage:
             )
         most = max(self._labels.values(), default=1)
         return [
-            Group(number + 1, label, count, Bar(0, 100 * count / most), thumbs.get(label, []))
+            Group(number + 1, *label, count, Bar(0, 100 * count / most), thumbs.get(label, []))
             for number, (label, count) in enumerate(self._labels.most_common())
         ]
+
+
+def _label(prediction: Prediction) -> tuple[str, bool]:
+    """Return what stands in the place of the label, and whether that is no label."""
+    return prediction.shown_label, prediction.label is None
 
 
 def certainty(prediction: Prediction) -> tuple[bool, float]:

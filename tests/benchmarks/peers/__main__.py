@@ -1,7 +1,7 @@
 """This product against what a user would run instead, side by side on this machine, in one command.
 
-    python -m tests.benchmarks.peers TOKENIZER [--photos DIR] [--clip DIR] [--json FILE] [--table]
-    python -m tests.benchmarks.peers --gpu [--json FILE]
+    python -m tests.benchmarks.peers TOKENIZER [--photos DIR] [--clip DIR] [--json FILE] [--page FILE]
+    python -m tests.benchmarks.peers --gpu [--json FILE] [--page FILE]
 
 TOKENIZER is a folder with CLIP's tokenizer and preprocessing as transformers reads them. Without --clip a
 model of ViT-B/32's size with random weights is made, without --photos pictures are drawn, and without
@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import tempfile
+from datetime import UTC, datetime
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -42,7 +43,11 @@ FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=P
     "--only", type=click.Choice(list(COMPARISONS)), multiple=True, help="Compare only this; repeatable."
 )
 @click.option("--json", "to", type=click.Path(path_type=Path), help="Also write all figures.")
-@click.option("--table", is_flag=True, help="Also print the table for docs/speed.md.")
+@click.option(
+    "--page",
+    type=click.Path(exists=True, path_type=Path),
+    help="Also put the table into docs/speed.md, in the place of this machine's; others stay.",
+)
 @click.option("--gpu", "on_gpu", is_flag=True, help="Measure on a GPU, with drawn photos and made models.")
 @click.option("--seconds", type=click.FloatRange(0.1), default=20.0, help="Of each step with --gpu.")
 @click.option("--rehearsal", is_flag=True, help="With --gpu: tiny models, to see that all steps work.")
@@ -55,14 +60,14 @@ def main(
     runs: int,
     only: tuple[str, ...],
     to: Path | None,
-    table: bool,
+    page: Path | None,
     on_gpu: bool,
     seconds: float,
     rehearsal: bool,
 ) -> None:
     """Measure this product against its peers on this machine."""
     if on_gpu:
-        _on_gpu(seconds, rehearsal, to)
+        _on_gpu(seconds, rehearsal, to, page)
         return
     if tokenizer is None:
         raise click.UsageError("name the folder of CLIP's tokenizer, or pass --gpu")
@@ -86,12 +91,19 @@ def main(
             found += fresh
     if to:
         to.write_text(json.dumps(rows.plain(found, named), indent=1))
-    if table:
-        print("", rows.markdown(found, named), sep="\n")
+    if page:
+        _update(page, found, named)
 
 
-def _on_gpu(seconds: float, rehearsal: bool, to: Path | None) -> None:
-    named, found, problems = machine.name(), [], []
+def _update(page: Path, found: list[rows.Row], named: dict[str, str]) -> None:
+    day = datetime.now(UTC).date().isoformat()
+    page.write_text(rows.updated(page.read_text("utf-8"), rows.markdown(found, named, day)), "utf-8")
+
+
+def _on_gpu(seconds: float, rehearsal: bool, to: Path | None, page: Path | None) -> None:
+    named = machine.name()
+    found: list[rows.Row] = []
+    problems: list[str] = []
     print(rows.head(named), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"FIELDMARKS_BENCHMARK": folder, "FIELDMARKS_CACHE": str(Path(folder) / "cache")}
@@ -102,6 +114,8 @@ def _on_gpu(seconds: float, rehearsal: bool, to: Path | None) -> None:
             problems += [problem] if problem else []
             if to:  # after each row: a run that is cut off leaves what it has
                 to.write_text(json.dumps(rows.plain(found, named) | {"not run": problems}, indent=1))
+    if page:
+        _update(page, found, named)
 
 
 def _clip(tokenizer: Path, folder: Path) -> Path:

@@ -21,6 +21,7 @@ PAPER_CLASSES: Final = 20  # whose texts the paper's loop encodes, some ten a se
 SIZES: Final = {"classes": [1000, 4000, 16_000], "descriptors a class": [2, 6, 18]}
 DEFAULT: Final = {"dtype": "auto", "engine": "auto"}
 GFLOP: Final = 8.82  # of one picture through ViT-B/32: 50 tokens, 12 layers of width 768, and the patches
+LOADING: Final = 15.0  # seconds of files to embeddings, on either side
 MEMORY: Final = {"images": 100_000, "classes": 21_000}
 
 
@@ -99,6 +100,16 @@ def engines(material: Material) -> list[Row]:
     for name, ours in found.items():
         rows += _shares(name, ours, peaks, len(material.pictures))
     return rows
+
+
+def loader(material: Material) -> list[Row]:
+    """Files to embeddings by a DataLoader with a worker a core, and by ours with the defaults."""
+    job = {"clip": material.clip, "paths": material.pictures, "seconds": LOADING, "batch": 32}
+    sides = {"ours": ("gpu.ours_files", job), "DataLoader": ("theirs.loader", job)}
+    ours, theirs = alternate(sides, material.runs).values()
+    taken = [[1 / result["rate"] for result in side] for side in (ours, theirs)]
+    beside = {"peak memory": _memory(ours, theirs)}
+    return [ratio("DataLoader, a worker a core", taken[0], taken[1], "images/s", beside=beside)]
 
 
 def _article(name: str, ours: list[Result], theirs: list[Result]) -> Row:
@@ -221,6 +232,7 @@ def growth(material: Material) -> list[Row]:
 COMPARISONS: Final[Mapping[str, Callable[[Material], list[Row]]]] = {
     "pipeline": pipeline,
     "engines": engines,
+    "loader": loader,
     "scores": scores,
     "photos": photos,
     "start": start,

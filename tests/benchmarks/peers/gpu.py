@@ -155,7 +155,8 @@ def material(job: Job) -> Result:
             projection_dim=sizes["projection"],
         )
         clips[name] = str(folder / name.replace("/", "-"))
-        CLIPModel(config).half().save_pretrained(clips[name])
+        model: Any = CLIPModel(config)
+        model.half().save_pretrained(clips[name])
         CLIPImageProcessor().save_pretrained(clips[name])
     return {"paths": paths, "clips": clips, "lm": _language_model(folder / "lm", tiny)}
 
@@ -169,9 +170,10 @@ def _language_model(folder: Path, tiny: bool) -> str:
     words = {token: number for number, token in enumerate(["<pad>", "</s>", *alphabet])}
     words |= {f"w{number}": number for number in range(len(words), 32_000)}
     tokenizer = Tokenizer(models.BPE(vocab=words, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    kind: Any = PreTrainedTokenizerFast
+    fast = kind(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
     fast.save_pretrained(folder)
     sizes: dict[str, Any] = TINY_LM if tiny else LM
     ends: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
@@ -238,8 +240,15 @@ def towers(job: Job) -> Result:
         "copies": rate(copied(), seconds),
         "ours resident": rate(resident(engine._towers.images, there), seconds),
         "eager": rate(resident(network.get_image_features, normal), seconds),
-        "compiled": rate(resident(torch.compile(network.get_image_features), normal), seconds),
+        "compiled": rate(resident(_compiled(network.get_image_features, job), normal), seconds),
     }
+
+
+def _compiled(function: Any, job: Job) -> Any:
+    """Return a compiled function; in a rehearsal as it is, as a CPU's compiler takes minutes."""
+    import torch
+
+    return function if job["rehearsal"] else torch.compile(function)
 
 
 def precision(job: Job) -> Result:
@@ -323,4 +332,6 @@ def _embedder(job: Job, *, dtype: Any = "auto") -> Any:
     from fieldmarks.hub import own_process
 
     own_process()  # as the command line does
-    return Embedder(Encoder(job["clip"], dtype=dtype, engine="torch"), batch=8 if job["rehearsal"] else BATCH)
+    batch = 8 if job.get("rehearsal") else job.get("batch", BATCH)
+    engine: Any = "auto" if "batch" in job else "torch"
+    return Embedder(Encoder(job["clip"], dtype=dtype, engine=engine), batch=batch)

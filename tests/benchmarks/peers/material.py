@@ -62,7 +62,7 @@ def kept(job: Job) -> Result:
     """Write a folder of image embeddings and a classifier of many classes, with six texts each."""
     import numpy as np
 
-    from fieldmarks.classification.scoring import Head
+    from fieldmarks.classification.head import Head
     from fieldmarks.classification.texts import Texts
 
     generator = np.random.default_rng(0)

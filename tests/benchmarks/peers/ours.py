@@ -158,6 +158,7 @@ def _described(texts: Any) -> tuple[Any, Any]:
 
 
 def _head(texts: Any, embeddings: Any) -> Any:
-    from fieldmarks.classification.scoring import Head, Pooling
+    from fieldmarks.classification.head import Head
+    from fieldmarks.classification.scoring import Pooling
 
     return Head(texts, embeddings, 100.0, Pooling.named("mean-similarity"))

@@ -1,5 +1,6 @@
 """What the benchmark tells: rows with a goal and a measured figure, as text, JSON and Markdown."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import log
@@ -69,16 +70,40 @@ def head(machine: Mapping[str, str]) -> str:
     return f"{named}\n\n{'':36}{'goal':>9}{'measured':>9}{'':9}ours : theirs"
 
 
-def markdown(rows: Iterable[Row], machine: Mapping[str, str]) -> str:
-    """Return the table for docs/speed.md, with the machine under it."""
-    lines = ["| compared with | fieldmarks | theirs | speedup |", "| --- | ---: | ---: | ---: |"]
+def markdown(rows: Iterable[Row], machine: Mapping[str, str], day: str) -> str:
+    """Return the table for docs/speed.md, with the machine and the day above it."""
+    named = ", ".join(f"{key} {value}" for key, value in machine.items() if key not in ("processor", "gpu"))
+    lines = [
+        f"### {_machine(machine)}",
+        "",
+        f"Measured on {day} ({named}), medians of interleaved runs:",
+        "",
+        "| compared with | fieldmarks | theirs | figure |",
+        "| --- | ---: | ---: | ---: |",
+    ]
     for row in rows:
         ours, theirs = (f"{_short(side)} {row.per}" for side in row.sides) if row.sides else ("", "")
         lines.append(f"| {row.name} | {ours} | {theirs} | {_short(row.figure)}{row.unit} |")
-    named = ", ".join(f"{key} {value}" for key, value in machine.items() if key != "processor")
-    return "\n".join(
-        [*lines, "", f"Measured on {machine['processor']} ({named}), medians of interleaved runs."]
-    )
+    return "\n".join(lines)
+
+
+def updated(page: str, section: str) -> str:
+    """Return a page with a machine's section in the place of its older one, or as its last; others stay.
+
+    A section begins with its "### " heading and ends before the next heading.
+    """
+    heading = section.partition("\n")[0]
+    parts = re.split(r"(?m)^(?=#{1,3} )", page)
+    kept = [f"{section}\n\n" if part.startswith(f"{heading}\n") else part for part in parts]
+    if kept == parts:
+        kept.append(f"{'' if page.endswith(chr(10) * 2) else chr(10)}{section}\n")
+    return "".join(kept).rstrip("\n") + "\n"
+
+
+def _machine(machine: Mapping[str, str]) -> str:
+    gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
+    bf16 = machine["bf16"] if machine["bf16"] != "not native" else "no native bfloat16"
+    return f"{gpu}{machine['cores'].partition(' ')[0]} cores of {machine['processor']} ({bf16})"
 
 
 def plain(rows: Iterable[Row], machine: Mapping[str, str]) -> dict[str, Any]:

@@ -1,6 +1,10 @@
 """CLIP's towers taken apart: transformers' numbers, beginnings once, compiled where that works."""
 
 import copy
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,6 @@ from numpy.testing import assert_allclose
 from transformers import CLIPConfig, CLIPModel
 
 from fieldmarks.classification.embedder import Encoder
-from fieldmarks.classification.engines.checkpoint import Checkpoint
-from fieldmarks.classification.engines.torch import TorchEngine
 from fieldmarks.classification.engines.towers import (
     Towers,
     Tree,
@@ -148,22 +150,39 @@ def test_half_precision_is_closer_than_that_of_all_numbers(network: Any) -> None
     assert errors[0] <= errors[1] * 1.5
 
 
+COMPILED = """
+import sys, torch
+from fieldmarks.classification.engines.torch import LongRun
+run, pixels = LongRun(10.0), torch.ones(4, 3)
+tower = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.SiLU())
+with torch.inference_mode():
+    expected = run(tower, pixels)
+    before = run.compiled
+    run.computed(11.0)
+    found, last = run(tower, pixels), run(tower, pixels[:3])
+assert torch.allclose(found, expected, atol=1e-6) and torch.allclose(last, expected[:3], atol=1e-6)
+print(before, run.compiled)
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # the compiler's own
-def test_a_long_run_has_its_tower_compiled(tiny_clip: Path) -> None:
-    """As on a GPU, whose passes are timed; here by hand, and compiled for the CPU."""
-    plain = TorchEngine(Checkpoint(str(tiny_clip)), device="cpu", dtype="float32")
-    engine = TorchEngine(Checkpoint(str(tiny_clip)), device="cpu", dtype="float32")
-    side = plain.recipe.crop if plain.recipe else None
-    assert side
-    pixels = [np.full((*side, 3), 40 * number, np.uint8) for number in range(4)]
-    engine._compiling._after = 1.0
-    engine.start_images(pixels)()
-    assert engine._compiling._compiled is None
-    engine._compiling.computed(2.0)
-    found = engine.start_images(pixels)()
-    assert_allclose(found, plain.start_images(pixels)(), rtol=0, atol=1e-5)
-    assert_allclose(engine.start_images(pixels[:3])(), found[:3], rtol=0, atol=1e-5)
+@pytest.mark.parametrize(
+    ("compiler", "compiled"), [(None, "False True"), ("no-such-compiler", "False False")]
+)
+def test_a_long_run_has_its_tower_compiled_where_that_works(
+    tmp_path: Path, compiler: str | None, compiled: str
+) -> None:
+    if compiler is None and shutil.which("g++") is None:
+        pytest.skip("there is no compiler")
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", COMPILED],
+        env=environment | ({"CXX": compiler} if compiler else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == compiled
 
 
 def test_a_gpu_takes_passes_ahead_and_a_cpu_does_not(tiny_clip: Path) -> None:

@@ -140,7 +140,7 @@ class TorchEngine:
         self._kind = device.partition(":")[0]
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._tokenizing = Lock()  # each call sets the tokenizer's truncation and padding
-        self._compiling = _Compiling(compile_after if self._kind == "cuda" else math.inf)
+        self._long_run = LongRun(compile_after if self._kind == "cuda" else math.inf)
 
     @property
     def logit_scale(self) -> float:
@@ -215,7 +215,7 @@ class TorchEngine:
                 return self._fetching(tower(**inputs))
             pixels = self._pixels(prepared)
             began = _event(pixels)
-            return self._fetching(self._compiling(tower, pixels), began)
+            return self._fetching(self._long_run(tower, pixels), began)
 
     @loaded_once
     def _towers(self) -> Towers:
@@ -300,7 +300,7 @@ class TorchEngine:
         def wait() -> Array:
             arrived.synchronize()
             if began is not None:
-                self._compiling.computed(began.elapsed_time(ended) / 1000)
+                self._long_run.computed(began.elapsed_time(ended) / 1000)
             array: Array = fetched.numpy()
             return array
 
@@ -353,7 +353,7 @@ def _event(tensor: Tensor) -> Any:
     return event
 
 
-class _Compiling:
+class LongRun:
     """Runs a tower, compiled once the device has computed for `after` seconds; where that fails, as it is."""
 
     def __init__(self, after: float) -> None:
@@ -361,6 +361,11 @@ class _Compiling:
         self._seconds = 0.0
         self._size = 0  # of a pass of the compiled tower: another size would be compiled anew
         self._compiled: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the tower is compiled."""
+        return self._compiled is not None
 
     def computed(self, seconds: float) -> None:
         """Take note of a pass."""

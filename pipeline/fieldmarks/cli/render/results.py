@@ -4,6 +4,7 @@ Explanations carry colours, which `click.echo` takes away where it does not writ
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Final
 
 from click import style
@@ -17,6 +18,7 @@ LEAD: Final = "green"  # the bars of the predicted class
 SECOND: Final = "yellow"  # the bars of the runner-up
 OTHERS: Final = "blue"  # the bars of the classes after it
 WIDEST_NAME: Final = 40
+OFFSET: Final = "(class offset)"  # of a learned classifier
 SHORTEST: Final = 16  # columns of descriptors
 _CLASS: Final = " " * 10
 _MARK: Final = " " * 12
@@ -40,6 +42,10 @@ def table_rows(prediction: Prediction | Failure, width: int, columns: int | None
     yield f"{first.probability:6.1%}  {label:<{width}}  {printable(prediction.image)}{beside}"
     for item in further:
         yield f"{item.probability:6.1%}  {printable(item.name)}"
+    if prediction.reason:
+        yield f"{_CLASS}{printable(prediction.reason)}"
+    if prediction.labels is not None:
+        yield f"{_CLASS}one of: {printable(', '.join(prediction.labels)) or 'none'}"
     if prediction.explanation:
         yield from _explained(prediction.explanation, columns)
 
@@ -47,21 +53,23 @@ def table_rows(prediction: Prediction | Failure, width: int, columns: int | None
 def _explained(explanation: Explanation, columns: int | None) -> Iterator[str]:
     """Yield the marks of each class with bars from zero, then the pair that decided."""
     marks = [mark for own in explanation.by_class for mark in own]
-    width = max(columns_of(printable(mark.descriptor)) for mark in marks)
-    full = BAR
+    width = max(columns_of(_text(mark)) for mark in marks)
+    full, weights = BAR, max(len(_weight(mark)) for mark in marks)
     if columns is not None:
-        width = min(width, max(columns - len(_MARK) - 10 - BAR, SHORTEST))
-        full = max(columns - len(_MARK) - width - 11, 4)
+        width = min(width, max(columns - len(_MARK) - weights - 10 - BAR, SHORTEST))
+        full = max(columns - len(_MARK) - weights - width - 11, 4)
     bars = _Bars(marks, min(full, BAR))
     unit = f"{'logit' if marks[0].z is None else 'z':>6}"
-    for place, own in enumerate(explanation.by_class):
+    for place, (own, offset) in enumerate(zip_longest(explanation.by_class, explanation.offsets)):
         colour = (LEAD, SECOND)[place] if place < 2 else OTHERS
         name = folded(printable(own[0].name), width + 2)[0]
-        yield f"{_CLASS}{padded(name, width + 2)}  {unit}  {bars.axis}".rstrip()
+        yield f"{_CLASS}{padded(name, width + 2)}  {unit}  {'':{weights}}{bars.axis}".rstrip()
         for mark in own:
-            first, *further = folded(printable(mark.descriptor), width)
-            yield f"{_MARK}{padded(first, width)}  {_number(mark)}  {bars.of(mark, colour)}"
+            first, *further = folded(_text(mark), width)
+            yield f"{_MARK}{padded(first, width)}  {_number(mark)}  {_weight(mark)}{bars.of(mark, colour)}"
             yield from (f"{_MARK}{text.strip()}" for text in further)
+        if offset is not None:
+            yield f"{_MARK}{padded(OFFSET, width)}  {_signed(f'{offset:6.1f}')}"
     if explanation.decided:
         lead, other = explanation.decided
         text = (
@@ -89,6 +97,22 @@ class _Bars:
         return f"{'':{self._left}}{style('█' * length, fg=colour)}"
 
 
+def _text(mark: Mark) -> str:
+    """Return a mark's descriptor, with the class that it comes from where that is another one."""
+    return printable(mark.descriptor if mark.source is None else f"{mark.descriptor} [{mark.source}]")
+
+
 def _number(mark: Mark) -> str:
-    text = f"{mark.logit:6.1f}" if mark.z is None else f"{mark.z:+6.2f}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    """Return a mark's number: z, else its part of the class's logit with learned weights, else its score."""
+    if mark.z is not None:
+        return _signed(f"{mark.z:+6.2f}")
+    return _signed(f"{mark.logit if mark.contribution is None else mark.contribution:6.1f}")
+
+
+def _weight(mark: Mark) -> str:
+    """Return a mark's learned weight, as a multiple of the equal one."""
+    return "" if mark.weight is None else f"{_signed(f'×{mark.weight:.1f}'):>5}  "
+
+
+def _signed(number: str) -> str:
+    return number.replace("-", "\N{MINUS SIGN}")

@@ -10,9 +10,13 @@ from fieldmarks.cli.store.reading import grep, history, list_, show, stats
 from fieldmarks.cli.store.reverting import redo, restore, undo
 from fieldmarks.cli.store.reviewing import review
 
+# In the order of work, in which `fieldmarks store --help` lists them.
 for command in (
-    *(add, compact, copy, diff, drop, edit, export, grep, history, import_),
-    *(lint, list_, merge, pack, page, redo, rename, reparse, replace, restore, review, show, stats, undo),
+    *(list_, show, grep, stats, lint, page, review),
+    *(edit, add, drop, replace, rename),
+    *(history, undo, redo, restore),
+    *(import_, export, reparse),
+    *(diff, merge, copy, compact, pack),
 ):
     store.add_command(command)
 

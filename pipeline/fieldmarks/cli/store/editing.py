@@ -32,7 +32,7 @@ HEADING: Final = "=== "
 Lists = list[tuple["Entry", list[str]]]
 
 
-@click.command()
+@click.command(short_help="Edit descriptors in $EDITOR.")
 @store_argument
 @optional_class_argument
 @click.option("--flagged", is_flag=True, help="Edit all classes with findings of `store lint`.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from fieldmarks.cli.console import InOrder
 from fieldmarks.errors import FieldmarksError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 ASK_ABOVE: Final = 20  # classes
 
 
-store = click.Group(
+store = InOrder(
     "store",
     help="""Read, correct, check and exchange descriptor stores.
 

@@ -7,7 +7,7 @@ from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import class_argument, complete_store, json_option, store_argument
 
 
-@click.command("list")
+@click.command("list", short_help="List the classes of a store, or the stores that ship.")
 @click.argument("store", metavar="[STORE]", required=False, shell_complete=complete_store)
 @click.option(
     "--missing", metavar="CLASSES.txt", help="Print only the classes of this list that are not in the store."

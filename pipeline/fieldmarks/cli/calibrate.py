@@ -1,0 +1,92 @@
+"""`fieldmarks calibrate`: temperature, thresholds that reject and sets of labels, in a classifier file."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fieldmarks.choices import Aggregation, Preset, words
+from fieldmarks.cli.classify import OF_MODEL, model_options
+from fieldmarks.cli.configuration import prevailing
+from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
+from fieldmarks.cli.images import conclude_images, say_failure
+from fieldmarks.text import counted
+
+PASSED = (
+    *("store", "classifier", "false_rejections", "coverage"),
+    *("preset", "aggregate", "text", "with_name", "concept"),
+)
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
+@click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")
+@click.option("-o", "--out", type=FILE, required=True, help="Classifier file to write (.safetensors).")
+@click.option("--force", is_flag=True, help="Replace an existing classifier file.")
+@click.option(
+    "--false-rejections",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    metavar="R",
+    help="Share of a class's own images that `classify --abstain` may take for none of the classes.",
+)
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    metavar="C",
+    help="Share of images whose set of labels, from `classify --sets`, has to hold the true one.",
+)
+@data_options
+@click.option(
+    "--preset",
+    type=click.Choice(words(Preset)),
+    default="article",
+    show_default=True,
+    help="Wording of the descriptors.",
+)
+@click.option(
+    "--aggregate",
+    type=click.Choice(words(Aggregation)),
+    help="How a class's texts are pooled  [default: the preset's].",
+)
+@text_options
+@click.option("--concept", metavar="NOUN", help="Value of {concept} in --text.")
+@model_options
+@click.pass_context
+def calibrate(context: click.Context, /, dataset: str | None, out: Path, force: bool, **options: Any) -> None:
+    """Teach a classifier when to say "none of these", from labelled images of DATASET.
+
+    DATASET is as for `fieldmarks evaluate`: images of the kind that will be classified, and not those that
+    weights were learned from, which are left out. The file that is written has a temperature, by which
+    probabilities become confidences; for each class the least score that its label needs; and what sets of
+    labels need. Classes with fewer than 20 images share one threshold. Needs the extra 'eval'.
+
+    \b
+    Examples:
+      fieldmarks calibrate photos/ --store frogs.jsonl -o frogs.safetensors
+      fieldmarks calibrate photos/ --classifier learned.safetensors -o frogs.safetensors
+      fieldmarks classify new/ --classifier frogs.safetensors --abstain --sets
+    """
+    from fieldmarks.classification.classifier_file import ClassifierFile
+    from fieldmarks.cli.console import images_line, shown
+    from fieldmarks.learning.calibrate import calibrate as run
+
+    options |= prevailing(context, "store", "classifier")
+    if out.exists() and not force:
+        raise click.UsageError(f"{out} already exists: pass --force to replace it")
+    ClassifierFile(out)
+    with shown(sys.stderr, images_line) as progress:
+        done = run(
+            dataset, **{key: options[key] for key in (*PASSED, *OF_DATA, *OF_MODEL)}, progress=progress
+        )
+    done.save(out)
+    for failure in done.failures:
+        say_failure(failure)
+    failed = [failure.image for failure in done.failures]
+    closing = f"Calibrated on {counted(done.images, 'image')}: {'; '.join(done.notes)}"
+    conclude_images(failed, len(failed), len(failed) + done.images, closing, f"Wrote {out}")

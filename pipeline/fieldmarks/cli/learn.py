@@ -1,0 +1,97 @@
+"""`fieldmarks learn`: weights of descriptors from a few labelled images, written as a classifier file."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fieldmarks.choices import Preset, words
+from fieldmarks.cli.classify import OF_MODEL, model_options
+from fieldmarks.cli.configuration import prevailing
+from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
+from fieldmarks.cli.images import conclude_images, say_failure
+from fieldmarks.text import counted
+
+PASSED = (
+    "store",
+    "classifier",
+    "shots",
+    "seed",
+    "strength",
+    "shared",
+    "preset",
+    "text",
+    "with_name",
+    "concept",
+)
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
+@click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")
+@click.option("-o", "--out", type=FILE, required=True, help="Classifier file to write (.safetensors).")
+@click.option("--force", is_flag=True, help="Replace an existing classifier file.")
+@click.option(
+    "--shots",
+    type=click.IntRange(1),
+    metavar="K",
+    help="Learn from K images of each class, drawn at random  [default: all].",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw and of the folds.")
+@click.option(
+    "--strength",
+    type=float,
+    metavar="L",
+    help="Strength of the pull towards equal weights; inf keeps them  [default: chosen by cross-validation].",
+)
+@click.option(
+    "--shared",
+    is_flag=True,
+    help="Let each class weigh the descriptors of all classes, for and against it.",
+)
+@data_options
+@click.option(
+    "--preset",
+    type=click.Choice(words(Preset)),
+    default="article",
+    show_default=True,
+    help="Wording of the descriptors; texts are pooled as mean-similarity, each with its weight.",
+)
+@text_options
+@click.option("--concept", metavar="NOUN", help="Value of {concept} in --text.")
+@model_options
+@click.pass_context
+def learn(context: click.Context, /, dataset: str | None, out: Path, force: bool, **options: Any) -> None:
+    """Learn how much each descriptor counts from labelled images of DATASET: a few of each class do.
+
+    DATASET is as for `fieldmarks evaluate`, and the classifier that is written works wherever a saved
+    classifier does, without store and images. Weights are pulled towards equal ones; how strongly, is
+    chosen by cross-validation inside the images, and where nothing is gained for certain, equal weights are
+    kept. Every class needs images; with one each, nothing can be validated. Needs the extra 'eval'.
+
+    \b
+    Examples:
+      fieldmarks learn photos/ --store frogs.jsonl -o frogs.safetensors
+      fieldmarks learn photos/ --store frogs.jsonl --shots 16 -o frogs.safetensors
+      fieldmarks classify new/ --classifier frogs.safetensors --explain
+    """
+    from fieldmarks.classification.classifier_file import ClassifierFile
+    from fieldmarks.cli.console import images_line, shown
+    from fieldmarks.learning.learn import learn as run
+
+    options |= prevailing(context, "store", "classifier")
+    if out.exists() and not force:
+        raise click.UsageError(f"{out} already exists: pass --force to replace it")
+    ClassifierFile(out)
+    with shown(sys.stderr, images_line) as progress:
+        learned = run(
+            dataset, **{key: options[key] for key in (*PASSED, *OF_DATA, *OF_MODEL)}, progress=progress
+        )
+    learned.save(out)
+    for failure in learned.failures:
+        say_failure(failure)
+    failed = [failure.image for failure in learned.failures]
+    closing = f"Learned from {counted(learned.images, 'image')}: {'; '.join(learned.notes)}"
+    conclude_images(failed, len(failed), len(failed) + learned.read, closing, f"Wrote {out}")

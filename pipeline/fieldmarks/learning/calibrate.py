@@ -1,0 +1,223 @@
+"""Calibrating: temperature, thresholds that reject and a conformal quantile, kept in a classifier file.
+
+A calibrated classifier's metadata has "calibrated", a JSON object:
+
+    {"at", "fieldmarks", "data", "images", "false_rejections", "coverage", "temperature",
+     "pooled": classes with the threshold of all images,
+     "error_before", "error_after": expected calibration errors}
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fieldmarks import __version__
+from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, checks_keywords
+from fieldmarks.classification.classifier import Classifier
+from fieldmarks.classification.embedder import Clip
+from fieldmarks.classification.head import DIGEST, Head
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.scoring import Array, Indices, probabilities
+from fieldmarks.classification.sources import quiet_pillow
+from fieldmarks.data.dataset import listed
+from fieldmarks.errors import EvaluationError, UsageError
+from fieldmarks.evaluation.evaluate import dataset_spec
+from fieldmarks.evaluation.predictions import Images, Progress
+from fieldmarks.learning.calibration import (
+    FEWEST,
+    NEVER,
+    fewest_for,
+    quantile,
+    reliability,
+    temperature,
+    thresholds,
+)
+from fieldmarks.learning.learn import check_source, open_classifier, read_images
+from fieldmarks.learning.shots import check_labels, digests_of
+from fieldmarks.store import Store
+from fieldmarks.text import counted
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibrated:
+    """A calibrated classifier, and what it was calibrated on.
+
+    calibrated = fm.calibrate("photos", classifier="frogs.safetensors", false_rejections=0.05)
+    calibrated.save("frogs.safetensors")
+    calibrated.classifier.predict("a.jpg", abstain=True).label
+    """
+
+    classifier: Classifier
+    images: int
+    notes: tuple[str, ...]  # what the closing line says
+    failures: tuple[Failure, ...] = ()
+
+    def save(self, path: str | Path) -> None:
+        """Write the classifier as a file that needs neither the store nor the images. Raises ModelError."""
+        self.classifier.save(path)
+
+    def __repr__(self) -> str:
+        return f"<Calibrated on {counted(self.images, 'image')}: {'; '.join(self.notes)}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was calibrated on which images as plain data."""
+        plain: dict[str, Any] = json.loads(self.classifier.head.metadata["calibrated"])
+        return plain
+
+
+@checks_keywords
+def calibrate(
+    dataset: str | Path | None = None,
+    store: Store | str | Path | None = None,
+    *,
+    classifier: str | Path | None = None,
+    false_rejections: float = 0.05,
+    coverage: float = 0.95,
+    clip: Clip | None = None,
+    preset: Preset = "article",
+    aggregate: Aggregation | None = None,
+    text: str | None = None,
+    with_name: bool = False,
+    concept: str | None = None,
+    embeddings: str | Path | None = None,
+    split: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    limit: int | None = None,
+    streaming: bool = False,
+    aliases: str | Path | None = None,
+    allow_missing: bool = False,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    engine: Engine = "auto",
+    batch: int | None = None,
+    cache: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+) -> Calibrated:
+    """Fit a classifier's temperature, thresholds for rejecting and conformal quantile to labelled images.
+
+        calibrated = fm.calibrate("photos", classifier="frogs.safetensors")
+        print(calibrated)
+        calibrated.save("calibrated.safetensors")
+
+    - `dataset`, or `embeddings` with labels, and how they are read: as for `evaluate`. They must be images of
+      the kind that will be classified, and not those that weights were learned from, which are left out.
+    - `false_rejections`: the share of a class's own images that may be taken for none of the classes.
+    - `coverage`: the share of images whose set of labels has to hold the true one.
+
+    Raises UsageError for an option that is wrong or has no effect, EvaluationError for images that cannot be
+    calibrated on; also as `learn`.
+    """
+    check_source(store, classifier, (preset != "article", aggregate, text, with_name, concept), "calibrating")
+    for name, value in (("false_rejections", false_rejections), ("coverage", coverage)):
+        if not 0 < value < 1:
+            raise UsageError(f"{name}: expected a share between 0 and 1, found {value}")
+    spec = dataset_spec(
+        dataset,
+        embeddings=embeddings,
+        split=split,
+        image_column=image_column,
+        label_column=label_column,
+        limit=limit,
+        streaming=streaming,
+        aliases=aliases,
+        allow_missing=allow_missing,
+    )
+    model: dict[str, Any] = {
+        "clip": clip, "device": device, "dtype": dtype, "engine": engine, "batch": batch, "cache": cache,
+    }  # fmt: skip
+    with quiet_pillow():
+        texts = {"preset": preset, "aggregate": aggregate, "text": text, "with_name": with_name}
+        texts |= {"concept": concept}
+        opened, candidate = open_classifier(store, classifier, model, texts)
+        images = read_images(spec, opened, candidate, progress)
+    rows = unused(opened.head, images)
+    if len(opened.classes) < 2:
+        raise EvaluationError(f"there is one class, {listed(opened.classes)}: calibrating needs at least two")
+    check_labels(images, opened.classes)
+    vectors, labels = images.vectors[rows], images.labels[rows].astype(np.int64)
+    head, record, notes = calibrated_head(
+        opened.head, vectors, labels, false_rejections=false_rejections, coverage=coverage
+    )
+    record |= {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fieldmarks": __version__,
+        "data": str(spec.spec or spec.embeddings),
+    }
+    metadata = {key: value for key, value in head.metadata.items() if key not in ("created", "calibrated")}
+    metadata |= {"calibrated": json.dumps(record)}
+    if store is not None:
+        metadata["fingerprint"] = opened.embedder.encoder.identity
+    used = digests_of([images.digests[row] for row in rows.tolist()])
+    if head.digests is not None:
+        used = np.concatenate([head.digests, used])
+    head = replace(head, metadata=metadata, digests=used)
+    return Calibrated(Classifier.of_head(head, opened.embedder), len(rows), tuple(notes), images.failures)
+
+
+def unused(head: Head, images: Images) -> Indices:
+    """Return the distinct images that the head's weights were not learned from. Raises EvaluationError."""
+    rows = images.distinct
+    if head.digests is not None:
+        learned = set(head.digests.view(f"V{DIGEST}").ravel().tolist())
+        fresh = [row for row in rows.tolist() if bytes.fromhex(images.digests[row])[:DIGEST] not in learned]
+        if len(fresh) < len(rows):
+            logger.warning(
+                "%s left out: the classifier was made from them", counted(len(rows) - len(fresh), "image")
+            )
+        rows = np.array(fresh, np.int64)
+    if not len(rows):
+        raise EvaluationError(
+            "no images are left to calibrate on: use others than the classifier was made from"
+        )
+    return rows
+
+
+def calibrated_head(
+    head: Head, vectors: Array, labels: Indices, *, false_rejections: float, coverage: float
+) -> tuple[Head, dict[str, Any], list[str]]:
+    """Return a head calibrated on images (n, D) with classes (n,), the record of it, and what to say."""
+    scores = head.logits(vectors) / np.float32(head.scale)
+    right = (scores.argmax(axis=1) == labels).astype(np.float64)
+    warmth = temperature(scores, labels)
+    least, pooled = thresholds(scores, labels, false_rejections)
+    missing = quantile(scores, labels, warmth, coverage)
+    errors = [
+        reliability(probabilities(scores / np.float32(value)).max(axis=1).astype(np.float64), right)
+        for value in (1 / head.scale, warmth)
+    ]
+    notes = [
+        f"temperature {warmth:.2g} (calibration error {100 * errors[0]:.1f}% before,"
+        f" {100 * errors[1]:.1f}% after)"
+    ]
+    if (least == NEVER).all():
+        notes.append(
+            f"no thresholds: {counted(len(labels), 'image')} are too few for a false-rejection rate of"
+            f" {false_rejections:.3g}"
+        )
+    elif pooled:
+        notes.append(
+            f"{counted(len(pooled), 'class')} of {len(head.classes):,} with fewer than {FEWEST} images: these"
+            " have the threshold of all images"
+        )
+    if missing == 1:
+        notes.append(f"sets hold every class: {coverage:.3g} coverage needs {fewest_for(coverage):,} images")
+    record = {
+        "images": len(labels),
+        "false_rejections": false_rejections,
+        "coverage": coverage,
+        "pooled": [head.classes[at] for at in pooled],
+        "temperature": warmth,
+        "error_before": errors[0],
+        "error_after": errors[1],
+    }
+    calibrated = replace(head, temperature=warmth, thresholds=least, conformal_quantile=missing)
+    return calibrated, record, notes

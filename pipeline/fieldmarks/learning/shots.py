@@ -1,0 +1,82 @@
+"""Shots: the labelled images that are learned from, some of each class, each image once."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmarks.classification.head import DIGEST
+from fieldmarks.classification.scoring import Array, Indices
+from fieldmarks.data.dataset import listed
+from fieldmarks.errors import EvaluationError
+from fieldmarks.evaluation.predictions import Images
+from fieldmarks.text import counted
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shots:
+    """n images: embeddings (n, D) of unit length, class indices (n,), and digests (n, 16)."""
+
+    vectors: Array
+    labels: Indices
+    digests: NDArray[np.uint8]
+    fewest: int  # images of a class
+    most: int
+
+    def take(self, rows: NDArray[np.int64]) -> "Shots":
+        """Return some of the images, in this order."""
+        return Shots(self.vectors[rows], self.labels[rows], self.digests[rows], self.fewest, self.most)
+
+
+def draw(images: Images, classes: Sequence[str], per_class: int | None, seed: int) -> Shots:
+    """Return `per_class` distinct images of each class, drawn by `seed`; by default all of them.
+
+    A class with fewer gives those that it has, and is named. Raises EvaluationError for a single class, a
+    class without images, and images that have two classes.
+    """
+    if len(classes) < 2:
+        raise EvaluationError(f"there is one class, {listed(classes)}: learning needs at least two")
+    check_labels(images, classes)
+    labels = images.labels.astype(np.int64)
+    if repeats := len(images.names) - len(images.distinct):
+        logger.warning("%s left out: equal to another of the class", counted(repeats, "image"))
+    random = np.random.default_rng(seed)
+    own = [images.distinct[labels[images.distinct] == at] for at in range(len(classes))]
+    if without := [name for name, rows in zip(classes, own, strict=True) if not len(rows)]:
+        raise EvaluationError(
+            f"{counted(len(without), 'class')} without images: {listed(without)}: learning needs images of"
+            " every class; add some, or remove the class"
+        )
+    few = [name for name, rows in zip(classes, own, strict=True) if len(rows) < (per_class or 0)]
+    if few:
+        logger.warning("fewer than %d images: %s; all of them are used", per_class, listed(few))
+    chosen = [np.sort(random.permutation(rows)[:per_class]) for rows in own]
+    rows = np.concatenate(chosen)
+    return Shots(
+        images.vectors[rows],
+        labels[rows],
+        digests_of([images.digests[row] for row in rows.tolist()]),
+        min(map(len, chosen)),
+        max(map(len, chosen)),
+    )
+
+
+def digests_of(digests: Sequence[str]) -> NDArray[np.uint8]:
+    """Return digests in hexadecimal as bytes, (n, 16)."""
+    data = b"".join(bytes.fromhex(digest)[:DIGEST] for digest in digests)
+    return np.frombuffer(data, np.uint8).reshape(-1, DIGEST)
+
+
+def check_labels(images: Images, classes: Sequence[str]) -> None:
+    """Raise EvaluationError for an image that stands under two classes."""
+    label_of: dict[str, int] = {}
+    for name, digest, label in zip(images.names, images.digests, images.labels.tolist(), strict=True):
+        if label_of.setdefault(digest, label) != label:
+            raise EvaluationError(
+                f"{name} has the label {classes[label]!r}, and an equal image has"
+                f" {classes[label_of[digest]]!r}: remove one of them"
+            )

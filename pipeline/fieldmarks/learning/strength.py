@@ -1,0 +1,155 @@
+"""How far to trust a few images: the strength of the anchor, chosen by cross-validation inside them.
+
+Strengths lie on a logarithmic grid that includes infinity: zero-shot, equal weights. Images are dealt
+to folds class by class, so that each fold is a small copy of the whole; each fold's images are scored by the
+weights that the others give. Zero-shot is kept unless the best strength beats it by more than one standard
+error of the paired differences, image by image; of equally good strengths the one nearest to infinity is
+taken. What is compared is the error where zero-shot is right on at least three images in four, and the
+log-loss, which says more, where it is not.
+
+With one image a class there is nothing to validate with: an image that is left out takes along all that is
+known of its class. Then zero-shot is kept.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmarks.classification.scoring import Indices
+from fieldmarks.learning.model import ROUGH, Floats, Form, blocks, fit
+
+ZERO_SHOT: Final = float("inf")
+STRENGTHS: Final = (ZERO_SHOT, *(10 ** (-half / 2) for half in range(11)))  # from 1 to 1e-5
+FOLDS: Final = 5
+WEAK: Final = 0.25  # errors of zero-shot, above which log-loss is compared
+
+Criterion = Literal["error", "log-loss"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A strength, why it was chosen, and what cross-validation expects of it.
+
+    `zero_shot` and `expected` are accuracies in cross-validation, None where there was none; `gain` is by how
+    much the strength beats zero-shot, by the criterion, with its standard error.
+    """
+
+    strength: float
+    folds: int
+    criterion: Criterion | None
+    zero_shot: float | None
+    expected: float | None
+    gain: float | None
+    error: float | None
+    best: float | None  # the strength with the best figure, whether or not it was taken
+
+
+def deal(labels: Indices, folds: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Return a fold for each image, (n,): those of a class are spread as evenly as they can be."""
+    fold = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        own = random.permutation(np.flatnonzero(labels == label))
+        fold[own] = (np.arange(len(own)) + random.integers(folds)) % folds
+    return fold
+
+
+def folds_of(labels: Indices) -> int:
+    """Return into how many folds images can be dealt: at most FOLDS, and as many as a class has images.
+
+    A class with fewer images than the median class does not lower it. 1 means that none can be left out.
+    """
+    counts = np.bincount(labels)
+    return int(min(FOLDS, np.median(counts[counts > 0])))
+
+
+def validated(
+    form: Form, labels: Indices, fold: NDArray[np.int64], scale: float
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return log-losses and errors (strengths, n) of images that stand fold after fold, by the others' fits.
+
+    `fold` (n,) ascends.
+    """
+    losses = np.empty((len(STRENGTHS), len(labels)))
+    errors = np.empty(losses.shape, np.bool_)
+    starts = np.searchsorted(fold, np.arange(fold.max() + 2)).tolist()
+
+    def run(held: int) -> None:
+        out = slice(starts[held], starts[held + 1])
+        parts = [part for part in (slice(0, out.start), slice(out.stop, len(fold))) if part.stop > part.start]
+        parameters = None
+        for row, strength in enumerate(STRENGTHS):
+            parameters = fit(
+                form, labels, parts, scale=scale, strength=strength, start=parameters, tolerance=ROUGH
+            )
+            for rows in blocks(form, [out]):
+                logits = scale * form.scores(parameters, rows)
+                losses[row, rows], errors[row, rows] = judged(logits, labels[rows])
+
+    with ThreadPoolExecutor(min(len(starts) - 1, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(run, range(len(starts) - 1)):
+            pass
+    return losses, errors
+
+
+def judged(logits: Floats, labels: Indices) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return each image's log-loss and whether its best class is wrong, from logits (n, C)."""
+    most = logits.max(axis=1)
+    own = logits[np.arange(len(labels)), labels]
+    losses = most + np.log(np.exp(logits - most[:, None]).sum(axis=1)) - own
+    return losses, logits.argmax(axis=1) != labels
+
+
+def decide(losses: Floats, errors: NDArray[np.bool_], folds: int) -> Choice:
+    """Return the strength that figures (strengths, n) of cross-validation speak for."""
+    criterion: Criterion = "log-loss" if errors[0].mean() > WEAK else "error"
+    figures = losses if criterion == "log-loss" else errors.astype(np.float64)
+    best = int(figures.mean(axis=1).argmin())  # the first of equal ones, nearest to infinity
+    gains = figures[0] - figures[best]
+    gain, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
+    taken = best if gain > error else 0
+    accuracy = 1 - errors.mean(axis=1)
+    return Choice(
+        STRENGTHS[taken],
+        folds,
+        criterion,
+        float(accuracy[0]),
+        float(accuracy[taken]),
+        gain,
+        error,
+        STRENGTHS[best],
+    )
+
+
+def unvalidated(strength: float = ZERO_SHOT) -> Choice:
+    """Return a strength that no cross-validation chose."""
+    return Choice(strength, 0, None, None, None, None, None, None)
+
+
+def sorted_by_fold(labels: Indices, folds: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the order (n,) in which images stand fold after fold, and their folds in that order."""
+    fold = deal(labels, folds, np.random.default_rng(seed))
+    order = np.argsort(fold, kind="stable")
+    return order, fold[order]
+
+
+def choose(form: Form, labels: Indices, fold: NDArray[np.int64], scale: float) -> Choice:
+    """Return the strength chosen for images that stand fold after fold. See `decide`."""
+    folds = int(fold.max()) + 1
+    return decide(*validated(form, labels, fold, scale), folds)
+
+
+def along(
+    form: Form, labels: Indices, strength: float, scale: float, grid: Sequence[float] = STRENGTHS
+) -> Floats:
+    """Return the parameters that all images give, reached along the grid, which is faster than at once."""
+    parameters = None
+    whole = [slice(0, len(labels))]
+    for step in (*(value for value in grid if value > strength), strength):
+        parameters = fit(form, labels, whole, scale=scale, strength=step, start=parameters)
+    assert parameters is not None
+    return parameters
