@@ -631,7 +631,7 @@ def test_a_run_that_is_ended_goes_on_where_it_was(
         [sys.executable, "-m", "fieldmarks", *words, "--resume", "out.jsonl"],
         stdin=reader,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     ) as running:
         os.write(writer, "".join(f"{name}\n" for name in names[:20]).encode())
         until = time.monotonic() + 60
@@ -640,7 +640,10 @@ def test_a_run_that_is_ended_goes_on_where_it_was(
             time.sleep(0.01)
         running.send_signal(end)
         os.close(writer)
-        assert running.wait(timeout=60) != 0
+        _, errors = running.communicate(timeout=60)
+        assert running.returncode != 0
+    said = b"out.jsonl has the results so far; the same command continues" in errors
+    assert said == (end != signal.SIGKILL)
     os.close(reader)
     before = (folder / "out.jsonl").read_bytes()
     assert classify("photos", "--resume", "out.jsonl").exit_code == 0

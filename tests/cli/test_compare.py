@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from tests.report.evaluations import BIRDS, evaluation
 
 from fieldmarks.cli import main
+from fieldmarks.evaluation.results import Evaluation
 
 pytest.importorskip("matplotlib")
 
@@ -38,7 +39,7 @@ def test_two_runs_side_by_side(runner: CliRunner, runs: Path) -> None:
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[:3] == ["1  a.json: 80 images, 4 classes", "   birds.jsonl", "   some/clip"]
-    heading = lines.index(f"{'descriptors':18}{'top-1':>20}{'mean per class':>20}{'vs 1, points':>20}")
+    heading = lines.index(f"{'descriptors':16}{'top-1':>20}{'mean per class':>20}{'vs 1, points':>24}")
     assert lines[heading + 1].startswith("  1 ")
     assert lines[heading + 2].split("(")[-1].count(" to ") == 1
     assert "\nb.json vs a.json, descriptors: −10.0 points (95% CI −22.2 to +2.5): no\n" in result.stdout
@@ -50,6 +51,18 @@ def test_a_run_on_other_images_is_shown_and_not_compared(runner: CliRunner, runs
     said = " ".join(result.stdout.split())
     assert "c.json is not compared: " in said
     assert result.stderr == "Read 2 runs, 1 of them not compared.\n"
+
+
+@pytest.mark.slow
+def test_a_page_of_runs_without_a_method_in_common(runner: CliRunner, runs: Path, tmp_path: Path) -> None:
+    run = Evaluation.load(runs / "a.json")
+    arms = tuple(
+        replace(arm, name="descriptors paper") if arm.name == "descriptors" else arm for arm in run.arms
+    )
+    replace(run, arms=arms).save(tmp_path / "paper.json")
+    _run(runner, runs / "a.json", tmp_path / "paper.json", "--report", tmp_path / "page.html")
+    said = (tmp_path / "page.html").read_text("utf-8")
+    assert "no difference for descriptors paper, as a.json has only photo, descriptors, " in said
 
 
 @pytest.mark.slow

@@ -392,4 +392,4 @@ def test_page_and_charts(runner: CliRunner, species: Path, demo_clip: Path, tmp_
     )
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "data:image/jpeg;base64," in page
-    assert {path.suffix for path in (tmp_path / "plots").iterdir()} == {".png", ".svg"}
+    assert {path.suffix for path in (tmp_path / "plots").iterdir()} == {".pdf", ".png", ".svg"}

@@ -219,3 +219,21 @@ def test_a_key_that_a_server_echoes_is_masked_in_the_log_too(
     assert not any(KEY in text for text in [result.output, *written])
     if command == "generate":
         assert "wrong key: ***" in (tmp_path / "run.log").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["store", "list", "-q"], "-q goes before the command: fieldmarks -q store list …"),
+        (
+            ["doctor", "--log-file", "x"],
+            "--log-file goes before the command: fieldmarks --log-file FILE doctor …",
+        ),
+        (["doctor", "--nonsense"], "No such option '--nonsense'."),
+    ],
+)
+def test_an_option_of_all_commands_behind_one_is_explained(
+    runner: CliRunner, words: list[str], said: str
+) -> None:
+    result = runner.invoke(main, words)
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, f"Error: {said}")

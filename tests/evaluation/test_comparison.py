@@ -159,6 +159,16 @@ def test_an_arm_that_one_run_lacks_stands_alone(first: Evaluation) -> None:
     assert leads["photo", 1].value == 0
 
 
+def test_an_arm_in_question_that_the_first_run_lacks_is_said(first: Evaluation, better: Evaluation) -> None:
+    arms = tuple(
+        replace(arm, name="descriptors paper") if arm.name == "descriptors" else arm for arm in first.arms
+    )
+    comparison = compare([("a", replace(first, arms=arms)), ("b", better)])
+    (sentence,) = comparison.sentences()
+    assert sentence.startswith("b vs a: no difference for descriptors, as a has only ")
+    assert "descriptors paper" in sentence
+
+
 def test_nothing_to_compare() -> None:
     with pytest.raises(EvaluationError, match="pass at least one evaluation"):
         compare([])

@@ -143,7 +143,7 @@ def marks_text(prediction: Prediction) -> str:
 
 
 def _mark(mark: Mark) -> str:
-    return f"{mark.descriptor} " + (f"{mark.logit:.1f}" if mark.z is None else f"{mark.z:+.2f}")
+    return f"{mark.descriptor} " + (f"{mark.logit:z.1f}" if mark.z is None else f"{mark.z:+z.2f}")
 
 
 def _baseline(result: Result) -> tuple[object, ...]:

@@ -149,7 +149,12 @@ def model_options(command: Command) -> Command:
     "--min-probability",
     type=click.FloatRange(0, 1),
     default=0.0,
-    help='Report "unsure" if the top probability is below this.',
+    help='Report "unsure" for doubtful images: those whose top probability is below this.',
+)
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Show why each image got its label: the marks of the predicted class and of the runner-up.",
 )
 @click.option(
     "--abstain",
@@ -162,7 +167,6 @@ def model_options(command: Command) -> Command:
     is_flag=True,
     help="Also list the labels that the calibrated coverage asks for (needs a calibrated --classifier).",
 )
-@click.option("--explain", is_flag=True, help="Show the marks of the predicted class and of the runner-up.")
 @click.option(
     "--relative",
     is_flag=True,
@@ -183,7 +187,9 @@ def model_options(command: Command) -> Command:
     " to continue.",
 )
 @click.option(
-    "--report", type=click.Path(path_type=Path), help="Also write an HTML page with images and marks (.html)."
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Also write an HTML page with images and marks, the doubtful ones first (.html).",
 )
 @pages.page_options
 @click.option(

@@ -42,8 +42,9 @@ def output_options(command: Command) -> Command:
             "--output",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Write the results to a file instead of stdout: .csv, .jsonl or .parquet, or .json with"
-            " --format label-studio. It is written whole, at the end; for runs of hours, see --resume.",
+            help="Write the results to a file instead of stdout: .csv (for Excel), .jsonl or .parquet, or"
+            " .json with --format label-studio. It is written whole, at the end; for runs of hours, see"
+            " --resume.",
         ),
     ):
         command = option(command)
@@ -159,7 +160,7 @@ class Output:
         self._detail = detail_of("journal" if journal else form, options)
         top, explained = self._detail.top, self._detail.explain_top
         self._write = writer(form, classifier, self._detail, journal, file)
-        self._file = file
+        self._file, self._journal = file, journal
         self._page: ResultPage | None = None
         self._report: Path | None = options["report"]
         self.sorter: Sorter | None = None
@@ -199,7 +200,9 @@ class Output:
         try:
             self._write(map(self._detail.of, self._noted(results)))
         except KeyboardInterrupt:
-            if self._file and self._file.written:
+            if self._journal:
+                say(f"{self._journal.path} has the results so far; the same command continues")
+            elif self._file and self._file.written:
                 say(f"Wrote the {counted(self._file.written, 'result')} so far to {self._file.path}")
             raise
         finally:

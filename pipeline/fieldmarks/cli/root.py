@@ -155,6 +155,8 @@ class Root(InOrder):
         except KeyboardInterrupt as error:
             code = _interrupted(error)
         except click.ClickException as error:
+            if isinstance(error, click.NoSuchOption) and (usage := _before_the_command(error)):
+                error.message = usage
             error.show()
             record(f"Error: {error.format_message()}")
             code = error.exit_code
@@ -172,6 +174,16 @@ class Root(InOrder):
         except BaseException as error:
             code = _unexpected(error)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _before_the_command(error: click.NoSuchOption) -> str | None:
+    """Return what to say of an option of the root command that stands after a subcommand."""
+    option = next((option for option in main.params if error.option_name in option.opts), None)
+    if option is None or error.ctx is None or error.ctx.parent is None:
+        return None
+    command = error.ctx.command_path.removeprefix(f"{error.ctx.find_root().command_path} ")
+    value = f" {option.metavar}" if option.metavar else ""
+    return f"{error.option_name} goes before the command: fieldmarks {error.option_name}{value} {command} …"
 
 
 def _interrupted(error: BaseException) -> int:

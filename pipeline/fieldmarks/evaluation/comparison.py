@@ -71,13 +71,17 @@ class Comparison:
         return tuple(f"{run.name} is not compared: {run.obstacle}" for run in self.runs if run.obstacle)
 
     def sentences(self) -> tuple[str, ...]:
-        """Return for each run after the first what its arm in question gains over the first run's."""
+        """Return for each comparable run after the first what its arm in question gains over the first run's.
+
+        Where the first run has no arm of that name, as `descriptors` beside `descriptors paper`, the sentence
+        says so.
+        """
         first, *others = self.runs
         leads = {(group.arm, row.run): row.lead for group in self.groups for row in group.rows}
         return tuple(
-            _sentence(first.name, run.name, run.evaluation.arm.name, lead)
+            _sentence(first, run, leads[run.evaluation.arm.name, number])
             for number, run in enumerate(others, 1)
-            if (lead := leads[run.evaluation.arm.name, number])
+            if run.obstacle is None
         )
 
 
@@ -181,9 +185,13 @@ def _files(evaluation: Evaluation) -> str | None:
     return digest if isinstance(digest, str) else None
 
 
-def _sentence(first: str, name: str, arm: str, lead: Difference) -> str:
+def _sentence(first: Run, run: Run, lead: Difference | None) -> str:
+    arm = run.evaluation.arm.name
+    if lead is None:
+        methods = ", ".join(other.name for other in first.evaluation.arms)
+        return f"{run.name} vs {first.name}: no difference for {arm}, as {first.name} has only {methods}."
     figures, doubts = lead_text(lead), doubt(lead)
     if doubts:
-        return f"{name} vs {first}, {arm}: {figures}{doubts}."
+        return f"{run.name} vs {first.name}, {arm}: {figures}{doubts}."
     more = "more" if lead.value > 0 else "fewer"
-    return f"{name} classifies {more} images correctly than {first} with {arm}: {figures}."
+    return f"{run.name} classifies {more} images correctly than {first.name} with {arm}: {figures}."

@@ -91,7 +91,7 @@ def number(mark: Mark) -> str:
     With a learned weight it is the mark's part of the class's logit, and the weight stands behind it.
     """
     if mark.z is not None:
-        return f"{mark.z:+.2f}".replace("-", MINUS)
+        return f"{mark.z:+z.2f}".replace("-", MINUS)
     value = mark.logit if mark.contribution is None else mark.contribution
     weight = "" if mark.weight is None else f" ×{mark.weight:.1f}"
-    return f"{value:.1f}{weight}".replace("-", MINUS)
+    return f"{value:z.1f}{weight}".replace("-", MINUS)

@@ -46,6 +46,7 @@ def is_card(file: Path) -> bool:
 
 
 KINDS: Final = ("json", "csv", "tsv", "folder")
+WORKBOOKS: Final = ("xlsx", "xls", "ods")
 MAX_FILE: Final = 1 << 28  # bytes; a million classes of the paper's size
 
 
@@ -58,6 +59,8 @@ def kind_of_file(path: Path, kind: str | None) -> str:
         return suffix
     if os.path.isdir(path) or not suffix:  # noqa: PTH112  # which takes a name that is too long
         return "folder"
+    if suffix in WORKBOOKS:
+        raise StoreError(f"{path}: workbooks are not written: export to a .csv, which Excel and others open")
     raise StoreError(f"{path}: its name does not show the format: pass --format {'|'.join(KINDS)}")
 
 

@@ -56,12 +56,12 @@ def test_arms_with_their_intervals() -> None:
     )
     assert list(evaluation.lines(_evaluation(photo, other))) == [
         "60 images, 7 classes; accuracy in %, 95% CI in brackets",
-        "arm                              top-1               top-5      mean per class",
-        "photo                 50.0 (25.0–75.0)    50.0 (25.0–75.0)    50.0 (25.0–75.0)",
-        "swapped (of 2)      100.0 (90.0–100.0)    50.0 (25.0–75.0)    50.0 (25.0–75.0)",
+        "arm                                top-1               top-5      mean per class",
+        "photo                   50.0 (25.0–75.0)    50.0 (25.0–75.0)    50.0 (25.0–75.0)",
+        "swapped (of 2)        100.0 (90.0–100.0)    50.0 (25.0–75.0)    50.0 (25.0–75.0)",
         "",
-        "vs photo                 top-1, points         McNemar's p",
-        "swapped (of 2)    +11.1 (0.0 to +20.0)              <0.001",
+        "vs photo                         top-1, points         McNemar's p",
+        "swapped (of 2)            +11.1 (0.0 to +20.0)              <0.001",
         "",
         "So it is.",
     ]

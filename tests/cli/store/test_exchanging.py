@@ -74,6 +74,27 @@ def test_import_over_other_lists(runner: CliRunner) -> None:
     assert [entry.descriptors for entry in Store("mine.jsonl").entries()] == [("b",), ("c",)]
 
 
+def test_classes_that_a_replacing_import_lacks_are_named_and_stay(runner: CliRunner) -> None:
+    Path("x.csv").write_text("class,descriptor\nfrog,a\nnewt,b\ntoad,c\n")
+    Path("y.csv").write_text("class,descriptor\nnewt,b\n")
+    _store(runner, "import", "mine.jsonl", "x.csv")
+    result = _store(runner, "import", "mine.jsonl", "y.csv", "--replace")
+    assert result.stderr.splitlines()[1:] == [
+        "Not in y.csv, and left as they are: 'frog', 'toad';"
+        " `fieldmarks store drop mine.jsonl CLASS --all` removes one",
+        "Imported 0 classes; 1 unchanged.",
+    ]
+    assert Store("mine.jsonl").names() == ["frog", "newt", "toad"]
+
+
+def test_a_workbook_is_not_written(runner: CliRunner) -> None:
+    result = _store(runner, "export", "cifar10", "x.xlsx")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: x.xlsx: workbooks are not written: export to a .csv, which Excel and others open\n",
+    )
+
+
 def test_copy_and_salvage(runner: CliRunner) -> None:
     assert _store(runner, "copy", "frogs", "mine.jsonl").exit_code == 0
     result = _store(runner, "copy", "frogs", "mine.jsonl")

@@ -14,8 +14,9 @@ NO_EFFECT: Final = (
     "No prediction depends on a single descriptor: leaving out any one changes no answer, as the class's"
     " other descriptors still decide. Only margins differ."
 )
-_NAME: Final = 18  # columns of an arm's name; a longer one has a line of its own
-_CELL: Final = 20
+ARM_ENDS: Final = (40, 60, 80)  # columns at which the cells of a row end
+LEAD_ENDS: Final = (46, 66)
+_BETWEEN: Final = 2  # blanks, at least, before a cell
 _DESCRIPTOR: Final = 36
 _CLASS: Final = 18
 
@@ -34,9 +35,9 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     compared = [(arm, arm.difference) for arm in arms if arm.difference]
     if compared:
         yield ""
-        yield row(f"vs {compared[0][1].to}", ["top-1, points", "McNemar's p"])
+        yield row(f"vs {compared[0][1].to}", ["top-1, points", "McNemar's p"], LEAD_ENDS)
         for arm, difference in compared:
-            yield from named(arm_name(arm), [signed_lead(difference), p_value(difference)])
+            yield from named(arm_name(arm), [signed_lead(difference), p_value(difference)], LEAD_ENDS)
     yield ""
     for sentence in evaluation.summary:
         yield from wrapped(sentence)
@@ -91,17 +92,20 @@ def arm_name(arm: ArmResult) -> str:
     return f"{name} (of {runs})" if runs > 1 else name
 
 
-def named(name: str, cells: Sequence[str]) -> Iterator[str]:
-    """Yield a row of the table; a name too long for its column has a line of its own."""
-    if len(name) > _NAME:
+def named(name: str, cells: Sequence[str], ends: Sequence[int] = ARM_ENDS) -> Iterator[str]:
+    """Yield a row of the table; a name that leaves no room for the first cell has a line of its own."""
+    if columns(name) + _BETWEEN + len(cells[0]) > ends[0]:
         yield name
         name = ""
-    yield row(name, cells)
+    yield row(name, cells, ends)
 
 
-def row(name: str, cells: Sequence[str]) -> str:
+def row(name: str, cells: Sequence[str], ends: Sequence[int] = ARM_ENDS) -> str:
     """Return a row of a table: a name, and figures to the right of their columns."""
-    return f"{name:{_NAME}}{''.join(f'{cell:>{_CELL}}' for cell in cells)}".rstrip()
+    line = name
+    for cell, end in zip(cells, ends, strict=False):
+        line += " " * (end - columns(line) - len(cell)) + cell
+    return line.rstrip()
 
 
 def estimate(figure: Estimate) -> str:

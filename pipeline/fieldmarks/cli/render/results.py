@@ -105,8 +105,8 @@ def _text(mark: Mark) -> str:
 def _number(mark: Mark) -> str:
     """Return a mark's number: z, else its part of the class's logit with learned weights, else its score."""
     if mark.z is not None:
-        return _signed(f"{mark.z:+6.2f}")
-    return _signed(f"{mark.logit if mark.contribution is None else mark.contribution:6.1f}")
+        return _signed(f"{mark.z:+z6.2f}")
+    return _signed(f"{mark.logit if mark.contribution is None else mark.contribution:z6.1f}")
 
 
 def _weight(mark: Mark) -> str:

@@ -37,7 +37,8 @@ def import_(
     """Import classes and descriptors from a file.
 
     Creates the store if it does not exist. A class that the store already has with different descriptors is
-    an error, unless you pass --replace.
+    an error, unless you pass --replace. Classes that FILE lacks are left as they are; with --replace they are
+    named.
 
     FILE is JSON of {class: [descriptor]}, as in the paper and CuPL; a table with a column of classes and one
     of descriptors (CSV, TSV, or a spreadsheet's export); or a folder written by `store export`. The command
@@ -65,6 +66,14 @@ def import_(
     )
     if dry_run:
         stores.changes(changes, dry_run=True, final=False)
+    if replace and (absent := sorted(set(opened.names()) - {entry.name for entry in entries})):
+        some = ", ".join(map(repr, absent[:3])) + (
+            f" and {len(absent) - 3:,} more" if len(absent) > 3 else ""
+        )
+        say(
+            f"Not in {file}, and left as they are: {some};"
+            f" `fieldmarks store drop {store} CLASS --all` removes one"
+        )
     counts = f"{counted(len(changes), 'class')}; {len(entries) - len(changes):,} unchanged"
     if changes and not dry_run:
         stores.closing(store, changes, f"imported {counts}")
@@ -77,7 +86,12 @@ def import_(
 @click.argument("file", metavar="FILE|-", type=click.Path(allow_dash=True))
 @format_option
 @click.option(
-    "--license", "license_id", default="unknown", metavar="ID", help="License named in the folder's card."
+    "--licence",
+    "--license",
+    "license_id",
+    default="unknown",
+    metavar="ID",
+    help="Licence named in the folder's card.",
 )
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 def export(store: str, file: str, kind: str | None, license_id: str, force: bool) -> None:
@@ -89,7 +103,7 @@ def export(store: str, file: str, kind: str | None, license_id: str, force: bool
     Examples:
       fieldmarks store export imagenette imagenette.csv
       fieldmarks store export imagenette - --format json
-      fieldmarks store export mine.jsonl hub-folder --license cc-by-4.0
+      fieldmarks store export mine.jsonl hub-folder --licence cc-by-4.0
     """
     from pathlib import Path
 
