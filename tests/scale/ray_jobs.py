@@ -5,18 +5,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from fieldmarks.classification.embedder import Embedded
 from fieldmarks.classification.embedding_set import EmbeddingSet
 
-EXACT = ("--dtype", "float32", "--engine", "torch", "--no-cache")
-ACTOR = "MapWorker(MapBatches(Actor))"  # in the title of a process that embeds
+EXACT = ("--dtype", "float32", "--engine", "torch", "--no-cache", "--batch", "8")
+ACTOR = "MapWorker(MapBatches(Actor)).submit"  # in the title of a process that embeds
+READER = "MapBatches(_Decoding)"  # and of one that decodes
 PATIENCE = 120.0  # seconds for a job of a few images on a busy machine
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -25,21 +29,32 @@ def job(sources: Sequence[str], out: Path, clip: Path, *more: str) -> Iterator[s
     words = ["embed", *sources, "--out", str(out), "--on", "ray", "--clip", str(clip), *EXACT, *more]
     command = [sys.executable, "-m", "fieldmarks", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        own: set[int] = set()
         try:
             yield process
         finally:
-            own |= set(descendants(process.pid))
-            process.kill()
-            for pid in own:
-                end(pid)
+            if process.poll() is None:
+                kill(process)
 
 
 def finish(sources: Sequence[str], out: Path, clip: Path, *more: str) -> tuple[int, list[str]]:
     """Run a job to its end; return its exit code and what it said."""
     with job(sources, out, clip, *more) as process:
-        _, said = process.communicate(timeout=PATIENCE * 3)
-        return process.returncode, said.splitlines()
+        return outcome(process)
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
+    """Wait for the end of a job; return its exit code and what it said."""
+    _, said = process.communicate(timeout=PATIENCE * 3)
+    return process.returncode, said.splitlines()
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill a job, and then what it started, which would be nobody's child and last for a while."""
+    started = descendants(process.pid)
+    process.kill()
+    process.wait()
+    for pid in started:
+        end(pid)
 
 
 def descendants(pid: int) -> list[int]:
@@ -68,9 +83,9 @@ def title(pid: int) -> str:
         return ""
 
 
-def actors(pid: int) -> list[int]:
-    """Return the processes of a job that embed."""
-    return [child for child in descendants(pid) if ACTOR in title(child)]
+def at_work(pid: int, kind: str) -> list[int]:
+    """Return the processes of a job that do one kind of work at this moment."""
+    return [child for child in descendants(pid) if kind in title(child)]
 
 
 def end(pid: int) -> None:
@@ -79,14 +94,15 @@ def end(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def wait_for(condition: object, process: subprocess.Popen[str]) -> bool:
-    """Wait until a condition holds; False if the job ends or takes too long before."""
+def wait_for(condition: Callable[[], T], process: subprocess.Popen[str]) -> T:
+    """Return what a condition gives once it holds; fail if the job ends or takes too long before."""
     until = time.monotonic() + PATIENCE
-    while time.monotonic() < until and process.poll() is None:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.05)
-    return False
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        assert process.poll() is None, "the job ended before"
+        time.sleep(0.02)
+    raise AssertionError(f"not so after {PATIENCE:.0f} s")
 
 
 def shards(out: Path) -> int:
