@@ -92,8 +92,7 @@ def connected(address: str | None) -> Iterator[Any]:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        options |= {"address": "local", "object_store_memory": _STORE}
-        options |= {"include_dashboard": bool(os.environ.get("FIELDMARKS_RAY_DASHBOARD"))}
+        options |= {"address": "local", "object_store_memory": _STORE, "include_dashboard": False}
     else:
         options |= {"address": address}
     with redirect_stdout(sys.stderr):  # Ray prints what it says of its workers
