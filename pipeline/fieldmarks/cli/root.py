@@ -155,11 +155,12 @@ class Root(InOrder):
         except KeyboardInterrupt as error:
             code = _interrupted(error)
         except click.ClickException as error:
+            shown = error
             if isinstance(error, click.NoSuchOption) and (usage := _before_the_command(error)):
-                error.message = usage
-            error.show()
-            record(f"Error: {error.format_message()}")
-            code = error.exit_code
+                shown = click.UsageError(usage, error.ctx)
+            shown.show()
+            record(f"Error: {shown.format_message()}")
+            code = shown.exit_code
         except FieldmarksError as error:
             code = _failed(str(error))
             code = 2 if isinstance(error, UsageError) else code
