@@ -100,25 +100,29 @@ def connected(address: str | None) -> Iterator[Any]:
 
 
 def _session(ray: Any, options: Mapping[str, Any], where: str) -> Iterator[Any]:
+    advice = "start one with `ray start --head`, or pass --on ray for this machine alone"
     try:
-        _check_reachable(options["address"])
+        if _is_listening(options["address"]):
+            advice = (
+                "something listens there: is it Ray of the same version, and does this process have its"
+                " token (RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)?"
+            )
         ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-        raise ClusterError(
-            f"no Ray cluster at {where}: {_one_line(error)}; start one with `ray start --head`, or pass --on"
-            " ray for this machine alone"
-        ) from error
+    except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
+        raise ClusterError(f"no Ray cluster at {where}: {_one_line(error)}; {advice}") from error
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _check_reachable(address: str) -> None:
-    """Raise OSError where nothing listens at HOST:PORT: Ray itself would try for minutes."""
+def _is_listening(address: str) -> bool:
+    """Whether an address is HOST:PORT. Raises OSError where nothing listens; Ray would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
+    if not (host and port.isdigit()):
+        return False
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
+    return True
 
 
 def readers(ray: Any, workers: Workers) -> int:
