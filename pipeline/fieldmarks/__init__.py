@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fieldmarks.evaluation.results import Evaluation
     from fieldmarks.generation.generate import generate
     from fieldmarks.learning.calibrate import calibrate
+    from fieldmarks.learning.curves import learning_curves
     from fieldmarks.learning.learn import learn
     from fieldmarks.records import Entry
     from fieldmarks.retrieval.searcher import search
@@ -37,6 +38,7 @@ _PLACES = {
     "evaluate": "fieldmarks.evaluation.evaluate",
     "generate": "fieldmarks.generation.generate",
     "learn": "fieldmarks.learning.learn",
+    "learning_curves": "fieldmarks.learning.curves",
     "open_dataset": "fieldmarks.data.opening",
     "search": "fieldmarks.retrieval.searcher",
 }
@@ -56,6 +58,7 @@ __all__ = [
     "evaluate",
     "generate",
     "learn",
+    "learning_curves",
     "open_dataset",
     "search",
 ]

@@ -28,6 +28,7 @@ def _photos(own_folder: Path) -> None:
 
 CLASSIFY = ["classify", "photos", "--store", "s.jsonl", *NO_MODEL]
 EVALUATE = ["evaluate", "photos", "--store", "s.jsonl", *NO_MODEL]
+SEARCH = ["search", "photos", "owl", *NO_MODEL]
 EMBED = ["embed", "photos", *NO_MODEL]
 
 
@@ -45,6 +46,9 @@ EMBED = ["embed", "photos", *NO_MODEL]
         ([*EVALUATE, "--save-plots", "afile/x"], NO_FOLDER),
         ([*EVALUATE, "--save-plots", "afile"], "already exists"),
         ([*EMBED, "--out", "afile/x"], NO_FOLDER),
+        ([*SEARCH, "--report", "no/x.html"], MISSING),
+        ([*SEARCH, "--report", "afile"], "already exists"),
+        (["search", "photos", "--duplicates", "--report", "afile"], "already exists"),
         ([*EMBED, "--out", "photos"], "already exists"),
     ],
 )

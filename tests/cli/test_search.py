@@ -106,6 +106,34 @@ def test_duplicates(runner: CliRunner, folder: Path, world: World) -> None:
     }
 
 
+def test_a_page_of_what_was_found(runner: CliRunner, folder: Path, world: World) -> None:
+    asked = ["search", "set", "bright red skin", "--top", "3", *EXACT, "--report", "red.html"]
+    result = runner.invoke(main, [*asked, "--title", "Red ones", "--like", str(world.images[0])])
+    assert result.exit_code == 0
+    assert result.stderr.endswith("Wrote red.html.\n")
+    page = Path("red.html").read_text()
+    assert "<h1><bdi>Red ones</bdi></h1>" in page
+    assert page.count("<img ") == 4
+    image = Path(runner.invoke(main, asked).stdout.splitlines()[1].split()[-1])
+    image.rename(image.with_suffix(".gone"))
+    lost = runner.invoke(main, asked)
+    image.with_suffix(".gone").rename(image)
+    assert lost.stderr.endswith("Wrote red.html; it names 1 image that cannot be read.\n")
+    assert f"{image}</bdi>: cannot be read: No such file or directory" in Path("red.html").read_text()
+
+
+def test_a_page_of_duplicates(runner: CliRunner, folder: Path, world: World) -> None:
+    copy = folder / "copy.png"
+    copy.write_bytes(world.images[0].read_bytes())
+    world.write(folder / "two", [*world.images[:12], copy])
+    asked = ["search", "two", "--duplicates", "--near", "0.9999", "--report", "two.html"]
+    result = runner.invoke(main, asked)
+    assert result.stderr.endswith("1 exact duplicate, 0 near duplicates. Wrote two.html.\n")
+    page = Path("two.html").read_text()
+    assert "1 duplicate among 13 images" in page
+    assert page.count("<img ") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -113,6 +141,12 @@ def test_duplicates(runner: CliRunner, folder: Path, world: World) -> None:
         (["set", "x", "--duplicates"], 2, "--duplicates compares all images: leave out TEXT"),
         (["set", "--duplicates", "--not", "y"], 2, "--duplicates compares all images: leave out --not"),
         (["set", "x", "--near", "0.9"], 2, "--near goes with --duplicates"),
+        (["set", "x", "--title", "y"], 2, "--title goes with --report FILE"),
+        (
+            ["set", "x", "--report", "y", "--link-into", "y"],
+            2,
+            "--report and --link-into name the same place",
+        ),
         (["set", "x", "--disagree"], 2, "disagree compares labels with one class or one text: pass labels"),
         (["none", "x"], 1, "none: no such file or folder of embeddings"),
         (["empty", "x"], 1, "empty has no img_emb/*.npy; expected a folder written by `fieldmarks embed`"),

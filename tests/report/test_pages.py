@@ -7,18 +7,29 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from PIL import Image
 from tests.report.browser import DevTools, contrast, text_contrasts
 from tests.report.evaluations import BIRDS, evaluation
 
+from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.evaluation.comparison import compare
+from fieldmarks.records import APPROVED, CURATED, UNSURE, Entry
 from fieldmarks.report import chart_style, comparison_page, evaluation_page
-from fieldmarks.report.document import HERE, Imprint
+from fieldmarks.report.document import HERE, Imprint, write
 from fieldmarks.report.result_page import ResultPage
+from fieldmarks.report.search_page import duplicates_page, search_page
+from fieldmarks.report.store_page import store_page
+from fieldmarks.retrieval.duplicates import Duplicates
+from fieldmarks.retrieval.searcher import Hit, SearchResult
+from fieldmarks.store import Store
+from fieldmarks.store.edits import Stamp
+from fieldmarks.store.lint_rules import Config
+from fieldmarks.store.reviewing import review
 
 pytest.importorskip("matplotlib")
 Theme = Literal["light", "dark"]
-KINDS = ("result", "evaluation", "comparison")
+KINDS = ("result", "evaluation", "comparison", "store", "search", "duplicates")
 CONTRAST = 4.5  # WCAG 2.2, level AA, for text of every size
 OF_CONTROLS = {"link", "button", "combobox", "DisclosureTriangle", "image", "region", "textbox"}
 
@@ -47,6 +58,38 @@ def pages(prediction: Prediction, tmp_path_factory: pytest.TempPathFactory) -> d
     evaluation_page.write_page(first, paths["evaluation"], imprint)
     runs = [("a.json", first), ("b.json", replace(first, arms=first.arms[::-1])), ("c.json", other)]
     comparison_page.write_page(compare(runs), paths["comparison"], imprint)
+    write(paths["store"], store_page(_store(folder), Config(), imprint))
+    images = [str(path) for path in _images(folder)]
+    photos = EmbeddingSet(folder / "photos.emb")
+    hits = [Hit(rank, image, 2.5 - rank, f"label {rank}") for rank, image in enumerate(images, 1)]
+    found = SearchResult("'a red breast' and not 'snow'", tuple(hits), 3, 1_234)
+    page = search_page(found, photos, like=images[:1], show_all=True, imprint=imprint)
+    write(paths["search"], page.html)
+    groups = [Duplicates("exact", tuple(images[:2]), 1.0), Duplicates("near", tuple(images[2:]), 0.98)]
+    write(paths["duplicates"], duplicates_page(groups, photos, 1_234, 0.97, imprint).html)
+    return paths
+
+
+def _store(folder: Path) -> Store:
+    """A store with all that its page may show: marks, findings, and other names."""
+    store = Store(folder / "birds.jsonl", create=True)
+    store.append(
+        Entry("robin", ("a red breast", "may be brown"), origin=CURATED, note="common", by="A. Finch",
+              ids=("n1",), confused_with=("wren", "owl"), rejected=("sings",)),
+        Entry("wren", ("a cocked tail",)),
+        Entry("owl", ()),
+    )  # fmt: skip
+    review(store, ["robin"], APPROVED, Stamp(by="A. Finch"))
+    review(store, ["wren"], UNSURE, Stamp(by="A. Finch"))
+    return store
+
+
+def _images(folder: Path) -> list[Path]:
+    """Image files, two of which cannot be read."""
+    paths = [folder / f"{'long-name-' * number}{number}.png" for number in range(8)]
+    for number, path in enumerate(paths[:6]):
+        Image.new("RGB", (90 + 40 * number, 120), "seagreen").save(path)
+    paths[6].write_text("no image")
     return paths
 
 
@@ -82,11 +125,11 @@ def test_both_themes_name_the_same_colours_and_texts_stand_out_from_every_ground
             assert contrast(colours[bar], colours["card"]) >= 2.5, (theme, bar)
 
 
-@pytest.mark.parametrize("name", ["card.css", "evaluation.css", "results.css"])
+@pytest.mark.parametrize("name", ["card.css", "evaluation.css", "results.css", "search.css", "store.css"])
 def test_the_style_of_one_kind_of_page_adds_no_colours(name: str) -> None:
     css = (HERE / name).read_text("utf-8")
     colours = re.findall(r"(?:color|background|fill): ([^;]+);", css)
-    assert len(colours) > 4
+    assert len(colours) >= 3
     assert [value for value in colours if not re.fullmatch(r"none|var\(--[\w-]+\)", value)] == []
 
 
@@ -113,8 +156,9 @@ def test_texts_of_charts_have_contrast_where_a_dark_page_inverts_them() -> None:
 def test_every_control_has_a_name(devtools: DevTools, pages: dict[str, Path], kind: str) -> None:
     nodes = devtools.open(pages[kind]).accessible()
     roles = {role for role, _ in nodes}
-    assert {"link", "image"} <= roles
-    assert ("combobox" in roles) == ("button" in roles) == (kind == "result")
+    assert "link" in roles
+    assert ("image" in roles) == (kind != "store")
+    assert ("combobox" in roles) == ("button" in roles) == (kind in ("result", "store"))
     assert [role for role, name in nodes if role in OF_CONTROLS and not name.strip()] == []
     assert len([name for role, name in nodes if role == "heading"]) >= 4
 
@@ -133,7 +177,7 @@ def test_headings_descend_by_steps(devtools: DevTools, pages: dict[str, Path], k
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_keyboard_reaches_everything(devtools: DevTools, pages: dict[str, Path], kind: str) -> None:
     page = devtools.open(pages[kind])
-    css = "a[href], summary, select, button, [tabindex='0']"
+    css = "a[href], summary, input, select, button, [tabindex='0']"
     reachable = f'[...document.querySelectorAll("{css}")].filter(e => e.checkVisibility()).length'
     stops = page.tab_stops()
     assert stops[0] == "Skip to the content"

@@ -19,7 +19,7 @@ from fieldmarks.classification.embedding_manifest import Manifest
 from fieldmarks.classification.embedding_shards import MODEL_KEY
 from fieldmarks.classification.embedding_writer import SetWriter
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import ImageInput, inputs_of
+from fieldmarks.classification.sources import ImageInput, inputs_of, named_file
 from fieldmarks.hub import model_id
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,8 @@ class EmbeddingSet:
     def file_of(self, image: str) -> Path:
         """Return where an image of the set is expected, as a relative path starts where the set was made."""
         manifest = self.manifest
-        return Path(manifest.root, image) if manifest else Path(image)
+        path = Path(manifest.root, image) if manifest else Path(image)
+        return Path(os.fsdecode(named_file(str(path))))
 
     def to_pandas(self) -> Any:
         """Return a DataFrame with a row for each image, its name as the index. Raises ImportError."""

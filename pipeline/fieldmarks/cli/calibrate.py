@@ -19,7 +19,7 @@ PASSED = (
 )
 
 
-@click.command()
+@click.command(short_help='Teach a classifier when to say "none of these".')
 @click.argument("dataset", required=False)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")

@@ -18,6 +18,7 @@ from fieldmarks.cli.classify import OF_MODEL, model_options
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import conclude, say
 from fieldmarks.cli.images import conclude_images, say_failure
+from fieldmarks.cli.learning_curves import Counts, check_curves, measure_curves
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -181,6 +182,19 @@ def text_options(command: Command) -> Command:
     "all labels, one per line, as a class list for `fieldmarks generate`; with --store, "
     "labels that almost match a class, as an alias file.",
 )
+@click.option(
+    "--shots",
+    type=Counts(),
+    metavar="K,…",
+    help="Measure learning curves instead of arms: what `fieldmarks learn` reaches with K images of each "
+    "class, for one or several K, as in 1,2,4,8,16.",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(2, 1000),
+    metavar="N",
+    help="With --shots: how often images are drawn to learn from  [default: 10].",
+)
 @click.option("--json", "as_json", metavar="FILE|-", help="Write the whole evaluation as JSON; - for stdout.")
 @click.option("--report", type=FILE, help="Write an HTML page with charts and examples (.html).")
 @pages.page_options
@@ -199,10 +213,15 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     intervals and p count repeated images once. Needs the extra 'eval'. Unreadable images are listed at the
     end, and the exit code is then 3.
 
+    With --shots, nothing but learning curves is measured: accuracy by the number of images of each class
+    that weights are learned from, as means over draws, always on images that were not learned from, beside
+    weights on names and on random words, and what the images give without descriptors.
+
     \b
     Examples:
       fieldmarks evaluate photos/ --store frogs.jsonl
       fieldmarks evaluate photos/ --store frogs.jsonl --ablate --report frogs.html
+      fieldmarks evaluate photos/ --store frogs.jsonl --shots 1,2,4,8,16
       fieldmarks evaluate hf:frgfm/imagenette:full_size --store imagenette --preset article,paper
       fieldmarks evaluate hf:flwrlabs/caltech101 --preflight > caltech.txt
     """
@@ -217,6 +236,11 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
         raise click.UsageError("--preset goes with --store: a saved classifier has its own texts")
     if options["preflight"]:
         _preflight(dataset, options)
+        return
+    if options["shots"]:
+        names = ("store", "classifier", "text", "with_name", "concept", *OF_DATA, *OF_MODEL)
+        passed = {name: options[name] for name in names} | {"preset": options["presets"][0]}
+        measure_curves(dataset, passed, options, command_line(context))
         return
     outputs = (options["as_json"], options["report"], options["save_plots"])
     _check_outputs(*outputs)
@@ -253,6 +277,10 @@ def _check_usage(options: Mapping[str, Any]) -> None:
     if candidates > 1 or not (candidates or options["preflight"]):
         raise click.UsageError("give either --store or --classifier")
     figures = [option for name, option in OF_FIGURES.items() if options[name]]
+    if options["draws"] and not options["shots"]:
+        raise click.UsageError("--draws goes with --shots")
+    if options["shots"]:
+        check_curves(options)
     if options["preflight"] and figures:
         raise click.UsageError(f"--preflight computes no figures: leave out {', '.join(figures)}")
     if options["write_flags"] and not (options["ablate"] and options["store"]):
@@ -395,4 +423,4 @@ def _option(param: click.Parameter, value: Any) -> list[str]:
         return names[:1]
     if isinstance(param, click.Option) and param.multiple:
         return [word for text in value for word in (param.opts[0], str(text))]
-    return [param.opts[0], ",".join(value) if isinstance(value, tuple) else str(value)]
+    return [param.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]

@@ -27,7 +27,7 @@ PASSED = (
 )
 
 
-@click.command()
+@click.command(short_help="Learn weights of descriptors from a few labelled images.")
 @click.argument("dataset", required=False)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")

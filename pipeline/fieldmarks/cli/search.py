@@ -1,13 +1,19 @@
 """`fieldmarks search`: the images of a set that show what is looked for, or its duplicates."""
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fieldmarks.cli import pages
 from fieldmarks.cli.classify import model_options
 from fieldmarks.cli.console import conclude, emit
+from fieldmarks.cli.pages import page_options
 from fieldmarks.text import counted
+
+if TYPE_CHECKING:
+    from fieldmarks.report.search_page import Page
 
 TOP = 20
 
@@ -55,6 +61,10 @@ TOP = 20
     help="Output format.",
 )
 @click.option(
+    "--report", type=click.Path(path_type=Path), help="Also write an HTML page with the images (.html)."
+)
+@page_options
+@click.option(
     "--link-into", type=click.Path(path_type=Path), metavar="DIR", help="Link to the images in a new folder."
 )
 @model_options
@@ -78,20 +88,24 @@ def search(
     Examples:
       fieldmarks embed photos/ --out photos.emb
       fieldmarks search photos.emb "a red bicycle"
-      fieldmarks search photos.emb snow --not people
+      fieldmarks search photos.emb snow --not people --report snow.html
       fieldmarks search photos.emb --like photos/a.jpg --link-into similar/
       fieldmarks search photos.emb --descriptor "sticky toe pads" --store frogs.jsonl
       fieldmarks search photos.emb --class newt --store s.jsonl --label labels.csv --disagree
       fieldmarks search photos.emb --duplicates
     """
     model = {name: options.pop(name) for name in ("clip", "device", "dtype", "engine", "cache")}
+    pages.check(options)
+    page = {name: options.pop(name) for name in ("report", "title", "author")}
     if duplicates:
         _check_alone(click.get_current_context())
-        _list_duplicates(embeddings, near, form)
+        _check_report(page["report"])
+        _list_duplicates(embeddings, near, form, page)
         return
     if near is not None:
         raise click.UsageError("--near goes with --duplicates")
-    _search(embeddings, texts, options, model, form, link_into)
+    _check_report(page["report"], link_into)
+    _search(embeddings, texts, options, model, form, link_into, page)
 
 
 def _search(
@@ -101,6 +115,7 @@ def _search(
     model: dict[str, Any],
     form: str,
     link_into: Path | None,
+    page: dict[str, Any],
 ) -> None:
     from fieldmarks.classification.sources import quiet_pillow
     from fieldmarks.cli.render import search as render
@@ -123,29 +138,64 @@ def _search(
             missing = linking.link(result.hits, searcher.embeddings, link_into)
             lost = f"; {counted(missing, 'file')} missing" if missing else ""
             closing.append(f"Linked {counted(len(result) - missing, 'image')} in {link_into}{lost}")
+        if page["report"]:
+            from fieldmarks.report.search_page import search_page
+
+            written = search_page(
+                result,
+                searcher.embeddings,
+                like=options["like"],
+                show_all=options["show_all"],
+                disagree=options["disagree"],
+                facts={"Store": options["store"] or "", "Labels": options["labels"] or ""},
+                imprint=pages.imprint(page),
+            )
+            closing.append(_write(page["report"], written))
     conclude(*closing)
 
 
 def _check_alone(context: click.Context) -> None:
     """Raise UsageError for options that have no effect on --duplicates."""
     given = click.core.ParameterSource.COMMANDLINE
-    allowed = {"embeddings", "duplicates", "near", "form"}
+    allowed = {"embeddings", "duplicates", "near", "form", "report", "title", "author"}
     for param in context.command.params:
         if param.name not in allowed and context.get_parameter_source(param.name or "") is given:
             named = "TEXT" if param.name == "texts" else param.opts[0]
             raise click.UsageError(f"--duplicates compares all images: leave out {named}")
 
 
-def _list_duplicates(path: Path, near: float | None, form: str) -> None:
+def _check_report(report: Path | None, link_into: Path | None = None) -> None:
+    """Raise ReportError where the page could not be written, UsageError where it is the folder of links."""
+    if report is None:
+        return
+    from fieldmarks.report import document
+
+    if link_into and os.path.realpath(report) == os.path.realpath(link_into):
+        raise click.UsageError("--report and --link-into name the same place; pass different ones")
+    document.check(report)
+
+
+def _write(path: Path, page: "Page") -> str:
+    """Write a page, and return what the closing line says of it."""
+    from fieldmarks.report import document
+
+    document.write(path, page.html)
+    lost = f"; it names {counted(page.unread, 'image')} that cannot be read" if page.unread else ""
+    return f"Wrote {path}{lost}"
+
+
+def _list_duplicates(path: Path, near: float | None, form: str, page: dict[str, Any]) -> None:
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.cli.render import search as render
     from fieldmarks.retrieval import duplicates
     from fieldmarks.retrieval.scan import Scan
 
-    scan = Scan(EmbeddingSet(path).parts())
+    embeddings, limit = EmbeddingSet(path), duplicates.NEAR if near is None else near
+    scan = Scan(embeddings.parts())
     exact = close = 0
-    found = duplicates.duplicates(scan, duplicates.NEAR if near is None else near)
-    for number, group in enumerate(found, 1):
+    groups = []
+    for number, group in enumerate(duplicates.duplicates(scan, limit), 1):
+        groups += [group] if page["report"] else []
         exact += (len(group.images) - 1) * (group.kind == "exact")
         close += (len(group.images) - 1) * (group.kind == "near")
         if form == "jsonl":
@@ -154,4 +204,12 @@ def _list_duplicates(path: Path, near: float | None, form: str) -> None:
             for line in render.group_lines(number, group):
                 click.echo(line)
     counts = f"{counted(exact, 'exact duplicate')}, {counted(close, 'near duplicate')}"
-    conclude(f"{counted(scan.rows, 'image')} in {path}: {counts}")
+    closing = [f"{counted(scan.rows, 'image')} in {path}: {counts}"]
+    if page["report"]:
+        from fieldmarks.classification.sources import quiet_pillow
+        from fieldmarks.report.search_page import duplicates_page
+
+        with quiet_pillow():
+            written = duplicates_page(groups, embeddings, scan.rows, limit, pages.imprint(page))
+        closing.append(_write(page["report"], written))
+    conclude(*closing)

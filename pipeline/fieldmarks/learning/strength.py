@@ -104,8 +104,13 @@ def judged(logits: Floats, labels: Indices) -> tuple[Floats, NDArray[np.bool_]]:
     return losses, logits.argmax(axis=1) != labels
 
 
-def decide(losses: Floats, errors: NDArray[np.bool_], folds: int) -> Choice:
-    """Return the strength that figures (strengths, n) of cross-validation speak for."""
+def decide(
+    losses: Floats, errors: NDArray[np.bool_], folds: int, grid: Sequence[float] = STRENGTHS
+) -> Choice:
+    """Return the strength that figures (strengths, n) of cross-validation speak for.
+
+    The `grid` of strengths begins with zero-shot, and each is farther from it than the one before.
+    """
     criterion: Criterion = "log-loss" if errors[0].mean() > WEAK else "error"
     figures = losses if criterion == "log-loss" else errors.astype(np.float64)
     best = int(figures.mean(axis=1).argmin())  # the first of equal ones, nearest to infinity
@@ -114,14 +119,14 @@ def decide(losses: Floats, errors: NDArray[np.bool_], folds: int) -> Choice:
     taken = best if gain > error else 0
     accuracy = 1 - errors.mean(axis=1)
     return Choice(
-        STRENGTHS[taken],
+        grid[taken],
         folds,
         criterion,
         float(accuracy[0]),
         float(accuracy[taken]),
         gain,
         error,
-        STRENGTHS[best],
+        grid[best],
     )
 
 

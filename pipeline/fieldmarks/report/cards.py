@@ -1,9 +1,12 @@
 """One image as a card, on pages of results and of evaluations: its classes, its marks, and what decided."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from PIL import Image, ImageOps
 
 from fieldmarks.classification.results import Explanation, Mark, Prediction, Score
 from fieldmarks.report.document import data_uri
@@ -44,6 +47,22 @@ def card(prediction: Prediction, image: str | None = None) -> dict[str, Any]:
         "sides": _sides(prediction.scores, prediction.explanation) if prediction.explanation else [],
         "decided": _decided(prediction.explanation) if prediction.explanation else [],
     }
+
+
+def small_copy(thumbnail: bytes | None, side: int, *, square: bool = False) -> str | None:
+    """Return the address of a smaller copy of a thumbnail, where there is one."""
+    if thumbnail is None:
+        return None
+    with Image.open(io.BytesIO(thumbnail)) as image:
+        image.draft("RGB", (side, side))
+        if square:
+            small = ImageOps.fit(image, (side, side))
+        else:
+            small = image.copy()
+            small.thumbnail((side, side))
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=50 if square else 65)
+    return data_uri("image/webp", file.getvalue())
 
 
 def agrees(prediction: Prediction) -> bool:

@@ -5,19 +5,16 @@ overview as small squares, the MAX_CARDS most doubtful have a card with marks, a
 that is counted. The labels' figures are of all images.
 """
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, ImageOps
-
 from fieldmarks.classification.results import NONE_OF_THESE, UNSURE, Failure, Prediction
 from fieldmarks.report import document
-from fieldmarks.report.cards import Bar, agrees, card, relative
-from fieldmarks.report.document import Imprint, data_uri, fragment
+from fieldmarks.report.cards import Bar, agrees, card, relative, small_copy
+from fieldmarks.report.document import Imprint, fragment
 from fieldmarks.text import counted
 
 MAX_IMAGES: Final = 3_000  # about 2.5 KB each
@@ -98,7 +95,9 @@ class ResultPage:
             shown=len(ranked),
             compared=self._compared,
             agreed=self._agreed,
-            cards=[card(prediction, _copy(prediction.thumbnail, side)) for prediction in ranked[:MAX_CARDS]],
+            cards=[
+                card(prediction, small_copy(prediction.thumbnail, side)) for prediction in ranked[:MAX_CARDS]
+            ],
             failures=self._failures,
             failed=self._failed,
             unsure=(UNSURE, True) in self._labels,
@@ -126,7 +125,7 @@ class ResultPage:
             thumbs.setdefault(_label(prediction), []).append(
                 Thumb(
                     Path(prediction.image).name or prediction.image,
-                    _copy(prediction.thumbnail, THUMB, square=True),
+                    small_copy(prediction.thumbnail, THUMB, square=True),
                     prediction.scores[0].probability,
                     place + 1 if place < MAX_CARDS else None,
                     agrees(prediction) if prediction.baseline else None,
@@ -148,22 +147,6 @@ def certainty(prediction: Prediction) -> tuple[bool, float]:
     """Return the key that puts doubtful predictions first: those without a label, then by their lead."""
     first, second = (*(score.probability for score in prediction.scores[:2]), 0.0)[:2]
     return prediction.label is not None, first - second
-
-
-def _copy(thumbnail: bytes | None, side: int, *, square: bool = False) -> str | None:
-    """Return the address of a smaller copy of a thumbnail, where there is one."""
-    if thumbnail is None:
-        return None
-    with Image.open(io.BytesIO(thumbnail)) as image:
-        image.draft("RGB", (side, side))
-        if square:
-            small = ImageOps.fit(image, (side, side))
-        else:
-            small = image.copy()
-            small.thumbnail((side, side))
-    file = io.BytesIO()
-    small.save(file, "WEBP", quality=50 if square else 65)
-    return data_uri("image/webp", file.getvalue())
 
 
 def provenance(metadata: Mapping[str, str], store: str | None = None) -> dict[str, str]:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fieldmarks.classification.embedding_set import EmbeddingSet
-from fieldmarks.classification.sources import named_file
 from fieldmarks.errors import ReportError
 from fieldmarks.retrieval.searcher import Hit
 
@@ -28,7 +27,7 @@ def link(hits: Sequence[Hit], embeddings: EmbeddingSet, folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for hit in hits:
-            path = os.path.realpath(named_file(str(embeddings.file_of(hit.image))))
+            path = os.path.realpath(os.fsencode(embeddings.file_of(hit.image)))
             missing += not os.path.lexists(path)
             if os.path.lexists(path):
                 name = f"{hit.rank:0{digits}d}-".encode() + os.path.basename(path)  # noqa: PTH119

@@ -1,0 +1,94 @@
+"""`fieldmarks evaluate --shots`: learning curves in the terminal, as JSON and as a chart."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from fieldmarks.cli.console import images_line, shown
+from fieldmarks.cli.images import conclude_images, say_failure
+from fieldmarks.text import counted
+
+if TYPE_CHECKING:
+    from fieldmarks.evaluation.predictions import Progress
+    from fieldmarks.learning.curves import Drawn
+
+DRAWS: Final = 10
+OF_ARMS: Final = (
+    *("arms", "aggregates", "seeds", "templates", "sentences", "ablate", "write_flags", "preflight"),
+    "report",
+)
+
+
+class Counts(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
+    """A comma-separated list of positive numbers."""
+
+    name = "k,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the distinct numbers in order, or fail as click does."""
+        if isinstance(value, tuple):
+            return value
+        words = [word.strip() for word in str(value).split(",")]
+        for word in words:
+            if not (word.isascii() and word.isdigit() and len(word) < 9 and int(word)):
+                self.fail(f"{word!r} is not a number of images from 1 on, as in 1,2,4", param, ctx)
+        return tuple(sorted({int(word) for word in words}))
+
+
+def check_curves(options: Mapping[str, Any]) -> None:
+    """Raise UsageError for an option of arms, which learning curves do not have."""
+    idle = [name.replace("aggregates", "aggregate") for name in OF_ARMS if options[name]]
+    if idle:
+        raise click.UsageError(
+            f"--shots measures learning curves alone: leave out --{idle[0].replace('_', '-')}"
+        )
+    if len(options["presets"]) > 1:
+        raise click.UsageError("--shots takes one --preset")
+
+
+def measure_curves(
+    dataset: str | None, passed: Mapping[str, Any], options: Mapping[str, Any], command: Sequence[str]
+) -> None:
+    """Measure learning curves, print them, and write what --json and --save-plots name."""
+    from fieldmarks.cli.render import curves
+    from fieldmarks.evaluation.predictions import Progress
+    from fieldmarks.learning.curves import check_file, learning_curves
+    from fieldmarks.report import chart_files, curves_chart
+
+    as_json, draws, plots = options["as_json"], options["draws"] or DRAWS, options["save_plots"]
+    if as_json not in (None, "-"):
+        check_file(Path(as_json))
+    if plots:
+        chart_files.check([curves_chart.NAME], plots)
+
+    def wording(progress: "Progress | Drawn") -> str:
+        if isinstance(progress, Progress):
+            return images_line(progress)
+        return f"{progress.done:,} of {counted(progress.total, 'draw')} measured"
+
+    with shown(sys.stderr, wording) as progress:
+        result = learning_curves(
+            dataset, **passed, shots=options["shots"], draws=draws, command=command, progress=progress
+        )
+    for failure in result.failures:
+        say_failure(failure)
+    if as_json == "-":
+        click.echo(result.encoded(), nl=False)
+    else:
+        for line in curves.lines(result):
+            click.echo(line)
+        if as_json:
+            result.save(as_json)
+    if plots:
+        chart_files.save([curves_chart.chart(result)], plots)
+    failed = [failure.image for failure in result.failures]
+    closing = f"Measured {counted(len(result.curves), 'learning curve')} over {counted(draws, 'draw')}"
+    files = [str(path) for path in (as_json, plots) if path not in (None, "-")]
+    wrote = [f"Wrote {', '.join(files)}"] if files else []
+    total = result.tested + max(result.shots) * len(result.classes)
+    conclude_images(failed, len(failed), len(failed) + total, closing, *wrote)

@@ -1,0 +1,35 @@
+"""Learning curves as lines of at most 80 columns: a row for each curve, a column for each number of shots."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from fieldmarks.cli.render.evaluation import wrapped
+from fieldmarks.learning.curves import LearningCurves
+from fieldmarks.text import counted
+
+_NAME: Final = 15
+_CELL: Final = 13
+_COLUMNS: Final = 5  # numbers of shots beside each other; more have a table of their own
+
+
+def lines(result: LearningCurves) -> Iterator[str]:
+    """Yield the curves as tables, and what each of them is."""
+    yield from wrapped(
+        f"Accuracy in % by labelled images of each class, mean of {counted(result.draws, 'draw')}"
+        f" ± 95% CI, on {counted(result.tested, 'image')} that were not learned from"
+    )
+    for at in range(0, len(result.shots), _COLUMNS):
+        part = slice(at, at + _COLUMNS)
+        yield ""
+        yield _row("shots", [f"{shots:,}" + " " * 6 for shots in result.shots[part]])
+        for curve in result.curves:
+            pairs = zip(curve.mean[part].tolist(), curve.margin[part].tolist(), strict=True)
+            yield _row(curve.name, [f"{100 * mean:.1f} ±{100 * margin:4.1f}" for mean, margin in pairs])
+    yield ""
+    for curve in result.curves:
+        role = "" if curve.role == "learned" else f"{curve.role}: "
+        yield f"{curve.name:{_NAME}}{role}{curve.about}"
+
+
+def _row(name: str, cells: list[str]) -> str:
+    return f"{name:{_NAME}}{''.join(f'{cell:>{_CELL}}' for cell in cells)}".rstrip()

@@ -1,0 +1,388 @@
+"""Learning curves: accuracy by the number of labelled images that were learned from, beside its controls.
+
+For each draw the images of each class are put in a random order: the first are the shots, and fewer shots are
+the first of more, while those beyond the most shots are what every figure of the draw is measured on. So no
+image that was learned from enters a figure, and all figures of a draw are of the same images.
+
+Learning curves as an object (`fieldmarks evaluate --shots … --json FILE`, `LearningCurves.save`):
+
+    {"v": 1, "kind": "learning curves", "settings": {…}, "classes": [name…], "shots": [k…],
+     "tested": images that each figure is measured on,
+     "curves": [{"name", "role", "about", "accuracy": [[share of each number of shots…] of each draw…],
+                 "mean": [share…], "margin": [half the width of the 95% interval…]}…],
+     "notices": […], "failures": [{"image", "error"}…]}
+
+A curve's role is "baseline" for zero-shot, "learned" for descriptors, "control" for texts that are none, and
+"ceiling" for what images give without descriptors. Intervals are Student's, of the mean over draws: they say
+how much it matters which images were drawn, not what images of another data set would give.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
+
+import numpy as np
+
+from fieldmarks import __version__
+from fieldmarks.choices import Device, DType, Engine, Preset, checks_keywords
+from fieldmarks.classification.classifier import Classifier
+from fieldmarks.classification.embedder import Clip
+from fieldmarks.classification.head import DIGEST, Head
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.scoring import Array, Indices
+from fieldmarks.classification.sources import quiet_pillow
+from fieldmarks.data.dataset import listed
+from fieldmarks.errors import EvaluationError, StoreError, UsageError
+from fieldmarks.evaluation.arms import DEFAULT_SEEDS, EvaluationConfig
+from fieldmarks.evaluation.evaluate import dataset_spec
+from fieldmarks.evaluation.predictions import Images, Progress, chunks
+from fieldmarks.learning.image_means import answers, blend_of
+from fieldmarks.learning.learn import (
+    check_source,
+    equal_weights,
+    fitted,
+    open_classifier,
+    read_images,
+    uncalibrated,
+)
+from fieldmarks.learning.model import Floats
+from fieldmarks.learning.shots import Shots, check_labels, digests_of
+from fieldmarks.paths import has_ends, obstacle, unwritable
+from fieldmarks.store import Store, durable
+from fieldmarks.text import counted
+
+logger = logging.getLogger(__name__)
+
+CONFIDENCE: Final = 0.95
+_PART: Final = 4096  # images that are scored at once
+_BEGINNING: Final = b'{"v":1,"kind":"learning curves",'
+_ENDING: Final = b"}\n"
+
+Role = Literal["baseline", "learned", "control", "ceiling"]
+ABOUT: Final[Mapping[str, tuple[Role, str]]] = {
+    "zero-shot": ("baseline", "equal weights of the descriptors, as mean-similarity"),
+    "learned": ("learned", "a weight for each of a class's own descriptors"),
+    "shared": ("learned", "weights on the descriptors of all classes"),
+    "names": ("control", "weights on the prompt of the class's name alone"),
+    "random words": ("control", "weights on as many random texts as there are descriptors"),
+    "random, shared": ("control", "weights on the random texts of all classes"),
+    "image means": ("ceiling", "image means with text; not explained by descriptors"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """How many draws are measured, of how many, and the seconds that it has taken."""
+
+    done: int
+    total: int
+    seconds: float
+    failed: int = 0  # draws do not fail
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """A way of learning, with its accuracy (draws, shots) on images that were not learned from."""
+
+    name: str
+    role: Role
+    about: str
+    accuracy: Floats
+
+    @property
+    def mean(self) -> Floats:
+        """The mean accuracy over draws, (shots,)."""
+        mean: Floats = self.accuracy.mean(axis=0)
+        return mean
+
+    @property
+    def margin(self) -> Floats:
+        """Half the width of the mean's interval over draws, (shots,)."""
+        from scipy.stats import t  # type: ignore[import-untyped]
+
+        draws = len(self.accuracy)
+        quantile = float(t.ppf((1 + CONFIDENCE) / 2, draws - 1))
+        margin: Floats = quantile * self.accuracy.std(axis=0, ddof=1) / np.sqrt(draws)
+        return margin
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain object."""
+        return {
+            "name": self.name,
+            "role": self.role,
+            "about": self.about,
+            "accuracy": self.accuracy.tolist(),
+            "mean": self.mean.tolist(),
+            "margin": self.margin.tolist(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LearningCurves:
+    """Accuracies by the number of shots, as means over draws with intervals; see the module.
+
+    curves = fm.learning_curves("photos", "frogs.jsonl", shots=[1, 4, 16])
+    print({curve.name: curve.mean[-1] for curve in curves.curves})
+    curves.save("curves.json")
+    """
+
+    settings: Mapping[str, Any]
+    classes: tuple[str, ...]
+    shots: tuple[int, ...]
+    tested: int  # images that each figure is measured on
+    curves: tuple[Curve, ...]
+    notices: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def draws(self) -> int:
+        """How often images were drawn."""
+        return len(self.curves[0].accuracy)
+
+    def __repr__(self) -> str:
+        names = ", ".join(curve.name for curve in self.curves)
+        return f"<LearningCurves of {names} at {', '.join(map(str, self.shots))} shots, {self.draws} draws>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain object, as the module shows it."""
+        return {
+            "v": 1,
+            "kind": "learning curves",
+            "settings": dict(self.settings),
+            "classes": list(self.classes),
+            "shots": list(self.shots),
+            "tested": self.tested,
+            "curves": [curve.to_dict() for curve in self.curves],
+            "notices": list(self.notices),
+            "failures": [{"image": failure.image, "error": failure.error} for failure in self.failures],
+        }
+
+    def encoded(self) -> bytes:
+        """Return the learning curves as one line of JSON."""
+        import orjson
+
+        return orjson.dumps(self.to_dict()) + b"\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write them as JSON, in the place of earlier ones but of no other file. Raises EvaluationError."""
+        check_file(Path(path))
+        try:
+            durable.replace(Path(path).resolve(), [self.encoded()])
+        except StoreError as error:
+            raise EvaluationError(str(error)) from error
+
+
+def check_file(path: Path) -> None:
+    """Raise EvaluationError where `LearningCurves.save` would refuse."""
+    if reason := obstacle(path, "learning curves of fieldmarks", _is_curves) or unwritable(path):
+        raise EvaluationError(f"{path} {reason}")
+
+
+def _is_curves(file: BinaryIO) -> bool:
+    return has_ends(file, _BEGINNING, _ENDING)
+
+
+@checks_keywords
+def learning_curves(
+    dataset: str | Path | None = None,
+    store: Store | str | Path | None = None,
+    *,
+    classifier: str | Path | None = None,
+    shots: Sequence[int] = (1, 2, 4, 8, 16),
+    draws: int = 10,
+    clip: Clip | None = None,
+    preset: Preset = "article",
+    text: str | None = None,
+    with_name: bool = False,
+    concept: str | None = None,
+    embeddings: str | Path | None = None,
+    split: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    limit: int | None = None,
+    streaming: bool = False,
+    aliases: str | Path | None = None,
+    allow_missing: bool = False,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    engine: Engine = "auto",
+    batch: int | None = None,
+    cache: bool = True,
+    command: Sequence[str] | None = None,
+    progress: Callable[[Progress | Drawn], None] | None = None,
+) -> LearningCurves:
+    """Measure what learning from a few labelled images of each class would gain, beside controls.
+
+        curves = fm.learning_curves("photos", "frogs.jsonl", shots=[1, 4, 16])
+        print({curve.name: curve.mean[-1] for curve in curves.curves})
+
+    - `dataset`, or `embeddings` with labels, and how they are read: as for `evaluate`. Every class needs one
+      distinct image more than the most `shots`; the others are what accuracy is measured on.
+    - `draws`: how often the shots are drawn anew, at least 2.
+    - `preset`, `text`, `with_name`, `concept` word the descriptors as in `Classifier`.
+    - A saved classifier's texts are learned from anew; it has no random words, and names only if it was saved
+      with a baseline. Images that it was made from are left out.
+    - `progress` is called after each image, and after each draw.
+
+    Raises UsageError for an option that is wrong or has no effect, EvaluationError for classes with too few
+    images; also as `learn`.
+    """
+    check_source(store, classifier, (preset != "article", text, with_name, concept), "a learning curve")
+    numbers = tuple(sorted(set(shots)))
+    if not numbers or numbers[0] < 1:
+        raise UsageError("shots: expected one or several numbers of images, from 1 on")
+    if draws < 2:
+        raise UsageError(f"draws: expected at least 2, as intervals are over draws, found {draws}")
+    config = EvaluationConfig(
+        arms=("photo", "descriptors", "random-words"),
+        presets=(preset,),
+        seeds=min(draws, DEFAULT_SEEDS),
+        concept=concept,
+        text=text,
+        with_name=with_name,
+    )
+    spec = dataset_spec(
+        dataset,
+        embeddings=embeddings,
+        split=split,
+        image_column=image_column,
+        label_column=label_column,
+        limit=limit,
+        streaming=streaming,
+        aliases=aliases,
+        allow_missing=allow_missing,
+    )
+    model: dict[str, Any] = {
+        "clip": clip, "device": device, "dtype": dtype, "engine": engine, "batch": batch, "cache": cache,
+    }  # fmt: skip
+    with quiet_pillow():
+        texts = {"preset": preset, "text": text, "with_name": with_name, "concept": concept}
+        opened, candidate = open_classifier(store, classifier, model, texts)
+        head = equal_weights(uncalibrated(opened.head))
+        arms, left_out = candidate.arms(config)
+        images = read_images(spec, opened, candidate, progress)
+        rows = fresh(opened.head, images)
+        drawn = list(divided(images, rows, opened.classes, numbers[-1], draws))
+        controls = {
+            arm.name: [Head(trial.texts, candidate.rows(trial), head.scale) for trial in arm.trials]
+            for arm in arms
+            if arm.name in ("photo", "random-words")
+        }
+    notices = [f"{notice}: that curve is left out" for notice in left_out]
+    for notice in notices:
+        logger.warning(notice)
+    found: dict[str, list[list[float]]] = {}
+    began = time.monotonic()
+    for number, (order, rest) in enumerate(drawn):
+        for name, accuracies in measured(head, controls, images, order, rest, numbers, number):
+            found.setdefault(name, []).append(accuracies)
+        if progress is not None:
+            progress(Drawn(number + 1, draws, time.monotonic() - began))
+    return LearningCurves(
+        settings={
+            "fieldmarks": __version__,
+            "command": None if command is None else list(command),
+            **candidate.metadata,
+            "data": str(spec.spec or spec.embeddings),
+            "model": _model(opened),
+            "wanted": {"draws": draws, **texts},
+        },
+        classes=tuple(opened.classes),
+        shots=numbers,
+        tested=len(drawn[0][1]),
+        curves=tuple(Curve(name, *ABOUT[name], np.array(rows)) for name, rows in found.items()),
+        notices=tuple(notices),
+        failures=images.failures,
+    )
+
+
+def _model(classifier: Classifier) -> str | None:
+    return classifier.head.metadata.get("model") or classifier.embedder.encoder.model
+
+
+def fresh(head: Head, images: Images) -> Indices:
+    """Return the distinct images that a saved classifier was not made from."""
+    if head.digests is None:
+        return images.distinct
+    known = set(head.digests.view(f"V{DIGEST}").ravel().tolist())
+    rows = [
+        row for row in images.distinct.tolist() if bytes.fromhex(images.digests[row])[:DIGEST] not in known
+    ]
+    if left := len(images.distinct) - len(rows):
+        logger.warning("%s left out: the classifier was made from them", counted(left, "image"))
+    return np.array(rows, np.int64)
+
+
+def divided(
+    images: Images, rows: Indices, classes: Sequence[str], most: int, draws: int
+) -> Iterator[tuple[list[Indices], Indices]]:
+    """Yield for each draw the first `most` images of each class in random order, and all images beyond.
+
+    `rows` are the images to use. Raises EvaluationError where a class has too few, at the first draw.
+    """
+    if len(classes) < 2:
+        raise EvaluationError(f"there is one class, {listed(classes)}: learning needs at least two")
+    check_labels(images, classes)
+    own = [rows[images.labels[rows] == at] for at in range(len(classes))]
+    if few := [name for name, part in zip(classes, own, strict=True) if len(part) <= most]:
+        least = min(map(len, own))
+        raise EvaluationError(
+            f"{counted(len(few), 'class')} with fewer than {most + 1} distinct images: {listed(few)}: {most}"
+            " to learn from and at least one to measure on are needed; "
+            + (f"at most --shots {least - 1} is possible" if least > 1 else "add images, or remove the class")
+        )
+    for draw in range(draws):
+        chance = np.random.default_rng(draw)
+        orders = [chance.permutation(part) for part in own]
+        yield [order[:most] for order in orders], np.sort(np.concatenate([order[most:] for order in orders]))
+
+
+def measured(
+    head: Head,
+    controls: Mapping[str, Sequence[Head]],
+    images: Images,
+    order: Sequence[Indices],
+    rest: Indices,
+    numbers: Sequence[int],
+    draw: int,
+) -> Iterator[tuple[str, list[float]]]:
+    """Yield each curve's name and its accuracy at each number of shots, on the images `rest`.
+
+    `order` are the images of each class to learn from, `controls` the texts of names and of random words.
+    """
+    labels = images.labels.astype(np.int64)
+    shots = [_shots(images, labels, [part[:count] for part in order]) for count in numbers]
+    vectors, true = images.vectors[rest], labels[rest]
+
+    def accuracy(best: Callable[[Array], Indices]) -> float:
+        parts = (best(vectors[part]) == true[part] for part in chunks(len(true), _PART))
+        return float(np.concatenate(list(parts)).mean())
+
+    def learned(of: Head, *, shared: bool = False) -> list[float]:
+        heads = [fitted(of, few, seed=draw, shared=shared)[0] for few in shots]
+        return [accuracy(_best_of(fit)) for fit in heads]
+
+    yield "zero-shot", [accuracy(_best_of(head))] * len(numbers)
+    yield "learned", learned(head)
+    yield "shared", learned(head, shared=True)
+    if names := controls.get("photo"):
+        yield "names", learned(names[0])
+    if random := controls.get("random-words"):
+        yield "random words", learned(random[draw % len(random)])
+        yield "random, shared", learned(random[draw % len(random)], shared=True)
+    yield "image means", [accuracy(partial(answers, head, few, blend_of(head, few, draw))) for few in shots]
+
+
+def _best_of(head: Head) -> Callable[[Array], Indices]:
+    return lambda vectors: head.logits(vectors).argmax(axis=1)
+
+
+def _shots(images: Images, labels: Indices, parts: Sequence[Indices]) -> Shots:
+    """Return some images of each class as shots."""
+    rows = np.concatenate(parts)
+    digests = digests_of([images.digests[row] for row in rows.tolist()])
+    return Shots(images.vectors[rows], labels[rows], digests, len(parts[0]), len(parts[0]))
