@@ -56,10 +56,10 @@ def test_the_table(runner: CliRunner, kept: list[str]) -> None:
     assert max(map(len, lines)) <= 80
     assert lines[:2] == [
         "120 images, 7 classes; accuracy in %, 95% CI in brackets",
-        "arm                              top-1               top-5      mean per class",
+        "arm                                top-1               top-5      mean per class",
     ]
     assert [line.split("  ")[0] for line in lines[2:5]] == ["photo", "descriptors", "swapped (of 5)"]
-    assert lines[6] == "vs photo                 top-1, points         McNemar's p"
+    assert lines[6] == "vs photo                         top-1, points         McNemar's p"
     assert sum(line.startswith("Descriptors: ") for line in lines) == 1
     assert sum(line.startswith("Descriptors shuffled between classes: ") for line in lines) == 1
     assert "leave-one-out effect of each descriptor (top-1 points; margin in logits)" in lines
