@@ -26,7 +26,7 @@ FLOORS: Floors = [
     {"generation", "classification"},
     {"data"},
     {"evaluation", "retrieval"},
-    {"learning"},
+    {"learning", "scale"},
     {"report"},
     {"demo", "serve"},
     {"cli"},
@@ -47,6 +47,7 @@ HEAVY = {
     "matplotlib",
     "datasets",
     "openvino",
+    "ray",
     "starlette",
     "uvicorn",
 }

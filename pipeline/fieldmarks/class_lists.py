@@ -10,7 +10,8 @@ TableError says what to do, as a class that is misread is paid for.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, Final
@@ -35,6 +36,7 @@ _TOTALS: Final = frozenset(("total", "totals", "sum", "summe", "gesamt", "somme"
 _IDENTIFIED: Final = re.compile(r"\s*n\d{8}[\s:,]+(?=\S)")
 _BULLET: Final = re.compile(r"\s*[-*•–]\s+(?:\[[ xX]?\]\s+)?(?=\S)")
 _FILE: Final = re.compile(r"\S+\.(jpe?g|png|gif|bmp|webp|tiff?|heic)(\s.*)?", re.IGNORECASE)
+_TITLE: Final = re.compile(r"\S+\s*:")
 _PAIR: Final = re.compile(r"[^:=]+(:|\s=)\s+\S.*")
 _QUOTED: Final = re.compile(r"'.*'|‘.*’|“.*”")
 # What a list is of, and heads it, or is one of it: "bird".
@@ -58,9 +60,20 @@ class ClassList:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cell:
-    row: Row
-    text: str
+class _Cells:
+    """Names as they are written, and in which of a table's rows each is."""
+
+    table: Table
+    texts: Sequence[str]
+    rows: Sequence[int]
+
+    def where(self, at: int) -> str:
+        """Return the place of a name, for the beginning of an error."""
+        return self.table.where(self.table.rows[self.rows[at]])
+
+    def first(self, pattern: re.Pattern[str]) -> int | None:
+        """Return which name is the first that a pattern matches whole, or None."""
+        return next((at for at, text in enumerate(self.texts) if pattern.fullmatch(text)), None)
 
 
 def class_list(table: Table, column: str | None = None) -> ClassList:
@@ -78,17 +91,17 @@ def class_list(table: Table, column: str | None = None) -> ClassList:
     else:
         place = _class_column(table)
     cells, empty = _cells(table, place)
-    if not cells:
+    if not cells.texts:
         raise ClassNameError(
             f"{table.source} contains no class name in {table.name(place)}: write one per line"
         )
     removed = None
     if column is None:
         as_it_is = f"pass {OPTION} {place + 1} to keep the names as they are"
-        _check(table, cells, as_it_is)
-        _check_numbers(table, cells, as_it_is)
-        cells, removed = _without_marks(table, cells, as_it_is)
-    names, repeats = _unique(table, cells)
+        _check(cells, as_it_is)
+        _check_numbers(cells, as_it_is)
+        cells, removed = _without_marks(cells, as_it_is)
+    names, repeats = _unique(cells)
     where = _where(table, place, container)
     parts = [f"{table.source}: {counted(len(names), 'class')}{where}{table.separated()}"]
     parts += [removed] if removed else []
@@ -165,16 +178,19 @@ def _class_column(table: Table) -> int:
     )
 
 
-def _cells(table: Table, place: int) -> tuple[list[_Cell], int]:
+def _cells(table: Table, place: int) -> tuple[_Cells, int]:
     """Return the names as they are written, and the number of rows without one."""
-    cells: list[_Cell] = []
+    names: list[str] = []
+    rows = array("L")
     empty = 0
-    for row in table.rows:
+    for number, row in enumerate(table.rows):
         value = row.cells[place] if place < len(row.cells) else None
         texts = [_text(table, row, part) for part in (value if isinstance(value, list) else [value])]
         empty += not any(texts)
-        cells += [_Cell(row, text) for text in texts if text]
-    return cells, empty
+        for text in filter(None, texts):
+            names.append(text)
+            rows.append(number)
+    return _Cells(table, names, rows), empty
 
 
 def _text(table: Table, row: Row, value: Any) -> str:
@@ -194,9 +210,9 @@ def _text(table: Table, row: Row, value: Any) -> str:
     return (re.sub(" +", " ", text) if breaks else text).strip()
 
 
-def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
+def _check(cells: _Cells, as_it_is: str) -> None:
     """Raise TableError for what is hardly a list of class names, with the remedy."""
-    texts = [cell.text for cell in cells]
+    table, texts = cells.table, cells.texts
     if all(map(_FILE.fullmatch, texts)):
         raise TableError(
             f"{table.source} lists image files, such as {texts[0]!r:.60}: give a list of class names"
@@ -207,21 +223,21 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
         )
     if table.form != "text":
         return
-    if rule := next((cell for cell in cells if _RULE.fullmatch(cell.text)), None):
+    if (rule := cells.first(_RULE)) is not None:
         raise TableError(
-            f"{table.where(rule.row)}: {rule.text!r:.60} is a separator, not a name:"
+            f"{cells.where(rule)}: {texts[rule]!r:.60} is a separator, not a name:"
             f" remove the line; {as_it_is}"
         )
     if table.width > 1:
-        if len(texts) > 1 and texts[-1].casefold().rstrip(":") in _TOTALS and cells[-1].row is table.rows[-1]:
+        is_last = cells.rows[-1] == len(table.rows) - 1
+        if len(texts) > 1 and texts[-1].casefold().rstrip(":") in _TOTALS and is_last:
             raise TableError(
-                f"{table.where(cells[-1].row)}: {texts[-1]!r} is a total, not a class: remove the"
-                f" line; {as_it_is}"
+                f"{cells.where(-1)}: {texts[-1]!r} is a total, not a class: remove the line; {as_it_is}"
             )
         return
-    if code := next((cell for cell in cells if _CODE.fullmatch(cell.text)), None):
+    if (code := cells.first(_CODE)) is not None:
         raise TableError(
-            f"{table.where(code.row)}: {code.text!r:.60} is program code: write one name per line; {as_it_is}"
+            f"{cells.where(code)}: {texts[code]!r:.60} is program code: write one name per line; {as_it_is}"
         )
     plain = table.columns is None
     if len(texts) > 1 and all(map(_QUOTED.fullmatch, texts)):
@@ -233,15 +249,13 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
             f"{table.source} has two parts on every line, such as {texts[0]!r:.60}: write a table with a"
             f" heading; {as_it_is}"
         )
-    if plain and (title := next((cell for cell in cells if re.fullmatch(r"\S+\s*:", cell.text)), None)):
+    if plain and (title := cells.first(_TITLE)) is not None:
         raise TableError(
-            f"{table.where(title.row)}: {title.text!r:.60} ends with a colon: remove the line, or name a YAML"
+            f"{cells.where(title)}: {texts[title]!r:.60} ends with a colon: remove the line, or name a YAML"
             f" file .yaml; {as_it_is}"
         )
     if plain and len(texts) == 1 and len(re.findall("[,;|]| / ", texts[0])) > 1:
-        raise TableError(
-            f"{table.where(cells[0].row)}: several names on one line: write one per line; {as_it_is}"
-        )
+        raise TableError(f"{cells.where(0)}: several names on one line: write one per line; {as_it_is}")
     suffix = PurePath(table.source).suffix.lower()
     if plain and suffix in {".csv", ".tsv"} and _may_be_heading(texts[0], texts[1:]):
         raise TableError(
@@ -250,22 +264,21 @@ def _check(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
         )
 
 
-def _check_numbers(table: Table, cells: Sequence[_Cell], as_it_is: str) -> None:
+def _check_numbers(cells: _Cells, as_it_is: str) -> None:
     """Raise TableError where all names but the first begin with numbers, or all end with them."""
-    texts = [cell.text for cell in cells]
-    below = [mark for mark in map(_NUMBERED.match, texts[1:]) if mark]
-    if not _NUMBERED.match(texts[0]) and _in_sequence(below, len(texts) - 1):
+    texts = cells.texts
+    if not _NUMBERED.match(texts[0]) and _in_sequence(map(_NUMBERED.match, texts[1:])):
         raise TableError(
-            f"{table.where(cells[0].row)}: {texts[0]!r:.60} has no number, unlike the others: remove the"
+            f"{cells.where(0)}: {texts[0]!r:.60} has no number, unlike the others: remove the"
             f" line if it is a heading; {as_it_is}"
         )
-    behind = [mark for mark in map(_NUMBERED_BEHIND.fullmatch, texts) if mark]
-    names = {text.rsplit(maxsplit=1)[0] for text in texts}
-    if len(names) == len(texts) and _in_sequence(behind, len(texts)):
-        raise TableError(
-            f"{table.where(cells[0].row)}: every name ends with a number, such as {texts[0]!r:.60}: remove"
-            f" the numbers; {as_it_is}"
-        )
+    if _in_sequence(map(_NUMBERED_BEHIND.fullmatch, texts)):
+        names = {text.rsplit(maxsplit=1)[0] for text in texts}
+        if len(names) == len(texts):
+            raise TableError(
+                f"{cells.where(0)}: every name ends with a number, such as {texts[0]!r:.60}: remove"
+                f" the numbers; {as_it_is}"
+            )
 
 
 def _may_be_heading(line: str, names: Sequence[str]) -> bool:
@@ -278,7 +291,7 @@ def _are_numbered(texts: Sequence[str]) -> bool:
     return all(map(_NUMBERED.match, texts))
 
 
-def _without_marks(table: Table, cells: Sequence[_Cell], as_it_is: str) -> tuple[list[_Cell], str | None]:
+def _without_marks(cells: _Cells, as_it_is: str) -> tuple[_Cells, str | None]:
     """Return names without numbers, ids or list marks before every one, and what was removed.
 
     Raises TableError where it is not certain that they do not belong to the names.
@@ -286,46 +299,46 @@ def _without_marks(table: Table, cells: Sequence[_Cell], as_it_is: str) -> tuple
     removed: list[str] = []
     for _ in range(2):  # "1 001.Albatross" has two
         for pattern, what, holds in _MARKS:
-            matches = [pattern.match(cell.text) for cell in cells]
-            marks = [match for match in matches if match]
-            if holds(marks, len(cells)):
-                cells = [
-                    replace(cell, text=cell.text[match.end() :])
-                    for cell, match in zip(cells, matches, strict=True)
-                    if match
-                ]
+            texts = cells.texts
+            if holds(map(pattern.match, texts)):
+                cells = replace(cells, texts=[pattern.sub("", text, count=1) for text in texts])
                 removed.append(what)
-            elif what == "list marks" and marks:
-                first = next(cell for cell, match in zip(cells, matches, strict=True) if match)
+            elif what == "list marks" and any(map(pattern.match, texts)):
+                first = next(at for at, text in enumerate(texts) if pattern.match(text))
                 raise TableError(
-                    f"{table.where(first.row)}: {first.text!r:.60} begins with a list marker, others do not:"
+                    f"{cells.where(first)}: {texts[first]!r:.60} begins with a list marker, others do not:"
                     f" remove what is not a name; {as_it_is}"
                 )
-            elif what == "numbers" and len(marks) == len(cells) > 2:
+            elif what == "numbers" and len(texts) > 2 and all(map(pattern.match, texts)):
                 raise TableError(
-                    f"{table.where(cells[0].row)}: every name begins with a number, such as"
-                    f" {cells[0].text!r:.60}: remove the numbers; {as_it_is}"
+                    f"{cells.where(0)}: every name begins with a number, such as"
+                    f" {texts[0]!r:.60}: remove the numbers; {as_it_is}"
                 )
     unique = list(dict.fromkeys(removed))
-    return list(cells), f"without the {' and '.join(unique)} before them" if unique else None
+    return cells, f"without the {' and '.join(unique)} before them" if unique else None
 
 
-def _all(marks: Sequence[re.Match[str]], count: int) -> bool:
-    return len(marks) == count
+def _in_sequence(marks: Iterable[re.Match[str] | None]) -> bool:
+    """Whether there are several marks, all of them there, whose numbers go on by one."""
+    first, count = 0, 0
+    for count, mark in enumerate(marks, 1):
+        if mark is None or (count > 1 and int(mark[1]) != first + count - 1):
+            return False
+        first = int(mark[1]) if count == 1 else first
+    return count > 1
 
 
-def _in_sequence(marks: Sequence[re.Match[str]], count: int) -> bool:
-    numbers = [int(mark[1]) for mark in marks]
-    return len(numbers) == count > 1 and numbers == list(range(numbers[0], numbers[0] + count))
-
-
-def _lettered(marks: Sequence[re.Match[str]], count: int) -> bool:
+def _lettered(marks: Iterable[re.Match[str] | None]) -> bool:
     """Whether letters go on from a, or Roman numbers from I."""
-    shown = [(mark[1] or mark[2]).casefold() for mark in marks]
-    letters = [chr(ord("a") + place) for place in range(min(count, 26))]
-    return len(shown) == count > 1 and shown in (letters, list(_ROMAN[:count]))
+    shown: list[str] = []
+    for mark in marks:
+        if mark is None or len(shown) == len(_LETTERS):
+            return False
+        shown.append((mark[1] or mark[2]).casefold())
+    return len(shown) > 1 and shown in (list(_LETTERS[: len(shown)]), list(_ROMAN[: len(shown)]))
 
 
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _ROMAN: Final = (
     "i",
     "ii",
@@ -344,25 +357,27 @@ _ROMAN: Final = (
     "xv",
 )
 
-_MARKS: Final[tuple[tuple[re.Pattern[str], str, Callable[[Sequence[re.Match[str]], int], bool]], ...]] = (
-    (_BULLET, "list marks", _all),
-    (_IDENTIFIED, "WordNet ids", _all),
+_Marks = Iterable[re.Match[str] | None]
+_MARKS: Final[tuple[tuple[re.Pattern[str], str, Callable[[_Marks], bool]], ...]] = (
+    (_BULLET, "list marks", all),
+    (_IDENTIFIED, "WordNet ids", all),
     (_NUMBERED, "numbers", _in_sequence),
     (_LETTERED, "letters", _lettered),
 )
 
 
-def _unique(table: Table, cells: Sequence[_Cell]) -> tuple[tuple[str, ...], list[str]]:
+def _unique(cells: _Cells) -> tuple[tuple[str, ...], list[str]]:
     """Return the names, each once, and those that repeat another, written as an error shows them."""
     names: dict[str, str] = {}
     repeats: dict[str, None] = {}
     count = 0
-    for cell in cells:
+    for at, text in enumerate(cells.texts):
         try:
-            name = class_name(cell.text)
+            name = class_name(text)
         except ClassNameError as error:
-            raise ClassNameError(f"{table.where(cell.row)}: {error}") from error
-        first = names.setdefault(name.casefold(), name)
+            raise ClassNameError(f"{cells.where(at)}: {error}") from error
+        folded = name.casefold()
+        first = names.setdefault(name if folded == name else folded, name)  # the key is no second text
         if len(names) == count:
             repeats[f"{printable(name)!r}" + (f" (as {printable(first)!r})" if first != name else "")] = None
         count = len(names)

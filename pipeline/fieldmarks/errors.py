@@ -12,7 +12,8 @@
     ├── ModelError             a model folder or id that cannot be loaded
     ├── ImageError             an image that cannot be read
     ├── EvaluationError        a data set that cannot be read, or labels that do not match the classes
-    └── ReportError            a report that cannot be written
+    ├── ReportError            a report that cannot be written
+    └── ClusterError           a cluster that cannot be reached, or whose workers differ
 
 A message says what happened, where, and what to do. Wrong usage is exit code 2, whether the command line
 detects it (click's own `UsageError`) or the library.
@@ -69,3 +70,7 @@ class EvaluationError(FieldmarksError):
 
 class ReportError(FieldmarksError):
     """A report cannot be written."""
+
+
+class ClusterError(FieldmarksError):
+    """A cluster cannot be reached, or its workers are not alike."""

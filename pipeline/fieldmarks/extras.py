@@ -11,6 +11,7 @@ MODULES: Final = {
     "embed": ("pyarrow",),
     "openvino": ("openvino",),
     "heic": ("pillow_heif",),
+    "ray": ("fsspec", "pyarrow", "ray"),
     "web": ("starlette", "uvicorn", "python_multipart"),
 }
 

@@ -54,6 +54,8 @@ def class_name(text: str) -> str:
         raise ClassNameError(
             f"class name {name[:40]!r}… has {len(name):,} characters: expected at most {MAX_NAME}"
         )
+    if name.isprintable():  # as nearly all are; others are looked at letter by letter
+        return name
     if bad := next((c for c in name if unicodedata.category(c) == "Cs"), None):
         raise ClassNameError(
             f"class name {name!r} has {bad!r}, which is not Unicode text: check its encoding"

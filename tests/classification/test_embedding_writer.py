@@ -20,7 +20,8 @@ from tests.kit import logged, write_set
 from fieldmarks.classification import embedding_writer
 from fieldmarks.classification.embedder import Embedded
 from fieldmarks.classification.embedding_set import EmbeddingSet, embed
-from fieldmarks.classification.embedding_writer import SetWriter, write_shard
+from fieldmarks.classification.embedding_shards import write_shard
+from fieldmarks.classification.embedding_writer import SetWriter
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.sources import digest_of
 from fieldmarks.errors import ImageError

@@ -81,6 +81,11 @@ class Encoder:
         return partial(Encoder, device=device, dtype=dtype, engine=engine), (self.name,)
 
     @property
+    def requested(self) -> tuple[Device, DType, choices.Engine]:
+        """The device, precision and engine as they were asked for, by which another process opens it."""
+        return self._requested
+
+    @property
     def model(self) -> str:
         """The model as it is recorded: an id of the hub, or the absolute path of a folder."""
         return model_id(self.name)

@@ -68,6 +68,10 @@ class Part:
         """Yield the SHA-256 of each image's file, None where it is not known."""
         return self._texts("sha256", "sha256")
 
+    def errors(self) -> Iterator[str | None]:
+        """Yield why a row is no embedding, None where it is one, or the file does not say."""
+        return self._texts("error", "errors")
+
     def labels(self) -> Iterator[str | None]:
         """Yield the label that the file itself gives to each row, None for no label."""
         return self._texts("label", "labels")

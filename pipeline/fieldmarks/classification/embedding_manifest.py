@@ -4,7 +4,7 @@ A set is a folder of shards in clip-retrieval's layout, img_emb/img_emb_N.npy (r
 metadata/metadata_N.parquet, and manifest.json:
 
     {"format": "fieldmarks-embeddings", "version": 1, "model", "fingerprint", "dtype", "decode", "stored",
-     "dim", "rows", "root", "next", "shards": [{"vectors", "metadata", "rows", "sha256"}…]}
+     "dim", "rows", "root", "next", "shards": [{"vectors", "metadata", "rows", "sha256", "block"}…]}
 
 `fingerprint` tells the model and its preprocessing from any other, `dtype` and `decode` are as in
 `Encoder.metadata`, and `stored` is the type of the numbers in the files, float32 or float16. Relative paths
@@ -41,19 +41,22 @@ _FILES: Final = re.compile(r"img_emb/img_emb_(\d{4,12})\.npy metadata/metadata_(
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Some rows of a set: two files, by their paths inside the set's folder."""
+    """Some rows of a set: two files, by their paths inside the set's folder.
+
+    `block` is the key of the archive or part of a table that the rows are of; see scale/blocks.py.
+    """
 
     vectors: str
     metadata: str
     rows: int
     sha256: str
+    block: str = ""
 
     @classmethod
-    def numbered(cls, number: int, rows: int = 0, sha256: str = "") -> "Shard":
+    def numbered(cls, number: int, rows: int = 0, sha256: str = "", block: str = "") -> "Shard":
         """Return the shard of a number."""
-        return cls(
-            f"img_emb/img_emb_{number:04d}.npy", f"metadata/metadata_{number:04d}.parquet", rows, sha256
-        )
+        vectors, metadata = f"img_emb/img_emb_{number:04d}.npy", f"metadata/metadata_{number:04d}.parquet"
+        return cls(vectors, metadata, rows, sha256, block)
 
     @property
     def number(self) -> int:

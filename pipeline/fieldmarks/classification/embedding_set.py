@@ -16,7 +16,8 @@ from fieldmarks.classification import embedding_files
 from fieldmarks.classification.embedder import Clip, Embedded, open_embedder
 from fieldmarks.classification.embedding_files import READ_ROWS, Part, Table
 from fieldmarks.classification.embedding_manifest import Manifest
-from fieldmarks.classification.embedding_writer import MODEL_KEY, SetWriter
+from fieldmarks.classification.embedding_shards import MODEL_KEY
+from fieldmarks.classification.embedding_writer import SetWriter
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import ImageInput, inputs_of, named_file
 from fieldmarks.hub import model_id
@@ -137,13 +138,16 @@ def embed(
 
 
 def _rows(part: Part) -> Iterator[Embedded | Failure]:
-    names = part.names()
+    named = zip(part.names(), part.errors(), strict=True)
     for rows in part.vectors.parts(READ_ROWS):
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite
             numbers = rows.astype(np.float32)  # (rows, D)
             finite, marked = np.all(np.isfinite(numbers), axis=1), np.any(numbers, axis=1)  # (rows,) each
-        for row, (name, vector) in enumerate(zip(islice(names, len(numbers)), numbers, strict=True)):
-            if not finite[row]:
+        each = zip(islice(named, len(numbers)), numbers, strict=True)
+        for row, ((name, error), vector) in enumerate(each):
+            if error is not None:
+                yield Failure(name, error)
+            elif not finite[row]:
                 yield Failure(name, "its embedding contains NaN or infinity")
             elif not marked[row]:
                 yield Failure(name, "its embedding is all zeros")

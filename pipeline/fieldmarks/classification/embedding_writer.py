@@ -11,13 +11,13 @@ one does the rest. Rows never change in place: shards with rows that are dropped
 """
 
 import hashlib
-import io
 import logging
 import os
-import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
@@ -30,12 +30,12 @@ from fieldmarks.classification import arrays
 from fieldmarks.classification.embedder import Embedded
 from fieldmarks.classification.embedding_files import READ_ROWS, Table, parts, pyarrow_for
 from fieldmarks.classification.embedding_manifest import NAME, Manifest, Shard
+from fieldmarks.classification.embedding_shards import recovered, remove, stamps_of, write_shard
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array, normalize
 from fieldmarks.classification.sources import ImageInput, digest_of, name_of, named_file, unchanged
-from fieldmarks.errors import ImageError, StoreError
+from fieldmarks.errors import ImageError
 from fieldmarks.hub import model_id
-from fieldmarks.store import durable
 from fieldmarks.text import counted
 
 logger = logging.getLogger(__name__)
@@ -43,11 +43,8 @@ logger = logging.getLogger(__name__)
 ROWS: Final = 10_000  # rows of a shard, which is what writing holds in memory
 SMALL: Final = ROWS // 2
 MAX_SMALL: Final = 16  # shards of fewer rows; if there are more, they are merged
-MODEL_KEY: Final = b"fieldmarks.model"  # beside it, dtype, engine, decode, fingerprint
-DIGEST_KEY: Final = b"fieldmarks.vectors_sha256"  # which says that the vectors were written before, and whole
+NAMING: Final = 5.0  # seconds between manifests while blocks come: with many shards it is long
 _LOCK: Final = f".{NAME}.lock"
-_SHARD_FILE: Final = re.compile(r"(?:img_emb|metadata)_(\d{4,12})\.(?:npy|parquet)")
-_DRAFT: Final = re.compile(r"\.(img_emb|metadata)_\d+\.(npy|parquet)\.[0-9a-f]{16}\.tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +61,23 @@ class SetWriter:
 
     `added`, `present`, `reused`, and `dropped` count images: embedded now, in the set already, embedded
     before under another name, and removed from the set. Raises ImageError for a folder that holds anything
-    else, is in use by another process, is damaged, or was made with another model or other settings.
+    else, is in use by another process, is damaged, or was made with another model or other settings. A run
+    `of_blocks` needs to know no file of the set, which takes memory with their number.
     """
 
-    def __init__(self, folder: Path, metadata: Mapping[str, str], *, half: bool = False) -> None:
+    def __init__(
+        self, folder: Path, metadata: Mapping[str, str], *, half: bool = False, of_blocks: bool = False
+    ) -> None:
         pyarrow_for("writing metadata")
         self.folder = folder
         self.added = self.present = self.reused = self.dropped = 0
         self._metadata = dict(metadata)
         self._half = half
+        self._of_blocks = of_blocks
         self._pending: list[_Row] = []
         self._stale: set[int] = set()  # rows of `_index` to drop
+        self._unnamed: list[Shard] = []  # written, and not yet in the manifest
+        self._named_at = 0.0  # when the manifest was last written
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -101,9 +104,11 @@ class SetWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._flush()
-            if kind is None:
+            self.flush()
+            self._commit([])
+            if kind is None and not self._of_blocks:
                 self._compact()
+            if kind is None:
                 self._ended = True
         finally:
             self._release()
@@ -138,6 +143,42 @@ class SetWriter:
                 self._keep(_Row(name, row.version, row.vector))
                 self.added += 1
             yield row
+
+    @property
+    def blocks(self) -> set[str]:
+        """The keys of the blocks that the set has."""
+        return {shard.block for shard in self.manifest.shards if shard.block}
+
+    def add_block(self, key: str, rows: Sequence[Embedded | Failure]) -> None:
+        """Write the rows of a block as one shard; a Failure is a row of zeros with its error.
+
+        The manifest names it within some seconds, and a run that ends before that is recovered. Raises
+        ImageError for embeddings of another length, or a disk that refuses.
+        """
+        dims = {len(row.vector) for row in rows if isinstance(row, Embedded)}
+        dim = self.manifest.dim or next(iter(dims), 0)
+        if dims - {dim}:
+            raise ImageError(f"{rows[0].image} has an embedding of a different length from those before it")
+        if not dim:
+            return  # nothing was ever embedded: a row of zeros has no length
+        vectors = np.zeros((len(rows), dim), np.float32)
+        for vector, row in zip(vectors, rows, strict=True):
+            if isinstance(row, Embedded):
+                vector[:] = row.vector
+        images = [(row.image, row.version if isinstance(row, Embedded) else None) for row in rows]
+        shard = write_shard(
+            self.folder,
+            self.manifest.next + len(self._unnamed),
+            images,
+            normalize(vectors).astype(self.manifest.stored),
+            self._metadata,
+            block=key,
+            errors=[row.error if isinstance(row, Failure) else None for row in rows],
+        )
+        self._unnamed.append(shard)
+        self.added += sum(isinstance(row, Embedded) for row in rows)
+        if time.monotonic() - self._named_at > NAMING:
+            self._commit([])
 
     def prune(self) -> None:
         """Drop the rows of files that no longer exist. Raises ImageError if that would be all of them."""
@@ -174,10 +215,14 @@ class SetWriter:
             raise ImageError(f"{self.folder} {difference}")
         elif self._half and manifest.stored != "float16":
             raise ImageError(f"{self.folder} holds float32: leave out --half, or choose a new folder")
-        self.manifest = _recovered(self.folder, manifest)
-        self._index = _Index(self.folder, self.manifest)
-        self._stale |= self._index.outdated
+        self.manifest = recovered(self.folder, manifest)
         self._asked: set[str] = set()
+        if not self._of_blocks:
+            self._stale |= self._index.outdated
+
+    @cached_property
+    def _index(self) -> "_Index":
+        return _Index(self.folder, self.manifest)
 
     def _name(self, name: str) -> str:
         """Return the name of a file as the set has it: as it was passed, but relative to the set's root."""
@@ -211,9 +256,9 @@ class SetWriter:
             self._asked.add(row.image)
         self._pending.append(row)
         if len(self._pending) == ROWS:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Write the rows gathered so far as a shard of the set."""
         pending, self._pending = self._pending, []  # not written twice where the disk refuses it
         if pending:
@@ -223,11 +268,15 @@ class SetWriter:
     def _write(
         self, images: Sequence[tuple[str, FileVersion | None]], vectors: np.ndarray[Any, Any], offset: int = 0
     ) -> Shard:
-        number = self.manifest.next + offset
+        number = self.manifest.next + len(self._unnamed) + offset
         return write_shard(self.folder, number, images, vectors.astype(self.manifest.stored), self._metadata)
 
     def _commit(self, shards: list[Shard], without: frozenset[Shard] = frozenset()) -> None:
-        """Make shards part of the set, in the place of others."""
+        """Make shards part of the set, in the place of others, with those that wait for it."""
+        shards = [*self._unnamed, *shards]
+        if not shards and not without:
+            return
+        self._unnamed, self._named_at = [], time.monotonic()
         left = [shard for shard in self.manifest.shards if shard not in without]
         dim = self.manifest.dim
         if shards and not dim:
@@ -235,17 +284,14 @@ class SetWriter:
         self.manifest = self.manifest.with_shards((*left, *shards), dim=dim)
         self.manifest.write(self.folder)
         for shard in without:
-            _remove(self.folder, shard)
+            remove(self.folder, shard)
 
     def _compact(self) -> None:
         """Write shards anew that have rows to drop, and small ones where there are many."""
-        small = [shard for shard in self.manifest.shards if shard.rows < SMALL]
-        stale = self._index.by_shard(self._stale)
-        old = [
-            shard
-            for shard in self.manifest.shards
-            if shard in stale or (len(small) > MAX_SMALL and shard.rows < SMALL)
-        ]
+        small = {shard for shard in self.manifest.shards if shard.rows < SMALL and not shard.block}
+        stale = self._index.by_shard(self._stale) if self._stale else {}
+        merged = small if len(small) > MAX_SMALL else set()
+        old = [shard for shard in self.manifest.shards if shard in stale or shard in merged]
         rows = chain.from_iterable(_rows(self.folder, shard, stale.get(shard, frozenset())) for shard in old)
         new: list[Shard] = []
         while part := list(islice(rows, ROWS)):
@@ -267,41 +313,6 @@ class SetWriter:
                     place.rmdir()
 
 
-def write_shard(
-    folder: Path,
-    number: int,
-    images: Sequence[tuple[str, FileVersion | None]],
-    vectors: np.ndarray[Any, Any],
-    metadata: Mapping[str, str],
-) -> Shard:
-    """Write the two files of a shard and return it; to be part of the set, the manifest has to name it.
-
-    `images` are the names, and versions of the files, of the rows of `vectors` (rows, D). Raises ImageError.
-    """
-    arrow, parquet = pyarrow_for("writing metadata")
-    content, table_content = io.BytesIO(), io.BytesIO()
-    np.save(content, vectors)
-    shard = Shard.numbered(number, len(vectors), hashlib.sha256(content.getbuffer()).hexdigest())
-    versions = [version for _, version in images]
-    stamps = [(version and version.stamp) or (None, None, None) for version in versions]
-    columns = {
-        "image_path": arrow.array([image for image, _ in images], arrow.string()),
-        "sha256": arrow.array([version and version.sha256 for version in versions], arrow.string()),
-    }
-    for place, name in enumerate(_STAMP):
-        columns[name] = arrow.array([stamp[place] for stamp in stamps], arrow.int64())
-    keys = {f"fieldmarks.{key}": value for key, value in metadata.items()}
-    table = arrow.table(columns).replace_schema_metadata(keys | {DIGEST_KEY.decode(): shard.sha256})
-    parquet.write_table(table, table_content)
-    try:
-        durable.replace(folder / shard.vectors, [content.getvalue()])
-        durable.replace(folder / shard.metadata, [table_content.getvalue()])
-    except StoreError as error:
-        raise ImageError(str(error)) from error
-    return shard
-
-
-_STAMP: Final = ("size", "mtime_ns", "ctime_ns")  # columns that are null for an image in memory
 _NONE: Final = Manifest(model="", fingerprint=None, dtype="", decode="", root="")
 
 
@@ -324,7 +335,7 @@ class _Index:
             assert part.beside is not None  # as the manifest names it
             with Table(part.beside) as table:
                 table.require_rows(part.rows)
-                stamps.append(_stamps(table))
+                stamps.append(stamps_of(table))
                 digests = list(table.texts("sha256"))
             self._digests += digests
             each = zip(part.names(), digests, stamps[-1][:, 0].tolist(), strict=True)
@@ -362,11 +373,6 @@ class _Index:
         return {shard: frozenset(own) for shard, own in shards.items()}
 
 
-def _stamps(table: Table) -> np.ndarray[Any, Any]:
-    """Return the stamps of a shard's files (rows, 3), -1 for an image in memory."""
-    return np.stack([table.integers(name) for name in _STAMP], axis=1)
-
-
 def _is_new(folder: Path) -> bool:
     """Whether a folder is new or empty, not a set to append to. Raises ImageError for anything else."""
     if not os.path.lexists(folder):
@@ -390,58 +396,6 @@ def _is_new(folder: Path) -> bool:
     return True
 
 
-def _recovered(folder: Path, manifest: Manifest) -> Manifest:
-    """Return a manifest with the shards that a stopped run had finished, and remove what it had not.
-
-    Raises ImageError for files that are not of such a run.
-    """
-    for place in ("img_emb", "metadata"):
-        for path in (folder / place).iterdir():
-            if _DRAFT.fullmatch(path.name):
-                path.unlink()
-    named = {shard.number for shard in manifest.shards}
-    files = (_SHARD_FILE.fullmatch(path.name) for path in folder.glob("*/*"))
-    found: list[Shard] = []
-    for number in sorted({int(file[1]) for file in files if file} - named):
-        shard = Shard.numbered(number)
-        if number < manifest.next or not (folder / shard.metadata).exists():
-            _remove(folder, shard)
-        elif (whole := _whole(folder, shard, manifest)) is not None:
-            found.append(whole)
-        else:
-            raise ImageError(
-                f"{folder} holds {shard.vectors}, which is not part of the set: move it and"
-                f" {shard.metadata} away"
-            )
-    if not found:
-        return manifest
-    logger.warning("%s: recovered %s of a run that was stopped", folder, counted(len(found), "shard"))
-    dim = manifest.dim or arrays.from_file(folder / found[0].vectors).shape[1]
-    manifest = manifest.with_shards((*manifest.shards, *found), dim=dim)
-    manifest.write(folder)
-    return manifest
-
-
-def _whole(folder: Path, shard: Shard, manifest: Manifest) -> Shard | None:
-    """Return a shard that is not named yet with its rows and digest, None where it is not of this set."""
-    try:
-        with Table(folder / shard.metadata) as table:
-            keys = {key.decode(): value.decode() for key, value in table.metadata.items()}
-            stored = arrays.from_file(folder / shard.vectors)
-            table.require_rows(stored.shape[0])
-        digest = hashlib.sha256((folder / shard.vectors).read_bytes()).hexdigest()
-    except (ImageError, OSError, UnicodeDecodeError):
-        return None
-    fits = (
-        keys.get(DIGEST_KEY.decode()) == digest
-        and model_id(keys.get("fieldmarks.model", "")) == manifest.model
-        and keys.get("fieldmarks.fingerprint") == manifest.fingerprint
-        and stored.dtype == np.dtype(manifest.stored)
-        and manifest.dim in (0, stored.shape[-1])
-    )
-    return Shard(shard.vectors, shard.metadata, stored.shape[0], digest) if fits else None
-
-
 def _rows(folder: Path, shard: Shard, without: frozenset[int]) -> Iterator[_Row]:
     """Yield a shard's rows but some. Raises ImageError for other vectors than the manifest's."""
     content = (folder / shard.vectors).read_bytes()
@@ -452,14 +406,9 @@ def _rows(folder: Path, shard: Shard, without: frozenset[int]) -> Iterator[_Row]
     vectors = arrays.from_file(folder / shard.vectors)
     with Table(folder / shard.metadata) as table:
         names, digests = list(table.texts("image_path")), list(table.texts("sha256"))
-        stamps = _stamps(table).tolist()
+        stamps = stamps_of(table).tolist()
     each = zip(names, digests, stamps, chain.from_iterable(vectors.parts(READ_ROWS)), strict=True)
     for row, (name, digest, stamp, vector) in enumerate(each):
         if row not in without:
             stamped = (stamp[0], stamp[1], stamp[2]) if stamp[0] >= 0 else None
             yield _Row(name or "", FileVersion(digest, stamped) if digest else None, vector)
-
-
-def _remove(folder: Path, shard: Shard) -> None:
-    for name in (shard.metadata, shard.vectors):
-        (folder / name).unlink(missing_ok=True)

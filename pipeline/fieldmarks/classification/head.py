@@ -23,15 +23,15 @@ from fieldmarks.classification.scoring import (
     mark_scores,
     mutual_nearest,
     normalize,
-    probabilities,
     score_statistics,
+    shares_of,
     z_scores,
 )
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError
 
 OTHERS_SHOWN: Final = 5  # descriptors of other classes among a class's marks, where weights reach them
-CELLS: Final = 2**22  # scores computed at once, 16 MB
+CELLS: Final = 2**23  # scores computed at once, 32 MB: fewer rows make the product of matrices slower
 DIGEST: Final = 16  # bytes that identify an image
 
 Statistics = tuple[Array, Array]  # mean and standard deviation (M,) of each text's score
@@ -261,8 +261,8 @@ class Head:
 
     def _best(self, logits: Array, top: int | None) -> list[tuple[Score, ...]]:
         best = best_first(logits, top)  # (N, top)
-        shares = probabilities(logits)  # (N, C)
-        numbers = (np.take_along_axis(values, best, axis=1).tolist() for values in (shares, logits))
+        shown = np.take_along_axis(logits, best, axis=1)  # (N, top)
+        numbers = (values.tolist() for values in (shares_of(logits, shown), shown))
         return [
             tuple(map(Score, map(self.classes.__getitem__, indices), *pair))
             for indices, *pair in zip(best.tolist(), *numbers, strict=True)

@@ -237,6 +237,18 @@ def probabilities(logits: Array) -> Array:
     return shares
 
 
+def shares_of(logits: Array, shown: Array) -> Array:
+    """Return the `probabilities` of some of each row's classes: (N, C), (N, top) -> (N, top).
+
+    `logits` are overwritten: with many classes, another array of their size costs as much as the softmax.
+    """
+    highest = logits.max(axis=-1, keepdims=True)
+    np.subtract(logits, highest, out=logits)
+    np.exp(logits, out=logits)
+    shares: Array = np.exp(shown - highest) / logits.sum(axis=-1, keepdims=True)
+    return shares
+
+
 def mark_scores(images: Array, texts: Array, scale: float) -> Array:
     """Return S(descriptor) = scale · cos(image, text) of every text, not normalised over texts: (N, M)."""
     return scale * cosines(images, texts)

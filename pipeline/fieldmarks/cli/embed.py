@@ -1,6 +1,8 @@
 """`fieldmarks embed`: images in, their embeddings out, as a set that grows."""
 
 import sys
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,27 +14,64 @@ from fieldmarks.cli.images import conclude_images, image_paths, say_failure, wat
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
+    from fieldmarks.classification.embedder import Embedded
     from fieldmarks.classification.embedding_writer import SetWriter
+    from fieldmarks.classification.results import Failure
 
 
 @click.command(short_help="Write embeddings of images, to search or classify later.")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="SET",
     help="Folder for the embeddings: new, or of an earlier run, to which only new images are added.",
 )
 @click.option("--prune", is_flag=True, help="Remove the embeddings of images whose file no longer exists.")
 @click.option("--half", is_flag=True, help="Store float16, half as large, instead of float32.")
+@click.option(
+    "--on",
+    metavar="ray[=ADDRESS]",
+    help="Run on Ray: on this machine, or on the cluster at ADDRESS ($RAY_ADDRESS). Needs the extra 'ray'.",
+)
+@click.option(
+    "--actors",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --on: processes that embed  [default: one per GPU, or per CPU].",
+)
+@click.option(
+    "--readers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --on: processes that read and decode  [default: as Ray finds room].",
+)
+@click.option(
+    "--trial",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="Measure N images on this machine, print what a larger job would take, and write nothing.",
+)
 @model_options
-def embed(images: tuple[str, ...], out: Path, prune: bool, half: bool, **options: Any) -> None:
-    """Write the embeddings of IMAGES to the folder SET, to search them or to classify them again quickly.
+def embed(
+    images: tuple[str, ...],
+    out: Path | None,
+    prune: bool,
+    half: bool,
+    on: str | None,
+    actors: int | None,
+    readers: int | None,
+    trial: int | None,
+    **options: Any,
+) -> None:
+    """Write the embeddings of images to the folder SET, to search them or to classify them again quickly.
 
-    IMAGES are files, folders (searched recursively), globs, or - to read paths from stdin, one per line. Run
-    it again to add new images: those that are in the set are not computed again, also if they were renamed,
-    and a changed file replaces its earlier version. SET has clip-retrieval's layout: img_emb/*.npy (vectors
+    SOURCE is an image, a folder (searched recursively), a glob, or - to read paths from stdin, one per line;
+    or, for large collections, .tar files (webdataset or any other layout), .parquet files with a column of
+    images, a folder of these, and URLs of either such as s3://, gs:// and hf://. Run it again to add what is
+    new: images that are in the set are not computed again, also if they were renamed, and a changed file
+    replaces its earlier version. A .tar and a row group of a .parquet is embedded once as a whole, and an
+    unreadable image in it is a row with its error. SET has clip-retrieval's layout: img_emb/*.npy (vectors
     of unit length), metadata/*.parquet, and a manifest. Needs the extra 'embed' (pyarrow). Unreadable images
     are listed at the end, and the exit code is then 3.
 
@@ -40,34 +79,141 @@ def embed(images: tuple[str, ...], out: Path, prune: bool, half: bool, **options
     Examples:
       fieldmarks embed photos/ --out photos.emb
       fieldmarks embed photos/ --out photos.emb --prune
+      fieldmarks embed 's3://bucket/train-*.tar' --out train.emb --on ray=auto
       fieldmarks search photos.emb "a red bicycle"
       fieldmarks classify --image-embeddings photos.emb --store frogs.jsonl
     """
+    from fieldmarks.errors import ImageError
+    from fieldmarks.paths import unusable_folder
+    from fieldmarks.scale.blocks import is_block_source
+
+    archives = [is_block_source(image) for image in images]
+    _check_usage(out, archives, on=on, workers=actors or readers, trial=trial, prune=prune)
+    if out is not None and (reason := unusable_folder(out)):
+        raise ImageError(f"{out} {reason}")
+    if trial:
+        _try(images, all(archives), trial, half, options)
+    elif out is not None and on is None and not all(archives):
+        _embed_files(images, out, prune, half, options)
+    elif out is not None:
+        _embed_blocks(images, all(archives), out, half, on, (actors or 0, readers or 0), options)
+
+
+def _check_usage(
+    out: Path | None,
+    archives: Sequence[bool],
+    *,
+    on: str | None,
+    workers: int | None,
+    trial: int | None,
+    prune: bool,
+) -> None:
+    if any(archives) and not all(archives):
+        raise click.UsageError("pass images, and archives or tables of images, in runs of their own")
+    if (out is None) == (trial is None):
+        raise click.UsageError("give either --out or --trial")
+    if workers and on is None:
+        raise click.UsageError("--actors and --readers need --on")
+    if prune and (all(archives) or on):
+        raise click.UsageError("--prune is for image files embedded in one process: leave out --on")
+
+
+def _embed_files(images: Sequence[str], out: Path, prune: bool, half: bool, options: dict[str, Any]) -> None:
+    """Embed image files in this process."""
     from fieldmarks.classification.embedder import open_embedder
     from fieldmarks.classification.embedding_files import pyarrow_for
     from fieldmarks.classification.embedding_writer import SetWriter
-    from fieldmarks.classification.results import Failure
     from fieldmarks.classification.sources import quiet_pillow
-    from fieldmarks.errors import ImageError
-    from fieldmarks.paths import unusable_folder
 
     pyarrow_for("writing metadata")
-    if reason := unusable_folder(out):
-        raise ImageError(f"{out} {reason}")
-    embedder, failed = open_embedder(**options), list[str]()
+    embedder = open_embedder(**options)
     paths, total = image_paths(images)
-    with (
-        quiet_pillow(),
-        SetWriter(out, embedder.encoder.provenance, half=half) as writer,
-        shown(sys.stderr, images_line) as show,
-    ):
+    with quiet_pillow(), SetWriter(out, embedder.encoder.provenance, half=half) as writer:
         new = embedder.images(writer.missing(paths))
-        for result in writer.take(watched(new, show, None if writer.manifest.rows else total)):
+        failed = _shown(writer.take(new), None if writer.manifest.rows else total)
+        if prune:
+            writer.prune()
+    _conclude(writer, out, failed)
+
+
+def _embed_blocks(
+    images: Sequence[str],
+    are_archives: bool,
+    out: Path,
+    half: bool,
+    on: str | None,
+    workers: tuple[int, int],
+    options: dict[str, Any],
+) -> None:
+    """Embed archives and tables, or anything on Ray."""
+    from fieldmarks.classification.embedder import open_embedder
+    from fieldmarks.classification.embedding_writer import SetWriter
+    from fieldmarks.classification.sources import quiet_pillow
+    from fieldmarks.scale import cluster
+    from fieldmarks.scale.blocks import blocks_of
+    from fieldmarks.scale.embedding import embed_blocks, embed_on_ray, file_blocks, missing_blocks
+    from fieldmarks.scale.passes import Preprocessing
+
+    embedder = open_embedder(**options)
+    encoder = embedder.encoder
+    if on is None:
+        blocks = blocks_of(images)
+        with quiet_pillow(), SetWriter(out, encoder.provenance, half=half, of_blocks=True) as writer:
+            failed = _shown(embed_blocks(writer, missing_blocks(writer, blocks), embedder), None)
+        _conclude(writer, out, failed)
+        return
+    with quiet_pillow(), cluster.connected(cluster.address_of(on)) as ray:
+        spec = cluster.agreed(ray, cluster.EncoderSpec(encoder.model, *encoder.requested, {}))
+        number = cluster.Workers(*workers)
+        with SetWriter(out, spec.provenance, half=half, of_blocks=are_archives) as writer:
+            unread: list[Failure] = []
+            if are_archives:
+                sources: Sequence[Any] = missing_blocks(writer, blocks_of(images))
+            else:
+                paths, _ = image_paths(images)
+                batch, readers = embedder.batch, cluster.readers(ray, number)
+                sources, unread = file_blocks(writer, paths, batch, readers)
+            preprocessing = Preprocessing.of(spec.open())
+            done = embed_on_ray(ray, writer, sources, spec, preprocessing, embedder.batch, number)
+            failed = _shown(chain(unread, done), None)
+    _conclude(writer, out, failed)
+
+
+def _try(images: Sequence[str], are_archives: bool, number: int, half: bool, options: dict[str, Any]) -> None:
+    """Measure a job on its first images and print what a larger one would take."""
+    from fieldmarks.classification.embedder import open_embedder
+    from fieldmarks.classification.results import Failure
+    from fieldmarks.classification.sources import quiet_pillow
+    from fieldmarks.scale.blocks import blocks_of
+    from fieldmarks.scale.forecast import trial
+    from fieldmarks.scale.passes import Files
+
+    embedder = open_embedder(**options)
+    with quiet_pillow():
+        if are_archives:
+            sources: Sequence[Any] = blocks_of(images)
+        else:
+            paths = [path for path in image_paths(images)[0] if not isinstance(path, Failure)][:number]
+            sources = [Files(tuple((path, path) for path in paths))] if paths else []
+        result = trial(sources, embedder.encoder, embedder.batch, number, half)
+    for line in result.lines():
+        click.echo(line)
+
+
+def _shown(results: "Iterable[Embedded | Failure]", total: int | None) -> list[str]:
+    """Go through results with a line of progress, and return the images that failed."""
+    from fieldmarks.classification.results import Failure
+
+    failed = list[str]()
+    with shown(sys.stderr, images_line) as show:
+        for result in watched(results, show, total):
             if isinstance(result, Failure):
                 say_failure(result)
                 failed.append(result.image)
-        if prune:
-            writer.prune()
+    return failed
+
+
+def _conclude(writer: "SetWriter", out: Path, failed: list[str]) -> None:
     every = writer.added + writer.reused + writer.present + len(failed)
     conclude_images(failed, len(failed), every, _closing(writer, out))
 

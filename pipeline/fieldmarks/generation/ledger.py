@@ -24,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -46,6 +47,7 @@ from fieldmarks.generation.run_file import FAILED, STORED, RunFile, answer, clai
 from fieldmarks.records import FAILED as FAILED_ANSWER
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
+from fieldmarks.store.lines import Outline
 from fieldmarks.store.order import positions_of
 from fieldmarks.text import counted
 
@@ -64,7 +66,7 @@ def standing(
     would not replace. A line is one that answered it before, and is to be current again.
     """
     name = question.name
-    current = None if refresh else store.get(name)
+    current = None if refresh else store.outline(name)
     if current is not None and current.origin != GENERATED:
         return "kept"
     if current is not None and _is_answer(current, question):
@@ -74,7 +76,7 @@ def standing(
     return replace(answers[-1], undo=False, redo=False, change=None) if answers else "ask"
 
 
-def _is_answer(entry: Entry, question: Question) -> bool:
+def _is_answer(entry: Entry | Outline, question: Question) -> bool:
     """Whether a line has an answer that ended well; version 0.1 stored half of one before an error too."""
     return entry.origin == GENERATED and question.is_answered_by(entry) and entry.finish_reason != "error"
 
@@ -272,16 +274,24 @@ class Ledger:
         self._store = store
         self._endpoint = endpoint
         self._refresh = refresh
-        self._positions = positions_of(names, store.positions())
-        standings = {name: standing(run.questions.of(name), store, refresh=refresh) for name in names}
-        self.cached = [name for name, what in standings.items() if what == "cached"]
-        self.kept = [name for name, what in standings.items() if what == "kept"]
-        ask = [name for name, what in standings.items() if what == "ask"]
-        self._pending = deque([*(name for name, what in standings.items() if isinstance(what, Entry)), *ask])
+        known = store.positions()
+        self._positions = positions_of(names, known)  # of new classes only
+        for name in tuple(known):
+            self._positions.pop(name, None)
+        self.cached: list[str] = []
+        self.kept: list[str] = []
+        self._pending: deque[str] = deque()  # what is paid for goes first
+        ask: list[str] = []
+        for name in names:
+            status = standing(run.questions.of(name), store, refresh=refresh)
+            by_status = {"cached": self.cached, "kept": self.kept, "ask": ask}
+            (self._pending if isinstance(status, Entry) else by_status[status]).append(name)
+        self._pending += ask
         self.total = len(self._pending)  # classes to settle
         self._run_file = RunFile(store.path, lifetime)
         self._elsewhere: list[str] = []  # claimed by other processes
-        self._lines_before = {name: len(store.history(name)) for name in self._pending}
+        counts = ((name, store.count(name)) for name in self._pending)
+        self._lines_before = {name: count for name, count in counts if count}  # of most it is none
         self._news: list[Mapping[str, Any]] = []  # claims and their ends, not yet in the run file
         self._renew_every = lifetime / RENEWALS
         self._renewed = self._looked = time.monotonic()
@@ -306,6 +316,11 @@ class Ledger:
     def left(self) -> tuple[str, ...]:
         """The classes that are not settled."""
         return (*self._run.working, *self._pending, *self._elsewhere)
+
+    @property
+    def unsettled(self) -> int:
+        """How many classes are left."""
+        return len(self._run.working) + len(self._pending) + len(self._elsewhere)
 
     def is_needed(self) -> bool:
         """Whether there is anything to write: classes to ask, or a run file that an earlier run left."""
@@ -363,14 +378,15 @@ class Ledger:
 
     def lost(self) -> tuple[str, ...]:
         """Return the classes that were written, or there before, and are in the store no more."""
-        store = Store(self._store.path, create=True)  # as it is now, whoever changed it
+        store = self._store
+        store.refresh()  # as it is now, whoever changed it
         written = (
             name
             for name in sorted(self.done)
             if not any(map(self._run.questions.of(name).is_answered_by, store.history(name)))
         )
-        there = set(store.all_names())
-        return (*written, *(name for name in (*self.cached, *self.kept, *self.others) if name not in there))
+        before = chain(self.cached, self.kept, self.others)
+        return (*written, *(name for name in before if not store.count(name)))
 
     def _keep(self) -> None:
         """Put complete classes into the store, and all other answers into the run file."""
@@ -400,7 +416,8 @@ class Ledger:
     def _entry(self, work: Work) -> Entry:
         current = self._store.get(work.question.name)
         line = work.question.line(work.samples, self._endpoint, current.rejected if current else ())
-        return replace(line, position=self._positions[line.name])
+        position = self._positions.get(line.name, self._store.positions().get(line.name))
+        return replace(line, position=position)
 
     def _claim(self, most: int) -> None:
         """Claim classes until so many requests are queued or under way; settle those that need none."""
@@ -439,7 +456,7 @@ class Ledger:
 
     def _is_settled(self, question: Question, history: Sequence[Entry]) -> bool:
         """Whether another process has answered a class since this run began, or failed to."""
-        news = history[self._lines_before[question.name] :]
+        news = history[self._lines_before.get(question.name, 0) :]
         answered = {entry.origin: entry for entry in news if question.is_answered_by(entry)}
         empty = answered.get(FAILED_ANSWER)
         failure = why_empty(empty) if empty else self._run_file.failure(question.key)

@@ -21,6 +21,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final, Self
 
@@ -79,12 +80,18 @@ class Prompt:
 
         Filled in one pass, so braces in a name stay as they are. Raises PromptError for a value not given.
         """
-        filled = {"class": name, "article": article(name)} | {
-            key: text for key, text in values.items() if text
-        }
-        if missing := next((key for key in _PLACEHOLDER.findall(self.text) if key not in filled), None):
+        filled = {"class": name} | {key: text for key, text in values.items() if text}
+        wanted = _placeholders(self.text)
+        if "article" in wanted:
+            filled["article"] = article(name)
+        if missing := next((key for key in wanted if key not in filled), None):
             raise PromptError(f"prompt {self.name!r} has {{{missing}}}, and no {missing} is given")
         return fill(self.text, filled)
+
+
+@cache
+def _placeholders(text: str) -> tuple[str, ...]:
+    return tuple(_PLACEHOLDER.findall(text))
 
 
 def shipped_names() -> list[str]:

@@ -21,6 +21,7 @@ from fieldmarks.generation.prompt import BULLETS, Prompt, forced_beginning
 from fieldmarks.records import FAILED, FORMAT_VERSION, GENERATED, Entry, now
 from fieldmarks.store import Store
 from fieldmarks.store.edits import Stamp
+from fieldmarks.store.lines import Outline
 from fieldmarks.text import comparable
 
 REPARSED: Final = "parsed again"
@@ -174,7 +175,7 @@ class Question:
         """Return about how many tokens it reads, and the most that an answer has."""
         return Usage(math.ceil(len(self.prompt.encode()) / BYTES_PER_TOKEN) + OVERHEAD, self.max_tokens)
 
-    def is_answered_by(self, entry: Entry) -> bool:
+    def is_answered_by(self, entry: Entry | Outline) -> bool:
         """Whether a line answers this question, by whatever name its prompt goes."""
         known, prompt = entry.prompt or {}, self.provenance["prompt"]
         return bool(

@@ -138,28 +138,31 @@ def forecast(
     budget: Budget | None = None,
 ) -> Summary:
     """Return what a run would send and about what it would cost, at most. Nothing is sent."""
-    standings = {name: standing(questions.of(name), store, refresh=refresh) for name in names}
-    ask = tuple(name for name, what in standings.items() if what == "ask")
-    kept = sum(what == "kept" for what in standings.values())
     run_file = RunFile(store.path, 0.0)
     run_file.refresh()
-    requests, usage = 0, NOTHING
-    for name in ask:
+    ask: list[str] = []
+    kept, requests, usage = 0, 0, NOTHING
+    for name in names:
         question = questions.of(name)
+        status = standing(question, store, refresh=refresh)
+        kept += status == "kept"
+        if status != "ask":
+            continue
+        ask.append(name)
         samples = samples_so_far(question, store.history(name), run_file.samples(question.key))
         left = question.unanswered(samples, retries)
         requests += len(left)
         usage = sum((drawn.estimate() for drawn in left), usage)
     return Summary(
         done=0,
-        cached=len(standings) - len(ask) - kept,
+        cached=len(names) - len(ask) - kept,
         kept=kept,
         others=0,
         failed={},
         lost=(),
         cut=(),
         too_long=(),
-        left=ask,
+        left=tuple(ask),
         pending=0,
         requests=requests,
         usage=usage,
@@ -344,7 +347,7 @@ def _reporter(
             progress(
                 Progress(
                     total=ledger.total,
-                    done=ledger.total - len(ledger.left) - len(run.failed),
+                    done=ledger.total - ledger.unsettled - len(run.failed),
                     failed=len(run.failed),
                     written=len(ledger.done),
                     waiting=ledger.waiting,
@@ -365,8 +368,8 @@ def _summary(run: Run, ledger: Ledger, pending: int, interrupted: int | None) ->
     gone = set(lost)
     return Summary(
         done=len(ledger.done - gone),
-        cached=len(set(ledger.cached) - gone),
-        kept=len(set(ledger.kept) - gone),
+        cached=sum(name not in gone for name in ledger.cached),
+        kept=sum(name not in gone for name in ledger.kept),
         others=len(set(ledger.others) - gone),
         failed=dict(run.failed),
         lost=lost,

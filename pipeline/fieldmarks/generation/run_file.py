@@ -255,7 +255,7 @@ class RunFile:
         else:
             known.owner = None
             if line["as"] == STORED:
-                known.answers = []
+                del self._questions[str(key)]  # all there is to know is in the store
             elif line["as"] == FAILED:
                 known.failure, known.failed_at = str(line.get("reason", "")), self._end
 

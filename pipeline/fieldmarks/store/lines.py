@@ -158,6 +158,33 @@ def head(line: bytes) -> tuple[str, int, float | None]:
     return entry.name, kind_of(entry), entry.position
 
 
+class Outline(msgspec.Struct, gc=False):
+    """What a line says of the question that it answers: the fields of an `Entry` by the same names."""
+
+    name: str = msgspec.field(name="class")
+    origin: str | None = None
+    prompt: dict[str, Any] | None = None
+    model: str | None = None
+    params: dict[str, Any] | None = None
+    finish_reason: str | None = None
+
+
+_decode_outline: Final = msgspec.json.Decoder(Outline).decode
+
+
+def outline(line: bytes) -> Outline | Entry:
+    """Return the outline of a line in the form that this package writes, the entry of any other.
+
+    It takes a tenth of the time of `decode`. Raises StoreError as `decode` does.
+    """
+    if line.startswith(_WRITTEN):
+        try:
+            return _decode_outline(line)
+        except (ValueError, RecursionError):
+            pass
+    return decode(line)
+
+
 @contextmanager
 def without_collecting() -> Iterator[None]:
     """Disable the garbage collector, which would scan a million new objects again and again."""

@@ -7,7 +7,7 @@ a later run, finds its place and no line has to be written again. A class keeps 
 class without, as a person types it, stands behind those that the file names before it.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
@@ -33,6 +33,7 @@ def positions_of(listed: Sequence[str], known: Mapping[str, float]) -> dict[str,
     {'ant': 0.5, 'frog': 1, 'newt': 1.5, 'eft': 2}
     """
     taken = sorted(map(float, known.values()))
+    above: dict[float, float] = {}  # a position, and the lowest of those that were given out right above it
     positions: dict[str, float] = {}
     before: float | None = None  # the position of the nearest class before that has one
     for is_known, group in groupby(listed, known.__contains__):
@@ -45,12 +46,13 @@ def positions_of(listed: Sequence[str], known: Mapping[str, float]) -> dict[str,
             first = next((known[name] for name in listed if name in known), None)
             low, high = _below(taken, first), first
         else:
-            low, high = before, next(iter(taken[bisect_right(taken, before) :][:1]), None)
+            at = bisect_right(taken, before)
+            low, high = before, above.get(before, taken[at] if at < len(taken) else None)
         step = 1 if high is None else (high - low) / (len(names) + 1)
         for place, name in enumerate(names, 1):
             number = low + step * place
             positions[name] = int(number) if float(number).is_integer() else number
-            insort(taken, number)
+        above[low] = positions[names[0]]
     return positions
 
 

@@ -12,9 +12,9 @@ jsonlines, which does not give the number of a line, by which errors name it.
 """
 
 import csv
-import io
 import json
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -27,7 +27,16 @@ import orjson
 from fieldmarks.errors import FieldmarksError, TableError
 from fieldmarks.paths import read_bytes
 from fieldmarks.tables.encoding import decode
-from fieldmarks.tables.table import SHEET_ERROR, Row, Table, check_size, heads_a_list, is_number, role
+from fieldmarks.tables.table import (
+    SHEET_ERROR,
+    Row,
+    SingleCells,
+    Table,
+    check_size,
+    heads_a_list,
+    is_number,
+    role,
+)
 from fieldmarks.text import counted, printable
 
 DELIMITERS: Final = (",", ";", "\t", "|")
@@ -37,6 +46,7 @@ _NO_DELIMITER: Final = "\x1f"  # for the csv module, which needs one
 _SAMPLE: Final = 200  # rows by which a delimiter is chosen
 _SEP_LINE: Final = re.compile(r'\s*"?sep=(.)"?[;,\t| ]*(\r\n|\r|\n|$)', re.IGNORECASE)  # Excel's own
 _COMMENT: Final = re.compile(rf"\s*(?!{SHEET_ERROR.pattern})#(?![,;\t|])(?!\s*$)")
+_LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")  # with its end; a copy of the text is none
 _MOST_TITLES: Final = 5  # lines above a heading
 _RULE: Final = re.compile(r"\s*:?-+:?\s*|")  # below the heading of a Markdown table
 
@@ -49,7 +59,7 @@ class _Lines:
         self._source = source
         self._number = self._start = first - 1
         self._at_start = True  # of a row: a "#" inside a quoted cell is no comment
-        self._lines = io.StringIO(text, newline="")
+        self._lines = map(re.Match.group, _LINE.finditer(text))
         self._reader = csv.reader(self._physical(), delimiter=delimiter or _NO_DELIMITER, strict=True)
 
     def __iter__(self) -> Iterator[Row]:
@@ -95,13 +105,20 @@ def parse(text: str, source: str, suffix: str, encoding: str) -> Table:
         first, delimiter, text = 2, sep[1], text[sep.end() :]
     else:
         titles = _titles(text)
-        text = "".join(islice(io.StringIO(text, newline=""), titles, None)) if titles else text
+        text = "".join(line[0] for line in islice(_LINE.finditer(text), titles, None)) if titles else text
         first = titles + 1
         delimiter = _delimiter(text, source, _PREFERRED.get(suffix))
-    if delimiter is None and suffix not in _PREFERRED and not _quotes_are_csv(text):
-        lines = [Row(number, (line,)) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1)]
-        rows = [row for row in lines if row.cells[0].strip() and not _COMMENT.match(row.cells[0])]
-        comments = sum(1 for row in lines if _COMMENT.match(row.cells[0]))
+    if delimiter is None and ('"' not in text or (suffix not in _PREFERRED and not _quotes_are_csv(text))):
+        lines = re.split(r"\r\n|\r|\n", text)
+        is_comment = [_COMMENT.match(line) is not None for line in lines]
+        numbers = [
+            number
+            for number, line in enumerate(lines, first)
+            if line.strip() and not is_comment[number - first]
+        ]
+        texts = [lines[number - first] for number in numbers]
+        rows: Sequence[Row] = SingleCells(texts, array("L", numbers))
+        comments = sum(is_comment)
     else:
         reader = _Lines(text, first, delimiter, source)
         rows, comments = _even(list(reader), delimiter, source), reader.comments
@@ -134,6 +151,8 @@ def _titles(text: str) -> int:
 
 def _check_title(rows: Sequence[Row], source: str) -> None:
     """Raise TableError for a first row with one cell above rows with several, where no heading is known."""
+    if isinstance(rows, SingleCells):
+        return
     if len(rows) > 2 and sum(map(bool, rows[0].cells)) == 1 < min(
         sum(map(bool, row.cells)) for row in rows[1:]
     ):
@@ -232,8 +251,6 @@ def _is_prose(text: str, delimiter: str) -> bool:
 
 def _quotes_are_csv(text: str) -> bool:
     """Whether the quotes of a text are around whole lines, as a spreadsheet writes them."""
-    if '"' not in text:
-        return True
     try:
         return all(len(row.cells) == 1 for row in _Lines(text, 1, None, ""))
     except TableError:

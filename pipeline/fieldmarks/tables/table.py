@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, overload
 
 from fieldmarks.errors import TableError
 from fieldmarks.tables.encoding import UTF_8
@@ -33,6 +33,30 @@ class Row(NamedTuple):
 
     number: int
     cells: tuple[Any, ...]  # strings; in JSON any value
+
+
+class SingleCells(Sequence[Row]):
+    """Rows of one cell each, made as they are asked for: a list of a million names is kept as its texts."""
+
+    __slots__ = ("numbers", "texts")
+
+    def __init__(self, texts: Sequence[str], numbers: Sequence[int]) -> None:
+        self.texts = texts
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> "SingleCells": ...
+
+    def __getitem__(self, at: int | slice) -> "Row | SingleCells":
+        if isinstance(at, slice):
+            return SingleCells(self.texts[at], self.numbers[at])
+        return Row(self.numbers[at], (self.texts[at],))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +82,8 @@ class Table:
         return (
             len(self.columns)
             if self.columns is not None
+            else bool(self.rows)
+            if isinstance(self.rows, SingleCells)
             else max((len(r.cells) for r in self.rows), default=0)
         )
 

@@ -1,0 +1,1 @@
+"""The same work on many machines: images in blocks, on Ray."""

@@ -1,0 +1,284 @@
+"""Blocks of images: the parts in which archives and tables, here or on object storage, are embedded.
+
+A source is a tar in webdataset's or any other layout, a Parquet file, a glob of these, or a folder of them,
+by path or by a URL that fsspec knows: s3://, gs://, hf://, http://. A tar is one block, and so is each row
+group of a Parquet file. A block's key stands for its place, its size and its version there, so that a set of
+embeddings tells which blocks it has, and a file that was replaced is another block.
+
+    for block in blocks_of(["s3://bucket/train-*.tar"]):
+        for image in read(block):   # a Blob, or a Failure for what cannot be read
+            ...
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from fieldmarks.classification.results import Failure
+from fieldmarks.classification.sources import Blob, without_credentials
+from fieldmarks.data import tar
+from fieldmarks.data.dataset import IMAGE_NAMES
+from fieldmarks.errors import ImageError
+from fieldmarks.extras import install
+from fieldmarks.text import counted
+
+PARQUET: Final = ".parquet"
+SUFFIXES: Final = (*tar.TAR_SUFFIXES, PARQUET)
+_VERSIONS: Final = (
+    "ETag",
+    "etag",
+    "generation",
+    "md5Hash",
+    "last_modified",
+    "LastModified",
+    "mtime",
+    "sha256",
+)
+_PATHS: Final = ("path", "file_name", "key", "__key__", "id")  # of an image's bytes beside it, in a table
+_ROWS: Final = 256  # rows of a table in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A tar, or a row group of a Parquet file; `url` is a path where the file is on this file system."""
+
+    url: str
+    size: int
+    version: str  # of the file: what its file system has of ETag, generation and time
+    group: int | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells this block from any other, 32 hex digits."""
+        parts = (self.url, str(self.size), self.version, "" if self.group is None else str(self.group))
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+    @property
+    def name(self) -> str:
+        """How messages and images call it, without credentials."""
+        return without_credentials(self.url) + ("" if self.group is None else f"#{self.group}")
+
+
+class SourceError(Exception):
+    """A block's file that cannot be had at all: it is left for the next run."""
+
+
+def is_block_source(source: str) -> bool:
+    """Whether a source is an archive, a table, a URL, or a glob or folder of archives or tables."""
+    if is_remote(source) or source.lower().endswith(SUFFIXES):
+        return True
+    if not Path(source).is_dir():
+        return False
+    with os.scandir(source) as entries:
+        return any(entry.name.lower().endswith(SUFFIXES) and entry.is_file() for entry in entries)
+
+
+def is_remote(source: str) -> bool:
+    """Whether a source is a URL of object storage or the web."""
+    scheme, separator, _ = source.partition("://")
+    return bool(separator) and scheme.replace("+", "").isalnum() and scheme != "file"
+
+
+def blocks_of(sources: Iterable[str]) -> list[Block]:
+    """Return the blocks of sources in order, each once. Raises ImageError for a source that has none."""
+    blocks: dict[str, Block] = {}
+    for source in sources:
+        found = [block for file, info in _files(source) for block in _split(file, info)]
+        if not found:
+            raise ImageError(
+                f"{without_credentials(source)} has no archive or table of images: expected"
+                f" {', '.join(SUFFIXES)} files"
+            )
+        blocks |= {block.key: block for block in found}
+    return list(blocks.values())
+
+
+def read(block: Block) -> Iterator[Blob | Failure]:
+    """Yield the images of a block as they are in its file, in order.
+
+    A tar is fetched whole before it is read, to the folder of temporary files. Raises SourceError for a file
+    that cannot be had, or is another one than when the block was planned.
+    """
+    with _errors(block.name):
+        if (now := _version(_info(block.url))) != (block.size, block.version):
+            raise SourceError(
+                f"{block.name} has changed since this run began ({now[0]:,} bytes now): run again"
+            )
+        if block.group is not None:
+            yield from _rows(block)
+            return
+        with _local(block.url) as path:
+            for member in tar.members(path):
+                yield from _image(member, str(path), block.name)
+
+
+def _image(member: "tar.Member | Failure", path: str, name: str) -> Iterator[Blob | Failure]:
+    if isinstance(member, Failure):
+        yield Failure(member.image.replace(path, name, 1), member.error)
+    elif tar.is_image(tar.kind_of(member)):
+        data = member.read()
+        whole = f"{name}/{member.name}"
+        yield Failure(whole, data.error) if isinstance(data, Failure) else Blob(whole, data)
+
+
+def _rows(block: Block) -> Iterator[Blob | Failure]:
+    with _opened(block.url) as file:
+        table = _parquet().ParquetFile(file)
+        column, path = _columns(table.schema_arrow, block.name)
+        first = sum(table.metadata.row_group(group).num_rows for group in range(block.group or 0))
+        columns = [name for name in (column, path) if name]
+        number = first
+        for batch in table.iter_batches(_ROWS, row_groups=[block.group], columns=columns):
+            for row in batch.to_pylist():
+                yield _cell(
+                    row[column], row.get(path) if path else None, f"{without_credentials(block.url)}#{number}"
+                )
+                number += 1
+
+
+def _cell(value: Any, path: object, name: str) -> Blob | Failure:
+    """Return a table's image: bytes, or Hugging Face's {"bytes", "path"}."""
+    if isinstance(value, Mapping):
+        path, value = path or value.get("path"), value.get("bytes")
+    whole = f"{name}/{path}" if isinstance(path, str | int) and str(path) else name
+    if isinstance(value, bytes):
+        return Blob(whole, value)
+    return Failure(whole, "there are no bytes of an image in this row")
+
+
+def _columns(schema: Any, where: str) -> tuple[str, str | None]:
+    """Return the columns of the images' bytes and of their names. Raises ImageError."""
+    types = import_module("pyarrow").types
+
+    def holds_bytes(kind: Any) -> bool:
+        if types.is_struct(kind):
+            names = [kind.field(place).name for place in range(kind.num_fields)]
+            return "bytes" in names
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+    fitting = [name for name in schema.names if holds_bytes(schema.field(name).type)]
+    named = [name for name in (*IMAGE_NAMES, "jpg", "png", "webp", "bytes") if name in fitting]
+    if not named and len(fitting) != 1:
+        raise ImageError(
+            f"{where} has {counted(len(fitting), 'column')} of bytes: call the right one 'image'"
+        )
+    path = next((name for name in _PATHS if name in schema.names and name != (named or fitting)[0]), None)
+    return (named or fitting)[0], path
+
+
+def _files(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the files that a source stands for, sorted, with what their file system says of them."""
+    with _errors(without_credentials(source), ImageError):
+        fs, path = _filesystem(source)
+        prefix = source[: len(source) - len(path)] if is_remote(source) and source.endswith(path) else ""
+        if fs.isdir(path):
+            found = {name: info for name, info in fs.find(path, detail=True).items() if _fits(name)}
+        elif any(mark in path for mark in "*?["):
+            found = {name: info for name, info in fs.glob(path, detail=True).items() if _fits(name)}
+        else:
+            found = {path: fs.info(path)}
+        for name in sorted(found):
+            yield (
+                (fs.unstrip_protocol(name) if is_remote(source) and not prefix else f"{prefix}{name}"),
+                found[name],
+            )
+
+
+def _fits(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _split(url: str, info: Mapping[str, Any]) -> Iterator[Block]:
+    size, version = _version(info)
+    if not url.lower().endswith(PARQUET):
+        yield Block(url, size, version)
+        return
+    with _errors(without_credentials(url), ImageError), _opened(url) as file:
+        table = _parquet().ParquetFile(file)
+        _columns(table.schema_arrow, without_credentials(url))
+        groups = table.metadata.num_row_groups
+    yield from (Block(url, size, version, group) for group in range(groups))
+
+
+def _version(info: Mapping[str, Any]) -> tuple[int, str]:
+    return int(info.get("size") or 0), " ".join(str(info[key]) for key in _VERSIONS if info.get(key))
+
+
+def _info(url: str) -> Mapping[str, Any]:
+    fs, path = _filesystem(url)
+    fs.invalidate_cache()
+    info: Mapping[str, Any] = fs.info(path)
+    return info
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system of a URL or path, and the path in it. Raises ImageError."""
+    fsspec = _library("fsspec")
+    if not is_remote(url):
+        return fsspec.filesystem("file"), os.path.abspath(url)  # noqa: PTH100 - links stay as they are
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ImageError(f"{without_credentials(url)} cannot be opened: {error}") from error
+    return fs, path
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[Any]:
+    fs, path = _filesystem(url)
+    with fs.open(path, "rb") as file:
+        yield file
+
+
+@contextmanager
+def _local(url: str) -> Iterator[Path]:
+    """Give a file of this file system: itself, or a temporary copy of a remote one."""
+    if not is_remote(url):
+        yield Path(url)
+        return
+    fs, path = _filesystem(url)
+    with tempfile.TemporaryDirectory(prefix="fieldmarks-") as folder:
+        copy = Path(folder) / "block"
+        fs.get_file(path, str(copy))
+        yield copy
+
+
+@contextmanager
+def _errors(where: str, kind: type[Exception] = SourceError) -> Iterator[None]:
+    """Raise what a file system raises as one error that names the source."""
+    try:
+        yield
+    except (ImageError, SourceError):
+        raise
+    except FileNotFoundError as error:
+        raise kind(f"{where}: no such file or folder") from error
+    except PermissionError as error:
+        raise kind(f"{where}: access refused ({_reason(error)}): check the credentials") from error
+    except Exception as error:  # each file system raises its own
+        raise kind(f"{where} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (
+        " ".join(str((isinstance(error, OSError) and error.strerror) or error).split())[:300]
+        or type(error).__name__
+    )
+
+
+def _parquet() -> Any:
+    return _library("pyarrow.parquet")
+
+
+def _library(name: str) -> Any:
+    try:
+        if name == "fsspec":
+            import_module("fsspec.core")
+        return import_module(name)
+    except ImportError as error:
+        raise ImageError(f"reading archives and tables needs {name}: {install('ray')}") from error

@@ -1,0 +1,265 @@
+"""Ray: connecting to a cluster, and what runs there.
+
+Ray Data reads and decodes blocks in tasks and embeds them in actors, which hold the model. It limits what
+waits between them, restarts what dies, and does a lost pass again. What comes back are embeddings; this
+process alone writes the set, so the machines share no file system but for images and models that are named
+by path.
+"""
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+from fieldmarks import __version__
+from fieldmarks.classification.embedder import Encoder
+from fieldmarks.errors import ClusterError, FieldmarksError
+from fieldmarks.extras import install
+from fieldmarks.scale.passes import Preprocessing, Row, Source, decoded, encoded, to_row
+
+RAY: Final = "ray"
+IN_MEMORY: Final = 32 * 2**20  # bytes of a part of Ray Data's stream
+_CONNECT: Final = 10.0  # seconds
+_STORE: Final = 2**30  # bytes of a local cluster's object store
+# Of a CPU: without a GPU, decoding and encoding share the cores. Where both are equal, Ray runs them in one
+# process, and neither could be scaled by itself.
+_READER: Final = 0.5
+_ACTOR: Final = 0.45
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How many processes work: `readers` decode, `actors` embed; 0 is as many as there are CPUs or GPUs."""
+
+    actors: int = 0
+    readers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """An encoder as it is made on a worker, and the provenance that its embeddings must have."""
+
+    model: str
+    device: Any
+    dtype: Any
+    engine: Any
+    provenance: Mapping[str, str]
+
+    def open(self) -> Encoder:
+        """Return the encoder. Raises ClusterError where this machine makes other embeddings."""
+        encoder = Encoder(self.model, device=self.device, dtype=self.dtype, engine=self.engine)
+        if self.provenance and encoder.provenance != dict(self.provenance):
+            own = encoder.provenance
+            differs = [key for key, value in self.provenance.items() if own.get(key) != value]
+            raise ClusterError(
+                f"the worker {os.uname().nodename} makes other embeddings than the first one, by"
+                f" {', '.join(differs)}: install the same model and packages on all workers, or pass --dtype"
+                " and --engine"
+            )
+        return encoder
+
+
+def address_of(on: str) -> str | None:
+    """Return the address in "ray=ADDRESS", None for "ray", a cluster of this machine alone.
+
+    Raises ClusterError for anything else.
+    """
+    name, _, address = on.partition("=")
+    if name != RAY or on.endswith("="):
+        raise ClusterError(f"expected --on ray or --on ray=ADDRESS, found {on!r}")
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Any]:
+    """Give the module ray, connected to a cluster; one that was started here ends with this.
+
+    Raises ClusterError where Ray is not installed or the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray = import_module("ray")
+        import_module("ray.data")
+    except ImportError as error:
+        raise ClusterError(f"--on ray needs Ray: {install('ray')}") from error
+    if ray.is_initialized():
+        yield ray
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        options |= {"address": "local", "object_store_memory": _STORE, "include_dashboard": False}
+    else:
+        options |= {"address": address}
+    with redirect_stdout(sys.stderr):  # Ray prints what it says of its workers
+        yield from _session(ray, options, address or "this machine")
+
+
+def _session(ray: Any, options: Mapping[str, Any], where: str) -> Iterator[Any]:
+    advice = "start one with `ray start --head`, or pass --on ray for this machine alone"
+    try:
+        if _is_listening(options["address"]):
+            advice = (
+                "something listens there: is it Ray of the same version, and does this process have its"
+                " token (RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)?"
+            )
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
+        raise ClusterError(f"no Ray cluster at {where}: {_one_line(error)}; {advice}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _is_listening(address: str) -> bool:
+    """Whether an address is HOST:PORT. Raises OSError where nothing listens; Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return False
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
+    return True
+
+
+def readers(ray: Any, workers: Workers) -> int:
+    """Return how many processes will read, about."""
+    return workers.readers or int(ray.cluster_resources().get("CPU", 1))
+
+
+def embedded(
+    ray: Any,
+    sources: Sequence[Source],
+    spec: EncoderSpec,
+    preprocessing: Preprocessing,
+    batch: int,
+    workers: Workers,
+) -> Iterator[Row]:
+    """Yield the embedded passes of blocks, as they are done. Raises ClusterError, and what workers raise."""
+    data = ray.data
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.target_max_block_size = IN_MEMORY
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    actors = workers.actors or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
+    reading = data.TaskPoolStrategy(size=readers(ray, workers))
+    items = [to_row(number, source) for number, source in enumerate(sources)]
+
+    class Actor(EncodingActor):
+        """An actor without arguments: those would be in the object store, and could be lost with a node."""
+
+        def __init__(self) -> None:
+            super().__init__(spec)
+
+    passes = (
+        data.from_items(items, override_num_blocks=len(items))
+        .map_batches(
+            _Decoding(preprocessing, batch),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=reading,
+            num_cpus=1 if gpus else _READER,
+        )
+        .map_batches(
+            Actor,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(size=actors),
+            num_cpus=_ACTOR,
+            num_gpus=gpus,
+        )
+    )
+    with _worker_errors(ray):
+        for table in passes.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield from table.to_pylist()
+
+
+def agreed(ray: Any, spec: EncoderSpec) -> EncoderSpec:
+    """Return an encoder with the precision and engine that a worker of this cluster chooses for it.
+
+    Raises ClusterError for a worker with another version of fieldmarks, ModelError for a model that is not
+    there.
+    """
+    gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    with _worker_errors(ray):
+        version, provenance = ray.get(ray.remote(num_cpus=_ACTOR, num_gpus=gpus)(_probe).remote(spec))
+    if version != __version__:
+        raise ClusterError(
+            f"the workers have fieldmarks {version}, and this is {__version__}: install the same version"
+        )
+    return EncoderSpec(spec.model, spec.device, provenance["dtype"], provenance["engine"], provenance)
+
+
+def _probe(spec: EncoderSpec) -> tuple[str, dict[str, str]]:
+    return __version__, spec.open().provenance
+
+
+class _Decoding:
+    """What a task does with a block: a table of one row becomes one of passes, one at a time."""
+
+    def __init__(self, preprocessing: Preprocessing, size: int) -> None:
+        self._preprocessing = preprocessing
+        self._size = size
+
+    def __call__(self, table: Any) -> Iterator[Any]:
+        for row in table.to_pylist():
+            for part in decoded(row, self._preprocessing, self._size):
+                yield _table([part])
+
+
+class EncodingActor:
+    """A process that holds the model and embeds passes."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self._encoder = spec.open()
+
+    def __call__(self, table: Any) -> Any:
+        return _table([encoded(row, self._encoder) for row in table.to_pylist()])
+
+
+def _table(rows: Sequence[Row]) -> Any:
+    arrow = import_module("pyarrow")
+    types = {"problem": arrow.string(), "items": arrow.large_binary(), "pixels": arrow.large_binary()}
+    types |= {"vectors": arrow.large_binary()}
+    columns = {key: arrow.array([row[key] for row in rows], types.get(key)) for key in rows[0]}
+    return arrow.table(columns)
+
+
+@contextmanager
+def _worker_errors(ray: Any) -> Iterator[None]:
+    """Raise what a worker raised: our own errors as they are, all else as a ClusterError in one line."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        causes = list(_causes(error))
+        own = next((cause for cause in causes if isinstance(cause, FieldmarksError)), None)
+        if own is not None:
+            raise type(own)(f"on a worker: {own}") from error
+        missing = next((cause for cause in causes if isinstance(cause, ImportError)), None)
+        if missing is not None:
+            raise ClusterError(
+                f"a worker cannot import what it needs ({missing}): install fieldmarks there"
+            ) from error
+        raise ClusterError(
+            f"Ray gave up: {_one_line(causes[-1])}; run the same command again to continue"
+        ) from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            waiting += [getattr(cause, "cause", None), cause.__cause__, cause.__context__]
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

@@ -1,0 +1,148 @@
+"""Archives in one process: shards by block, reruns, errors as rows, and passes put together again."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tests.kit import untimed
+from tests.scale.archives import write_tar, write_tars
+
+from fieldmarks.classification.embedder import Embedded, Embedder, Encoder
+from fieldmarks.classification.embedding_set import EmbeddingSet
+from fieldmarks.classification.results import Failure
+from fieldmarks.cli import main
+from fieldmarks.scale.blocks import blocks_of, read
+from fieldmarks.scale.passes import Assembly, Preprocessing, decoded, encoded, to_row
+
+pytest.importorskip("pyarrow")
+
+EXACT = ("--dtype", "float32", "--engine", "torch", "--no-cache")
+
+
+@pytest.fixture
+def tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_tars(tmp_path / "tars", 3, 5)
+
+
+def _embed(runner: CliRunner, clip: Path, *arguments: str) -> tuple[int, list[str]]:
+    result = runner.invoke(main, ["embed", *arguments, *EXACT, "--clip", str(clip)])
+    return result.exit_code, untimed(result.stderr).splitlines()
+
+
+def test_each_tar_is_a_shard_and_a_rerun_reads_none(runner: CliRunner, tiny_clip: Path, tars: Path) -> None:
+    code, lines = _embed(runner, tiny_clip, "tars", "--out", "set")
+    assert (code, lines[-1]) == (3, "Added 15 images to set; it has 16 images. 1 image failed.")
+    manifest = EmbeddingSet("set").manifest
+    assert manifest is not None
+    assert [(shard.rows, bool(shard.block)) for shard in manifest.shards] == [(5, True), (6, True), (5, True)]
+    assert _embed(runner, tiny_clip, "tars", "--out", "set") == (
+        0,
+        ["Added 0 images to set (3 already there); it has 16 images."],
+    )
+    assert EmbeddingSet("set").manifest == manifest
+
+
+def test_a_corrupt_image_is_a_row_with_its_error(runner: CliRunner, tiny_clip: Path, tars: Path) -> None:
+    _embed(runner, tiny_clip, "tars", "--out", "set")
+    rows = list(EmbeddingSet("set"))
+    failed = [row for row in rows if isinstance(row, Failure)]
+    assert [Path(row.image).name for row in failed] == ["broken.jpg"]
+    assert failed[0].error.startswith("not an image in a known format")
+    assert len(EmbeddingSet("set").vectors) == len(rows) - 1
+
+
+def test_a_tar_that_cannot_be_read_is_named_and_the_others_go_on(
+    runner: CliRunner, tiny_clip: Path, tars: Path
+) -> None:
+    (tars / "t-001.tar").write_bytes(b"this is no tar" * 100)
+    code, lines = _embed(runner, tiny_clip, "tars", "--out", "set")
+    assert code == 3
+    assert "t-001.tar: cannot be read to its end as a tar file" in lines[0]
+    assert lines[-1] == "Added 10 images to set; it has 11 images. 1 image failed."
+
+
+def test_a_replaced_tar_is_embedded_beside_the_others(runner: CliRunner, tiny_clip: Path, tars: Path) -> None:
+    _embed(runner, tiny_clip, "tars", "--out", "set")
+    (tars / "t-003.tar").write_bytes((tars / "t-000.tar").read_bytes())
+    code, lines = _embed(runner, tiny_clip, "tars", "--out", "set")
+    assert (code, lines) == (0, ["Added 5 images to set (3 already there); it has 21 images."])
+
+
+def test_what_a_stopped_run_wrote_is_recovered_with_its_block(
+    runner: CliRunner, tiny_clip: Path, tars: Path
+) -> None:
+    _embed(runner, tiny_clip, "tars/t-000.tar", "--out", "set")
+    one = (Path("set") / "manifest.json").read_bytes()
+    _embed(runner, tiny_clip, "tars", "--out", "set")
+    (Path("set") / "manifest.json").write_bytes(one)  # as where a run is killed before it names its shards
+    code, lines = _embed(runner, tiny_clip, "tars", "--out", "set")
+    assert code == 0
+    assert lines[-1] == "Added 0 images to set (3 already there); it has 16 images."
+
+
+def test_another_precision_is_refused(runner: CliRunner, tiny_clip: Path, tars: Path) -> None:
+    _embed(runner, tiny_clip, "tars", "--out", "set")
+    result = runner.invoke(
+        main, ["embed", "tars", "--out", "set", "--clip", str(tiny_clip), "--dtype", "bfloat16"]
+    )
+    assert (result.exit_code, "was made in float32, not bfloat16" in result.stderr) == (1, True)
+
+
+def test_passes_in_any_order_are_what_one_process_computes(tiny_clip: Path, tars: Path) -> None:
+    encoder = Encoder(tiny_clip, dtype="float32", engine="torch")
+    sources = blocks_of(["tars"])
+    preprocessing = Preprocessing.of(encoder)
+    rows = [
+        row
+        for number, source in enumerate(sources)
+        for row in decoded(to_row(number, source), preprocessing, 2)
+    ]
+    random.Random(0).shuffle(rows)
+    assembly, blocks = Assembly(), dict[int, list[Embedded | Failure]]()
+    for row in rows:
+        if complete := assembly.take(encoded(row, encoder)):
+            blocks[complete[0]] = complete[1]
+    embedder = Embedder(encoder, batch=2)
+    for number, source in enumerate(sources):
+        for ours, theirs in zip(blocks[number], embedder.images(read(source)), strict=True):
+            if isinstance(theirs, Failure):
+                assert ours == theirs
+            else:
+                assert isinstance(ours, Embedded)
+                assert (ours.image, ours.version) == (theirs.image, theirs.version)
+                assert np.array_equal(ours.vector, theirs.vector)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tars", "photo.png", "--out", "set"], "pass images, and archives or tables of images, in runs of"),
+        (["tars"], "give either --out or --trial"),
+        (["tars", "--out", "set", "--actors", "2"], "--actors and --readers need --on"),
+        (["tars", "--out", "set", "--prune"], "--prune is for image files embedded in one process"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    runner: CliRunner, tars: Path, arguments: list[str], message: str
+) -> None:
+    result = runner.invoke(main, ["embed", *arguments])
+    assert (result.exit_code, message in result.stderr) == (2, True)
+
+
+def test_a_trial_writes_nothing_and_says_what_is_measured(
+    runner: CliRunner, tiny_clip: Path, tars: Path
+) -> None:
+    before = sorted(Path().rglob("*"))
+    result = runner.invoke(main, ["embed", "tars", "--trial", "8", *EXACT, "--clip", str(tiny_clip)])
+    assert result.exit_code == 0
+    assert {line.split()[0] for line in result.stdout.splitlines()} == {"measured", "extrapolated", "cost"}
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_an_empty_tar_is_named(runner: CliRunner, tiny_clip: Path, tars: Path) -> None:
+    write_tar(tars / "t-009.tar", [])
+    code, lines = _embed(runner, tiny_clip, "tars/t-009.tar", "--out", "set")
+    assert (code, "it has no images" in lines[0]) == (3, True)
