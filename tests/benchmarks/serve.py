@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from threading import local
@@ -107,7 +108,7 @@ def speed(served: Served, classifier: Classifier, images: Sequence[bytes], folde
                 took.append(time.perf_counter() - began)
 
             with ThreadPoolExecutor(clients) as pool:
-                seconds = _seconds(lambda pool=pool, send=send: list(pool.map(send, range(count))))
+                seconds = _seconds(partial(_send_all, pool, send, count))
             rates[clients] += [count / seconds] if turn else []
             times[clients] += took if turn else []
     print(f"library: {median(own):.0f} images/s; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
@@ -118,6 +119,11 @@ def speed(served: Served, classifier: Classifier, images: Sequence[bytes], folde
             f"{clients:>2} clients: {median(rates[clients]):.0f} images/s, {share:.0%} of the library's;"
             f" median {1000 * middle:.0f} ms, p95 {1000 * late:.0f} ms, {late / middle:.1f} x the median"
         )
+
+
+def _send_all(pool: ThreadPoolExecutor, send: Callable[[int], None], count: int) -> None:
+    for _ in pool.map(send, range(count)):
+        pass
 
 
 def _seconds(work: Callable[[], object]) -> float:

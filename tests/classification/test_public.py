@@ -203,8 +203,12 @@ def test_embed_makes_a_set_that_is_classified(
     scored = [result for result in classifier.score(embeddings) if isinstance(result, fm.Prediction)]
     expected = classifier.predict(pictures)
     assert [prediction.label for prediction in scored] == [item.label for item in expected]
-    with pytest.raises(ImageError, match="already holds embeddings; choose a new folder"):
-        fm.embed(pictures, tmp_path / "out", **options)
+    again = fm.embed(pictures, tmp_path / "out", **options)  # which adds nothing
+    assert again.images == embeddings.images
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(ImageError, match="already exists and is not empty; choose a new folder"):
+        fm.embed(pictures, tmp_path / "mine", **options)
     with pytest.raises(UsageError, match="did you mean 'device'"):
         fm.embed(pictures, tmp_path / "other", devise="cpu")  # type: ignore[call-arg]
 

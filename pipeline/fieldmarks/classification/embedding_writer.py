@@ -81,7 +81,7 @@ class SetWriter:
         self._ended = False
 
     def __enter__(self) -> Self:
-        self._is_new = _is_new(self.folder)
+        self._is_new = is_new(self.folder)
         try:
             for place in (self.folder, self.folder / "img_emb", self.folder / "metadata"):
                 place.mkdir(parents=True, exist_ok=True)
@@ -373,7 +373,7 @@ class _Index:
         return {shard: frozenset(own) for shard, own in shards.items()}
 
 
-def _is_new(folder: Path) -> bool:
+def is_new(folder: Path) -> bool:
     """Whether a folder is new or empty, not a set to append to. Raises ImageError for anything else."""
     if not os.path.lexists(folder):
         return True

@@ -83,14 +83,17 @@ def embed(
       fieldmarks search photos.emb "a red bicycle"
       fieldmarks classify --image-embeddings photos.emb --store frogs.jsonl
     """
+    from fieldmarks.classification.embedding_writer import is_new
     from fieldmarks.errors import ImageError
     from fieldmarks.paths import unusable_folder
     from fieldmarks.scale.blocks import is_block_source
 
     archives = [is_block_source(image) for image in images]
     _check_usage(out, archives, on=on, workers=actors or readers, trial=trial, prune=prune)
-    if out is not None and (reason := unusable_folder(out)):
-        raise ImageError(f"{out} {reason}")
+    if out is not None:
+        if reason := unusable_folder(out):
+            raise ImageError(f"{out} {reason}")
+        is_new(out)  # raises for a folder of something else, which would otherwise wait for the model
     if trial:
         _try(images, all(archives), trial, half, options)
     elif out is not None and on is None and not all(archives):
