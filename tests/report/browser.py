@@ -125,10 +125,11 @@ class DevTools:
         """Return the text or name of each element that the Tab key reaches, from the page's beginning."""
         stops: list[str] = []
         name = "(e => e.ariaLabel || e.labels?.[0]?.textContent || e.textContent)(document.activeElement)"
-        self.evaluate("document.activeElement.blur()")
+        self.evaluate("document.activeElement.blur(); window.reached = new Set([document.body])")
         for _ in range(most):
             self.press("Tab")
-            if self.evaluate("document.activeElement === document.body"):
+            # From the last element focus goes back to the page, or, as in some pages, to the first element.
+            if self.evaluate("reached.size === reached.add(document.activeElement).size"):
                 break
             stops.append(" ".join(self.evaluate(name).split()))
         return stops
