@@ -18,7 +18,9 @@ def main() -> None:
     files = distribution("fieldmarks").files or []
     names = {file.parts[0] for file in files if ".." not in file.parts and ".dist-info" not in file.parts[0]}
     assert names == {"fieldmarks"}, f"top-level names: {names}"
-    for folder, pattern in (("prompts", "article.txt"), ("cache", "*.jsonl"), ("report", "page.*")):
+    expected = [("prompts", "article.txt"), ("cache", "*.jsonl"), ("report", "*.css"), ("report", "*.js")]
+    expected += [("report", "*.html.j2"), ("serve", "page.*")]
+    for folder, pattern in expected:
         assert shipped(folder).parent == package, f"{folder} is outside the package"
         assert list(shipped(folder).glob(pattern)), f"{folder} lacks {pattern}"
     before = {path: path.stat().st_mtime_ns for path in package.rglob("*") if path.suffix != ".pyc"}
