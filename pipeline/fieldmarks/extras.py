@@ -1,6 +1,5 @@
 """How to install the packages that some capabilities need beyond the base installation."""
 
-from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from typing import Final
 
@@ -29,6 +28,8 @@ def install(extra: str) -> str:
     >>> install("embed")
     "pip install 'pyarrow>=18.0'"
     """
+    from importlib.metadata import PackageNotFoundError, requires  # slow, and needed for an error message
+
     try:
         listed = requires("fieldmarks") or []
     except PackageNotFoundError:  # run from its sources without an installation
