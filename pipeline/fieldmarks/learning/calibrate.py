@@ -8,7 +8,6 @@ A calibrated classifier's metadata has "calibrated", a JSON object:
 """
 
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,14 +20,14 @@ from fieldmarks import __version__
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, checks_keywords
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Clip
-from fieldmarks.classification.head import DIGEST, Head
+from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import Array, Indices, probabilities
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.data.dataset import listed
 from fieldmarks.errors import EvaluationError, UsageError
 from fieldmarks.evaluation.evaluate import dataset_spec
-from fieldmarks.evaluation.predictions import Images, Progress
+from fieldmarks.evaluation.predictions import Progress
 from fieldmarks.learning.calibration import (
     FEWEST,
     NEVER,
@@ -39,11 +38,9 @@ from fieldmarks.learning.calibration import (
     thresholds,
 )
 from fieldmarks.learning.learn import check_source, open_classifier, read_images
-from fieldmarks.learning.shots import check_labels, digests_of
+from fieldmarks.learning.shots import check_labels, digests_of, fresh
 from fieldmarks.store import Store
 from fieldmarks.text import counted
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +136,11 @@ def calibrate(
         texts |= {"concept": concept}
         opened, candidate = open_classifier(store, classifier, model, texts)
         images = read_images(spec, opened, candidate, progress)
-    rows = unused(opened.head, images)
+    rows = fresh(opened.head, images)
+    if not len(rows):
+        raise EvaluationError(
+            "no images are left to calibrate on: use others than the classifier was made from"
+        )
     if len(opened.classes) < 2:
         raise EvaluationError(f"there is one class, {listed(opened.classes)}: calibrating needs at least two")
     check_labels(images, opened.classes)
@@ -161,24 +162,6 @@ def calibrate(
         used = np.concatenate([head.digests, used])
     head = replace(head, metadata=metadata, digests=used)
     return Calibrated(Classifier.of_head(head, opened.embedder), len(rows), tuple(notes), images.failures)
-
-
-def unused(head: Head, images: Images) -> Indices:
-    """Return the distinct images that the head's weights were not learned from. Raises EvaluationError."""
-    rows = images.distinct
-    if head.digests is not None:
-        learned = set(head.digests.view(f"V{DIGEST}").ravel().tolist())
-        fresh = [row for row in rows.tolist() if bytes.fromhex(images.digests[row])[:DIGEST] not in learned]
-        if len(fresh) < len(rows):
-            logger.warning(
-                "%s left out: the classifier was made from them", counted(len(rows) - len(fresh), "image")
-            )
-        rows = np.array(fresh, np.int64)
-    if not len(rows):
-        raise EvaluationError(
-            "no images are left to calibrate on: use others than the classifier was made from"
-        )
-    return rows
 
 
 def calibrated_head(

@@ -31,7 +31,7 @@ from fieldmarks import __version__
 from fieldmarks.choices import Device, DType, Engine, Preset, checks_keywords
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Clip
-from fieldmarks.classification.head import DIGEST, Head
+from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import Array, Indices
 from fieldmarks.classification.sources import quiet_pillow
@@ -50,7 +50,7 @@ from fieldmarks.learning.learn import (
     uncalibrated,
 )
 from fieldmarks.learning.model import Floats
-from fieldmarks.learning.shots import Shots, check_labels, digests_of
+from fieldmarks.learning.shots import Shots, check_labels, digests_of, fresh
 from fieldmarks.paths import has_ends, obstacle, unwritable
 from fieldmarks.store import Store, durable
 from fieldmarks.text import counted
@@ -302,19 +302,6 @@ def learning_curves(
 
 def _model(classifier: Classifier) -> str | None:
     return classifier.head.metadata.get("model") or classifier.embedder.encoder.model
-
-
-def fresh(head: Head, images: Images) -> Indices:
-    """Return the distinct images that a saved classifier was not made from."""
-    if head.digests is None:
-        return images.distinct
-    known = set(head.digests.view(f"V{DIGEST}").ravel().tolist())
-    rows = [
-        row for row in images.distinct.tolist() if bytes.fromhex(images.digests[row])[:DIGEST] not in known
-    ]
-    if left := len(images.distinct) - len(rows):
-        logger.warning("%s left out: the classifier was made from them", counted(left, "image"))
-    return np.array(rows, np.int64)
 
 
 def divided(

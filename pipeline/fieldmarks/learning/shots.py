@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmarks.classification.head import DIGEST
+from fieldmarks.classification.head import DIGEST, Head
 from fieldmarks.classification.scoring import Array, Indices
 from fieldmarks.data.dataset import listed
 from fieldmarks.errors import EvaluationError
@@ -63,6 +63,19 @@ def draw(images: Images, classes: Sequence[str], per_class: int | None, seed: in
         min(map(len, chosen)),
         max(map(len, chosen)),
     )
+
+
+def fresh(head: Head, images: Images) -> Indices:
+    """Return the distinct images that a saved classifier was not made from."""
+    if head.digests is None:
+        return images.distinct
+    known = set(head.digests.view(f"V{DIGEST}").ravel().tolist())
+    rows = [
+        row for row in images.distinct.tolist() if bytes.fromhex(images.digests[row])[:DIGEST] not in known
+    ]
+    if left := len(images.distinct) - len(rows):
+        logger.warning("%s left out: the classifier was made from them", counted(left, "image"))
+    return np.array(rows, np.int64)
 
 
 def digests_of(digests: Sequence[str]) -> NDArray[np.uint8]:
