@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -149,6 +151,40 @@ def test_what_replaces_a_file_is_on_disk_under_its_name(tmp_path: Path, synced: 
         file.stat().st_ino: len(b"new content"),
         tmp_path.stat().st_ino: tmp_path.stat().st_size,
     }
+
+
+def test_a_line_that_another_program_is_writing_is_not_cut_off(tmp_path: Path) -> None:
+    """A file grows page by page: what looks like an incomplete line may be whole a moment later."""
+    file = tmp_path / "store.jsonl"
+    line = b'{"class": "toad", "descriptors": ["warty skin"]}\n'
+    store = Store(file, create=True)
+    store.append(Entry("frog", ("webbed feet",)))
+    with file.open("ab", buffering=0) as theirs:
+        theirs.write(line[:20])
+        rest = Timer(0.05, theirs.write, [line[20:]])
+        rest.start()
+        store.append(Entry("newt", ("crest",)))
+        rest.join()
+    assert Store(file).names() == ["frog", "toad", "newt"]
+    assert not file.with_name("store.jsonl.torn").exists()
+
+
+def test_a_file_that_was_written_to_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl"
+    store = Store(file, create=True)
+    store.append(Entry("frog"), Entry("frog", ("webbed feet",)))
+    line = b'{"class": "toad", "descriptors": ["warty skin"]}\n'
+
+    def choose(old: Store) -> Iterator[bytes]:
+        yield from (text for text, _ in old.lines())
+        with file.open("ab") as theirs:
+            theirs.write(line)
+
+    before = file.read_bytes()
+    with pytest.raises(StoreError, match="changed by another program; try again; nothing was changed"):
+        store.rewrite(choose)
+    assert file.read_bytes() == before + line
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".store.jsonl.lock", "store.jsonl"]
 
 
 def test_an_append_cuts_off_no_whole_line(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 LOCK_SECONDS: Final = 60  # longer than the rewriting of a million lines takes
 _POLL_SECONDS: Final = 0.002
+_SETTLE_SECONDS: Final = 0.25  # far longer than the kernel takes to write a line that crosses pages
 _NEW_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -81,29 +83,50 @@ def append(
     """Cut a file off after `whole` bytes and append with one write and one fsync; return its status.
 
     What is cut off is appended to the file `torn` if one is given and dropped otherwise. Without `sync` there
-    is no fsync. The caller holds the lock. If the disk refuses, or if whole lines would be cut off, the file
-    stays as it was and OSError is raised, in the second case with EBUSY: try again.
+    is no fsync. The caller holds the lock. If the disk refuses, or if whole lines would be cut off, or a line
+    that another program is writing, the file stays as it was and OSError is raised, in the second case with
+    EBUSY: try again.
     """
     fd = os.open(real, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        size = os.fstat(fd).st_size
-        if size > whole:
-            tail = os.pread(fd, size - whole, whole)
-            if b"\n" in tail:  # more than the beginning of one line
-                raise OSError(errno.EBUSY, "it was changed by another program; try again")
-            if torn is not None:
-                set_aside(torn, tail)
-            os.ftruncate(fd, whole)
+        if os.fstat(fd).st_size > whole:
+            _cut_off(fd, whole, torn)
+        written = 0
         try:
-            _write(fd, data)
+            while written < len(data):  # a full disk takes a part first and refuses the rest
+                written += os.write(fd, data[written:])
             if sync:
                 os.fsync(fd)
         except OSError:
-            os.ftruncate(fd, whole)
+            end = os.lseek(fd, 0, os.SEEK_CUR)
+            if written and os.fstat(fd).st_size == end:  # nobody else has appended
+                os.ftruncate(fd, end - written)
             raise
         return os.fstat(fd)
     finally:
         os.close(fd)
+
+
+def _cut_off(fd: int, whole: int, torn: Path | None) -> None:
+    """Cut a file off after `whole` bytes, unless another program goes on writing what follows."""
+    tail = _tail(fd, whole)
+    if b"\n" not in tail:
+        time.sleep(_SETTLE_SECONDS)  # a file grows page by page while a line is being written to it
+    if b"\n" in tail or _tail(fd, whole) != tail:
+        raise _changed()
+    if torn is not None:
+        set_aside(torn, tail)
+        if _tail(fd, whole) != tail:
+            raise _changed()
+    os.ftruncate(fd, whole)
+
+
+def _tail(fd: int, whole: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size - whole, whole)
+
+
+def _changed() -> OSError:
+    return OSError(errno.EBUSY, "it was changed by another program; try again")
 
 
 def set_aside(torn: Path, tail: bytes) -> None:
@@ -128,10 +151,17 @@ def ends_open(fd: int, whole: int) -> bool:
     return whole > 0 and os.pread(fd, 1, whole - 1) != b"\n"
 
 
-def replace(real: Path, chunks: Iterable[bytes]) -> None:
+def identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells a file from another one and from what it was before it was written to."""
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def replace(real: Path, chunks: Iterable[bytes], *, seen: tuple[int, ...] | None = None) -> None:
     """Put new content in the place of a file, whole or not at all, with the file's owner, group and mode.
 
-    Logs a warning for those of the three that cannot be kept. Raises StoreError; the file is then as it was.
+    `seen` is the identity of the file that the content was made from: one that was written to since is not
+    replaced. Logs a warning for what cannot be kept of owner, group and mode. Raises StoreError; the file is
+    then as it was.
     """
     # Named before it is made, so that a signal between the two cannot leave it behind.
     beginning = os.fsdecode(os.fsencode(real.name)[:200])
@@ -143,6 +173,8 @@ def replace(real: Path, chunks: Iterable[bytes]) -> None:
             _write(handle, chunk)
         loss = _take_over(handle, real)
         os.fsync(handle)
+        if seen is not None and identity(real.stat()) != seen:
+            raise _changed()
         draft.replace(real)
     except BaseException as error:
         with suppress(OSError):

@@ -261,7 +261,8 @@ class Store:
                 except OSError as error:
                     raise durable.unwritable(self.path, error) from error
                 self._warn_of_moved(real)
-            durable.replace(real, (line + b"\n" for line in choose(self)))
+            seen = self._seen or None
+            durable.replace(real, (line + b"\n" for line in choose(self)), seen=seen)
             self._refresh(real)
 
     def _append(self, real: Path, entries: list[Entry]) -> None:
@@ -280,7 +281,7 @@ class Store:
             self._take(entry.name, self._end, kind_of(entry), entry.position)
             self._end += len(line)
         # More than was read is another program's, written before this append: all is then read again.
-        self._seen = _identity(status) if status.st_size == self._end else ()
+        self._seen = durable.identity(status) if status.st_size == self._end else ()
         self._tail = (self._tail + gap + b"".join(lines))[-_TAIL:]
 
     def refresh(self) -> None:
@@ -320,7 +321,9 @@ class Store:
         """Read the lines after `_end`. Raises StoreError, with file and line for damage."""
         known = self._torn
         status = os.fstat(fd)
-        self._seen = _identity(status)  # before reading: what is appended meanwhile is then seen as new
+        self._seen = durable.identity(
+            status
+        )  # before reading: what is appended meanwhile is new
         try:
             if status.st_size == 0 and os.pread(fd, 1, 0):
                 raise StoreError(
@@ -383,7 +386,7 @@ class Store:
             return
         except OSError as error:
             raise durable.unwritable(self.path, error) from error
-        now = _identity(status)
+        now = durable.identity(status)
         if status.st_nlink > 1 and not self._warned_of_links:
             self._warned_of_links = True
             advice = "use only one of its names, because each has its own lock"
@@ -462,7 +465,3 @@ class Store:
 def _torn_file(path: Path) -> Path:
     """Return where a store's incomplete last lines go."""
     return path.with_name(f"{path.name}.torn")
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
