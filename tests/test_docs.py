@@ -58,7 +58,7 @@ def test_the_page_on_curation_says_what_grep_prints(runner: CliRunner, own_folde
 
 def test_the_example_of_a_configuration_can_be_used() -> None:
     (example,) = blocks("toml", CONFIGURATION)
-    assert set(parse(example, main.commands)["classify"]) == {"store", "clip", "top", "explain"}
+    assert set(parse(example, main.import_all())["classify"]) == {"store", "clip", "top", "explain"}
     assert [key for key in sorted(SETTABLE) if f"`{key}`" not in CONFIGURATION] == []
 
 
@@ -67,7 +67,7 @@ def test_the_commands_of_schedulers_have_known_options() -> None:
     lines = re.findall(r"(?<=[ /=])fieldmarks ((?:-q |--log-file \S+ )*)([a-z-]+) (photos.*)", texts)
     assert len(lines) == 2
     for _, name, rest in lines:
-        known = {option for parameter in main.commands[name].params for option in parameter.opts}
+        known = {option for parameter in main.import_all()[name].params for option in parameter.opts}
         assert {word for word in rest.split() if word.startswith("--")} <= known, rest
 
 

@@ -206,16 +206,28 @@ def test_every_module_is_named_after_a_concept() -> None:
     assert [name for name in imports(PACKAGE) if NO_CONCEPTS & set(name.split("."))] == []
 
 
-def _loaded_by(code: str) -> set[str]:
-    """Return the top-level names of the modules that a fresh process has loaded after some code."""
-    script = f"{code}\nimport sys\nprint(*sys.modules)"
+def _modules_loaded_by(code: str) -> set[str]:
+    """Return the modules that a fresh process has loaded after some code."""
+    script = f"{code}\nimport sys\nprint(*sys.modules, file=sys.stderr)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return {name.split(".")[0] for name in shown.stdout.split()}
+    return set(shown.stderr.split())
+
+
+def _loaded_by(code: str) -> set[str]:
+    """Return the top-level names of those modules."""
+    return {name.split(".")[0] for name in _modules_loaded_by(code)}
 
 
 @pytest.mark.parametrize("code", ["import fieldmarks", "import fieldmarks.cli"])
 def test_start_up_loads_nothing_heavy(code: str) -> None:
     assert _loaded_by(code) & HEAVY == set()
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    script = "from fieldmarks.cli import main\nmain(['--help'], standalone_mode=False)"
+    code = f"try:\n    exec({script!r})\nexcept SystemExit:\n    pass"
+    loaded = {name for name in _modules_loaded_by(code) if name.startswith("fieldmarks.cli.")}
+    assert loaded == {"fieldmarks.cli.root", "fieldmarks.cli.console"}
 
 
 def test_a_store_from_python_loads_no_library_of_models() -> None:

@@ -156,22 +156,22 @@ def test_verbose_names_the_file(runner: CliRunner, own_folder: Path) -> None:
 
 
 def test_lists_are_for_options_that_take_several(runner: CliRunner) -> None:
-    values = parse('arms = ["photo", "descriptors"]\npreset = "paper"', main.commands)
+    values = parse('arms = ["photo", "descriptors"]\npreset = "paper"', main.import_all())
     assert values["evaluate"]["arms"] == ("arms", "photo,descriptors")
     assert values["classify"]["preset"] == ("preset", "paper")
     assert values["evaluate"]["preset"] == ("presets", "paper")
     with pytest.raises(UsageError, match="expected a text or a number"):
-        parse('clip = ["a"]', main.commands)
+        parse('clip = ["a"]', main.import_all())
 
 
 @given(st.text(max_size=200))
 def test_whatever_the_file_holds_is_settings_or_one_error(text: str) -> None:
     with suppress(UsageError):
-        assert parse(text, main.commands).keys() == main.commands.keys()
+        assert parse(text, main.import_all()).keys() == main.import_all().keys()
 
 
 def test_every_option_with_a_variable_shows_it_in_its_help(runner: CliRunner) -> None:
-    for name, command in main.commands.items():
+    for name, command in main.import_all().items():
         for option in command.params:
             if isinstance(option, click.Option) and option.name in ENVIRONMENT:
                 shown = " ".join(runner.invoke(main, [name, "--help"]).stdout.split())

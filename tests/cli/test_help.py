@@ -19,6 +19,8 @@ def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Walk:
             yield from _commands(child, (*path, name))
 
 
+LISTED = {name: command.get_short_help_str(80) for name, command in main.commands.items()}
+main.import_all()
 COMMANDS = list(_commands(main))
 NAMES = [" ".join(path) or "fieldmarks" for path, _ in COMMANDS]
 
@@ -49,6 +51,11 @@ def test_a_group_lists_each_command_on_a_line_in_the_order_of_work(
     lines = listed.split("\n\n")[0].splitlines()
     assert [line.split()[0] for line in lines] == list(command.commands)
     assert [line for line in lines if line.endswith("...") or len(line) > 80] == []
+
+
+def test_each_line_of_the_list_is_the_commands_own() -> None:
+    own = {name: command.get_short_help_str(80) for name, command in main.import_all().items()}
+    assert own == LISTED
 
 
 def test_version(runner: CliRunner) -> None:

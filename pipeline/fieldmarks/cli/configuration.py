@@ -57,16 +57,13 @@ def with_environment(command: click.Command) -> click.Command:
     return command
 
 
-def use_file(context: click.Context) -> None:
-    """Take the defaults of a root command's subcommands from the file, if there is one, and say which.
+def use_file(context: click.Context, commands: Mapping[str, click.Command]) -> None:
+    """Take the defaults of the root command's subcommands from the file, and say which.
 
     Raises UsageError for a file that cannot be read, and for a key or value that cannot be used.
     """
     path = Path(FILE)
-    if not path.exists() and not path.is_symlink():
-        return
-    assert isinstance(context.command, click.Group)
-    values = parse(read_text(path, _MOST, UsageError), context.command.commands)
+    values = parse(read_text(path, _MOST, UsageError), commands)
     context.default_map = {name: dict(own.values()) for name, own in values.items()}
     own = values.get(context.invoked_subcommand or "", {})
     logger.debug("%s: reads defaults from %s", context.invoked_subcommand, path.resolve())

@@ -14,6 +14,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -21,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from fieldmarks import __version__
-from fieldmarks.cli.configuration import use_file
 from fieldmarks.cli.console import InOrder, record, say, start_clock, start_logging
 from fieldmarks.errors import FieldmarksError, UsageError
+from fieldmarks.hub import own_process
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -53,6 +55,7 @@ def prepare() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as whoever started us may want it
             signal.signal(number, handler)
     sys.unraisablehook = _unraisable
+    own_process()
     atexit.register(_ignore_signals)  # as the first of all, it runs as the last
 
 
@@ -127,7 +130,38 @@ _LONGEST: Final = 500  # characters of an untrusted error message
 
 
 class Root(InOrder):
-    """A group whose errors are one line on stderr and an exit code, never a traceback."""
+    """A group whose errors are one line on stderr and an exit code, never a traceback.
+
+    `places` has, for each command, its place as "module:name" and its line of help. Until a command is
+    called, `commands` has only these two of it: so the list of all of them imports none.
+    """
+
+    def __init__(
+        self, *args: Any, places: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._places = {name: place for name, (place, _) in (places or {}).items()}
+        for name, (_, short_help) in (places or {}).items():
+            self.add_command(click.Command(name, short_help=short_help))
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name, imported, with its name and its own arguments."""
+        name, command, rest = super().resolve_command(context, args)
+        return name, command and self._imported(name or ""), rest
+
+    def import_all(self) -> Mapping[str, click.Command]:
+        """Return all commands, imported."""
+        return {name: self._imported(name) for name in self.commands}
+
+    def _imported(self, name: str) -> click.Command:
+        if place := self._places.pop(name, None):
+            from fieldmarks.cli.configuration import with_environment
+
+            module, _, attribute = place.partition(":")
+            self.commands[name] = with_environment(getattr(import_module(module), attribute))
+        return self.commands[name]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run a process: as `main`, with signals and standard streams set up for it."""
@@ -222,8 +256,29 @@ def _output_failed(error: OSError) -> int:
     return 1
 
 
+# In the order of work, in which `fieldmarks --help` lists them.
+_COMMANDS: Final = {
+    "demo": ("fieldmarks.cli.demo:demo", "Try everything offline, in a minute."),
+    "doctor": ("fieldmarks.cli.doctor:doctor", "Check the installation, an endpoint or a model."),
+    "prompts": ("fieldmarks.cli.prompts:prompts", "Show the prompts for language models."),
+    "generate": ("fieldmarks.cli.generate:generate", "Have a language model describe classes, into a store."),
+    "store": ("fieldmarks.cli.store:store", "Read, correct, check and exchange descriptor stores."),
+    "classify": ("fieldmarks.cli.classify:classify", "Label images by a store, with reasons."),
+    "learn": ("fieldmarks.cli.learn:learn", "Learn weights of descriptors from a few labelled images."),
+    "calibrate": ("fieldmarks.cli.calibrate:calibrate", 'Teach a classifier when to say "none of these".'),
+    "evaluate": ("fieldmarks.cli.evaluate:evaluate", "Measure accuracy on labelled images, with controls."),
+    "compare": ("fieldmarks.cli.compare:compare", "Set saved evaluations side by side; tables, pages, charts."),
+    "what-if": ("fieldmarks.cli.what_if:what_if", "Show what other descriptors of a class would change."),
+    "embed": ("fieldmarks.cli.embed:embed", "Write embeddings of images, to search or classify later."),
+    "search": ("fieldmarks.cli.search:search", "Find images of a set by what they show."),
+    "serve": ("fieldmarks.cli.serve:serve", "Classify images over HTTP, with a page."),
+    "cache": ("fieldmarks.cli.cache:cache", "Show or clear what is kept for later runs."),
+}
+
+
 @click.group(
     cls=Root,
+    places=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
     Exit codes:
@@ -257,11 +312,13 @@ def _output_failed(error: OSError) -> int:
 )
 def main(verbose: bool, quiet: bool, log_file: Path | None) -> None:
     """Tell classes apart by their visible marks: generate descriptors, curate them, classify with CLIP."""
-    from fieldmarks.hub import own_process
-
-    own_process()
     if verbose and quiet:
         raise click.UsageError("give either --verbose or --quiet")
     start_clock()
     start_logging(verbose - quiet, log_file)
-    use_file(click.get_current_context())
+    if os.path.lexists("fieldmarks.toml"):
+        from fieldmarks.cli.configuration import use_file
+
+        context = click.get_current_context()
+        assert isinstance(context.command, Root)
+        use_file(context, context.command.import_all())
