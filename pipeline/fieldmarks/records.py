@@ -15,7 +15,7 @@ Evaluation adds `measured`, what leaving each descriptor out changed (see store/
 `confused_with` the classes that it is most easily confused with; both are lists of strings.
 `review` is a person's mark of the list, "approved" or "unsure", `reviewed` {by, at, note, change} who set it,
 when and why; a line with another list is without. `position` is the class's place in the store (see
-store/order.py).
+store/lines.py).
 Keys that this version does not know are kept and written back.
 """
 

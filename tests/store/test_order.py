@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fieldmarks.records import Entry
 from fieldmarks.store import Store, edits
 from fieldmarks.store.edits import Stamp
-from fieldmarks.store.order import ordered, positions_of
+from fieldmarks.store.lines import ordered, positions_of
 
 NAMES = st.lists(st.text("abcdefgh", min_size=1, max_size=2), unique=True, max_size=12)
 

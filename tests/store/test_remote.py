@@ -11,7 +11,7 @@ from tests.data.loopback_hub import COMMIT, serve
 
 from fieldmarks.errors import StoreError
 from fieldmarks.store import Store
-from fieldmarks.store.remote import fetch, is_remote
+from fieldmarks.store.remote import fetch
 
 PINNED = f"hf:me/frogs@{COMMIT}"
 # The hub's library reads its settings once, so that every try has a process of its own.
@@ -109,9 +109,8 @@ def test_commands_read_it_and_record_its_commit(hub: dict[str, str], tmp_path: P
 
 def test_a_file_of_that_name_is_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert is_remote("hf:frogs")
     Path("hf:frogs").write_bytes(Store("frogs").path.read_bytes())
-    assert not is_remote("hf:frogs")
+    assert not Store("hf:frogs").is_on_hub
     assert Store("hf:frogs").names() == ["tree frog", "bullfrog"]
     with pytest.raises(StoreError, match="hf:me/new is on the Hugging Face hub and is read-only"):
         Store("hf:me/new", create=True)

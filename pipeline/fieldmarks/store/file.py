@@ -50,12 +50,12 @@ from fieldmarks.store.lines import (
     head,
     kind_of,
     numbers_at,
+    ordered,
     outline,
     whole_end,
     without_collecting,
 )
-from fieldmarks.store.order import ordered
-from fieldmarks.store.remote import fetch, is_remote
+from fieldmarks.store.remote import SCHEME, fetch
 from fieldmarks.text import counted
 
 logger = logging.getLogger(__name__)
@@ -101,13 +101,13 @@ class Store:
         """
         self._read_only: str | None = None  # why it is
         self.path, self.name = Path(path), str(path)  # the name, on the hub with its commit, is for people
-        if is_remote(path):
+        is_here = os.path.lexists(path)  # then it is that file, whatever else has the name
+        if not is_here and self.name.startswith(SCHEME):
             if create:
                 raise StoreError(_READ_ONLY.format(name=self.name, is_at=_ON_THE_HUB))
-            remote = fetch(path)
-            self.path, self.name = remote.path, remote.name
+            self.path, self.name = fetch(path)
             self._read_only = _ON_THE_HUB
-        elif not os.path.lexists(path) and (shipped := shipped_store(path)):
+        elif not is_here and (shipped := shipped_store(path)):
             self.path, self._read_only = shipped, "ships with fieldmarks"
         self._places: Places = defaultdict(tuple)
         self._positions: dict[str, float] = {}  # of classes that came from a class list
@@ -161,7 +161,7 @@ class Store:
         return list(self._order())
 
     def positions(self) -> Mapping[str, float]:
-        """Return the position of each class that has one, as it is at any time; see store/order.py."""
+        """Return the position of each class that has one, as it is at any time; see store/lines.py."""
         return MappingProxyType(self._positions)
 
     def get(self, name: str) -> Entry | None:

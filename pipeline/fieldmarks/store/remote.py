@@ -5,9 +5,7 @@ whether it has changed, unless HF_HUB_OFFLINE says not to, or the revision is a 
 before; the file itself is downloaded once and lies in the hub's cache.
 """
 
-import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,21 +20,8 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SECONDS: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
-    """A store of the hub: its name with the commit, and its file in the hub's cache."""
-
-    name: str
-    path: Path
-
-
-def is_remote(name: str | Path) -> bool:
-    """Say whether a name is that of a store on the hub; a file of the same name is that file."""
-    return str(name).startswith(SCHEME) and not os.path.lexists(name)
-
-
-def fetch(name: str | Path) -> Remote:
-    """Return a store of the hub, downloaded if need be.
+def fetch(name: str | Path) -> tuple[Path, str]:
+    """Return the file of a store on the hub, in the hub's cache, and its name with the commit.
 
     Raises StoreError for a name that cannot be one, a hub that does not answer or does not have it, and a
     data set that is no pack.
@@ -72,4 +57,4 @@ def fetch(name: str | Path) -> Remote:
         except Exception as error:
             remedy = "connect, or set HF_HUB_OFFLINE=1 to use what was downloaded before"
             raise StoreError(f"{name}: the hub does not answer ({one_line(error)}): {remedy}") from error
-    return Remote(f"{SCHEME}{repository}@{Path(kept).parent.name}", Path(kept))
+    return Path(kept), f"{SCHEME}{repository}@{Path(kept).parent.name}"
