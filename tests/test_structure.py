@@ -19,7 +19,7 @@ Floors = Sequence[set[str]]
 # A part may import those below it in this list; those on one line do not know each other.
 FLOORS: Floors = [
     {"errors"},
-    {"choices", "debris", "extras", "hub", "paths", "random_words", "records", "text"},
+    {"choices", "debris", "extras", "hub", "paths", "records", "text"},
     {"tables"},
     {"class_lists"},
     {"store"},

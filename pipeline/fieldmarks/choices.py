@@ -30,6 +30,7 @@ ArmName = Literal[
     "swapped",
 ]
 
+DEFAULT_CLIP: Final = "openai/clip-vit-base-patch32"
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 _DEVICE: Final = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?", re.ASCII)
 Word = TypeVar("Word", bound=str)

@@ -19,9 +19,9 @@ from fieldmarks.classification.embedder import Embedder, Encoder
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.embedding_writer import ROWS, SetWriter
 from fieldmarks.classification.scoring import normalize
+from fieldmarks.classification.texts import random_texts
 from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import all_species, clip_folder, demo_species, entry, is_true_of
-from fieldmarks.random_words import random_texts
 from fieldmarks.records import Entry
 from fieldmarks.retrieval import calibration
 from fieldmarks.retrieval.query import Term

@@ -16,8 +16,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-from fieldmarks.classification.batches import by_length
 from fieldmarks.classification.embedder import Encoder
+from fieldmarks.classification.engines import by_length
 from fieldmarks.classification.scoring import cosines
 from fieldmarks.errors import ModelError
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fieldmarks.classification.batches import batched
 from fieldmarks.classification.cache import EmbeddingCache
 from fieldmarks.classification.embedder import Embedded, Embedder, Encoder
+from fieldmarks.classification.engines import batched
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.sources import Blob

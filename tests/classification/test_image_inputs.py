@@ -18,7 +18,7 @@ from tests.classification import hostile_images
 from tests.classification.drawn_files import png16, saved
 from transformers.image_transforms import convert_to_rgb
 
-from fieldmarks.classification import depth, images, memory
+from fieldmarks.classification import images, memory
 from fieldmarks.classification.preprocess import INFERRED
 from fieldmarks.errors import ImageError
 
@@ -189,7 +189,7 @@ def test_grey_of_16_bits_that_is_transparent_is_white() -> None:
 
 @given(st.integers(0, 2**16 - 1), st.sampled_from([None, 9, 10, 12, 14, 15, 16]))
 def test_a_depth_holds_the_largest_value(high: int, declared: int | None) -> None:
-    found = depth.Depth.of(high, declared)
+    found = images.Depth.of(high, declared)
     assert high < 2**found.bits
     assert 0 <= int(high * 2.0 ** (8 - found.bits)) <= 255
     assert not (declared and found.is_inferred)
@@ -200,7 +200,7 @@ def test_levels_of_8_bits_survive_any_depth(bits: int, levels: list[int]) -> Non
     """Whether they were shifted or stretched to it; the largest value is there to tell the depth."""
     values = np.array([*levels, 255])
     for wide in (values << (bits - 8), np.round(values * ((2**bits - 1) / 255)).astype(int)):
-        grey, _ = depth.grey(Image.fromarray(wide.astype(np.uint16)[None]), bits)
+        grey, _ = images.grey(Image.fromarray(wide.astype(np.uint16)[None]), bits)
         assert np.asarray(grey)[0].tolist() == values.tolist()
 
 

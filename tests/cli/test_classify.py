@@ -20,8 +20,7 @@ from PIL import Image
 from tests.kit import write_store
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-from fieldmarks.choices import Aggregation, words
-from fieldmarks.classification.engines.families import DEFAULT_CLIP
+from fieldmarks.choices import DEFAULT_CLIP, Aggregation, words
 from fieldmarks.classification.journal import Journal
 from fieldmarks.cli import main
 from fieldmarks.cli.classify import classify as command

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fieldmarks.classification.texts import common_words
 from fieldmarks.evaluation.controls import (
     derangement,
     random_descriptors,
@@ -11,7 +12,6 @@ from fieldmarks.evaluation.controls import (
     vocabulary_of,
     waffle,
 )
-from fieldmarks.random_words import common_words
 
 CLASSES = {
     "tree frog": ["protruding eyes", "a wide mouth", "sticky toe pads"],

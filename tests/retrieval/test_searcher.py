@@ -12,9 +12,9 @@ from tests.kit import write_store
 from tests.retrieval.worlds import World, species_of
 
 import fieldmarks as fm
+from fieldmarks.classification.texts import random_texts
 from fieldmarks.demo.species import demo_species, entry, is_true_of
 from fieldmarks.errors import FieldmarksError, ImageError, ModelError, UsageError
-from fieldmarks.random_words import random_texts
 from fieldmarks.retrieval.searcher import Hit, Searcher, SearchResult
 
 pytestmark = pytest.mark.slow  # a model is loaded

@@ -24,10 +24,10 @@ import numpy as np
 
 from fieldmarks import choices
 from fieldmarks.choices import Aggregation, Device, DType, check_choice, checks_keywords
-from fieldmarks.classification.batches import batched
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.embedder import Clip, Embedded, Embedder, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
+from fieldmarks.classification.engines import batched
 from fieldmarks.classification.head import Head, Statistics
 from fieldmarks.classification.results import (
     NONE_OF_THESE,

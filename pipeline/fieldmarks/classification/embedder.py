@@ -25,11 +25,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from fieldmarks import choices
-from fieldmarks.choices import Device, DType, check_choice, check_device
+from fieldmarks.choices import DEFAULT_CLIP, Device, DType, check_choice, check_device
 from fieldmarks.classification.cache import EmbeddingCache, key_of
 from fieldmarks.classification.engines import Engine, defect_of, openvino
 from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of
-from fieldmarks.classification.engines.families import DEFAULT_CLIP
 from fieldmarks.classification.pipeline import PIXELS, Decoders, Preparation, Prepared, run
 from fieldmarks.classification.preprocess import RecipePreprocessing
 from fieldmarks.classification.results import Failure, FileVersion

@@ -32,8 +32,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from fieldmarks.classification import memory
-from fieldmarks.classification.batches import batched
 from fieldmarks.classification.cache import EmbeddingCache, key_of
+from fieldmarks.classification.engines import batched
 from fieldmarks.classification.preprocess import INFERRED
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
@@ -77,7 +77,7 @@ class Preprocessing(Protocol):
 class Prepared:
     """An image on its way: an embedding from the cache, or what the model will read.
 
-    `depth` is the image's inferred depth where its file does not tell it; see depth.py.
+    `depth` is the image's inferred depth where its file does not tell it; see images.py.
     """
 
     image: str

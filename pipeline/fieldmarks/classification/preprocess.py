@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a run that finds all embeddings in the cache loads none of 
 # Under this name an image's `info` has the box of its pixels that it covers: the last column and row of a
 # JPEG that was scaled while it was decoded are covered in part.
 EXTENT: Final = "fieldmarks.extent"
-# And under this one a depth that was taken from the image's values; see depth.py.
+# And under this one a depth that was taken from the image's values; see images.py.
 INFERRED: Final = "fieldmarks.depth"
 # A JPEG that is scaled to no less than this many times the target changes an embedding by 5e-5 (cosine) at
 # most, as measured on 372 photos with the demo's CLIP; scaled to the target itself by 2e-3.

@@ -24,7 +24,7 @@ from urllib.parse import quote
 import orjson
 
 from fieldmarks.choices import ResultFormat
-from fieldmarks.classification.batches import batched
+from fieldmarks.classification.engines import batched
 from fieldmarks.classification.results import Failure, Mark, Prediction
 from fieldmarks.errors import FieldmarksError, ReportError, StoreError, UsageError
 from fieldmarks.extras import install

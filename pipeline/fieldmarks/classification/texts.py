@@ -11,8 +11,11 @@ descriptors falls back to "a photo of a {class}".
 Source: Menon & Vondrick, classify_by_description_release, load.py and loading_helpers.py.
 """
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 from fieldmarks.choices import Aggregation
@@ -22,6 +25,8 @@ from fieldmarks.records import class_name
 from fieldmarks.text import article, fill
 
 NAME_TEMPLATE: Final = "a photo of a {class}"
+WORDS: Final = Path(__file__).with_name("words.txt")  # common English words
+_MOST_WORDS: Final = 3  # of a random text
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +172,18 @@ def _name_values(name: str, concept: str | None) -> dict[str, str]:
     spoken = name.replace("_", " ")
     values = {"class": spoken, "article": article(spoken)}
     return values | ({} if concept is None else {"concept": concept})
+
+
+@cache
+def common_words() -> tuple[str, ...]:
+    """Return the words of words.txt."""
+    lines = WORDS.read_text("utf-8").splitlines()
+    return tuple(word for line in lines if not line.startswith("#") for word in line.split())
+
+
+def random_texts(count: int, seed: str) -> list[str]:
+    """Return different texts of one to three random words, the same ones on every machine."""
+    chance, words, texts = random.Random(seed), common_words(), dict[str, None]()
+    while len(texts) < count:
+        texts[" ".join(chance.choices(words, k=chance.randint(1, _MOST_WORDS)))] = None
+    return list(texts)

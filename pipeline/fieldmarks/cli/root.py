@@ -132,17 +132,15 @@ _LONGEST: Final = 500  # characters of an untrusted error message
 class Root(InOrder):
     """A group whose errors are one line on stderr and an exit code, never a traceback.
 
-    `places` has, for each command, its place as "module:name" and its line of help. Until a command is
-    called, `commands` has only these two of it: so the list of all of them imports none.
+    `short_helps` has each command's name and its line of help. A command is imported when it is called, from
+    the module of this package that has its name: so the list of all of them imports none.
     """
 
-    def __init__(
-        self, *args: Any, places: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, short_helps: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._places = {name: place for name, (place, _) in (places or {}).items()}
-        for name, (_, short_help) in (places or {}).items():
+        for name, short_help in (short_helps or {}).items():
             self.add_command(click.Command(name, short_help=short_help))
+        self._listed = set(self.commands)  # and not imported
 
     def resolve_command(
         self, context: click.Context, args: list[str]
@@ -156,11 +154,13 @@ class Root(InOrder):
         return {name: self._imported(name) for name in self.commands}
 
     def _imported(self, name: str) -> click.Command:
-        if place := self._places.pop(name, None):
+        if name in self._listed:
             from fieldmarks.cli.configuration import with_environment
 
-            module, _, attribute = place.partition(":")
-            self.commands[name] = with_environment(getattr(import_module(module), attribute))
+            place = name.replace("-", "_")
+            command = getattr(import_module(f"fieldmarks.cli.{place}"), place)
+            self.commands[name] = with_environment(command)
+            self._listed.remove(name)
         return self.commands[name]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -258,27 +258,27 @@ def _output_failed(error: OSError) -> int:
 
 # In the order of work, in which `fieldmarks --help` lists them.
 _COMMANDS: Final = {
-    "demo": ("fieldmarks.cli.demo:demo", "Try everything offline, in a minute."),
-    "doctor": ("fieldmarks.cli.doctor:doctor", "Check the installation, an endpoint or a model."),
-    "prompts": ("fieldmarks.cli.prompts:prompts", "Show the prompts for language models."),
-    "generate": ("fieldmarks.cli.generate:generate", "Have a language model describe classes, into a store."),
-    "store": ("fieldmarks.cli.store:store", "Read, correct, check and exchange descriptor stores."),
-    "classify": ("fieldmarks.cli.classify:classify", "Label images by a store, with reasons."),
-    "learn": ("fieldmarks.cli.learn:learn", "Learn weights of descriptors from a few labelled images."),
-    "calibrate": ("fieldmarks.cli.calibrate:calibrate", 'Teach a classifier when to say "none of these".'),
-    "evaluate": ("fieldmarks.cli.evaluate:evaluate", "Measure accuracy on labelled images, with controls."),
-    "compare": ("fieldmarks.cli.compare:compare", "Set saved evaluations side by side; tables, pages, charts."),
-    "what-if": ("fieldmarks.cli.what_if:what_if", "Show what other descriptors of a class would change."),
-    "embed": ("fieldmarks.cli.embed:embed", "Write embeddings of images, to search or classify later."),
-    "search": ("fieldmarks.cli.search:search", "Find images of a set by what they show."),
-    "serve": ("fieldmarks.cli.serve:serve", "Classify images over HTTP, with a page."),
-    "cache": ("fieldmarks.cli.cache:cache", "Show or clear what is kept for later runs."),
+    "demo": "Try everything offline, in a minute.",
+    "doctor": "Check the installation, an endpoint or a model.",
+    "prompts": "Show the prompts for language models.",
+    "generate": "Have a language model describe classes, into a store.",
+    "store": "Read, correct, check and exchange descriptor stores.",
+    "classify": "Label images by a store, with reasons.",
+    "learn": "Learn weights of descriptors from a few labelled images.",
+    "calibrate": 'Teach a classifier when to say "none of these".',
+    "evaluate": "Measure accuracy on labelled images, with controls.",
+    "compare": "Set saved evaluations side by side; tables, pages, charts.",
+    "what-if": "Show what other descriptors of a class would change.",
+    "embed": "Write embeddings of images, to search or classify later.",
+    "search": "Find images of a set by what they show.",
+    "serve": "Classify images over HTTP, with a page.",
+    "cache": "Show or clear what is kept for later runs.",
 }
 
 
 @click.group(
     cls=Root,
-    places=_COMMANDS,
+    short_helps=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
     Exit codes:

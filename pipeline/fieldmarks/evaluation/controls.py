@@ -18,7 +18,7 @@ from math import ceil
 from statistics import fmean
 from typing import Final
 
-from fieldmarks.random_words import common_words
+from fieldmarks.classification.texts import common_words
 
 PAIRS: Final = 15  # of a text of words and one of characters
 _FEWEST_CHARACTERS: Final = 10  # from which strings are drawn

@@ -13,10 +13,9 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
+from fieldmarks.choices import DEFAULT_CLIP, Aggregation, Device, DType, Engine, Preset
 from fieldmarks.classification.classifier_file import load_head
 from fieldmarks.classification.embedder import Clip, open_embedder
-from fieldmarks.classification.engines.families import DEFAULT_CLIP
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Prediction
 from fieldmarks.classification.scoring import Pooling

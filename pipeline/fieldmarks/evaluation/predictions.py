@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.choices import Aggregation
-from fieldmarks.classification.batches import batched
 from fieldmarks.classification.embedder import Embedded
+from fieldmarks.classification.engines import batched
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import Array, Pooling, Scorer, normalize
 from fieldmarks.classification.texts import Texts

@@ -47,8 +47,7 @@ from fieldmarks.generation.run_file import FAILED, STORED, RunFile, answer, clai
 from fieldmarks.records import FAILED as FAILED_ANSWER
 from fieldmarks.records import GENERATED, Entry
 from fieldmarks.store import Store
-from fieldmarks.store.lines import Outline
-from fieldmarks.store.lines import positions_of
+from fieldmarks.store.lines import Outline, positions_of
 from fieldmarks.text import counted
 
 LOOK_AGAIN: Final = 0.25  # seconds between looks at what other processes are asking

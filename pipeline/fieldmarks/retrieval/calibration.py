@@ -1,7 +1,7 @@
 """When an image shows what a text says: calibrated with texts about nothing, on the same images.
 
 A cosine of text and image means nothing by itself: it depends on the text, the image and the model. So a
-query is compared with NULL random-word texts (see random_words.py), in two steps.
+query is compared with NULL random-word texts (see texts.py), in two steps.
 
 1. Does the query say anything about these images? Its margin on an image is its cosine less the fifth highest
    of the random texts there, `sure`. Its mean positive margin over all images and its largest one are
@@ -27,8 +27,8 @@ from fieldmarks.classification import arrays
 from fieldmarks.classification.embedder import Embedder
 from fieldmarks.classification.embedding_manifest import Manifest
 from fieldmarks.classification.scoring import Array, normalize
+from fieldmarks.classification.texts import random_texts
 from fieldmarks.errors import ImageError, StoreError
-from fieldmarks.random_words import random_texts
 from fieldmarks.retrieval.scan import Block, Scan, inverse_lengths
 from fieldmarks.store import durable
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from fieldmarks.classification.batches import batched
 from fieldmarks.classification.embedder import Embedded, Encoder
+from fieldmarks.classification.engines import batched
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array

@@ -14,8 +14,7 @@ from fieldmarks.records import FAILED, GENERATED, Entry
 from fieldmarks.store.edits import Change, Stamp, removed
 from fieldmarks.store.exchange import write_new
 from fieldmarks.store.file import Store
-from fieldmarks.store.lines import current, encode
-from fieldmarks.store.lines import ordered
+from fieldmarks.store.lines import current, encode, ordered
 from fieldmarks.text import comparable
 
 Lines = list[tuple[bytes, Entry]]

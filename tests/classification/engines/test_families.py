@@ -7,7 +7,7 @@ import pytest
 
 from fieldmarks.classification.cache import EmbeddingCache, key_of
 from fieldmarks.classification.embedder import Embedder, Encoder
-from fieldmarks.classification.engines.families import FORMS, TextForm, canonical, fixed_rows, form_of
+from fieldmarks.classification.engines.checkpoint import FORMS, TextForm, canonical, fixed_rows, form_of
 
 
 @pytest.mark.parametrize(

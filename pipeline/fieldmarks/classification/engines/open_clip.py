@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from fieldmarks.classification.engines.families import DEFAULT_CLIP
+from fieldmarks.choices import DEFAULT_CLIP
 from fieldmarks.classification.preprocess import MAX_SIDE, Recipe
 from fieldmarks.errors import ModelError
 from fieldmarks.hub import MAX_LAYERS, OPEN_CLIP, ModelSource, lfs_pointer, one_line

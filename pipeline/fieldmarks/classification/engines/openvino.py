@@ -23,10 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks import __version__
-from fieldmarks.classification.batches import encoded_by_length
-from fieldmarks.classification.engines import Engine, defect_of, model_cache
-from fieldmarks.classification.engines.checkpoint import Checkpoint, processor
-from fieldmarks.classification.engines.families import TextForm, fixed_rows
+from fieldmarks.classification.engines import Engine, defect_of, encoded_by_length, model_cache
+from fieldmarks.classification.engines.checkpoint import Checkpoint, TextForm, fixed_rows, processor
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import ModelError

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
 from torch.overrides import TorchFunctionMode
 
-from fieldmarks.classification.batches import batched, encoded_by_length
+from fieldmarks.classification.engines import batched, encoded_by_length
 from fieldmarks.classification.engines.checkpoint import Checkpoint
 from fieldmarks.classification.engines.towers import (
     CLIP_TOWERS,

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
-from fieldmarks.classification.engines.checkpoint import ClipLike
-from fieldmarks.classification.engines.families import ANY_END, features, logit_scale
+from fieldmarks.classification.engines.checkpoint import ANY_END, ClipLike, features, logit_scale
 from fieldmarks.classification.preprocess import Recipe
 
 QUICK_GELU: Final = 1.702
