@@ -12,7 +12,6 @@ from tests.report.conftest import failure, hostile, prediction
 
 from fieldmarks.choices import ResultFormat
 from fieldmarks.classification.result_files import (
-    Detail,
     Result,
     ResultsFile,
     csv_cells,
@@ -28,6 +27,7 @@ from fieldmarks.classification.results import (
     Mark,
     Prediction,
     Score,
+    shortened,
 )
 from fieldmarks.errors import ModelError, ReportError, UsageError
 
@@ -243,14 +243,14 @@ def test_a_detail_cuts_a_prediction(prediction: Prediction) -> None:
     assert prediction.explanation
     third = (Mark("newt", "a long tail", 2.0),)
     whole = replace(prediction, explanation=replace(prediction.explanation, further=(third,)))
-    assert Detail(top=1).of(whole) == replace(
+    assert shortened(whole, top=1) == replace(
         prediction, scores=prediction.scores[:1], baseline=None, explanation=None
     )
-    by_count = [Detail(top=2, explain_top=count, baseline=True).of(whole) for count in (1, 2, 3, 9)]
+    by_count = [shortened(whole, top=2, explain_top=count, baseline=True) for count in (1, 2, 3, 9)]
     explanations = [cut.explanation for cut in by_count if isinstance(cut, Prediction)]
     assert [len(explanation.by_class) for explanation in explanations if explanation] == [1, 2, 3, 3]
     assert explanations[0] == Explanation(prediction.explanation.predicted, (), None)
     assert explanations[1] == prediction.explanation
     assert explanations[2] == whole.explanation
     assert Prediction.from_dict(whole.to_dict()).explanation == whole.explanation
-    assert Detail(top=1).of(Failure("a", "b")) == Failure("a", "b")
+    assert shortened(Failure("a", "b"), top=1) == Failure("a", "b")

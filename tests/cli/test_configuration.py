@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.kit import write_store
 
 from fieldmarks.cli import main
-from fieldmarks.cli.configuration import ENVIRONMENT, SETTABLE, parse
+from fieldmarks.cli.configuration import SETTABLE, parse
+from fieldmarks.cli.root import ENVIRONMENT
 from fieldmarks.errors import UsageError
 
 FILE = Path("fieldmarks.toml")

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from fieldmarks.classification.results import Progress
 from fieldmarks.cli.console import duration, images_line, shown
-from fieldmarks.evaluation.predictions import Progress
 
 
 def test_images_with_rate_and_time_left() -> None:

@@ -12,10 +12,10 @@ from tests.kit import write_store
 
 import fieldmarks as fm
 from fieldmarks.classification.embedder import Encoder
+from fieldmarks.classification.results import Progress
 from fieldmarks.classification.texts import descriptor_texts
 from fieldmarks.cli.render.evaluation import lines
 from fieldmarks.errors import EvaluationError, UsageError
-from fieldmarks.evaluation.predictions import Progress
 from fieldmarks.evaluation.what_if import what_if
 from fieldmarks.report import evaluation_page
 

@@ -15,7 +15,6 @@ Source: https://labelstud.io/guide/predictions and https://labelstud.io/guide/st
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Final
@@ -46,30 +45,6 @@ _GROUP: Final = 1000  # rows of a row group, which is what writing Parquet holds
 _PART: Final = 1 << 20
 
 Result = Prediction | Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """How much of a prediction is shown: the `top` classes, the marks of `explain_top` classes, the baseline.
-
-    With `explain_top` 0 there are no marks.
-    """
-
-    top: int
-    explain_top: int = 0
-    baseline: bool = False
-
-    def of(self, result: Result) -> Result:
-        """Return a result with no more than that."""
-        if isinstance(result, Failure):
-            return result
-        explanation = result.explanation if self.explain_top else None
-        return replace(
-            result,
-            scores=result.scores[: self.top],
-            baseline=result.baseline if self.baseline else None,
-            explanation=explanation and explanation.of_top(self.explain_top),
-        )
 
 
 def form_of(path: Path, asked: ResultFormat | None) -> ResultFormat:

@@ -14,12 +14,15 @@ learned weights a mark has "weight" and "contribution", and "from" where the des
 that could not be read is {"image", "error"}.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from html import escape
 from importlib import import_module
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+Row = TypeVar("Row")
 
 HTML_CLASSES: Final = 5  # shown of a prediction
 UNSURE: Final = "(unsure)"  # in the place of a label whose probability is under the least asked for
@@ -307,3 +310,44 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]], caption: str =
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many images are embedded, of how many where that is known, and the seconds that it has taken."""
+
+    done: int
+    failed: int
+    total: int | None
+    seconds: float
+
+
+def reporting(
+    results: Iterable[Row], total: int | None, progress: Callable[[Progress], None]
+) -> Iterator[Row]:
+    """Yield what comes of images unchanged, and call back with the progress."""
+    started: float | None = None  # the model loads before the first image comes
+    failed = 0
+    for number, result in enumerate(results, 1):
+        started = time.monotonic() if started is None else started
+        failed += isinstance(result, Failure)
+        progress(Progress(number - failed, failed, total, time.monotonic() - started))
+        yield result
+
+
+def shortened(
+    result: Prediction | Failure, *, top: int, explain_top: int = 0, baseline: bool = False
+) -> Prediction | Failure:
+    """Return a result with no more than `top` classes, the marks of `explain_top` classes, the baseline.
+
+    With `explain_top` 0 there are no marks.
+    """
+    if isinstance(result, Failure):
+        return result
+    explanation = result.explanation if explain_top else None
+    return replace(
+        result,
+        scores=result.scores[:top],
+        baseline=result.baseline if baseline else None,
+        explanation=explanation and explanation.of_top(explain_top),
+    )

@@ -2,19 +2,18 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.choices import Aggregation, DType, Engine, Preset, ResultFormat, check_device, words
-from fieldmarks.cli import outputs, pages, sorting
+from fieldmarks.choices import Aggregation, Preset, ResultFormat, words
+from fieldmarks.cli import outputs, sorting
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.console import images_line, shown
-from fieldmarks.cli.images import image_paths, watched
-from fieldmarks.errors import UsageError
+from fieldmarks.cli.images import OF_MODEL, check_page, image_paths, model_options, page_options
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
@@ -24,67 +23,7 @@ if TYPE_CHECKING:
     from fieldmarks.classification.results import Failure
 
 
-Command = Callable[..., None]
-OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
 OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "baseline")
-
-
-class Device(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
-    """The name of a device, one of several GPUs as cuda:N."""
-
-    name = "device"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name, or fail as click does."""
-        try:
-            check_device(value)
-        except UsageError as error:
-            self.fail(str(error).removeprefix("device: "), param, ctx)
-        return str(value)
-
-
-def model_options(command: Command) -> Command:
-    """Add the options for the CLIP model, its engine, device and precision."""
-    for option in (
-        click.option(
-            "--cache/--no-cache",
-            default=True,
-            help="Cache embeddings for later runs; converted models are always cached.",
-        ),
-        click.option(
-            "--batch",
-            type=click.IntRange(1, 4096),
-            help="Images per forward pass  [default: 32 on a CPU; on a GPU 256, or what its memory holds].",
-        ),
-        click.option(
-            "--dtype",
-            type=click.Choice(words(DType)),
-            default="auto",
-            help="Numeric precision; auto: half precision where the processor supports it natively, else "
-            "float32. With float32, JPEGs are decoded at full size.",
-        ),
-        click.option(
-            "--engine",
-            type=click.Choice(words(Engine)),
-            default="auto",
-            help="Inference backend; auto: OpenVINO on a CPU if it is installed and its results match "
-            "torch's.",
-        ),
-        click.option(
-            "--device",
-            type=Device(),
-            metavar="[auto|cpu|cuda|cuda:N|mps]",
-            default="auto",
-            help="Device, of several GPUs one as cuda:1  [default: the fastest available].",
-        ),
-        click.option(
-            "--clip",
-            metavar="MODEL",
-            help="CLIP-like model: a folder or a Hugging Face id  [default: openai/clip-vit-base-patch32].",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 @click.command(short_help="Label images by a store, with reasons.")
@@ -191,7 +130,7 @@ def model_options(command: Command) -> Command:
     type=click.Path(path_type=Path),
     help="Also write an HTML page with images and marks, the doubtful ones first (.html).",
 )
-@pages.page_options
+@page_options
 @click.option(
     "--save-classifier", type=click.Path(path_type=Path), help="Also save the classifier (.safetensors)."
 )
@@ -230,6 +169,7 @@ def classify(
     from fieldmarks.classification.classifier import EMBEDDED_BATCH
     from fieldmarks.classification.classifier_file import ClassifierFile
     from fieldmarks.classification.embedding_set import EmbeddingSet
+    from fieldmarks.classification.results import reporting
     from fieldmarks.classification.sources import quiet_pillow
 
     store, classifier, names = prevailing(context, "store", "classifier", "names").values()
@@ -239,7 +179,7 @@ def classify(
     for param in context.command.params:
         if classifier and param.name in OF_TEXTS[:-1] and is_given(param.name or ""):
             raise click.UsageError(f"{param.opts[0]} goes with --store: a saved classifier has its own texts")
-    pages.check(options)
+    check_page(options)
     named = {"-o": options["output"], "--resume": resume, "--report": report}
     _check_outputs(named | {"--save-classifier": save_classifier}, (store, classifier))
     if not is_given("form") and (options["output"] or resume):
@@ -267,12 +207,12 @@ def classify(
             statistics = None
             if options["relative"]:  # which relates marks to all images, also to those that have results
                 rows, total = _rows(opened, embeddings, images, None, output)
-                every = list(watched(rows, show, total))
+                every = list(reporting(rows, total, show))
                 statistics = opened.statistics(every)
                 rows = iter([row for row in every if journal is None or not journal.has(row)])
             else:
                 rows, total = _rows(opened, embeddings, images, journal, output)
-                rows = watched(rows, show, total)
+                rows = reporting(rows, total, show)
             output.deliver(opened.score(rows, **output.scored, statistics=statistics, batch=batch))
     written = [path for path in (resume, report, save_classifier) if path]
     output.conclude(journal.skipped if journal else 0, written)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.cli import pages
 from fieldmarks.cli.console import conclude
+from fieldmarks.cli.images import check_page, imprint, page_options
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ FILE = click.Path(path_type=Path)
     help="Format of the table  [default: by suffix, else table].",
 )
 @click.option("--report", type=FILE, help="Write an HTML page; of a single run its evaluation page (.html).")
-@pages.page_options
+@page_options
 @click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg, .png and .pdf.")
 def compare(
     runs: tuple[Path, ...], output: Path | None, form: str | None, force: bool, **options: Any
@@ -92,7 +92,7 @@ def _check(runs: Sequence[Path], output: Path | None, force: bool, options: dict
     from fieldmarks.paths import unwritable
     from fieldmarks.report import chart_files, charts, comparison_page, document
 
-    pages.check(options)
+    check_page(options)
     named = [*runs, *(path for path in (output, options["report"]) if path)]
     places = [os.path.realpath(path) for path in named]
     if twice := next(
@@ -137,11 +137,11 @@ def _write(output: Path, content: str) -> None:
 def _write_page(comparison: "Comparison", options: dict[str, Any]) -> None:
     from fieldmarks.report import comparison_page, evaluation_page
 
-    (run, *others), imprint = comparison.runs, pages.imprint(options)
+    run, *others = comparison.runs
     if others:
-        comparison_page.write_page(comparison, options["report"], imprint)
+        comparison_page.write_page(comparison, options["report"], imprint(options))
     else:
-        evaluation_page.write_page(run.evaluation, options["report"], imprint)
+        evaluation_page.write_page(run.evaluation, options["report"], imprint(options))
 
 
 def _save_plots(comparison: "Comparison", folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""Defaults of options: environment variables and `fieldmarks.toml`, the file of a project.
+"""Defaults of options from `fieldmarks.toml`, the file of a project, and which of several values prevails.
 
-An option on the command line comes first, then the environment, then the file, then the built-in default, all
-through click's own mechanisms (`envvar`, `default_map`). The file is read from the working folder alone:
+An option on the command line comes first, then the environment (see `root`), then the file, then the built-in
+default, all through click's own mechanisms (`envvar`, `default_map`). The file is read from the working folder alone:
 
     store = "birds.jsonl"                       # for every command that has --store
     clip = "openai/clip-vit-large-patch14"
@@ -30,7 +30,6 @@ from fieldmarks.errors import UsageError
 from fieldmarks.paths import read_text, shipped_store
 
 FILE: Final = "fieldmarks.toml"
-ENVIRONMENT: Final = {"clip": "FIELDMARKS_CLIP", "store": "FIELDMARKS_STORE", "model": "FIELDMARKS_MODEL"}
 CACHE: Final = "FIELDMARKS_CACHE"  # read in `paths`: no option has it
 SETTABLE: Final = frozenset(
     {
@@ -47,14 +46,6 @@ _MOST: Final = 65_536  # bytes
 _WEAKER: Final = (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)  # than the command line
 
 logger = logging.getLogger(__name__)
-
-
-def with_environment(command: click.Command) -> click.Command:
-    """Let a command's options take their default from ENVIRONMENT's variables, and say so in its help."""
-    for option in command.params:
-        if isinstance(option, click.Option) and option.name in ENVIRONMENT:
-            option.envvar, option.show_envvar = ENVIRONMENT[option.name], True
-    return command
 
 
 def use_file(context: click.Context, commands: Mapping[str, click.Command]) -> None:

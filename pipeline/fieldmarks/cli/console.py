@@ -24,7 +24,7 @@ from fieldmarks.errors import FieldmarksError
 from fieldmarks.text import printable
 
 if TYPE_CHECKING:
-    from fieldmarks.evaluation import predictions
+    from fieldmarks.classification import results
     from fieldmarks.generation.run import Progress
 
 
@@ -186,7 +186,7 @@ def line(progress: "Progress") -> str:
     return ", ".join(parts)
 
 
-def images_line(progress: "predictions.Progress") -> str:
+def images_line(progress: "results.Progress") -> str:
     """Return how far the images are as one line: done, unreadable, rate, time left where it is known."""
     rate, left = _rate(progress)
     unreadable = [f"{progress.failed:,} unreadable"] if progress.failed else []

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.configuration import CACHE, ENVIRONMENT, FILE, is_given
+from fieldmarks.cli.configuration import CACHE, FILE, is_given
 from fieldmarks.cli.console import conclude
 from fieldmarks.cli.generate import Number, headers_of, model_options
+from fieldmarks.cli.root import ENVIRONMENT
 from fieldmarks.errors import EndpointError, ModelError
 from fieldmarks.text import counted, printable
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.cli.classify import model_options
 from fieldmarks.cli.console import images_line, shown
-from fieldmarks.cli.images import conclude_images, image_paths, say_failure, watched
+from fieldmarks.cli.images import conclude_images, image_paths, model_options, say_failure
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -205,11 +204,11 @@ def _try(images: Sequence[str], are_archives: bool, number: int, half: bool, opt
 
 def _shown(results: "Iterable[Embedded | Failure]", total: int | None) -> list[str]:
     """Go through results with a line of progress, and return the images that failed."""
-    from fieldmarks.classification.results import Failure
+    from fieldmarks.classification.results import Failure, reporting
 
     failed = list[str]()
     with shown(sys.stderr, images_line) as show:
-        for result in watched(results, show, total):
+        for result in reporting(results, total, show):
             if isinstance(result, Failure):
                 say_failure(result)
                 failed.append(result.image)

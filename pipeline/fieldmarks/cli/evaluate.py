@@ -13,18 +13,23 @@ import click
 from click.core import ParameterSource
 
 from fieldmarks.choices import Aggregation, ArmName, Preset, words
-from fieldmarks.cli import pages
-from fieldmarks.cli.classify import OF_MODEL, model_options
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import conclude, say
-from fieldmarks.cli.images import conclude_images, say_failure
+from fieldmarks.cli.images import (
+    OF_MODEL,
+    check_page,
+    conclude_images,
+    imprint,
+    model_options,
+    page_options,
+    say_failure,
+)
 from fieldmarks.cli.learning_curves import Counts, check_curves, measure_curves
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
     from fieldmarks.data.check import Preflight
     from fieldmarks.evaluation.results import Evaluation
-    from fieldmarks.report.document import Imprint
 
 
 logger = logging.getLogger(__name__)
@@ -197,7 +202,7 @@ def text_options(command: Command) -> Command:
 )
 @click.option("--json", "as_json", metavar="FILE|-", help="Write the whole evaluation as JSON; - for stdout.")
 @click.option("--report", type=FILE, help="Write an HTML page with charts and examples (.html).")
-@pages.page_options
+@page_options
 @click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg, .png and .pdf.")
 @model_options
 @click.pass_context
@@ -231,7 +236,7 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
 
     options |= prevailing(context, "store", "classifier")
     _check_usage(options)
-    pages.check(options)
+    check_page(options)
     if options["classifier"] and context.get_parameter_source("presets") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--preset goes with --store: a saved classifier has its own texts")
     if options["preflight"]:
@@ -262,7 +267,7 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     for failure in result.failures:
         say_failure(failure)
     _show_table(_preflight_of(result))
-    _write(result, *outputs, pages.imprint(options))
+    _write(result, *outputs, options)
     if options["write_flags"]:
         _write_flags(result, options["store"], options["presets"][0])
     failed = [failure.image for failure in result.failures]
@@ -386,7 +391,11 @@ def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None)
 
 
 def _write(
-    result: "Evaluation", as_json: str | None, report: Path | None, plots: Path | None, imprint: "Imprint"
+    result: "Evaluation",
+    as_json: str | None,
+    report: Path | None,
+    plots: Path | None,
+    options: Mapping[str, Any],
 ) -> None:
     """Print the figures and write the files that are asked for; JSON on stdout, "-", stands alone."""
     from fieldmarks.cli.render import evaluation
@@ -400,7 +409,7 @@ def _write(
         if as_json:
             result.save(as_json)
     if report:
-        evaluation_page.write_page(result, report, imprint)
+        evaluation_page.write_page(result, report, imprint(options))
     if plots:
         chart_files.save(charts.charts(result), plots)
 

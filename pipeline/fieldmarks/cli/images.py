@@ -1,28 +1,113 @@
-"""Images as a command goes through them: their paths, progress, failures, and the closing line."""
+"""What commands on images share: options of the model and of a page, paths, failures, the closing line."""
 
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fieldmarks.choices import DType, Engine, check_device, words
 from fieldmarks.cli.console import conclude, say
+from fieldmarks.errors import UsageError
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
     from fieldmarks.classification.results import Failure
-    from fieldmarks.evaluation.predictions import Progress
+    from fieldmarks.report.document import Imprint
 
     Paths = Iterator[str | Failure]
     Filter = Callable[[Paths], Paths]
 
-Result = TypeVar("Result")
+Command = Callable[..., None]
 
+OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
 INCOMPLETE = 3  # the exit code of a run that did all but what its last lines name
 NAMED = 20  # images in the last lines
 COUNTED = 100_000  # images that are counted before the work
+
+
+class Device(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
+    """The name of a device, one of several GPUs as cuda:N."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail as click does."""
+        try:
+            check_device(value)
+        except UsageError as error:
+            self.fail(str(error).removeprefix("device: "), param, ctx)
+        return str(value)
+
+
+def model_options(command: Command) -> Command:
+    """Add the options for the CLIP model, its engine, device and precision."""
+    for option in (
+        click.option(
+            "--cache/--no-cache",
+            default=True,
+            help="Cache embeddings for later runs; converted models are always cached.",
+        ),
+        click.option(
+            "--batch",
+            type=click.IntRange(1, 4096),
+            help="Images per forward pass  [default: 32 on a CPU; on a GPU 256, or what its memory holds].",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(words(DType)),
+            default="auto",
+            help="Numeric precision; auto: half precision where the processor supports it natively, else "
+            "float32. With float32, JPEGs are decoded at full size.",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(words(Engine)),
+            default="auto",
+            help="Inference backend; auto: OpenVINO on a CPU if it is installed and its results match "
+            "torch's.",
+        ),
+        click.option(
+            "--device",
+            type=Device(),
+            metavar="[auto|cpu|cuda|cuda:N|mps]",
+            default="auto",
+            help="Device, of several GPUs one as cuda:1  [default: the fastest available].",
+        ),
+        click.option(
+            "--clip",
+            metavar="MODEL",
+            help="CLIP-like model: a folder or a Hugging Face id  [default: openai/clip-vit-base-patch32].",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def page_options(command: Command) -> Command:
+    """Add the options for a page's title and author."""
+    for option in (
+        click.option("--author", metavar="NAME", help="Author, shown below the title of the page."),
+        click.option("--title", metavar="TEXT", help="Title of the page  [default: what it shows]."),
+    ):
+        command = option(command)
+    return command
+
+
+def imprint(options: Mapping[str, Any]) -> "Imprint":
+    """Return what the options say of the page. Raises UsageError where no page is written."""
+    from fieldmarks.report.document import Imprint
+
+    check_page(options)
+    return Imprint(options["title"], options["author"])
+
+
+def check_page(options: Mapping[str, Any]) -> None:
+    """Raise UsageError for a title or an author without a page."""
+    for name in ("title", "author"):
+        if options[name] is not None and options["report"] is None:
+            raise click.UsageError(f"--{name} goes with --report FILE")
 
 
 def say_failure(failure: "Failure") -> None:
@@ -61,18 +146,3 @@ def image_paths(images: Sequence[str], *filters: "Filter") -> "tuple[Paths, int 
         return paths, None
     first = list(islice(paths, COUNTED + 1))
     return chain(first, paths), len(first) if len(first) <= COUNTED else None
-
-
-def watched(
-    results: "Iterable[Result]", show: "Callable[[Progress], None]", total: int | None
-) -> "Iterator[Result]":
-    """Yield results of images, and show how many there were."""
-    from fieldmarks.classification.results import Failure
-    from fieldmarks.evaluation.predictions import Progress
-
-    began, done, failed = time.monotonic(), 0, 0
-    for result in results:
-        failed += isinstance(result, Failure)
-        done += not isinstance(result, Failure)
-        show(Progress(done, failed, total, time.monotonic() - began))
-        yield result

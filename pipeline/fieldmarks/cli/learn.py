@@ -7,10 +7,9 @@ from typing import Any
 import click
 
 from fieldmarks.choices import Preset, words
-from fieldmarks.cli.classify import OF_MODEL, model_options
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
-from fieldmarks.cli.images import conclude_images, say_failure
+from fieldmarks.cli.images import OF_MODEL, conclude_images, model_options, say_failure
 from fieldmarks.text import counted
 
 PASSED = (

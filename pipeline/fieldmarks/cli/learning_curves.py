@@ -12,7 +12,7 @@ from fieldmarks.cli.images import conclude_images, say_failure
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
-    from fieldmarks.evaluation.predictions import Progress
+    from fieldmarks.classification.results import Progress
     from fieldmarks.learning.curves import Drawn
 
 DRAWS: Final = 10
@@ -55,8 +55,8 @@ def measure_curves(
     dataset: str | None, passed: Mapping[str, Any], options: Mapping[str, Any], command: Sequence[str]
 ) -> None:
     """Measure learning curves, print them, and write what --json and --save-plots name."""
+    from fieldmarks.classification.results import Progress
     from fieldmarks.cli.render import curves
-    from fieldmarks.evaluation.predictions import Progress
     from fieldmarks.learning.curves import check_file, learning_curves
     from fieldmarks.report import chart_files, curves_chart
 

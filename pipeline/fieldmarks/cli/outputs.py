@@ -4,23 +4,23 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fieldmarks.choices import ResultFormat, words
-from fieldmarks.cli import pages
 from fieldmarks.cli.configuration import is_given
 from fieldmarks.cli.console import say
-from fieldmarks.cli.images import NAMED, conclude_images, say_failure
+from fieldmarks.cli.images import NAMED, conclude_images, imprint, say_failure
 from fieldmarks.cli.sorting import Sorter
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
     from fieldmarks.classification.journal import Journal
-    from fieldmarks.classification.result_files import Detail, Result, ResultsFile
+    from fieldmarks.classification.result_files import Result, ResultsFile
     from fieldmarks.report.result_page import ResultPage
 
 Command = Callable[..., None]
@@ -71,10 +71,11 @@ def open_output(form: ResultFormat | None, options: Mapping[str, Any]) -> "Resul
     return ResultsFile(output, form, force=options["force"])
 
 
-def detail_of(form: str, options: Mapping[str, Any]) -> "Detail":
-    """Return how much of each prediction a format shows. Raises UsageError for an option without effect."""
-    from fieldmarks.classification.result_files import Detail
+def detail_of(form: str, options: Mapping[str, Any]) -> tuple[int, int, bool]:
+    """Return of how many classes a format shows scores, of how many marks, and whether it has a baseline.
 
+    Raises UsageError for an option without effect.
+    """
     if form in ROWS and options["top"] and is_given("top"):
         raise click.UsageError(
             f"--top has no effect with {form}, which has two classes for each image: use jsonl or parquet"
@@ -83,17 +84,14 @@ def detail_of(form: str, options: Mapping[str, Any]) -> "Detail":
         raise click.UsageError("--baseline has no effect with label-studio")
     asked = options["explain_top"] or (2 if options["explain"] or options["relative"] else 0)
     usual = {"table": options["explain_top"] or 1, "csv": 2, "label-studio": 2}.get(form, 5)
-    return Detail(
-        top=usual if form in ROWS else options["top"] or usual,
-        explain_top=asked or int(form in (*ROWS, "parquet")),
-        baseline=options["baseline"] or not options["report"],
-    )
+    top = usual if form in ROWS else options["top"] or usual
+    return top, asked or int(form in (*ROWS, "parquet")), options["baseline"] or not options["report"]
 
 
 def writer(
     form: ResultFormat,
     classifier: "Classifier",
-    detail: "Detail",
+    baseline: bool,
     journal: "Journal | None" = None,
     file: "ResultsFile | None" = None,
 ) -> "Callable[[Iterable[Result]], None]":
@@ -102,7 +100,7 @@ def writer(
     from fieldmarks.cli.render.results import table_rows, table_width
 
     model = _model_version(classifier)
-    baseline = detail.baseline and classifier.head.baseline is not None
+    baseline = baseline and classifier.head.baseline is not None
 
     def to_journal(results: "Iterable[Result]") -> None:
         assert journal is not None
@@ -156,10 +154,12 @@ class Output:
         file: "ResultsFile | None",
     ) -> None:
         """Raises ReportError for a page or folder that could not be written at the end, and UsageError."""
+        from fieldmarks.classification.results import shortened
+
         form = file.form if file else form or "table"
-        self._detail = detail_of("journal" if journal else form, options)
-        top, explained = self._detail.top, self._detail.explain_top
-        self._write = writer(form, classifier, self._detail, journal, file)
+        top, explained, baseline = detail_of("journal" if journal else form, options)
+        self._shortened = partial(shortened, top=top, explain_top=explained, baseline=baseline)
+        self._write = writer(form, classifier, baseline, journal, file)
         self._file, self._journal = file, journal
         self._page: ResultPage | None = None
         self._report: Path | None = options["report"]
@@ -176,7 +176,7 @@ class Output:
             from fieldmarks.report import cards, document, result_page
 
             facts = result_page.provenance(classifier.head.metadata, options["store"])
-            self._page = result_page.ResultPage(classifier.classes, facts, pages.imprint(options))
+            self._page = result_page.ResultPage(classifier.classes, facts, imprint(options))
             document.check(self._report)
             top, explained = max(top, cards.CLASSES_SHOWN), max(explained, 2)
             self.thumbnails = result_page.MAX_IMAGES
@@ -198,7 +198,7 @@ class Output:
     def deliver(self, results: "Iterable[Result]") -> None:
         """Write each result as it comes, then sort the images; the page is written in any case."""
         try:
-            self._write(map(self._detail.of, self._noted(results)))
+            self._write(map(self._shortened, self._noted(results)))
         except KeyboardInterrupt:
             if self._journal:
                 say(f"{self._journal.path} has the results so far; the same command continues")

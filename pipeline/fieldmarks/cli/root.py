@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, what shells expect
 TERMINATED: Final = 143  # 128 + SIGTERM
+ENVIRONMENT: Final = {"clip": "FIELDMARKS_CLIP", "store": "FIELDMARKS_STORE", "model": "FIELDMARKS_MODEL"}
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -155,8 +156,6 @@ class Root(InOrder):
 
     def _imported(self, name: str) -> click.Command:
         if name in self._listed:
-            from fieldmarks.cli.configuration import with_environment
-
             place = name.replace("-", "_")
             command = getattr(import_module(f"fieldmarks.cli.{place}"), place)
             self.commands[name] = with_environment(command)
@@ -209,6 +208,14 @@ class Root(InOrder):
         except BaseException as error:
             code = _unexpected(error)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def with_environment(command: click.Command) -> click.Command:
+    """Let a command's options take their default from ENVIRONMENT's variables, and say so in its help."""
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name in ENVIRONMENT:
+            option.envvar, option.show_envvar = ENVIRONMENT[option.name], True
+    return command
 
 
 def _before_the_command(error: click.NoSuchOption) -> str | None:

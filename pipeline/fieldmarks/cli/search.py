@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.cli import pages
-from fieldmarks.cli.classify import model_options
 from fieldmarks.cli.console import conclude, emit
-from fieldmarks.cli.pages import page_options
+from fieldmarks.cli.images import check_page, imprint, model_options, page_options
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -95,7 +93,7 @@ def search(
       fieldmarks search photos.emb --duplicates
     """
     model = {name: options.pop(name) for name in ("clip", "device", "dtype", "engine", "cache")}
-    pages.check(options)
+    check_page(options)
     page = {name: options.pop(name) for name in ("report", "title", "author")}
     if duplicates:
         _check_alone(click.get_current_context())
@@ -148,7 +146,7 @@ def _search(
                 show_all=options["show_all"],
                 disagree=options["disagree"],
                 facts={"Store": options["store"] or "", "Labels": options["labels"] or ""},
-                imprint=pages.imprint(page),
+                imprint=imprint(page),
             )
             closing.append(_write(page["report"], written))
     conclude(*closing)
@@ -210,6 +208,6 @@ def _list_duplicates(path: Path, near: float | None, form: str, page: dict[str, 
         from fieldmarks.report.search_page import duplicates_page
 
         with quiet_pillow():
-            written = duplicates_page(groups, embeddings, scan.rows, limit, pages.imprint(page))
+            written = duplicates_page(groups, embeddings, scan.rows, limit, imprint(page))
         closing.append(_write(page["report"], written))
     conclude(*closing)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.cli.classify import model_options
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import conclude, say
+from fieldmarks.cli.images import model_options
 from fieldmarks.errors import FieldmarksError
 from fieldmarks.extras import install, is_installed
 from fieldmarks.text import counted

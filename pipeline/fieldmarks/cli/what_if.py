@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.choices import Aggregation, Preset, words
-from fieldmarks.cli.classify import model_options
 from fieldmarks.cli.console import emit, images_line, shown
 from fieldmarks.cli.evaluate import data_options, text_options
-from fieldmarks.cli.images import conclude_images, say_failure
+from fieldmarks.cli.images import conclude_images, model_options, say_failure
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:

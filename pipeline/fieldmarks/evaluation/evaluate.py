@@ -17,7 +17,7 @@ from fieldmarks.choices import DEFAULT_CLIP, Aggregation, Device, DType, Engine,
 from fieldmarks.classification.classifier_file import load_head
 from fieldmarks.classification.embedder import Clip, open_embedder
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.results import Prediction
+from fieldmarks.classification.results import Prediction, Progress
 from fieldmarks.classification.scoring import Pooling
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.data import DatasetSpec
@@ -34,7 +34,7 @@ from fieldmarks.evaluation.arms import (
 )
 from fieldmarks.evaluation.experiment import Experiment, provenance
 from fieldmarks.evaluation.metrics import figures
-from fieldmarks.evaluation.predictions import Images, Progress, predict
+from fieldmarks.evaluation.predictions import Images, predict
 from fieldmarks.evaluation.results import (
     CONTROLS,
     ArmResult,

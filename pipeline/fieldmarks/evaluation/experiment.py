@@ -17,14 +17,14 @@ from typing import IO, Any, Final
 from fieldmarks import __version__
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.head import DIGEST
-from fieldmarks.classification.results import Failure
+from fieldmarks.classification.results import Failure, Progress, reporting
 from fieldmarks.classification.sources import ImageInput
 from fieldmarks.data import DataSet, DatasetSpec, check, labels, precomputed
 from fieldmarks.data.opening import open_spec
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.arms import Candidate, EvaluationConfig
 from fieldmarks.evaluation.metrics import CONFIDENCE, RESAMPLES
-from fieldmarks.evaluation.predictions import Images, Progress, Row, gather, reporting
+from fieldmarks.evaluation.predictions import Images, Row, gather
 from fieldmarks.text import counted
 
 
@@ -118,8 +118,7 @@ class Experiment:
         if self.spec.embeddings is not None:
             rows = self._counted(self._precomputed(), counts)
         else:
-            rows = self._embedded(counts, copies is not None)
-            rows = rows if progress is None else reporting(rows, self.total, progress)
+            rows = self._embedded(counts, copies is not None, progress)
         images = gather(rows, class_of, list(self.candidate.classes), copies)
         return done, images
 
@@ -130,7 +129,9 @@ class Experiment:
             return None
         return sum(count for label, count in self.counts.items() if label in self.matching.class_of)
 
-    def _embedded(self, counts: Counter[str], copies: bool) -> Iterator[Row]:
+    def _embedded(
+        self, counts: Counter[str], copies: bool, progress: Callable[[Progress], None] | None
+    ) -> Iterator[Row]:
         """Yield the embeddings of the images whose label has or may have a class, and count all labels."""
         assert self.dataset is not None
         may_match = self._may_match()
@@ -150,8 +151,9 @@ class Experiment:
                     waiting.append(example.label)
                     yield example.image
 
-        embedder = self.candidate.embedder
-        for result in embedder.images(wanted(self.dataset), thumbnails=sys.maxsize if copies else 0):
+        thumbnails = sys.maxsize if copies else 0
+        results = self.candidate.embedder.images(wanted(self.dataset), thumbnails=thumbnails)
+        for result in results if progress is None else reporting(results, self.total, progress):
             yield result, waiting.popleft()
 
     def _may_match(self) -> Callable[[str], bool]:

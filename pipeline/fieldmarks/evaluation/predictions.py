@@ -4,7 +4,6 @@ N images, M texts, C classes, D dimensions; no array of N x C is ever made.
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -92,27 +91,6 @@ class Images:
     def distinct(self) -> NDArray[np.int64]:
         """The indices of the images, of a group of repeats only the first, (n,)."""
         return distinct_of(len(self.names), self.repeats)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How many images are embedded, of how many where that is known, and the seconds that it has taken."""
-
-    done: int
-    failed: int
-    total: int | None
-    seconds: float
-
-
-def reporting(rows: Iterable[Row], total: int | None, progress: Callable[[Progress], None]) -> Iterator[Row]:
-    """Yield the items unchanged, and call back with the progress."""
-    started: float | None = None  # the model loads before the first image comes
-    failed = 0
-    for number, row in enumerate(rows, 1):
-        started = time.monotonic() if started is None else started
-        failed += isinstance(row[0], Failure)
-        progress(Progress(number - failed, failed, total, time.monotonic() - started))
-        yield row
 
 
 def gather(

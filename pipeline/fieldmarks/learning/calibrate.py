@@ -21,13 +21,12 @@ from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, check
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.results import Failure
+from fieldmarks.classification.results import Failure, Progress
 from fieldmarks.classification.scoring import Array, Indices, probabilities
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.data.dataset import listed
 from fieldmarks.errors import EvaluationError, UsageError
 from fieldmarks.evaluation.evaluate import dataset_spec
-from fieldmarks.evaluation.predictions import Progress
 from fieldmarks.learning.calibration import (
     FEWEST,
     NEVER,

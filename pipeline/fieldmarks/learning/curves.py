@@ -32,14 +32,14 @@ from fieldmarks.choices import Device, DType, Engine, Preset, checks_keywords
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.results import Failure
+from fieldmarks.classification.results import Failure, Progress
 from fieldmarks.classification.scoring import Array, Indices
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.data.dataset import listed
 from fieldmarks.errors import EvaluationError, StoreError, UsageError
 from fieldmarks.evaluation.arms import DEFAULT_SEEDS, EvaluationConfig
 from fieldmarks.evaluation.evaluate import dataset_spec
-from fieldmarks.evaluation.predictions import Images, Progress, chunks
+from fieldmarks.evaluation.predictions import Images, chunks
 from fieldmarks.learning.image_means import answers, blend_of
 from fieldmarks.learning.learn import (
     check_source,

@@ -25,7 +25,7 @@ from fieldmarks.choices import Device, DType, Engine, Preset, checks_keywords
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.results import Failure
+from fieldmarks.classification.results import Failure, Progress
 from fieldmarks.classification.scoring import Pooling, cosines, normalize
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.data import DatasetSpec
@@ -33,7 +33,7 @@ from fieldmarks.errors import EvaluationError, ModelError, UsageError
 from fieldmarks.evaluation.arms import Candidate
 from fieldmarks.evaluation.evaluate import dataset_spec
 from fieldmarks.evaluation.experiment import Experiment
-from fieldmarks.evaluation.predictions import Images, Progress
+from fieldmarks.evaluation.predictions import Images
 from fieldmarks.hub import model_id
 from fieldmarks.learning.model import Form, OwnWeights, SharedWeights
 from fieldmarks.learning.shots import Shots, draw

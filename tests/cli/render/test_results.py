@@ -4,8 +4,15 @@ from dataclasses import replace
 
 import click
 
-from fieldmarks.classification.result_files import Detail
-from fieldmarks.classification.results import NONE_OF_THESE, Explanation, Failure, Mark, Prediction, Score
+from fieldmarks.classification.results import (
+    NONE_OF_THESE,
+    Explanation,
+    Failure,
+    Mark,
+    Prediction,
+    Score,
+    shortened,
+)
 from fieldmarks.cli.render.results import table_rows, table_width
 
 GREEN, YELLOW, BOLD, END = "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
@@ -15,7 +22,7 @@ WIDTH = table_width(["tree frog", "owl"])
 
 
 def _shown(result: Prediction | Failure, *, top: int = 1, explain_top: int = 0) -> list[str]:
-    cut = Detail(top, explain_top, baseline=True).of(result)
+    cut = shortened(result, top=top, explain_top=explain_top, baseline=True)
     return [*map(click.unstyle, table_rows(cut, WIDTH))]
 
 
@@ -41,7 +48,7 @@ def test_a_table_with_marks(prediction: Prediction) -> None:
 
 
 def test_the_colours_of_marks(prediction: Prediction) -> None:
-    rows = list(table_rows(Detail(1, 2, baseline=True).of(prediction), WIDTH))
+    rows = list(table_rows(shortened(prediction, top=1, explain_top=2, baseline=True), WIDTH))
     assert rows[2] == f"            protruding eyes    25.5     {GREEN}█████████████████████{END}"
     assert rows[5] == f"            big eyes           24.1     {YELLOW}████████████████████{END}"
     assert rows[7] == f"{BOLD}          decided: protruding eyes 25.5 against big eyes 24.1{END}"

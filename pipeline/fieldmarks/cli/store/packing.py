@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from fieldmarks.cli.console import conclude
-from fieldmarks.cli.pages import page_options
+from fieldmarks.cli.images import page_options
 from fieldmarks.cli.store.group import store_argument
 
 if TYPE_CHECKING:
