@@ -20,13 +20,13 @@ from fieldmarks.evaluation.arms import (
     NAMES,
     SHIPPED_TEMPLATES,
     Arm,
-    Candidate,
     EvaluationConfig,
     arms_of,
     arms_of_head,
     descriptors_of,
     read_templates,
 )
+from fieldmarks.evaluation.experiment import Candidate
 
 if TYPE_CHECKING:
     from fieldmarks.classification.embedder import Embedder

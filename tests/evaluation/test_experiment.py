@@ -11,9 +11,9 @@ from tests.kit import write_store
 from fieldmarks.classification.results import Progress
 from fieldmarks.data import DatasetSpec
 from fieldmarks.errors import EvaluationError, ModelError
-from fieldmarks.evaluation.arms import Candidate, EvaluationConfig
+from fieldmarks.evaluation.arms import EvaluationConfig
 from fieldmarks.evaluation.evaluate import open_candidate, run
-from fieldmarks.evaluation.experiment import Experiment
+from fieldmarks.evaluation.experiment import Candidate, Experiment
 from fieldmarks.evaluation.results import Evaluation
 from fieldmarks.store import Store
 

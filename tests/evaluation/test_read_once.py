@@ -18,9 +18,8 @@ import fieldmarks as fm
 from fieldmarks.data.dataset import DataSet, DatasetSpec
 from fieldmarks.data.hf import open_table
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation.arms import Candidate
 from fieldmarks.evaluation.evaluate import open_candidate
-from fieldmarks.evaluation.experiment import Experiment
+from fieldmarks.evaluation.experiment import Candidate, Experiment
 
 LISTS = {"owl": ["big eyes"], "newt": ["a long tail"], "tree frog": ["sticky toes"]}
 _opened: list[Counter[str]] = []

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.classification.texts import common_words
-from fieldmarks.evaluation.controls import (
+from fieldmarks.evaluation.arms import (
     derangement,
     random_descriptors,
     swapped,

@@ -1,7 +1,8 @@
 """Defaults of options from `fieldmarks.toml`, the file of a project, and which of several values prevails.
 
 An option on the command line comes first, then the environment (see `root`), then the file, then the built-in
-default, all through click's own mechanisms (`envvar`, `default_map`). The file is read from the working folder alone:
+default, all through click's own mechanisms (`envvar`, `default_map`). The file is read from the working
+folder alone:
 
     store = "birds.jsonl"                       # for every command that has --store
     clip = "openai/clip-vit-large-patch14"

@@ -1,4 +1,4 @@
-"""Arms: the ways of classifying that are compared, as the texts that CLIP reads for each; and candidates.
+"""Arms: the ways of classifying that are compared, as the texts that CLIP reads for each.
 
 name          the bare class name
 photo         "a photo of a {class}", with which the others are compared
@@ -6,48 +6,52 @@ templates     several templates of the name together
 concept       "a photo of a NOUN: a {class}"
 descriptors   the store's descriptors in a preset's wording; several of them where several are asked for
 sentences     the descriptors of another store, as they are
-waffle        the same random words and characters for every class, a trial for each seed
-random-words  as many random texts as a class has descriptors, a trial for each seed
-swapped       each class with the descriptors of another, a trial for each seed
+waffle        every class reads the same 30 random texts: 15 of random words and 15 of random characters, in
+              turn, as many words and as long as the classes' names are on average; the construction of
+              WaffleCLIP, but for its list of words, in whose place stands our own, words.txt
+random-words  each class reads as many random texts as it has descriptors: pairs of random strings and pairs
+              of the store's own words in turn, the first ones of one list
+swapped       each class reads the descriptors of another
 
-The last three are controls, which descriptors have to beat; `controls` says how they are drawn. They read the
-template of the first arm of descriptors, so the class name stands where that arm has it. Where its texts hold
-no class name at all, as in the preset `article`, texts that are the same for every class tell nothing apart:
-then random texts read "a photo of a {class}, which has …".
+The last three are controls, which descriptors have to beat, drawn anew for each seed and alike on every
+machine: a trial for each. They read the template of the first arm of descriptors, so the class name stands
+where that arm has it. Where its texts hold no class name at all, as in the preset `article`, texts that are
+the same for every class tell nothing apart: then random texts read "a photo of a {class}, which has …".
 
-A candidate is what is evaluated: a store's classes with a model that reads their texts, or a saved
-classifier. The arms of a saved classifier come from the embeddings that lie in it: no model is needed. Other
-texts than its own cannot be embedded, so only `photo` (its baseline), `descriptors` and `swapped` are
-available, and without `swapped` where its texts have learned weights.
+The arms of a saved classifier come from the embeddings that lie in it: no model is needed. Other texts than
+its own cannot be embedded, so only `photo` (its baseline), `descriptors` and `swapped` are available, and
+without `swapped` where its texts have learned weights.
+
+Source: Roth et al., Waffling around for Performance (2023), and its code, waffle_tools.py, mode "waffle".
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import random
+import re
+import string
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import compress
+from math import ceil
 from pathlib import Path
-from typing import Any, Final
+from statistics import fmean
+from typing import Final
 
 import numpy as np
 
 from fieldmarks.choices import Aggregation, ArmName, Preset, check_choice, check_names, words
-from fieldmarks.classification.embedder import Embedder
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.scoring import Array, Scorer
+from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.texts import (
     NAME_TEMPLATE,
     PRESETS,
     Reading,
     Texts,
+    common_words,
     descriptor_texts,
     name_texts,
 )
-from fieldmarks.data.dataset import listed
 from fieldmarks.errors import EvaluationError, UsageError
-from fieldmarks.evaluation.controls import Classes, derangement, random_descriptors, swapped, waffle
-from fieldmarks.evaluation.predictions import scorer_of
 from fieldmarks.evaluation.results import CONTROLS, Role, role_of
-from fieldmarks.store import Store
 from fieldmarks.text import fill
 
 NAMES: Final[tuple[str, ...]] = words(ArmName)
@@ -61,6 +65,14 @@ WAFFLE_TEMPLATE: Final = "a photo of a {class}, {which}"
 OF_ONE_TEXT: Final[Aggregation] = "mean-embedding"  # with one text a class all aggregations agree
 OF_TEMPLATES: Final[Aggregation] = "mean-unit-embedding"  # as CLIP and CuPL put their prompts together
 SHIPPED_TEMPLATES: Final = Path(__file__).with_name("templates.txt")
+
+PAIRS: Final = 15  # of a text of words and one of characters
+_FEWEST_CHARACTERS: Final = 10  # from which strings are drawn
+_TRIES: Final = 1000  # to draw a text that is not drawn yet
+_WORD: Final = re.compile(r"[^\W\d_]{2,}")
+_LETTERS_AND_DIGITS: Final = string.ascii_lowercase + string.digits
+_LENGTHS: Final = range(4, 9)  # characters of a random string
+Classes = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,110 +243,6 @@ def _sentences(classes: Classes, sentences: Classes, role: Role) -> Arm:
     return Arm("sentences", role, "{sentence}", OF_TEMPLATES, (Trial(texts),))
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Classes with their descriptors, and what gives texts their embeddings.
-
-    Classes without descriptors take part, by the prompt of their name, as in `classify`. `ids` are other
-    names of classes; those in `clashing` are of several classes, and match nothing. `measured_on` are the
-    data sets on which descriptors' effects were measured. `metadata` says where all this comes from.
-    """
-
-    classes: Mapping[str, Sequence[str]]
-    metadata: Mapping[str, Any]
-    embedder: Embedder
-    head: Head | None = None
-    ids: Mapping[str, str] = field(default_factory=dict)
-    clashing: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    measured_on: frozenset[str] = frozenset()
-
-    @classmethod
-    def of_store(cls, store: Store, embedder: Embedder) -> "Candidate":
-        """Return a store's current classes. Raises EvaluationError for a store without descriptors."""
-        classes = {entry.name: entry.descriptors for entry in store.entries()}
-        if not any(classes.values()):
-            raise EvaluationError(f"{store.path} has no class with descriptors: generate or add some first")
-        digest = hashlib.sha256(store.path.read_bytes()).hexdigest()
-        metadata = {"store": store.name, "store_sha256": digest}
-        clashing = {text: names for text, names in store.owners_of_ids().items() if len(names) > 1}
-        measured = frozenset(entry.measured["data"] for entry in store.entries() if entry.measured)
-        return cls(classes, metadata, embedder, ids=store.ids(), clashing=clashing, measured_on=measured)
-
-    @classmethod
-    def of_classifier(cls, path: Path, head: Head, embedder: Embedder) -> "Candidate":
-        """Return a saved classifier, read from a file; the model embeds images alone."""
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        metadata = {"classifier": str(path), "classifier_sha256": digest, "made_of": dict(head.metadata)}
-        return cls(descriptors_of(head), metadata, embedder, head)
-
-    @property
-    def notices(self) -> list[str]:
-        """Notices about the classes: which have no list, or one that another class has."""
-        empty = [name for name, descriptors in self.classes.items() if not descriptors]
-        notices = []
-        if empty and self.head is None:
-            notices.append(
-                f"classes without descriptors: {listed(empty)}; they are read by the prompt of their name, as"
-                " `fieldmarks classify` does"
-            )
-        others: dict[frozenset[str], list[str]] = {}
-        for name, descriptors in self.classes.items():
-            others.setdefault(frozenset(descriptors), []).append(name)
-        twins = [name for marks, names in others.items() if marks and len(names) > 1 for name in names]
-        if twins:
-            have = f"{listed(twins)} have the list of another class"
-            notices.append(f"{have}: their descriptors do not tell them apart")
-        return notices
-
-    def arms(self, config: EvaluationConfig) -> tuple[list[Arm], list[str]]:
-        """Return the arms, and why others are not available. Raises EvaluationError, PromptError."""
-        if self.head is not None:
-            return arms_of_head(self.head, config)
-        return list(arms_of(self.classes, config)), []
-
-    def rows(self, trial: Trial) -> Array:
-        """Return the embeddings (M, D) of a trial's texts."""
-        return self.embedder.texts(trial.texts.texts) if trial.rows is None else trial.rows
-
-    def scorer(self, arm: Arm, trial: Trial) -> Scorer:
-        """Return what scores images by a trial's texts; those of a saved classifier as it has learned."""
-        head = self.head
-        if head is None or not head.is_learned or arm.role != "subject":
-            return scorer_of(trial.texts, self.rows(trial), arm.aggregate)
-        return head.scorer if head.bias is None else _with_bias(head.scorer, head.bias)
-
-    def names(self) -> Array:
-        """Return the embeddings (C, D) of the prompts of the classes' names. Raises EvaluationError."""
-        if self.head is None:
-            return self.embedder.texts(name_texts(self.classes).texts)
-        if self.head.baseline is None:
-            raise EvaluationError("the saved classifier has no baseline: save it with --baseline to ablate")
-        return self.head.baseline
-
-    def undescribed(self, config: EvaluationConfig) -> Array:
-        """Return the embeddings (C, D) of the classes without descriptors. Raises EvaluationError."""
-        if self.head is not None:
-            return self.names()
-        reading = next(iter(config.readings().values()))
-        plain = replace(config, with_name=False)
-        return self.embedder.texts(plain.texts(dict.fromkeys(self.classes, ()), reading.template).texts)
-
-    @property
-    def logit_scale(self) -> float:
-        """The factor of the cosines."""
-        return self.embedder.logit_scale if self.head is None else self.head.scale
-
-
-def _with_bias(scorer: Scorer, bias: Array) -> Scorer:
-    """Return a scorer whose scores (N, C) have a bias (C,) added."""
-
-    def reduce(products: Array) -> Array:
-        scores: Array = (products if scorer.reduce is None else scorer.reduce(products)) + bias
-        return scores
-
-    return replace(scorer, reduce=reduce)
-
-
 def arms_of_head(head: Head, config: EvaluationConfig) -> tuple[list[Arm], list[str]]:
     """Return the arms that a saved classifier can answer, and why it cannot answer the others."""
     aggregate, text = head.pooling.name, "as saved"
@@ -403,3 +311,95 @@ def _swapped(head: Head, have: list[str], seeds: int) -> Iterator[Trial]:
             texts=tuple(head.texts.texts[row] for row in rows),
         )
         yield Trial(moved, seed, head.embeddings[rows])
+
+
+def waffle(classes: Classes, seed: int) -> list[str]:
+    """Return the 30 texts that stand in the place of every class's descriptors, all different.
+
+    Names of on average W words of L letters give texts of W words, cut after L letters. Names of on average B
+    blanks and a longest word of K letters give B + 1 strings with ", " between them, together the least
+    multiple of B + 1 above K characters, from those that occur in the descriptors.
+    """
+    chance = random.Random(f"waffle {seed}")
+    names = [name.replace("_", " ").split(" ") for name in classes]
+    count = max(1, round(fmean(map(len, names))))
+    letters = max(1, round(fmean(fmean(map(len, name)) for name in names)))
+    groups = round(fmean(len(name) - 1 for name in names)) + 1
+    longest = ceil(fmean(max(map(len, name)) for name in names))
+    length = longest // groups + 1
+    words = [word[:letters] for word in common_words()]
+    characters = _characters(text for descriptors in classes.values() for text in descriptors)
+    drawn: list[str] = []
+    for _ in range(PAIRS):
+        drawn.append(_new(drawn, (" ".join(chance.choices(words, k=count)) for _ in range(_TRIES))))
+        strings = (", ".join(_strings(chance, characters, groups, length)) for _ in range(_TRIES))
+        drawn.append(_new(drawn, strings))
+    return drawn
+
+
+def _characters(descriptors: Iterable[str]) -> str:
+    """Return the characters of descriptors but blanks, commas and full stops; of few, letters and digits."""
+    characters = "".join(sorted(set("".join(descriptors)) - set(" ,.")))
+    return characters if len(characters) >= _FEWEST_CHARACTERS else _LETTERS_AND_DIGITS
+
+
+def _strings(chance: random.Random, characters: str, count: int, length: int) -> list[str]:
+    return ["".join(chance.choices(characters, k=length)) for _ in range(count)]
+
+
+def _new(drawn: Sequence[str], texts: Iterator[str]) -> str:
+    """Return the first of random texts that is not drawn yet."""
+    return next(text for text in texts if text not in drawn)
+
+
+def vocabulary_of(descriptors: Iterable[str]) -> list[str]:
+    """Return the distinct words of descriptors, sorted: what pairs of words are drawn from."""
+    return sorted({word.casefold() for text in descriptors for word in _WORD.findall(text)})
+
+
+def random_descriptors(classes: Classes, seed: int) -> dict[str, list[str]]:
+    """Return as many random texts for each class as it has descriptors.
+
+    Two random strings of characters and two random words of the descriptors follow each other in turn. All
+    classes read the first ones of one list, so that nothing in them but their number can tell classes apart.
+    """
+    chance = random.Random(f"waffle {seed}")
+    vocabulary = vocabulary_of(text for descriptors in classes.values() for text in descriptors)
+    most = max(len(set(descriptors)) for descriptors in classes.values())
+    drawn: dict[str, None] = {}
+    while len(drawn) < most:
+        drawn[_pair(chance, vocabulary if len(drawn) % 2 and len(vocabulary) ** 2 > most else [])] = None
+    return {name: list(drawn)[: len(set(descriptors))] for name, descriptors in classes.items()}
+
+
+def _pair(chance: random.Random, vocabulary: Sequence[str]) -> str:
+    """Return two random words of a vocabulary, or two strings of random characters without one."""
+    if vocabulary:
+        return " ".join(chance.choice(vocabulary) for _ in range(2))
+    lengths = [chance.choice(_LENGTHS) for _ in range(2)]
+    return " ".join("".join(chance.choices(_LETTERS_AND_DIGITS, k=length)) for length in lengths)
+
+
+def derangement(count: int, seed: int) -> list[int]:
+    """Return a random order of `count` things in which none keeps its place; all such are equally likely.
+
+    Raises ValueError for fewer than two.
+    """
+    if count < 2:
+        raise ValueError("one thing alone cannot change places")
+    chance = random.Random(f"swapped {seed}")
+    order = list(range(count))
+    while any(place == number for place, number in enumerate(order)):
+        chance.shuffle(order)
+    return order
+
+
+def swapped(classes: Classes, seed: int) -> dict[str, Sequence[str]]:
+    """Return the classes with their descriptors shuffled between them; a class without any stays without.
+
+    Raises ValueError where fewer than two classes have descriptors.
+    """
+    described = [name for name, descriptors in classes.items() if descriptors]
+    order = derangement(len(described), seed)
+    moved = {name: classes[described[other]] for name, other in zip(described, order, strict=True)}
+    return {name: moved.get(name, ()) for name in classes}

@@ -28,11 +28,10 @@ from fieldmarks.evaluation.arms import (
     DEFAULT_SEEDS,
     SHIPPED_TEMPLATES,
     Arm,
-    Candidate,
     EvaluationConfig,
     read_templates,
 )
-from fieldmarks.evaluation.experiment import Experiment, provenance
+from fieldmarks.evaluation.experiment import Candidate, Experiment, provenance
 from fieldmarks.evaluation.metrics import figures
 from fieldmarks.evaluation.predictions import Images, predict
 from fieldmarks.evaluation.results import (

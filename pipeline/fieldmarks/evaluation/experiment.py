@@ -1,31 +1,145 @@
 """A data set matched to a candidate's classes, and the one pass that embeds its images.
 
+A candidate is what is evaluated: a store's classes with a model that reads their texts, or a saved
+classifier.
+
 A folder, a manifest or a table says its labels without an image being read, so they are matched first. A tar
 or a stream says them as it is read: then images are embedded while their label may have a class, and the
 labels are matched at the end of the same pass. Once a label is seen that cannot have a class, and must have
 one, the rest is read for its labels alone.
 """
 
+import hashlib
 import platform
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import IO, Any, Final
 
 from fieldmarks import __version__
+from fieldmarks.classification.embedder import Embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
-from fieldmarks.classification.head import DIGEST
+from fieldmarks.classification.head import DIGEST, Head
 from fieldmarks.classification.results import Failure, Progress, reporting
+from fieldmarks.classification.scoring import Array, Scorer
 from fieldmarks.classification.sources import ImageInput
+from fieldmarks.classification.texts import name_texts
 from fieldmarks.data import DataSet, DatasetSpec, check, labels, precomputed
+from fieldmarks.data.dataset import listed
 from fieldmarks.data.opening import open_spec
 from fieldmarks.errors import EvaluationError
-from fieldmarks.evaluation.arms import Candidate, EvaluationConfig
+from fieldmarks.evaluation.arms import Arm, EvaluationConfig, Trial, arms_of, arms_of_head, descriptors_of
 from fieldmarks.evaluation.metrics import CONFIDENCE, RESAMPLES
-from fieldmarks.evaluation.predictions import Images, Row, gather
+from fieldmarks.evaluation.predictions import Images, Row, gather, scorer_of
+from fieldmarks.store import Store
 from fieldmarks.text import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Classes with their descriptors, and what gives texts their embeddings.
+
+    Classes without descriptors take part, by the prompt of their name, as in `classify`. `ids` are other
+    names of classes; those in `clashing` are of several classes, and match nothing. `measured_on` are the
+    data sets on which descriptors' effects were measured. `metadata` says where all this comes from.
+    """
+
+    classes: Mapping[str, Sequence[str]]
+    metadata: Mapping[str, Any]
+    embedder: Embedder
+    head: Head | None = None
+    ids: Mapping[str, str] = field(default_factory=dict)
+    clashing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    measured_on: frozenset[str] = frozenset()
+
+    @classmethod
+    def of_store(cls, store: Store, embedder: Embedder) -> "Candidate":
+        """Return a store's current classes. Raises EvaluationError for a store without descriptors."""
+        classes = {entry.name: entry.descriptors for entry in store.entries()}
+        if not any(classes.values()):
+            raise EvaluationError(f"{store.path} has no class with descriptors: generate or add some first")
+        digest = hashlib.sha256(store.path.read_bytes()).hexdigest()
+        metadata = {"store": store.name, "store_sha256": digest}
+        clashing = {text: names for text, names in store.owners_of_ids().items() if len(names) > 1}
+        measured = frozenset(entry.measured["data"] for entry in store.entries() if entry.measured)
+        return cls(classes, metadata, embedder, ids=store.ids(), clashing=clashing, measured_on=measured)
+
+    @classmethod
+    def of_classifier(cls, path: Path, head: Head, embedder: Embedder) -> "Candidate":
+        """Return a saved classifier, read from a file; the model embeds images alone."""
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        metadata = {"classifier": str(path), "classifier_sha256": digest, "made_of": dict(head.metadata)}
+        return cls(descriptors_of(head), metadata, embedder, head)
+
+    @property
+    def notices(self) -> list[str]:
+        """Notices about the classes: which have no list, or one that another class has."""
+        empty = [name for name, descriptors in self.classes.items() if not descriptors]
+        notices = []
+        if empty and self.head is None:
+            notices.append(
+                f"classes without descriptors: {listed(empty)}; they are read by the prompt of their name, as"
+                " `fieldmarks classify` does"
+            )
+        others: dict[frozenset[str], list[str]] = {}
+        for name, descriptors in self.classes.items():
+            others.setdefault(frozenset(descriptors), []).append(name)
+        twins = [name for marks, names in others.items() if marks and len(names) > 1 for name in names]
+        if twins:
+            have = f"{listed(twins)} have the list of another class"
+            notices.append(f"{have}: their descriptors do not tell them apart")
+        return notices
+
+    def arms(self, config: EvaluationConfig) -> tuple[list[Arm], list[str]]:
+        """Return the arms, and why others are not available. Raises EvaluationError, PromptError."""
+        if self.head is not None:
+            return arms_of_head(self.head, config)
+        return list(arms_of(self.classes, config)), []
+
+    def rows(self, trial: Trial) -> Array:
+        """Return the embeddings (M, D) of a trial's texts."""
+        return self.embedder.texts(trial.texts.texts) if trial.rows is None else trial.rows
+
+    def scorer(self, arm: Arm, trial: Trial) -> Scorer:
+        """Return what scores images by a trial's texts; those of a saved classifier as it has learned."""
+        head = self.head
+        if head is None or not head.is_learned or arm.role != "subject":
+            return scorer_of(trial.texts, self.rows(trial), arm.aggregate)
+        return head.scorer if head.bias is None else _with_bias(head.scorer, head.bias)
+
+    def names(self) -> Array:
+        """Return the embeddings (C, D) of the prompts of the classes' names. Raises EvaluationError."""
+        if self.head is None:
+            return self.embedder.texts(name_texts(self.classes).texts)
+        if self.head.baseline is None:
+            raise EvaluationError("the saved classifier has no baseline: save it with --baseline to ablate")
+        return self.head.baseline
+
+    def undescribed(self, config: EvaluationConfig) -> Array:
+        """Return the embeddings (C, D) of the classes without descriptors. Raises EvaluationError."""
+        if self.head is not None:
+            return self.names()
+        reading = next(iter(config.readings().values()))
+        plain = replace(config, with_name=False)
+        return self.embedder.texts(plain.texts(dict.fromkeys(self.classes, ()), reading.template).texts)
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of the cosines."""
+        return self.embedder.logit_scale if self.head is None else self.head.scale
+
+
+def _with_bias(scorer: Scorer, bias: Array) -> Scorer:
+    """Return a scorer whose scores (N, C) have a bias (C,) added."""
+
+    def reduce(products: Array) -> Array:
+        scores: Array = (products if scorer.reduce is None else scorer.reduce(products)) + bias
+        return scores
+
+    return replace(scorer, reduce=reduce)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.results import Failure, Progress
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.errors import EvaluationError, UsageError
-from fieldmarks.evaluation.arms import Candidate, EvaluationConfig
+from fieldmarks.evaluation.arms import EvaluationConfig
 from fieldmarks.evaluation.evaluate import answers, dataset_spec, open_candidate
-from fieldmarks.evaluation.experiment import Experiment
+from fieldmarks.evaluation.experiment import Candidate, Experiment
 from fieldmarks.evaluation.predictions import Images
 from fieldmarks.records import Entry
 from fieldmarks.store import Store, edits

@@ -30,9 +30,8 @@ from fieldmarks.classification.scoring import Pooling, cosines, normalize
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.data import DatasetSpec
 from fieldmarks.errors import EvaluationError, ModelError, UsageError
-from fieldmarks.evaluation.arms import Candidate
 from fieldmarks.evaluation.evaluate import dataset_spec
-from fieldmarks.evaluation.experiment import Experiment
+from fieldmarks.evaluation.experiment import Candidate, Experiment
 from fieldmarks.evaluation.predictions import Images
 from fieldmarks.hub import model_id
 from fieldmarks.learning.model import Form, OwnWeights, SharedWeights

@@ -11,11 +11,13 @@ import click
 
 from fieldmarks.cli.console import ConfirmationNeeded, conclude, say
 from fieldmarks.cli.render import stores
-from fieldmarks.cli.store.confirming import ask_to_go_ahead, can_ask, confirmed
 from fieldmarks.cli.store.group import (
+    ask_to_go_ahead,
+    can_ask,
     change_options,
     class_argument,
     complete_class,
+    confirmed,
     optional_class_argument,
     store_argument,
     to_change,

@@ -9,10 +9,10 @@ import click
 
 from fieldmarks.cli.console import conclude
 from fieldmarks.cli.render import stores
-from fieldmarks.cli.store.confirming import confirmed
 from fieldmarks.cli.store.group import (
     change_options,
     class_argument,
+    confirmed,
     optional_class_argument,
     store_argument,
     to_change,

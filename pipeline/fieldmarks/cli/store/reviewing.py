@@ -5,10 +5,10 @@ from functools import partial
 import click
 
 from fieldmarks.cli.render import stores
-from fieldmarks.cli.store.confirming import confirmed
 from fieldmarks.cli.store.group import (
     change_options,
     complete_class,
+    confirmed,
     store_argument,
     to_change,
     yes_option,
