@@ -141,7 +141,7 @@ class Root(InOrder):
         super().__init__(*args, **kwargs)
         for name, short_help in (short_helps or {}).items():
             self.add_command(click.Command(name, short_help=short_help))
-        self._listed = set(self.commands)  # and not imported
+        self._listed = set(short_helps or {})  # and not imported
 
     def resolve_command(
         self, context: click.Context, args: list[str]

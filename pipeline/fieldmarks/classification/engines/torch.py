@@ -140,7 +140,7 @@ class TorchEngine:
         self._kind = device.partition(":")[0]
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._tokenizing = Lock()  # each call sets the tokenizer's truncation and padding
-        self._long_run = LongRun(compile_after if self._kind == "cuda" else math.inf)
+        self._long_run = LongRun(compile_after) if self._kind == "cuda" else None
 
     @property
     def logit_scale(self) -> float:
@@ -214,6 +214,8 @@ class TorchEngine:
                 inputs = self._moved(self._joined(prepared))
                 return self._fetching(tower(**inputs))
             pixels = self._pixels(prepared)
+            if self._long_run is None:
+                return self._fetching(tower(pixels))
             began = _event(pixels)
             return self._fetching(self._long_run(tower, pixels), began)
 
@@ -299,7 +301,7 @@ class TorchEngine:
 
         def wait() -> Array:
             arrived.synchronize()
-            if began is not None:
+            if began is not None and self._long_run is not None:
                 self._long_run.computed(began.elapsed_time(ended) / 1000)
             array: Array = fetched.numpy()
             return array
@@ -345,9 +347,7 @@ class TorchEngine:
 
 
 def _event(tensor: Tensor) -> Any:
-    """Return an event after all that is under way on a tensor's CUDA device; None on another device."""
-    if tensor.device.type != "cuda":
-        return None
+    """Return an event after all that is under way on a tensor's CUDA device."""
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(tensor.device))
     return event
