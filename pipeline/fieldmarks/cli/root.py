@@ -1,4 +1,4 @@
-"""The root command: runs a command and turns errors and signals into exit codes.
+"""The root command: imports and runs a command, and turns errors and signals into exit codes.
 
 Standard streams that are closed, full or not Unicode cannot break a command. SIGINT and SIGTERM both unwind
 it, so that temporary files are removed and what is finished stays. Commands that install signal handlers of
