@@ -50,6 +50,11 @@ USES = {
     "store merge all.jsonl mine.jsonl more.jsonl --prefer a": ".*Wrote all.jsonl.",
     "store compact all.jsonl": r"2 of \d+ lines stay.",
     "classify photos --store mine.jsonl {model}": "Classified 2 images.",
+    "classify photos --store mine.jsonl --sort-into sorted {model}": (
+        r"Classified 2 images. Copied 2 images into \d folders? of sorted; `fieldmarks unsort sorted`"
+        " undoes it."
+    ),
+    "unsort sorted": "Undid the sorting into sorted: 2 copies removed.",
     "embed photos --out set {model}": "Added 2 images to set; it has 2 images.",
     "evaluate photos --store mine.jsonl --arms photo,descriptors --json run.json {model}": (
         "Evaluated 2 arms on 2 images. Wrote run.json."

@@ -1,6 +1,7 @@
 """`fieldmarks classify --sort-into`: images go to a folder per label."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -36,9 +37,8 @@ def sorting_options(command: Command) -> Command:
             "--sort-into",
             type=click.Path(path_type=Path),
             metavar="DIR",
-            help="Also copy each image to DIR/LABEL/, with metadata.csv (a Hugging Face imagefolder) and"
-            " sorted.jsonl, which lists every step to undo it. Nothing is overwritten: a name that is taken"
-            " gets a number.",
+            help="Also copy each image to DIR/LABEL/, with metadata.csv (a Hugging Face imagefolder);"
+            " `fieldmarks unsort DIR` undoes it. Nothing is overwritten: a name that is taken gets a number.",
         ),
     ):
         command = option(command)
@@ -127,15 +127,14 @@ class Sorter:
 
     def summary(self) -> str:
         """Return what was done, or would be, in one sentence."""
-        from fieldmarks.classification.sorting import UNDO_LIST
-
         folder = self._folder.path
         new = [step for step in self._done if not step.is_there]
         folders = len({step.target.parent for step in new})
         there = f", {len(self._done) - len(new):,} already there" if len(new) < len(self._done) else ""
         before = f", left out {counted(self._left_out, 'image')} sorted before" if self._left_out else ""
         verb = f"Would have {DONE[self._action]}" if self._is_dry else DONE[self._action].capitalize()
-        undo = f"; {folder / UNDO_LIST} lists how to undo it" if new and not self._is_dry else ""
+        undo = f"; `fieldmarks unsort {shlex.quote(str(folder))}` undoes it"
+        undo = undo if new and not self._is_dry else ""
         counts = f"{counted(len(new), 'image')} into {counted(folders, 'folder')} of {folder}"
         return f"{verb} {counts}{there}{before}{undo}"
 

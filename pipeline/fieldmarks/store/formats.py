@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final
 
 from fieldmarks.errors import ClassNameError, StoreError
@@ -308,9 +309,9 @@ def _marks(table: Table, classes: int) -> dict[str, str]:
 
     A mark in one of a class's rows is enough, as people type it once.
     """
-    place = next((at for at, column in enumerate(table.columns or ()) if folded(column) == REVIEW), None)
+    places = [place for place, column in enumerate(table.columns or ()) if folded(column) == REVIEW]
     marks: dict[str, str] = {}
-    for row in table.rows if place is not None else ():
+    for row, place in product(table.rows, places):
         name, cell = row.cells[classes], row.cells[place]
         mark = cell.strip().casefold() if isinstance(cell, str) else cell
         if not mark:

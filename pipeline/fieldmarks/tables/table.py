@@ -233,8 +233,8 @@ _NAMES: Final = {
         " index idx no nr number count n latin_name latin scientific_name scientific binomial genus family"
         " order kingdom phylum site location place habitat region country date year note notes comment"
         " comments remark review source author code wnid synset supercategory anzahl nummer ort fundort datum"
-        " land bemerkung bemerkungen lateinischer_name wissenschaftlicher_name nom_latin nom_scientifique numéro"
-        " lieu nombre_científico número lugar fecha"
+        " land bemerkung bemerkungen lateinischer_name wissenschaftlicher_name nom_latin nom_scientifique"
+        " numéro lieu nombre_científico número lugar fecha"
     ),
 }
 _LAST_WORDS: Final = frozenset(("name", "names", "class", "species", "label", "labels", "nom", "nombre"))
