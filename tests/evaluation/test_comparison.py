@@ -181,7 +181,8 @@ def test_one_of_several_presets_pairs_with_the_run_that_has_it_alone(first: Eval
 def test_an_arm_in_question_that_the_first_run_lacks_is_said(first: Evaluation, better: Evaluation) -> None:
     text = "{class}, which has {descriptor}"
     arms = tuple(
-        replace(arm, name="descriptors paper", text=text) if arm.name == "descriptors" else arm for arm in first.arms
+        replace(arm, name="descriptors paper", text=text) if arm.name == "descriptors" else arm
+        for arm in first.arms
     )
     comparison = compare([("a", replace(first, arms=arms)), ("b", better)])
     (sentence,) = comparison.sentences()

@@ -105,6 +105,8 @@ class Sorter:
         from fieldmarks.classification.results import Failure
         from fieldmarks.classification.sorting import split_name
 
+        if not self._rows:
+            return  # not even a folder is made
         steps = self._folder.plan(self._rows, self._action, lambda image: self._paths.get(image, image))
         try:
             with closing(steps if self._is_dry else self._folder.carry_out(steps)) as taken:
