@@ -65,7 +65,10 @@ def test_an_output_that_cannot_be_written_fails_before_the_model_loads(
     "command",
     [
         ["generate", "--class", "a", "--store", "new/x.jsonl"],
-        ["generate", "--class", "a", "--store", "new/x.jsonl", "--local", "/nonexistent"],
+        pytest.param(
+            ["generate", "--class", "a", "--store", "new/x.jsonl", "--local", "/nonexistent"],
+            marks=pytest.mark.slow,  # imports torch
+        ),
         [
             "generate",
             "--class",

@@ -30,7 +30,7 @@ USES = {
     "store grep mine.jsonl eyes": "Found 1 descriptor in 1 class.",
     "store history mine.jsonl owl": "Showed 1 line.",
     "store stats mine.jsonl": "Counted what mine.jsonl holds.",
-    "store lint mine.jsonl": r"\d+ found.*\.",
+    "store lint mine.jsonl": r"[N\d]o? findings?.*\.",
     "store add mine.jsonl owl wings": ".* 1 descriptor added.* reverts it.",
     "store undo mine.jsonl": "Undid .* brings it back.",
     "store redo mine.jsonl": "Redid .* reverts it.",

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.choices import SortAction
-from fieldmarks.cli.console import say
-from fieldmarks.cli.images import say_failure
+from fieldmarks.cli.console import counting, say, shown
+from fieldmarks.cli.images import say_failure, watched
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
@@ -109,8 +110,11 @@ class Sorter:
             return  # not even a folder is made
         steps = self._folder.plan(self._rows, self._action, lambda image: self._paths.get(image, image))
         try:
-            with closing(steps if self._is_dry else self._folder.carry_out(steps)) as taken:
-                for step in taken:
+            with (
+                closing(steps if self._is_dry else self._folder.carry_out(steps)) as taken,
+                shown(sys.stderr, counting("sorted"), bar=not self._is_dry) as show,
+            ):
+                for step in watched(taken, show, len(self._rows)):
                     if isinstance(step, Failure):
                         say_failure(step)
                         self.failures.append(step)

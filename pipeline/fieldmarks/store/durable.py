@@ -72,7 +72,7 @@ def _acquire(lock: BaseFileLock, folder: Path) -> None:
             lock.acquire()
             return
         except (FileNotFoundError, FileExistsError):  # another process removes the folder that it made
-            if not tries_left or os.path.lexists(folder) and not folder.is_dir():
+            if not tries_left or (os.path.lexists(folder) and not folder.is_dir()):
                 raise
             time.sleep(_POLL_SECONDS)
 
