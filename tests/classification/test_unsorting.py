@@ -92,7 +92,7 @@ def test_a_dry_run_changes_nothing_and_a_second_run_has_nothing_to_do(
     assert _contents(tmp_path) == before
     assert list(unsort(out)) == planned
     assert {step.action for step in planned if isinstance(step, Undone)} == {action}
-    with pytest.raises(ReportError, match=r"out has no sorted.jsonl: no such folder"):
+    with pytest.raises(ReportError, match=r"out: no such folder, or all of it was undone"):
         list(unsort(out))
 
 

@@ -218,7 +218,7 @@ def test_what_was_sorted_goes_back(classify: Classify, runner: CliRunner) -> Non
     assert _files("photos") == before
     assert not Path("out").exists()
     result = runner.invoke(main, ["unsort", "out"])
-    assert (result.exit_code, result.stderr) == (1, "Error: out has no sorted.jsonl: no such folder\n")
+    assert (result.exit_code, result.stderr) == (1, "Error: out: no such folder, or all of it was undone\n")
 
 
 def test_class_names_without_a_store(classify: Classify) -> None:

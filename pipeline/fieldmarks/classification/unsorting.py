@@ -82,7 +82,9 @@ def _open(folder: Path) -> IO[bytes]:
     try:
         return os.fdopen(open_regular(path), "rb")
     except FileNotFoundError as error:
-        reason = "nothing was sorted into it, or that was undone" if folder.is_dir() else "no such folder"
+        if not folder.is_dir():
+            raise ReportError(f"{folder}: no such folder, or all of it was undone") from error
+        reason = "nothing was sorted into it, or all of that was undone"
         raise ReportError(f"{folder} has no {UNDO_LIST}: {reason}") from error
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror or error}") from error

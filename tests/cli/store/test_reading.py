@@ -195,7 +195,7 @@ def test_stats(runner: CliRunner) -> None:
         "classes 10",
         "removed classes 0",
         "descriptors 68",
-        "descriptors per class 6 min, 7 median, 8 max",
+        "descriptors per class 6 min, 7 median, 7 max",
         "rejected descriptors 0",
         "review not reviewed (10)",
         "origin curated (10)",
