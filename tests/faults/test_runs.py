@@ -66,7 +66,7 @@ class Tokens:
         return completion(text if not first else f"\n\n{text}", delay=self.delay)
 
     def arrived(self, start: int) -> set[str]:
-        """Return the tokens from `start` on that the client must have stored, as it has asked for more since."""
+        """Return the tokens from `start` on that the client must have stored, as it asked for more since."""
         with self._lock:
             return set(self.sent[start:-UNDER_WAY])
 
