@@ -12,7 +12,7 @@ import click
 
 from fieldmarks.choices import ResultFormat, words
 from fieldmarks.cli.configuration import is_given
-from fieldmarks.cli.console import say
+from fieldmarks.cli.console import counting, say, shown
 from fieldmarks.cli.images import NAMED, conclude_images, imprint, say_failure
 from fieldmarks.cli.sorting import Sorter
 from fieldmarks.text import counted
@@ -161,6 +161,7 @@ class Output:
         self._shortened = partial(shortened, top=top, explain_top=explained, baseline=baseline)
         self._write = writer(form, classifier, baseline, journal, file)
         self._file, self._journal = file, journal
+        self._has_begun = False
         self._page: ResultPage | None = None
         self._report: Path | None = options["report"]
         self.sorter: Sorter | None = None
@@ -196,7 +197,8 @@ class Output:
         }
 
     def deliver(self, results: "Iterable[Result]") -> None:
-        """Write each result as it comes, then sort the images; the page is written in any case."""
+        """Write each result as it comes."""
+        self._has_begun = True
         try:
             self._write(map(self._shortened, self._noted(results)))
         except KeyboardInterrupt:
@@ -205,9 +207,18 @@ class Output:
             elif self._file and self._file.written:
                 say(f"Wrote the {counted(self._file.written, 'result')} so far to {self._file.path}")
             raise
-        finally:
-            if self._page and self._report:
-                self._page.write(self._report)
+
+    def write_page(self) -> None:
+        """Write the page, if there is one, of the results so far."""
+        if self._page and self._report and self._has_begun:
+            from fieldmarks.classification.results import reporting
+
+            total = self._page.shown
+            with shown(sys.stderr, counting("on the page")) as show:
+                self._page.write(self._report, lambda images: reporting(images, total, show))
+
+    def sort(self) -> None:
+        """Sort the images into folders, if there is a folder for it."""
         if self.sorter:
             self.sorter.sort()
             self._failures += len(self.sorter.failures)

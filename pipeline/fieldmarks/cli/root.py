@@ -271,6 +271,7 @@ _COMMANDS: Final = {
     "generate": "Have a language model describe classes, into a store.",
     "store": "Read, correct, check and exchange descriptor stores.",
     "classify": "Label images by a store, with reasons.",
+    "unsort": "Undo `classify --sort-into`.",
     "learn": "Learn weights of descriptors from a few labelled images.",
     "calibrate": 'Teach a classifier when to say "none of these".',
     "evaluate": "Measure accuracy on labelled images, with controls.",
