@@ -211,17 +211,24 @@ class Table:
             raise self._error(error) from error
 
     def texts_at(self, name: str, rows: Sequence[int]) -> list[str | None]:
-        """Return a column's values in some rows as texts."""
+        """Return a column's values in some rows as texts; other groups of rows are not read."""
         kind = self._schema.field(name).type if name in self.columns else None
         if not (self._arrow.types.is_string(kind) or self._arrow.types.is_large_string(kind)):
             values = list(self.texts(name))
             return [values[row] for row in rows]
         try:
-            self._check_dictionaries(name)
-            chosen = self._parquet.read(columns=[name]).column(0).take(list(rows))
-            self._check_lengths(chosen, name)
-            texts: list[str | None] = chosen.to_pylist()
-            return texts
+            reader, texts = self._dictionary_reader(name), dict[int, str | None]()
+            stop = 0
+            for group in range(reader.num_row_groups):
+                start, stop = stop, stop + reader.metadata.row_group(group).num_rows
+                own = sorted({row for row in rows if start <= row < stop})
+                if own:
+                    column = reader.read_row_group(group, columns=[name]).column(0)
+                    for chunk in column.chunks:
+                        self._check_lengths(chunk.dictionary, name)
+                    values = column.take([row - start for row in own]).to_pylist()
+                    texts.update(zip(own, values, strict=True))
+            return [texts[row] for row in rows]
         except ImageError:
             raise
         except Exception as error:  # as above
@@ -242,13 +249,15 @@ class Table:
 
     def _check_dictionaries(self, name: str) -> None:
         """Raise ImageError for a long text that a column may repeat without limit, from its dictionaries."""
-        probe = self._library.ParquetFile(
-            self._file, metadata=self._parquet.metadata, read_dictionary=[name]
-        )  # which leaves a dictionary as it is, where reading it would write out each repetition
-        for group in range(probe.num_row_groups):
-            for batch in probe.iter_batches(1, row_groups=[group], columns=[name]):
+        reader = self._dictionary_reader(name)
+        for group in range(reader.num_row_groups):
+            for batch in reader.iter_batches(1, row_groups=[group], columns=[name]):
                 self._check_lengths(batch.column(0).dictionary, name)
                 break
+
+    def _dictionary_reader(self, name: str) -> Any:
+        """Return a reader that leaves a column's dictionary as it is, and does not write out repetitions."""
+        return self._library.ParquetFile(self._file, metadata=self._parquet.metadata, read_dictionary=[name])
 
     def _check_lengths(self, values: Any, name: str) -> None:
         longest = self._arrow.compute.max(self._arrow.compute.utf8_length(values)).as_py() or 0
