@@ -22,7 +22,7 @@ import numpy as np
 
 from fieldmarks.classification import arrays
 from fieldmarks.classification.arrays import Stored
-from fieldmarks.classification.embedding_manifest import Manifest, Shard
+from fieldmarks.classification.embedding_manifest import REMEDY, Manifest, Shard
 from fieldmarks.errors import ImageError
 from fieldmarks.extras import install
 from fieldmarks.paths import open_regular
@@ -121,15 +121,14 @@ def _shard(folder: Path, shard: Shard, dim: int) -> Part:
     vectors, metadata = folder / shard.vectors, folder / shard.metadata
     for file in (vectors, metadata):
         if not file.exists():
-            raise ImageError(
-                f"{folder} is incomplete: {file.name} is missing: restore the folder, or delete it and run"
-                " `fieldmarks embed` again"
-            )
-    part = _unlisted(vectors)
+            raise ImageError(f"{folder} is incomplete: {file.name} is missing: {REMEDY}")
+    try:
+        part = _unlisted(vectors)
+    except ImageError as error:
+        raise ImageError(f"{error}: {REMEDY}") from error
     if part.vectors.shape != (shard.rows, dim):
         raise ImageError(
-            f"{vectors} holds {part.vectors.shape}, and the manifest says ({shard.rows}, {dim}): restore the"
-            " folder, or delete it and run `fieldmarks embed` again"
+            f"{vectors} holds {part.vectors.shape}, and the manifest says ({shard.rows}, {dim}): {REMEDY}"
         )
     return part
 
@@ -265,7 +264,7 @@ class Table:
             raise ImageError(f"{self._path} has a string of {longest:,} characters in {name}")
 
     def _error(self, error: Exception) -> ImageError:
-        return ImageError(f"{self._path} cannot be read: {reason_of(error)}")
+        return ImageError(f"{self._path} cannot be read: {reason_of(error).removesuffix('.')}: {REMEDY}")
 
 
 def _archive(path: Path) -> list[Part]:
