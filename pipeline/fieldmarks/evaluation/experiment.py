@@ -15,16 +15,26 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import IO, Any, Final
 
 from fieldmarks import __version__
+from fieldmarks.classification.embedder import Embedded
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.head import DIGEST
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import ImageInput
+from fieldmarks.classification.scoring import Array
+from fieldmarks.classification.sources import ImageInput, find
 from fieldmarks.data import DataSet, DatasetSpec, check, labels, precomputed
 from fieldmarks.data.opening import open_spec
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.arms import Candidate, EvaluationConfig
 from fieldmarks.evaluation.metrics import CONFIDENCE, RESAMPLES
-from fieldmarks.evaluation.predictions import Images, Progress, Row, gather, reporting
+from fieldmarks.evaluation.predictions import (
+    Images,
+    Progress,
+    Row,
+    distinct,
+    gather,
+    reporting,
+    stacked,
+)
 from fieldmarks.text import counted
 
 
@@ -122,6 +132,33 @@ class Experiment:
             rows = rows if progress is None else reporting(rows, self.total, progress)
         images = gather(rows, class_of, list(self.candidate.classes), copies)
         return done, images
+
+    def read_unknown(
+        self, path: str, known: Images, progress: Callable[[Progress], None] | None = None
+    ) -> tuple[Array, tuple[Failure, ...], tuple[str, ...]]:
+        """Return the embeddings (n, D) of images of none of the classes, failures, and notices.
+
+        `path` is a file, a folder or a glob of images; where the known images are embeddings in files, it is
+        one more of these. Raises EvaluationError where nothing is left, ImageError, ModelError.
+        """
+        rows: Iterable[Embedded | Failure]
+        if self.spec.embeddings is not None:
+            rows, total = EmbeddingSet(path), None
+        else:
+            paths = list(find([path]))
+            rows, total = self.candidate.embedder.images(paths), len(paths)
+        labelled: Iterable[Row] = ((row, None) for row in rows)
+        if progress is not None:
+            labelled = reporting(labelled, total, progress)
+        images, failures = distinct(labelled)
+        found = {digest: vector for digest, vector in images.items() if digest not in set(known.digests)}
+        notices = []
+        if left := len(images) - len(found):
+            notices.append(f"{path}: {counted(left, 'image')} left out: equal to images with a label")
+        if not found:
+            reason = f": {failures[0].image}: {failures[0].error}" if failures else ""
+            raise EvaluationError(f"{path}: no images of none of the classes{reason}")
+        return stacked(list(found.values())), tuple(failures), tuple(notices)
 
     @property
     def total(self) -> int | None:

@@ -9,14 +9,16 @@ An evaluation as an object (`fieldmarks evaluate --json FILE`, `Evaluation.save`
                "top1", "top5", "mean_per_class", "difference", "recall", "gain", "confused"}…],
      "effects": [{"class", "descriptor", "effect", "margin", "others_margin", "pictures",
                   "on": {"picture": [index…], "right": [-1, 0 or 1…], "margin": [logits…]}}…],
-     "examples": [{"true": class, "by": {arm: class}, …a prediction}…]}
+     "examples": [{"true": class, "by": {arm: class}, …a prediction}…],
+     "confidence": {"error", "bins", "aurc", "coverage", "risk", "sets", "rejections", "unknown"…}}
 
 Images, labels, `predicted` and `rank` run in step, so every figure can be computed again from the object:
 `rank` is the number of classes that score above the true one. `repeats` are groups of images of one class
 that are equal byte for byte: figures are of all images, but intervals and p count each group once. Shares are
 from 0 to 1; an estimate is {"value", "low", "high"}; `effects` is there with ablation, `seed` null where
 nothing is random. An effect's figures are the means of what its descriptor changes `on` single images; on
-those not listed, nothing. Files of version 0.1 have neither `role`, which follows from the arm's name, nor
+those not listed, nothing. `confidence`, of a calibrated classifier or with unknown images, is that of
+`estimates.py`, else null. Files of version 0.1 have neither `role`, which follows from the arm's name, nor
 `true`, which follows from `labels`, nor `repeats`; their arm waffle is the one that is now random-words.
 """
 
@@ -34,6 +36,9 @@ from numpy.typing import NDArray
 from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.errors import EvaluationError, StoreError
 from fieldmarks.evaluation import schema
+from fieldmarks.evaluation.estimates import Confidence as Confidence
+from fieldmarks.evaluation.estimates import Difference as Difference
+from fieldmarks.evaluation.estimates import Estimate as Estimate
 from fieldmarks.paths import has_ends, obstacle, read_bytes, unwritable
 from fieldmarks.store import durable
 
@@ -62,29 +67,6 @@ class _Plain:
         if type(other) is not type(self) or not isinstance(other, _Plain):
             return NotImplemented
         return self.to_dict() == other.to_dict()
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with the ends of its 95% confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How much an arm's top-1 leads the baseline's on the same images, and McNemar's p.
-
-    `p` is None where the arm is not a single run. The interval is of the paired difference.
-    """
-
-    to: str
-    value: float
-    low: float
-    high: float
-    p: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -278,6 +260,7 @@ class Evaluation(_Plain):
     failures: tuple[Failure, ...] = ()
     effects: tuple[DescriptorEffect, ...] = ()
     examples: Sequence[Exemplar] = field(default_factory=tuple)
+    confidence: Confidence | None = None
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -318,6 +301,7 @@ class Evaluation(_Plain):
             "arms": [arm.to_dict() for arm in self.arms],
             "effects": [effect.to_dict() for effect in self.effects],
             "examples": [example.to_dict() for example in self.examples],
+            "confidence": self.confidence.to_dict() if self.confidence else None,
         }
 
     @classmethod
@@ -355,6 +339,7 @@ class Evaluation(_Plain):
             examples=[
                 Exemplar.from_dict(example, true.get(example["image"], "")) for example in plain["examples"]
             ],
+            confidence=Confidence.from_dict(plain["confidence"]) if plain.get("confidence") else None,
         )
 
     def save(self, path: str | Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from fieldmarks.evaluation.estimates import Confidence
+
 _ROUNDING: Final = 1e-6  # of a share
 
 
@@ -100,6 +102,7 @@ class _Evaluation(msgspec.Struct):
     effects: list[_Effect]
     examples: list[_Example]
     repeats: list[list[int]] = []
+    confidence: Confidence | None = None
 
 
 def check(plain: Mapping[str, Any]) -> None:
@@ -129,6 +132,33 @@ def check(plain: Mapping[str, Any]) -> None:
         if not example.scores:
             raise ValueError(f"the example {example.image!r:.80} has no scores")
         _finite(f"the example {example.image!r:.80}", *(score.probability for score in example.scores))
+    if evaluation.confidence:
+        _check_confidence(evaluation.confidence)
+
+
+def _check_confidence(confidence: Confidence) -> None:
+    where = "confidence"
+    _step(f"{where}, risk", len(confidence.risk), len(confidence.coverage))
+    if not (confidence.coverage and confidence.bins):
+        raise ValueError(f"{where}: expected a curve and bins")
+    if list(confidence.coverage) != sorted(confidence.coverage) or not 0 < confidence.coverage[-1] <= 1:
+        raise ValueError(f"{where}: expected coverages that ascend to 1")
+    for part in confidence.bins:
+        _finite(where, part.confidence, part.accuracy)
+    _finite(where, *confidence.coverage, *confidence.risk, confidence.uncorrected, confidence.best_aurc)
+    sets, rejections, unknown = confidence.sets, confidence.rejections, confidence.unknown
+    estimates = [confidence.error, confidence.aurc]
+    if sets:
+        _finite(where, sets.size, sets.single, sets.empty)
+        estimates.append(sets.coverage)
+    if rejections:
+        estimates += [rejections.own, rejections.all]
+        estimates += [rejections.answered] if rejections.answered else []
+    if unknown:
+        estimates += [unknown.by_score, unknown.by_probability]
+        estimates += [unknown.rejected] if unknown.rejected else []
+    for estimate in estimates:
+        _finite(where, estimate.value, estimate.low, estimate.high)
 
 
 def _check_arm(arm: _Arm, labels: "np.ndarray[Any, Any]", classes: int) -> None:

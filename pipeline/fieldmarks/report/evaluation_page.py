@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from fieldmarks.evaluation.comparison import facts_of
+from fieldmarks.evaluation.estimates import Confidence, Estimate
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.evaluation.summary import verdict
 from fieldmarks.report import document
@@ -16,6 +17,7 @@ from fieldmarks.report.cards import Bar, card, relative, signed_bar
 from fieldmarks.report.chart_style import Chart, needed
 from fieldmarks.report.charts import charts, ranked_gains
 from fieldmarks.report.document import Imprint, data_uri, fragment
+from fieldmarks.report.numbers import share
 from fieldmarks.text import counted
 
 MAX_CLASSES: Final = 1_000  # rows of the table of classes
@@ -115,6 +117,36 @@ def effects(evaluation: Evaluation) -> list[tuple[str, list[EffectRow]]]:
     ]
 
 
+def confident(confidence: Confidence) -> list[tuple[str, Estimate, str]]:
+    """Return the figures of a classifier's confidence, each with its name and what to read beside it."""
+    best = f"best possible {share(confidence.best_aurc)}"
+    rows = [
+        ("Calibration error", confidence.error, f"{share(confidence.uncorrected)} with chance"),
+        ("Area under risk and coverage", confidence.aurc, best),
+    ]
+    if sets := confidence.sets:
+        size = f"{sets.size:.2f} labels in a set"
+        rows.append(("Sets that hold the true label", sets.coverage, _asked("at least", sets.asked, size)))
+    if rejections := confidence.rejections:
+        asked = _asked("at most", rejections.asked, "")
+        rows.append(("True class under its threshold", rejections.own, asked))
+        rows.append(("Answered with “none of these”", rejections.all, ""))
+        if rejections.answered:
+            rows.append(("Accuracy of the other answers", rejections.answered, ""))
+    if unknown := confidence.unknown:
+        images = counted(unknown.images, "unknown image")
+        rows.append(("AUROC by score", unknown.by_score, images))
+        rows.append(("AUROC by probability", unknown.by_probability, images))
+        if unknown.rejected:
+            rows.append(("Unknown images answered with “none of these”", unknown.rejected, ""))
+    return rows
+
+
+def _asked(bound: str, asked: float | None, more: str) -> str:
+    wanted = "" if asked is None else f"{bound} {100 * asked:.3g} asked"
+    return "; ".join(part for part in (wanted, more) if part)
+
+
 def settings(plain: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return settings in groups: plain ones first under "Run", nested ones under their key by their paths."""
     groups: dict[str, list[tuple[str, str]]] = {"Run": []}
@@ -193,6 +225,8 @@ def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
         "typical": float(np.median(counts[counts > 0])),
         "few": FEW,
         "pairs": pairs(evaluation),
+        "confidence": evaluation.confidence,
+        "confident": confident(evaluation.confidence) if evaluation.confidence else [],
         "effects": effects(evaluation) if evaluation.effects else [],
         "no_effect": not any(row.effect for row in evaluation.effects),
         "examples": [_example(example) for example in evaluation.examples[:MAX_EXAMPLES]],

@@ -321,9 +321,7 @@ class Store:
         """Read the lines after `_end`. Raises StoreError, with file and line for damage."""
         known = self._torn
         status = os.fstat(fd)
-        self._seen = durable.identity(
-            status
-        )  # before reading: what is appended meanwhile is new
+        self._seen = durable.identity(status)  # before reading: what is appended meanwhile is new
         try:
             if status.st_size == 0 and os.pread(fd, 1, 0):
                 raise StoreError(
