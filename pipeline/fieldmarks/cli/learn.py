@@ -20,6 +20,7 @@ PASSED = (
     "seed",
     "strength",
     "shared",
+    "descriptors",
     "preset",
     "text",
     "with_name",
@@ -50,6 +51,13 @@ PASSED = (
     "--shared",
     is_flag=True,
     help="Let each class weigh the descriptors of all classes, for and against it.",
+)
+@click.option(
+    "--descriptors",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep the N descriptors of each class that matter most, and show the accuracy expected with N and "
+    "with each larger number.",
 )
 @data_options
 @click.option(
@@ -90,6 +98,10 @@ def learn(context: click.Context, /, dataset: str | None, out: Path, force: bool
             dataset, **{key: options[key] for key in (*PASSED, *OF_DATA, *OF_MODEL)}, progress=progress
         )
     learned.save(out)
+    if expected := learned.to_dict().get("descriptors"):
+        click.echo("descriptors of each class  expected accuracy, %")
+        for count, share in expected.items():
+            click.echo(f"{count:>25}  {100 * share:>20.1f}")
     for failure in learned.failures:
         say_failure(failure)
     failed = [failure.image for failure in learned.failures]

@@ -3,7 +3,8 @@
 A learned classifier's metadata has "learned", a JSON object, beside the weights:
 
     {"at", "fieldmarks", "data", "images", "fewest", "most": images of a class, "seed", "shared", "strength",
-     "criterion", "folds", "zero_shot", "expected": accuracies in cross-validation, "gain", "error"}
+     "criterion", "folds", "zero_shot", "expected": accuracies in cross-validation, "gain", "error",
+     "descriptors": {number of a class's descriptors: accuracy in cross-validation}, where some are left out}
 
 A strength of null is infinity: equal weights, zero-shot.
 """
@@ -36,6 +37,7 @@ from fieldmarks.evaluation.experiment import Experiment
 from fieldmarks.evaluation.predictions import Images, Progress
 from fieldmarks.hub import model_id
 from fieldmarks.learning.model import Form, OwnWeights, SharedWeights
+from fieldmarks.learning.selection import few_descriptors
 from fieldmarks.learning.shots import Shots, draw
 from fieldmarks.learning.strength import (
     WEAK,
@@ -99,6 +101,7 @@ def learn(
     seed: int = 0,
     strength: float | None = None,
     shared: bool = False,
+    descriptors: int | None = None,
     clip: Clip | None = None,
     preset: Preset = "article",
     text: str | None = None,
@@ -131,6 +134,8 @@ def learn(
     - `strength`: of the pull towards equal weights, from 0 (exclusive) to infinity; by default chosen by
       cross-validation inside the shots.
     - `shared`: let every class weigh the descriptors of all classes, with either sign.
+    - `descriptors`: keep at most so many texts of each class, those without which most would be lost. What
+      each number from all of them down to it promises, is in `to_dict()["descriptors"]`.
     - `preset`, `text`, `with_name`, `concept` word the descriptors as in `Classifier`; texts are always
       pooled as mean-similarity, each with its weight.
 
@@ -140,6 +145,10 @@ def learn(
     check_source(store, classifier, (preset != "article", text, with_name, concept), "learning")
     if shots is not None and shots < 1:
         raise UsageError(f"shots: expected at least 1 image of each class, found {shots}")
+    if descriptors is not None and descriptors < 1:
+        raise UsageError(f"descriptors: expected at least 1 of each class, found {descriptors}")
+    if descriptors is not None and shared:
+        raise UsageError("descriptors goes with weights of a class's own texts: leave out shared")
     if strength is not None and not strength >= MIN_STRENGTH:
         raise UsageError(f"strength: expected a number from {MIN_STRENGTH:g} to infinity, found {strength}")
     spec = dataset_spec(
@@ -163,6 +172,11 @@ def learn(
         images = read_images(spec, opened, candidate, progress)
     drawn = draw(images, opened.classes, shots, seed)
     head, choice = fitted(opened.head, drawn, seed=seed, strength=strength, shared=shared)
+    notes = [*describe(choice, drawn, strength is not None), *_difference(opened.head, drawn, choice)]
+    expected: dict[int, float] = {}
+    if descriptors is not None:
+        head, expected = _selected(opened.head, drawn, choice.strength, descriptors, seed)
+        notes += _described(expected, opened.head, descriptors)
     record = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "fieldmarks": __version__,
@@ -174,18 +188,19 @@ def learn(
         "shared": shared,
         **_plain(choice),
     }
+    if expected:
+        record["descriptors"] = {str(count): share for count, share in expected.items()}
     metadata = {key: value for key, value in head.metadata.items() if key not in ("created", "learned")}
     metadata |= {"learned": json.dumps(record)}
     if store is not None:
         metadata["fingerprint"] = opened.embedder.encoder.identity
     head = replace(head, metadata=metadata, digests=drawn.digests)
-    notes = (*describe(choice, drawn, strength is not None), *_difference(opened.head, drawn, choice))
     return Learned(
         Classifier.of_head(head, opened.embedder),
         choice,
         len(drawn.labels),
         len(images.names),
-        notes,
+        tuple(notes),
         images.failures,
     )
 
@@ -275,6 +290,33 @@ def fitted(
         head, pooling=Pooling.named("mean-similarity", found.texts), bias=found.bias, digests=None
     )
     return learned, choice
+
+
+def _selected(
+    head: Head, shots: Shots, strength: float, descriptors: int, seed: int
+) -> tuple[Head, dict[int, float]]:
+    """Return the head with so many texts of each class. Raises EvaluationError for too few images or texts."""
+    folds = folds_of(shots.labels)
+    if folds < 2:
+        raise EvaluationError(
+            "which descriptors to keep cannot be validated with one image a class: at least two are needed"
+        )
+    if (most := int(np.bincount(head.owner).max())) <= descriptors:
+        raise EvaluationError(
+            f"--descriptors {descriptors} leaves nothing out: no class has more than"
+            f" {counted(most, 'descriptor')}"
+        )
+    return few_descriptors(head, shots, strength, descriptors, seed, folds)
+
+
+def _described(expected: dict[int, float], head: Head, descriptors: int) -> list[str]:
+    """Return what few descriptors promise beside all of them, in words."""
+    every = int(np.bincount(head.owner).max())
+    kept = counted(descriptors, "descriptor")
+    return [
+        f"{kept} of each class: expected accuracy {100 * expected[descriptors]:.1f}%, all (up to {every})"
+        f" {100 * expected[every]:.1f}%"
+    ]
 
 
 def form_of(head: Head, shots: Shots, shared: bool) -> Form:
