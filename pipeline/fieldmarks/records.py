@@ -12,7 +12,8 @@ name for all lines of one command), `undo` true where a line brings back what wa
 true where it brings back what an undo took away. `origin` "failed" keeps an answer without bullets.
 Evaluation adds `measured`, what leaving each descriptor out changed (see store/descriptor_effects.py).
 `ids` are other names by which data sets label the class (a folder, a WordNet id, a number), and
-`confused_with` the classes that it is most easily confused with; both are lists of strings.
+`confused_with` the classes that it is most easily confused with; both are lists of strings. `parent` is the
+name of a broader class, as "dog" of "beagle".
 `review` is a person's mark of the list, "approved" or "unsure", `reviewed` {by, at, note, change} who set it,
 when and why; a line with another list is without. `position` is the class's place in the store (see
 store/order.py).
@@ -108,6 +109,7 @@ class Entry:
     measured: Mapping[str, Any] | None = None
     ids: tuple[str, ...] = ()
     confused_with: tuple[str, ...] = ()
+    parent: str | None = None
     review: str | None = None
     reviewed: Mapping[str, Any] | None = None
     position: float | None = None
@@ -229,7 +231,7 @@ _NEAR_MISSES: Final = {
     "rejected": {"reject", "rejects", "dropped"},
 }
 # Keys that lines of version 0.1 may have for something else.
-_NEW: Final = {"ids", "confused_with", "review", "reviewed", "position"}
+_NEW: Final = {"ids", "confused_with", "parent", "review", "reviewed", "position"}
 _LISTS: Final = {"descriptors", "rejected", "answers", "ids", "confused_with"}
 _TYPES: Final[dict[str, Any]] = {
     "class": lambda value: isinstance(value, str),
@@ -243,6 +245,7 @@ _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("change", "note", "by", "at"), _optional(str)),
     "measured": _measured,
     **dict.fromkeys(("ids", "confused_with"), _texts),
+    "parent": lambda value: value is None or (isinstance(value, str) and bool(value.strip())),
     "review": lambda value: value in (APPROVED, UNSURE),
     "reviewed": lambda value: _has(value, _REVIEWED),
     "position": is_position,

@@ -24,7 +24,9 @@ import numpy as np
 
 from fieldmarks import choices
 from fieldmarks.choices import Aggregation, Device, DType, check_choice, checks_keywords
+from fieldmarks.classification import broader
 from fieldmarks.classification.batches import batched
+from fieldmarks.classification.broader import groups_of, parent_of
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.embedder import Clip, Embedded, Embedder, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
@@ -215,6 +217,7 @@ class Classifier:
         min_probability: float = 0.0,
         abstain: bool = False,
         sets: bool = False,
+        back_off: bool = False,
     ) -> Prediction: ...
 
     @overload
@@ -228,6 +231,7 @@ class Classifier:
         min_probability: float = 0.0,
         abstain: bool = False,
         sets: bool = False,
+        back_off: bool = False,
     ) -> Predictions: ...
 
     @checks_keywords
@@ -241,6 +245,7 @@ class Classifier:
         min_probability: float = 0.0,
         abstain: bool = False,
         sets: bool = False,
+        back_off: bool = False,
     ) -> Prediction | Predictions:
         """Return the prediction of one image, or a list of predictions for a list or a folder.
 
@@ -251,6 +256,8 @@ class Classifier:
         min_probability: the label is None where the best probability is lower.
         abstain: the label is None, with a reason, where a calibrated classifier says "none of these".
         sets: also give the set of labels that a calibrated classifier's coverage asks for.
+        back_off: the label is a broader class, the `parent` of a store's classes, where these cannot be told
+            apart.
 
         Raises ImageError for the first image that cannot be read; `stream` goes on instead.
         """
@@ -262,6 +269,7 @@ class Classifier:
             min_probability=min_probability,
             abstain=abstain,
             sets=sets,
+            back_off=back_off,
         )
         predictions = Predictions(map(_raised, results), self.classes)
         return predictions[0] if is_single(images) else predictions
@@ -276,6 +284,7 @@ class Classifier:
         min_probability: float = 0.0,
         abstain: bool = False,
         sets: bool = False,
+        back_off: bool = False,
         thumbnails: int = 0,
     ) -> Iterator[Prediction | Failure]:
         """Yield a prediction for each image, or a Failure for an unreadable one, in constant memory.
@@ -291,6 +300,7 @@ class Classifier:
             min_probability=min_probability,
             abstain=abstain,
             sets=sets,
+            back_off=back_off,
         )
 
     def score(
@@ -303,6 +313,7 @@ class Classifier:
         min_probability: float = 0.0,
         abstain: bool = False,
         sets: bool = False,
+        back_off: bool = False,
         statistics: Statistics | None = None,
         batch: int | None = None,
     ) -> Iterator[Prediction | Failure]:
@@ -327,8 +338,10 @@ class Classifier:
         if isinstance(embedded, EmbeddingSet):
             self.report_other_model(embedded.model)
             batch = batch or EMBEDDED_BATCH
+        if back_off and groups_of(self.classes, self.head.parents) == list(self.classes):
+            raise UsageError("back_off has no effect: no class of the store has a parent")
         explained = explain_top or (2 if explain else 0)
-        needed = None if top is None or sets else max(top, explained)
+        needed = None if top is None or sets or back_off else max(top, explained)
         predicted = partial(
             self._prediction,
             top=top,
@@ -336,6 +349,7 @@ class Classifier:
             min_probability=min_probability,
             abstain=abstain,
             sets=sets,
+            back_off=back_off,
             statistics=statistics,
         )
         return self._scored(embedded, needed, predicted, batch)
@@ -365,12 +379,15 @@ class Classifier:
         min_probability: float,
         abstain: bool,
         sets: bool,
+        back_off: bool,
         statistics: Statistics | None,
     ) -> Prediction:
         reason = self.head.rejection(scores[0]) if abstain else None
+        parent = parent_of(scores, self.head.parents) if back_off and reason is None else None
+        label = _label(parent or scores[0], min_probability) if reason is None else None
         return Prediction(
             row.image,
-            _label(scores[0], min_probability) if reason is None else None,
+            label,
             scores[:top],
             baseline,
             self.head.explain(row.vector, scores, statistics, explained) if explained else None,
@@ -378,6 +395,7 @@ class Classifier:
             row.version,
             reason,
             self.head.label_set(scores) if sets else None,
+            parent if label is not None else None,
         )
 
     def _stacked(self, rows: Sequence[Embedded]) -> Array:
@@ -427,7 +445,9 @@ class Classifier:
         ModelError.
         """
         head, encoder = self.head, self.embedder.encoder
-        content = hashlib.sha256(json.dumps(asdict(head.texts) | {"aggregate": head.pooling.name}).encode())
+        told = asdict(head.texts) | {"aggregate": head.pooling.name}
+        told |= {broader.KEY: head.parents} if head.parents else {}
+        content = hashlib.sha256(json.dumps(told).encode())
         if self._is_from_file:
             scale = np.array(head.scale)
             for array in (
@@ -456,6 +476,8 @@ def _lists(store: Store | str | Path | Mapping[str, Sequence[str]]) -> tuple[dic
     opened = store if isinstance(store, Store) else Store(store)
     classes = {entry.name: list(entry.descriptors) for entry in opened.entries()}
     metadata = {"store_sha256": hashlib.sha256(opened.path.read_bytes()).hexdigest()}
+    if parents := opened.parents():
+        metadata[broader.KEY] = json.dumps(parents)
     return classes, metadata | ({"store": opened.name} if opened.is_on_hub else {})
 
 

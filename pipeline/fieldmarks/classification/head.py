@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmarks.classification.broader import parents_in
 from fieldmarks.classification.results import Explanation, Mark, Score
 from fieldmarks.classification.scoring import (
     Array,
@@ -127,6 +128,11 @@ class Head:
     def is_learned(self) -> bool:
         """Whether scores depend on learned weights or a bias."""
         return self.pooling.weights is not None or self.bias is not None
+
+    @cached_property
+    def parents(self) -> dict[str, str]:
+        """The broader class of each class that has one. Raises ModelError."""
+        return parents_in(self.metadata)
 
     @property
     def class_weights(self) -> Array | None:

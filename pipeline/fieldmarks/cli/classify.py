@@ -168,6 +168,12 @@ def model_options(command: Command) -> Command:
     help="Also list the labels that the calibrated coverage asks for (needs a calibrated --classifier).",
 )
 @click.option(
+    "--back-off",
+    is_flag=True,
+    help="Answer with the broader class, the `parent` of classes in the store, where these cannot be told"
+    " apart.",
+)
+@click.option(
     "--relative",
     is_flag=True,
     help="Show marks as z-scores over this run (keeps embeddings in memory).",

@@ -237,7 +237,8 @@ class Candidate:
 
     Classes without descriptors take part, by the prompt of their name, as in `classify`. `ids` are other
     names of classes; those in `clashing` are of several classes, and match nothing. `measured_on` are the
-    data sets on which descriptors' effects were measured. `metadata` says where all this comes from.
+    data sets on which descriptors' effects were measured, `parents` the broader classes of classes.
+    `metadata` says where all this comes from.
     """
 
     classes: Mapping[str, Sequence[str]]
@@ -247,6 +248,7 @@ class Candidate:
     ids: Mapping[str, str] = field(default_factory=dict)
     clashing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     measured_on: frozenset[str] = frozenset()
+    parents: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_store(cls, store: Store, embedder: Embedder) -> "Candidate":
@@ -258,14 +260,22 @@ class Candidate:
         metadata = {"store": store.name, "store_sha256": digest}
         clashing = {text: names for text, names in store.owners_of_ids().items() if len(names) > 1}
         measured = frozenset(entry.measured["data"] for entry in store.entries() if entry.measured)
-        return cls(classes, metadata, embedder, ids=store.ids(), clashing=clashing, measured_on=measured)
+        return cls(
+            classes,
+            metadata,
+            embedder,
+            ids=store.ids(),
+            clashing=clashing,
+            measured_on=measured,
+            parents=store.parents(),
+        )
 
     @classmethod
     def of_classifier(cls, path: Path, head: Head, embedder: Embedder) -> "Candidate":
         """Return a saved classifier, read from a file; the model embeds images alone."""
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         metadata = {"classifier": str(path), "classifier_sha256": digest, "made_of": dict(head.metadata)}
-        return cls(descriptors_of(head), metadata, embedder, head)
+        return cls(descriptors_of(head), metadata, embedder, head, parents=head.parents)
 
     @property
     def notices(self) -> list[str]:

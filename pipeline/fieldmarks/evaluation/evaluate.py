@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
+from fieldmarks.classification.broader import groups_of
 from fieldmarks.classification.classifier_file import load_head
 from fieldmarks.classification.embedder import Clip, open_embedder
 from fieldmarks.classification.engines.families import DEFAULT_CLIP
@@ -274,6 +275,7 @@ def run(
             labels=images.labels,
             arms=results,
             repeats=images.repeats,
+            parents=broader(candidate),
             summary=summary_of(results, images.distinct),
             notices=notices,
             failures=(*images.failures, *failures),
@@ -294,6 +296,18 @@ def _results(arms: Sequence[Arm], candidate: Candidate, images: Images) -> tuple
         results[arm.name] = figures(arm, runs, images.labels, classes, baseline, images.distinct)
         baseline = results[arm.name] if arm.role == "baseline" else baseline
     return tuple(results[arm.name] for arm in arms)
+
+
+def broader(candidate: Candidate) -> dict[str, str]:
+    """Return the broader class of each class that has one, where that joins some."""
+    try:
+        groups = groups_of(list(candidate.classes), candidate.parents)
+    except ModelError as error:
+        logger.warning("broader classes are not counted: %s", error)
+        return {}
+    if len(set(groups)) == len(groups):
+        return {}
+    return {name: group for name, group in zip(candidate.classes, groups, strict=True) if name != group}
 
 
 def _confidence(

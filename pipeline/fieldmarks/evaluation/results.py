@@ -3,7 +3,8 @@
 An evaluation as an object (`fieldmarks evaluate --json FILE`, `Evaluation.save`):
 
     {"v": 1, "settings": {…}, "summary": [sentence…], "notices": […],
-     "classes": [name…], "images": [name…], "labels": [class index…], "repeats": [[image index…]…],
+     "classes": [name…], "parents": {class: broader class},
+     "images": [name…], "labels": [class index…], "repeats": [[image index…]…],
      "failures": [{"image", "error"}…],
      "arms": [{"name", "role", "text", "aggregate", "texts", "runs": [{"seed", "predicted", "rank"}…],
                "top1", "top5", "mean_per_class", "difference", "recall", "gain", "confused"}…],
@@ -255,6 +256,7 @@ class Evaluation(_Plain):
     labels: Indices
     arms: tuple[ArmResult, ...]
     repeats: tuple[tuple[int, ...], ...] = ()
+    parents: Mapping[str, str] = field(default_factory=dict)
     summary: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -271,6 +273,12 @@ class Evaluation(_Plain):
     def distinct(self) -> NDArray[np.int64]:
         """The indices of the images, of a group of repeats only the first, (n,)."""
         return distinct_of(len(self.images), self.repeats)
+
+    def broader_hits(self, arm: ArmResult) -> NDArray[np.bool_]:
+        """Return which images each run of an arm gives a class of the true broader class, (R, N)."""
+        groups = [self.parents.get(name, name) for name in self.classes]
+        numbers = np.unique(groups, return_inverse=True)[1]
+        return np.stack([numbers[run.predicted] == numbers[self.labels] for run in arm.runs])
 
     @property
     def baseline(self) -> ArmResult | None:
@@ -294,6 +302,7 @@ class Evaluation(_Plain):
             "summary": list(self.summary),
             "notices": list(self.notices),
             "classes": list(self.classes),
+            "parents": dict(self.parents),
             "images": list(self.images),
             "labels": self.labels.tolist(),
             "repeats": [list(group) for group in self.repeats],
@@ -328,6 +337,7 @@ class Evaluation(_Plain):
             images=images,
             labels=labels,
             repeats=tuple(map(tuple, plain.get("repeats", ()))),
+            parents=dict(plain.get("parents", {})),
             arms=tuple(
                 ArmResult.from_dict(arm, arm.get("role") or role_of(arm["name"], compared))
                 for arm in plain["arms"]

@@ -103,6 +103,7 @@ class _Evaluation(msgspec.Struct):
     examples: list[_Example]
     repeats: list[list[int]] = []
     confidence: Confidence | None = None
+    parents: dict[str, str] = {}
 
 
 def check(plain: Mapping[str, Any]) -> None:
@@ -118,6 +119,8 @@ def check(plain: Mapping[str, Any]) -> None:
         raise ValueError("a class is listed twice")
     if len({arm.name for arm in evaluation.arms}) < len(evaluation.arms):
         raise ValueError("two arms have one name")
+    if strange := evaluation.parents.keys() - set(evaluation.classes):
+        raise ValueError(f"parents: {sorted(strange)[0]!r:.80} is not a class")
     labels = _indices("labels", evaluation.labels, images, classes)
     for group in evaluation.repeats:
         _indices("repeats", group, len(group), images)

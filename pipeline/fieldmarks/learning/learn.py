@@ -295,7 +295,7 @@ def fitted(
 def _selected(
     head: Head, shots: Shots, strength: float, descriptors: int, seed: int
 ) -> tuple[Head, dict[int, float]]:
-    """Return the head with so many texts of each class. Raises EvaluationError for too few images or texts."""
+    """Return the head with so many texts of each class. Raises EvaluationError for too few images."""
     folds = folds_of(shots.labels)
     if folds < 2:
         raise EvaluationError(

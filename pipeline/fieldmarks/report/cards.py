@@ -35,13 +35,14 @@ class MarkRow:
 def card(prediction: Prediction, image: str | None = None) -> dict[str, Any]:
     """Return what the template shows of a prediction; `image` is the address of one to show instead."""
     thumbnail = data_uri("image/jpeg", prediction.thumbnail) if prediction.thumbnail else None
+    scores = [*([prediction.parent] if prediction.parent else []), *prediction.scores]
     return {
         "name": Path(prediction.image).name or prediction.image,
         "path": prediction.image,
         "thumbnail": image or thumbnail,
         "label": prediction.shown_label,
         "abstained": prediction.label is None,
-        "scores": [(score, Bar(0, 100 * score.probability)) for score in prediction.scores[:CLASSES_SHOWN]],
+        "scores": [(score, Bar(0, 100 * score.probability)) for score in scores[:CLASSES_SHOWN]],
         "baseline": prediction.baseline,
         "agrees": agrees(prediction),
         "sides": _sides(prediction.scores, prediction.explanation) if prediction.explanation else [],

@@ -10,6 +10,7 @@ import numpy as np
 
 from fieldmarks.evaluation.comparison import facts_of
 from fieldmarks.evaluation.estimates import Confidence, Estimate
+from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.evaluation.summary import verdict
 from fieldmarks.report import document
@@ -217,6 +218,7 @@ def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
         "baseline": evaluation.baseline,
         "charts": {chart.name: _chart(chart) for chart in charts(evaluation)},
         "arms": evaluation.arms,
+        "broader": {arm.name: broader(evaluation, arm) for arm in evaluation.arms if evaluation.parents},
         "controls": any(arm.role == "control" for arm in evaluation.arms),
         "tally": tally(evaluation.arm),
         "classes": class_rows(evaluation),

@@ -126,7 +126,7 @@ class ResultPage:
                 Thumb(
                     Path(prediction.image).name or prediction.image,
                     small_copy(prediction.thumbnail, THUMB, square=True),
-                    prediction.scores[0].probability,
+                    prediction.best.probability,
                     place + 1 if place < MAX_CARDS else None,
                     agrees(prediction) if prediction.baseline else None,
                 )

@@ -5,6 +5,7 @@ from typing import Final
 
 from fieldmarks.data.check import Preflight
 from fieldmarks.evaluation.estimates import Confidence
+from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Difference, Estimate, Evaluation
 from fieldmarks.evaluation.summary import MINUS
 from fieldmarks.text import columns, counted, cut, padded, printable
@@ -35,6 +36,11 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     for arm in arms:
         figures = [arm.top1, *([arm.top5] if arm.top5 else []), arm.mean_per_class]
         yield from named(arm_name(arm), [estimate(figure) for figure in figures])
+    if evaluation.parents:
+        yield ""
+        yield row(f"by broader class ({len(set(evaluation.parents.values())):,})", ["top-1"])
+        for arm in arms:
+            yield from named(arm_name(arm), [estimate(broader(evaluation, arm))])
     compared = [(arm, arm.difference) for arm in arms if arm.difference]
     if compared:
         yield ""
