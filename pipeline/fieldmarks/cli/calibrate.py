@@ -8,15 +8,16 @@ import click
 
 from fieldmarks.choices import Aggregation, Preset, words
 from fieldmarks.cli.classify import OF_MODEL, model_options
-from fieldmarks.cli.configuration import prevailing
+from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
 from fieldmarks.cli.images import conclude_images, say_failure
 from fieldmarks.text import counted
 
 PASSED = (
-    *("store", "classifier", "false_rejections", "coverage"),
+    *("store", "classifier", "false_rejections", "coverage", "unlabelled"),
     *("preset", "aggregate", "text", "with_name", "concept"),
 )
+OF_LABELS = ("false_rejections", "coverage", "split", "aliases", "allow_missing", "limit", "streaming")
 
 
 @click.command(short_help='Teach a classifier when to say "none of these".')
@@ -40,6 +41,12 @@ PASSED = (
     show_default=True,
     metavar="C",
     help="Share of images whose set of labels, from `classify --sets`, has to hold the true one.",
+)
+@click.option(
+    "--unlabelled",
+    metavar="DIR",
+    help="Images without labels, instead of DATASET: one threshold, the score that random words reach on few "
+    "of them. Weaker, as it bounds no share of false rejections.",
 )
 @data_options
 @click.option(
@@ -70,6 +77,7 @@ def calibrate(context: click.Context, /, dataset: str | None, out: Path, force: 
     Examples:
       fieldmarks calibrate photos/ --store frogs.jsonl -o frogs.safetensors
       fieldmarks calibrate photos/ --classifier learned.safetensors -o frogs.safetensors
+      fieldmarks calibrate --unlabelled photos/ --store frogs.jsonl -o frogs.safetensors
       fieldmarks classify new/ --classifier frogs.safetensors --abstain --sets
     """
     from fieldmarks.classification.classifier_file import ClassifierFile
@@ -77,6 +85,8 @@ def calibrate(context: click.Context, /, dataset: str | None, out: Path, force: 
     from fieldmarks.learning.calibrate import calibrate as run
 
     options |= prevailing(context, "store", "classifier")
+    if options["unlabelled"] and (idle := [name for name in OF_LABELS if is_given(name)]):
+        raise click.UsageError(f"--{idle[0].replace('_', '-')} has no effect with --unlabelled: leave it out")
     if out.exists() and not force:
         raise click.UsageError(f"{out} already exists: pass --force to replace it")
     ClassifierFile(out)
