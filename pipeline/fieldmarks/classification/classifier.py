@@ -52,6 +52,7 @@ from fieldmarks.classification.texts import (
 from fieldmarks.errors import ImageError, ModelError, UsageError
 from fieldmarks.hub import model_id
 from fieldmarks.store import Store
+from fieldmarks.store.learned_weights import ClassWeights, of_store
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,6 +77,7 @@ class Classifier:
     baseline: also score the class names alone.
     none: texts of what is none of the classes, such as "an empty meadow". They are one more class, whose win
         is no label: the prediction's `label` is None.
+    use_weights: use the weights that `fieldmarks learn --write-weights` has kept in the store.
     device, dtype, engine, batch: where the model computes, its precision, by what, images per forward pass.
     cache: keep embeddings in the user's cache folder for later runs.
 
@@ -101,6 +103,7 @@ class Classifier:
         with_name: bool = False,
         baseline: bool = False,
         none: str | Sequence[str] = (),
+        use_weights: bool = False,
         device: Device = "auto",
         dtype: DType = "auto",
         engine: choices.Engine = "auto",
@@ -109,6 +112,10 @@ class Classifier:
     ) -> None:
         check_choice("preset", preset, choices.Preset)
         catch_all = [none] if isinstance(none, str) else list(none)
+        if use_weights and (
+            not isinstance(store, Store | str | os.PathLike) or aggregate or with_name or catch_all
+        ):
+            raise UsageError("use_weights goes with a store, without aggregate, with_name and none")
         metadata = dict[str, str]()
         if isinstance(store, Store | str | os.PathLike | Mapping):
             classes, metadata = _lists(store)
@@ -128,7 +135,11 @@ class Classifier:
         metadata |= {key: value for key, value in wording.items() if value}
         embedder = open_embedder(clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
         pooling = Pooling.named(aggregate or PRESETS[preset].aggregate)
-        self._embed(texts, pooling, embedder, metadata, baseline=baseline)
+        learned = None
+        if use_weights and isinstance(store, Store | str | os.PathLike):
+            opened = store if isinstance(store, Store) else Store(store)
+            learned = of_store(opened, embedder.encoder.model_identity, template, concept)
+        self._embed(texts, pooling, embedder, metadata, baseline=baseline, learned=learned)
 
     def _embed(
         self,
@@ -138,6 +149,7 @@ class Classifier:
         metadata: Mapping[str, str],
         *,
         baseline: bool,
+        learned: Mapping[str, ClassWeights] | None,
     ) -> None:
         named = [name for name in texts.classes if name != NONE_OF_THESE]
         names = name_texts(named).texts if baseline else ()
@@ -146,7 +158,7 @@ class Classifier:
         if baseline and len(named) < len(texts.classes):  # the catch-all has no name: its texts stand for it
             own = np.array(texts.owner) == texts.classes.index(NONE_OF_THESE)
             baselines = np.concatenate([baselines, embeddings[own].mean(axis=0, keepdims=True)])
-        self.head = Head(
+        head = Head(
             texts,
             embeddings,
             embedder.logit_scale,
@@ -154,6 +166,7 @@ class Classifier:
             baselines if baseline else None,
             {**embedder.encoder.metadata, **metadata},
         )
+        self.head = head if learned is None else head.weighed(learned)
         self.embedder = embedder
         self._is_from_file = False
 
@@ -448,16 +461,10 @@ class Classifier:
         told = asdict(head.texts) | {"aggregate": head.pooling.name}
         told |= {broader.KEY: head.parents} if head.parents else {}
         content = hashlib.sha256(json.dumps(told).encode())
-        if self._is_from_file:
+        if self._is_from_file or head.is_learned:
             scale = np.array(head.scale)
-            for array in (
-                head.embeddings,
-                head.baseline,
-                scale,
-                head.pooling.weights,
-                head.bias,
-                head.thresholds,
-            ):
+            arrays = (head.embeddings, head.baseline, scale, head.pooling.weights, head.bias)
+            for array in (*arrays, head.thresholds):
                 content.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         computed = embeddings is None
         return {

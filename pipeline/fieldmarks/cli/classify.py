@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., None]
 OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
-OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "baseline")
+OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_weights", "baseline")
 
 
 class Device(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
@@ -139,6 +139,11 @@ def model_options(command: Command) -> Command:
 )
 @click.option("--concept", metavar="NOUN", help="Value of {concept}, as in 'a photo of a food: …'.")
 @click.option("--with-name", is_flag=True, help="Add 'a photo of a {class}' to each class's texts.")
+@click.option(
+    "--use-weights",
+    is_flag=True,
+    help="Use the weights in the store, from `fieldmarks learn --write-weights`.",
+)
 @click.option("--baseline", is_flag=True, help="Also show the prediction from class names alone.")
 @click.option(
     "--top",

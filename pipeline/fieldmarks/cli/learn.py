@@ -21,6 +21,7 @@ PASSED = (
     "strength",
     "shared",
     "descriptors",
+    "write_weights",
     "preset",
     "text",
     "with_name",
@@ -58,6 +59,11 @@ PASSED = (
     metavar="N",
     help="Keep the N descriptors of each class that matter most, and show the accuracy expected with N and "
     "with each larger number.",
+)
+@click.option(
+    "--write-weights",
+    is_flag=True,
+    help="Also keep the weights in the store, for `fieldmarks classify --use-weights`.",
 )
 @data_options
 @click.option(

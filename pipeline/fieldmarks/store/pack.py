@@ -98,8 +98,10 @@ def published(entry: Entry, *, authors: bool, answers: bool) -> Entry:
         **entry.measured,
         **{key: last_name(entry.measured[key]) for key in ("data", "model")},
     }
+    weights = entry.weights and {**entry.weights, "data": last_name(entry.weights["data"])}
     bare = replace(
         entry,
+        weights=weights,
         endpoint=None,
         model=last_name(entry.model) if entry.model else None,
         measured=measured,
