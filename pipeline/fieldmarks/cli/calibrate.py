@@ -10,7 +10,8 @@ from fieldmarks.choices import Aggregation, Preset, words
 from fieldmarks.cli.classify import OF_MODEL, model_options
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
-from fieldmarks.cli.images import conclude_images, say_failure
+from fieldmarks.cli.images import conclude_read
+from fieldmarks.cli.learn import check_out
 from fieldmarks.text import counted
 
 PASSED = (
@@ -80,23 +81,17 @@ def calibrate(context: click.Context, /, dataset: str | None, out: Path, force: 
       fieldmarks calibrate --unlabelled photos/ --store frogs.jsonl -o frogs.safetensors
       fieldmarks classify new/ --classifier frogs.safetensors --abstain --sets
     """
-    from fieldmarks.classification.classifier_file import ClassifierFile
     from fieldmarks.cli.console import images_line, shown
     from fieldmarks.learning.calibrate import calibrate as run
 
     options |= prevailing(context, "store", "classifier")
     if options["unlabelled"] and (idle := [name for name in OF_LABELS if is_given(name)]):
         raise click.UsageError(f"--{idle[0].replace('_', '-')} has no effect with --unlabelled: leave it out")
-    if out.exists() and not force:
-        raise click.UsageError(f"{out} already exists: pass --force to replace it")
-    ClassifierFile(out)
+    check_out(out, force)
     with shown(sys.stderr, images_line) as progress:
         done = run(
             dataset, **{key: options[key] for key in (*PASSED, *OF_DATA, *OF_MODEL)}, progress=progress
         )
     done.save(out)
-    for failure in done.failures:
-        say_failure(failure)
-    failed = [failure.image for failure in done.failures]
     closing = f"Calibrated on {counted(done.images, 'image')}: {'; '.join(done.notes)}"
-    conclude_images(failed, len(failed), len(failed) + done.images, closing, f"Wrote {out}")
+    conclude_read(done.failures, done.images, closing, f"Wrote {out}")

@@ -233,7 +233,7 @@ def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
         "no_effect": not any(row.effect for row in evaluation.effects),
         "examples": [_example(example) for example in evaluation.examples[:MAX_EXAMPLES]],
         "relative": relative(predictions),
-        "command": command_of(evaluation),
+        "command": command_of(evaluation.settings),
         "settings": settings(evaluation.settings),
         "failures": evaluation.failures[:MAX_FAILURES],
         "failed": len(evaluation.failures),
@@ -264,9 +264,9 @@ def _example(example: Exemplar) -> dict[str, Any]:
     return card(example.prediction) | {"true": example.label, "answers": answers}
 
 
-def command_of(evaluation: Evaluation) -> str | None:
-    """Return the command line that runs the evaluation again, where the settings hold it."""
-    command = evaluation.settings.get("command")
+def command_of(settings: Mapping[str, Any]) -> str | None:
+    """Return the command line that measures all of it again, where the settings hold it."""
+    command = settings.get("command")
     if isinstance(command, str):
         return command
     return shlex.join(map(str, command)) if isinstance(command, Sequence) else None
