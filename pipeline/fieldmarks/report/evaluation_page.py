@@ -14,7 +14,7 @@ from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.evaluation.summary import verdict
 from fieldmarks.report import document
-from fieldmarks.report.cards import Bar, card, relative, signed_bar
+from fieldmarks.report.cards import Bar, card, relative, signed_bar, weighted
 from fieldmarks.report.chart_style import Chart, needed
 from fieldmarks.report.charts import charts, ranked_gains
 from fieldmarks.report.document import Imprint, data_uri, fragment
@@ -233,6 +233,7 @@ def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
         "no_effect": not any(row.effect for row in evaluation.effects),
         "examples": [_example(example) for example in evaluation.examples[:MAX_EXAMPLES]],
         "relative": relative(predictions),
+        "weighted": weighted(predictions),
         "command": command_of(evaluation.settings),
         "settings": settings(evaluation.settings),
         "failures": evaluation.failures[:MAX_FAILURES],

@@ -13,7 +13,7 @@ from typing import Final
 
 from fieldmarks.classification.results import NONE_OF_THESE, UNSURE, Failure, Prediction
 from fieldmarks.report import document
-from fieldmarks.report.cards import Bar, agrees, card, relative, small_copy
+from fieldmarks.report.cards import Bar, agrees, card, relative, small_copy, weighted
 from fieldmarks.report.document import Imprint, fragment
 from fieldmarks.text import counted
 
@@ -103,6 +103,7 @@ class ResultPage:
             unsure=(UNSURE, True) in self._labels,
             catch_all=(NONE_OF_THESE, True) in self._labels,
             relative=relative(ranked),
+            weighted=weighted(ranked),
         )
         extent = f"{counted(total, 'image')}, {counted(len(self._classes), 'class')}"
         return document.document(

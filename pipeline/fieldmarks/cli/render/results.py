@@ -112,7 +112,7 @@ def _number(mark: Mark) -> str:
 
 def _weight(mark: Mark) -> str:
     """Return a mark's learned weight, as a multiple of the equal one."""
-    return "" if mark.weight is None else f"{_signed(f'×{mark.weight:.1f}'):>5}  "
+    return "" if mark.weight is None else f"{_signed(f'×{mark.weight:z.1f}'):>5}  "
 
 
 def _signed(number: str) -> str:
