@@ -61,6 +61,46 @@ def test_an_output_that_cannot_be_written_fails_before_the_model_loads(
     assert Path("afile").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["generate", "--class", "a", "--store", "new/x.jsonl"],
+        pytest.param(
+            ["generate", "--class", "a", "--store", "new/x.jsonl", "--local", "/nonexistent"],
+            marks=pytest.mark.slow,  # imports torch
+        ),
+        [
+            "generate",
+            "--class",
+            "a",
+            "--store",
+            "new/x.jsonl",
+            "--model",
+            "m",
+            "--max-wait",
+            "1",
+            "--base-url",
+            "http://127.0.0.1:9/v1",
+        ],
+        ["store", "add", "new/x.jsonl", "owl", ""],
+        ["store", "import", "new/x.jsonl", "afile"],
+        ["store", "merge", "new/x.jsonl", "s.jsonl", "none", "--prefer", "a"],
+        ["store", "pack", "s.jsonl", "new/x", "--evaluation", "afile"],
+        [*CLASSIFY, "--sort-into", "new/x"],
+        [*EMBED, "--out", "new/x"],
+        [*EVALUATE, "--save-plots", "new/x"],
+    ],
+)
+def test_a_command_that_cannot_work_leaves_nothing_behind(
+    runner: CliRunner, command: list[str], own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    before = sorted(own_folder.rglob("*"))
+    assert runner.invoke(main, command).exit_code in (1, 2)
+    assert sorted(own_folder.rglob("*")) == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "extra", "command"),

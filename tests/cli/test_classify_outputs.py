@@ -174,8 +174,8 @@ def test_images_are_copied_into_folders(classify: Classify, folder: Path) -> Non
     assert (number, named) == ("1 of 4 images failed:", "  photos/broken.png")
     folders = counted(len(set(labels.values())), "folder")
     assert last == (
-        f"Classified 3 images. Wrote a.csv. Copied 3 images into {folders} of out; out/sorted.jsonl lists how"
-        " to undo it. 1 image failed."
+        f"Classified 3 images. Wrote a.csv. Copied 3 images into {folders} of out; `fieldmarks unsort out`"
+        " undoes it. 1 image failed."
     )
     assert len(_files("photos")) == 4
     again = classify("photos", "--sort-into", "out")
@@ -196,6 +196,29 @@ def test_what_was_sorted_is_not_sorted_again(classify: Classify) -> None:
     assert "3 already there, left out 3 images sorted before." in again.stderr
     assert _files("sorted") == before
     assert Path("photos/0.png").exists()
+
+
+def test_what_was_sorted_goes_back(classify: Classify, runner: CliRunner) -> None:
+    before = _files("photos")
+    assert classify("photos", "--sort-into", "out", "--move").exit_code == 3  # one is broken
+    assert len(_files("photos")) == 1
+    planned = runner.invoke(main, ["unsort", "out", "--dry-run"])
+    assert planned.exit_code == 0
+    assert len(planned.stdout.splitlines()) == 3
+    assert planned.stderr.startswith("Would undo the sorting into out: 3 images moved back.")
+    Path("photos/0.png").write_bytes(b"new")
+    result = runner.invoke(main, ["unsort", "out"])
+    assert result.exit_code == 3
+    reason, number, named, last = result.stderr.splitlines()
+    assert reason.endswith(f"/0.png: stays: another file is at {Path('photos/0.png').absolute()}")
+    assert (number, named) == ("1 of 3 images failed:", "  " + reason.removeprefix("Error: ").split(": ")[0])
+    assert last.startswith("Undid the sorting into out: 2 images moved back. 1 image failed.")
+    Path("photos/0.png").unlink()
+    assert runner.invoke(main, ["unsort", "out"]).exit_code == 0
+    assert _files("photos") == before
+    assert not Path("out").exists()
+    result = runner.invoke(main, ["unsort", "out"])
+    assert (result.exit_code, result.stderr) == (1, "Error: out: no such folder, or all of it was undone\n")
 
 
 def test_class_names_without_a_store(classify: Classify) -> None:

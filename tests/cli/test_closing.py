@@ -30,7 +30,7 @@ USES = {
     "store grep mine.jsonl eyes": "Found 1 descriptor in 1 class.",
     "store history mine.jsonl owl": "Showed 1 line.",
     "store stats mine.jsonl": "Counted what mine.jsonl holds.",
-    "store lint mine.jsonl": r"\d+ found.*\.",
+    "store lint mine.jsonl": r"[N\d]o? findings?.*\.",
     "store add mine.jsonl owl wings": ".* 1 descriptor added.* reverts it.",
     "store undo mine.jsonl": "Undid .* brings it back.",
     "store redo mine.jsonl": "Redid .* reverts it.",
@@ -50,6 +50,11 @@ USES = {
     "store merge all.jsonl mine.jsonl more.jsonl --prefer a": ".*Wrote all.jsonl.",
     "store compact all.jsonl": r"2 of \d+ lines stay.",
     "classify photos --store mine.jsonl {model}": "Classified 2 images.",
+    "classify photos --store mine.jsonl --sort-into sorted {model}": (
+        r"Classified 2 images. Copied 2 images into \d folders? of sorted; `fieldmarks unsort sorted`"
+        " undoes it."
+    ),
+    "unsort sorted": "Undid the sorting into sorted: 2 copies removed.",
     "embed photos --out set {model}": "Added 2 images to set; it has 2 images.",
     "evaluate photos --store mine.jsonl --arms photo,descriptors --json run.json {model}": (
         "Evaluated 2 arms on 2 images. Wrote run.json."

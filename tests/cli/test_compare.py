@@ -57,7 +57,8 @@ def test_a_run_on_other_images_is_shown_and_not_compared(runner: CliRunner, runs
 def test_a_page_of_runs_without_a_method_in_common(runner: CliRunner, runs: Path, tmp_path: Path) -> None:
     run = Evaluation.load(runs / "a.json")
     arms = tuple(
-        replace(arm, name="descriptors paper") if arm.name == "descriptors" else arm for arm in run.arms
+        replace(arm, name="descriptors paper", text="{class}") if arm.name == "descriptors" else arm
+        for arm in run.arms
     )
     replace(run, arms=arms).save(tmp_path / "paper.json")
     _run(runner, runs / "a.json", tmp_path / "paper.json", "--report", tmp_path / "page.html")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fieldmarks.cli.console import duration, images_line, shown
+from fieldmarks.cli.console import counting, duration, images_line, shown
 from fieldmarks.evaluation.predictions import Progress
 
 
@@ -19,6 +19,11 @@ def test_the_first_second_tells_no_rate() -> None:
 
 def test_more_than_were_counted_is_no_time_left() -> None:
     assert images_line(Progress(10, 2, 10, 2.0)) == "10 of 10 images, 2 unreadable, 6.0/s, 0:00 left"
+
+
+def test_other_things_are_counted_in_the_same_way() -> None:
+    assert counting("sorted")(Progress(110, 10, 3000, 2.0)) == "120 of 3,000 sorted, 60.0/s, 0:48 left"
+    assert counting("sorted")(Progress(5, 0, None, 0.2)) == "5 sorted"
 
 
 def test_elsewhere_than_in_a_terminal_a_short_run_shows_no_lines() -> None:

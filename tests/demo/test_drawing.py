@@ -45,10 +45,10 @@ def test_every_value_shows(attribute: str) -> None:
 @pytest.mark.slow
 def test_every_creature_can_be_drawn_quickly() -> None:
     rng = random.Random(0)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(50):
         draw(random_creature(rng), rng)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_an_oval_turns_about_its_centre() -> None:

@@ -159,9 +159,30 @@ def test_an_arm_that_one_run_lacks_stands_alone(first: Evaluation) -> None:
     assert leads["photo", 1].value == 0
 
 
+def test_one_of_several_presets_pairs_with_the_run_that_has_it_alone(first: Evaluation) -> None:
+    photo, descriptors, *others = first.arms
+    named = replace(descriptors, name="descriptors article")
+    paper = replace(named, name="descriptors paper", text="{class}, which has {descriptor}", role="other")
+    several = replace(first, arms=(photo, paper, named, *others))
+    names = [group.arm for group in compare([("a", first), ("b", several)]).groups]
+    assert names == ["photo", "descriptors", *(arm.name for arm in others), "descriptors paper"]
+    for runs, name in (((first, several), "descriptors"), ((several, first), "descriptors article")):
+        groups = {group.arm: group for group in compare([("a", runs[0]), ("b", runs[1])]).groups}
+        assert [row.run for row in groups[name].rows] == [0, 1]
+        lead = groups[name].rows[1].lead
+        assert lead
+        assert lead.value == 0
+        assert [row.lead for row in groups["descriptors paper"].rows] == [None]
+    both = replace(first, arms=(photo, descriptors, named, *others))  # a name goes before what is read
+    groups = {group.arm: group for group in compare([("a", first), ("b", both)]).groups}
+    assert [row.run for row in groups["descriptors article"].rows] == [1]
+
+
 def test_an_arm_in_question_that_the_first_run_lacks_is_said(first: Evaluation, better: Evaluation) -> None:
+    text = "{class}, which has {descriptor}"
     arms = tuple(
-        replace(arm, name="descriptors paper") if arm.name == "descriptors" else arm for arm in first.arms
+        replace(arm, name="descriptors paper", text=text) if arm.name == "descriptors" else arm
+        for arm in first.arms
     )
     comparison = compare([("a", replace(first, arms=arms)), ("b", better)])
     (sentence,) = comparison.sentences()

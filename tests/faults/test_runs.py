@@ -23,7 +23,8 @@ from fieldmarks.store import Store
 
 PROGRAM = "from fieldmarks.cli import main; main()"
 FULL = [pytest.mark.slow, pytest.mark.attack]
-MARGIN = 0.3  # seconds in which an answer that was sent is on disk, on a busy machine
+CONCURRENCY = 16
+UNDER_WAY = 2 * CONCURRENCY  # requests on the wire, and answers being written
 
 
 def fill(server: ScriptedServer, classes: Path, store: Path, *options: str) -> "subprocess.Popen[str]":
@@ -49,7 +50,7 @@ class Tokens:
     """A script whose answers each hold a token of their own; of each class the first answer is a refusal."""
 
     def __init__(self, delay: float) -> None:
-        self.sent: dict[str, float] = {}  # token: monotonic seconds at which it was written
+        self.sent: list[str] = []  # in the order of their requests
         self.delay = delay
         self._asked: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -60,14 +61,14 @@ class Tokens:
             self._asked[name] += 1
             first = self._asked[name] == 1
             token = f"token{call.number:05}"
-            self.sent[token] = time.monotonic() + self.delay
+            self.sent.append(token)
         text = f"I cannot help with {token}." if first else f" green skin {token}\n- long legs"
         return completion(text if not first else f"\n\n{text}", delay=self.delay)
 
-    def between(self, start: float, end: float) -> set[str]:
-        """Return the tokens that were written between two moments, and had time to be stored."""
+    def arrived(self, start: int) -> set[str]:
+        """Return the tokens from `start` on that the client must have stored, as it asked for more since."""
         with self._lock:
-            return {token for token, at in self.sent.items() if start < at < end - MARGIN}
+            return set(self.sent[start:-UNDER_WAY])
 
 
 def tokens_on_disk(store: Path) -> set[str]:
@@ -83,18 +84,18 @@ def test_kills_lose_no_answer_that_had_arrived(tmp_path: Path, kills: int, class
     script = Tokens(0.25)
     store = tmp_path / "s.jsonl"
     names = class_list(tmp_path, classes)
-    options = ("--samples", "3", "--concurrency", "16")
+    options = ("--samples", "3", "--concurrency", str(CONCURRENCY))
     needed = classes * 4  # three answers a class, and one refusal
     arrived: set[str] = set()
     with ScriptedServer(script) as server:
         for kill in range(1, kills + 1):
-            start = time.monotonic()
+            start = len(script.sent)
             process = fill(server, names, store, *options)
-            wait_for_calls(server, max(kill * needed // (kills + 1), len(server.calls) + 20))
+            wait_for_calls(server, max(kill * needed // (kills + 1), start + UNDER_WAY + 4))
             time.sleep(kill % 5 * 0.02)
             process.kill()
-            arrived |= script.between(start + script.delay, time.monotonic())
             process.communicate()
+            arrived |= script.arrived(start)
         process = fill(server, names, store, *options)
         _, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stderr
@@ -102,7 +103,7 @@ def test_kills_lose_no_answer_that_had_arrived(tmp_path: Path, kills: int, class
         print(f"{kills} kills, {len(server.calls)} requests for {needed}, {len(lost)} of {len(arrived)} lost")
         assert len(arrived) > kills
         assert lost == set()
-        assert len(server.calls) - needed <= kills * 16, "only what was in flight is asked again"
+        assert len(server.calls) - needed <= kills * UNDER_WAY, "only what was under way is asked again"
     entries = list(Store(store).entries())
     assert len(entries) == classes
     assert all(reparse(entry) == entry.descriptors for entry in entries)

@@ -540,7 +540,7 @@ def test_an_answer_that_drips_forever_is_left(server: ScriptedServer) -> None:
     server.script = _once(slow)
     start = time.monotonic()
     assert isinstance(_ask(_completer(server, timeout=0.4), ["fox"])["fox"], Sample)
-    assert 0.4 <= time.monotonic() - start < 5
+    assert 0.4 <= time.monotonic() - start < 30
 
 
 @pytest.mark.slow

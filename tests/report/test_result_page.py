@@ -5,6 +5,7 @@ import hashlib
 import html
 import io
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -201,6 +202,21 @@ def _scene(random: np.random.Generator) -> bytes:
     file = io.BytesIO()
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=82)
     return file.getvalue()
+
+
+def test_a_display_of_progress_sees_each_image_of_the_page(prediction: Prediction) -> None:
+    page = ResultPage(["tree frog", "owl"], provenance(ABOUT))
+    for number in range(30):
+        page.add(replace(prediction, image=f"{number}.jpg"))
+    seen: list[str] = []
+
+    def watch(images: Sequence[Prediction]) -> Iterator[Prediction]:
+        for image in images:
+            seen.append(image.image)
+            yield image
+
+    assert page.html(watch) == page.html()
+    assert len(seen) == len(set(seen)) == page.shown == 30
 
 
 def test_nothing_was_classified() -> None:

@@ -95,18 +95,42 @@ def test_a_strangers_texts_stay_texts(first: Evaluation) -> None:
 @given(st.text(max_size=20))
 def test_no_letter_of_a_name_is_a_command_in_latex(name: str) -> None:
     escaped = tables._for_latex(name)
-    allowed = r"\\[&%$#_{}]|\\text(backslash|asciitilde|asciicircum|less|greater|bar)\{\}|\$-\$|\{\}"
-    assert not set(re.sub(allowed, "", escaped)) & set('\\&%$#_{}~^<>|"')
+    allowed = (
+        r"\\[&%$#_{}]|\\text(backslash|asciitilde|asciicircum|asciigrave|less|greater|bar)\{\}|\$-\$|\{\}"
+    )
+    assert not set(re.sub(allowed, "", escaped)) & set('\\&%$#_{}~^<>|"`')
+
+
+def _has_latex() -> bool:
+    """Whether LaTeX is here, with the package that the table needs."""
+    if shutil.which("pdflatex") is None or shutil.which("kpsewhich") is None:
+        return False
+    return subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
-def test_latex_sets_the_table(two: Comparison, tmp_path: Path) -> None:
+@pytest.mark.skipif(not _has_latex(), reason="no LaTeX with booktabs here")
+def test_latex_sets_the_table_and_a_strangers_names_as_they_are(first: Evaluation, tmp_path: Path) -> None:
+    name = r"\write18{x} 100% of a_b & c#d, $x$ ~ ^ {e}--f `g` <h> |ü|"
+    arms = tuple(replace(arm, name=f"{name} {number}") for number, arm in enumerate(first.arms))
+    other = replace(first, arms=arms, images=("x.jpg", *first.images[1:]))
+    comparison = compare([(name, replace(first, arms=arms)), ("[b]", other)])
     document = (
-        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
-        f"{tables.latex(two)}\\end{{document}}\n"
+        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage[paperwidth=2000mm]{geometry}"
+        f"\\usepackage{{booktabs}}\\begin{{document}}\n{tables.latex(comparison)}\\end{{document}}\n"
     )
     (tmp_path / "table.tex").write_text(document, "utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "table.pdf").read_bytes().startswith(b"%PDF-")
+    if shutil.which("pdftotext"):
+        command = ["pdftotext", "-layout", "table.pdf", "-"]
+        text = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        assert f"{name} 0" in text
+        assert "[b] is not compared" in text
+
+
+def test_latex_says_where_it_needs_another_engine(first: Evaluation) -> None:
+    assert "LuaLaTeX" not in tables.latex(compare([("ü.json", first)]))
+    arms = tuple(replace(arm, name=f"鳥 {number}") for number, arm in enumerate(first.arms))
+    assert "LuaLaTeX" in tables.latex(compare([("a.json", replace(first, arms=arms))])).splitlines()[1]

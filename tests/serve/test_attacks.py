@@ -263,7 +263,7 @@ def test_slow_clients_do_not_keep_others_out(served: Served, zoo: Path) -> None:
             connection.sendall(beginning)
         began = time.monotonic()
         assert _healthy(served, zoo)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 8, "the slow ones were waited for"
         deadline, open_heads = time.monotonic() + 25, slow[0::3] + slow[1::3]
         while open_heads and time.monotonic() < deadline:
             time.sleep(0.5)

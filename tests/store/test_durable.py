@@ -238,3 +238,38 @@ def test_a_held_lock_is_waited_for(tmp_path: Path) -> None:
         assert not file.exists()
     writer.communicate()
     assert Store(file).names() == ["w 0"]
+
+
+def test_a_lock_without_a_file_leaves_nothing_behind(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "deep" / "store.jsonl"
+    with durable.locked(file):
+        with durable.locked(file):
+            pass
+        assert (file.parent / ".store.jsonl.lock").exists()
+    assert list(tmp_path.iterdir()) == []
+    file.parent.mkdir(parents=True)  # by somebody else: it stays
+    with durable.locked(file):
+        pass
+    assert list(file.parent.iterdir()) == []
+    with durable.locked(file):
+        file.touch()
+    with durable.locked(file):
+        pass
+    assert sorted(path.name for path in file.parent.iterdir()) == [".store.jsonl.lock", "store.jsonl"]
+
+
+@pytest.mark.slow
+def test_a_lock_that_goes_and_comes_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    """Each process makes the folder and the lock, and removes both: what they do within never overlaps."""
+    script = """
+import os, sys
+from pathlib import Path
+from fieldmarks.store import durable
+for _ in range(60):
+    with durable.locked(Path("new/store.jsonl")):
+        os.close(os.open("busy", os.O_CREAT | os.O_EXCL))
+        os.unlink("busy")
+"""
+    running = [subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert list(tmp_path.iterdir()) == []

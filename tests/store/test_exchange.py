@@ -62,8 +62,11 @@ def test_the_card(store: Store) -> None:
     text = card(list(store.entries()), About(licence="cc-by-4.0"), data="x.jsonl")
     assert text.splitlines()[:2] == ["---", 'license: "cc-by-4.0"']
     assert "| descriptors | 3 |" in text
-    assert r"| model | m\|\`x\` (1), none (1) |" in text
-    assert "| prompt | article (1), none (1) |" in text
+    assert r"| model | m\|\`x\` (1), no model (1) |" in text
+    assert "| prompt | article (1), no prompt (1) |" in text
+    curated = card([Entry("owl", ("eyes",), origin=CURATED)], About(), data="x.jsonl")
+    assert "| origin | curated (1) |" in curated
+    assert not [row for row in ("| model", "| prompt", "| review") if row in curated]
 
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path, store: Store) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.errors import ClassNameError, StoreError
-from fieldmarks.records import class_name
+from fieldmarks.records import APPROVED, UNSURE, class_name
 from fieldmarks.store.formats import dump
 from fieldmarks.store.formats import load as load_table
 from fieldmarks.tables import errors_as, parse_table
@@ -56,6 +56,19 @@ def test_no_cell_is_a_formula(lists: dict[str, list[str]]) -> None:
         assert not any(
             cell.lstrip().startswith(("#", "=", "+", "-", "@", "＝", "＋", "－", "＠")) for cell in row
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+@given(lists=LISTS, data=st.data())
+def test_review_marks_come_in_again_and_leave_the_lists_as_they_are(
+    kind: str, lists: dict[str, list[str]], data: st.DataObject
+) -> None:
+    some = data.draw(st.sets(st.sampled_from(list(lists)))) if lists else set()
+    marks = {name: data.draw(st.sampled_from([APPROVED, UNSURE])) for name in lists if name in some}
+    with errors_as(StoreError):
+        again = load_table(parse_table(dump(lists, kind, marks).encode(), "x", f".{kind}"))
+    assert (again.lists, again.marks) == (lists, marks)
 
 
 def test_csv_as_a_spreadsheet_gets_it() -> None:
@@ -173,3 +186,23 @@ def test_classes_without_descriptors_are_no_objects_of_a_class() -> None:
 def test_csv_that_is_not_lists(text: str, message: str) -> None:
     with pytest.raises(StoreError, match=message):
         load(text, "csv")
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (
+            "owl,eyes,ok\n",
+            "x, line 2: expected approved, unsure or nothing in column .review., found .ok.: write one",
+        ),
+        ("owl,eyes,unsure\nowl,beak,Approved\n", "line 3: class 'owl' is approved here and unsure above"),
+        ("owl,eyes,\n,,unsure\n", "line 3: no class beside a review mark"),
+    ],
+)
+def test_marks_that_are_not_certain_are_refused(rows: str, problem: str) -> None:
+    with pytest.raises(StoreError, match=problem):
+        load("class,descriptor,review\n" + rows, "csv")
+    table = parse_table(
+        f"class,descriptor,review\n{rows}".replace(",,unsure", "newt,,").encode(), "x", ".csv"
+    )
+    assert load_table(table, ["class", "descriptor"]).marks == {}

@@ -126,8 +126,8 @@ def test_the_card(store: Store, tmp_path: Path) -> None:
     for line in (
         "# Frogs: \\*all\\*",
         "| descriptors | 3 |",
-        "| model | lm (1), none (1) |",
-        "| review | approved (1), none (1) |",
+        "| model | lm (1), no model (1) |",
+        "| review | approved (1), not reviewed (1) |",
         "| authors | Ada Finch |",
         "| licence | cc-by-4.0 |",
         "| waffle \\| x | 50.0% |",

@@ -1,5 +1,6 @@
 """Review marks are about one list: they go with it, and come back with it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ def _mark(store: Store, name: str) -> str | None:
     entry = store.get(name)
     assert entry is not None
     return entry.review
+
+
+def _list(store: Store, name: str) -> tuple[str, ...]:
+    entry = store.get(name)
+    assert entry is not None
+    return entry.descriptors
 
 
 def test_a_mark_leaves_the_line_as_it_is(store: Store) -> None:
@@ -155,3 +162,59 @@ def test_errors(store: Store) -> None:
     ):
         review(store, ["odd"], APPROVED, STAMP)
     assert Store(store.path).get("odd").extra == {"review": "by peers"}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_marks_go_through_a_table(tmp_path: Path, store: Store, suffix: str) -> None:
+    review(store, ["frog"], APPROVED, Stamp(by="ada", note="seen"))
+    table = tmp_path / f"x.{suffix}"
+    exchange.export_file(store, table, suffix, license_id="mit")
+    assert exchange.import_file(store, exchange.read_file(table), STAMP) == []
+    assert store.get("frog").reviewed["by"] == "ada"  # type: ignore[union-attr,index]
+    other = Store(tmp_path / "other.jsonl", create=True)
+    exchange.import_file(other, exchange.read_file(table), STAMP)
+    assert (_mark(other, "frog"), _mark(other, "newt")) == (APPROVED, None)
+    entry = other.get("frog")
+    assert entry is not None
+    assert entry.reviewed == {"by": STAMP.by, "at": STAMP.at, "note": STAMP.note, "change": ""}
+    assert Entry.from_dict(entry.to_dict()) == entry
+    undoing.undo(other, None, Stamp())
+    assert other.names() == []
+
+
+def test_a_mark_in_a_table_is_about_the_list_beside_it(store: Store) -> None:
+    def sheet(*descriptors: str, mark: str) -> list[Entry]:
+        return [Entry("frog", descriptors, origin=IMPORTED, review=mark)]
+
+    def import_(*descriptors: str, mark: str) -> str | None:
+        exchange.import_file(store, sheet(*descriptors, mark=mark), Stamp(by="bo"), overwrite=True)
+        return _mark(store, "frog")
+
+    assert import_("a", "b", mark=UNSURE) == UNSURE  # the same list, marked in the sheet
+    assert import_("a", mark=UNSURE) is None  # the mark may be older than the list
+    assert import_("a", "c", mark=APPROVED) == APPROVED
+    undoing.undo(store, "frog", Stamp())
+    assert (_list(store, "frog"), _mark(store, "frog")) == (("a",), None)
+    undoing.redo(store, "frog", Stamp())
+    assert (_list(store, "frog"), _mark(store, "frog")) == (("a", "c"), APPROVED)
+    assert import_("a", "c", mark=UNSURE) == UNSURE
+    undoing.undo(store, None, Stamp())
+    assert (_list(store, "frog"), _mark(store, "frog")) == (("a", "c"), APPROVED)
+
+
+def test_a_folder_brings_who_marked_a_list_and_when(tmp_path: Path, store: Store) -> None:
+    other = Store(tmp_path / "other.jsonl", create=True)
+    exchange.import_file(other, [replace(e, origin=IMPORTED) for e in store.entries()], STAMP)
+    review(store, ["frog"], APPROVED, Stamp(by="ada", at="2026-01-01T00:00:00+00:00", note="seen"))
+    exchange.export_file(store, tmp_path / "folder", "folder", license_id="mit")
+    changes = exchange.import_file(other, exchange.read_file(tmp_path / "folder"), STAMP)
+    assert [change.name for change in changes] == ["frog"]
+    entry = other.get("frog")
+    assert entry is not None
+    assert entry.reviewed == {
+        "by": "ada",
+        "at": "2026-01-01T00:00:00+00:00",
+        "note": "seen",
+        "change": STAMP.change,
+    }
+    assert is_review(entry)

@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from fieldmarks.choices import SortAction
 from fieldmarks.classification.result_files import COLUMNS
@@ -40,6 +40,7 @@ METADATA: Final = "metadata.csv"
 UNDO_LIST: Final = "sorted.jsonl"
 HEADING: Final = ("file_name", *COLUMNS[1:])
 MAX_METADATA: Final = 1 << 30  # bytes
+_LONGEST_STEP: Final = 1 << 16  # bytes of a line; two paths, escaped
 # What `datasets` takes for the name of a split in the name of a file or folder.
 _SPLIT: Final = re.compile(
     r"(^|[-._ 0-9/])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)([-._ 0-9/])"
@@ -128,22 +129,21 @@ class SortedFolder:
         return step.target.relative_to(self.path).as_posix()
 
     @contextmanager
-    def _undo_list(self) -> Iterator[IO[str]]:
+    def _undo_list(self) -> Iterator[IO[bytes]]:
         path = self.path / UNDO_LIST
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="ascii") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with path.open("ab+") as file:
+                lock_list(self.path, file)
+                _cut_torn_line(file)
                 yield file
                 os.fsync(file.fileno())
-        except BlockingIOError as error:
-            raise ReportError(f"{self.path} is being sorted into by another process: wait for it") from error
         except OSError as error:
             raise ReportError(f"{path} cannot be written: {error.strerror or error}") from error
 
     def _write_metadata(self, steps: Iterable[Step]) -> None:
         """Add the rows of what is there now to those of earlier runs whose images still are."""
-        rows = _read_metadata(self.path / METADATA)
+        rows = read_metadata(self.path / METADATA)
         rows |= {self.name_of(step): tuple(step.row[1:]) for step in steps}
         there = (
             (name, *(cell or None for cell in cells))
@@ -163,8 +163,19 @@ def check_folder(folder: Path) -> None:
     place = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
     if reason := unwritable(folder, place):
         raise ReportError(f"{folder} {reason}")
-    _read_metadata(folder / METADATA)
+    read_metadata(folder / METADATA)
     _check_undo_list(folder / UNDO_LIST)
+
+
+def lock_list(folder: Path, file: IO[Any]) -> None:
+    """Take the lock of a folder's undo list, which lasts until it is closed. Raises ReportError, OSError."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_current = os.path.samestat(os.fstat(file.fileno()), (folder / UNDO_LIST).stat())
+    except (BlockingIOError, FileNotFoundError):
+        is_current = False
+    if not is_current:  # also where the other process has just replaced the list
+        raise ReportError(f"{folder} is being sorted into by another process: wait for it")
 
 
 def split_name(names: Iterable[str]) -> str | None:
@@ -172,7 +183,7 @@ def split_name(names: Iterable[str]) -> str | None:
     return next((name for name in names if _SPLIT.search(name)), None)
 
 
-def _read_metadata(path: Path) -> dict[str, tuple[object, ...]]:
+def read_metadata(path: Path) -> dict[str, tuple[object, ...]]:
     """Return the rows of an earlier run by file name. Raises ReportError for a file that is not one's."""
     if not os.path.lexists(path):
         return {}
@@ -191,7 +202,7 @@ def _check_undo_list(path: Path) -> None:
         return
     try:
         with os.fdopen(open_regular(path), "rb") as file:
-            line = file.readline(1 << 16)
+            line = file.readline(_LONGEST_STEP)
         if not line or json.loads(line).keys() == {"action", "from", "to"}:
             return
     except (OSError, ValueError, AttributeError):
@@ -215,9 +226,18 @@ def _same(source: str, other: str) -> bool:
     return False
 
 
-def _note(undo_list: IO[str], step: Step) -> None:
+def _cut_torn_line(undo_list: IO[bytes]) -> None:
+    """Cut off a line that was not written whole, whose step was not taken."""
+    size = undo_list.seek(0, os.SEEK_END)
+    undo_list.seek(max(0, size - _LONGEST_STEP))
+    torn = undo_list.read().rpartition(b"\n")[2]
+    if torn:
+        undo_list.truncate(size - len(torn))
+
+
+def _note(undo_list: IO[bytes], step: Step) -> None:
     source, target = (os.path.abspath(path) for path in (step.source, step.target))  # noqa: PTH100
-    undo_list.write(json.dumps({"action": step.action, "from": source, "to": target}) + "\n")
+    undo_list.write(json.dumps({"action": step.action, "from": source, "to": target}).encode() + b"\n")
     undo_list.flush()
 
 
@@ -232,7 +252,7 @@ def _take(step: Step) -> None:
         step.target.symlink_to(os.path.realpath(step.source))
         os.unlink(step.source)  # noqa: PTH108
     else:
-        _move(step.source, step.target)
+        move_file(step.source, step.target)
 
 
 def _copy(source: str, target: Path) -> None:
@@ -244,7 +264,7 @@ def _copy(source: str, target: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _move(source: str, target: Path) -> None:
+def move_file(source: str, target: Path) -> None:
     try:
         _rename(source, target)
     except FileExistsError:

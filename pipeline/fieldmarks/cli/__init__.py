@@ -16,6 +16,7 @@ from fieldmarks.cli.root import main
 from fieldmarks.cli.search import search
 from fieldmarks.cli.serve import serve
 from fieldmarks.cli.store import store
+from fieldmarks.cli.unsort import unsort
 from fieldmarks.cli.what_if import what_if
 
 # In the order of work, in which `fieldmarks --help` lists them.
@@ -26,6 +27,7 @@ for command in (
     generate,
     store,
     classify,
+    unsort,
     learn,
     calibrate,
     evaluate,

@@ -274,17 +274,21 @@ def classify(
         if target:
             opened.save_to(target)
         batch = EMBEDDED_BATCH if embeddings else None
-        with shown(sys.stderr, images_line, bar=bool(journal) or not sys.stdout.isatty()) as show:
-            statistics = None
-            if options["relative"]:  # which relates marks to all images, also to those that have results
-                rows, total = _rows(opened, embeddings, images, None, output)
-                every = list(watched(rows, show, total))
-                statistics = opened.statistics(every)
-                rows = iter([row for row in every if journal is None or not journal.has(row)])
-            else:
-                rows, total = _rows(opened, embeddings, images, journal, output)
-                rows = watched(rows, show, total)
-            output.deliver(opened.score(rows, **output.scored, statistics=statistics, batch=batch))
+        try:
+            with shown(sys.stderr, images_line, bar=bool(journal) or not sys.stdout.isatty()) as show:
+                statistics = None
+                if options["relative"]:  # which relates marks to all images, also to those that have results
+                    rows, total = _rows(opened, embeddings, images, None, output)
+                    every = list(watched(rows, show, total))
+                    statistics = opened.statistics(every)
+                    rows = iter([row for row in every if journal is None or not journal.has(row)])
+                else:
+                    rows, total = _rows(opened, embeddings, images, journal, output)
+                    rows = watched(rows, show, total)
+                output.deliver(opened.score(rows, **output.scored, statistics=statistics, batch=batch))
+        finally:
+            output.write_page()
+        output.sort()
     written = [path for path in (resume, report, save_classifier) if path]
     output.conclude(journal.skipped if journal else 0, written)
 

@@ -197,6 +197,19 @@ def images_line(progress: "predictions.Progress") -> str:
     return ", ".join([done, *unreadable, *([f"{rate:.1f}/s", left] if progress.seconds >= 1 else [])])
 
 
+def counting(what: str) -> Callable[[Counted], str]:
+    """Return a wording of progress: "120 of 3,000 sorted, 60.0/s, 0:48 left", where `what` is "sorted"."""
+
+    def wording(progress: Counted) -> str:
+        rate, left = _rate(progress)
+        finished = progress.done + progress.failed
+        total = "" if progress.total is None else f" of {progress.total:,}"
+        speed = [f"{rate:.1f}/s", *([left] if progress.total else [])] if progress.seconds >= 1 else []
+        return ", ".join([f"{finished:,}{total} {what}", *speed])
+
+    return wording
+
+
 def _rate(progress: Counted) -> tuple[float, str]:
     """Return things a second, and the time left in words."""
     finished = progress.done + progress.failed

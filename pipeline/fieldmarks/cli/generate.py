@@ -241,7 +241,7 @@ def generate(
         raise
     if options["dry_run"]:
         _print_example(names, options, sys.stderr if as_json else sys.stdout)
-        _print_forecast(summary, as_json)
+        _print_forecast(summary, as_json, is_local=options["local"] is not None)
         conclude("Dry run: nothing was sent or written")
     else:
         _report(summary, store, as_json)
@@ -299,7 +299,7 @@ def _print_example(names: Sequence[str], options: dict[str, Any], file: IO[str])
         click.echo(f"    {printable(line)}".rstrip(), file)
 
 
-def _print_forecast(summary: "Summary", as_json: bool) -> None:
+def _print_forecast(summary: "Summary", as_json: bool, *, is_local: bool) -> None:
     read, written = summary.usage.prompt_tokens, summary.usage.completion_tokens
     cached = summary.cached + summary.kept
     if as_json:
@@ -315,7 +315,9 @@ def _print_forecast(summary: "Summary", as_json: bool) -> None:
         )
         return
     cost = "cost unknown; pass --price-in and --price-out to see it"
-    if summary.cost is not None:
+    if is_local:
+        cost = "free, as the model runs on this machine"
+    elif summary.cost is not None:
         cost = f"at most {summary.cost:.4f} USD"
     classes, requests = counted(len(summary.left), "class"), counted(summary.requests, "request")
     click.echo(f"{classes}, {requests}; {cached:,} already in the store")

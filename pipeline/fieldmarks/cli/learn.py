@@ -90,7 +90,7 @@ def learn(context: click.Context, /, dataset: str | None, out: Path, force: bool
     """Learn how much each descriptor counts from labelled images of DATASET: a few of each class do.
 
     DATASET is as for `fieldmarks evaluate`, and the classifier that is written works wherever a saved
-    classifier does, without store and images. Weights are pulled towards equal ones; how strongly, is
+    classifier does, without store and images. Weights are pulled towards equal ones; how strongly is
     chosen by cross-validation inside the images, and where nothing is gained for certain, equal weights are
     kept. Every class needs images; with one each, nothing can be validated. Needs the extra 'eval'.
 

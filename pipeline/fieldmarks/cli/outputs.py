@@ -12,8 +12,8 @@ import click
 from fieldmarks.choices import ResultFormat, words
 from fieldmarks.cli import pages
 from fieldmarks.cli.configuration import is_given
-from fieldmarks.cli.console import say
-from fieldmarks.cli.images import NAMED, conclude_images, say_failure
+from fieldmarks.cli.console import counting, say, shown
+from fieldmarks.cli.images import NAMED, conclude_images, say_failure, watched
 from fieldmarks.cli.sorting import Sorter
 from fieldmarks.text import counted
 
@@ -161,6 +161,7 @@ class Output:
         top, explained = self._detail.top, self._detail.explain_top
         self._write = writer(form, classifier, self._detail, journal, file)
         self._file, self._journal = file, journal
+        self._has_begun = False
         self._page: ResultPage | None = None
         self._report: Path | None = options["report"]
         self.sorter: Sorter | None = None
@@ -200,7 +201,8 @@ class Output:
         }
 
     def deliver(self, results: "Iterable[Result]") -> None:
-        """Write each result as it comes, then sort the images; the page is written in any case."""
+        """Write each result as it comes."""
+        self._has_begun = True
         try:
             self._write(map(self._detail.of, self._noted(results)))
         except KeyboardInterrupt:
@@ -209,9 +211,16 @@ class Output:
             elif self._file and self._file.written:
                 say(f"Wrote the {counted(self._file.written, 'result')} so far to {self._file.path}")
             raise
-        finally:
-            if self._page and self._report:
-                self._page.write(self._report)
+
+    def write_page(self) -> None:
+        """Write the page, if there is one, of the results so far."""
+        if self._page and self._report and self._has_begun:
+            total = self._page.shown
+            with shown(sys.stderr, counting("on the page")) as show:
+                self._page.write(self._report, lambda images: watched(images, show, total))
+
+    def sort(self) -> None:
+        """Sort the images into folders, if there is a folder for it."""
         if self.sorter:
             self.sorter.sort()
             self._failures += len(self.sorter.failures)

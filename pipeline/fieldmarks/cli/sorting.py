@@ -1,6 +1,8 @@
 """`fieldmarks classify --sort-into`: images go to a folder per label."""
 
 import os
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -9,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.choices import SortAction
-from fieldmarks.cli.console import say
-from fieldmarks.cli.images import say_failure
+from fieldmarks.cli.console import counting, say, shown
+from fieldmarks.cli.images import say_failure, watched
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
@@ -36,9 +38,8 @@ def sorting_options(command: Command) -> Command:
             "--sort-into",
             type=click.Path(path_type=Path),
             metavar="DIR",
-            help="Also copy each image to DIR/LABEL/, with metadata.csv (a Hugging Face imagefolder) and"
-            " sorted.jsonl, which lists every step to undo it. Nothing is overwritten: a name that is taken"
-            " gets a number.",
+            help="Also copy each image to DIR/LABEL/, with metadata.csv (a Hugging Face imagefolder);"
+            " `fieldmarks unsort DIR` undoes it. Nothing is overwritten: a name that is taken gets a number.",
         ),
     ):
         command = option(command)
@@ -105,10 +106,15 @@ class Sorter:
         from fieldmarks.classification.results import Failure
         from fieldmarks.classification.sorting import split_name
 
+        if not self._rows:
+            return  # not even a folder is made
         steps = self._folder.plan(self._rows, self._action, lambda image: self._paths.get(image, image))
         try:
-            with closing(steps if self._is_dry else self._folder.carry_out(steps)) as taken:
-                for step in taken:
+            with (
+                closing(steps if self._is_dry else self._folder.carry_out(steps)) as taken,
+                shown(sys.stderr, counting("sorted"), bar=not self._is_dry) as show,
+            ):
+                for step in watched(taken, show, len(self._rows)):
                     if isinstance(step, Failure):
                         say_failure(step)
                         self.failures.append(step)
@@ -127,15 +133,14 @@ class Sorter:
 
     def summary(self) -> str:
         """Return what was done, or would be, in one sentence."""
-        from fieldmarks.classification.sorting import UNDO_LIST
-
         folder = self._folder.path
         new = [step for step in self._done if not step.is_there]
         folders = len({step.target.parent for step in new})
         there = f", {len(self._done) - len(new):,} already there" if len(new) < len(self._done) else ""
         before = f", left out {counted(self._left_out, 'image')} sorted before" if self._left_out else ""
         verb = f"Would have {DONE[self._action]}" if self._is_dry else DONE[self._action].capitalize()
-        undo = f"; {folder / UNDO_LIST} lists how to undo it" if new and not self._is_dry else ""
+        undo = f"; `fieldmarks unsort {shlex.quote(str(folder))}` undoes it"
+        undo = undo if new and not self._is_dry else ""
         counts = f"{counted(len(new), 'image')} into {counted(folders, 'folder')} of {folder}"
         return f"{verb} {counts}{there}{before}{undo}"
 

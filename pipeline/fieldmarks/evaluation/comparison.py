@@ -7,6 +7,9 @@ A lead is paired: its interval comes from resampling images, each with what both
 intervals within a run do (`metrics.difference`), so two runs may differ although their own intervals overlap.
 That needs the same images with the same labels among the same classes, in whatever order. A run for which
 this does not hold is shown with the reason and without a lead.
+
+Arms of one name are the same arm, and so are `descriptors` of a run with one preset and `descriptors paper`
+of a run with several where both read the same texts in the same way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What the runs that have an arm of this name reach with it, in their order."""
+    """What the runs that have this arm reach with it, in their order; its name is that of the first run."""
 
     arm: str
     rows: tuple[Row, ...]
@@ -73,11 +76,10 @@ class Comparison:
     def sentences(self) -> tuple[str, ...]:
         """Return for each comparable run after the first what its arm in question gains over the first run's.
 
-        Where the first run has no arm of that name, as `descriptors` beside `descriptors paper`, the sentence
-        says so.
+        Where the first run has no such arm, as one of another preset among several, the sentence says so.
         """
         first, *others = self.runs
-        leads = {(group.arm, row.run): row.lead for group in self.groups for row in group.rows}
+        leads = {(row.arm.name, row.run): row.lead for group in self.groups for row in group.rows}
         return tuple(
             _sentence(first, run, leads[run.evaluation.arm.name, number])
             for number, run in enumerate(others, 1)
@@ -112,26 +114,41 @@ def compare(runs: Sequence[tuple[str, Evaluation]]) -> Comparison:
         Run(name, evaluation, order if isinstance(order, str) else None)
         for (name, evaluation), order in zip(runs, orders, strict=True)
     )
-    groups = []
-    for name in dict.fromkeys(arm.name for run in described for arm in run.evaluation.arms):
-        rows = []
-        for number, (run, order) in enumerate(zip(described, orders, strict=True)):
-            arm = _arm(run.evaluation, name)
-            if arm is not None:
-                lead = _lead(described[0], run, name, order) if number else None
-                rows.append(Row(number, arm, lead))
-        groups.append(Group(name, tuple(rows)))
-    return Comparison(described, tuple(groups))
+    groups: dict[str, list[Row]] = {}
+    for number, (run, order) in enumerate(zip(described, orders, strict=True)):
+        for arm in run.evaluation.arms:
+            rows = groups.setdefault(_group(arm, run, groups), [])
+            baseline = rows[0].arm if number and rows and not rows[0].run else None
+            rows.append(Row(number, arm, _lead(described[0], run, arm, baseline, order)))
+    return Comparison(described, tuple(Group(name, tuple(rows)) for name, rows in groups.items()))
 
 
-def _arm(evaluation: Evaluation, name: str) -> ArmResult | None:
-    return next((arm for arm in evaluation.arms if arm.name == name), None)
+def _group(arm: ArmResult, run: Run, groups: Mapping[str, Sequence[Row]]) -> str:
+    """Return the name of the group that an arm belongs to, which may be a new one.
+
+    Of several presets an arm of descriptors bears the preset's name, and of one it does not: where no arm of
+    an earlier run has its name, it belongs to the one that reads the same texts in the same way.
+    """
+    if arm.name in groups or not _is_of_descriptors(arm):
+        return arm.name
+    own = {other.name for other in run.evaluation.arms}
+    for name, (row, *_) in groups.items():
+        other = row.arm
+        same = (other.text, other.aggregate) == (arm.text, arm.aggregate) and _is_of_descriptors(other)
+        if same and name not in own:
+            return name
+    return arm.name
 
 
-def _lead(first: Run, run: Run, name: str, order: Order | str) -> Difference | None:
+def _is_of_descriptors(arm: ArmResult) -> bool:
+    return arm.name.split(" ")[0] == "descriptors"
+
+
+def _lead(
+    first: Run, run: Run, arm: ArmResult, baseline: ArmResult | None, order: Order | str
+) -> Difference | None:
     """Return the lead of a run's arm over that of the first run; None without a pair of them."""
-    arm, baseline = _arm(run.evaluation, name), _arm(first.evaluation, name)
-    if arm is None or baseline is None or isinstance(order, str):
+    if baseline is None or isinstance(order, str):
         return None
     place = np.argsort(order)  # of each image of this run among the first's
     groups = (tuple(sorted(place[list(group)].tolist())) for group in run.evaluation.repeats)

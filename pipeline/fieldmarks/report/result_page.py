@@ -6,16 +6,18 @@ that is counted. The labels' figures are of all images.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fieldmarks.classification.results import NONE_OF_THESE, UNSURE, Failure, Prediction
 from fieldmarks.report import document
 from fieldmarks.report.cards import Bar, agrees, card, relative, small_copy, weighted
 from fieldmarks.report.document import Imprint, fragment
 from fieldmarks.text import counted
+
+Watch = Callable[[Sequence[Prediction]], Iterable[Prediction]]
 
 MAX_IMAGES: Final = 3_000  # about 2.5 KB each
 MAX_CARDS: Final = 500  # about 12 KB each
@@ -80,11 +82,16 @@ class ResultPage:
         if len(self._predictions) < MAX_IMAGES:
             self._predictions.append(result)
 
-    def html(self) -> str:
-        """Return the page."""
+    @property
+    def shown(self) -> int:
+        """The number of images on the page."""
+        return len(self._predictions)
+
+    def html(self, watch: Watch = iter) -> str:
+        """Return the page; `watch` passes its images on, as a progress display does."""
         ranked = sorted(self._predictions, key=certainty)
-        total, groups = self._labels.total(), self._groups(ranked)
-        side = SMALL_CARD if len(ranked) > MANY else CARD
+        total = self._labels.total()
+        groups, cards = self._images(ranked, watch)
         body = fragment(
             "results.html.j2",
             total=total,
@@ -95,9 +102,7 @@ class ResultPage:
             shown=len(ranked),
             compared=self._compared,
             agreed=self._agreed,
-            cards=[
-                card(prediction, small_copy(prediction.thumbnail, side)) for prediction in ranked[:MAX_CARDS]
-            ],
+            cards=cards,
             failures=self._failures,
             failed=self._failed,
             unsure=(UNSURE, True) in self._labels,
@@ -115,14 +120,18 @@ class ResultPage:
             script="results.js",
         )
 
-    def write(self, path: Path) -> None:
-        """Write the page. Raises ReportError, and as `document.check`."""
-        document.write(path, self.html())
+    def write(self, path: Path, watch: Watch = iter) -> None:
+        """Write the page; `watch` is as for `html`. Raises ReportError, and as `document.check`."""
+        document.write(path, self.html(watch))
 
-    def _groups(self, ranked: Sequence[Prediction]) -> list[Group]:
-        """Return the labels with their images, those of most images first."""
+    def _images(self, ranked: Sequence[Prediction], watch: Watch) -> tuple[list[Group], list[dict[str, Any]]]:
+        """Return the labels with their images, those of most images first, and the cards."""
+        side = SMALL_CARD if len(ranked) > MANY else CARD
         thumbs: dict[tuple[str, bool], list[Thumb]] = {}
-        for place, prediction in enumerate(ranked):
+        cards = []
+        for place, prediction in enumerate(watch(ranked)):
+            if place < MAX_CARDS:
+                cards.append(card(prediction, small_copy(prediction.thumbnail, side)))
             thumbs.setdefault(_label(prediction), []).append(
                 Thumb(
                     Path(prediction.image).name or prediction.image,
@@ -133,10 +142,11 @@ class ResultPage:
                 )
             )
         most = max(self._labels.values(), default=1)
-        return [
+        groups = [
             Group(number + 1, *label, count, Bar(0, 100 * count / most), thumbs.get(label, []))
             for number, (label, count) in enumerate(self._labels.most_common())
         ]
+        return groups, cards
 
 
 def _label(prediction: Prediction) -> tuple[str, bool]:

@@ -27,12 +27,14 @@ _LATEX: Final = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
+    "`": r"\textasciigrave{}",
     "–": "--",
     "“": "``",
     "”": "''",
     "’": "'",
     MINUS: "$-$",
 }
+_LATIN: Final = 0x17F  # the last letter that pdfLaTeX sets without a further package
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,16 @@ def latex(comparison: Comparison) -> str:
     content = table(comparison)
     columns = "l" * content.texts + "r" * (len(content.heading) - content.texts)
     rows = [" & ".join(map(_for_latex, row)) + r" \\" for row in content.rows]
+    is_latin = all(
+        ord(letter) <= _LATIN or letter in _LATEX for row in content.rows for letter in "".join(row)
+    )
     lines = [
         "% needs \\usepackage{booktabs}",
+        *(
+            []
+            if is_latin
+            else ["% has letters beyond Latin: use LuaLaTeX or XeLaTeX and a font that has them"]
+        ),
         f"\\begin{{tabular}}{{{columns}}}",
         "\\toprule",
         " & ".join(map(_for_latex, content.heading)) + r" \\",
@@ -140,7 +150,8 @@ def _for_markdown(text: str) -> str:
 
 
 def _for_latex(text: str) -> str:
-    latin = "".join(_LATEX.get(letter, letter) for letter in printable(text))
+    latin = "".join(_LATEX.get(letter, letter) for letter in printable(text).replace("--", "-\0-"))
+    latin = latin.replace("\0", "{}")  # else a dash
     return f"{{}}{latin}" if latin.startswith(("[", "*")) else latin  # which the row before would take in
 
 

@@ -91,16 +91,22 @@ def card(entries: Sequence[Entry], about: About, *, data: str) -> str:
 
 
 def _facts(entries: Sequence[Entry], about: About) -> list[tuple[str, object]]:
-    prompts = [entry.prompt or {} for entry in entries]
+    prompts = [(entry.prompt or {}).get("name") for entry in entries]
     facts: list[tuple[str, object]] = [
         ("classes", f"{len(entries):,}"),
         ("descriptors", f"{sum(len(entry.descriptors) for entry in entries):,}"),
         ("origin", _counted(entry.origin or "typed" for entry in entries)),
-        ("model", _counted(entry.model or "none" for entry in entries)),
-        ("prompt", _counted(str(prompt.get("name", "none")) for prompt in prompts)),
     ]
-    if any(entry.review for entry in entries):
-        facts.append(("review", _counted(entry.review or "none" for entry in entries)))
+    some = {
+        "model": (entry.model for entry in entries),
+        "prompt": (None if name is None else str(name) for name in prompts),
+        "review": (entry.review for entry in entries),
+    }
+    absent = {"model": "no model", "prompt": "no prompt", "review": "not reviewed"}
+    for term, values in some.items():
+        named = [value or absent[term] for value in values]
+        if set(named) - {absent[term]}:
+            facts.append((term, _counted(named)))
     code = language_of(entries, about)
     own = {"language": code, "authors": ", ".join(about.authors), "source": about.source}
     licence = about.licence or "not set: ask the publisher before you use the lists"

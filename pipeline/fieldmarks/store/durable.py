@@ -1,8 +1,9 @@
 """Durable writes: the lock, one write and one fsync, and replacing a whole file.
 
-The lock is a hidden file beside the store, `.NAME.lock`; it is empty, stays there, and may be deleted when no
-process uses the store. A symlink is followed, so that all names of a file share one lock and a rewrite
-replaces the file, not the link.
+The lock is a hidden file beside the store, `.NAME.lock`; it is empty, stays there with the store, and may be
+deleted when no process uses the store. Where no store came to be, as when a command is refused, neither the
+lock nor a folder made for it stays. A symlink is followed, so that all names of a file share one lock and a
+rewrite replaces the file, not the link.
 """
 
 import errno
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 LOCK_SECONDS: Final = 60  # longer than the rewriting of a million lines takes
 _POLL_SECONDS: Final = 0.002
+_TRIES: Final = 50  # to make a folder and a lock in it
 _SETTLE_SECONDS: Final = 0.25  # far longer than the kernel takes to write a line that crosses pages
 _NEW_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -37,9 +39,8 @@ def locked(path: Path) -> Iterator[Path]:
     """
     try:
         real = Path(os.path.realpath(path))
-        real.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock(real)
-        lock.acquire()
+        _acquire(lock, real.parent)
     except Timeout as error:
         used = f"{path} has been in use by another process for {LOCK_SECONDS} s"
         raise StoreError(f"{used}: wait for it to end, or end it") from error
@@ -48,7 +49,44 @@ def locked(path: Path) -> Iterator[Path]:
     try:
         yield real
     finally:
+        # Whoever waits for a lock whose file is gone makes a new one, as filelock sees that it is.
+        is_unused = lock.lock_counter == 1 and not os.path.lexists(real)
+        if is_unused:
+            with suppress(OSError):
+                os.unlink(lock.lock_file)  # noqa: PTH108
         lock.release()
+        if is_unused:
+            _remove_made(real.parent)
+
+
+_made: Final[set[Path]] = set()  # folders, by this process
+
+
+def _acquire(lock: BaseFileLock, folder: Path) -> None:
+    """Take a lock in a folder that is made if it is missing. Raises Timeout, OSError."""
+    for tries_left in reversed(range(_TRIES)):
+        missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _made.update(missing)
+            lock.acquire()
+            return
+        except (FileNotFoundError, FileExistsError):  # another process removes the folder that it made
+            if not tries_left or (os.path.lexists(folder) and not folder.is_dir()):
+                raise
+            time.sleep(_POLL_SECONDS)
+
+
+def _remove_made(folder: Path) -> None:
+    """Remove folders that this process made and that are empty, from the innermost outwards."""
+    for place in (folder, *folder.parents):
+        if place not in _made:
+            return
+        try:
+            place.rmdir()
+        except OSError:  # which somebody uses
+            return
+        _made.discard(place)
 
 
 @lru_cache(maxsize=64)

@@ -21,6 +21,7 @@ from fieldmarks.store.edits import Change, Stamp, apply, removed
 from fieldmarks.store.file import Store
 from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, current, decode, encode
 from fieldmarks.store.remote import DATA
+from fieldmarks.store.reviewing import reviewed
 from fieldmarks.tables import read_table
 
 logger = logging.getLogger(__name__)
@@ -80,27 +81,37 @@ def read_file(
     table = read_table(path, MAX_FILE, StoreError, suffix=f".{kind}" if kind else None)
     imported = formats.load(table, columns)
     logger.info("%s", imported.report)
-    return [Entry(name, tuple(some), origin=IMPORTED) for name, some in imported.lists.items()]
+    return [
+        Entry(name, tuple(some), origin=IMPORTED, review=imported.marks.get(name))
+        for name, some in imported.lists.items()
+    ]
 
 
 def import_file(
     store: Store, entries: Sequence[Entry], stamp: Stamp, *, overwrite: bool = False, dry_run: bool = False
 ) -> list[Change]:
-    """Append the classes whose lists the store does not have; those that are the same are left.
+    """Append the classes whose lists or review marks the store does not have; those it has are left.
 
-    Raises StoreError, before anything is written, if a class is there with other descriptors and not
-    `overwrite`.
+    A mark is about one list, and a table does not say about which: with a list that is no longer the store's,
+    the mark that the store's list has is not taken over, as it may be older than the change. A class without
+    a mark keeps that of the store. Raises StoreError, before anything is written, if a class is there with
+    other descriptors and not `overwrite`.
     """
 
-    def make(now: Store) -> Iterator[Entry]:
+    def make(now: Store) -> Iterator[Entry | None]:
         new = [entry for entry in entries if _list(now.get(entry.name)) != entry.descriptors]
         if not overwrite and (there := [entry.name for entry in new if entry.name in now]):
             some = ", ".join(map(repr, there[:3])) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
             raise StoreError(
                 f"{store.path} has other descriptors for {some}: pass --replace to make the new ones current"
             )
-        for entry in new:
-            line = _stamped(entry, stamp)
+        for entry in entries:
+            before = now.get(entry.name)
+            if before is not None and before.descriptors == entry.descriptors:
+                if entry.review not in (None, before.review):
+                    yield reviewed(before, entry.review, stamp, entry.reviewed)
+                continue
+            line = _stamped(entry, stamp, before.review if before else None)
             past = now.history(entry.name)
             if current([*past, line]) is not line:  # a person's line stays current over an answer
                 yield removed(past[-1], stamp, "replaced by an import")
@@ -111,7 +122,9 @@ def import_file(
 
 def export_text(entries: Iterable[Entry], kind: str) -> str:
     """Return the lists as the text of a json, csv or tsv file."""
-    return formats.dump({entry.name: entry.descriptors for entry in entries}, kind)
+    entries = list(entries)
+    marks = {entry.name: entry.review for entry in entries if entry.review}
+    return formats.dump({entry.name: entry.descriptors for entry in entries}, kind, marks)
 
 
 def export_file(store: Store, path: Path, kind: str, *, license_id: str, force: bool = False) -> None:
@@ -241,8 +254,17 @@ def _list(entry: Entry | None) -> tuple[str, ...] | None:
     return None if entry is None else entry.descriptors
 
 
-def _stamped(entry: Entry, stamp: Stamp) -> Entry:
-    """Return an imported line, which undoes nothing; with an origin it keeps who made it and when."""
+def _stamped(entry: Entry, stamp: Stamp, mark: str | None) -> Entry:
+    """Return an imported line, which undoes nothing; with an origin it keeps who made it and when.
+
+    `mark` is that of the list which it replaces.
+    """
+    if entry.review and entry.reviewed is None:  # of a table
+        if entry.review == mark:
+            entry = replace(entry, review=None)
+        else:
+            facts = {"by": stamp.by, "at": stamp.at, "note": stamp.note}
+            entry = replace(entry, reviewed=facts | {"change": ""})  # it has no change of its own
     if entry.origin != IMPORTED or entry.at:
         return replace(entry, change=stamp.change, undo=False, redo=False, position=None)
     return stamp.put(replace(entry, v=FORMAT_VERSION))

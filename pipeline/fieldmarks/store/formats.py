@@ -1,9 +1,10 @@
 """Reads and writes {class: [descriptor]} in other programs' formats. Pure functions.
 
 `json` is the file of Menon and Vondrick, and of CuPL, whose descriptors are sentences. `csv` and `tsv` have a
-line per descriptor under the heading class, descriptor, and a line without one for an empty class; a cell
-that a spreadsheet would run as a formula, or that begins as a comment does, is kept from it by an apostrophe,
-which is taken off again on reading. These come in again exactly.
+line per descriptor under the heading class, descriptor, and a line without one for an empty class; where a
+class has a review mark, a third column, review, has it in each of the class's lines. A cell that a
+spreadsheet would run as a formula, or that begins as a comment does, is kept from it by an apostrophe, which
+is taken off again on reading. These come in again exactly.
 
 Tables of other people have other headings, other columns beside, several columns of descriptors, or several
 descriptors in a cell: `load` reads what is certain and refuses the rest.
@@ -14,10 +15,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final
 
 from fieldmarks.errors import ClassNameError, StoreError
-from fieldmarks.records import class_name
+from fieldmarks.records import APPROVED, UNSURE, class_name
 from fieldmarks.tables import Row, Table, errors_as
 from fieldmarks.tables.reading import Pairs
 from fieldmarks.tables.table import Role, folded, role
@@ -25,8 +27,10 @@ from fieldmarks.tables.writing import csv_text, unguarded
 from fieldmarks.text import counted, cut_list, printable
 
 Lists = Mapping[str, Sequence[str]]
+Marks = Mapping[str, str]  # review marks, by class
 
 HEADING: Final = ["class", "descriptor"]
+REVIEW: Final = "review"
 OPTION: Final = "--columns"
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 _SEPARATORS: Final = ("\n", ";", "|")  # of descriptors in a cell; a comma may be part of one
@@ -37,15 +41,16 @@ _NUMBER: Final = re.compile(r"\s*(\d{1,3})[.)]\s+")
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The lists of a file, and one line that reports how it was read."""
+    """The lists of a file, one line that reports how it was read, and the review marks of its classes."""
 
     lists: dict[str, list[str]]
     report: str
+    marks: dict[str, str]
 
 
-def dump(lists: Lists, kind: str) -> str:
-    """Return the file of a format: json, csv or tsv."""
-    return _dump_json(lists) if kind == "json" else _dump_rows(lists, _DELIMITERS[kind])
+def dump(lists: Lists, kind: str, marks: Marks | None = None) -> str:
+    """Return the file of a format: json, csv or tsv; `marks` are for the tables."""
+    return _dump_json(lists) if kind == "json" else _dump_rows(lists, _DELIMITERS[kind], marks or {})
 
 
 def load(table: Table, columns: Sequence[str] = ()) -> Imported:
@@ -54,6 +59,7 @@ def load(table: Table, columns: Sequence[str] = ()) -> Imported:
     Without `columns` the headings tell them. Raises StoreError, with the place, for anything but texts under
     class names, and where it is not certain which columns are meant.
     """
+    marks: dict[str, str] = {}
     with errors_as(StoreError):
         if table.is_map:
             if columns:
@@ -62,11 +68,13 @@ def load(table: Table, columns: Sequence[str] = ()) -> Imported:
         else:
             table, places = _places(table, columns)
             lists = _lists_of_rows(table, places)
+            marks = {} if columns else _marks(table, places[0])
             where = f" from {table.names(places)}"
             if table.columns is None:
                 where += ", no heading: class, then descriptor"
     count = sum(map(len, lists.values()))
     counts = f"{counted(len(lists), 'class')}, {counted(count, 'descriptor')}"
+    counts += f", {counted(len(marks), 'review mark')}" if marks else ""
     report = f"{table.source}: {counts}{where}{table.separated()}"
     if not table.is_map and _may_hold_several(table, lists):
         report += (
@@ -75,7 +83,7 @@ def load(table: Table, columns: Sequence[str] = ()) -> Imported:
     spellings: dict[str, str] = {}
     if other := next((name for name in lists if spellings.setdefault(name.casefold(), name) != name), None):
         report += f"; {spellings[other.casefold()]!r} and {other!r} are two classes"
-    return Imported(lists, report)
+    return Imported(lists, report, marks)
 
 
 def _may_hold_several(table: Table, lists: Lists) -> bool:
@@ -98,10 +106,13 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _dump_rows(lists: Lists, delimiter: str) -> str:
-    rows: list[Sequence[str]] = [HEADING]
+def _dump_rows(lists: Lists, delimiter: str, marks: Marks) -> str:
+    rows: list[Sequence[str | None]] = [[*HEADING, REVIEW] if marks else HEADING]
     for name, some in lists.items():
-        rows += [(name, text) for text in some] or [(name,)]
+        if marks:
+            rows += [(name, text, marks.get(name)) for text in some or (None,)]
+        else:
+            rows += [(name, text) for text in some] or [(name,)]
     return csv_text(rows, delimiter)
 
 
@@ -267,7 +278,8 @@ def _unsure(table: Table, what: str) -> StoreError:
 
 def _lists_of_rows(table: Table, places: Sequence[int]) -> dict[str, list[str]]:
     lists: dict[str, list[str]] = {}
-    exact = table.columns is not None and [column.casefold() for column in table.columns] == HEADING
+    headings = [column.casefold() for column in table.columns or ()]
+    exact = headings in (HEADING, [*HEADING, REVIEW])
     separators = {place: None if exact else _separator(table, places[0], place) for place in places[1:]}
     for row in table.rows:
         raw = row.cells[places[0]]
@@ -290,6 +302,35 @@ def _lists_of_rows(table: Table, places: Sequence[int]) -> dict[str, list[str]]:
         for place, cell in zip(places[1:], cells, strict=True):
             some += _descriptors(table, row, cell, separators[place], exact=exact)
     return lists
+
+
+def _marks(table: Table, classes: int) -> dict[str, str]:
+    """Return the classes' marks of a column review, if there is one. Raises StoreError, with the place.
+
+    A mark in one of a class's rows is enough, as people type it once.
+    """
+    places = [place for place, column in enumerate(table.columns or ()) if folded(column) == REVIEW]
+    marks: dict[str, str] = {}
+    for row, place in product(table.rows, places):
+        name, cell = row.cells[classes], row.cells[place]
+        mark = cell.strip().casefold() if isinstance(cell, str) else cell
+        if not mark:
+            continue
+        if mark not in (APPROVED, UNSURE):
+            remedy = f"write one of them, or pass {OPTION} CLASS,DESCRIPTOR to leave the column out"
+            what = repr(f"{printable(cell):.40}") if isinstance(cell, str) else _kind(cell)
+            raise StoreError(
+                f"{table.where(row)}: expected {APPROVED}, {UNSURE} or nothing in {table.name(place)},"
+                f" found {what}: {remedy}"
+            )
+        if name is None or name == "":
+            raise StoreError(f"{table.where(row)}: no class beside a review mark: repeat the class there")
+        name = _name(table, row, unguarded(name) if isinstance(name, str) else name)
+        if marks.setdefault(name, mark) != mark:
+            raise StoreError(
+                f"{table.where(row)}: class {name!r} is {mark} here and {marks[name]} above: keep one mark"
+            )
+    return marks
 
 
 def _separator(table: Table, classes: int, place: int) -> str | None:

@@ -9,8 +9,9 @@ person or a model made it, has none, and neither has the class under another nam
 back, and brings it back with the list that it was about.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 from fieldmarks.errors import StoreError
 from fieldmarks.records import APPROVED, FORMAT_VERSION, Entry
@@ -18,9 +19,10 @@ from fieldmarks.store.edits import Change, Plan, Stamp, apply, current_entry
 from fieldmarks.store.file import Store
 
 
-def reviewed(entry: Entry, mark: str, stamp: Stamp) -> Entry | None:
+def reviewed(entry: Entry, mark: str, stamp: Stamp, source: Mapping[str, Any] | None = None) -> Entry | None:
     """Return the line with a mark, or None if the same person has set it already.
 
+    `source` is the `reviewed` of another store's line whose mark it is, which says who set it and when.
     Raises StoreError if another program uses one of the keys for something else.
     """
     if taken := next((key for key in ("review", "reviewed") if key in entry.extra), None):
@@ -28,6 +30,7 @@ def reviewed(entry: Entry, mark: str, stamp: Stamp) -> Entry | None:
         raise StoreError(f"{value}, which is no review mark: rename that key in the file")
     if entry.review == mark and (entry.reviewed or {}).get("by") == stamp.by and stamp.note is None:
         return None
+    facts = source or {"by": stamp.by, "at": stamp.at, "note": stamp.note}
     return replace(
         entry,
         v=FORMAT_VERSION,
@@ -35,7 +38,7 @@ def reviewed(entry: Entry, mark: str, stamp: Stamp) -> Entry | None:
         redo=False,
         change=stamp.change,
         review=mark,
-        reviewed={"by": stamp.by, "at": stamp.at, "note": stamp.note, "change": stamp.change},
+        reviewed={**facts, "change": stamp.change},
     )
 
 

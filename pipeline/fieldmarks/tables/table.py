@@ -232,9 +232,9 @@ _NAMES: Final = {
         "picture_url image_url url link split subset partition fold id ids class_id category_id label_id"
         " index idx no nr number count n latin_name latin scientific_name scientific binomial genus family"
         " order kingdom phylum site location place habitat region country date year note notes comment"
-        " comments remark source author code wnid synset supercategory anzahl nummer ort fundort datum land"
-        " bemerkung bemerkungen lateinischer_name wissenschaftlicher_name nom_latin nom_scientifique numéro"
-        " lieu nombre_científico número lugar fecha"
+        " comments remark review source author code wnid synset supercategory anzahl nummer ort fundort datum"
+        " land bemerkung bemerkungen lateinischer_name wissenschaftlicher_name nom_latin nom_scientifique"
+        " numéro lieu nombre_científico número lugar fecha"
     ),
 }
 _LAST_WORDS: Final = frozenset(("name", "names", "class", "species", "label", "labels", "nom", "nombre"))

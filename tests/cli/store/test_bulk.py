@@ -120,7 +120,7 @@ def test_wrong_usage(runner: CliRunner, file: Path, arguments: list[str]) -> Non
     ("command", "task"),
     [
         (["drop", "many.jsonl", "--grep", "tail"], "drop the descriptors that match 'tail'"),
-        (["replace", "many.jsonl", "A tail", "a long tail"], "replace 'A tail' by 'a long tail'"),
+        (["replace", "many.jsonl", "A tail", "a long tail"], "replace 'A tail' with 'a long tail'"),
     ],
 )
 def test_without_a_terminal_more_than_20_classes_need_yes(

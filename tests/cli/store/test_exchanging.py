@@ -187,3 +187,31 @@ def test_a_list_to_compare_with_may_be_a_table(runner: CliRunner) -> None:
         "newt\n",
         "x.csv: 2 classes from column 'Klasse', separated by ';'\n1 class of x.csv not in frogs.\n",
     )
+
+
+def test_review_in_a_spreadsheet(runner: CliRunner) -> None:
+    """A sheet with semicolons in UTF-16, as some programs save it: edited, marked, imported, undone."""
+    assert _store(runner, "copy", "cifar10", "mine.jsonl").exit_code == 0
+    assert _store(runner, "review", "mine.jsonl", "cat", "dog", "--by", "ada").exit_code == 0
+    assert _store(runner, "export", "mine.jsonl", "out.csv").exit_code == 0
+    heading, *rows = csv.reader(Path("out.csv").read_text("utf-8-sig").splitlines())
+    assert heading == ["class", "descriptor", "review"]
+    assert {row[0] for row in rows if row[2]} == {"cat", "dog"}
+    rows.remove(next(row for row in rows if row[0] == "dog"))
+    next(row for row in rows if row[0] == "ship")[2] = "Unsure"
+    with Path("in.csv").open("w", encoding="utf-16", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([heading, *rows])
+    result = _store(runner, "import", "mine.jsonl", "in.csv", "--replace", "--by", "bo")
+    assert result.exit_code == 0
+    read, note, last = result.stderr.splitlines()
+    assert read.endswith(", 3 review marks from columns 'class' and 'descriptor', separated by ';', UTF-16")
+    assert note == (
+        "Lists changed since they were marked, and so without a review mark: dog;"
+        " `fieldmarks store review mine.jsonl CLASS` marks one again"
+    )
+    assert last == "Imported 2 classes; 8 unchanged. `fieldmarks store undo mine.jsonl` reverts it."
+    marks = {entry.name: entry.review for entry in Store("mine.jsonl").entries() if entry.review}
+    assert marks == {"cat": "approved", "ship": "unsure"}
+    assert _store(runner, "undo", "mine.jsonl").exit_code == 0
+    marks = {entry.name: entry.review for entry in Store("mine.jsonl").entries() if entry.review}
+    assert marks == {"cat": "approved", "dog": "approved"}

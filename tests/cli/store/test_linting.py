@@ -50,7 +50,7 @@ def test_outputs(runner: CliRunner, file: str) -> None:
         "warning   FM103 twice   Wide mouth: it repeats number 2        frog #3",
         "warning   FM302 hedge   may croak: it says 'may'               frog #1",
     ]
-    assert result.stderr == "3 found: FM103 twice: 1, FM204 debris: 1, FM302 hedge: 1.\n"
+    assert result.stderr == "3 findings: FM103 twice: 1, FM204 debris: 1, FM302 hedge: 1.\n"
     findings = [orjson.loads(line) for line in _lint(runner, file, "--json").stdout.splitlines()]
     assert findings[2] == {
         "code": "FM302",
@@ -114,7 +114,7 @@ def test_fix_shows_and_mends_what_is_safe(runner: CliRunner, file: str) -> None:
 
 def test_a_projects_settings(runner: CliRunner, file: str) -> None:
     Path("pyproject.toml").write_text('[tool.fieldmarks.lint]\nignore = ["debris", "twice", "hedge"]\n')
-    assert (_lint(runner, file).stdout, _lint(runner, file).stderr) == ("", "0 found.\n")
+    assert (_lint(runner, file).stdout, _lint(runner, file).stderr) == ("", "No findings.\n")
     Path("few.txt").write_text("- may croak\n")
     assert [
         orjson.loads(line)["code"]

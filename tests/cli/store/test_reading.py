@@ -190,7 +190,22 @@ def test_history(runner: CliRunner, file: str) -> None:
 def test_stats(runner: CliRunner) -> None:
     (numbers,) = _json(runner.invoke(main, ["store", "stats", "imagenette", "--json"]).stdout)
     assert (numbers["classes"], numbers["flags"]) == (10, {})
-    assert "descriptors" in runner.invoke(main, ["store", "stats", "imagenette"]).stdout
+    rows = runner.invoke(main, ["store", "stats", "imagenette"]).stdout.splitlines()
+    assert [" ".join(row.split()) for row in rows] == [
+        "classes 10",
+        "removed classes 0",
+        "descriptors 68",
+        "descriptors per class 6 min, 7 median, 7 max",
+        "rejected descriptors 0",
+        "review not reviewed (10)",
+        "origin curated (10)",
+        "models –",
+        "prompts –",
+        "lint –",
+        "lines, with history 10",
+        "failed answers 0",
+        "tokens of all answers 0",
+    ]
 
 
 def test_tables_keep_to_the_width_of_a_terminal() -> None:

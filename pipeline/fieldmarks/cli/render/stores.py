@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -72,9 +72,36 @@ def _rows(row: Sequence[str], widths: Sequence[int], numbers: Sequence[int]) -> 
         yield _GAP.join(cells).rstrip()
 
 
-def counted(value: object) -> str:
-    """Return a number, or numbers by name, as one text."""
-    return ", ".join(f"{name} {n}" for name, n in value.items()) if isinstance(value, dict) else str(value)
+def statistics(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a store's numbers, as `queries.stats` gives them, as rows for people."""
+    from fieldmarks.store.lint_rules import RULES
+
+    reviewed = {
+        {"none": "not reviewed"}.get(mark, mark): number for mark, number in numbers["review"].items()
+    }
+    names = {rule.code: rule.name for rule in RULES}
+    found = {f"{code} {names[code]}": number for code, number in numbers["flags"].items()}
+    sizes = [f"{number:g} {end}" for end, number in numbers["per_class"].items()]
+    rows = {
+        "classes": f"{numbers['classes']:,}",
+        "removed classes": f"{numbers['ended']:,}",
+        "descriptors": f"{numbers['descriptors']:,}",
+        "descriptors per class": ", ".join(sizes),
+        "rejected descriptors": f"{numbers['rejected']:,}",
+        "review": _by_name(reviewed),
+        "origin": _by_name(numbers["origins"]),
+        "models": _by_name(numbers["models"]),
+        "prompts": _by_name(numbers["prompts"]),
+        "lint": _by_name(found),
+        "lines, with history": f"{numbers['lines']:,}",
+        "failed answers": f"{numbers['failed']:,}",
+        "tokens of all answers": f"{numbers['tokens']:,}",
+    }
+    return [(term, text or "–") for term, text in rows.items()]
+
+
+def _by_name(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({number:,})" for name, number in numbers.items())
 
 
 def line(text: str, *, err: bool = False) -> None:
@@ -100,10 +127,11 @@ def counts_of_findings(flags: Sequence["Finding"]) -> str:
     """Return how often lint found what, as a sentence."""
     from fieldmarks.store.lint import counts
     from fieldmarks.store.lint_rules import RULES
+    from fieldmarks.text import counted
 
     numbers = counts(flags)
     summary = ", ".join(f"{_rule(rule)}: {numbers[rule.code]}" for rule in RULES if rule.code in numbers)
-    return f"{len(flags)} found{': ' if flags else ''}{summary}"
+    return f"{counted(len(flags), 'finding')}: {summary}" if flags else "No findings"
 
 
 def _rule(rule: "Rule") -> str:

@@ -166,7 +166,7 @@ def replace(
         bulk.check_present(opened, old, name)
     run = partial(bulk.rewrite, opened, rule, Stamp.of_user(by, note), name)
     show = partial(stores.rewrites, rule)
-    changes = confirmed(f"replace {old!r} by {new!r}", run, show, yes=yes, dry_run=dry_run)
+    changes = confirmed(f"replace {old!r} with {new!r}", run, show, yes=yes, dry_run=dry_run)
     if not dry_run:
         stores.closing(store, changes)
 

@@ -41,8 +41,9 @@ def import_(
     named.
 
     FILE is JSON of {class: [descriptor]}, as in the paper and CuPL; a table with a column of classes and one
-    of descriptors (CSV, TSV, or a spreadsheet's export); or a folder written by `store export`. The command
-    prints how it read the file, and refuses what is ambiguous before anything is written.
+    of descriptors (CSV, TSV, or a spreadsheet's export); or a folder written by `store export`. A column
+    named review marks classes as approved or unsure. The command prints how it read the file, and refuses
+    what is ambiguous before anything is written.
 
     \b
     Examples:
@@ -54,7 +55,7 @@ def import_(
 
     from fieldmarks.store import Store, exchange
     from fieldmarks.store.edits import Stamp
-    from fieldmarks.text import counted
+    from fieldmarks.text import counted, cut_list
 
     named = [name.strip() for name in columns.split(",")] if columns is not None else []
     if named and (len(named) < 2 or not all(named)):
@@ -73,6 +74,13 @@ def import_(
         say(
             f"Not in {file}, and left as they are: {some};"
             f" `fieldmarks store drop {store} CLASS --all` removes one"
+        )
+    marked = {entry.name for entry in entries if entry.review}
+    unmarked = [c.name for c in changes if c.name in marked and not (c.after and c.after.review)]
+    if unmarked:
+        say(
+            f"Lists changed since they were marked, and so without a review mark: {cut_list(unmarked, 5)};"
+            f" `fieldmarks store review {store} CLASS` marks one again"
         )
     counts = f"{counted(len(changes), 'class')}; {len(entries) - len(changes):,} unchanged"
     if changes and not dry_run:
@@ -97,7 +105,8 @@ def import_(
 def export(store: str, file: str, kind: str | None, license_id: str, force: bool) -> None:
     """Export the current descriptors.
 
-    As JSON, CSV, TSV, or a folder with a card for the Hugging Face hub; - writes to stdout.
+    As JSON, CSV, TSV, or a folder with a card for the Hugging Face hub; - writes to stdout. Review marks go
+    into a column of CSV and TSV, and into a folder; JSON has none.
 
     \b
     Examples:

@@ -170,7 +170,8 @@ def history(store: str, name: str, as_json: bool) -> None:
 def stats(store: str, as_json: bool) -> None:
     """Show the statistics of a store.
 
-    Counts classes, descriptors, lines and tokens, and lists the models, prompts and flags.
+    Counts classes, descriptors, lines, tokens and review marks, and lists the models and prompts that wrote
+    the lists and the rules of `store lint` that find something.
 
     \b
     Example:
@@ -183,6 +184,5 @@ def stats(store: str, as_json: bool) -> None:
     if as_json:
         emit(numbers)
     else:
-        rows = [(key.replace("_", " "), stores.counted(value)) for key, value in numbers.items()]
-        stores.table(("", ""), rows)
+        stores.table(("", ""), stores.statistics(numbers))
     conclude(f"Counted what {store} holds")
