@@ -129,7 +129,7 @@ def test_evaluate_counts_both_levels(pairs: tuple[Path, Path], runner: CliRunner
     assert fm.Evaluation.from_dict(evaluated.to_dict()) == evaluated
     broad = evaluated.broader_hits(evaluated.arm).mean()
     assert broad > 0.8
-    assert broad > np.mean(evaluated.arm.hits()) + 0.1
+    assert broad > np.mean(evaluated.arm.hits()) + 0.02
 
 
 def test_parents_of_two_levels_are_not_counted_and_said(pairs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_new_descriptor_is_worded_as_the_saved_ones(tmp_path: Path, demo_clip:
     classifier.save(tmp_path / "saved.safetensors")
     name = classifier.classes[0]
     results = [
-        what_if(of_store, name, tmp_path / "pictures", add=["huge wings"], drop=["1"], clip=demo_clip, **more)  # type: ignore[arg-type]
+        what_if(of_store, name, tmp_path / "pictures", add=["huge wings"], drop=["1"], clip=demo_clip, **more)
         for of_store, more in (
             (store, {"text": text}),
             (None, {"classifier": tmp_path / "saved.safetensors"}),
