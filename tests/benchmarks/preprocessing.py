@@ -24,8 +24,9 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from fieldmarks.classification import images
-from fieldmarks.classification.pipeline import ahead, cores
+from fieldmarks.classification.pipeline import ahead
 from fieldmarks.classification.preprocess import recipe_of
+from fieldmarks.classification.threads import cores
 
 PICTURES = 32
 CAMERA = (4000, 3000)

@@ -5,6 +5,7 @@ python -m tests.benchmarks.search random [IMAGES]  how many random-word queries 
 python -m tests.benchmarks.search demo             precision and recall of each descriptor, demo's images
 """
 
+import os
 import random
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from fieldmarks.classification.embedder import Embedder, Encoder
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.embedding_writer import ROWS, SetWriter
 from fieldmarks.classification.scoring import normalize
+from fieldmarks.classification.threads import cores, for_each
 from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import all_species, clip_folder, demo_species, entry, is_true_of
 from fieldmarks.random_words import random_texts
@@ -34,7 +36,10 @@ DIM = 512
 
 
 def speed(folder: Path, rows: int) -> None:
-    """Time queries whose text is encoded already, with the reading of the first 20 names."""
+    """Time queries whose text is encoded already, with the reading of the first 20 names.
+
+    Between them, the least that a query can take is timed: mapping the same files and multiplying them.
+    """
     chance = np.random.default_rng(0)
     with SetWriter(folder / "set", MADE) as writer:
         for at in range(0, rows, ROWS):
@@ -48,7 +53,7 @@ def speed(folder: Path, rows: int) -> None:
     print(f"calibration, once per set: {time.perf_counter() - began:.1f} s")
     searcher = Searcher.__new__(Searcher)  # without a model: what is measured begins after the text
     searcher.embeddings, searcher.scan, searcher.calibration = EmbeddingSet(folder / "set"), scan, calibrated
-    times, cpu = [], []
+    times, cpu, least, peak = list[float](), list[float](), list[float](), 0
     Path("/proc/self/clear_refs").write_text("5")  # which begins the peak anew
     before = _status("VmRSS")
     for number in range(12):
@@ -59,10 +64,17 @@ def speed(folder: Path, rows: int) -> None:
         times.append(time.perf_counter() - began)
         cpu.append(time.process_time() - busy)
         assert len(names) == 20
-    later = times[2:]
-    print(f"{rows:,} x {DIM}: median {median(later):.3f} s, worst {max(later):.3f} s of {len(later)}")
-    print(f"processor time of a query: median {median(cpu[2:]):.3f} s over all cores")
-    print(f"memory above idle: {(_status('VmHWM') - before) / 2**20:.0f} MiB at the peak")
+        peak = max(peak, _status("VmHWM"))
+        began = time.perf_counter()
+        for_each(lambda part, by=term.vector: part.vectors.mapped() @ by, scan.parts)  # type: ignore[misc]
+        least.append(time.perf_counter() - began)
+        Path("/proc/self/clear_refs").write_text("5")
+    later, bound = times[2:], least[2:]
+    print(f"{rows:,} x {DIM}: median {median(later):.3f} s, best {min(later):.3f} s of {len(later)}")
+    print(f"processor time of a query: median {median(cpu[2:]):.3f} s over all {cores()} cores")
+    ratio = median(query / raw for query, raw in zip(later, bound, strict=True))
+    print(f"only mapping and multiplying: median {median(bound):.3f} s; a query takes {ratio:.2f} x as long")
+    print(f"memory above idle: {(peak - before) / 2**20:.0f} MiB at the peak; load {os.getloadavg()[0]:.1f}")
 
 
 def _status(field: str) -> int:

@@ -4,7 +4,8 @@ python -m tests.benchmarks.serve speed [IMAGES]     images/s of the library, and
 python -m tests.benchmarks.serve soak [REQUESTS]    requests lost or wrong, memory; 2% of them are hostile
 
 Clients are threads of this process, and take processor time of the same machine, which is a part of what is
-measured. Figures are therefore given as shares of the library's own, measured just before and after.
+measured. Figures are therefore given as shares of the library's own, measured just before. A client alone
+sends one image at a time, so it is compared with the library one image at a time too.
 """
 
 import http.client
@@ -92,11 +93,13 @@ def speed(served: Served, classifier: Classifier, images: Sequence[bytes], folde
     paths = sorted(folder.glob("*.png"))
     chosen = [paths[number % len(paths)] for number in range(count)]
     rates: dict[int, list[float]] = {clients: [] for clients in CLIENTS}
-    own: list[float] = []
+    own, single = list[float](), list[float]()
     times: dict[int, list[float]] = {clients: [] for clients in CLIENTS}
     for turn in range(4):  # the first one warms up
         rate = count / _seconds(lambda: list(classifier.stream(chosen, top=5)))
         own += [rate] if turn else []
+        rate = count / _seconds(lambda: [classifier.predict(path, top=5) for path in chosen])
+        single += [rate] if turn else []
         for clients in CLIENTS:
             asking = Clients(served)
             took: list[float] = []
@@ -111,12 +114,17 @@ def speed(served: Served, classifier: Classifier, images: Sequence[bytes], folde
                 seconds = _seconds(partial(_send_all, pool, send, count))
             rates[clients] += [count / seconds] if turn else []
             times[clients] += took if turn else []
-    print(f"library: {median(own):.0f} images/s; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(f"library: {median(own):.0f} images/s, and {median(single):.0f} one at a time")
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     for clients in CLIENTS:
-        share = median(rate / alone for rate, alone in zip(rates[clients], own, strict=True))
+        share = median(rate / most for rate, most in zip(rates[clients], own, strict=True))
+        shown = f"{median(rates[clients]):.0f} images/s, {share:.0%} of the library's"
+        if clients == 1:
+            share = median(rate / most for rate, most in zip(rates[clients], single, strict=True))
+            shown += f", {share:.0%} of one at a time"
         middle, late = median(times[clients]), quantiles(times[clients], n=20)[-1]
         print(
-            f"{clients:>2} clients: {median(rates[clients]):.0f} images/s, {share:.0%} of the library's;"
+            f"{clients:>2} clients: {shown};"
             f" median {1000 * middle:.0f} ms, p95 {1000 * late:.0f} ms, {late / middle:.1f} x the median"
         )
 

@@ -224,8 +224,8 @@ def _truncate(path: Path) -> None:
             lambda out: (out / "metadata/metadata_0000.parquet").unlink(),
             "incomplete: metadata_0000.parquet is",
         ),
-        (lambda out: _truncate(out / "img_emb/img_emb_0000.npy"), "but is shorter"),
-        (lambda out: (out / "manifest.json").write_text("{"), "is not the manifest of an embedding set"),
+        (lambda out: _truncate(out / "img_emb/img_emb_0000.npy"), "but is shorter: restore the folder"),
+        (lambda out: (out / "manifest.json").write_text("{"), "Input data was truncated: restore the folder"),
         (lambda out: (out / "manifest.json").write_text('{"format": "other"}'), "its format is not"),
         (
             lambda out: np.save(out / "img_emb/img_emb_0000.npy", np.ones((2, 4))),

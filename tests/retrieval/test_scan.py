@@ -1,5 +1,6 @@
 """Scans: every row once, whatever the files; and the arithmetic of the calibration, against plain sums."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.retrieval.worlds import unit
 
 from fieldmarks.classification.embedder import Embedded
 from fieldmarks.classification.embedding_set import EmbeddingSet
+from fieldmarks.classification.threads import cores
 from fieldmarks.errors import ImageError
 from fieldmarks.retrieval import scan as scanning
 from fieldmarks.retrieval.calibration import LIKELY, NEAR, NULL, SURE, compute, rank_scores, score
@@ -72,6 +74,21 @@ def test_parts_of_two_lengths_are_refused(tmp_path: Path) -> None:
         np.save(tmp_path / "img_emb" / f"img_emb_{number}.npy", np.ones((2, number), np.float32))
     with pytest.raises(ImageError, match="holds embeddings of 2 and 3 numbers: expected one"):
         Scan(EmbeddingSet(tmp_path).parts())
+
+
+@pytest.mark.skipif(cores() < 2, reason="needs two cores")
+def test_a_set_in_one_file_is_read_by_several_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "BLOCK_BYTES", 2048)
+    (tmp_path / "img_emb").mkdir()
+    np.save(tmp_path / "img_emb" / "img_emb_0.npy", np.ones((100, 16), np.float32))
+    together = threading.Barrier(2, timeout=30)
+
+    def take(block: scanning.Block) -> None:
+        together.wait()
+
+    Scan(EmbeddingSet(tmp_path).parts()).each(take)
 
 
 @given(st.lists(st.lists(st.floats(width=32), min_size=3, max_size=3), min_size=1, max_size=8))

@@ -244,6 +244,27 @@ def test_bodies_of_100_mb(served: Served, zoo: Path) -> None:
     assert _healthy(served, zoo)
 
 
+@pytest.mark.parametrize("path", ["/classify", "/classify?top=x", "/elsewhere", "/health"])
+def test_chunks_of_next_to_nothing_do_not_hold_up_others(served: Served, zoo: Path, path: str) -> None:
+    """A megabyte in chunks of a byte takes seconds to parse."""
+    method = "GET" if path == "/health" else "POST"
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        connection.sendall(head.encode())
+        with pytest.raises(ConnectionError):
+            connection.sendall(b"1\r\nx\r\n" * 1_000_000)
+    assert _healthy(served, zoo)
+
+
+def test_large_bodies_that_go_astray_are_answered(served: Served, zoo: Path) -> None:
+    body = bytes(3 * 2**20)
+    assert served.ask("POST", "/elsewhere", body).status == 404
+    assert served.ask("POST", "/classes", body).status == 405
+    assert served.ask("POST", "/classify?top=x", body).status == 400
+    chunks = (bytes(4096) for _ in range(500))
+    assert served.ask("POST", "/classify", chunks, {"Content-Type": "image/png"}).status == 422
+
+
 def test_hostile_images(served: Served, zoo: Path) -> None:
     for name, make in FILES.items():
         answer = served.ask("POST", "/classify", make(), {"Content-Type": "image/png"})

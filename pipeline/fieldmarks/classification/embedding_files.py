@@ -22,7 +22,7 @@ import numpy as np
 
 from fieldmarks.classification import arrays
 from fieldmarks.classification.arrays import Stored
-from fieldmarks.classification.embedding_manifest import Manifest, Shard
+from fieldmarks.classification.embedding_manifest import REMEDY, Manifest, Shard
 from fieldmarks.errors import ImageError
 from fieldmarks.extras import install
 from fieldmarks.paths import open_regular
@@ -121,15 +121,14 @@ def _shard(folder: Path, shard: Shard, dim: int) -> Part:
     vectors, metadata = folder / shard.vectors, folder / shard.metadata
     for file in (vectors, metadata):
         if not file.exists():
-            raise ImageError(
-                f"{folder} is incomplete: {file.name} is missing: restore the folder, or delete it and run"
-                " `fieldmarks embed` again"
-            )
-    part = _unlisted(vectors)
+            raise ImageError(f"{folder} is incomplete: {file.name} is missing: {REMEDY}")
+    try:
+        part = _unlisted(vectors)
+    except ImageError as error:
+        raise ImageError(f"{error}: {REMEDY}") from error
     if part.vectors.shape != (shard.rows, dim):
         raise ImageError(
-            f"{vectors} holds {part.vectors.shape}, and the manifest says ({shard.rows}, {dim}): restore the"
-            " folder, or delete it and run `fieldmarks embed` again"
+            f"{vectors} holds {part.vectors.shape}, and the manifest says ({shard.rows}, {dim}): {REMEDY}"
         )
     return part
 
@@ -211,17 +210,24 @@ class Table:
             raise self._error(error) from error
 
     def texts_at(self, name: str, rows: Sequence[int]) -> list[str | None]:
-        """Return a column's values in some rows as texts."""
+        """Return a column's values in some rows as texts; other groups of rows are not read."""
         kind = self._schema.field(name).type if name in self.columns else None
         if not (self._arrow.types.is_string(kind) or self._arrow.types.is_large_string(kind)):
             values = list(self.texts(name))
             return [values[row] for row in rows]
         try:
-            self._check_dictionaries(name)
-            chosen = self._parquet.read(columns=[name]).column(0).take(list(rows))
-            self._check_lengths(chosen, name)
-            texts: list[str | None] = chosen.to_pylist()
-            return texts
+            reader, texts = self._dictionary_reader(name), dict[int, str | None]()
+            stop = 0
+            for group in range(reader.num_row_groups):
+                start, stop = stop, stop + reader.metadata.row_group(group).num_rows
+                own = sorted({row for row in rows if start <= row < stop})
+                if own:
+                    column = reader.read_row_group(group, columns=[name]).column(0)
+                    for chunk in column.chunks:
+                        self._check_lengths(chunk.dictionary, name)
+                    values = column.take([row - start for row in own]).to_pylist()
+                    texts.update(zip(own, values, strict=True))
+            return [texts[row] for row in rows]
         except ImageError:
             raise
         except Exception as error:  # as above
@@ -242,13 +248,15 @@ class Table:
 
     def _check_dictionaries(self, name: str) -> None:
         """Raise ImageError for a long text that a column may repeat without limit, from its dictionaries."""
-        probe = self._library.ParquetFile(
-            self._file, metadata=self._parquet.metadata, read_dictionary=[name]
-        )  # which leaves a dictionary as it is, where reading it would write out each repetition
-        for group in range(probe.num_row_groups):
-            for batch in probe.iter_batches(1, row_groups=[group], columns=[name]):
+        reader = self._dictionary_reader(name)
+        for group in range(reader.num_row_groups):
+            for batch in reader.iter_batches(1, row_groups=[group], columns=[name]):
                 self._check_lengths(batch.column(0).dictionary, name)
                 break
+
+    def _dictionary_reader(self, name: str) -> Any:
+        """Return a reader that leaves a column's dictionary as it is, and does not write out repetitions."""
+        return self._library.ParquetFile(self._file, metadata=self._parquet.metadata, read_dictionary=[name])
 
     def _check_lengths(self, values: Any, name: str) -> None:
         longest = self._arrow.compute.max(self._arrow.compute.utf8_length(values)).as_py() or 0
@@ -256,7 +264,7 @@ class Table:
             raise ImageError(f"{self._path} has a string of {longest:,} characters in {name}")
 
     def _error(self, error: Exception) -> ImageError:
-        return ImageError(f"{self._path} cannot be read: {reason_of(error)}")
+        return ImageError(f"{self._path} cannot be read: {reason_of(error).removesuffix('.')}: {REMEDY}")
 
 
 def _archive(path: Path) -> list[Part]:

@@ -34,6 +34,7 @@ from fieldmarks.store import durable
 NAME: Final = "manifest.json"
 FORMAT: Final = "fieldmarks-embeddings"
 VERSION: Final = 1
+REMEDY: Final = "restore the folder, or delete it and run `fieldmarks embed` again"
 MAX_BYTES: Final = 2**28  # of a manifest; a shard takes about 200
 _STORED: Final = ("float32", "float16")
 _FILES: Final = re.compile(r"img_emb/img_emb_(\d{4,12})\.npy metadata/metadata_(\d{4,12})\.parquet")
@@ -103,7 +104,8 @@ class Manifest:
             manifest._check()
         except (OSError, ValueError, msgspec.MsgspecError, ImageError, RecursionError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or error
-            raise ImageError(f"{path} is not the manifest of an embedding set: {reason}") from error
+            advice = "" if "use a newer" in str(reason) else f": {REMEDY}"
+            raise ImageError(f"{path} is not the manifest of an embedding set: {reason}{advice}") from error
         return replace(manifest, model=model_id(manifest.model))
 
     def _check(self) -> None:

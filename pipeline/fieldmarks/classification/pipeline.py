@@ -38,6 +38,7 @@ from fieldmarks.classification.preprocess import INFERRED
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.sources import Blob, ImageInput, read_stamped
+from fieldmarks.classification.threads import cores
 from fieldmarks.classification.worker_process import WorkerDiedError, WorkerProcess
 from fieldmarks.errors import ImageError
 from fieldmarks.hub import loaded_once
@@ -55,11 +56,6 @@ PIXELS: Final = "image 2"
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-
-def cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Preprocessing(Protocol):

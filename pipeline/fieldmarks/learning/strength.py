@@ -11,9 +11,7 @@ With one image a class there is nothing to validate with: an image that is left 
 known of its class. Then zero-shot is kept.
 """
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.classification.scoring import Indices
+from fieldmarks.classification.threads import for_each
 from fieldmarks.learning.model import ROUGH, Floats, Form, blocks, fit
 
 ZERO_SHOT: Final = float("inf")
@@ -90,9 +89,7 @@ def validated(
                 logits = scale * form.scores(parameters, rows)
                 losses[row, rows], errors[row, rows] = judged(logits, labels[rows])
 
-    with ThreadPoolExecutor(min(len(starts) - 1, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(run, range(len(starts) - 1)):
-            pass
+    for_each(run, range(len(starts) - 1))
     return losses, errors
 
 

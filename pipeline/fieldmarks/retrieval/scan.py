@@ -1,13 +1,11 @@
 """Reading all vectors of a set in blocks, by several threads, in constant memory.
 
 Vectors are mapped from their files and never copied as a whole: at any time, a block per thread is in memory.
-Of a file that lies in an archive, parts are read one after the other.
+Threads share the blocks of one file too. In an archive, a block is read while others are computed.
 """
 
 import mmap
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +14,7 @@ import numpy as np
 
 from fieldmarks.classification.embedding_files import Part
 from fieldmarks.classification.scoring import Array
+from fieldmarks.classification.threads import for_each
 from fieldmarks.errors import ImageError
 
 BLOCK_BYTES: Final = 2**23  # of vectors that a thread reads at once
@@ -53,10 +52,13 @@ class Scan:
 
     def each(self, function: Callable[[Block], None]) -> None:
         """Call a function with every block, in threads and in no order."""
-        starts = self.starts[:-1].tolist()
-        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="fieldmarks") as pool:
-            for _ in pool.map(lambda part, start: self._part(part, start, function), self.parts, starts):
-                pass
+
+        def take(block: tuple[int, np.ndarray[Any, Any], slice]) -> None:
+            start, vectors, rows = block
+            function(Block(start + rows.start, _float32(vectors[rows])))
+            _forget(vectors, rows)
+
+        for_each(take, self._blocks())
 
     def at(self, rows: Sequence[int]) -> Array:
         """Return the vectors of some rows: (len(rows), D)."""
@@ -81,17 +83,18 @@ class Scan:
             places = np.flatnonzero(owners == owner)
             yield self.parts[owner], places.tolist(), (numbers[places] - self.starts[owner]).tolist()
 
-    def _part(self, part: Part, start: int, function: Callable[[Block], None]) -> None:
+    def _blocks(self) -> Iterator[tuple[int, np.ndarray[Any, Any], slice]]:
+        """Yield arrays with the number of their first row in the set, and which of their rows are a block."""
         rows = max(1, BLOCK_BYTES // (4 * max(self.dim, 1)))
-        if part.vectors.file is None:
-            for vectors in part.vectors.parts(rows):
-                function(Block(start, _float32(vectors)))
-                start += len(vectors)
-            return
-        mapped = part.vectors.mapped()
-        for at in range(0, part.rows, rows):
-            function(Block(start + at, _float32(mapped[at : at + rows])))
-            _forget(mapped, at, rows)
+        for part, start in zip(self.parts, self.starts.tolist(), strict=False):
+            if part.vectors.file is None:
+                for vectors in part.vectors.parts(rows):
+                    yield start, vectors, slice(0, len(vectors))
+                    start += len(vectors)
+            else:
+                mapped = part.vectors.mapped()
+                for at in range(0, part.rows, rows):
+                    yield start, mapped, slice(at, min(at + rows, part.rows))
 
 
 def _array(part: Part) -> np.ndarray[Any, Any]:
@@ -105,15 +108,15 @@ def _float32(vectors: np.ndarray[Any, Any]) -> Array:
         return np.asarray(vectors, np.float32)
 
 
-def _forget(mapped: np.ndarray[Any, Any], at: int, rows: int) -> None:
+def _forget(vectors: np.ndarray[Any, Any], rows: slice) -> None:
     """Unmap the pages of rows that were read; they stay in the system's cache of files."""
-    if isinstance(mapped, np.memmap) and isinstance(mapped._mmap, mmap.mmap):  # type: ignore[attr-defined]
-        row = mapped.strides[0]
-        begin = mapped.offset % mmap.ALLOCATIONGRANULARITY + at * row
+    if isinstance(vectors, np.memmap) and isinstance(vectors._mmap, mmap.mmap):  # type: ignore[attr-defined]
+        row = vectors.strides[0]
+        begin = vectors.offset % mmap.ALLOCATIONGRANULARITY + rows.start * row
         first = -(-begin // _PAGES) * _PAGES
-        length = (begin + rows * row) // _PAGES * _PAGES - first
+        length = (begin + (rows.stop - rows.start) * row) // _PAGES * _PAGES - first
         with suppress(ValueError, OSError):  # at the end of the file
-            mapped._mmap.madvise(mmap.MADV_DONTNEED, first, max(length, 0))  # type: ignore[attr-defined]
+            vectors._mmap.madvise(mmap.MADV_DONTNEED, first, max(length, 0))  # type: ignore[attr-defined]
 
 
 def inverse_lengths(vectors: Array) -> Array:

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fieldmarks.classification import images
-from fieldmarks.classification.pipeline import cores
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import read_bytes
+from fieldmarks.classification.threads import cores
 from fieldmarks.errors import ImageError
 
 

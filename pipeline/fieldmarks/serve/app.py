@@ -92,7 +92,6 @@ class Service:
         return JSONResponse({"classes": list(self._classifier.classes)})
 
     async def _classify(self, request: Request) -> Response:
-        top, explain = _number(request, "top", 5), _flag(request, "explain")
         length = _length(request)
         if length is not None and length > self._max_body:
             await _discard(request)
@@ -102,7 +101,9 @@ class Service:
             raise Refused(503, "the server is busy: try again in a moment")
         self._under_way += reserved
         try:
-            images = await _images(request, await self._body(request))
+            body = await self._body(request)
+            top, explain = _number(request, "top", 5), _flag(request, "explain")
+            images = await _images(request, body)
             results = await self.batcher.classify(images, top=top, explain=explain)
         except Busy as error:
             raise Refused(503, "the server is busy: try again in a moment") from error
@@ -208,6 +209,7 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 
 async def _missing(request: Request, error: Exception) -> Response:
+    await _discard(request)
     status = getattr(error, "status_code", 404)
     return JSONResponse({"error": "see / for what there is"}, status, getattr(error, "headers", None))
 

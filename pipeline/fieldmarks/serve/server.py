@@ -16,23 +16,44 @@ KEEP_ALIVE_SECONDS: Final = 10
 STOP_SECONDS: Final = 60  # for requests under way to be answered
 MAX_CONNECTIONS: Final = 512
 BACKLOG: Final = 512
+_AT_ONCE: Final = 2**14  # bytes that are parsed before what they were is judged
+MOST_FRAMING: Final = 2**15  # bytes of a body that are not content, beyond as many as are
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1, on which a request's head has to arrive in time: uvicorn itself waits for it forever."""
+    """HTTP/1.1 with two more limits than uvicorn's.
+
+    A request's head has to arrive in time. And a body in chunks of next to nothing ends the connection: to
+    parse them takes all the time of the server, seconds for a megabyte. So does a body that goes on after the
+    answer.
+    """
 
     _late: asyncio.TimerHandle | None = None
+    _framing = 0  # bytes of an arriving body that are not content, less those that are
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        for at in range(0, len(data), _AT_ONCE):
+            self._parse(data[at : at + _AT_ONCE])
+            if self._framing > MOST_FRAMING:
+                self.transport.abort()
+                return
         if self.conn.their_state is not h11.IDLE:
             self._unwatch()
         elif self._late is None:
             self._watch()
+
+    def _parse(self, data: bytes) -> None:
+        is_body, cycle = self.conn.their_state is h11.SEND_BODY, self.cycle
+        held = len(cycle.body) if cycle else 0
+        super().data_received(data)
+        if not is_body or self.cycle is not cycle:
+            self._framing = 0
+            return
+        self._framing = max(0, self._framing + len(data) - 2 * (len(cycle.body) - held))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
