@@ -34,6 +34,7 @@ ENTRIES = st.builds(
     measured=st.none() | MEASURED,
     ids=st.lists(TEXT, max_size=2).map(tuple),
     confused_with=st.lists(TEXT, max_size=2).map(tuple),
+    parent=st.none() | TEXT.filter(str.strip),
     extra=st.dictionaries(TEXT.map(lambda key: "x-" + key), TEXT, max_size=2),
 )
 

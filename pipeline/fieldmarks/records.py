@@ -11,8 +11,10 @@ writes `origin` "curated", `rejected`, `note`, `by`, `at`, `removed` true where 
 name for all lines of one command), `undo` true where a line brings back what was current before, and `redo`
 true where it brings back what an undo took away. `origin` "failed" keeps an answer without bullets.
 Evaluation adds `measured`, what leaving each descriptor out changed (see store/descriptor_effects.py).
+Learning adds `weights` (see store/learned_weights.py).
 `ids` are other names by which data sets label the class (a folder, a WordNet id, a number), and
-`confused_with` the classes that it is most easily confused with; both are lists of strings.
+`confused_with` the classes that it is most easily confused with; both are lists of strings. `parent` is the
+name of a broader class, as "dog" of "beagle".
 `review` is a person's mark of the list, "approved" or "unsure", `reviewed` {by, at, note, change} who set it,
 when and why; a line with another list is without. `position` is the class's place in the store (see
 store/lines.py).
@@ -108,6 +110,8 @@ class Entry:
     measured: Mapping[str, Any] | None = None
     ids: tuple[str, ...] = ()
     confused_with: tuple[str, ...] = ()
+    parent: str | None = None
+    weights: Mapping[str, Any] | None = None
     review: str | None = None
     reviewed: Mapping[str, Any] | None = None
     position: float | None = None
@@ -211,6 +215,11 @@ _MEASURED: Final = {
     "pictures": _count,
     "effects": lambda value: isinstance(value, list),
 }
+_WEIGHTS: Final = {
+    **dict.fromkeys(("at", "data", "encoder", "template", "change"), lambda value: isinstance(value, str)),
+    "offset": _number(1e6),
+    "of": lambda value: isinstance(value, dict) and all(map(_number(1e9), value.values())),
+}
 _REVIEWED: Final = {
     "by": _optional(str),
     **dict.fromkeys(("at", "change"), lambda value: isinstance(value, str)),
@@ -229,7 +238,7 @@ _NEAR_MISSES: Final = {
     "rejected": {"reject", "rejects", "dropped"},
 }
 # Keys that lines of version 0.1 may have for something else.
-_NEW: Final = {"ids", "confused_with", "review", "reviewed", "position"}
+_NEW: Final = {"ids", "confused_with", "parent", "weights", "review", "reviewed", "position"}
 _LISTS: Final = {"descriptors", "rejected", "answers", "ids", "confused_with"}
 _TYPES: Final[dict[str, Any]] = {
     "class": lambda value: isinstance(value, str),
@@ -243,6 +252,8 @@ _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("change", "note", "by", "at"), _optional(str)),
     "measured": _measured,
     **dict.fromkeys(("ids", "confused_with"), _texts),
+    "parent": lambda value: value is None or (isinstance(value, str) and bool(value.strip())),
+    "weights": lambda value: value is None or _has(value, _WEIGHTS),
     "review": lambda value: value in (APPROVED, UNSURE),
     "reviewed": lambda value: _has(value, _REVIEWED),
     "position": is_position,

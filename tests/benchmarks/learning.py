@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from fieldmarks.classification.embedder import open_embedder
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.scoring import Array, normalize
+from fieldmarks.classification.scoring import Array, cosines, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.demo.drawing import draw
-from fieldmarks.demo.species import WORDINGS, all_species
+from fieldmarks.demo.species import WORDINGS, demo_species
+from fieldmarks.evaluation.confidence import auroc
 from fieldmarks.learning.learn import equal_weights, fitted
 from fieldmarks.learning.shots import Shots
 
@@ -102,10 +103,10 @@ def on_cifar(
 
 
 class World:
-    """Pictures of the demo's species with embeddings, and the texts of all traits."""
+    """Pictures of the demo's species, which its CLIP was not trained on, and the texts of all traits."""
 
     def __init__(self, pictures: int = 40) -> None:
-        self.species = all_species()
+        self.species = demo_species()
         self.embedder = open_embedder(DEMO_CLIP, engine="torch", dtype="float32", cache=False)
         drawings = [
             draw(creature, random.Random(f"learning {name} {number}"))
@@ -142,6 +143,17 @@ class World:
         return Head(laid, rows, self.embedder.logit_scale), np.array(are_right)
 
 
+def tells(head: Head, vectors: Array, labels: Indices) -> NDArray[np.bool_]:
+    """Return which texts tell their class: those more similar to its held-out images than to others."""
+    similar = cosines(vectors, head.embeddings).astype(np.float64)
+    return np.array(
+        [
+            auroc(similar[labels == owner, row], similar[labels != owner, row]).value > 0.5
+            for row, owner in enumerate(head.owner.tolist())
+        ]
+    )
+
+
 def on_demo(seeds: int, several: tuple[int, ...]) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield the number of shots, and accuracies and the weight of wrong texts as means over seeds."""
     world = World()
@@ -156,14 +168,17 @@ def on_demo(seeds: int, several: tuple[int, ...]) -> Iterator[tuple[int, dict[st
             learned, _ = fitted(head, drawn_shots, seed=seed)
             undamaged, _ = fitted(sound, drawn_shots, seed=seed)
             weights = learned.pooling.weights
-            wrong = 5 / 8 if weights is None else float(weights[:, ~are_right].sum() / weights.sum())
+            own = equal_weights(head)._weights if weights is None else weights
+            telling = tells(head, vectors, labels)
+            of_texts = own.sum(axis=0) / own.sum()
             figures.append(
                 {
                     "damaged": accuracy(equal_weights(head), vectors, labels),
                     "learned": accuracy(learned, vectors, labels),
                     "right alone": accuracy(equal_weights(sound), vectors, labels),
                     "right alone, learned": accuracy(undamaged, vectors, labels),
-                    "weight of wrong": wrong,
+                    "weight of wrong": float(of_texts[~are_right].sum()),
+                    "of wrong that mislead": float(of_texts[~are_right & ~telling].sum()),
                 }
             )
         means = {key: float(np.mean([figure[key] for figure in figures])) for key in figures[0]}

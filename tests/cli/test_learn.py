@@ -53,6 +53,9 @@ def test_from_images_to_a_classifier_that_explains_itself(
     assert "already exists: pass --force to replace it" in again.stderr
     _learn(runner, *args, "-o", str(out), "--force", "--strength", "inf")
     assert not load_head(out).is_learned
+    few = _learn(runner, *args, "-o", str(out), "--force", "--descriptors", "4")
+    assert [line.split()[0] for line in few.stdout.splitlines()[1:]] == ["6", "5", "4"]
+    assert "4 descriptors of each class: expected accuracy " in few.stderr
     _learn(runner, *args, "-o", str(out), "--force", "--shots", "8")
 
     picture = str(next((species / "pictures").glob("*/0.png")))
@@ -62,7 +65,10 @@ def test_from_images_to_a_classifier_that_explains_itself(
     assert shown.stdout.count("(class offset)") == 2
     page = tmp_path / "page.html"
     runner.invoke(main, ["classify", picture, "--classifier", str(out), "--report", str(page)])
-    assert page.read_text("utf-8").count(" ×") >= 12
+    shown_page = page.read_text("utf-8")
+    assert shown_page.count(" ×") >= 12
+    assert shown_page.count(">class offset<") == 2
+    assert "The parts of all descriptors and the class offset add up to the logit" in shown_page
     figures = runner.invoke(
         main, ["evaluate", str(species / "pictures"), "--classifier", str(out), "--json", "-"]
     )

@@ -1,4 +1,4 @@
-"""Learning curves: what is measured on what, what is refused, and the ceiling on true CLIP vectors."""
+"""Learning curves: what is measured on what, what is refused, and the reference on true CLIP vectors."""
 
 import json
 from pathlib import Path
@@ -86,6 +86,22 @@ def test_they_are_saved_over_none_but_their_like(damaged: Files, tmp_path: Path)
     assert plain == json.loads(curves.encoded())
     learned = plain["curves"][1]
     assert learned["mean"] == pytest.approx(np.mean(learned["accuracy"], axis=0).tolist())
+    loaded = LearningCurves.load(tmp_path / "curves.json")
+    assert loaded.to_dict() == plain
+    plain["curves"][-1]["role"] = "ceiling"  # as earlier files have it
+    assert LearningCurves.from_dict(plain).curves[-1].role == "reference"
+    damaged_by: list[dict[str, Any]] = [
+        {"shots": [1, 2]},
+        {"curves": []},
+        {"kind": "run"},
+        {"tested": "many"},
+    ]
+    for damage in damaged_by:
+        with pytest.raises(EvaluationError, match="these are no learning curves"):
+            LearningCurves.from_dict(plain | damage)
+    plain["curves"][0]["accuracy"][0][0] = 7
+    with pytest.raises(EvaluationError, match="'zero-shot' has an unknown role, or no shares"):
+        LearningCurves.from_dict(plain)
     (tmp_path / "mine.json").write_text("{}")
     with pytest.raises(EvaluationError, match=r"mine\.json"):
         curves.save(tmp_path / "mine.json")
@@ -126,7 +142,7 @@ def proker(images: Array, labels: Indices, texts: Array, given: Array, beta: flo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weak", [False, True])
-def test_the_ceiling_is_what_published_methods_reach_on_true_vectors(check_data: Path, weak: bool) -> None:
+def test_image_means_are_near_published_methods_on_true_vectors(check_data: Path, weak: bool) -> None:
     images, labels, texts, names = cifar(check_data)
     figures = []
     for seed in range(5):
@@ -147,7 +163,7 @@ def test_the_ceiling_is_what_published_methods_reach_on_true_vectors(check_data:
         ]
         right = [float((answer == true).mean()) for answer in best]
         figures.append([accuracy(equal_weights(head), given, true), right[0], max(right[1:-1]), right[-1]])
-    zero, published, kernel, ceiling = np.mean(figures, axis=0).tolist()
-    print(f"zero-shot {zero:.3f}, LP++ {published:.3f}, ProKeR {kernel:.3f}, image means {ceiling:.3f}")
-    assert min(published, kernel, ceiling) > zero + (0.3 if weak else 0)
-    assert ceiling > max(published, kernel) - 0.03
+    zero, published, kernel, means = np.mean(figures, axis=0).tolist()
+    print(f"zero-shot {zero:.3f}, LP++ {published:.3f}, ProKeR {kernel:.3f}, image means {means:.3f}")
+    assert min(published, kernel, means) > zero + (0.3 if weak else 0)
+    assert means > max(published, kernel) - 0.03

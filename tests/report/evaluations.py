@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction, Score
+from fieldmarks.evaluation.estimates import Confidence, ReliabilityBin
 from fieldmarks.evaluation.results import (
     ArmResult,
     Confusion,
@@ -175,3 +176,19 @@ def _thumbnail(number: int) -> bytes:
     file = io.BytesIO()
     image.save(file, "JPEG")
     return file.getvalue()
+
+
+def some_confidence() -> Confidence:
+    """Return figures of a classifier's confidence, without sets, rejections and unknown images."""
+    some = Estimate(0.1, 0.05, 0.2)
+    return Confidence(
+        images=60,
+        is_calibrated=True,
+        error=some,
+        uncorrected=0.12,
+        bins=(ReliabilityBin(30, 0.6, 0.7), ReliabilityBin(30, 0.9, 0.8)),
+        aurc=some,
+        best_aurc=0.02,
+        coverage=(0.25, 0.5, 0.75, 1.0),
+        risk=(0.0, 0.1, 0.1, 0.25),
+    )

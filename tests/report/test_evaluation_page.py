@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.report.browser import Browser, Outline, document_width
-from tests.report.evaluations import BIRDS, evaluation
+from tests.report.evaluations import BIRDS, evaluation, some_confidence
 
 from fieldmarks.classification.results import Failure
 from fieldmarks.errors import ReportError
@@ -233,7 +233,8 @@ def test_a_report_is_replaced_and_nothing_else_is(small: Evaluation, tmp_path: P
 
 def test_every_chart_is_looked_for_beforehand(few: Evaluation, small: Evaluation) -> None:
     many = evaluation(tuple(f"class {n}" for n in range(60)), 120, seeds=1)
-    drawn = {chart.name for measured in (few, small, many) for chart in charts.charts(measured)}
+    sure = replace(few, confidence=some_confidence())
+    drawn = {chart.name for measured in (sure, small, many) for chart in charts.charts(measured)}
     assert drawn == set(charts.NAMES)
 
 

@@ -24,6 +24,8 @@ import numpy as np
 
 from fieldmarks import choices
 from fieldmarks.choices import Aggregation, Device, DType, check_choice, checks_keywords
+from fieldmarks.classification import broader
+from fieldmarks.classification.broader import groups_of, parent_of
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.embedder import Clip, Embedded, Embedder, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
@@ -50,6 +52,7 @@ from fieldmarks.classification.texts import (
 from fieldmarks.errors import ImageError, ModelError, UsageError
 from fieldmarks.hub import model_id
 from fieldmarks.store import Store
+from fieldmarks.store.learned_weights import ClassWeights, of_store
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,6 +77,7 @@ class Classifier:
     baseline: also score the class names alone.
     none: texts of what is none of the classes, such as "an empty meadow". They are one more class, whose win
         is no label: the prediction's `label` is None.
+    use_weights: use the weights that `fieldmarks learn --write-weights` has kept in the store.
     device, dtype, engine, batch: where the model computes, its precision, by what, images per forward pass.
     cache: keep embeddings in the user's cache folder for later runs.
 
@@ -99,6 +103,7 @@ class Classifier:
         with_name: bool = False,
         baseline: bool = False,
         none: str | Sequence[str] = (),
+        use_weights: bool = False,
         device: Device = "auto",
         dtype: DType = "auto",
         engine: choices.Engine = "auto",
@@ -107,6 +112,10 @@ class Classifier:
     ) -> None:
         check_choice("preset", preset, choices.Preset)
         catch_all = [none] if isinstance(none, str) else list(none)
+        if use_weights and (
+            not isinstance(store, Store | str | os.PathLike) or aggregate or with_name or catch_all
+        ):
+            raise UsageError("use_weights goes with a store, without aggregate, with_name and none")
         metadata = dict[str, str]()
         if isinstance(store, Store | str | os.PathLike | Mapping):
             classes, metadata = _lists(store)
@@ -126,7 +135,11 @@ class Classifier:
         metadata |= {key: value for key, value in wording.items() if value}
         embedder = open_embedder(clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
         pooling = Pooling.named(aggregate or PRESETS[preset].aggregate)
-        self._embed(texts, pooling, embedder, metadata, baseline=baseline)
+        learned = None
+        if use_weights and isinstance(store, Store | str | os.PathLike):
+            opened = store if isinstance(store, Store) else Store(store)
+            learned = of_store(opened, embedder.encoder.model_identity, template, concept)
+        self._embed(texts, pooling, embedder, metadata, baseline=baseline, learned=learned)
 
     def _embed(
         self,
@@ -136,6 +149,7 @@ class Classifier:
         metadata: Mapping[str, str],
         *,
         baseline: bool,
+        learned: Mapping[str, ClassWeights] | None,
     ) -> None:
         named = [name for name in texts.classes if name != NONE_OF_THESE]
         names = name_texts(named).texts if baseline else ()
@@ -144,7 +158,7 @@ class Classifier:
         if baseline and len(named) < len(texts.classes):  # the catch-all has no name: its texts stand for it
             own = np.array(texts.owner) == texts.classes.index(NONE_OF_THESE)
             baselines = np.concatenate([baselines, embeddings[own].mean(axis=0, keepdims=True)])
-        self.head = Head(
+        head = Head(
             texts,
             embeddings,
             embedder.logit_scale,
@@ -152,6 +166,7 @@ class Classifier:
             baselines if baseline else None,
             {**embedder.encoder.metadata, **metadata},
         )
+        self.head = head if learned is None else head.weighed(learned)
         self.embedder = embedder
         self._is_from_file = False
 
@@ -215,6 +230,7 @@ class Classifier:
         min_probability: float = 0.0,
         abstain: bool = False,
         sets: bool = False,
+        back_off: bool = False,
     ) -> Prediction: ...
 
     @overload
@@ -228,6 +244,7 @@ class Classifier:
         min_probability: float = 0.0,
         abstain: bool = False,
         sets: bool = False,
+        back_off: bool = False,
     ) -> Predictions: ...
 
     @checks_keywords
@@ -241,6 +258,7 @@ class Classifier:
         min_probability: float = 0.0,
         abstain: bool = False,
         sets: bool = False,
+        back_off: bool = False,
     ) -> Prediction | Predictions:
         """Return the prediction of one image, or a list of predictions for a list or a folder.
 
@@ -251,6 +269,8 @@ class Classifier:
         min_probability: the label is None where the best probability is lower.
         abstain: the label is None, with a reason, where a calibrated classifier says "none of these".
         sets: also give the set of labels that a calibrated classifier's coverage asks for.
+        back_off: the label is a broader class, the `parent` of a store's classes, where these cannot be told
+            apart.
 
         Raises ImageError for the first image that cannot be read; `stream` goes on instead.
         """
@@ -262,6 +282,7 @@ class Classifier:
             min_probability=min_probability,
             abstain=abstain,
             sets=sets,
+            back_off=back_off,
         )
         predictions = Predictions(map(_raised, results), self.classes)
         return predictions[0] if is_single(images) else predictions
@@ -276,6 +297,7 @@ class Classifier:
         min_probability: float = 0.0,
         abstain: bool = False,
         sets: bool = False,
+        back_off: bool = False,
         thumbnails: int = 0,
     ) -> Iterator[Prediction | Failure]:
         """Yield a prediction for each image, or a Failure for an unreadable one, in constant memory.
@@ -291,6 +313,7 @@ class Classifier:
             min_probability=min_probability,
             abstain=abstain,
             sets=sets,
+            back_off=back_off,
         )
 
     def score(
@@ -303,6 +326,7 @@ class Classifier:
         min_probability: float = 0.0,
         abstain: bool = False,
         sets: bool = False,
+        back_off: bool = False,
         statistics: Statistics | None = None,
         batch: int | None = None,
     ) -> Iterator[Prediction | Failure]:
@@ -327,8 +351,10 @@ class Classifier:
         if isinstance(embedded, EmbeddingSet):
             self.report_other_model(embedded.model)
             batch = batch or EMBEDDED_BATCH
+        if back_off and groups_of(self.classes, self.head.parents) == list(self.classes):
+            raise UsageError("back_off has no effect: no class of the store has a parent")
         explained = explain_top or (2 if explain else 0)
-        needed = None if top is None or sets else max(top, explained)
+        needed = None if top is None or sets or back_off else max(top, explained)
         predicted = partial(
             self._prediction,
             top=top,
@@ -336,6 +362,7 @@ class Classifier:
             min_probability=min_probability,
             abstain=abstain,
             sets=sets,
+            back_off=back_off,
             statistics=statistics,
         )
         return self._scored(embedded, needed, predicted, batch)
@@ -365,12 +392,15 @@ class Classifier:
         min_probability: float,
         abstain: bool,
         sets: bool,
+        back_off: bool,
         statistics: Statistics | None,
     ) -> Prediction:
         reason = self.head.rejection(scores[0]) if abstain else None
+        parent = parent_of(scores, self.head.parents) if back_off and reason is None else None
+        label = _label(parent or scores[0], min_probability) if reason is None else None
         return Prediction(
             row.image,
-            _label(scores[0], min_probability) if reason is None else None,
+            label,
             scores[:top],
             baseline,
             self.head.explain(row.vector, scores, statistics, explained) if explained else None,
@@ -378,6 +408,7 @@ class Classifier:
             row.version,
             reason,
             self.head.label_set(scores) if sets else None,
+            parent if label is not None else None,
         )
 
     def _stacked(self, rows: Sequence[Embedded]) -> Array:
@@ -427,17 +458,13 @@ class Classifier:
         ModelError.
         """
         head, encoder = self.head, self.embedder.encoder
-        content = hashlib.sha256(json.dumps(asdict(head.texts) | {"aggregate": head.pooling.name}).encode())
-        if self._is_from_file:
+        told = asdict(head.texts) | {"aggregate": head.pooling.name}
+        told |= {broader.KEY: head.parents} if head.parents else {}
+        content = hashlib.sha256(json.dumps(told).encode())
+        if self._is_from_file or head.is_learned:
             scale = np.array(head.scale)
-            for array in (
-                head.embeddings,
-                head.baseline,
-                scale,
-                head.pooling.weights,
-                head.bias,
-                head.thresholds,
-            ):
+            arrays = (head.embeddings, head.baseline, scale, head.pooling.weights, head.bias)
+            for array in (*arrays, head.thresholds):
                 content.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         computed = embeddings is None
         return {
@@ -456,6 +483,8 @@ def _lists(store: Store | str | Path | Mapping[str, Sequence[str]]) -> tuple[dic
     opened = store if isinstance(store, Store) else Store(store)
     classes = {entry.name: list(entry.descriptors) for entry in opened.entries()}
     metadata = {"store_sha256": hashlib.sha256(opened.path.read_bytes()).hexdigest()}
+    if parents := opened.parents():
+        metadata[broader.KEY] = json.dumps(parents)
     return classes, metadata | ({"store": opened.name} if opened.is_on_hub else {})
 
 

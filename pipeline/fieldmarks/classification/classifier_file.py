@@ -13,7 +13,8 @@ an aggregation, "logit_scale" the factor of the cosines, "temperature" (optional
 inverse, "conformal_quantile" (optional) what a label's probability may lack of 1 in a set of labels;
 "classes", "descriptors" and "texts" are JSON lists. The rest says where it came from: "model" (an id, or a
 folder's absolute path) and its "fingerprint", "dtype", "engine", "preset", "text", "concept", "with_name",
-"store_sha256", "created", and "store" for one on the hub, with its commit; "learned" and "calibrated" are
+"store_sha256", "created", and "store" for one on the hub, with its commit; "parents" are the classes'
+broader ones, {class: parent} as JSON; "learned" and "calibrated" are
 JSON, see learning/learn.py and learning/calibrate.py.
 
 Version 1 is still read. It says "aggregate" instead of "pooling", and holds class_matrix (C, D) unless that
@@ -237,6 +238,7 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray[Any, Any
         numbers.get("thresholds"),
         float(metadata["conformal_quantile"]) if "conformal_quantile" in metadata else None,
     )
+    _ = head.parents  # read now, so that damage is found with the file's
     if is_old:
         _check_matrix(head, numbers.get("class_matrix"))
     return head

@@ -151,6 +151,14 @@ class Encoder:
         return hashlib.sha256((self.fingerprint or self.name).encode()).hexdigest()
 
     @property
+    def model_identity(self) -> str:
+        """The hash of the model and its preprocessing alone, whatever the engine and the precision."""
+        if self.fingerprint is None:
+            _ = self.identity  # which downloads the model
+        files = self.checkpoint.fingerprint(self._file_hash)
+        return hashlib.sha256((files or self.name).encode()).hexdigest()
+
+    @property
     def decoding(self) -> Literal["full", "reduced"]:
         """How JPEGs are decoded: at full size with float32, else at a size that serves the model."""
         return "full" if self.dtype == "float32" else "reduced"

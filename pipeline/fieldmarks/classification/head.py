@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmarks.classification.broader import parents_in
 from fieldmarks.classification.results import Explanation, Mark, Score
 from fieldmarks.classification.scoring import (
     Array,
@@ -29,6 +30,7 @@ from fieldmarks.classification.scoring import (
 )
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError
+from fieldmarks.store.learned_weights import ClassWeights
 
 OTHERS_SHOWN: Final = 5  # descriptors of other classes among a class's marks, where weights reach them
 CELLS: Final = 2**23  # scores computed at once, 32 MB: fewer rows make the product of matrices slower
@@ -123,10 +125,24 @@ class Head:
         """The factor of the cosines."""
         return self.logit_scale if self.temperature is None else 1 / self.temperature
 
+    def weighed(self, learned: Mapping[str, ClassWeights]) -> "Head":
+        """Return the head with weights of its classes' own descriptors and offsets, as a store keeps them."""
+        counts = np.bincount(self.owner, minlength=len(self.classes))
+        weights = np.zeros((len(self.classes), len(self.owner)), np.float32)
+        for row, (owner, descriptor) in enumerate(zip(self.owner, self.texts.descriptors, strict=True)):
+            weights[owner, row] = learned[self.classes[owner]].of[descriptor] / counts[owner]
+        bias = np.array([learned[name].offset for name in self.classes], np.float32)
+        return replace(self, pooling=Pooling.named("mean-similarity", weights), bias=bias)
+
     @property
     def is_learned(self) -> bool:
         """Whether scores depend on learned weights or a bias."""
         return self.pooling.weights is not None or self.bias is not None
+
+    @cached_property
+    def parents(self) -> dict[str, str]:
+        """The broader class of each class that has one. Raises ModelError."""
+        return parents_in(self.metadata)
 
     @property
     def class_weights(self) -> Array | None:

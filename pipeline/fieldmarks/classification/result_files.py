@@ -99,12 +99,11 @@ def csv_cells(result: Result) -> tuple[object, ...]:
     """Return a result's cells, in the order of COLUMNS."""
     if isinstance(result, Failure):
         return result.image, UNREADABLE, None, None, None, None
-    best, *others = result.scores
-    second = others[0] if others else None
+    second = result.scores[1] if len(result.scores) > 1 else None
     return (
         result.image,
         result.shown_label,
-        f"{best.probability:.6g}",
+        f"{result.best.probability:.6g}",
         second and second.name,
         second and f"{second.probability:.6g}",
         marks_text(result) or None,
@@ -142,7 +141,7 @@ def _task(result: Result, number: int, model: str) -> dict[str, Any]:
         "type": "choices",
         "value": {"choices": [result.label]},
     }
-    prediction = {"model_version": model, "score": result.scores[0].probability, "result": [choice]}
+    prediction = {"model_version": model, "score": result.best.probability, "result": [choice]}
     return {"data": data, "predictions": [prediction]}
 
 
@@ -259,8 +258,9 @@ def _parquet_row(result: Result) -> dict[str, Any]:
     """Return a row; what is left out of it is null."""
     if isinstance(result, Failure):
         return {"image": result.image, "error": result.error}
-    best, *others = result.scores
-    row: dict[str, Any] = {"image": result.image, "label": result.label, "probability": best.probability}
+    others = result.scores[1:]
+    row: dict[str, Any] = {"image": result.image, "label": result.label}
+    row |= {"probability": result.best.probability}
     if others:
         row |= {"runner_up": others[0].name, "runner_up_probability": others[0].probability}
     if result.explanation:

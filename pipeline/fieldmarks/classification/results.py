@@ -8,9 +8,10 @@ A prediction as an object (a line of `classify --format jsonl`):
 
 `label` is null where the classifier abstains, and "abstained" beside it then says why: "unsure" or "none of
 these", with a "reason" where a calibrated threshold says so; "labels" is the conformal set of labels, where
-one is asked for. A mark has "z" beside "logit" where scores are relative to the run's other images. With
-learned weights a mark has "weight" and "contribution", and "from" where the descriptor is another class's;
-"offsets" are what the logits of the explained classes have beyond the contributions of their marks. An image
+one is asked for; "parent" is the score of the broader class that the label names, where it names one. A mark
+has "z" beside "logit" where scores are relative to the run's other images. With learned weights a mark has
+"weight" and "contribution", and "from" where the descriptor is another class's; "offsets" are what the logits
+of the explained classes have beyond the contributions of their marks. An image
 that could not be read is {"image", "error"}.
 """
 
@@ -177,7 +178,8 @@ class Prediction:
 
     `label` is the best class. It is None where the classifier abstains: the best class is the catch-all, its
     probability is under the least asked for, or its score under a calibrated threshold, which `reason`
-    explains; `shown_label` says which. `labels` is the conformal set. `scores` are the classes, best first;
+    explains; `shown_label` says which. It is a broader class, whose score `parent` is, where a store's
+    classes back off. `labels` is the conformal set. `scores` are the classes, best first;
     `baseline` is what the class names alone predict. Probabilities are a softmax over the given classes:
     relative scores, which only a calibrated classifier makes confidences.
 
@@ -195,6 +197,12 @@ class Prediction:
     version: FileVersion | None = None  # of the file that was read, where there is one
     reason: str | None = None
     labels: tuple[str, ...] | None = None
+    parent: Score | None = None
+
+    @property
+    def best(self) -> Score:
+        """The score of what is answered: of the broader class that the label names, else the best class."""
+        return self.parent or self.scores[0]
 
     @property
     def shown_label(self) -> str:
@@ -209,7 +217,7 @@ class Prediction:
         return None if self.label is not None else self.shown_label.strip("()")
 
     def __repr__(self) -> str:
-        best = self.scores[0]
+        best = self.best
         label = f" {self.shown_label}" if self.label is None and self.shown_label != best.name else ""
         return f"<Prediction {self.image!r}: {best.name!r} {best.probability:.1%}{label}>"
 
@@ -221,6 +229,7 @@ class Prediction:
         line["scores"] = [score.to_dict() for score in self.scores]
         line |= {"reason": self.reason} if self.reason else {}
         line |= {} if self.labels is None else {"labels": list(self.labels)}
+        line |= {"parent": self.parent.to_dict()} if self.parent else {}
         if self.baseline:
             line["baseline"] = self.baseline.to_dict()
         return line | (self.explanation.to_dict() if self.explanation else {})
@@ -237,6 +246,7 @@ class Prediction:
             Explanation.from_dict(value) if value.get("marks") else None,
             reason=None if value.get("reason") is None else str(value["reason"]),
             labels=None if value.get("labels") is None else tuple(map(str, value["labels"])),
+            parent=Score.from_dict(value["parent"]) if value.get("parent") else None,
         )
 
     def to_pandas(self) -> Any:
@@ -291,14 +301,12 @@ class Predictions(list[Prediction]):
 
     def _repr_html_(self) -> str:
         rows = [
-            (of.image, of.shown_label, f"{of.scores[0].probability:.1%}", f"{of.scores[0].logit:.2f}")
-            for of in self
+            (of.image, of.shown_label, f"{of.best.probability:.1%}", f"{of.best.logit:.2f}") for of in self
         ]
         return _table(_COLUMNS, rows)
 
     def _rows(self) -> list[tuple[str, str | None, float, float]]:
-        best = ((prediction, prediction.scores[0]) for prediction in self)
-        return [(of.image, of.label, score.probability, score.logit) for of, score in best]
+        return [(of.image, of.label, of.best.probability, of.best.logit) for of in self]
 
 
 _COLUMNS: Final = ("image", "label", "probability", "logit")

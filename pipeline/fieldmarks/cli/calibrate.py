@@ -7,15 +7,17 @@ from typing import Any
 import click
 
 from fieldmarks.choices import Aggregation, Preset, words
-from fieldmarks.cli.configuration import prevailing
+from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
-from fieldmarks.cli.images import OF_MODEL, conclude_images, model_options, say_failure
+from fieldmarks.cli.images import OF_MODEL, conclude_read, model_options
+from fieldmarks.cli.learn import check_out
 from fieldmarks.text import counted
 
 PASSED = (
-    *("store", "classifier", "false_rejections", "coverage"),
+    *("store", "classifier", "false_rejections", "coverage", "unlabelled"),
     *("preset", "aggregate", "text", "with_name", "concept"),
 )
+OF_LABELS = ("false_rejections", "coverage", "split", "aliases", "allow_missing", "limit", "streaming")
 
 
 @click.command(short_help='Teach a classifier when to say "none of these".')
@@ -39,6 +41,12 @@ PASSED = (
     show_default=True,
     metavar="C",
     help="Share of images whose set of labels, from `classify --sets`, has to hold the true one.",
+)
+@click.option(
+    "--unlabelled",
+    metavar="DIR",
+    help="Images without labels, instead of DATASET: one threshold, the score that random words reach on few "
+    "of them. Weaker, as it bounds no share of false rejections.",
 )
 @data_options
 @click.option(
@@ -69,23 +77,20 @@ def calibrate(context: click.Context, /, dataset: str | None, out: Path, force: 
     Examples:
       fieldmarks calibrate photos/ --store frogs.jsonl -o frogs.safetensors
       fieldmarks calibrate photos/ --classifier learned.safetensors -o frogs.safetensors
+      fieldmarks calibrate --unlabelled photos/ --store frogs.jsonl -o frogs.safetensors
       fieldmarks classify new/ --classifier frogs.safetensors --abstain --sets
     """
-    from fieldmarks.classification.classifier_file import ClassifierFile
     from fieldmarks.cli.console import images_line, shown
     from fieldmarks.learning.calibrate import calibrate as run
 
     options |= prevailing(context, "store", "classifier")
-    if out.exists() and not force:
-        raise click.UsageError(f"{out} already exists: pass --force to replace it")
-    ClassifierFile(out)
+    if options["unlabelled"] and (idle := [name for name in OF_LABELS if is_given(name)]):
+        raise click.UsageError(f"--{idle[0].replace('_', '-')} has no effect with --unlabelled: leave it out")
+    check_out(out, force)
     with shown(sys.stderr, images_line) as progress:
         done = run(
             dataset, **{key: options[key] for key in (*PASSED, *OF_DATA, *OF_MODEL)}, progress=progress
         )
     done.save(out)
-    for failure in done.failures:
-        say_failure(failure)
-    failed = [failure.image for failure in done.failures]
     closing = f"Calibrated on {counted(done.images, 'image')}: {'; '.join(done.notes)}"
-    conclude_images(failed, len(failed), len(failed) + done.images, closing, f"Wrote {out}")
+    conclude_read(done.failures, done.images, closing, f"Wrote {out}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fieldmarks.classification.results import Failure
 
 
-OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "baseline")
+OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_weights", "baseline")
 
 
 @click.command(short_help="Label images by a store, with reasons.")
@@ -78,6 +78,11 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "base
 )
 @click.option("--concept", metavar="NOUN", help="Value of {concept}, as in 'a photo of a food: …'.")
 @click.option("--with-name", is_flag=True, help="Add 'a photo of a {class}' to each class's texts.")
+@click.option(
+    "--use-weights",
+    is_flag=True,
+    help="Use the weights in the store, from `fieldmarks learn --write-weights`.",
+)
 @click.option("--baseline", is_flag=True, help="Also show the prediction from class names alone.")
 @click.option(
     "--top",
@@ -105,6 +110,12 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "base
     "--sets",
     is_flag=True,
     help="Also list the labels that the calibrated coverage asks for (needs a calibrated --classifier).",
+)
+@click.option(
+    "--back-off",
+    is_flag=True,
+    help="Answer with the broader class, the `parent` of classes in the store, where these cannot be told"
+    " apart.",
 )
 @click.option(
     "--relative",

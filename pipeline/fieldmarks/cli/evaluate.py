@@ -46,11 +46,15 @@ DEFAULT_ARMS = "photo,descriptors,waffle,swapped"
 OF_FIGURES = {
     "ablate": "--ablate",
     "write_flags": "--write-flags",
+    "unknown": "--unknown",
     "as_json": "--json",
     "report": "--report",
     "save_plots": "--save-plots",
 }
-PASSED = ("classifier", "arms", "text", "with_name", "concept", "templates", "seeds", "ablate", *OF_DATA)
+PASSED = (
+    *("classifier", "arms", "text", "with_name", "concept", "templates", "seeds", "ablate", "unknown"),
+    *OF_DATA,
+)
 
 
 class Several(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
@@ -181,6 +185,12 @@ def text_options(command: Command) -> Command:
     "--write-flags", is_flag=True, help="With --ablate: save each descriptor's effect in the store."
 )
 @click.option(
+    "--unknown",
+    metavar="DIR",
+    help="Images of none of the classes: also measure how well they are told from the others. With "
+    "--image-embeddings, embeddings too.",
+)
+@click.option(
     "--preflight",
     is_flag=True,
     help="Only inspect the data set, without loading a model. Printed to stdout: without --store, "
@@ -217,6 +227,10 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     classify`. Intervals are 95% confidence intervals, which cover the truth in 92 to 97% of simulations;
     intervals and p count repeated images once. Needs the extra 'eval'. Unreadable images are listed at the
     end, and the exit code is then 3.
+
+    Of a classifier that `fieldmarks calibrate` has written, confidence is measured too: how far it is from
+    accuracy, the error among the surest images, how often sets of labels hold the true one and how often an
+    image is answered with "none of these".
 
     With --shots, nothing but learning curves is measured: accuracy by the number of images of each class
     that weights are learned from, as means over draws, always on images that were not learned from, beside

@@ -115,6 +115,14 @@ def say_failure(failure: "Failure") -> None:
     say(f"Error: {printable(failure.image)}: {printable(failure.error)}")
 
 
+def conclude_read(failures: "Sequence[Failure]", done: int, *closing: str) -> None:
+    """Say why images could not be read, beside those that were, and conclude as `conclude_images`."""
+    for failure in failures:
+        say_failure(failure)
+    failed = [failure.image for failure in failures]
+    conclude_images(failed, len(failed), len(failed) + done, *closing)
+
+
 def conclude_images(failed: Sequence[str], failures: int, total: int, *closing: str) -> None:
     """Name the images that failed, of which `failed` are the first, and print the closing line.
 

@@ -9,7 +9,7 @@ import click
 from fieldmarks.choices import Preset, words
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
-from fieldmarks.cli.images import OF_MODEL, conclude_images, model_options, say_failure
+from fieldmarks.cli.images import OF_MODEL, conclude_read, model_options
 from fieldmarks.text import counted
 
 PASSED = (
@@ -19,11 +19,22 @@ PASSED = (
     "seed",
     "strength",
     "shared",
+    "descriptors",
+    "write_weights",
     "preset",
     "text",
     "with_name",
     "concept",
 )
+
+
+def check_out(out: Path, force: bool) -> None:
+    """Raise, before the work, where a classifier file could not be written: UsageError, ModelError."""
+    from fieldmarks.classification.classifier_file import ClassifierFile
+
+    if out.exists() and not force:
+        raise click.UsageError(f"{out} already exists: pass --force to replace it")
+    ClassifierFile(out)
 
 
 @click.command(short_help="Learn weights of descriptors from a few labelled images.")
@@ -49,6 +60,18 @@ PASSED = (
     "--shared",
     is_flag=True,
     help="Let each class weigh the descriptors of all classes, for and against it.",
+)
+@click.option(
+    "--descriptors",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep the N descriptors of each class that matter most, and show the accuracy expected with N and "
+    "with each larger number.",
+)
+@click.option(
+    "--write-weights",
+    is_flag=True,
+    help="Also keep the weights in the store, for `fieldmarks classify --use-weights`.",
 )
 @data_options
 @click.option(
@@ -76,21 +99,19 @@ def learn(context: click.Context, /, dataset: str | None, out: Path, force: bool
       fieldmarks learn photos/ --store frogs.jsonl --shots 16 -o frogs.safetensors
       fieldmarks classify new/ --classifier frogs.safetensors --explain
     """
-    from fieldmarks.classification.classifier_file import ClassifierFile
     from fieldmarks.cli.console import images_line, shown
     from fieldmarks.learning.learn import learn as run
 
     options |= prevailing(context, "store", "classifier")
-    if out.exists() and not force:
-        raise click.UsageError(f"{out} already exists: pass --force to replace it")
-    ClassifierFile(out)
+    check_out(out, force)
     with shown(sys.stderr, images_line) as progress:
         learned = run(
             dataset, **{key: options[key] for key in (*PASSED, *OF_DATA, *OF_MODEL)}, progress=progress
         )
     learned.save(out)
-    for failure in learned.failures:
-        say_failure(failure)
-    failed = [failure.image for failure in learned.failures]
+    if expected := learned.to_dict().get("descriptors"):
+        click.echo("descriptors of each class  expected accuracy, %")
+        for count, share in expected.items():
+            click.echo(f"{count:>25}  {100 * share:>20.1f}")
     closing = f"Learned from {counted(learned.images, 'image')}: {'; '.join(learned.notes)}"
-    conclude_images(failed, len(failed), len(failed) + learned.read, closing, f"Wrote {out}")
+    conclude_read(learned.failures, learned.read, closing, f"Wrote {out}")

@@ -1,4 +1,4 @@
-"""`fieldmarks evaluate --shots`: learning curves in the terminal, as JSON and as a chart."""
+"""`fieldmarks evaluate --shots`: learning curves in the terminal, as JSON, as a page and as a chart."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from fieldmarks.cli.console import images_line, shown
-from fieldmarks.cli.images import conclude_images, say_failure
+from fieldmarks.cli.images import conclude_read, imprint
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DRAWS: Final = 10
 OF_ARMS: Final = (
     *("arms", "aggregates", "seeds", "templates", "sentences", "ablate", "write_flags", "preflight"),
-    "report",
+    "unknown",
 )
 
 
@@ -54,13 +54,16 @@ def check_curves(options: Mapping[str, Any]) -> None:
 def measure_curves(
     dataset: str | None, passed: Mapping[str, Any], options: Mapping[str, Any], command: Sequence[str]
 ) -> None:
-    """Measure learning curves, print them, and write what --json and --save-plots name."""
+    """Measure learning curves, print them, and write what --json, --report and --save-plots name."""
     from fieldmarks.classification.results import Progress
     from fieldmarks.cli.render import curves
     from fieldmarks.learning.curves import check_file, learning_curves
-    from fieldmarks.report import chart_files, curves_chart
+    from fieldmarks.report import chart_files, curves_chart, curves_page
 
     as_json, draws, plots = options["as_json"], options["draws"] or DRAWS, options["save_plots"]
+    report = options["report"]
+    if report:
+        curves_page.check(report)
     if as_json not in (None, "-"):
         check_file(Path(as_json))
     if plots:
@@ -75,8 +78,6 @@ def measure_curves(
         result = learning_curves(
             dataset, **passed, shots=options["shots"], draws=draws, command=command, progress=progress
         )
-    for failure in result.failures:
-        say_failure(failure)
     if as_json == "-":
         click.echo(result.encoded(), nl=False)
     else:
@@ -84,11 +85,12 @@ def measure_curves(
             click.echo(line)
         if as_json:
             result.save(as_json)
+    if report:
+        curves_page.write_page(result, report, imprint(options))
     if plots:
         chart_files.save([curves_chart.chart(result)], plots)
-    failed = [failure.image for failure in result.failures]
     closing = f"Measured {counted(len(result.curves), 'learning curve')} over {counted(draws, 'draw')}"
-    files = [str(path) for path in (as_json, plots) if path not in (None, "-")]
+    files = [str(path) for path in (as_json, report, plots) if path not in (None, "-")]
     wrote = [f"Wrote {', '.join(files)}"] if files else []
     total = result.tested + max(result.shots) * len(result.classes)
-    conclude_images(failed, len(failed), len(failed) + total, closing, *wrote)
+    conclude_read(result.failures, total, closing, *wrote)

@@ -172,7 +172,7 @@ class Output:
         self.shown = {"top": top, "explain": explained > 0, "relative": options["relative"]}
         self.shown |= {"explain_top": explained} if options["explain_top"] else {}
         self.shown |= {"min_probability": options["min_probability"], "baseline": options["baseline"]}
-        self.shown |= {key: True for key in ("abstain", "sets") if options[key]}
+        self.shown |= {key: True for key in ("abstain", "sets", "back_off") if options[key]}
         if self._report:
             from fieldmarks.report import cards, document, result_page
 
@@ -184,7 +184,10 @@ class Output:
         if options["sort_into"]:
             from fieldmarks.classification.sorting import SortedFolder
 
-            self.sorter = Sorter(SortedFolder(options["sort_into"], classifier.classes), options)
+            self.sorter = Sorter(
+                SortedFolder(options["sort_into"], (*classifier.classes, *classifier.head.parents.values())),
+                options,
+            )
             top, explained = max(top, 2), max(explained, 1)
             if options["dry_run"] and not file:
                 self._write = to_nothing
@@ -194,6 +197,7 @@ class Output:
             "min_probability": options["min_probability"],
             "abstain": options["abstain"],
             "sets": options["sets"],
+            "back_off": options["back_off"],
         }
 
     def deliver(self, results: "Iterable[Result]") -> None:

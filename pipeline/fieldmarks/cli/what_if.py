@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.choices import Aggregation, Preset, words
+from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import emit, images_line, shown
-from fieldmarks.cli.evaluate import data_options, text_options
+from fieldmarks.cli.evaluate import FILE, data_options, text_options
 from fieldmarks.cli.images import conclude_images, model_options, say_failure
 from fieldmarks.text import counted, printable
 
@@ -21,7 +22,8 @@ FLIPS_SHOWN = 20
 @click.command("what-if", short_help="Show what other descriptors of a class would change.")
 @click.argument("name", metavar="CLASS")
 @click.argument("dataset", required=False)
-@click.option("--store", metavar="FILE", required=True, help="Descriptor store (not modified).")
+@click.option("--store", metavar="FILE", help="Descriptor store (not modified).")
+@click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")
 @click.option("--add", metavar="TEXT", multiple=True, help="Descriptor to add to the class; repeatable.")
 @click.option(
     "--drop", metavar="TEXT|NUMBER", multiple=True, help="Descriptor to remove from it; repeatable."
@@ -47,7 +49,8 @@ def what_if(name: str, dataset: str | None, **options: Any) -> None:
     """Show which predictions would change if CLASS had other descriptors.
 
     DATASET is as for `fieldmarks evaluate`. Nothing is written. With precomputed embeddings no model is
-    needed, except to embed a new text.
+    needed, except to embed a new text. Of a learned classifier descriptors can be dropped alone: the weights
+    of the class's others grow in proportion.
 
     \b
     Example:
@@ -58,7 +61,9 @@ def what_if(name: str, dataset: str | None, **options: Any) -> None:
 
     if not (options["add"] or options["drop"]):
         raise click.UsageError("pass a change: --add TEXT or --drop TEXT|NUMBER")
-    as_json, store = options.pop("as_json"), Store(options.pop("store"))
+    options |= prevailing(click.get_current_context(), "store", "classifier")
+    as_json, named = options.pop("as_json"), options.pop("store")
+    store = Store(named) if named else None
     with shown(sys.stderr, images_line) as progress:
         result = run(store, name, dataset, **options, progress=progress)
     for failure in result.failures:

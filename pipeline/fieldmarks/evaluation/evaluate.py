@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.choices import DEFAULT_CLIP, Aggregation, Device, DType, Engine, Preset
+from fieldmarks.classification.broader import groups_of
 from fieldmarks.classification.classifier_file import load_head
 from fieldmarks.classification.embedder import Clip, open_embedder
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.results import Prediction, Progress
+from fieldmarks.classification.results import Failure, Prediction, Progress
 from fieldmarks.classification.scoring import Pooling
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.data import DatasetSpec
-from fieldmarks.errors import EvaluationError, UsageError
+from fieldmarks.errors import EvaluationError, ModelError, UsageError
 from fieldmarks.evaluation import ablation
 from fieldmarks.evaluation.arms import (
     DEFAULT_ARMS,
@@ -31,6 +32,8 @@ from fieldmarks.evaluation.arms import (
     EvaluationConfig,
     read_templates,
 )
+from fieldmarks.evaluation.confidence import certainty, confidence, is_calibrated, told_apart
+from fieldmarks.evaluation.estimates import Confidence
 from fieldmarks.evaluation.experiment import Candidate, Experiment, provenance
 from fieldmarks.evaluation.metrics import figures
 from fieldmarks.evaluation.predictions import Images, predict
@@ -68,6 +71,7 @@ def evaluate(
     sentences: Store | str | Path | None = None,
     seeds: int | None = None,
     ablate: bool = False,
+    unknown: str | Path | None = None,
     embeddings: str | Path | None = None,
     split: str | None = None,
     image_column: str | None = None,
@@ -104,6 +108,8 @@ def evaluate(
       descriptors as in `Classifier`, so what is measured is what classifies. `seeds`: random trials of the
       controls waffle, random-words and swapped.
     - `clip`, `device`, `dtype`, `engine`, `batch` and `cache`: the model, as in `Classifier`.
+    - `unknown`: images of none of the classes (with `embeddings`, embeddings too). How well they are told
+      from the others is then in the result's `confidence`, which a calibrated classifier has anyway.
     - `ablate` also measures each descriptor's contribution; `thumbnails` adds small copies of the examples;
       `progress` is called after each image; `command` is noted in the result's settings.
 
@@ -163,6 +169,7 @@ def evaluate(
             experiment,
             config,
             ablate=ablate,
+            unknown=None if unknown is None else str(unknown),
             thumbnails=thumbnails,
             more=more,
             progress=progress,
@@ -224,6 +231,7 @@ def run(
     config: EvaluationConfig,
     *,
     ablate: bool = False,
+    unknown: str | None = None,
     thumbnails: bool = False,
     more: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -245,6 +253,8 @@ def run(
         raise EvaluationError("no arm is left to run: " + "; ".join(left_out))
     if ablate:
         _check_ablation(arms, candidate)
+    if unknown is not None and not any(arm.role == "subject" for arm in arms):
+        raise EvaluationError("--unknown needs the arm descriptors, whose confidence is measured")
     with tempfile.TemporaryFile() if thumbnails else nullcontext() as copies:
         experiment, images = experiment.read(progress, copies)
         subject = next((arm for arm in arms if arm.role == "subject"), None)
@@ -252,7 +262,8 @@ def run(
             trial = replace(subject.trials[0], rows=candidate.rows(subject.trials[0]))
             arms[arms.index(subject)] = subject = replace(subject, trials=(trial,))
         results = _results(arms, candidate, images)
-        notices = (*experiment.notices, *left_out, *experiment.caveats(images))
+        sure, failures, noticed = _confidence(subject, experiment, images, unknown, progress)
+        notices = (*experiment.notices, *left_out, *experiment.caveats(images), *noticed)
         for notice in notices[logged:]:
             logger.warning(notice)
         return Evaluation(
@@ -262,9 +273,11 @@ def run(
             labels=images.labels,
             arms=results,
             repeats=images.repeats,
+            parents=broader(candidate),
             summary=summary_of(results, images.distinct),
             notices=notices,
-            failures=images.failures,
+            failures=(*images.failures, *failures),
+            confidence=sure,
             effects=_effects(subject, candidate, images, config) if ablate and subject else (),
             examples=_examples(subject, candidate, images, results, copies) if subject else (),
         )
@@ -281,6 +294,43 @@ def _results(arms: Sequence[Arm], candidate: Candidate, images: Images) -> tuple
         results[arm.name] = figures(arm, runs, images.labels, classes, baseline, images.distinct)
         baseline = results[arm.name] if arm.role == "baseline" else baseline
     return tuple(results[arm.name] for arm in arms)
+
+
+def broader(candidate: Candidate) -> dict[str, str]:
+    """Return the broader class of each class that has one, where that joins some."""
+    try:
+        groups = groups_of(list(candidate.classes), candidate.parents)
+    except ModelError as error:
+        logger.warning("broader classes are not counted: %s", error)
+        return {}
+    if len(set(groups)) == len(groups):
+        return {}
+    return {name: group for name, group in zip(candidate.classes, groups, strict=True) if name != group}
+
+
+def _confidence(
+    subject: Arm | None,
+    experiment: Experiment,
+    images: Images,
+    unknown: str | None,
+    progress: Callable[[Progress], None] | None,
+) -> tuple[Confidence | None, tuple[Failure, ...], tuple[str, ...]]:
+    """Return the figures of the descriptors' confidence, if asked for; failures and notices of `unknown`."""
+    candidate = experiment.candidate
+    if subject is None or not (unknown is not None or is_calibrated(candidate.head)):
+        return None, (), ()
+    scorer, scale = candidate.scorer(subject, subject.trials[0]), candidate.logit_scale
+    once = images.distinct
+    labels = images.labels[once]
+    known = certainty(images.vectors[once], scorer, scale, candidate.head, labels)
+    figures = confidence(known, labels, candidate.head)
+    if unknown is None:
+        return figures, (), ()
+    vectors, failures, notices = experiment.read_unknown(unknown, images, progress)
+    if vectors.shape[1] != images.vectors.shape[1]:
+        raise ModelError(f"{unknown}: its embeddings differ in length from those of the labelled images")
+    others = certainty(vectors, scorer, scale, candidate.head)
+    return replace(figures, unknown=told_apart(known, others, unknown)), failures, notices
 
 
 def answers(arm: Arm, candidate: Candidate, images: Images) -> list[Predictions]:

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from fieldmarks import __version__
-from fieldmarks.classification.embedder import Embedder
+from fieldmarks.classification.embedder import Embedded, Embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.head import DIGEST, Head
 from fieldmarks.classification.results import Failure, Progress, reporting
 from fieldmarks.classification.scoring import Array, Scorer
-from fieldmarks.classification.sources import ImageInput
+from fieldmarks.classification.sources import ImageInput, find
 from fieldmarks.classification.texts import name_texts
 from fieldmarks.data import DataSet, DatasetSpec, check, labels, precomputed
 from fieldmarks.data.dataset import listed
@@ -33,7 +33,7 @@ from fieldmarks.data.opening import open_spec
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.arms import Arm, EvaluationConfig, Trial, arms_of, arms_of_head, descriptors_of
 from fieldmarks.evaluation.metrics import CONFIDENCE, RESAMPLES
-from fieldmarks.evaluation.predictions import Images, Row, gather, scorer_of
+from fieldmarks.evaluation.predictions import Images, Row, distinct, gather, scorer_of, stacked
 from fieldmarks.store import Store
 from fieldmarks.text import counted
 
@@ -44,7 +44,8 @@ class Candidate:
 
     Classes without descriptors take part, by the prompt of their name, as in `classify`. `ids` are other
     names of classes; those in `clashing` are of several classes, and match nothing. `measured_on` are the
-    data sets on which descriptors' effects were measured. `metadata` says where all this comes from.
+    data sets on which descriptors' effects were measured, `parents` the broader classes of classes.
+    `metadata` says where all this comes from.
     """
 
     classes: Mapping[str, Sequence[str]]
@@ -54,6 +55,7 @@ class Candidate:
     ids: Mapping[str, str] = field(default_factory=dict)
     clashing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     measured_on: frozenset[str] = frozenset()
+    parents: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_store(cls, store: Store, embedder: Embedder) -> "Candidate":
@@ -65,14 +67,22 @@ class Candidate:
         metadata = {"store": store.name, "store_sha256": digest}
         clashing = {text: names for text, names in store.owners_of_ids().items() if len(names) > 1}
         measured = frozenset(entry.measured["data"] for entry in store.entries() if entry.measured)
-        return cls(classes, metadata, embedder, ids=store.ids(), clashing=clashing, measured_on=measured)
+        return cls(
+            classes,
+            metadata,
+            embedder,
+            ids=store.ids(),
+            clashing=clashing,
+            measured_on=measured,
+            parents=store.parents(),
+        )
 
     @classmethod
     def of_classifier(cls, path: Path, head: Head, embedder: Embedder) -> "Candidate":
         """Return a saved classifier, read from a file; the model embeds images alone."""
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         metadata = {"classifier": str(path), "classifier_sha256": digest, "made_of": dict(head.metadata)}
-        return cls(descriptors_of(head), metadata, embedder, head)
+        return cls(descriptors_of(head), metadata, embedder, head, parents=head.parents)
 
     @property
     def notices(self) -> list[str]:
@@ -235,6 +245,32 @@ class Experiment:
             rows = self._embedded(counts, copies is not None, progress)
         images = gather(rows, class_of, list(self.candidate.classes), copies)
         return done, images
+
+    def read_unknown(
+        self, path: str, known: Images, progress: Callable[[Progress], None] | None = None
+    ) -> tuple[Array, tuple[Failure, ...], tuple[str, ...]]:
+        """Return the embeddings (n, D) of images of none of the classes, failures, and notices.
+
+        `path` is a file, a folder or a glob of images; where the known images are embeddings in files, it is
+        one more of these. Raises EvaluationError where nothing is left, ImageError, ModelError.
+        """
+        rows: Iterable[Embedded | Failure]
+        if self.spec.embeddings is not None:
+            rows, total = EmbeddingSet(path), None
+        else:
+            paths = list(find([path]))
+            rows, total = self.candidate.embedder.images(paths), len(paths)
+        if progress is not None:
+            rows = reporting(rows, total, progress)
+        images, failures = distinct((row, None) for row in rows)
+        found = {digest: vector for digest, vector in images.items() if digest not in set(known.digests)}
+        notices = []
+        if left := len(images) - len(found):
+            notices.append(f"{path}: {counted(left, 'image')} left out: equal to images with a label")
+        if not found:
+            reason = f": {failures[0].image}: {failures[0].error}" if failures else ""
+            raise EvaluationError(f"{path}: no images of none of the classes{reason}")
+        return stacked(list(found.values())), tuple(failures), tuple(notices)
 
     @property
     def total(self) -> int | None:

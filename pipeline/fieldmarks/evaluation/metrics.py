@@ -22,7 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.evaluation.arms import Arm
-from fieldmarks.evaluation.results import ArmResult, Confusion, Difference, Estimate, Indices, Predictions
+from fieldmarks.evaluation.results import (
+    ArmResult,
+    Confusion,
+    Difference,
+    Estimate,
+    Evaluation,
+    Indices,
+    Predictions,
+)
 
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 40_000
@@ -214,6 +222,12 @@ def compare(
 def lead_of(hits: Hits, others: Hits, distinct: NDArray[np.int64]) -> Estimate:
     """Return the `difference` of all images with the interval of the `distinct` ones (n,)."""
     return _around(hits.mean() - others.mean(), difference(hits[:, distinct], others[:, distinct]))
+
+
+def broader(evaluation: Evaluation, arm: ArmResult) -> Estimate:
+    """Return the share of images that an arm gives a class of the true broader class."""
+    hits = evaluation.broader_hits(arm)
+    return _around(hits.mean(), share(hits[:, evaluation.distinct]))
 
 
 def _around(value: np.floating[Any], estimate: Estimate) -> Estimate:

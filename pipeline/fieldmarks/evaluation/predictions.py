@@ -124,7 +124,7 @@ def gather(
                 labels.append(label)
                 digests.append(_digest(image))
                 places.append(_kept(image.thumbnail, copies))
-        vectors += [_unit(whole)] if whole else []
+        vectors += [stacked(whole)] if whole else []
     known = class_of()
     index = {name: number for number, name in enumerate(classes)}
     chosen = [row for row, label in enumerate(labels) if label in known]
@@ -153,6 +153,18 @@ def gather(
     )
 
 
+def distinct(rows: Iterable[Row]) -> tuple[dict[str, Array], list[Failure]]:
+    """Return the embeddings of distinct images by their digests, and those that could not be read."""
+    vectors: dict[str, Array] = {}
+    failures = []
+    for image, _ in rows:
+        if isinstance(image, Failure):
+            failures.append(image)
+        else:
+            vectors.setdefault(_digest(image), image.vector)
+    return vectors, failures
+
+
 def _digest(image: Embedded) -> str:
     """Return what equal images share: the digest of their file, else of their embedding."""
     if image.version:
@@ -168,7 +180,8 @@ def _kept(copy: bytes | None, copies: IO[bytes] | None) -> tuple[int, int] | Non
     return start, len(copy)
 
 
-def _unit(vectors: Sequence[Array]) -> Array:
+def stacked(vectors: Sequence[Array]) -> Array:
+    """Return embeddings as one array (n, D) of unit length. Raises ModelError for different lengths."""
     try:
         return normalize(np.stack(vectors))
     except ValueError as error:

@@ -3,20 +3,23 @@
 An evaluation as an object (`fieldmarks evaluate --json FILE`, `Evaluation.save`):
 
     {"v": 1, "settings": {…}, "summary": [sentence…], "notices": […],
-     "classes": [name…], "images": [name…], "labels": [class index…], "repeats": [[image index…]…],
+     "classes": [name…], "parents": {class: broader class},
+     "images": [name…], "labels": [class index…], "repeats": [[image index…]…],
      "failures": [{"image", "error"}…],
      "arms": [{"name", "role", "text", "aggregate", "texts", "runs": [{"seed", "predicted", "rank"}…],
                "top1", "top5", "mean_per_class", "difference", "recall", "gain", "confused"}…],
      "effects": [{"class", "descriptor", "effect", "margin", "others_margin", "pictures",
                   "on": {"picture": [index…], "right": [-1, 0 or 1…], "margin": [logits…]}}…],
-     "examples": [{"true": class, "by": {arm: class}, …a prediction}…]}
+     "examples": [{"true": class, "by": {arm: class}, …a prediction}…],
+     "confidence": {"error", "bins", "aurc", "coverage", "risk", "sets", "rejections", "unknown"…}}
 
 Images, labels, `predicted` and `rank` run in step, so every figure can be computed again from the object:
 `rank` is the number of classes that score above the true one. `repeats` are groups of images of one class
 that are equal byte for byte: figures are of all images, but intervals and p count each group once. Shares are
 from 0 to 1; an estimate is {"value", "low", "high"}; `effects` is there with ablation, `seed` null where
 nothing is random. An effect's figures are the means of what its descriptor changes `on` single images; on
-those not listed, nothing. Files of version 0.1 have neither `role`, which follows from the arm's name, nor
+those not listed, nothing. `confidence`, of a calibrated classifier or with unknown images, is that of
+`estimates.py`, else null. Files of version 0.1 have neither `role`, which follows from the arm's name, nor
 `true`, which follows from `labels`, nor `repeats`; their arm waffle is the one that is now random-words.
 """
 
@@ -34,6 +37,9 @@ from numpy.typing import NDArray
 from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.errors import EvaluationError, StoreError
 from fieldmarks.evaluation import schema
+from fieldmarks.evaluation.estimates import Confidence as Confidence
+from fieldmarks.evaluation.estimates import Difference as Difference
+from fieldmarks.evaluation.estimates import Estimate as Estimate
 from fieldmarks.paths import has_ends, obstacle, read_bytes, unwritable
 from fieldmarks.store import durable
 
@@ -62,29 +68,6 @@ class _Plain:
         if type(other) is not type(self) or not isinstance(other, _Plain):
             return NotImplemented
         return self.to_dict() == other.to_dict()
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with the ends of its 95% confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How much an arm's top-1 leads the baseline's on the same images, and McNemar's p.
-
-    `p` is None where the arm is not a single run. The interval is of the paired difference.
-    """
-
-    to: str
-    value: float
-    low: float
-    high: float
-    p: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -273,11 +256,13 @@ class Evaluation(_Plain):
     labels: Indices
     arms: tuple[ArmResult, ...]
     repeats: tuple[tuple[int, ...], ...] = ()
+    parents: Mapping[str, str] = field(default_factory=dict)
     summary: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     effects: tuple[DescriptorEffect, ...] = ()
     examples: Sequence[Exemplar] = field(default_factory=tuple)
+    confidence: Confidence | None = None
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -288,6 +273,12 @@ class Evaluation(_Plain):
     def distinct(self) -> NDArray[np.int64]:
         """The indices of the images, of a group of repeats only the first, (n,)."""
         return distinct_of(len(self.images), self.repeats)
+
+    def broader_hits(self, arm: ArmResult) -> NDArray[np.bool_]:
+        """Return which images each run of an arm gives a class of the true broader class, (R, N)."""
+        groups = [self.parents.get(name, name) for name in self.classes]
+        numbers = np.unique(groups, return_inverse=True)[1]
+        return np.stack([numbers[run.predicted] == numbers[self.labels] for run in arm.runs])
 
     @property
     def baseline(self) -> ArmResult | None:
@@ -311,6 +302,7 @@ class Evaluation(_Plain):
             "summary": list(self.summary),
             "notices": list(self.notices),
             "classes": list(self.classes),
+            "parents": dict(self.parents),
             "images": list(self.images),
             "labels": self.labels.tolist(),
             "repeats": [list(group) for group in self.repeats],
@@ -318,6 +310,7 @@ class Evaluation(_Plain):
             "arms": [arm.to_dict() for arm in self.arms],
             "effects": [effect.to_dict() for effect in self.effects],
             "examples": [example.to_dict() for example in self.examples],
+            "confidence": self.confidence.to_dict() if self.confidence else None,
         }
 
     @classmethod
@@ -344,6 +337,7 @@ class Evaluation(_Plain):
             images=images,
             labels=labels,
             repeats=tuple(map(tuple, plain.get("repeats", ()))),
+            parents=dict(plain.get("parents", {})),
             arms=tuple(
                 ArmResult.from_dict(arm, arm.get("role") or role_of(arm["name"], compared))
                 for arm in plain["arms"]
@@ -355,6 +349,7 @@ class Evaluation(_Plain):
             examples=[
                 Exemplar.from_dict(example, true.get(example["image"], "")) for example in plain["examples"]
             ],
+            confidence=Confidence.from_dict(plain["confidence"]) if plain.get("confidence") else None,
         )
 
     def save(self, path: str | Path) -> None:

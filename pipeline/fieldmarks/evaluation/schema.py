@@ -11,6 +11,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from fieldmarks.evaluation.estimates import Confidence
+
 _ROUNDING: Final = 1e-6  # of a share
 
 
@@ -100,6 +102,8 @@ class _Evaluation(msgspec.Struct):
     effects: list[_Effect]
     examples: list[_Example]
     repeats: list[list[int]] = []
+    confidence: Confidence | None = None
+    parents: dict[str, str] = {}
 
 
 def check(plain: Mapping[str, Any]) -> None:
@@ -115,6 +119,8 @@ def check(plain: Mapping[str, Any]) -> None:
         raise ValueError("a class is listed twice")
     if len({arm.name for arm in evaluation.arms}) < len(evaluation.arms):
         raise ValueError("two arms have one name")
+    if strange := evaluation.parents.keys() - set(evaluation.classes):
+        raise ValueError(f"parents: {sorted(strange)[0]!r:.80} is not a class")
     labels = _indices("labels", evaluation.labels, images, classes)
     for group in evaluation.repeats:
         _indices("repeats", group, len(group), images)
@@ -129,6 +135,33 @@ def check(plain: Mapping[str, Any]) -> None:
         if not example.scores:
             raise ValueError(f"the example {example.image!r:.80} has no scores")
         _finite(f"the example {example.image!r:.80}", *(score.probability for score in example.scores))
+    if evaluation.confidence:
+        _check_confidence(evaluation.confidence)
+
+
+def _check_confidence(confidence: Confidence) -> None:
+    where = "confidence"
+    _step(f"{where}, risk", len(confidence.risk), len(confidence.coverage))
+    if not (confidence.coverage and confidence.bins):
+        raise ValueError(f"{where}: expected a curve and bins")
+    if list(confidence.coverage) != sorted(confidence.coverage) or not 0 < confidence.coverage[-1] <= 1:
+        raise ValueError(f"{where}: expected coverages that ascend to 1")
+    for part in confidence.bins:
+        _finite(where, part.confidence, part.accuracy)
+    _finite(where, *confidence.coverage, *confidence.risk, confidence.uncorrected, confidence.best_aurc)
+    sets, rejections, unknown = confidence.sets, confidence.rejections, confidence.unknown
+    estimates = [confidence.error, confidence.aurc]
+    if sets:
+        _finite(where, sets.size, sets.single, sets.empty)
+        estimates.append(sets.coverage)
+    if rejections:
+        estimates += [rejections.own, rejections.all]
+        estimates += [rejections.answered] if rejections.answered else []
+    if unknown:
+        estimates += [unknown.by_score, unknown.by_probability]
+        estimates += [unknown.rejected] if unknown.rejected else []
+    for estimate in estimates:
+        _finite(where, estimate.value, estimate.low, estimate.high)
 
 
 def _check_arm(arm: _Arm, labels: "np.ndarray[Any, Any]", classes: int) -> None:

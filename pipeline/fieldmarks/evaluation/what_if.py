@@ -10,8 +10,10 @@ import numpy as np
 
 from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
 from fieldmarks.classification.embedder import Clip
+from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Failure, Progress
 from fieldmarks.classification.sources import quiet_pillow
+from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts
 from fieldmarks.errors import EvaluationError, UsageError
 from fieldmarks.evaluation.arms import EvaluationConfig
 from fieldmarks.evaluation.evaluate import answers, dataset_spec, open_candidate
@@ -82,12 +84,13 @@ class WhatIf:
 
 
 def what_if(
-    store: Store | str | Path,
+    store: Store | str | Path | None,
     name: str,
     dataset: str | Path | None = None,
     *,
     add: Sequence[str] = (),
     drop: Sequence[str] = (),
+    classifier: str | Path | None = None,
     preset: Preset = "article",
     aggregate: Aggregation | None = None,
     text: str | None = None,
@@ -111,11 +114,20 @@ def what_if(
 ) -> WhatIf:
     """Return which predictions on labelled images would change if a class had other descriptors.
 
-    `add` are descriptors, `drop` are descriptors or their numbers, from 1. All else is as for `evaluate`.
-    Raises EvaluationError if nothing changes, StoreError for a class or descriptor that is not there.
+    `add` are descriptors, `drop` are descriptors or their numbers, from 1. A saved `classifier` may stand in
+    the place of the store; of a learned one descriptors can be dropped alone, and the weights of the class's
+    others then grow in proportion. All else is as for `evaluate`. Raises EvaluationError if nothing changes,
+    StoreError for a class or descriptor that is not there.
     """
     if not (add or drop):
         raise UsageError("pass a change: --add TEXT or --drop TEXT|NUMBER")
+    if (store is None) == (classifier is None):
+        raise UsageError("give either --store or --classifier")
+    if classifier is not None and (preset != "article" or aggregate or text or with_name or concept):
+        raise UsageError(
+            "--preset, --aggregate, --text, --with-name and --concept go with --store: a saved classifier has"
+            " its own"
+        )
     config = EvaluationConfig(
         arms=("descriptors",),
         presets=(preset,),
@@ -129,7 +141,7 @@ def what_if(
         raise UsageError("--concept has no effect: pass --text with {concept}")
     with quiet_pillow():
         candidate = open_candidate(
-            store, None, clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
+            store, classifier, clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
         )
         after = changed(candidate, name, add, drop)
         spec = dataset_spec(
@@ -160,14 +172,69 @@ def changed(candidate: Candidate, name: str, add: Sequence[str], drop: Sequence[
 
     Raises EvaluationError if nothing changes, StoreError for a class or descriptor that is not there.
     """
-    edits.find(list(candidate.classes), name, candidate.metadata["store"])
+    where = candidate.metadata.get("store") or candidate.metadata["classifier"]
+    edits.find(list(candidate.classes), name, where)
     stamp = edits.Stamp()
     entry = Entry(name, tuple(candidate.classes[name]))
     after = edits.dropped(entry, drop, stamp) if drop else entry
     after = (edits.added(after, add, stamp) if add else None) or after
     if after.descriptors == entry.descriptors:
         raise EvaluationError(f"{name!r} has these descriptors already: nothing would change")
-    return replace(candidate, classes={**candidate.classes, name: after.descriptors})
+    classes = {**candidate.classes, name: after.descriptors}
+    if candidate.head is None:
+        return replace(candidate, classes=classes)
+    new = [text for text in after.descriptors if text not in entry.descriptors]
+    gone = [text for text in entry.descriptors if text not in after.descriptors]
+    return replace(candidate, classes=classes, head=_changed_head(candidate, name, new, gone))
+
+
+def _changed_head(candidate: Candidate, name: str, new: Sequence[str], gone: Sequence[str]) -> Head:
+    """Return a saved classifier's head with other texts of a class. Raises EvaluationError."""
+    head = candidate.head
+    assert head is not None
+    label = head.classes.index(name)
+    own = head.owner == label
+    kept = ~(own & np.isin(head.texts.descriptors, list(gone)))
+    weights = head.pooling.weights
+    if head.is_learned and new:
+        raise EvaluationError("a learned classifier has no weight for a new descriptor: learn again with it")
+    if not (kept & own).any() and not new:
+        raise EvaluationError(f"nothing would be left of {name!r} in the saved classifier: keep a descriptor")
+    if weights is not None:
+        if np.delete(weights, np.flatnonzero(own), axis=1)[label].any():
+            raise EvaluationError(
+                "its weights are shared between the texts of all classes: learn again without the descriptor"
+            )
+        before, after = float(weights[label].sum()), float(weights[label, kept].sum())
+        if not after > 0:
+            raise EvaluationError(f"the other descriptors of {name!r} have no weight: learn again without it")
+        weights = weights[:, kept]
+        weights[label] *= before / after
+    added = _texts_of(head, name, new)
+    texts, rows = head.texts, np.flatnonzero(kept).tolist()
+    embeddings = head.embeddings[kept]
+    if new:
+        embeddings = np.concatenate([embeddings, candidate.embedder.texts(added.texts)])
+    return replace(
+        head,
+        texts=Texts(
+            texts.classes,
+            (*(texts.owner[row] for row in rows), *(label for _ in new)),
+            (*(texts.descriptors[row] for row in rows), *added.descriptors),
+            (*(texts.texts[row] for row in rows), *added.texts),
+        ),
+        embeddings=embeddings,
+        pooling=replace(head.pooling, weights=weights),
+    )
+
+
+def _texts_of(head: Head, name: str, descriptors: Sequence[str]) -> Texts:
+    """Return the texts of descriptors of a class in a saved classifier's wording."""
+    if not descriptors:
+        return Texts((), (), (), ())
+    preset = PRESETS.get(head.metadata.get("preset", ""), PRESETS["article"])
+    template, concept = head.metadata.get("text", preset.template), head.metadata.get("concept")
+    return descriptor_texts({name: descriptors}, template, concept=concept)
 
 
 def compare(

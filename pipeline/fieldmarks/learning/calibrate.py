@@ -5,10 +5,13 @@ A calibrated classifier's metadata has "calibrated", a JSON object:
     {"at", "fieldmarks", "data", "images", "false_rejections", "coverage", "temperature",
      "pooled": classes with the threshold of all images,
      "error_before", "error_after": expected calibration errors}
+
+without labels {"at", "fieldmarks", "data", "images", "unlabelled": true, "threshold", "under": images that
+are under it}.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +24,13 @@ from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, check
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.head import Head
-from fieldmarks.classification.results import Failure, Progress
+from fieldmarks.classification.results import Failure, Progress, reporting
 from fieldmarks.classification.scoring import Array, Indices, probabilities
-from fieldmarks.classification.sources import quiet_pillow
+from fieldmarks.classification.sources import find, quiet_pillow
 from fieldmarks.data.dataset import listed
-from fieldmarks.errors import EvaluationError, UsageError
+from fieldmarks.errors import EvaluationError, ModelError, UsageError
 from fieldmarks.evaluation.evaluate import dataset_spec
+from fieldmarks.evaluation.predictions import distinct, stacked
 from fieldmarks.learning.calibration import (
     FEWEST,
     NEVER,
@@ -38,6 +42,7 @@ from fieldmarks.learning.calibration import (
 )
 from fieldmarks.learning.learn import check_source, open_classifier, read_images
 from fieldmarks.learning.shots import check_labels, digests_of, fresh
+from fieldmarks.learning.unlabelled import LEVEL, best_scores, threshold
 from fieldmarks.store import Store
 from fieldmarks.text import counted
 
@@ -77,6 +82,7 @@ def calibrate(
     classifier: str | Path | None = None,
     false_rejections: float = 0.05,
     coverage: float = 0.95,
+    unlabelled: str | Path | None = None,
     clip: Clip | None = None,
     preset: Preset = "article",
     aggregate: Aggregation | None = None,
@@ -108,6 +114,8 @@ def calibrate(
       the kind that will be classified, and not those that weights were learned from, which are left out.
     - `false_rejections`: the share of a class's own images that may be taken for none of the classes.
     - `coverage`: the share of images whose set of labels has to hold the true one.
+    - `unlabelled`: images without labels, instead of a data set. They give one threshold only, the score that
+      classes of random words reach on few of them; it is weaker, as `unlabelled.py` explains.
 
     Raises UsageError for an option that is wrong or has no effect, EvaluationError for images that cannot be
     calibrated on; also as `learn`.
@@ -116,6 +124,17 @@ def calibrate(
     for name, value in (("false_rejections", false_rejections), ("coverage", coverage)):
         if not 0 < value < 1:
             raise UsageError(f"{name}: expected a share between 0 and 1, found {value}")
+    if unlabelled is not None and (dataset is not None or embeddings is not None):
+        raise UsageError("unlabelled images are all that is used: leave out the data set and embeddings")
+    model: dict[str, Any] = {
+        "clip": clip, "device": device, "dtype": dtype, "engine": engine, "batch": batch, "cache": cache,
+    }  # fmt: skip
+    texts = {"preset": preset, "aggregate": aggregate, "text": text, "with_name": with_name}
+    texts |= {"concept": concept}
+    if unlabelled is not None:
+        with quiet_pillow():
+            opened, _ = open_classifier(store, classifier, model, texts)
+            return _without_labels(opened, str(unlabelled), store is not None, progress)
     spec = dataset_spec(
         dataset,
         embeddings=embeddings,
@@ -127,12 +146,7 @@ def calibrate(
         aliases=aliases,
         allow_missing=allow_missing,
     )
-    model: dict[str, Any] = {
-        "clip": clip, "device": device, "dtype": dtype, "engine": engine, "batch": batch, "cache": cache,
-    }  # fmt: skip
     with quiet_pillow():
-        texts = {"preset": preset, "aggregate": aggregate, "text": text, "with_name": with_name}
-        texts |= {"concept": concept}
         opened, candidate = open_classifier(store, classifier, model, texts)
         images = read_images(spec, opened, candidate, progress)
     rows = fresh(opened.head, images)
@@ -147,20 +161,59 @@ def calibrate(
     head, record, notes = calibrated_head(
         opened.head, vectors, labels, false_rejections=false_rejections, coverage=coverage
     )
-    record |= {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fieldmarks": __version__,
-        "data": str(spec.spec or spec.embeddings),
-    }
+    used = [images.digests[row] for row in rows.tolist()]
+    kept = _kept(opened, head, record, str(spec.spec or spec.embeddings), used, store is not None)
+    return Calibrated(kept, len(rows), tuple(notes), images.failures)
+
+
+def _kept(
+    opened: Classifier, head: Head, record: dict[str, Any], data: str, digests: Sequence[str], is_new: bool
+) -> Classifier:
+    """Return the classifier of a calibrated head, with the record of it and the digests of the images."""
+    record |= {"at": datetime.now(UTC).isoformat(timespec="seconds"), "fieldmarks": __version__, "data": data}
     metadata = {key: value for key, value in head.metadata.items() if key not in ("created", "calibrated")}
     metadata |= {"calibrated": json.dumps(record)}
-    if store is not None:
+    if is_new:
         metadata["fingerprint"] = opened.embedder.encoder.identity
-    used = digests_of([images.digests[row] for row in rows.tolist()])
+    used = digests_of(digests)
     if head.digests is not None:
         used = np.concatenate([head.digests, used])
-    head = replace(head, metadata=metadata, digests=used)
-    return Calibrated(Classifier.of_head(head, opened.embedder), len(rows), tuple(notes), images.failures)
+    return Classifier.of_head(replace(head, metadata=metadata, digests=used), opened.embedder)
+
+
+def _without_labels(
+    opened: Classifier, path: str, is_new: bool, progress: Callable[[Progress], None] | None
+) -> Calibrated:
+    """Return the classifier with one threshold, from images without labels."""
+    paths = list(find([path]))
+    rows = opened.embedder.images(paths)
+    if progress is not None:
+        rows = reporting(rows, len(paths), progress)
+    images, failures = distinct((row, None) for row in rows)
+    if not images:
+        reason = f": {failures[0].image}: {failures[0].error}" if failures else ""
+        raise EvaluationError(f"{path}: no images to calibrate on{reason}")
+    vectors = stacked(list(images.values()))
+    if vectors.shape[1] != opened.head.dim:
+        raise ModelError(
+            f"{path}: its embeddings differ in length from the texts': they come from two models"
+        )
+    least = threshold(opened.head, opened.embedder, vectors)
+    under = int((best_scores(opened.head, vectors) < least).sum())
+    record = {"images": len(vectors), "unlabelled": True, "threshold": least, "under": under}
+    head = replace(
+        opened.head,
+        thresholds=np.full(len(opened.classes), least, np.float32),
+        temperature=None,
+        conformal_quantile=None,
+    )
+    notes = (
+        f"threshold {least:.3f}, which classes of random words exceed on {LEVEL:.0%} of them;"
+        f" {under:,} are under it",
+        "without labels this is weaker: it bounds no share of false rejections",
+    )
+    kept = _kept(opened, head, record, path, list(images), is_new)
+    return Calibrated(kept, len(vectors), notes, tuple(failures))
 
 
 def calibrated_head(

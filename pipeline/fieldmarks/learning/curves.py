@@ -13,17 +13,19 @@ Learning curves as an object (`fieldmarks evaluate --shots … --json FILE`, `Le
      "notices": […], "failures": [{"image", "error"}…]}
 
 A curve's role is "baseline" for zero-shot, "learned" for descriptors, "control" for texts that are none, and
-"ceiling" for what images give without descriptors. Intervals are Student's, of the mean over draws: they say
+"reference" for what images give without descriptors ("ceiling" in earlier files, which it need not be).
+Intervals are Student's, of the mean over draws: they say
 how much it matters which images were drawn, not what images of another data set would give.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, get_args
 
 import numpy as np
 
@@ -40,6 +42,8 @@ from fieldmarks.errors import EvaluationError, StoreError, UsageError
 from fieldmarks.evaluation.arms import DEFAULT_SEEDS, EvaluationConfig
 from fieldmarks.evaluation.evaluate import dataset_spec
 from fieldmarks.evaluation.predictions import Images, chunks
+from fieldmarks.evaluation.results import MAX_BYTES
+from fieldmarks.evaluation.summary import points, signed
 from fieldmarks.learning.image_means import answers, blend_of
 from fieldmarks.learning.learn import (
     check_source,
@@ -50,8 +54,8 @@ from fieldmarks.learning.learn import (
     uncalibrated,
 )
 from fieldmarks.learning.model import Floats
-from fieldmarks.learning.shots import Shots, check_labels, digests_of, fresh
-from fieldmarks.paths import has_ends, obstacle, unwritable
+from fieldmarks.learning.shots import check_labels, fresh, orders, taken
+from fieldmarks.paths import has_ends, obstacle, read_bytes, unwritable
 from fieldmarks.store import Store, durable
 from fieldmarks.text import counted
 
@@ -62,7 +66,7 @@ _PART: Final = 4096  # images that are scored at once
 _BEGINNING: Final = b'{"v":1,"kind":"learning curves",'
 _ENDING: Final = b"}\n"
 
-Role = Literal["baseline", "learned", "control", "ceiling"]
+Role = Literal["baseline", "learned", "control", "reference"]
 ABOUT: Final[Mapping[str, tuple[Role, str]]] = {
     "zero-shot": ("baseline", "equal weights of the descriptors, as mean-similarity"),
     "learned": ("learned", "a weight for each of a class's own descriptors"),
@@ -70,7 +74,7 @@ ABOUT: Final[Mapping[str, tuple[Role, str]]] = {
     "names": ("control", "weights on the prompt of the class's name alone"),
     "random words": ("control", "weights on as many random texts as there are descriptors"),
     "random, shared": ("control", "weights on the random texts of all classes"),
-    "image means": ("ceiling", "image means with text; not explained by descriptors"),
+    "image means": ("reference", "image means with text; not explained by descriptors"),
 }
 
 
@@ -102,12 +106,7 @@ class Curve:
     @property
     def margin(self) -> Floats:
         """Half the width of the mean's interval over draws, (shots,)."""
-        from scipy.stats import t  # type: ignore[import-untyped]
-
-        draws = len(self.accuracy)
-        quantile = float(t.ppf((1 + CONFIDENCE) / 2, draws - 1))
-        margin: Floats = quantile * self.accuracy.std(axis=0, ddof=1) / np.sqrt(draws)
-        return margin
+        return margin_of(self.accuracy)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
@@ -119,6 +118,16 @@ class Curve:
             "mean": self.mean.tolist(),
             "margin": self.margin.tolist(),
         }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Curve":
+        """Return the curve of a plain object. Raises KeyError, TypeError, ValueError."""
+        name = str(plain["name"])
+        role: Role = "reference" if plain["role"] == "ceiling" else plain["role"]
+        accuracy = np.array(plain["accuracy"], np.float64)
+        if role not in get_args(Role) or accuracy.ndim != 2 or not ((accuracy >= 0) & (accuracy <= 1)).all():
+            raise ValueError(f"the curve {name!r:.80} has an unknown role, or no shares")
+        return cls(name, role, str(plain["about"]), accuracy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -147,6 +156,33 @@ class LearningCurves:
         names = ", ".join(curve.name for curve in self.curves)
         return f"<LearningCurves of {names} at {', '.join(map(str, self.shots))} shots, {self.draws} draws>"
 
+    def lead(self, name: str, other: str) -> tuple[Floats, Floats] | None:
+        """Return by how much a curve leads another, and half the width of the interval, (shots,) each.
+
+        Draws are paired. None where one of the two is not there.
+        """
+        of = {curve.name: curve.accuracy for curve in self.curves}
+        if name not in of or other not in of:
+            return None
+        lead = of[name] - of[other]
+        return lead.mean(axis=0), margin_of(lead)
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """What the curves say at the most shots, in sentences that claim no more than the intervals allow."""
+        shots = counted(self.shots[-1], "labelled image")
+        pairs = {
+            ("learned", "zero-shot"): f"With {shots} of each class, weights on its own descriptors",
+            ("shared", "zero-shot"): "Weights on the descriptors of all classes",
+            ("learned", "random words"): "The same weights, beside weights on random words,",
+            ("shared", "random, shared"): "Shared weights, beside shared ones on random words,",
+        }
+        return tuple(
+            f"{words} {_led(*found, other)}."
+            for (name, other), words in pairs.items()
+            if (found := self.lead(name, other)) is not None
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object, as the module shows it."""
         return {
@@ -161,6 +197,40 @@ class LearningCurves:
             "failures": [{"image": failure.image, "error": failure.error} for failure in self.failures],
         }
 
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "LearningCurves":
+        """Return the learning curves of a plain object. Raises EvaluationError."""
+        try:
+            if (plain["v"], plain["kind"]) != (1, "learning curves"):
+                raise ValueError(f"version {plain['v']!r:.20} of {plain['kind']!r:.40}")
+            curves = tuple(map(Curve.from_dict, plain["curves"]))
+            shots = tuple(map(int, plain["shots"]))
+            shapes = {curve.accuracy.shape for curve in curves}
+            if len(shapes) != 1 or min(shapes)[1:] != (len(shots),) or min(shapes)[0] < 2:
+                raise ValueError("expected curves of two draws or more, with a share for each of the shots")
+            return cls(
+                settings=dict(plain["settings"]),
+                classes=tuple(map(str, plain["classes"])),
+                shots=shots,
+                tested=int(plain["tested"]),
+                curves=curves,
+                notices=tuple(map(str, plain["notices"])),
+                failures=tuple(Failure(str(row["image"]), str(row["error"])) for row in plain["failures"]),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise EvaluationError(f"these are no learning curves, or damaged ones: {error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LearningCurves":
+        """Read learning curves that `save` or `fieldmarks evaluate --shots` wrote. Raises EvaluationError."""
+        try:
+            plain = json.loads(read_bytes(Path(path), MAX_BYTES, EvaluationError))
+            if not isinstance(plain, dict):
+                raise EvaluationError("expected one JSON object")
+            return cls.from_dict(plain)
+        except (ValueError, RecursionError, EvaluationError) as error:
+            raise EvaluationError(f"{path}: {error}") from error
+
     def encoded(self) -> bytes:
         """Return the learning curves as one line of JSON."""
         import orjson
@@ -174,6 +244,25 @@ class LearningCurves:
             durable.replace(Path(path).resolve(), [self.encoded()])
         except StoreError as error:
             raise EvaluationError(str(error)) from error
+
+
+def margin_of(figures: Floats) -> Floats:
+    """Return half the width of Student's interval of the mean over draws: (draws, shots) -> (shots,)."""
+    from scipy.stats import t  # type: ignore[import-untyped]
+
+    draws = len(figures)
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, draws - 1))
+    margin: Floats = quantile * figures.std(axis=0, ddof=1) / np.sqrt(draws)
+    return margin
+
+
+def _led(lead: Floats, margin: Floats, other: str) -> str:
+    """Return a lead at the most shots in words."""
+    value, half = float(lead[-1]), float(margin[-1])
+    ends = f"95% CI {signed(value - half)} to {signed(value + half)}"
+    if value - half <= 0 <= value + half:
+        return f"are not significantly different from {other} ({signed(value)} points, {ends})"
+    return f"{'gain' if value > 0 else 'lose'} {points(abs(value))} points over {other} ({ends})"
 
 
 def check_file(path: Path) -> None:
@@ -323,9 +412,8 @@ def divided(
             + (f"at most --shots {least - 1} is possible" if least > 1 else "add images, or remove the class")
         )
     for draw in range(draws):
-        chance = np.random.default_rng(draw)
-        orders = [chance.permutation(part) for part in own]
-        yield [order[:most] for order in orders], np.sort(np.concatenate([order[most:] for order in orders]))
+        drawn = orders(own, draw)
+        yield [order[:most] for order in drawn], np.sort(np.concatenate([order[most:] for order in drawn]))
 
 
 def measured(
@@ -342,7 +430,7 @@ def measured(
     `order` are the images of each class to learn from, `controls` the texts of names and of random words.
     """
     labels = images.labels.astype(np.int64)
-    shots = [_shots(images, labels, [part[:count] for part in order]) for count in numbers]
+    shots = [taken(images, [part[:count] for part in order]) for count in numbers]
     vectors, true = images.vectors[rest], labels[rest]
 
     def accuracy(best: Callable[[Array], Indices]) -> float:
@@ -366,10 +454,3 @@ def measured(
 
 def _best_of(head: Head) -> Callable[[Array], Indices]:
     return lambda vectors: head.logits(vectors).argmax(axis=1)
-
-
-def _shots(images: Images, labels: Indices, parts: Sequence[Indices]) -> Shots:
-    """Return some images of each class as shots."""
-    rows = np.concatenate(parts)
-    digests = digests_of([images.digests[row] for row in rows.tolist()])
-    return Shots(images.vectors[rows], labels[rows], digests, len(parts[0]), len(parts[0]))

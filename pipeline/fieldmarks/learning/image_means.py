@@ -1,4 +1,4 @@
-"""Image means: what a few images give without descriptors, the ceiling beside a learning curve.
+"""Image means: what a few images give without descriptors, the reference beside a learning curve.
 
 The mean of all shots is taken off every image. An image's score of a class is its mean similarity with the
 class's texts plus `blend` times its cosine with the mean of the class's shots. The blend is chosen as a

@@ -3,7 +3,8 @@
 A learned classifier's metadata has "learned", a JSON object, beside the weights:
 
     {"at", "fieldmarks", "data", "images", "fewest", "most": images of a class, "seed", "shared", "strength",
-     "criterion", "folds", "zero_shot", "expected": accuracies in cross-validation, "gain", "error"}
+     "criterion", "folds", "zero_shot", "expected": accuracies in cross-validation, "gain", "error",
+     "descriptors": {number of a class's descriptors: accuracy in cross-validation}, where some are left out}
 
 A strength of null is infinity: equal weights, zero-shot.
 """
@@ -11,7 +12,7 @@ A strength of null is infinity: equal weights, zero-shot.
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -28,13 +29,16 @@ from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Failure, Progress
 from fieldmarks.classification.scoring import Pooling, cosines, normalize
 from fieldmarks.classification.sources import quiet_pillow
+from fieldmarks.classification.texts import PRESETS
 from fieldmarks.data import DatasetSpec
+from fieldmarks.data.dataset import listed
 from fieldmarks.errors import EvaluationError, ModelError, UsageError
 from fieldmarks.evaluation.evaluate import dataset_spec
 from fieldmarks.evaluation.experiment import Candidate, Experiment
 from fieldmarks.evaluation.predictions import Images
 from fieldmarks.hub import model_id
 from fieldmarks.learning.model import Form, OwnWeights, SharedWeights
+from fieldmarks.learning.selection import few_descriptors
 from fieldmarks.learning.shots import Shots, draw
 from fieldmarks.learning.strength import (
     WEAK,
@@ -47,6 +51,9 @@ from fieldmarks.learning.strength import (
     unvalidated,
 )
 from fieldmarks.store import Store
+from fieldmarks.store.edits import Stamp
+from fieldmarks.store.learned_weights import ClassWeights
+from fieldmarks.store.learned_weights import write_weights as write_weights_to
 from fieldmarks.text import counted
 
 logger = logging.getLogger(__name__)
@@ -98,6 +105,8 @@ def learn(
     seed: int = 0,
     strength: float | None = None,
     shared: bool = False,
+    descriptors: int | None = None,
+    write_weights: bool = False,
     clip: Clip | None = None,
     preset: Preset = "article",
     text: str | None = None,
@@ -130,6 +139,9 @@ def learn(
     - `strength`: of the pull towards equal weights, from 0 (exclusive) to infinity; by default chosen by
       cross-validation inside the shots.
     - `shared`: let every class weigh the descriptors of all classes, with either sign.
+    - `descriptors`: keep at most so many texts of each class, those without which most would be lost. What
+      each number from all of them down to it promises, is in `to_dict()["descriptors"]`.
+    - `write_weights`: also keep the weights on the lines of the store, for `Classifier(use_weights=True)`.
     - `preset`, `text`, `with_name`, `concept` word the descriptors as in `Classifier`; texts are always
       pooled as mean-similarity, each with its weight.
 
@@ -139,6 +151,15 @@ def learn(
     check_source(store, classifier, (preset != "article", text, with_name, concept), "learning")
     if shots is not None and shots < 1:
         raise UsageError(f"shots: expected at least 1 image of each class, found {shots}")
+    if descriptors is not None and descriptors < 1:
+        raise UsageError(f"descriptors: expected at least 1 of each class, found {descriptors}")
+    if descriptors is not None and shared:
+        raise UsageError("descriptors goes with weights of a class's own texts: leave out shared")
+    if write_weights and (store is None or shared or with_name):
+        raise UsageError(
+            "write_weights goes with a store, and neither with shared nor with_name: its lines have a place"
+            " for the weights of a class's own descriptors alone"
+        )
     if strength is not None and not strength >= MIN_STRENGTH:
         raise UsageError(f"strength: expected a number from {MIN_STRENGTH:g} to infinity, found {strength}")
     spec = dataset_spec(
@@ -158,10 +179,17 @@ def learn(
     with quiet_pillow():
         texts = {"preset": preset, "text": text, "with_name": with_name, "concept": concept}
         opened, candidate = open_classifier(store, classifier, model, texts)
+        if write_weights:
+            check_lines(candidate.classes)
         opened = Classifier.of_head(uncalibrated(opened.head), opened.embedder)
         images = read_images(spec, opened, candidate, progress)
     drawn = draw(images, opened.classes, shots, seed)
     head, choice = fitted(opened.head, drawn, seed=seed, strength=strength, shared=shared)
+    notes = [*describe(choice, drawn, strength is not None), *_difference(opened.head, drawn, choice)]
+    expected: dict[int, float] = {}
+    if descriptors is not None:
+        head, expected = _selected(opened.head, drawn, choice.strength, descriptors, seed)
+        notes += _described(expected, opened.head, descriptors)
     record = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "fieldmarks": __version__,
@@ -173,18 +201,21 @@ def learn(
         "shared": shared,
         **_plain(choice),
     }
+    if expected:
+        record["descriptors"] = {str(count): share for count, share in expected.items()}
     metadata = {key: value for key, value in head.metadata.items() if key not in ("created", "learned")}
     metadata |= {"learned": json.dumps(record)}
     if store is not None:
         metadata["fingerprint"] = opened.embedder.encoder.identity
+    if write_weights and store is not None:
+        notes.append(_written(head, opened, store, record))
     head = replace(head, metadata=metadata, digests=drawn.digests)
-    notes = (*describe(choice, drawn, strength is not None), *_difference(opened.head, drawn, choice))
     return Learned(
         Classifier.of_head(head, opened.embedder),
         choice,
         len(drawn.labels),
         len(images.names),
-        notes,
+        tuple(notes),
         images.failures,
     )
 
@@ -274,6 +305,77 @@ def fitted(
         head, pooling=Pooling.named("mean-similarity", found.texts), bias=found.bias, digests=None
     )
     return learned, choice
+
+
+def _selected(
+    head: Head, shots: Shots, strength: float, descriptors: int, seed: int
+) -> tuple[Head, dict[int, float]]:
+    """Return the head with so many texts of each class. Raises EvaluationError for too few images."""
+    folds = folds_of(shots.labels)
+    if folds < 2:
+        raise EvaluationError(
+            "which descriptors to keep cannot be validated with one image a class: at least two are needed"
+        )
+    if (most := int(np.bincount(head.owner).max())) <= descriptors:
+        raise EvaluationError(
+            f"--descriptors {descriptors} leaves nothing out: no class has more than"
+            f" {counted(most, 'descriptor')}"
+        )
+    return few_descriptors(head, shots, strength, descriptors, seed, folds)
+
+
+def _described(expected: dict[int, float], head: Head, descriptors: int) -> list[str]:
+    """Return what few descriptors promise beside all of them, in words."""
+    every = int(np.bincount(head.owner).max())
+    kept = counted(descriptors, "descriptor")
+    return [
+        f"{kept} of each class: expected accuracy {100 * expected[descriptors]:.1f}%, all (up to {every})"
+        f" {100 * expected[every]:.1f}%"
+    ]
+
+
+def check_lines(classes: Mapping[str, Sequence[str]]) -> None:
+    """Raise EvaluationError for lists to which a line's weights cannot belong."""
+    empty = [name for name, texts in classes.items() if not texts]
+    twice = [name for name, texts in classes.items() if len(set(texts)) < len(texts)]
+    for names, why in ((empty, "no descriptors"), (twice, "a descriptor twice")):
+        if names:
+            raise EvaluationError(
+                f"weights cannot be written: {counted(len(names), 'class')} with {why}: {listed(names)}"
+            )
+
+
+def _written(head: Head, opened: Classifier, store: Store | str | Path, record: dict[str, Any]) -> str:
+    """Keep weights in the store; return what was done, in words. Raises StoreError."""
+    if not head.is_learned and "descriptors" not in record:
+        return "no weights written to the store, as they are equal"
+    own = opened.head
+    counts = np.bincount(own.owner, minlength=len(own.classes))
+    matrix = head.pooling.weights
+    if matrix is None:
+        matrix = np.zeros((len(head.classes), len(head.owner)), np.float32)
+        matrix[head.owner, np.arange(len(head.owner))] = 1 / np.bincount(head.owner)[head.owner]
+    of: dict[str, dict[str, float]] = {name: {} for name in own.classes}
+    for owner, text in zip(own.owner.tolist(), own.texts.descriptors, strict=True):
+        of[own.classes[owner]][text] = 0.0  # of what --descriptors leaves out
+    for row, (owner, text) in enumerate(zip(head.owner.tolist(), head.texts.descriptors, strict=True)):
+        of[own.classes[owner]][text] = float(matrix[owner, row] * counts[owner])
+    bias = np.zeros(len(own.classes)) if head.bias is None else head.bias
+    weights = {
+        name: ClassWeights(of[name], float(offset))
+        for name, offset in zip(own.classes, bias.tolist(), strict=True)
+    }
+    preset = PRESETS[own.metadata.get("preset", "article")]
+    metadata = {
+        "encoder": opened.embedder.encoder.model_identity,
+        "template": own.metadata.get("text", preset.template),
+        "concept": own.metadata.get("concept"),
+        "data": record["data"],
+    }
+    changed = write_weights_to(
+        store if isinstance(store, Store) else Store(store), weights, metadata, Stamp()
+    )
+    return f"weights written to {counted(len(changed), 'class')} of the store"
 
 
 def form_of(head: Head, shots: Shots, shared: bool) -> Form:

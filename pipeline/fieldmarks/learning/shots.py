@@ -44,7 +44,6 @@ def draw(images: Images, classes: Sequence[str], per_class: int | None, seed: in
     labels = images.labels.astype(np.int64)
     if repeats := len(images.names) - len(images.distinct):
         logger.warning("%s left out: equal to another of the class", counted(repeats, "image"))
-    random = np.random.default_rng(seed)
     own = [images.distinct[labels[images.distinct] == at] for at in range(len(classes))]
     if without := [name for name, rows in zip(classes, own, strict=True) if not len(rows)]:
         raise EvaluationError(
@@ -54,14 +53,24 @@ def draw(images: Images, classes: Sequence[str], per_class: int | None, seed: in
     few = [name for name, rows in zip(classes, own, strict=True) if len(rows) < (per_class or 0)]
     if few:
         logger.warning("fewer than %d images: %s; all of them are used", per_class, listed(few))
-    chosen = [np.sort(random.permutation(rows)[:per_class]) for rows in own]
-    rows = np.concatenate(chosen)
+    return taken(images, [order[:per_class] for order in orders(own, seed)])
+
+
+def orders(own: Sequence[Indices], seed: int) -> list[Indices]:
+    """Return each class's images in random order; the first are the shots, so that fewer are part of more."""
+    random = np.random.default_rng(seed)
+    return [random.permutation(rows) for rows in own]
+
+
+def taken(images: Images, parts: Sequence[Indices]) -> Shots:
+    """Return some images of each class as shots, in the images' order."""
+    rows = np.concatenate([np.sort(part) for part in parts])
     return Shots(
         images.vectors[rows],
-        labels[rows],
+        images.labels[rows].astype(np.int64),
         digests_of([images.digests[row] for row in rows.tolist()]),
-        min(map(len, chosen)),
-        max(map(len, chosen)),
+        min(map(len, parts)),
+        max(map(len, parts)),
     )
 
 

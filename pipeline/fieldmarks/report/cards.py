@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from fieldmarks.classification.results import Explanation, Mark, Prediction, Score
 from fieldmarks.report.document import data_uri
-from fieldmarks.report.numbers import MINUS
+from fieldmarks.report.numbers import MINUS, signed
 
 CLASSES_SHOWN: Final = 5  # of each image
 
@@ -25,25 +25,33 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class MarkRow:
-    """A mark with its number as printed and its bar."""
+    """A mark with its number as printed and its bar; a class's offset has neither descriptor nor bar.
+
+    `source` is the class whose descriptor it is, where that is another one.
+    """
 
     descriptor: str
     number: str
-    bar: Bar
+    bar: Bar | None
+    source: str | None = None
 
 
 def card(prediction: Prediction, image: str | None = None) -> dict[str, Any]:
     """Return what the template shows of a prediction; `image` is the address of one to show instead."""
     thumbnail = data_uri("image/jpeg", prediction.thumbnail) if prediction.thumbnail else None
+    scores = [*([prediction.parent] if prediction.parent else []), *prediction.scores]
     return {
         "name": Path(prediction.image).name or prediction.image,
         "path": prediction.image,
         "thumbnail": image or thumbnail,
         "label": prediction.shown_label,
         "abstained": prediction.label is None,
-        "scores": [(score, Bar(0, 100 * score.probability)) for score in prediction.scores[:CLASSES_SHOWN]],
+        "scores": [(score, Bar(0, 100 * score.probability)) for score in scores[:CLASSES_SHOWN]],
         "baseline": prediction.baseline,
         "agrees": agrees(prediction),
+        "reason": prediction.reason,
+        "weighted": weighted([prediction]),
+        "labels": prediction.labels,
         "sides": _sides(prediction.scores, prediction.explanation) if prediction.explanation else [],
         "decided": _decided(prediction.explanation) if prediction.explanation else [],
     }
@@ -70,6 +78,11 @@ def agrees(prediction: Prediction) -> bool:
     return prediction.baseline is not None and prediction.baseline.name == prediction.scores[0].name
 
 
+def weighted(predictions: Sequence[Prediction]) -> bool:
+    """Whether the marks have learned weights."""
+    return any(entry.explanation.offsets for entry in predictions if entry.explanation)
+
+
 def relative(predictions: Sequence[Prediction]) -> bool:
     """Whether the marks are z-scores over the run's images."""
     explained = (entry.explanation.predicted for entry in predictions if entry.explanation)
@@ -80,9 +93,14 @@ def _sides(scores: Sequence[Score], explanation: Explanation) -> list[tuple[str,
     """Return the marks of the predicted class and of the runner-up, on one scale of bars."""
     marks = (*explanation.predicted, *explanation.runner_up)
     sides = zip(scores, (explanation.predicted, explanation.runner_up), strict=False)
+    offsets = [*explanation.offsets, None, None]
     return [
-        (score.name, [MarkRow(mark.descriptor, number(mark), bar(mark, marks)) for mark in side])
-        for score, side in sides
+        (
+            score.name,
+            [MarkRow(mark.descriptor, number(mark), bar(mark, marks), mark.source) for mark in side]
+            + ([] if offset is None else [MarkRow("", signed(offset, 1), None)]),
+        )
+        for (score, side), offset in zip(sides, offsets, strict=False)
     ]
 
 
@@ -91,9 +109,15 @@ def _decided(explanation: Explanation) -> list[tuple[str, str]]:
 
 
 def bar(mark: Mark, marks: Sequence[Mark]) -> Bar:
-    """Return a mark's bar: from zero in the middle for z, else from a little under the lowest mark."""
+    """Return a mark's bar: from zero in the middle for z, else from a little under the lowest mark.
+
+    That of a part of the logit, with a learned weight, is from zero; a negative part has none.
+    """
     if mark.z is not None:
         return signed_bar(mark.z, max(abs(other.z or 0.0) for other in marks))
+    if mark.contribution is not None:  # parts of a sum begin at zero
+        reach = max(abs(other.strength) for other in marks)
+        return Bar(0, 100 * max(mark.strength, 0.0) / (reach or 1.0))
     low, high = min(other.strength for other in marks), max(other.strength for other in marks)
     return Bar(0, 8 + 92 * (mark.strength - low) / (high - low) if high > low else 100)
 
@@ -112,5 +136,5 @@ def number(mark: Mark) -> str:
     if mark.z is not None:
         return f"{mark.z:+z.2f}".replace("-", MINUS)
     value = mark.logit if mark.contribution is None else mark.contribution
-    weight = "" if mark.weight is None else f" ×{mark.weight:.1f}"
+    weight = "" if mark.weight is None else f" ×{mark.weight:z.1f}"
     return f"{value:z.1f}{weight}".replace("-", MINUS)

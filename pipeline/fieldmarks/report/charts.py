@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.evaluation.results import ArmResult, Evaluation, Indices
+from fieldmarks.report import confidence_charts
 from fieldmarks.report.chart_style import (
     BELOW,
     INK,
@@ -267,7 +268,10 @@ def _scale(drawn: "Axes", top: float) -> None:
     drawn.annotate(text, (1, 0.5), (8, 0), textcoords="offset points", va="center_baseline", color=SOFT)
 
 
-NAMES: Final = ("arms", "gains", "gains-distribution", "confusion", "confusion-block", "classes")
+NAMES: Final = (
+    *("arms", "gains", "gains-distribution", "confusion", "confusion-block", confidence_charts.NAME),
+    "classes",
+)
 ENDS: Final = 15  # of more, the best and the worst
 ROW: Final = 22  # pixels
 STEPS: Final = 41  # bars of a distribution
@@ -281,6 +285,7 @@ def charts(evaluation: Evaluation) -> list[Chart]:
         arms(evaluation),
         *gains(evaluation, evaluation.arm),
         *confusion_charts(evaluation),
+        *([confidence_charts.chart(evaluation.confidence)] if evaluation.confidence else []),
         distribution(evaluation),
     ]
 

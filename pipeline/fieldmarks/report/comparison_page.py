@@ -57,7 +57,7 @@ def html(comparison: Comparison, imprint: Imprint | None = None) -> str:
         first=first,
         sentences=comparison.sentences(),
         verdicts={run.name: verdict(run.evaluation.arms, run.evaluation.distinct) for run in comparison.runs},
-        commands={run.name: command_of(run.evaluation) for run in comparison.runs},
+        commands={run.name: command_of(run.evaluation.settings) for run in comparison.runs},
         chart={
             "title": drawn.title,
             "words": drawn.words,

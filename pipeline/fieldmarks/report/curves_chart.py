@@ -90,7 +90,7 @@ def _draw(curves: LearningCurves) -> "Figure":
     ends = [100 * float(curve.mean[-1]) for curve in curves.curves]
     unit = (high - low + 2 * pad) / _HEIGHT  # points of accuracy a pixel
     for curve, end, place in zip(curves.curves, ends, spread(ends, _LINE * unit), strict=True):
-        colour, dashes = _STYLES[curve.name]
+        colour, dashes = _STYLES.get(curve.name, (PLAIN, "solid"))
         mean, margin = 100 * curve.mean, 100 * curve.margin
         plot.fill_between(at, mean - margin, mean + margin, color=colour, alpha=0.12, linewidth=0)
         plot.plot(

@@ -9,13 +9,16 @@ from typing import Any, Final
 import numpy as np
 
 from fieldmarks.evaluation.comparison import facts_of
+from fieldmarks.evaluation.estimates import Confidence, Estimate
+from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.evaluation.summary import verdict
 from fieldmarks.report import document
-from fieldmarks.report.cards import Bar, card, relative, signed_bar
+from fieldmarks.report.cards import Bar, card, relative, signed_bar, weighted
 from fieldmarks.report.chart_style import Chart, needed
 from fieldmarks.report.charts import charts, ranked_gains
 from fieldmarks.report.document import Imprint, data_uri, fragment
+from fieldmarks.report.numbers import share
 from fieldmarks.text import counted
 
 MAX_CLASSES: Final = 1_000  # rows of the table of classes
@@ -115,6 +118,36 @@ def effects(evaluation: Evaluation) -> list[tuple[str, list[EffectRow]]]:
     ]
 
 
+def confident(confidence: Confidence) -> list[tuple[str, Estimate, str]]:
+    """Return the figures of a classifier's confidence, each with its name and what to read beside it."""
+    best = f"best possible {share(confidence.best_aurc)}"
+    rows = [
+        ("Calibration error", confidence.error, f"{share(confidence.uncorrected)} with chance"),
+        ("Area under risk and coverage", confidence.aurc, best),
+    ]
+    if sets := confidence.sets:
+        size = f"{sets.size:.2f} labels in a set"
+        rows.append(("Sets that hold the true label", sets.coverage, _asked("at least", sets.asked, size)))
+    if rejections := confidence.rejections:
+        asked = _asked("at most", rejections.asked, "")
+        rows.append(("True class under its threshold", rejections.own, asked))
+        rows.append(("Answered with “none of these”", rejections.all, ""))
+        if rejections.answered:
+            rows.append(("Accuracy of the other answers", rejections.answered, ""))
+    if unknown := confidence.unknown:
+        images = counted(unknown.images, "unknown image")
+        rows.append(("AUROC by score", unknown.by_score, images))
+        rows.append(("AUROC by probability", unknown.by_probability, images))
+        if unknown.rejected:
+            rows.append(("Unknown images answered with “none of these”", unknown.rejected, ""))
+    return rows
+
+
+def _asked(bound: str, asked: float | None, more: str) -> str:
+    wanted = "" if asked is None else f"{bound} {100 * asked:.3g} asked"
+    return "; ".join(part for part in (wanted, more) if part)
+
+
 def settings(plain: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return settings in groups: plain ones first under "Run", nested ones under their key by their paths."""
     groups: dict[str, list[tuple[str, str]]] = {"Run": []}
@@ -185,6 +218,7 @@ def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
         "baseline": evaluation.baseline,
         "charts": {chart.name: _chart(chart) for chart in charts(evaluation)},
         "arms": evaluation.arms,
+        "broader": {arm.name: broader(evaluation, arm) for arm in evaluation.arms if evaluation.parents},
         "controls": any(arm.role == "control" for arm in evaluation.arms),
         "tally": tally(evaluation.arm),
         "classes": class_rows(evaluation),
@@ -193,11 +227,14 @@ def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
         "typical": float(np.median(counts[counts > 0])),
         "few": FEW,
         "pairs": pairs(evaluation),
+        "confidence": evaluation.confidence,
+        "confident": confident(evaluation.confidence) if evaluation.confidence else [],
         "effects": effects(evaluation) if evaluation.effects else [],
         "no_effect": not any(row.effect for row in evaluation.effects),
         "examples": [_example(example) for example in evaluation.examples[:MAX_EXAMPLES]],
         "relative": relative(predictions),
-        "command": command_of(evaluation),
+        "weighted": weighted(predictions),
+        "command": command_of(evaluation.settings),
         "settings": settings(evaluation.settings),
         "failures": evaluation.failures[:MAX_FAILURES],
         "failed": len(evaluation.failures),
@@ -228,9 +265,9 @@ def _example(example: Exemplar) -> dict[str, Any]:
     return card(example.prediction) | {"true": example.label, "answers": answers}
 
 
-def command_of(evaluation: Evaluation) -> str | None:
-    """Return the command line that runs the evaluation again, where the settings hold it."""
-    command = evaluation.settings.get("command")
+def command_of(settings: Mapping[str, Any]) -> str | None:
+    """Return the command line that measures all of it again, where the settings hold it."""
+    command = settings.get("command")
     if isinstance(command, str):
         return command
     return shlex.join(map(str, command)) if isinstance(command, Sequence) else None

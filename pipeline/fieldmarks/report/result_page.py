@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from fieldmarks.classification.results import NONE_OF_THESE, UNSURE, Failure, Prediction
 from fieldmarks.report import document
-from fieldmarks.report.cards import Bar, agrees, card, relative, small_copy
+from fieldmarks.report.cards import Bar, agrees, card, relative, small_copy, weighted
 from fieldmarks.report.document import Imprint, fragment
 from fieldmarks.text import counted
 
@@ -108,6 +108,7 @@ class ResultPage:
             unsure=(UNSURE, True) in self._labels,
             catch_all=(NONE_OF_THESE, True) in self._labels,
             relative=relative(ranked),
+            weighted=weighted(ranked),
         )
         extent = f"{counted(total, 'image')}, {counted(len(self._classes), 'class')}"
         return document.document(
@@ -135,7 +136,7 @@ class ResultPage:
                 Thumb(
                     Path(prediction.image).name or prediction.image,
                     small_copy(prediction.thumbnail, THUMB, square=True),
-                    prediction.scores[0].probability,
+                    prediction.best.probability,
                     place + 1 if place < MAX_CARDS else None,
                     agrees(prediction) if prediction.baseline else None,
                 )

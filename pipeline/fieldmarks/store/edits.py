@@ -49,7 +49,8 @@ class Stamp:
 
     def curated(self, entry: Entry, descriptors: Iterable[str], rejected: Iterable[str]) -> Entry:
         """Return the line that puts a person's descriptors in the place of an entry's."""
-        inherited = ("name", "prompt", "model", "measured", "ids", "confused_with", "position", "extra")
+        origin = ("name", "prompt", "model", "measured", "position", "extra")
+        inherited = (*origin, "ids", "confused_with", "parent")
         origins = {key: getattr(entry, key) for key in inherited}
         bare = Entry(**origins, origin=CURATED)
         return self.put(replace(bare, descriptors=tuple(descriptors), rejected=tuple(rejected)))

@@ -199,6 +199,15 @@ class Store:
                 owners.setdefault(text, []).append(name)
         return owners
 
+    def parents(self) -> dict[str, str]:
+        """Return the broader class of each class that a line gives one as `parent`."""
+        found = {}
+        for name in self.names():
+            lines = reversed(self.history(name))  # what generated a newer line knew no parent
+            if parent := next((entry.parent for entry in lines if entry.parent), None):
+                found[name] = parent.strip()
+        return found
+
     def lines(self) -> Iterator[tuple[bytes, Entry]]:
         """Yield every line as its bytes, without the line end, and its entry, in the file's order."""
         return ((self._read_line(at), self._read_entry(name, at)) for at, name in self._by_offset())

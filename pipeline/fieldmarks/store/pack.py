@@ -46,6 +46,7 @@ COLUMNS: Final[Mapping[str, tuple[bool, str]]] = {
     "descriptors": (True, "The visible features by which the class can be recognised, one text each."),
     "ids": (True, "Other names of the class in data sets: a folder, a WordNet id, a number."),
     "confused_with": (True, "The classes that it is most easily confused with."),
+    "parent": (False, "A broader class that it belongs to."),
     "rejected": (True, "Descriptors that a person has removed."),
     "origin": (False, "How the list came about: generated, curated, imported, or empty if it was typed."),
     "model": (False, "The language model that was asked."),
@@ -97,8 +98,10 @@ def published(entry: Entry, *, authors: bool, answers: bool) -> Entry:
         **entry.measured,
         **{key: last_name(entry.measured[key]) for key in ("data", "model")},
     }
+    weights = entry.weights and {**entry.weights, "data": last_name(entry.weights["data"])}
     bare = replace(
         entry,
+        weights=weights,
         endpoint=None,
         model=last_name(entry.model) if entry.model else None,
         measured=measured,

@@ -26,6 +26,9 @@ def lines(result: LearningCurves) -> Iterator[str]:
             pairs = zip(curve.mean[part].tolist(), curve.margin[part].tolist(), strict=True)
             yield _row(curve.name, [f"{100 * mean:.1f} ±{100 * margin:4.1f}" for mean, margin in pairs])
     yield ""
+    for sentence in result.summary:
+        yield from wrapped(sentence)
+    yield ""
     for curve in result.curves:
         role = "" if curve.role == "learned" else f"{curve.role}: "
         yield f"{curve.name:{_NAME}}{role}{curve.about}"

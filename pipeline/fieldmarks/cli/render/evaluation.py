@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from fieldmarks.data.check import Preflight
+from fieldmarks.evaluation.estimates import Confidence
+from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Difference, Estimate, Evaluation
 from fieldmarks.evaluation.summary import MINUS
 from fieldmarks.text import columns, counted, cut, padded, printable
@@ -16,6 +18,8 @@ NO_EFFECT: Final = (
 )
 ARM_ENDS: Final = (40, 60, 80)  # columns at which the cells of a row end
 LEAD_ENDS: Final = (46, 66)
+CONFIDENCE_ENDS: Final = (58,)
+SUREST: Final = (0.5, 0.8, 1.0)  # shares of the images, the surest ones
 _BETWEEN: Final = 2  # blanks, at least, before a cell
 _DESCRIPTOR: Final = 36
 _CLASS: Final = 18
@@ -32,6 +36,11 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     for arm in arms:
         figures = [arm.top1, *([arm.top5] if arm.top5 else []), arm.mean_per_class]
         yield from named(arm_name(arm), [estimate(figure) for figure in figures])
+    if evaluation.parents:
+        yield ""
+        yield row(f"by broader class ({len(set(evaluation.parents.values())):,})", ["top-1"])
+        for arm in arms:
+            yield from named(arm_name(arm), [estimate(broader(evaluation, arm))])
     compared = [(arm, arm.difference) for arm in arms if arm.difference]
     if compared:
         yield ""
@@ -41,9 +50,48 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     yield ""
     for sentence in evaluation.summary:
         yield from wrapped(sentence)
+    if evaluation.confidence:
+        yield ""
+        yield from confidence(evaluation.confidence)
     if evaluation.effects:
         yield ""
         yield from effects(evaluation.effects)
+
+
+def confidence(figures: Confidence) -> Iterator[str]:
+    """Yield what is known of a classifier's confidence: a row for each figure, with what was asked for."""
+    yield row(
+        f"confidence, {counted(figures.images, 'image')}, in %", ["95% CI in brackets"], CONFIDENCE_ENDS
+    )
+    rows = [("calibration error", estimate(figures.error), "")]
+    surest = " / ".join(f"{100 * figures.risk_at(part):.1f}" for part in SUREST)
+    of = "/".join(f"{100 * part:.0f}" for part in SUREST)
+    rows += [(f"error of the surest {of}%", surest, "")]
+    best = f"best possible {100 * figures.best_aurc:.1f}"
+    rows += [("area under risk and coverage", estimate(figures.aurc), best)]
+    if sets := figures.sets:
+        rows += [
+            ("sets with the true label", estimate(sets.coverage), _asked("at least", sets.asked)),
+            ("labels in a set", f"{sets.size:.2f}", f"one: {sets.single:.0%}, none: {sets.empty:.0%}"),
+        ]
+    if rejections := figures.rejections:
+        of_own = "true class under its threshold"
+        rows += [(of_own, estimate(rejections.own), _asked("at most", rejections.asked))]
+        rows += [("answered with none of these", estimate(rejections.all), "")]
+        if rejections.answered:
+            rows += [("accuracy of the others", estimate(rejections.answered), "")]
+    if unknown := figures.unknown:
+        of = f"of {counted(unknown.images, 'unknown image')}"
+        rows += [(f"AUROC by score, {of}", estimate(unknown.by_score), "")]
+        rows += [("AUROC by probability", estimate(unknown.by_probability), "")]
+        if unknown.rejected:
+            rows += [("unknown, none of these", estimate(unknown.rejected), "")]
+    for name, figure, beside in rows:
+        yield f"{row(name, [figure], CONFIDENCE_ENDS):{CONFIDENCE_ENDS[0] + _BETWEEN}}{beside}".rstrip()
+
+
+def _asked(bound: str, asked: float | None) -> str:
+    return "" if asked is None else f"{bound} {100 * asked:.3g} asked"
 
 
 def preflight(preflight: Preflight) -> Iterator[str]:

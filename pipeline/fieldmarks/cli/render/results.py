@@ -36,10 +36,11 @@ def table_rows(prediction: Prediction | Failure, width: int, columns: int | None
     """
     if isinstance(prediction, Failure):
         return
-    first, *further = prediction.scores
+    further = prediction.scores[0 if prediction.parent else 1 :]
+    further = further if len(prediction.scores) > 1 else ()
     label = printable(prediction.shown_label)
     beside = f"  (name alone: {printable(prediction.baseline.name)})" if prediction.baseline else ""
-    yield f"{first.probability:6.1%}  {label:<{width}}  {printable(prediction.image)}{beside}"
+    yield f"{prediction.best.probability:6.1%}  {label:<{width}}  {printable(prediction.image)}{beside}"
     for item in further:
         yield f"{item.probability:6.1%}  {printable(item.name)}"
     if prediction.reason:
@@ -111,7 +112,7 @@ def _number(mark: Mark) -> str:
 
 def _weight(mark: Mark) -> str:
     """Return a mark's learned weight, as a multiple of the equal one."""
-    return "" if mark.weight is None else f"{_signed(f'×{mark.weight:.1f}'):>5}  "
+    return "" if mark.weight is None else f"{_signed(f'×{mark.weight:z.1f}'):>5}  "
 
 
 def _signed(number: str) -> str:
