@@ -134,6 +134,7 @@ def _line(entry: Entry, measured: Mapping[str, Any], stamp: Stamp) -> Entry:
         v=FORMAT_VERSION,
         undo=False,
         redo=False,
+        compacted=False,
         change=stamp.change,
         note=stamp.note or entry.note,
         measured=measured,

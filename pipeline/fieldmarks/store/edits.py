@@ -25,6 +25,7 @@ from fieldmarks.store.file import Store
 from fieldmarks.text import comparable, cut_list
 
 MAX_DESCRIPTOR: Final = 1000  # characters; CLIP reads about 300 of them
+IMPORT: Final = "import-"  # begins the `change` of an import's lines
 NEAR: Final = 0.85  # similarity of names of which one may be a misspelling, as difflib has it
 
 
@@ -45,7 +46,15 @@ class Stamp:
     def put(self, entry: Entry, note: str | None = None) -> Entry:
         """Return an entry marked with this stamp; `note` stands in where the person gave none."""
         note = self.note or note
-        return replace(entry, v=FORMAT_VERSION, by=self.by, note=note, at=self.at, change=self.change)
+        return replace(
+            entry,
+            v=FORMAT_VERSION,
+            by=self.by,
+            note=note,
+            at=self.at,
+            change=self.change,
+            compacted=False,
+        )
 
     def curated(self, entry: Entry, descriptors: Iterable[str], rejected: Iterable[str]) -> Entry:
         """Return the line that puts a person's descriptors in the place of an entry's."""

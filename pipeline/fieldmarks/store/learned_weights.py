@@ -53,6 +53,7 @@ def write_weights(
                 v=FORMAT_VERSION,
                 undo=False,
                 redo=False,
+                compacted=False,
                 change=stamp.change,
                 note=stamp.note or entry.note,
                 weights=kept,

@@ -107,6 +107,7 @@ def published(entry: Entry, *, authors: bool, answers: bool) -> Entry:
         measured=measured,
         undo=False,
         redo=False,
+        compacted=False,
         change=None,
         position=None,
     )
