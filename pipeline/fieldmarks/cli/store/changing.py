@@ -88,8 +88,8 @@ def drop(
 
     Name each by its text or by its number in `store show`. Removed descriptors will not be suggested again.
 
-    With --grep, removes every descriptor in which REGEX is found. Shows them first, and asks if more than 20
-    classes would change.
+    With --grep, removes every descriptor in which REGEX is found, as `store grep` finds it. Shows them first,
+    and asks if more than 20 classes would change.
 
     \b
     Examples:
