@@ -227,3 +227,10 @@ def test_review_in_a_spreadsheet(runner: CliRunner) -> None:
     assert _store(runner, "undo", "mine.jsonl").exit_code == 0
     marks = {entry.name: entry.review for entry in Store("mine.jsonl").entries() if entry.review}
     assert marks == {"cat": "approved", "dog": "approved"}
+
+
+def test_classes_that_differ_only_in_case_are_named(runner: CliRunner) -> None:
+    Path("birds.csv").write_text("class,descriptor\nWren,small\nwren,brown\nowl,large\n")
+    result = _store(runner, "import", "birds.jsonl", "birds.csv")
+    assert result.exit_code == 0
+    assert "\nWarning: classes that differ only in case: 'Wren' and 'wren'\n" in result.stderr

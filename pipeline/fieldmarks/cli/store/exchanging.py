@@ -4,6 +4,7 @@ import click
 
 from fieldmarks.choices import Preference, words
 from fieldmarks.cli.console import ConfirmationNeeded, conclude, emit, say
+from fieldmarks.cli.generate import warn_of_case
 from fieldmarks.cli.render import stores
 from fieldmarks.cli.store.group import (
     ask_to_go_ahead,
@@ -70,6 +71,7 @@ def import_(
         raise click.UsageError(f"--columns {columns} needs two columns: CLASS,DESCRIPTOR")
     entries = exchange.read_file(Path(file), kind, named)
     opened = Store(store, create=True)
+    warn_of_case([*opened.names(), *(entry.name for entry in entries)])
     changes = exchange.import_file(
         opened, entries, Stamp.of_user(by, note), overwrite=replace, dry_run=dry_run
     )
