@@ -361,5 +361,5 @@ def test_an_imported_list_with_a_past_elsewhere_can_be_undone(tmp_path: Path) ->
 
 def test_a_class_that_is_ended_is_told(store: Store) -> None:
     edits.remove(store, "frog", Stamp())
-    with pytest.raises(StoreError, match="has no class 'frog'"):
+    with pytest.raises(StoreError, match="class 'frog' has been removed; `fieldmarks store history "):
         edits.drop(store, "frog", ["a"], Stamp())

@@ -71,7 +71,7 @@ def as_of(store: Store, moment: datetime) -> dict[str, Entry]:
             histories[entry.name].append(entry)
     if oldest is not None and oldest > moment:
         first, then = oldest.isoformat(), moment.isoformat()
-        raise StoreError(f"{store.path} has nothing from before {then}; its first line is from {first}")
+        raise StoreError(f"{store.name} has nothing from before {then}; its first line is from {first}")
     return {name: now for name, history in histories.items() if (now := current(history)) is not None}
 
 

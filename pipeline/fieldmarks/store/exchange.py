@@ -106,7 +106,7 @@ def import_file(
         if not overwrite and (there := [entry.name for entry in new if entry.name in now]):
             some = ", ".join(map(repr, there[:3])) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
             raise StoreError(
-                f"{store.path} has other descriptors for {some}: pass --replace to make the new ones current"
+                f"{store.name} has other descriptors for {some}: pass --replace to make the new ones current"
             )
         for entry in entries:
             before = now.get(entry.name)
@@ -155,9 +155,9 @@ def current_entries(store: Store) -> list[Entry]:
     entries = list(store.entries())
     if not entries:
         if store.all_names():
-            remedy = f"`fieldmarks store redo {store.path}` brings back what an undo took away"
-            raise StoreError(f"{store.path} has no class left: {remedy}")
-        raise StoreError(f"{store.path} has no class: fill it with `fieldmarks generate` or `store import`")
+            remedy = f"`fieldmarks store redo {store.name}` brings back what an undo took away"
+            raise StoreError(f"{store.name} has no class left: {remedy}")
+        raise StoreError(f"{store.name} has no class: fill it with `fieldmarks generate` or `store import`")
     return entries
 
 

@@ -296,11 +296,12 @@ class _Timelines(dict[str, Timeline]):
         """
         if any(step.line or step.state for step in self[name].done[:-1]):
             return False
-        line = next(line for line in self._store.history(name) if line.origin != FAILED)
+        first, *_ = history = self._store.history(name)
+        line = next(line for line in history if line.origin != FAILED)
         if line.change is None or line.change.startswith(IMPORT) or line.removed:
             return False
         past = (line.rejected, line.prompt, line.model, line.measured, line.weights, line.ids, line.parent)
-        is_later = line.undo or line.redo or line.origin == GENERATED
+        is_later = line.undo or line.redo or first.origin == GENERATED  # a failed answer can be parsed again
         is_renamed = bool(line.note and line.note.startswith("renamed from "))
         if line.origin == CURATED:
             is_later = is_later or any(past) or line.position is not None or is_renamed
@@ -313,8 +314,8 @@ class _Timelines(dict[str, Timeline]):
 
 def _any_class(store: Store, name: str) -> str:
     """Return the name of a class that the store has or had. Raises StoreError that suggests the closest."""
-    return find(store.all_names(), class_name(name), store.path)
+    return find(store.all_names(), class_name(name), store.name)
 
 
 def _place(store: Store, name: str | None) -> str:
-    return f"{store.path}" if name is None else f"{store.path}, class {class_name(name)!r}"
+    return f"{store.name}" if name is None else f"{store.name}, class {class_name(name)!r}"
