@@ -317,7 +317,7 @@ def _shards(folder: Path) -> list[Path]:
     for name in sorted(names):
         if not _is_inside(folder, name):
             raise ModelError(
-                f"{index} names a file outside of its folder, {name!r:.100}: it is not opened;"
+                f"{index} names a file outside its folder, {name!r:.100}: it is not opened;"
                 " put all weights into the model's folder"
             )
     return [folder / name for name in sorted(names)]

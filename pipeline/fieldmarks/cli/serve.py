@@ -23,7 +23,9 @@ SHORTEST_TOKEN = 16  # characters
 @click.command(short_help="Classify images over HTTP, with a web page.")
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option(
-    "--classifier", type=click.Path(path_type=Path), help="Saved classifier (.safetensors), instead of --store."
+    "--classifier",
+    type=click.Path(path_type=Path),
+    help="Saved classifier (.safetensors), instead of --store.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(

@@ -109,11 +109,11 @@ def _measured(path: Path, store: "Store") -> "Measured":
     run = Evaluation.load(path)
     names = set(store.names())
     if unknown := [name for name in run.classes if name not in names]:
-        raise StoreError(f"{path} is no evaluation of {store.name}, which has no class {unknown[0]!r}")
+        raise StoreError(f"{path} is not an evaluation of {store.name}, which has no class {unknown[0]!r}")
     digest = run.settings.get("store_sha256")
     if digest is None:
         raise StoreError(
-            f"{path} is no evaluation of a store: pass one that `fieldmarks evaluate --store` made"
+            f"{path} is not an evaluation of a store: pass one that `fieldmarks evaluate --store` made"
         )
     data = run.settings.get("data")
     data = data if isinstance(data, dict) else {}
