@@ -187,8 +187,8 @@ def text_options(command: Command) -> Command:
 @click.option(
     "--unknown",
     metavar="DIR",
-    help="Images that belong to none of the classes: also measure how well they are separated from the others."
-    " With --image-embeddings, embeddings too.",
+    help="Images that belong to none of the classes: also measure how well they are separated from the"
+    " others. With --image-embeddings, embeddings too.",
 )
 @click.option(
     "--preflight",
