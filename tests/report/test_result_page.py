@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from tests.report.browser import Browser, DevTools, Outline, document_width
 
@@ -241,15 +243,34 @@ def test_a_report_is_replaced_and_nothing_else_is(prediction: Prediction, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "diary.html"]
 
 
-def test_bars() -> None:
-    marks = [Mark("a", "x", 20.0), Mark("a", "y", 30.0), Mark("a", "z", 25.0)]
-    assert [bar(mark, marks).length for mark in marks] == [8, 100, 54]
-    assert bar(marks[0], marks[:1]).length == 100
-    relative = [Mark("a", "x", 0, 2.0), Mark("a", "y", 0, -1.0)]
-    assert [(drawn.start, drawn.length) for drawn in (bar(mark, relative) for mark in relative)] == [
-        (50, 50),
-        (25, 25),
+def _bars(*marks: Mark) -> list[tuple[float, float, float | None]]:
+    return [(drawn.start, drawn.length, drawn.zero) for drawn in (bar(mark, marks) for mark in marks)]
+
+
+def test_bars_begin_at_zero() -> None:
+    assert _bars(Mark("a", "x", 20.0), Mark("a", "y", 40.0), Mark("a", "z", 10.0)) == [
+        (0, 50, None),
+        (0, 100, None),
+        (0, 25, None),
     ]
+    assert _bars(Mark("a", "x", 3.0), Mark("a", "y", -1.0)) == [(25, 75, 25), (0, 25, 25)]
+    assert _bars(Mark("a", "x", 0, 2.0), Mark("a", "y", 0, -2.0)) == [(50, 50, 50), (0, 50, 50)]
+    assert _bars(Mark("a", "x", -4.0), Mark("a", "y", -2.0)) == [(0, 100, 100), (50, 50, 100)]
+    assert _bars(Mark("a", "x", 0.0)) == [(0, 0, None)]
+    assert _bars(Mark("a", "x", 9, weight=1, contribution=1.0), Mark("b", "y", 9, weight=0, contribution=0.0)) == [
+        (0, 100, None),
+        (0, 0, None),
+    ]
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1))
+def test_lengths_of_bars_are_in_proportion_to_their_numbers(logits: list[float]) -> None:
+    drawn = _bars(*(Mark("a", "x", logit) for logit in logits))
+    unit = max(logits + [0.0]) - min(logits + [0.0])
+    for logit, (start, length, zero) in zip(logits, drawn, strict=True):
+        assert length * unit == pytest.approx(100 * abs(logit), abs=1e-6)
+        assert (start if logit >= 0 else start + length) == pytest.approx(zero or 0, abs=1e-9)
+        assert -1e-9 <= start <= start + length <= 100 + 1e-9
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.evaluation.summary import verdict
 from fieldmarks.report import document
-from fieldmarks.report.cards import Bar, card, relative, signed_bar, weighted
+from fieldmarks.report.cards import Bar, bar_from_zero, card, relative, weighted
 from fieldmarks.report.chart_style import Chart, needed
 from fieldmarks.report.charts import charts, ranked_gains
 from fieldmarks.report.document import Imprint, data_uri, fragment
@@ -113,7 +113,7 @@ def effects(evaluation: Evaluation) -> list[tuple[str, list[EffectRow]]]:
     reach = max((abs(effect.effect) for effect in (*helping, *hurting)), default=0.0)
     images = len(evaluation.labels)
     return [
-        (title, [EffectRow(row, row.effect * images, signed_bar(row.effect, reach)) for row in listed])
+        (title, [EffectRow(row, row.effect * images, bar_from_zero(row.effect, -reach, reach)) for row in listed])
         for title, listed in (("Help most", helping), ("Hurt most", hurting))
     ]
 
