@@ -69,7 +69,9 @@ def test_no_pair_decides_where_none_leads() -> None:
     assert explanation.decided is None
 
 
-@given(st.lists(st.sampled_from(["a tail", "A  tail.", "a beak", "fins", "ＦＩＮＳ", ""]), min_size=1), st.data())
+@given(
+    st.lists(st.sampled_from(["a tail", "A  tail.", "a beak", "fins", "ＦＩＮＳ", ""]), min_size=1), st.data()
+)
 def test_descriptors_of_both_classes_are_in_no_pair(first: list[str], data: st.DataObject) -> None:
     second = data.draw(st.lists(st.sampled_from([*first, "horns", "a mane"]), min_size=1))
     classes = {"owl": first, "newt": second}

@@ -257,7 +257,9 @@ def test_bars_begin_at_zero() -> None:
     assert _bars(Mark("a", "x", 0, 2.0), Mark("a", "y", 0, -2.0)) == [(50, 50, 50), (0, 50, 50)]
     assert _bars(Mark("a", "x", -4.0), Mark("a", "y", -2.0)) == [(0, 100, 100), (50, 50, 100)]
     assert _bars(Mark("a", "x", 0.0)) == [(0, 0, None)]
-    assert _bars(Mark("a", "x", 9, weight=1, contribution=1.0), Mark("b", "y", 9, weight=0, contribution=0.0)) == [
+    assert _bars(
+        Mark("a", "x", 9, weight=1, contribution=1.0), Mark("b", "y", 9, weight=0, contribution=0.0)
+    ) == [
         (0, 100, None),
         (0, 0, None),
     ]
@@ -266,7 +268,7 @@ def test_bars_begin_at_zero() -> None:
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1))
 def test_lengths_of_bars_are_in_proportion_to_their_numbers(logits: list[float]) -> None:
     drawn = _bars(*(Mark("a", "x", logit) for logit in logits))
-    unit = max(logits + [0.0]) - min(logits + [0.0])
+    unit = max(0.0, *logits) - min(0.0, *logits)
     for logit, (start, length, zero) in zip(logits, drawn, strict=True):
         assert length * unit == pytest.approx(100 * abs(logit), abs=1e-6)
         assert (start if logit >= 0 else start + length) == pytest.approx(zero or 0, abs=1e-9)

@@ -103,8 +103,8 @@ class Explanation:
 
     `further` are the marks of the third class and the next, where they are asked for. `decided` is, of the
     pairs of marks that are each other's nearest in meaning (by CLIP's texts), the one in which the predicted
-    class leads most. Descriptors that both classes have, spellings aside, are in no pair. It is None where the
-    class leads in none, and without a runner-up.
+    class leads most. Descriptors that both classes have, spellings aside, are in no pair. It is None where
+    the class leads in none, and without a runner-up.
     With learned weights `offsets` are what the logits of the classes have beyond their marks' contributions:
     the bias, and the other classes' descriptors that are not listed.
     """

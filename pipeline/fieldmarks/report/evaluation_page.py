@@ -113,7 +113,10 @@ def effects(evaluation: Evaluation) -> list[tuple[str, list[EffectRow]]]:
     reach = max((abs(effect.effect) for effect in (*helping, *hurting)), default=0.0)
     images = len(evaluation.labels)
     return [
-        (title, [EffectRow(row, row.effect * images, bar_from_zero(row.effect, -reach, reach)) for row in listed])
+        (
+            title,
+            [EffectRow(row, row.effect * images, bar_from_zero(row.effect, -reach, reach)) for row in listed],
+        )
         for title, listed in (("Help most", helping), ("Hurt most", hurting))
     ]
 
