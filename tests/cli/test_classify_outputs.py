@@ -211,6 +211,33 @@ def test_images_are_copied_into_folders(classify: Classify, folder: Path) -> Non
     assert "Copied 0 images into 0 folders of out, 3 already there. 1 image failed." in again.stderr
 
 
+def test_a_file_is_sorted_once(classify: Classify, folder: Path) -> None:
+    (folder / "link.png").symlink_to("photos/0.png")
+    given = ("photos/0.png", "photos/0.png", "./photos/../photos/0.png", "photos/0*.png", "link.png")
+    moved = classify(*given, "--sort-into", "out", "--move")
+    assert moved.exit_code == 0
+    assert "Moved 1 image into 1 folder of out, left out 4 images given twice" in moved.stderr
+    assert not (folder / "photos" / "0.png").exists()
+    assert [path.name for path in Path("out").glob("*/*")] == ["0.png"]
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "message"),
+    [
+        ("100%", 0, "Classified 1 image, 1 unsure."),
+        (" 100 %", 0, "Classified 1 image, 1 unsure."),
+        ("1%", 0, "Classified 1 image.\n"),
+        ("80", 2, "'80' is not between 0 and 1: write 0.8, or 80%."),
+        ("nan%", 2, "is not between 0 and 1"),
+        ("high", 2, "'high' is not a number: write 0.8, or 80%."),
+    ],
+)
+def test_a_probability_may_be_in_per_cent(classify: Classify, value: str, code: int, message: str) -> None:
+    result = classify("photos/0.png", "--min-probability", value)
+    assert result.exit_code == code
+    assert message in result.stderr
+
+
 def test_unsure_images_have_a_folder_of_their_own(classify: Classify) -> None:
     done = classify("photos/0.png", "photos/1.png", "--sort-into", "out", "--min-probability", "1", "--move")
     assert done.exit_code == 0

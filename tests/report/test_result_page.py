@@ -26,6 +26,8 @@ from fieldmarks.classification.results import (
     Score,
 )
 from fieldmarks.errors import ReportError
+from fieldmarks.evaluation.comparison import facts_of
+from fieldmarks.report import evaluation_page
 from fieldmarks.report.cards import bar
 from fieldmarks.report.document import Imprint
 from fieldmarks.report.result_page import MAX_CARDS, MAX_FAILURES, MAX_IMAGES, ResultPage, provenance
@@ -241,6 +243,37 @@ def test_a_report_is_replaced_and_nothing_else_is(prediction: Prediction, tmp_pa
         with pytest.raises(ReportError, match=message):
             page.write(tmp_path / path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "diary.html"]
+
+
+def test_a_page_says_whether_its_percentages_are_calibrated(prediction: Prediction) -> None:
+    page = ResultPage(["tree frog"], provenance(ABOUT), is_calibrated=True)
+    page.add(prediction)
+    assert "calibrated on labelled images" in page.html()
+    assert "not calibrated" not in page.html()
+    assert "not calibrated confidences" in _page(prediction)
+
+
+def test_a_rejected_class_does_not_lend_its_share_to_the_label(prediction: Prediction) -> None:
+    rejected = replace(prediction, label=None, reason="too low", labels=("owl",), thumbnail=None)
+    text = Outline(_page(rejected)).text
+    assert " ".join(text.split()).count("90.0%") == 1  # beside the class, on its card
+    assert "Would be one of:" in text
+
+
+def test_a_shared_page_names_no_folder() -> None:
+    assert provenance({"model": "/home/ada/models/clip"})["Model"] == "clip"
+    assert provenance({"model": "org/clip"})["Model"] == "org/clip"
+    assert facts_of({"model": "/home/ada/models/clip"})["Model"] == "clip"
+    assert evaluation_page.settings({"model": "/home/ada/models/clip"}) == [("Run", [("model", "clip")])]
+
+
+def test_where_zero_is_drawn() -> None:
+    marks = (Mark("tree frog", "a tail", 3.0), Mark("tree frog", "fins", -1.0))
+    explained = Explanation(marks, (), None)
+    found = Prediction("a.png", "tree frog", (Score("tree frog", 1.0, 2.0),), explanation=explained)
+    assert _page(found).count('<path d="M25.0 0V8"/>') == 2
+    above = replace(found, explanation=Explanation(marks[:1], (), None))
+    assert "<path" not in _page(above)
 
 
 def _bars(*marks: Mark) -> list[tuple[float, float, float | None]]:

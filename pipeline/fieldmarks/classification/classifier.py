@@ -25,7 +25,7 @@ import numpy as np
 from fieldmarks import choices
 from fieldmarks.choices import Aggregation, Device, DType, check_choice, checks_keywords
 from fieldmarks.classification import broader
-from fieldmarks.classification.broader import groups_of, parent_of
+from fieldmarks.classification.broader import groups_of, other_than, parent_of
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.embedder import Clip, Embedded, Embedder, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
@@ -416,7 +416,7 @@ class Classifier:
             row.version,
             reason,
             self.head.label_set(scores) if sets else None,
-            parent if label is not None else None,
+            *((parent, other_than(parent, scores, self.head.parents)) if parent and label else (None, None)),
         )
 
     def _stacked(self, rows: Sequence[Embedded]) -> Array:

@@ -13,7 +13,7 @@ from fieldmarks.choices import Aggregation, Preset, ResultFormat, words
 from fieldmarks.cli import outputs, sorting
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.console import images_line, shown
-from fieldmarks.cli.images import OF_MODEL, check_page, image_paths, model_options, page_options
+from fieldmarks.cli.images import OF_MODEL, Share, check_page, image_paths, model_options, page_options
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
@@ -92,7 +92,7 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
 )
 @click.option(
     "--min-probability",
-    type=click.FloatRange(0, 1),
+    type=Share(0, 1),
     default=0.0,
     help='Report "unsure" for doubtful images: those whose top probability is below this.',
 )

@@ -13,6 +13,7 @@ from fieldmarks.evaluation.estimates import Confidence, Estimate
 from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.evaluation.summary import verdict
+from fieldmarks.paths import last_name
 from fieldmarks.report import document
 from fieldmarks.report.cards import Bar, bar_from_zero, card, relative, weighted
 from fieldmarks.report.chart_style import Chart, needed
@@ -158,7 +159,8 @@ def settings(plain: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]
         if isinstance(value, Mapping):
             groups[_title(str(key))] = list(_leaves(value))
         elif key != "command":
-            groups["Run"].append((_words(str(key)), _text(value)))
+            is_model = key == "model" and isinstance(value, str)
+            groups["Run"].append((_words(str(key)), _text(last_name(value) if is_model else value)))
     return [(title, rows) for title, rows in groups.items() if rows]
 
 
