@@ -44,7 +44,7 @@ VERSION_0_1 = {
 MOST = {
     "class to line": (22, 24),
     "image to label": (35, 39),
-    "data set to figure": (45, 60),
+    "data set to figure": (47, 60),
     "edit to line": (10, 7),
 }
 

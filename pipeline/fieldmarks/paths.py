@@ -14,7 +14,7 @@ import stat
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO, Final
 
 from fieldmarks.errors import FieldmarksError
@@ -185,6 +185,14 @@ _RESERVED: Final = re.compile(
 )
 _UNSAFE: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')
 _LONGEST_NAME: Final = 120  # bytes; half of what file systems take leaves room for what is added
+
+
+def last_name(place: str) -> str:
+    """Return the last name of a folder's absolute path; what is no such path, such as a model's id, as is."""
+    for kind in (PurePosixPath, PureWindowsPath):
+        if (path := kind(place)).is_absolute():
+            return path.name
+    return place
 
 
 def folder_names(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:

@@ -15,8 +15,9 @@ from tests.kit import logged
 from tests.learning.conftest import wrong_descriptors
 
 import fieldmarks as fm
-from fieldmarks.classification.broader import TOLD, groups_of, parent_of, parents_in
+from fieldmarks.classification.broader import TOLD, groups_of, other_than, parent_of, parents_in
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
+from fieldmarks.classification.result_files import csv_cells
 from fieldmarks.classification.results import Prediction, Score
 from fieldmarks.cli import main
 from fieldmarks.errors import ModelError, UsageError
@@ -49,6 +50,19 @@ def test_a_parent_answers_where_its_children_cannot_be_told(values: list[float])
         assert dog >= others - 1e-9
         best = max(by_name["beagle"].probability, by_name["poodle"].probability)
         assert best < TOLD * dog + 1e-9 or ranked[0].name in ("tabby", "owl")
+
+
+@given(logits)
+def test_the_runner_up_of_a_parent_is_none_of_its_children(values: list[float]) -> None:
+    ranked = scores(values)
+    other = other_than(Score("dog", 0.9, 1.0), ranked, PARENTS)
+    assert other == next(score for score in ranked if score.name in ("tabby", "owl"))
+    answered = Prediction("a.png", "dog", tuple(ranked[:2]), parent=Score("dog", 0.9, 1.0), other=other)
+    assert Prediction.from_dict(answered.to_dict()) == answered
+    assert other is not None
+    assert csv_cells(answered)[1:5] == ("dog", "0.9", other.name, f"{other.probability:.6g}")
+    family = dict.fromkeys(("beagle", "poodle", "tabby", "owl"), "animal")
+    assert other_than(Score("animal", 1.0, 2.0), ranked, family) is None
 
 
 def test_a_class_may_be_a_parent_and_a_parent_may_not_have_one() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-from fieldmarks.choices import Aggregation, words
+from fieldmarks.choices import Aggregation, Preset, words
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Encoder
 from fieldmarks.classification.results import Failure, Prediction
@@ -306,11 +306,21 @@ def test_what_decided_is_a_pair_of_like_marks(demo_clip: Path, pictures: list[Pa
 
 
 @pytest.mark.slow
-def test_no_pair_decided_where_none_leads(demo_clip: Path, pictures: list[Path]) -> None:
-    classes = {"ulb": ["chequered skin"], "vok": ["chequered skin"]}
-    explanation = Classifier(classes, clip=_exact(demo_clip)).explain(pictures[0])
-    assert len(explanation.predicted) == len(explanation.runner_up) == 1
-    assert explanation.decided is None
+@pytest.mark.parametrize("preset", ["article", "paper"])
+def test_a_descriptor_of_both_classes_decides_nothing(
+    demo_clip: Path, pictures: list[Path], preset: Preset
+) -> None:
+    shared = {"ulb": ["a green body"], "vok": ["A green  body."]}
+    own = {"ulb": "three thin legs on each side", "vok": "dark round spots"}
+    clip = _exact(demo_clip)
+    mixed = Classifier({name: [*shared[name], own[name]] for name in own}, clip=clip, preset=preset)
+    same = Classifier(shared, clip=clip, preset=preset)
+    pairs = set()
+    for path in pictures:
+        assert same.explain(path).decided is None
+        if decided := mixed.explain(path).decided:
+            pairs.add(frozenset(mark.descriptor for mark in decided))
+    assert pairs == {frozenset(own.values())}
 
 
 @pytest.mark.slow

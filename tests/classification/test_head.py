@@ -1,12 +1,16 @@
-"""The head at a size at which scores are computed in parts."""
+"""The head: scores computed in parts, and the pair of marks that decided."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.classification.heads import class_logits, head_of
 
 from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.head import CELLS, Head
 from fieldmarks.classification.scoring import Array, probabilities
+from fieldmarks.classification.texts import Texts
+from fieldmarks.text import comparable
 
 CLASSES, DIM = 3000, 8
 PICTURES = 2 * CELLS // CLASSES + 5  # the last part is a short one
@@ -54,3 +58,33 @@ def test_no_pictures_have_no_scores() -> None:
     head = _head("mean-embedding")
     none = np.empty((0, DIM), np.float32)
     assert (head.scores(none), head.baseline_scores(none)) == ([], [])
+
+
+def test_no_pair_decides_where_none_leads() -> None:
+    texts = Texts.collect({"owl": [("round", "round")], "newt": [("wide", "wide"), ("long", "long")]})
+    head = Head(texts, np.array([[1, 0.9], [1, 0], [0, 1]], np.float32), 10.0)
+    image = np.array([1, 1], np.float32)
+    explanation = head.explain(image, head.scores(image[None])[0])
+    assert [mark.name for mark in explanation.predicted] == ["newt", "newt"]  # as its mean is nearer
+    assert explanation.decided is None
+
+
+@given(
+    st.lists(st.sampled_from(["a tail", "A  tail.", "a beak", "fins", "ＦＩＮＳ", ""]), min_size=1), st.data()
+)
+def test_descriptors_of_both_classes_are_in_no_pair(first: list[str], data: st.DataObject) -> None:
+    second = data.draw(st.lists(st.sampled_from([*first, "horns", "a mane"]), min_size=1))
+    classes = {"owl": first, "newt": second}
+    texts = Texts.collect({name: [(text, text) for text in own] for name, own in classes.items()})
+    random = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    head = Head(texts, random.standard_normal((len(texts.texts), 3), np.float32), 10.0)
+    image = random.standard_normal(3, np.float32)
+    explanation = head.explain(image, head.scores(image[None])[0])
+    spellings = [{comparable(mark.descriptor) for mark in own} for own in explanation.by_class]
+    if explanation.decided:
+        lead, other = explanation.decided
+        assert comparable(lead.descriptor) in spellings[0] - spellings[1]
+        assert comparable(other.descriptor) in spellings[1] - spellings[0]
+        assert lead.logit > other.logit
+    common = spellings[0] & spellings[1]
+    assert explanation.decided is None or common not in spellings

@@ -355,7 +355,7 @@ def test_paths_on_stdin(classify: Classify) -> None:
 
 def test_abstaining(classify: Classify) -> None:
     result = classify("photos/0.png", "--min-probability", "1")
-    assert result.stdout.split()[1] == "(unsure)"
+    assert result.stdout.split()[0] == "(unsure)"
     assert (
         _lines(classify("photos/0.png", "--min-probability", "1", "--format", "jsonl").stdout)[0]["label"]
         is None

@@ -126,7 +126,8 @@ def test_no_label_is_said_in_every_format(classify: Classify) -> None:
         (["--sort-into", "out", "--dry-run", "--format", "csv"], "write the results to a file with -o"),
         (["--sort-into", "photos"], "photos would be sorted into itself"),
         (["--sort-into", "photos/../photos"], "photos would be sorted into itself"),
-        (["--class", "owl"], "give either --store or --classifier, or class names"),
+        (["--class", "owl"], "'owl' alone would be the label of every image: name at least two classes"),
+        (["--class", "owl", "--class", "owl"], "class 'owl' is given twice"),
         (["--none", " "], "found an empty one"),
     ],
 )
@@ -137,6 +138,34 @@ def test_wrong_usage(classify: Classify, folder: Path, options: list[str], messa
     assert message in result.stderr
     assert (folder / "store.jsonl").read_bytes() == before
     assert sorted(path.name for path in folder.iterdir()) == ["photos", "store.jsonl"]
+
+
+def test_some_classes_of_a_store(classify: Classify, folder: Path) -> None:
+    asked = ("photos/0.png", "--format", "jsonl", "--class", "newt", "--class", "tree frog")
+    some = json.loads(classify(*asked).stdout)
+    every = json.loads(classify("photos/0.png", "--format", "jsonl").stdout)
+    logits = {score["class"]: score["logit"] for score in every["scores"]}
+    del logits["owl"]
+    assert {score["class"]: score["logit"] for score in some["scores"]} == pytest.approx(logits)
+    assert sum(score["probability"] for score in some["scores"]) == pytest.approx(1)
+    alone = json.loads(classify(*asked[:3], "--class", "owl", "--none", "a wall").stdout)
+    assert {score["class"] for score in alone["scores"]} == {"owl", "(none of these)"}
+    page = classify(*asked[:1], *asked[3:], "--report", "page.html", "--save-classifier", "c.safetensors")
+    assert page.exit_code == 0
+    assert "1 image, 2 classes" in Path("page.html").read_text("utf-8")
+    refused = classify("photos", "--classifier", "c.safetensors", "--class", "owl", store=False)
+    assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (
+        2,
+        "Error: --class goes with --store, or stands alone: a saved classifier has its own classes",
+    )
+    with (folder / "store.jsonl").open("a") as file:
+        file.write('{"class": "newt", "descriptors": ["a tail"], "ids": ["n1"], "parent": "amphibian"}\n')
+    for name, hint in (("oowl", "did you mean 'owl'?"), ("n1", "'newt' has it among its ids")):
+        refused = classify("photos", "--class", "owl", "--class", name)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert hint in refused.stderr
+    kept = classify("photos/0.png", "--class", "owl", "--class", "tree frog", "--back-off")
+    assert "no class of the store has a parent" in kept.stderr  # as that of the newt is left out with it
 
 
 def test_outputs_are_checked_before_the_work(classify: Classify, folder: Path) -> None:
@@ -180,6 +209,33 @@ def test_images_are_copied_into_folders(classify: Classify, folder: Path) -> Non
     assert len(_files("photos")) == 4
     again = classify("photos", "--sort-into", "out")
     assert "Copied 0 images into 0 folders of out, 3 already there. 1 image failed." in again.stderr
+
+
+def test_a_file_is_sorted_once(classify: Classify, folder: Path) -> None:
+    (folder / "link.png").symlink_to("photos/0.png")
+    given = ("photos/0.png", "photos/0.png", "./photos/../photos/0.png", "photos/0*.png", "link.png")
+    moved = classify(*given, "--sort-into", "out", "--move")
+    assert moved.exit_code == 0
+    assert "Moved 1 image into 1 folder of out, left out 4 images given twice" in moved.stderr
+    assert not (folder / "photos" / "0.png").exists()
+    assert [path.name for path in Path("out").glob("*/*")] == ["0.png"]
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "message"),
+    [
+        ("100%", 0, "Classified 1 image, 1 unsure."),
+        (" 100 %", 0, "Classified 1 image, 1 unsure."),
+        ("1%", 0, "Classified 1 image.\n"),
+        ("80", 2, "'80' is not between 0 and 1: write 0.8, or 80%."),
+        ("nan%", 2, "is not between 0 and 1"),
+        ("high", 2, "'high' is not a number: write 0.8, or 80%."),
+    ],
+)
+def test_a_probability_may_be_in_per_cent(classify: Classify, value: str, code: int, message: str) -> None:
+    result = classify("photos/0.png", "--min-probability", value)
+    assert result.exit_code == code
+    assert message in result.stderr
 
 
 def test_unsure_images_have_a_folder_of_their_own(classify: Classify) -> None:

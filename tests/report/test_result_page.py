@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from tests.report.browser import Browser, DevTools, Outline, document_width
 
@@ -24,6 +26,8 @@ from fieldmarks.classification.results import (
     Score,
 )
 from fieldmarks.errors import ReportError
+from fieldmarks.evaluation.comparison import facts_of
+from fieldmarks.report import evaluation_page
 from fieldmarks.report.cards import bar
 from fieldmarks.report.document import Imprint
 from fieldmarks.report.result_page import MAX_CARDS, MAX_FAILURES, MAX_IMAGES, ResultPage, provenance
@@ -241,15 +245,67 @@ def test_a_report_is_replaced_and_nothing_else_is(prediction: Prediction, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "diary.html"]
 
 
-def test_bars() -> None:
-    marks = [Mark("a", "x", 20.0), Mark("a", "y", 30.0), Mark("a", "z", 25.0)]
-    assert [bar(mark, marks).length for mark in marks] == [8, 100, 54]
-    assert bar(marks[0], marks[:1]).length == 100
-    relative = [Mark("a", "x", 0, 2.0), Mark("a", "y", 0, -1.0)]
-    assert [(drawn.start, drawn.length) for drawn in (bar(mark, relative) for mark in relative)] == [
-        (50, 50),
-        (25, 25),
+def test_a_page_says_whether_its_percentages_are_calibrated(prediction: Prediction) -> None:
+    page = ResultPage(["tree frog"], provenance(ABOUT), is_calibrated=True)
+    page.add(prediction)
+    assert "calibrated on labelled images" in page.html()
+    assert "not calibrated" not in page.html()
+    assert "not calibrated confidences" in _page(prediction)
+
+
+def test_a_rejected_class_does_not_lend_its_share_to_the_label(prediction: Prediction) -> None:
+    rejected = replace(prediction, label=None, reason="too low", labels=("owl",), thumbnail=None)
+    text = Outline(_page(rejected)).text
+    assert " ".join(text.split()).count("90.0%") == 1  # beside the class, on its card
+    assert "Would be one of:" in text
+
+
+def test_a_shared_page_names_no_folder() -> None:
+    assert provenance({"model": "/home/ada/models/clip"})["Model"] == "clip"
+    assert provenance({"model": "org/clip"})["Model"] == "org/clip"
+    assert facts_of({"model": "/home/ada/models/clip"})["Model"] == "clip"
+    assert evaluation_page.settings({"model": "/home/ada/models/clip"}) == [("Run", [("model", "clip")])]
+
+
+def test_where_zero_is_drawn() -> None:
+    marks = (Mark("tree frog", "a tail", 3.0), Mark("tree frog", "fins", -1.0))
+    explained = Explanation(marks, (), None)
+    found = Prediction("a.png", "tree frog", (Score("tree frog", 1.0, 2.0),), explanation=explained)
+    assert _page(found).count('<path d="M25.0 0V8"/>') == 2
+    above = replace(found, explanation=Explanation(marks[:1], (), None))
+    assert "<path" not in _page(above)
+
+
+def _bars(*marks: Mark) -> list[tuple[float, float, float | None]]:
+    return [(drawn.start, drawn.length, drawn.zero) for drawn in (bar(mark, marks) for mark in marks)]
+
+
+def test_bars_begin_at_zero() -> None:
+    assert _bars(Mark("a", "x", 20.0), Mark("a", "y", 40.0), Mark("a", "z", 10.0)) == [
+        (0, 50, None),
+        (0, 100, None),
+        (0, 25, None),
     ]
+    assert _bars(Mark("a", "x", 3.0), Mark("a", "y", -1.0)) == [(25, 75, 25), (0, 25, 25)]
+    assert _bars(Mark("a", "x", 0, 2.0), Mark("a", "y", 0, -2.0)) == [(50, 50, 50), (0, 50, 50)]
+    assert _bars(Mark("a", "x", -4.0), Mark("a", "y", -2.0)) == [(0, 100, 100), (50, 50, 100)]
+    assert _bars(Mark("a", "x", 0.0)) == [(0, 0, None)]
+    assert _bars(
+        Mark("a", "x", 9, weight=1, contribution=1.0), Mark("b", "y", 9, weight=0, contribution=0.0)
+    ) == [
+        (0, 100, None),
+        (0, 0, None),
+    ]
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1))
+def test_lengths_of_bars_are_in_proportion_to_their_numbers(logits: list[float]) -> None:
+    drawn = _bars(*(Mark("a", "x", logit) for logit in logits))
+    unit = max(0.0, *logits) - min(0.0, *logits)
+    for logit, (start, length, zero) in zip(logits, drawn, strict=True):
+        assert length * unit == pytest.approx(100 * abs(logit), abs=1e-6)
+        assert (start if logit >= 0 else start + length) == pytest.approx(zero or 0, abs=1e-9)
+        assert -1e-9 <= start <= start + length <= 100 + 1e-9
 
 
 @pytest.fixture

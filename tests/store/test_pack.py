@@ -9,13 +9,13 @@ import orjson
 import pytest
 
 from fieldmarks.errors import StoreError
-from fieldmarks.paths import shipped_names
+from fieldmarks.paths import last_name, shipped_names
 from fieldmarks.records import APPROVED, CURATED, GENERATED, IMPORTED, Entry
 from fieldmarks.store import Store, edits
 from fieldmarks.store.card import About, Measured, authors_of
 from fieldmarks.store.edits import Stamp
 from fieldmarks.store.exchange import import_file, read_file
-from fieldmarks.store.pack import COLUMNS, last_name, pack, published
+from fieldmarks.store.pack import COLUMNS, pack, published
 from fieldmarks.store.reviewing import review
 
 parquet = pytest.importorskip("pyarrow.parquet")

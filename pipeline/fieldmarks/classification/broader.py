@@ -62,3 +62,8 @@ def parent_of(scores: Sequence[Score], parents: Mapping[str, str]) -> Score | No
     highest = children[0].logit
     logit = highest + log(sum(exp(score.logit - highest) for score in children))
     return Score(best, min(1.0, probability), logit)
+
+
+def other_than(parent: Score, scores: Sequence[Score], parents: Mapping[str, str]) -> Score | None:
+    """Return the best class that is not a child of a parent, where there is one; `scores` are best first."""
+    return next((score for score in scores if parents.get(score.name, score.name) != parent.name), None)

@@ -25,7 +25,7 @@ import numpy as np
 from fieldmarks import choices
 from fieldmarks.choices import Aggregation, Device, DType, check_choice, checks_keywords
 from fieldmarks.classification import broader
-from fieldmarks.classification.broader import groups_of, parent_of
+from fieldmarks.classification.broader import groups_of, other_than, parent_of
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.embedder import Clip, Embedded, Embedder, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
@@ -45,6 +45,7 @@ from fieldmarks.classification.texts import (
     PRESETS,
     Texts,
     descriptor_texts,
+    lists_of,
     name_texts,
     with_catch_all,
     zero_shot_texts,
@@ -75,6 +76,7 @@ class Classifier:
     concept: what {concept} stands for in `text`.
     with_name: add "a photo of a {class}" to each class's texts.
     baseline: also score the class names alone.
+    classes: of a store, the classes to choose from; all of them by default.
     none: texts of what is none of the classes, such as "an empty meadow". They are one more class, whose win
         is no label: the prediction's `label` is None.
     use_weights: use the weights that `fieldmarks learn --write-weights` has kept in the store.
@@ -102,6 +104,7 @@ class Classifier:
         concept: str | None = None,
         with_name: bool = False,
         baseline: bool = False,
+        classes: Sequence[str] = (),
         none: str | Sequence[str] = (),
         use_weights: bool = False,
         device: Device = "auto",
@@ -116,11 +119,16 @@ class Classifier:
             not isinstance(store, Store | str | os.PathLike) or aggregate or with_name or catch_all
         ):
             raise UsageError("use_weights goes with a store, without aggregate, with_name and none")
+        if classes and not isinstance(store, Store | str | os.PathLike):
+            raise UsageError("classes goes with a store: pass the others without what is not to choose")
         metadata = dict[str, str]()
         if isinstance(store, Store | str | os.PathLike | Mapping):
-            classes, metadata = _lists(store)
+            if isinstance(store, Mapping):
+                lists = dict(store)
+            else:
+                lists, metadata = lists_of(store, classes, is_alone=not catch_all)
             template = PRESETS[preset].template if text is None else text
-            texts = descriptor_texts(classes, template, concept=concept, with_name=with_name)
+            texts = descriptor_texts(lists, template, concept=concept, with_name=with_name)
             metadata |= {"preset": preset}
         else:
             given = {"preset": preset != "article", "with_name": with_name, "baseline": baseline}
@@ -408,7 +416,7 @@ class Classifier:
             row.version,
             reason,
             self.head.label_set(scores) if sets else None,
-            parent if label is not None else None,
+            *((parent, other_than(parent, scores, self.head.parents)) if parent and label else (None, None)),
         )
 
     def _stacked(self, rows: Sequence[Embedded]) -> Array:
@@ -474,18 +482,6 @@ class Classifier:
             "embeddings": None if embeddings is None else embeddings.model or "of an unknown model",
             "options": dict(options),
         }
-
-
-def _lists(store: Store | str | Path | Mapping[str, Sequence[str]]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the descriptors of each class, and what records where they are from."""
-    if isinstance(store, Mapping):
-        return dict(store), {}
-    opened = store if isinstance(store, Store) else Store(store)
-    classes = {entry.name: list(entry.descriptors) for entry in opened.entries()}
-    metadata = {"store_sha256": hashlib.sha256(opened.path.read_bytes()).hexdigest()}
-    if parents := opened.parents():
-        metadata[broader.KEY] = json.dumps(parents)
-    return classes, metadata | ({"store": opened.name} if opened.is_on_hub else {})
 
 
 def _label(best: Score, min_probability: float) -> str | None:

@@ -31,6 +31,7 @@ from fieldmarks.classification.scoring import (
 from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import ModelError
 from fieldmarks.store.learned_weights import ClassWeights
+from fieldmarks.text import comparable
 
 OTHERS_SHOWN: Final = 5  # descriptors of other classes among a class's marks, where weights reach them
 CELLS: Final = 2**23  # scores computed at once, 32 MB: fewer rows make the product of matrices slower
@@ -186,9 +187,7 @@ class Head:
         marks = [self._marks(image, own, statistics) for own in rows]
         if self.is_learned and self.pooling.name == "mean-similarity":
             return self._explained_by_weights(image, scores[:top], marks)
-        decided = None
-        if len(rows) > 1:
-            decided = _decided(marks, cosines(self.embeddings[rows[0]], self.embeddings[rows[1]]))
+        decided = self._decided(rows, marks)
         predicted, *others = map(_strongest_first, marks)
         return Explanation(predicted, others[0] if others else (), decided, tuple(others[1:]))
 
@@ -225,13 +224,33 @@ class Head:
                 ]
             )
             offsets.append(score.logit - sum(mark.contribution or 0.0 for mark in sides[-1]))
-        decided = None
-        if len(sides) > 1:
-            first, second = (self.embeddings[self._texts_of[score.name]] for score in scores[:2])
-            decided = _decided(own, cosines(first, second))
+        decided = self._decided([self._texts_of[score.name] for score in scores], own)
         predicted, *after = map(_strongest_first, sides)
         runner_up = after[0] if after else ()
         return Explanation(predicted, runner_up, decided, tuple(after[1:]), tuple(offsets))
+
+    def _decided(self, rows: Sequence[Indices], marks: Sequence[list[Mark]]) -> tuple[Mark, Mark] | None:
+        """Return the pair of marks of the first two classes, alike in meaning, in which the first leads most.
+
+        `rows` are the classes' texts, and `marks` theirs in the same order. A descriptor that both classes
+        have tells neither from the other, so it is in no pair.
+        """
+        if len(rows) < 2:
+            return None
+        sides = [[self._comparable[row] for row in own] for own in rows[:2]]
+        common = set(sides[0]) & set(sides[1])
+        first, second = ([place for place, text in enumerate(side) if text not in common] for side in sides)
+        if not first or not second:
+            return None
+        similarity = cosines(self.embeddings[rows[0][first]], self.embeddings[rows[1][second]])
+        pairs = [(marks[0][first[row]], marks[1][second[col]]) for row, col in mutual_nearest(similarity)]
+        lead, against = max(pairs, key=lambda pair: pair[0].strength - pair[1].strength)
+        return (lead, against) if lead.strength > against.strength else None
+
+    @cached_property
+    def _comparable(self) -> list[str]:
+        """What each text's descriptor shares with those that a store counts as the same."""
+        return list(map(comparable, self.texts.descriptors))
 
     @cached_property
     def _weights(self) -> Array:
@@ -283,13 +302,6 @@ class Head:
             tuple(map(Score, map(self.classes.__getitem__, indices), *pair))
             for indices, *pair in zip(best.tolist(), *numbers, strict=True)
         ]
-
-
-def _decided(marks: Sequence[list[Mark]], similarity: Array) -> tuple[Mark, Mark] | None:
-    """Return the pair of marks of two classes in which the first leads most, by their texts' similarity."""
-    pairs = [(marks[0][row], marks[1][column]) for row, column in mutual_nearest(similarity)]
-    lead, against = max(pairs, key=lambda pair: pair[0].strength - pair[1].strength)
-    return (lead, against) if lead.strength > against.strength else None
 
 
 def _strongest_first(marks: list[Mark]) -> tuple[Mark, ...]:

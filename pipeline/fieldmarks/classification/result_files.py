@@ -99,7 +99,7 @@ def csv_cells(result: Result) -> tuple[object, ...]:
     """Return a result's cells, in the order of COLUMNS."""
     if isinstance(result, Failure):
         return result.image, UNREADABLE, None, None, None, None
-    second = result.scores[1] if len(result.scores) > 1 else None
+    second = result.runner_up
     return (
         result.image,
         result.shown_label,
@@ -258,11 +258,10 @@ def _parquet_row(result: Result) -> dict[str, Any]:
     """Return a row; what is left out of it is null."""
     if isinstance(result, Failure):
         return {"image": result.image, "error": result.error}
-    others = result.scores[1:]
     row: dict[str, Any] = {"image": result.image, "label": result.label}
     row |= {"probability": result.best.probability}
-    if others:
-        row |= {"runner_up": others[0].name, "runner_up_probability": others[0].probability}
+    if second := result.runner_up:
+        row |= {"runner_up": second.name, "runner_up_probability": second.probability}
     if result.explanation:
         row["marks"] = [mark.to_dict() for own in result.explanation.by_class for mark in own]
     if result.baseline:

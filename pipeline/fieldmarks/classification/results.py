@@ -8,7 +8,8 @@ A prediction as an object (a line of `classify --format jsonl`):
 
 `label` is null where the classifier abstains, and "abstained" beside it then says why: "unsure" or "none of
 these", with a "reason" where a calibrated threshold says so; "labels" is the conformal set of labels, where
-one is asked for; "parent" is the score of the broader class that the label names, where it names one. A mark
+one is asked for; "parent" is the score of the broader class that the label names, where it names one, and
+"other" that of the best class that is not its child. A mark
 has "z" beside "logit" where scores are relative to the run's other images. With learned weights a mark has
 "weight" and "contribution", and "from" where the descriptor is another class's; "offsets" are what the logits
 of the explained classes have beyond the contributions of their marks. An image
@@ -103,7 +104,8 @@ class Explanation:
 
     `further` are the marks of the third class and the next, where they are asked for. `decided` is, of the
     pairs of marks that are each other's nearest in meaning (by CLIP's texts), the one in which the predicted
-    class leads most; it is None where it leads in none, and without a runner-up.
+    class leads most. Descriptors that both classes have, spellings aside, are in no pair. It is None where
+    the class leads in none, and without a runner-up.
     With learned weights `offsets` are what the logits of the classes have beyond their marks' contributions:
     the bias, and the other classes' descriptors that are not listed.
     """
@@ -179,7 +181,8 @@ class Prediction:
     `label` is the best class. It is None where the classifier abstains: the best class is the catch-all, its
     probability is under the least asked for, or its score under a calibrated threshold, which `reason`
     explains; `shown_label` says which. It is a broader class, whose score `parent` is, where a store's
-    classes back off. `labels` is the conformal set. `scores` are the classes, best first;
+    classes back off; `other` is then the best class that is not its child. `labels` is the conformal set.
+    `scores` are the classes, best first;
     `baseline` is what the class names alone predict. Probabilities are a softmax over the given classes:
     relative scores, which only a calibrated classifier makes confidences.
 
@@ -198,6 +201,12 @@ class Prediction:
     reason: str | None = None
     labels: tuple[str, ...] | None = None
     parent: Score | None = None
+    other: Score | None = None
+
+    @property
+    def runner_up(self) -> Score | None:
+        """The score of the next class; beside a broader class, of the best one that is not its child."""
+        return self.other if self.parent else self.scores[1] if len(self.scores) > 1 else None
 
     @property
     def best(self) -> Score:
@@ -210,6 +219,11 @@ class Prediction:
         if self.label is not None:
             return self.label
         return NONE_OF_THESE if self.reason or self.scores[0].name == NONE_OF_THESE else UNSURE
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether there is no label although a class is the best: its probability or score is too low."""
+        return self.label is None and self.scores[0].name != NONE_OF_THESE
 
     @property
     def abstained(self) -> str | None:
@@ -230,6 +244,7 @@ class Prediction:
         line |= {"reason": self.reason} if self.reason else {}
         line |= {} if self.labels is None else {"labels": list(self.labels)}
         line |= {"parent": self.parent.to_dict()} if self.parent else {}
+        line |= {"other": self.other.to_dict()} if self.other else {}
         if self.baseline:
             line["baseline"] = self.baseline.to_dict()
         return line | (self.explanation.to_dict() if self.explanation else {})
@@ -247,6 +262,7 @@ class Prediction:
             reason=None if value.get("reason") is None else str(value["reason"]),
             labels=None if value.get("labels") is None else tuple(map(str, value["labels"])),
             parent=Score.from_dict(value["parent"]) if value.get("parent") else None,
+            other=Score.from_dict(value["other"]) if value.get("other") else None,
         )
 
     def to_pandas(self) -> Any:

@@ -11,6 +11,8 @@ descriptors falls back to "a photo of a {class}".
 Source: Menon & Vondrick, classify_by_description_release, load.py and loading_helpers.py.
 """
 
+import hashlib
+import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +21,12 @@ from pathlib import Path
 from typing import Final
 
 from fieldmarks.choices import Aggregation
+from fieldmarks.classification.broader import KEY
 from fieldmarks.classification.results import NONE_OF_THESE
 from fieldmarks.errors import StoreError, UsageError
 from fieldmarks.records import class_name
+from fieldmarks.store import Store
+from fieldmarks.store.edits import current_entry
 from fieldmarks.text import article, fill
 
 NAME_TEMPLATE: Final = "a photo of a {class}"
@@ -62,6 +67,32 @@ class Texts:
         rows = [(index, *pair) for index, pairs in enumerate(classes.values()) for pair in pairs]
         owner, descriptors, texts = zip(*rows, strict=True) if rows else ((), (), ())
         return cls(tuple(classes), owner, descriptors, texts)
+
+
+def lists_of(
+    store: Store | str | Path, names: Sequence[str] = (), *, is_alone: bool = False
+) -> tuple[dict[str, Sequence[str]], dict[str, str]]:
+    """Return the descriptors of a store's classes, or of those named, and what records where they are from.
+
+    With `is_alone`, nothing else is to choose from. Raises StoreError for a name that is no class of the
+    store, with the nearest; UsageError for one that is given twice, and for a single one that is alone.
+    """
+    opened = store if isinstance(store, Store) else Store(store)
+    entries = [current_entry(opened, name) for name in names] if names else list(opened.entries())
+    lists: dict[str, Sequence[str]] = {}
+    for entry in entries:
+        if entry.name in lists:
+            raise UsageError(f"class {entry.name!r} is given twice: leave one out")
+        lists[entry.name] = entry.descriptors
+    if names and is_alone and len(lists) == 1:
+        raise UsageError(
+            f"{entries[0].name!r} alone would be the label of every image: name at least two classes, or say"
+            " what other images show (none)"
+        )
+    metadata = {"store_sha256": hashlib.sha256(opened.path.read_bytes()).hexdigest()}
+    if parents := {name: parent for name, parent in opened.parents().items() if name in lists}:
+        metadata[KEY] = json.dumps(parents)
+    return lists, metadata | ({"store": opened.name} if opened.is_on_hub else {})
 
 
 def which(descriptor: str) -> str:

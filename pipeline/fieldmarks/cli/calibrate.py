@@ -9,7 +9,7 @@ import click
 from fieldmarks.choices import Aggregation, Preset, words
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
-from fieldmarks.cli.images import OF_MODEL, conclude_read, model_options
+from fieldmarks.cli.images import OF_MODEL, Share, conclude_read, model_options
 from fieldmarks.cli.learn import check_out
 from fieldmarks.text import counted
 
@@ -28,7 +28,7 @@ OF_LABELS = ("false_rejections", "coverage", "split", "aliases", "allow_missing"
 @click.option("--force", is_flag=True, help="Replace an existing classifier file.")
 @click.option(
     "--false-rejections",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Share(0, 1, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
     metavar="R",
@@ -36,7 +36,7 @@ OF_LABELS = ("false_rejections", "coverage", "split", "aliases", "allow_missing"
 )
 @click.option(
     "--coverage",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Share(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
     metavar="C",

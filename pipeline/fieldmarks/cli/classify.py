@@ -13,7 +13,7 @@ from fieldmarks.choices import Aggregation, Preset, ResultFormat, words
 from fieldmarks.cli import outputs, sorting
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.console import images_line, shown
-from fieldmarks.cli.images import OF_MODEL, check_page, image_paths, model_options, page_options
+from fieldmarks.cli.images import OF_MODEL, Share, check_page, image_paths, model_options, page_options
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
@@ -39,7 +39,8 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
     "names",
     multiple=True,
     metavar="NAME",
-    help="Class name, instead of --store: zero-shot with 'a photo of a NAME', or with --text (repeatable).",
+    help="With --store: choose among these of its classes only. Without: zero-shot with 'a photo of a NAME',"
+    " or with --text (repeatable).",
 )
 @click.option(
     "--none",
@@ -91,7 +92,7 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
 )
 @click.option(
     "--min-probability",
-    type=click.FloatRange(0, 1),
+    type=Share(0, 1),
     default=0.0,
     help='Report "unsure" for images whose top probability is below this.',
 )
@@ -173,6 +174,7 @@ def classify(
       fieldmarks classify photos/ --store frogs.jsonl --explain
       fieldmarks classify photos/ --store frogs.jsonl -o frogs.csv
       fieldmarks classify photos/ --store frogs.jsonl --min-probability 0.6 --sort-into sorted
+      fieldmarks classify photos/ --store frogs.jsonl --class "tree frog" --class "wood frog"
       fieldmarks classify photos/ --class owl --class newt --none "an empty forest"
       fieldmarks classify photos/ --store frogs.jsonl --report frogs.html --baseline
       fieldmarks classify photos/ --store frogs.jsonl --resume out.jsonl
@@ -202,7 +204,10 @@ def classify(
     made_with = embeddings.model if embeddings else None  # read before the work, as it may need an extra
     with quiet_pillow(), _journal(resume) as journal:
         opened = _open(
-            store, classifier, names, options | ({"baseline": True} if report and not names else {})
+            store,
+            classifier,
+            names,
+            options | ({"baseline": True} if report and (store or classifier) else {}),
         )
         if options["baseline"] and opened.head.baseline is None:
             raise click.UsageError("--baseline has no effect: the classifier was saved without --baseline")
@@ -280,14 +285,16 @@ def _check_outputs(named: Mapping[str, Path | None], inputs: Iterable[str | Path
 def _open(
     store: str | None, classifier: Path | None, names: Sequence[str], options: Mapping[str, Any]
 ) -> "Classifier":
-    """Open what the classes come from: their names, else the store, else the saved classifier."""
+    """Open what the classes come from: the store, with the named ones of it; their names; or a classifier."""
     from fieldmarks.classification.classifier import Classifier
     from fieldmarks.store import Store
 
     model = {name: options[name] for name in OF_MODEL}
     if names or store:
-        classes = list(names) if names else Store(store or "")
-        return Classifier(classes, **model, **{name: options[name] for name in OF_TEXTS})
+        wording = {name: options[name] for name in OF_TEXTS}
+        if store:
+            return Classifier(Store(store), classes=names, **model, **wording)
+        return Classifier(list(names), **model, **wording)
     return Classifier.load(classifier or "", **model)
 
 
@@ -298,7 +305,11 @@ def _check_usage(
     names: Sequence[str],
     embeddings: Path | None,
 ) -> None:
-    if sum(map(bool, (store, classifier, names))) != 1:
+    if bool(store) == bool(classifier) and (store or not names):
         raise click.UsageError("give either --store or --classifier, or class names with --class")
+    if classifier and names:
+        raise click.UsageError(
+            "--class goes with --store, or stands alone: a saved classifier has its own classes"
+        )
     if bool(images) == (embeddings is not None):
         raise click.UsageError("give either IMAGES or --image-embeddings")

@@ -41,6 +41,23 @@ class Device(click.ParamType):  # type: ignore[type-arg]  # generic since click 
         return str(value)
 
 
+class Share(click.FloatRange):
+    """A number from 0 to 1, which may be written in per cent: 0.8 or 80%."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail as click does."""
+        text = str(value).strip()
+        try:
+            number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"{value!r} is not a number: write 0.8, or 80%.", param, ctx)
+        if not 0 <= number <= 1:
+            self.fail(f"{value!r} is not between 0 and 1: write 0.8, or 80%.", param, ctx)
+        return float(super().convert(number, param, ctx))
+
+
 def model_options(command: Command) -> Command:
     """Add the options for the CLIP model, its engine, device and precision."""
     for option in (

@@ -177,7 +177,12 @@ class Output:
             from fieldmarks.report import cards, document, result_page
 
             facts = result_page.provenance(classifier.head.metadata, options["store"])
-            self._page = result_page.ResultPage(classifier.classes, facts, imprint(options))
+            self._page = result_page.ResultPage(
+                classifier.classes,
+                facts,
+                imprint(options),
+                is_calibrated=classifier.head.temperature is not None,
+            )
             document.check(self._report)
             top, explained = max(top, cards.CLASSES_SHOWN), max(explained, 2)
             self.thumbnails = result_page.MAX_IMAGES

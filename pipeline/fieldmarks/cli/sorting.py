@@ -77,6 +77,8 @@ class Sorter:
         self._rows: list[Row] = []
         self._paths: dict[str, str] = {}  # of images whose path is not their name, as it is not Unicode
         self._left_out = 0
+        self._taken: set[str] = set()  # files, free of links
+        self._repeated = 0
         self._done: list[Step] = []
         self.failures: list[Failure] = []
 
@@ -94,12 +96,18 @@ class Sorter:
             yield path
 
     def add(self, result: "Result") -> None:
-        """Take one result in; unreadable images stay where they are."""
+        """Take one result in; unreadable images stay where they are, and a file is taken once."""
         from fieldmarks.classification.result_files import csv_cells
         from fieldmarks.classification.results import Failure
 
-        if not isinstance(result, Failure):
-            self._rows.append(csv_cells(result))
+        if isinstance(result, Failure):
+            return
+        file = os.path.realpath(self._paths.get(result.image, result.image))
+        if file in self._taken:
+            self._repeated += 1
+            return
+        self._taken.add(file)
+        self._rows.append(csv_cells(result))
 
     def sort(self) -> None:
         """Take all steps, or print them in a dry run."""
@@ -138,6 +146,7 @@ class Sorter:
         folders = len({step.target.parent for step in new})
         there = f", {len(self._done) - len(new):,} already there" if len(new) < len(self._done) else ""
         before = f", left out {counted(self._left_out, 'image')} sorted before" if self._left_out else ""
+        before += f", left out {counted(self._repeated, 'image')} given twice" if self._repeated else ""
         verb = f"Would have {DONE[self._action]}" if self._is_dry else DONE[self._action].capitalize()
         undo = f"; `fieldmarks unsort {shlex.quote(str(folder))}` undoes it"
         undo = undo if new and not self._is_dry else ""

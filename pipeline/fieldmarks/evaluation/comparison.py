@@ -24,6 +24,7 @@ from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation import metrics
 from fieldmarks.evaluation.results import ArmResult, Difference, Evaluation, distinct_of
 from fieldmarks.evaluation.summary import doubt, lead_text
+from fieldmarks.paths import last_name
 from fieldmarks.text import counted
 
 Order = NDArray[np.int64]
@@ -99,6 +100,8 @@ def facts_of(settings: Mapping[str, Any]) -> dict[str, str]:
         "Images": data.get("spec") or data.get("embeddings"),
     }
     facts = {term: value[:MAX_FACT] for term, value in values.items() if isinstance(value, str)}
+    if "Model" in facts:
+        facts["Model"] = last_name(facts["Model"])
     if "Store" in facts and isinstance(digest, str):
         facts["Store"] += f" ({digest[:12]})"
     return facts

@@ -298,6 +298,8 @@ def _results(arms: Sequence[Arm], candidate: Candidate, images: Images) -> tuple
 
 def broader(candidate: Candidate) -> dict[str, str]:
     """Return the broader class of each class that has one, where that joins some."""
+    if not candidate.parents:
+        return {}
     try:
         groups = groups_of(list(candidate.classes), candidate.parents)
     except ModelError as error:

@@ -17,10 +17,11 @@ CLASSES_SHOWN: Final = 5  # of each image
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A horizontal bar on a line of 100 units."""
+    """A horizontal bar on a line of 100 units; `zero` is where it begins, if that is not the line's end."""
 
     start: float
     length: float
+    zero: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +110,17 @@ def _decided(explanation: Explanation) -> list[tuple[str, str]]:
 
 
 def bar(mark: Mark, marks: Sequence[Mark]) -> Bar:
-    """Return a mark's bar: from zero in the middle for z, else from a little under the lowest mark.
-
-    That of a part of the logit, with a learned weight, is from zero; a negative part has none.
-    """
-    if mark.z is not None:
-        return signed_bar(mark.z, max(abs(other.z or 0.0) for other in marks))
-    if mark.contribution is not None:  # parts of a sum begin at zero
-        reach = max(abs(other.strength) for other in marks)
-        return Bar(0, 100 * max(mark.strength, 0.0) / (reach or 1.0))
-    low, high = min(other.strength for other in marks), max(other.strength for other in marks)
-    return Bar(0, 8 + 92 * (mark.strength - low) / (high - low) if high > low else 100)
+    """Return a mark's bar from zero, on one scale for `marks`; a negative one goes to the left."""
+    strengths = [other.strength for other in marks]
+    return bar_from_zero(mark.strength, min(strengths), max(strengths))
 
 
-def signed_bar(value: float, reach: float) -> Bar:
-    """Return a bar from the middle of the line, whose halves are as long as `reach`."""
-    length = 50 * abs(value) / (reach or 1.0)
-    return Bar(50.0 if value >= 0 else 50 - length, length)
+def bar_from_zero(value: float, low: float, high: float) -> Bar:
+    """Return a bar from zero to `value`, on a line that has zero and the values from `low` to `high`."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    span = (high - low) or 1.0
+    zero, length = 100 * -low / span, 100 * abs(value) / span
+    return Bar(zero if value >= 0 else zero - length, length, zero if low < 0 else None)
 
 
 def number(mark: Mark) -> str:

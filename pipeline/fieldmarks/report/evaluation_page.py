@@ -13,8 +13,9 @@ from fieldmarks.evaluation.estimates import Confidence, Estimate
 from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.evaluation.summary import verdict
+from fieldmarks.paths import last_name
 from fieldmarks.report import document
-from fieldmarks.report.cards import Bar, card, relative, signed_bar, weighted
+from fieldmarks.report.cards import Bar, bar_from_zero, card, relative, weighted
 from fieldmarks.report.chart_style import Chart, needed
 from fieldmarks.report.charts import charts, ranked_gains
 from fieldmarks.report.document import Imprint, data_uri, fragment
@@ -113,7 +114,10 @@ def effects(evaluation: Evaluation) -> list[tuple[str, list[EffectRow]]]:
     reach = max((abs(effect.effect) for effect in (*helping, *hurting)), default=0.0)
     images = len(evaluation.labels)
     return [
-        (title, [EffectRow(row, row.effect * images, signed_bar(row.effect, reach)) for row in listed])
+        (
+            title,
+            [EffectRow(row, row.effect * images, bar_from_zero(row.effect, -reach, reach)) for row in listed],
+        )
         for title, listed in (("Help most", helping), ("Hurt most", hurting))
     ]
 
@@ -155,7 +159,8 @@ def settings(plain: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]
         if isinstance(value, Mapping):
             groups[_title(str(key))] = list(_leaves(value))
         elif key != "command":
-            groups["Run"].append((_words(str(key)), _text(value)))
+            is_model = key == "model" and isinstance(value, str)
+            groups["Run"].append((_words(str(key)), _text(last_name(value) if is_model else value)))
     return [(title, rows) for title, rows in groups.items() if rows]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fieldmarks.classification.results import NONE_OF_THESE, UNSURE, Failure, Prediction
+from fieldmarks.paths import last_name
 from fieldmarks.report import document
 from fieldmarks.report.cards import Bar, agrees, card, relative, small_copy, weighted
 from fieldmarks.report.document import Imprint, fragment
@@ -36,7 +37,7 @@ class Thumb:
 
     name: str
     image: str | None  # its address
-    probability: float
+    probability: float | None  # of its label, where it has one
     number: int | None
     agrees: bool | None  # with what the class names alone predict; None without a baseline
 
@@ -57,9 +58,15 @@ class ResultPage:
     """Gathers a run's results, a bounded part of them to show, and writes them as a page."""
 
     def __init__(
-        self, classes: Sequence[str], facts: Mapping[str, str], imprint: Imprint | None = None
+        self,
+        classes: Sequence[str],
+        facts: Mapping[str, str],
+        imprint: Imprint | None = None,
+        *,
+        is_calibrated: bool = False,
     ) -> None:
         self._classes = classes
+        self._is_calibrated = is_calibrated
         self._facts = facts
         self._imprint = imprint
         self._predictions: list[Prediction] = []
@@ -95,6 +102,7 @@ class ResultPage:
         body = fragment(
             "results.html.j2",
             total=total,
+            is_calibrated=self._is_calibrated,
             groups=groups,
             labels={(group.label, group.abstained): group.number for group in groups},
             labels_shown=LABELS_SHOWN,
@@ -136,7 +144,7 @@ class ResultPage:
                 Thumb(
                     Path(prediction.image).name or prediction.image,
                     small_copy(prediction.thumbnail, THUMB, square=True),
-                    prediction.best.probability,
+                    None if prediction.is_doubted else prediction.best.probability,
                     place + 1 if place < MAX_CARDS else None,
                     agrees(prediction) if prediction.baseline else None,
                 )
@@ -156,13 +164,17 @@ def _label(prediction: Prediction) -> tuple[str, bool]:
 
 def certainty(prediction: Prediction) -> tuple[bool, float]:
     """Return the key that puts doubtful predictions first: those without a label, then by their lead."""
-    first, second = (*(score.probability for score in prediction.scores[:2]), 0.0)[:2]
-    return prediction.label is not None, first - second
+    second = prediction.runner_up
+    return prediction.label is not None, prediction.best.probability - (second.probability if second else 0.0)
 
 
 def provenance(metadata: Mapping[str, str], store: str | None = None) -> dict[str, str]:
-    """Return where a classifier comes from as a page's facts: the store and its digest, model and wording."""
+    """Return where a classifier comes from as a page's facts: the store and its digest, model and wording.
+
+    A page is made to be shared, so of a model's folder it has the name only.
+    """
     digest, store = metadata.get("store_sha256", "")[:12], metadata.get("store", store)
     facts = {"Store": f"{store} ({digest})" if store and digest else store or digest}
     terms = {"model": "Model", "preset": "Preset", "text": "Text", "concept": "Concept"}
-    return facts | {term: metadata[key] for key, term in terms.items() if metadata.get(key)}
+    facts |= {term: metadata[key] for key, term in terms.items() if metadata.get(key)}
+    return facts | ({"Model": last_name(facts["Model"])} if "Model" in facts else {})

@@ -15,6 +15,7 @@ from typing import Final
 
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.results import Failure
+from fieldmarks.paths import last_name
 from fieldmarks.report.cards import small_copy
 from fieldmarks.report.document import Imprint, document, fragment
 from fieldmarks.report.numbers import signed
@@ -200,7 +201,7 @@ def _heading(result: SearchResult, disagree: bool) -> str:
 
 
 def _facts(embeddings: EmbeddingSet, total: int, folder: str) -> dict[str, str]:
-    facts = {"Set": str(embeddings.path), "Images": f"{total:,}", "Model": embeddings.model or ""}
+    facts = {"Set": str(embeddings.path), "Images": f"{total:,}", "Model": last_name(embeddings.model or "")}
     return facts | {"Folder": folder}
 
 

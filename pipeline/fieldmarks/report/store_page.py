@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fieldmarks.paths import last_name
 from fieldmarks.records import APPROVED, UNSURE, Entry
 from fieldmarks.report.document import Imprint, document, fragment
 from fieldmarks.store import Store
@@ -54,7 +55,7 @@ def store_page(store: Store, config: Config, imprint: Imprint | None = None) -> 
     cards = [class_card(entry, findings.get(entry.name, ()), numbers) for entry in entries]
     approved, unsure = (sum(entry.review == mark for entry in entries) for mark in (APPROVED, UNSURE))
     flagged = sum(card.flagged for card in cards)
-    models = list(dict.fromkeys(entry.model for entry in entries if entry.model))
+    models = list(dict.fromkeys(last_name(entry.model) for entry in entries if entry.model))
     facts = {
         "Store": store.name,
         "Descriptors": f"{sum(len(entry.descriptors) for entry in entries):,}",
@@ -88,7 +89,9 @@ def class_card(entry: Entry, findings: Sequence[Finding], numbers: Mapping[str, 
     return ClassCard(
         number=numbers[entry.name],
         entry=entry,
-        origin=", ".join(filter(None, (origin(entry), entry.model, entry.by, (entry.at or "")[:10]))),
+        origin=", ".join(
+            filter(None, (origin(entry), last_name(entry.model or ""), entry.by, (entry.at or "")[:10]))
+        ),
         review=", ".join(filter(None, parts)),
         findings=by.get(None, ()),
         lines=[

@@ -22,11 +22,11 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, Final
 
 from fieldmarks.errors import StoreError
-from fieldmarks.paths import read_text
+from fieldmarks.paths import last_name, read_text
 from fieldmarks.records import IMPORTED, Entry
 from fieldmarks.store import durable
 from fieldmarks.store.card import TAGS, About, card, language_of, licence_of, title_of
@@ -260,14 +260,6 @@ def _parquet(entries: Sequence[Entry]) -> bytes:
 
 def _json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
-
-
-def last_name(place: str) -> str:
-    """Return the last name of a folder's absolute path; what is no such path, such as a model's id, as is."""
-    for kind in (PurePosixPath, PureWindowsPath):
-        if (path := kind(place)).is_absolute():
-            return path.name
-    return place
 
 
 def _write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:

@@ -30,9 +30,22 @@ def test_a_table(prediction: Prediction, failure: Failure) -> None:
     assert _shown(prediction) == [" 90.0%  tree frog  photos/one.png  (name alone: owl)"]
     assert _shown(failure) == []
     assert _shown(replace(prediction, label=None, baseline=None), top=2) == [
-        " 90.0%  (unsure)   photos/one.png",
+        "        (unsure)   photos/one.png  (best: tree frog, 90.0%)",
         " 10.0%  owl",
     ]
+
+
+def test_the_share_of_a_rejected_class_is_not_the_labels(prediction: Prediction) -> None:
+    reason = "the score of tree frog, 0.212, is under its threshold 0.250"
+    rejected = replace(prediction, label=None, reason=reason, labels=("tree frog", "owl"))
+    assert _shown(rejected) == [
+        "        (none of these)  photos/one.png  (best: tree frog, 90.0%)  (name alone: owl)",
+        f"          {reason}",
+        "          would be one of: tree frog, owl",
+    ]
+    assert _shown(replace(prediction, labels=("tree frog",)))[1:] == ["          one of: tree frog"]
+    assert rejected.is_doubted
+    assert not prediction.is_doubted
 
 
 def test_a_table_with_marks(prediction: Prediction) -> None:

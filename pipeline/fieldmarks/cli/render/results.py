@@ -40,13 +40,18 @@ def table_rows(prediction: Prediction | Failure, width: int, columns: int | None
     further = further if len(prediction.scores) > 1 else ()
     label = printable(prediction.shown_label)
     beside = f"  (name alone: {printable(prediction.baseline.name)})" if prediction.baseline else ""
-    yield f"{prediction.best.probability:6.1%}  {label:<{width}}  {printable(prediction.image)}{beside}"
+    share = f"{prediction.best.probability:6.1%}"
+    if prediction.is_doubted:  # the share is that of a class which is not the label
+        beside = f"  (best: {printable(prediction.best.name)}, {share.strip()}){beside}"
+        share = f"{'':6}"
+    yield f"{share}  {label:<{width}}  {printable(prediction.image)}{beside}"
     for item in further:
         yield f"{item.probability:6.1%}  {printable(item.name)}"
     if prediction.reason:
         yield f"{_CLASS}{printable(prediction.reason)}"
     if prediction.labels is not None:
-        yield f"{_CLASS}one of: {printable(', '.join(prediction.labels)) or 'none'}"
+        verb = "would be one of" if prediction.reason else "one of"
+        yield f"{_CLASS}{verb}: {printable(', '.join(prediction.labels)) or 'none'}"
     if prediction.explanation:
         yield from _explained(prediction.explanation, columns)
 

@@ -112,9 +112,9 @@ def _measured(path: Path, store: "Store") -> "Measured":
 
     from fieldmarks.errors import StoreError
     from fieldmarks.evaluation.results import Difference, Estimate, Evaluation
+    from fieldmarks.paths import last_name
     from fieldmarks.report.numbers import points, share
     from fieldmarks.store.card import Measured
-    from fieldmarks.store.pack import last_name
 
     run = Evaluation.load(path)
     names = set(store.names())
