@@ -99,6 +99,10 @@ def test_few_images_are_said_to_be_few(sound: Files) -> None:
     few = calibrate((sound[0], keep(sound[1], [0, 31, 62, 93])))
     assert few.notes[1].startswith("no thresholds: 4 images are too few")
     assert few.notes[2] == "sets hold every class: 0.95 coverage needs 19 images"
+    assert few.notes[3] == (
+        "no errors on these images, which do not determine the temperature (that takes 10): it is as high as"
+        " keeps mean confidence at 90.0%"
+    )
     some = calibrate((sound[0], keep(sound[1], [*range(25), *range(30, 45), 70, 100])))
     assert some.notes[1].startswith("3 classes of 4 with fewer than 20 images")
     assert some.to_dict()["pooled"] == ["class 1", "class 2", "class 3"]
