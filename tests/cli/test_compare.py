@@ -72,9 +72,9 @@ def test_page_table_and_charts(runner: CliRunner, runs: Path, tmp_path: Path) ->
     given: list[str | Path] = [runs / "a.json", runs / "b.json", "--report", page, "--save-plots", plots]
     for suffix, begins in {".md": "| Method |", ".csv": "\ufeffrun,", ".tex": "% needs"}.items():
         table = tmp_path / f"table{suffix}"
-        result = _run(runner, *given, "-o", table, "--title", "Two runs", "--author", "A. Finch")
+        result = _run(runner, *given, "-o", table, "--title", "Two runs", "--author", "A. Finch", "--force")
         assert result.stdout == ""
-        assert result.stderr == f"Read 2 runs. Wrote {table} and {page} and {plots}.\n"
+        assert result.stderr == f"Read 2 runs. Wrote {table}, {page} and {plots}.\n"
         assert table.read_text("utf-8").startswith(begins)
     assert sorted(path.name for path in plots.iterdir()) == [
         f"comparison.{form}" for form in ("pdf", "png", "svg")
@@ -97,7 +97,7 @@ def test_a_table_is_not_overwritten_unasked(runner: CliRunner, runs: Path, tmp_p
     table = tmp_path / "table.md"
     table.write_text("mine")
     refused = _run(runner, runs / "a.json", "-o", table, code=1)
-    said = "already exists; pass --force to overwrite it, or choose another name"
+    said = "already exists: choose another name, or pass --force"
     assert refused.stderr == f"Error: {table} {said}\n"
     assert table.read_text() == "mine"
     _run(runner, runs / "a.json", "-o", table, "--force")
@@ -108,7 +108,13 @@ def test_a_table_is_not_overwritten_unasked(runner: CliRunner, runs: Path, tmp_p
     ("content", "said"),
     [
         ("", "Expecting value"),
-        ('{"class": "owl", "descriptors": []}\n', "expected an evaluation of version 1, found None"),
+        ("run,store\na,b\n", "not a saved evaluation (`fieldmarks evaluate --json`): Expecting value"),
+        ('{"class": "owl", "descriptors": []}\n', "not a saved evaluation (`fieldmarks evaluate --json`)\n"),
+        ('{"v": 2, "arms": []}', "expected an evaluation of version 1, found 2"),
+        (
+            '{"v": 1, "kind": "learning curves"}',
+            "holds learning curves; expected an evaluation, which `fieldmarks evaluate` writes without --shots",
+        ),
         ('{"v": 1}', "this is not an evaluation, or a damaged one: Object missing required field"),
         ("[" * 100_000, "recursion"),
         ('{"v": 1, "settings": {}, "fieldmarks', "Unterminated string"),
@@ -121,7 +127,7 @@ def test_a_damaged_or_foreign_file_is_one_line(
     path.write_text(content)
     result = _run(runner, runs / "a.json", path, code=1)
     assert result.stdout == ""
-    assert result.stderr.startswith(f"Error: {path}: ")
+    assert result.stderr.startswith(f"Error: {path}")
     assert result.stderr.count("\n") == 1
     assert said in result.stderr
     assert len(result.stderr) < 500

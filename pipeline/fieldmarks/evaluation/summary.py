@@ -16,10 +16,10 @@ MINUS: Final = "\u2212"
 RANDOM: Final = ("waffle", "random-words")  # controls of texts that mean nothing
 _CALLED: Final[Mapping[str, str]] = {
     "name": "bare names",
-    "photo": "“a photo of a”",
+    "photo": "“a photo of a …”",
     "concept": "prompts with the concept",
     "waffle": "random words",
-    "random-words": "random words of the store",
+    "random-words": "as many random words as descriptors",
     "swapped": "descriptors shuffled between classes",
 }
 

@@ -16,6 +16,10 @@ NO_EFFECT: Final = (
     "No prediction depends on a single descriptor: leaving out any one changes no answer, as the class's"
     " other descriptors still decide. Only margins differ."
 )
+EFFECTS_EXPLAINED: Final = (
+    "points: top-1 gained with the descriptor, over leaving it out; own, others: how far it raises, in logits,"
+    " the margin of its class's images, and of all others. Sorted from the most harmful to the most helpful."
+)
 ARM_ENDS: Final = (40, 60, 80)  # columns at which the cells of a row end
 LEAD_ENDS: Final = (46, 66)
 CONFIDENCE_ENDS: Final = (58,)
@@ -107,11 +111,21 @@ def preflight(preflight: Preflight) -> Iterator[str]:
     yield ", ".join([f"{images} in {counted(len(preflight.images), 'class')}", *more])
 
 
+def extent(preflight: Preflight) -> str:
+    """Return in one line how many images there are, in how many classes of which sizes."""
+    counts = preflight.images.values()
+    sizes = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,}–{max(counts):,}"
+    each = f"{sizes} each" if len(counts) > 1 else ""
+    words = f"{counted(sum(counts), 'image')} in {counted(len(counts), 'class')}"
+    return f"{words}, {each}" if each else words
+
+
 def effects(ordered: Sequence[DescriptorEffect]) -> Iterator[str]:
     """Yield the worst and the best descriptors, from all of them in order, the worst first."""
     yield "leave-one-out effect of each descriptor (top-1 points; margin in logits)"
     if not any(effect.effect for effect in ordered):
         yield from wrapped(NO_EFFECT)
+    yield from wrapped(EFFECTS_EXPLAINED)
     shown = [*ordered[:EFFECTS_SHOWN], *ordered[EFFECTS_SHOWN:][-EFFECTS_SHOWN:]]
     yield f"{'class':{_CLASS}}  {'descriptor':{_DESCRIPTOR}}  {'points':>7}  {'own':>5}  {'others':>6}"
     for number, effect in enumerate(shown):
