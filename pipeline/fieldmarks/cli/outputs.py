@@ -83,7 +83,7 @@ def detail_of(form: str, options: Mapping[str, Any]) -> tuple[int, int, bool]:
     asked = options["explain_top"] or (2 if options["explain"] or options["relative"] else 0)
     usual = {"table": options["explain_top"] or 1, "csv": 2, "label-studio": 2}.get(form, 5)
     top = usual if form in ROWS else options["top"] or usual
-    return top, asked or int(form in (*ROWS, "parquet")), options["baseline"] or not options["report"]
+    return top, asked or int(form in (*ROWS, "parquet")), options["baseline"]
 
 
 def writer(

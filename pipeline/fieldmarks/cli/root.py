@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, what shells expect
 TERMINATED: Final = 143  # 128 + SIGTERM
+FAULT: Final = "fieldmarks.fault"  # of the configuration file, for `doctor`, in the contexts' common notes
 ENVIRONMENT: Final = {"clip": "FIELDMARKS_CLIP", "store": "FIELDMARKS_STORE", "model": "FIELDMARKS_MODEL"}
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -329,4 +330,9 @@ def main(verbose: bool, quiet: bool, log_file: Path | None) -> None:
 
         context = click.get_current_context()
         assert isinstance(context.command, Root)
-        use_file(context, context.command.import_all())
+        try:
+            use_file(context, context.command.import_all())
+        except UsageError as error:
+            if context.invoked_subcommand != "doctor":
+                raise
+            context.meta[FAULT] = str(error)  # one of the results of doctor
