@@ -343,7 +343,9 @@ def test_a_report_beside_the_results(classify: Classify, folder: Path) -> None:
     assert (page.count("<article"), page.count("<img")) == (3, 6)  # each in the overview and on its card
     assert "Class name only" in page
     assert "none.png" in page
-    again = classify("photos", "--report", "page.html", "--relative", "--force")  # from kept embeddings, with pictures
+    again = classify(
+        "photos", "--report", "page.html", "--relative", "--force"
+    )  # from kept embeddings, with pictures
     assert again.exit_code == 0
     assert (folder / "page.html").read_text("utf-8").count("<img") == 6
 
@@ -698,5 +700,5 @@ def test_inputs_that_are_no_images_say_what_they_are(classify: Classify, folder:
     assert result.exit_code == 3
     assert result.stderr.splitlines()[:2] == [
         "Error: docs: a folder without images: it has 1 .txt",
-        "Error: docs/a.txt: not an image but text; if it lists images, pass the list on stdin: - < FILE",
+        "Error: docs/a.txt: not an image but text; if it lists images, pass the paths in it, on the command line with - < FILE",
     ]

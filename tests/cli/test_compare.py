@@ -1,5 +1,6 @@
 """`fieldmarks compare` as a user runs it."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,20 @@ def test_two_runs_side_by_side(runner: CliRunner, runs: Path) -> None:
     assert lines[heading + 2].split("(")[-1].count(" to ") == 1
     assert "\nb.json vs a.json, descriptors: −10.0 points (95% CI −22.2 to +2.5): no\n" in result.stdout
     assert result.stderr == "Read 2 runs.\n"
+
+
+def test_other_settings_are_named_in_every_format(runner: CliRunner, runs: Path, tmp_path: Path) -> None:
+    plain = json.loads((runs / "b.json").read_text())
+    plain["settings"]["wanted"] = {"presets": ["paper"]}
+    (tmp_path / "paper.json").write_text(json.dumps(plain))
+    given = [runs / "a.json", tmp_path / "paper.json"]
+    for form in ("table", "markdown", "latex"):
+        assert "Differs in: preset none / paper." in _run(runner, *given, "--format", form).stdout
+    lines = csv.DictReader(_run(runner, *given, "--format", "csv").stdout.removeprefix("\ufeff").splitlines())
+    assert {(line["run"], line["differs_in"]) for line in lines} == {
+        ("a.json", "preset none"),
+        ("paper.json", "preset paper"),
+    }
 
 
 def test_a_run_on_other_images_is_shown_and_not_compared(runner: CliRunner, runs: Path) -> None:
@@ -113,7 +128,7 @@ def test_a_table_is_not_overwritten_unasked(runner: CliRunner, runs: Path, tmp_p
         ('{"v": 2, "arms": []}', "expected an evaluation of version 1, found 2"),
         (
             '{"v": 1, "kind": "learning curves"}',
-            "holds learning curves; expected an evaluation, which `fieldmarks evaluate` writes without --shots",
+            "holds learning curves; expected an evaluation, which `fieldmarks evaluate` writes without",
         ),
         ('{"v": 1}', "this is not an evaluation, or a damaged one: Object missing required field"),
         ("[" * 100_000, "recursion"),

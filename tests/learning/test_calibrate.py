@@ -135,4 +135,4 @@ def test_the_commands(sound: Files, tmp_path: Path, runner: CliRunner) -> None:
     assert "one of: class " in shown.stdout
     refused = runner.invoke(main, ["classify", *images[:2], "--classifier", str(sound[0]), "--abstain"])
     assert refused.exit_code == 2
-    assert "abstain needs a classifier" in refused.stderr
+    assert "Error: --abstain needs a classifier" in refused.stderr

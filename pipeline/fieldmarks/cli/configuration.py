@@ -177,8 +177,10 @@ def _expected(kind: click.ParamType) -> str | None:  # type: ignore[type-arg]  #
     low, high = getattr(kind, "min", None), getattr(kind, "max", None)
     if low is not None:
         over = "above" if getattr(kind, "min_open", False) else "from"
-        return f"{noun} {over} {low:g}" + (" on" if high is None and over == "from" else "") + (
-            f" to {high:g}" if high is not None else ""
+        return (
+            f"{noun} {over} {low:g}"
+            + (" on" if high is None and over == "from" else "")
+            + (f" to {high:g}" if high is not None else "")
         )
     return noun
 

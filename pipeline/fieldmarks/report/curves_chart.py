@@ -50,7 +50,7 @@ def chart(curves: LearningCurves) -> Chart:
 
 
 def spread(places: list[float], least: float, low: float, high: float) -> list[float]:
-    """Return places at least so far apart and between two bounds, in the same order and near where they were."""
+    """Return places at least so far apart and within bounds, in the same order, near where they were."""
 
     def first(group: list[float]) -> float:
         return float(np.clip(group[0] / group[1] - _half(group), low, high - 2 * _half(group)))

@@ -109,8 +109,10 @@ def open_to_read(path: Path) -> int:
             raise StoreError(f"{path} is not a regular file: copy it to a .jsonl file first")
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not waiting if it became a pipe
     except FileNotFoundError as error:
-        message = f"{path} does not exist: check the name, or create it with `fieldmarks generate`"
-        raise StoreError(message) from error
+        raise StoreError(
+            f"{path} does not exist: check the name, or create it with `fieldmarks generate`, in Python with"
+            " create=True"
+        ) from error
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
 

@@ -7,7 +7,7 @@ from fieldmarks.data.check import Preflight
 from fieldmarks.evaluation.estimates import Confidence
 from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Difference, Estimate, Evaluation
-from fieldmarks.evaluation.summary import MINUS
+from fieldmarks.evaluation.summary import MINUS, WITHOUT_P
 from fieldmarks.text import columns, counted, cut, padded, printable
 
 WIDTH: Final = 80
@@ -17,8 +17,9 @@ NO_EFFECT: Final = (
     " other descriptors still decide. Only margins differ."
 )
 EFFECTS_EXPLAINED: Final = (
-    "points: top-1 gained with the descriptor, over leaving it out; own, others: how far it raises, in logits,"
-    " the margin of its class's images, and of all others. Sorted from the most harmful to the most helpful."
+    "points: top-1 gained with the descriptor, over leaving it out; own, others: how far it raises, in"
+    " logits, the margin of its class's images, and of all others. Sorted from the most harmful to the most"
+    " helpful."
 )
 ARM_ENDS: Final = (40, 60, 80)  # columns at which the cells of a row end
 LEAD_ENDS: Final = (46, 66)
@@ -51,6 +52,8 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
         yield row(f"vs {compared[0][1].to}", ["top-1, points", "McNemar's p"], LEAD_ENDS)
         for arm, difference in compared:
             yield from named(arm_name(arm), [signed_lead(difference), p_value(difference)], LEAD_ENDS)
+        if any(difference.p is None for _, difference in compared):
+            yield from wrapped(WITHOUT_P)
     yield ""
     for sentence in evaluation.summary:
         yield from wrapped(sentence)
