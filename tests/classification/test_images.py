@@ -156,7 +156,7 @@ def _png_header(width: int, height: int) -> bytes:
         (b"", "empty: it has zero bytes"),
         (
             b"Dear diary,\n",
-            "not an image but text; if it lists images, pass the paths in it, on the command line with - < FILE",
+            "not an image but text; if it lists images, pass its lines (on the command line: - < FILE)",
         ),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image but PostScript; save it as PNG"),
         (_png_header(20_000, 20_000), "too large: the limit is 89478485 pixels"),

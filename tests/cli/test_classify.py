@@ -700,5 +700,6 @@ def test_inputs_that_are_no_images_say_what_they_are(classify: Classify, folder:
     assert result.exit_code == 3
     assert result.stderr.splitlines()[:2] == [
         "Error: docs: a folder without images: it has 1 .txt",
-        "Error: docs/a.txt: not an image but text; if it lists images, pass the paths in it, on the command line with - < FILE",
+        "Error: docs/a.txt: not an image but text; if it lists images, pass its lines (on the"
+        " command line: - < FILE)",
     ]

@@ -124,7 +124,11 @@ def test_the_commands(sound: Files, tmp_path: Path, runner: CliRunner) -> None:
     result = runner.invoke(main, ["calibrate", *inputs, "--false-rejections", "0.1"])
     assert result.exit_code == 0, result.output
     assert result.stderr.splitlines()[-1].startswith("Calibrated on 120 images: temperature ")
-    assert runner.invoke(main, ["calibrate", *inputs]).exit_code == 2
+    again = runner.invoke(main, ["calibrate", *inputs])
+    assert (again.exit_code, again.stderr) == (
+        1,
+        f"Error: {out} already exists: choose another name, or pass --force\n",
+    )
     strange = tmp_path / "strange.npz"
     np.savez(strange, embeddings=unlike_all(20, images_of(sound[1])[0].shape[1]))
     images = ["--image-embeddings", str(strange), "--classifier", str(out)]

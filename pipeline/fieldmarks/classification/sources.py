@@ -128,9 +128,7 @@ def other_kind(head: bytes) -> str | None:
     """Return what a file is that is not an image, and what to do, as far as its beginning tells."""
     known = next((kind for pattern, kind in _OTHER_KINDS if pattern.match(head)), None)
     return known or (
-        "text; if it lists images, pass the paths in it, on the command line with - < FILE"
-        if _is_text(head)
-        else None
+        "text; if it lists images, pass its lines (on the command line: - < FILE)" if _is_text(head) else None
     )
 
 

@@ -229,7 +229,8 @@ def test_tables_are_not_folded_in_a_pipe(runner: CliRunner, file: str) -> None:
     [
         (
             ["list", "none.jsonl"],
-            "none.jsonl does not exist: check the name, or create it with `fieldmarks generate`, in Python with create=True",
+            "none.jsonl does not exist: check the name, or create it with `fieldmarks generate`, in"
+            " Python with create=True",
         ),
         (["show", "ids.jsonl", "n01"], "ids.jsonl has no class 'n01', but 'owl' has it among its ids"),
         (["show", "store.jsonl", "frg"], "store.jsonl has no class 'frg': did you mean 'frog'?"),
