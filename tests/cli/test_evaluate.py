@@ -50,7 +50,7 @@ def _of_species(folder: Path, demo_clip: Path) -> list[str | Path]:
 def test_the_table(runner: CliRunner, kept: list[str]) -> None:
     result = _run(runner, *kept, "--arms", "photo,descriptors,swapped", "--ablate")
     lines = result.stdout.splitlines()
-    assert result.stderr.endswith("120 images in 7 classes, 12–18 each\nEvaluated 3 arms on 120 images.\n")
+    assert result.stderr.endswith("120 images in 7 classes, 12–24 each\nEvaluated 3 arms on 120 images.\n")
     assert "  class 6 " not in result.stderr
     assert max(map(len, lines)) <= 80
     assert lines[:2] == [
