@@ -62,12 +62,12 @@ def test_formats_are_known_by_their_beginning(name: str) -> None:
         (b"<!DOCTYPE html>", "a web page, not the image it shows"),
         (
             "Grünfrosch 雨蛙 Laubfrosch!!".encode()[:HEAD],
-            "text; if it lists images, pass the list on stdin: - < FILE",
+            "text; if it lists images, pass its lines (on the command line: - < FILE)",
         ),
         (b"\xff\xfe\x00\x01 noise", None),
         (
             b"BM is how this text begins, and no bitmap"[:HEAD],
-            "text; if it lists images, pass the list on stdin: - < FILE",
+            "text; if it lists images, pass its lines (on the command line: - < FILE)",
         ),
     ],
 )

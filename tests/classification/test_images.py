@@ -154,7 +154,10 @@ def _png_header(width: int, height: int) -> bytes:
     ("data", "message"),
     [
         (b"", "empty: it has zero bytes"),
-        (b"Dear diary,\n", "not an image but text; if it lists images, pass the list on stdin: - < FILE"),
+        (
+            b"Dear diary,\n",
+            "not an image but text; if it lists images, pass its lines (on the command line: - < FILE)",
+        ),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image but PostScript; save it as PNG"),
         (_png_header(20_000, 20_000), "too large: the limit is 89478485 pixels"),
         (_png_header(12_000, 12_000), "too large: the limit is 89478485 pixels"),

@@ -343,7 +343,9 @@ def test_a_report_beside_the_results(classify: Classify, folder: Path) -> None:
     assert (page.count("<article"), page.count("<img")) == (3, 6)  # each in the overview and on its card
     assert "Class name only" in page
     assert "none.png" in page
-    again = classify("photos", "--report", "page.html", "--relative")  # from kept embeddings, with pictures
+    again = classify(
+        "photos", "--report", "page.html", "--relative", "--force"
+    )  # from kept embeddings, with pictures
     assert again.exit_code == 0
     assert (folder / "page.html").read_text("utf-8").count("<img") == 6
 
@@ -482,12 +484,12 @@ def test_kept_embeddings_and_saved_classifiers_resume_too(classify: Classify, fo
         done = classify.runner.invoke(main, [*asked, "--resume", "out.jsonl"])
         assert (done.exit_code, done.stderr) == (0, f"{closing}. Wrote out.jsonl.\n")
     assert len(_images("out.jsonl")) == 3
-    classify("photos", "--save-classifier", "frogs.safetensors", "--preset", "paper")
+    classify("photos", "--save-classifier", "frogs.safetensors", "--preset", "paper", "--force")
     other = classify.runner.invoke(main, [*asked, "--resume", "out.jsonl"])
     assert "(other classifier)" in other.stderr
     shutil.rmtree("embedded")
     shutil.copyfile("photos/0.png", "photos/1.png")
-    classify("photos", "--save-classifier", "frogs.safetensors")
+    classify("photos", "--save-classifier", "frogs.safetensors", "--force")
     classify.runner.invoke(
         main, ["embed", "photos", "--out", "embedded", *EXACT, "--clip", str(classify.clip)]
     )
@@ -539,7 +541,7 @@ def test_a_saved_classifier_can_be_read_as_the_umask_says(classify: Classify, fo
     plain = folder / "plain"
     plain.touch()
     assert (folder / "frogs.safetensors").stat().st_mode == plain.stat().st_mode
-    assert classify("photos", "--save-classifier", "link.safetensors").exit_code == 0
+    assert classify("photos", "--save-classifier", "link.safetensors", "--force").exit_code == 0
     assert (folder / "link.safetensors").is_symlink()
     assert sorted(path.suffix for path in folder.glob("*frogs*")) == [".safetensors"]
 
@@ -698,5 +700,6 @@ def test_inputs_that_are_no_images_say_what_they_are(classify: Classify, folder:
     assert result.exit_code == 3
     assert result.stderr.splitlines()[:2] == [
         "Error: docs: a folder without images: it has 1 .txt",
-        "Error: docs/a.txt: not an image but text; if it lists images, pass the list on stdin: - < FILE",
+        "Error: docs/a.txt: not an image but text; if it lists images, pass its lines (on the"
+        " command line: - < FILE)",
     ]

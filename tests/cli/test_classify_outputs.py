@@ -115,7 +115,7 @@ def test_no_label_is_said_in_every_format(classify: Classify) -> None:
         (["-o", "a.csv", "--format", "jsonl"], "expected a name that ends in .jsonl"),
         (["-o", "a.csv", "--report", "a.csv"], "-o and --report name the same file"),
         (["-o", "./store.jsonl", "--force"], "is what the classes come from"),
-        (["--force"], "--force goes with -o FILE"),
+        (["--force"], "--force goes with -o, --report or --save-classifier"),
         (["--format", "parquet"], "name one with -o FILE.parquet"),
         (["--format", "csv", "--top", "3"], "--top has no effect with csv"),
         (["--format", "label-studio", "--baseline"], "--baseline has no effect with label-studio"),

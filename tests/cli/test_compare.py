@@ -1,5 +1,6 @@
 """`fieldmarks compare` as a user runs it."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,20 @@ def test_two_runs_side_by_side(runner: CliRunner, runs: Path) -> None:
     assert result.stderr == "Read 2 runs.\n"
 
 
+def test_other_settings_are_named_in_every_format(runner: CliRunner, runs: Path, tmp_path: Path) -> None:
+    plain = json.loads((runs / "b.json").read_text())
+    plain["settings"]["wanted"] = {"presets": ["paper"]}
+    (tmp_path / "paper.json").write_text(json.dumps(plain))
+    given = [runs / "a.json", tmp_path / "paper.json"]
+    for form in ("table", "markdown", "latex"):
+        assert "Differs in: preset none / paper." in _run(runner, *given, "--format", form).stdout
+    lines = csv.DictReader(_run(runner, *given, "--format", "csv").stdout.removeprefix("\ufeff").splitlines())
+    assert {(line["run"], line["differs_in"]) for line in lines} == {
+        ("a.json", "preset none"),
+        ("paper.json", "preset paper"),
+    }
+
+
 def test_a_run_on_other_images_is_shown_and_not_compared(runner: CliRunner, runs: Path) -> None:
     result = _run(runner, runs / "a.json", runs / "c.json")
     said = " ".join(result.stdout.split())
@@ -72,9 +87,9 @@ def test_page_table_and_charts(runner: CliRunner, runs: Path, tmp_path: Path) ->
     given: list[str | Path] = [runs / "a.json", runs / "b.json", "--report", page, "--save-plots", plots]
     for suffix, begins in {".md": "| Method |", ".csv": "\ufeffrun,", ".tex": "% needs"}.items():
         table = tmp_path / f"table{suffix}"
-        result = _run(runner, *given, "-o", table, "--title", "Two runs", "--author", "A. Finch")
+        result = _run(runner, *given, "-o", table, "--title", "Two runs", "--author", "A. Finch", "--force")
         assert result.stdout == ""
-        assert result.stderr == f"Read 2 runs. Wrote {table} and {page} and {plots}.\n"
+        assert result.stderr == f"Read 2 runs. Wrote {table}, {page} and {plots}.\n"
         assert table.read_text("utf-8").startswith(begins)
     assert sorted(path.name for path in plots.iterdir()) == [
         f"comparison.{form}" for form in ("pdf", "png", "svg")
@@ -97,7 +112,7 @@ def test_a_table_is_not_overwritten_unasked(runner: CliRunner, runs: Path, tmp_p
     table = tmp_path / "table.md"
     table.write_text("mine")
     refused = _run(runner, runs / "a.json", "-o", table, code=1)
-    said = "already exists; pass --force to overwrite it, or choose another name"
+    said = "already exists: choose another name, or pass --force"
     assert refused.stderr == f"Error: {table} {said}\n"
     assert table.read_text() == "mine"
     _run(runner, runs / "a.json", "-o", table, "--force")
@@ -108,7 +123,13 @@ def test_a_table_is_not_overwritten_unasked(runner: CliRunner, runs: Path, tmp_p
     ("content", "said"),
     [
         ("", "Expecting value"),
-        ('{"class": "owl", "descriptors": []}\n', "expected an evaluation of version 1, found None"),
+        ("run,store\na,b\n", "not a saved evaluation (`fieldmarks evaluate --json`): Expecting value"),
+        ('{"class": "owl", "descriptors": []}\n', "not a saved evaluation (`fieldmarks evaluate --json`)\n"),
+        ('{"v": 2, "arms": []}', "expected an evaluation of version 1, found 2"),
+        (
+            '{"v": 1, "kind": "learning curves"}',
+            "holds learning curves; expected an evaluation, which `fieldmarks evaluate` writes without",
+        ),
         ('{"v": 1}', "this is not an evaluation, or a damaged one: Object missing required field"),
         ("[" * 100_000, "recursion"),
         ('{"v": 1, "settings": {}, "fieldmarks', "Unterminated string"),
@@ -121,7 +142,7 @@ def test_a_damaged_or_foreign_file_is_one_line(
     path.write_text(content)
     result = _run(runner, runs / "a.json", path, code=1)
     assert result.stdout == ""
-    assert result.stderr.startswith(f"Error: {path}: ")
+    assert result.stderr.startswith(f"Error: {path}")
     assert result.stderr.count("\n") == 1
     assert said in result.stderr
     assert len(result.stderr) < 500

@@ -97,7 +97,7 @@ def test_what_could_do_harm_is_not_settable(key: str) -> None:
         ("[clasify]\ntop = 3", "[clasify] is not a command with settings (did you mean 'classify'?)"),
         ("[classify]\ntpo = 3", "[classify]: unknown key 'tpo' (did you mean 'top'?)"),
         ("[evaluate]\ntop = 3", "[evaluate]: unknown key 'top'"),
-        ("[classify]\ntop = 0", "[classify]: top: 0 is not in the range x>=1."),
+        ("[classify]\ntop = 0", "[classify]: top: expected a whole number from 1 on, found '0'"),
         ("[classify]\ntop = true", "[classify]: top: expected a text or a number, found True"),
         ("[classify]\nexplain = 'yes'", "[classify]: explain: expected true or false, found 'yes'"),
         ("device = 'gpu'", "device: expected auto, cpu, cuda, cuda:N or mps, found 'gpu'"),

@@ -298,3 +298,17 @@ def test_a_header_twice_or_for_a_local_model_is_wrong_usage(runner: CliRunner, d
         result = runner.invoke(main, arguments)
         assert result.exit_code == 2
         assert words in result.stderr
+
+
+def test_a_faulty_configuration_is_one_of_the_results(runner: CliRunner, own_folder: Path) -> None:
+    (own_folder / "fieldmarks.toml").write_text('top = "three"\n')
+    result = runner.invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    first, second, *_ = result.stdout.splitlines()
+    assert first.split(maxsplit=2) == [
+        "NO",
+        "configuration",
+        "fieldmarks.toml: top: expected a whole number from 1 on, found 'three'",
+    ]
+    assert second.startswith("yes  fieldmarks ")
+    assert runner.invoke(main, ["store", "list"]).exit_code == 2  # other commands are refused

@@ -50,9 +50,8 @@ def _of_species(folder: Path, demo_clip: Path) -> list[str | Path]:
 def test_the_table(runner: CliRunner, kept: list[str]) -> None:
     result = _run(runner, *kept, "--arms", "photo,descriptors,swapped", "--ablate")
     lines = result.stdout.splitlines()
-    assert result.stderr.endswith(
-        "  class 6      12\n120 images in 7 classes\nEvaluated 3 arms on 120 images.\n"
-    )
+    assert result.stderr.endswith("120 images in 7 classes, 12–24 each\nEvaluated 3 arms on 120 images.\n")
+    assert "  class 6 " not in result.stderr
     assert max(map(len, lines)) <= 80
     assert lines[:2] == [
         "120 images, 7 classes; accuracy in %, 95% CI in brackets",
@@ -129,8 +128,13 @@ def test_an_earlier_file_is_replaced_and_no_other(runner: CliRunner, kept: list[
     out = tmp_path / "out.json"
     _run(runner, *kept, "--json", out)
     first = out.read_bytes()
-    _run(runner, *kept, "--json", out)
+    kept = [*kept, "--arms", "photo,descriptors"]
+    refused = _run(runner, *kept, "--json", out, code=1)
+    assert refused.stderr == f"Error: {out} already exists: choose another name, or pass --force\n"
     assert out.read_bytes() == first
+    kept += ["--force"]
+    _run(runner, *kept, "--json", out)
+    assert len(json.loads(out.read_bytes())["arms"]) == 2
     out.write_text('{"v": 1, "mine": true}')
     result = _run(runner, *kept, "--json", out, code=1)
     assert result.stderr.endswith(

@@ -49,8 +49,8 @@ def test_from_images_to_a_classifier_that_explains_itself(
     assert f"Wrote {out}" in last
     assert result.stdout == ""
 
-    again = _learn(runner, *args, "-o", str(out), code=2)
-    assert "already exists: pass --force to replace it" in again.stderr
+    again = _learn(runner, *args, "-o", str(out), code=1)
+    assert "already exists: choose another name, or pass --force" in again.stderr
     _learn(runner, *args, "-o", str(out), "--force", "--strength", "inf")
     assert not load_head(out).is_learned
     few = _learn(runner, *args, "-o", str(out), "--force", "--descriptors", "4")

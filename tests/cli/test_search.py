@@ -114,6 +114,7 @@ def test_a_page_of_what_was_found(runner: CliRunner, folder: Path, world: World)
     page = Path("red.html").read_text()
     assert "<h1><bdi>Red ones</bdi></h1>" in page
     assert page.count("<img ") == 4
+    asked += ["--force"]
     image = Path(runner.invoke(main, asked).stdout.splitlines()[1].split()[-1])
     image.rename(image.with_suffix(".gone"))
     lost = runner.invoke(main, asked)

@@ -193,3 +193,21 @@ def test_an_arm_in_question_that_the_first_run_lacks_is_said(first: Evaluation, 
 def test_nothing_to_compare() -> None:
     with pytest.raises(EvaluationError, match="pass at least one evaluation"):
         compare([])
+
+
+def test_what_was_set_otherwise_is_said(first: Evaluation) -> None:
+    def run(preset: str, seeds: int, **more: Any) -> Evaluation:
+        wanted = {"presets": [preset], "seeds": list(range(seeds)), "concept": None, "with_name": False}
+        return replace(first, settings={"store": "a.jsonl", "wanted": wanted, **more})
+
+    alike = compare([("a", run("article", 5)), ("b", run("article", 5, command=["other"]))])
+    assert (alike.differing, alike.difference) == ({}, None)
+    other = compare([("a", run("article", 5)), ("b", run("paper", 9, computed={"dtype": "float16"}))])
+    assert other.differing == {
+        "preset": ("article", "paper"),
+        "seeds": ("5", "9"),
+        "dtype": ("none", "float16"),
+    }
+    assert other.difference == "Differs in: preset article / paper; seeds 5 / 9; dtype none / float16."
+    foreign = replace(first, settings={"wanted": [1], "data": 3, "computed": {"dtype": [{}]}})
+    assert compare([("a", first), ("b", foreign)]).difference

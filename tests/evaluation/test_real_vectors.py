@@ -69,7 +69,7 @@ def test_lvis(
     assert described["difference"]["p"] < 1e-12
     assert "62.9 (" in printed
     assert "74.1 (" in printed
-    assert plain["summary"][0].startswith("Descriptors: +11.1 points vs “a photo of a” (95% CI +")
+    assert plain["summary"][0].startswith("Descriptors: +11.1 points vs “a photo of a …” (95% CI +")
 
 
 def test_cifar_10(

@@ -31,8 +31,8 @@ def _said(shares: dict[str, list[float]], images: int = 1000) -> tuple[str, ...]
 
 def test_descriptors_help_more_than_chance() -> None:
     first, second = _said({"photo": [0.6], "descriptors": [0.7], "waffle": [0.61] * 5})
-    assert first == "Descriptors: +10.0 points vs “a photo of a” (95% CI +8.2 to +11.9)."
-    assert second.startswith("Random words: +1.0 points vs “a photo of a” (95% CI +0.")
+    assert first == "Descriptors: +10.0 points vs “a photo of a …” (95% CI +8.2 to +11.9)."
+    assert second.startswith("Random words: +1.0 points vs “a photo of a …” (95% CI +0.")
     assert "; descriptors beat them by 9.0 points (95% CI 7." in second
 
 
@@ -40,20 +40,20 @@ def test_chance_does_as_well() -> None:
     first, second = _said(
         {"photo": [0.6], "descriptors": [0.613], "waffle": [0.60, 0.61, 0.62, 0.615, 0.605]}
     )
-    assert first.startswith("Descriptors: +1.3 points vs “a photo of a” (95% CI +")
+    assert first.startswith("Descriptors: +1.3 points vs “a photo of a …” (95% CI +")
     assert "no significant difference" not in first
     assert "; descriptors are not significantly different from them (95% CI −" in second
 
 
 def test_descriptors_lose() -> None:
     first, second = _said({"photo": [0.6], "descriptors": [0.5], "swapped": [0.55] * 5})
-    assert first == "Descriptors: −10.0 points vs “a photo of a” (95% CI −11.9 to −8.2)."
+    assert first == "Descriptors: −10.0 points vs “a photo of a …” (95% CI −11.9 to −8.2)."
     assert "; descriptors trail them by 5.0 points (95% CI 3." in second
 
 
 def test_no_difference_is_no_gain() -> None:
     (said,) = _said({"photo": [0.6], "descriptors": [0.6]})
-    assert said.startswith("Descriptors: 0.0 points vs “a photo of a” (95% CI −0.")
+    assert said.startswith("Descriptors: 0.0 points vs “a photo of a …” (95% CI −0.")
     assert said.endswith("): no significant difference.")
 
 
@@ -65,7 +65,7 @@ def test_nothing_to_compare_with() -> None:
 
 def test_a_control_alone() -> None:
     (said,) = _said({"photo": [0.5], "swapped": [0.3, 0.3]})
-    assert said.startswith("Descriptors shuffled between classes: −20.0 points vs “a photo of a” (95% CI −")
+    assert said.startswith("Descriptors shuffled between classes: −20.0 points vs “a photo of a …” (95% CI −")
 
 
 @pytest.mark.parametrize(("images", "few"), [(30, True), (99, True), (100, False)])
@@ -76,13 +76,13 @@ def test_few_images_are_told(images: int, few: bool) -> None:
 
 def test_one_image_and_one_arm() -> None:
     first, second = _said({"photo": [1.0]}, 1)
-    assert first.startswith("“a photo of a” reaches 100.0% (95% CI ")
+    assert first.startswith("“a photo of a …” reaches 100.0% (95% CI ")
     assert second == "1 image is few: only a large difference can show."
 
 
 def test_a_test_that_doubts_is_heard() -> None:
     (said,) = _said({"photo": [0.1], "templates": [0.15]}, 100)[:1]  # 5 images against none
-    assert said.startswith("Templates: +5.0 points vs “a photo of a” (95% CI +")
+    assert said.startswith("Templates: +5.0 points vs “a photo of a …” (95% CI +")
     assert said.endswith("), but McNemar’s p is 0.06: it may be chance.")
 
 
@@ -93,7 +93,7 @@ def test_a_test_that_doubts_is_heard() -> None:
 def test_every_arm_has_its_sentence(name: str, called: str) -> None:
     said = _said({"photo": [0.5], name: [0.6]})
     assert len(said) == 1
-    assert said[0].startswith(f"{called}: +10.0 points vs “a photo of a” (95% CI +")
+    assert said[0].startswith(f"{called}: +10.0 points vs “a photo of a …” (95% CI +")
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

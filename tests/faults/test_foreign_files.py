@@ -109,6 +109,10 @@ class Target:
         """Return the command line; `name` replaces the place."""
         return [name if name and word == self.place else word for word in self.command]
 
+    def again(self) -> list[str]:
+        """Return the command line that may overwrite what it wrote."""
+        return [*self.command, *([] if "--resume" in self.command else ["--force"])]
+
 
 SCORING = ("--classifier", "head.safetensors", "--image-embeddings", "kept.npz")
 TARGETS = {
@@ -226,13 +230,19 @@ def test_our_own_file_is_used_and_a_part_of_it_is_not(runner: CliRunner, folder:
     target = TARGETS[option]
     assert runner.invoke(main, target.arguments()).exit_code == 0
     whole = (folder / target.place).read_bytes()
-    assert runner.invoke(main, target.arguments()).exit_code == 0
+    if option != "--resume":
+        again = runner.invoke(main, target.arguments())
+        said = f"Error: {target.place} already exists: choose another name, or pass --force"
+        plot = f"Error: {target.command[-1]}/arms.svg already exists: choose another name, or pass --force"
+        assert (again.exit_code, again.stderr.splitlines()[-1] in (said, plot)) == (1, True)
+        assert (folder / target.place).read_bytes() == whole
+    assert runner.invoke(main, target.again()).exit_code == 0
     cuts = [1, len(whole) // 2, len(whole) - 1]
     if option == "--resume":  # of which the end is allowed to be missing, but not of the first line
         cuts = [1, 20, whole.index(b"\n")]
     for cut in cuts:
         (folder / target.place).write_bytes(whole[:cut])
-        result = runner.invoke(main, target.arguments())
+        result = runner.invoke(main, target.again())
         _refused(result.exit_code, result.stdout, result.stderr, target)
         assert (folder / target.place).read_bytes() == whole[:cut]
 
@@ -246,7 +256,7 @@ def test_a_symlink_to_our_own_file_is_followed(runner: CliRunner, folder: Path, 
     (folder / target.place).rename(real)
     (folder / target.place).symlink_to(real)
     before = real.read_bytes()
-    result = runner.invoke(main, target.arguments())
+    result = runner.invoke(main, target.again())
     assert result.exit_code == 0, result.output
     assert (folder / target.place).is_symlink()
     assert len(real.read_bytes()) == pytest.approx(len(before), abs=200)  # a report may name its path

@@ -99,6 +99,10 @@ def test_few_images_are_said_to_be_few(sound: Files) -> None:
     few = calibrate((sound[0], keep(sound[1], [0, 31, 62, 93])))
     assert few.notes[1].startswith("no thresholds: 4 images are too few")
     assert few.notes[2] == "sets hold every class: 0.95 coverage needs 19 images"
+    assert few.notes[3] == (
+        "no errors on these images, which do not determine the temperature (that takes 10): it is as high as"
+        " keeps mean confidence at 90.0%"
+    )
     some = calibrate((sound[0], keep(sound[1], [*range(25), *range(30, 45), 70, 100])))
     assert some.notes[1].startswith("3 classes of 4 with fewer than 20 images")
     assert some.to_dict()["pooled"] == ["class 1", "class 2", "class 3"]
@@ -120,7 +124,11 @@ def test_the_commands(sound: Files, tmp_path: Path, runner: CliRunner) -> None:
     result = runner.invoke(main, ["calibrate", *inputs, "--false-rejections", "0.1"])
     assert result.exit_code == 0, result.output
     assert result.stderr.splitlines()[-1].startswith("Calibrated on 120 images: temperature ")
-    assert runner.invoke(main, ["calibrate", *inputs]).exit_code == 2
+    again = runner.invoke(main, ["calibrate", *inputs])
+    assert (again.exit_code, again.stderr) == (
+        1,
+        f"Error: {out} already exists: choose another name, or pass --force\n",
+    )
     strange = tmp_path / "strange.npz"
     np.savez(strange, embeddings=unlike_all(20, images_of(sound[1])[0].shape[1]))
     images = ["--image-embeddings", str(strange), "--classifier", str(out)]
@@ -131,4 +139,4 @@ def test_the_commands(sound: Files, tmp_path: Path, runner: CliRunner) -> None:
     assert "one of: class " in shown.stdout
     refused = runner.invoke(main, ["classify", *images[:2], "--classifier", str(sound[0]), "--abstain"])
     assert refused.exit_code == 2
-    assert "abstain needs a classifier" in refused.stderr
+    assert "Error: --abstain needs a classifier" in refused.stderr

@@ -12,6 +12,7 @@ from fieldmarks.classification.scoring import Array, probabilities
 from fieldmarks.learning.calibration import (
     FEWEST,
     NEVER,
+    coldest,
     fewest_for,
     quantile,
     reliability,
@@ -106,3 +107,25 @@ def test_too_few_images_reject_nothing_and_keep_every_label() -> None:
     scores, labels = world(19, 2)
     assert quantile(scores, labels, 0.02, 0.95) < 1
     assert (thresholds(scores, labels, 0.05)[0] > NEVER).all()
+
+
+@given(st.integers(1, 200), st.integers(2, 12), st.floats(0.01, 1), st.integers(0, 3))
+@settings(max_examples=40)
+def test_the_coldest_temperature_is_as_sure_as_so_many_images_justify(
+    images: int, classes: int, margin: float, wrong: int
+) -> None:
+    """With equal margins each image has the confidence of Jeffreys' estimate, however many are right."""
+    labels = np.arange(images) % classes
+    scores = (margin * np.eye(classes, dtype=np.float32))[labels]
+    labels[:wrong] += 1
+    labels %= classes
+    right = images - min(wrong, images)
+    warmth = coldest(scores, labels)
+    sure = probabilities((scores / np.float32(warmth)).astype(np.float32)).max(axis=1)
+    floor = float(probabilities(scores / np.float32(10)).max())  # at the hottest temperature that is allowed
+    assert sure == pytest.approx(max(floor, (right + 0.5) / (images + 1)), abs=2e-3)
+
+
+def test_without_errors_the_least_log_loss_would_be_certain_and_the_bound_is_not() -> None:
+    scores, labels = world(96, 1, lead=0.5)
+    assert temperature(scores, labels) < 0.01 < coldest(scores, labels)

@@ -260,7 +260,7 @@ def _differing(earlier: object, now: Mapping[str, Any]) -> str:
         return ""
     earlier, now = (dict(_flat(settings)) for settings in (earlier, now))
     names = [name for name in {**earlier, **now} if earlier.get(name) != now.get(name)]
-    return f" (other {', '.join(sorted(names))})" if names else ""
+    return f" (other {', '.join(sorted(names)).replace('_', '-')})" if names else ""
 
 
 def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

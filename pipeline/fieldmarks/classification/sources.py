@@ -127,7 +127,9 @@ def format_of(head: bytes) -> str | None:
 def other_kind(head: bytes) -> str | None:
     """Return what a file is that is not an image, and what to do, as far as its beginning tells."""
     known = next((kind for pattern, kind in _OTHER_KINDS if pattern.match(head)), None)
-    return known or ("text; if it lists images, pass the list on stdin: - < FILE" if _is_text(head) else None)
+    return known or (
+        "text; if it lists images, pass its lines (on the command line: - < FILE)" if _is_text(head) else None
+    )
 
 
 def _is_text(head: bytes) -> bool:

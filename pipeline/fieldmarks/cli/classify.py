@@ -13,7 +13,15 @@ from fieldmarks.choices import Aggregation, Preset, ResultFormat, words
 from fieldmarks.cli import outputs, sorting
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.console import images_line, shown
-from fieldmarks.cli.images import OF_MODEL, Share, check_page, image_paths, model_options, page_options
+from fieldmarks.cli.images import (
+    OF_MODEL,
+    Share,
+    check_new,
+    check_page,
+    image_paths,
+    model_options,
+    page_options,
+)
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
@@ -200,6 +208,9 @@ def classify(
     file = outputs.open_output(form, options)
     sorting.check(options, images)
     target = ClassifierFile(save_classifier) if save_classifier else None
+    if options["force"] or not resume:  # with --resume, the same command continues
+        written_to = {"-o": options["output"], "--report": report, "--save-classifier": save_classifier}
+        check_new(options["force"], written_to)
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
     made_with = embeddings.model if embeddings else None  # read before the work, as it may need an extra
     with quiet_pillow(), _journal(resume) as journal:

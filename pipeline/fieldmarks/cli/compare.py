@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.cli.console import conclude
-from fieldmarks.cli.images import check_page, imprint, page_options
+from fieldmarks.cli.images import check_new, check_page, force_option, imprint, page_options, wrote
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path)
 @click.command(short_help="Compare saved evaluations; write tables, pages, charts.")
 @click.argument("runs", metavar="RUN.json...", nargs=-1, required=True, type=FILE)
 @click.option("--output", "-o", type=FILE, metavar="FILE", help="Write the table: .md, .csv or .tex.")
-@click.option("--force", is_flag=True, help="Overwrite the file of --output.")
+@force_option
 @click.option(
     "--format",
     "form",
@@ -68,8 +68,7 @@ def compare(
         written.append(options["save_plots"])
         _save_plots(comparison, options["save_plots"])
     not_compared = f", {len(comparison.notes)} of them not compared" if comparison.notes else ""
-    wrote = [f"Wrote {' and '.join(map(str, written))}"] if written else []
-    conclude(f"Read {counted(len(runs), 'run')}{not_compared}", *wrote)
+    conclude(f"Read {counted(len(runs), 'run')}{not_compared}", *wrote(written))
 
 
 def _format(output: Path | None, form: str | None) -> str:
@@ -101,20 +100,15 @@ def _check(runs: Sequence[Path], output: Path | None, force: bool, options: dict
         (path for path, place in zip(named, places, strict=True) if places.count(place) > 1), None
     ):
         raise click.UsageError(f"{twice} is named twice; pass different files")
-    if force and output is None:
-        raise click.UsageError("--force goes with --output FILE")
-    if output:
-        if os.path.lexists(output) and not (force and output.is_file()):
-            raise ReportError(
-                f"{output} already exists; pass --force to overwrite it, or choose another name"
-            )
-        if reason := unwritable(output):
-            raise ReportError(f"{output} {reason}")
+    if output and (reason := unwritable(output)):
+        raise ReportError(f"{output} {reason}")
     if options["report"]:
         document.check(options["report"])
+    drawn: list[Path] = []
     if options["save_plots"]:
         names = charts.NAMES if len(runs) == 1 else (comparison_page.NAME,)
-        chart_files.check(names, options["save_plots"])
+        drawn = chart_files.check(names, options["save_plots"])
+    check_new(force, {"--output": output, "--report": options["report"], "--save-plots": drawn})
 
 
 def _content(comparison: "Comparison", form: str) -> str:

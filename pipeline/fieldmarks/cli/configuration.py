@@ -161,8 +161,28 @@ def _value(where: str, key: str, value: Any, option: click.Option, command: clic
     try:
         option.type_cast_value(click.Context(command, info_name=command.name), value)
     except click.BadParameter as error:
-        raise UsageError(f"{where}: {error.message}") from error
+        expected = _expected(option.type)
+        raise UsageError(
+            f"{where}: expected {expected}, found {value!r:.80}" if expected else f"{where}: {error.message}"
+        ) from error
     return option.name or "", value
+
+
+def _expected(kind: click.ParamType) -> str | None:  # type: ignore[type-arg]  # generic since click 8.4
+    """Return the numbers that an option takes, in words; None where it takes others than numbers."""
+    whole = isinstance(kind, click.types.IntParamType)
+    if not (whole or isinstance(kind, click.types.FloatParamType)):
+        return None
+    noun = "a whole number" if whole else "a number"
+    low, high = getattr(kind, "min", None), getattr(kind, "max", None)
+    if low is not None:
+        over = "above" if getattr(kind, "min_open", False) else "from"
+        return (
+            f"{noun} {over} {low:g}"
+            + (" on" if high is None and over == "from" else "")
+            + (f" to {high:g}" if high is not None else "")
+        )
+    return noun
 
 
 def _is_inside(path: str) -> bool:

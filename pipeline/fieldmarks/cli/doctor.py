@@ -11,7 +11,7 @@ import click
 from fieldmarks.cli.configuration import CACHE, FILE, is_given
 from fieldmarks.cli.console import conclude
 from fieldmarks.cli.generate import Number, headers_of, model_options
-from fieldmarks.cli.root import ENVIRONMENT
+from fieldmarks.cli.root import ENVIRONMENT, FAULT
 from fieldmarks.errors import EndpointError, ModelError
 from fieldmarks.text import counted, printable
 
@@ -68,12 +68,16 @@ def doctor(
     if any(is_given(name) for name in named):  # then not what is a default
         local, model, clip = (value if is_given(name) else None for name, value in named.items())
     base_url = base_url or os.environ.get("OPENAI_BASE_URL")
-    if Path(FILE).exists():
+    if fault := click.get_current_context().meta.get(FAULT):
+        show(Check("configuration", False, printable(fault)))
+    elif Path(FILE).exists():
         show(Check("configuration", True, str(Path(FILE).resolve())))
     if model is None and local is None and clip is None and base_url is None and not headers:
         for check in _installation():
             show(check)
         conclude("Checked the installation; --base-url, --model, --local and --clip check models")
+        if fault:
+            raise click.exceptions.Exit(1)
         return
     local_only = model is None and (local is not None or clip is not None)
     if local_only and headers:

@@ -17,12 +17,15 @@ from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import conclude, say
 from fieldmarks.cli.images import (
     OF_MODEL,
+    check_new,
     check_page,
     conclude_images,
+    force_option,
     imprint,
     model_options,
     page_options,
     say_failure,
+    wrote,
 )
 from fieldmarks.cli.learning_curves import Counts, check_curves, measure_curves
 from fieldmarks.text import counted
@@ -50,6 +53,7 @@ OF_FIGURES = {
     "as_json": "--json",
     "report": "--report",
     "save_plots": "--save-plots",
+    "force": "--force",
 }
 PASSED = (
     *("classifier", "arms", "text", "with_name", "concept", "templates", "seeds", "ablate", "unknown"),
@@ -214,6 +218,7 @@ def text_options(command: Command) -> Command:
 @click.option("--report", type=FILE, help="Write an HTML page with charts and examples (.html).")
 @page_options
 @click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg, .png and .pdf.")
+@force_option
 @model_options
 @click.pass_context
 def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> None:
@@ -262,7 +267,7 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
         measure_curves(dataset, passed, options, command_line(context))
         return
     outputs = (options["as_json"], options["report"], options["save_plots"])
-    _check_outputs(*outputs)
+    _check_outputs(*outputs, force=options["force"])
     store = Store(options["store"]) if options["store"] else None
     if store is not None and options["write_flags"]:
         store.check_writable()
@@ -280,15 +285,14 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
         )
     for failure in result.failures:
         say_failure(failure)
-    _show_table(_preflight_of(result))
+    _show_counts(_preflight_of(result))
     _write(result, *outputs, options)
     if options["write_flags"]:
         _write_flags(result, options["store"], options["presets"][0])
     failed = [failure.image for failure in result.failures]
     closing = f"Evaluated {counted(len(result.arms), 'arm')} on {counted(len(result.images), 'image')}"
-    files = [str(path) for path in outputs if path not in (None, "-")]
-    wrote = [f"Wrote {', '.join(files)}"] if files else []
-    conclude_images(failed, len(failed), len(failed) + len(result.images), closing, *wrote)
+    files = [path for path in outputs if path not in (None, "-")]
+    conclude_images(failed, len(failed), len(failed) + len(result.images), closing, *wrote(files))
 
 
 def _check_usage(options: Mapping[str, Any]) -> None:
@@ -346,12 +350,23 @@ def _say_notes(notices: Sequence[str]) -> None:
 
 
 def _show_table(preflight: "Preflight") -> None:
-    """Show classes and their images on stderr."""
+    """Show classes and their images on stderr: what --preflight is asked for."""
     from fieldmarks.cli.render import evaluation
 
     _say_notes(preflight.notices())
     for line in evaluation.preflight(preflight):
         say(line)
+
+
+def _show_counts(preflight: "Preflight") -> None:
+    """Say in one line how many images the classes have; each class's with -v."""
+    from fieldmarks.cli.render import evaluation
+
+    _say_notes(preflight.notices())
+    *classes, _ = evaluation.preflight(preflight)
+    for line in classes:
+        logger.debug(line)
+    logger.info(evaluation.extent(preflight))
 
 
 def _preflight_of(result: "Evaluation") -> "Preflight":
@@ -389,19 +404,20 @@ def _write_flags(result: "Evaluation", path: str, preset: str) -> None:
     say(f"{counted(len(changed), 'class')} {have} measured effects: {see}")
 
 
-def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None) -> None:
+def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None, *, force: bool) -> None:
     """Raise for what could not be written at the end; UsageError for one file named twice."""
     from fieldmarks.evaluation.results import check_file
     from fieldmarks.report import chart_files, charts, evaluation_page
 
     if report and as_json and report.resolve() == Path(as_json).resolve():
         raise click.UsageError("--json and --report name the same file: pass two")
-    if as_json not in (None, "-"):
-        check_file(Path(as_json or ""))
+    file = None if as_json in (None, "-") else Path(as_json or "")
+    if file:
+        check_file(file)
     if report:
         evaluation_page.check(report)
-    if plots:
-        chart_files.check(charts.NAMES, plots)
+    drawn = chart_files.check(charts.NAMES, plots) if plots else None
+    check_new(force, {"--json": file, "--report": report, "--save-plots": drawn})
 
 
 def _write(

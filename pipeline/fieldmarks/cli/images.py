@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -112,6 +113,32 @@ def page_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def force_option(command: Command) -> Command:
+    """Add the option without which no command overwrites a file."""
+    return click.option("--force", is_flag=True, help="Overwrite existing files.")(command)
+
+
+def check_new(force: bool, named: Mapping[str, Path | Sequence[Path] | None]) -> None:
+    """Raise StoreError for a file that exists, unless `force` and a regular file.
+
+    Files are given by the option that names them. Raises UsageError for `force` where none does.
+    """
+    from fieldmarks.store import exchange
+
+    if force and not any(named.values()):
+        *names, last = named
+        raise click.UsageError(f"--force goes with {', '.join(names)}{' or ' if names else ''}{last}")
+    for place in named.values():
+        for path in [place] if isinstance(place, Path) else place or ():
+            exchange.check_new(path, force=force, remedy="choose another name, or pass --force")
+
+
+def wrote(files: Sequence[object]) -> list[str]:
+    """Return the sentence of the closing line that names the files written; nothing without any."""
+    *names, last = map(str, files or [""])
+    return [f"Wrote {', '.join(names)}{' and ' if names else ''}{last}"] if files else []
 
 
 def imprint(options: Mapping[str, Any]) -> "Imprint":

@@ -9,7 +9,7 @@ import click
 from fieldmarks.choices import Preset, words
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
-from fieldmarks.cli.images import OF_MODEL, conclude_read, model_options
+from fieldmarks.cli.images import OF_MODEL, check_new, conclude_read, force_option, model_options
 from fieldmarks.text import counted
 
 PASSED = (
@@ -29,12 +29,11 @@ PASSED = (
 
 
 def check_out(out: Path, force: bool) -> None:
-    """Raise, before the work, where a classifier file could not be written: UsageError, ModelError."""
+    """Raise, before the work, where a classifier file could not be written: ModelError, StoreError."""
     from fieldmarks.classification.classifier_file import ClassifierFile
 
-    if out.exists() and not force:
-        raise click.UsageError(f"{out} already exists: pass --force to replace it")
     ClassifierFile(out)
+    check_new(force, {"--out": out})
 
 
 @click.command(short_help="Learn weights of descriptors from a few labelled images.")
@@ -42,7 +41,7 @@ def check_out(out: Path, force: bool) -> None:
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")
 @click.option("-o", "--out", type=FILE, required=True, help="Classifier file to write (.safetensors).")
-@click.option("--force", is_flag=True, help="Replace an existing classifier file.")
+@force_option
 @click.option(
     "--shots",
     type=click.IntRange(1),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from fieldmarks.cli.console import images_line, shown
-from fieldmarks.cli.images import conclude_read, imprint
+from fieldmarks.cli.images import check_new, conclude_read, imprint, wrote
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -62,12 +62,13 @@ def measure_curves(
 
     as_json, draws, plots = options["as_json"], options["draws"] or DRAWS, options["save_plots"]
     report = options["report"]
+    file = None if as_json in (None, "-") else Path(as_json)
     if report:
         curves_page.check(report)
-    if as_json not in (None, "-"):
-        check_file(Path(as_json))
-    if plots:
-        chart_files.check([curves_chart.NAME], plots)
+    if file:
+        check_file(file)
+    drawn = chart_files.check([curves_chart.NAME], plots) if plots else None
+    check_new(options["force"], {"--json": file, "--report": report, "--save-plots": drawn})
 
     def wording(progress: "Progress | Drawn") -> str:
         if isinstance(progress, Progress):
@@ -90,7 +91,6 @@ def measure_curves(
     if plots:
         chart_files.save([curves_chart.chart(result)], plots)
     closing = f"Measured {counted(len(result.curves), 'learning curve')} over {counted(draws, 'draw')}"
-    files = [str(path) for path in (as_json, report, plots) if path not in (None, "-")]
-    wrote = [f"Wrote {', '.join(files)}"] if files else []
+    files = [path for path in (as_json, report, plots) if path not in (None, "-")]
     total = result.tested + max(result.shots) * len(result.classes)
-    conclude_read(result.failures, total, closing, *wrote)
+    conclude_read(result.failures, total, closing, *wrote(files))

@@ -13,7 +13,7 @@ import click
 from fieldmarks.choices import ResultFormat, words
 from fieldmarks.cli.configuration import is_given
 from fieldmarks.cli.console import counting, say, shown
-from fieldmarks.cli.images import NAMED, conclude_images, imprint, say_failure
+from fieldmarks.cli.images import NAMED, conclude_images, force_option, imprint, say_failure, wrote
 from fieldmarks.cli.sorting import Sorter
 from fieldmarks.text import counted
 
@@ -36,7 +36,7 @@ def output_options(command: Command) -> Command:
             type=click.Choice(words(ResultFormat)),
             help="Output format  [default: that of FILE by its suffix, else table].",
         ),
-        click.option("--force", is_flag=True, help="Overwrite FILE."),
+        force_option,
         click.option(
             "-o",
             "--output",
@@ -58,8 +58,6 @@ def open_output(form: ResultFormat | None, options: Mapping[str, Any]) -> "Resul
         raise click.UsageError("give either -o or --resume: both write the results")
     if resume and form not in (None, "jsonl"):
         raise click.UsageError(f"--resume writes JSONL: leave out --format {form}")
-    if options["force"] and not output:
-        raise click.UsageError("--force goes with -o FILE")
     if form == "parquet" and not output:
         raise click.UsageError("--format parquet is for files: name one with -o FILE.parquet")
     if options["dry_run"] and form and not output:
@@ -85,7 +83,7 @@ def detail_of(form: str, options: Mapping[str, Any]) -> tuple[int, int, bool]:
     asked = options["explain_top"] or (2 if options["explain"] or options["relative"] else 0)
     usual = {"table": options["explain_top"] or 1, "csv": 2, "label-studio": 2}.get(form, 5)
     top = usual if form in ROWS else options["top"] or usual
-    return top, asked or int(form in (*ROWS, "parquet")), options["baseline"] or not options["report"]
+    return top, asked or int(form in (*ROWS, "parquet")), options["baseline"]
 
 
 def writer(
@@ -239,7 +237,7 @@ class Output:
         done += "".join(f", {number:,} {why}" for why, number in self._without_label.items())
         done += f"; skipped {skipped:,} with a result" if skipped else ""
         files = [*([self._file.path] if self._file else []), *written]
-        sentences = [f"Wrote {' and '.join(map(str, files))}"] if files else []
+        sentences = wrote(files)
         sentences += [self.sorter.summary()] if self.sorter else []
         conclude_images(self._failed[:NAMED], self._failures, self._total, done, *sentences)
 

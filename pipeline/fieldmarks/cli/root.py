@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, what shells expect
 TERMINATED: Final = 143  # 128 + SIGTERM
+FAULT: Final = "fieldmarks.fault"  # of the configuration file, for `doctor`, in the contexts' common notes
 ENVIRONMENT: Final = {"clip": "FIELDMARKS_CLIP", "store": "FIELDMARKS_STORE", "model": "FIELDMARKS_MODEL"}
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -150,6 +152,14 @@ class Root(InOrder):
         name, command, rest = super().resolve_command(context, args)
         return name, command and self._imported(name or ""), rest
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what the library says of a keyword is said of the option that was typed."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            command = self.commands.get(ctx.invoked_subcommand or "")
+            raise UsageError(_of_option(str(error), command)) from error
+
     def import_all(self) -> Mapping[str, click.Command]:
         """Return all commands, imported."""
         return {name: self._imported(name) for name in self.commands}
@@ -216,6 +226,15 @@ def with_environment(command: click.Command) -> click.Command:
         if isinstance(option, click.Option) and option.name in ENVIRONMENT:
             option.envvar, option.show_envvar = ENVIRONMENT[option.name], True
     return command
+
+
+def _of_option(message: str, command: click.Command | None) -> str:
+    """Return a message that begins with a keyword of the library with the option of that name instead."""
+    keyword = re.match(r"([a-z_]+)(?=: | needs | goes with )", message)
+    for param in command.params if command and keyword else ():
+        if isinstance(param, click.Option) and keyword and param.name == keyword[0]:
+            return f"{max(param.opts, key=len)}{message[keyword.end() :]}"
+    return message
 
 
 def _before_the_command(error: click.NoSuchOption) -> str | None:
@@ -329,4 +348,9 @@ def main(verbose: bool, quiet: bool, log_file: Path | None) -> None:
 
         context = click.get_current_context()
         assert isinstance(context.command, Root)
-        use_file(context, context.command.import_all())
+        try:
+            use_file(context, context.command.import_all())
+        except UsageError as error:
+            if context.invoked_subcommand != "doctor":
+                raise
+            context.meta[FAULT] = str(error)  # one of the results of doctor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.cli.console import conclude, emit
-from fieldmarks.cli.images import check_page, imprint, model_options, page_options
+from fieldmarks.cli.images import check_new, check_page, force_option, imprint, model_options, page_options
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ TOP = 20
     "--report", type=click.Path(path_type=Path), help="Also write an HTML page with the images (.html)."
 )
 @page_options
+@force_option
 @click.option(
     "--link-into", type=click.Path(path_type=Path), metavar="DIR", help="Link to the images in a new folder."
 )
@@ -74,6 +75,7 @@ def search(
     near: float | None,
     link_into: Path | None,
     batch: int | None,
+    force: bool,
     **options: Any,
 ) -> None:
     """Find the images in SET that show every TEXT.
@@ -97,12 +99,12 @@ def search(
     page = {name: options.pop(name) for name in ("report", "title", "author")}
     if duplicates:
         _check_alone(click.get_current_context())
-        _check_report(page["report"])
+        _check_report(page["report"], force)
         _list_duplicates(embeddings, near, form, page)
         return
     if near is not None:
         raise click.UsageError("--near goes with --duplicates")
-    _check_report(page["report"], link_into)
+    _check_report(page["report"], force, link_into)
     _search(embeddings, texts, options, model, form, link_into, page)
 
 
@@ -155,22 +157,22 @@ def _search(
 def _check_alone(context: click.Context) -> None:
     """Raise UsageError for options that have no effect on --duplicates."""
     given = click.core.ParameterSource.COMMANDLINE
-    allowed = {"embeddings", "duplicates", "near", "form", "report", "title", "author"}
+    allowed = {"embeddings", "duplicates", "near", "form", "report", "title", "author", "force"}
     for param in context.command.params:
         if param.name not in allowed and context.get_parameter_source(param.name or "") is given:
             named = "TEXT" if param.name == "texts" else param.opts[0]
             raise click.UsageError(f"--duplicates compares all images: leave out {named}")
 
 
-def _check_report(report: Path | None, link_into: Path | None = None) -> None:
+def _check_report(report: Path | None, force: bool, link_into: Path | None = None) -> None:
     """Raise ReportError where the page could not be written, UsageError where it is the folder of links."""
-    if report is None:
-        return
-    from fieldmarks.report import document
+    if report:
+        from fieldmarks.report import document
 
-    if link_into and os.path.realpath(report) == os.path.realpath(link_into):
-        raise click.UsageError("--report and --link-into name the same place; pass different ones")
-    document.check(report)
+        if link_into and os.path.realpath(report) == os.path.realpath(link_into):
+            raise click.UsageError("--report and --link-into name the same place; pass different ones")
+        document.check(report)
+    check_new(force, {"--report": report})
 
 
 def _write(path: Path, page: "Page") -> str:

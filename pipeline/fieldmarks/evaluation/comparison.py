@@ -70,6 +70,20 @@ class Comparison:
     groups: tuple[Group, ...]
 
     @property
+    def differing(self) -> dict[str, tuple[str, ...]]:
+        """What was set otherwise in some run, by term, with each run's value in their order."""
+        found = [_set(run.evaluation.settings) for run in self.runs]
+        terms = dict.fromkeys(term for values in found for term in values)
+        rows = {term: tuple(values.get(term, "none") for values in found) for term in terms}
+        return {term: values for term, values in rows.items() if len(set(values)) > 1}
+
+    @property
+    def difference(self) -> str | None:
+        """In what the runs differ, as a sentence; None where they were set alike."""
+        parts = [f"{term} {' / '.join(values)}" for term, values in self.differing.items()]
+        return f"Differs in: {'; '.join(parts)}." if parts else None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Which runs are not compared, and why."""
         return tuple(f"{run.name} is not compared: {run.obstacle}" for run in self.runs if run.obstacle)
@@ -105,6 +119,39 @@ def facts_of(settings: Mapping[str, Any]) -> dict[str, str]:
     if "Store" in facts and isinstance(digest, str):
         facts["Store"] += f" ({digest[:12]})"
     return facts
+
+
+_WORDING: Final = {  # terms of what was asked for in an evaluation, by its settings' names
+    "presets": "preset",
+    "aggregates": "aggregate",
+    "text": "text",
+    "with_name": "with-name",
+    "concept": "concept",
+    "templates": "templates",
+    "seeds": "seeds",
+}
+
+
+def _set(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return what an evaluation was set to do, by term, in words; what was not set is left out."""
+    parts = {name: settings.get(name) for name in ("wanted", "data", "computed")}
+    wanted, data, computed = (part if isinstance(part, Mapping) else {} for part in parts.values())
+    values: dict[str, Any] = {term.lower(): value for term, value in facts_of(settings).items()}
+    values |= {term: wanted.get(name) for name, term in _WORDING.items()}
+    values |= {"sentences": settings.get("sentences")}
+    values |= {term: data.get(term) for term in ("split", "limit")}
+    values |= {term: computed.get(term) for term in ("dtype", "engine", "decode")}
+    if isinstance(values["seeds"], list):
+        values["seeds"] = len(values["seeds"])
+    return {
+        term: _in_words(value)[:MAX_FACT] for term, value in values.items() if value not in (None, [], False)
+    }
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def compare(runs: Sequence[tuple[str, Evaluation]]) -> Comparison:

@@ -44,6 +44,7 @@ from fieldmarks.paths import has_ends, obstacle, read_bytes, unwritable
 from fieldmarks.store import durable
 
 FORMAT_VERSION: Final = 1
+NO_EVALUATION: Final = "not a saved evaluation (`fieldmarks evaluate --json`)"
 MAX_BYTES: Final = 2**28  # of a file; one of 50,000 images and 1,000 classes has about 2**25
 _MARGIN_DIGITS: Final = 6  # of the margin on one image, in plain data
 _BEGINNING: Final = b'{"v":1,"settings":{"fieldmarks":'  # as orjson writes it
@@ -375,10 +376,20 @@ class Evaluation(_Plain):
         data = read_bytes(Path(path), MAX_BYTES, EvaluationError)
         try:
             plain = json.loads(data)
-            if not isinstance(plain, dict):
-                raise EvaluationError("expected one JSON object")
+        except (ValueError, RecursionError) as error:
+            raise EvaluationError(f"{path}: {NO_EVALUATION}: {error}") from error
+        if not isinstance(plain, dict):
+            raise EvaluationError(f"{path}: {NO_EVALUATION}: expected one JSON object")
+        if plain.get("kind") == "learning curves":
+            raise EvaluationError(
+                f"{path} holds learning curves; expected an evaluation, which `fieldmarks evaluate` writes"
+                " without --shots"
+            )
+        if not {"v", "arms", "images"} & plain.keys():
+            raise EvaluationError(f"{path}: {NO_EVALUATION}")
+        try:
             return cls.from_dict(plain)
-        except (ValueError, RecursionError, EvaluationError) as error:
+        except EvaluationError as error:
             raise EvaluationError(f"{path}: {error}") from error
 
     def to_pandas(self) -> Any:

@@ -14,12 +14,13 @@ FEW_IMAGES: Final = 100
 SIGNIFICANT: Final = 0.05
 MINUS: Final = "\u2212"
 RANDOM: Final = ("waffle", "random-words")  # controls of texts that mean nothing
+WITHOUT_P: Final = "An arm of several draws has no McNemar’s p, which compares two lists of answers."
 _CALLED: Final[Mapping[str, str]] = {
     "name": "bare names",
-    "photo": "“a photo of a”",
+    "photo": "“a photo of a …”",
     "concept": "prompts with the concept",
     "waffle": "random words",
-    "random-words": "random words of the store",
+    "random-words": "as many random words as descriptors",
     "swapped": "descriptors shuffled between classes",
 }
 

@@ -3,7 +3,7 @@
 A calibrated classifier's metadata has "calibrated", a JSON object:
 
     {"at", "fieldmarks", "data", "images", "false_rejections", "coverage", "temperature",
-     "pooled": classes with the threshold of all images,
+     "misclassified": images, "pooled": classes with the threshold of all images,
      "error_before", "error_after": expected calibration errors}
 
 without labels {"at", "fieldmarks", "data", "images", "unlabelled": true, "threshold", "under": images that
@@ -32,8 +32,10 @@ from fieldmarks.errors import EvaluationError, ModelError, UsageError
 from fieldmarks.evaluation.evaluate import dataset_spec
 from fieldmarks.evaluation.predictions import distinct, stacked
 from fieldmarks.learning.calibration import (
+    FEW_ERRORS,
     FEWEST,
     NEVER,
+    coldest,
     fewest_for,
     quantile,
     reliability,
@@ -222,7 +224,10 @@ def calibrated_head(
     """Return a head calibrated on images (n, D) with classes (n,), the record of it, and what to say."""
     scores = head.logits(vectors) / np.float32(head.scale)
     right = (scores.argmax(axis=1) == labels).astype(np.float64)
-    warmth = temperature(scores, labels)
+    wrong = int(len(right) - right.sum())
+    warmth = best = temperature(scores, labels)
+    if wrong < FEW_ERRORS:
+        warmth = max(best, coldest(scores, labels))
     least, pooled = thresholds(scores, labels, false_rejections)
     missing = quantile(scores, labels, warmth, coverage)
     errors = [
@@ -245,10 +250,17 @@ def calibrated_head(
         )
     if missing == 1:
         notes.append(f"sets hold every class: {coverage:.3g} coverage needs {fewest_for(coverage):,} images")
+    if warmth > best:
+        notes.append(
+            f"{counted(wrong, 'error') if wrong else 'no errors'} on these images, which do not determine the"
+            f" temperature (that takes {FEW_ERRORS}): it is as high as keeps mean confidence at"
+            f" {100 * (right.sum() + 0.5) / (len(right) + 1):.1f}%"
+        )
     record = {
         "images": len(labels),
         "false_rejections": false_rejections,
         "coverage": coverage,
+        "misclassified": wrong,
         "pooled": [head.classes[at] for at in pooled],
         "temperature": warmth,
         "error_before": errors[0],

@@ -3,15 +3,20 @@
 n images, C classes. Scores (n, C) are those of `Head` before the scale: cosines, or their weighted sum with a
 bias. Three things are fitted, each by itself:
 
-- The temperature T for which softmax(scores / T) has the least log-loss.
+- The temperature T for which softmax(scores / T) has the least log-loss. Errors determine it: where all
+  images are classified correctly, any smaller T has a smaller loss. Where errors are few, T is therefore at
+  least the one at which the mean confidence is (right + 1/2) / (n + 1), the estimate of a share under
+  Jeffreys' prior, which is never 1.
 - For each class the score under which an image is taken for none of the classes, so that at most a share
   of its own images is. In the mean k / (n + 1) of new images are under the k-th smallest of n own scores, so
   k is the largest with k / (n + 1) within the share. A class with few images has the threshold of all.
 - The split-conformal quantile q: the set of classes with probability at least 1 - q holds the true one for at
   least a share of new images, whatever the model. It is the ⌈(n + 1) · coverage⌉-th smallest of 1 - p(true).
 
-Sources: Guo et al., On calibration of modern neural networks (2017); Sadinle, Lei & Wasserman, Least
-ambiguous set-valued classifiers (2019).
+Sources: Guo et al., On calibration of modern neural networks (2017); Brown, Cai & DasGupta, Interval
+estimation for a binomial proportion (2001), for Jeffreys' prior; Peduzzi et al., A simulation study of the
+number of events per variable in logistic regression analysis (1996), for how many errors are few; Sadinle,
+Lei & Wasserman, Least ambiguous set-valued classifiers (2019).
 """
 
 from math import ceil, floor
@@ -24,6 +29,7 @@ from fieldmarks.learning.model import Floats
 from fieldmarks.learning.strength import judged
 
 FEWEST: Final = 20  # images of a class with a threshold of its own
+FEW_ERRORS: Final = 10  # fewer do not determine a temperature
 NEVER: Final = float(np.finfo(np.float32).min)  # a threshold that no score is under
 _COLDEST, _HOTTEST = 1e-4, 10.0
 
@@ -39,6 +45,24 @@ def temperature(scores: Array, labels: Indices) -> float:
 
     bounds = (np.log(_COLDEST), np.log(_HOTTEST))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+
+def coldest(scores: Array, labels: Indices) -> float:
+    """Return the least temperature that so many images justify: its mean confidence is Jeffreys' estimate."""
+    from scipy.optimize import brentq
+
+    wide = scores.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    right = float((scores.argmax(axis=1) == labels).sum())
+    justified = (right + 0.5) / (len(labels) + 1)
+
+    def excess(logarithm: float) -> float:  # falls, as each image's confidence does
+        return float((1 / np.exp(wide / np.exp(logarithm)).sum(axis=1)).mean()) - justified
+
+    bounds = (float(np.log(_COLDEST)), float(np.log(_HOTTEST)))
+    if excess(bounds[0]) <= 0:
+        return _COLDEST
+    return _HOTTEST if excess(bounds[1]) >= 0 else float(np.exp(brentq(excess, *bounds)))
 
 
 def thresholds(scores: Array, labels: Indices, false_rejections: float) -> tuple[Array, list[int]]:

@@ -62,6 +62,7 @@ from fieldmarks.text import counted
 logger = logging.getLogger(__name__)
 
 CONFIDENCE: Final = 0.95
+FEW_DRAWS: Final = 5  # with fewer, Student's quantile is over 3
 _PART: Final = 4096  # images that are scored at once
 _BEGINNING: Final = b'{"v":1,"kind":"learning curves",'
 _ENDING: Final = b"}\n"
@@ -107,6 +108,16 @@ class Curve:
     def margin(self) -> Floats:
         """Half the width of the mean's interval over draws, (shots,)."""
         return margin_of(self.accuracy)
+
+    @property
+    def low(self) -> Floats:
+        """Lower ends of the intervals, (shots,); no share is below 0."""
+        return np.maximum(self.mean - self.margin, 0.0)
+
+    @property
+    def high(self) -> Floats:
+        """Upper ends of the intervals, (shots,); no share is above 1."""
+        return np.minimum(self.mean + self.margin, 1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object."""
@@ -177,11 +188,14 @@ class LearningCurves:
             ("learned", "random words"): "The same weights, beside weights on random words,",
             ("shared", "random, shared"): "Shared weights, beside shared ones on random words,",
         }
-        return tuple(
+        lines = [
             f"{words} {_led(*found, other)}."
             for (name, other), words in pairs.items()
             if (found := self.lead(name, other)) is not None
-        )
+        ]
+        if self.draws < FEW_DRAWS:
+            lines.append(f"{self.draws} draws are few, and their intervals wide: more --draws narrow them.")
+        return tuple(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain object, as the module shows it."""
@@ -259,7 +273,7 @@ def margin_of(figures: Floats) -> Floats:
 def _led(lead: Floats, margin: Floats, other: str) -> str:
     """Return a lead at the most shots in words."""
     value, half = float(lead[-1]), float(margin[-1])
-    ends = f"95% CI {signed(value - half)} to {signed(value + half)}"
+    ends = f"95% CI {signed(max(value - half, -1))} to {signed(min(value + half, 1))}"
     if value - half <= 0 <= value + half:
         return f"are not significantly different from {other} ({signed(value)} points, {ends})"
     return f"{'gain' if value > 0 else 'lose'} {points(abs(value))} points over {other} ({ends})"

@@ -400,11 +400,11 @@ def equal_weights(head: Head) -> Head:
 def describe(choice: Choice, shots: Shots, is_given: bool) -> list[str]:
     """Return what was chosen and why, in words."""
     if is_given:
-        chosen = "zero-shot weights" if choice.strength == ZERO_SHOT else f"strength {choice.strength:.3g}"
+        chosen = "equal weights" if choice.strength == ZERO_SHOT else f"strength {choice.strength:.3g}"
         return [f"{chosen}, as given"]
     if choice.criterion is None:
         return [
-            "zero-shot weights kept: with one image a class, none can be left out to validate with; at least"
+            "equal weights kept: with one image a class, none can be left out to validate with; at least"
             " two are needed"
         ]
     assert choice.gain is not None
@@ -415,11 +415,10 @@ def describe(choice: Choice, shots: Shots, is_given: bool) -> list[str]:
     gain = f"{size * choice.gain:.2g} ± {size * (choice.error or 0):.2g} {unit}"
     folds = f"{choice.folds}-fold cross-validation"
     if choice.strength == ZERO_SHOT:
-        if choice.best == ZERO_SHOT:
-            why = f"nothing on the grid beats them in {folds}"
-        else:
+        why = "no learned weights did better in cross-validation"
+        if choice.best != ZERO_SHOT:
             why = f"the best strength gains {gain} in {folds}, within one standard error"
-        return [f"zero-shot weights kept: {why}", f"expected accuracy {100 * choice.zero_shot:.1f}%"]
+        return [f"equal weights kept: {why}", f"expected accuracy {100 * choice.zero_shot:.1f}%"]
     weak = f", as zero-shot errs on more than {WEAK:.0%}" if choice.criterion == "log-loss" else ""
     return [
         f"strength {choice.strength:.2g}, which gains {gain} in {folds}{weak}",
@@ -433,6 +432,8 @@ def _difference(head: Head, shots: Shots, choice: Choice) -> list[str]:
         return []
     before, after = (part.logits(shots.vectors).argmax(axis=1) for part in (head, equal_weights(head)))
     changed = int(np.count_nonzero(before != after))
+    if not changed:
+        return []
     name = "the learned weights it had" if head.is_learned else head.pooling.name
     return [f"mean-similarity answers {changed:,} of {counted(len(after), 'image')} otherwise than {name}"]
 

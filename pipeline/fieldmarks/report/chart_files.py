@@ -32,15 +32,17 @@ def save(charts: Sequence[Chart], folder: Path) -> list[Path]:
     return [*drawn]
 
 
-def check(names: Sequence[str], folder: Path) -> None:
-    """Raise ReportError where `save` would refuse charts of these names."""
+def check(names: Sequence[str], folder: Path) -> list[Path]:
+    """Return the files that `save` would write for charts of these names. Raises ReportError as it does."""
     needed("matplotlib")
     if os.path.lexists(folder) and not folder.is_dir():
         raise ReportError(f"{folder} already exists and is not a folder; choose another name for the charts")
     if reason := unusable_folder(folder):
         raise ReportError(f"{folder} {reason}")
-    for path in (folder / f"{name}.{form}" for name in names for form in FORMS):
+    files = [folder / f"{name}.{form}" for name in names for form in FORMS]
+    for path in files:
         document.check_place(path, "a fieldmarks chart", _is_chart)
+    return files
 
 
 def _is_chart(file: BinaryIO) -> bool:

@@ -49,29 +49,28 @@ def chart(curves: LearningCurves) -> Chart:
     return Chart(NAME, "Learning curves", words, partial(_draw, curves))
 
 
-def spread(places: list[float], least: float) -> list[float]:
-    """Return places at least so far apart, in the same order and as near to where they were as is simple."""
+def spread(places: list[float], least: float, low: float, high: float) -> list[float]:
+    """Return places at least so far apart and within bounds, in the same order, near where they were."""
+
+    def first(group: list[float]) -> float:
+        return float(np.clip(group[0] / group[1] - _half(group), low, high - 2 * _half(group)))
+
+    def _half(group: list[float]) -> float:
+        return least * (group[1] - 1) / 2
+
     order = np.argsort(places, kind="stable")
     moved = np.array(places, float)[order]
     groups: list[list[float]] = []  # each with its sum and its count, the places of a group stand in a row
     for place in moved.tolist():
         groups.append([place, 1])
-        while len(groups) > 1 and _first(groups[-1], least) - _end(groups[-2], least) < least:
+        while len(groups) > 1 and first(groups[-1]) - first(groups[-2]) < least * groups[-2][1]:
             total, count = groups.pop()
             groups[-1] = [groups[-1][0] + total, groups[-1][1] + count]
-    rows = [_first(group, least) + at * least for group in groups for at in range(int(group[1]))]
+    rows = [first(group) + at * least for group in groups for at in range(int(group[1]))]
     result = np.empty(len(places))
     result[order] = rows
     found: list[float] = result.tolist()
     return found
-
-
-def _first(group: list[float], least: float) -> float:
-    return group[0] / group[1] - least * (group[1] - 1) / 2
-
-
-def _end(group: list[float], least: float) -> float:
-    return group[0] / group[1] + least * (group[1] - 1) / 2
 
 
 def _draw(curves: LearningCurves) -> "Figure":
@@ -80,19 +79,20 @@ def _draw(curves: LearningCurves) -> "Figure":
     plot = axes(empty, _LEFT, 28, width, _HEIGHT)
     at = np.log2(np.array(curves.shots, float))
     room = 0.0 if len(at) > 1 else 0.5
-    low = min(float((curve.mean - curve.margin).min()) for curve in curves.curves)
-    high = max(float((curve.mean + curve.margin).max()) for curve in curves.curves)
-    low, high = max(0.0, 100 * low), min(100.0, 100 * high)
+    low = 100 * min(float(curve.low.min()) for curve in curves.curves)
+    high = 100 * max(float(curve.high.max()) for curve in curves.curves)
     pad = max(1.0, 0.04 * (high - low))
     plot.set_ylim(low - pad, high + pad)
     plot.set_xlim(at[0] - room, at[-1] + room)
     plot.grid(axis="y")
     ends = [100 * float(curve.mean[-1]) for curve in curves.curves]
     unit = (high - low + 2 * pad) / _HEIGHT  # points of accuracy a pixel
-    for curve, end, place in zip(curves.curves, ends, spread(ends, _LINE * unit), strict=True):
+    inside = _LINE / 2 * unit  # half a name's height
+    places = spread(ends, _LINE * unit, low - pad + inside, high + pad - inside)
+    for curve, end, place in zip(curves.curves, ends, places, strict=True):
         colour, dashes = _STYLES.get(curve.name, (PLAIN, "solid"))
-        mean, margin = 100 * curve.mean, 100 * curve.margin
-        plot.fill_between(at, mean - margin, mean + margin, color=colour, alpha=0.12, linewidth=0)
+        mean = 100 * curve.mean
+        plot.fill_between(at, 100 * curve.low, 100 * curve.high, color=colour, alpha=0.12, linewidth=0)
         plot.plot(
             at, mean, color=colour, linestyle=dashes, linewidth=2, marker="o", markersize=4, clip_on=False
         )
@@ -104,7 +104,10 @@ def _draw(curves: LearningCurves) -> "Figure":
             va="center",
             color=SOFT if colour == PLAIN else colour,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": LINE, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4},
+            arrowprops={
+                **{"arrowstyle": "-", "color": LINE, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4},
+                "relpos": (0, 0.5),  # from the name's beginning, so that no line crosses another name
+            },
         )
     plot.set_xticks(at, [f"{shots:,}" for shots in curves.shots])
     plot.set_xlabel("labelled images per class (shots)")

@@ -31,7 +31,13 @@ def html(curves: LearningCurves, imprint: Imprint | None = None) -> str:
     chart = curves_chart.chart(curves)
     first, *further = curves.summary
     rows = [
-        (curve, [(share(mean), share(margin)) for mean, margin in zip(curve.mean, curve.margin, strict=True)])
+        (
+            curve,
+            [
+                (share(mean), f"{share(low)}–{share(high)}")
+                for mean, low, high in zip(curve.mean, curve.low, curve.high, strict=True)
+            ],
+        )
         for curve in curves.curves
     ]
     body = fragment(

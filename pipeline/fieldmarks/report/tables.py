@@ -12,6 +12,7 @@ from typing import Final
 
 from fieldmarks.evaluation.comparison import Comparison, Row
 from fieldmarks.evaluation.results import Difference, Estimate
+from fieldmarks.evaluation.summary import WITHOUT_P
 from fieldmarks.report.numbers import MINUS, NONE, p_value, points, share
 from fieldmarks.tables.writing import csv_text
 from fieldmarks.text import printable
@@ -63,7 +64,13 @@ def table(comparison: Comparison) -> Table:
             cells = [group.arm, *([comparison.runs[row.run].name] if several else []), estimate(row.arm.top1)]
             cells += [difference(lead), p_value(lead.p) if lead else NONE] if against else []
             rows.append([*cells, estimate(row.arm.mean_per_class)])
-    notes = ("95% confidence intervals in brackets.", *comparison.notes)
+    leads = [row.lead if several else row.arm.difference for group in comparison.groups for row in group.rows]
+    notes = [
+        "95% confidence intervals in brackets.",
+        *([comparison.difference] if comparison.difference else []),
+        *([WITHOUT_P] if any(lead and lead.p is None for lead in leads) else []),
+        *comparison.notes,
+    ]
     return Table(heading, rows, 2 if several else 1, notes)
 
 
@@ -119,7 +126,7 @@ def csv(comparison: Comparison) -> str:
     figures = ("top1", "top5", "mean_per_class", "difference", "lead")
     heading = ["run", "store", "model", "images", "classes", "arm", "role"]
     heading += [f"{name}{end}" for name in figures for end in ("", "_low", "_high")]
-    heading += ["difference_to", "difference_p", "lead_to", "lead_p", "note"]
+    heading += ["difference_to", "difference_p", "lead_to", "lead_p", "differs_in", "note"]
     return csv_text([heading, *_csv_rows(comparison)])
 
 
@@ -138,7 +145,8 @@ def _csv_row(comparison: Comparison, row: Row) -> list[object]:
         names += [figure.value, figure.low, figure.high] if figure else [None, None, None]
     for lead in (arm.difference, row.lead):
         names += [lead.to, lead.p] if lead else [None, None]
-    return [*names, run.obstacle or None]
+    differing = "; ".join(f"{term} {values[row.run]}" for term, values in comparison.differing.items())
+    return [*names, differing or None, run.obstacle or None]
 
 
 def _line(cells: Iterable[str]) -> str:

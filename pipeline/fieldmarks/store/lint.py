@@ -103,7 +103,7 @@ def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
     """Return findings for people: the same one about the same descriptor together, the most severe first."""
     groups: dict[tuple[Any, ...], list[Finding]] = {}
     for finding in findings:
-        about = finding.name if finding.descriptor is None else comparable(finding.descriptor)
+        about = "" if finding.descriptor is None else comparable(finding.descriptor)
         key = (-finding.severity, finding.rule.code, about, finding.message)
         groups.setdefault(key, []).append(finding)
     order = sorted(groups, key=lambda key: (*key[:2], -len(groups[key])))

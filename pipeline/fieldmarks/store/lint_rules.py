@@ -44,6 +44,8 @@ _NUMBER: Final = r"[\d¼-¾⅐-⅞]+(?:[.,/⁄ ][\d¼-¾⅐-⅞]+){0,3}"
 _UNSEEN: Final = re.compile(
     r"\b(?:smell\w*|odou?rs?|odou?rless|scent(?:s|ed)?|fragran\w+|aroma\w*|tast(?:e|es|y|ing)|flavou?r\w*"
     r"|sounds?|nois[ey]\w*|loud\w*|audible|melod\w+|songs?|calls"
+    r"|barks (?:at|when|loudly|often|a lot)|barking|howl(?:s|ing)|growl(?:s|ing)|meow\w*|purr(?:s|ing)"
+    r"|hoot(?:s|ing)|croak(?:s|ing)|chirp\w*|sings|singing"
     r"|nocturnal|diurnal|habitats?|native to|lives? in|diets?|feeds? on|eats?|preys? on|hunts?|migrat\w+"
     r"|hibernat\w+|behaviou?rs?|temperament|friendly|aggressive|intelligent|loyal|venomous|poisonous"
     r"|lifespan|life span|prices?|priced|expensive|inexpensive|cheap|costs?|popular|invented"
@@ -265,7 +267,7 @@ def _twice(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 def _same_list(entry: Entry, listing: Listing) -> Iterator[Complaint]:
     names = listing.same_lists[entry.descriptors]
     if len(names) > 1 and entry.descriptors:
-        yield None, f"it has the same list as {_others(names, entry.name)}: they cannot be told apart"
+        yield None, f"{_first(names)} have the same list: they cannot be told apart"
 
 
 def _shared(entry: Entry, listing: Listing) -> Iterator[Complaint]:
@@ -345,6 +347,12 @@ def _hurts(entry: Entry, listing: Listing) -> Iterator[Complaint]:
         if lost > 0 and 100 * lost >= listing.config.hurts_by * measurement.effects[text].images:
             effect = points(measurement.effects[text].effect)
             yield at, f"it hurts accuracy where it was measured: {effect} points on {measurement.where}"
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the first four of names, quoted, and the count of others."""
+    more = len(names) - 4
+    return ", ".join(map(repr, names[:4])) + (f" and {more} more" if more > 0 else "")
 
 
 def _others(names: Sequence[str], name: str) -> str:

@@ -112,3 +112,9 @@ def test_preflight() -> None:
         "  toad       0",
         "15 images in 2 classes, 2 left out, 1 without a usable label",
     ]
+
+
+def test_the_extent_of_a_data_set_is_one_line() -> None:
+    assert evaluation.extent(Preflight({"owl": 20, "newt": 20})) == "40 images in 2 classes, 20 each"
+    assert evaluation.extent(Preflight({"owl": 2, "newt": 1000})) == "1,002 images in 2 classes, 2–1,000 each"
+    assert evaluation.extent(Preflight({"owl": 1})) == "1 image in 1 class"

@@ -19,6 +19,8 @@ def lines(comparison: Comparison) -> Iterator[str]:
         yield from wrapped(f"{number}  {run.name}: {', '.join(extent)}")
         for fact in run.facts.values():
             yield f"   {printable(fact)}"
+    if comparison.difference:
+        yield from wrapped(comparison.difference)
     yield ""
     yield "accuracy in %, 95% CI in brackets"
     for group in comparison.groups:

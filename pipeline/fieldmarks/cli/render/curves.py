@@ -8,23 +8,24 @@ from fieldmarks.learning.curves import LearningCurves
 from fieldmarks.text import counted
 
 _NAME: Final = 15
-_CELL: Final = 13
-_COLUMNS: Final = 5  # numbers of shots beside each other; more have a table of their own
+_CELL: Final = 20
+_COLUMNS: Final = 3  # numbers of shots beside each other; more have a table of their own
 
 
 def lines(result: LearningCurves) -> Iterator[str]:
     """Yield the curves as tables, and what each of them is."""
     yield from wrapped(
         f"Accuracy in % by labelled images of each class, mean of {counted(result.draws, 'draw')}"
-        f" ± 95% CI, on {counted(result.tested, 'image')} that were not learned from"
+        f", 95% CI in brackets, on {counted(result.tested, 'image')} that were not learned from"
     )
     for at in range(0, len(result.shots), _COLUMNS):
         part = slice(at, at + _COLUMNS)
         yield ""
-        yield _row("shots", [f"{shots:,}" + " " * 6 for shots in result.shots[part]])
+        yield _row("shots", [f"{shots:,}" for shots in result.shots[part]])
         for curve in result.curves:
-            pairs = zip(curve.mean[part].tolist(), curve.margin[part].tolist(), strict=True)
-            yield _row(curve.name, [f"{100 * mean:.1f} ±{100 * margin:4.1f}" for mean, margin in pairs])
+            rows = (100 * figures[part] for figures in (curve.mean, curve.low, curve.high))
+            figures = zip(*(row.tolist() for row in rows), strict=True)
+            yield _row(curve.name, [f"{mean:.1f} ({low:.1f}–{high:.1f})" for mean, low, high in figures])
     yield ""
     for sentence in result.summary:
         yield from wrapped(sentence)

@@ -7,7 +7,7 @@ from fieldmarks.data.check import Preflight
 from fieldmarks.evaluation.estimates import Confidence
 from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Difference, Estimate, Evaluation
-from fieldmarks.evaluation.summary import MINUS
+from fieldmarks.evaluation.summary import MINUS, WITHOUT_P
 from fieldmarks.text import columns, counted, cut, padded, printable
 
 WIDTH: Final = 80
@@ -15,6 +15,11 @@ EFFECTS_SHOWN: Final = 8  # of the worst, and of the best
 NO_EFFECT: Final = (
     "No prediction depends on a single descriptor: leaving out any one changes no answer, as the class's"
     " other descriptors still decide. Only margins differ."
+)
+EFFECTS_EXPLAINED: Final = (
+    "points: top-1 gained with the descriptor, over leaving it out; own, others: how far it raises, in"
+    " logits, the margin of its class's images, and of all others. Sorted from the most harmful to the most"
+    " helpful."
 )
 ARM_ENDS: Final = (40, 60, 80)  # columns at which the cells of a row end
 LEAD_ENDS: Final = (46, 66)
@@ -47,6 +52,8 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
         yield row(f"vs {compared[0][1].to}", ["top-1, points", "McNemar's p"], LEAD_ENDS)
         for arm, difference in compared:
             yield from named(arm_name(arm), [signed_lead(difference), p_value(difference)], LEAD_ENDS)
+        if any(difference.p is None for _, difference in compared):
+            yield from wrapped(WITHOUT_P)
     yield ""
     for sentence in evaluation.summary:
         yield from wrapped(sentence)
@@ -107,11 +114,21 @@ def preflight(preflight: Preflight) -> Iterator[str]:
     yield ", ".join([f"{images} in {counted(len(preflight.images), 'class')}", *more])
 
 
+def extent(preflight: Preflight) -> str:
+    """Return in one line how many images there are, in how many classes of which sizes."""
+    counts = preflight.images.values()
+    sizes = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,}–{max(counts):,}"
+    each = f"{sizes} each" if len(counts) > 1 else ""
+    words = f"{counted(sum(counts), 'image')} in {counted(len(counts), 'class')}"
+    return f"{words}, {each}" if each else words
+
+
 def effects(ordered: Sequence[DescriptorEffect]) -> Iterator[str]:
     """Yield the worst and the best descriptors, from all of them in order, the worst first."""
     yield "leave-one-out effect of each descriptor (top-1 points; margin in logits)"
     if not any(effect.effect for effect in ordered):
         yield from wrapped(NO_EFFECT)
+    yield from wrapped(EFFECTS_EXPLAINED)
     shown = [*ordered[:EFFECTS_SHOWN], *ordered[EFFECTS_SHOWN:][-EFFECTS_SHOWN:]]
     yield f"{'class':{_CLASS}}  {'descriptor':{_DESCRIPTOR}}  {'points':>7}  {'own':>5}  {'others':>6}"
     for number, effect in enumerate(shown):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from fieldmarks.cli.console import conclude
-from fieldmarks.cli.images import page_options
+from fieldmarks.cli.images import check_new, force_option, page_options
 from fieldmarks.cli.store.group import store_argument
 
 if TYPE_CHECKING:
@@ -154,12 +154,14 @@ def _measured(path: Path, store: "Store") -> "Measured":
 @store_argument
 @click.argument("file", metavar="FILE.html", type=click.Path(path_type=Path))
 @page_options
-def page(store: str, file: Path, title: str | None, author: str | None) -> None:
+@force_option
+def page(store: str, file: Path, title: str | None, author: str | None, force: bool) -> None:
     """Write a whole store as one page for review.
 
     Shows every class, in the store's order, with its descriptors and what `store lint` finds in them, review
     marks, measured effects, ids and the classes that it is confused with. The page is a single file that
-    makes no network requests; it can be filtered and printed. Replaces an earlier page, but no other file.
+    makes no network requests; it can be filtered and printed. --force replaces an earlier page, but no other
+    file.
 
     \b
     Examples:
@@ -174,6 +176,7 @@ def page(store: str, file: Path, title: str | None, author: str | None) -> None:
     from fieldmarks.text import counted
 
     document.check(file)
+    check_new(force, {"FILE.html": file})
     opened = Store(store)
     document.write(file, store_page(opened, project_config(), Imprint(title, author)))
     conclude(f"Wrote a page of {counted(len(opened), 'class')} to {file}")
