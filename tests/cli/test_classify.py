@@ -179,17 +179,18 @@ def test_csv(classify: Classify) -> None:
     rows = list(csv.reader(io.StringIO(result.stdout)))
     assert rows[0] == [
         *("\ufeffimage", "label", "probability", "runner_up", "runner_up_probability", "marks"),
-        *("baseline", "baseline_probability"),
+        *("labels", "reason", "baseline", "baseline_probability"),
     ]
     best, second, _ = line["scores"]
-    assert [rows[1][0], rows[1][1], rows[1][3], rows[1][6]] == [
+    assert [rows[1][0], rows[1][1], rows[1][3], rows[1][8]] == [
         *("photos/0.png", line["label"], second["class"], line["baseline"]["class"]),
     ]
     assert float(rows[1][2]) == pytest.approx(best["probability"], rel=1e-4)
     marks = [mark for mark in line["marks"] if mark["class"] == line["label"]]
     shown = "; ".join(f"{mark['descriptor']} {mark['logit']:.1f}" for mark in marks)
     assert rows[1][5] == f"{line['label']}: {shown}"
-    assert rows[2] == ["none.png", "(unreadable)", "", "", "", "", "", ""]
+    reason = "cannot be read: No such file or directory"
+    assert rows[2] == ["none.png", "(unreadable)", *[""] * 5, reason, "", ""]
 
 
 def test_control_characters_of_strangers_do_not_reach_the_terminal(classify: Classify, folder: Path) -> None:
