@@ -174,7 +174,7 @@ def test_parquet_has_the_columns_of_csv_and_more(
     table = parquet.read_table(tmp_path / "a.parquet")
     assert table.column_names == [
         *("image", "label", "probability", "runner_up", "runner_up_probability", "marks"),
-        *("labels", "reason", "scores", "abstained", "baseline", "baseline_probability", "error"),
+        *("scores", "abstained", "labels", "reason", "baseline", "baseline_probability", "error"),
     ]
     rows = table.to_pylist()
     assert [(row["label"], row["abstained"], row["error"]) for row in rows] == [

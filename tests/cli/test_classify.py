@@ -412,6 +412,14 @@ def test_what_failed_and_what_changed_is_tried_again(classify: Classify, folder:
     assert first.exit_code == 3
     closing = "Classified 3 images. Wrote out.jsonl. 1 image failed."
     assert first.stderr.splitlines()[-2:] == ["  photos/3.png", closing]
+    whole = (folder / "out.jsonl").read_bytes()
+    again = classify("photos", "--resume", "out.jsonl")  # as every night
+    assert again.exit_code == 3
+    assert "1 image failed" in again.stderr
+    assert (folder / "out.jsonl").read_bytes() == whole
+    (folder / "photos" / "3.png").write_bytes(b"")
+    assert classify("photos", "--resume", "out.jsonl").exit_code == 3
+    assert _lines((folder / "out.jsonl").read_text())[-1]["error"] != _lines(whole.decode())[-1]["error"]
     shutil.copyfile("photos/0.png", "photos/3.png")
     os.utime("photos/1.png")  # another time, the same content
     data = Path("photos/2.png").read_bytes()
@@ -419,16 +427,16 @@ def test_what_failed_and_what_changed_is_tried_again(classify: Classify, folder:
     shutil.copyfile("photos/0.png", "photos/2.png")
     assert classify("photos", "--resume", "out.jsonl").exit_code == 0
     before = [f"photos/{n}.png" for n in range(4)]
-    assert _images("out.jsonl") == [*before, "photos/2.png", "photos/3.png"]
+    assert _images("out.jsonl") == [*before, "photos/3.png", "photos/2.png", "photos/3.png"]
     labels = {line["image"]: line for line in _lines((folder / "out.jsonl").read_text())[1:]}
     assert "error" not in labels["photos/3.png"]
     (folder / "photos" / "0.png").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     Path("photos/2.png").write_bytes(data)
     os.utime("photos/2.png", ns=(status.st_atime_ns, status.st_mtime_ns))
     classify("photos", "--resume", "out.jsonl")
-    assert _images("out.jsonl")[6:] == ["photos/0.png", "photos/2.png"]
+    assert _images("out.jsonl")[7:] == ["photos/0.png", "photos/2.png"]
     assert classify("photos", "--resume", "out.jsonl").exit_code == 0
-    assert len(_images("out.jsonl")) == 8
+    assert len(_images("out.jsonl")) == 9
 
 
 @pytest.mark.slow

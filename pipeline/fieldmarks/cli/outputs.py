@@ -97,6 +97,7 @@ def writer(
 ) -> "Callable[[Iterable[Result]], None]":
     """Return what takes the results and writes each as it comes."""
     from fieldmarks.classification import result_files
+    from fieldmarks.classification.results import Failure
     from fieldmarks.cli.render.results import table_rows, table_width
 
     model = _model_version(classifier)
@@ -105,6 +106,8 @@ def writer(
     def to_journal(results: "Iterable[Result]") -> None:
         assert journal is not None
         for result in results:
+            if isinstance(result, Failure) and journal.has_error(result):
+                continue  # tried again in vain: a run every night must not make the file grow
             journal.append(result_files.journal_line(result))
 
     def to_file(results: "Iterable[Result]") -> None:
