@@ -10,7 +10,8 @@ image from a later version.
 
 The last line of an image is the current one; a failure that it tells already gets no other. Lines are
 handed to the operating system one by one, so that a killed process loses none; they are on disk (fsync) when
-the journal is closed. A line that was cut short by a crash is removed. Nothing else is ever removed: a file that is not a journal is refused as it is.
+the journal is closed. A line that was cut short by a crash is removed. Nothing else is ever removed: a file
+that is not a journal is refused as it is.
 """
 
 import codecs

@@ -13,7 +13,14 @@ from fieldmarks.choices import Aggregation, Preset, ResultFormat, words
 from fieldmarks.cli import outputs, sorting
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.console import images_line, shown
-from fieldmarks.cli.images import OF_MODEL, check_page, image_paths, model_options, page_options
+from fieldmarks.cli.images import (
+    OF_MODEL,
+    check_page,
+    find_images,
+    image_paths,
+    model_options,
+    page_options,
+)
 
 if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.results import Failure
+    from fieldmarks.cli.images import Paths
 
 
 OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_weights", "baseline")
@@ -165,8 +173,8 @@ def classify(
     in the text, as in preset paper, to '{class}, which has '. Underscores of class names are read as
     blanks. Probabilities are a softmax over the given classes, whatever the model: relative scores, not
     calibrated confidences. An image whose top probability is under --min-probability is "(unsure)", one that
-    --none fits best is "(none of these)", in every format. Unreadable images are listed at the end, and the
-    exit code is then 3.
+    --none fits best is "(none of these)", in every format. Unreadable images are named on stderr, and the
+    exit code is then 3, or 1 if no image could be read.
 
     \b
     Examples:
@@ -200,6 +208,7 @@ def classify(
     target = ClassifierFile(save_classifier) if save_classifier else None
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
     made_with = embeddings.model if embeddings else None  # read before the work, as it may need an extra
+    found = iter(()) if embeddings else find_images(images)
     with quiet_pillow(), _journal(resume) as journal:
         opened = _open(
             store, classifier, names, options | ({"baseline": True} if report and not names else {})
@@ -218,12 +227,12 @@ def classify(
             with shown(sys.stderr, images_line, bar=bool(journal) or not sys.stdout.isatty()) as show:
                 statistics = None
                 if options["relative"]:  # which relates marks to all images, also to those that have results
-                    rows, total = _rows(opened, embeddings, images, None, output)
+                    rows, total = _rows(opened, embeddings, images, found, None, output)
                     every = list(reporting(rows, total, show))
                     statistics = opened.statistics(every)
                     rows = iter([row for row in every if journal is None or not journal.has(row)])
                 else:
-                    rows, total = _rows(opened, embeddings, images, journal, output)
+                    rows, total = _rows(opened, embeddings, images, found, journal, output)
                     rows = reporting(rows, total, show)
                 output.deliver(opened.score(rows, **output.scored, statistics=statistics, batch=batch))
         finally:
@@ -246,13 +255,14 @@ def _rows(
     classifier: "Classifier",
     embeddings: "EmbeddingSet | None",
     images: Sequence[str],
+    found: "Paths",
     journal: "Journal | None",
     output: outputs.Output,
 ) -> "tuple[Iterator[Embedded | Failure], int | None]":
     """Return the embedded images, without those that have a result in the journal, and their number."""
     if embeddings is None:
         sorter = [output.sorter.outside] if output.sorter else []
-        paths, total = image_paths(images, *sorter, *([journal.left] if journal else []))
+        paths, total = image_paths(images, found, *sorter, *([journal.left] if journal else []))
         return classifier.embedder.images(paths, thumbnails=output.thumbnails), total
     if journal is None:
         return iter(embeddings), None

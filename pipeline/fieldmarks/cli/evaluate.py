@@ -225,8 +225,8 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     descriptors shuffled between classes (swapped), and any others that --arms names; random-words has as
     many random texts as a class has descriptors. A class with no descriptors is read as in `fieldmarks
     classify`. Intervals are 95% confidence intervals, which cover the truth in 92 to 97% of simulations;
-    intervals and p count repeated images once. Needs the extra 'eval'. Unreadable images are listed at the
-    end, and the exit code is then 3.
+    intervals and p count repeated images once. Needs the extra 'eval'. Unreadable images are named on
+    stderr, and the exit code is then 3.
 
     Of a classifier that `fieldmarks calibrate` has written, confidence is measured too: how far it is from
     accuracy, the error among the surest images, how often sets of labels hold the true one and how often an
@@ -284,11 +284,10 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     _write(result, *outputs, options)
     if options["write_flags"]:
         _write_flags(result, options["store"], options["presets"][0])
-    failed = [failure.image for failure in result.failures]
     closing = f"Evaluated {counted(len(result.arms), 'arm')} on {counted(len(result.images), 'image')}"
     files = [str(path) for path in outputs if path not in (None, "-")]
     wrote = [f"Wrote {', '.join(files)}"] if files else []
-    conclude_images(failed, len(failed), len(failed) + len(result.images), closing, *wrote)
+    conclude_images(len(result.failures), len(result.images), closing, *wrote)
 
 
 def _check_usage(options: Mapping[str, Any]) -> None:
