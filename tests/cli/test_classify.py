@@ -565,10 +565,16 @@ def test_a_second_process_is_refused_at_once(classify: Classify, folder: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--resume", "out", "--format", "csv"], "--resume writes JSONL: leave out --format csv"),
-        (["--resume", "out", "--format", "table"], "--resume writes JSONL: leave out --format table"),
-        (["--resume", "out", "--report", "./out"], "--resume and --report name the same file"),
-        (["--report", "a", "--save-classifier", "a"], "--report and --save-classifier name the same file"),
+        (["--resume", "out.jsonl", "--format", "csv"], "--resume writes JSONL: leave out --format csv"),
+        (["--resume", "out.jsonl", "--format", "table"], "--resume writes JSONL: leave out --format table"),
+        (
+            ["--resume", "store.jsonl", "--report", "./store.jsonl"],
+            "--resume and --report name the same file",
+        ),
+        (
+            ["--report", "store.jsonl", "--save-classifier", "store.jsonl"],
+            "--report and --save-classifier name the same file",
+        ),
     ],
 )
 def test_outputs_that_exclude_each_other(classify: Classify, options: list[str], message: str) -> None:

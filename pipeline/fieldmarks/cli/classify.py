@@ -13,6 +13,7 @@ from fieldmarks.choices import Aggregation, Preset, ResultFormat, words
 from fieldmarks.cli import outputs, sorting
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.console import images_line, shown
+from fieldmarks.cli.files import OutputFile
 from fieldmarks.cli.images import (
     OF_MODEL,
     check_page,
@@ -139,19 +140,19 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
 @outputs.output_options
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path),
+    type=OutputFile(".jsonl"),
     metavar="OUT.jsonl",
     help="Append JSONL results, skipping images already in the file unless they failed or changed; rerun"
     " to continue.",
 )
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=OutputFile(".html"),
     help="Also write an HTML page with images and marks, the doubtful ones first (.html).",
 )
 @page_options
 @click.option(
-    "--save-classifier", type=click.Path(path_type=Path), help="Also save the classifier (.safetensors)."
+    "--save-classifier", type=OutputFile(".safetensors"), help="Also save the classifier (.safetensors)."
 )
 @sorting.sorting_options
 @click.pass_context

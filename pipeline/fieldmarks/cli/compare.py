@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.cli.console import conclude
+from fieldmarks.cli.files import OutputFile
 from fieldmarks.cli.images import check_page, imprint, page_options
 from fieldmarks.text import counted
 
@@ -28,7 +29,11 @@ FILE = click.Path(path_type=Path)
     type=click.Choice(FORMATS),
     help="Format of the table  [default: by suffix, else table].",
 )
-@click.option("--report", type=FILE, help="Write an HTML page; of a single run its evaluation page (.html).")
+@click.option(
+    "--report",
+    type=OutputFile(".html"),
+    help="Write an HTML page; of a single run its evaluation page (.html).",
+)
 @page_options
 @click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg, .png and .pdf.")
 def compare(

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from fieldmarks.choices import Aggregation, ArmName, Preset, words
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import conclude, say
+from fieldmarks.cli.files import OutputFile
 from fieldmarks.cli.images import (
     OF_MODEL,
     check_page,
@@ -210,8 +211,16 @@ def text_options(command: Command) -> Command:
     metavar="N",
     help="With --shots: how often images are drawn to learn from  [default: 10].",
 )
-@click.option("--json", "as_json", metavar="FILE|-", help="Write the whole evaluation as JSON; - for stdout.")
-@click.option("--report", type=FILE, help="Write an HTML page with charts and examples (.html).")
+@click.option(
+    "--json",
+    "as_json",
+    type=OutputFile(".json", path_type=str),
+    metavar="FILE|-",
+    help="Write the whole evaluation as JSON (.json); - for stdout.",
+)
+@click.option(
+    "--report", type=OutputFile(".html"), help="Write an HTML page with charts and examples (.html)."
+)
 @page_options
 @click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg, .png and .pdf.")
 @model_options
