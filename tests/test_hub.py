@@ -232,7 +232,7 @@ def test_an_index_that_leaves_its_folder_is_refused(sharded: Path, tmp_path: Pat
         with pytest.raises(ModelError) as caught:
             ask()
         assert str(caught.value) == (
-            f"{sharded / 'model.safetensors.index.json'} names a file outside of its folder, {name!r}:"
+            f"{sharded / 'model.safetensors.index.json'} names a file outside its folder, {name!r}:"
             " it is not opened; put all weights into the model's folder"
         )
 
@@ -285,7 +285,7 @@ def test_links_within_the_hubs_cache_are_followed(sharded: Path, tmp_path: Path)
     shutil.copy(repository / "blobs" / "0123", tmp_path / "blobs" / "0123")
     weights.unlink()
     weights.symlink_to(tmp_path / "blobs" / "0123")
-    with pytest.raises(ModelError, match="names a file outside of its folder"):
+    with pytest.raises(ModelError, match="names a file outside its folder"):
         _encoder(snapshot).encode_texts(["fur"])
 
 

@@ -1,6 +1,6 @@
 """Pretrained models: where their files are, and loading their parts, for both stages.
 
-A model is named by a folder, or by an id of the Hugging Face hub, with or without open_clip's "hf-hub:"
+A model is named by a folder, or by an id of the Hugging Face Hub, with or without open_clip's "hf-hub:"
 before it. Folders of other libraries are recognised;
 of sentence-transformers' CLIP models the transformers folder inside is read, for the others an error says
 what they are and what to do.
@@ -317,7 +317,7 @@ def _shards(folder: Path) -> list[Path]:
     for name in sorted(names):
         if not _is_inside(folder, name):
             raise ModelError(
-                f"{index} names a file outside of its folder, {name!r:.100}: it is not opened;"
+                f"{index} names a file outside its folder, {name!r:.100}: it is not opened;"
                 " put all weights into the model's folder"
             )
     return [folder / name for name in sorted(names)]

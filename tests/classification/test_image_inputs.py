@@ -206,7 +206,7 @@ def test_levels_of_8_bits_survive_any_depth(bits: int, levels: list[int]) -> Non
 
 def test_progressive_jpegs_are_bounded() -> None:
     assert images.decode(hostile_images.scans(100)).size == (64, 64)
-    with pytest.raises(ImageError, match=r"^a progressive JPEG of more than 100 scans; save it anew$"):
+    with pytest.raises(ImageError, match=r"^a progressive JPEG of more than 100 scans; save it again$"):
         images.decode(hostile_images.scans(101))
 
 
@@ -232,7 +232,7 @@ def test_a_small_file_of_a_large_image_is_refused_before_it_is_decoded(
     else:
         data = data[:26] + (9_000).to_bytes(2, "little") * 2 + data[30:]
     with pytest.raises(
-        ImageError, match=r"^too large: decoding it takes about [\d,]+ MB of memory; the limit is 536 MB"
+        ImageError, match=r"^too large: decoding it takes about [\d,]+ MiB of memory; the limit is 512 MiB"
     ):
         images.decode(data)
 

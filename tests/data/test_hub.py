@@ -155,10 +155,10 @@ def test_offline_what_was_downloaded_is_used(hub: str, home: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("hf:../../etc", "is not a data set on the Hugging Face hub: expected hf:OWNER/NAME or hf:NAME"),
-        ("hf:/etc", "is not a data set on the Hugging Face hub"),
-        ("hf:", "is not a data set on the Hugging Face hub"),
-        ("hf:a/b/c", "is not a data set on the Hugging Face hub"),
+        ("hf:../../etc", "is not a data set on the Hugging Face Hub: expected hf:OWNER/NAME or hf:NAME"),
+        ("hf:/etc", "is not a data set on the Hugging Face Hub"),
+        ("hf:", "is not a data set on the Hugging Face Hub"),
+        ("hf:a/b/c", "is not a data set on the Hugging Face Hub"),
         ("hf:parquet", "parquet is a file format: pass the files, or hf:OWNER/NAME"),
         ("hf:own/name", "cannot be read as a data set: Couldn't reach 'own/name' on the Hub"),
     ],

@@ -97,7 +97,7 @@ def test_they_are_saved_over_none_but_their_like(damaged: Files, tmp_path: Path)
         {"tested": "many"},
     ]
     for damage in damaged_by:
-        with pytest.raises(EvaluationError, match="these are no learning curves"):
+        with pytest.raises(EvaluationError, match="these are not learning curves"):
             LearningCurves.from_dict(plain | damage)
     plain["curves"][0]["accuracy"][0][0] = 7
     with pytest.raises(EvaluationError, match="'zero-shot' has an unknown role, or no shares"):

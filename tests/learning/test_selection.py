@@ -79,7 +79,7 @@ def test_wrong_descriptors_go_first(damaged: tuple[Path, Path], tmp_path: Path, 
 
 
 def test_what_cannot_be_is_refused(damaged: tuple[Path, Path]) -> None:
-    with pytest.raises(UsageError, match="at least 1 of each class, found 0"):
+    with pytest.raises(UsageError, match="at least 1 per class, found 0"):
         learn(damaged, descriptors=0)
     with pytest.raises(UsageError, match="leave out shared"):
         learn(damaged, descriptors=2, shared=True)

@@ -162,7 +162,7 @@ def test_the_page_is_bounded(prediction: Prediction) -> None:
     assert text.count("<article") == MAX_CARDS
     assert text.count("<li data-label") == MAX_IMAGES
     assert "7 more images were classified and are counted above; the page shows the first 3,000." in text
-    assert "The 500 most doubtful of 3,000 are shown with their marks." in text
+    assert "The 500 least certain of 3,000 are shown with their marks." in text
     assert "and 3 more" in text
     assert f"{MAX_FAILURES + 3} images could not be read" in text
 

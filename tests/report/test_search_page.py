@@ -53,7 +53,7 @@ def test_what_the_page_says(photos: EmbeddingSet) -> None:
     assert f"Set {photos.path} Images 1,000 Folder {photos.path.parent / 'photos'} Store frogs.jsonl" in text
     assert "Labels" not in text
     assert "1 +1.00 0 #?%41/a.png 2 \u22121.00 1 #?%41/b.png" in text
-    assert "All of the images found are listed." in text
+    assert "All images found are listed." in text
 
 
 def test_each_image_is_a_small_copy_that_leads_to_its_file(photos: EmbeddingSet) -> None:
@@ -103,7 +103,7 @@ def test_what_cannot_be_read_keeps_its_place_and_has_its_reason(photos: Embeddin
             "3 of 9 images show 'x'",
             "The best 1 of the 3 images found are listed.",
         ),
-        (SearchResult("'x'", (Hit(1, "a", 1),), 1, 9), "1 of 9 images shows 'x'", "All of the images found"),
+        (SearchResult("'x'", (Hit(1, "a", 1),), 1, 9), "1 of 9 images shows 'x'", "All images found"),
     ],
 )
 def test_every_outcome_is_told(
@@ -149,7 +149,7 @@ def test_groups_of_duplicates(photos: EmbeddingSet) -> None:
         "cosine with the first of the group is 0.97 or more. Group 2: 15 images, cosine 0.981 or more" in text
     )
     assert "and 3 more images, which the command lists" in text
-    assert "No image of the set repeats another." in _text(duplicates_page([], photos, 9, 0.97).html)
+    assert "No image in the set repeats another." in _text(duplicates_page([], photos, 9, 0.97).html)
 
 
 @pytest.mark.slow

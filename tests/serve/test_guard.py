@@ -50,7 +50,7 @@ def test_a_server_behind_a_proxy() -> None:
         assert access.is_own(host), host
     for host in ("photos.example:8443", "other.example", "example", "x.photos.example"):
         assert not access.is_own(host), host
-    with pytest.raises(UsageError, match=r"--allow-host 'https://photos\.example' is no host"):
+    with pytest.raises(UsageError, match=r"--allow-host 'https://photos\.example' is not a host name"):
         Access.to(8000, LOOPBACK, ["https://photos.example"])
 
 

@@ -115,7 +115,7 @@ def test_what_is_served(served: Served) -> None:
             b"{}",
             {"Content-Type": "application/json"},
             415,
-            "'application/json' is no image",
+            "'application/json' is not an image type",
         ),
         ("POST", "/classify", b"x", {"Content-Type": "multipart/form-data"}, 400, "the form cannot be read"),
         ("POST", "/classify", *form([]), 400, "the form"),
@@ -186,7 +186,7 @@ def test_a_server_for_others_asks_for_its_token(zoo: Path, demo_clip: Path, tmp_
             2,
             "--host no.such.host.invalid can be reached",
         ),
-        (["--store", "s.jsonl", "--allow-host", "a/b"], 2, "--allow-host 'a/b' is no host"),
+        (["--store", "s.jsonl", "--allow-host", "a/b"], 2, "--allow-host 'a/b' is not a host name"),
         ([], 2, "give either --store or --classifier"),
     ],
 )

@@ -60,8 +60,8 @@ def test_a_pack_is_read_and_what_is_wrong_is_named(hub: dict[str, str]) -> None:
         "hf:me/frogs@v2: the data set has no revision 'v2'",
         "hf:me/toads: the hub has no such data set, or it is private",
         "hf:me/photos is not a pack: it has no descriptors.jsonl, which `fieldmarks store pack` writes",
-        "hf:a/b/c is not a store on the Hugging Face hub: expected hf:OWNER/NAME[@REVISION]",
-        "hf: is not a store on the Hugging Face hub: expected hf:OWNER/NAME[@REVISION]",
+        "hf:a/b/c is not a store on the Hugging Face Hub: expected hf:OWNER/NAME[@REVISION]",
+        "hf: is not a store on the Hugging Face Hub: expected hf:OWNER/NAME[@REVISION]",
     ]
     away = hub | {"HF_ENDPOINT": "http://127.0.0.1:9"}
     without = _run(away, "-c", SCRIPT, PINNED, "hf:me/frogs").stdout.splitlines()
@@ -94,7 +94,7 @@ def test_verbs_that_change_refuse_in_one_line(hub: dict[str, str], verb: list[st
     done = _run(hub, "-m", "fieldmarks", "store", command, "hf:me/frogs", *rest)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: hf:me/frogs")
-    assert " is on the Hugging Face hub and is read-only: `fieldmarks store copy hf:me/" in done.stderr
+    assert " is on the Hugging Face Hub and is read-only: `fieldmarks store copy hf:me/" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -112,7 +112,7 @@ def test_a_file_of_that_name_is_the_file(tmp_path: Path, monkeypatch: pytest.Mon
     Path("hf:frogs").write_bytes(Store("frogs").path.read_bytes())
     assert not Store("hf:frogs").is_on_hub
     assert Store("hf:frogs").names() == ["tree frog", "bullfrog"]
-    with pytest.raises(StoreError, match="hf:me/new is on the Hugging Face hub and is read-only"):
+    with pytest.raises(StoreError, match="hf:me/new is on the Hugging Face Hub and is read-only"):
         Store("hf:me/new", create=True)
-    with pytest.raises(StoreError, match="is not a store on the Hugging Face hub"):
+    with pytest.raises(StoreError, match="is not a store on the Hugging Face Hub"):
         fetch("hf:me/frogs@")

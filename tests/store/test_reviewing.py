@@ -158,7 +158,7 @@ def test_errors(store: Store) -> None:
     assert _mark(store, "newt") is None
     store.append(Entry("odd", ("a",), extra={"review": "by peers"}))
     with pytest.raises(
-        StoreError, match="class 'odd' has the key 'review' with 'by peers', which is no review"
+        StoreError, match="class 'odd' has the key 'review' with 'by peers', which is not a review"
     ):
         review(store, ["odd"], APPROVED, STAMP)
     assert Store(store.path).get("odd").extra == {"review": "by peers"}  # type: ignore[union-attr]

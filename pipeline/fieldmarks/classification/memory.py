@@ -94,8 +94,8 @@ def check(amount: int) -> int:
     """Return the bytes that decoding takes. Raises ImageError for more than one image may have."""
     if amount > MAX_DECODING:
         raise ImageError(
-            f"too large: decoding it takes about {amount // 10**6:,} MB of memory;"
-            f" the limit is {MAX_DECODING // 10**6} MB, so scale it down first"
+            f"too large: decoding it takes about {amount // 2**20:,} MiB of memory;"
+            f" the limit is {MAX_DECODING // 2**20} MiB, so scale it down first"
         )
     return amount
 
@@ -173,7 +173,7 @@ def scans(data: bytes) -> int:
         at += int.from_bytes(data[at : at + 2], "big")
         count += kind == _SOS
         if count > MAX_SCANS:
-            raise ImageError(f"a progressive JPEG of more than {MAX_SCANS} scans; save it anew")
+            raise ImageError(f"a progressive JPEG of more than {MAX_SCANS} scans; save it again")
     return count
 
 

@@ -39,7 +39,7 @@ OF_LABELS = ("false_rejections", "coverage", "split", "aliases", "allow_missing"
     default=0.05,
     show_default=True,
     metavar="R",
-    help="Share of a class's own images that `classify --abstain` may take for none of the classes.",
+    help="Share of a class's own images that `classify --abstain` may wrongly reject.",
 )
 @click.option(
     "--coverage",
@@ -47,13 +47,13 @@ OF_LABELS = ("false_rejections", "coverage", "split", "aliases", "allow_missing"
     default=0.95,
     show_default=True,
     metavar="C",
-    help="Share of images whose set of labels, from `classify --sets`, has to hold the true one.",
+    help="Share of images whose set of labels, from `classify --sets`, has to contain the true one.",
 )
 @click.option(
     "--unlabelled",
     metavar="DIR",
-    help="Images without labels, instead of DATASET: one threshold, the score that random words reach on few "
-    "of them. Weaker, as it bounds no share of false rejections.",
+    help="Images without labels, instead of DATASET: sets one threshold, the score that random words reach "
+    "on few of them. Weaker, as it does not bound false rejections.",
 )
 @data_options
 @click.option(
@@ -75,10 +75,10 @@ OF_LABELS = ("false_rejections", "coverage", "split", "aliases", "allow_missing"
 def calibrate(context: click.Context, /, dataset: str | None, out: Path, force: bool, **options: Any) -> None:
     """Teach a classifier when to say "none of these", from labelled images of DATASET.
 
-    DATASET is as for `fieldmarks evaluate`: images of the kind that will be classified, and not those that
-    weights were learned from, which are left out. The file that is written has a temperature, by which
-    probabilities become confidences; for each class the least score that its label needs; and what sets of
-    labels need. Classes with fewer than 20 images share one threshold. Needs the extra 'eval'.
+    DATASET is as for `fieldmarks evaluate`: images of the kind that will be classified; images that weights
+    were learned from are left out. The file gets a temperature that calibrates the probabilities, a minimum
+    score for each class, and the threshold for label sets. Classes with fewer than 20 images share one
+    threshold. Needs the extra 'eval'.
 
     \b
     Examples:

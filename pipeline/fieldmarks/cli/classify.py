@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_weights", "baseline")
 
 
-@click.command(short_help="Label images by a store, with reasons.")
+@click.command(short_help="Label images using a store, and explain why.")
 @click.argument("images", nargs=-1)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option(
@@ -54,8 +54,8 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
     "--none",
     multiple=True,
     metavar="TEXT",
-    help="What an image of none of the classes shows, such as 'an empty meadow' (repeatable). If it fits"
-    " best, the label is '(none of these)'.",
+    help="What images that belong to none of the classes show, such as 'an empty meadow' (repeatable). If"
+    " it fits best, the label is '(none of these)'.",
 )
 @click.option(
     "--image-embeddings",
@@ -102,7 +102,7 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
     "--min-probability",
     type=click.FloatRange(0, 1),
     default=0.0,
-    help='Report "unsure" for doubtful images: those whose top probability is below this.',
+    help='Report "unsure" for images whose top probability is below this.',
 )
 @click.option(
     "--explain",
@@ -118,13 +118,13 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
 @click.option(
     "--sets",
     is_flag=True,
-    help="Also list the labels that the calibrated coverage asks for (needs a calibrated --classifier).",
+    help="Also list the labels needed for the calibrated coverage (needs a calibrated --classifier).",
 )
 @click.option(
     "--back-off",
     is_flag=True,
-    help="Answer with the broader class, the `parent` of classes in the store, where these cannot be told"
-    " apart.",
+    help="Answer with the broader class, the `parent` in the store, where the classes below it cannot be"
+    " told apart.",
 )
 @click.option(
     "--relative",
@@ -148,7 +148,7 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
 @click.option(
     "--report",
     type=OutputFile(".html"),
-    help="Also write an HTML page with images and marks, the doubtful ones first (.html).",
+    help="Also write an HTML page with images and marks, least certain first (.html).",
 )
 @page_options
 @click.option(
@@ -167,15 +167,15 @@ def classify(
     save_classifier: Path | None,
     **options: Any,
 ) -> None:
-    """Classify IMAGES by the descriptors of a store.
+    """Classify IMAGES using the descriptors in a store.
 
     IMAGES are files, folders (searched recursively), globs, or - to read paths from stdin, one per line. A
-    class with no descriptors falls back to the prompt 'a photo of a {class}', or with {class} and {which}
-    in the text, as in preset paper, to '{class}, which has '. Underscores of class names are read as
-    blanks. Probabilities are a softmax over the given classes, whatever the model: relative scores, not
-    calibrated confidences. An image whose top probability is under --min-probability is "(unsure)", one that
-    --none fits best is "(none of these)", in every format. Unreadable images are named on stderr, and the
-    exit code is then 3, or 1 if no image could be read.
+    class with no descriptors falls back to the prompt 'a photo of a {class}', or with {class} and {which} in
+    the text, as in preset paper, to '{class}, which has '. Underscores in class names are read as spaces.
+    Probabilities are a softmax over the given classes, whatever the model: relative scores, not calibrated
+    confidences. An image whose top probability is below --min-probability is "(unsure)", and one that --none
+    fits best is "(none of these)", in every format. Unreadable images are named on stderr, and the exit
+    code is then 3, or 1 if no image could be read.
 
     \b
     Examples:

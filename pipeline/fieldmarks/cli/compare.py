@@ -19,7 +19,7 @@ FORMATS = ("table", "markdown", "csv", "latex")
 FILE = click.Path(path_type=Path)
 
 
-@click.command(short_help="Set saved evaluations side by side; tables, pages, charts.")
+@click.command(short_help="Compare saved evaluations; write tables, pages, charts.")
 @click.argument("runs", metavar="RUN.json...", nargs=-1, required=True, type=FILE)
 @click.option("--output", "-o", type=FILE, metavar="FILE", help="Write the table: .md, .csv or .tex.")
 @click.option("--force", is_flag=True, help="Overwrite the file of --output.")
@@ -32,7 +32,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--report",
     type=OutputFile(".html"),
-    help="Write an HTML page; of a single run its evaluation page (.html).",
+    help="Write an HTML page; for a single run, its evaluation page (.html).",
 )
 @page_options
 @click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg, .png and .pdf.")
@@ -42,9 +42,9 @@ def compare(
     """Set saved evaluations side by side, each method with its lead over the first run.
 
     RUN.json is what `fieldmarks evaluate --json` or `Evaluation.save` wrote. Where runs have the same images,
-    labels and classes, differences are paired image by image, with 95% confidence intervals; a run for which
-    that does not hold is shown with the reason and without a difference. With a single run, its page, table
-    and charts are made again; saved runs hold no copies of images. Needs the extra 'eval'.
+    labels and classes, differences are paired image by image, with 95% confidence intervals; any other run is
+    shown without a difference, and with the reason. Given a single run, recreates its page, table and charts;
+    saved runs hold no copies of images. Needs the extra 'eval'.
 
     \b
     Examples:

@@ -133,7 +133,7 @@ def _refuse(where: str, key: str, commands: Any, known: Any) -> None:
     options = {_key(option) for command in commands for option in command.params if _is_option(option)}
     if key in options:
         raise UsageError(
-            f"{where}: {key!r} cannot be set in a file, which may come with a folder of somebody else: pass "
+            f"{where}: {key!r} cannot be set in a file, which may come with somebody else's folder: pass "
             f"--{key} on the command line"
         )
     remedy = nearest(key, known) or f": expected one of {', '.join(sorted(known))}"
@@ -157,7 +157,7 @@ def _value(where: str, key: str, value: Any, option: click.Option, command: clic
     else:
         value = str(value)
     if key in _FILES and not _is_inside(value):
-        raise UsageError(f"{where}: {value!r:.80} lies outside of the folder of {FILE}: pass --{key} instead")
+        raise UsageError(f"{where}: {value!r:.80} is outside the folder of {FILE}: pass --{key} instead")
     try:
         option.type_cast_value(click.Context(command, info_name=command.name), value)
     except click.BadParameter as error:

@@ -44,9 +44,10 @@ def doctor(
 
     Without options, shows what is installed, where the cache is and which configuration file is in use.
 
-    Of an endpoint, sends a handful of tiny requests, reports each result, and remembers the mode for
-    `generate`; without --model, lists the models that it offers. Of --clip, shows the model's family, how it
-    reads texts and images, what computes it, how fast in a short trial, and how close to torch at float32.
+    For an endpoint, sends a handful of tiny requests, reports each result, and remembers the mode for
+    `generate`; without --model, lists the models that it offers. For --clip, shows the model's family, how it
+    reads texts and images, which backend computes it, how fast it is in a short trial, and how close to torch
+    at float32.
 
     \b
     Examples:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--out",
     type=click.Path(path_type=Path),
     metavar="SET",
-    help="Folder for the embeddings: new, or of an earlier run, to which only new images are added.",
+    help="Folder for the embeddings: new, or from an earlier run, to which only new images are added.",
 )
 @click.option("--prune", is_flag=True, help="Remove the embeddings of images whose file no longer exists.")
 @click.option("--half", is_flag=True, help="Store float16, half as large, instead of float32.")
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     "--readers",
     type=click.IntRange(1),
     metavar="N",
-    help="With --on: processes that read and decode  [default: as Ray finds room].",
+    help="With --on: processes that read and decode  [default: as many as Ray has room for].",
 )
 @click.option(
     "--trial",
@@ -67,12 +67,12 @@ def embed(
 
     SOURCE is an image, a folder (searched recursively), a glob, or - to read paths from stdin, one per line;
     or, for large collections, .tar files (webdataset or any other layout), .parquet files with a column of
-    images, a folder of these, and URLs of either such as s3://, gs:// and hf://. Run it again to add what is
-    new: images that are in the set are not computed again, also if they were renamed, and a changed file
-    replaces its earlier version. A .tar and a row group of a .parquet is embedded once as a whole, and an
-    unreadable image in it is a row with its error. SET has clip-retrieval's layout: img_emb/*.npy (vectors
-    of unit length), metadata/*.parquet, and a manifest. Needs the extra 'embed' (pyarrow). Unreadable images
-    are named on stderr, and the exit code is then 3, or 1 if no image could be read.
+    images, a folder of these, and URLs of either, such as s3://, gs:// and hf://. Run it again to add what is
+    new: images that are in the set are not computed again, even if they were renamed, and a changed file
+    replaces its earlier version. Each .tar, and each row group of a .parquet, is embedded once as a whole; an
+    unreadable image in it is a row with its error. SET has clip-retrieval's layout: img_emb/*.npy (vectors of
+    unit length), metadata/*.parquet, and a manifest. Needs the extra 'embed' (pyarrow). Unreadable images are
+    named on stderr, and the exit code is then 3, or 1 if no image could be read.
 
     \b
     Examples:

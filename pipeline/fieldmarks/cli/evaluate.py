@@ -104,7 +104,7 @@ def data_options(command: Command) -> Command:
             click.option(
                 "--streaming",
                 is_flag=True,
-                help="Stream a data set from the Hugging Face hub instead of downloading it.",
+                help="Stream a data set from the Hugging Face Hub instead of downloading it.",
             ),
             click.option(
                 "--aliases",
@@ -188,8 +188,8 @@ def text_options(command: Command) -> Command:
 @click.option(
     "--unknown",
     metavar="DIR",
-    help="Images of none of the classes: also measure how well they are told from the others. With "
-    "--image-embeddings, embeddings too.",
+    help="Images that belong to none of the classes: also measure how well they are separated from the"
+    " others. With --image-embeddings, embeddings too.",
 )
 @click.option(
     "--preflight",
@@ -202,14 +202,14 @@ def text_options(command: Command) -> Command:
     "--shots",
     type=Counts(),
     metavar="K,…",
-    help="Measure learning curves instead of arms: what `fieldmarks learn` reaches with K images of each "
+    help="Measure learning curves instead of arms: what `fieldmarks learn` reaches with K images per "
     "class, for one or several K, as in 1,2,4,8,16.",
 )
 @click.option(
     "--draws",
     type=click.IntRange(2, 1000),
     metavar="N",
-    help="With --shots: how often images are drawn to learn from  [default: 10].",
+    help="With --shots: number of random draws of training images  [default: 10].",
 )
 @click.option(
     "--json",
@@ -237,13 +237,13 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     intervals and p count repeated images once. Needs the extra 'eval'. Unreadable images are named on
     stderr, and the exit code is then 3.
 
-    Of a classifier that `fieldmarks calibrate` has written, confidence is measured too: how far it is from
-    accuracy, the error among the surest images, how often sets of labels hold the true one and how often an
-    image is answered with "none of these".
+    For a classifier that `fieldmarks calibrate` has written, confidence is measured too: how far it is from
+    accuracy, the error among the most confident images, how often label sets contain the true label, and how
+    often the answer is "none of these".
 
-    With --shots, nothing but learning curves is measured: accuracy by the number of images of each class
-    that weights are learned from, as means over draws, always on images that were not learned from, beside
-    weights on names and on random words, and what the images give without descriptors.
+    With --shots, only learning curves are measured: accuracy against the number of training images per class,
+    as means over draws, always on images that were not used for training, compared with weights on names and
+    on random words, and with what the images give without descriptors.
 
     \b
     Examples:

@@ -90,7 +90,7 @@ AT_LEAST_ONE = click.IntRange(1, 1_000_000)
 POSITIVE = Number(min=0, min_open=True)
 
 
-@click.command(short_help="Have a language model describe classes, into a store.")
+@click.command(short_help="Have a language model describe classes, and fill a store.")
 @click.argument("classes", required=False, metavar="[CLASSES|-]")
 @click.option("--class", "named", multiple=True, metavar="NAME", help="Class name; repeatable.")
 @click.option(

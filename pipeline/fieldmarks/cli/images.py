@@ -74,7 +74,7 @@ def model_options(command: Command) -> Command:
             type=Device(),
             metavar="[auto|cpu|cuda|cuda:N|mps]",
             default="auto",
-            help="Device, of several GPUs one as cuda:1  [default: the fastest available].",
+            help="Device; cuda:1 is one of several GPUs  [default: the fastest available].",
         ),
         click.option(
             "--clip",
@@ -90,7 +90,9 @@ def page_options(command: Command) -> Command:
     """Add the options for a page's title and author."""
     for option in (
         click.option("--author", metavar="NAME", help="Author, shown below the title of the page."),
-        click.option("--title", metavar="TEXT", help="Title of the page  [default: what it shows]."),
+        click.option(
+            "--title", metavar="TEXT", help="Title of the page  [default: a summary of the contents]."
+        ),
     ):
         command = option(command)
     return command

@@ -54,9 +54,9 @@ def check_out(out: Path, force: bool) -> None:
     "--shots",
     type=click.IntRange(1),
     metavar="K",
-    help="Learn from K images of each class, drawn at random  [default: all].",
+    help="Learn from K images per class, drawn at random  [default: all].",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw and of the folds.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed for the draw and the folds.")
 @click.option(
     "--strength",
     type=float,
@@ -66,7 +66,7 @@ def check_out(out: Path, force: bool) -> None:
 @click.option(
     "--shared",
     is_flag=True,
-    help="Let each class weigh the descriptors of all classes, for and against it.",
+    help="Let each class weight the descriptors of all classes, for or against it.",
 )
 @click.option(
     "--descriptors",
@@ -93,12 +93,12 @@ def check_out(out: Path, force: bool) -> None:
 @model_options
 @click.pass_context
 def learn(context: click.Context, /, dataset: str | None, out: Path, force: bool, **options: Any) -> None:
-    """Learn how much each descriptor counts from labelled images of DATASET: a few of each class do.
+    """Learn how much each descriptor counts from labelled images in DATASET: a few per class are enough.
 
-    DATASET is as for `fieldmarks evaluate`, and the classifier that is written works wherever a saved
-    classifier does, without store and images. Weights are pulled towards equal ones; how strongly is
-    chosen by cross-validation inside the images, and where nothing is gained for certain, equal weights are
-    kept. Every class needs images; with one each, nothing can be validated. Needs the extra 'eval'.
+    DATASET is as for `fieldmarks evaluate`, and the resulting file works wherever a saved classifier does,
+    without the store or the images. Weights are pulled towards equal ones; how strongly is chosen by
+    cross-validation on those images; where the gain is not clear, equal weights are kept. Every class needs
+    images; with one each, nothing can be validated. Needs the extra 'eval'.
 
     \b
     Examples:

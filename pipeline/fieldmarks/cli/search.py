@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TOP = 20
 
 
-@click.command(short_help="Find images of a set by what they show.")
+@click.command(short_help="Find images in a set by what they show.")
 @click.argument("embeddings", metavar="SET", type=click.Path(path_type=Path))
 @click.argument("texts", nargs=-1, metavar="[TEXT]…")
 @click.option("--not", "exclude", multiple=True, metavar="TEXT", help="Leave out images that show this.")
@@ -26,7 +26,7 @@ TOP = 20
 @click.option(
     "--descriptor",
     metavar="TEXT",
-    help="Find images that show this descriptor of --store more than those of the other classes.",
+    help="Find images that show this descriptor in --store more than those of the other classes.",
 )
 @click.option("--store", metavar="FILE", help="Store that has the --class or --descriptor.")
 @click.option(
@@ -75,10 +75,10 @@ def search(
     batch: int | None,
     **options: Any,
 ) -> None:
-    """Find the images of SET that show every TEXT.
+    """Find the images in SET that show every TEXT.
 
     SET is a folder that `fieldmarks embed` wrote. Scores are z-scores: standard deviations from the mean over
-    the set. An image is listed if the text fits it better than random words do, so a text about nothing finds
+    the set. An image is listed if the text fits it better than random words do, so a nonsense query finds
     nothing. Quote a text of several words; each further TEXT has to be visible too.
 
     \b

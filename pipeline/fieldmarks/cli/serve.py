@@ -20,14 +20,16 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_TOKEN = 16  # characters
 
 
-@click.command(short_help="Classify images over HTTP, with a page.")
+@click.command(short_help="Classify images over HTTP, with a web page.")
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option(
-    "--classifier", type=click.Path(path_type=Path), help="Saved classifier (.safetensors), instead."
+    "--classifier",
+    type=click.Path(path_type=Path),
+    help="Saved classifier (.safetensors), instead of --store.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 takes a free one."
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 picks a free one."
 )
 @click.option(
     "--token-file",
@@ -39,7 +41,7 @@ SHORTEST_TOKEN = 16  # characters
     "allowed",
     multiple=True,
     metavar="NAME",
-    help="Name by which clients reach the server, as behind a reverse proxy; repeatable.",
+    help="Host name that clients use for the server, as behind a reverse proxy; repeatable.",
 )
 @click.option(
     "--max-body",
@@ -63,11 +65,11 @@ def serve(
     classifier: Path | None,
     **options: Any,
 ) -> None:
-    """Classify images that are sent over HTTP, with one classifier that stays loaded.
+    """Classify images that are sent over HTTP, using one classifier that stays loaded.
 
     POST /classify takes an image as the body, or several as multipart/form-data, and answers as `classify
-    --format jsonl` prints. GET /classes and GET /health say what is served; at / a page in the browser
-    classifies images that are dropped on it. Ends on Ctrl-C or SIGTERM, after the requests under way. Needs
+    --format jsonl` prints. GET /classes and GET /health say what is served; the web page at / classifies
+    images that are dropped on it. Stops on Ctrl-C or SIGTERM, once requests in progress are answered. Needs
     the extra 'web' (starlette, uvicorn, python-multipart).
 
     \b

@@ -21,9 +21,10 @@ def unsort(folder: Path, dry_run: bool) -> None:
     """Undo `classify --sort-into DIR`, all of its runs.
 
     Moved images go back to where they were, and copies and links are removed, as DIR/sorted.jsonl lists them.
-    Nothing is overwritten, and nothing that changed since is removed: a copy stays if its original is gone or
-    differs, and a moved image stays if another file has taken its place. What stays is named with the reason,
-    and the exit code is then 3; run the command again to retry. Files that you put into DIR are left alone.
+    Nothing is overwritten, and nothing that has changed since is removed: a copy stays if its original is
+    gone or differs, and a moved image stays if another file has taken its place. What stays is listed with
+    the reason, and the exit code is then 3; run the command again to retry. Files that you put into DIR are
+    left alone.
 
     \b
     Examples:

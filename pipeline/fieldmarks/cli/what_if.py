@@ -49,8 +49,8 @@ def what_if(name: str, dataset: str | None, **options: Any) -> None:
     """Show which predictions would change if CLASS had other descriptors.
 
     DATASET is as for `fieldmarks evaluate`. Nothing is written. With precomputed embeddings no model is
-    needed, except to embed a new text. Of a learned classifier descriptors can be dropped alone: the weights
-    of the class's others grow in proportion.
+    needed, except to embed a new text. With a learned classifier, descriptors can only be dropped: the other
+    weights of the class grow in proportion.
 
     \b
     Example:

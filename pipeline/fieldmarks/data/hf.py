@@ -394,7 +394,7 @@ def open_hub(source: DatasetSpec) -> Table:
     name, _, config = source.name.removeprefix("hf:").partition(":")
     if not _NAME.fullmatch(name):
         raise EvaluationError(
-            f"{source.spec!r} is not a data set on the Hugging Face hub:"
+            f"{source.spec!r} is not a data set on the Hugging Face Hub:"
             " expected hf:OWNER/NAME or hf:NAME[:CONFIG]"
         )
     datasets = library()

@@ -218,7 +218,7 @@ class LearningCurves:
                 failures=tuple(Failure(str(row["image"]), str(row["error"])) for row in plain["failures"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise EvaluationError(f"these are no learning curves, or damaged ones: {error}") from error
+            raise EvaluationError(f"these are not learning curves, or are damaged: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> "LearningCurves":

@@ -150,15 +150,15 @@ def learn(
     """
     check_source(store, classifier, (preset != "article", text, with_name, concept), "learning")
     if shots is not None and shots < 1:
-        raise UsageError(f"shots: expected at least 1 image of each class, found {shots}")
+        raise UsageError(f"shots: expected at least 1 image per class, found {shots}")
     if descriptors is not None and descriptors < 1:
-        raise UsageError(f"descriptors: expected at least 1 of each class, found {descriptors}")
+        raise UsageError(f"descriptors: expected at least 1 per class, found {descriptors}")
     if descriptors is not None and shared:
         raise UsageError("descriptors goes with weights of a class's own texts: leave out shared")
     if write_weights and (store is None or shared or with_name):
         raise UsageError(
-            "write_weights goes with a store, and neither with shared nor with_name: its lines have a place"
-            " for the weights of a class's own descriptors alone"
+            "write_weights goes with a store, and neither with shared nor with_name: its lines can only hold"
+            " the weights of a class's own descriptors"
         )
     if strength is not None and not strength >= MIN_STRENGTH:
         raise UsageError(f"strength: expected a number from {MIN_STRENGTH:g} to infinity, found {strength}")

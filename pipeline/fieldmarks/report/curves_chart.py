@@ -43,7 +43,7 @@ def chart(curves: LearningCurves) -> Chart:
     """Return the learning curves as a chart."""
     last = ", ".join(f"{curve.name} {100 * curve.mean[-1]:.1f}%" for curve in curves.curves)
     words = (
-        f"Accuracy by labelled images of each class, means of {curves.draws} draws with 95% intervals, on"
+        f"Accuracy by labelled images per class, means of {curves.draws} draws with 95% intervals, on"
         f" {curves.tested:,} images that were not learned from. At {curves.shots[-1]:,}: {last}."
     )
     return Chart(NAME, "Learning curves", words, partial(_draw, curves))
@@ -107,7 +107,7 @@ def _draw(curves: LearningCurves) -> "Figure":
             arrowprops={"arrowstyle": "-", "color": LINE, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4},
         )
     plot.set_xticks(at, [f"{shots:,}" for shots in curves.shots])
-    plot.set_xlabel("labelled images of each class (shots)")
+    plot.set_xlabel("labelled images per class (shots)")
     plot.annotate(
         f"accuracy in %, mean of {curves.draws} draws with 95% interval",
         (0, 1),

@@ -173,7 +173,7 @@ def _read(path: Path, key: str, rows: int) -> Calibration | None:
         inverse, sure, near, likely = (values[name] for name in _ARRAYS)
         return Calibration(inverse, sure, near, likely, total, peak)
     except (ImageError, ValueError, IndexError) as error:
-        logger.debug("%s is computed anew: %s", path, error)
+        logger.debug("%s is recomputed: %s", path, error)
         return None
 
 

@@ -57,7 +57,7 @@ class EncoderSpec:
             own = encoder.provenance
             differs = [key for key, value in self.provenance.items() if own.get(key) != value]
             raise ClusterError(
-                f"the worker {os.uname().nodename} makes other embeddings than the first one, by"
+                f"the worker {os.uname().nodename} embeds differently from the first one, in"
                 f" {', '.join(differs)}: install the same model and packages on all workers, or pass --dtype"
                 " and --engine"
             )

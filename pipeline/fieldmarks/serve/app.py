@@ -145,7 +145,9 @@ async def _images(request: Request, body: bytes) -> list[Blob]:
     if kind == "multipart/form-data":
         return await _parts(request, body)
     if kind and not kind.startswith("image/") and kind != "application/octet-stream":
-        raise Refused(415, f"{kind[:100]!r} is no image: send image/*, application/octet-stream or a form")
+        raise Refused(
+            415, f"{kind[:100]!r} is not an image type: send image/*, application/octet-stream or a form"
+        )
     if not body:
         raise Refused(400, "the request has no image: send its bytes as the body")
     return [Blob("image 1", body)]

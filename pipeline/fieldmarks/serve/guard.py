@@ -71,7 +71,9 @@ class Access:
         for name in allowed:
             parsed = parse_host(_bracketed(name))
             if parsed is None:
-                raise UsageError(f"--allow-host {name!r:.80} is no host: pass one like photos.example")
+                raise UsageError(
+                    f"--allow-host {name!r:.80} is not a host name: pass one such as photos.example"
+                )
             hosts |= {parsed} if parsed[1] else {(parsed[0], own) for own in (None, *_WEB, port)}
         return cls(port, frozenset(hosts), any_address, token)
 

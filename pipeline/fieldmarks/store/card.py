@@ -1,4 +1,4 @@
-"""The card of published lists: a README with the Hugging Face hub's header, for people and for the hub.
+"""The card of published lists: a README with the Hugging Face Hub's header, for people and for the hub.
 
 What it tells of the lists (counts, models, prompts, authors, language) is counted from their lines; what only
 their publisher knows (title, source, licence) and what was measured with them come with `About`.

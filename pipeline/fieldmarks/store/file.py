@@ -71,7 +71,7 @@ _CHUNK: Final = 1 << 13
 _TRIES: Final = 5  # of a change, where another program writes meanwhile
 _TAIL: Final = 256  # bytes at the end of what was read: they tell an edited file from one that has grown
 _SHOWN: Final = 20  # classes in a notebook
-_ON_THE_HUB: Final = "is on the Hugging Face hub"
+_ON_THE_HUB: Final = "is on the Hugging Face Hub"
 _READ_ONLY: Final = (
     "{name} {is_at} and is read-only: `fieldmarks store copy {name} FILE` makes one of your own"
 )
@@ -299,7 +299,7 @@ class Store:
 
     @property
     def is_on_hub(self) -> bool:
-        """Whether this is a store on the Hugging Face hub, whose `name` has its commit."""
+        """Whether this is a store on the Hugging Face Hub, whose `name` has its commit."""
         return self._read_only == _ON_THE_HUB
 
     def check_writable(self) -> None:

@@ -1,4 +1,4 @@
-"""Stores on the Hugging Face hub: hf:NAME[@REVISION] names a pack that `fieldmarks store pack` made.
+"""Stores on the Hugging Face Hub: hf:NAME[@REVISION] names a pack that `fieldmarks store pack` made.
 
 A revision is a branch, a tag or a commit; without one it is the newest of the main branch. The hub is asked
 whether it has changed, unless HF_HUB_OFFLINE says not to, or the revision is a commit that was downloaded
@@ -28,7 +28,7 @@ def fetch(name: str | Path) -> tuple[Path, str]:
     """
     match = _SPEC.fullmatch(str(name))
     if match is None:
-        raise StoreError(f"{name} is not a store on the Hugging Face hub: expected hf:OWNER/NAME[@REVISION]")
+        raise StoreError(f"{name} is not a store on the Hugging Face Hub: expected hf:OWNER/NAME[@REVISION]")
     repository, revision = match[1], match[2] or "main"
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub import try_to_load_from_cache as cached

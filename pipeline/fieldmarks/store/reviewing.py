@@ -27,7 +27,7 @@ def reviewed(entry: Entry, mark: str, stamp: Stamp, source: Mapping[str, Any] | 
     """
     if taken := next((key for key in ("review", "reviewed") if key in entry.extra), None):
         value = f"class {entry.name!r} has the key {taken!r} with {entry.extra[taken]!r:.60}"
-        raise StoreError(f"{value}, which is no review mark: rename that key in the file")
+        raise StoreError(f"{value}, which is not a review mark: rename that key in the file")
     if entry.review == mark and (entry.reviewed or {}).get("by") == stamp.by and stamp.note is None:
         return None
     facts = source or {"by": stamp.by, "at": stamp.at, "note": stamp.note}

@@ -48,7 +48,7 @@ def test_figures_with_their_controls(runner: CliRunner, file: str) -> None:
     write_store(Path(file), {"owl": ["x"]})
     other = runner.invoke(main, ["store", "pack", file, "pack2", "--evaluation", "run.json"])
     assert other.exit_code == 1
-    assert f"run.json is no evaluation of birds.jsonl, which has no class {BIRDS[0]!r}" in other.stderr
+    assert f"run.json is not an evaluation of birds.jsonl, which has no class {BIRDS[0]!r}" in other.stderr
     assert not Path("pack2").exists()
 
 

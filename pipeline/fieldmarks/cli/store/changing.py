@@ -39,8 +39,8 @@ def add(
 ) -> None:
     """Add descriptors to a class.
 
-    Creates the class or the store if it does not exist. Asks first if the name may be a misspelling of
-    another class's.
+    Creates the class or the store if it does not exist. Asks first if the name looks like a misspelling of an
+    existing class.
 
     \b
     Examples:
@@ -68,7 +68,9 @@ def add(
 @optional_class_argument
 @click.argument("which", metavar="[TEXT|NUMBER]...", nargs=-1)
 @click.option(
-    "--grep", metavar="REGEX", help="Remove the descriptors that match, ignoring case: of CLASS, or of all."
+    "--grep",
+    metavar="REGEX",
+    help="Remove the descriptors that match, ignoring case: from CLASS, or from all classes.",
 )
 @click.option("--all", "whole", is_flag=True, help="Remove the class.")
 @yes_option
@@ -84,11 +86,11 @@ def drop(
     by: str | None,
     dry_run: bool,
 ) -> None:
-    """Remove descriptors of a class, or of all classes.
+    """Remove descriptors from a class, or from all classes.
 
     Name each by its text or by its number in `store show`. Removed descriptors will not be suggested again.
 
-    With --grep, removes every descriptor in which REGEX is found. Shows them first, and asks if more than 20
+    With --grep, removes every descriptor that matches REGEX. Shows them first, and asks if more than 20
     classes would change.
 
     \b

@@ -41,11 +41,11 @@ Lists = list[tuple["Entry", list[str]]]
 def edit(
     store: str, name: str | None, flagged: bool, every: bool, note: str | None, by: str | None, dry_run: bool
 ) -> None:
-    """Edit descriptors in $EDITOR: of a class, of those with problems, or of all.
+    """Edit descriptors in $EDITOR: of one class, of classes with problems, or of all.
 
     They are listed one per line, with what `store lint` finds. If the text is left unchanged or cannot be
-    used, nothing is changed; what you typed is kept. The change of several classes is one change, which one
-    `store undo` reverts.
+    used, nothing is changed; what you typed is kept. Changes to several classes count as one change, which
+    one `store undo` reverts.
 
     \b
     Examples:

@@ -38,12 +38,12 @@ def import_(
 
     Creates the store if it does not exist. A class that the store already has with different descriptors is
     an error, unless you pass --replace. Classes that FILE lacks are left as they are; with --replace they are
-    named.
+    listed.
 
-    FILE is JSON of {class: [descriptor]}, as in the paper and CuPL; a table with a column of classes and one
-    of descriptors (CSV, TSV, or a spreadsheet's export); or a folder written by `store export`. A column
-    named review marks classes as approved or unsure. The command prints how it read the file, and refuses
-    what is ambiguous before anything is written.
+    FILE is JSON of the form {class: [descriptor]}, as in the paper and CuPL; a table with a column of classes
+    and one of descriptors (CSV, TSV, or a spreadsheet's export); or a folder written by `store export`. A
+    column named review marks classes as approved or unsure. The command prints how it read the file, and
+    refuses what is ambiguous before anything is written.
 
     \b
     Examples:
@@ -105,8 +105,8 @@ def import_(
 def export(store: str, file: str, kind: str | None, license_id: str, force: bool) -> None:
     """Export the current descriptors.
 
-    As JSON, CSV, TSV, or a folder with a card for the Hugging Face hub; - writes to stdout. Review marks go
-    into a column of CSV and TSV, and into a folder; JSON has none.
+    As JSON, CSV, TSV, or a folder with a card for the Hugging Face Hub; - writes to stdout. Review marks are
+    exported to a column in CSV and TSV, and to a folder; JSON has no place for them.
 
     \b
     Examples:
@@ -170,8 +170,8 @@ def diff(a: str, b: str | None, as_json: bool) -> None:
 
     Class by class: descriptors added (+), removed (-) and moved (~), and review marks.
 
-    A store's name with @DATE is the store as it was then, as its lines tell: a day, which means its
-    beginning, or a time such as 2026-11-27T14:30; UTC. Without B, it is compared with the same store now.
+    A store's name with @DATE is the store as it was then, according to its timestamps: a day (from 00:00) or
+    a time such as 2026-11-27T14:30, in UTC. Without B, it is compared with the same store now.
 
     \b
     Examples:

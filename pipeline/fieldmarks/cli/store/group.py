@@ -27,7 +27,7 @@ store = InOrder(
     help="""Read, correct, check and exchange descriptor stores.
 
     STORE is a .jsonl file, the name of one that ships with fieldmarks, or hf:NAME[@REVISION] for a pack on
-    the Hugging Face hub; the last two are read-only. Changes are appended as new lines: nothing is
+    the Hugging Face Hub; the last two are read-only. Changes are appended as new lines: nothing is
     overwritten, `history` shows every line, and `undo` reverts changes.
 
     \b

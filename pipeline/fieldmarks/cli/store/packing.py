@@ -27,7 +27,7 @@ _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
     "authors",
     metavar="NAME",
     multiple=True,
-    help="Author named on the card; repeatable  [default: those whom the lines name].",
+    help="Author named on the card; repeatable  [default: the authors recorded in the store].",
 )
 @click.option("--no-authors", is_flag=True, help="Leave out all names of people, on the card and in lines.")
 @click.option("--no-answers", is_flag=True, help="Leave out the raw answers of the models.")
@@ -35,7 +35,7 @@ _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 @click.option(
     "--licence", "--license", metavar="ID", help="Licence, as the hub lists them: cc0-1.0, cc-by-4.0, mit …"
 )
-@click.option("--language", metavar="CODE", help="Language of the descriptors  [default: as they show].")
+@click.option("--language", metavar="CODE", help="Language of the descriptors  [default: detected].")
 @click.option(
     "--evaluation",
     metavar="RUN.json",
@@ -56,11 +56,11 @@ def pack(
 ) -> None:
     """Write a store as a folder to publish.
 
-    DIR gets the current lists (JSONL), a table (Parquet), a card (README.md) and a description for programs
-    (Croissant 1.1). Upload it to the Hugging Face hub with `hf upload NAME DIR --repo-type dataset`, and
-    anybody can use it with `--store hf:NAME@REVISION`.
+    DIR gets the current lists (JSONL), a table (Parquet), a card (README.md) and a machine-readable
+    description (Croissant 1.1). Upload it to the Hugging Face Hub with `hf upload NAME DIR --repo-type
+    dataset`, and anybody can use it with `--store hf:NAME@REVISION`.
 
-    Addresses of endpoints and folders of your machine are left out, and so is the history. A store with
+    Endpoint addresses and the paths of your folders are left out, and so is the history. A store with
     imported lists needs --licence. DIR must not exist.
 
     \b
@@ -109,11 +109,11 @@ def _measured(path: Path, store: "Store") -> "Measured":
     run = Evaluation.load(path)
     names = set(store.names())
     if unknown := [name for name in run.classes if name not in names]:
-        raise StoreError(f"{path} is no evaluation of {store.name}, which has no class {unknown[0]!r}")
+        raise StoreError(f"{path} is not an evaluation of {store.name}, which has no class {unknown[0]!r}")
     digest = run.settings.get("store_sha256")
     if digest is None:
         raise StoreError(
-            f"{path} is no evaluation of a store: pass one that `fieldmarks evaluate --store` made"
+            f"{path} is not an evaluation of a store: pass one that `fieldmarks evaluate --store` made"
         )
     data = run.settings.get("data")
     data = data if isinstance(data, dict) else {}
@@ -147,9 +147,9 @@ def _measured(path: Path, store: "Store") -> "Measured":
 def page(store: str, file: Path, title: str | None, author: str | None) -> None:
     """Write a whole store as one page for review.
 
-    Every class in the store's order, with its descriptors, what `store lint` finds beside them, review marks,
-    measured effects, ids and the classes that it is confused with. The page is a single file that makes no
-    network request; it can be filtered, and printed. An earlier page is replaced, no other file is.
+    Shows every class, in the store's order, with its descriptors and what `store lint` finds in them, review
+    marks, measured effects, ids and the classes that it is confused with. The page is a single file that
+    makes no network requests; it can be filtered and printed. Replaces an earlier page, but no other file.
 
     \b
     Examples:

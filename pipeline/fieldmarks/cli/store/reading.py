@@ -89,11 +89,11 @@ def list_(
 def grep(store: str, regex: str | None, shared: bool, as_json: bool) -> None:
     """Find descriptors, and the classes that have them.
 
-    Prints each descriptor in which REGEX is found, ignoring case, once, with its classes and its number in
-    each; spellings that differ only in case or punctuation count as one. Most classes come first.
+    Prints each descriptor that matches REGEX, ignoring case, once, with its classes and its number in each;
+    spellings that differ only in case or punctuation count as one. Those with the most classes come first.
 
-    --shared lists the descriptors that cannot tell some classes apart; with it, REGEX may be left out.
-    Exits with 0 also if nothing matches.
+    --shared lists descriptors that several classes have, which cannot tell these apart; with it, REGEX may be
+    left out. Exits with 0 even if nothing matches.
 
     \b
     Examples:

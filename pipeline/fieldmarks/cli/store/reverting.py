@@ -89,8 +89,8 @@ def redo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
 def restore(store: str, name: str, number: int, note: str | None, by: str | None, dry_run: bool) -> None:
     """Make an earlier line of a class the current one again.
 
-    N is the line's number in `store history`. The line is appended as an edit of yours, so newer model
-    answers do not replace it; `store undo` reverts it.
+    N is the line's number in `store history`. The line is appended as your own edit, so newer model answers
+    do not replace it; `store undo` reverts it.
 
     \b
     Examples:

@@ -34,9 +34,9 @@ def review(
 ) -> None:
     """Mark classes as reviewed.
 
-    Marks their current lists as approved, or as unsure, with your name and the time. Any later change of a
-    class's descriptors clears its mark, and so does a new answer of a model. `store list --unreviewed` lists
-    what is left to do; `store undo` takes a mark back.
+    Marks their current lists as approved, or as unsure, with your name and the time. Any later change to a
+    class's descriptors clears its mark, and so does a new answer from a model. `store list --unreviewed`
+    lists what is left to do; `store undo` removes a mark again.
 
     \b
     Examples:
