@@ -348,9 +348,8 @@ def test_what_is_missing_beside_others_is_one_that_failed(classify: Classify, fo
     done = classify("fotos", "photos")
     assert done.exit_code == 3
     assert done.stderr.endswith("Classified 3 images. 1 input failed.\n")
-    nothing = classify.runner.invoke(
-        main, ["classify", "-", "--store", "store.jsonl", "--clip", str(classify.clip)], input=""
-    )
+    words = ["classify", "-", "--store", "store.jsonl", "--engine", "torch", "--clip", str(classify.clip)]
+    nothing = classify.runner.invoke(main, words, input="")
     assert (nothing.exit_code, nothing.stderr) == (0, "Classified 0 images.\n")
 
 

@@ -113,7 +113,7 @@ def test_no_label_is_said_in_every_format(classify: Classify) -> None:
         (["-o", "a.json"], "pass --format label-studio"),
         (["-o", "a.txt"], "ends in .csv, .jsonl or .parquet"),
         (["-o", "a.csv", "--format", "jsonl"], "expected a name that ends in .jsonl"),
-        (["-o", "a.csv", "--report", "a.csv"], "-o and --report name the same file"),
+        (["-o", "store.jsonl", "--report", "./store.jsonl"], "-o and --report name the same file"),
         (["-o", "./store.jsonl", "--force"], "is what the classes come from"),
         (["--force"], "--force goes with -o FILE"),
         (["--format", "parquet"], "name one with -o FILE.parquet"),
