@@ -9,7 +9,8 @@ Generation adds `v`, `origin` "generated", `prompt` {name, sha256 of the rendere
 answers, `answers` holds every one, in the order they came (`samples` in lines of version 0.1). Curation
 writes `origin` "curated", `rejected`, `note`, `by`, `at`, `removed` true where a class ends, `change` (one
 name for all lines of one command), `undo` true where a line brings back what was current before, and `redo`
-true where it brings back what an undo took away. `origin` "failed" keeps an answer without bullets.
+true where it brings back what an undo took away. `compacted` is true where compacting has removed what the
+line changed. `origin` "failed" keeps an answer without bullets.
 Evaluation adds `measured`, what leaving each descriptor out changed (see store/descriptor_effects.py).
 Learning adds `weights` (see store/learned_weights.py).
 `ids` are other names by which data sets label the class (a folder, a WordNet id, a number), and
@@ -103,6 +104,7 @@ class Entry:
     removed: bool = False
     undo: bool = False
     redo: bool = False
+    compacted: bool = False
     change: str | None = None
     note: str | None = None
     by: str | None = None
@@ -238,7 +240,7 @@ _NEAR_MISSES: Final = {
     "rejected": {"reject", "rejects", "dropped"},
 }
 # Keys that lines of version 0.1 may have for something else.
-_NEW: Final = {"ids", "confused_with", "parent", "weights", "review", "reviewed", "position"}
+_NEW: Final = {"ids", "confused_with", "parent", "weights", "review", "reviewed", "position", "compacted"}
 _LISTS: Final = {"descriptors", "rejected", "answers", "ids", "confused_with"}
 _TYPES: Final[dict[str, Any]] = {
     "class": lambda value: isinstance(value, str),
@@ -248,7 +250,7 @@ _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("prompt", "params", "usage"), _optional(dict)),
     **dict.fromkeys(("answers", "samples"), _objects),
     "rejected": _texts,
-    **dict.fromkeys(("removed", "undo", "redo"), lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("removed", "undo", "redo", "compacted"), lambda value: isinstance(value, bool)),
     **dict.fromkeys(("change", "note", "by", "at"), _optional(str)),
     "measured": _measured,
     **dict.fromkeys(("ids", "confused_with"), _texts),

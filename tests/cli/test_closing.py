@@ -48,7 +48,7 @@ USES = {
     "store copy mine.jsonl copy.jsonl": "Copied 2 classes to copy.jsonl.",
     "store diff mine.jsonl copy.jsonl": "0 classes differ.",
     "store merge all.jsonl mine.jsonl more.jsonl --prefer a": ".*Wrote all.jsonl.",
-    "store compact all.jsonl": r"2 of \d+ lines stay.",
+    "store compact all.jsonl --yes": r"2 of \d+ lines stay..*",
     "classify photos --store mine.jsonl {model}": "Classified 2 images.",
     "classify photos --store mine.jsonl --sort-into sorted {model}": (
         r"Classified 2 images. Copied 2 images into \d folders? of sorted; `fieldmarks unsort sorted`"

@@ -406,3 +406,27 @@ def test_a_table_that_is_not_certain_costs_nothing(
     if code == 1:
         assert run("list.csv", "--column", "2", to=server).exit_code == 0
         assert sorted(Store("s.jsonl").names()) == ["Hyla", "Vulpes"]
+
+
+def test_a_dry_run_needs_no_key_and_a_run_says_that_it_is_missing(
+    runner: CliRunner, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    command = [
+        "generate",
+        "--class",
+        "Wren",
+        "--class",
+        "wren",
+        "--store",
+        "s.jsonl",
+        "--model",
+        "gpt-4.1-mini",
+    ]
+    dry = runner.invoke(main, [*command, "--dry-run"])
+    assert dry.exit_code == 0, dry.stderr
+    assert "Warning: classes that differ only in case: 'Wren' and 'wren'\n" in dry.stderr
+    run = runner.invoke(main, command)
+    assert run.exit_code == 2
+    assert "Error: no API key for gpt-4.1-mini: OPENAI_API_KEY is not set; set it, or pass" in run.stderr

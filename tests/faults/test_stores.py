@@ -44,7 +44,7 @@ CHANGING = (
     ("restore", "newt", "1"),
     ("rename", "newt", "eft"),
     ("lint", "--fix"),
-    ("compact",),
+    ("compact", "--yes"),
 )
 
 
@@ -105,7 +105,13 @@ def test_a_damaged_line_is_named_and_stays(kind: str) -> None:
     line, message = DAMAGED[kind]
     data = GOOD + line
     Path("s.jsonl").write_bytes(data)
-    for arguments in (("history", "newt"), ("show", "newt"), ("stats",), ("compact",), ("add", "newt", "x")):
+    for arguments in (
+        ("history", "newt"),
+        ("show", "newt"),
+        ("stats",),
+        ("compact", "--yes"),
+        ("add", "newt", "x"),
+    ):
         result = _store(*arguments)
         if result.exit_code:
             assert "s.jsonl, line 2: " in result.stderr
@@ -193,7 +199,7 @@ def test_arguments_that_are_not_text_are_refused_and_names_of_files_are_not(opti
     result = CliRunner().invoke(main, ["store", "add", "\udcff.jsonl", "newt", "crest"])
     assert (result.exit_code, result.stderr.count("\n")) == (0, 1)
     assert result.stderr.startswith("1 class added: ")
-    for arguments in (("list",), ("show", "newt"), ("undo",), ("export", "\udcfe.csv"), ("compact",)):
+    for arguments in (("list",), ("show", "newt"), ("undo",), ("export", "\udcfe.csv"), ("compact", "--yes")):
         result = CliRunner().invoke(main, ["store", arguments[0], "\udcff.jsonl", *arguments[1:]])
         assert "unexpected error" not in result.stderr
     assert Path(os.fsdecode(b"\xff.jsonl")).is_file()
@@ -406,7 +412,9 @@ def test_compaction_keeps_mode_and_owner_and_follows_links() -> None:
         os.chown("real.jsonl", NOBODY, NOBODY)
     Path("s.jsonl").symlink_to("real.jsonl")
     before = Path("real.jsonl").stat()
-    assert untimed(_store("compact").stderr) == "1 of 2 lines stay.\n"
+    assert untimed(_store("compact", "--yes").stderr) == (
+        "1 of 2 lines stay. 1 earlier line removed for good: undo goes no further back than this.\n"
+    )
     after = Path("real.jsonl").stat()
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
     assert Path("s.jsonl").is_symlink()
@@ -416,7 +424,7 @@ def test_compaction_keeps_mode_and_owner_and_follows_links() -> None:
 def test_compaction_tells_of_other_hard_links() -> None:
     Path("s.jsonl").write_bytes(GOOD * 2)
     Path("other.jsonl").hardlink_to("s.jsonl")
-    assert "had 2 hard links: its other names keep the old content" in _store("compact").stderr
+    assert "had 2 hard links: its other names keep the old content" in _store("compact", "--yes").stderr
     assert Path("other.jsonl").read_bytes() == GOOD * 2
 
 
@@ -424,12 +432,12 @@ def test_compaction_tells_of_other_hard_links() -> None:
 def test_compaction_by_another_user_says_whose_the_file_is_now(tmp_path: Path) -> None:
     for _ in range(2):  # the first time loads what the command imports
         Path("s.jsonl").write_bytes(GOOD * 2)
-        _store("compact")
+        _store("compact", "--yes")
     Path("s.jsonl").write_bytes(GOOD * 2)
     Path("s.jsonl").chmod(0o664)
     Path(".s.jsonl.lock").unlink()
     with _nobody(tmp_path):
-        result = _store("compact")
+        result = _store("compact", "--yes")
     assert result.exit_code == 0
     assert "now belongs to 65534:65534, as only root could keep its owner 0:0 (user:group)" in result.stderr
     assert stat.S_IMODE(Path("s.jsonl").stat().st_mode) == 0o664

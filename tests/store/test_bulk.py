@@ -9,9 +9,10 @@ from tests.kit import write_store
 
 from fieldmarks.errors import StoreError
 from fieldmarks.records import Entry
-from fieldmarks.store import Store, bulk, edits, undoing
+from fieldmarks.store import Store, bulk, edits, queries, undoing
 from fieldmarks.store.bulk import Rewrite
 from fieldmarks.store.edits import Stamp
+from fieldmarks.store.lint_rules import Config
 
 DOGS = {
     "corgi": ("short legs", "large ears"),
@@ -158,3 +159,14 @@ def test_undo_takes_a_bulk_change_back_whole(
         assert len(undoing.undo(store, None, Stamp())) == len(changes)
     assert _lists(store) == {name: entry.descriptors for name, entry in before.items()}
     assert all(not entry.rejected for entry in store.entries())
+
+
+def test_an_expression_is_found_in_every_spelling_that_counts_as_the_same(tmp_path: Path) -> None:
+    store = Store(tmp_path / "spellings.jsonl", create=True)
+    store.append(Entry("corgi", ("short, legs",)), Entry("basset", ("Short legs",)), Entry("owl", ("Ärmel",)))
+    (match,) = bulk.grep(store, "short legs")
+    assert match.names == ["corgi", "basset"]
+    assert [match.names for match in bulk.grep(store, "short, legs")] == [["corgi"]], "as it is written"
+    assert [row.name for row in queries.rows(store, Config(), grep="short legs")] == ["corgi", "basset"]
+    changes = bulk.rewrite(store, bulk.dropping("^short legs$"), Stamp())
+    assert [change.name for change in changes] == ["corgi", "basset"]

@@ -102,5 +102,5 @@ def test_finding_a_class_suggests_the_closest() -> None:
         StoreError, match=r"^here has no class 'tre frog': did you mean 'tree frog' or 'frog'\?$"
     ):
         edits.find(["tree frog", "frog", "lion"], "tre frog", "here")
-    with pytest.raises(StoreError, match=r"^here has no class 'x': `fieldmarks store list` shows them$"):
+    with pytest.raises(StoreError, match=r"^here has no class 'x': `fieldmarks store list here` shows them$"):
         edits.find([], "x", "here")

@@ -1,5 +1,6 @@
 """Changes to a store: read anew under the lock, appended once, told as before and after."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fieldmarks.errors import ClassNameError, StoreError
-from fieldmarks.records import FAILED, GENERATED, Entry
-from fieldmarks.store import Store, edits, exchange, undoing
+from fieldmarks.records import APPROVED, FAILED, GENERATED, IMPORTED, Entry
+from fieldmarks.store import Store, edits, exchange, reviewing, undoing
+from fieldmarks.store.compare import compact
 from fieldmarks.store.edits import Stamp
 from fieldmarks.store.lines import current
 
@@ -193,6 +195,8 @@ class _Commands:
                 changes = undoing.restore(self.store, name, number, Stamp())
         elif now is not None and verb == "drop" and now.descriptors:
             changes = edits.drop(self.store, name, ["1"], Stamp())
+        elif now is not None and verb == "review":
+            changes = reviewing.review(self.store, [name], APPROVED, Stamp())
         elif now is not None and verb == "end":
             changes = edits.remove(self.store, name, Stamp())
         elif now is not None and verb == "rename":
@@ -209,11 +213,14 @@ class _Commands:
             "change": None,
             "undo": False,
             "redo": False,
+            "compacted": False,
+            "position": None,
         }
         return {entry.name: replace(entry, **plain) for entry in self.store.entries()}  # type: ignore[arg-type]
 
 
-VERBS = st.sampled_from(["add", "drop", "end", "rename", "import", "restore"])
+VERB_NAMES = ("add", "drop", "end", "rename", "import", "restore")
+VERBS = st.sampled_from(VERB_NAMES)
 
 
 @pytest.mark.slow
@@ -250,7 +257,109 @@ def test_undo_and_redo_are_inverse_on_the_whole_store(
     assert [line for line, _ in Store(file).lines()] == [line.rstrip(b"\n") for line in lines]
 
 
+@pytest.mark.slow
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    commands=st.lists(
+        st.tuples(
+            st.sampled_from([*["undo", "redo", "compact", "compact", "review"], *VERB_NAMES]),
+            st.sampled_from(NAMES),
+        ),
+        max_size=12,
+    )
+)
+def test_undo_goes_back_exactly_or_refuses_wherever_the_store_was_compacted(
+    tmp_path: Path, commands: list[tuple[str, str]]
+) -> None:
+    file = tmp_path / "law.jsonl"
+    file.unlink(missing_ok=True)
+    world = _Commands(file)
+    before: list[dict[str, Entry]] = []  # what each undo is to bring back, the next last
+    after: list[dict[str, Entry]] = []  # and each redo
+    has_lost = False  # lines to compacting
+    for verb, name in [*commands, *[("undo", "")] * 4]:
+        content = world.content()
+        if verb == "compact":
+            done = compact(world.store)
+            has_lost = has_lost or done.after < done.before
+            assert world.content() == content
+        elif verb in ("undo", "redo"):
+            expected, other = (before, after) if verb == "undo" else (after, before)
+            run = undoing.undo if verb == "undo" else undoing.redo
+            try:
+                run(world.store, None, Stamp())
+            except StoreError:
+                assert not expected or has_lost
+                assert world.content() == content
+                if expected:
+                    before, after = [], []  # what is gone stays gone, and so does all before it
+            else:
+                assert expected, "there is nothing to go back to"
+                other.append(content)
+                assert world.content() == expected.pop()
+        elif world.run(verb, name):
+            before, after = [*before, content], []
+
+
+@pytest.mark.parametrize("is_marked", [True, False], ids=["now", "before version 0.2"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda store: edits.drop(store, "frog", ["a"], Stamp()),
+        lambda store: edits.rename(store, "frog", "tree frog", Stamp()),
+        lambda store: edits.rename(store, "frog", "tree frog", Stamp(note="as the museum has it")),
+        lambda store: edits.edit(store, [(store.get("frog"), ("b", "c"))], Stamp()),
+    ],
+)
+def test_undo_never_removes_a_class_whose_earlier_lines_were_compacted(
+    tmp_path: Path, command: Callable[[Store], object], is_marked: bool
+) -> None:
+    store = Store(tmp_path / "s.jsonl", create=True)
+    exchange.import_file(store, [Entry("toad", ("c",), origin=IMPORTED)], Stamp())
+    store.append(Entry("frog", ("a", "b"), model="m", origin=IMPORTED))
+    command(store)
+    compact(store)
+    if not is_marked:
+        store.path.write_bytes(store.path.read_bytes().replace(b',"compacted":true', b""))
+    store = Store(store.path)
+    there = store.path.read_bytes()
+    changed = next(name for name in store.names() if name != "toad")
+    for name in (None, changed):
+        with pytest.raises(
+            StoreError, match=f"class {changed!r}: what was there before its last change is gone"
+        ):
+            undoing.undo(store, name, Stamp())
+        with pytest.raises(StoreError, match="nothing to redo"):
+            undoing.redo(store, name, Stamp())
+    assert store.path.read_bytes() == there
+    edits.add(store, changed, ["new"], Stamp())
+    undoing.undo(store, None, Stamp())
+    assert store.path.read_bytes().startswith(there)
+    assert "new" not in _lists(store)[changed]
+
+
+def test_redo_says_where_what_was_undone_is_gone(store: Store) -> None:
+    edits.drop(store, "frog", ["a"], Stamp())
+    undoing.undo(store, None, Stamp())
+    compact(store)
+    with pytest.raises(
+        StoreError, match="class 'frog': what the last undo reverted is gone since the store was"
+    ):
+        undoing.redo(store, "frog", Stamp())
+
+
+def test_an_imported_list_with_a_past_elsewhere_can_be_undone(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.jsonl", create=True)
+    entry = Entry("frog", ("a",), origin="curated", rejected=("b",), note="renamed from 'toad'", at="2026")
+    exchange.import_file(store, [entry], Stamp())
+    for _ in range(2):
+        undoing.undo(store, None, Stamp())
+        assert _lists(store) == {}
+        undoing.redo(store, None, Stamp())
+    assert _lists(store) == {"frog": ["a"]}
+
+
 def test_a_class_that_is_ended_is_told(store: Store) -> None:
     edits.remove(store, "frog", Stamp())
-    with pytest.raises(StoreError, match="has no class 'frog'"):
+    with pytest.raises(StoreError, match="class 'frog' has been removed; `fieldmarks store history "):
         edits.drop(store, "frog", ["a"], Stamp())

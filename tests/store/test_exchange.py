@@ -55,7 +55,7 @@ def test_what_is_exported_is_imported(tmp_path: Path, store: Store, name: str) -
             origin=IMPORTED,
             by="ada",
             at="2026-01-02T03:04:05+00:00",
-            change="c1",
+            change="import-c1",
         )
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
 

@@ -321,9 +321,9 @@ def test_what_cannot_be_written_leaves_the_file_alone(file: Path) -> None:
 def test_missing_and_folder(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not exist: check the name"):
         Store(tmp_path / "none.jsonl")
-    with pytest.raises(StoreError, match=r"is a folder: pass a \.jsonl file"):
+    with pytest.raises(StoreError, match=r"is a folder without descriptors.jsonl, so no pack"):
         Store(tmp_path)
-    with pytest.raises(StoreError, match=r"is a folder: pass a \.jsonl file"):
+    with pytest.raises(StoreError, match=r"is a folder without descriptors.jsonl, so no pack"):
         Store(tmp_path, create=True)
     with pytest.raises(StoreError, match="is not a regular file"):
         Store("/dev/null")

@@ -215,6 +215,6 @@ def test_a_folder_brings_who_marked_a_list_and_when(tmp_path: Path, store: Store
         "by": "ada",
         "at": "2026-01-01T00:00:00+00:00",
         "note": "seen",
-        "change": STAMP.change,
+        "change": f"import-{STAMP.change}",
     }
     assert is_review(entry)

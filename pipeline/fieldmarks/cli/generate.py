@@ -11,7 +11,7 @@ from fieldmarks.choices import Mode, words
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import conclude, emit, say
 from fieldmarks.errors import ClassNameError, FieldmarksError
-from fieldmarks.text import counted, printable
+from fieldmarks.text import counted, cut_list, printable
 
 if TYPE_CHECKING:
     from fieldmarks.generation.run import Progress, Summary
@@ -224,6 +224,7 @@ def generate(
     options |= prevailing(context, "local", "model")
     names = class_names(classes, named, column)
     opened = Store(store, create=True)
+    warn_of_case(names)
     options["headers"] = headers_of(options["headers"])
     written = 0
 
@@ -271,6 +272,16 @@ def class_names(classes: str | None, named: tuple[str, ...], column: str | None 
         say(understood.report)
         listed = understood.names
     return list(dict.fromkeys([*listed, *map(class_name, named)]))
+
+
+def warn_of_case(names: Sequence[str]) -> None:
+    """Say which classes differ in nothing but case, as one of them is usually a slip."""
+    spellings: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        spellings.setdefault(name.casefold(), []).append(name)
+    same = [" and ".join(map(repr, some)) for some in spellings.values() if len(some) > 1]
+    if same:
+        say(f"Warning: classes that differ only in case: {cut_list(same, 5)}")
 
 
 def _stdin() -> bytes:

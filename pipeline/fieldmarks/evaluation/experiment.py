@@ -62,7 +62,7 @@ class Candidate:
         """Return a store's current classes. Raises EvaluationError for a store without descriptors."""
         classes = {entry.name: entry.descriptors for entry in store.entries()}
         if not any(classes.values()):
-            raise EvaluationError(f"{store.path} has no class with descriptors: generate or add some first")
+            raise EvaluationError(f"{store.name} has no class with descriptors: generate or add some first")
         digest = hashlib.sha256(store.path.read_bytes()).hexdigest()
         metadata = {"store": store.name, "store_sha256": digest}
         clashing = {text: names for text, names in store.owners_of_ids().items() if len(names) > 1}

@@ -30,6 +30,10 @@ NO_MODEL: Final = (
     "no language model given: pass --local FOLDER_OR_ID, or --base-url URL (or OPENAI_BASE_URL) with "
     "--model ID, or set OPENAI_API_KEY and pass --model ID"
 )
+NO_KEY: Final = (
+    "no API key for {model}: OPENAI_API_KEY is not set; set it, or pass --base-url URL (or OPENAI_BASE_URL) "
+    "of another endpoint, or --local FOLDER_OR_ID"
+)
 
 
 def generate(
@@ -114,10 +118,11 @@ def generate(
         _check_whole("seed", seed, 0, 2**53)
     _check_whole("retries", retries, 0)
     budget = _budget(price_in, price_out, max_cost, local)
+    unused = "unused" if dry_run else None  # nothing is sent
     completer = _completer(
         model=model,
         base_url=base_url,
-        api_key=api_key,
+        api_key=api_key or os.environ.get("OPENAI_API_KEY") or unused,
         headers=headers,
         local=local,
         mode=mode,
@@ -248,7 +253,9 @@ def _completer(
 def endpoint_of(base_url: str | None, model: str | None, api_key: str | None = None) -> tuple[str, str]:
     """Return URL and model of the endpoint that is named, here or in the environment. Raises UsageError."""
     base_url = base_url or os.environ.get("OPENAI_BASE_URL")
-    if base_url is None and not (model and (api_key or os.environ.get("OPENAI_API_KEY"))):
+    if base_url is None and not (api_key or os.environ.get("OPENAI_API_KEY")):
+        raise UsageError(NO_MODEL if model is None else NO_KEY.format(model=model))
+    if base_url is None and model is None:
         raise UsageError(NO_MODEL)
     if model is None:
         raise UsageError(

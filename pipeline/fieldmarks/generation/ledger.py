@@ -72,7 +72,7 @@ def standing(
         return "cached"
     answers = [] if refresh else [entry for entry in store.history(name) if _is_answer(entry, question)]
     # It is paid for, current or not. It is no command's, which could be undone.
-    return replace(answers[-1], undo=False, redo=False, change=None) if answers else "ask"
+    return replace(answers[-1], undo=False, redo=False, compacted=False, change=None) if answers else "ask"
 
 
 def _is_answer(entry: Entry | Outline, question: Question) -> bool:

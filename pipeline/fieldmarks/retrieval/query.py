@@ -102,13 +102,13 @@ def descriptor_term(descriptor: str, store: Store, embedder: Embedder) -> Term:
     owners = {name for name, own in classes.items() if key in map(comparable, own)}
     if not owners:
         raise UsageError(
-            f"no class of {store.path} has the descriptor {descriptor!r:.80}: see `fieldmarks store grep`, or"
+            f"no class of {store.name} has the descriptor {descriptor!r:.80}: see `fieldmarks store grep`, or"
             " search for it as a text"
         )
     others = dict.fromkeys(text for name, own in classes.items() if name not in owners for text in own)
     if not others:
         raise UsageError(
-            f"{store.path} has no other class whose descriptors could be compared with {descriptor!r:.80}:"
+            f"{store.name} has no other class whose descriptors could be compared with {descriptor!r:.80}:"
             " search for it as a text"
         )
     vectors = normalize(embedder.texts([descriptor, *others]))  # (1 + M, D)
@@ -126,7 +126,7 @@ def _named(name: str, classes: Mapping[str, Sequence[str]], store: Store) -> str
         alike = [other for other in classes if comparable(other) == comparable(name)]
         if len(alike) != 1:
             raise UsageError(
-                f"{store.path} has no class {name!r:.80}: see `fieldmarks store list {store.path}`"
+                f"{store.name} has no class {name!r:.80}: see `fieldmarks store list {store.name}`"
             )
         return alike[0]
     return name

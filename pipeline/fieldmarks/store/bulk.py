@@ -5,7 +5,8 @@
     bulk.rewrite(store, bulk.replacing("short legs", "stubby legs"), Stamp(by="ada"))
 
 A rule says what becomes of a descriptor: another text, itself, or None where it is dropped. Regular
-expressions are searched for anywhere in a descriptor, ignoring case; spellings of a descriptor that differ
+expressions are searched for anywhere in a descriptor, ignoring case, and `grep` and `dropping` search it also
+without its punctuation; spellings of a descriptor that differ
 only in case or punctuation count as one.
 """
 
@@ -66,12 +67,21 @@ def pattern(regex: str) -> re.Pattern[str]:
         raise StoreError(f"{regex!r:.200} is not a regular expression: {error}") from error
 
 
+def finder(regex: str) -> Callable[[str], bool]:
+    """Return whether an expression is found in a text, as it is written or without case and punctuation.
+
+    Raises StoreError for what is not a regular expression.
+    """
+    search = pattern(regex).search
+    return lambda text: bool(search(text) or search(comparable(text)))
+
+
 def grep(store: Store, regex: str = "", *, shared: bool = False) -> list[Match]:
     """Return the descriptors that match, those of most classes first; with `shared`, of more than one only.
 
     Raises StoreError for what is not a regular expression.
     """
-    search = pattern(regex).search
+    search = finder(regex)
     groups: dict[str, list[Place]] = {}
     for entry in store.entries():
         for number, text in enumerate(entry.descriptors, 1):
@@ -85,7 +95,7 @@ def grep(store: Store, regex: str = "", *, shared: bool = False) -> list[Match]:
 
 def dropping(regex: str) -> Rule:
     """Return the rule that drops the descriptors that match. Raises StoreError for a bad expression."""
-    search = pattern(regex).search
+    search = finder(regex)
     return lambda text: None if search(text) else text
 
 
@@ -166,7 +176,7 @@ def check_present(store: Store, old: str, name: str | None = None) -> None:
     texts = list(dict.fromkeys(text for entry in entries for text in entry.descriptors))
     if comparable(old) in map(comparable, texts):
         return
-    where = f"{store.path}: no class has" if name is None else f"class {entries[0].name!r} does not have"
+    where = f"{store.name}: no class has" if name is None else f"class {entries[0].name!r} does not have"
     near = get_close_matches(old, texts, 1)
     hint = f"did you mean {near[0]!r}?" if near else "pass --regex to replace a part of descriptors"
     raise StoreError(f"{where} the descriptor {old!r:.200}; {hint}")

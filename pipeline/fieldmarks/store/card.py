@@ -5,6 +5,7 @@ their publisher knows (title, source, licence) and what was measured with them c
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,19 @@ from fieldmarks.store.languages import language
 
 TITLE: Final = "Visual descriptors of"
 TAGS: Final = ("image-classification", "zero-shot-image-classification", "descriptors", "clip", "fieldmarks")
+# https://huggingface.co/docs/hub/repositories-licenses
+_LISTED: Final = """
+    apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0
+    bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc
+    cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0
+    cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0
+    cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1
+    eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c
+    ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa
+    unlicense zlib pddl lgpl-lr deepfloyd-if-license fair-noncommercial-research-license llama2 llama3
+    llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma unknown other
+"""
+LICENCES: Final = frozenset(_LISTED.split())
 _SIZES: Final = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
@@ -88,6 +102,12 @@ def card(entries: Sequence[Entry], about: About, *, data: str) -> str:
         lines += ["## Left out", "", *(f"- {_cell(sentence)}" for sentence in about.left_out), ""]
     lines += ["## Use", "", "With [fieldmarks](https://pypi.org/project/fieldmarks/), in this folder:", ""]
     return "\n".join([*lines, "    fieldmarks store import mine.jsonl .", ""])
+
+
+def licence_of(text: str) -> str | None:
+    """Return the licence that the header of a card names, None where it names none."""
+    match = re.match(r"---\n(?:(?!---).*\n)*?license: (\"?)([A-Za-z0-9][\w.+-]*)\1\n", text)
+    return match and match[2]
 
 
 def _facts(entries: Sequence[Entry], about: About) -> list[tuple[str, object]]:

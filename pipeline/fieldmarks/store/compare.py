@@ -1,7 +1,7 @@
 """Compares stores, also as they were at a time, merges two into a new one, and compacts one."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,7 +71,7 @@ def as_of(store: Store, moment: datetime) -> dict[str, Entry]:
             histories[entry.name].append(entry)
     if oldest is not None and oldest > moment:
         first, then = oldest.isoformat(), moment.isoformat()
-        raise StoreError(f"{store.path} has nothing from before {then}; its first line is from {first}")
+        raise StoreError(f"{store.name} has nothing from before {then}; its first line is from {first}")
     return {name: now for name, history in histories.items() if (now := current(history)) is not None}
 
 
@@ -179,8 +179,9 @@ class Compaction:
 def compact(store: Store, *, keep_history: bool = False, dry_run: bool = False) -> Compaction:
     """Rewrite a store to its current lines and the last answer to every question, which is not asked again.
 
-    With `keep_history` only blank and incomplete lines go. Lines that stay keep their bytes, but for the
-    positions of classes that would otherwise be in another order.
+    With `keep_history` only blank and incomplete lines go. Lines that stay keep their bytes, but for two
+    keys: `compacted` where an undo would miss what was removed, and the positions of classes that would
+    otherwise be in another order.
     Raises StoreError; the file is then as it was.
     """
     counts = [0, 0]
@@ -191,7 +192,7 @@ def compact(store: Store, *, keep_history: bool = False, dry_run: bool = False) 
         for _, entry in lines:
             histories.setdefault(entry.name, []).append(entry)
         needed = {id(entry) for history in histories.values() for entry in _needed(history)}
-        rest = [(line, entry) for line, entry in lines if keep_history or id(entry) in needed]
+        rest = lines if keep_history else _cut_off(lines, needed)
         counts[:] = [len(lines), len(rest)]
         return _in_order(rest, now.names())
 
@@ -200,6 +201,32 @@ def compact(store: Store, *, keep_history: bool = False, dry_run: bool = False) 
     else:
         store.rewrite(choose)
     return Compaction(*counts)
+
+
+def _cut_off(lines: Lines, needed: Collection[int]) -> Lines:
+    """Return the needed lines, by the id of their entries; those that undo can no longer take back say so.
+
+    These are changes of a line that goes, and what was changed before such a line or in one command with it.
+    """
+    gone = [(at, entry) for at, (_, entry) in enumerate(lines) if id(entry) not in needed]
+    changes = {entry.change for _, entry in gone} - {None}
+    last = max((at for at, entry in gone if entry.change), default=-1)
+    lost, begun = set[str](), set[str]()  # classes of which lines went, and stay
+    rest: list[tuple[bytes, Entry]] = []
+    for at, (line, entry) in enumerate(lines):
+        if id(entry) not in needed:
+            lost.add(entry.name)
+            continue
+        if entry.origin != FAILED and not entry.compacted:
+            is_command = entry.change is not None
+            is_cut = entry.name in lost and (is_command or entry.name in begun)
+            if is_cut or (is_command and (at < last or entry.change in changes)):
+                entry = replace(entry, compacted=True)
+                line = encode(entry).rstrip(b"\n")
+        if entry.origin != FAILED:
+            begun.add(entry.name)
+        rest.append((line, entry))
+    return rest
 
 
 def _in_order(lines: Lines, names: Sequence[str]) -> Iterator[bytes]:

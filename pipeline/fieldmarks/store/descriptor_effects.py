@@ -119,7 +119,7 @@ def write_effects(
             entry = current_entry(now, name)
             if {effect.descriptor for effect in measured} != set(entry.descriptors):
                 raise StoreError(
-                    f"{now.path}: class {name!r} has a different list from the one measured:"
+                    f"{now.name}: class {name!r} has a different list from the one measured:"
                     " evaluate it again"
                 )
             if measured:
@@ -134,6 +134,7 @@ def _line(entry: Entry, measured: Mapping[str, Any], stamp: Stamp) -> Entry:
         v=FORMAT_VERSION,
         undo=False,
         redo=False,
+        compacted=False,
         change=stamp.change,
         note=stamp.note or entry.note,
         measured=measured,

@@ -20,7 +20,9 @@ from typing import Final
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from fieldmarks.choices import nearest
 from fieldmarks.errors import StoreError
+from fieldmarks.paths import shipped_names
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +106,14 @@ def open_to_read(path: Path) -> int:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise StoreError(f"{path} is a folder: pass a .jsonl file")
+            raise StoreError(f"{path} is a folder without descriptors.jsonl, so no pack: pass a .jsonl file")
         if not stat.S_ISREG(mode):
             raise StoreError(f"{path} is not a regular file: copy it to a .jsonl file first")
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not waiting if it became a pipe
     except FileNotFoundError as error:
-        message = f"{path} does not exist: check the name, or create it with `fieldmarks generate`"
+        is_bare = len(path.parts) == 1 and not path.suffix
+        near = nearest(path, shipped_names()) if is_bare else ""
+        message = f"{path} does not exist{near}: check the name, or create it with `fieldmarks generate`"
         raise StoreError(message) from error
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error

@@ -11,6 +11,7 @@ stays in the history. The functions on entries (`added`, `dropped` …) are pure
 import getpass
 import re
 import secrets
+import shlex
 import unicodedata
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -25,6 +26,7 @@ from fieldmarks.store.file import Store
 from fieldmarks.text import comparable, cut_list
 
 MAX_DESCRIPTOR: Final = 1000  # characters; CLIP reads about 300 of them
+IMPORT: Final = "import-"  # begins the `change` of an import's lines
 NEAR: Final = 0.85  # similarity of names of which one may be a misspelling, as difflib has it
 
 
@@ -45,7 +47,15 @@ class Stamp:
     def put(self, entry: Entry, note: str | None = None) -> Entry:
         """Return an entry marked with this stamp; `note` stands in where the person gave none."""
         note = self.note or note
-        return replace(entry, v=FORMAT_VERSION, by=self.by, note=note, at=self.at, change=self.change)
+        return replace(
+            entry,
+            v=FORMAT_VERSION,
+            by=self.by,
+            note=note,
+            at=self.at,
+            change=self.change,
+            compacted=False,
+        )
 
     def curated(self, entry: Entry, descriptors: Iterable[str], rejected: Iterable[str]) -> Entry:
         """Return the line that puts a person's descriptors in the place of an entry's."""
@@ -260,7 +270,7 @@ def apply(
         entries = [entry for entry in make(now) if entry is not None]
         after = {entry.name: None if entry.removed else entry for entry in entries}
         if plan is not None and after != {change.name: change.after for change in plan}:
-            raise StoreError(f"{now.path} changed in the meantime; nothing was written: try again")
+            raise StoreError(f"{now.name} changed in the meantime; nothing was written: try again")
         changes.clear()  # `make` runs again where another program writes meanwhile
         for entry in entries:
             changes[entry.name] = Change(entry.name, now.get(entry.name), after[entry.name])
@@ -316,7 +326,7 @@ def edit(
         changed = [repr(entry.name) for entry in entries if now.get(entry.name) != bases[entry.name]]
         if changed:
             what = f"class {changed[0]}" if len(changed) == 1 else f"classes {cut_list(changed, 5)}"
-            raise StoreError(f"{what} changed in {store.path} while you were editing: try again")
+            raise StoreError(f"{what} changed in {store.name} while you were editing: try again")
         return entries
 
     return apply(store, lines, dry_run=dry_run)
@@ -329,7 +339,7 @@ def rename(store: Store, name: str, new: str, stamp: Stamp, *, dry_run: bool = F
     def lines(now: Store) -> Iterable[Entry]:
         entry = current_entry(now, name)
         if new in now:
-            raise StoreError(f"{store.path} already has a class {new!r}: choose another name")
+            raise StoreError(f"{store.name} already has a class {new!r}: choose another name")
         return renamed(entry, new, stamp)
 
     return apply(store, lines, dry_run=dry_run)
@@ -341,9 +351,12 @@ def current_entry(store: Store, name: str) -> Entry:
     entry = store.get(name)
     if entry is None:
         if (meant := store.ids().get(name)) is not None:
-            raise StoreError(f"{store.path} has no class {name!r}, but {meant!r} has it among its ids")
-        find(store.names(), name, store.path)
-        raise StoreError(f"{store.path}: class {name!r} has been removed")
+            raise StoreError(f"{store.name} has no class {name!r}, but {meant!r} has it among its ids")
+        if any(line.removed for line in store.history(name)):
+            how = f"`fieldmarks store history {shlex.quote(store.name)} {shlex.quote(name)}` shows its lines"
+            raise StoreError(f"{store.name}: class {name!r} has been removed; {how}")
+        find(store.names(), name, store.name)
+        raise StoreError(f"{store.name} was changed by another program while it was read: try again")
     return entry
 
 
@@ -360,12 +373,11 @@ def near_names(store: Store, name: str) -> list[str]:
     return [names[other] for other in near if re.findall(r"\d+", other) == numbers]
 
 
-def find(names: Sequence[str], name: str, where: object) -> str:
-    """Return the name if it is among `names`. Raises StoreError that suggests the closest."""
+def find(names: Sequence[str], name: str, store: str) -> str:
+    """Return the name if it is among a store's `names`. Raises StoreError that suggests the closest."""
     if name in names:
         return name
     near = get_close_matches(name, names, 3, 0.6)
-    hint = (
-        f": did you mean {' or '.join(map(repr, near))}?" if near else ": `fieldmarks store list` shows them"
-    )
-    raise StoreError(f"{where} has no class {name!r}{hint}")
+    shown = f": `fieldmarks store list {shlex.quote(store)}` shows them"
+    hint = f": did you mean {' or '.join(map(repr, near))}?" if near else shown
+    raise StoreError(f"{store} has no class {name!r}{hint}")

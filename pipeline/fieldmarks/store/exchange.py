@@ -17,7 +17,7 @@ from fieldmarks.paths import read_text
 from fieldmarks.records import FORMAT_VERSION, IMPORTED, Entry
 from fieldmarks.store import durable, formats
 from fieldmarks.store.card import TITLE, About, authors_of, card
-from fieldmarks.store.edits import Change, Stamp, apply, removed
+from fieldmarks.store.edits import IMPORT, Change, Stamp, apply, removed
 from fieldmarks.store.file import Store
 from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, current, decode, encode
 from fieldmarks.store.remote import DATA
@@ -32,7 +32,7 @@ MAX_CARD: Final = 1 << 20  # bytes
 
 def files(folder: Path, entries: Sequence[Entry], license_id: str) -> dict[Path, bytes]:
     """Return what the files of a folder are to hold."""
-    lines = [replace(entry, position=None) for entry in entries]
+    lines = [replace(entry, compacted=False, position=None) for entry in entries]
     text = card(entries, About(licence=license_id, authors=authors_of(entries)), data=DATA)
     return {folder / DATA: b"".join(map(encode, lines)), folder / CARD: text.encode()}
 
@@ -98,12 +98,15 @@ def import_file(
     other descriptors and not `overwrite`.
     """
 
+    # Undo then takes a line that has a past in another store, such as rejected texts, for the class's first.
+    stamp = replace(stamp, change=f"{IMPORT}{stamp.change}")
+
     def make(now: Store) -> Iterator[Entry | None]:
         new = [entry for entry in entries if _list(now.get(entry.name)) != entry.descriptors]
         if not overwrite and (there := [entry.name for entry in new if entry.name in now]):
             some = ", ".join(map(repr, there[:3])) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
             raise StoreError(
-                f"{store.path} has other descriptors for {some}: pass --replace to make the new ones current"
+                f"{store.name} has other descriptors for {some}: pass --replace to make the new ones current"
             )
         for entry in entries:
             before = now.get(entry.name)
@@ -152,9 +155,9 @@ def current_entries(store: Store) -> list[Entry]:
     entries = list(store.entries())
     if not entries:
         if store.all_names():
-            remedy = f"`fieldmarks store redo {store.path}` brings back what an undo took away"
-            raise StoreError(f"{store.path} has no class left: {remedy}")
-        raise StoreError(f"{store.path} has no class: fill it with `fieldmarks generate` or `store import`")
+            remedy = f"`fieldmarks store redo {store.name}` brings back what an undo took away"
+            raise StoreError(f"{store.name} has no class left: {remedy}")
+        raise StoreError(f"{store.name} has no class: fill it with `fieldmarks generate` or `store import`")
     return entries
 
 
@@ -266,5 +269,5 @@ def _stamped(entry: Entry, stamp: Stamp, mark: str | None) -> Entry:
             facts = {"by": stamp.by, "at": stamp.at, "note": stamp.note}
             entry = replace(entry, reviewed=facts | {"change": ""})  # it has no change of its own
     if entry.origin != IMPORTED or entry.at:
-        return replace(entry, change=stamp.change, undo=False, redo=False, position=None)
+        return replace(entry, change=stamp.change, undo=False, redo=False, compacted=False, position=None)
     return stamp.put(replace(entry, v=FORMAT_VERSION))

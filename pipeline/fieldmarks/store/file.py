@@ -55,7 +55,7 @@ from fieldmarks.store.lines import (
     whole_end,
     without_collecting,
 )
-from fieldmarks.store.remote import SCHEME, fetch
+from fieldmarks.store.remote import DATA, SCHEME, fetch
 from fieldmarks.text import counted
 
 logger = logging.getLogger(__name__)
@@ -93,22 +93,25 @@ class Store:
     """
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
-        """Read a store: a file, a shipped one by its bare name, or hf:NAME@REVISION (see store/remote.py).
+        """Read a store: a file, a pack's folder, a shipped store by its bare name, or hf:NAME@REVISION.
 
-        With `create`, a missing file is an empty store. Raises StoreError if the path is missing (without
-        `create`), no regular file, unreadable, the name of a shipped store or of one on the hub (with
-        `create`) or of a newer version, DamagedStoreError with file and line for damage.
+        Only a regular file goes before a shipped store of its name. With `create`, a missing file is an empty
+        store. Raises StoreError if the path is missing (without `create`), no regular file, unreadable, the
+        name of a shipped store, a pack or one on the hub (with `create`) or of a newer version,
+        DamagedStoreError with file and line for damage.
         """
         self._read_only: str | None = None  # why it is
         self.path, self.name = Path(path), str(path)  # the name, on the hub with its commit, is for people
-        is_here = os.path.lexists(path)  # then it is that file, whatever else has the name
-        if not is_here and self.name.startswith(SCHEME):
+        is_here = os.path.lexists(path)  # then it is that, whatever else has the name
+        if (shipped := shipped_store(path)) and not os.path.isfile(path):  # noqa: PTH113  # takes any name
+            self.path, self._read_only = shipped, "ships with fieldmarks"
+        elif not is_here and self.name.startswith(SCHEME):
             if create:
                 raise StoreError(_READ_ONLY.format(name=self.name, is_at=_ON_THE_HUB))
             self.path, self.name = fetch(path)
             self._read_only = _ON_THE_HUB
-        elif not is_here and (shipped := shipped_store(path)):
-            self.path, self._read_only = shipped, "ships with fieldmarks"
+        elif os.path.isfile(data := os.path.join(path, DATA)):  # noqa: PTH113, PTH118
+            self.path, self._read_only = Path(data), "is a pack"
         self._places: Places = defaultdict(tuple)
         self._positions: dict[str, float] = {}  # of classes that came from a class list
         self._ordered: list[str] | None = None  # all classes, once somebody has asked for their order
@@ -131,12 +134,12 @@ class Store:
         return isinstance(name, str) and self._current(name) is not None
 
     def __repr__(self) -> str:
-        return f"<Store {self.path}: {counted(len(self), 'class')}>"
+        return f"<Store {self.name}: {counted(len(self), 'class')}>"
 
     def _repr_html_(self) -> str:
         """Show the first classes with their descriptors in a notebook."""
         shown = [(entry.name, "; ".join(entry.descriptors)) for entry in islice(self.entries(), _SHOWN)]
-        cells = [(str(self.path), counted(len(self), "class")), *shown]
+        cells = [(self.name, counted(len(self), "class")), *shown]
         rows = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in cells)
         return f"<table>{''.join(rows)}</table>"
 

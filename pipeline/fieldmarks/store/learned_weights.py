@@ -44,7 +44,7 @@ def write_weights(
             entry = current_entry(now, name)
             if learned.of.keys() != set(entry.descriptors):
                 raise StoreError(
-                    f"{now.path}: class {name!r} has a different list from the one that weights were learned"
+                    f"{now.name}: class {name!r} has a different list from the one that weights were learned"
                     " for: learn again"
                 )
             kept = {"of": dict(learned.of), "offset": learned.offset} | common
@@ -53,6 +53,7 @@ def write_weights(
                 v=FORMAT_VERSION,
                 undo=False,
                 redo=False,
+                compacted=False,
                 change=stamp.change,
                 note=stamp.note or entry.note,
                 weights=kept,
@@ -69,25 +70,25 @@ def of_store(store: Store, encoder: str, template: str, concept: str | None) -> 
     for entry in store.entries():
         kept = entry.weights
         if kept is None:
-            raise StoreError(f"{store.path}: class {entry.name!r} has no learned weights: {again}")
+            raise StoreError(f"{store.name}: class {entry.name!r} has no learned weights: {again}")
         if kept["of"].keys() != set(entry.descriptors):
             raise StoreError(
-                f"{store.path}: the list of class {entry.name!r} has changed since its weights were learned:"
+                f"{store.name}: the list of class {entry.name!r} has changed since its weights were learned:"
                 f" {again}"
             )
         if kept["encoder"] != encoder:
             raise StoreError(
-                f"{store.path}: the weights of class {entry.name!r} were learned with another model: pass"
+                f"{store.name}: the weights of class {entry.name!r} were learned with another model: pass"
                 f" that one with --clip; or {again}"
             )
         if (kept["template"], kept.get("concept")) != (template, concept):
             raise StoreError(
-                f"{store.path}: the weights of class {entry.name!r} were learned with texts worded as"
+                f"{store.name}: the weights of class {entry.name!r} were learned with texts worded as"
                 f" {kept['template']!r}, not {template!r}: pass the same --preset, --text and --concept; or"
                 f" {again}"
             )
         written.add(kept["change"])
         found[entry.name] = ClassWeights(kept["of"], kept["offset"])
     if len(written) > 1:
-        raise StoreError(f"{store.path}: the classes' weights were learned at several times: {again}")
+        raise StoreError(f"{store.name}: the classes' weights were learned at several times: {again}")
     return found

@@ -26,10 +26,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
 from fieldmarks.errors import StoreError
+from fieldmarks.paths import read_text
 from fieldmarks.records import IMPORTED, Entry
 from fieldmarks.store import durable
-from fieldmarks.store.card import TAGS, About, card, language_of, title_of
-from fieldmarks.store.exchange import CARD, current_entries
+from fieldmarks.store.card import TAGS, About, card, language_of, licence_of, title_of
+from fieldmarks.store.exchange import CARD, MAX_CARD, current_entries
 from fieldmarks.store.file import Store
 from fieldmarks.store.lines import encode
 from fieldmarks.store.remote import DATA
@@ -107,6 +108,7 @@ def published(entry: Entry, *, authors: bool, answers: bool) -> Entry:
         measured=measured,
         undo=False,
         redo=False,
+        compacted=False,
         change=None,
         position=None,
     )
@@ -136,7 +138,7 @@ def pack(
         ]
         if imported:
             remedy = "find out the licence of their source and pass --licence ID, such as cc-by-4.0"
-            raise StoreError(f"{store.path} has imported lists ({cut_list(imported, 3)}): {remedy}")
+            raise StoreError(f"{store.name} has imported lists ({cut_list(imported, 3)}): {remedy}")
     lines = [published(entry, authors=authors, answers=answers) for entry in entries]
     reasons = (
         (PLACES, any(_has_places(*pair) for pair in zip(entries, lines, strict=True))),
@@ -149,6 +151,16 @@ def pack(
     contents[CARD] = card(lines, about, data=TABLE).encode()
     _write_folder(folder, contents)
     return [folder / name for name in contents]
+
+
+def licence_of_pack(store: Store) -> str | None:
+    """Return the licence that a pack's card names, of a store that lies in its folder."""
+    if store.path.name != DATA:
+        return None
+    try:
+        return licence_of(read_text(store.path.with_name(CARD), MAX_CARD, StoreError))
+    except StoreError:
+        return None
 
 
 def _has_places(entry: Entry, line: Entry) -> bool:

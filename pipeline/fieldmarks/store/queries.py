@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from fieldmarks.class_lists import class_list
 from fieldmarks.errors import StoreError
-from fieldmarks.paths import shipped_names
+from fieldmarks.paths import shipped_names, shipped_store
 from fieldmarks.records import FAILED, MAX_LIST, Entry
-from fieldmarks.store.bulk import pattern
+from fieldmarks.store.bulk import finder
 from fieldmarks.store.descriptor_effects import Measurement
 from fieldmarks.store.edits import current_entry, find
 from fieldmarks.store.file import Store
@@ -60,7 +60,7 @@ def rows(
 
     Raises StoreError for a `grep` that is not a regular expression.
     """
-    search = pattern(grep or "").search
+    search = finder(grep or "")
     entries = list(store.entries())
     flags = by_class(lint(entries, config))
     return [
@@ -76,7 +76,7 @@ def shipped() -> list[dict[str, Any]]:
     """Return the stores that ship with the package: name, numbers of classes and descriptors, origin."""
     stores = []
     for name in shipped_names():
-        entries = list(Store(name).entries())
+        entries = list(Store(shipped_store(name) or name).entries())  # never a file of that name here
         count = sum(len(entry.descriptors) for entry in entries)
         note = entries[0].note or origin(entries[0])
         stores.append({"store": name, "classes": len(entries), "descriptors": count, "note": note})
@@ -108,7 +108,7 @@ def show(store: Store, name: str, config: Config) -> tuple[Entry, list[Finding]]
 
 def history(store: Store, name: str) -> list[Entry]:
     """Return every line of a class, oldest first. Raises StoreError that suggests the closest names."""
-    return store.history(find(store.all_names(), name, store.path))
+    return store.history(find(store.all_names(), name, store.name))
 
 
 def stats(store: Store, config: Config) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def reviewed(entry: Entry, mark: str, stamp: Stamp, source: Mapping[str, Any] | 
         v=FORMAT_VERSION,
         undo=False,
         redo=False,
+        compacted=False,
         change=stamp.change,
         review=mark,
         reviewed={**facts, "change": stamp.change},

@@ -1,18 +1,20 @@
 """Undo, redo and restore: what each takes back or brings back, as appended lines.
 
-A class's lines are read as a timeline of steps, done and undone. Each command on one class is a pure function
-from its history to the line that is appended; without a class, `undo` and `redo` take all the classes that
-one command changed.
+A class's lines are read as a timeline of steps, done and undone. Nothing goes back past a line whose
+predecessors compacting has removed. Each command on one class is a pure function from its history to the line
+that is appended; without a class, `undo` and `redo` take all the classes that one command changed.
 """
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 from fieldmarks.errors import StoreError
-from fieldmarks.records import FAILED, GENERATED, Entry, class_name
+from fieldmarks.records import CURATED, FAILED, GENERATED, Entry, class_name
 from fieldmarks.store.descriptor_effects import is_measurement
-from fieldmarks.store.edits import Change, Plan, Stamp, apply, find, removed
+from fieldmarks.store.edits import IMPORT, Change, Plan, Stamp, apply, find, removed
 from fieldmarks.store.file import Store
 from fieldmarks.store.lines import ANSWER, END, PERSONAL, RESTORED, kind_of
 from fieldmarks.store.reviewing import is_review
@@ -34,11 +36,13 @@ class Step:
 class Timeline:
     """The steps of a class that are done, oldest first, and those undone, of which the last is redone next.
 
-    The first step done is the class as it was before any change.
+    The first step done is the class as it was before any change that the file still has. `cut` is that step's
+    line where compacting has removed what was before it.
     """
 
     done: list[Step]
     undone: list[Step]
+    cut: Entry | None = None
 
     @classmethod
     def of(cls, history: Sequence[Entry]) -> Self:
@@ -48,14 +52,18 @@ class Timeline:
         line that changes what is current is a new step and ends redo. Lines of one command are one step.
         """
         done, undone = [Step(None, None)], list[Step]()
-        personal = answer = None
+        personal = answer = cut = None
         for line in history:
             kind = kind_of(line)
             personal = line if kind == PERSONAL else None if kind in (END, RESTORED) else personal
             answer = line if kind in (ANSWER, RESTORED) else None if kind == END else answer
             state = personal or answer
             last = done[-1]
-            if line.redo and undone:
+            if _is_cut_off(line, last.state):
+                undone.clear()
+                cut, before = line, _without_mark(line)
+                done = [Step(None, before)] * (before is not None) + [Step(line, state)]
+            elif line.redo and undone:
                 undone.pop()
                 done.append(Step(line, state))
             elif line.undo and not line.redo:
@@ -64,15 +72,23 @@ class Timeline:
                 done[-1] = Step(done[-1].line, state)
             elif state is not last.state:
                 undone.clear()
-                if last.line is not None and line.change is not None and last.line.change == line.change:
+                same = last.line is not None and line.change is not None and last.line.change == line.change
+                if same and len(done) > 1:
                     done.pop()
                 done.append(Step(line, state))
-        return cls(done, undone)
+        return cls(done, undone, cut)
 
     def undoable(self) -> Entry | None:
         """Return the line that an undo takes back, or None; one that began a class if a command made it."""
-        line = self.done[-1].line
-        return line if len(self.done) > 2 or (line is not None and line.change is not None) else None
+        *before, step = self.done
+        if not before or step.line is None:
+            return None
+        is_change = len(before) > 1 or before[0].state is not None or step.line.change is not None
+        return step.line if is_change else None
+
+    def is_at_cut(self) -> bool:
+        """Return whether the last step done is one that cannot be undone, as compacting removed the past."""
+        return self.cut is not None and len(self.done) == 1
 
 
 def undone(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
@@ -84,13 +100,21 @@ def undone(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
     line = timeline.undoable()
     if line is None:
         return None
-    before = timeline.done[-2].state
-    if not before or before.descriptors != line.descriptors:  # a compaction took the line itself
-        if is_measurement(line):
-            before = replace(line, measured=None)
-        elif is_review(line):
-            before = replace(line, review=None, reviewed=None)
-    return _brought_back(history, before, stamp, undo=True)
+    return _brought_back(history, timeline.done[-2].state, stamp, undo=True)
+
+
+def _is_cut_off(line: Entry, before: Entry | None) -> bool:
+    """Return whether compacting removed what a line changed: it says so, or marks another list."""
+    if is_measurement(line) or is_review(line):
+        return line.compacted or before is None or before.descriptors != line.descriptors
+    return line.compacted
+
+
+def _without_mark(line: Entry) -> Entry | None:
+    """Return a measured or reviewed line as it was before, which the line itself tells; None of others."""
+    if is_measurement(line):
+        return replace(line, measured=None)
+    return replace(line, review=None, reviewed=None) if is_review(line) else None
 
 
 def redone(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
@@ -192,18 +216,30 @@ def _reverse(
 
 
 def undoable(store: Store, name: str | None) -> dict[str, Entry]:
-    """Return, by class, the lines that `undo` takes back: of one class, or of the last command not undone."""
+    """Return, by class, the lines that `undo` takes back: of one class, or of the last command not undone.
+
+    Raises StoreError where compacting has removed what was there before.
+    """
+    timelines = _Timelines(store)
     if name is not None:
         name = _any_class(store, name)
-        line = Timeline.of(store.history(name)).undoable()
+        line = timelines[name].undoable()
+        if timelines[name].is_at_cut() or (line is not None and timelines.has_lost_past(name)):
+            raise StoreError(_gone(store, name))
         return {} if line is None else {name: line}
-    timelines = _Timelines(store)
     lines: dict[str, Entry] = {}
     change = None
     for line in store.newest_first():
         if lines and line.change != change:
             break
-        if line.change is not None and timelines[line.name].undoable() == line:
+        if line.change is None:
+            continue
+        timeline = timelines[line.name]
+        if timeline.is_at_cut() and timeline.cut == line:
+            raise StoreError(_gone(store, line.name))
+        if timeline.undoable() == line:
+            if timelines.has_lost_past(line.name):
+                raise StoreError(_gone(store, line.name))
             lines[line.name], change = line, line.change
     return dict(reversed(lines.items()))
 
@@ -215,8 +251,10 @@ def redoable(store: Store, name: str | None) -> dict[str, Entry]:
     """
     if name is not None:
         name = _any_class(store, name)
-        steps = Timeline.of(store.history(name)).undone
-        return {name: line} if steps and (line := steps[-1].line) else {}
+        timeline = Timeline.of(store.history(name))
+        if timeline.is_at_cut() and timeline.cut is not None and timeline.cut.undo:
+            raise StoreError(_gone(store, name, "what the last undo reverted"))
+        return {name: line} if timeline.undone and (line := timeline.undone[-1].line) else {}
     timelines = _Timelines(store)
     lines: dict[str, Entry] = {}
     change = None
@@ -234,6 +272,11 @@ def redoable(store: Store, name: str | None) -> dict[str, Entry]:
     return dict(reversed(lines.items()))
 
 
+def _gone(store: Store, name: str, what: str = "what was there before its last change") -> str:
+    remedy = f"`fieldmarks store history {shlex.quote(store.name)} {shlex.quote(name)}` shows what is left"
+    return f"{store.name}, class {name!r}: {what} is gone since the store was compacted; {remedy}"
+
+
 class _Timelines(dict[str, Timeline]):
     """The timelines of a store's classes, each read once."""
 
@@ -244,11 +287,35 @@ class _Timelines(dict[str, Timeline]):
         self[name] = Timeline.of(self._store.history(name))
         return self[name]
 
+    def has_lost_past(self, name: str) -> bool:
+        """Return whether the last step of a class seems to begin it, and does not.
+
+        Files that were compacted before version 0.2 carry no `compacted`. What tells is what only a change of
+        an earlier line leaves behind: a command that begins a class writes a bare line, unless it imports or
+        renames, and then the other name's end is there.
+        """
+        if any(step.line or step.state for step in self[name].done[:-1]):
+            return False
+        first, *_ = history = self._store.history(name)
+        line = next(line for line in history if line.origin != FAILED)
+        if line.change is None or line.change.startswith(IMPORT) or line.removed:
+            return False
+        past = (line.rejected, line.prompt, line.model, line.measured, line.weights, line.ids, line.parent)
+        is_later = line.undo or line.redo or first.origin == GENERATED  # a failed answer can be parsed again
+        is_renamed = bool(line.note and line.note.startswith("renamed from "))
+        if line.origin == CURATED:
+            is_later = is_later or any(past) or line.position is not None or is_renamed
+        return is_later and line.change not in self._removals
+
+    @cached_property
+    def _removals(self) -> set[str | None]:
+        return {line.change for line in self._store.newest_first() if line.removed}
+
 
 def _any_class(store: Store, name: str) -> str:
     """Return the name of a class that the store has or had. Raises StoreError that suggests the closest."""
-    return find(store.all_names(), class_name(name), store.path)
+    return find(store.all_names(), class_name(name), store.name)
 
 
 def _place(store: Store, name: str | None) -> str:
-    return f"{store.path}" if name is None else f"{store.path}, class {class_name(name)!r}"
+    return f"{store.name}" if name is None else f"{store.name}, class {class_name(name)!r}"

@@ -128,9 +128,10 @@ def test_without_a_terminal_more_than_20_classes_need_yes(
 ) -> None:
     before = many.read_bytes()
     result = _store(runner, *command)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == f"Error: this would {task}: 21 classes changed; pass --yes to go ahead\n"
-    assert _store(runner, *command, "--dry-run").stdout.count("\n") == 1
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: this would {task} (21 classes changed); pass --yes to go ahead\n"
+    assert result.stdout == _store(runner, *command, "--dry-run").stdout, "shown first"
+    assert result.stdout.count("\n") == 1
     assert many.read_bytes() == before
     assert _store(runner, *command, "--yes").exit_code == 0
     assert all("a tail" not in entry.descriptors for entry in Store(many).entries())

@@ -48,12 +48,17 @@ def test_what_a_person_types_is_tidied() -> None:
     assert descriptors_of("# x\n\n  new   one \r\nkeep  this\n", entry) == ["new one", "keep  this"]
 
 
+def test_the_heading_of_the_class_itself_is_no_descriptor() -> None:
+    assert descriptors_of("=== frog\nwide mouth\n", Entry("frog", ("a",))) == ["wide mouth"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("# all gone\n", "no descriptor is left"),
         ('\n"open\n', "line 2: .*is not JSON"),
         ("a\x1b\n", "line 1: .*control"),
+        ("a\n=== badger\nb\n", "line 2: '=== badger' is a heading: only class 'frog' is edited; nothing was"),
     ],
 )
 def test_a_broken_text(text: str, message: str) -> None:

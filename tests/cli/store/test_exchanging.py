@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 from click.testing import CliRunner, Result
+from tests.kit import on_a_terminal
 
 from fieldmarks.cli import main
 from fieldmarks.records import Entry
@@ -135,9 +136,20 @@ def test_merge_and_compact(runner: CliRunner) -> None:
     merged = Store("out.jsonl")
     assert [entry.descriptors for entry in merged.entries()] == [("a", "b"), ("c",)]
     result = _store(runner, "compact", "out.jsonl", "--dry-run")
-    assert result.stderr == "2 of 5 lines would stay.\n"
+    gone = "for good: undo goes no further back than this"
+    assert result.stderr == f"2 of 5 lines would stay. 3 earlier lines would be removed {gone}.\n"
     assert _store(runner, "compact", "out.jsonl", "--keep-history").stderr == "5 of 5 lines stay.\n"
-    assert _store(runner, "compact", "out.jsonl").stderr == "2 of 2 lines stay.\n".replace("of 2", "of 5")
+    before = Path("out.jsonl").read_bytes()
+    result = _store(runner, "compact", "out.jsonl")
+    assert (result.exit_code, Path("out.jsonl").read_bytes()) == (2, before)
+    asked = f"would remove 3 earlier lines of out.jsonl {gone}"
+    assert result.stderr == f"Error: this {asked}; pass --yes to go ahead\n"
+    assert on_a_terminal(["store", "compact", "out.jsonl"], b"n\n")[0] == 1
+    assert Path("out.jsonl").read_bytes() == before
+    code, shown = on_a_terminal(["store", "compact", "out.jsonl"], b"y\n")
+    assert (code, shown.splitlines()[0]) == (0, f"This {asked}.")
+    assert shown.endswith(f"2 of 5 lines stay. 3 earlier lines removed {gone}.\n")
+    assert _store(runner, "compact", "out.jsonl").stderr == "2 of 2 lines stay.\n"
     assert [entry.descriptors for entry in Store("out.jsonl").entries()] == [("a", "b"), ("c",)]
     assert _store(runner, "compact", "frogs").exit_code == 1
 
@@ -215,3 +227,10 @@ def test_review_in_a_spreadsheet(runner: CliRunner) -> None:
     assert _store(runner, "undo", "mine.jsonl").exit_code == 0
     marks = {entry.name: entry.review for entry in Store("mine.jsonl").entries() if entry.review}
     assert marks == {"cat": "approved", "dog": "approved"}
+
+
+def test_classes_that_differ_only_in_case_are_named(runner: CliRunner) -> None:
+    Path("birds.csv").write_text("class,descriptor\nWren,small\nwren,brown\nowl,large\n")
+    result = _store(runner, "import", "birds.jsonl", "birds.csv")
+    assert result.exit_code == 0
+    assert "\nWarning: classes that differ only in case: 'Wren' and 'wren'\n" in result.stderr

@@ -237,7 +237,7 @@ def test_tables_are_not_folded_in_a_pipe(runner: CliRunner, file: str) -> None:
             ["list", "store.jsonl", "--grep", "("],
             "'(' is not a regular expression: missing ), unterminated subpattern",
         ),
-        (["list", "."], ". is a folder: pass a .jsonl file"),
+        (["list", "."], ". is a folder without descriptors.jsonl, so no pack: pass a .jsonl file"),
     ],
 )
 def test_errors_are_one_line(runner: CliRunner, file: str, arguments: list[str], message: str) -> None:
@@ -307,3 +307,50 @@ def test_the_list_shows_marks_where_there_are_some(runner: CliRunner, file: str)
     last = runner.invoke(main, ["store", "history", file, "newt"]).stdout.splitlines()[-1]
     assert last.startswith("3. approved, 20")
     assert last.endswith(", ada")
+
+
+def test_a_folder_named_like_a_shipped_store_hides_it_for_no_command(
+    runner: CliRunner, own_folder: Path
+) -> None:
+    for name in ("frogs", "demo", "pets"):
+        Path(name).mkdir()
+    Path("frogs.txt").write_text("bullfrog")
+    listed = runner.invoke(main, ["store", "list"])
+    assert listed.exit_code == 0, listed.stderr
+    assert runner.invoke(main, ["store", "list", "pets"]).stderr.startswith("Listed 37 classes of pets.")
+    Path("imagenette").write_text('{"class": "mine"}\n')
+    assert runner.invoke(main, ["store", "list"]).stdout == listed.stdout
+    assert runner.invoke(main, ["store", "list", "imagenette"]).stdout.split()[4] == "mine", "a file is"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "frogs", "Wren"], "frogs has no class 'Wren': `fieldmarks store list frogs` shows them\n"),
+        (["list", "imagenett"], "imagenett does not exist (did you mean 'imagenette'?): check the name"),
+    ],
+)
+def test_a_shipped_store_is_called_by_its_name(
+    runner: CliRunner, own_folder: Path, arguments: list[str], message: str
+) -> None:
+    assert runner.invoke(main, ["store", *arguments]).stderr.startswith(f"Error: {message}")
+
+
+def test_a_pack_is_read_by_its_folder(runner: CliRunner, file: str) -> None:
+    pytest.importorskip("pyarrow")
+    assert runner.invoke(main, ["store", "pack", file, "pack", "--licence", "cc0-1.0"]).exit_code == 0
+    assert runner.invoke(main, ["store", "list", "pack"]).stderr.startswith("Listed 2 classes of pack.")
+    assert runner.invoke(main, ["store", "copy", "pack", "x.jsonl"]).exit_code == 0
+    assert Store("x.jsonl").names() == ["frog", "newt"]
+    refused = runner.invoke(main, ["store", "add", "pack", "frog", "x"]).stderr
+    assert refused == (
+        "Error: pack is a pack and is read-only: `fieldmarks store copy pack FILE` makes one of your own\n"
+    )
+    again = runner.invoke(main, ["store", "pack", "pack", "again"])
+    assert again.stderr == "Packed 2 classes in again. Its licence is that of pack: cc0-1.0.\n"
+    assert 'license: "cc0-1.0"' in Path("again/README.md").read_text()
+    odd = runner.invoke(main, ["store", "pack", file, "odd", "--licence", "foo"])
+    assert odd.exit_code == 0
+    assert (
+        "foo is not among the licence ids of the hub that are known here; did you mean other?" in odd.stderr
+    )

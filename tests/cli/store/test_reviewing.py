@@ -42,7 +42,7 @@ def test_many_classes_at_once_are_asked_for(runner: CliRunner, file: str) -> Non
     write_store(Path(file), {f"class {number}": ["a"] for number in range(21)})
     refused = runner.invoke(main, ["store", "review", file, "--all"])
     assert refused.exit_code == 2
-    assert "this would mark classes as approved: 21 classes changed; pass --yes" in refused.stderr
+    assert "this would mark classes as approved (21 classes changed); pass --yes" in refused.stderr
     assert runner.invoke(main, ["store", "review", file, "--all", "--yes"]).exit_code == 0
     assert set(_marks(file)) == {"approved"}
 
@@ -67,3 +67,13 @@ def test_a_store_against_its_own_past(runner: CliRunner, file: str) -> None:
         "Error: s.jsonl has nothing from before 2025-01-02T00:00:00+00:00; its first"
     )
     assert runner.invoke(main, ["store", "diff", file]).exit_code == 2
+
+
+def test_the_history_says_what_became_of_a_mark(runner: CliRunner, file: str) -> None:
+    for command in (["review", file, "frog"], ["undo", file], ["redo", file]):
+        assert runner.invoke(main, ["store", *command]).exit_code == 0
+    lines = runner.invoke(main, ["store", "history", file, "frog"]).stdout.splitlines()
+    assert [line.strip() for line in lines if line.startswith("  ")][-2:] == [
+        "no longer marked approved",
+        "approved",
+    ]

@@ -66,8 +66,8 @@ def test_without_a_terminal_more_than_20_classes_need_yes(runner: CliRunner, cla
     result = _store(runner, "undo", "store.jsonl")
     assert result.exit_code == code
     if code:
-        assert (result.stdout, result.stderr.count("\n")) == ("", 1)
-        assert "21 classes removed; pass --yes to go ahead" in result.stderr
+        assert (result.stdout.count("\n"), result.stderr.count("\n")) == (42, 1)
+        assert "(21 classes removed); pass --yes to go ahead" in result.stderr
         assert file.read_bytes() == before
         assert _store(runner, "undo", "store.jsonl", "--dry-run").exit_code == 0
         assert file.read_bytes() == before
@@ -84,7 +84,7 @@ def test_what_is_shown_of_a_large_change_is_capped_and_a_dry_run_shows_all(runne
     assert result.stdout.count("\n") == 200
     result = _store(runner, "undo", "store.jsonl", "--yes")
     assert result.stdout.count("\n") == 60
-    assert "… 140 more lines; --dry-run shows them all\n" in result.stderr
+    assert "… 140 more lines\n" in result.stderr
 
 
 @pytest.mark.slow
@@ -93,7 +93,9 @@ def test_a_terminal_is_asked(answer: bytes, code: int, left: int) -> None:
     file = _imported(30)
     returned, shown = on_a_terminal(["store", "undo", "store.jsonl"], answer)
     assert returned == code
-    question = f"This would undo an import of 30 classes by ada at {AT} (from the sheet): 30 classes removed."
+    question = (
+        f"This would undo an import of 30 classes by ada at {AT} (from the sheet) (30 classes removed)."
+    )
     assert f"{question}\nGo ahead? [y/N]: " in shown
     assert ("Nothing was changed." in shown) == (code == 1)
     assert len(Store(file)) == left

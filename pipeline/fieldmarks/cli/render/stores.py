@@ -209,7 +209,7 @@ def _show_change(
     for text in lines[:most]:
         line(text, err=quiet)
     if len(lines) > len(lines[:most]):
-        click.echo(f"… {len(lines) - len(lines[:most]):,} more lines; --dry-run shows them all", err=True)
+        click.echo(f"… {len(lines) - len(lines[:most]):,} more lines", err=True)
     if lines and dry_run:
         end("Dry run: nothing was written.")
 
@@ -379,5 +379,12 @@ def step(number: int, before: "Entry | None", after: "Entry") -> None:
     if after.reviewed and is_review(after):
         facts = (after.review, *(after.reviewed[key] for key in ("at", "by", "note")))
     line(f"{number}. {', '.join(filter(None, facts))}")
-    for text in Change("", before, None if after.removed else after).lines()[1:]:
+    change = Change("", before, None if after.removed else after)
+    heading, *texts = change.lines()
+    if not texts and (after.undo or after.redo) and before is not None:
+        if change.is_remarked:
+            texts = [heading.strip(" ()")]
+        elif before.measured != after.measured:
+            texts = ["measured" if after.measured else "no longer measured"]
+    for text in texts:
         line(f"   {text}")

@@ -90,8 +90,8 @@ def drop(
 
     Name each by its text or by its number in `store show`. Removed descriptors will not be suggested again.
 
-    With --grep, removes every descriptor that matches REGEX. Shows them first, and asks if more than 20
-    classes would change.
+    With --grep, removes every descriptor that matches REGEX, as in `store grep`. Shows them first, and asks
+    if more than 20 classes would change.
 
     \b
     Examples:

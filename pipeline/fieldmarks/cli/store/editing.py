@@ -117,7 +117,16 @@ def descriptors_of(text: str, entry: "Entry") -> list[str]:
 
     Raises StoreError, with the line's number, for one that cannot be used, or if none is left.
     """
-    return _descriptors(enumerate(text.split("\n"), 1), entry)
+    lines = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip().startswith(HEADING.strip()):
+            lines.append((number, line))
+        elif line.strip() != _heading(entry):  # its own, as the text of several classes has it, is welcome
+            raise StoreError(
+                f"line {number}: {line.strip()!r} is a heading: only class {entry.name!r} is edited;"
+                " nothing was changed"
+            )
+    return _descriptors(lines, entry)
 
 
 def lists_of(text: str, entries: Sequence["Entry"]) -> Lists:

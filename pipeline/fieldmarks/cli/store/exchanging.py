@@ -3,9 +3,18 @@
 import click
 
 from fieldmarks.choices import Preference, words
-from fieldmarks.cli.console import conclude, emit, say
+from fieldmarks.cli.console import ConfirmationNeeded, conclude, emit, say
+from fieldmarks.cli.generate import warn_of_case
 from fieldmarks.cli.render import stores
-from fieldmarks.cli.store.group import change_options, complete_store, json_option, store_argument
+from fieldmarks.cli.store.group import (
+    ask_to_go_ahead,
+    can_ask,
+    change_options,
+    complete_store,
+    json_option,
+    store_argument,
+    to_change,
+)
 
 FORMATS = ("json", "csv", "tsv", "folder")
 format_option = click.option(
@@ -62,6 +71,7 @@ def import_(
         raise click.UsageError(f"--columns {columns} needs two columns: CLASS,DESCRIPTOR")
     entries = exchange.read_file(Path(file), kind, named)
     opened = Store(store, create=True)
+    warn_of_case([*opened.names(), *(entry.name for entry in entries)])
     changes = exchange.import_file(
         opened, entries, Stamp.of_user(by, note), overwrite=replace, dry_run=dry_run
     )
@@ -232,18 +242,36 @@ def merge(out: str, a: str, b: str, prefer: str, note: str | None, by: str | Non
 @click.command()
 @store_argument
 @click.option("--keep-history", is_flag=True, help="Drop only blank and incomplete lines.")
+@click.option("--yes", is_flag=True, help="Do not ask before earlier lines are removed.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed; write nothing.")
-def compact(store: str, keep_history: bool, dry_run: bool) -> None:
+def compact(store: str, keep_history: bool, yes: bool, dry_run: bool) -> None:
     """Rewrite a store without its history.
 
     The current lines stay, and so does the last answer to every request, so you never pay for one twice.
+    Earlier lines are gone for good: `store undo` and `redo` go no further back, and `history` and STORE@DATE
+    no longer show them. Asks before it removes any.
 
     \b
     Examples:
       fieldmarks store compact mine.jsonl --dry-run
+      fieldmarks store compact mine.jsonl --yes
       fieldmarks store compact mine.jsonl --keep-history
     """
-    from fieldmarks.store import Store, compare
+    from fieldmarks.store import compare
+    from fieldmarks.text import counted
 
-    done = compare.compact(Store(store), keep_history=keep_history, dry_run=dry_run)
-    conclude(f"{done.after} of {done.before} lines {'would stay' if dry_run else 'stay'}")
+    opened = to_change(store, dry_run=dry_run)
+    lost = "undo goes no further back than this"
+    if not (dry_run or yes or keep_history):
+        plan = compare.compact(opened, dry_run=True)
+        if plan.after < plan.before:
+            removed = counted(plan.before - plan.after, "earlier line")
+            situation = f"would remove {removed} of {store} for good: {lost}"
+            if not can_ask():
+                raise ConfirmationNeeded(f"this {situation}; pass --yes to go ahead")
+            ask_to_go_ahead(f"This {situation}.")
+    done = compare.compact(opened, keep_history=keep_history, dry_run=dry_run)
+    removed = counted(done.before - done.after, "earlier line")
+    stay, is_gone = ("would stay", "would be removed") if dry_run else ("stay", "removed")
+    gone = [f"{removed} {is_gone} for good: {lost}"] if done.after < done.before else []
+    conclude(f"{done.after:,} of {done.before:,} lines {stay}", *gone)

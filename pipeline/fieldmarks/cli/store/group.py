@@ -111,18 +111,18 @@ def confirmed(
 ) -> "list[Change]":
     """Show what `run` would change, ask where it is many classes, and make the change that was shown.
 
-    Raises ConfirmationNeeded, before anything is printed, where nobody can be asked.
+    Raises ConfirmationNeeded, after the changes have been shown, where nobody can be asked.
     """
     plan = run(dry_run=True)
     if dry_run or not plan:
         show(plan, dry_run=dry_run)
         return plan
     ask = len(plan) > ASK_ABOVE and not yes
-    if ask and not can_ask():
-        raise ConfirmationNeeded(f"this would {task}: {stores.effect(plan)}; pass --yes to go ahead")
     show(plan, dry_run=False, most=LINES_SHOWN)
+    if ask and not can_ask():
+        raise ConfirmationNeeded(f"this would {task} ({stores.effect(plan)}); pass --yes to go ahead")
     if ask:
-        ask_to_go_ahead(f"This would {task}: {stores.effect(plan)}.")
+        ask_to_go_ahead(f"This would {task} ({stores.effect(plan)}).")
     return run(plan=plan)
 
 

@@ -69,10 +69,11 @@ def pack(
       fieldmarks store pack mine.jsonl frogs-pack --no-authors --no-answers --evaluation run.json
     """
     from dataclasses import replace
+    from difflib import get_close_matches
 
     from fieldmarks.store import Store
     from fieldmarks.store import pack as packing
-    from fieldmarks.store.card import About, authors_of
+    from fieldmarks.store.card import LICENCES, About, authors_of
     from fieldmarks.store.lint import counts, lint, project_config
     from fieldmarks.text import counted
 
@@ -85,6 +86,9 @@ def pack(
     packing.check_new(folder)
     opened = Store(store)
     entries = list(opened.entries())
+    notes = []
+    if licence is None and (licence := packing.licence_of_pack(opened)):
+        notes = [f"Its licence is that of {store}: {licence}"]
     about = About(title, licence, source, language=language)
     if not no_authors:
         about = replace(about, authors=authors or authors_of(entries))
@@ -92,8 +96,14 @@ def pack(
     if evaluation is not None:
         about = replace(about, measured=_measured(evaluation, opened))
     packing.pack(opened, folder, about, authors=not no_authors, answers=not no_answers)
-    unset = [] if licence else ["No licence is set: pass --licence before you publish it"]
-    conclude(f"Packed {counted(len(entries), 'class')} in {folder}", *unset)
+    if not licence:
+        notes = ["No licence is set: pass --licence before you publish it"]
+    elif licence not in LICENCES:
+        near = get_close_matches(licence, sorted(LICENCES), 1) or ["other"]
+        notes = [
+            f"{licence} is not among the licence ids of the hub that are known here; did you mean {near[0]}?"
+        ]
+    conclude(f"Packed {counted(len(entries), 'class')} in {folder}", *notes)
 
 
 def _measured(path: Path, store: "Store") -> "Measured":

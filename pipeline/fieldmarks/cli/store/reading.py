@@ -90,7 +90,8 @@ def grep(store: str, regex: str | None, shared: bool, as_json: bool) -> None:
     """Find descriptors, and the classes that have them.
 
     Prints each descriptor that matches REGEX, ignoring case, once, with its classes and its number in each;
-    spellings that differ only in case or punctuation count as one. Those with the most classes come first.
+    spellings that differ only in case or punctuation count as one, so REGEX may also match the text without
+    punctuation: "short legs" finds "short, legs". Those with the most classes come first.
 
     --shared lists descriptors that several classes have, which cannot tell these apart; with it, REGEX may be
     left out. Exits with 0 even if nothing matches.
