@@ -251,7 +251,7 @@ def test_arrays_and_tables_of_predictions(tiny_clip: Path, classes: Classes, pic
     )
     pytest.importorskip("pandas")
     table = predictions.to_pandas()
-    assert list(table.columns) == ["image", "label", "probability", "logit"]
+    assert list(table.columns) == ["image", "label", "probability", "logit", "labels", "reason"]
     assert table["label"].tolist() == [prediction.label for prediction in predictions]
 
 

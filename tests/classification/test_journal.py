@@ -174,7 +174,7 @@ def test_only_the_beginning_of_a_result_is_cut_off(tmp_path: Path, end: bytes) -
         (_header(identity=None), "already exists and is not a results journal of fieldmarks"),
         (
             RESULTS,
-            "holds results that do not say which run made them, as version 0.1 wrote them; pass another",
+            "was written with -o (or by version 0.1), not with --resume, so it does not say",
         ),
         (b"\xef\xbb\xbf" + _header(), "already exists and is not a results journal of fieldmarks"),
         (_header().decode().encode("utf-16"), "already exists and is not a results journal of fieldmarks"),

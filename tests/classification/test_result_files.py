@@ -26,6 +26,7 @@ from fieldmarks.classification.results import (
     FileVersion,
     Mark,
     Prediction,
+    Predictions,
     Score,
     shortened,
 )
@@ -55,23 +56,23 @@ def test_csv_has_a_row_for_each_image(
 ) -> None:
     marks = "tree frog: protruding eyes 25.5; a wide mouth 23.0 | owl: big eyes 24.1; a hooked beak -3.2"
     assert _text("csv", prediction, unsure, nothing, Failure('a,"b', "c\nd")) == (
-        "\ufeffimage,label,probability,runner_up,runner_up_probability,marks\r\n"
-        f"photos/one.png,tree frog,0.9,owl,0.1,{marks}\r\n"
-        f"photos/two.png,(unsure),0.9,owl,0.1,{marks}\r\n"
-        "photos/3 ü.png,(none of these),0.75,owl,0.25,\r\n"
-        '"a,""b",(unreadable),,,,\r\n'
+        "\ufeffimage,label,probability,runner_up,runner_up_probability,marks,labels,reason\r\n"
+        f"photos/one.png,tree frog,0.9,owl,0.1,{marks},,\r\n"
+        f"photos/two.png,(unsure),0.9,owl,0.1,{marks},,\r\n"
+        "photos/3 ü.png,(none of these),0.75,owl,0.25,,,\r\n"
+        '"a,""b",(unreadable),,,,,,"c\nd"\r\n'
     )
 
 
 def test_csv_with_a_baseline_has_two_columns_more(prediction: Prediction) -> None:
     rows = list(csv.reader(io.StringIO(_text("csv", prediction, Failure("a", "b"), baseline=True))))
-    assert [row[6:] for row in rows] == [["baseline", "baseline_probability"], ["owl", "0.6"], ["", ""]]
+    assert [row[8:] for row in rows] == [["baseline", "baseline_probability"], ["owl", "0.6"], ["", ""]]
 
 
 def test_csv_of_one_class_and_of_relative_marks() -> None:
     explanation = Explanation((Mark("owl", "beak", 3.0, 1.5), Mark("owl", "eyes", 2.0, -0.5)), (), None)
     alone = Prediction("a.png", "owl", (Score("owl", 1.0, 3.0),), None, explanation)
-    assert csv_cells(alone) == ("a.png", "owl", "1", None, None, "owl: beak +1.50; eyes -0.50")
+    assert csv_cells(alone) == ("a.png", "owl", "1", None, None, "owl: beak +1.50; eyes -0.50", None, None)
 
 
 def test_what_a_stranger_wrote_is_no_formula(prediction: Prediction) -> None:
@@ -81,7 +82,44 @@ def test_what_a_stranger_wrote_is_no_formula(prediction: Prediction) -> None:
     row = list(csv.reader(io.StringIO(_text("csv", Prediction("+a.png", evil, scores, None, explanation)))))[
         1
     ]
-    assert row == ["'+a.png", f"'{evil}", "0.9", "'@SUM", "0.1", f"'{evil}: -1 1.0"]
+    assert row == ["'+a.png", f"'{evil}", "0.9", "'@SUM", "0.1", f"'{evil}: -1 1.0", "", ""]
+
+
+@pytest.fixture
+def doubtful(prediction: Prediction) -> Prediction:
+    """What a calibrated classifier says of an image that fits no class, with its set of labels."""
+    return replace(prediction, label=None, labels=("=1+1", "owl"), reason="its score is under 24.0")
+
+
+def test_what_a_calibrated_classifier_says_is_in_every_format(
+    tmp_path: Path, prediction: Prediction, doubtful: Prediction
+) -> None:
+    results = (prediction, doubtful, replace(doubtful, labels=()), Failure("b", "-why"))
+    rows = list(csv.DictReader(io.StringIO(_text("csv", *results).removeprefix("\ufeff"))))
+    assert [(row["labels"], row["reason"]) for row in rows] == [
+        ("", ""),
+        ("'=1+1; owl", "its score is under 24.0"),
+        ("'", "its score is under 24.0"),  # an empty set, which is not the same as none
+        ("", "'-why"),
+    ]
+    data = [task["data"] for task in json.loads(_text("label-studio", *results))]
+    assert [(of.get("labels"), of.get("reason")) for of in data] == [
+        *((None, None), ("=1+1; owl", "its score is under 24.0"), ("", "its score is under 24.0")),
+        (None, None),
+    ]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    ResultsFile(tmp_path / "a.parquet").write(results)
+    rows = parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    assert [(row["labels"], row["reason"]) for row in rows] == [
+        (None, None),
+        (["=1+1", "owl"], "its score is under 24.0"),
+        ([], "its score is under 24.0"),
+        (None, None),
+    ]
+    pytest.importorskip("pandas")
+    table = Predictions([prediction, doubtful], ("tree frog", "owl")).to_pandas()
+    assert (table["labels"][1], table["reason"][1]) == (("=1+1", "owl"), "its score is under 24.0")
+    assert table.isna()[["labels", "reason"]].values.tolist() == [[True, True], [False, False]]
 
 
 def test_json_lines_say_why_there_is_no_label(
@@ -136,7 +174,7 @@ def test_parquet_has_the_columns_of_csv_and_more(
     table = parquet.read_table(tmp_path / "a.parquet")
     assert table.column_names == [
         *("image", "label", "probability", "runner_up", "runner_up_probability", "marks"),
-        *("scores", "abstained", "baseline", "baseline_probability", "error"),
+        *("scores", "abstained", "labels", "reason", "baseline", "baseline_probability", "error"),
     ]
     rows = table.to_pylist()
     assert [(row["label"], row["abstained"], row["error"]) for row in rows] == [

@@ -39,7 +39,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def _row(image: Path | str, label: str) -> tuple[object, ...]:
-    return str(image), label, "0.9", "newt", "0.1", f"{label}: big eyes 2.0"
+    return str(image), label, "0.9", "newt", "0.1", f"{label}: big eyes 2.0", "owl; newt", None
 
 
 def _sort(
@@ -81,10 +81,19 @@ def test_each_image_goes_to_the_folder_of_its_label(tmp_path: Path, photos: Path
         assert (out / target).is_symlink() == (action == "link")
         assert (photos / name).exists() == (action != "move")
     assert _metadata(out) == [
-        ["file_name", "label", "probability", "runner_up", "runner_up_probability", "marks"],
-        ["owl/a.png", "owl", "0.9", "newt", "0.1", "owl: big eyes 2.0"],
-        ["(unsure)/b.png", "(unsure)", "0.9", "newt", "0.1", "(unsure): big eyes 2.0"],
-        ["owl/a-2.png", "owl", "0.9", "newt", "0.1", "owl: big eyes 2.0"],
+        [
+            "file_name",
+            "label",
+            "probability",
+            "runner_up",
+            "runner_up_probability",
+            "marks",
+            "labels",
+            "reason",
+        ],
+        ["owl/a.png", "owl", "0.9", "newt", "0.1", "owl: big eyes 2.0", "owl; newt", ""],
+        ["(unsure)/b.png", "(unsure)", "0.9", "newt", "0.1", "(unsure): big eyes 2.0", "owl; newt", ""],
+        ["owl/a-2.png", "owl", "0.9", "newt", "0.1", "owl: big eyes 2.0", "owl; newt", ""],
     ]
     assert _undo(out) == [
         {"action": action, "from": str(photos / name), "to": str(out / target)}

@@ -126,3 +126,23 @@ def test_extras_are_installed_by_the_packages_that_the_project_lists() -> None:
     assert "eval" in compared
     for extra in compared:
         assert extras.install(extra) == f"pip install {' '.join(map(repr, listed[extra]))}"
+
+
+@pytest.mark.parametrize(
+    ("words", "suffix"),
+    [
+        ([*CLASSIFY, "--resume", "out.csv"], ".jsonl"),
+        ([*CLASSIFY, "--report", "r.txt"], ".html"),
+        ([*CLASSIFY, "--save-classifier", "r.pt"], ".safetensors"),
+        ([*SEARCH, "--report", "r"], ".html"),
+        (["learn", "photos", "--store", "store.jsonl", "-o", "x.pt"], ".safetensors"),
+        (["calibrate", "photos", "--store", "store.jsonl", "-o", "x.pt"], ".safetensors"),
+        (["evaluate", "photos", "--store", "store.jsonl", "--json", "run.txt"], ".json"),
+        (["evaluate", "photos", "--store", "store.jsonl", "--report", "r.json"], ".html"),
+        (["compare", "run.json", "--report", "r.md"], ".html"),
+    ],
+)
+def test_a_new_file_has_the_suffix_of_its_format(runner: CliRunner, words: list[str], suffix: str) -> None:
+    result = runner.invoke(main, words)
+    assert result.exit_code == 2
+    assert f"expected a name that ends in {suffix}\n" in result.stderr

@@ -126,9 +126,7 @@ def test_json_lines_are_the_contract(classify: Classify) -> None:
     assert second == {"image": "none.png", "error": "cannot be read: No such file or directory"}
     assert result.stderr.splitlines() == [
         "Error: none.png: cannot be read: No such file or directory",
-        "1 of 2 images failed:",
-        "  none.png",
-        "Classified 1 image. 1 image failed.",
+        "Classified 1 image. 1 input failed.",
     ]
     assert result.exit_code == 3
 
@@ -179,17 +177,18 @@ def test_csv(classify: Classify) -> None:
     rows = list(csv.reader(io.StringIO(result.stdout)))
     assert rows[0] == [
         *("\ufeffimage", "label", "probability", "runner_up", "runner_up_probability", "marks"),
-        *("baseline", "baseline_probability"),
+        *("labels", "reason", "baseline", "baseline_probability"),
     ]
     best, second, _ = line["scores"]
-    assert [rows[1][0], rows[1][1], rows[1][3], rows[1][6]] == [
+    assert [rows[1][0], rows[1][1], rows[1][3], rows[1][8]] == [
         *("photos/0.png", line["label"], second["class"], line["baseline"]["class"]),
     ]
     assert float(rows[1][2]) == pytest.approx(best["probability"], rel=1e-4)
     marks = [mark for mark in line["marks"] if mark["class"] == line["label"]]
     shown = "; ".join(f"{mark['descriptor']} {mark['logit']:.1f}" for mark in marks)
     assert rows[1][5] == f"{line['label']}: {shown}"
-    assert rows[2] == ["none.png", "(unreadable)", "", "", "", "", "", ""]
+    reason = "cannot be read: No such file or directory"
+    assert rows[2] == ["none.png", "(unreadable)", *[""] * 5, reason, "", ""]
 
 
 def test_control_characters_of_strangers_do_not_reach_the_terminal(classify: Classify, folder: Path) -> None:
@@ -301,25 +300,67 @@ def test_every_bad_picture_is_one_line_and_the_others_are_classified(
     errors, last = result.stderr.splitlines()[:5], result.stderr.splitlines()[5:]
     assert all(line.startswith("Error: ") for line in errors)
     assert last == [
-        "5 of 8 images failed:",
-        *(f"  photos/{name}" for name in ("cut.png", "pipe.png", "text.png", "zero.png")),
-        f"  {os.devnull}",
-        "Classified 3 images. 5 images failed.",
+        "Classified 3 images. 5 inputs failed.",
     ]
     assert result.exit_code == 3
 
 
-def test_all_that_failed_is_named_or_counted(classify: Classify, folder: Path) -> None:
+def test_all_that_failed_is_named_once(classify: Classify, folder: Path) -> None:
     for number in range(25):
         (folder / f"{number:02d}.bad.png").write_bytes(b"hello")
     result = classify("*.bad.png")
-    assert result.exit_code == 3
-    assert result.stderr.splitlines()[25:] == [
-        "25 of 25 images failed:",
-        *(f"  {number:02d}.bad.png" for number in range(20)),
-        "  … 5 more, named above",
-        "Classified 0 images. 25 images failed.",
-    ]
+    assert result.exit_code == 1
+    *errors, last = result.stderr.splitlines()
+    assert [line.split(": ")[1] for line in errors] == [f"{number:02d}.bad.png" for number in range(25)]
+    assert last == "Classified 0 images. Every input failed (25)."
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (["fotos"], "fotos: no such file or folder"),
+        (["empty"], "empty: a folder without images"),
+        (["fotos/*.jpg"], "fotos/*.jpg: matches no files"),
+        (["a.png", "empty", "x*.png"], "a.png: no such file or folder; empty: a folder without"),
+        (["a", "b", "c", "d", "e"], "c: no such file or folder; 2 more"),
+    ],
+)
+def test_where_there_is_nothing_to_classify_nothing_begins(
+    classify: Classify, folder: Path, images: list[str], message: str
+) -> None:
+    (folder / "empty").mkdir()
+    for name in ("classify", "embed"):
+        options = (
+            ["--resume", "out.jsonl", "--store", "store.jsonl"] if name == "classify" else ["--out", "set"]
+        )
+        refused = classify.runner.invoke(main, [name, *images, *options, "--clip", "none"])
+        assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)
+        assert refused.stderr.startswith("Error: no images: ")
+        assert message in refused.stderr
+        assert not Path("out.jsonl").exists()
+    listed = classify.runner.invoke(
+        main, ["classify", "-", "--store", "store.jsonl", "--clip", str(classify.clip)], input="fotos\n"
+    )
+    assert (listed.exit_code, listed.stderr) == (1, "Error: no images: fotos: no such file or folder\n")
+
+
+def test_what_is_missing_beside_others_is_one_that_failed(classify: Classify, folder: Path) -> None:
+    done = classify("fotos", "photos")
+    assert done.exit_code == 3
+    assert done.stderr.endswith("Classified 3 images. 1 input failed.\n")
+    words = ["classify", "-", "--store", "store.jsonl", "--engine", "torch", "--clip", str(classify.clip)]
+    nothing = classify.runner.invoke(main, words, input="")
+    assert (nothing.exit_code, nothing.stderr) == (0, "Classified 0 images.\n")
+
+
+def test_a_broken_image_beside_those_of_an_earlier_run_is_no_failed_run(
+    classify: Classify, folder: Path
+) -> None:
+    (folder / "photos" / "3.png").write_bytes(b"hello")
+    alone = classify("photos/3.png", "--resume", "out.jsonl")
+    assert (alone.exit_code, "Every input failed (1)." in alone.stderr) == (1, True)
+    for _ in range(2):
+        assert classify("photos", "--resume", "out.jsonl").exit_code == 3
 
 
 def test_odd_pictures_are_classified_without_a_word(classify: Classify, folder: Path) -> None:
@@ -411,8 +452,17 @@ def test_what_failed_and_what_changed_is_tried_again(classify: Classify, folder:
     (folder / "photos" / "3.png").write_bytes(b"hello")
     first = classify("photos", "--resume", "out.jsonl")
     assert first.exit_code == 3
-    closing = "Classified 3 images. Wrote out.jsonl. 1 image failed."
-    assert first.stderr.splitlines()[-2:] == ["  photos/3.png", closing]
+    error, closing = first.stderr.splitlines()
+    assert error.startswith("Error: photos/3.png: not an image")
+    assert closing == "Classified 3 images. Wrote out.jsonl. 1 input failed."
+    whole = (folder / "out.jsonl").read_bytes()
+    again = classify("photos", "--resume", "out.jsonl")  # as every night
+    assert again.exit_code == 3
+    assert "1 input failed" in again.stderr
+    assert (folder / "out.jsonl").read_bytes() == whole
+    (folder / "photos" / "3.png").write_bytes(b"")
+    assert classify("photos", "--resume", "out.jsonl").exit_code == 3
+    assert _lines((folder / "out.jsonl").read_text())[-1]["error"] != _lines(whole.decode())[-1]["error"]
     shutil.copyfile("photos/0.png", "photos/3.png")
     os.utime("photos/1.png")  # another time, the same content
     data = Path("photos/2.png").read_bytes()
@@ -420,16 +470,16 @@ def test_what_failed_and_what_changed_is_tried_again(classify: Classify, folder:
     shutil.copyfile("photos/0.png", "photos/2.png")
     assert classify("photos", "--resume", "out.jsonl").exit_code == 0
     before = [f"photos/{n}.png" for n in range(4)]
-    assert _images("out.jsonl") == [*before, "photos/2.png", "photos/3.png"]
+    assert _images("out.jsonl") == [*before, "photos/3.png", "photos/2.png", "photos/3.png"]
     labels = {line["image"]: line for line in _lines((folder / "out.jsonl").read_text())[1:]}
     assert "error" not in labels["photos/3.png"]
     (folder / "photos" / "0.png").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     Path("photos/2.png").write_bytes(data)
     os.utime("photos/2.png", ns=(status.st_atime_ns, status.st_mtime_ns))
     classify("photos", "--resume", "out.jsonl")
-    assert _images("out.jsonl")[6:] == ["photos/0.png", "photos/2.png"]
+    assert _images("out.jsonl")[7:] == ["photos/0.png", "photos/2.png"]
     assert classify("photos", "--resume", "out.jsonl").exit_code == 0
-    assert len(_images("out.jsonl")) == 8
+    assert len(_images("out.jsonl")) == 9
 
 
 @pytest.mark.slow
@@ -516,10 +566,16 @@ def test_a_second_process_is_refused_at_once(classify: Classify, folder: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--resume", "out", "--format", "csv"], "--resume writes JSONL: leave out --format csv"),
-        (["--resume", "out", "--format", "table"], "--resume writes JSONL: leave out --format table"),
-        (["--resume", "out", "--report", "./out"], "--resume and --report name the same file"),
-        (["--report", "a", "--save-classifier", "a"], "--report and --save-classifier name the same file"),
+        (["--resume", "out.jsonl", "--format", "csv"], "--resume writes JSONL: leave out --format csv"),
+        (["--resume", "out.jsonl", "--format", "table"], "--resume writes JSONL: leave out --format table"),
+        (
+            ["--resume", "store.jsonl", "--report", "./store.jsonl"],
+            "--resume and --report name the same file",
+        ),
+        (
+            ["--report", "store.jsonl", "--save-classifier", "store.jsonl"],
+            "--report and --save-classifier name the same file",
+        ),
     ],
 )
 def test_outputs_that_exclude_each_other(classify: Classify, options: list[str], message: str) -> None:
@@ -697,7 +753,7 @@ def test_inputs_that_are_no_images_say_what_they_are(classify: Classify, folder:
     (folder / "docs").mkdir()
     (folder / "docs" / "a.txt").write_text("photos/0.png")
     result = classify("docs", "docs/a.txt")
-    assert result.exit_code == 3
+    assert result.exit_code == 1
     assert result.stderr.splitlines()[:2] == [
         "Error: docs: a folder without images: it has 1 .txt",
         "Error: docs/a.txt: not an image but text; if it lists images, pass its lines (on the"

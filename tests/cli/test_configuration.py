@@ -71,7 +71,7 @@ def test_a_default_gives_way_to_its_alternative_on_the_command_line(
     runner: CliRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FIELDMARKS_STORE", "mine.jsonl")
-    result = runner.invoke(main, ["classify", "a.png", "--classifier", "none.safetensors"])
+    result = runner.invoke(main, ["classify", __file__, "--classifier", "none.safetensors"])
     assert "give either" not in result.output
     assert "none.safetensors" in result.output
     FILE.write_text('local = "a-model"\n')

@@ -88,8 +88,8 @@ def test_an_unreadable_image_is_named_and_the_rest_is_learned(
     args = [str(tmp_path / "pictures"), "--store", str(store), "--clip", str(demo_clip)]
     result = _learn(runner, *args, "-o", str(tmp_path / "out.safetensors"), code=3)
     assert "Learned from 7 images" in result.stderr
-    assert result.stderr.splitlines()[-3:-1] == ["1 of 8 images failed:", f"  {broken}"]
-    assert " 1 image failed." in result.stderr.splitlines()[-1]
+    assert result.stderr.count(str(broken)) == 1
+    assert " 1 input failed." in result.stderr.splitlines()[-1]
     assert load_head(tmp_path / "out.safetensors").digests is not None
 
 

@@ -144,7 +144,7 @@ def test_a_page_of_duplicates(runner: CliRunner, folder: Path, world: World) -> 
         (["set", "x", "--near", "0.9"], 2, "--near goes with --duplicates"),
         (["set", "x", "--title", "y"], 2, "--title goes with --report FILE"),
         (
-            ["set", "x", "--report", "y", "--link-into", "y"],
+            ["set", "x", "--report", "y.html", "--link-into", "y.html"],
             2,
             "--report and --link-into name the same place",
         ),

@@ -137,7 +137,8 @@ def test_the_first_bullet_after_the_forced_dash_has_no_mark(
 @given(DESCRIPTORS)
 def test_the_cut_last_bullet_is_dropped_and_told(several: list[str]) -> None:
     answer = "\n".join(f"- {text}" for text in several)
-    problem = None if several[:-1] else "no descriptor in the answer, which --max-tokens cut off"
+    cut = "no descriptor in the answer, which --max-tokens cut off"
+    problem = None if several[:-1] else f"{cut}: raise --max-tokens, or try another --prompt"
     parsed = parse(answer, finish_reason="length")
     assert parsed == Parsed(tuple(several[:-1]), cut=several[-1], problem=problem)
     assert parse(answer + "\n", finish_reason="length") == Parsed(tuple(several))

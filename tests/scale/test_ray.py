@@ -43,7 +43,7 @@ def test_a_killed_actor_and_a_killed_reader_cost_nothing(
         code, lines = ray_jobs.outcome(process)
     assert (code, untimed(lines[-1])) == (
         3,
-        f"Added {TARS * IMAGES} images to set; it has {TARS * IMAGES + 1} images. 1 image failed.",
+        f"Added {TARS * IMAGES} images to set; it has {TARS * IMAGES + 1} images. 1 input failed.",
     )
     assert ray_jobs.contents(out) == undisturbed
 
@@ -73,7 +73,7 @@ def test_a_job_on_files_and_a_rerun(
         (tmp_path / "photos" / f"{number:03d}.png").write_bytes(png(number))
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     code, lines = ray_jobs.finish(["photos"], Path("set"), demo_clip)
-    assert (code, untimed(lines[-1])) == (3, "Added 80 images to set; it has 80 images. 1 image failed.")
+    assert (code, untimed(lines[-1])) == (3, "Added 80 images to set; it has 80 images. 1 input failed.")
     runner.invoke(main, ["embed", "photos", "--out", "one", "--clip", str(demo_clip), *ray_jobs.EXACT])
     assert ray_jobs.contents(Path("set")) == ray_jobs.contents(Path("one"))
     result = runner.invoke(

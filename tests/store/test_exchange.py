@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from fieldmarks.classification.result_files import text_of
+from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction, Score
 from fieldmarks.errors import DamagedStoreError, StoreError
 from fieldmarks.records import CURATED, GENERATED, IMPORTED, Entry
 from fieldmarks.store import Store, exchange
@@ -176,3 +178,32 @@ def test_a_shipped_store_copied_is_ones_own(tmp_path: Path) -> None:
     mine = Store(tmp_path / "mine.jsonl")
     mine.append(Entry("newt"))
     assert mine.names() == ["tree frog", "bullfrog", "newt"]
+
+
+@pytest.mark.parametrize(
+    "name", ["all.csv", "all.jsonl", "out.jsonl", "metadata.csv", "run.json", "manifest.json"]
+)
+def test_what_other_commands_write_is_not_taken_for_classes(tmp_path: Path, name: str) -> None:
+    scores = (Score("owl", 0.9, 2.0), Score("newt", 0.1, 1.0))
+    mark = Mark("owl", "big eyes", 2.0)
+    results = [
+        Prediction("a.png", "owl", scores, None, Explanation((mark,), (), None)),
+        Failure("b.png", "why"),
+    ]
+    lines = "".join(text_of("jsonl", results))
+    csv_text = "".join(text_of("csv", results))
+    content = {
+        "all.csv": csv_text,
+        "all.jsonl": lines,
+        "out.jsonl": '{"fieldmarks":"results","version":1,"identity":"ab","settings":{}}\n' + lines,
+        "metadata.csv": csv_text.replace("image", "file_name", 1),
+        "run.json": '{"v": 1, "settings": {"store": ["a"]}, "arms": {}}',
+        "manifest.json": '{"model": ["a"], "fingerprint": ["b"], "dtype": ["c"]}',
+    }
+    (tmp_path / name).write_text(content[name], encoding="utf-8")
+    with pytest.raises(
+        StoreError, match=r"from `fieldmarks \w+`, which holds no descriptors: pass a file of"
+    ):
+        exchange.read_file(tmp_path / name)
+    if name == "all.csv":  # as whoever insists says
+        assert exchange.read_file(tmp_path / name, columns=("label", "marks"))[0].name == "owl"

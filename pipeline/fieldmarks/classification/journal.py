@@ -8,9 +8,10 @@ image from a later version.
     {"image": "a.png", "label": "owl", "scores": […], "file": {"size", "mtime_ns", "ctime_ns", "sha256"}}
     {"image": "b.png", "error": "cannot be read: …"}
 
-The last line of an image is the current one. Lines are handed to the operating system one by one, so that a
-killed process loses none; they are on disk (fsync) when the journal is closed. A line that was cut short by a
-crash is removed. Nothing else is ever removed: a file that is not a journal is refused as it is.
+The last line of an image is the current one; a failure that it tells already gets no other. Lines are
+handed to the operating system one by one, so that a killed process loses none; they are on disk (fsync) when
+the journal is closed. A line that was cut short by a crash is removed. Nothing else is ever removed: a file
+that is not a journal is refused as it is.
 """
 
 import codecs
@@ -52,6 +53,7 @@ class Journal:
         """Read what is there and lock the file. Raises ReportError for a file that is not a journal."""
         self.path = path
         self.done: dict[str, FileVersion] = {}
+        self._errors: dict[str, str] = {}  # of the images whose last line is a failure
         self.skipped = 0  # images that `left` and `has` found to have a result
         self._header: Mapping[str, Any] | None = None
         self._is_new = not os.path.lexists(path)
@@ -94,6 +96,10 @@ class Journal:
         known = isinstance(row, Embedded) and done is not None and done.sha256 == _version(row).sha256
         self.skipped += known
         return known
+
+    def has_error(self, failure: Failure) -> bool:
+        """Whether the last line of an image says just this, so that another would add nothing."""
+        return self._errors.get(failure.image) == failure.error
 
     def append(self, line: str) -> None:
         """Write one result, a JSON object without a line end. Raises ReportError if the disk refuses."""
@@ -186,8 +192,8 @@ class Journal:
                 )
             case {"image": str()} if "label" in header or "error" in header:
                 raise ReportError(
-                    f"{self.path} holds results that do not say which run made them, as version 0.1 wrote"
-                    " them; pass another file with --resume"
+                    f"{self.path} was written with -o (or by version 0.1), not with --resume, so it does not"
+                    " say which run made it; pass another file with --resume"
                 )
         raise ReportError(f"{other} with --resume")
 
@@ -198,10 +204,12 @@ class Journal:
         except orjson.JSONDecodeError:
             result = None
         match result:
-            case {"image": str(image), "error": str()}:
+            case {"image": str(image), "error": str(error)}:
                 self.done.pop(image, None)
+                self._errors[image] = error
             case {"image": str(image), "label": str() | None}:
                 self.done.pop(image, None)
+                self._errors.pop(image, None)
                 if version := FileVersion.from_dict(result.get("file")):
                     self.done[image] = version
             case _:

@@ -1,10 +1,14 @@
 """Results as text and as files: CSV, JSON lines, Parquet, and tasks of Label Studio.
 
-CSV has a row for each image, `image,label,probability,runner_up,runner_up_probability,marks`, and with a
-baseline two columns more. `label` is the class, "(unsure)", "(none of these)" or, of an image that could not
-be read, "(unreadable)"; `probability` is the best class's, also where there is no label; `marks` are as in
+CSV has a row for each image, `image,label,probability,runner_up,runner_up_probability,marks,labels,reason`,
+and with a baseline two columns more. `label` is the class, "(unsure)", "(none of these)" or, of an image that
+could not be read, "(unreadable)"; `probability` is the best class's, also where there is no label; `marks`
+are as in
 
     tree frog: protruding eyes 25.5; a wide mouth 23.0 | owl: big eyes 24.1
+
+`labels` is the conformal set, as in "owl; newt"; `reason` is why a calibrated threshold left no label, or why
+the image could not be read.
 
 Parquet has these columns with nulls and lists, and beside them the classes' `scores`, `abstained` and
 `error`. JSON lines hold what `Prediction.to_dict` returns. Label Studio's tasks are of its basic JSON format:
@@ -31,7 +35,16 @@ from fieldmarks.paths import unwritable
 from fieldmarks.store import exchange
 from fieldmarks.tables.writing import BOM, csv_row
 
-COLUMNS: Final = ("image", "label", "probability", "runner_up", "runner_up_probability", "marks")
+COLUMNS: Final = (
+    "image",
+    "label",
+    "probability",
+    "runner_up",
+    "runner_up_probability",
+    "marks",
+    "labels",
+    "reason",
+)
 BASELINE_COLUMNS: Final = ("baseline", "baseline_probability")
 UNREADABLE: Final = "(unreadable)"
 LOCAL_FILES: Final = "/data/local-files/?d="  # where Label Studio serves files below its document root
@@ -98,7 +111,7 @@ def journal_line(result: Result) -> str:
 def csv_cells(result: Result) -> tuple[object, ...]:
     """Return a result's cells, in the order of COLUMNS."""
     if isinstance(result, Failure):
-        return result.image, UNREADABLE, None, None, None, None
+        return result.image, UNREADABLE, *(None,) * 5, result.error
     second = result.runner_up
     return (
         result.image,
@@ -107,6 +120,8 @@ def csv_cells(result: Result) -> tuple[object, ...]:
         second and second.name,
         second and f"{second.probability:.6g}",
         marks_text(result) or None,
+        None if result.labels is None else labels_text(result.labels),
+        result.reason,
     )
 
 
@@ -114,6 +129,11 @@ def marks_text(prediction: Prediction) -> str:
     """Return the marks that a prediction holds as one line, by class, strongest first."""
     by_class = prediction.explanation.by_class if prediction.explanation else ()
     return " | ".join(f"{own[0].name}: {'; '.join(map(_mark, own))}" for own in by_class)
+
+
+def labels_text(labels: Iterable[str]) -> str:
+    """Return a conformal set as one cell."""
+    return "; ".join(labels)
 
 
 def _mark(mark: Mark) -> str:
@@ -132,6 +152,8 @@ def _task(result: Result, number: int, model: str) -> dict[str, Any]:
     if isinstance(result, Failure):
         return {"data": data | {"label": UNREADABLE, "error": result.error}, "predictions": []}
     data |= {"label": result.shown_label, "marks": marks_text(result)}
+    data |= {} if result.labels is None else {"labels": labels_text(result.labels)}
+    data |= {"reason": result.reason} if result.reason else {}
     if result.label is None:
         return {"data": data, "predictions": []}
     choice = {
@@ -248,6 +270,8 @@ def _schema(arrow: Any) -> Any:
             "marks": of_class(descriptor=text, logit=number, z=number),
             "scores": of_class(probability=number, logit=number),
             "abstained": text,
+            "labels": arrow.list_(text),
+            "reason": text,
             **dict(zip(BASELINE_COLUMNS, (text, number), strict=True)),
             "error": text,
         }
@@ -266,4 +290,5 @@ def _parquet_row(result: Result) -> dict[str, Any]:
         row["marks"] = [mark.to_dict() for own in result.explanation.by_class for mark in own]
     if result.baseline:
         row |= zip(BASELINE_COLUMNS, (result.baseline.name, result.baseline.probability), strict=True)
+    row |= {"labels": None if result.labels is None else list(result.labels), "reason": result.reason}
     return row | {"scores": [score.to_dict() for score in result.scores], "abstained": result.abstained}

@@ -312,17 +312,18 @@ class Predictions(list[Prediction]):
         return np.array([prediction.scores[0].probability for prediction in self], dtype=np.float32)
 
     def to_pandas(self) -> Any:
-        """Return a DataFrame with a row for each image. Raises ImportError where pandas is not installed."""
-        return import_module("pandas").DataFrame(self._rows(), columns=_COLUMNS)
+        """Return a DataFrame with a row for each image; None where there is no label, set or reason.
+
+        Raises ImportError where pandas is not installed.
+        """
+        rows = [(of.image, of.label, of.best.probability, of.best.logit, of.labels, of.reason) for of in self]
+        return import_module("pandas").DataFrame(rows, columns=(*_COLUMNS, "labels", "reason"))
 
     def _repr_html_(self) -> str:
         rows = [
             (of.image, of.shown_label, f"{of.best.probability:.1%}", f"{of.best.logit:.2f}") for of in self
         ]
         return _table(_COLUMNS, rows)
-
-    def _rows(self) -> list[tuple[str, str | None, float, float]]:
-        return [(of.image, of.label, of.best.probability, of.best.logit) for of in self]
 
 
 _COLUMNS: Final = ("image", "label", "probability", "logit")

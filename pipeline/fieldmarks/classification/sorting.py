@@ -2,7 +2,7 @@
 
     sorted/tree frog/a.jpg       a folder for each class, named as every file system takes it
     sorted/(unsure)/b.jpg        images without a label
-    sorted/metadata.csv          file_name,label,probability,runner_up,runner_up_probability,marks
+    sorted/metadata.csv          file_name,label,probability,runner_up,runner_up_probability,marks,…
     sorted/sorted.jsonl          {"action": "move", "from": "/photos/a.jpg", "to": "/sorted/tree frog/a.jpg"}
 
 Nothing is ever overwritten: beside another image of its name, a.jpg becomes a-2.jpg, and one that is there

@@ -9,6 +9,7 @@ import click
 from fieldmarks.choices import Aggregation, Preset, words
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
+from fieldmarks.cli.files import OutputFile
 from fieldmarks.cli.images import OF_MODEL, Share, conclude_read, force_option, model_options
 from fieldmarks.cli.learn import check_out
 from fieldmarks.text import counted
@@ -24,7 +25,13 @@ OF_LABELS = ("false_rejections", "coverage", "split", "aliases", "allow_missing"
 @click.argument("dataset", required=False)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")
-@click.option("-o", "--out", type=FILE, required=True, help="Classifier file to write (.safetensors).")
+@click.option(
+    "-o",
+    "--out",
+    type=OutputFile(".safetensors"),
+    required=True,
+    help="Classifier file to write (.safetensors).",
+)
 @force_option
 @click.option(
     "--false-rejections",

@@ -13,11 +13,13 @@ from fieldmarks.choices import Aggregation, Preset, ResultFormat, words
 from fieldmarks.cli import outputs, sorting
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.console import images_line, shown
+from fieldmarks.cli.files import OutputFile
 from fieldmarks.cli.images import (
     OF_MODEL,
     Share,
     check_new,
     check_page,
+    find_images,
     image_paths,
     model_options,
     page_options,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.results import Failure
+    from fieldmarks.cli.images import Paths
 
 
 OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_weights", "baseline")
@@ -140,19 +143,19 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
 @outputs.output_options
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path),
+    type=OutputFile(".jsonl"),
     metavar="OUT.jsonl",
     help="Append JSONL results, skipping images already in the file unless they failed or changed; rerun"
     " to continue.",
 )
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=OutputFile(".html"),
     help="Also write an HTML page with images and marks, least certain first (.html).",
 )
 @page_options
 @click.option(
-    "--save-classifier", type=click.Path(path_type=Path), help="Also save the classifier (.safetensors)."
+    "--save-classifier", type=OutputFile(".safetensors"), help="Also save the classifier (.safetensors)."
 )
 @sorting.sorting_options
 @click.pass_context
@@ -174,8 +177,8 @@ def classify(
     the text, as in preset paper, to '{class}, which has '. Underscores in class names are read as spaces.
     Probabilities are a softmax over the given classes, whatever the model: relative scores, not calibrated
     confidences. An image whose top probability is below --min-probability is "(unsure)", and one that --none
-    fits best is "(none of these)", in every format. Unreadable images are listed at the end, and the exit
-    code is then 3.
+    fits best is "(none of these)", in every format. Unreadable images are named on stderr, and the exit
+    code is then 3, or 1 if no image could be read.
 
     \b
     Examples:
@@ -213,6 +216,7 @@ def classify(
         check_new(options["force"], written_to)
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
     made_with = embeddings.model if embeddings else None  # read before the work, as it may need an extra
+    found = iter(()) if embeddings else find_images(images)
     with quiet_pillow(), _journal(resume) as journal:
         opened = _open(
             store,
@@ -234,12 +238,12 @@ def classify(
             with shown(sys.stderr, images_line, bar=bool(journal) or not sys.stdout.isatty()) as show:
                 statistics = None
                 if options["relative"]:  # which relates marks to all images, also to those that have results
-                    rows, total = _rows(opened, embeddings, images, None, output)
+                    rows, total = _rows(opened, embeddings, images, found, None, output)
                     every = list(reporting(rows, total, show))
                     statistics = opened.statistics(every)
                     rows = iter([row for row in every if journal is None or not journal.has(row)])
                 else:
-                    rows, total = _rows(opened, embeddings, images, journal, output)
+                    rows, total = _rows(opened, embeddings, images, found, journal, output)
                     rows = reporting(rows, total, show)
                 output.deliver(opened.score(rows, **output.scored, statistics=statistics, batch=batch))
         finally:
@@ -262,13 +266,14 @@ def _rows(
     classifier: "Classifier",
     embeddings: "EmbeddingSet | None",
     images: Sequence[str],
+    found: "Paths",
     journal: "Journal | None",
     output: outputs.Output,
 ) -> "tuple[Iterator[Embedded | Failure], int | None]":
     """Return the embedded images, without those that have a result in the journal, and their number."""
     if embeddings is None:
         sorter = [output.sorter.outside] if output.sorter else []
-        paths, total = image_paths(images, *sorter, *([journal.left] if journal else []))
+        paths, total = image_paths(images, found, *sorter, *([journal.left] if journal else []))
         return classifier.embedder.images(paths, thumbnails=output.thumbnails), total
     if journal is None:
         return iter(embeddings), None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.cli.console import conclude
+from fieldmarks.cli.files import OutputFile
 from fieldmarks.cli.images import check_new, check_page, force_option, imprint, page_options, wrote
 from fieldmarks.text import counted
 
@@ -29,7 +30,9 @@ FILE = click.Path(path_type=Path)
     help="Format of the table  [default: by suffix, else table].",
 )
 @click.option(
-    "--report", type=FILE, help="Write an HTML page; for a single run, its evaluation page (.html)."
+    "--report",
+    type=OutputFile(".html"),
+    help="Write an HTML page; for a single run, its evaluation page (.html).",
 )
 @page_options
 @click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg, .png and .pdf.")

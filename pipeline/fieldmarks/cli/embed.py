@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.cli.console import images_line, shown
-from fieldmarks.cli.images import conclude_images, image_paths, model_options, say_failure
+from fieldmarks.cli.images import conclude_images, find_images, image_paths, model_options, say_failure
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def embed(
     replaces its earlier version. Each .tar, and each row group of a .parquet, is embedded once as a whole; an
     unreadable image in it is a row with its error. SET has clip-retrieval's layout: img_emb/*.npy (vectors of
     unit length), metadata/*.parquet, and a manifest. Needs the extra 'embed' (pyarrow). Unreadable images are
-    listed at the end, and the exit code is then 3.
+    named on stderr, and the exit code is then 3, or 1 if no image could be read.
 
     \b
     Examples:
@@ -128,8 +128,8 @@ def _embed_files(images: Sequence[str], out: Path, prune: bool, half: bool, opti
     from fieldmarks.classification.sources import quiet_pillow
 
     pyarrow_for("writing metadata")
+    paths, total = image_paths(images, find_images(images))
     embedder = open_embedder(**options)
-    paths, total = image_paths(images)
     with quiet_pillow(), SetWriter(out, embedder.encoder.provenance, half=half) as writer:
         new = embedder.images(writer.missing(paths))
         failed = _shown(writer.take(new), None if writer.manifest.rows else total)
@@ -156,6 +156,7 @@ def _embed_blocks(
     from fieldmarks.scale.embedding import embed_blocks, embed_on_ray, file_blocks, missing_blocks
     from fieldmarks.scale.passes import Preprocessing
 
+    found = iter(()) if are_archives else find_images(images)
     embedder = open_embedder(**options)
     encoder = embedder.encoder
     if on is None:
@@ -172,7 +173,7 @@ def _embed_blocks(
             if are_archives:
                 sources: Sequence[Any] = missing_blocks(writer, blocks_of(images))
             else:
-                paths, _ = image_paths(images)
+                paths, _ = image_paths(images, found)
                 batch, readers = embedder.batch, cluster.readers(ray, number)
                 sources, unread = file_blocks(writer, paths, batch, readers)
             preprocessing = Preprocessing.of(spec.open())
@@ -190,34 +191,34 @@ def _try(images: Sequence[str], are_archives: bool, number: int, half: bool, opt
     from fieldmarks.scale.forecast import trial
     from fieldmarks.scale.passes import Files
 
+    found = iter(()) if are_archives else find_images(images)
     embedder = open_embedder(**options)
     with quiet_pillow():
         if are_archives:
             sources: Sequence[Any] = blocks_of(images)
         else:
-            paths = [path for path in image_paths(images)[0] if not isinstance(path, Failure)][:number]
+            paths = [path for path in found if not isinstance(path, Failure)][:number]
             sources = [Files(tuple((path, path) for path in paths))] if paths else []
         result = trial(sources, embedder.encoder, embedder.batch, number, half)
     for line in result.lines():
         click.echo(line)
 
 
-def _shown(results: "Iterable[Embedded | Failure]", total: int | None) -> list[str]:
-    """Go through results with a line of progress, and return the images that failed."""
+def _shown(results: "Iterable[Embedded | Failure]", total: int | None) -> int:
+    """Go through results with a line of progress, and return how many images failed."""
     from fieldmarks.classification.results import Failure, reporting
 
-    failed = list[str]()
+    failed = 0
     with shown(sys.stderr, images_line) as show:
         for result in reporting(results, total, show):
             if isinstance(result, Failure):
                 say_failure(result)
-                failed.append(result.image)
+                failed += 1
     return failed
 
 
-def _conclude(writer: "SetWriter", out: Path, failed: list[str]) -> None:
-    every = writer.added + writer.reused + writer.present + len(failed)
-    conclude_images(failed, len(failed), every, _closing(writer, out))
+def _conclude(writer: "SetWriter", out: Path, failed: int) -> None:
+    conclude_images(failed, writer.added + writer.reused + writer.present, _closing(writer, out))
 
 
 def _closing(writer: "SetWriter", out: Path) -> str:

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from fieldmarks.choices import Aggregation, ArmName, Preset, words
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import conclude, say
+from fieldmarks.cli.files import OutputFile
 from fieldmarks.cli.images import (
     OF_MODEL,
     check_new,
@@ -214,8 +215,16 @@ def text_options(command: Command) -> Command:
     metavar="N",
     help="With --shots: number of random draws of training images  [default: 10].",
 )
-@click.option("--json", "as_json", metavar="FILE|-", help="Write the whole evaluation as JSON; - for stdout.")
-@click.option("--report", type=FILE, help="Write an HTML page with charts and examples (.html).")
+@click.option(
+    "--json",
+    "as_json",
+    type=OutputFile(".json", path_type=str),
+    metavar="FILE|-",
+    help="Write the whole evaluation as JSON (.json); - for stdout.",
+)
+@click.option(
+    "--report", type=OutputFile(".html"), help="Write an HTML page with charts and examples (.html)."
+)
 @page_options
 @click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg, .png and .pdf.")
 @force_option
@@ -230,8 +239,8 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     descriptors shuffled between classes (swapped), and any others that --arms names; random-words has as
     many random texts as a class has descriptors. A class with no descriptors is read as in `fieldmarks
     classify`. Intervals are 95% confidence intervals, which cover the truth in 92 to 97% of simulations;
-    intervals and p count repeated images once. Needs the extra 'eval'. Unreadable images are listed at the
-    end, and the exit code is then 3.
+    intervals and p count repeated images once. Needs the extra 'eval'. Unreadable images are named on
+    stderr, and the exit code is then 3.
 
     For a classifier that `fieldmarks calibrate` has written, confidence is measured too: how far it is from
     accuracy, the error among the most confident images, how often label sets contain the true label, and how
@@ -289,10 +298,9 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
     _write(result, *outputs, options)
     if options["write_flags"]:
         _write_flags(result, options["store"], options["presets"][0])
-    failed = [failure.image for failure in result.failures]
     closing = f"Evaluated {counted(len(result.arms), 'arm')} on {counted(len(result.images), 'image')}"
     files = [path for path in outputs if path not in (None, "-")]
-    conclude_images(failed, len(failed), len(failed) + len(result.images), closing, *wrote(files))
+    conclude_images(len(result.failures), len(result.images), closing, *wrote(files))
 
 
 def _check_usage(options: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What commands on images share: options of the model and of a page, paths, failures, the closing line."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -10,7 +11,7 @@ import click
 
 from fieldmarks.choices import DType, Engine, check_device, words
 from fieldmarks.cli.console import conclude, say
-from fieldmarks.errors import UsageError
+from fieldmarks.errors import ImageError, UsageError
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 
 OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
-INCOMPLETE = 3  # the exit code of a run that did all but what its last lines name
-NAMED = 20  # images in the last lines
+INCOMPLETE = 3  # the exit code of a run that did all but what its errors name
+MISSING_SHOWN = 3  # of what names no images
 COUNTED = 100_000  # images that are counted before the work
 
 
@@ -165,35 +166,53 @@ def conclude_read(failures: "Sequence[Failure]", done: int, *closing: str) -> No
     """Say why images could not be read, beside those that were, and conclude as `conclude_images`."""
     for failure in failures:
         say_failure(failure)
-    failed = [failure.image for failure in failures]
-    conclude_images(failed, len(failed), len(failed) + done, *closing)
+    conclude_images(len(failures), done, *closing)
 
 
-def conclude_images(failed: Sequence[str], failures: int, total: int, *closing: str) -> None:
-    """Name the images that failed, of which `failed` are the first, and print the closing line.
+def conclude_images(failures: int, done: int, *closing: str) -> None:
+    """Print the closing line, which counts the inputs that failed: each is named when it does.
 
-    If any failed, it says so, and the command ends with INCOMPLETE.
+    If some failed, the command ends with INCOMPLETE, and with 1 if none is `done`, by this run or an earlier.
     """
     if not failures:
         conclude(*closing)
-        return
-    say(f"{failures:,} of {counted(total, 'image')} failed:")
-    for image in failed[:NAMED]:
-        say(f"  {printable(image)}")
-    if failures > NAMED:
-        say(f"  … {failures - NAMED:,} more, named above")
-    conclude(*closing, f"{counted(failures, 'image')} failed")
-    click.get_current_context().exit(INCOMPLETE)
+    elif done:
+        conclude(*closing, f"{counted(failures, 'input')} failed")
+        click.get_current_context().exit(INCOMPLETE)
+    else:
+        conclude(*closing, f"Every input failed ({failures:,})")
+        click.get_current_context().exit(1)
 
 
-def image_paths(images: Sequence[str], *filters: "Filter") -> "tuple[Paths, int | None]":
-    """Return the paths of the images that the filters leave, and their number.
+def find_images(images: Sequence[str]) -> "Paths":
+    """Return the paths of the images that arguments name, and what names none.
+
+    Raises ImageError if there is not one image among them, as where a disk is not mounted; an empty list on
+    stdin names nothing, so nothing is missing.
+    """
+    from fieldmarks.classification.results import Failure
+    from fieldmarks.classification.sources import find
+
+    paths: Paths = find(images, sys.stdin)
+    missing: list[Failure] = []
+    for path in paths:
+        if not isinstance(path, Failure) and os.path.lexists(path):
+            return chain(missing, [path], paths)
+        missing.append(path if isinstance(path, Failure) else Failure(path, "no such file or folder"))
+    if missing:
+        shown = [f"{failure.image}: {failure.error}" for failure in missing[:MISSING_SHOWN]]
+        more = [f"{len(missing) - MISSING_SHOWN:,} more"] if len(missing) > MISSING_SHOWN else []
+        raise ImageError(f"no images: {'; '.join([*shown, *more])}")
+    return paths
+
+
+def image_paths(images: Sequence[str], paths: "Paths", *filters: "Filter") -> "tuple[Paths, int | None]":
+    """Return the paths of `find_images` that the filters leave, and their number.
 
     Of paths that come from stdin, or of very many, the number is None.
     """
-    from fieldmarks.classification.sources import STDIN, find
+    from fieldmarks.classification.sources import STDIN
 
-    paths: Paths = find(images, sys.stdin)
     for leave in filters:
         paths = leave(paths)
     if STDIN in images:

@@ -9,6 +9,7 @@ import click
 from fieldmarks.choices import Preset, words
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
+from fieldmarks.cli.files import OutputFile
 from fieldmarks.cli.images import OF_MODEL, check_new, conclude_read, force_option, model_options
 from fieldmarks.text import counted
 
@@ -40,7 +41,13 @@ def check_out(out: Path, force: bool) -> None:
 @click.argument("dataset", required=False)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")
-@click.option("-o", "--out", type=FILE, required=True, help="Classifier file to write (.safetensors).")
+@click.option(
+    "-o",
+    "--out",
+    type=OutputFile(".safetensors"),
+    required=True,
+    help="Classifier file to write (.safetensors).",
+)
 @force_option
 @click.option(
     "--shots",

@@ -13,7 +13,7 @@ import click
 from fieldmarks.choices import ResultFormat, words
 from fieldmarks.cli.configuration import is_given
 from fieldmarks.cli.console import counting, say, shown
-from fieldmarks.cli.images import NAMED, conclude_images, force_option, imprint, say_failure, wrote
+from fieldmarks.cli.images import conclude_images, force_option, imprint, say_failure, wrote
 from fieldmarks.cli.sorting import Sorter
 from fieldmarks.text import counted
 
@@ -95,6 +95,7 @@ def writer(
 ) -> "Callable[[Iterable[Result]], None]":
     """Return what takes the results and writes each as it comes."""
     from fieldmarks.classification import result_files
+    from fieldmarks.classification.results import Failure
     from fieldmarks.cli.render.results import table_rows, table_width
 
     model = _model_version(classifier)
@@ -103,6 +104,8 @@ def writer(
     def to_journal(results: "Iterable[Result]") -> None:
         assert journal is not None
         for result in results:
+            if isinstance(result, Failure) and journal.has_error(result):
+                continue  # tried again in vain: a run every night must not make the file grow
             journal.append(result_files.journal_line(result))
 
     def to_file(results: "Iterable[Result]") -> None:
@@ -163,7 +166,6 @@ class Output:
         self._page: ResultPage | None = None
         self._report: Path | None = options["report"]
         self.sorter: Sorter | None = None
-        self._failed: list[str] = []  # the first NAMED
         self._failures = self._unreadable = self._total = 0
         self._without_label: Counter[str] = Counter()
         self.thumbnails = 0
@@ -229,17 +231,16 @@ class Output:
         if self.sorter:
             self.sorter.sort()
             self._failures += len(self.sorter.failures)
-            self._failed += [failure.image for failure in self.sorter.failures]
 
     def conclude(self, skipped: int, written: Sequence[Path]) -> None:
-        """Name the images that failed, and say what was done, skipped and written."""
+        """Say what was done, skipped and written, and how many images failed."""
         done = f"Classified {counted(self._total - self._unreadable, 'image')}"
         done += "".join(f", {number:,} {why}" for why, number in self._without_label.items())
         done += f"; skipped {skipped:,} with a result" if skipped else ""
         files = [*([self._file.path] if self._file else []), *written]
         sentences = wrote(files)
         sentences += [self.sorter.summary()] if self.sorter else []
-        conclude_images(self._failed[:NAMED], self._failures, self._total, done, *sentences)
+        conclude_images(self._failures, self._total - self._unreadable + skipped, done, *sentences)
 
     def _noted(self, results: "Iterable[Result]") -> "Iterator[Result]":
         from fieldmarks.classification.results import Failure
@@ -250,7 +251,6 @@ class Output:
                 say_failure(result)
                 self._failures += 1
                 self._unreadable += 1
-                self._failed += [result.image] if len(self._failed) < NAMED else []
             elif result.abstained:
                 self._without_label[result.abstained] += 1
             if self._page:

@@ -312,7 +312,7 @@ _COMMANDS: Final = {
       0    everything was done
       1    failed
       2    wrong usage, or a confirmation is needed and there is no terminal
-      3    done, except for the inputs that the last lines name
+      3    done, except for the inputs that lines with Error: name
       130  interrupted (Ctrl-C); what was finished is kept
       143  terminated (SIGTERM); what was finished is kept
 

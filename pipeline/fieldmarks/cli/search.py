@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.cli.console import conclude, emit
+from fieldmarks.cli.files import OutputFile
 from fieldmarks.cli.images import check_new, check_page, force_option, imprint, model_options, page_options
 from fieldmarks.text import counted
 
@@ -58,9 +59,7 @@ TOP = 20
     show_default=True,
     help="Output format.",
 )
-@click.option(
-    "--report", type=click.Path(path_type=Path), help="Also write an HTML page with the images (.html)."
-)
+@click.option("--report", type=OutputFile(".html"), help="Also write an HTML page with the images (.html).")
 @page_options
 @force_option
 @click.option(

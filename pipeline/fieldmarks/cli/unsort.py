@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fieldmarks.cli.console import counting, shown
-from fieldmarks.cli.images import NAMED, conclude_images, say_failure
+from fieldmarks.cli.images import conclude_images, say_failure
 from fieldmarks.text import printable
 
 DONE = {"move": "moved back", "copy": "removed", "link": "removed"}
@@ -36,18 +36,18 @@ def unsort(folder: Path, dry_run: bool) -> None:
 
     total = count_steps(folder)
     counts = dict.fromkeys((*DONE, "gone"), 0)
-    failed: list[str] = []
+    failed = 0
     with shown(sys.stderr, counting("undone"), bar=not dry_run) as show:
         for step in reporting(unsort(folder, dry_run=dry_run), total, show):
             if isinstance(step, Failure):
                 say_failure(step)
-                failed.append(step.image)
+                failed += 1
                 continue
             counts["gone" if step.is_gone else step.action] += 1
             if dry_run and not step.is_gone:
                 place = f" -> {printable(step.source)}" if step.action == "move" else ": removed"
                 click.echo(f"{printable(str(step.target))}{place}")
-    conclude_images(failed[:NAMED], len(failed), total, _summary(folder, counts, dry_run=dry_run))
+    conclude_images(failed, total - failed, _summary(folder, counts, dry_run=dry_run))
 
 
 def _summary(folder: Path, counts: Mapping[str, int], *, dry_run: bool) -> str:

@@ -9,7 +9,7 @@ from fieldmarks.choices import Aggregation, Preset, words
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import emit, images_line, shown
 from fieldmarks.cli.evaluate import FILE, data_options, text_options
-from fieldmarks.cli.images import conclude_images, model_options, say_failure
+from fieldmarks.cli.images import conclude_read, model_options
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
@@ -66,13 +66,10 @@ def what_if(name: str, dataset: str | None, **options: Any) -> None:
     store = Store(named) if named else None
     with shown(sys.stderr, images_line) as progress:
         result = run(store, name, dataset, **options, progress=progress)
-    for failure in result.failures:
-        say_failure(failure)
     emit(result.to_dict()) if as_json else _show(result)
-    failed = [failure.image for failure in result.failures]
     changed = f"{counted(len(result.flips), 'prediction')} would change"
     closing = f"Compared {counted(result.images, 'image')}: {changed}"
-    conclude_images(failed, len(failed), len(failed) + result.images, closing)
+    conclude_read(result.failures, result.images, closing)
 
 
 def _show(result: "WhatIf") -> None:

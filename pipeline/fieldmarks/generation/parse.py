@@ -367,7 +367,8 @@ def _problem(text: str, finish_reason: str | None) -> str:
     if finish_reason == "content_filter":
         return "no descriptor: the provider's content filter ended the answer"
     if finish_reason in _LENGTH:
-        return "no descriptor in the answer, which --max-tokens cut off"
+        cut = "no descriptor in the answer, which --max-tokens cut off"
+        return f"{cut}: raise --max-tokens, or try another --prompt"
     words = _shortened(text.strip().removeprefix("-"))
     return f"no descriptor in the answer: {words!r}" if words else "the answer is empty"
 

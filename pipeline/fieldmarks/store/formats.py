@@ -35,6 +35,17 @@ OPTION: Final = "--columns"
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 _SEPARATORS: Final = ("\n", ";", "|")  # of descriptors in a cell; a comma may be part of one
 _EXPECTED: Final = "an object of class names, each with a list of descriptors"
+_KEYS: Final = 20  # of a map, among which are those that tell whose it is
+_OWN_OUTPUTS: Final = (  # by columns, or keys
+    ("a file of results, from `fieldmarks classify`", {"image", "label", "probability", "runner_up"}),
+    ("a file of results, from `fieldmarks classify`", {"image", "label", "scores"}),
+    (
+        "a list of sorted images, from `fieldmarks classify`",
+        {"file_name", "label", "probability", "runner_up"},
+    ),
+    ("a saved evaluation, from `fieldmarks evaluate`", {"v", "settings"}),
+    ("the manifest of embeddings, from `fieldmarks embed`", {"model", "fingerprint", "dtype"}),
+)
 _MARK: Final = re.compile(r"\s*[-*•–]\s+")
 _NUMBER: Final = re.compile(r"\s*(\d{1,3})[.)]\s+")
 
@@ -60,6 +71,11 @@ def load(table: Table, columns: Sequence[str] = ()) -> Imported:
     class names, and where it is not certain which columns are meant.
     """
     marks: dict[str, str] = {}
+    if not columns and (own := _own_output(table)):
+        raise StoreError(
+            f"{table.source} is {own}, which holds no descriptors: pass a file of `fieldmarks store"
+            " export`, or a table of classes and descriptors"
+        )
     with errors_as(StoreError):
         if table.is_map:
             if columns:
@@ -84,6 +100,12 @@ def load(table: Table, columns: Sequence[str] = ()) -> Imported:
     if other := next((name for name in lists if spellings.setdefault(name.casefold(), name) != name), None):
         report += f"; {spellings[other.casefold()]!r} and {other!r} are two classes"
     return Imported(lists, report, marks)
+
+
+def _own_output(table: Table) -> str | None:
+    """Return what a table is that another command of fieldmarks writes, which is taken for classes easily."""
+    names = {row.cells[0] for row in table.rows[:_KEYS]} if table.is_map else {*(table.columns or ())}
+    return next((what for what, keys in _OWN_OUTPUTS if keys <= names), None)
 
 
 def _may_hold_several(table: Table, lists: Lists) -> bool:

@@ -1,0 +1,27 @@
+"""The type of options that name a file to write, whose suffix says what is in it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+STDOUT = "-"
+
+
+class OutputFile(click.Path):
+    """A file to write. A new one has to have the suffix of its format, so that other programs know it.
+
+    One that exists is judged by its content, by whoever writes it; "-" is stdout where a command knows it.
+    """
+
+    def __init__(self, suffix: str, path_type: type = Path) -> None:
+        super().__init__(path_type=path_type)
+        self.suffix = suffix
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail as click does."""
+        name = os.fspath(value)
+        if name != STDOUT and not os.path.lexists(name) and Path(name).suffix.lower() != self.suffix:
+            self.fail(f"{name}: expected a name that ends in {self.suffix}", param, ctx)
+        return super().convert(value, param, ctx)
