@@ -22,7 +22,7 @@ from fieldmarks.classification.scoring import Array, cosines, normalize
 from fieldmarks.classification.texts import Texts
 from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import WORDINGS, demo_species
-from fieldmarks.evaluation.confidence import auroc
+from fieldmarks.evaluation.certainty import auroc
 from fieldmarks.learning.learn import equal_weights, fitted
 from fieldmarks.learning.shots import Shots
 

@@ -43,7 +43,10 @@ def test_evaluate_prints_what_it_measured(runner: CliRunner, world: list[str]) -
     ]
     assert "leave-one-out effect of each descriptor (top-1 points; margin in logits)" in lines
     assert any(line.startswith("6 images are few: ") for line in lines)
-    assert result.stderr.splitlines()[-2:] == ["6 images in 3 classes", "Evaluated 4 arms on 6 images."]
+    assert result.stderr.splitlines()[-2:] == [
+        "6 images in 3 classes, 2 each",
+        "Evaluated 4 arms on 6 images.",
+    ]
 
 
 def test_evaluate_reads_the_texts_that_are_asked_for(runner: CliRunner, world: list[str]) -> None:

@@ -194,8 +194,8 @@ def meet(behaviour: Behaviour, port: int, folder: Path, concurrency: int = 1) ->
     """Ask an endpoint; return ANSWER or the behaviour line that a user reads, and the seconds it took."""
     from fieldmarks.errors import EndpointError
     from fieldmarks.generation.endpoint import EndpointCompleter
-    from fieldmarks.generation.limits import RetryPolicy
     from fieldmarks.generation.question import Failure, Question
+    from fieldmarks.generation.retrying import RetryPolicy
 
     policy = RetryPolicy(2, 2, 3, first_wait=0.01, longest_wait=0.05, max_wait=5)
 

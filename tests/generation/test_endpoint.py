@@ -23,9 +23,9 @@ from tests.generation.scripted_server import (
 
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation.endpoint import EndpointCompleter
-from fieldmarks.generation.limits import RateLimiter, RetryPolicy
 from fieldmarks.generation.prompt import Prompt
 from fieldmarks.generation.question import Failure, Outcome, Question, Sample, Usage
+from fieldmarks.generation.retrying import RateLimiter, RetryPolicy
 
 PROMPT = Prompt.load("article")
 NAMES = [f"class {i}" for i in range(1, 21)]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Annotation
 
 from fieldmarks.learning.curves import ABOUT, Curve, LearningCurves
 from fieldmarks.report.curves_chart import chart, spread
@@ -33,13 +34,16 @@ def test_names_and_bands_of_curves_that_reach_the_top_stay_within_the_axes() -> 
     assert (curves[0].low.tolist(), curves[0].high[0]) == ([0.0, pytest.approx(0.8629, abs=1e-3)], 1.0)
     assert made.summary[-1] == "2 draws are few, and their intervals wide: more --draws narrow them."
     (axes,) = chart(made).draw().axes
-    names = [text.xyann[1] for text in axes.texts if text.get_text() in ABOUT]
+    names = [
+        text.xyann[1] for text in axes.texts if isinstance(text, Annotation) and text.get_text() in ABOUT
+    ]
     low, high = axes.get_ylim()
     assert len(names) == len(ABOUT)
     assert low < min(names) < max(names) < high
     for band in axes.collections:
         (path,) = band.get_paths()
-        assert 0 <= path.vertices[:, 1].min() <= path.vertices[:, 1].max() <= 100
+        heights = np.asarray(path.vertices)[:, 1]
+        assert 0 <= heights.min() <= heights.max() <= 100
 
 
 @pytest.mark.parametrize("shots", [(4,), (1, 2, 16)])

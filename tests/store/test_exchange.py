@@ -186,7 +186,7 @@ def test_a_shipped_store_copied_is_ones_own(tmp_path: Path) -> None:
 def test_what_other_commands_write_is_not_taken_for_classes(tmp_path: Path, name: str) -> None:
     scores = (Score("owl", 0.9, 2.0), Score("newt", 0.1, 1.0))
     mark = Mark("owl", "big eyes", 2.0)
-    results = [
+    results: list[Prediction | Failure] = [
         Prediction("a.png", "owl", scores, None, Explanation((mark,), (), None)),
         Failure("b.png", "why"),
     ]

@@ -32,7 +32,7 @@ from fieldmarks.evaluation.arms import (
     EvaluationConfig,
     read_templates,
 )
-from fieldmarks.evaluation.confidence import certainty, confidence, is_calibrated, told_apart
+from fieldmarks.evaluation.certainty import certainty, confidence, is_calibrated, told_apart
 from fieldmarks.evaluation.estimates import Confidence
 from fieldmarks.evaluation.experiment import Candidate, Experiment, provenance
 from fieldmarks.evaluation.metrics import figures

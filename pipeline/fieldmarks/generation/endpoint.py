@@ -33,8 +33,8 @@ from fieldmarks.generation.dialects import (
     usage_of,
 )
 from fieldmarks.generation.failures import ABOUT_THE_REQUEST, Failed, OutOfCredit, Refused, Transient
-from fieldmarks.generation.limits import PATIENT, RateLimiter, RetryPolicy, Sleep
 from fieldmarks.generation.question import Charge, Failure, Outcome, Question, Sample, unlimited
+from fieldmarks.generation.retrying import PATIENT, RateLimiter, RetryPolicy, Sleep
 from fieldmarks.generation.transport import Transport
 
 FRUITLESS: Final = 3  # so many requests in a row without an answer, at least: the endpoint is at fault

@@ -1,7 +1,7 @@
 """Why a request failed: the cause in words, what to do, and whether a retry can help.
 
     Failed
-    ├── Transient     may pass: sent again, as limits.RetryPolicy says
+    ├── Transient     may pass: sent again, as retrying.RetryPolicy says
     ├── Refused       the same request would fail again, another may not
     └── OutOfCredit   no request can succeed
 

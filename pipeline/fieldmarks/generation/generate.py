@@ -12,9 +12,9 @@ from typing import Final
 from fieldmarks.choices import Mode, check_choice
 from fieldmarks.errors import UsageError
 from fieldmarks.generation.ledger import Budget
-from fieldmarks.generation.limits import RateLimiter, RetryPolicy
 from fieldmarks.generation.prompt import Prompt
 from fieldmarks.generation.question import Completer, Questions
+from fieldmarks.generation.retrying import RateLimiter, RetryPolicy
 from fieldmarks.generation.run import RETRIES, Progress, Summary, fill, forecast
 from fieldmarks.records import class_name
 from fieldmarks.store import Store

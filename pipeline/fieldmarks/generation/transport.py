@@ -36,7 +36,7 @@ from fieldmarks.generation import failures, replies
 from fieldmarks.generation.credentials import Address, Redactor, without_credentials
 from fieldmarks.generation.dialects import usage_of
 from fieldmarks.generation.failures import Failed, OutOfCredit, Refused, Transient
-from fieldmarks.generation.limits import asked_wait
+from fieldmarks.generation.retrying import asked_wait
 
 POOL: Final = 4  # connections per client: httpx2 looks at every connection of its pool at every request
 CONNECT_TIMEOUT: Final = 10.0  # seconds

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmarks.generation.failures import Transient
-from fieldmarks.generation.limits import SPREAD, RateLimiter, RetryPolicy, asked_wait, seconds_of
+from fieldmarks.generation.retrying import SPREAD, RateLimiter, RetryPolicy, asked_wait, seconds_of
 
 
 class Clock:

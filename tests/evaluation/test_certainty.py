@@ -14,7 +14,7 @@ from tests.evaluation.worlds import problem, save
 import fieldmarks as fm
 from fieldmarks.cli import main
 from fieldmarks.errors import EvaluationError, ModelError, UsageError
-from fieldmarks.evaluation.confidence import (
+from fieldmarks.evaluation.certainty import (
     Floats,
     Truths,
     aurc,
