@@ -493,7 +493,7 @@ def test_what_failed_and_what_changed_is_tried_again(classify: Classify, folder:
         (["--aggregate", "max-similarity"], "classifier"),
         (["--explain"], "explain"),
         (["--relative"], "explain, relative"),
-        (["--min-probability", "0.5"], "min_probability"),
+        (["--min-probability", "0.5"], "min-probability"),
         (["--baseline"], "baseline"),
         (["--dtype", "bfloat16"], "decoding, model"),
     ],

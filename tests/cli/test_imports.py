@@ -45,7 +45,7 @@ COMMANDS = [
     ["store", "copy", "s.jsonl", "copy.jsonl"],
     ["store", "diff", "s.jsonl", "t.jsonl"],
     ["store", "merge", "both.jsonl", "s.jsonl", "t.jsonl", "--prefer", "a"],
-    ["store", "compact", "s.jsonl"],
+    ["store", "compact", "s.jsonl", "--yes"],
     ["store", "pack", "s.jsonl", "pack", "--licence", "mit"],
 ]
 PARQUET = {"pyarrow", "numpy"}  # what writing a table needs

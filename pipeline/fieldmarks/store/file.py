@@ -103,7 +103,7 @@ class Store:
         self._read_only: str | None = None  # why it is
         self.path, self.name = Path(path), str(path)  # the name, on the hub with its commit, is for people
         is_here = os.path.lexists(path)  # then it is that, whatever else has the name
-        if (shipped := shipped_store(path)) and not os.path.isfile(path):  # noqa: PTH113  # takes any name
+        if not os.path.isfile(path) and (shipped := shipped_store(path)):  # noqa: PTH113  # takes any name
             self.path, self._read_only = shipped, "ships with fieldmarks"
         elif not is_here and self.name.startswith(SCHEME):
             if create:

@@ -144,6 +144,6 @@ def test_without_a_terminal_more_than_20_classes_need_yes(
 def test_a_terminal_is_asked(many: Path, answer: bytes, code: int, left: tuple[str, ...]) -> None:
     returned, shown = on_a_terminal(["store", "drop", "many.jsonl", "--grep", "tail"], answer)
     assert returned == code
-    task = "This would drop the descriptors that match 'tail': 21 classes changed."
+    task = "This would drop the descriptors that match 'tail' (21 classes changed)."
     assert f"{task}\nGo ahead? [y/N]: " in shown
     assert {entry.descriptors for entry in Store(many).entries()} == {left}
