@@ -19,6 +19,7 @@ from typing import BinaryIO, Final
 
 from fieldmarks.errors import FieldmarksError
 
+CONFIGURATION: Final = "fieldmarks.toml"  # the file of a project, in its folder
 PIPE_SECONDS: Final = 60.0  # of silence, after which the writer of a pipe is taken for stuck
 _NO_WRITER_SECONDS: Final = 0.3  # for a writer to come, where a pipe has none
 _PART: Final = 1 << 20

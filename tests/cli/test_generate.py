@@ -175,6 +175,18 @@ def test_a_prompt_of_ones_own(run: Run, server: ScriptedServer) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_local_model_needs_no_key_and_minds_none(
+    run: Run, demo_lm: Path, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    if key is not None:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+    dry = run("--class", "quimmel", "--local", str(demo_lm), "--dry-run")
+    assert (dry.exit_code, Path("s.jsonl").exists()) == (0, False), dry.stderr
+    assert run("--class", "quimmel", "--local", str(demo_lm)).exit_code == 0
+
+
+@pytest.mark.slow
 def test_a_local_model_fills_a_store(run: Run, demo_lm: Path) -> None:
     result = run("--class", "quimmel", "--local", str(demo_lm), "--json")
     assert result.exit_code == 0, result.stderr

@@ -77,8 +77,10 @@ def test_images_of_no_class_are_rejected_without_a_label(
 
 def test_what_needs_labels_is_refused(tmp_path: Path, runner: CliRunner) -> None:
     head, kept = save(wrong_descriptors(1, 0), tmp_path)
-    with pytest.raises(UsageError, match="leave out the data set and embeddings"):
-        fm.calibrate(classifier=head, embeddings=kept, unlabelled=tmp_path)
+    for idle in ({"embeddings": kept}, {"split": "test"}, {"limit": 5}, {"coverage": 0.9}):
+        (name,) = idle
+        with pytest.raises(UsageError, match=f"^{name} has no effect on images without labels"):
+            fm.calibrate(classifier=head, unlabelled=tmp_path, **idle)
     given = ["calibrate", "--classifier", str(head), "-o", str(tmp_path / "out.safetensors")]
     result = runner.invoke(main, [*given, "--unlabelled", str(tmp_path), "--coverage", "0.9"])
     assert result.exit_code == 2

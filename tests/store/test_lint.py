@@ -12,7 +12,7 @@ from fieldmarks.records import Entry
 from fieldmarks.store import Store, lint_rules
 from fieldmarks.store.edits import Stamp
 from fieldmarks.store.formats import load
-from fieldmarks.store.lint import Finding, counts, fixed, lint, read_examples
+from fieldmarks.store.lint import Finding, counts, fixed, grouped, lint, read_examples
 from fieldmarks.store.lint_rules import RULES, Config, Severity
 from fieldmarks.tables import parse_table
 
@@ -90,6 +90,9 @@ FAULTY = {
         "nocturnal",
         "a sweet scent",
         "12 inches wide",
+        "barks at night",
+        "howls",
+        "hooting",
     ],
     "FM106": ["...", "12", "—"],
     "FM307": [
@@ -347,3 +350,15 @@ def test_an_entry_without_signs_is_of_its_stores_language() -> None:
 )
 def test_what_no_language_should_have_is_found_in_each(code: str, name: str, text: str) -> None:
     assert code in {finding.rule.code for finding in lint([Entry(name, (text,))])}
+
+
+def test_what_is_said_of_several_classes_is_one_group() -> None:
+    same = [Entry(name, ("fur", "a tail")) for name in ("cat", "dog", "fox", "elk", "cow")]
+    entries = [*same, Entry("owl"), Entry("eft"), Entry("jay", ("a beak",)), Entry("tit", ("a beak",))]
+    groups: dict[str, list[list[str]]] = {}
+    for group in grouped(lint(entries)):
+        groups.setdefault(group[0].rule.code, []).append([finding.name for finding in group])
+    assert groups["FM101"] == [["owl", "eft"]]
+    assert groups["FM104"] == [["cat", "dog", "fox", "elk", "cow"], ["jay", "tit"]]
+    messages = {finding.message for finding in lint(entries) if finding.rule.code == "FM104"}
+    assert "'cat', 'dog', 'fox', 'elk' and 1 more have the same list: they cannot be told apart" in messages

@@ -14,8 +14,8 @@ inverse, "conformal_quantile" (optional) what a label's probability may lack of 
 "classes", "descriptors" and "texts" are JSON lists. The rest says where it came from: "model" (an id, or a
 folder's absolute path) and its "fingerprint", "dtype", "engine", "preset", "text", "concept", "with_name",
 "store_sha256", "created", and "store" for one on the hub, with its commit; "parents" are the classes'
-broader ones, {class: parent} as JSON; "learned" and "calibrated" are
-JSON, see learning/learn.py and learning/calibrate.py.
+broader ones, {class: parent} as JSON; "learned" and "calibrated" are JSON, see learning/learn.py and
+learning/calibrate.py.
 
 Version 1 is still read. It says "aggregate" instead of "pooling", and holds class_matrix (C, D) unless that
 is max-similarity: unit(image) @ class_matrix.T · logit_scale are the class logits.

@@ -9,11 +9,10 @@ A prediction as an object (a line of `classify --format jsonl`):
 `label` is null where the classifier abstains, and "abstained" beside it then says why: "unsure" or "none of
 these", with a "reason" where a calibrated threshold says so; "labels" is the conformal set of labels, where
 one is asked for; "parent" is the score of the broader class that the label names, where it names one, and
-"other" that of the best class that is not its child. A mark
-has "z" beside "logit" where scores are relative to the run's other images. With learned weights a mark has
-"weight" and "contribution", and "from" where the descriptor is another class's; "offsets" are what the logits
-of the explained classes have beyond the contributions of their marks. An image
-that could not be read is {"image", "error"}.
+"other" that of the best class that is not its child. A mark has "z" beside "logit" where scores are relative
+to the run's other images. With learned weights a mark has "weight" and "contribution", and "from" where the
+descriptor is another class's; "offsets" are what the logits of the explained classes have beyond the
+contributions of their marks. An image that could not be read is {"image", "error"}.
 """
 
 import time
@@ -182,9 +181,8 @@ class Prediction:
     probability is under the least asked for, or its score under a calibrated threshold, which `reason`
     explains; `shown_label` says which. It is a broader class, whose score `parent` is, where a store's
     classes back off; `other` is then the best class that is not its child. `labels` is the conformal set.
-    `scores` are the classes, best first;
-    `baseline` is what the class names alone predict. Probabilities are a softmax over the given classes:
-    relative scores, which only a calibrated classifier makes confidences.
+    `scores` are the classes, best first; `baseline` is what the class names alone predict. Probabilities are
+    a softmax over the given classes: relative scores, which only a calibrated classifier makes confidences.
 
         prediction = classifier.predict("a.jpg", explain=True)
         prediction.label, prediction.scores[0].probability
@@ -339,7 +337,7 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]], caption: str =
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many images are embedded, of how many where that is known, and the seconds that it has taken."""
+    """How many images are done, of how many where that is known, and the seconds that it has taken."""
 
     done: int
     failed: int

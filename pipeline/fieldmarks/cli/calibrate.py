@@ -9,9 +9,8 @@ import click
 from fieldmarks.choices import Aggregation, Preset, words
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
-from fieldmarks.cli.files import OutputFile
-from fieldmarks.cli.images import OF_MODEL, Share, conclude_read, force_option, model_options
-from fieldmarks.cli.learn import check_out
+from fieldmarks.cli.images import OF_MODEL, Share, conclude_read, model_options
+from fieldmarks.cli.learn import check_out, out_option
 from fieldmarks.text import counted
 
 PASSED = (
@@ -25,14 +24,7 @@ OF_LABELS = ("false_rejections", "coverage", "split", "aliases", "allow_missing"
 @click.argument("dataset", required=False)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")
-@click.option(
-    "-o",
-    "--out",
-    type=OutputFile(".safetensors"),
-    required=True,
-    help="Classifier file to write (.safetensors).",
-)
-@force_option
+@out_option
 @click.option(
     "--false-rejections",
     type=Share(0, 1, min_open=True, max_open=True),

@@ -28,9 +28,8 @@ from click.core import ParameterSource
 
 from fieldmarks.choices import nearest
 from fieldmarks.errors import UsageError
-from fieldmarks.paths import read_text, shipped_store
+from fieldmarks.paths import CONFIGURATION, read_text, shipped_store
 
-FILE: Final = "fieldmarks.toml"
 CACHE: Final = "FIELDMARKS_CACHE"  # read in `paths`: no option has it
 SETTABLE: Final = frozenset(
     {
@@ -54,14 +53,14 @@ def use_file(context: click.Context, commands: Mapping[str, click.Command]) -> N
 
     Raises UsageError for a file that cannot be read, and for a key or value that cannot be used.
     """
-    path = Path(FILE)
+    path = Path(CONFIGURATION)
     values = parse(read_text(path, _MOST, UsageError), commands)
     context.default_map = {name: dict(own.values()) for name, own in values.items()}
     own = values.get(context.invoked_subcommand or "", {})
     logger.debug("%s: reads defaults from %s", context.invoked_subcommand, path.resolve())
     if own:
         shown = (f"--{key} {shlex.quote(str(value))}" for key, (_, value) in own.items())
-        logger.info("Defaults from %s: %s", FILE, ", ".join(shown))
+        logger.info("Defaults from %s: %s", CONFIGURATION, ", ".join(shown))
 
 
 # Of each command, its keys with the parameter's name and the value as click takes it.
@@ -74,7 +73,7 @@ def parse(text: str, commands: Mapping[str, click.Command]) -> Values:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         reason = str(error) or "nested too deeply"
-        raise UsageError(f"{FILE} cannot be read as TOML: {reason}") from error
+        raise UsageError(f"{CONFIGURATION} cannot be read as TOML: {reason}") from error
     options = {name: dict(_settable(command)) for name, command in commands.items()}
     values: Values = {name: {} for name in commands}
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
@@ -82,14 +81,18 @@ def parse(text: str, commands: Mapping[str, click.Command]) -> Values:
         if key not in tables:
             having = [name for name in options if key in options[name]]
             if not having:
-                _refuse(FILE, key, commands.values(), {key for own in options.values() for key in own})
+                _refuse(
+                    CONFIGURATION, key, commands.values(), {key for own in options.values() for key in own}
+                )
             for name in having:
-                values[name][key] = _value(FILE, key, value, options[name][key], commands[name])
+                values[name][key] = _value(CONFIGURATION, key, value, options[name][key], commands[name])
     for name, table in tables.items():
         known = [command for command, own in options.items() if own]
         if name not in known:
-            raise UsageError(f"{FILE}: [{name}] is not a command with settings{nearest(name, known)}")
-        where = f"{FILE}, [{name}]"
+            raise UsageError(
+                f"{CONFIGURATION}: [{name}] is not a command with settings{nearest(name, known)}"
+            )
+        where = f"{CONFIGURATION}, [{name}]"
         for key, value in table.items():
             if key not in options[name]:
                 _refuse(where, key, [commands[name]], options[name])
@@ -157,7 +160,9 @@ def _value(where: str, key: str, value: Any, option: click.Option, command: clic
     else:
         value = str(value)
     if key in _FILES and not _is_inside(value):
-        raise UsageError(f"{where}: {value!r:.80} is outside the folder of {FILE}: pass --{key} instead")
+        raise UsageError(
+            f"{where}: {value!r:.80} is outside the folder of {CONFIGURATION}: pass --{key} instead"
+        )
     try:
         option.type_cast_value(click.Context(command, info_name=command.name), value)
     except click.BadParameter as error:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fieldmarks.cli.configuration import CACHE, FILE, is_given
+from fieldmarks.cli.configuration import CACHE, is_given
 from fieldmarks.cli.console import conclude
 from fieldmarks.cli.generate import Number, headers_of, model_options
 from fieldmarks.cli.root import ENVIRONMENT, FAULT
 from fieldmarks.errors import EndpointError, ModelError
+from fieldmarks.paths import CONFIGURATION
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def doctor(
     base_url = base_url or os.environ.get("OPENAI_BASE_URL")
     if fault := click.get_current_context().meta.get(FAULT):
         show(Check("configuration", False, printable(fault)))
-    elif Path(FILE).exists():
-        show(Check("configuration", True, str(Path(FILE).resolve())))
+    elif Path(CONFIGURATION).exists():
+        show(Check("configuration", True, str(Path(CONFIGURATION).resolve())))
     if model is None and local is None and clip is None and base_url is None and not headers:
         for check in _installation():
             show(check)
@@ -103,8 +104,8 @@ def _installation() -> "Iterator[Check]":
     from fieldmarks.paths import user_cache
 
     yield Check("fieldmarks", True, f"{__version__}, Python {platform.python_version()}")
-    if not Path(FILE).exists():
-        yield Check("configuration", None, f"no {FILE} in this folder")
+    if not Path(CONFIGURATION).exists():
+        yield Check("configuration", None, f"no {CONFIGURATION} in this folder")
     for name, variable in ENVIRONMENT.items():
         if value := os.environ.get(variable):
             yield Check(variable, True, f"--{name} {printable(value)}")
@@ -141,7 +142,7 @@ def _endpoint(
         if base_url is not None and model is None:
             list_models(base_url, key, sent, timeout, show)
         else:
-            url, name = endpoint_of(base_url, model)
+            url, name = endpoint_of(base_url, model, has_key=bool(key))
             completer = EndpointCompleter(url, name, key, headers=sent, timeout=timeout)
             examine(completer, show)
     except EndpointError as error:

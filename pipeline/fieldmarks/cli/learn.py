@@ -1,6 +1,7 @@
 """`fieldmarks learn`: weights of descriptors from a few labelled images, written as a classifier file."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,17 @@ PASSED = (
 )
 
 
+def out_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for the classifier file that is written."""
+    return click.option(
+        "-o",
+        "--out",
+        type=OutputFile(".safetensors"),
+        required=True,
+        help="Classifier file to write (.safetensors).",
+    )(force_option(command))
+
+
 def check_out(out: Path, force: bool) -> None:
     """Raise, before the work, where a classifier file could not be written: ModelError, StoreError."""
     from fieldmarks.classification.classifier_file import ClassifierFile
@@ -41,14 +53,7 @@ def check_out(out: Path, force: bool) -> None:
 @click.argument("dataset", required=False)
 @click.option("--store", metavar="FILE", help="Descriptor store: a file, or the name of a shipped one.")
 @click.option("--classifier", type=FILE, help="Saved classifier (.safetensors), instead of --store.")
-@click.option(
-    "-o",
-    "--out",
-    type=OutputFile(".safetensors"),
-    required=True,
-    help="Classifier file to write (.safetensors).",
-)
-@force_option
+@out_option
 @click.option(
     "--shots",
     type=click.IntRange(1),
@@ -116,7 +121,7 @@ def learn(context: click.Context, /, dataset: str | None, out: Path, force: bool
         )
     learned.save(out)
     if expected := learned.to_dict().get("descriptors"):
-        click.echo("descriptors of each class  expected accuracy, %")
+        click.echo("    descriptors per class  expected accuracy, %")
         for count, share in expected.items():
             click.echo(f"{count:>25}  {100 * share:>20.1f}")
     closing = f"Learned from {counted(learned.images, 'image')}: {'; '.join(learned.notes)}"

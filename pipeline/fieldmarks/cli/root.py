@@ -27,6 +27,7 @@ from fieldmarks import __version__
 from fieldmarks.cli.console import InOrder, record, say, start_clock, start_logging
 from fieldmarks.errors import FieldmarksError, UsageError
 from fieldmarks.hub import own_process
+from fieldmarks.paths import CONFIGURATION
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -343,7 +344,7 @@ def main(verbose: bool, quiet: bool, log_file: Path | None) -> None:
         raise click.UsageError("give either --verbose or --quiet")
     start_clock()
     start_logging(verbose - quiet, log_file)
-    if os.path.lexists("fieldmarks.toml"):
+    if os.path.lexists(CONFIGURATION):
         from fieldmarks.cli.configuration import use_file
 
         context = click.get_current_context()

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset
+from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, nearest
 from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Failure, Progress
 from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.classification.texts import PRESETS, Texts, descriptor_texts
-from fieldmarks.errors import EvaluationError, UsageError
+from fieldmarks.errors import EvaluationError, StoreError, UsageError
 from fieldmarks.evaluation.arms import EvaluationConfig
 from fieldmarks.evaluation.evaluate import answers, dataset_spec, open_candidate
 from fieldmarks.evaluation.experiment import Candidate, Experiment
@@ -172,8 +172,11 @@ def changed(candidate: Candidate, name: str, add: Sequence[str], drop: Sequence[
 
     Raises EvaluationError if nothing changes, StoreError for a class or descriptor that is not there.
     """
-    where = candidate.metadata.get("store") or candidate.metadata["classifier"]
-    edits.find(list(candidate.classes), name, where)
+    if candidate.head is None:
+        edits.find(list(candidate.classes), name, candidate.metadata["store"])
+    elif name not in candidate.classes:
+        file, near = candidate.metadata["classifier"], nearest(name, candidate.classes)
+        raise StoreError(f"{file} has no class {name!r}{near}: check the name")
     stamp = edits.Stamp()
     entry = Entry(name, tuple(candidate.classes[name]))
     after = edits.dropped(entry, drop, stamp) if drop else entry

@@ -118,11 +118,10 @@ def generate(
         _check_whole("seed", seed, 0, 2**53)
     _check_whole("retries", retries, 0)
     budget = _budget(price_in, price_out, max_cost, local)
-    unused = "unused" if dry_run else None  # nothing is sent
     completer = _completer(
         model=model,
         base_url=base_url,
-        api_key=api_key or os.environ.get("OPENAI_API_KEY") or unused,
+        api_key=api_key,
         headers=headers,
         local=local,
         mode=mode,
@@ -131,6 +130,7 @@ def generate(
         tpm=tpm,
         timeout=timeout,
         max_wait=max_wait,
+        needs_key=not dry_run,
     )
     values = {"concept": concept, "other": other}
     template = _prompt(prompt, values)
@@ -213,6 +213,7 @@ def _completer(
     tpm: float | None,
     timeout: float | None,
     max_wait: float | None,
+    needs_key: bool,
 ) -> Completer:
     """Return the model that answers. Raises UsageError, and EndpointError for what cannot be an endpoint."""
     check_choice("mode", mode, Mode)
@@ -234,13 +235,14 @@ def _completer(
         from fieldmarks.generation.local import LocalCompleter  # imports torch
 
         return LocalCompleter(local, mode=mode, batch_size=concurrency)
-    url, name = endpoint_of(base_url, model, api_key)
+    key = api_key or os.environ.get("OPENAI_API_KEY")
+    url, name = endpoint_of(base_url, model, has_key=bool(key) or not needs_key)
     from fieldmarks.generation.endpoint import EndpointCompleter  # imports openai
 
     return EndpointCompleter(
         url,
         name,
-        api_key or os.environ.get("OPENAI_API_KEY"),
+        key,
         headers=headers,
         mode=mode,
         concurrency=concurrency or CONCURRENCY,
@@ -250,13 +252,13 @@ def _completer(
     )
 
 
-def endpoint_of(base_url: str | None, model: str | None, api_key: str | None = None) -> tuple[str, str]:
+def endpoint_of(base_url: str | None, model: str | None, *, has_key: bool) -> tuple[str, str]:
     """Return URL and model of the endpoint that is named, here or in the environment. Raises UsageError."""
     base_url = base_url or os.environ.get("OPENAI_BASE_URL")
-    if base_url is None and not (api_key or os.environ.get("OPENAI_API_KEY")):
-        raise UsageError(NO_MODEL if model is None else NO_KEY.format(model=model))
     if base_url is None and model is None:
         raise UsageError(NO_MODEL)
+    if base_url is None and not has_key:
+        raise UsageError(NO_KEY.format(model=model))
     if model is None:
         raise UsageError(
             "--base-url needs --model: name the model to ask there; fieldmarks doctor --base-url lists them"

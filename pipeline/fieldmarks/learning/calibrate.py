@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -47,6 +47,9 @@ from fieldmarks.learning.shots import check_labels, digests_of, fresh
 from fieldmarks.learning.unlabelled import LEVEL, best_scores, threshold
 from fieldmarks.store import Store
 from fieldmarks.text import counted
+
+FALSE_REJECTIONS: Final = 0.05  # of a class's own images, unless asked otherwise
+COVERAGE: Final = 0.95  # of sets of labels, unless asked otherwise
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +85,8 @@ def calibrate(
     store: Store | str | Path | None = None,
     *,
     classifier: str | Path | None = None,
-    false_rejections: float = 0.05,
-    coverage: float = 0.95,
+    false_rejections: float = FALSE_REJECTIONS,
+    coverage: float = COVERAGE,
     unlabelled: str | Path | None = None,
     clip: Clip | None = None,
     preset: Preset = "article",
@@ -126,8 +129,20 @@ def calibrate(
     for name, value in (("false_rejections", false_rejections), ("coverage", coverage)):
         if not 0 < value < 1:
             raise UsageError(f"{name}: expected a share between 0 and 1, found {value}")
-    if unlabelled is not None and (dataset is not None or embeddings is not None):
-        raise UsageError("unlabelled images are all that is used: leave out the data set and embeddings")
+    if unlabelled is not None:
+        _refuse_with_unlabelled(
+            dataset=dataset,
+            embeddings=embeddings,
+            false_rejections=false_rejections != FALSE_REJECTIONS,
+            coverage=coverage != COVERAGE,
+            split=split,
+            image_column=image_column,
+            label_column=label_column,
+            limit=limit,
+            streaming=streaming,
+            aliases=aliases,
+            allow_missing=allow_missing,
+        )
     model: dict[str, Any] = {
         "clip": clip, "device": device, "dtype": dtype, "engine": engine, "batch": batch, "cache": cache,
     }  # fmt: skip
@@ -166,6 +181,12 @@ def calibrate(
     used = [images.digests[row] for row in rows.tolist()]
     kept = _kept(opened, head, record, str(spec.spec or spec.embeddings), used, store is not None)
     return Calibrated(kept, len(rows), tuple(notes), images.failures)
+
+
+def _refuse_with_unlabelled(**of_labels: object) -> None:
+    """Raise UsageError for the first of the arguments that is given: only labels need it."""
+    if idle := next((name for name, value in of_labels.items() if value), None):
+        raise UsageError(f"{idle} has no effect on images without labels: leave it out")
 
 
 def _kept(

@@ -3,9 +3,9 @@
 The words of every text are replaced by random ones (the class's name, and each descriptor), everything else
 of the classifier stays: the number of texts, their pooling, learned weights and biases. What the best class
 of such texts scores on an image says nothing of the image. The threshold is the score that it exceeds on a
-share LEVEL of the user's own images, over several draws of words. A label whose score is lower is no better
-than chance; one above it may be wrong all the same, and how many right ones are under it is not known. So it
-is weaker than thresholds from labelled images.
+share LEVEL of the user's own images, over several draws of words. A label whose score is lower fits no
+better than random words sometimes do; one above it may be wrong all the same, and how many right ones are
+under it is not known. So it is weaker than thresholds from labelled images.
 """
 
 from dataclasses import replace

@@ -5,9 +5,8 @@
     bulk.rewrite(store, bulk.replacing("short legs", "stubby legs"), Stamp(by="ada"))
 
 A rule says what becomes of a descriptor: another text, itself, or None where it is dropped. Regular
-expressions are searched for anywhere in a descriptor, ignoring case, and `grep` and `dropping` search it also
-without its punctuation; spellings of a descriptor that differ
-only in case or punctuation count as one.
+expressions are searched for anywhere in a descriptor, ignoring case; `grep` and `dropping` also search it
+without its punctuation. Spellings of a descriptor that differ only in case or punctuation count as one.
 """
 
 import re

@@ -12,11 +12,11 @@ union of two lists and a new answer start without.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 from fieldmarks.errors import StoreError
-from fieldmarks.records import FORMAT_VERSION, Entry
+from fieldmarks.records import Entry
 from fieldmarks.store.edits import Change, Stamp, apply, current_entry
 from fieldmarks.store.file import Store
 
@@ -129,16 +129,7 @@ def write_effects(
 
 
 def _line(entry: Entry, measured: Mapping[str, Any], stamp: Stamp) -> Entry:
-    line = replace(
-        entry,
-        v=FORMAT_VERSION,
-        undo=False,
-        redo=False,
-        compacted=False,
-        change=stamp.change,
-        note=stamp.note or entry.note,
-        measured=measured,
-    )
+    line = stamp.annotated(entry, note=stamp.note or entry.note, measured=measured)
     try:
         return Entry.from_dict(line.to_dict())  # what could not be read back must not be written
     except StoreError as error:

@@ -20,9 +20,7 @@ from typing import Final
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from fieldmarks.choices import nearest
 from fieldmarks.errors import StoreError
-from fieldmarks.paths import shipped_names
 
 logger = logging.getLogger(__name__)
 
@@ -98,10 +96,10 @@ def _lock(real: Path) -> BaseFileLock:
     return FileLock(hidden, timeout=LOCK_SECONDS, poll_interval=_POLL_SECONDS)
 
 
-def open_to_read(path: Path) -> int:
+def open_to_read(path: Path, hint: str = "") -> int:
     """Return a file descriptor of a store.
 
-    Raises StoreError if it is missing, unreadable or not a regular file.
+    Raises StoreError if it is missing, with the hint, unreadable or not a regular file.
     """
     try:
         mode = path.stat().st_mode
@@ -111,9 +109,7 @@ def open_to_read(path: Path) -> int:
             raise StoreError(f"{path} is not a regular file: copy it to a .jsonl file first")
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not waiting if it became a pipe
     except FileNotFoundError as error:
-        is_bare = len(path.parts) == 1 and not path.suffix
-        near = nearest(path, shipped_names()) if is_bare else ""
-        message = f"{path} does not exist{near}: check the name, or create it with `fieldmarks generate`"
+        message = f"{path} does not exist{hint}: check the name, or create it with `fieldmarks generate`"
         raise StoreError(message) from error
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error

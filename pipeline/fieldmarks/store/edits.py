@@ -57,6 +57,12 @@ class Stamp:
             compacted=False,
         )
 
+    def annotated(self, entry: Entry, **facts: Any) -> Entry:
+        """Return the line that adds facts about an entry's list, such as `measured`, and leaves the list."""
+        return replace(
+            entry, v=FORMAT_VERSION, undo=False, redo=False, compacted=False, change=self.change, **facts
+        )
+
     def curated(self, entry: Entry, descriptors: Iterable[str], rejected: Iterable[str]) -> Entry:
         """Return the line that puts a person's descriptors in the place of an entry's."""
         origin = ("name", "prompt", "model", "measured", "position", "extra")

@@ -34,8 +34,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from fieldmarks.choices import nearest
 from fieldmarks.errors import DamagedStoreError, StoreError
-from fieldmarks.paths import shipped_store, utf8_remedy, wide_encoding
+from fieldmarks.paths import shipped_names, shipped_store, utf8_remedy, wide_encoding
 from fieldmarks.records import Entry
 from fieldmarks.store import durable
 from fieldmarks.store.lines import (
@@ -319,7 +320,9 @@ class Store:
 
     def _open(self) -> None:
         """Open the file anew and read where its lines are."""
-        fd = durable.open_to_read(self.path)
+        is_bare = len(self.path.parts) == 1 and not self.path.suffix
+        near = nearest(self.path, shipped_names()) if is_bare and not os.path.lexists(self.path) else ""
+        fd = durable.open_to_read(self.path, near)
         self._close()
         self._fd, self._close = fd, weakref.finalize(self, os.close, fd)
         self._forget()

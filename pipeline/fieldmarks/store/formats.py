@@ -96,9 +96,6 @@ def load(table: Table, columns: Sequence[str] = ()) -> Imported:
         report += (
             "; each cell is one descriptor: name the column descriptors to have cells split at ; or line ends"
         )
-    spellings: dict[str, str] = {}
-    if other := next((name for name in lists if spellings.setdefault(name.casefold(), name) != name), None):
-        report += f"; {spellings[other.casefold()]!r} and {other!r} are two classes"
     return Imported(lists, report, marks)
 
 

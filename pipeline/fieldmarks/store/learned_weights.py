@@ -12,11 +12,11 @@ with: `of_store` gives them only where all of these are the same. A line with an
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fieldmarks.errors import StoreError
-from fieldmarks.records import FORMAT_VERSION, Entry
+from fieldmarks.records import Entry
 from fieldmarks.store.edits import Change, Stamp, apply, current_entry
 from fieldmarks.store.file import Store
 
@@ -48,16 +48,7 @@ def write_weights(
                     " for: learn again"
                 )
             kept = {"of": dict(learned.of), "offset": learned.offset} | common
-            yield replace(
-                entry,
-                v=FORMAT_VERSION,
-                undo=False,
-                redo=False,
-                compacted=False,
-                change=stamp.change,
-                note=stamp.note or entry.note,
-                weights=kept,
-            )
+            yield stamp.annotated(entry, note=stamp.note or entry.note, weights=kept)
 
     return apply(store, lines)
 

@@ -22,7 +22,7 @@ from fieldmarks.paths import read_text
 from fieldmarks.records import Entry, near_miss
 from fieldmarks.store.descriptor_effects import Measurement, points
 from fieldmarks.store.languages import Language, language, named_in, words
-from fieldmarks.text import comparable
+from fieldmarks.text import comparable, cut_list
 
 _CUT_MARK: Final = re.compile(r"[,;:(\[–—\-，、；：（【]$")
 _CUT_WORD: Final = re.compile(
@@ -267,7 +267,7 @@ def _twice(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 def _same_list(entry: Entry, listing: Listing) -> Iterator[Complaint]:
     names = listing.same_lists[entry.descriptors]
     if len(names) > 1 and entry.descriptors:
-        yield None, f"{_first(names)} have the same list: they cannot be told apart"
+        yield None, f"{cut_list(list(map(repr, names)), 4)} have the same list: they cannot be told apart"
 
 
 def _shared(entry: Entry, listing: Listing) -> Iterator[Complaint]:
@@ -347,12 +347,6 @@ def _hurts(entry: Entry, listing: Listing) -> Iterator[Complaint]:
         if lost > 0 and 100 * lost >= listing.config.hurts_by * measurement.effects[text].images:
             effect = points(measurement.effects[text].effect)
             yield at, f"it hurts accuracy where it was measured: {effect} points on {measurement.where}"
-
-
-def _first(names: Sequence[str]) -> str:
-    """Return the first four of names, quoted, and the count of others."""
-    more = len(names) - 4
-    return ", ".join(map(repr, names[:4])) + (f" and {more} more" if more > 0 else "")
 
 
 def _others(names: Sequence[str], name: str) -> str:

@@ -10,11 +10,10 @@ back, and brings it back with the list that it was about.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 from fieldmarks.errors import StoreError
-from fieldmarks.records import APPROVED, FORMAT_VERSION, Entry
+from fieldmarks.records import APPROVED, Entry
 from fieldmarks.store.edits import Change, Plan, Stamp, apply, current_entry
 from fieldmarks.store.file import Store
 
@@ -31,16 +30,7 @@ def reviewed(entry: Entry, mark: str, stamp: Stamp, source: Mapping[str, Any] | 
     if entry.review == mark and (entry.reviewed or {}).get("by") == stamp.by and stamp.note is None:
         return None
     facts = source or {"by": stamp.by, "at": stamp.at, "note": stamp.note}
-    return replace(
-        entry,
-        v=FORMAT_VERSION,
-        undo=False,
-        redo=False,
-        compacted=False,
-        change=stamp.change,
-        review=mark,
-        reviewed={**facts, "change": stamp.change},
-    )
+    return stamp.annotated(entry, review=mark, reviewed={**facts, "change": stamp.change})
 
 
 def review(
