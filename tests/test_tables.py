@@ -527,4 +527,3 @@ def test_numbers_in_a_cell_and_a_title_are_left_out_of_an_import() -> None:
 def test_an_import_tells_what_may_be_meant_otherwise() -> None:
     report = _import("class,descriptor\nFrog,wet; green\nfrog,red; dry\n", "a.csv").report
     assert "each cell is one descriptor: name the column descriptors" in report
-    assert "'Frog' and 'frog' are two classes" in report

@@ -49,14 +49,13 @@ def locked(path: Path) -> Iterator[Path]:
     try:
         yield real
     finally:
-        # Whoever waits for a lock whose file is gone makes a new one, as filelock sees that it is.
-        is_unused = lock.lock_counter == 1 and not os.path.lexists(real)
-        if is_unused:
+        # Whoever waits for a lock whose file is gone makes a new one, as filelock sees that it is. Folders
+        # go while the lock is held, so that whoever comes next makes them anew and may remove them again.
+        if lock.lock_counter == 1 and not os.path.lexists(real):
             with suppress(OSError):
                 os.unlink(lock.lock_file)  # noqa: PTH108
-        lock.release()
-        if is_unused:
             _remove_made(real.parent)
+        lock.release()
 
 
 _made: Final[set[Path]] = set()  # folders, by this process
@@ -65,16 +64,25 @@ _made: Final[set[Path]] = set()  # folders, by this process
 def _acquire(lock: BaseFileLock, folder: Path) -> None:
     """Take a lock in a folder that is made if it is missing. Raises Timeout, OSError."""
     for tries_left in reversed(range(_TRIES)):
-        missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _made.update(missing)
+            _make(folder)
             lock.acquire()
             return
-        except (FileNotFoundError, FileExistsError):  # another process removes the folder that it made
-            if not tries_left or (os.path.lexists(folder) and not folder.is_dir()):
+        except FileNotFoundError:  # another process removes the folder that it made
+            if not tries_left:
                 raise
             time.sleep(_POLL_SECONDS)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, and remember which; looking first would race with other processes."""
+    with suppress(FileExistsError):
+        try:
+            folder.mkdir()
+        except FileNotFoundError:
+            _make(folder.parent)
+            folder.mkdir()
+        _made.add(folder)
 
 
 def _remove_made(folder: Path) -> None:
