@@ -32,6 +32,7 @@ from fieldmarks.choices import DEFAULT_CLIP, Device, DType
 from fieldmarks.classification.engines.open_clip import OpenClip
 from fieldmarks.classification.preprocess import MAX_SIDE, Recipe, longest_side, recipe_of
 from fieldmarks.errors import ModelError
+from fieldmarks.extras import install
 from fieldmarks.hub import ModelSource, loaded_once
 
 if TYPE_CHECKING:
@@ -174,6 +175,13 @@ def dtype_of(asked: DType, device: str) -> Literal["float32", "bfloat16", "float
 
         return "float16" if torch.cuda.get_device_capability(device) >= _TENSOR_CORES else "float32"
     return "bfloat16" if device == "cpu" and has_bfloat16(processor()) else "float32"
+
+
+def obstacle_to_decoding(device: str) -> str | None:
+    """Return why a device cannot decode JPEGs, None if it may: found out without torch."""
+    if not device.startswith("cuda"):
+        return f"it needs an NVIDIA GPU, and the model runs on {device} here"
+    return None if find_spec("torchvision") else f"it needs torchvision: {install('gpu')}"
 
 
 def has_bfloat16(cpu: str) -> bool:
