@@ -50,10 +50,14 @@ def nvjpeg(encoded: list[Tensor], device: str) -> list[Tensor]:
 class DeviceDecoder:
     """Makes JPEGs the pixels that a model reads, on its device; `decode` is the decoder itself.
 
-    Raises ModelError with the first images if that cannot decode anything.
+    It gets images of at most `at_once` pixels together. Raises ModelError with the first ones if it cannot
+    decode anything.
     """
 
-    def __init__(self, recipe: Recipe, device: str, decode: Decode = nvjpeg) -> None:
+    def __init__(
+        self, recipe: Recipe, device: str, decode: Decode = nvjpeg, *, at_once: int = PIXELS
+    ) -> None:
+        self._at_once = at_once
         self._recipe = recipe
         self._device = device
         self._decode = decode
@@ -63,7 +67,20 @@ class DeviceDecoder:
         """Return the pixels (H, W, 3) of each, as 8-bit numbers; None for one that cannot be decoded."""
         if jpegs and not self._is_tried:
             self._try()
-        return [pixels for part in _parts(jpegs) for pixels in self._prepared(part)]
+        return [pixels for part in self._parts(jpegs) for pixels in self._prepared(part)]
+
+    def _parts(self, jpegs: Sequence[Jpeg]) -> Iterator[list[Jpeg]]:
+        """Yield images in their order, together as many as `at_once` allows."""
+        part: list[Jpeg] = []
+        pixels = 0
+        for jpeg in jpegs:
+            if part and pixels + jpeg.pixels > self._at_once:
+                yield part
+                part, pixels = [], 0
+            part.append(jpeg)
+            pixels += jpeg.pixels
+        if part:
+            yield part
 
     def _try(self) -> None:
         """Decode an image that any decoder can. Raises ModelError."""
@@ -118,20 +135,6 @@ def scaled(images: Tensor, recipe: Recipe) -> Tensor:
     whole = interpolate(images.float(), size, mode=_FILTERS[recipe.resample], antialias=True)
     rows, columns = (slice(start, start + length) for start, length in zip(starts, lengths, strict=True))
     return whole[:, :, rows, columns].round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
-
-
-def _parts(jpegs: Sequence[Jpeg]) -> Iterator[list[Jpeg]]:
-    """Yield images in their order, together as many as have PIXELS, at least one."""
-    part: list[Jpeg] = []
-    pixels = 0
-    for jpeg in jpegs:
-        if part and pixels + jpeg.pixels > PIXELS:
-            yield part
-            part, pixels = [], 0
-        part.append(jpeg)
-        pixels += jpeg.pixels
-    if part:
-        yield part
 
 
 def _bytes(data: bytes) -> Tensor:
