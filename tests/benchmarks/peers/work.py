@@ -7,6 +7,7 @@ turn, so that a drift of the machine's speed meets all alike.
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
+from threading import Timer
 from typing import Any
 
 Job = Mapping[str, Any]
@@ -34,13 +36,18 @@ def alternate(sides: Mapping[str, tuple[str, Job]], runs: int) -> dict[str, list
     return results
 
 
-def run(function: str, job: Job) -> Result:
-    """Run a function of one of this folder's modules in a new process; adds "peak_mb" to its result."""
+def run(function: str, job: Job, limit: float | None = None) -> Result:
+    """Run a function of one of this folder's modules in a new process; adds "peak_mb" to its result.
+
+    The process is killed after `limit` seconds. Raises SystemExit where it fails.
+    """
     command = [sys.executable, "-m", "tests.benchmarks.peers.work", function]
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out:
         given.write(json.dumps(job).encode())
         given.seek(0)
-        peak, status = watched(command, stdin=given, stdout=out)
+        peak, status = watched(command, limit, stdin=given, stdout=out)
+        if status == -signal.SIGKILL:
+            raise SystemExit(f"{function} was killed: the time is up, or the memory full")
         if status:
             raise SystemExit(f"{function} failed with status {status}")
         out.seek(0)
@@ -48,10 +55,16 @@ def run(function: str, job: Job) -> Result:
     return result | {"peak_mb": peak}
 
 
-def watched(command: list[str], **files: Any) -> tuple[float, int]:
-    """Run a command and return the peak of its memory in MB and its exit status."""
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | THREADS, **files)
+def watched(command: list[str], limit: float | None = None, **files: Any) -> tuple[float, int]:
+    """Run a command, killed with all that it started after `limit` seconds: peak in MB and exit status."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | THREADS, start_new_session=limit is not None, **files
+    )
+    timer = Timer(limit or 0.0, os.killpg, [process.pid, signal.SIGKILL])
+    if limit is not None:
+        timer.start()
     _, status, usage = os.wait4(process.pid, 0)
+    timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage.ru_maxrss / 1024, process.returncode
 
