@@ -50,7 +50,7 @@ FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=P
     help="Also put the table into docs/speed.md, in the place of this machine's; others stay.",
 )
 @click.option("--gpu", "on_gpu", is_flag=True, help="Measure on a GPU, with drawn photos and made models.")
-@click.option("--seconds", type=click.FloatRange(0.1), default=10.0, help="Of each step with --gpu.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=8.0, help="Of each step with --gpu.")
 @click.option("--rehearsal", is_flag=True, help="With --gpu: tiny models, to see that all steps work.")
 def main(
     tokenizer: Path | None,

@@ -65,7 +65,7 @@ NEW: Final = 96  # tokens of an answer
 
 def measure(folder: Path, *, seconds: float, rehearsal: bool) -> Iterator[tuple[Row | None, str]]:
     """Yield each row as it is measured, or none and why not."""
-    steps = _Steps(time.monotonic() + LIMIT)
+    steps = _Steps(time.monotonic() + LIMIT * (10 if rehearsal else 1))
     job: dict[str, Any] = {"folder": str(folder), "seconds": seconds, "rehearsal": rehearsal}
     made: Result = {}
     yield from steps.step("models and photos", "gpu.material", job, lambda found: made.update(found))
@@ -180,13 +180,16 @@ class _Size:
     def errors(self) -> Iterator[tuple[Row | None, str]]:
         """How far embeddings are from those at float32, and those of a GPU's decoding from a CPU's."""
 
-        def row(what: str, found: Result) -> Row:
-            beside = {key: found[key] for key in ("median", "images", "dtype")}
-            return Row(f"{self._name}: cosine error, {what}", found["error"], 1e-3, "", True, beside=beside)
+        def rows(found: Result) -> list[Row]:
+            return [
+                Row(
+                    f"{self._name}: cosine error, {what}", error, goal, "", True, beside=found["beside"][what]
+                )
+                for what, goal in (("auto", 1e-3), ("--decode gpu", None))
+                if (error := found["errors"].get(what)) is not None
+            ]
 
-        for what, function in (("auto", "gpu.precision"), ("--decode gpu", "gpu.decoding")):
-            title = f"{self._name}: cosine error, {what}"
-            yield from self._steps.step(title, function, self._job, partial(row, what))
+        yield from self._steps.step(f"{self._name}: cosine errors", "gpu.precision", self._job, rows)
 
 
 # Each of the following runs in a process of its own.
@@ -318,31 +321,28 @@ def _compiled(function: Any, job: Job) -> Any:
 
 
 def precision(job: Job) -> Result:
-    """The largest cosine error of the default precision against float32, on the photos."""
-    return _errors(job, {"dtype": "float32"}, {})
-
-
-def decoding(job: Job) -> Result:
-    """The largest cosine error of decoding on the GPU against the CPU's at full size, both in float32."""
-    return _errors(job, {"dtype": "float32"}, {"dtype": "float32", "decode": "gpu"})
-
-
-def _errors(job: Job, exact: dict[str, Any], other: dict[str, Any]) -> Result:
+    """Cosine errors on the photos: the default precision's, and decoding on the GPU's, each by itself."""
     import numpy as np
 
-    rows = []
-    for options in (exact, other):
+    from fieldmarks.classification.engines.checkpoint import obstacle_to_decoding
+
+    def embeddings(**options: Any) -> tuple[Any, str]:
         embedder = _embedder(job, **options)
         found = [result.vector for result in embedder.images(job["paths"][:128])]
-        rows.append(np.array([vector / np.linalg.norm(vector) for vector in found], np.float64))
-    errors = 1 - (rows[0] * rows[1]).sum(axis=1)
-    median_error = f"{float(np.median(errors)):.1e}"
-    return {
-        "error": float(errors.max()),
-        "median": median_error,
-        "images": len(errors),
-        "dtype": embedder.encoder.dtype,
-    }
+        rows = np.array([vector / np.linalg.norm(vector) for vector in found], np.float64)
+        return rows, f"{embedder.encoder.dtype}, decoded {embedder.encoder.decoding}"
+
+    exact, reference = embeddings(dtype="float32")
+    others = {"auto": embeddings()}
+    if obstacle_to_decoding(_embedder(job).encoder.device) is None:
+        others["--decode gpu"] = embeddings(dtype="float32", decode="gpu")
+    result: Result = {"errors": {}, "beside": {}}
+    for what, (rows, how) in others.items():
+        errors = 1 - (exact * rows).sum(axis=1)
+        result["errors"][what] = float(errors.max())
+        told = f"{how}, against {reference}, {len(errors)} photos"
+        result["beside"][what] = {"median": f"{np.median(errors):.1e}", "of": told}
+    return result
 
 
 def language(job: Job) -> Result:

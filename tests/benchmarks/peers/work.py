@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -48,10 +49,12 @@ def run(function: str, job: Job, limit: float | None = None) -> Result:
         peak, status = watched(command, limit, stdin=given, stdout=out)
         if status == -signal.SIGKILL:
             raise SystemExit(f"{function} was killed: the time is up, or the memory full")
-        if status:
-            raise SystemExit(f"{function} failed with status {status}")
         out.seek(0)
-        result: Result = json.loads(out.read().splitlines()[-1])
+        printed = out.read().splitlines()
+        if status:
+            reason = printed[-1].decode(errors="replace") if printed else f"status {status}"
+            raise SystemExit(f"{function} failed: {reason}")
+        result: Result = json.loads(printed[-1])
     return result | {"peak_mb": peak}
 
 
@@ -95,7 +98,12 @@ def main() -> None:
     """Run the function that the command line names, with the job on stdin."""
     module, _, name = sys.argv[1].partition(".")
     function = getattr(importlib.import_module(f"tests.benchmarks.peers.{module}"), name)
-    print(json.dumps(function(json.load(sys.stdin))))
+    try:
+        print(json.dumps(function(json.load(sys.stdin))))
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{type(error).__name__}: {error}")  # which `run` reads
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,15 @@ def test_a_decoder_that_decodes_nothing_is_one_error(error: Exception) -> None:
         DeviceDecoder(CROPPED, "cpu", broken)([_plain(_jpeg((80, 60)))])
 
 
+def test_a_full_gpu_is_one_error(tiny_clip: Path) -> None:
+    def full(encoded: list[Tensor], device: str) -> list[Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    engine = TorchEngine(Checkpoint(str(tiny_clip)), device="cpu", dtype="float32", decode=full)
+    with pytest.raises(ModelError, match="is out of memory: pass a smaller --batch"):
+        engine.decode([_plain(_jpeg((80, 60)))])
+
+
 def test_torchvision_decodes_as_it_is_asked(tmp_path: Path) -> None:
     pytest.importorskip("torchvision")
     files = [_jpeg((80, 60)), _jpeg((50, 60), 6, "L")]

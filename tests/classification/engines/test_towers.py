@@ -19,9 +19,12 @@ from transformers import CLIPConfig, CLIPModel
 
 from fieldmarks.classification.embedder import Encoder
 from fieldmarks.classification.engines.towers import (
+    ClipImageTower,
+    ImageTower,
     Towers,
     Tree,
     batches_of,
+    channels_last,
     inputs_of,
     read_tokens,
     trees,
@@ -129,6 +132,20 @@ def test_images_are_the_networks_own(network: Any) -> None:
         plain = network.get_image_features(pixel_values=normal).pooler_output
         found = towers.images(torch.from_numpy(pixels))
     assert_allclose(_unit(found), _unit(plain), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_clips_own", [True, False])
+def test_channels_last_changes_the_order_in_memory_alone(network: Any, is_clips_own: bool) -> None:
+    pixels = torch.randint(0, 256, (3, 40, 40, 3), dtype=torch.uint8)
+    tower: Any = ImageTower(copy.deepcopy(network), RECIPE)
+    if is_clips_own:
+        tower = ClipImageTower(copy.deepcopy(network), RECIPE, torch.float32)
+    with torch.inference_mode():
+        before = tower(pixels)
+        after = channels_last(tower)(pixels)
+    (convolution,) = [part for part in tower.modules() if isinstance(part, torch.nn.Conv2d)]
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    assert_allclose(before, after, atol=1e-4)
 
 
 def test_half_precision_is_closer_than_that_of_all_numbers(network: Any) -> None:
