@@ -47,7 +47,7 @@ def own_process() -> None:
 
 
 def is_own_process() -> bool:
-    """Whether `own_process` was called, as the command line does; other processes are left as they are."""
+    """Whether `own_process` was called, as the command line does; other programs stay unchanged."""
     return _process["is_ours"]
 
 
@@ -108,7 +108,8 @@ class ModelSource:
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
         """Return what identifies this model, without loading it; None for an id that is not downloaded yet.
 
-        It is the hash of each of a folder's files, from `file_hash`, or a Hugging Face id with its commit.
+        It is the names and hashes (from `file_hash`) of a folder's files, or a Hugging Face id with its
+        commit.
         """
         folder = self.folder
         if folder is None:
@@ -444,7 +445,7 @@ def _weights_commit(folder: Path) -> str:
     """Return the commit of the snapshot that holds an id's safetensors.
 
     `folder` is the snapshot in use. If its commit has only pickles, the hub keeps a converted copy under
-    another commit, which is then beside it.
+    another commit, whose snapshot is beside it.
     """
     beside = (folder, *sorted(folder.parent.iterdir()))
     return next(

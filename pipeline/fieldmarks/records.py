@@ -125,8 +125,9 @@ class Entry:
     def from_dict(cls, line: Mapping[str, Any]) -> Self:
         """Return the entry of a line's object.
 
-        Raises StoreError for a missing or misspelt key, a wrong type or a newer version, and
-        ClassNameError."""
+        Raises StoreError for a missing or misspelt key, a wrong type or a newer version, ClassNameError for
+        an unusable name.
+        """
         known = {
             key: value
             for key, value in line.items()

@@ -1,4 +1,4 @@
-"""Text helpers: articles, templates, normalization for comparison, and safe printing."""
+"""Text helpers: articles, templates, normalisation for comparison, and safe printing."""
 
 import re
 import unicodedata
@@ -50,7 +50,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def comparable(text: str) -> str:
-    """Return a normalized text, equal for descriptors that differ only in case, punctuation or spaces."""
+    """Return a normalised text, equal for descriptors that differ only in case, punctuation or spaces."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     letters = folded
     if not folded.replace(" ", "").isalnum():  # letter by letter only if there is anything to remove
@@ -107,7 +107,7 @@ def padded(text: str, width: int) -> str:
 
 
 def folded(text: str, width: int) -> list[str]:
-    """Return a text as lines of at most `width` columns, broken between words, or within overlong words."""
+    """Return a text as lines of at most `width` columns, broken between words, or within over-long words."""
     if columns(text) <= width:
         return [text]
     from rich.cells import chop_cells

@@ -37,7 +37,8 @@ class DatasetSpec:
     """Which labelled images to use, and how to read their labels.
 
     `spec` is a path or hf:NAME, or None if `embeddings` (files of image embeddings) have their own labels.
-    `limit` uses at most that many images, spread evenly over the data set; of a stream, the first ones.
+    With `limit`, at most that many images are used, spread evenly over the data set; of a stream, the first
+    ones.
     """
 
     spec: str | None

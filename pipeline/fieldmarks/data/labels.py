@@ -411,7 +411,10 @@ def read_aliases(path: Path) -> tuple[dict[str, str], str]:
 def check_aliases(
     path: Path, aliases: Mapping[str, str], labels: Iterable[str], classes: Iterable[str]
 ) -> list[str]:
-    """Return notices about aliases that change nothing. Raises EvaluationError for swapped columns."""
+    """Return notices about aliases with an unknown class or label.
+
+    Raises EvaluationError for swapped columns.
+    """
     known, met = {fold(name) for name in classes}, {fold(label) for label in labels}
     unknown = [name for name in dict.fromkeys(aliases.values()) if fold(name) not in known]
     swapped = next((label for label in aliases if fold(label) in known), None)

@@ -28,9 +28,9 @@ def open_dataset(
     """Open labelled images of any kind, as `fieldmarks evaluate` reads them.
 
     `dataset` is a folder with a folder per class, a manifest (.csv, .tsv, .jsonl), .parquet or .arrow files,
-    .tar files, or hf:NAME[:CONFIG]. `limit` uses at most that many images, spread evenly. `labels()` counts
-    the images under each label; iterating yields an `Example` for each image, or a `Failure` that says what
-    is wrong with it:
+    .tar files, or hf:NAME[:CONFIG]. With `limit`, at most that many images are used, spread evenly.
+    `labels()` counts the images under each label; iterating yields an `Example` for each image, or a
+    `Failure` that says what is wrong with it:
 
         for example in fm.open_dataset("photos", split="test"):
             print(example.label)

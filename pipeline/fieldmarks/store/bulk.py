@@ -69,7 +69,7 @@ def pattern(regex: str) -> re.Pattern[str]:
 def finder(regex: str) -> Callable[[str], bool]:
     """Return a function that searches a text, as it is written and without case and punctuation.
 
-    Raises StoreError for what is not a regular expression.
+    Raises StoreError for an invalid expression.
     """
     search = pattern(regex).search
     return lambda text: bool(search(text) or search(comparable(text)))
@@ -78,7 +78,7 @@ def finder(regex: str) -> Callable[[str], bool]:
 def grep(store: Store, regex: str = "", *, shared: bool = False) -> list[Match]:
     """Return the matching descriptors, most widespread first; with `shared`, only those in several classes.
 
-    Raises StoreError for what is not a regular expression.
+    Raises StoreError for an invalid expression.
     """
     search = finder(regex)
     groups: dict[str, list[Place]] = {}

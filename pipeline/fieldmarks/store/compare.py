@@ -1,4 +1,4 @@
-"""Compares stores, also as of a past date, merges two into a new one, and compacts one."""
+"""Compares stores (also as of a past date), merges two into a new one, and compacts one."""
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

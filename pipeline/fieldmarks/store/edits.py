@@ -81,7 +81,7 @@ def _login() -> str | None:
 
 
 def descriptor(text: str) -> str:
-    """Return a typed descriptor with its whitespace normalized. Raises StoreError if it cannot be used."""
+    """Return a typed descriptor with its whitespace normalised. Raises StoreError if it cannot be used."""
     tidy = " ".join(unicodedata.normalize("NFC", text).split())
     if not tidy:
         raise StoreError("a descriptor is empty: write what can be seen")
@@ -148,7 +148,7 @@ def renamed(entry: Entry, name: str, stamp: Stamp) -> tuple[Entry, Entry]:
 
 
 def _position(entry: Entry, number: str) -> int:
-    """Return the position of a number, from 1. Raises StoreError, suggesting the closest text."""
+    """Return the position for a number, from 1. Raises StoreError, suggesting the closest text."""
     count = len(entry.descriptors)
     if number.isdecimal() and 0 < int(number[:9]) <= count:
         return int(number) - 1

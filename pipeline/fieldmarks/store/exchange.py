@@ -98,7 +98,7 @@ def import_file(
     with other descriptors, unless `overwrite`.
     """
 
-    # With it, undo takes a line with a past in another store, such as rejected texts, for the class's first.
+    # This makes undo treat a line with a past in another store, such as rejected texts, as the class's first.
     stamp = replace(stamp, change=f"{IMPORT}{stamp.change}")
 
     def make(now: Store) -> Iterator[Entry | None]:
@@ -190,7 +190,7 @@ def salvage(source: Path, path: Path) -> tuple[int, list[int]]:
 
 
 def write_new(path: Path, chunks: Iterable[bytes], *, force: bool = False) -> None:
-    """Write a file atomically. Raises StoreError if it exists, unless `force` and a regular file."""
+    """Write a file atomically. Raises StoreError if it exists (with `force`, only if not a regular file)."""
     check_new(path, force=force)
     real = Path(os.path.realpath(path))
     try:

@@ -111,7 +111,7 @@ def _is_cut_off(line: Entry, before: Entry | None) -> bool:
 
 
 def _without_mark(line: Entry) -> Entry | None:
-    """Return a measurement or review line without what it added, which is its past; None for other lines."""
+    """Return a measurement or review line as it was before, without what it added; None for others."""
     if is_measurement(line):
         return replace(line, measured=None)
     return replace(line, review=None, reviewed=None) if is_review(line) else None

@@ -145,7 +145,7 @@ class Table:
         return f"columns {', '.join(names[:-1])} and {names[-1]}"
 
     def is_textual(self, column: int) -> bool:
-        """Whether a column has words: not only numbers, WordNet ids, file names, addresses or nothing."""
+        """Whether a column has words: not only numbers, WordNet ids, file names, URLs or nothing."""
         values = self.values(column)
         return any(isinstance(value, str | list) for value in values) and not all(
             isinstance(value, int | float)

@@ -1,8 +1,8 @@
-"""Writes CSV that spreadsheets can open, for every CSV that fieldmarks writes.
+"""Writes CSV that spreadsheets can open; every CSV file that fieldmarks writes comes from here.
 
-It is UTF-8 with a byte order mark, without which Excel assumes another encoding, and its lines end in CR LF
-(RFC 4180). A text that a spreadsheet would run as a formula, or that looks like a comment, gets a leading
-apostrophe, which `unguarded` removes. Numbers are written unchanged.
+The text is UTF-8 with a byte order mark, without which Excel assumes another encoding, and its lines end in
+CR LF (RFC 4180). A text that a spreadsheet would run as a formula, or that looks like a comment, gets a
+leading apostrophe, which `unguarded` removes. Numbers are written unchanged.
 """
 
 import csv
