@@ -104,6 +104,37 @@ def model_options(command: Command) -> Command:
     return command
 
 
+def label_options(command: Command) -> Command:
+    """Add the options that say when an image gets no label, several, or a broader one."""
+    for option in (
+        click.option(
+            "--back-off",
+            is_flag=True,
+            help="Answer with the broader class, the `parent` in the store, where the classes below it cannot"
+            " be told apart.",
+        ),
+        click.option(
+            "--sets",
+            is_flag=True,
+            help="Also list the labels needed for the calibrated coverage (needs a calibrated --classifier).",
+        ),
+        click.option(
+            "--abstain",
+            is_flag=True,
+            help='Report "none of these" where the best class\'s score is under its threshold (needs a'
+            " calibrated --classifier).",
+        ),
+        click.option(
+            "--min-probability",
+            type=Share(0, 1),
+            default=0.0,
+            help='Report "unsure" for images whose top probability is below this.',
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def page_options(command: Command) -> Command:
     """Add the options for a page's title and author."""
     for option in (
