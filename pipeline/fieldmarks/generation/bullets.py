@@ -411,7 +411,7 @@ def texts_of(items: Sequence[Item]) -> list[str]:
 
 
 def _without_and(texts: list[str]) -> list[str]:
-    """Return entries without the words that join them into a sentence: "wet," "green; and" "and small."."""
+    """Return entries without what joins them as a sentence: "wet," "green; and" "and small."."""
     if len(texts) < 2:
         return texts
     *first, before, last = texts

@@ -133,7 +133,7 @@ class Question:
         return forced_beginning(self.prompt)
 
     def drawn(self, sample: int, attempt: int = 0) -> "Question":
-        """Return the question for a sample; after an empty answer, at 0.7 or warmer and with another seed."""
+        """Return the question for a sample; after an empty answer, warmer and with another seed."""
         return replace(
             self,
             temperature=max(self.temperature, RETRY_TEMPERATURE) if attempt else self.temperature,
@@ -311,7 +311,7 @@ class Completer(Protocol):
     ) -> AsyncGenerator[list[Outcome], None]:
         """Yield answers in groups as they arrive, taking questions only as they can be worked on.
 
-        The iterable may end and yield more later. The number of questions asked but not yet answered stays
+        The iterable may end and yield more later. The number of questions asked but not yet yielded stays
         bounded. `charge` is called with the usage of each attempt that cost money but brought no answer; if
         it returns false, the question is not resent and fails as `unaffordable`. Raises GenerationError or
         ModelError if no further question could succeed. Closing the iterator stops the work; `leftovers`

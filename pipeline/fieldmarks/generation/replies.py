@@ -139,7 +139,7 @@ async def _collected(pieces: AsyncIterator[bytes]) -> bytes:
 
 
 async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
-    """Join a stream's events; return a reply that is not a stream despite its content type unchanged."""
+    """Join a stream's events; a reply that is not a stream despite its content type stays as it is."""
     events = EventStream()
     async for piece in pieces:
         for data in events.feed(piece):
@@ -185,7 +185,7 @@ def check_values(body: bytes, most: int = MAX_REPLY) -> None:
 
 
 def joined(body: bytes) -> bytes | None:
-    """Return the JSON that a body of events joins to, or None if it is not one, whatever its content type."""
+    """Return a body of events joined as JSON, or None if it is not one; its content type may not say so."""
     if not body.lstrip().startswith((b"data:", b"event:", b":", b"id:", b"retry:")):
         return None
     events = EventStream()

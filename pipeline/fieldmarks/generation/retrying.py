@@ -78,7 +78,7 @@ class RetryPolicy:
         return await AsyncRetrying(stop=stop, wait=wait, retry=again, sleep=sleep, reraise=True)(attempt)
 
     def _asked(self, state: RetryCallState) -> float | None:
-        """Return the wait the server asked for; one below `first_wait` is ignored, or it might never end."""
+        """Return the wait asked for; one below `first_wait` is ignored, or retries might never end."""
         asked = _error(state).retry_after
         return asked if asked is not None and asked >= self.first_wait else None
 
@@ -93,10 +93,7 @@ def _error(state: RetryCallState) -> Transient:
 
 
 class RateLimiter:
-    """Schedules requests so that no minute has more requests or tokens than allowed.
-
-    They are spread evenly.
-    """
+    """Spaces requests evenly, so that no minute has more requests or tokens than allowed."""
 
     def __init__(self, rpm: float | None = None, tpm: float | None = None) -> None:
         """Set the limits of requests and tokens per minute; None means no limit."""

@@ -67,7 +67,7 @@ class Summary:
     usage: Usage
     cost: float | None  # USD; None where the prices are unknown
     seconds: float
-    signal: int | None = None  # which interrupted the run
+    signal: int | None = None  # that interrupted the run
 
     def __repr__(self) -> str:
         parts = [
@@ -386,7 +386,7 @@ def _summary(run: Run, ledger: Ledger, pending: int, interrupted: int | None) ->
 
 
 def _to_its_end(work: Coroutine[Any, Any, int]) -> int:
-    """Run to the end, in another thread if an event loop is already running, as in a notebook."""
+    """Run work to its end, in another thread if an event loop is already running, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -85,7 +85,7 @@ class Pending:
 
 
 class RunFile:
-    """The run file of a store. Its methods are called with the store's lock held."""
+    """The run file of a store. Methods that write are called with the store's lock held."""
 
     def __init__(self, store: Path, lifetime: float) -> None:
         """Set the store, and the seconds after which a claim of another host expires."""
@@ -331,7 +331,7 @@ def _host() -> str:
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether a process exists that /proc does not show: it may be mounted to hide other users'."""
+    """Whether a process exists that /proc does not show, as it may hide those of other users."""
     if pid <= 0 or not _has_proc() or Path(f"/proc/{pid}").exists():
         return False
     try:

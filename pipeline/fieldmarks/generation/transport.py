@@ -1,4 +1,4 @@
-"""HTTP exchanges with an OpenAI-compatible endpoint, bounded in time and size, with causes for failures.
+"""HTTP exchanges with an OpenAI-compatible endpoint, bounded in time and size, and why they fail.
 
 The client is openai's, on httpx2. A hook takes over as soon as a reply's headers arrive, so neither library
 decompresses, decodes or keeps more than the limits allow, and each failure has its own cause.
@@ -241,7 +241,7 @@ class Transport:
         return failures.from_status(status, explanation, wait, self._proxy)
 
     def _is_own(self, location: str) -> bool:
-        """Whether a redirect leads to the same server, which may then see what was sent."""
+        """Whether a redirect leads to the same server, which may see what was sent."""
         try:
             goal, own = urlsplit(urljoin(self.shown, location)), urlsplit(self.shown)
         except ValueError:

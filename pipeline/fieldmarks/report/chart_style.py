@@ -97,7 +97,7 @@ class Chart:
         return rendered(self.draw, form)
 
     def svg(self) -> bytes:
-        """Return the chart as SVG without a background, for a page that has its own. Raises as `file`."""
+        """Return the chart as SVG without a background, for a page that has its own. Raises like `file`."""
         return rendered(self.draw, "svg", ground="none")
 
 

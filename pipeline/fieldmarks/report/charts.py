@@ -272,7 +272,7 @@ NAMES: Final = (
     *("arms", "gains", "gains-distribution", "confusion", "confusion-block", confidence_charts.NAME),
     "classes",
 )
-ENDS: Final = 15  # with more than NAMED, so many of the best and of the worst
+ENDS: Final = 15  # of the best and of the worst, if there are more than NAMED
 ROW: Final = 22  # pixels
 STEPS: Final = 41  # bars of a distribution
 
@@ -432,7 +432,7 @@ def _draw_gain_distribution(values: Array) -> "Figure":
 
 
 def _frame(across: str, upwards: str) -> "tuple[Figure, Axes]":
-    """Return a figure and its axes, with their titles, for a distribution; counts go upwards."""
+    """Return a figure and axes, with their titles, for a distribution, with counts on the y axis."""
     whole = figure(TOP + 180 + BELOW)
     drawn = axes(whole, 68, TOP, WIDE - 96, 180)
     drawn.grid(axis="y")

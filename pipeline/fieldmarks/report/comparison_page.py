@@ -42,7 +42,7 @@ MAX_GROUPS: Final = 40  # arms in the chart
 
 
 def write_page(comparison: Comparison, path: Path, imprint: Imprint | None = None) -> None:
-    """Write the page. Raises ReportError if matplotlib is not installed, and as `document.check`."""
+    """Write the page. Raises ReportError if matplotlib is not installed, and as `document.check` does."""
     needed("matplotlib")
     document.write(path, html(comparison, imprint))
 

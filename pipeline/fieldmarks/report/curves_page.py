@@ -15,7 +15,7 @@ from fieldmarks.text import counted
 
 
 def write_page(curves: LearningCurves, path: Path, imprint: Imprint | None = None) -> None:
-    """Write the page. Raises ReportError if matplotlib is not installed, and as `check`."""
+    """Write the page. Raises ReportError if matplotlib is not installed, and as `check` does."""
     check(path)
     document.write(path, html(curves, imprint))
 

@@ -5,9 +5,9 @@
     write(Path("page.html"), page)
 
 A page opens from disk, prints, works on a phone, in light and in dark, and makes no network requests: its
-content security policy allows the images inside it and, by digest, its style sheet and at most one script,
-which nobody needs to read the page. Templates escape their values. Templates and style sheets for one kind of
-page are in this folder, too, and use the colours named in document.css.
+content security policy allows the images inside it and, by digest, its style sheet and at most one script.
+Everything can be read without the script. Templates escape their values. Templates and style sheets for one
+kind of page are in this folder, too, and use the colours named in document.css.
 """
 
 import base64
@@ -115,7 +115,7 @@ def check_folder(path: Path, folder: Path) -> None:
 
 
 def write(path: Path, page: str) -> None:
-    """Write a page. Raises ReportError, and as `check`."""
+    """Write a page. Raises ReportError, and as `check` does."""
     check(path)
     replace(path, page.encode())
 

@@ -200,7 +200,7 @@ FEW: Final = 30  # images of a class, below which its own figures are mostly cha
 
 
 def write_page(evaluation: Evaluation, path: Path, imprint: Imprint | None = None) -> None:
-    """Write the page. Raises ReportError if matplotlib or scipy is not installed, and as `check`."""
+    """Write the page. Raises ReportError if matplotlib or scipy is not installed, and as `check` does."""
     check(path)
     document.write(path, html(evaluation, imprint))
 

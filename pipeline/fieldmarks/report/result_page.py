@@ -129,7 +129,7 @@ class ResultPage:
         )
 
     def write(self, path: Path, watch: Watch = iter) -> None:
-        """Write the page; `watch` is as for `html`. Raises ReportError, and as `document.check`."""
+        """Write the page; `watch` is as for `html`. Raises ReportError, and as `document.check` does."""
         document.write(path, self.html(watch))
 
     def _images(self, ranked: Sequence[Prediction], watch: Watch) -> tuple[list[Group], list[dict[str, Any]]]:
