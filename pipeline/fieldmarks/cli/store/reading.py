@@ -1,4 +1,4 @@
-"""`store list`, `grep`, `show`, `history`, `stats`."""
+"""`store list`, `grep`, `show`, `history`, `stats`: commands that only read a store."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`store undo`, `redo` and `restore`: back and forth in a store's history."""
+"""`store undo`, `redo` and `restore`: move back and forth in a store's history."""
 
 import shlex
 from collections.abc import Callable
