@@ -204,9 +204,9 @@ def generate(
     reads it from stdin. The command reports how it read the list, and refuses an ambiguous one before any
     request is sent. Classes that already have an answer in the store are skipped, so running the command
     again continues an interrupted run. Each answer is saved as it arrives; those of unfinished classes are
-    kept in FILE.run. Ctrl-C and SIGTERM wait for open requests, for as long as the slowest answer so far
-    took; a second signal stops at once. Several processes can fill one store at the same time without
-    asking for a class twice.
+    kept in FILE.run. Ctrl-C and SIGTERM wait for open requests, for 1.5 times as long as the slowest
+    answer so far took; a second signal stops at once. Several processes can fill one store at the same time
+    without asking for a class twice.
 
     Exit codes: 0 all done; 3 done, except for the classes listed; 1 failed; 2 wrong usage; 130 or 143
     interrupted.
@@ -329,7 +329,7 @@ def _print_forecast(summary: "Summary", as_json: bool, *, is_local: bool) -> Non
     if is_local:
         cost = "free, as the model runs on this machine"
     elif summary.cost is not None:
-        cost = f"at most {summary.cost:.4f} USD"
+        cost = f"at most {summary.cost:.4f} USD without retries"
     classes, requests = counted(len(summary.left), "class"), counted(summary.requests, "request")
     click.echo(f"{classes}, {requests}; {cached:,} already in the store")
     click.echo(f"about {read:,} prompt tokens, at most {written:,} completion tokens: {cost}")
