@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import orjson
 
-from fieldmarks.debris import spoken, thinks
+from fieldmarks.debris import has_thinking, without_thinking
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation.failures import OutOfCredit, Refused, Transient
 from fieldmarks.generation.parse import REFUSAL, attach
@@ -129,7 +129,7 @@ def completion(mode: str, question: Question, reply: Any) -> Sample:
         usage,
         mode,
         continued=continued,
-        thinking=reasoned or thinks(text or ""),
+        thinking=reasoned or has_thinking(text or ""),
     )
 
 
@@ -259,7 +259,7 @@ async def probes(send: Send, shown: str) -> AsyncGenerator[Probe, None]:
                 raise EndpointError(f"{shown}: {error.explained()}") from error
             yield Probe(mode, answers=False, note=str(error), advice=error.advice)
         else:
-            spoken_text = spoken(answer.text)
+            spoken_text = without_thinking(answer.text)
             text = " ".join((spoken_text or "").split())
             continues = answer.continued and bool(text.lstrip("-"))
             unfinished = spoken_text is None or (answer.thinking and not text)

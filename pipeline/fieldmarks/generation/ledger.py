@@ -56,7 +56,7 @@ PER_MILLION: Final = 1_000_000
 WORST: Final = 2  # factor by which a prompt's tokens can exceed their estimate
 
 
-def standing(
+def class_status(
     question: Question, store: Store, *, refresh: bool = False
 ) -> Literal["ask", "cached", "kept"] | Entry:
     """Return what to do with a class, given its lines in the store; with `refresh` it is asked again.
@@ -282,7 +282,7 @@ class Ledger:
         self._pending: deque[str] = deque()  # those already paid for come first
         ask: list[str] = []
         for name in names:
-            status = standing(run.questions.of(name), store, refresh=refresh)
+            status = class_status(run.questions.of(name), store, refresh=refresh)
             by_status = {"cached": self.cached, "kept": self.kept, "ask": ask}
             (self._pending if isinstance(status, Entry) else by_status[status]).append(name)
         self._pending += ask
@@ -433,7 +433,7 @@ class Ledger:
             if self._run_file.is_claimed(question.key):
                 self._elsewhere.append(name)
                 continue
-            status = standing(question, self._store, refresh=self._refresh)
+            status = class_status(question, self._store, refresh=self._refresh)
             if status == "ask":
                 run.begin(question, samples_so_far(question, history, self._run_file.samples(question.key)))
                 self._news.append(self._claimed(question))

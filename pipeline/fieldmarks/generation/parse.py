@@ -21,7 +21,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Final
 
-from fieldmarks.debris import plain, spoken
+from fieldmarks.debris import plain, without_thinking
 from fieldmarks.generation.bullets import (
     DASHES,
     ENDS,
@@ -217,7 +217,7 @@ class Parsed:
 @lru_cache(maxsize=64)  # a run parses each answer twice: to see whether it is empty, and for its line
 def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = None) -> Parsed:
     """Parse the descriptors in an answer; if it was cut off, the last one is dropped."""
-    spoken_text = spoken(_LINE_ENDS.sub("\n", answer))
+    spoken_text = without_thinking(_LINE_ENDS.sub("\n", answer))
     if spoken_text is None:
         return Parsed((), problem=STILL_THINKING)
     if finish_reason in _INCOMPLETE:
@@ -253,7 +253,7 @@ def attach(forced: str, text: str) -> tuple[str, bool]:
     A model may repeat or ignore the mark; its answer then stays as it is. Thinking that comes before the
     continuation stays before the mark.
     """
-    aloud = spoken(text) or ""
+    aloud = without_thinking(text) or ""
     if not forced or _begins_anew(aloud):
         return text, not forced
     if aloud.strip() and text.endswith(aloud) and len(aloud) < len(text):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from fieldmarks.errors import StoreError
-from fieldmarks.generation.ledger import LOOK_AGAIN, Budget, Ledger, Run, standing
+from fieldmarks.generation.ledger import LOOK_AGAIN, Budget, Ledger, Run, class_status
 from fieldmarks.generation.question import NOTHING, Completer, Questions, Usage, samples_so_far
 from fieldmarks.generation.run_file import RunFile
 from fieldmarks.store import Store
@@ -144,7 +144,7 @@ def forecast(
     kept, requests, usage = 0, 0, NOTHING
     for name in names:
         question = questions.of(name)
-        status = standing(question, store, refresh=refresh)
+        status = class_status(question, store, refresh=refresh)
         kept += status == "kept"
         if status != "ask":
             continue
