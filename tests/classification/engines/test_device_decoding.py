@@ -68,10 +68,11 @@ def _plain(data: bytes) -> Jpeg:
 
 def _difference(pixels: Tensor | None, data: bytes, recipe: Recipe) -> NDArray[Any]:
     assert pixels is not None
-    ours: NDArray[Any] = pixels.numpy().astype(int)
-    theirs = recipe.pixels(images.decode(data)).astype(int)
+    ours: NDArray[np.int64] = pixels.numpy().astype(np.int64)
+    theirs = recipe.pixels(images.decode(data)).astype(np.int64)
     assert ours.shape == theirs.shape
-    return np.abs(ours - theirs)
+    difference: NDArray[np.int64] = np.abs(ours - theirs)
+    return difference
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
