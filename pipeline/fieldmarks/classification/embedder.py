@@ -28,7 +28,7 @@ from fieldmarks import choices
 from fieldmarks.choices import DEFAULT_CLIP, Device, DType, check_choice, check_device
 from fieldmarks.classification.cache import EmbeddingCache, key_of
 from fieldmarks.classification.engines import Engine, defect_of, openvino
-from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of, obstacle_to_decoding
+from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of, missing_to_decode
 from fieldmarks.classification.pipeline import PIXELS, Decoders, Preparation, Prepared, run
 from fieldmarks.classification.preprocess import RecipePreprocessing
 from fieldmarks.classification.results import Failure, FileVersion
@@ -75,8 +75,8 @@ class Encoder:
             device_of(device)
         self._requested: tuple[Device, DType, choices.Engine] = (device, dtype, engine)
         self._decode: choices.Decode = decode
-        if decode == "gpu" and (obstacle := obstacle_to_decoding(self.device)):
-            raise ModelError(f"JPEGs cannot be decoded on a GPU (decode): {obstacle}")
+        if decode == "gpu" and (missing := missing_to_decode(self.device)):
+            raise ModelError(f"--decode gpu needs {missing}")
         self.checkpoint = Checkpoint(self.name)
         self._file_hash = EmbeddingCache().file_hash  # which remembers those of unchanged files
         self.refusal: str | None = None  # why OpenVINO does not compute where it was tried

@@ -324,7 +324,7 @@ def precision(job: Job) -> Result:
     """Cosine errors on the photos: the default precision's, and decoding on the GPU's, each by itself."""
     import numpy as np
 
-    from fieldmarks.classification.engines.checkpoint import obstacle_to_decoding
+    from fieldmarks.classification.engines.checkpoint import missing_to_decode
 
     def embeddings(**options: Any) -> tuple[Any, str]:
         embedder = _embedder(job, **options)
@@ -334,7 +334,7 @@ def precision(job: Job) -> Result:
 
     exact, reference = embeddings(dtype="float32")
     others = {"auto": embeddings()}
-    if obstacle_to_decoding(_embedder(job).encoder.device) is None:
+    if missing_to_decode(_embedder(job).encoder.device) is None:
         others["--decode gpu"] = embeddings(dtype="float32", decode="gpu")
     result: Result = {"errors": {}, "beside": {}}
     for what, (rows, how) in others.items():

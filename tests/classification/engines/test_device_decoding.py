@@ -190,7 +190,7 @@ def test_files_of_all_kinds_come_out_in_order_whatever_decodes_them(tiny_clip: P
 
 
 def test_decoding_on_a_gpu_is_refused_where_there_is_none(tiny_clip: Path) -> None:
-    with pytest.raises(ModelError, match="needs an NVIDIA GPU, and the model runs on cpu here"):
+    with pytest.raises(ModelError, match="decode gpu needs an NVIDIA GPU, and the model runs on cpu here"):
         Encoder(tiny_clip, device="cpu", decode="gpu")
 
 

@@ -177,11 +177,11 @@ def dtype_of(asked: DType, device: str) -> Literal["float32", "bfloat16", "float
     return "bfloat16" if device == "cpu" and has_bfloat16(processor()) else "float32"
 
 
-def obstacle_to_decoding(device: str) -> str | None:
-    """Return why a device cannot decode JPEGs, None if it may: found out without torch."""
+def missing_to_decode(device: str) -> str | None:
+    """Return what a device lacks to decode JPEGs, None for nothing; torch is not loaded to find out."""
     if not device.startswith("cuda"):
-        return f"it needs an NVIDIA GPU, and the model runs on {device} here"
-    return None if find_spec("torchvision") else f"it needs torchvision: {install('gpu')}"
+        return f"an NVIDIA GPU, and the model runs on {device} here: leave it out"
+    return None if find_spec("torchvision") else f"torchvision: {install('gpu')}"
 
 
 def has_bfloat16(cpu: str) -> bool:
