@@ -214,11 +214,15 @@ class LocalCompleter:
                 return torch.ones(len(batch), dtype=torch.bool, device=device)
             return shown(ids[:, longest:])
 
-        config = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=room, do_sample=False, num_beams=1, return_dict_in_generate=False, pad_token_id=pad
-        )
-
-        def generated(**fixed: Any) -> torch.Tensor:
+        def generated(cache: str | None) -> torch.Tensor:
+            config = GenerationConfig(  # type: ignore[no-untyped-call]
+                max_new_tokens=room,
+                do_sample=False,
+                num_beams=1,
+                return_dict_in_generate=False,
+                pad_token_id=pad,
+                cache_implementation=cache,
+            )
             with torch.inference_mode():
                 out: torch.Tensor = self._network.generate(
                     ids.to(device),
@@ -226,7 +230,6 @@ class LocalCompleter:
                     generation_config=config,
                     stopping_criteria=[ended],
                     logits_processor=[_dice(questions)] if any(q.temperature for q in questions) else [],
-                    **fixed,
                 )
             return out  # (B, longest + new)
 
@@ -236,11 +239,13 @@ class LocalCompleter:
             for (question, prompt), row in zip(batch, rows, strict=True)
         ]
 
-    def _compiled_where_it_pays(self, size: int, generated: Callable[..., torch.Tensor]) -> torch.Tensor:
+    def _compiled_where_it_pays(
+        self, size: int, generated: Callable[[str | None], torch.Tensor]
+    ) -> torch.Tensor:
         """Return what `generated` does, in a long run with a cache of a fixed size, if that works."""
         if self._seconds >= self._compile_after and self._compiled_size in (0, size):
             try:
-                rows = generated(cache_implementation="static")
+                rows = generated("static")
                 self._compiled_size = size
                 return rows
             except torch.OutOfMemoryError:
@@ -248,7 +253,7 @@ class LocalCompleter:
             except Exception as error:  # no compiler, a model that cannot be compiled, a GPU that is too old
                 logger.debug("the language model cannot be compiled: %s", one_line(error))
                 self._compile_after = math.inf
-        return generated()
+        return generated(None)
 
     def _shown(self, questions: Sequence[Question], new: torch.Tensor) -> torch.Tensor:
         """Return which rows of new tokens (B, T) show a stop text at their end, by reading them: (B,)."""
