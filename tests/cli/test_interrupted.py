@@ -16,10 +16,7 @@ IMAGES = 200
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_a_whole_cache_and_a_whole_set(
-    number: signal.Signals, tiny_clip: Path, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_leaves_a_whole_cache_and_a_whole_set(tiny_clip: Path, tmp_path: Path) -> None:
     folder, out, cache = (tmp_path / name for name in ("photos", "set", "cache"))
     folder.mkdir()
     for row in range(IMAGES):
@@ -33,9 +30,9 @@ def test_an_interrupted_run_leaves_a_whole_cache_and_a_whole_set(
         until = time.monotonic() + 300
         while _rows(cache) < 8 and program.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
-        program.send_signal(number)
+        program.send_signal(signal.SIGINT)
         _, err = program.communicate(timeout=300)
-    assert program.returncode == 128 + number, err
+    assert program.returncode == 130, err
     assert "Traceback" not in err
     known = _rows(cache)
     assert 8 <= known < IMAGES
