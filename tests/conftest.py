@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Nothing here may reach a hub: what a test needs ships with the product or lies in the check data.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# OpenVINO would send statistics, each from a fork of this process, once a test has asked whether it is there.
+# That the product sends none itself is tested in a process of its own.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 # How long one example takes says more about the machine's load than about the code.
 settings.register_profile("fieldmarks", deadline=None)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from tests.report.browser import Browser, DevTools, Outline, document_width
+from tests.report.browser import DevTools, Outline
 
 from fieldmarks.classification.results import (
     NONE_OF_THESE,
@@ -321,29 +321,24 @@ def written(prediction: Prediction, hostile: Prediction, failure: Failure, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 500])
-def test_the_page_as_a_browser_draws_it(chromium: Browser, written: Path, tmp_path: Path, width: int) -> None:
+def test_the_page_as_a_browser_draws_it(devtools: DevTools, written: Path, width: int) -> None:
     """The picture, the bars in both colours and the paper are on the screenshot; the styles were applied."""
-    chromium(written, f"--window-size={width},3000", f"--screenshot={tmp_path / 'shot.png'}")
-    with Image.open(tmp_path / "shot.png") as shot:
-        assert shot.width == width
-        pixels = np.asarray(shot.convert("RGB")).reshape(-1, 3)
-    found = {(int(red), int(green), int(blue)) for red, green, blue in np.unique(pixels, axis=0)}
-    for colour in ("faf8f2", "ffffff", "2b6a4d", "c58a3c", "edeae0"):
-        assert tuple(bytes.fromhex(colour)) in found
-    assert any(
-        abs(red - 46) + abs(green - 139) + abs(blue - 87) < 8 for red, green, blue in found
-    )  # seagreen
+    found = devtools.open(written, width).colours()
+    assert {"faf8f2", "ffffff", "2b6a4d", "c58a3c", "edeae0"} <= found
+    seagreen = bytes.fromhex("2e8b57")
+    differences = (map(abs, map(int.__sub__, bytes.fromhex(colour), seagreen)) for colour in found)
+    assert min(map(sum, differences)) < 8
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 500, 340])
-def test_nothing_is_wider_than_the_screen(chromium: Browser, written: Path, width: int) -> None:
-    assert document_width(chromium, written, width) <= width
+def test_nothing_is_wider_than_the_screen(devtools: DevTools, written: Path, width: int) -> None:
+    assert devtools.open(written, width).width() <= width
 
 
 @pytest.mark.slow
 def test_the_policy_and_the_escaping_hold_in_a_browser(
-    chromium: Browser, written: Path, tmp_path: Path
+    devtools: DevTools, written: Path, tmp_path: Path
 ) -> None:
     """The page's own markup runs nothing, and a script smuggled into it is not run either."""
     smuggled = written.read_text("utf-8").replace(
@@ -351,14 +346,13 @@ def test_the_policy_and_the_escaping_hold_in_a_browser(
     )
     (tmp_path / "smuggled.html").write_text(smuggled, "utf-8")
     for path in (written, tmp_path / "smuggled.html"):
-        title = "<title>3 images, 2 classes, and the marks that decided</title>"
-        assert title in chromium(path, "--dump-dom")
+        title = devtools.open(path).evaluate("document.title")
+        assert title == "3 images, 2 classes, and the marks that decided"
 
 
 @pytest.mark.slow
-def test_the_page_prints(chromium: Browser, written: Path, tmp_path: Path) -> None:
-    chromium(written, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}")
-    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF-")
+def test_the_page_prints(devtools: DevTools, written: Path) -> None:
+    assert devtools.open(written).pdf().startswith(b"%PDF-")
 
 
 @pytest.fixture
