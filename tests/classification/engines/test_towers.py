@@ -178,7 +178,10 @@ def test_a_long_run_has_its_tower_compiled_where_that_works(
 ) -> None:
     if compiler is None and shutil.which("g++") is None:
         pytest.skip("there is no compiler")
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    environment = os.environ | {
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", COMPILED],
         env=environment | ({"CXX": compiler} if compiler else {}),
