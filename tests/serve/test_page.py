@@ -27,7 +27,7 @@ def test_an_image_is_dropped_and_its_marks_are_seen(
         assert page.value("document.querySelectorAll('.card img').length") == 1
         assert page.value("document.querySelector('.card img').naturalWidth") > 0
         assert page.value("document.documentElement.scrollWidth") <= width
-        dark = page.value("getComputedStyle(document.body).backgroundColor") == "rgb(21, 26, 23)"
+        dark = page.value("getComputedStyle(document.body).backgroundColor") == "rgb(18, 24, 21)"
         assert dark == (scheme == "dark")
         page.screenshot(tmp_path / "page.png")
         asked = [

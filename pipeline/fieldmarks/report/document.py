@@ -7,7 +7,7 @@
 A page opens from disk, prints, reads on a phone, in light and in dark, and makes no network request: its
 policy lets through the images inside it and, by their digests, its style sheet and at most one script,
 without which everything can be read. A template escapes what it is given. Templates and style sheets of one
-kind of page are files of this folder too; their colours are those that document.css names.
+kind of page are files of this folder too; their colours are those of palette.css, as are the server's.
 """
 
 import base64
@@ -30,6 +30,7 @@ from fieldmarks.store import durable
 from fieldmarks.text import counted, printable
 
 HERE: Final = Path(__file__).parent
+PALETTE: Final = HERE / "palette.css"
 POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:"
 BEGINNING: Final = "<!doctype html><!-- a report of fieldmarks -->"
 ENDING: Final = "</html>\n"
@@ -68,7 +69,7 @@ def document(
     - `styles` and `script` are files of this folder, for what only this kind of page has.
     """
     imprint = imprint or Imprint()
-    style, code = _read("document.css", *styles), _read(*([script] if script else []))
+    style, code = _read(PALETTE.name, "document.css", *styles), _read(*([script] if script else []))
     policy = f"{POLICY}; style-src {_digest(style)}" + (f"; script-src {_digest(code)}" if code else "")
     page = _environment().get_template("document.html.j2")
     content = page.render(

@@ -27,6 +27,7 @@ from fieldmarks import __version__
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.classification.sources import Blob
+from fieldmarks.report.document import PALETTE
 from fieldmarks.serve.batching import Batcher, Busy
 from fieldmarks.serve.guard import Access, Guard
 
@@ -69,6 +70,7 @@ class Service:
                 Route("/", self._page),
                 Route("/page.js", self._page),
                 Route("/page.css", self._page),
+                Route("/palette.css", self._palette),
                 Route("/icon.svg", self._page),
                 Route("/health", self._health),
                 Route("/classes", self._classes),
@@ -82,6 +84,9 @@ class Service:
     async def _page(self, request: Request) -> Response:
         name = request.url.path.removeprefix("/") or "page.html"
         return FileResponse(HERE / name)
+
+    async def _palette(self, request: Request) -> Response:
+        return FileResponse(PALETTE)
 
     async def _health(self, request: Request) -> Response:
         return JSONResponse(
