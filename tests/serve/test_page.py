@@ -1,46 +1,54 @@
 """The page in a browser: an image is dropped on it and its marks appear, and nothing else is asked for."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.serve.chromium import BROWSER, browser
+from tests.serve.chromium import BROWSER, Page, browser
 from tests.serve.served import Served
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no browser is installed")]
 
 
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One browser for all tests."""
+    with browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_an_image_is_dropped_and_its_marks_are_seen(
-    served: Served, zoo: Path, tmp_path: Path, width: int, scheme: str
+    page: Page, served: Served, zoo: Path, tmp_path: Path, width: int, scheme: str
 ) -> None:
     own = f"http://127.0.0.1:{served.port}/"
     hostile = tmp_path / "<img src=x onerror=alert(1)>.png"
     hostile.write_bytes((zoo / "zorblat-0.png").read_bytes())
-    with browser(tmp_path / "profile") as page:
-        page.show(own, width, scheme)
-        page.wait("document.getElementById('about')?.textContent.startsWith('One of 12 classes: ')")
-        page.drop(hostile, width // 2, 220)
-        page.wait("document.querySelectorAll('.marks tr').length >= 16")
-        assert page.value("document.querySelector('.card h2').textContent") == "zorblat"
-        assert page.value("document.querySelector('.name').textContent") == hostile.name
-        assert page.value("document.querySelectorAll('.card img').length") == 1
-        assert page.value("document.querySelector('.card img').naturalWidth") > 0
-        assert page.value("document.documentElement.scrollWidth") <= width
-        dark = page.value("getComputedStyle(document.body).backgroundColor") == "rgb(18, 24, 21)"
-        assert dark == (scheme == "dark")
-        page.screenshot(tmp_path / "page.png")
-        asked = [
-            event["params"]["request"]["url"]
-            for event in page.events
-            if event.get("method") == "Network.requestWillBeSent"
-        ]
-        errors = [
-            event
-            for event in page.events
-            if event.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-            or (event.get("method") == "Log.entryAdded" and event["params"]["entry"]["level"] == "error")
-        ]
+    page.events.clear()
+    page.show(own, width, scheme)
+    page.wait("document.getElementById('about')?.textContent.startsWith('One of 12 classes: ')")
+    page.drop(hostile, width // 2, 220)
+    page.wait("document.querySelectorAll('.marks tr').length >= 16")
+    assert page.value("document.querySelector('.card h2').textContent") == "zorblat"
+    assert page.value("document.querySelector('.name').textContent") == hostile.name
+    assert page.value("document.querySelectorAll('.card img').length") == 1
+    assert page.value("document.querySelector('.card img').naturalWidth") > 0
+    assert page.value("document.documentElement.scrollWidth") <= width
+    dark = page.value("getComputedStyle(document.body).backgroundColor") == "rgb(18, 24, 21)"
+    assert dark == (scheme == "dark")
+    page.screenshot(tmp_path / "page.png")
+    asked = [
+        event["params"]["request"]["url"]
+        for event in page.events
+        if event.get("method") == "Network.requestWillBeSent"
+    ]
+    errors = [
+        event
+        for event in page.events
+        if event.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+        or (event.get("method") == "Log.entryAdded" and event["params"]["entry"]["level"] == "error")
+    ]
     assert len(asked) >= 5
     assert [address for address in asked if not address.startswith((own, f"blob:{own[:-1]}", "about:"))] == []
     assert errors == []
