@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import settings
 from numpy.typing import NDArray
+from tests import warm
 from tests.generation.scripted_server import ScriptedServer
 from tests.kit import untimed
 
@@ -150,6 +151,13 @@ class _UntimedRunner(CliRunner):
 def runner() -> CliRunner:
     """click's runner; its results keep stdout and stderr apart, and closing lines do not tell the time."""
     return _UntimedRunner()
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the programs `fieldmarks` and `python`, which start warm."""
+    with warm.programs(tmp_path_factory.mktemp("bin")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
