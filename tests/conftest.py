@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -26,8 +27,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # That the product sends none itself is tested in a process of its own.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-# How long one example takes says more about the machine's load than about the code.
-settings.register_profile("fieldmarks", deadline=None)
+# How long one example takes says more about the machine's load than about the code. Runs draw other examples
+# each time; `--hypothesis-profile thorough` draws many at once.
+settings.register_profile("fieldmarks", deadline=None, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("fieldmarks")
 
 
@@ -158,6 +161,16 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the programs `fieldmarks` and `python`, which start warm."""
     with warm.programs(tmp_path_factory.mktemp("bin")) as folder:
         yield folder
+
+
+@pytest.fixture(scope="session")
+def creatures(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `fieldmarks demo` makes. Tests may add files beside it, not in it."""
+    folder = tmp_path_factory.mktemp("demo")
+    environment = os.environ | {"FIELDMARKS_CACHE": str(folder / ".cache")}
+    command = [programs / "fieldmarks", "demo", "--out", folder / "creatures"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return folder / "creatures"
 
 
 @pytest.fixture(scope="session")
