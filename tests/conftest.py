@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,9 +36,11 @@ settings.load_profile("fieldmarks")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of xdist's workers one thread: together they take all cores. Their processes inherit it."""
-    if getattr(config.option, "numprocesses", None):
+    """Set what the processes of tests inherit: one thread for those of xdist's workers, and Ctrl-C."""
+    if getattr(config.option, "numprocesses", None):  # together they take all cores
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell has it for jobs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
