@@ -7,6 +7,12 @@ import pytest
 from tests.serve.chromium import BROWSER, Page, browser
 from tests.serve.served import Served
 
+BARS = """[...document.querySelectorAll('.marks tr')].map((row) => [
+    row.lastChild.textContent.startsWith('\\u2212'),
+    +row.querySelector('rect').getAttribute('x'),
+    +row.querySelector('path').getAttribute('d').slice(1).split(' ')[0],
+])"""
+
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no browser is installed")]
 
 
@@ -31,6 +37,10 @@ def test_an_image_is_dropped_and_its_marks_are_seen(
     page.drop(hostile, width // 2, 220)
     page.wait("document.querySelectorAll('.marks tr').length >= 16")
     assert page.value("document.querySelector('.card h2').textContent") == "zorblat"
+    bars = page.value(BARS)
+    assert {sign for sign, _, _ in bars} == {True, False}
+    assert all((start < zero) == is_negative for is_negative, start, zero in bars)
+    assert page.value("document.querySelector('.decided').textContent").startswith("Deciding pair")
     assert page.value("document.querySelector('.name').textContent") == hostile.name
     assert page.value("document.querySelectorAll('.card img').length") == 1
     assert page.value("document.querySelector('.card img').naturalWidth") > 0
