@@ -102,6 +102,7 @@ def test_what_the_page_says(few: Evaluation, pages: dict[str, Path]) -> None:
         assert part in text, part
 
 
+@pytest.mark.slow
 def test_figures_of_the_table_are_the_evaluations(few: Evaluation, pages: dict[str, Path]) -> None:
     text = _text(pages["few"])
     for arm in few.arms:
@@ -110,6 +111,7 @@ def test_figures_of_the_table_are_the_evaluations(few: Evaluation, pages: dict[s
             assert f"{100 * figure.value:.1f} {100 * figure.low:.1f}–{100 * figure.high:.1f}" in text
 
 
+@pytest.mark.slow
 def test_nothing_from_outside_and_no_script(pages: dict[str, Path]) -> None:
     for path in pages.values():
         outline = Outline(path.read_text("utf-8"))
@@ -127,6 +129,7 @@ def test_nothing_from_outside_and_no_script(pages: dict[str, Path]) -> None:
         assert "unsafe" not in policy
 
 
+@pytest.mark.slow
 def test_every_link_leads_somewhere_and_every_id_is_one(pages: dict[str, Path]) -> None:
     for path in pages.values():
         seen = Outline(path.read_text("utf-8")).seen
@@ -139,6 +142,7 @@ def test_every_link_leads_somewhere_and_every_id_is_one(pages: dict[str, Path]) 
         assert wanted <= set(ids)
 
 
+@pytest.mark.slow
 def test_everything_is_escaped(pages: dict[str, Path]) -> None:
     text = pages["hostile"].read_text("utf-8")
     assert SCRIPT not in text
@@ -147,6 +151,7 @@ def test_everything_is_escaped(pages: dict[str, Path]) -> None:
     assert "49" not in re.findall(r"<bdi>(\d+)</bdi>", text)
 
 
+@pytest.mark.slow
 def test_the_charts_are_drawings_without_scripts(pages: dict[str, Path]) -> None:
     for path in pages.values():
         seen = Outline(path.read_text("utf-8")).seen
@@ -163,6 +168,7 @@ def test_the_charts_are_drawings_without_scripts(pages: dict[str, Path]) -> None
             } == set()
 
 
+@pytest.mark.slow
 def test_every_picture_is_told_in_words(pages: dict[str, Path]) -> None:
     images = [attributes for tag, attributes in Outline(pages["few"].read_text("utf-8")).seen if tag == "img"]
     assert len(images) == 4 + 6
@@ -179,6 +185,7 @@ def test_the_page_is_bounded(few: Evaluation) -> None:
     assert "and 3 more" in text
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_fit(pages: dict[str, Path]) -> None:
     assert pages["many"].stat().st_size < 1_500_000
     text = _text(pages["many"])
