@@ -137,7 +137,7 @@ _INVISIBLE: Final = dict.fromkeys(
 _MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200-\ue202:]|turn\d", re.IGNORECASE)
 
 
-def spoken(answer: str) -> str | None:
+def without_thinking(answer: str) -> str | None:
     """Return a model's answer without thinking, control tokens and any turns that follow it.
 
     None if the answer ends within its thinking.
@@ -200,7 +200,7 @@ def plain(text: str) -> str:
     return text
 
 
-def thinks(text: str) -> bool:
+def has_thinking(text: str) -> bool:
     """Whether a text contains a thinking tag or the like."""
     return _OPENING.search(text) is not None or _CLOSING.search(text) is not None
 

@@ -30,14 +30,14 @@ def labelled(path: Path, dataset: DataSet | None = None) -> Iterator[Labelled]:
     """
     embeddings = EmbeddingSet(path)
     if dataset is not None:
-        names = Tails(label_pairs(dataset))
+        names = PathSuffixes(label_pairs(dataset))
         yield from (_from_names(row, names) for row in embeddings)
     else:
         for row, label in zip(embeddings, embeddings.labels(), strict=True):
             yield row, _usable(label if label is not None else _folder(row.image))
 
 
-class Tails:
+class PathSuffixes:
     """Labels of images, looked up by path or by the end of a path."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -68,7 +68,7 @@ class Tails:
         return labels
 
 
-def _from_names(row: Embedded | Failure, names: Tails) -> Labelled:
+def _from_names(row: Embedded | Failure, names: PathSuffixes) -> Labelled:
     labels = names.find(row.image)
     if len(labels) > 1 and isinstance(row, Embedded):
         error = "several images of the data set have paths that end like this, with different labels"

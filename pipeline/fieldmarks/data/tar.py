@@ -170,7 +170,7 @@ def is_image(kind: str) -> bool:
     return f".{kind.rpartition('.')[2]}" in SUFFIXES
 
 
-def filed(group: Iterable[Member | Failure], *, read: bool) -> Iterator[Example | Failure]:
+def folder_examples(group: Iterable[Member | Failure], *, read: bool) -> Iterator[Example | Failure]:
     """Yield every image of a group, with the name of its folder as the label."""
     for file in group:
         if isinstance(file, Failure):
@@ -181,7 +181,7 @@ def filed(group: Iterable[Member | Failure], *, read: bool) -> Iterator[Example 
             yield data if isinstance(data, Failure) else record(_blob(file, data), label, file.whole_name)
 
 
-def paired(
+def webdataset_examples(
     group: Iterable[Member | Failure], source: DatasetSpec, lists: ClassLists, *, read: bool
 ) -> Iterator[Example | Failure]:
     """Yield a webdataset sample: the image of a group, with the label beside it."""
@@ -263,12 +263,12 @@ Group = Iterable[Member | Failure]
 
 @dataclass(slots=True)
 class Tars:
-    """A data set in tar files; see `DataSet`. `paired` means webdataset's layout."""
+    """A data set in tar files; see `DataSet`. `is_webdataset` means webdataset's layout."""
 
     metadata: Mapping[str, Any]
     source: DatasetSpec
     shards: Sequence[Path]
-    paired: bool
+    is_webdataset: bool
     started: Iterator[Group] | None  # the pass that opening began
     notices: Sequence[str] = field(default_factory=tuple)
     is_indexed: bool = False
@@ -293,10 +293,10 @@ class Tars:
         lists = ClassLists()
         groups, self.started = self.started or _groups(self.shards), None
         for group in groups:
-            if self.paired:
-                yield from paired(group, self.source, lists, read=read)
+            if self.is_webdataset:
+                yield from webdataset_examples(group, self.source, lists, read=read)
             else:
-                yield from filed(group, read=read)
+                yield from folder_examples(group, read=read)
 
 
 def open_tars(source: DatasetSpec) -> Tars:
@@ -307,12 +307,12 @@ def open_tars(source: DatasetSpec) -> Tars:
     groups = _groups(shards)
     first = list(_up_to_image(groups, source))
     kinds = [kind_of(file) for file in first[-1] if isinstance(file, Member)]
-    paired = source.label_column is not None or any(kind in LABELS for kind in kinds)
+    is_webdataset = source.label_column is not None or any(kind in LABELS for kind in kinds)
     metadata: dict[str, Any] = {"spec": source.spec, "kind": "tar", "limit": source.limit}
-    metadata |= {"layout": "webdataset" if paired else "folders"}
+    metadata |= {"layout": "webdataset" if is_webdataset else "folders"}
     metadata |= {"image_column": source.image_column, "label_column": source.label_column}
     metadata |= {"files": [path.name for path in shards], "bytes": [path.stat().st_size for path in shards]}
-    return Tars(metadata, source, shards, paired, chain(first, groups))
+    return Tars(metadata, source, shards, is_webdataset, chain(first, groups))
 
 
 def _groups(shards: Iterable[Path]) -> Iterator[Group]:

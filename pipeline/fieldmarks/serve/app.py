@@ -10,7 +10,7 @@ body, the bytes of all bodies under way, the images waiting, and the seconds tha
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -50,12 +50,16 @@ class Refused(Exception):
 
 
 class Service:
-    """A classifier with its queue, and the application that serves it."""
+    """A classifier with its queue, and the application that serves it.
+
+    `labelling` holds the options of `Classifier.predict` that decide on the label, such as `abstain`.
+    """
 
     def __init__(
         self,
         classifier: Classifier,
         access: Access,
+        labelling: Mapping[str, Any],
         *,
         max_body: int = MAX_BODY,
         body_seconds: float = BODY_SECONDS,
@@ -64,7 +68,7 @@ class Service:
         self._max_body = max_body
         self._body_seconds = body_seconds
         self._under_way = 0  # bytes
-        self.batcher = Batcher(classifier)
+        self.batcher = Batcher(classifier, labelling)
         self.app = Starlette(
             routes=[
                 Route("/", self._page),

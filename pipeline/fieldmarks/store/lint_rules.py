@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from fieldmarks.debris import plain, spoken, thinks
+from fieldmarks.debris import has_thinking, plain, without_thinking
 from fieldmarks.errors import ModelError
 from fieldmarks.paths import read_text
 from fieldmarks.records import Entry, near_miss
@@ -116,7 +116,7 @@ def debris(text: str) -> str | None:
     """Report leftover encoding errors, markup and list markers."""
     if "\ufffd" in text:
         return "a character was lost (\ufffd)"
-    if thinks(text):
+    if has_thinking(text):
         return "it contains the model's own reasoning"
     cleaned = clean(text)
     return None if cleaned == text else f"should read {cleaned!r}"
@@ -130,7 +130,7 @@ def clean(text: str) -> str:
             break
         before = text
         text = _recoded(text) if _MOJIBAKE.search(text) else text
-        text = _MARKS.sub("", plain(spoken(text) or ""))
+        text = _MARKS.sub("", plain(without_thinking(text) or ""))
     return text
 
 

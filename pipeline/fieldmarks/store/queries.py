@@ -83,7 +83,7 @@ def shipped() -> list[dict[str, Any]]:
     return stores
 
 
-def by(key: str, rows: Iterable[Row]) -> list[Row]:
+def sorted_rows(key: str, rows: Iterable[Row]) -> list[Row]:
     """Sort rows by "name", "count" (fewest first) or "effect" (worst first, unmeasured last)."""
     return sorted(rows, key=_ORDERS[key])
 

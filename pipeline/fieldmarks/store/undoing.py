@@ -170,7 +170,7 @@ def undo(
     """
     return _reverse(
         store,
-        lambda now: [undone(now.history(each), stamp) for each in undoable(now, name)],
+        lambda now: [undone(now.history(each), stamp) for each in lines_to_undo(now, name)],
         f"{_place(store, name)}: nothing left to undo",
         dry_run=dry_run,
         plan=plan,
@@ -186,7 +186,7 @@ def redo(
     """
     return _reverse(
         store,
-        lambda now: [redone(now.history(each), stamp) for each in redoable(now, name)],
+        lambda now: [redone(now.history(each), stamp) for each in lines_to_redo(now, name)],
         f"{_place(store, name)}: nothing to redo",
         dry_run=dry_run,
         plan=plan,
@@ -217,7 +217,7 @@ def _reverse(
     return apply(store, lines, dry_run=dry_run, plan=plan)
 
 
-def undoable(store: Store, name: str | None) -> dict[str, Entry]:
+def lines_to_undo(store: Store, name: str | None) -> dict[str, Entry]:
     """Return, by class, the lines that `undo` reverts: of one class, or of the last command not undone.
 
     Raises StoreError if compaction has removed what was there before.
@@ -246,7 +246,7 @@ def undoable(store: Store, name: str | None) -> dict[str, Entry]:
     return dict(reversed(lines.items()))
 
 
-def redoable(store: Store, name: str | None) -> dict[str, Entry]:
+def lines_to_redo(store: Store, name: str | None) -> dict[str, Entry]:
     """Return, by class, the lines that `redo` restores: of one class, or of the last undo not redone.
 
     A command after that undo, on any class, ends redo for the store as a whole.
