@@ -171,7 +171,7 @@ def creatures(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that `fieldmarks demo` makes. Tests may add files beside it, not in it."""
     folder = tmp_path_factory.mktemp("demo")
     environment = os.environ | {"FIELDMARKS_CACHE": str(folder / ".cache")}
-    command = [programs / "fieldmarks", "demo", "--out", folder / "creatures"]
+    command = [str(programs / "fieldmarks"), "demo", "--out", str(folder / "creatures")]
     subprocess.run(command, env=environment, check=True, capture_output=True)
     return folder / "creatures"
 

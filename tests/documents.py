@@ -33,7 +33,7 @@ def run_shell(script: str, folder: Path, programs: Path) -> None:
 
 def run_python(script: str, folder: Path, programs: Path) -> None:
     """Run a block of Python in a process of its own, as a reader would."""
-    command = [programs / "python", "-c", script]
+    command = [str(programs / "python"), "-c", script]
     subprocess.run(command, cwd=folder, env=_environment(folder, programs), check=True)
 
 

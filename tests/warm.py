@@ -99,6 +99,7 @@ def _wait_for_one(connection: socket.socket) -> NoReturn:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        _open_streams()
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -106,6 +107,13 @@ def _wait_for_one(connection: socket.socket) -> NoReturn:
     _, status = os.waitpid(child, 0)
     connection.sendall(bytes([os.waitstatus_to_exitcode(status) & 255]))
     os._exit(0)
+
+
+def _open_streams() -> None:
+    """Open the standard streams anew: the old ones know whether what was there before could be sought in."""
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
 
 
 def _run(kind: str, arguments: Sequence[str]) -> NoReturn:

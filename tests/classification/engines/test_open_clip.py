@@ -127,10 +127,9 @@ def test_a_checkpoint_computes_what_the_same_tensors_compute_in_transformers(che
 @pytest.mark.parametrize("engine", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_it_classifies_by_folder_on_each_engine(checkpoint: Path, engine: Any) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (44, 55, 3), np.uint8))  # no half pixel
-    expected, found = (
-        Classifier(STORE, clip=str(folder), engine=running, dtype="float32").predict(image)
-        for folder, running in ((checkpoint.parent / "transformers", "torch"), (checkpoint, engine))
-    )
+    transformers = checkpoint.parent / "transformers"
+    expected = Classifier(STORE, clip=str(transformers), engine="torch", dtype="float32").predict(image)
+    found = Classifier(STORE, clip=str(checkpoint), engine=engine, dtype="float32").predict(image)
     assert [score.name for score in found.scores] == [score.name for score in expected.scores]
     np.testing.assert_allclose(
         [score.logit for score in found.scores], [score.logit for score in expected.scores], atol=1e-4
