@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 ROOT = Path(__file__).resolve().parents[1]
 # Asks for a process with its own arguments, folder, environment and streams, and ends as that does.
@@ -99,24 +99,30 @@ def _wait_for_one(connection: socket.socket) -> NoReturn:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        _open_streams()
+        held = _open_streams()
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        _run(kind, arguments)
+        _run(kind, arguments, held)
+    for stream in streams:
+        os.close(stream)
     _, status = os.waitpid(child, 0)
     connection.sendall(bytes([os.waitstatus_to_exitcode(status) & 255]))
     os._exit(0)
 
 
-def _open_streams() -> None:
-    """Open the standard streams anew: the old ones know whether what was there before could be sought in."""
+def _open_streams() -> tuple[TextIO, ...]:
+    """Open the standard streams anew, to be held: one that is dropped closes what a later one writes to.
+
+    The old ones know whether what was there before could be sought in.
+    """
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    return sys.stdin, sys.stdout, sys.stderr
 
 
-def _run(kind: str, arguments: Sequence[str]) -> NoReturn:
+def _run(kind: str, arguments: Sequence[str], held: tuple[TextIO, ...]) -> NoReturn:
     """Run the product's command, or the script of `python -c`, and end.
 
     What is to happen at the end happens, but the memory that is shared with the first process is not taken
