@@ -1,10 +1,10 @@
 """What an evaluation of very many embeddings takes in memory and time.
 
-    python tests/benchmarks/many_rows.py [--rows 1000000] [--dim 512] [--classes 1000] [--arms photo,descriptors]
+    python tests/benchmarks/many_rows.py [--rows 1000000] [--dim 512] [--classes 1000] [--arms A,B]
 
-An embedding set of random vectors is written, each near the text of its class, with a saved classifier of these
-texts. A fresh process then runs `fieldmarks evaluate --image-embeddings` on a tenth of the rows and on all of
-them. Shown are its CPU seconds and its peak memory, and what a row adds to it.
+An embedding set of random vectors is written, each near the text of its class, with a saved classifier of
+these texts. A fresh process then runs `fieldmarks evaluate --image-embeddings` on a tenth of the rows and on
+all of them. Shown are its CPU seconds and its peak memory, and what a row adds to it.
 """
 
 import argparse
@@ -33,7 +33,9 @@ def write(folder: Path, rows: int, dim: int, classes: int) -> None:
     random = np.random.default_rng(0)
     texts = random.standard_normal((classes, dim), dtype=np.float32)  # (C, D)
     names = [f"class {number}" for number in range(classes)]
-    head = Head(Texts.collect({name: [(name, name)] for name in names}), texts, 100.0, baseline=texts[::-1].copy())
+    head = Head(
+        Texts.collect({name: [(name, name)] for name in names}), texts, 100.0, baseline=texts[::-1].copy()
+    )
     ClassifierFile(folder / "texts.safetensors").write(head, MADE_WITH)
     with SetWriter(folder / f"set-{rows}", MADE_WITH | {"fingerprint": "f"}, of_blocks=True) as writer:
         for start in range(0, rows, PART):
@@ -79,7 +81,7 @@ def main() -> None:
             options = ["--image-embeddings", f"{folder}/set-{rows}", "--arms", given.arms]
             options += ["--predictions", f"{folder}/{rows}.parquet", "--json", f"{folder}/{rows}.json"]
             command = [sys.executable, __file__, "--child", folder, *options]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
             took = json.loads(done.stdout.splitlines()[-1])
             sizes = [Path(f"{folder}/{rows}.{kind}").stat().st_size / 2**20 for kind in ("json", "parquet")]
             peaks.append(took["peak"])
