@@ -1,12 +1,12 @@
-"""Faults done to jobs on Ray, again and again: each must end complete, and with the embeddings of an undisturbed job.
+"""Faults done to jobs on Ray, again and again: each must end complete, and as an undisturbed job does.
 
     python tests/benchmarks/ray_faults.py CLIP [--actors 20] [--drivers 10] [--nodes 5] [--images 640]
 
-A cluster of two nodes of one CPU each is started on this machine, and archives of small drawn images are embedded
-on it, by two actors of the model CLIP. Once some blocks are in the set, an actor is killed, or the process that was
-started, or a node; a new node then takes the place of the lost one. What ended early is run again, once. Shown are,
-for each kind of fault, how many jobs were complete without a rerun and with one, how many differed from the
-undisturbed job, and how many images of complete blocks were embedded a second time.
+A cluster of two nodes of one CPU each is started on this machine, and archives of small drawn images are
+embedded on it, by two actors of the model CLIP. Once some blocks are in the set, an actor is killed, or the
+process that was started, or a node; a new node then takes the place of the lost one. What ended early is run
+again, once. Shown are, for each kind of fault, how many jobs were complete without a rerun and with one, how
+many differed from the undisturbed job, and how many images of complete blocks were embedded a second time.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         write_tars(Path(name) / "tars", TARS, given.images // TARS)
-        cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
+        cluster: Any = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
         try:
             measure(Path(name), given, cluster)
         finally:
@@ -108,6 +108,8 @@ def measure(folder: Path, given: argparse.Namespace, cluster: Any) -> None:
 
     faults = ((kill_actor, given.actors), (kill_driver, given.drivers), (lose_node, given.nodes))
     for fault, times in faults:
+        if not times:
+            continue
         seen: Counter[str] = Counter()
         began = time.monotonic()
         for _ in range(times):
@@ -124,11 +126,13 @@ def measure(folder: Path, given: argparse.Namespace, cluster: Any) -> None:
             contents = ray_jobs.contents(trial.out)
             seen["incomplete"] += len(contents) < len(undisturbed)
             seen["different"] += any(contents[name] != undisturbed[name] for name in contents)
+        at_once = times - seen["with a rerun"] - seen["incomplete"]
         print(
-            f"{times} × {fault.__name__.replace('_', ' ')}: {times - seen['with a rerun'] - seen['incomplete']}"
-            f" complete at once, {seen['with a rerun']} after one rerun, {seen['incomplete']} not;"
+            f"{times} × {fault.__name__.replace('_', ' ')}: {at_once} complete at once,"
+            f" {seen['with a rerun']} after one rerun, {seen['incomplete']} not;"
             f" {seen['different']} with other embeddings; {seen['embedded twice']} images of complete blocks"
-            f" embedded twice; {(time.monotonic() - began) / max(1, times):.0f} s each",
+            f" embedded twice;"
+            f" {(time.monotonic() - began) / times:.0f} s each",
             flush=True,
         )
 

@@ -88,7 +88,7 @@ def test_evaluate_writes_both(runner: CliRunner, tmp_path: Path, monkeypatch: py
     )
     with SetWriter(Path("set"), MADE_WITH, of_blocks=True) as writer:
         rows = [
-            Embedded(f"{name}/{at}.png", random.standard_normal(8))
+            Embedded(f"{name}/{at}.png", random.standard_normal(8, dtype=np.float32))
             for at in range(30)
             for name in ("owl", "newt")
         ]

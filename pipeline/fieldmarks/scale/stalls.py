@@ -57,7 +57,7 @@ def until_stalled(
                 most = max(most, left)
                 if left < most and time.monotonic() - since > stall:
                     raise ClusterError(
-                        f"{counted(most - left, 'machine')} of the cluster was lost, and nothing has come"
+                        f"{counted(most - left, 'machine')} of the cluster lost, and nothing has come"
                         f" for {stall:.0f} s: what was complete before is in the set; run the same command"
                         " again, with fewer --actors if you set their number"
                     ) from None
