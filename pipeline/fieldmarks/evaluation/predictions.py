@@ -100,58 +100,6 @@ class Images:
         return distinct_of(len(self.names), self.repeats)
 
 
-class _Gathering:
-    """Images as they come; of those in files, whose rows they are in step with, neither names nor vectors."""
-
-    def __init__(self, folder: Path | None, copies: IO[bytes] | None) -> None:
-        self._folder, self._copies = folder, copies
-        self.names: list[str] = []
-        self.rows = array("q")  # of those in files
-        self.vectors: list[Array] = []
-        self.labels = array("q")  # indices in `numbers`
-        self.numbers: dict[str, int] = {}
-        self.digests = bytearray()
-        self.places: list[tuple[int, int] | None] = []
-        self.failures: list[Failure] = []
-        self.unlabelled = 0
-
-    def take(self, rows: Iterable[Row]) -> None:
-        """Take all images. Raises ModelError if embeddings of a part are not of one length."""
-        number = -1
-        for part in batched(rows, _PART):
-            whole = []
-            for image, label in part:
-                number += 1
-                if isinstance(image, Failure):
-                    self.failures.append(image)
-                elif label is None:
-                    self.unlabelled += 1
-                else:
-                    self.labels.append(self.numbers.setdefault(label, len(self.numbers)))
-                    self.digests += bytes.fromhex(_digest(image))
-                    if self._folder is not None:
-                        self.rows.append(number)
-                        continue
-                    self.names.append(image.image)
-                    whole.append(image.vector)
-                    self.places.append(_kept(image.thumbnail, self._copies))
-            self.vectors += [stacked(whole)] if whole else []
-
-    def names_and_vectors(self, chosen: NDArray[np.int64]) -> tuple[Sequence[str], Array | StoredVectors]:
-        """Return those of some images. Raises ModelError if embeddings are not of one length."""
-        if self._folder is not None:
-            rows = np.frombuffer(self.rows, np.int64)[chosen]
-            stored = StoredVectors(self._folder, rows)
-            if len(stored.dims) > 1:
-                raise ModelError(_DIFFERENT)
-            return StoredNames(self._folder, rows), stored
-        if len({part.shape[1] for part in self.vectors}) > 1:
-            raise ModelError(_DIFFERENT)
-        every = np.concatenate(self.vectors)  # (N, D), or more with labels that have no class
-        names = tuple(self.names[row] for row in chosen.tolist())
-        return names, every if len(chosen) == len(every) else every[chosen]
-
-
 def gather(
     rows: Iterable[Row],
     class_of: Callable[[], Mapping[str, str]],
@@ -165,32 +113,75 @@ def gather(
     those of a `folder` of embeddings, names and vectors stay there. Raises EvaluationError if there is no
     such image, ModelError if embeddings are not of one length.
     """
-    gathering = _Gathering(folder, copies)
-    gathering.take(rows)
+    names: list[str] = []
+    vectors: list[Array] = []
+    places: list[tuple[int, int] | None] = []
+    rows_of_folder, label_numbers = array("q"), array("q")  # 8 bytes an image, where lists take 40
+    numbers: dict[str, int] = {}  # of the labels
+    digests = bytearray()
+    failures: list[Failure] = []
+    unlabelled = 0
+    for start, part in enumerate(batched(rows, _PART)):
+        whole = []
+        for row, (image, label) in enumerate(part, start * _PART):
+            if isinstance(image, Failure):
+                failures.append(image)
+                continue
+            if label is None:
+                unlabelled += 1
+                continue
+            label_numbers.append(numbers.setdefault(label, len(numbers)))
+            digests += bytes.fromhex(_digest(image))
+            if folder is not None:
+                rows_of_folder.append(row)
+                continue
+            names.append(image.image)
+            whole.append(image.vector)
+            places.append(_kept(image.thumbnail, copies))
+        vectors += [stacked(whole)] if whole else []
     known, index = class_of(), {name: number for number, name in enumerate(classes)}
-    class_of_label = [index[known[label]] if label in known else -1 for label in gathering.numbers]
-    owner = np.array([*class_of_label, -1], np.int32)[np.frombuffer(gathering.labels, np.int64)]  # (N,)
-    chosen = np.flatnonzero(owner >= 0)
+    class_of_number = [index[known[label]] if label in known else -1 for label in numbers]
+    owner = np.array([*class_of_number, -1], np.int32)[np.frombuffer(label_numbers, np.int64)]  # (n,)
+    chosen = np.flatnonzero(owner >= 0)  # (N,)
     if not len(chosen):
-        unlabelled, failures = gathering.unlabelled, gathering.failures
         why = f"none of {unlabelled:,} embeddings has a label" if unlabelled else "no label has a class"
         if failures:
             why = f"{len(failures)} could not be read, {failures[0].image} first: {failures[0].error}"
         raise EvaluationError(f"no usable images: {why}")
-    names, vectors = gathering.names_and_vectors(chosen)
     labels = owner[chosen]
-    digests = np.frombuffer(gathering.digests, np.uint8).reshape(-1, _DIGEST)[chosen]  # (n, 16)
-    return Images(
-        names,
-        vectors,
-        labels,
-        tuple(gathering.failures),
-        gathering.unlabelled,
-        _equal(names, labels, digests, classes),
-        tuple(tuple(group.tolist()) for group in _alike(digests, labels)),
-        tuple(gathering.places[row] for row in chosen.tolist()) if gathering.places else (),
-        Digests(digests),
+    keys = np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST)[chosen]  # (N, 16)
+    found: tuple[Sequence[str], Array | StoredVectors] = (
+        _in_memory(names, vectors, chosen)
+        if folder is None
+        else _in_files(folder, np.frombuffer(rows_of_folder, np.int64)[chosen])
     )
+    return Images(
+        found[0],
+        found[1],
+        labels,
+        tuple(failures),
+        unlabelled,
+        _equal(found[0], labels, keys, classes),
+        tuple(tuple(group.tolist()) for group in _alike(keys, labels)),
+        tuple(places[row] for row in chosen.tolist()) if places else (),
+        tuple(key.tobytes().hex() for key in keys) if folder is None else Digests(keys),
+    )
+
+
+def _in_memory(
+    names: Sequence[str], vectors: Sequence[Array], chosen: NDArray[np.int64]
+) -> tuple[tuple[str, ...], Array]:
+    if len({part.shape[1] for part in vectors}) > 1:
+        raise ModelError(_DIFFERENT)
+    every = np.concatenate(vectors)  # (n, D), or more than N with labels that have no class
+    return tuple(names[row] for row in chosen.tolist()), every if len(chosen) == len(every) else every[chosen]
+
+
+def _in_files(folder: Path, rows: NDArray[np.int64]) -> tuple[StoredNames, StoredVectors]:
+    vectors = StoredVectors(folder, rows)
+    if len(vectors.dims) > 1:
+        raise ModelError(_DIFFERENT)
+    return StoredNames(folder, rows), vectors
 
 
 def _alike(digests: NDArray[np.uint8], labels: Indices | None = None) -> list[NDArray[np.int64]]:
