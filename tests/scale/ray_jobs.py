@@ -18,7 +18,7 @@ from fieldmarks.classification.embedding_set import EmbeddingSet
 EXACT = ("--dtype", "float32", "--engine", "torch", "--no-cache", "--batch", "8")
 ACTOR = "MapWorker(MapBatches(Actor)).submit"  # in the title of a process that embeds
 READER = "MapBatches(_Decoding)"  # and of one that decodes
-PATIENCE = 120.0  # seconds for a job of a few images on a busy machine
+PATIENCE = 240.0  # seconds for a job of a few images on a busy machine
 
 T = TypeVar("T")
 

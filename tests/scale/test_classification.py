@@ -178,6 +178,13 @@ def test_a_folder_of_anything_else_stays_as_it_is(runner: CliRunner, world: Path
     assert [path.name for path in (world / "results").iterdir()] == ["mine.txt"]
 
 
+def test_a_classifier_is_saved_beside_the_folder(runner: CliRunner, world: Path) -> None:
+    saved = ("-o", "results", "--save-classifier", "copy.safetensors")
+    assert "Wrote results and copy.safetensors." in untimed(_classify(runner, *saved).stderr)
+    assert _classify(runner, *saved).exit_code == 1
+    assert _classify(runner, *saved, "--force").exit_code == 0
+
+
 def test_one_process_at_a_time(runner: CliRunner, world: Path) -> None:
     with ResultFolder(Path("results"), EmbeddingSet("set")):
         refused = _classify(runner, "-o", "results")

@@ -194,7 +194,7 @@ def classify(
     _check_outputs(named | {"--save-classifier": save_classifier}, (store, classifier))
     if not is_given("form") and (options["output"] or resume):
         form = None  # a default for stdout
-    folder = outputs.folder_of(form, options)
+    folder = outputs.folder_of(form, options | {"save_classifier": save_classifier})
     if options["on"] and not folder:
         raise click.UsageError("--on goes with --image-embeddings SET and -o FOLDER")
     file = None if folder else outputs.open_output(form, options)
@@ -279,11 +279,13 @@ def _classify_set(
                 outcomes = classify_on_ray(ray, folder, shards, classifier, scoring)
             else:
                 outcomes = classify_shards(folder, shards, classifier, scoring)
-            done, began = 0, time.monotonic()
+            done, failed, began = 0, 0, time.monotonic()
             for outcome in outcomes:
                 output.add_shard(outcome)
-                done += 0 if isinstance(outcome, Failure) else outcome.rows
-                show(Progress(done, 0, rows, time.monotonic() - began))
+                if not isinstance(outcome, Failure):
+                    done += outcome.rows - len(outcome.failures)
+                    failed += len(outcome.failures)
+                show(Progress(done, failed, rows, time.monotonic() - began))
         folder.tidy()
     return folder.rows - rows
 

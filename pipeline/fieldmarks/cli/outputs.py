@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fieldmarks.report.result_page import ResultPage
 
 Command = Callable[..., None]
-NOT_IN_FOLDERS = ("resume", "report", "sort_into", "relative", "force")
+NOT_IN_FOLDERS = ("resume", "report", "sort_into", "relative")
 ROWS = ("csv", "label-studio")  # formats with one row per image, for the best class and the runner-up
 
 
@@ -79,6 +79,7 @@ def folder_of(form: ResultFormat | None, options: Mapping[str, Any]) -> Path | N
     if output is None or options["embeddings"] is None or (output.suffix and not output.is_dir()):
         return None
     idle = [f"--{name.replace('_', '-')}" for name in NOT_IN_FOLDERS if options[name]]
+    idle += ["--force"] if options["force"] and not options["save_classifier"] else []
     idle += [f"--format {form}"] if form not in (None, "parquet") else []
     if idle:
         raise click.UsageError(f"-o {output} is a folder of .parquet files: leave out {', '.join(idle)}")
