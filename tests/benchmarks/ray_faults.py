@@ -117,6 +117,7 @@ def measure(folder: Path, given: argparse.Namespace, cluster: Any) -> None:
             code, last = trial.run(fault)
             before = ray_jobs.contents(trial.out)
             if code != 3 or len(before) < len(undisturbed):
+                print(f"run again after: {last}", flush=True)
                 code, last = trial.run(None)
                 seen["with a rerun"] += 1
                 seen["embedded twice"] += _images(before) + _added(last) - _images(undisturbed)
