@@ -81,6 +81,7 @@ def test_each_shard_has_its_results_and_a_rerun_computes_none(runner: CliRunner,
     ]
     names = [name[: len("results_0000")] for name in _files(world / "results")]
     assert names == ["results_0000", "results_0001", "results_0002"]
+    assert parquet.read_table("results").num_rows == 15
     assert _classify(runner, "-o", "whole.parquet").exit_code == 3
     for own, row in zip(
         _rows(*sorted((world / "results").glob("*.parquet"))), _rows(world / "whole.parquet"), strict=True

@@ -1,6 +1,6 @@
 """Results of a whole embedding set: a folder with one Parquet file for each shard of the set.
 
-    RESULTS/results.json                              what the results depend on, as in a results journal
+    RESULTS/_results.json                             what the results depend on, as in a results journal
     RESULTS/results_0003_9f86d081884c7d65.parquet     those of shard 3, by the digest of its vectors
 
 A file's name says which shard it is of, and it appears whole or not at all, so the names alone tell what is
@@ -42,11 +42,11 @@ from fieldmarks.text import counted
 
 logger = logging.getLogger(__name__)
 
-NAME: Final = "results.json"
+NAME: Final = "_results.json"  # readers of folders of Parquet files pass over names with an underscore
 MAX_BYTES: Final = 2**24  # of it
 _LOCK: Final = f".{NAME}.lock"
 _RESULTS: Final = re.compile(r"results_(\d{4,12})_([0-9a-f]{16})\.parquet")
-_DRAFT: Final = re.compile(r"\.results.*\.[0-9a-f]{16}\.tmp")
+_DRAFT: Final = re.compile(r"\._?results.*\.[0-9a-f]{16}\.tmp")
 
 
 @dataclass(frozen=True, slots=True)
