@@ -221,6 +221,19 @@ def test_options_that_do_not_go_with_a_folder(
     assert message in " ".join(refused.stderr.split())
 
 
+def test_an_address_that_is_none_and_a_cluster_that_is_absent(runner: CliRunner, world: Path) -> None:
+    pytest.importorskip("ray")
+    refused = _classify(runner, "-o", "results", "--on", "dask")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Error: expected --on ray or --on ray=ADDRESS, found 'dask'\n",
+    )
+    absent = _classify(runner, "-o", "results", "--on", "ray=127.0.0.1:1")
+    assert absent.exit_code == 1
+    assert "no Ray cluster at 127.0.0.1:1" in absent.stderr
+    assert _classify(runner, "-o", "results").exit_code == 3
+
+
 def test_without_ray_it_is_not_imported(world: Path) -> None:
     words = [*BASE, "-o", "results"]
     code = f"""import sys

@@ -268,6 +268,7 @@ def _classify_set(
     from fieldmarks.scale import cluster
     from fieldmarks.scale.classification import classify_on_ray, classify_shards
 
+    address = cluster.address_of(on) if on else None  # checked also where nothing is missing
     scoring = Scoring(output.scored, output.shortened)
     with folder:
         folder.start(classifier.provenance(embeddings, output.shown))
@@ -275,7 +276,7 @@ def _classify_set(
         rows = sum(shard.rows for shard in shards)
         with shown(sys.stderr, images_line) as show, ExitStack() as stack:
             if on and shards:
-                ray = stack.enter_context(cluster.connected(cluster.address_of(on)))
+                ray = stack.enter_context(cluster.connected(address))
                 outcomes = classify_on_ray(ray, folder, shards, classifier, scoring)
             else:
                 outcomes = classify_shards(folder, shards, classifier, scoring)

@@ -173,7 +173,7 @@ def embedded(
         )
         .map_batches(
             Actor,
-            batch_size=None,
+            batch_size=1,  # a pass; Ray asks for a number where there is a GPU
             batch_format="pyarrow",
             compute=data.ActorPoolStrategy(size=actors),
             num_cpus=_ACTOR,
