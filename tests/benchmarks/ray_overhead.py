@@ -3,11 +3,13 @@
     python tests/benchmarks/ray_overhead.py CLIP [IMAGES] [PAIRS]
 
 CLIP is a model's folder; random weights of true size serve as well. Archives of 50 drawn JPEGs each are
-embedded in turns by one process and by Ray with two actors, in float32. Timed is what passes between the
-first shard of a set and its last, so that starting Python, Ray and the model is left out.
+embedded in turns by one process of two threads and by Ray with two actors of one thread each, in float32.
+Timed is what passes between the first shard of a set and its last, so that starting Python, Ray and the model
+is left out.
 """
 
 import io
+import os
 import statistics
 import subprocess
 import sys
@@ -33,11 +35,13 @@ def jpeg(number: int) -> bytes:
     return content.getvalue()
 
 
-def rate(folder: Path, name: str, clip: str, *more: str) -> float:
+def rate(folder: Path, name: str, clip: str, threads: int, *more: str) -> float:
     """Embed the archives, and return images per second between the first shard and the last."""
     out = folder / name
     command = [sys.executable, "-m", "fieldmarks", "embed", str(folder / "tars"), "--out", str(out)]
-    subprocess.run([*command, "--clip", clip, *EXACT, *more], check=True, capture_output=True)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run([*command, "--clip", clip, *EXACT, *more], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
     times = sorted(path.stat().st_mtime for path in (out / "metadata").iterdir())
     return TAR * (len(times) - 1) / (times[-1] - times[0])
 
@@ -60,8 +64,8 @@ def main() -> None:
             files = ((f"{number:06d}.jpg", jpeg(number)) for number in range(start, start + TAR))
             write_tar(folder / "tars" / f"t-{start:06d}.tar", files)
         for pair in range(pairs):
-            one = rate(folder, f"one-{pair}", clip)
-            two = rate(folder, f"two-{pair}", clip, "--on", "ray", "--actors", "2")
+            one = rate(folder, f"one-{pair}", clip, 2)
+            two = rate(folder, f"two-{pair}", clip, 1, "--on", "ray", "--actors", "2")
             apart = np.abs(vectors(folder / f"one-{pair}") - vectors(folder / f"two-{pair}")).max()
             ratios.append(one / two)
             print(
