@@ -176,7 +176,7 @@ def embedded(
             batch_size=1,  # a pass; Ray asks for a number where there is a GPU
             batch_format="pyarrow",
             compute=data.ActorPoolStrategy(size=actors),
-            num_cpus=_ACTOR,
+            num_cpus=0 if gpus else _ACTOR,  # a GPU limits actors, and readers need whole CPUs
             num_gpus=gpus,
         )
     )
