@@ -120,7 +120,9 @@ def measure(folder: Path, given: argparse.Namespace, cluster: Any) -> None:
                 print(f"run again after: {last}", flush=True)
                 code, last = trial.run(None)
                 seen["with a rerun"] += 1
-                seen["embedded twice"] += _images(before) + _added(last) - _images(undisturbed)
+                seen["embedded twice"] += (
+                    _added(last) + _present(last) * (given.images // TARS) - _images(undisturbed)
+                )
             if not nodes:
                 nodes.append(cluster.add_node(**NODE))
                 cluster.wait_for_nodes()
@@ -141,6 +143,11 @@ def measure(folder: Path, given: argparse.Namespace, cluster: Any) -> None:
 def _added(line: str) -> int:
     """Return how many images a run added, from its closing line."""
     return int(line.partition("Added ")[2].partition(" ")[0].replace(",", "") or 0)
+
+
+def _present(line: str) -> int:
+    """Return how many blocks a run found in the set, those that it recovered among them."""
+    return int(line.partition(" (")[2].partition(" already there")[0].replace(",", "") or 0)
 
 
 def _images(contents: dict[str, bytes | str]) -> int:
