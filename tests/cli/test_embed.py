@@ -50,6 +50,26 @@ def test_what_is_embedded_is_classified_the_same(runner: CliRunner, tiny_clip: P
         assert ours["scores"][0]["logit"] == pytest.approx(theirs["scores"][0]["logit"], abs=1e-4)
 
 
+def test_a_manifest_stands_for_the_images_that_it_lists(
+    runner: CliRunner, tiny_clip: Path, folder: Path
+) -> None:
+    model = [*EXACT, "--clip", str(tiny_clip)]
+    (folder / "list.csv").write_text(
+        "image,label\nphotos/a.png,owl\nphotos/absent.png,owl\nphotos/b.png,newt\n"
+    )
+    result = runner.invoke(main, ["embed", "list.csv", "--out", "embedded", *model])
+    assert (result.exit_code, untimed(result.stderr).splitlines()) == (
+        3,
+        [
+            "list.csv: 3 images from column 'image'",
+            "Error: photos/absent.png: cannot be read: No such file or directory",
+            "Added 2 images to embedded; it has 2 images. 1 input failed.",
+        ],
+    )
+    again = runner.invoke(main, ["embed", "photos/b.png", "list.csv", "--out", "embedded", *model])
+    assert "Added 0 images to embedded (3 already there); it has 2 images. 1 input failed." in again.stderr
+
+
 def test_only_what_was_computed_is_told_of(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
     model = [*EXACT, "--clip", str(tiny_clip)]
     runner.invoke(main, ["embed", "photos/a.png", "--out", "embedded", *model])

@@ -7,6 +7,7 @@ import pytest
 
 from fieldmarks.classification.results import Failure
 from fieldmarks.data import DataSet, Example, open_dataset
+from fieldmarks.data.manifest import image_paths
 from fieldmarks.errors import EvaluationError
 
 
@@ -220,3 +221,37 @@ def test_metadata_without_labels_leaves_the_folders_their_names(tmp_path: Path) 
     (tmp_path / "owl" / "a.png").write_bytes(b"")
     (tmp_path / "metadata.csv").write_text("file_name,caption\nowl/a.png,a bird\n")
     assert _pairs(open_dataset(str(tmp_path))) == [(f"{tmp_path}/owl/a.png", "owl")]
+
+
+def test_images_of_a_manifest_without_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.csv").write_text("id,image\n1,a/0.png\n2,http://127.0.0.1/x.png\n3,/b/2.png\n")
+    assert image_paths(Path("list.csv")) == ["a/0.png", "http://127.0.0.1/x.png", "/b/2.png"]
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "list.jsonl").write_text('{"file_name": "0.png"}\n{"file_name": "1.png"}\n')
+    assert image_paths(Path("c/list.jsonl")) == ["c/0.png", "c/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "image,label\na.png,owl\n,owl\n",
+            "list.csv, line 3: it has no image: fill it in or remove the line",
+        ),
+        ("a.png\nb.png\n", "list.csv, line 1: expected a heading, found an image"),
+        ("name,label\na,owl\n", "list.csv: no column of images: call one of 'name', 'label' 'image'"),
+        (
+            "image,path\na.png,b.png\n",
+            "list.csv: several columns of images: call one of 'image', 'path' 'image'",
+        ),
+    ],
+)
+def test_a_list_of_images_that_is_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(EvaluationError) as caught:
+        image_paths(Path("list.csv"))
+    assert str(caught.value).startswith(message)

@@ -18,7 +18,7 @@ from fieldmarks.classification.embedding_set import EmbeddingSet
 EXACT = ("--dtype", "float32", "--engine", "torch", "--no-cache", "--batch", "8")
 ACTOR = "MapWorker(MapBatches(Actor)).submit"  # in the title of a process that embeds
 READER = "MapBatches(_Decoding)"  # and of one that decodes
-PATIENCE = 120.0  # seconds for a job of a few images on a busy machine
+PATIENCE = 240.0  # seconds for a job of a few images on a busy machine
 
 T = TypeVar("T")
 
@@ -27,6 +27,13 @@ T = TypeVar("T")
 def job(sources: Sequence[str], out: Path, clip: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
     """Start `fieldmarks embed … --on ray`; whatever it leaves is ended."""
     words = ["embed", *sources, "--out", str(out), "--on", "ray", "--clip", str(clip), *EXACT, *more]
+    with started(words) as process:
+        yield process
+
+
+@contextmanager
+def started(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a command; whatever it leaves is ended."""
     command = [sys.executable, "-m", "fieldmarks", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:

@@ -58,6 +58,15 @@ def test_folders_and_globs_have_their_files_in_order_and_once(tmp_path: Path, ta
     assert [Path(block.url).name for block in every] == ["a.tar", "b.tar"]
 
 
+def test_a_range_has_its_files(tmp_path: Path, tar: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"t-{number:02d}.tar").write_bytes(tar.read_bytes())
+    blocks = blocks_of([f"{tmp_path}/t-{{01..02}}.tar"])
+    assert [Path(block.url).name for block in blocks] == ["t-01.tar", "t-02.tar"]
+    with pytest.raises(ImageError, match=r"t-03.tar: no such file"):
+        blocks_of([f"{tmp_path}/t-{{01..03}}.tar"])
+
+
 def test_a_url_of_fsspec_is_read_as_a_file_is(tar: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/bucket/a.tar", tar.read_bytes())

@@ -76,7 +76,9 @@ def test_a_job_on_files_and_a_rerun(runner: CliRunner, demo_clip: Path, tmp_path
     for number in range(80):
         (tmp_path / "photos" / f"{number:03d}.png").write_bytes(png(number))
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    code, lines = ray_jobs.finish(["photos"], Path("set"), demo_clip)
+    names = sorted(path.name for path in (tmp_path / "photos").iterdir())
+    Path("list.csv").write_text("\n".join(["image", *(f"photos/{name}" for name in names)]))
+    code, lines = ray_jobs.finish(["list.csv"], Path("set"), demo_clip)
     assert (code, untimed(lines[-1])) == (3, "Added 80 images to set; it has 80 images. 1 input failed.")
     runner.invoke(main, ["embed", "photos", "--out", "one", "--clip", str(demo_clip), *ray_jobs.EXACT])
     assert ray_jobs.contents(Path("set")) == ray_jobs.contents(Path("one"))

@@ -109,14 +109,14 @@ def _check_vectors(vectors: Stored, source: Path) -> None:
 def _folder(folder: Path) -> list[Part]:
     manifest = Manifest.read(folder)
     if manifest is not None:
-        return [_shard(folder, shard, manifest.dim) for shard in manifest.shards]
+        return [shard_part(folder, shard, manifest.dim) for shard in manifest.shards]
     files = sorted((folder / "img_emb").glob("*.npy"), key=_number)
     if not files:
         raise ImageError(f"{folder} has no img_emb/*.npy; expected a folder written by `fieldmarks embed`")
     return [_unlisted(file) for file in files]
 
 
-def _shard(folder: Path, shard: Shard, dim: int) -> Part:
+def shard_part(folder: Path, shard: Shard, dim: int) -> Part:
     """Return a part that the manifest names. Raises ImageError where its files are not as it says."""
     vectors, metadata = folder / shard.vectors, folder / shard.metadata
     for file in (vectors, metadata):

@@ -49,7 +49,7 @@ class EmbeddingSet:
         Without names, an image is called by its file and row.
         """
         for part in self.parts():
-            yield from _rows(part)
+            yield from rows_of(part)
 
     def labels(self) -> Iterator[str | None]:
         """Yield the label that the file itself gives to each row, in step with them; None for no label."""
@@ -140,7 +140,8 @@ def embed(
     return EmbeddingSet(out)
 
 
-def _rows(part: Part) -> Iterator[Embedded | Failure]:
+def rows_of(part: Part) -> Iterator[Embedded | Failure]:
+    """Yield the embeddings of a part in order, a Failure for one that is not one."""
     named = zip(part.names(), part.errors(), strict=True)
     for rows in part.vectors.parts(READ_ROWS):
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite

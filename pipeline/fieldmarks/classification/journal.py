@@ -70,14 +70,13 @@ class Journal:
 
     def start(self, settings: Mapping[str, Any]) -> None:
         """Record what the results depend on. Raises ReportError if the file has results of another run."""
-        identity = identity_of(settings)
+        header = header_of(settings)
         if self._header is None:
-            header = {"fieldmarks": KIND, "version": VERSION, "identity": identity, "settings": settings}
             self._write(orjson.dumps(header) + b"\n")
-        elif self._header["identity"] != identity:
-            differing = _differing(self._header.get("settings"), settings)
+        elif self._header["identity"] != header["identity"]:
+            other = differing(self._header.get("settings"), settings)
             raise ReportError(
-                f"{self.path} holds results of another run{differing}; use the same options, or pass another"
+                f"{self.path} holds results of another run{other}; use the same options, or pass another"
                 " file with --resume"
             )
 
@@ -257,12 +256,18 @@ def _version(row: Embedded) -> FileVersion:
     return row.version or FileVersion(hashlib.sha256(row.vector.tobytes()).hexdigest())
 
 
+def header_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what says whose results are: the settings that they depend on, with their hash."""
+    identity = identity_of(settings)
+    return {"fieldmarks": KIND, "version": VERSION, "identity": identity, "settings": settings}
+
+
 def identity_of(settings: Mapping[str, Any]) -> str:
     """Return the hash that tells these settings from any other."""
     return hashlib.sha256(orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _differing(earlier: object, now: Mapping[str, Any]) -> str:
+def differing(earlier: object, now: Mapping[str, Any]) -> str:
     """Return in words which settings differ, as far as the file says."""
     if not isinstance(earlier, dict):
         return ""

@@ -167,6 +167,15 @@ def _task(result: Result, number: int, model: str) -> dict[str, Any]:
     return {"data": data, "predictions": [prediction]}
 
 
+def write_parquet(results: Iterable[Result], sink: IO[bytes]) -> None:
+    """Write results as one Parquet file. Raises ReportError without pyarrow, OSError."""
+    arrow, parquet = _pyarrow()
+    schema = _schema(arrow)
+    with parquet.ParquetWriter(sink, schema) as writer:
+        for part in batched(results, _GROUP):
+            writer.write_table(arrow.Table.from_pylist([_parquet_row(row) for row in part], schema))
+
+
 class ResultsFile:
     """A file that results are written to, whole or not at all; its format is its suffix's.
 
@@ -201,7 +210,8 @@ class ResultsFile:
         source = _Source(results)
         with tempfile.TemporaryFile(dir=self.path.resolve().parent) as spool:
             if self.form == "parquet":
-                self._write_parquet(source, spool)
+                with self._refusing():
+                    write_parquet(source, spool)
             else:
                 for piece in text_of(self.form, source, baseline=baseline, model=model):
                     with self._refusing():
@@ -214,13 +224,6 @@ class ResultsFile:
                 self.written = source.count
         if source.error is not None:
             raise source.error
-
-    def _write_parquet(self, results: Iterable[Result], spool: IO[bytes]) -> None:
-        arrow, parquet = _pyarrow()
-        schema = _schema(arrow)
-        with self._refusing(), parquet.ParquetWriter(spool, schema) as writer:
-            for part in batched(results, _GROUP):
-                writer.write_table(arrow.Table.from_pylist([_parquet_row(row) for row in part], schema))
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:

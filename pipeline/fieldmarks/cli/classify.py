@@ -2,8 +2,9 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fieldmarks.classification.embedder import Embedded
     from fieldmarks.classification.embedding_set import EmbeddingSet
     from fieldmarks.classification.journal import Journal
+    from fieldmarks.classification.result_folder import ResultFolder
     from fieldmarks.classification.results import Failure
     from fieldmarks.cli.images import Paths
 
@@ -138,6 +140,11 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
     "--save-classifier", type=OutputFile(".safetensors"), help="Also save the classifier (.safetensors)."
 )
 @sorting.sorting_options
+@click.option(
+    "--on",
+    metavar="ray[=ADDRESS]",
+    help="With --image-embeddings and a folder as -o: run on Ray, as `fieldmarks embed` does.",
+)
 @click.pass_context
 def classify(
     context: click.Context,
@@ -169,6 +176,7 @@ def classify(
       fieldmarks classify photos/ --class owl --class newt --none "an empty forest"
       fieldmarks classify photos/ --store frogs.jsonl --report frogs.html --baseline
       fieldmarks classify photos/ --store frogs.jsonl --resume out.jsonl
+      fieldmarks classify --image-embeddings photos.emb --store frogs.jsonl -o results
     """
     from fieldmarks.classification.classifier import EMBEDDED_BATCH
     from fieldmarks.classification.classifier_file import ClassifierFile
@@ -188,13 +196,17 @@ def classify(
     _check_outputs(named | {"--save-classifier": save_classifier}, (store, classifier))
     if not is_given("form") and (options["output"] or resume):
         form = None  # a default for stdout
-    file = outputs.open_output(form, options)
+    folder = outputs.folder_of(form, options | {"save_classifier": save_classifier})
+    if options["on"] and not folder:
+        raise click.UsageError("--on goes with --image-embeddings SET and -o FOLDER")
+    file = None if folder else outputs.open_output(form, options)
     sorting.check(options, images)
     target = ClassifierFile(save_classifier) if save_classifier else None
     if options["force"] or not resume:  # with --resume, the same command continues
-        written_to = {"-o": options["output"], "--report": report, "--save-classifier": save_classifier}
+        written_to = {"-o": file and file.path, "--report": report, "--save-classifier": save_classifier}
         check_new(options["force"], written_to)
     embeddings = EmbeddingSet(options["embeddings"]) if options["embeddings"] else None
+    results = _result_folder(folder, embeddings) if folder and embeddings else None
     made_with = embeddings.model if embeddings else None  # read before the work, as it may need an extra
     found = iter(()) if embeddings else find_images(images)
     with quiet_pillow(), _journal(resume) as journal:
@@ -206,6 +218,7 @@ def classify(
         )
         if options["baseline"] and opened.head.baseline is None:
             raise click.UsageError("--baseline has no effect: the classifier was saved without --baseline")
+        form = "parquet" if results else form
         output = outputs.Output(opened, form, options | {"store": store}, journal, file)
         if embeddings:
             opened.report_other_model(made_with)
@@ -213,6 +226,10 @@ def classify(
             journal.start(opened.provenance(embeddings, output.shown))
         if target:
             opened.save_to(target)
+        if results and embeddings:
+            present = _classify_set(results, opened, embeddings, output, options["on"])
+            output.conclude(present, [results.path, *([save_classifier] if save_classifier else [])])
+            return
         batch = EMBEDDED_BATCH if embeddings else None
         try:
             with shown(sys.stderr, images_line, bar=bool(journal) or not sys.stdout.isatty()) as show:
@@ -231,6 +248,49 @@ def classify(
         output.sort()
     written = [path for path in (resume, report, save_classifier) if path]
     output.conclude(journal.skipped if journal else 0, written)
+
+
+def _result_folder(path: Path, embeddings: "EmbeddingSet") -> "ResultFolder":
+    """Return the folder for a set's results. Raises ReportError, ImageError."""
+    from fieldmarks.classification.result_folder import ResultFolder
+
+    return ResultFolder(path, embeddings)
+
+
+def _classify_set(
+    folder: "ResultFolder",
+    classifier: "Classifier",
+    embeddings: "EmbeddingSet",
+    output: outputs.Output,
+    on: str | None,
+) -> int:
+    """Classify the shards of a set that have no results in the folder; return how many images had some."""
+    from fieldmarks.classification.result_folder import Scoring
+    from fieldmarks.classification.results import Failure, Progress
+    from fieldmarks.scale import cluster
+    from fieldmarks.scale.classification import classify_on_ray, classify_shards
+
+    address = cluster.address_of(on) if on else None  # checked also where nothing is missing
+    scoring = Scoring(output.scored, output.shortened)
+    with folder:
+        folder.start(classifier.provenance(embeddings, output.shown))
+        shards = folder.missing()
+        rows = sum(shard.rows for shard in shards)
+        with shown(sys.stderr, images_line) as show, ExitStack() as stack:
+            if on and shards:
+                ray = stack.enter_context(cluster.connected(address))
+                outcomes = classify_on_ray(ray, folder, shards, classifier, scoring)
+            else:
+                outcomes = classify_shards(folder, shards, classifier, scoring)
+            done, failed, began = 0, 0, time.monotonic()
+            for outcome in outcomes:
+                output.add_shard(outcome)
+                if not isinstance(outcome, Failure):
+                    done += outcome.rows - len(outcome.failures)
+                    failed += len(outcome.failures)
+                show(Progress(done, failed, rows, time.monotonic() - began))
+        folder.tidy()
+    return folder.rows - rows
 
 
 def _journal(path: Path | None) -> "AbstractContextManager[Journal | None]":

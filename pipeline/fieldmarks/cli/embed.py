@@ -73,14 +73,15 @@ def embed(
 ) -> None:
     """Write the embeddings of images to the folder SET, to search them or to classify them again quickly.
 
-    SOURCE is an image, a folder (searched recursively), a glob, or - to read paths from stdin, one per line;
-    or, for large collections, .tar files (webdataset or any other layout), .parquet files with a column of
-    images, a folder of these, and URLs of either, such as s3://, gs:// and hf://. Run it again to add what is
-    new: images that are in the set are not computed again, even if they were renamed, and a changed file
-    replaces its earlier version. Each .tar, and each row group of a .parquet, is embedded once as a whole; an
-    unreadable image in it is a row with its error. SET has clip-retrieval's layout: img_emb/*.npy (vectors of
-    unit length), metadata/*.parquet, and a manifest. Needs the extra 'embed' (pyarrow). Unreadable images are
-    named on stderr, and the exit code is then 3, or 1 if no image could be read.
+    SOURCE is an image, a folder (searched recursively), a glob, a .csv, .tsv or .jsonl manifest with a column
+    image, or - to read paths from stdin, one per line; or, for large collections, .tar files (webdataset or
+    any other layout), .parquet files with a column of images, a folder of these, and URLs of either, such as
+    s3://, gs:// and hf://. Run it again to add what is new: images that are in the set are not computed
+    again, even if they were renamed, and a changed file replaces its earlier version. Each .tar, and each row
+    group of a .parquet, is embedded once as a whole; an unreadable image in it is a row with its error. SET
+    has clip-retrieval's layout: img_emb/*.npy (vectors of unit length), metadata/*.parquet, and a manifest.
+    Needs the extra 'embed' (pyarrow). Unreadable images are named on stderr, and the exit code is then 3, or
+    1 if no image could be read.
 
     \b
     Examples:
@@ -95,6 +96,7 @@ def embed(
     from fieldmarks.paths import unusable_folder
     from fieldmarks.scale.blocks import is_block_source
 
+    images = _without_manifests(images)
     archives = [is_block_source(image) for image in images]
     _check_usage(out, archives, on=on, workers=actors or readers, trial=trial, prune=prune)
     if options["decode"] == "gpu" and (on or trial):
@@ -109,6 +111,18 @@ def embed(
         _embed_files(images, out, prune, half, options)
     elif out is not None:
         _embed_blocks(images, all(archives), out, half, on, (actors or 0, readers or 0), options)
+
+
+def _without_manifests(images: Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments with the images that a manifest lists in its place."""
+    from fieldmarks.data.manifest import MANIFEST_SUFFIXES, image_paths
+
+    def listed(image: str) -> list[str]:
+        path = Path(image)
+        is_manifest = path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file()
+        return image_paths(path) if is_manifest else [image]
+
+    return tuple(path for image in images for path in listed(image))
 
 
 def _check_usage(

@@ -30,6 +30,7 @@ from fieldmarks.cli.images import (
     wrote,
 )
 from fieldmarks.cli.learning_curves import Counts, check_curves, measure_curves
+from fieldmarks.errors import EvaluationError
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ OF_FIGURES = {
     "write_flags": "--write-flags",
     "unknown": "--unknown",
     "as_json": "--json",
+    "predictions": "--predictions",
     "report": "--report",
     "save_plots": "--save-plots",
     "force": "--force",
@@ -224,6 +226,12 @@ def text_options(command: Command) -> Command:
     help="Write the whole evaluation as JSON (.json); - for stdout.",
 )
 @click.option(
+    "--predictions",
+    type=OutputFile(".parquet"),
+    help="Write what each arm predicts for each image as a table (.parquet). The JSON, in the same folder,"
+    " then refers to it, which keeps it small for millions of images.",
+)
+@click.option(
     "--report", type=OutputFile(".html"), help="Write an HTML page with charts and examples (.html)."
 )
 @page_options
@@ -277,7 +285,7 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
         passed = {name: options[name] for name in names} | {"preset": options["presets"][0]}
         measure_curves(dataset, passed, options, command_line(context))
         return
-    outputs = (options["as_json"], options["report"], options["save_plots"])
+    outputs = (options["as_json"], options["predictions"], options["report"], options["save_plots"])
     _check_outputs(*outputs, force=options["force"])
     store = Store(options["store"]) if options["store"] else None
     if store is not None and options["write_flags"]:
@@ -414,7 +422,9 @@ def _write_flags(result: "Evaluation", path: str, preset: str) -> None:
     say(f"{counted(len(changed), 'class')} {have} measured effects: {see}")
 
 
-def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None, *, force: bool) -> None:
+def _check_outputs(
+    as_json: str | None, predictions: Path | None, report: Path | None, plots: Path | None, *, force: bool
+) -> None:
     """Raise for what could not be written at the end; UsageError for one file named twice."""
     from fieldmarks.evaluation.results import check_file
     from fieldmarks.report import chart_files, charts, evaluation_page
@@ -426,13 +436,25 @@ def _check_outputs(as_json: str | None, report: Path | None, plots: Path | None,
         check_file(file)
     if report:
         evaluation_page.check(report)
+    if predictions:
+        from fieldmarks.evaluation.prediction_files import packages
+        from fieldmarks.paths import unwritable
+
+        packages("--predictions")
+        if file and file.resolve().parent != predictions.resolve().parent:
+            raise click.UsageError("--json refers to --predictions by its name: put both into one folder")
+        if reason := unwritable(predictions):
+            raise EvaluationError(f"{predictions} {reason}")
     drawn = chart_files.check(charts.NAMES, plots) if plots else None
-    check_new(force, {"--json": file, "--report": report, "--save-plots": drawn})
+    check_new(
+        force, {"--json": file, "--predictions": predictions, "--report": report, "--save-plots": drawn}
+    )
 
 
 def _write(
     result: "Evaluation",
     as_json: str | None,
+    predictions: Path | None,
     report: Path | None,
     plots: Path | None,
     options: Mapping[str, Any],
@@ -441,13 +463,16 @@ def _write(
     from fieldmarks.cli.render import evaluation
     from fieldmarks.report import chart_files, charts, evaluation_page
 
+    if predictions:
+        result.save_predictions(predictions, force=options["force"])
+    name = predictions.name if predictions else None
     if as_json == "-":
-        click.echo(result.encoded(), nl=False)
+        click.echo(result.encoded(name), nl=False)
     else:
         for line in evaluation.lines(result):
             click.echo(line)
         if as_json:
-            result.save(as_json)
+            result.save(as_json, predictions=name)
     if report:
         evaluation_page.write_page(result, report, imprint(options))
     if plots:

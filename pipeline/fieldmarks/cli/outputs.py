@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from fieldmarks.classification.classifier import Classifier
     from fieldmarks.classification.journal import Journal
     from fieldmarks.classification.result_files import Result, ResultsFile
+    from fieldmarks.classification.result_folder import ShardResults
+    from fieldmarks.classification.results import Failure
     from fieldmarks.report.result_page import ResultPage
 
 Command = Callable[..., None]
+NOT_IN_FOLDERS = ("resume", "report", "sort_into", "relative")
 ROWS = ("csv", "label-studio")  # formats with one row per image, for the best class and the runner-up
 
 
@@ -44,7 +47,8 @@ def output_options(command: Command) -> Command:
             metavar="FILE",
             help="Write the results to a file instead of stdout: .csv (for Excel), .jsonl or .parquet, or"
             " .json with --format label-studio. It is written whole, at the end; for runs of hours, see"
-            " --resume.",
+            " --resume. With --image-embeddings SET, a name without a suffix is a folder that gets a .parquet"
+            " file for each shard of SET; rerun to continue.",
         ),
     ):
         command = option(command)
@@ -67,6 +71,19 @@ def open_output(form: ResultFormat | None, options: Mapping[str, Any]) -> "Resul
     from fieldmarks.classification.result_files import ResultsFile
 
     return ResultsFile(output, form, force=options["force"])
+
+
+def folder_of(form: ResultFormat | None, options: Mapping[str, Any]) -> Path | None:
+    """Return the folder of results that -o names. Raises UsageError for options that do not go with it."""
+    output: Path | None = options["output"]
+    if output is None or options["embeddings"] is None or (output.suffix and not output.is_dir()):
+        return None
+    idle = [f"--{name.replace('_', '-')}" for name in NOT_IN_FOLDERS if options[name]]
+    idle += ["--force"] if options["force"] and not options["save_classifier"] else []
+    idle += [f"--format {form}"] if form not in (None, "parquet") else []
+    if idle:
+        raise click.UsageError(f"-o {output} is a folder of .parquet files: leave out {', '.join(idle)}")
+    return output
 
 
 def detail_of(form: str, options: Mapping[str, Any]) -> tuple[int, int, bool]:
@@ -159,7 +176,7 @@ class Output:
 
         form = file.form if file else form or "table"
         top, explained, baseline = detail_of("journal" if journal else form, options)
-        self._shortened = partial(shortened, top=top, explain_top=explained, baseline=baseline)
+        self.shortened = partial(shortened, top=top, explain_top=explained, baseline=baseline)
         self._write = writer(form, classifier, baseline, journal, file)
         self._file, self._journal = file, journal
         self._has_begun = False
@@ -209,13 +226,26 @@ class Output:
         """Write each result as it arrives."""
         self._has_begun = True
         try:
-            self._write(map(self._shortened, self._noted(results)))
+            self._write(map(self.shortened, self._noted(results)))
         except KeyboardInterrupt:
             if self._journal:
                 say(f"{self._journal.path} has the results so far; the same command continues")
             elif self._file and self._file.written:
                 say(f"Wrote the {counted(self._file.written, 'result')} so far to {self._file.path}")
             raise
+
+    def add_shard(self, results: "ShardResults | Failure") -> None:
+        """Count the results of a shard that are in their folder, and name those that failed."""
+        from fieldmarks.classification.results import Failure
+
+        failures = [results] if isinstance(results, Failure) else results.failures
+        for failure in failures:
+            say_failure(failure)
+        self._failures += len(failures)
+        if not isinstance(results, Failure):
+            self._unreadable += len(failures)
+            self._total += results.rows
+            self._without_label.update(results.abstained)
 
     def write_page(self) -> None:
         """Write the page, if there is one, with the results so far."""

@@ -190,7 +190,7 @@ def expand(spec: str, suffixes: tuple[str, ...]) -> list[Path]:
 
     Of a folder, they are those with one of `suffixes`. Raises EvaluationError for a missing file.
     """
-    names = [spec] if Path(spec).exists() else _braces(spec)
+    names = [spec] if Path(spec).exists() else braces(spec)
     if len(names) == 1 and Path(spec).is_dir():
         return sorted(path for path in Path(spec).iterdir() if path.name.lower().endswith(suffixes))
     paths = [Path(path) for name in names for path in ([name] if Path(name).exists() else _glob(name))]
@@ -204,7 +204,7 @@ def _glob(pattern: str) -> list[str]:
     return paths or [pattern]
 
 
-def _braces(spec: str) -> list[str]:
+def braces(spec: str) -> list[str]:
     """Return the names that ranges like {000..012} stand for, in order."""
     match = _RANGE.search(spec)
     if not match:
@@ -213,4 +213,4 @@ def _braces(spec: str) -> list[str]:
     if not 0 <= last - first < MAX_SHARDS:
         raise EvaluationError(f"{match[0]} in {spec!r} is not a range of at most {MAX_SHARDS} shards")
     starts = (f"{spec[: match.start()]}{number:0{width}}" for number in range(first, last + 1))
-    return [start + rest for start in starts for rest in _braces(spec[match.end() :])]
+    return [start + rest for start in starts for rest in braces(spec[match.end() :])]

@@ -8,6 +8,7 @@ column `split` is respected, ignoring the case of its name and values. Other col
 """
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ from fieldmarks.tables import Row, Table, errors_as, parse_table
 from fieldmarks.tables.table import Role, folded, role
 from fieldmarks.text import counted, printable
 
+logger = logging.getLogger(__name__)
+
 MANIFEST_SUFFIXES: Final = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson"})
 OTHER_TABLES: Final = frozenset(
     {".json", ".txt", ".xlsx", ".xls", ".ods", ".numbers"}
@@ -49,6 +52,32 @@ FILE_NAME: Final = "file_name"  # the column that such a file has
 def open_manifest(source: DatasetSpec) -> Listed:
     """Read a manifest. Raises EvaluationError, with the line number, if it is not one."""
     return _open(source, Path(source.name), None)
+
+
+def image_paths(path: Path) -> list[str]:
+    """Return the images that a manifest lists, with or without labels, as paths that lead to them from here.
+
+    Logs which column it took, and where images are if none is where it says. Raises EvaluationError.
+    """
+    table, _ = _read(path)
+    columns = _columns(table, path)
+    images = _called(columns, IMAGE_NAMES) or _of_role(columns, Role.IMAGE)
+    if len(images) != 1:
+        several = "several columns" if images else "no column"
+        raise EvaluationError(f"{path}: {several} of images: call one of {dataset.listed(columns)} 'image'")
+    place = columns.index(images[0])
+    paths = []
+    for row in table.rows:
+        cell = row.cells[place]
+        if not isinstance(cell, str) or not cell.strip():
+            raise EvaluationError(
+                f"{path}, line {row.number}: it has no image: fill it in or remove the line"
+            )
+        paths.append(_path_of(path, cell))
+    logger.info("%s: %s from column %r", path, counted(len(paths), "image"), images[0])
+    for notice in _elsewhere(path, paths):
+        logger.warning("%s: %s", path, notice)
+    return paths
 
 
 def open_metadata(source: DatasetSpec) -> Listed | None:
@@ -83,18 +112,7 @@ def _metadata(folder: Path, source: DatasetSpec) -> Path | None:
 def _open(source: DatasetSpec, path: Path, part: str | None, notices: Sequence[str] = ()) -> Listed:
     """Return the images of a manifest, all of which are in the split `part` unless that is None."""
     table, fingerprint = _read(path)
-    if table.columns is None:
-        raise EvaluationError(
-            f"{path}: empty: write a heading such as image,label, or JSON lines with these keys"
-        )
-    if any(_is_image(word) for cell in table.columns for word in str(cell).split()):
-        mark = table.delimiter or ","
-        raise EvaluationError(
-            f"{path}, line 1: expected a heading, found an image: write image{mark}label as the first line"
-        )
-    columns = [column.strip() for column in table.columns]
-    if twice := next((name for name, count in Counter(columns).items() if count > 1 and name), None):
-        raise EvaluationError(f"{path}, line 1: two columns are called {printable(twice)!r}: rename one")
+    columns = _columns(table, path)
     try:
         images = _called(columns, IMAGE_NAMES) or _of_role(columns, Role.IMAGE)
         labels = _called(columns, LABEL_NAMES) or _of_role(columns, Role.CLASS)
@@ -116,18 +134,35 @@ def _open(source: DatasetSpec, path: Path, part: str | None, notices: Sequence[s
     metadata |= {"limit": source.limit, "image_column": image, "label_column": label}
     metadata |= {"pictures": len(records), "fingerprint": fingerprint}
     report = f"{path}: {counted(len(records), 'image')} from {table.names(places)}{table.separated()}"
-    return Listed(
-        metadata, spread(records, source.limit), [report, *notices, *others, *_elsewhere(path, records)]
-    )
-
-
-def _elsewhere(manifest: Path, records: Sequence[Example | Failure]) -> list[str]:
-    """Return a notice if none of the first images exists where the manifest says, but one does elsewhere."""
-    paths = [
-        Path(example.image)
+    images_of_records = (
+        example.image
         for example in records[:_LOOKED_FOR]
         if isinstance(example, Example) and isinstance(example.image, str)
-    ]
+    )
+    elsewhere = _elsewhere(path, list(images_of_records))
+    return Listed(metadata, spread(records, source.limit), [report, *notices, *others, *elsewhere])
+
+
+def _columns(table: Table, path: Path) -> list[str]:
+    """Return the names of a manifest's columns. Raises EvaluationError for what is no heading of one."""
+    if table.columns is None:
+        raise EvaluationError(
+            f"{path}: empty: write a heading such as image,label, or JSON lines with these keys"
+        )
+    if any(_is_image(word) for cell in table.columns for word in str(cell).split()):
+        mark = table.delimiter or ","
+        raise EvaluationError(
+            f"{path}, line 1: expected a heading, found an image: write image{mark}label as the first line"
+        )
+    columns = [column.strip() for column in table.columns]
+    if twice := next((name for name, count in Counter(columns).items() if count > 1 and name), None):
+        raise EvaluationError(f"{path}, line 1: two columns are called {printable(twice)!r}: rename one")
+    return columns
+
+
+def _elsewhere(manifest: Path, images: Sequence[str]) -> list[str]:
+    """Return a notice if none of the first images exists where the manifest says, but one does elsewhere."""
+    paths = [Path(image) for image in images[:_LOOKED_FOR]]
     if not paths or any(map(os.path.exists, paths)):
         return []
     first = paths[0]
@@ -196,8 +231,14 @@ def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Fa
             without_credentials(image),
             f"{manifest}, line {number}: an address: download it and pass the file",
         )
-    path = str(manifest.parent / _as_path(manifest.parent, image.strip()))
+    path = _path_of(manifest, image)
     return record(path, label, name_of(path, number))
+
+
+def _path_of(manifest: Path, image: str) -> str:
+    """Return the path of an image that a manifest names; an address stays as it is."""
+    image = image.strip()
+    return image if is_url(image) else str(manifest.parent / _as_path(manifest.parent, image))
 
 
 def _as_path(folder: Path, image: str) -> str:

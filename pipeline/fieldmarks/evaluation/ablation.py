@@ -21,6 +21,7 @@ from fieldmarks.classification.texts import Texts
 from fieldmarks.errors import EvaluationError
 from fieldmarks.evaluation.predictions import CHUNK, chunks
 from fieldmarks.evaluation.results import Changes, DescriptorEffect, Indices
+from fieldmarks.evaluation.stored import StoredVectors
 
 ALONE: Final = "with a single class no descriptor can help or hurt"
 
@@ -28,7 +29,7 @@ Bools = NDArray[np.bool_]
 
 
 def effects(
-    images: Array,
+    images: Array | StoredVectors,
     labels: Indices,
     texts: Texts,
     rows: Array,

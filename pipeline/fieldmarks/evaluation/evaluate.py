@@ -441,7 +441,7 @@ def _examples(
 
 def _copy(images: Images, image: int, copies: IO[bytes] | None) -> bytes | None:
     """Return the small copy of an image, where there is one."""
-    place = images.copies[image]
+    place = images.copies[image] if images.copies else None
     if copies is None or place is None:
         return None
     copies.seek(place[0])

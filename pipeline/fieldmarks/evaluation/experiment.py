@@ -243,7 +243,8 @@ class Experiment:
             rows = self._counted(self._precomputed(), counts)
         else:
             rows = self._embedded(counts, copies is not None, progress)
-        images = gather(rows, class_of, list(self.candidate.classes), copies)
+        folder = self.spec.embeddings if self.spec.embeddings and self.spec.embeddings.is_dir() else None
+        images = gather(rows, class_of, list(self.candidate.classes), copies, folder)
         return done, images
 
     def read_unknown(
@@ -263,7 +264,8 @@ class Experiment:
         if progress is not None:
             rows = reporting(rows, total, progress)
         images, failures = distinct((row, None) for row in rows)
-        found = {digest: vector for digest, vector in images.items() if digest not in set(known.digests)}
+        labelled = set(known.digests)
+        found = {digest: vector for digest, vector in images.items() if digest not in labelled}
         notices = []
         if left := len(images) - len(found):
             notices.append(f"{path}: {counted(left, 'image')} left out: equal to images with a label")

@@ -4,8 +4,11 @@ N images, M texts, C classes, D dimensions; no array of N x C is ever made.
 """
 
 import hashlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -14,12 +17,14 @@ from numpy.typing import NDArray
 from fieldmarks.choices import Aggregation
 from fieldmarks.classification.embedder import Embedded
 from fieldmarks.classification.engines import batched
+from fieldmarks.classification.head import DIGEST as _DIGEST
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.scoring import Array, Pooling, Scorer, normalize
 from fieldmarks.classification.texts import Texts
-from fieldmarks.data.check import Equal, equal_images
+from fieldmarks.data.check import Equal
 from fieldmarks.errors import EvaluationError, ModelError
 from fieldmarks.evaluation.results import Indices, Predictions, distinct_of
+from fieldmarks.evaluation.stored import Digests, StoredNames, StoredVectors, names_at
 
 CHUNK = 4_000_000  # scores in memory at a time
 _PART = 4096  # images that are put together at a time
@@ -38,7 +43,9 @@ def chunks(count: int, step: int) -> Iterator[slice]:
     return (slice(at, min(at + step, count)) for at in range(0, count, step))
 
 
-def predict(images: Array, labels: Indices, scorer: Scorer, seed: int | None = None) -> Predictions:
+def predict(
+    images: Array | StoredVectors, labels: Indices, scorer: Scorer, seed: int | None = None
+) -> Predictions:
     """Return the predictions for images (N, D) of unit length whose classes are `labels` (N,).
 
     Of classes that score the same the first is answered, and ranks before the others. Raises ModelError for
@@ -74,18 +81,18 @@ class Images:
     precomputed embeddings these.
     `failures` could not be read; of `unlabelled` ones no label is known. `copies` are the places of the
     images' small copies in a file, (start, length), where such were wanted. `digests` are what images
-    of equal bytes, or of equal embeddings, share.
+    of equal bytes, or of equal embeddings, share. Names and embeddings may lie in an embedding set's files.
     """
 
-    names: tuple[str, ...]
-    vectors: Array
+    names: Sequence[str]
+    vectors: Array | StoredVectors
     labels: Indices
     failures: tuple[Failure, ...]
     unlabelled: int = 0
     equal: tuple[Equal, ...] = ()
     repeats: tuple[tuple[int, ...], ...] = ()
     copies: tuple[tuple[int, int] | None, ...] = ()
-    digests: tuple[str, ...] = ()
+    digests: Sequence[str] = ()
 
     @property
     def distinct(self) -> NDArray[np.int64]:
@@ -98,59 +105,106 @@ def gather(
     class_of: Callable[[], Mapping[str, str]],
     classes: Sequence[str],
     copies: IO[bytes] | None = None,
+    folder: Path | None = None,
 ) -> Images:
-    """Return the images whose label has a class, as one array; their small copies go to the file `copies`.
+    """Return the images whose label has a class; their small copies go to the file `copies`.
 
-    `class_of` is asked once all rows have come, as only then all labels may be known. Raises EvaluationError
-    if there is no such image, ModelError if embeddings are not of one length.
+    `class_of` is asked once all rows have come, as only then all labels may be known. Where the rows are
+    those of a `folder` of embeddings, names and vectors stay there. Raises EvaluationError if there is no
+    such image, ModelError if embeddings are not of one length.
     """
     names: list[str] = []
     vectors: list[Array] = []
-    labels: list[str] = []
-    digests: list[str] = []
     places: list[tuple[int, int] | None] = []
+    rows_of_folder, label_numbers = array("q"), array("q")  # 8 bytes an image, where lists take 40
+    numbers: dict[str, int] = {}  # of the labels
+    digests = bytearray()
     failures: list[Failure] = []
     unlabelled = 0
-    for part in batched(rows, _PART):
+    for start, part in enumerate(batched(rows, _PART)):
         whole = []
-        for image, label in part:
+        for row, (image, label) in enumerate(part, start * _PART):
             if isinstance(image, Failure):
                 failures.append(image)
-            elif label is None:
+                continue
+            if label is None:
                 unlabelled += 1
-            else:
-                names.append(image.image)
-                whole.append(image.vector)
-                labels.append(label)
-                digests.append(_digest(image))
-                places.append(_kept(image.thumbnail, copies))
+                continue
+            label_numbers.append(numbers.setdefault(label, len(numbers)))
+            digests += bytes.fromhex(_digest(image))
+            if folder is not None:
+                rows_of_folder.append(row)
+                continue
+            names.append(image.image)
+            whole.append(image.vector)
+            places.append(_kept(image.thumbnail, copies))
         vectors += [stacked(whole)] if whole else []
-    known = class_of()
-    index = {name: number for number, name in enumerate(classes)}
-    chosen = [row for row, label in enumerate(labels) if label in known]
-    if not chosen:
+    known, index = class_of(), {name: number for number, name in enumerate(classes)}
+    class_of_number = [index[known[label]] if label in known else -1 for label in numbers]
+    owner = np.array([*class_of_number, -1], np.int32)[np.frombuffer(label_numbers, np.int64)]  # (n,)
+    chosen = np.flatnonzero(owner >= 0)  # (N,)
+    if not len(chosen):
         why = f"none of {unlabelled:,} embeddings has a label" if unlabelled else "no label has a class"
         if failures:
             why = f"{len(failures)} could not be read, {failures[0].image} first: {failures[0].error}"
         raise EvaluationError(f"no usable images: {why}")
-    if len({part.shape[1] for part in vectors}) > 1:
-        raise ModelError(_DIFFERENT)
-    every = np.concatenate(vectors)  # (N, D), or more with labels that have no class
-    kept = [(names[row], known[labels[row]], digests[row]) for row in chosen]
-    groups: dict[tuple[str, str], list[int]] = {}
-    for at, (_, name, digest) in enumerate(kept):
-        groups.setdefault((name, digest), []).append(at)
+    labels = owner[chosen]
+    keys = np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST)[chosen]  # (N, 16)
+    found: tuple[Sequence[str], Array | StoredVectors] = (
+        _in_memory(names, vectors, chosen)
+        if folder is None
+        else _in_files(folder, np.frombuffer(rows_of_folder, np.int64)[chosen])
+    )
     return Images(
-        tuple(names[row] for row in chosen),
-        every if len(chosen) == len(every) else every[chosen],
-        np.array([index[known[labels[row]]] for row in chosen], np.int32),
+        found[0],
+        found[1],
+        labels,
         tuple(failures),
         unlabelled,
-        equal_images(kept),
-        tuple(tuple(group) for group in groups.values() if len(group) > 1),
-        tuple(places[row] for row in chosen),
-        tuple(digests[row] for row in chosen),
+        _equal(found[0], labels, keys, classes),
+        tuple(tuple(group.tolist()) for group in _alike(keys, labels)),
+        tuple(places[row] for row in chosen.tolist()) if places else (),
+        tuple(key.tobytes().hex() for key in keys) if folder is None else Digests(keys),
     )
+
+
+def _in_memory(
+    names: Sequence[str], vectors: Sequence[Array], chosen: NDArray[np.int64]
+) -> tuple[tuple[str, ...], Array]:
+    if len({part.shape[1] for part in vectors}) > 1:
+        raise ModelError(_DIFFERENT)
+    every = np.concatenate(vectors)  # (n, D), or more than N with labels that have no class
+    return tuple(names[row] for row in chosen.tolist()), every if len(chosen) == len(every) else every[chosen]
+
+
+def _in_files(folder: Path, rows: NDArray[np.int64]) -> tuple[StoredNames, StoredVectors]:
+    vectors = StoredVectors(folder, rows)
+    if len(vectors.dims) > 1:
+        raise ModelError(_DIFFERENT)
+    return StoredNames(folder, rows), vectors
+
+
+def _alike(digests: NDArray[np.uint8], labels: Indices | None = None) -> list[NDArray[np.int64]]:
+    """Return the groups of several images with one digest, and one label; the first image's group first."""
+    keys = [*np.ascontiguousarray(digests).view(np.uint64).T, *([] if labels is None else [labels])]
+    order = np.lexsort(keys)  # stable: equal images stay in order
+    differs = [key[order[1:]] != key[order[:-1]] for key in keys]
+    starts = np.flatnonzero(np.logical_or.reduce([*differs, np.zeros(max(0, len(order) - 1), bool)])) + 1
+    bounds = np.array([0, *starts, len(order)])
+    several = np.flatnonzero(np.diff(bounds) > 1)
+    groups = [order[bounds[at] : bounds[at + 1]] for at in several.tolist()]
+    return sorted(groups, key=lambda group: int(group[0]))
+
+
+def _equal(
+    names: Sequence[str], labels: Indices, digests: NDArray[np.uint8], classes: Sequence[str]
+) -> tuple[Equal, ...]:
+    groups = _alike(digests)
+    if not groups:
+        return ()
+    rows = np.concatenate(groups)
+    each = zip(names_at(names, rows), (classes[label] for label in labels[rows].tolist()), strict=True)
+    return tuple(Equal(*map(tuple, zip(*islice(each, len(group)), strict=True))) for group in groups)
 
 
 def distinct(rows: Iterable[Row]) -> tuple[dict[str, Array], list[Failure]]:
@@ -166,10 +220,10 @@ def distinct(rows: Iterable[Row]) -> tuple[dict[str, Array], list[Failure]]:
 
 
 def _digest(image: Embedded) -> str:
-    """Return what equal images share: the digest of their file, else of their embedding."""
+    """Return what equal images share, in hexadecimal: the digest of their file, else of their embedding."""
     if image.version:
-        return image.version.sha256
-    return hashlib.blake2b(np.ascontiguousarray(image.vector).tobytes(), digest_size=16).hexdigest()
+        return image.version.sha256[: 2 * _DIGEST]
+    return hashlib.blake2b(np.ascontiguousarray(image.vector).tobytes(), digest_size=_DIGEST).hexdigest()
 
 
 def _kept(copy: bytes | None, copies: IO[bytes] | None) -> tuple[int, int] | None:

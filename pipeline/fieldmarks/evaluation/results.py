@@ -13,6 +13,9 @@ An evaluation as an object (`fieldmarks evaluate --json FILE`, `Evaluation.save`
      "examples": [{"true": class, "by": {arm: class}, …a prediction}…],
      "confidence": {"error", "bins", "aurc", "coverage", "risk", "sets", "rejections", "unknown"…}}
 
+With `--predictions FILE.parquet` there is "predictions": the name of that file, which lies beside the JSON
+and holds images, labels, `predicted` and `rank` in its place; see prediction_files.py.
+
 Images, labels, `predicted` and `rank` run in step, so every figure can be computed again from the object:
 `rank` is the number of classes that score above the true one. `repeats` are groups of images of one class
 that are equal byte for byte: figures are of all images, but intervals and p count each group once. Shares are
@@ -26,7 +29,7 @@ those not listed, nothing. `confidence`, of a calibrated classifier or with unkn
 import html
 import json
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Self
@@ -40,6 +43,7 @@ from fieldmarks.evaluation import schema
 from fieldmarks.evaluation.estimates import Confidence as Confidence
 from fieldmarks.evaluation.estimates import Difference as Difference
 from fieldmarks.evaluation.estimates import Estimate as Estimate
+from fieldmarks.evaluation.prediction_files import column_of, with_predictions, write_predictions
 from fieldmarks.paths import has_ends, obstacle, read_bytes, unwritable
 from fieldmarks.store import durable
 
@@ -253,7 +257,7 @@ class Evaluation(_Plain):
 
     settings: Mapping[str, Any]
     classes: tuple[str, ...]
-    images: tuple[str, ...]
+    images: Sequence[str]
     labels: Indices
     arms: tuple[ArmResult, ...]
     repeats: tuple[tuple[int, ...], ...] = ()
@@ -353,22 +357,39 @@ class Evaluation(_Plain):
             confidence=Confidence.from_dict(plain["confidence"]) if plain.get("confidence") else None,
         )
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, predictions: str | None = None) -> None:
         """Write the evaluation as JSON, in the place of an earlier one but of no other file.
 
-        Raises EvaluationError.
+        `predictions` is the name of the file beside it that `save_predictions` wrote. Raises EvaluationError.
         """
         check_file(Path(path))
         try:
-            durable.replace(Path(path).resolve(), [self.encoded()])
+            durable.replace(Path(path).resolve(), [self.encoded(predictions)])
         except StoreError as error:
             raise EvaluationError(str(error)) from error
 
-    def encoded(self) -> bytes:
-        """Return the evaluation as one line of JSON."""
+    def save_predictions(self, path: str | Path, *, force: bool = False) -> None:
+        """Write what each arm predicted for each image as Parquet. Raises EvaluationError."""
+        runs = {
+            column_of(arm.name, number, len(arm.runs)): (run.predicted, run.rank)
+            for arm in self.arms
+            for number, run in enumerate(arm.runs)
+        }
+        write_predictions(Path(path), self.images, self.labels, self.classes, runs, force=force)
+
+    def encoded(self, predictions: str | None = None) -> bytes:
+        """Return the evaluation as one line of JSON, without what the file `predictions` beside it holds."""
         import orjson
 
-        return orjson.dumps(self.to_dict()) + b"\n"
+        if predictions is None:
+            return orjson.dumps(self.to_dict()) + b"\n"
+        none = np.empty(0, np.int32)
+        arms = (
+            replace(arm, runs=tuple(replace(run, predicted=none, rank=none) for run in arm.runs))
+            for arm in self.arms
+        )
+        rest = replace(self, images=(), labels=none, arms=tuple(arms))
+        return orjson.dumps(rest.to_dict() | {"predictions": predictions}) + b"\n"
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -388,7 +409,8 @@ class Evaluation(_Plain):
         if not {"v", "arms", "images"} & plain.keys():
             raise EvaluationError(f"{path}: {NO_EVALUATION}")
         try:
-            return cls.from_dict(plain)
+            whole = with_predictions(plain, Path(path).parent) if plain.get("predictions") else plain
+            return cls.from_dict(whole)
         except EvaluationError as error:
             raise EvaluationError(f"{path}: {error}") from error
 

@@ -19,6 +19,7 @@ from fieldmarks.evaluation.arms import EvaluationConfig
 from fieldmarks.evaluation.evaluate import answers, dataset_spec, open_candidate
 from fieldmarks.evaluation.experiment import Candidate, Experiment
 from fieldmarks.evaluation.predictions import Images
+from fieldmarks.evaluation.stored import names_at
 from fieldmarks.records import Entry
 from fieldmarks.store import Store, edits
 
@@ -260,14 +261,15 @@ def compare(
     arms = [(candidate, candidate.arms(config)[0]) for candidate in (before, after)]
     was, now = (answers(arm, candidate, images)[0] for candidate, (arm,) in arms)
     classes = tuple(before.classes)
+    changed = np.flatnonzero(was.predicted != now.predicted)
     flips = tuple(
         Flip(
-            images.names[at],
+            name_of_image,
             classes[images.labels[at]],
             classes[was.predicted[at]],
             classes[now.predicted[at]],
         )
-        for at in np.flatnonzero(was.predicted != now.predicted).tolist()
+        for at, name_of_image in zip(changed.tolist(), names_at(images.names, changed), strict=True)
     )
     old, new = before.classes[name], tuple(after.classes[name])
     return WhatIf(

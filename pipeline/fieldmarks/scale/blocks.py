@@ -1,9 +1,9 @@
 """Blocks of images: the parts in which archives and tables, here or on object storage, are embedded.
 
-A source is a tar in webdataset's or any other layout, a Parquet file, a glob of these, or a folder of them,
-by path or by a URL that fsspec knows: s3://, gs://, hf://, http://. A tar is one block, and so is each row
-group of a Parquet file. A block's key stands for its place, its size and its version there, so that a set of
-embeddings tells which blocks it has, and a file that was replaced is another block.
+A source is a tar in webdataset's or any other layout, a Parquet file, a glob or range {000..012} of these, or
+a folder of them, by path or by a URL that fsspec knows: s3://, gs://, hf://, http://. A tar is one block, and
+so is each row group of a Parquet file. A block's key stands for its place, its size and its version there, so
+that a set of embeddings tells which blocks it has, and a file that was replaced is another block.
 
     for block in blocks_of(["s3://bucket/train-*.tar"]):
         for image in read(block):   # a Blob, or a Failure for what cannot be read
@@ -23,8 +23,8 @@ from typing import Any, Final
 from fieldmarks.classification.results import Failure
 from fieldmarks.classification.sources import Blob, without_credentials
 from fieldmarks.data import tar
-from fieldmarks.data.dataset import IMAGE_NAMES
-from fieldmarks.errors import ImageError
+from fieldmarks.data.dataset import IMAGE_NAMES, braces
+from fieldmarks.errors import EvaluationError, ImageError
 from fieldmarks.extras import install
 from fieldmarks.text import counted
 
@@ -89,7 +89,8 @@ def blocks_of(sources: Iterable[str]) -> list[Block]:
     """Return the blocks of sources in order, each once. Raises ImageError for a source that has none."""
     blocks: dict[str, Block] = {}
     for source in sources:
-        found = [block for file, info in _files(source) for block in _split(file, info)]
+        files = (entry for name in _names(source) for entry in _files(name))
+        found = [block for file, info in files for block in _split(file, info)]
         if not found:
             raise ImageError(
                 f"{without_credentials(source)} has no archive or table of images: expected"
@@ -170,6 +171,14 @@ def _columns(schema: Any, where: str) -> tuple[str, str | None]:
         )
     path = next((name for name in _PATHS if name in schema.names and name != (named or fitting)[0]), None)
     return (named or fitting)[0], path
+
+
+def _names(source: str) -> list[str]:
+    """Return the names that a range such as {000..012} stands for."""
+    try:
+        return braces(source)
+    except EvaluationError as error:
+        raise ImageError(str(error)) from error
 
 
 def _files(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -10,26 +10,33 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 from fieldmarks import __version__
 from fieldmarks.classification.embedder import Encoder
 from fieldmarks.errors import ClusterError, FieldmarksError
 from fieldmarks.extras import install
 from fieldmarks.scale.passes import Preprocessing, Row, Source, decoded, encoded, to_row
+from fieldmarks.scale.stalls import until_stalled
 
 RAY: Final = "ray"
 IN_MEMORY: Final = 32 * 2**20  # bytes of a part of Ray Data's stream
 _CONNECT: Final = 10.0  # seconds
 _STORE: Final = 2**30  # bytes of a local cluster's object store
-# Of a CPU: without a GPU, decoding and encoding share the cores. Where both are equal, Ray runs them in one
-# process, and neither could be scaled by itself.
+# Of a CPU: without a GPU, decoding and encoding share the cores. The actors of a lost machine move to the
+# others. With a real share of a CPU they could leave no room there for a reader, whose work they wait for.
 _READER: Final = 0.5
-_ACTOR: Final = 0.45
+_ACTOR: Final = 0.01
+_AHEAD: Final = 2  # tasks of a CPU that are under way, so that none waits for the next one
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,16 +173,65 @@ def embedded(
         )
         .map_batches(
             Actor,
-            batch_size=None,
+            batch_size=1,  # a pass; Ray asks for a number where there is a GPU
             batch_format="pyarrow",
             compute=data.ActorPoolStrategy(size=actors),
-            num_cpus=_ACTOR,
+            num_cpus=0 if gpus else _ACTOR,  # a GPU limits actors, and readers need whole CPUs
             num_gpus=gpus,
         )
     )
     with _worker_errors(ray):
-        for table in passes.iter_batches(batch_size=None, batch_format="pyarrow"):
+        tables = passes.iter_batches(batch_size=None, batch_format="pyarrow")
+        for table in until_stalled(iter(tables), partial(_machines, ray)):
             yield from table.to_pylist()
+
+
+def _machines(ray: Any) -> int:
+    return sum(node["Alive"] for node in ray.nodes())
+
+
+def spread(
+    ray: Any, function: Callable[[Any, Item], Result], shared: Any, items: Iterable[Item]
+) -> Iterator[tuple[int, Result]]:
+    """Yield the numbers of items with function(shared, item), as they are done, each a task of one CPU.
+
+    `shared` is sent to a machine once, and unpickled by a process once. A task whose worker or machine is
+    lost is repeated; no more are under way than keep the cluster busy. Raises ClusterError, and what workers
+    raise.
+    """
+    task = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(_with_shared)
+    numbers: dict[Any, int] = {}
+    with _worker_errors(ray):
+        reference = [ray.put(shared)]  # in a list, so that tasks are given the reference and not the value
+        waiting = enumerate(items)
+        while True:
+            most = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+            for number, item in islice(waiting, max(0, most - len(numbers))):
+                numbers[task.remote(__version__, function, reference, item)] = number
+            if not numbers:
+                return
+            (done, *_), _ = ray.wait([*numbers], num_returns=1)
+            yield numbers.pop(done), ray.get(done)
+
+
+def _with_shared(version: str, function: Callable[[Any, Any], Any], reference: list[Any], item: Any) -> Any:
+    _check_version(__version__, version)
+    key = reference[0].hex()
+    if key not in _shared:
+        _shared.clear()  # of another run, whose objects are gone
+        _shared[key] = import_module("ray").get(reference[0])
+    return function(_shared[key], item)
+
+
+_shared: dict[str, Any] = {}  # what this worker has unpickled
+
+
+def _check_version(worker: str, here: str) -> None:
+    """Raise ClusterError for a worker with another version of fieldmarks."""
+    if worker != here:
+        raise ClusterError(
+            f"the workers have fieldmarks {worker}, and this is {here}: install the same version"
+        )
 
 
 def agreed(ray: Any, spec: EncoderSpec) -> EncoderSpec:
@@ -187,10 +243,7 @@ def agreed(ray: Any, spec: EncoderSpec) -> EncoderSpec:
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
     with _worker_errors(ray):
         version, provenance = ray.get(ray.remote(num_cpus=_ACTOR, num_gpus=gpus)(_probe).remote(spec))
-    if version != __version__:
-        raise ClusterError(
-            f"the workers have fieldmarks {version}, and this is {__version__}: install the same version"
-        )
+    _check_version(version, __version__)
     return EncoderSpec(spec.model, spec.device, provenance["dtype"], provenance["engine"], provenance)
 
 
