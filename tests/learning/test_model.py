@@ -126,8 +126,8 @@ def test_the_objective_is_convex(it: Posed, strength: float, one: int, other: in
 
 @given(posed, strengths, st.integers(0, 99))
 def test_variables_and_parameters_are_each_others_inverse(it: Posed, strength: float, seed: int) -> None:
-    rescaled = _Rescaled.of(it.form, len(it.labels), SCALE, strength)
     parameters = it.at(seed)
+    rescaled = _Rescaled.of(it.form, it.labels, it.whole, SCALE, strength, it.at(seed + 1))
     np.testing.assert_allclose(rescaled.parameters(rescaled.variables(parameters)), parameters, atol=1e-9)
 
 

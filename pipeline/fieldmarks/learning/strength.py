@@ -13,13 +13,13 @@ known of its class. Then zero-shot is kept.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.classification.scoring import Indices
-from fieldmarks.classification.threads import for_each
 from fieldmarks.learning.model import ROUGH, Floats, Form, blocks, fit
 
 ZERO_SHOT: Final = float("inf")
@@ -71,26 +71,66 @@ def validated(
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Return log-losses and errors (strengths, n) of images that stand fold after fold, by the others' fits.
 
-    `fold` (n,) ascends.
+    `fold` (n,) ascends. There are fewer strengths than in the grid where the rest would be worse.
     """
     losses = np.empty((len(STRENGTHS), len(labels)))
     errors = np.empty(losses.shape, np.bool_)
     starts = np.searchsorted(fold, np.arange(fold.max() + 2)).tolist()
-
-    def run(held: int) -> None:
-        out = slice(starts[held], starts[held + 1])
-        parts = [part for part in (slice(0, out.start), slice(out.stop, len(fold))) if part.stop > part.start]
-        parameters = None
-        for row, strength in enumerate(STRENGTHS):
+    held_out = [slice(*ends) for ends in pairwise(starts)]
+    found: list[Floats | None] = [None] * len(held_out)
+    for row, strength in enumerate(STRENGTHS):
+        for held, out in enumerate(held_out):
+            parts = [slice(0, out.start), slice(out.stop, len(fold))]
             parameters = fit(
-                form, labels, parts, scale=scale, strength=strength, start=parameters, tolerance=ROUGH
+                form,
+                labels,
+                [part for part in parts if part.stop > part.start],
+                scale=scale,
+                strength=strength,
+                start=found[held],
+                precision=ROUGH,
             )
             for rows in blocks(form, [out]):
                 logits = scale * form.scores(parameters, rows)
                 losses[row, rows], errors[row, rows] = judged(logits, labels[rows])
-
-    for_each(run, range(len(starts) - 1))
+            found[held] = parameters
+        if has_turned(losses[: row + 1], errors[: row + 1], starts):
+            return losses[: row + 1], errors[: row + 1]
     return losses, errors
+
+
+def has_turned(losses: Floats, errors: NDArray[np.bool_], starts: Sequence[int]) -> bool:
+    """Whether figures (strengths, n) show that farther from zero-shot all will be worse.
+
+    That is where each fold's log-loss rose in the last two steps, and what `decide` compares is worse than it
+    was at its best by more than two standard errors. Folds begin at `starts`, which ends with n.
+    """
+    if len(losses) < 4:
+        return False
+    sums = np.add.reduceat(losses[-3:], starts[:-1], axis=1)  # (3, folds)
+    if not (np.diff(sums, axis=0) > 0).all():
+        return False
+    _, figures = compared(losses, errors)
+    worse, error = difference(figures, -1, best_of(figures))
+    return worse > 2 * error
+
+
+def compared(losses: Floats, errors: NDArray[np.bool_]) -> tuple[Criterion, Floats]:
+    """Return which figures (strengths, n) of cross-validation are compared, and these."""
+    if errors[0].mean() > WEAK:
+        return "log-loss", losses
+    return "error", errors.astype(np.float64)
+
+
+def best_of(figures: Floats) -> int:
+    """Return the row with the least mean, of equal ones the first, which is the nearest to infinity."""
+    return int(figures.mean(axis=1).argmin())
+
+
+def difference(figures: Floats, row: int, other: int) -> tuple[float, float]:
+    """Return by how much a row's mean exceeds another's, and the standard error, paired image by image."""
+    gaps = figures[row] - figures[other]
+    return float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps)))
 
 
 def judged(logits: Floats, labels: Indices) -> tuple[Floats, NDArray[np.bool_]]:
@@ -108,11 +148,9 @@ def decide(
 
     The `grid` of strengths begins with zero-shot, and each is farther from it than the one before.
     """
-    criterion: Criterion = "log-loss" if errors[0].mean() > WEAK else "error"
-    figures = losses if criterion == "log-loss" else errors.astype(np.float64)
-    best = int(figures.mean(axis=1).argmin())  # the first of equal ones, nearest to infinity
-    gains = figures[0] - figures[best]
-    gain, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
+    criterion, figures = compared(losses, errors)
+    best = best_of(figures)
+    gain, error = difference(figures, 0, best)
     taken = best if gain > error else 0
     accuracy = 1 - errors.mean(axis=1)
     return Choice(
@@ -152,6 +190,7 @@ def along(
     parameters = None
     whole = [slice(0, len(labels))]
     for step in (*(value for value in grid if value > strength), strength):
-        parameters = fit(form, labels, whole, scale=scale, strength=step, start=parameters)
-    assert parameters is not None
-    return parameters
+        parameters = fit(
+            form, labels, whole, scale=scale, strength=step, start=parameters, precision=ROUGH
+        )
+    return fit(form, labels, whole, scale=scale, strength=strength, start=parameters)
