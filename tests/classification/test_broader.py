@@ -173,7 +173,9 @@ def test_evaluate_counts_what_backing_off_answers(pairs: tuple[Path, Path]) -> N
     assert figures is not None
     classifier = fm.Classifier.load(pairs[0])
     predictions = [
-        row for row in classifier.score(fm.EmbeddingSet(pairs[1]), back_off=True) if isinstance(row, Prediction)
+        row
+        for row in classifier.score(fm.EmbeddingSet(pairs[1]), back_off=True)
+        if isinstance(row, Prediction)
     ]
     with np.load(pairs[1]) as archive:
         labels = archive["labels"].tolist()

@@ -20,8 +20,9 @@ that are equal byte for byte: figures are of all images, but intervals and p cou
 from 0 to 1; an estimate is {"value", "low", "high"}; `effects` is there with ablation, `seed` null where
 nothing is random. An effect's figures are the means of what its descriptor changes `on` single images; on
 those not listed, nothing. `confidence`, of a calibrated classifier or with unknown images, is that of
-`estimates.py`, else null; so is `back_off`, of classes with parents. Files of version 0.1 have neither `role`, which follows from the arm's name, nor
-`true`, which follows from `labels`, nor `repeats`; their arm waffle is the one that is now random-words.
+`estimates.py`, else null; so is `back_off`, of classes with parents. Files of version 0.1 have neither
+`role`, which follows from the arm's name, nor `true`, which follows from `labels`, nor `repeats`; their arm
+waffle is the one that is now random-words.
 """
 
 import html

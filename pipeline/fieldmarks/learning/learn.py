@@ -420,8 +420,9 @@ def describe(choice: Choice, shots: Shots, is_given: bool) -> list[str]:
             why = f"the best strength gains {gain} in {folds}, within one standard error"
         return [f"equal weights kept: {why}", f"expected accuracy {100 * choice.zero_shot:.1f}%"]
     weak = f", as zero-shot errs on more than {WEAK:.0%}" if choice.criterion == "log-loss" else ""
+    clear = "" if choice.strength == choice.best else " (the strongest within one standard error of the best)"
     return [
-        f"strength {choice.strength:.2g}, which gains {gain} in {folds}{weak}",
+        f"strength {choice.strength:.2g}{clear}, which gains {gain} in {folds}{weak}",
         f"expected accuracy {100 * choice.expected:.1f}%, zero-shot {100 * choice.zero_shot:.1f}%",
     ]
 

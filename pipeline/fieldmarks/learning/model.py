@@ -23,6 +23,7 @@ Source: L-BFGS-B is Byrd, Lu, Nocedal & Zhu (1995), in scipy.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -77,7 +78,7 @@ class Form(Protocol):
         """Return the gradient (P,) of a sum of scores times residuals (n, C)."""
 
     def squares(self, factors: Reals, rows: slice) -> Floats:
-        """Return for each parameter the sum of factors (n, C) times the squares of what it multiplies, (P,)."""
+        """Return the sums of factors (n, C) times the squares of what each parameter multiplies, (P,)."""
 
     def weights(self, parameters: Floats) -> Weights:
         """Return parameters as weights of all texts."""
@@ -234,7 +235,7 @@ def objective(
 def _softmax(
     form: Form, parameters: Reals, scale: float, labels: Indices, rows: slice
 ) -> tuple[Reals, Reals, Reals]:
-    """Return probabilities (n, C); and the logarithms' parts, Σ exp and the label's logit, less the maximum."""
+    """Return probabilities (n, C), and Σ exp and the label's logit (n,) less the largest logit."""
     logits = form.scores(parameters, rows)
     logits *= scale
     logits -= logits.max(axis=1, keepdims=True)
@@ -250,8 +251,9 @@ def _summed(
 ) -> tuple[float, Floats]:
     """Return the sums of a number and of parameters' numbers (P,) over the blocks, computed by all cores."""
     every = blocks(form, parts)
-    step = -(-len(every) // _SHARES)
-    shares = [every[at : at + step] for at in range(0, len(every), step)]
+    count = min(len(every), _SHARES)
+    ends = [len(every) * number // count for number in range(count + 1)]
+    shares = [every[start:stop] for start, stop in pairwise(ends)]
     found: list[tuple[float, Floats]] = [(0.0, np.zeros(0))] * len(shares)
 
     def run(number: int) -> None:
@@ -262,11 +264,11 @@ def _summed(
             sums += part
         found[number] = total, sums
 
-    if len(shares) < _SHARES:  # threads would cost more than they save
-        for number in range(len(shares)):
+    if count < _SHARES:  # threads would cost more than they save
+        for number in range(count):
             run(number)
     else:
-        for_each(run, range(len(shares)))
+        for_each(run, range(count))
     total, sums = found[0]
     for more, part in found[1:]:
         total += more

@@ -2,10 +2,13 @@
 
 Strengths lie on a logarithmic grid that includes infinity: zero-shot, equal weights. Images are dealt
 to folds class by class, so that each fold is a small copy of the whole; each fold's images are scored by the
-weights that the others give. Zero-shot is kept unless the best strength beats it by more than one standard
-error of the paired differences, image by image; of equally good strengths the one nearest to infinity is
-taken. What is compared is the error where zero-shot is right on at least three images in four, and the
+weights that the others give. Of the strengths that are within one standard error of the best, by paired
+differences image by image, the one nearest to infinity is taken: zero-shot, where the gain of learning is not
+clear. What is compared is the error where zero-shot is right on at least three images in four, and the
 log-loss, which says more, where it is not.
+
+Source: the one-standard-error rule is Breiman, Friedman, Olshen & Stone (1984); of paired differences it has
+far smaller standard errors, as most images are as hard for one strength as for the next.
 
 With one image a class there is nothing to validate with: an image that is left out takes along all that is
 known of its class. Then zero-shot is kept.
@@ -35,7 +38,8 @@ class Choice:
     """A strength, why it was chosen, and what cross-validation expects of it.
 
     `zero_shot` and `expected` are accuracies in cross-validation, None where there was none; `gain` is by how
-    much the strength beats zero-shot, by the criterion, with its standard error.
+    much the strength beats zero-shot (the best one does, where zero-shot is kept), by the criterion, with its
+    standard error.
     """
 
     strength: float
@@ -133,6 +137,12 @@ def difference(figures: Floats, row: int, other: int) -> tuple[float, float]:
     return float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps)))
 
 
+def is_as_good(figures: Floats, row: int, best: int) -> bool:
+    """Whether a row's mean is within one standard error of the best one's; the best one's own is."""
+    worse, error = difference(figures, row, best)
+    return worse <= error
+
+
 def judged(logits: Floats, labels: Indices) -> tuple[Floats, NDArray[np.bool_]]:
     """Return each image's log-loss and whether its best class is wrong, from logits (n, C)."""
     most = logits.max(axis=1)
@@ -150,8 +160,8 @@ def decide(
     """
     criterion, figures = compared(losses, errors)
     best = best_of(figures)
-    gain, error = difference(figures, 0, best)
-    taken = best if gain > error else 0
+    taken = next(row for row in range(best + 1) if is_as_good(figures, row, best))
+    gain, error = difference(figures, 0, taken or best)
     accuracy = 1 - errors.mean(axis=1)
     return Choice(
         grid[taken],
@@ -190,7 +200,5 @@ def along(
     parameters = None
     whole = [slice(0, len(labels))]
     for step in (*(value for value in grid if value > strength), strength):
-        parameters = fit(
-            form, labels, whole, scale=scale, strength=step, start=parameters, precision=ROUGH
-        )
+        parameters = fit(form, labels, whole, scale=scale, strength=step, start=parameters, precision=ROUGH)
     return fit(form, labels, whole, scale=scale, strength=strength, start=parameters)
