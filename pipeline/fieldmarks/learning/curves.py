@@ -55,6 +55,7 @@ from fieldmarks.learning.learn import (
 )
 from fieldmarks.learning.model import Floats
 from fieldmarks.learning.shots import check_labels, fresh, orders, taken
+from fieldmarks.learning.strength import Steps
 from fieldmarks.paths import has_ends, obstacle, read_bytes, unwritable
 from fieldmarks.store import Store, durable
 from fieldmarks.text import counted
@@ -77,16 +78,6 @@ ABOUT: Final[Mapping[str, tuple[Role, str]]] = {
     "random, shared": ("control", "weights on the random texts of all classes"),
     "image means": ("reference", "image means with text; not explained by descriptors"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """How many draws are measured, of how many, and the seconds that it has taken."""
-
-    done: int
-    total: int
-    seconds: float
-    failed: int = 0  # draws do not fail
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -316,7 +307,7 @@ def learning_curves(
     batch: int | None = None,
     cache: bool = True,
     command: Sequence[str] | None = None,
-    progress: Callable[[Progress | Drawn], None] | None = None,
+    progress: Callable[[Progress | Steps], None] | None = None,
 ) -> LearningCurves:
     """Measure what learning from a few labelled images of each class would gain, beside controls.
 
@@ -329,7 +320,7 @@ def learning_curves(
     - `preset`, `text`, `with_name`, `concept` word the descriptors as in `Classifier`.
     - A saved classifier's texts are learned from anew; it has no random words, and names only if it was saved
       with a baseline. Images that it was made from are left out.
-    - `progress` is called after each image, and after each draw.
+    - `progress` is called after each image, then before the first draw and after each.
 
     Raises UsageError for an option that is wrong or has no effect, EvaluationError for classes with too few
     images; also as `learn`.
@@ -380,11 +371,13 @@ def learning_curves(
         logger.warning(notice)
     found: dict[str, list[list[float]]] = {}
     began = time.monotonic()
+    if progress is not None:
+        progress(Steps(0, draws, 0.0))
     for number, (order, rest) in enumerate(drawn):
         for name, accuracies in measured(head, controls, images, order, rest, numbers, number):
             found.setdefault(name, []).append(accuracies)
         if progress is not None:
-            progress(Drawn(number + 1, draws, time.monotonic() - began))
+            progress(Steps(number + 1, draws, time.monotonic() - began))
     return LearningCurves(
         settings={
             "fieldmarks": __version__,

@@ -14,7 +14,8 @@ With one image a class there is nothing to validate with: an image that is left 
 known of its class. Then zero-shot is kept.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
@@ -52,6 +53,16 @@ class Choice:
     best: float | None  # the strength with the best figure, whether or not it was taken
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How many long computations are done, of at most how many, and the seconds that they have taken."""
+
+    done: int
+    total: int
+    seconds: float
+    failed: int = 0  # none does
+
+
 def deal(labels: Indices, folds: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Return a fold for each image, (n,): those of a class are spread as evenly as they can be."""
     fold = np.empty(len(labels), np.int64)
@@ -71,17 +82,29 @@ def folds_of(labels: Indices) -> int:
 
 
 def validated(
-    form: Form, labels: Indices, fold: NDArray[np.int64], scale: float
+    form: Form,
+    labels: Indices,
+    fold: NDArray[np.int64],
+    scale: float,
+    progress: Callable[[Steps], None] | None = None,
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Return log-losses and errors (strengths, n) of images that stand fold after fold, by the others' fits.
 
-    `fold` (n,) ascends. There are fewer strengths than in the grid where the rest would be worse.
+    `fold` (n,) ascends. There are fewer strengths than in the grid where the rest would be worse. `progress`
+    is called before the first fit and after each.
     """
     losses = np.empty((len(STRENGTHS), len(labels)))
     errors = np.empty(losses.shape, np.bool_)
     starts = np.searchsorted(fold, np.arange(fold.max() + 2)).tolist()
     held_out = [slice(*ends) for ends in pairwise(starts)]
     found: list[Floats | None] = [None] * len(held_out)
+    began = time.monotonic()
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(Steps(done, len(STRENGTHS) * len(held_out), time.monotonic() - began))
+
+    report(0)
     for row, strength in enumerate(STRENGTHS):
         for held, out in enumerate(held_out):
             parts = [slice(0, out.start), slice(out.stop, len(fold))]
@@ -98,6 +121,7 @@ def validated(
                 logits = scale * form.scores(parameters, rows)
                 losses[row, rows], errors[row, rows] = judged(logits, labels[rows])
             found[held] = parameters
+            report(row * len(held_out) + held + 1)
         if has_turned(losses[: row + 1], errors[: row + 1], starts):
             return losses[: row + 1], errors[: row + 1]
     return losses, errors
@@ -187,10 +211,16 @@ def sorted_by_fold(labels: Indices, folds: int, seed: int) -> tuple[NDArray[np.i
     return order, fold[order]
 
 
-def choose(form: Form, labels: Indices, fold: NDArray[np.int64], scale: float) -> Choice:
+def choose(
+    form: Form,
+    labels: Indices,
+    fold: NDArray[np.int64],
+    scale: float,
+    progress: Callable[[Steps], None] | None = None,
+) -> Choice:
     """Return the strength chosen for images that stand fold after fold. See `decide`."""
     folds = int(fold.max()) + 1
-    return decide(*validated(form, labels, fold, scale), folds)
+    return decide(*validated(form, labels, fold, scale, progress), folds)
 
 
 def along(
