@@ -118,7 +118,7 @@ def validated(
                 precision=ROUGH,
             )
             for rows in blocks(form, [out]):
-                logits = scale * form.scores(parameters, rows)
+                logits = np.asarray(scale * form.scores(parameters, rows), np.float64)
                 losses[row, rows], errors[row, rows] = judged(logits, labels[rows])
             found[held] = parameters
             report(row * len(held_out) + held + 1)
