@@ -173,16 +173,23 @@ class LearningCurves:
     def summary(self) -> tuple[str, ...]:
         """What the curves say at the most shots, in sentences that claim no more than the intervals allow."""
         shots = counted(self.shots[-1], "labelled image")
+        of_all = "Weights on the descriptors of all classes"
         pairs = {
-            ("learned", "zero-shot"): f"With {shots} of each class, weights on its own descriptors",
-            ("shared", "zero-shot"): "Weights on the descriptors of all classes",
-            ("learned", "random words"): "The same weights, beside weights on random words,",
-            ("shared", "random, shared"): "Shared weights, beside shared ones on random words,",
+            ("learned", "zero-shot"): (
+                f"With {shots} of each class, weights on its own descriptors",
+                "zero-shot",
+            ),
+            ("shared", "zero-shot"): (of_all, "zero-shot"),
+            ("learned", "random words"): (
+                "Weights on a class's own descriptors",
+                "weights on as many random texts",
+            ),
+            ("shared", "random, shared"): (of_all, "weights on the random texts of all classes"),
         }
         lines = [
             f"{words} {_led(*found, other)}."
-            for (name, other), words in pairs.items()
-            if (found := self.lead(name, other)) is not None
+            for pair, (words, other) in pairs.items()
+            if (found := self.lead(*pair)) is not None
         ]
         if self.draws < FEW_DRAWS:
             lines.append(f"{self.draws} draws are few, and their intervals wide: more --draws narrow them.")
