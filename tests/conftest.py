@@ -2,6 +2,9 @@
 
 import logging
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import settings
 from numpy.typing import NDArray
+from tests import warm
 from tests.generation.scripted_server import ScriptedServer
 from tests.kit import untimed
 
@@ -20,15 +24,23 @@ ROOT = Path(__file__).resolve().parents[1]
 # Nothing here may reach a hub: what a test needs ships with the product or lies in the check data.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# How long one example takes says more about the machine's load than about the code.
-settings.register_profile("fieldmarks", deadline=None)
+# OpenVINO would send statistics, each from a fork of this process, once a test has asked whether it is there.
+# That the product sends none itself is tested in a process of its own.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+# How long one example takes says more about the machine's load than about the code. Runs draw other examples
+# each time; `--hypothesis-profile thorough` draws many at once.
+settings.register_profile("fieldmarks", deadline=None, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("fieldmarks")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of xdist's workers one thread: together they take all cores. Their processes inherit it."""
-    if getattr(config.option, "numprocesses", None):
+    """Set what the processes of tests inherit: one thread for those of xdist's workers, and Ctrl-C."""
+    if getattr(config.option, "numprocesses", None):  # together they take all cores
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell has it for jobs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -145,6 +157,23 @@ class _UntimedRunner(CliRunner):
 def runner() -> CliRunner:
     """click's runner; its results keep stdout and stderr apart, and closing lines do not tell the time."""
     return _UntimedRunner()
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the programs `fieldmarks` and `python`, which start warm."""
+    with warm.programs(tmp_path_factory.mktemp("bin")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def creatures(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `fieldmarks demo` makes. Tests may add files beside it, not in it."""
+    folder = tmp_path_factory.mktemp("demo")
+    environment = os.environ | {"FIELDMARKS_CACHE": str(folder / ".cache")}
+    command = [str(programs / "fieldmarks"), "demo", "--out", str(folder / "creatures")]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return folder / "creatures"
 
 
 @pytest.fixture(scope="session")

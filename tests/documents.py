@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,21 +25,21 @@ def links(text: str) -> list[str]:
     return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
 
 
-def run_shell(script: str, folder: Path) -> None:
-    """Run a block of shell commands, each of which must succeed."""
-    subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=_environment(folder), check=True
-    )
+def run_shell(script: str, folder: Path, programs: Path) -> None:
+    """Run a block of shell commands, each of which must succeed; `programs` is a folder, see tests.warm."""
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    subprocess.run(command, cwd=folder, env=_environment(folder, programs), check=True)
 
 
-def run_python(script: str, folder: Path) -> None:
+def run_python(script: str, folder: Path, programs: Path) -> None:
     """Run a block of Python in a process of its own, as a reader would."""
-    subprocess.run([sys.executable, "-c", script], cwd=folder, env=_environment(folder), check=True)
+    command = [str(programs / "python"), "-c", script]
+    subprocess.run(command, cwd=folder, env=_environment(folder, programs), check=True)
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Return the environment of this process with its programs first, without keys or the user's cache."""
+def _environment(folder: Path, programs: Path) -> dict[str, str]:
+    """Return the environment of this process with the programs first, without keys or the user's cache."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENAI")}
     environment.setdefault("FIELDMARKS_CACHE", str(folder / ".cache"))  # session fixtures have none yet
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
     return environment

@@ -29,10 +29,10 @@ LEARNING = (ROOT / "docs" / "learning.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="session")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_folder(tmp_path_factory: pytest.TempPathFactory, creatures: Path) -> Path:
     """A folder that holds `creatures`, as the page says."""
     folder = tmp_path_factory.mktemp("docs")
-    run_shell("fieldmarks demo --out creatures", folder)
+    shutil.copytree(creatures, folder / "creatures")
     return folder
 
 
@@ -90,60 +90,62 @@ def test_the_dockerfile_copies_what_there_is_and_installs_extras_that_there_are(
 
 @pytest.mark.slow
 def test_the_commands_on_curation_run_one_after_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDITOR", "true")
     monkeypatch.delenv("VISUAL", raising=False)
-    run_shell("".join(blocks("sh", CURATION)), tmp_path)
+    run_shell("".join(blocks("sh", CURATION)), tmp_path, programs)
     assert Store(tmp_path / "dogs.jsonl").names()[-1] == "corgie"
 
 
 @pytest.mark.slow
-def test_the_commands_on_search_run_one_after_the_other(demo_folder: Path) -> None:
+def test_the_commands_on_search_run_one_after_the_other(demo_folder: Path, programs: Path) -> None:
     commands = "".join(blocks("sh", SEARCH))
-    run_shell(commands, demo_folder)
+    run_shell(commands, demo_folder, programs)
     found = (demo_folder / "red.jsonl").read_text().splitlines()
     assert len(found) == len(list((demo_folder / "red").iterdir())) > 5
-    run_python(blocks("python", SEARCH)[0], demo_folder)
+    run_python(blocks("python", SEARCH)[0], demo_folder, programs)
 
 
 @pytest.mark.slow
-def test_the_blocks_run_one_after_the_other(demo_folder: Path) -> None:
+def test_the_blocks_run_one_after_the_other(demo_folder: Path, programs: Path) -> None:
     script = "\n".join(blocks("python", API))
-    run_python(script, demo_folder)
+    run_python(script, demo_folder, programs)
 
 
 @pytest.mark.slow
-def test_the_page_on_learning_runs(tmp_path: Path, demo_folder: Path) -> None:
+def test_the_page_on_learning_runs(tmp_path: Path, demo_folder: Path, programs: Path) -> None:
     (tmp_path / "creatures").symlink_to(demo_folder / "creatures")  # files of the other pages stay apart
-    run_shell("".join(blocks("sh", LEARNING)), tmp_path)
-    run_python("\n".join(blocks("python", LEARNING)), tmp_path)
+    run_shell("".join(blocks("sh", LEARNING)), tmp_path, programs)
+    run_python("\n".join(blocks("python", LEARNING)), tmp_path, programs)
 
 
 @pytest.mark.slow
-def test_the_commands_that_compare_runs_run(demo_folder: Path) -> None:
-    run_shell("".join(blocks("sh", section("Compare runs", ACCURACY))), demo_folder)
+def test_the_commands_that_compare_runs_run(demo_folder: Path, programs: Path) -> None:
+    run_shell("".join(blocks("sh", section("Compare runs", ACCURACY))), demo_folder, programs)
     assert "Descriptors help" in (demo_folder / "article.html").read_text("utf-8")
     assert (demo_folder / "comparison.tex").read_text("utf-8").startswith("% needs")
 
 
 @pytest.mark.slow
-def test_the_page_on_results_runs_and_what_was_sorted_is_undone(tmp_path: Path, demo_folder: Path) -> None:
+def test_the_page_on_results_runs_and_what_was_sorted_is_undone(
+    tmp_path: Path, demo_folder: Path, programs: Path
+) -> None:
     pytest.importorskip("datasets")
     (tmp_path / "creatures").symlink_to(demo_folder / "creatures")
     commands = blocks("sh", RESULTS)
     (unsort,) = (command for command in commands if "unsort" in command)
     commands.remove(unsort)
     for command in commands:
-        run_shell(command, tmp_path)
+        run_shell(command, tmp_path, programs)
     assert len(list((tmp_path / "sorted").glob("*/*.png"))) == 240
     for script in blocks("python", RESULTS):
-        run_python(script, tmp_path)
-    run_shell(unsort, tmp_path)
+        run_python(script, tmp_path, programs)
+    run_shell(unsort, tmp_path, programs)
     assert not (tmp_path / "sorted").exists()
     moved = shutil.copytree(demo_folder / "creatures" / "pictures" / "zorblat", tmp_path / "photos")
     asked = "--store creatures/demo.jsonl --clip creatures/models/clip --sort-into sorted --move"
-    run_shell(f"fieldmarks classify photos {asked}", tmp_path)
+    run_shell(f"fieldmarks classify photos {asked}", tmp_path, programs)
     assert list(moved.iterdir()) == []
-    run_shell(unsort, tmp_path)
+    run_shell(unsort, tmp_path, programs)
     assert len(list(moved.iterdir())) == 20

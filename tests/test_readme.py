@@ -49,8 +49,8 @@ def test_links_to_files_lead_somewhere() -> None:
 
 
 @pytest.mark.slow
-def test_the_tutorials_commands_and_the_python_block_run(tmp_path: Path) -> None:
+def test_the_tutorials_commands_and_the_python_block_run(tmp_path: Path, programs: Path) -> None:
     for script in blocks("sh", PAGES["tutorial.md"].read_text("utf-8")):
-        run_shell(script, tmp_path)
+        run_shell(script, tmp_path, programs)
     for script in blocks("python", README):
-        run_python(script, tmp_path)
+        run_python(script, tmp_path, programs)

@@ -3,21 +3,13 @@
 from pathlib import Path
 
 import pytest
-from tests.traces import COMMANDS, MOST, make_world, trace
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's folder."""
-    folder = tmp_path_factory.mktemp("traces") / "creatures"
-    make_world(folder)
-    return folder
+from tests.traces import COMMANDS, MOST, trace
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("thing", COMMANDS)
-def test_a_way_through_the_program_has_not_grown(world: Path, thing: str) -> None:
-    modules, kinds = trace(thing, world)
+def test_a_way_through_the_program_has_not_grown(creatures: Path, thing: str) -> None:
+    modules, kinds = trace(thing, creatures)
     most_modules, most_kinds = MOST[thing]
     assert len(modules) <= most_modules, sorted(modules)
     assert len(kinds) <= most_kinds, sorted(kinds)

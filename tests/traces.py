@@ -83,10 +83,23 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
+def _load_libraries() -> None:
+    """Import what is slow to import, all the more while it is traced, and none of ours."""
+    import sklearn.metrics  # type: ignore[import-untyped]
+    import torch
+    import transformers
+
+    assert torch, sklearn
+    for name in ("AutoModelForCausalLM", "AutoTokenizer", "AutoImageProcessor", "CLIPModel"):
+        getattr(transformers, name)
+
+
 def run_traced(arguments: Sequence[str]) -> tuple[set[str], set[str]]:
     """Run a command in this process; return the modules and the kinds of records that it passed."""
     from fieldmarks.cli import main
 
+    if arguments[0] != "store":
+        _load_libraries()
     modules: set[str] = set()
     kinds: set[str] = set()
     see = tracer(modules, kinds)

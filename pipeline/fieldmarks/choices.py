@@ -15,6 +15,7 @@ Device = str  # auto, cpu, mps, cuda, or a particular GPU such as cuda:1; see ch
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Preference = Literal["a", "b", "newest", "union"]  # of two stores, if both have a class
 Engine = Literal["auto", "torch", "openvino"]
+Decode = Literal["auto", "gpu"]  # what decodes JPEGs
 ResultFormat = Literal["table", "jsonl", "csv", "parquet", "label-studio"]
 SortAction = Literal["copy", "move", "link"]
 Mode = Literal["auto", "completions", "continue", "prefix", "trailing", "instruct"]

@@ -8,6 +8,7 @@ MODULES: Final = {
     "eval": ("matplotlib", "scipy", "sklearn"),
     "data": ("datasets",),
     "embed": ("pyarrow",),
+    "gpu": ("torchvision",),
     "openvino": ("openvino",),
     "heic": ("pillow_heif",),
     "ray": ("fsspec", "pyarrow", "ray"),

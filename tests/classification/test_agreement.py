@@ -24,7 +24,7 @@ def test_sixty_files_of_all_kinds(demo_clip: Path) -> None:
 
 @pytest.mark.slow
 def test_photos(demo_clip: Path, check_data: Path) -> None:
-    jpegs = agreement.photos(check_data / "photos", 120)
+    jpegs = agreement.photos(check_data / "photos", 60)
     weights = agreement.class_weights(demo_clip, agreement.class_names(check_data / "photos"))
     mine = agreement.ours(demo_clip, jpegs, engine="torch")
     changed, error = agreement.difference(

@@ -294,3 +294,46 @@ def test_a_share_is_an_error_of_an_image() -> None:
         pass
     with pytest.raises(ImageError), budget.reserve(11):
         pass
+
+
+INTERRUPTED = """
+import itertools, sys, threading
+import numpy as np
+from fieldmarks.classification.pipeline import Decoders, Preparation, run
+from fieldmarks.classification.preprocess import Recipe, RecipePreprocessing
+preparation = Preparation(RecipePreprocessing(Recipe(8, (8, 8), 3, 1 / 255, None, None), None))
+decoders = Decoders(lambda: preparation, lambda: preparation, processes=True, after=0)
+def start(inputs):
+    return lambda: np.zeros((len(inputs), 4), np.float32)
+paths = itertools.repeat(sys.argv[1])
+batches = run(paths, lambda path: decoders(path, path), start, batch=8, under_way=1, stop=decoders.close)
+told = False
+try:
+    for _ in batches:
+        workers = decoders._started
+        if not told and workers and all(worker.is_ready for worker in workers):
+            told = True
+            print(*(worker.pid for worker in workers), flush=True)
+except KeyboardInterrupt:
+    batches.close()
+    print([thread.name for thread in threading.enumerate() if thread.name.startswith("fieldmarks")])
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_no_thread_and_no_process(tmp_path: Path) -> None:
+    path = _photo(tmp_path / "a.png", 300)
+    program = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with program:
+        assert program.stdout
+        pids = [int(pid) for pid in program.stdout.readline().split()]
+        assert pids
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=60)
+    assert (program.returncode, out, err) == (0, "[]\n", "")
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists() and _state(pid) != "Z"] == []

@@ -19,20 +19,52 @@ from fieldmarks.errors import EvaluationError
 datasets = pytest.importorskip("datasets")
 
 LABELS = ["newt", "owl"]
-# The library reads its settings once, so that every try has a process of its own.
+# The library reads its settings once, so that each group of them has a process of its own.
 SCRIPT = """
 import json, sys
 from fieldmarks.data import Example, open_dataset
 from fieldmarks.errors import EvaluationError
-try:
-    data = open_dataset(*json.loads(sys.argv[1])[:1], **json.loads(sys.argv[1])[1])
-    found = [[one.image.name, len(one.image.data), one.label] if isinstance(one, Example)
-             else [one.image, one.error] for one in data]
-    said = {"found": found, "labels": data.labels(), "about": data.metadata, "notices": list(data.notices)}
-except EvaluationError as error:
-    said = {"error": str(error)}
-print(json.dumps(said))
+for line in sys.stdin:
+    spec, options = json.loads(line)
+    try:
+        data = open_dataset(spec, **options)
+        found = [[item.image.name, len(item.image.data), item.label] if isinstance(item, Example)
+                 else [item.image, item.error] for item in data]
+        said = {"labels": data.labels(), "about": data.metadata, "notices": list(data.notices)}
+        said["found"] = found
+    except EvaluationError as error:
+        said = {"error": str(error)}
+    print(json.dumps(said), flush=True)
 """
+
+
+class Asking:
+    """A process that opens one data set after the other, and says what it found."""
+
+    def __init__(self, address: str, home: Path, *, offline: bool = False) -> None:
+        settings = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline))}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT],
+            env=os.environ | settings,
+            cwd=home,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def open(self, spec: str, **options: Any) -> dict[str, Any]:
+        """Return what it says of one."""
+        assert self._process.stdin
+        assert self._process.stdout
+        print(json.dumps([spec, options]), file=self._process.stdin, flush=True)
+        said: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return said
+
+    def end(self) -> None:
+        """End the process, which said nothing else."""
+        assert self._process.communicate(timeout=60) == ("", "")
+        assert self._process.returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -69,25 +101,18 @@ def _write(pictures: list[Any], path: Path) -> None:
     whole.cast_column("kind", datasets.ClassLabel(names=LABELS)).to_parquet(path)
 
 
-def _try(address: str, home: Path, *, spec: str, offline: bool = False, **options: Any) -> dict[str, Any]:
-    settings = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline))}
-    shown = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps([spec, options])],
-        env=os.environ | settings,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (shown.returncode, shown.stderr) == (0, "")
-    said: dict[str, Any] = json.loads(shown.stdout)
-    return said
+@pytest.fixture(scope="module")
+def online(hub: str, home: Path) -> Iterator[Asking]:
+    """A process that reaches the hub."""
+    asking = Asking(hub, home)
+    yield asking
+    asking.end()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_data_set_of_the_hub(hub: str, home: Path, streaming: bool) -> None:
-    said = _try(hub, home, spec="hf:own/good", streaming=streaming)
+def test_a_data_set_of_the_hub(online: Asking, streaming: bool) -> None:
+    said = online.open("hf:own/good", streaming=streaming)
     assert said["found"] == [[f"test#{n}", len(png(n)), LABELS[n % 2]] for n in range(6)]
     assert said["labels"] == {"newt": 3, "owl": 3}
     assert said["notices"] == ["using the split 'test'; also available: 'train'"]
@@ -105,31 +130,31 @@ def test_a_data_set_of_the_hub(hub: str, home: Path, streaming: bool) -> None:
 
 
 @pytest.mark.slow
-def test_limits_and_splits(hub: str, home: Path) -> None:
-    spread = _try(hub, home, spec="hf:own/good:default", split="train", limit=2)
+def test_limits_and_splits(online: Asking) -> None:
+    spread = online.open("hf:own/good:default", split="train", limit=2)
     assert [name for name, *_ in spread["found"]] == ["train#3", "train#7"]
-    first = _try(hub, home, spec="hf:own/good", split="train", limit=2, streaming=True)
+    first = online.open("hf:own/good", split="train", limit=2, streaming=True)
     assert [name for name, *_ in first["found"]] == ["train#0", "train#1"]
     assert first["notices"] == ["streaming: using the first 2 images, in the order of the stream"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
-def test_files_that_a_stranger_names_are_not_read(hub: str, home: Path, streaming: bool) -> None:
-    said = _try(hub, home, spec="hf:own/naming", streaming=streaming)
+def test_files_that_a_stranger_names_are_not_read(online: Asking, streaming: bool) -> None:
+    said = online.open("hf:own/naming", streaming=streaming)
     assert said["found"] == [[f"test#{n}/secret.png", NO_BYTES] for n in range(2)]
 
 
 @pytest.mark.slow
-def test_pictures_as_files_are_read_from_the_download(hub: str, home: Path) -> None:
+def test_pictures_as_files_are_read_from_the_download(online: Asking) -> None:
     expected = [[f"test#{n}/a.png", len(png(1)), label] for n, label in enumerate(LABELS)]
-    assert _try(hub, home, spec="hf:own/loose")["found"] == expected
-    streamed = _try(hub, home, spec="hf:own/loose", streaming=True)["found"]
+    assert online.open("hf:own/loose")["found"] == expected
+    streamed = online.open("hf:own/loose", streaming=True)["found"]
     assert streamed == [[f"test#{n}/a.png", NO_BYTES] for n in range(2)]
 
 
 @pytest.mark.slow
-def test_what_cannot_be_had(hub: str, home: Path) -> None:
+def test_what_cannot_be_had(online: Asking) -> None:
     cannot = "cannot be read as a data set: "
     messages = {
         "hf:own/none": "hf:own/none: the hub has no such data set, or it is private",
@@ -137,19 +162,23 @@ def test_what_cannot_be_had(hub: str, home: Path) -> None:
         "hf:own/script": f"hf:own/script {cannot}Dataset scripts are no longer supported",
     }
     for spec, message in messages.items():
-        assert _try(hub, home, spec=spec)["error"].startswith(message)
+        assert online.open(spec)["error"].startswith(message)
 
 
 @pytest.mark.slow
-def test_offline_what_was_downloaded_is_used(hub: str, home: Path) -> None:
-    online = _try(hub, home, spec="hf:own/good")
+def test_offline_what_was_downloaded_is_used(online: Asking, home: Path) -> None:
+    downloaded = online.open("hf:own/good")["found"]
     nowhere = "http://127.0.0.1:9"
-    assert _try(nowhere, home, offline=True, spec="hf:own/good")["found"] == online["found"]
-    assert "Couldn't reach" in _try(nowhere, home, offline=True, spec="hf:own/other")["error"]
-    assert _try(nowhere, home, spec="hf:own/good")["error"] == (
+    offline = Asking(nowhere, home, offline=True)
+    assert offline.open("hf:own/good")["found"] == downloaded
+    assert "Couldn't reach" in offline.open("hf:own/other")["error"]
+    offline.end()
+    unreachable = Asking(nowhere, home)
+    assert unreachable.open("hf:own/good")["error"] == (
         "hf:own/good: the hub does not answer ([Errno 111] Connection refused): connect, or set"
         " HF_HUB_OFFLINE=1 to use what was downloaded before"
     )
+    unreachable.end()
 
 
 @pytest.mark.parametrize(

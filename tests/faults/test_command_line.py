@@ -298,8 +298,12 @@ def finalizer():
 @main.command()
 def done():
     "End well, with a thread still at work."
-    threading.Thread(target=time.sleep, args=(20,)).start()
-    print("ready", flush=True)
+    def work():
+        while threading.main_thread().is_alive():  # until the interpreter waits for this thread
+            time.sleep(0.01)
+        print("ready", flush=True)
+        time.sleep(20)
+    threading.Thread(target=work).start()
 
 main()
 """

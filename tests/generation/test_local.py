@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fieldmarks.errors import ModelError
 from fieldmarks.generation.local import LocalCompleter, row_bytes
@@ -124,21 +125,46 @@ def test_more_requests_than_are_pulled_at_once(demo_lm: Path) -> None:
     assert asyncio.run(go()) <= 16
 
 
+WAYS: list[dict[str, Any]] = [{}, {"stop_by_tokens": True}, {"compile_after": 0.0}, {"batch_size": 5}]
+
+
 @pytest.mark.slow
-def test_answers_do_not_depend_on_how_often_stop_texts_are_looked_for(demo_lm: Path) -> None:
+def test_answers_do_not_depend_on_how_stop_texts_are_found_and_numbers_are_kept(demo_lm: Path) -> None:
     stops = ("\n- ",)  # which end some answers in the middle of others
     requests = [Question(name, ARTICLE.render(name), stops, max_tokens=40) for name in NAMES]
+    requests += [Question(name, ARTICLE.render(name), ("\nQ:", "ta"), max_tokens=40) for name in NAMES]
+    requests += [Question(name, ARTICLE.render(name), (), max_tokens=20) for name in NAMES]
     requests += [
         Question(name, ARTICLE.render(name), stops, max_tokens=40, temperature=2.0, seed=3) for name in NAMES
     ]
     found = []
-    for every in (1, 8):
-        answers = _ask(LocalCompleter(demo_lm, check_every=every), requests)
+    for way in WAYS:
+        completer = LocalCompleter(demo_lm, **way)
+        answers = _ask(completer, requests)
+        assert completer._compiled_size == (16 if "compile_after" in way else 0)
         samples = [answer for request in requests if isinstance(answer := answers[request], Sample)]
         found.append([(sample.text, sample.finish_reason, sample.usage) for sample in samples])
-    assert found[0] == found[1]
     assert len(found[0]) == len(requests)
+    assert all(other == found[0] for other in found)
     assert any(reason == "stop" for _, reason, _ in found[0])
+
+
+@pytest.mark.slow
+def test_rows_end_at_their_stop_text_by_tokens_as_by_text(demo_lm: Path, check_data: Path) -> None:
+    texts = ["a", "\nQ", "\nQ:", "x\nQ: y", "\n\nQ:", "\nQ :", "- Q:\n", "one\n- two\nQ:", "é\nQ:"]
+    for folder in (demo_lm, check_data / "stories260k-hf"):
+        completer = LocalCompleter(folder, stop_by_tokens=True)
+        for text in texts:
+            ids = completer._tokenizer(text, add_special_tokens=False)["input_ids"]
+            questions = [_request("a", max_tokens=8)]
+            by_tokens = completer._shown_by_tokens(questions)
+            assert by_tokens
+            ends = [bool(by_tokens(torch.tensor([ids[:end]]))) for end in range(1, len(ids) + 1)]
+            read = [
+                bool(completer._shown(questions, torch.tensor([ids[:end]]))) for end in range(1, len(ids) + 1)
+            ]
+            assert any(ends) == any(read), text
+            assert not any(ends) or ends.index(True) == read.index(True), text
 
 
 def test_a_row_takes_memory_for_its_tokens(demo_lm: Path) -> None:

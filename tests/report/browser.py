@@ -5,18 +5,20 @@ can ask a page in a theme and of a width what it shows, what its accessibility t
 """
 
 import base64
+import io
 import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from PIL import Image
+
 VOID = {"meta", "img", "rect", "br", "link", "source", "input"}
-Browser = Callable[..., str]  # runs a browser on a page with more options, and returns what it prints
 
 
 class Outline(HTMLParser):
@@ -102,8 +104,8 @@ class DevTools:
         return self
 
     def evaluate(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression on the page."""
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Return the value of a JavaScript expression on the page, or what a promise comes to."""
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
@@ -120,6 +122,22 @@ class DevTools:
         clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], most), "scale": 1}
         given = {"clip": clip, "captureBeyondViewport": True} if whole else {}
         return base64.b64decode(self.call("Page.captureScreenshot", format="png", **given)["data"])
+
+    def width(self) -> int:
+        """Return how wide what is shown is, in pixels: more than the window where it has to be scrolled."""
+        width: int = self.evaluate("document.documentElement.scrollWidth")
+        return width
+
+    def colours(self) -> set[str]:
+        """Return the colours of a screenshot of the page, "rrggbb"."""
+        with Image.open(io.BytesIO(self.screenshot())) as shot:
+            found = shot.convert("RGB").getcolors(shot.width * shot.height)
+        assert found is not None
+        return {bytes(colour).hex() for _, colour in found}  # type: ignore[arg-type]
+
+    def pdf(self) -> bytes:
+        """Return the page as it prints."""
+        return base64.b64decode(self.call("Page.printToPDF")["data"])
 
     def tab_stops(self, most: int = 500) -> list[str]:
         """Return the text or name of each element that the Tab key reaches, from the page's beginning."""
@@ -168,25 +186,6 @@ def open_browser(program: str, folder: Path) -> Iterator[DevTools]:
             process.terminate()
             process.wait(timeout=20)
             os.close(answer_out)
-
-
-def document_width(chromium: Browser, page: Path, width: int) -> int:
-    """Return how wide a page becomes in a frame of a width, in pixels.
-
-    A probe beside a copy of the page without its policy asks the frame.
-    """
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text("utf-8"))
-    page.with_name("inner.html").write_text(text, "utf-8")
-    probe = page.with_name("probe.html")
-    probe.write_text(
-        f'<iframe id="f" src="inner.html" style="width:{width}px;height:900px;border:0"></iframe>'
-        '<p id="out"></p><script>f.onload = () => {'
-        " out.textContent = f.contentDocument.documentElement.scrollWidth; }</script>"
-    )
-    probing = ("--allow-file-access-from-files", "--dump-dom", "--virtual-time-budget=5000")
-    found = re.search(r'<p id="out">(\d+)</p>', chromium(probe, *probing))
-    assert found
-    return int(found[1])
 
 
 TEXTS = """[...new Set((() => {

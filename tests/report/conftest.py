@@ -2,13 +2,11 @@
 
 import io
 import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.report.browser import Browser, DevTools, open_browser
+from tests.report.browser import DevTools, open_browser
 from tests.report.evaluations import evaluation
 
 from fieldmarks.classification.results import Explanation, Failure, Mark, Prediction, Score
@@ -61,37 +59,10 @@ def few() -> Evaluation:
 
 
 @pytest.fixture(scope="session")
-def browser_program() -> str:
-    """Chromium, in whatever name it is installed."""
+def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevTools]:
+    """One browser for the whole session, whose page a test opens in a width and a theme."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no chromium here: install it to test the report in a browser")
-    return program
-
-
-@pytest.fixture(scope="session")
-def devtools(browser_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevTools]:
-    """One browser for the whole session, whose page a test opens in a width and a theme."""
-    with open_browser(browser_program, tmp_path_factory.mktemp("devtools")) as page:
+    with open_browser(program, tmp_path_factory.mktemp("devtools")) as page:
         yield page
-
-
-@pytest.fixture(scope="session")
-def chromium(browser_program: str, tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """Runs headless Chromium with more options on a page, and returns what it prints."""
-    quiet = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-    ]
-    quiet += ["--disable-background-networking", "--disable-component-update", "--hide-scrollbars"]
-
-    def run(path: Path, *options: str) -> str:
-        folder = tmp_path_factory.mktemp("browser")
-        command = [browser_program, *quiet, f"--user-data-dir={folder}", *options, path.as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-
-    return run

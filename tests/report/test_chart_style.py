@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -45,8 +45,9 @@ def test_every_script_stays_text() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.lists(st.text().filter(str.strip), min_size=1, max_size=40))
+@example([chr(code) for code in range(32, 0x20000, 3000) if chr(code).strip()])
 def test_any_names_make_a_drawing(names: list[str]) -> None:
     chart = _chart(*names)
     assert _texts(chart.svg())[-len(names) :] == [label(name, 26) for name in names]

@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
-from PIL import Image
-from tests.report.browser import Browser, Outline, document_width
+from tests.report.browser import DevTools, Outline
 from tests.report.evaluations import BIRDS, evaluation, some_confidence
 
 from fieldmarks.classification.results import Failure
@@ -104,6 +102,7 @@ def test_what_the_page_says(few: Evaluation, pages: dict[str, Path]) -> None:
         assert part in text, part
 
 
+@pytest.mark.slow
 def test_figures_of_the_table_are_the_evaluations(few: Evaluation, pages: dict[str, Path]) -> None:
     text = _text(pages["few"])
     for arm in few.arms:
@@ -112,6 +111,7 @@ def test_figures_of_the_table_are_the_evaluations(few: Evaluation, pages: dict[s
             assert f"{100 * figure.value:.1f} {100 * figure.low:.1f}–{100 * figure.high:.1f}" in text
 
 
+@pytest.mark.slow
 def test_nothing_from_outside_and_no_script(pages: dict[str, Path]) -> None:
     for path in pages.values():
         outline = Outline(path.read_text("utf-8"))
@@ -129,6 +129,7 @@ def test_nothing_from_outside_and_no_script(pages: dict[str, Path]) -> None:
         assert "unsafe" not in policy
 
 
+@pytest.mark.slow
 def test_every_link_leads_somewhere_and_every_id_is_one(pages: dict[str, Path]) -> None:
     for path in pages.values():
         seen = Outline(path.read_text("utf-8")).seen
@@ -141,6 +142,7 @@ def test_every_link_leads_somewhere_and_every_id_is_one(pages: dict[str, Path]) 
         assert wanted <= set(ids)
 
 
+@pytest.mark.slow
 def test_everything_is_escaped(pages: dict[str, Path]) -> None:
     text = pages["hostile"].read_text("utf-8")
     assert SCRIPT not in text
@@ -149,6 +151,7 @@ def test_everything_is_escaped(pages: dict[str, Path]) -> None:
     assert "49" not in re.findall(r"<bdi>(\d+)</bdi>", text)
 
 
+@pytest.mark.slow
 def test_the_charts_are_drawings_without_scripts(pages: dict[str, Path]) -> None:
     for path in pages.values():
         seen = Outline(path.read_text("utf-8")).seen
@@ -165,6 +168,7 @@ def test_the_charts_are_drawings_without_scripts(pages: dict[str, Path]) -> None
             } == set()
 
 
+@pytest.mark.slow
 def test_every_picture_is_told_in_words(pages: dict[str, Path]) -> None:
     images = [attributes for tag, attributes in Outline(pages["few"].read_text("utf-8")).seen if tag == "img"]
     assert len(images) == 4 + 6
@@ -181,6 +185,7 @@ def test_the_page_is_bounded(few: Evaluation) -> None:
     assert "and 3 more" in text
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_fit(pages: dict[str, Path]) -> None:
     assert pages["many"].stat().st_size < 1_500_000
     text = _text(pages["many"])
@@ -240,56 +245,43 @@ def test_every_chart_is_looked_for_beforehand(few: Evaluation, small: Evaluation
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 500])
-def test_the_page_as_a_browser_draws_it(
-    chromium: Browser, pages: dict[str, Path], tmp_path: Path, width: int
-) -> None:
+def test_the_page_as_a_browser_draws_it(devtools: DevTools, pages: dict[str, Path], width: int) -> None:
     """Both charts' and the style sheets' colours are on the screenshot."""
-    chromium(pages["few"], f"--window-size={width},4000", f"--screenshot={tmp_path / 'shot.png'}")
-    with Image.open(tmp_path / "shot.png") as shot:
-        pixels = np.asarray(shot.convert("RGB")).reshape(-1, 3)
-    found = {(int(red), int(green), int(blue)) for red, green, blue in np.unique(pixels, axis=0)}
-    for colour in ("faf8f2", "ffffff", "2b6a4d", "c58a3c", "56625b"):
-        assert tuple(bytes.fromhex(colour)) in found
+    assert {"faf8f2", "ffffff", "2b6a4d", "c58a3c", "56625b"} <= devtools.open(pages["few"], width).colours()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 500, 340])
 @pytest.mark.parametrize("name", ["few", "hostile", "many"])
 def test_nothing_is_wider_than_the_screen(
-    chromium: Browser, pages: dict[str, Path], width: int, name: str
+    devtools: DevTools, pages: dict[str, Path], width: int, name: str
 ) -> None:
-    assert document_width(chromium, pages[name], width) <= width
+    assert devtools.open(pages[name], width).width() <= width
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["few", "hostile", "many"])
-def test_a_browser_reads_every_drawing(chromium: Browser, pages: dict[str, Path], name: str) -> None:
+def test_a_browser_reads_every_drawing(devtools: DevTools, pages: dict[str, Path], name: str) -> None:
     """Images that are broken have no width; every width of the screen has the same drawing."""
-    text = pages[name].read_text("utf-8")
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
-    counting = "Array.from(document.images, one => one.naturalWidth).join(' ')"
-    script = f"<script>onload = () => {{ document.title = 'widths ' + {counting} }}</script>"
-    for width, drawn in ((1280, "1195"), (600, "1195")):  # points as pixels
-        page = pages[name].with_name("counted.html")
-        page.write_text(text.replace("</body>", f"{script}</body>"), "utf-8")
-        dom = chromium(page, f"--window-size={width},900", "--dump-dom", "--virtual-time-budget=5000")
-        found = re.search(r"<title>widths ([\d ]+)</title>", dom)
-        assert found
-        assert "0" not in found[1].split()
-        assert found[1].split().count(drawn) == text.count('class="chart"')
+    charts = pages[name].read_text("utf-8").count('class="chart"')
+    for width in (1280, 600):
+        page = devtools.open(pages[name], width)
+        found = page.evaluate("Array.from(document.images, image => image.naturalWidth)")
+        assert 0 not in found
+        assert found.count(1195) == charts  # points as pixels
 
 
 @pytest.mark.slow
-def test_the_policy_and_the_escaping_hold_in_a_browser(chromium: Browser, pages: dict[str, Path]) -> None:
+def test_the_policy_and_the_escaping_hold_in_a_browser(devtools: DevTools, pages: dict[str, Path]) -> None:
     """The page's own markup runs nothing, and a script smuggled into it is not run either."""
     path = pages["hostile"]
     smuggled = path.with_name("smuggled.html")
     smuggled.write_text(path.read_text("utf-8").replace("</main>", f"{SCRIPT}</main>"), "utf-8")
     for page in (path, smuggled):
-        assert "<title>Evaluation of 400 images in 10 classes</title>" in chromium(page, "--dump-dom")
+        title = devtools.open(page).evaluate("document.title")
+        assert title == "Evaluation of 400 images in 10 classes"
 
 
 @pytest.mark.slow
-def test_the_page_prints(chromium: Browser, pages: dict[str, Path], tmp_path: Path) -> None:
-    chromium(pages["few"], "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}")
-    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF-")
+def test_the_page_prints(devtools: DevTools, pages: dict[str, Path]) -> None:
+    assert devtools.open(pages["few"]).pdf().startswith(b"%PDF-")

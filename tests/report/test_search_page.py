@@ -152,19 +152,33 @@ def test_groups_of_duplicates(photos: EmbeddingSet) -> None:
     assert "No image in the set repeats another." in _text(duplicates_page([], photos, 9, 0.97).html)
 
 
+def _copies(photo: Path, count: int) -> list[str]:
+    paths = [photo.with_name(f"{number}-{photo.name}") for number in range(count)]
+    for path in paths:
+        path.hardlink_to(photo)
+    return [str(path) for path in paths]
+
+
+def _page_of(names: list[str], photos: EmbeddingSet) -> str:
+    hits = tuple(Hit(rank, name, 1.0) for rank, name in enumerate(names, 1))
+    return search_page(SearchResult("'x'", hits, len(hits), len(hits)), photos).html
+
+
 @pytest.mark.slow
 def test_a_page_is_bounded_and_counts_the_rest(tmp_path: Path) -> None:
-    photo = tmp_path / "a.jpg"
-    Image.effect_noise((1600, 1200), 90).convert("RGB").save(photo)
-    many = [tmp_path / f"{number}.jpg" for number in range(module.MAX_IMAGES + 5)]
-    for path in many:
-        path.hardlink_to(photo)
-    photos = EmbeddingSet(tmp_path / "set")
-    hits = tuple(Hit(rank, str(path), 1.0) for rank, path in enumerate(many, 1))
-    page = search_page(SearchResult("'x'", hits, len(hits), len(hits)), photos).html
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.jpg")
+    many, photos = _copies(tmp_path / "a.jpg", module.MAX_IMAGES + 5), EmbeddingSet(tmp_path / "set")
+    page = _page_of(many, photos)
+    assert page.count("<img") == module.MAX_IMAGES
     assert "and 5 more images, which the command lists" in _text(page)
-    assert len(page) < 40 * 2**20  # of noise, which compresses worst
-    groups = [Duplicates("exact", tuple(map(str, many[at : at + 12])), 1.0) for at in range(0, 1_000, 12)]
+    groups = [Duplicates("exact", tuple(many[at : at + 12]), 1.0) for at in range(0, 1_000, 12)]
     assert "and 1 more group, which the command lists" in _text(
         duplicates_page(groups, photos, 1_005, 0.97).html
     )
+
+
+@pytest.mark.slow
+def test_a_page_of_the_most_images_stays_below_40_megabytes(tmp_path: Path) -> None:
+    Image.effect_noise((1600, 1200), 90).convert("RGB").save(tmp_path / "a.jpg")  # which compresses worst
+    some = _copies(tmp_path / "a.jpg", module.MANY + 1)  # of more than MANY, copies are smaller
+    assert len(_page_of(some, EmbeddingSet(tmp_path / "set"))) < 40 * 2**20 * len(some) / module.MAX_IMAGES

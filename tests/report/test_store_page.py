@@ -1,10 +1,9 @@
 """A store as a page: everything is there without a script, and a script filters it."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from tests.report.browser import Browser, Outline, document_width, open_browser
+from tests.report.browser import DevTools, Outline
 from tests.report.conftest import HOSTILE
 
 from fieldmarks.records import APPROVED, CURATED, GENERATED, UNSURE, Entry
@@ -89,8 +88,7 @@ def test_a_page_is_replaced_and_nothing_else_is(store: Store, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_the_filter(store: Store, tmp_path: Path) -> None:
-    program = shutil.which("chromium") or pytest.skip("no chromium here")
+def test_the_filter(devtools: DevTools, store: Store, tmp_path: Path) -> None:
     write(tmp_path / "page.html", store_page(store, Config()))
     visible = "[...document.querySelectorAll('.class')].filter(node => node.offsetParent)"
     shown = f"{visible}.map(node => node.id.slice(6)).join(' ')"
@@ -102,35 +100,34 @@ def test_the_filter(store: Store, tmp_path: Path) -> None:
         "(value => { const box = document.getElementById('which'); box.value = value;"
         " box.dispatchEvent(new Event('change')); })"
     )
-    with open_browser(program, tmp_path / "profile") as browser:
-        browser.open(tmp_path / "page.html", scripts=False)
-        assert browser.evaluate(shown) == "1 2 3"
-        assert browser.evaluate("document.getElementById('filters').offsetParent === null")
-        browser.open(tmp_path / "page.html")
-        assert browser.evaluate(shown) == "1 2 3"
-        for text, classes in (("TOE", "1"), ("newt", "2"), ("museum", ""), ("", "1 2 3")):
-            browser.evaluate(f"{type_in}({text!r})")
-            assert browser.evaluate(shown) == classes
-        for value, classes in (("open", "2 3"), ("unsure", "2"), ("approved", "1"), ("flagged", "1 3")):
-            browser.evaluate(f"{choose}({value!r})")
-            assert browser.evaluate(shown) == classes
-        assert browser.evaluate("document.getElementById('count').textContent") == "2 of 3 classes"
-        browser.evaluate("document.querySelector('#filters button').click()")
-        browser.evaluate("new Promise(done => setTimeout(done, 50))")
-        assert browser.evaluate(shown) == "1 2 3"
-        kinds = ("searchbox", "combobox", "button")
-        assert {(role, name) for role, name in browser.accessible() if role in kinds} == {
-            ("searchbox", "Find in names and descriptors"),
-            ("combobox", "Show"),
-            ("button", "Show all"),
-        }
+    page = devtools.open(tmp_path / "page.html", scripts=False)
+    assert page.evaluate(shown) == "1 2 3"
+    assert page.evaluate("document.getElementById('filters').offsetParent === null")
+    devtools.open(tmp_path / "page.html")
+    assert page.evaluate(shown) == "1 2 3"
+    for text, classes in (("TOE", "1"), ("newt", "2"), ("museum", ""), ("", "1 2 3")):
+        page.evaluate(f"{type_in}({text!r})")
+        assert page.evaluate(shown) == classes
+    for value, classes in (("open", "2 3"), ("unsure", "2"), ("approved", "1"), ("flagged", "1 3")):
+        page.evaluate(f"{choose}({value!r})")
+        assert page.evaluate(shown) == classes
+    assert page.evaluate("document.getElementById('count').textContent") == "2 of 3 classes"
+    page.evaluate("document.querySelector('#filters button').click()")
+    page.evaluate("new Promise(done => setTimeout(done, 50))")
+    assert page.evaluate(shown) == "1 2 3"
+    kinds = ("searchbox", "combobox", "button")
+    assert {(role, name) for role, name in page.accessible() if role in kinds} == {
+        ("searchbox", "Find in names and descriptors"),
+        ("combobox", "Show"),
+        ("button", "Show all"),
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 768, 360])
 def test_nothing_is_wider_than_the_screen(
-    chromium: Browser, store: Store, tmp_path: Path, width: int
+    devtools: DevTools, store: Store, tmp_path: Path, width: int
 ) -> None:
     store.append(Entry("x" * 300, ("y" * 400,), ids=("z" * 300,)))
     write(tmp_path / "page.html", store_page(store, Config()))
-    assert document_width(chromium, tmp_path / "page.html", width) <= width
+    assert devtools.open(tmp_path / "page.html", width).width() <= width

@@ -17,18 +17,25 @@ pytestmark = pytest.mark.slow
 TARS, IMAGES = 30, 16  # enough that a job is far from its end when its first shards are seen
 
 
-@pytest.fixture
-def tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(tmp_path)
-    return str(write_tars(tmp_path / "tars", TARS, IMAGES))
+@pytest.fixture(scope="module")
+def tars(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_tars(tmp_path_factory.mktemp("made") / "tars", TARS, IMAGES))
 
 
-@pytest.fixture
-def undisturbed(runner: CliRunner, demo_clip: Path, tars: str) -> dict[str, bytes | str]:
+@pytest.fixture(scope="module")
+def undisturbed(
+    demo_clip: Path, tars: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes | str]:
     """What one process computes."""
-    result = runner.invoke(main, ["embed", tars, "--out", "one", "--clip", str(demo_clip), *ray_jobs.EXACT])
-    assert result.exit_code == 3
-    return ray_jobs.contents(Path("one"))
+    out = tmp_path_factory.mktemp("undisturbed") / "set"
+    words = ["embed", tars, "--out", str(out), "--clip", str(demo_clip), *ray_jobs.EXACT]
+    assert CliRunner().invoke(main, words).exit_code == 3
+    return ray_jobs.contents(out)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(own_folder: Path) -> None:
+    """Each test has a working folder of its own."""
 
 
 def test_a_killed_actor_and_a_killed_reader_cost_nothing(
@@ -64,10 +71,7 @@ def test_a_killed_driver_costs_only_the_blocks_under_way(
     assert ray_jobs.contents(out) == undisturbed
 
 
-def test_a_job_on_files_and_a_rerun(
-    runner: CliRunner, demo_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_job_on_files_and_a_rerun(runner: CliRunner, demo_clip: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for number in range(80):
         (tmp_path / "photos" / f"{number:03d}.png").write_bytes(png(number))

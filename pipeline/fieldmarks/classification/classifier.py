@@ -81,6 +81,7 @@ class Classifier:
         is no label: the prediction's `label` is None.
     use_weights: use the weights that `fieldmarks learn --write-weights` has kept in the store.
     device, dtype, engine, batch: where the model computes, its precision, by what, images per forward pass.
+    decode: "gpu" has an NVIDIA GPU decode JPEGs too, which is faster and approximate.
     cache: keep embeddings in the user's cache folder for later runs.
 
         classifier = Classifier({"owl": ["big eyes"], "newt": ["a long tail"]}, clip="models/clip")
@@ -110,6 +111,7 @@ class Classifier:
         device: Device = "auto",
         dtype: DType = "auto",
         engine: choices.Engine = "auto",
+        decode: choices.Decode = "auto",
         batch: int | None = None,
         cache: bool = False,
     ) -> None:
@@ -141,7 +143,9 @@ class Classifier:
             texts = with_catch_all(texts, catch_all)
         wording = {"text": text, "concept": concept, "with_name": "yes" if with_name else None}
         metadata |= {key: value for key, value in wording.items() if value}
-        embedder = open_embedder(clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
+        embedder = open_embedder(
+            clip, device=device, dtype=dtype, engine=engine, decode=decode, batch=batch, cache=cache
+        )
         pooling = Pooling.named(aggregate or PRESETS[preset].aggregate)
         learned = None
         if use_weights and isinstance(store, Store | str | os.PathLike):
@@ -188,6 +192,7 @@ class Classifier:
         device: Device = "auto",
         dtype: DType = "auto",
         engine: choices.Engine = "auto",
+        decode: choices.Decode = "auto",
         batch: int | None = None,
         cache: bool = False,
     ) -> "Classifier":
@@ -202,6 +207,7 @@ class Classifier:
             device=device,
             dtype=dtype,
             engine=engine,
+            decode=decode,
             batch=batch,
             cache=cache,
         )

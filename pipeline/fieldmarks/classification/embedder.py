@@ -28,7 +28,7 @@ from fieldmarks import choices
 from fieldmarks.choices import DEFAULT_CLIP, Device, DType, check_choice, check_device
 from fieldmarks.classification.cache import EmbeddingCache, key_of
 from fieldmarks.classification.engines import Engine, defect_of, openvino
-from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of
+from fieldmarks.classification.engines.checkpoint import Checkpoint, device_of, dtype_of, missing_to_decode
 from fieldmarks.classification.pipeline import PIXELS, Decoders, Preparation, Prepared, run
 from fieldmarks.classification.preprocess import RecipePreprocessing
 from fieldmarks.classification.results import Failure, FileVersion
@@ -52,8 +52,9 @@ class Encoder:
 
     Everything loads from safetensors and without remote code; a folder, or an environment with
     HF_HUB_OFFLINE, never asks the network. The engine "auto" is OpenVINO on a CPU where it is installed and
-    gives what torch gives, else torch. Raises UsageError for an unknown option, ModelError for a device by
-    name that is not there.
+    gives what torch gives, else torch. With decode "gpu" an NVIDIA GPU also decodes JPEGs, approximately.
+    Raises UsageError for an unknown option, ModelError for a device by name, or a GPU that is to decode, that
+    is not there.
     """
 
     def __init__(
@@ -63,21 +64,27 @@ class Encoder:
         device: Device = "auto",
         dtype: DType = "auto",
         engine: choices.Engine = "auto",
+        decode: choices.Decode = "auto",
     ) -> None:
         check_device(device)
         check_choice("dtype", dtype, DType)
         check_choice("engine", engine, choices.Engine)
+        check_choice("decode", decode, choices.Decode)
         self.name = str(model)
         if device not in ("auto", "cpu"):
             device_of(device)
         self._requested: tuple[Device, DType, choices.Engine] = (device, dtype, engine)
+        self._decode: choices.Decode = decode
+        if decode == "gpu" and (missing := missing_to_decode(self.device)):
+            raise ModelError(f"--decode gpu needs {missing}")
         self.checkpoint = Checkpoint(self.name)
         self._file_hash = EmbeddingCache().file_hash  # which remembers those of unchanged files
         self.refusal: str | None = None  # why OpenVINO does not compute where it was tried
 
     def __reduce__(self) -> tuple[Any, ...]:
         device, dtype, engine = self._requested
-        return partial(Encoder, device=device, dtype=dtype, engine=engine), (self.name,)
+        made = partial(Encoder, device=device, dtype=dtype, engine=engine, decode=self._decode)
+        return made, (self.name,)
 
     @property
     def requested(self) -> tuple[Device, DType, choices.Engine]:
@@ -159,8 +166,10 @@ class Encoder:
         return hashlib.sha256((files or self.name).encode()).hexdigest()
 
     @property
-    def decoding(self) -> Literal["full", "reduced"]:
-        """How JPEGs are decoded: at full size with float32, else at a size that serves the model."""
+    def decoding(self) -> Literal["full", "reduced", "gpu"]:
+        """How JPEGs are decoded: at full size with float32 or by a GPU, else at one that serves the model."""
+        if self._decode == "gpu":
+            return "gpu"
         return "full" if self.dtype == "float32" else "reduced"
 
     @property
@@ -213,7 +222,7 @@ class Encoder:
     @property
     def min_side(self) -> int | None:
         """How short the shorter side of a JPEG may become while it is decoded; None: as it is."""
-        return None if self.decoding == "full" else self.engine.min_side
+        return self.engine.min_side if self.decoding == "reduced" else None
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, the special ones included, before any cutting."""
@@ -231,9 +240,11 @@ class Encoder:
     def portable(self) -> RecipePreprocessing | None:
         """What `prepare` and `min_side` are in another process; None if that cannot be had.
 
-        Nor is there one before this encoder was used: nothing loads a model to find out.
+        Nor is there one before this encoder was used: nothing loads a model to find out. Where a GPU decodes
+        there is too little to do for a process.
         """
-        recipe = self.engine.recipe if "engine" in vars(self) else None
+        is_worth_it = "engine" in vars(self) and self.decoding != "gpu"
+        recipe = self.engine.recipe if is_worth_it else None
         return RecipePreprocessing(recipe, self.min_side) if recipe else None
 
     @property
@@ -362,6 +373,7 @@ class Embedder:
             self.encoder.start_images,
             batch=self.batch,
             under_way=self.encoder.under_way,
+            complete=self._complete if self.encoder.decoding == "gpu" else lambda _: None,
             stop=decoders.close,
         )
         try:
@@ -374,7 +386,11 @@ class Embedder:
 
     def _preparation(self) -> Preparation:
         kind = f"{PIXELS}, decoded {self.encoder.decoding}"
-        return Preparation(self.encoder, self._cache, (self.fingerprint, kind) if self.fingerprint else None)
+        key = (self.fingerprint, kind) if self.fingerprint else None
+        return Preparation(self.encoder, self._cache, key, self.encoder.decoding == "gpu")
+
+    def _complete(self, batch: list[Prepared | Failure]) -> None:
+        self._preparation().complete(batch, self.encoder.engine.decode)
 
     def _portable(self) -> Preparation | None:
         """Return the preparation for a process; None before an image was decoded here, or if it cannot be."""
@@ -454,6 +470,7 @@ def open_embedder(
     device: Device = "auto",
     dtype: DType = "auto",
     engine: choices.Engine = "auto",
+    decode: choices.Decode = "auto",
     batch: int | None = None,
     cache: bool = True,
 ) -> Embedder:
@@ -463,7 +480,7 @@ def open_embedder(
     an option that has no effect on an encoder made before.
     """
     if isinstance(clip, Encoder | Embedder):
-        options: dict[str, Any] = {"device": device, "dtype": dtype, "engine": engine}
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "engine": engine, "decode": decode}
         options |= {"batch": batch} if isinstance(clip, Embedder) else {}
         for name, value in options.items():
             if value not in ("auto", None):
@@ -472,5 +489,5 @@ def open_embedder(
     if isinstance(clip, Embedder):
         return clip
     if not isinstance(clip, Encoder):
-        clip = Encoder(clip or default, device=device, dtype=dtype, engine=engine)
+        clip = Encoder(clip or default, device=device, dtype=dtype, engine=engine, decode=decode)
     return Embedder(clip, cache=EmbeddingCache() if cache else None, batch=batch)

@@ -142,6 +142,9 @@ class Manifest:
         if metadata["dtype"] != self.dtype:
             return f"was made in {self.dtype}, not {metadata['dtype']}: pass --dtype {self.dtype}"
         if metadata["decode"] != self.decode:
+            if "gpu" in (self.decode, metadata["decode"]):
+                advice = "pass it again" if self.decode == "gpu" else "leave it out"
+                return f"was made {'with' if self.decode == 'gpu' else 'without'} --decode gpu: {advice}"
             return f"was made of images decoded at {self.decode} size: choose a new folder"
         return None
 

@@ -110,6 +110,7 @@ def embed(
     device: Device = "auto",
     dtype: DType = "auto",
     engine: choices.Engine = "auto",
+    decode: choices.Decode = "auto",
     batch: int | None = None,
     cache: bool = False,
 ) -> EmbeddingSet:
@@ -120,14 +121,16 @@ def embed(
         file has changed replaces what was there.
     prune: remove the embeddings of files that no longer exist.
     half: store float16 instead of float32. The vectors are of unit length.
-    clip, device, dtype, engine, batch, cache: as of a Classifier.
+    clip, device, dtype, engine, decode, batch, cache: as of a Classifier.
 
         embeddings = embed("photos/", "photos-embedded", clip="openai/clip-vit-base-patch32")
 
     Images that cannot be read are logged as warnings and left out. Raises ImageError for a folder that holds
     anything else, was made in another way, is in use or cannot be written; ModelError; UsageError.
     """
-    embedder = open_embedder(clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache)
+    embedder = open_embedder(
+        clip, device=device, dtype=dtype, engine=engine, decode=decode, batch=batch, cache=cache
+    )
     with SetWriter(Path(out), embedder.encoder.provenance, half=half) as writer:
         for result in writer.take(embedder.images(writer.missing(inputs_of(images)))):
             if isinstance(result, Failure):

@@ -4,7 +4,7 @@
     paths,      a thread a core,    in order,     those that    computes a pass  fetched when the
     bytes,      each with a         bounded by    no cache      while the next   next pass is under
     pixels      process where       number and    had           one is copied    way: nobody waits
-                cores are many      bytes
+                cores are many      bytes                       or decoded
 
 The caller's thread drives it, one step for each batch: it collects what the decoders have ready, starts a
 pass over it, and yields the batch of the pass before. A GPU computes in the meantime; a CPU computes in that
@@ -16,6 +16,9 @@ A thread releases Python's lock while it reads, decodes and scales; a small phot
 0.2 ms of them. Sixteen threads would wait for it all the time, so on machines of MANY_CORES a thread hands
 images to a process beside it; large ones, which hold the lock for a small share, it still decodes itself,
 under the memory bound that all threads share.
+
+With `--decode gpu` the threads only read JPEGs, and the device decodes those of a batch while it computes the
+pass before; what it cannot decode is decoded here, as without.
 """
 
 import hashlib
@@ -45,6 +48,8 @@ from fieldmarks.hub import loaded_once
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from fieldmarks.classification.jpeg import Jpeg
 
 logger = logging.getLogger(__name__)
 
@@ -95,15 +100,17 @@ class Prepared:
 class Preparation:
     """Reads an image, looks its embedding up, and without one decodes and scales it.
 
-    `key` begins the keys of the cache: model and decoding; without it nothing is looked up.
+    `key` begins the keys of the cache: model and decoding; without it nothing is looked up. With `by_device`
+    plain JPEGs are not decoded: `complete` has a device do it, for a whole batch.
     """
 
     preprocessing: Preprocessing
     cache: EmbeddingCache | None = None
     key: tuple[str, ...] | None = None
+    by_device: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Preparation, (self.preprocessing, self.cache, self.key)
+        return Preparation, (self.preprocessing, self.cache, self.key, self.by_device)
 
     @loaded_once
     def _pillow(self) -> ModuleType:
@@ -130,8 +137,9 @@ class Preparation:
                     key = key_of(*self.key, digest.digest())
                     vector = self.cache.get([key]).get(key)
                     vector = vector if vector is None or dim in (None, len(vector)) else None
-            prepared = Prepared(name, key, vector, None, None, version)
-            if vector is None:
+            jpeg = self._plain_jpeg(data) if self.by_device and vector is None and data else None
+            prepared = Prepared(name, key, vector, jpeg, None, version)
+            if vector is None and jpeg is None:
                 prepared = self._decoded(prepared, source, data, small=small)
             if small and prepared.thumbnail is None:
                 images = self._pillow
@@ -143,6 +151,33 @@ class Preparation:
         except ImageError as error:
             return Failure(name, str(error))
 
+    def complete(
+        self, batch: list[Prepared | Failure], decode: "Callable[[Sequence[Jpeg]], list[Any]]"
+    ) -> None:
+        """Have a device `decode` the JPEGs of a batch, and decode here those that it returns None for."""
+        from fieldmarks.classification.jpeg import Jpeg
+
+        jpegs = [
+            (row, item)
+            for row, item in enumerate(batch)
+            if isinstance(item, Prepared) and isinstance(item.inputs, Jpeg)
+        ]
+        decoded = decode([item.inputs for _, item in jpegs])
+        for (row, item), pixels in zip(jpegs, decoded, strict=True):
+            batch[row] = replace(item, inputs=pixels) if pixels is not None else self._decoded_here(item)
+
+    def _decoded_here(self, item: Prepared) -> Prepared | Failure:
+        try:
+            return self._decoded(item, None, item.inputs.data, small=False)
+        except ImageError as error:
+            return Failure(item.image, str(error))
+
+    @loaded_once
+    def _plain_jpeg(self) -> "Callable[[bytes], Jpeg | None]":
+        from fieldmarks.classification.jpeg import plain_jpeg  # which loads Pillow
+
+        return plain_jpeg
+
     def _decoded(self, prepared: Prepared, source: object, data: bytes | None, *, small: bool) -> Prepared:
         images, min_side = self._pillow, self.preprocessing.min_side
         with images.opened(source, data, min_side=min_side) as image:
@@ -150,6 +185,7 @@ class Preparation:
             # An embedding does not depend on whether a larger copy is shown.
             large_enough = small and (min_side is None or min_side >= images.THUMBNAIL)
             thumbnail = images.thumbnail(image) if large_enough else None
+            thumbnail = thumbnail or prepared.thumbnail
             return replace(prepared, inputs=inputs, thumbnail=thumbnail, depth=image.info.get(INFERRED))
 
 
@@ -251,11 +287,13 @@ def run(
     *,
     batch: int,
     under_way: int,
+    complete: Callable[[list[Prepared | Failure]], None] = lambda _: None,
     stop: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[list[Prepared | Failure], Array | None]]:
     """Yield the items in batches with the embeddings (N, D) of those N that had none; None for no such.
 
-    `start` starts a pass and returns what waits for its end; `under_way` passes are not waited for.
+    `start` starts a pass and returns what waits for its end; `under_way` passes are not waited for. Before
+    its pass, `complete` may change a batch's items in place.
     `stop` is called at the end, before the threads that prepare are waited for.
     """
     workers = cores()
@@ -263,6 +301,7 @@ def run(
     decoding = ahead(prepare, items, workers=workers, most=2 * batch + workers, size=_size, stop=stop)
     with closing(decoding):
         for part in batched(decoding, batch):
+            complete(part)
             inputs = [item.inputs for item in part if isinstance(item, Prepared) and item.vector is None]
             passes.append((part, start(inputs) if inputs else None))
             if len(passes) > under_way:

@@ -76,14 +76,18 @@ class Recipe:
     def pixels(self, image: "Image.Image") -> NDArray[np.uint8]:
         """Return an upright RGB image as the model's pixels (H, W, 3), read-only."""
         x, y, right, bottom = image.info.get(EXTENT, (0, 0, *image.size))
-        width, height = right - x, bottom - y
-        scaled_height, scaled_width = self._scaled(width, height)
-        crop_height, crop_width = self.crop or (scaled_height, scaled_width)
-        # Whole pixels, rounded as transformers rounds: one pixel off is another image to the model.
-        left, top = self._half(scaled_width - crop_width), self._half(scaled_height - crop_height)
-        start, end = (x + edge * width / scaled_width for edge in (left, left + crop_width))
-        scaled = image.resize((crop_width, scaled_height), self.resample, (start, y, end, bottom))
+        width = right - x
+        (height, full_width), (top, left), (crop_height, crop_width) = self.frame(width, bottom - y)
+        start, end = (x + edge * width / full_width for edge in (left, left + crop_width))
+        scaled = image.resize((crop_width, height), self.resample, (start, y, end, bottom))
         return np.asarray(scaled)[top : top + crop_height]
+
+    def frame(self, width: float, height: float) -> tuple[Pair, Pair, Pair]:
+        """Return what an image is scaled to, where the crop of that begins, and its size: rows, columns."""
+        scaled = self._scaled(width, height)
+        crop = self.crop or scaled
+        # Whole pixels, rounded as transformers rounds: one pixel off is another image to the model.
+        return scaled, (self._half(scaled[0] - crop[0]), self._half(scaled[1] - crop[1])), crop
 
     def _half(self, margin: int) -> int:
         return round(margin / 2) if self.rounds_to_even else margin // 2

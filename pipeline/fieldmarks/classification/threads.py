@@ -12,9 +12,6 @@ from functools import cache, partial
 from threading import Event, Lock
 from typing import Any, Final, TypeVar
 
-import numpy  # noqa: F401  # its BLAS is looked for among the libraries that are loaded
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
-
 Item = TypeVar("Item")
 
 
@@ -54,7 +51,10 @@ def for_each(function: Callable[[Item], object], items: Iterable[Item]) -> None:
 
 
 @cache
-def _controller() -> ThreadpoolController:
+def _controller() -> Any:
+    import numpy  # noqa: F401  # its BLAS is looked for among the libraries that are loaded
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
     return ThreadpoolController()  # which goes through all loaded libraries, for milliseconds
 
 

@@ -9,7 +9,7 @@ import click
 from fieldmarks.choices import Aggregation, Preset, words
 from fieldmarks.cli.configuration import is_given, prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
-from fieldmarks.cli.images import OF_MODEL, Share, conclude_read, model_options
+from fieldmarks.cli.images import OF_MODEL, Share, conclude_read, decode_option, model_options
 from fieldmarks.cli.learn import check_out, out_option
 from fieldmarks.text import counted
 
@@ -62,6 +62,7 @@ OF_LABELS = ("false_rejections", "coverage", "split", "aliases", "allow_missing"
 )
 @text_options
 @click.option("--concept", metavar="NOUN", help="Value of {concept} in --text.")
+@decode_option
 @model_options
 @click.pass_context
 def calibrate(context: click.Context, /, dataset: str | None, out: Path, force: bool, **options: Any) -> None:

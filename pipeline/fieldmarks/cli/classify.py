@@ -18,6 +18,7 @@ from fieldmarks.cli.images import (
     OF_MODEL,
     check_new,
     check_page,
+    decode_option,
     find_images,
     image_paths,
     label_options,
@@ -67,6 +68,7 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
     help="Precomputed embeddings instead of IMAGES: a folder written by `fieldmarks embed` or "
     "clip-retrieval, or an .npz file.",
 )
+@decode_option
 @model_options
 @click.option(
     "--preset",

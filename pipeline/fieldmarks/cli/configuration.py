@@ -33,7 +33,7 @@ from fieldmarks.paths import CONFIGURATION, read_text, shipped_store
 CACHE: Final = "FIELDMARKS_CACHE"  # read in `paths`: there is no option for it
 SETTABLE: Final = frozenset(
     {
-        *("clip", "device", "dtype", "engine", "batch", "cache"),
+        *("clip", "device", "dtype", "engine", "decode", "batch", "cache"),
         *("store", "preset", "aggregate", "text", "concept", "with-name", "baseline"),
         *("top", "min-probability", "explain", "explain-top", "relative", "format"),
         *("model", "local", "prompt", "temperature", "seed", "mode"),

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fieldmarks.cli.console import images_line, shown
-from fieldmarks.cli.images import conclude_images, find_images, image_paths, model_options, say_failure
+from fieldmarks.cli.images import (
+    conclude_images,
+    decode_option,
+    find_images,
+    image_paths,
+    model_options,
+    say_failure,
+)
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -51,6 +58,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Measure N images on this machine, print what a larger job would take, and write nothing.",
 )
+@decode_option
 @model_options
 def embed(
     images: tuple[str, ...],
@@ -89,6 +97,8 @@ def embed(
 
     archives = [is_block_source(image) for image in images]
     _check_usage(out, archives, on=on, workers=actors or readers, trial=trial, prune=prune)
+    if options["decode"] == "gpu" and (on or trial):
+        raise click.UsageError("--decode gpu does not go with --on and --trial, where other processes decode")
     if out is not None:
         if reason := unusable_folder(out):
             raise ImageError(f"{out} {reason}")

@@ -21,6 +21,7 @@ from fieldmarks.cli.images import (
     check_new,
     check_page,
     conclude_images,
+    decode_option,
     force_option,
     imprint,
     model_options,
@@ -228,6 +229,7 @@ def text_options(command: Command) -> Command:
 @page_options
 @click.option("--save-plots", type=FILE, metavar="DIR", help="Save the charts as .svg, .png and .pdf.")
 @force_option
+@decode_option
 @model_options
 @click.pass_context
 def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fieldmarks.choices import DType, Engine, check_device, words
+from fieldmarks.choices import Decode, DType, Engine, check_device, words
 from fieldmarks.cli.console import conclude, say
 from fieldmarks.errors import ImageError, UsageError
 from fieldmarks.text import counted, printable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., None]
 
-OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
+OF_MODEL = ("clip", "device", "dtype", "engine", "decode", "batch", "cache")
 INCOMPLETE = 3  # the exit code of a run that did everything except what its errors name
 MISSING_SHOWN = 3  # of arguments that name no images
 COUNTED = 100_000  # images that are counted before the work begins
@@ -102,6 +102,17 @@ def model_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def decode_option(command: Command) -> Command:
+    """Add the option for what decodes images; for commands that may read many of them."""
+    return click.option(
+        "--decode",
+        type=click.Choice(words(Decode)),
+        default="auto",
+        help="What decodes JPEGs; auto: the CPU; gpu: an NVIDIA GPU, faster and approximate. Needs the extra "
+        "'gpu' (torchvision).",
+    )(command)
 
 
 def label_options(command: Command) -> Command:

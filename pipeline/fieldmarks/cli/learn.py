@@ -11,7 +11,14 @@ from fieldmarks.choices import Preset, words
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.evaluate import FILE, OF_DATA, data_options, text_options
 from fieldmarks.cli.files import OutputFile
-from fieldmarks.cli.images import OF_MODEL, check_new, conclude_read, force_option, model_options
+from fieldmarks.cli.images import (
+    OF_MODEL,
+    check_new,
+    conclude_read,
+    decode_option,
+    force_option,
+    model_options,
+)
 from fieldmarks.text import counted
 
 if TYPE_CHECKING:
@@ -97,6 +104,7 @@ def check_out(out: Path, force: bool) -> None:
 )
 @text_options
 @click.option("--concept", metavar="NOUN", help="Value of {concept} in --text.")
+@decode_option
 @model_options
 @click.pass_context
 def learn(context: click.Context, /, dataset: str | None, out: Path, force: bool, **options: Any) -> None:

@@ -9,7 +9,7 @@ from fieldmarks.choices import Aggregation, Preset, words
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import emit, images_line, shown
 from fieldmarks.cli.evaluate import FILE, data_options, text_options
-from fieldmarks.cli.images import conclude_read, model_options
+from fieldmarks.cli.images import conclude_read, decode_option, model_options
 from fieldmarks.text import counted, printable
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ FLIPS_SHOWN = 20
     help="How a class's texts are pooled  [default: the preset's].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@decode_option
 @model_options
 def what_if(name: str, dataset: str | None, **options: Any) -> None:
     """Show which predictions would change if CLASS had other descriptors.

@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmarks.choices import DEFAULT_CLIP, Aggregation, Device, DType, Engine, Preset
+from fieldmarks.choices import DEFAULT_CLIP, Aggregation, Decode, Device, DType, Engine, Preset
 from fieldmarks.classification.broader import groups_of
 from fieldmarks.classification.classifier_file import load_head
 from fieldmarks.classification.embedder import Clip, open_embedder
@@ -83,6 +83,7 @@ def evaluate(
     device: Device = "auto",
     dtype: DType = "auto",
     engine: Engine = "auto",
+    decode: Decode = "auto",
     batch: int | None = None,
     cache: bool = True,
     thumbnails: bool = False,
@@ -107,7 +108,7 @@ def evaluate(
     - `preset` (one or several), `aggregate` (one or several), `text`, `with_name` and `concept` word the
       descriptors as in `Classifier`, so what is measured is what classifies. `seeds`: random trials of the
       controls waffle, random-words and swapped.
-    - `clip`, `device`, `dtype`, `engine`, `batch` and `cache`: the model, as in `Classifier`.
+    - `clip`, `device`, `dtype`, `engine`, `decode`, `batch` and `cache`: the model, as in `Classifier`.
     - `unknown`: images of none of the classes (with `embeddings`, embeddings too). How well they are told
       from the others is then in the result's `confidence`, which a calibrated classifier has anyway.
     - `ablate` also measures each descriptor's contribution; `thumbnails` adds small copies of the examples;
@@ -160,7 +161,15 @@ def evaluate(
     )
     with quiet_pillow():
         candidate = open_candidate(
-            store, classifier, clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
+            store,
+            classifier,
+            clip,
+            device=device,
+            dtype=dtype,
+            engine=engine,
+            decode=decode,
+            batch=batch,
+            cache=cache,
         )
         experiment = Experiment.open(spec, candidate)
         of_sentences = None if sentences is None else str(getattr(sentences, "path", sentences))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, nearest
+from fieldmarks.choices import Aggregation, Decode, Device, DType, Engine, Preset, nearest
 from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Failure, Progress
@@ -108,6 +108,7 @@ def what_if(
     device: Device = "auto",
     dtype: DType = "auto",
     engine: Engine = "auto",
+    decode: Decode = "auto",
     batch: int | None = None,
     cache: bool = True,
     progress: Callable[[Progress], None] | None = None,
@@ -141,7 +142,15 @@ def what_if(
         raise UsageError("--concept has no effect: pass --text with {concept}")
     with quiet_pillow():
         candidate = open_candidate(
-            store, classifier, clip, device=device, dtype=dtype, engine=engine, batch=batch, cache=cache
+            store,
+            classifier,
+            clip,
+            device=device,
+            dtype=dtype,
+            engine=engine,
+            decode=decode,
+            batch=batch,
+            cache=cache,
         )
         after = changed(candidate, name, add, drop)
         spec = dataset_spec(

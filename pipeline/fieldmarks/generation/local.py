@@ -2,15 +2,22 @@
 
 Answers of a batch are drawn token by token, each with its own end and its own dice. Models are ordinary
 Hugging Face folders or ids; only safetensors are read and no code of a model's is run.
+
+A GPU computes ahead of the CPU as long as nothing is fetched from it. So there stop texts are looked for in
+the tokens, by tables of how each token may be part of one, and not in the text; what an answer has after its
+stop text is cut off either way. And once a run is long, keys and values are kept in tensors of a fixed size,
+for which transformers compiles the model: that takes a minute and saves the time of starting each step.
 """
 
 import asyncio
 import hashlib
+import logging
+import math
 import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +27,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
+    StopStringCriteria,
 )
 
 from fieldmarks.errors import ModelError
@@ -35,11 +43,10 @@ LEAST_ROOM: Final = 8  # tokens that must be left for an answer
 WINDOW: Final = 8  # batches that are sorted by length together
 BATCH: Final = 16  # answers drawn together on a CPU
 BATCH_ON_GPU: Final = 256  # at most; its free memory may hold fewer
-# Every so many tokens a GPU's answers are searched for stop texts, for which it has to be waited for. What an
-# answer has after its stop text is cut off.
-CHECK_EVERY: Final = 8
+COMPILE_AFTER: Final = 120.0  # seconds that a GPU has written
 _SHARE: Final = 0.8  # of a GPU's free memory
 
+logger = logging.getLogger(__name__)
 
 Encoded = tuple[Question, list[int]]  # with the tokens of its prompt
 
@@ -57,12 +64,14 @@ class LocalCompleter:
         *,
         mode: str = "auto",
         batch_size: int | None = None,
-        check_every: int | None = None,
+        stop_by_tokens: bool | None = None,
+        compile_after: float | None = None,
     ) -> None:
         """Name a folder or id.
 
-        `batch_size` answers are drawn together, by default 16 on a CPU and as many as fit on a GPU; they are
-        searched for stop texts every `check_every` tokens, by default all on a CPU and every 8 on a GPU.
+        `batch_size` answers are drawn together, by default 16 on a CPU and as many as fit on a GPU; there
+        stop texts are looked for in the tokens, and full batches are compiled once `compile_after` seconds
+        were spent on batches, by default 120; see the module.
         `mode` "completions", and so "auto", continues the raw prompt as any causal LM does; "continue" puts
         it into the chat template of an instruct model and continues the answer's beginning.
         """
@@ -71,7 +80,13 @@ class LocalCompleter:
         self._on_gpu = torch.cuda.is_available()
         self._fits = batch_size is None and self._on_gpu  # a batch is what fits into the GPU's memory
         self._batch_size = batch_size or (BATCH_ON_GPU if self._on_gpu else BATCH)
-        self._check_every = check_every or (CHECK_EVERY if self._on_gpu else 1)
+        self._stops_by_tokens = self._on_gpu if stop_by_tokens is None else stop_by_tokens
+        self._stops: dict[tuple[str, ...], StopStringCriteria | None] = {}
+        if compile_after is None:
+            compile_after = COMPILE_AFTER if self._on_gpu else math.inf
+        self._compile_after = compile_after
+        self._seconds = 0.0  # that batches took
+        self._compiled_size = 0  # of the batches that are compiled: another size would be compiled anew
         self.window = self._batch_size * WINDOW
         self.slowest = 0.0  # seconds of a batch
         self._draining = False
@@ -163,7 +178,9 @@ class LocalCompleter:
         begun = time.monotonic()
         try:
             outcomes = self._generate(batch)
-            self.slowest = max(self.slowest, time.monotonic() - begun)
+            taken = time.monotonic() - begun
+            self.slowest = max(self.slowest, taken)
+            self._seconds += taken
             return outcomes
         except torch.OutOfMemoryError as error:
             if len(batch) > 1 and self._fits:
@@ -189,37 +206,90 @@ class LocalCompleter:
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])
         room = min(max(question.max_tokens for question in questions), self.context - longest)
         device = self._network.device
-        done = torch.zeros(len(batch), dtype=torch.bool, device=device)
+        shown = self._shown_by_tokens(questions) or partial(self._shown, questions)
 
         def ended(ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
             """Return which rows show one of their stop texts, and all once the run is over: (B,) of bool."""
-            nonlocal done
             if self._halted.is_set():
-                return torch.ones_like(done)
-            if (ids.shape[1] - longest) % self._check_every == 0:
-                tails = ids[:, max(longest, ids.shape[1] - TAIL - self._check_every) :].tolist()
-                texts = self._tokenizer.batch_decode(tails, skip_special_tokens=True)
-                rows = zip(texts, questions, strict=True)
-                shown = [first_stop(text, question.stop) is not None for text, question in rows]
-                done = torch.tensor(shown, device=device)
-            return done
+                return torch.ones(len(batch), dtype=torch.bool, device=device)
+            return shown(ids[:, longest:])
 
-        config = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=room, do_sample=False, num_beams=1, return_dict_in_generate=False, pad_token_id=pad
-        )
-        with torch.inference_mode():
-            out = self._network.generate(
-                ids.to(device),
-                attention_mask=mask.to(device),
-                generation_config=config,
-                stopping_criteria=[ended],
-                logits_processor=[_dice(questions)] if any(q.temperature for q in questions) else [],
-            )  # (B, longest + new)
-        rows = out[:, longest:].tolist()
+        def generated(cache: str | None) -> torch.Tensor:
+            config = GenerationConfig(  # type: ignore[no-untyped-call]
+                max_new_tokens=room,
+                do_sample=False,
+                num_beams=1,
+                return_dict_in_generate=False,
+                pad_token_id=pad,
+                cache_implementation=cache,
+            )
+            with torch.inference_mode():
+                out: torch.Tensor = self._network.generate(
+                    ids.to(device),
+                    attention_mask=mask.to(device),
+                    generation_config=config,
+                    stopping_criteria=[ended],
+                    logits_processor=[_dice(questions)] if any(q.temperature for q in questions) else [],
+                )
+            return out  # (B, longest + new)
+
+        rows = self._compiled_where_it_pays(len(batch), generated)[:, longest:].tolist()
         return [
             (question, self._sample(question, prompt, row))
             for (question, prompt), row in zip(batch, rows, strict=True)
         ]
+
+    def _compiled_where_it_pays(
+        self, size: int, generated: Callable[[str | None], torch.Tensor]
+    ) -> torch.Tensor:
+        """Return what `generated` does, in a long run with a cache of a fixed size, if that works."""
+        if self._seconds >= self._compile_after and self._compiled_size in (0, size):
+            try:
+                rows = generated("static")
+                self._compiled_size = size
+                return rows
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # no compiler, a model that cannot be compiled, a GPU that is too old
+                logger.debug("the language model cannot be compiled: %s", one_line(error))
+                self._compile_after = math.inf
+        return generated(None)
+
+    def _shown(self, questions: Sequence[Question], new: torch.Tensor) -> torch.Tensor:
+        """Return which rows of new tokens (B, T) show a stop text at their end, by reading them: (B,)."""
+        texts = self._tokenizer.batch_decode(new[:, -TAIL:].tolist(), skip_special_tokens=True)
+        rows = zip(texts, questions, strict=True)
+        shown = [first_stop(text, question.stop) is not None for text, question in rows]
+        return torch.tensor(shown, device=new.device)
+
+    def _shown_by_tokens(
+        self, questions: Sequence[Question]
+    ) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """Return what finds that without reading; None where it is read, or cannot be found otherwise."""
+        if not self._stops_by_tokens:
+            return None
+        found = []
+        for stop in {question.stop for question in questions if question.stop}:
+            if (criterion := self._criterion(stop)) is None:
+                return None
+            rows = [question.stop == stop for question in questions]
+            found.append((criterion, torch.tensor(rows, device=self._network.device)))
+
+        def shown(new: torch.Tensor) -> torch.Tensor:
+            none = torch.zeros(len(questions), dtype=torch.bool, device=new.device)
+            return sum((criterion(new, None) & rows for criterion, rows in found), start=none)
+
+        return shown
+
+    def _criterion(self, stop: tuple[str, ...]) -> StopStringCriteria | None:
+        """Return transformers' tables for stop texts, which take a second to make for a large vocabulary."""
+        if stop not in self._stops:
+            try:
+                self._stops[stop] = StopStringCriteria(self._tokenizer, list(stop))
+            except Exception as error:  # it knows the usual tokenizers
+                logger.debug("stop texts are looked for in the text: %s", one_line(error))
+                self._stops[stop] = None
+        return self._stops[stop]
 
     def _sample(self, question: Question, ids: list[int], row: list[int]) -> Sample:
         """Return the answer that a row of new tokens is; `ids` are the prompt's."""

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from fieldmarks import __version__
-from fieldmarks.choices import Aggregation, Device, DType, Engine, Preset, checks_keywords
+from fieldmarks.choices import Aggregation, Decode, Device, DType, Engine, Preset, checks_keywords
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.head import Head
@@ -105,6 +105,7 @@ def calibrate(
     device: Device = "auto",
     dtype: DType = "auto",
     engine: Engine = "auto",
+    decode: Decode = "auto",
     batch: int | None = None,
     cache: bool = True,
     progress: Callable[[Progress], None] | None = None,
@@ -144,7 +145,8 @@ def calibrate(
             allow_missing=allow_missing,
         )
     model: dict[str, Any] = {
-        "clip": clip, "device": device, "dtype": dtype, "engine": engine, "batch": batch, "cache": cache,
+        "clip": clip, "device": device, "dtype": dtype, "engine": engine, "decode": decode, "batch": batch,
+        "cache": cache,
     }  # fmt: skip
     texts = {"preset": preset, "aggregate": aggregate, "text": text, "with_name": with_name}
     texts |= {"concept": concept}

@@ -30,7 +30,7 @@ from typing import Any, BinaryIO, Final, Literal, get_args
 import numpy as np
 
 from fieldmarks import __version__
-from fieldmarks.choices import Device, DType, Engine, Preset, checks_keywords
+from fieldmarks.choices import Decode, Device, DType, Engine, Preset, checks_keywords
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.head import Head
@@ -311,6 +311,7 @@ def learning_curves(
     device: Device = "auto",
     dtype: DType = "auto",
     engine: Engine = "auto",
+    decode: Decode = "auto",
     batch: int | None = None,
     cache: bool = True,
     command: Sequence[str] | None = None,
@@ -358,7 +359,8 @@ def learning_curves(
         allow_missing=allow_missing,
     )
     model: dict[str, Any] = {
-        "clip": clip, "device": device, "dtype": dtype, "engine": engine, "batch": batch, "cache": cache,
+        "clip": clip, "device": device, "dtype": dtype, "engine": engine, "decode": decode, "batch": batch,
+        "cache": cache,
     }  # fmt: skip
     with quiet_pillow():
         texts = {"preset": preset, "text": text, "with_name": with_name, "concept": concept}

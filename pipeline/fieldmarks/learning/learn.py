@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from fieldmarks import __version__
-from fieldmarks.choices import Device, DType, Engine, Preset, checks_keywords
+from fieldmarks.choices import Decode, Device, DType, Engine, Preset, checks_keywords
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Clip
 from fieldmarks.classification.head import Head
@@ -124,6 +124,7 @@ def learn(
     device: Device = "auto",
     dtype: DType = "auto",
     engine: Engine = "auto",
+    decode: Decode = "auto",
     batch: int | None = None,
     cache: bool = True,
     progress: Callable[[Progress | Steps], None] | None = None,
@@ -176,7 +177,8 @@ def learn(
         allow_missing=allow_missing,
     )
     model: dict[str, Any] = {
-        "clip": clip, "device": device, "dtype": dtype, "engine": engine, "batch": batch, "cache": cache,
+        "clip": clip, "device": device, "dtype": dtype, "engine": engine, "decode": decode, "batch": batch,
+        "cache": cache,
     }  # fmt: skip
     with quiet_pillow():
         texts = {"preset": preset, "text": text, "with_name": with_name, "concept": concept}

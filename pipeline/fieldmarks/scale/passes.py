@@ -55,6 +55,8 @@ class Preprocessing:
     @classmethod
     def of(cls, encoder: Encoder) -> "Preprocessing":
         """Return an encoder's, without loading its weights. Raises ModelError where there is none."""
+        if encoder.decoding == "gpu":
+            raise ModelError("images are decoded in other processes here, not by a GPU: leave out decode")
         recipe = encoder.checkpoint.recipe
         if recipe is None:
             raise ModelError(

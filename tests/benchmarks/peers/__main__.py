@@ -6,13 +6,14 @@
 TOKENIZER is a folder with CLIP's tokenizer and preprocessing as transformers reads them. Without --clip a
 model of ViT-B/32's size with random weights is made, without --photos pictures are drawn, and without
 --descriptors classes are made up. It takes about ten minutes on two cores. With --gpu it needs nothing but
-torch and transformers, and takes eight minutes; see gpu.py.
+torch, torchvision, transformers and click, and takes eight minutes; see gpu.py.
 """
 
 import json
 import os
 import sys
 import tempfile
+import time
 from datetime import UTC, datetime
 from itertools import cycle, islice
 from pathlib import Path
@@ -49,7 +50,7 @@ FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=P
     help="Also put the table into docs/speed.md, in the place of this machine's; others stay.",
 )
 @click.option("--gpu", "on_gpu", is_flag=True, help="Measure on a GPU, with drawn photos and made models.")
-@click.option("--seconds", type=click.FloatRange(0.1), default=20.0, help="Of each step with --gpu.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=8.0, help="Of each step with --gpu.")
 @click.option("--rehearsal", is_flag=True, help="With --gpu: tiny models, to see that all steps work.")
 def main(
     tokenizer: Path | None,
@@ -108,8 +109,10 @@ def _on_gpu(seconds: float, rehearsal: bool, to: Path | None, page: Path | None)
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"FIELDMARKS_BENCHMARK": folder, "FIELDMARKS_CACHE": str(Path(folder) / "cache")}
         os.environ["HF_HUB_OFFLINE"] = "1"
+        began = time.monotonic()
         for row, problem in gpu.measure(Path(folder), seconds=seconds, rehearsal=rehearsal):
             print(row.text() if row else problem, flush=True)
+            print(f"    after {time.monotonic() - began:.0f} s", flush=True)
             found += [row] if row else []
             problems += [problem] if problem else []
             if to:  # after each row: a run that is cut off leaves what it has

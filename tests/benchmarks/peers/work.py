@@ -7,13 +7,16 @@ turn, so that a drift of the machine's speed meets all alike.
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
+from threading import Timer
 from typing import Any
 
 Job = Mapping[str, Any]
@@ -34,24 +37,37 @@ def alternate(sides: Mapping[str, tuple[str, Job]], runs: int) -> dict[str, list
     return results
 
 
-def run(function: str, job: Job) -> Result:
-    """Run a function of one of this folder's modules in a new process; adds "peak_mb" to its result."""
+def run(function: str, job: Job, limit: float | None = None) -> Result:
+    """Run a function of one of this folder's modules in a new process; adds "peak_mb" to its result.
+
+    The process is killed after `limit` seconds. Raises SystemExit where it fails.
+    """
     command = [sys.executable, "-m", "tests.benchmarks.peers.work", function]
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out:
         given.write(json.dumps(job).encode())
         given.seek(0)
-        peak, status = watched(command, stdin=given, stdout=out)
-        if status:
-            raise SystemExit(f"{function} failed with status {status}")
+        peak, status = watched(command, limit, stdin=given, stdout=out)
+        if status == -signal.SIGKILL:
+            raise SystemExit(f"{function} was killed: the time is up, or the memory full")
         out.seek(0)
-        result: Result = json.loads(out.read().splitlines()[-1])
+        printed = out.read().splitlines()
+        if status:
+            reason = printed[-1].decode(errors="replace") if printed else f"status {status}"
+            raise SystemExit(f"{function} failed: {reason}")
+        result: Result = json.loads(printed[-1])
     return result | {"peak_mb": peak}
 
 
-def watched(command: list[str], **files: Any) -> tuple[float, int]:
-    """Run a command and return the peak of its memory in MB and its exit status."""
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | THREADS, **files)
+def watched(command: list[str], limit: float | None = None, **files: Any) -> tuple[float, int]:
+    """Run a command, killed with all that it started after `limit` seconds: peak in MB and exit status."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | THREADS, start_new_session=limit is not None, **files
+    )
+    timer = Timer(limit or 0.0, os.killpg, [process.pid, signal.SIGKILL])
+    if limit is not None:
+        timer.start()
     _, status, usage = os.wait4(process.pid, 0)
+    timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage.ru_maxrss / 1024, process.returncode
 
@@ -82,7 +98,12 @@ def main() -> None:
     """Run the function that the command line names, with the job on stdin."""
     module, _, name = sys.argv[1].partition(".")
     function = getattr(importlib.import_module(f"tests.benchmarks.peers.{module}"), name)
-    print(json.dumps(function(json.load(sys.stdin))))
+    try:
+        print(json.dumps(function(json.load(sys.stdin))))
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{type(error).__name__}: {error}")  # which `run` reads
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,12 @@ from transformers import CLIPConfig, CLIPModel
 
 from fieldmarks.classification.embedder import Encoder
 from fieldmarks.classification.engines.towers import (
+    ClipImageTower,
+    ImageTower,
     Towers,
     Tree,
     batches_of,
+    channels_last,
     inputs_of,
     read_tokens,
     trees,
@@ -53,6 +56,12 @@ def network(request: pytest.FixtureRequest) -> Any:
     return model
 
 
+@pytest.fixture(scope="module")
+def towers(network: Any) -> Towers:
+    """The network taken apart."""
+    return Towers.of(copy.deepcopy(network), RECIPE, "cpu", torch.float32)
+
+
 def _unit(rows: Any) -> Any:
     rows = np.asarray(rows, np.float64)
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
@@ -81,9 +90,8 @@ def _by_trees(towers: Towers, texts: Sequence[Sequence[int]], length: int, budge
     budget=st.integers(1, 200),
 )
 def test_texts_by_trees_are_the_texts_one_by_one(
-    network: Any, texts: list[list[int]], length: int, budget: int
+    network: Any, towers: Towers, texts: list[list[int]], length: int, budget: int
 ) -> None:
-    towers = Towers.of(copy.deepcopy(network), RECIPE, "cpu", torch.float32)
     with torch.inference_mode():
         ids = torch.from_numpy(_padded(texts))
         plain = network.get_text_features(input_ids=ids).pooler_output
@@ -120,15 +128,28 @@ def test_where_clip_reads_a_text() -> None:
     assert read_tokens(ids, 2) == [[0, 5, END], [0, 7, 8, END]]  # the highest token, in old configurations
 
 
-def test_images_are_the_networks_own(network: Any) -> None:
+def test_images_are_the_networks_own(network: Any, towers: Towers) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), np.uint8)
     scale, shift = RECIPE.scale_and_shift
     normal = torch.from_numpy(pixels * scale + shift).permute(0, 3, 1, 2)
-    towers = Towers.of(copy.deepcopy(network), RECIPE, "cpu", torch.float32)
     with torch.inference_mode():
         plain = network.get_image_features(pixel_values=normal).pooler_output
         found = towers.images(torch.from_numpy(pixels))
     assert_allclose(_unit(found), _unit(plain), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_clips_own", [True, False])
+def test_channels_last_changes_the_order_in_memory_alone(network: Any, is_clips_own: bool) -> None:
+    pixels = torch.randint(0, 256, (3, 40, 40, 3), dtype=torch.uint8)
+    tower: Any = ImageTower(copy.deepcopy(network), RECIPE)
+    if is_clips_own:
+        tower = ClipImageTower(copy.deepcopy(network), RECIPE, torch.float32)
+    with torch.inference_mode():
+        before = tower(pixels)
+        after = channels_last(tower)(pixels)
+    (convolution,) = [part for part in tower.modules() if isinstance(part, torch.nn.Conv2d)]
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    assert_allclose(before, after, atol=1e-4)
 
 
 def test_half_precision_is_closer_than_that_of_all_numbers(network: Any) -> None:
@@ -174,7 +195,10 @@ def test_a_long_run_has_its_tower_compiled_where_that_works(
 ) -> None:
     if compiler is None and shutil.which("g++") is None:
         pytest.skip("there is no compiler")
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    environment = os.environ | {
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", COMPILED],
         env=environment | ({"CXX": compiler} if compiler else {}),

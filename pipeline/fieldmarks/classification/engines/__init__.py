@@ -15,6 +15,8 @@ from fieldmarks.classification.scoring import Array
 if TYPE_CHECKING:
     from PIL import Image
 
+    from fieldmarks.classification.jpeg import Jpeg
+
 Out = TypeVar("Out")
 
 
@@ -51,6 +53,9 @@ class Engine(Protocol):
 
     def prepare(self, image: "Image.Image") -> Any:
         """Return what `images` reads of one RGB image."""
+
+    def decode(self, jpegs: "Sequence[Jpeg]") -> list[Any]:
+        """Return what `start_images` reads of JPEGs, decoded on the device; None for one that cannot be."""
 
     def start_images(self, prepared: Sequence[Any]) -> Callable[[], Array]:
         """Start a pass over N prepared images; return what waits for their embeddings (N, D).

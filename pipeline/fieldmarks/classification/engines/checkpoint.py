@@ -32,6 +32,7 @@ from fieldmarks.choices import DEFAULT_CLIP, Device, DType
 from fieldmarks.classification.engines.open_clip import OpenClip
 from fieldmarks.classification.preprocess import MAX_SIDE, Recipe, longest_side, recipe_of
 from fieldmarks.errors import ModelError
+from fieldmarks.extras import install
 from fieldmarks.hub import ModelSource, loaded_once
 
 if TYPE_CHECKING:
@@ -174,6 +175,13 @@ def dtype_of(asked: DType, device: str) -> Literal["float32", "bfloat16", "float
 
         return "float16" if torch.cuda.get_device_capability(device) >= _TENSOR_CORES else "float32"
     return "bfloat16" if device == "cpu" and has_bfloat16(processor()) else "float32"
+
+
+def missing_to_decode(device: str) -> str | None:
+    """Return what a device lacks to decode JPEGs, None for nothing; torch is not loaded to find out."""
+    if not device.startswith("cuda"):
+        return f"an NVIDIA GPU, and the model runs on {device} here: leave it out"
+    return None if find_spec("torchvision") else f"torchvision: {install('gpu')}"
 
 
 def has_bfloat16(cpu: str) -> bool:

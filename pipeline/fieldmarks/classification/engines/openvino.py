@@ -125,6 +125,10 @@ class OpenVinoEngine:
         """Return an image's pixels (H, W, 3) of 8 bits."""
         return self.recipe.pixels(image)
 
+    def decode(self, jpegs: Sequence[Any]) -> list[Any]:
+        """Return None for each: a CPU decodes no faster here."""
+        return [None] * len(jpegs)
+
     def start_images(self, prepared: Sequence[Any]) -> Callable[[], Array]:
         """Compute the embeddings (N, D) of N images, which are there when it returns."""
         embeddings = self._computed(self._image_tower, {"pixels": np.stack(prepared)})

@@ -29,6 +29,7 @@ from torch.overrides import TorchFunctionMode
 
 from fieldmarks.classification.engines import batched, encoded_by_length
 from fieldmarks.classification.engines.checkpoint import Checkpoint
+from fieldmarks.classification.engines.device_decoding import Decode, DeviceDecoder, nvjpeg
 from fieldmarks.classification.engines.towers import (
     CLIP_TOWERS,
     ClipTextTower,
@@ -46,6 +47,8 @@ from fieldmarks.hub import is_own_process, loaded_once, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from fieldmarks.classification.jpeg import Jpeg
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +136,13 @@ class TorchEngine:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, device: str, dtype: str, compile_after: float = COMPILE_AFTER
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str,
+        dtype: str,
+        compile_after: float = COMPILE_AFTER,
+        decode: Decode = nvjpeg,
     ) -> None:
         self._checkpoint = checkpoint
         self._device = device
@@ -141,6 +150,7 @@ class TorchEngine:
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._tokenizing = Lock()  # each call sets the tokenizer's truncation and padding
         self._long_run = LongRun(compile_after) if self._kind == "cuda" else None
+        self._decode = decode
 
     @property
     def logit_scale(self) -> float:
@@ -206,6 +216,19 @@ class TorchEngine:
                 f"{self._checkpoint.name} cannot preprocess an image: {one_line(error)}"
             ) from error
 
+    def decode(self, jpegs: "Sequence[Jpeg]") -> list[Tensor | None]:
+        """Return the pixels (H, W, 3) of JPEGs, decoded on the device; None for one that cannot be."""
+        with self._clear_errors(), torch.inference_mode():
+            return self._decoder(jpegs)
+
+    @loaded_once
+    def _decoder(self) -> DeviceDecoder:
+        if self.recipe is None:
+            raise ModelError(
+                f"{self._checkpoint.name} prepares images in a way of its own: leave out --decode gpu"
+            )
+        return DeviceDecoder(self.recipe, self._device, self._decode)
+
     def start_images(self, prepared: Sequence[Any]) -> Callable[[], Array]:
         """Start a pass over N images; return what waits for their embeddings (N, D)."""
         tower = self._towers.images
@@ -258,8 +281,16 @@ class TorchEngine:
                 f"{self._checkpoint.name} does not scale images to one size: {one_line(error)}"
             ) from error
 
-    def _pixels(self, prepared: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """Return pixels (N, H, W, 3) on the device.
+    def _pixels(self, prepared: Sequence[NDArray[np.uint8] | Tensor]) -> Tensor:
+        """Return pixels (N, H, W, 3) on the device, where those that it decoded are already."""
+        arrays = [image for image in prepared if not isinstance(image, Tensor)]
+        if len(arrays) == len(prepared):
+            return self._copied(arrays)
+        copied = iter(self._copied(arrays) if arrays else ())
+        return torch.stack([image if isinstance(image, Tensor) else next(copied) for image in prepared])
+
+    def _copied(self, prepared: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Return pixels (N, H, W, 3), copied to the device.
 
         To a CUDA GPU they are copied from pinned memory on a stream of their own, while it computes the pass
         before; torch keeps that memory and gives it out again once the copy is done: two buffers in turn.

@@ -219,7 +219,20 @@ class Towers:
                 TextTower(network),
                 ImageTower(network, recipe) if recipe else WholeNetwork(network),
             )
+        if device.startswith("cuda"):
+            images = channels_last(images)
         return cls(scale, texts.to(device), images.to(device))
+
+
+def channels_last(tower: nn.Module) -> nn.Module:
+    """Return an image tower with the weights of its convolutions in the order of the pixels, (N, H, W, C).
+
+    Tensor cores read both in this order; in any other, each convolution reorders its input and output.
+    """
+    for part in tower.modules():
+        if isinstance(part, nn.Conv2d):
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return tower
 
 
 def is_clip(network: Any) -> bool:
