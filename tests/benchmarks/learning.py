@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks.learning cifar DATA   on true CLIP vectors of 500 CIFAR-10 images
 python -m tests.benchmarks.learning demo         in the demo's world, with wrong descriptors and without
-python -m tests.benchmarks.learning time         10 classes and 1,000, of random vectors
+python -m tests.benchmarks.learning time [CLASSES…]   10 to 1,000 classes, of random vectors
 """
 
 import json
@@ -186,8 +186,10 @@ def on_demo(seeds: int, several: tuple[int, ...]) -> Iterator[tuple[int, dict[st
         yield shots, means | {"share of the gap": (means["learned"] - means["damaged"]) / gap}
 
 
-def timed(classes: int, per_class: int, shots: int, dim: int, shared: bool = False) -> tuple[float, float]:
-    """Return the seconds of choosing a strength and fitting, and the process's most memory so far in GB."""
+def timed(
+    classes: int, per_class: int, shots: int, dim: int, shared: bool = False
+) -> tuple[float, float, float]:
+    """Return the seconds, CPU seconds and peak memory so far (GB) of choosing a strength and fitting."""
     chance = np.random.default_rng(0)
     centres = chance.standard_normal((classes, dim)).astype(np.float32)
     texts = np.repeat(centres, per_class, axis=0)
@@ -196,9 +198,10 @@ def timed(classes: int, per_class: int, shots: int, dim: int, shared: bool = Fal
     images = centres[labels] + 3 * chance.standard_normal((len(labels), dim)).astype(np.float32)
     head = head_of(normalize(texts), [f"class {number}" for number in range(classes)], per_class)
     given = shots_of(normalize(images), labels, np.arange(len(labels)))
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     fitted(head, given, shared=shared)
-    return time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return time.perf_counter() - started, time.process_time() - worked, memory
 
 
 def main() -> None:
@@ -219,9 +222,15 @@ def main() -> None:
                 flush=True,
             )
     elif part == "time":
-        for classes in (10, 1_000):
-            seconds, memory = timed(classes, 6, 16, 512)
-            print(f"{classes:5} classes x 6 x 16: {seconds:.1f} s, {memory:.1f} GB", flush=True)
+        for classes in map(int, more or ("10", "200", "500", "1000")):
+            for shared in (False, True):
+                seconds, worked, memory = timed(classes, 6, 16, 512, shared)
+                form = "shared" if shared else "own"
+                print(
+                    f"{classes:5} classes x 6 x 16, {form}: {seconds:.1f} s, of CPU {worked:.1f} s,"
+                    f" peak memory {memory:.2f} GB",
+                    flush=True,
+                )
     else:
         raise SystemExit(__doc__)
 

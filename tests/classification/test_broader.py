@@ -8,19 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.evaluation.worlds import save
 from tests.kit import logged
 from tests.learning.conftest import wrong_descriptors
 
 import fieldmarks as fm
-from fieldmarks.classification.broader import TOLD, groups_of, other_than, parent_of, parents_in
+from fieldmarks.classification.broader import (
+    TOLD,
+    backed_off,
+    groups_of,
+    other_than,
+    parent_of,
+    parents_in,
+)
 from fieldmarks.classification.classifier_file import ClassifierFile, load_head
 from fieldmarks.classification.result_files import csv_cells
 from fieldmarks.classification.results import Prediction, Score
 from fieldmarks.cli import main
-from fieldmarks.errors import ModelError, UsageError
+from fieldmarks.errors import EvaluationError, ModelError, UsageError
 
 logits = st.lists(st.floats(-20, 20), min_size=4, max_size=4)
 PARENTS = {"beagle": "dog", "poodle": "dog", "tabby": "cat"}
@@ -50,6 +57,19 @@ def test_a_parent_answers_where_its_children_cannot_be_told(values: list[float])
         assert dog >= others - 1e-9
         best = max(by_name["beagle"].probability, by_name["poodle"].probability)
         assert best < TOLD * dog + 1e-9 or ranked[0].name in ("tabby", "owl")
+
+
+@given(st.lists(logits, min_size=1, max_size=5))
+def test_many_images_are_answered_as_single_ones(rows: list[list[float]]) -> None:
+    names = ("beagle", "poodle", "tabby", "owl")
+    by_name = [{score.name: score for score in scores(values)} for values in rows]
+    shares = np.array([[row[name].probability for name in names] for row in by_name])
+    dogs = shares[:, :2].sum(axis=1)
+    compared = np.column_stack([shares, dogs, TOLD * dogs])
+    assume((np.diff(np.sort(compared, axis=1), axis=1) > 1e-9).all())  # else rounding decides
+    parents = [parent_of(scores(values), PARENTS) for values in rows]
+    expected = [-1 if parent is None else 1 for parent in parents]
+    assert backed_off(shares, np.array([1, 1, 0, 2])).tolist() == expected
 
 
 @given(logits)
@@ -137,13 +157,45 @@ def test_evaluate_counts_both_levels(pairs: tuple[Path, Path], runner: CliRunner
     result = runner.invoke(main, [*given, "--arms", "descriptors", "--report", str(page)])
     assert result.exit_code == 0, result.output
     assert "by broader class (1)" in result.stdout
+    assert "with --back-off, " in result.stdout
     assert "Broader class, %" in page.read_text("utf-8")
+    assert "Answered with a broader class" in page.read_text("utf-8")
     evaluated = fm.evaluate(classifier=pairs[0], embeddings=pairs[1], arms=["descriptors"])
     assert evaluated.parents == {"class 0": "both", "class 1": "both"}
     assert fm.Evaluation.from_dict(evaluated.to_dict()) == evaluated
     broad = evaluated.broader_hits(evaluated.arm).mean()
     assert broad > 0.8
     assert broad > np.mean(evaluated.arm.hits()) + 0.02
+
+
+def test_evaluate_counts_what_backing_off_answers(pairs: tuple[Path, Path]) -> None:
+    figures = fm.evaluate(classifier=pairs[0], embeddings=pairs[1], arms=["descriptors"]).back_off
+    assert figures is not None
+    classifier = fm.Classifier.load(pairs[0])
+    predictions = [
+        row
+        for row in classifier.score(fm.EmbeddingSet(pairs[1]), back_off=True)
+        if isinstance(row, Prediction)
+    ]
+    with np.load(pairs[1]) as archive:
+        labels = archive["labels"].tolist()
+    parents = {"class 0": "both", "class 1": "both"}
+    broader = np.array([row.parent is not None for row in predictions])
+    right = np.array(
+        [row.label in (label, parents.get(label)) for row, label in zip(predictions, labels, strict=True)]
+    )
+    assert 0 < broader.sum() < len(broader)
+    assert figures.images == len(labels)
+    assert figures.broader.value == pytest.approx(broader.mean())
+    assert figures.right.value == pytest.approx(right.mean())
+    assert figures.right_broader is not None
+    assert figures.right_broader.value == pytest.approx(right[broader].mean())
+    assert figures.right_narrow is not None
+    assert figures.right_narrow.value == pytest.approx(right[~broader].mean())
+    damaged = fm.evaluate(classifier=pairs[0], embeddings=pairs[1]).to_dict()
+    damaged["back_off"]["right"]["value"] = float("nan")
+    with pytest.raises(EvaluationError, match="back_off: expected a number"):
+        fm.Evaluation.from_dict(damaged)
 
 
 def test_parents_of_two_levels_are_not_counted_and_said(pairs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -154,6 +206,7 @@ def test_parents_of_two_levels_are_not_counted_and_said(pairs: tuple[Path, Path]
     with logged() as messages:
         result = fm.evaluate(classifier=nested, embeddings=pairs[1], arms=["descriptors"])
     assert not result.parents
+    assert result.back_off is None
     assert any(message.startswith("broader classes are not counted: ") for message in messages)
 
 

@@ -16,6 +16,7 @@ from fieldmarks.classification.head import Head
 from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import EvaluationError, ModelError, UsageError
 from fieldmarks.learning.learn import Learned
+from fieldmarks.learning.strength import STRENGTHS, Steps
 
 Files = tuple[Path, Path]
 
@@ -228,3 +229,11 @@ def test_one_class_is_refused(damaged: Files, tmp_path: Path) -> None:
     ClassifierFile(tmp_path / "lone.safetensors").write(lone)
     with pytest.raises(EvaluationError, match="there is one class, 'class 0': learning needs at least two"):
         learn((tmp_path / "lone.safetensors", damaged[1]), allow_missing=True)
+
+
+def test_each_fit_of_the_cross_validation_is_reported(damaged: Files) -> None:
+    seen: list[Steps] = []
+    learn(damaged, shots=8, progress=lambda step: seen.append(step) if isinstance(step, Steps) else None)
+    assert [step.done for step in seen] == list(range(len(seen)))
+    assert len(seen) % 5 == 1  # none is done yet, then all folds of each strength
+    assert {step.total for step in seen} == {5 * len(STRENGTHS)}

@@ -104,6 +104,32 @@ def test_the_objective_is_the_formula(it: Posed, strength: float, seed: int) -> 
 
 @given(posed, strengths, st.integers(0, 99))
 @settings(max_examples=30)
+def test_single_precision_changes_little(it: Posed, strength: float, seed: int) -> None:
+    parameters = it.at(seed)
+    loss, gradient = objective(it.form, it.labels, it.whole, SCALE, strength, parameters)
+    rough, by_rough = objective(it.form, it.labels, it.whole, SCALE, strength, parameters, np.float32)
+    assert rough == pytest.approx(loss, rel=1e-5, abs=1e-4)
+    np.testing.assert_allclose(by_rough, gradient, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("make", [own, shared])
+def test_many_images_on_all_cores_are_those_of_parts_on_one(make: Make) -> None:
+    it = Posed(given := problem([1, 2] * 300, 2_000, 0), make(given))
+    parameters = it.at(1)
+    whole, gradient = objective(it.form, it.labels, [slice(0, 2_000)], SCALE, 1e-3, parameters)
+    parts = [
+        objective(it.form, it.labels, [slice(at, at + 500)], SCALE, 1e-3, parameters)
+        for at in range(0, 2_000, 500)
+    ]
+    moved = parameters - it.form.anchor
+    penalty = 1e-3 * SCALE**2 * float(moved @ moved)
+    assert whole == pytest.approx(sum(loss for loss, _ in parts) - 3 * penalty)
+    expected = np.sum([part for _, part in parts], axis=0) - 3 * 2 * 1e-3 * SCALE**2 * moved
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
+
+
+@given(posed, strengths, st.integers(0, 99))
+@settings(max_examples=30)
 def test_the_gradient_is_that_of_small_differences(it: Posed, strength: float, seed: int) -> None:
     def value(parameters: Floats) -> float:
         return objective(it.form, it.labels, it.whole, SCALE, strength, parameters)[0]
@@ -126,8 +152,8 @@ def test_the_objective_is_convex(it: Posed, strength: float, one: int, other: in
 
 @given(posed, strengths, st.integers(0, 99))
 def test_variables_and_parameters_are_each_others_inverse(it: Posed, strength: float, seed: int) -> None:
-    rescaled = _Rescaled.of(it.form, len(it.labels), SCALE, strength)
     parameters = it.at(seed)
+    rescaled = _Rescaled.of(it.form, it.labels, it.whole, SCALE, strength, it.at(seed + 1))
     np.testing.assert_allclose(rescaled.parameters(rescaled.variables(parameters)), parameters, atol=1e-9)
 
 

@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from math import exp, log
 from typing import Final
 
+import numpy as np
+
 from fieldmarks.classification.results import Score
+from fieldmarks.classification.scoring import Array, Indices
 from fieldmarks.errors import ModelError
 
 KEY: Final = "parents"  # of a classifier's metadata: {class: parent} as JSON
@@ -62,6 +65,19 @@ def parent_of(scores: Sequence[Score], parents: Mapping[str, str]) -> Score | No
     highest = children[0].logit
     logit = highest + log(sum(exp(score.logit - highest) for score in children))
     return Score(best, min(1.0, probability), logit)
+
+
+def backed_off(shares: Array, groups: Indices) -> Indices:
+    """Return the broader class (n,) that `parent_of` answers images with, -1 where it answers the best class.
+
+    `shares` (n, C) are probabilities, `groups` (C,) the number of each class's broader class, from 0 on.
+    """
+    order, sizes = np.argsort(groups, kind="stable"), np.bincount(groups)
+    starts = np.cumsum(sizes) - sizes
+    sums = np.add.reduceat(shares[:, order], starts, axis=1)  # (n, G)
+    rows, child, best = np.arange(len(shares)), shares.argmax(axis=1), sums.argmax(axis=1)
+    is_told = (groups[child] == best) & (shares[rows, child] >= TOLD * sums[rows, best])
+    return np.where(is_told | (sizes[best] == 1), -1, best)
 
 
 def other_than(parent: Score, scores: Sequence[Score], parents: Mapping[str, str]) -> Score | None:

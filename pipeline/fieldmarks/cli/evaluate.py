@@ -254,7 +254,8 @@ def evaluate(context: click.Context, /, dataset: str | None, **options: Any) -> 
 
     For a classifier that `fieldmarks calibrate` has written, confidence is measured too: how far it is from
     accuracy, the error among the most confident images, how often label sets contain the true label, and how
-    often the answer is "none of these".
+    often the answer is "none of these". Where a store gives classes a parent, correct answers are counted on
+    both levels, and so is what `fieldmarks classify --back-off` would answer.
 
     With --shots, only learning curves are measured: accuracy against the number of training images per class,
     as means over draws, always on images that were not used for training, compared with weights on names and

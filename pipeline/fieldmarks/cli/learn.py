@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from fieldmarks.cli.images import (
     model_options,
 )
 from fieldmarks.text import counted
+
+if TYPE_CHECKING:
+    from fieldmarks.learning.strength import Steps
 
 PASSED = (
     "store",
@@ -118,12 +121,19 @@ def learn(context: click.Context, /, dataset: str | None, out: Path, force: bool
       fieldmarks learn photos/ --store frogs.jsonl --shots 16 -o frogs.safetensors
       fieldmarks classify new/ --classifier frogs.safetensors --explain
     """
+    from fieldmarks.classification.results import Progress
     from fieldmarks.cli.console import images_line, shown
     from fieldmarks.learning.learn import learn as run
 
     options |= prevailing(context, "store", "classifier")
     check_out(out, force)
-    with shown(sys.stderr, images_line) as progress:
+
+    def wording(progress: "Progress | Steps") -> str:
+        if isinstance(progress, Progress):
+            return images_line(progress)
+        return f"{progress.done:,} of {progress.total:,} fits of cross-validation"
+
+    with shown(sys.stderr, wording) as progress:
         learned = run(
             dataset, **{key: options[key] for key in (*PASSED, *OF_DATA, *OF_MODEL)}, progress=progress
         )

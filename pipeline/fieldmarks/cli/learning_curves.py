@@ -13,7 +13,7 @@ from fieldmarks.text import counted
 
 if TYPE_CHECKING:
     from fieldmarks.classification.results import Progress
-    from fieldmarks.learning.curves import Drawn
+    from fieldmarks.learning.strength import Steps
 
 DRAWS: Final = 10
 OF_ARMS: Final = (
@@ -70,7 +70,7 @@ def measure_curves(
     drawn = chart_files.check([curves_chart.NAME], plots) if plots else None
     check_new(options["force"], {"--json": file, "--report": report, "--save-plots": drawn})
 
-    def wording(progress: "Progress | Drawn") -> str:
+    def wording(progress: "Progress | Steps") -> str:
         if isinstance(progress, Progress):
             return images_line(progress)
         return f"{progress.done:,} of {counted(progress.total, 'draw')} measured"

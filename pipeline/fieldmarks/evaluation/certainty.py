@@ -9,6 +9,7 @@ n images, C classes, by the arm of descriptors; of images that repeat another on
 - Risk and coverage: the error among the surest images, by how many of all are answered; AURC is its mean.
 - Sets of labels: how often they hold the true one, and how many labels they have.
 - Rejections: how often the best class's score is under its threshold.
+- Backing off: how often a broader class is answered, and how often what is answered is right.
 - Unknown images, of none of the classes: the AUROC with which the best class's score, or the largest
   probability, tells them from known ones, with DeLong's interval.
 
@@ -23,9 +24,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmarks.classification.broader import backed_off
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.scoring import Array, Scorer, probabilities
 from fieldmarks.evaluation.estimates import (
+    BackOff,
     Confidence,
     Estimate,
     LabelSets,
@@ -142,6 +145,31 @@ def confidence(known: Certainty, labels: NDArray[np.integer], head: Head | None)
         risk=risk,
         sets=sets,
         rejections=rejections,
+    )
+
+
+def back_off(
+    vectors: Array, labels: NDArray[np.integer], scorer: Scorer, scale: float, groups: NDArray[np.int64]
+) -> BackOff:
+    """Return the figures of images (n, D) of unit length with classes (n,), if answers may be broader.
+
+    `groups` (C,) are the numbers of the classes' broader classes.
+    """
+    broader, right = [], []
+    for part in chunks(len(vectors), max(1, CHUNK // scorer.width)):
+        shares = probabilities(np.float32(scale) * scorer(vectors[part]))
+        answered = backed_off(shares, groups)
+        true = labels[part]
+        broader.append(answered >= 0)
+        right.append(np.where(broader[-1], answered == groups[true], shares.argmax(axis=1) == true))
+    is_broader, is_right = np.concatenate(broader), np.concatenate(right)
+    of_broader, of_narrow = is_right[is_broader], is_right[~is_broader]
+    return BackOff(
+        images=len(labels),
+        broader=share(is_broader[None]),
+        right_broader=share(of_broader[None]) if len(of_broader) else None,
+        right_narrow=share(of_narrow[None]) if len(of_narrow) else None,
+        right=share(is_right[None]),
     )
 
 

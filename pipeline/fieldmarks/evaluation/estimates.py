@@ -70,6 +70,27 @@ class Rejections:
 
 
 @dataclass(frozen=True, slots=True)
+class BackOff:
+    """Images that `classify --back-off` answers with a broader class, of the `images` that repeat no other.
+
+    `broader` is their share, `right_broader` the share of them whose broader class is the true one's, and
+    `right_narrow` the accuracy on the others, None where there are none. `right` is the share of all images
+    for which what is answered is right, be it a class or a broader one.
+    """
+
+    images: int
+    broader: Estimate
+    right_broader: Estimate | None
+    right_narrow: Estimate | None
+    right: Estimate
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "BackOff":
+        """Return the figures of a plain object. Raises ValueError."""
+        return msgspec.convert(plain, cls)
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownImages:
     """Images of none of the classes: the AUROCs that tell them from known ones, and the share rejected."""
 

@@ -32,8 +32,8 @@ from fieldmarks.evaluation.arms import (
     EvaluationConfig,
     read_templates,
 )
-from fieldmarks.evaluation.certainty import certainty, confidence, is_calibrated, told_apart
-from fieldmarks.evaluation.estimates import Confidence
+from fieldmarks.evaluation.certainty import back_off, certainty, confidence, is_calibrated, told_apart
+from fieldmarks.evaluation.estimates import BackOff, Confidence
 from fieldmarks.evaluation.experiment import Candidate, Experiment, provenance
 from fieldmarks.evaluation.metrics import figures
 from fieldmarks.evaluation.predictions import Images, predict
@@ -271,6 +271,7 @@ def run(
             trial = replace(subject.trials[0], rows=candidate.rows(subject.trials[0]))
             arms[arms.index(subject)] = subject = replace(subject, trials=(trial,))
         results = _results(arms, candidate, images)
+        parents = broader(candidate)
         sure, failures, noticed = _confidence(subject, experiment, images, unknown, progress)
         notices = (*experiment.notices, *left_out, *experiment.caveats(images), *noticed)
         for notice in notices[logged:]:
@@ -282,11 +283,12 @@ def run(
             labels=images.labels,
             arms=results,
             repeats=images.repeats,
-            parents=broader(candidate),
+            parents=parents,
             summary=summary_of(results, images.distinct),
             notices=notices,
             failures=(*images.failures, *failures),
             confidence=sure,
+            back_off=_back_off(subject, candidate, images, parents) if subject and parents else None,
             effects=_effects(subject, candidate, images, config) if ablate and subject else (),
             examples=_examples(subject, candidate, images, results, copies) if subject else (),
         )
@@ -342,6 +344,15 @@ def _confidence(
         raise ModelError(f"{unknown}: its embeddings differ in length from those of the labelled images")
     others = certainty(vectors, scorer, scale, candidate.head)
     return replace(figures, unknown=told_apart(known, others, unknown)), failures, notices
+
+
+def _back_off(subject: Arm, candidate: Candidate, images: Images, parents: Mapping[str, str]) -> BackOff:
+    """Return the figures of the descriptors' answers, if these may be broader classes."""
+    names = [parents.get(name, name) for name in candidate.classes]
+    groups = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    once = images.distinct
+    scorer = candidate.scorer(subject, subject.trials[0])
+    return back_off(images.vectors[once], images.labels[once], scorer, candidate.logit_scale, groups)
 
 
 def answers(arm: Arm, candidate: Candidate, images: Images) -> list[Predictions]:

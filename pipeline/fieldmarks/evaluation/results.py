@@ -11,7 +11,8 @@ An evaluation as an object (`fieldmarks evaluate --json FILE`, `Evaluation.save`
      "effects": [{"class", "descriptor", "effect", "margin", "others_margin", "pictures",
                   "on": {"picture": [index…], "right": [-1, 0 or 1…], "margin": [logits…]}}…],
      "examples": [{"true": class, "by": {arm: class}, …a prediction}…],
-     "confidence": {"error", "bins", "aurc", "coverage", "risk", "sets", "rejections", "unknown"…}}
+     "confidence": {"error", "bins", "aurc", "coverage", "risk", "sets", "rejections", "unknown"…},
+     "back_off": {"images", "broader", "right_broader", "right_narrow", "right"}}
 
 With `--predictions FILE.parquet` there is "predictions": the name of that file, which lies beside the JSON
 and holds images, labels, `predicted` and `rank` in its place; see prediction_files.py.
@@ -22,8 +23,9 @@ that are equal byte for byte: figures are of all images, but intervals and p cou
 from 0 to 1; an estimate is {"value", "low", "high"}; `effects` is there with ablation, `seed` null where
 nothing is random. An effect's figures are the means of what its descriptor changes `on` single images; on
 those not listed, nothing. `confidence`, of a calibrated classifier or with unknown images, is that of
-`estimates.py`, else null. Files of version 0.1 have neither `role`, which follows from the arm's name, nor
-`true`, which follows from `labels`, nor `repeats`; their arm waffle is the one that is now random-words.
+`estimates.py`, else null; so is `back_off`, of classes with parents. Files of version 0.1 have neither
+`role`, which follows from the arm's name, nor `true`, which follows from `labels`, nor `repeats`; their arm
+waffle is the one that is now random-words.
 """
 
 import html
@@ -40,6 +42,7 @@ from numpy.typing import NDArray
 from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.errors import EvaluationError, StoreError
 from fieldmarks.evaluation import schema
+from fieldmarks.evaluation.estimates import BackOff as BackOff
 from fieldmarks.evaluation.estimates import Confidence as Confidence
 from fieldmarks.evaluation.estimates import Difference as Difference
 from fieldmarks.evaluation.estimates import Estimate as Estimate
@@ -268,6 +271,7 @@ class Evaluation(_Plain):
     effects: tuple[DescriptorEffect, ...] = ()
     examples: Sequence[Exemplar] = field(default_factory=tuple)
     confidence: Confidence | None = None
+    back_off: BackOff | None = None
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -316,6 +320,7 @@ class Evaluation(_Plain):
             "effects": [effect.to_dict() for effect in self.effects],
             "examples": [example.to_dict() for example in self.examples],
             "confidence": self.confidence.to_dict() if self.confidence else None,
+            "back_off": asdict(self.back_off) if self.back_off else None,
         }
 
     @classmethod
@@ -355,6 +360,7 @@ class Evaluation(_Plain):
                 Exemplar.from_dict(example, true.get(example["image"], "")) for example in plain["examples"]
             ],
             confidence=Confidence.from_dict(plain["confidence"]) if plain.get("confidence") else None,
+            back_off=BackOff.from_dict(plain["back_off"]) if plain.get("back_off") else None,
         )
 
     def save(self, path: str | Path, *, predictions: str | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from fieldmarks.evaluation.estimates import Confidence
+from fieldmarks.evaluation.estimates import BackOff, Confidence
 
 _ROUNDING: Final = 1e-6  # of a share
 
@@ -103,6 +103,7 @@ class _Evaluation(msgspec.Struct):
     examples: list[_Example]
     repeats: list[list[int]] = []
     confidence: Confidence | None = None
+    back_off: BackOff | None = None
     parents: dict[str, str] = {}
 
 
@@ -137,6 +138,10 @@ def check(plain: Mapping[str, Any]) -> None:
         _finite(f"the example {example.image!r:.80}", *(score.probability for score in example.scores))
     if evaluation.confidence:
         _check_confidence(evaluation.confidence)
+    if figures := evaluation.back_off:
+        for figure in (figures.broader, figures.right_broader, figures.right_narrow, figures.right):
+            if figure:
+                _finite("back_off", figure.value, figure.low, figure.high)
 
 
 def _check_confidence(confidence: Confidence) -> None:

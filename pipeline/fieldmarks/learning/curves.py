@@ -55,6 +55,7 @@ from fieldmarks.learning.learn import (
 )
 from fieldmarks.learning.model import Floats
 from fieldmarks.learning.shots import check_labels, fresh, orders, taken
+from fieldmarks.learning.strength import Steps
 from fieldmarks.paths import has_ends, obstacle, read_bytes, unwritable
 from fieldmarks.store import Store, durable
 from fieldmarks.text import counted
@@ -77,16 +78,6 @@ ABOUT: Final[Mapping[str, tuple[Role, str]]] = {
     "random, shared": ("control", "weights on the random texts of all classes"),
     "image means": ("reference", "image means with text; not explained by descriptors"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """How many draws are measured, of how many, and the seconds that it has taken."""
-
-    done: int
-    total: int
-    seconds: float
-    failed: int = 0  # draws do not fail
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,16 +173,23 @@ class LearningCurves:
     def summary(self) -> tuple[str, ...]:
         """What the curves say at the most shots, in sentences that claim no more than the intervals allow."""
         shots = counted(self.shots[-1], "labelled image")
+        of_all = "Weights on the descriptors of all classes"
         pairs = {
-            ("learned", "zero-shot"): f"With {shots} of each class, weights on its own descriptors",
-            ("shared", "zero-shot"): "Weights on the descriptors of all classes",
-            ("learned", "random words"): "The same weights, beside weights on random words,",
-            ("shared", "random, shared"): "Shared weights, beside shared ones on random words,",
+            ("learned", "zero-shot"): (
+                f"With {shots} of each class, weights on its own descriptors",
+                "zero-shot",
+            ),
+            ("shared", "zero-shot"): (of_all, "zero-shot"),
+            ("learned", "random words"): (
+                "Weights on a class's own descriptors",
+                "weights on as many random texts",
+            ),
+            ("shared", "random, shared"): (of_all, "weights on the random texts of all classes"),
         }
         lines = [
             f"{words} {_led(*found, other)}."
-            for (name, other), words in pairs.items()
-            if (found := self.lead(name, other)) is not None
+            for pair, (words, other) in pairs.items()
+            if (found := self.lead(*pair)) is not None
         ]
         if self.draws < FEW_DRAWS:
             lines.append(f"{self.draws} draws are few, and their intervals wide: more --draws narrow them.")
@@ -317,7 +315,7 @@ def learning_curves(
     batch: int | None = None,
     cache: bool = True,
     command: Sequence[str] | None = None,
-    progress: Callable[[Progress | Drawn], None] | None = None,
+    progress: Callable[[Progress | Steps], None] | None = None,
 ) -> LearningCurves:
     """Measure what learning from a few labelled images of each class would gain, beside controls.
 
@@ -330,7 +328,7 @@ def learning_curves(
     - `preset`, `text`, `with_name`, `concept` word the descriptors as in `Classifier`.
     - A saved classifier's texts are learned from anew; it has no random words, and names only if it was saved
       with a baseline. Images that it was made from are left out.
-    - `progress` is called after each image, and after each draw.
+    - `progress` is called after each image, then before the first draw and after each.
 
     Raises UsageError for an option that is wrong or has no effect, EvaluationError for classes with too few
     images; also as `learn`.
@@ -382,11 +380,13 @@ def learning_curves(
         logger.warning(notice)
     found: dict[str, list[list[float]]] = {}
     began = time.monotonic()
+    if progress is not None:
+        progress(Steps(0, draws, 0.0))
     for number, (order, rest) in enumerate(drawn):
         for name, accuracies in measured(head, controls, images, order, rest, numbers, number):
             found.setdefault(name, []).append(accuracies)
         if progress is not None:
-            progress(Drawn(number + 1, draws, time.monotonic() - began))
+            progress(Steps(number + 1, draws, time.monotonic() - began))
     return LearningCurves(
         settings={
             "fieldmarks": __version__,

@@ -44,6 +44,7 @@ from fieldmarks.learning.strength import (
     WEAK,
     ZERO_SHOT,
     Choice,
+    Steps,
     along,
     choose,
     folds_of,
@@ -126,7 +127,7 @@ def learn(
     decode: Decode = "auto",
     batch: int | None = None,
     cache: bool = True,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress | Steps], None] | None = None,
 ) -> Learned:
     """Learn weights of a store's or a saved classifier's descriptors from a few labelled images.
 
@@ -145,6 +146,7 @@ def learn(
     - `write_weights`: also keep the weights on the lines of the store, for `Classifier(use_weights=True)`.
     - `preset`, `text`, `with_name`, `concept` word the descriptors as in `Classifier`; texts are always
       pooled as mean-similarity, each with its weight.
+    - `progress` is called after each image, then after each fit of the cross-validation.
 
     Raises UsageError for an option that is wrong or has no effect, EvaluationError for images that cannot be
     learned from, ModelError for images of another encoder than the classifier's; also as `evaluate`.
@@ -186,7 +188,7 @@ def learn(
         opened = Classifier.of_head(uncalibrated(opened.head), opened.embedder)
         images = read_images(spec, opened, candidate, progress)
     drawn = draw(images, opened.classes, shots, seed)
-    head, choice = fitted(opened.head, drawn, seed=seed, strength=strength, shared=shared)
+    head, choice = fitted(opened.head, drawn, seed=seed, strength=strength, shared=shared, progress=progress)
     notes = [*describe(choice, drawn, strength is not None), *_difference(opened.head, drawn, choice)]
     expected: dict[int, float] = {}
     if descriptors is not None:
@@ -288,7 +290,13 @@ def _check_encoder(head: Head, images: str | None) -> None:
 
 
 def fitted(
-    head: Head, shots: Shots, *, seed: int = 0, strength: float | None = None, shared: bool = False
+    head: Head,
+    shots: Shots,
+    *,
+    seed: int = 0,
+    strength: float | None = None,
+    shared: bool = False,
+    progress: Callable[[Steps], None] | None = None,
 ) -> tuple[Head, Choice]:
     """Return a head with weights fitted to some images, and the choice of their strength."""
     folds = 1 if strength is not None else folds_of(shots.labels)
@@ -299,7 +307,7 @@ def fitted(
     form = form_of(head, ordered, shared)
     choice = unvalidated(strength or ZERO_SHOT)
     if strength is None:
-        choice = choose(form, ordered.labels, fold, head.scale)
+        choice = choose(form, ordered.labels, fold, head.scale, progress)
     if choice.strength == ZERO_SHOT:
         return equal_weights(head), choice
     found = form.weights(along(form, ordered.labels, choice.strength, head.scale))
@@ -422,8 +430,9 @@ def describe(choice: Choice, shots: Shots, is_given: bool) -> list[str]:
             why = f"the best strength gains {gain} in {folds}, within one standard error"
         return [f"equal weights kept: {why}", f"expected accuracy {100 * choice.zero_shot:.1f}%"]
     weak = f", as zero-shot errs on more than {WEAK:.0%}" if choice.criterion == "log-loss" else ""
+    clear = "" if choice.strength == choice.best else " (the strongest within one standard error of the best)"
     return [
-        f"strength {choice.strength:.2g}, which gains {gain} in {folds}{weak}",
+        f"strength {choice.strength:.2g}{clear}, which gains {gain} in {folds}{weak}",
         f"expected accuracy {100 * choice.expected:.1f}%, zero-shot {100 * choice.zero_shot:.1f}%",
     ]
 

@@ -2,24 +2,28 @@
 
 Strengths lie on a logarithmic grid that includes infinity: zero-shot, equal weights. Images are dealt
 to folds class by class, so that each fold is a small copy of the whole; each fold's images are scored by the
-weights that the others give. Zero-shot is kept unless the best strength beats it by more than one standard
-error of the paired differences, image by image; of equally good strengths the one nearest to infinity is
-taken. What is compared is the error where zero-shot is right on at least three images in four, and the
+weights that the others give. Of the strengths that are within one standard error of the best, by paired
+differences image by image, the one nearest to infinity is taken: zero-shot, where the gain of learning is not
+clear. What is compared is the error where zero-shot is right on at least three images in four, and the
 log-loss, which says more, where it is not.
+
+Source: the one-standard-error rule is Breiman, Friedman, Olshen & Stone (1984); of paired differences it has
+far smaller standard errors, as most images are as hard for one strength as for the next.
 
 With one image a class there is nothing to validate with: an image that is left out takes along all that is
 known of its class. Then zero-shot is kept.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks.classification.scoring import Indices
-from fieldmarks.classification.threads import for_each
 from fieldmarks.learning.model import ROUGH, Floats, Form, blocks, fit
 
 ZERO_SHOT: Final = float("inf")
@@ -35,7 +39,8 @@ class Choice:
     """A strength, why it was chosen, and what cross-validation expects of it.
 
     `zero_shot` and `expected` are accuracies in cross-validation, None where there was none; `gain` is by how
-    much the strength beats zero-shot, by the criterion, with its standard error.
+    much the strength beats zero-shot (the best one does, where zero-shot is kept), by the criterion, with its
+    standard error.
     """
 
     strength: float
@@ -46,6 +51,16 @@ class Choice:
     gain: float | None
     error: float | None
     best: float | None  # the strength with the best figure, whether or not it was taken
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How many long computations are done, of at most how many, and the seconds that they have taken."""
+
+    done: int
+    total: int
+    seconds: float
+    failed: int = 0  # none does
 
 
 def deal(labels: Indices, folds: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -67,30 +82,89 @@ def folds_of(labels: Indices) -> int:
 
 
 def validated(
-    form: Form, labels: Indices, fold: NDArray[np.int64], scale: float
+    form: Form,
+    labels: Indices,
+    fold: NDArray[np.int64],
+    scale: float,
+    progress: Callable[[Steps], None] | None = None,
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Return log-losses and errors (strengths, n) of images that stand fold after fold, by the others' fits.
 
-    `fold` (n,) ascends.
+    `fold` (n,) ascends. There are fewer strengths than in the grid where the rest would be worse. `progress`
+    is called before the first fit and after each.
     """
     losses = np.empty((len(STRENGTHS), len(labels)))
     errors = np.empty(losses.shape, np.bool_)
     starts = np.searchsorted(fold, np.arange(fold.max() + 2)).tolist()
+    held_out = [slice(*ends) for ends in pairwise(starts)]
+    found: list[Floats | None] = [None] * len(held_out)
+    began = time.monotonic()
 
-    def run(held: int) -> None:
-        out = slice(starts[held], starts[held + 1])
-        parts = [part for part in (slice(0, out.start), slice(out.stop, len(fold))) if part.stop > part.start]
-        parameters = None
-        for row, strength in enumerate(STRENGTHS):
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(Steps(done, len(STRENGTHS) * len(held_out), time.monotonic() - began))
+
+    report(0)
+    for row, strength in enumerate(STRENGTHS):
+        for held, out in enumerate(held_out):
+            parts = [slice(0, out.start), slice(out.stop, len(fold))]
             parameters = fit(
-                form, labels, parts, scale=scale, strength=strength, start=parameters, tolerance=ROUGH
+                form,
+                labels,
+                [part for part in parts if part.stop > part.start],
+                scale=scale,
+                strength=strength,
+                start=found[held],
+                precision=ROUGH,
             )
             for rows in blocks(form, [out]):
-                logits = scale * form.scores(parameters, rows)
+                logits = np.asarray(scale * form.scores(parameters, rows), np.float64)
                 losses[row, rows], errors[row, rows] = judged(logits, labels[rows])
-
-    for_each(run, range(len(starts) - 1))
+            found[held] = parameters
+            report(row * len(held_out) + held + 1)
+        if has_turned(losses[: row + 1], errors[: row + 1], starts):
+            return losses[: row + 1], errors[: row + 1]
     return losses, errors
+
+
+def has_turned(losses: Floats, errors: NDArray[np.bool_], starts: Sequence[int]) -> bool:
+    """Whether figures (strengths, n) show that farther from zero-shot all will be worse.
+
+    That is where each fold's log-loss rose in the last two steps, and what `decide` compares is worse than it
+    was at its best by more than two standard errors. Folds begin at `starts`, which ends with n.
+    """
+    if len(losses) < 4:
+        return False
+    sums = np.add.reduceat(losses[-3:], starts[:-1], axis=1)  # (3, folds)
+    if not (np.diff(sums, axis=0) > 0).all():
+        return False
+    _, figures = compared(losses, errors)
+    worse, error = difference(figures, -1, best_of(figures))
+    return worse > 2 * error
+
+
+def compared(losses: Floats, errors: NDArray[np.bool_]) -> tuple[Criterion, Floats]:
+    """Return which figures (strengths, n) of cross-validation are compared, and these."""
+    if errors[0].mean() > WEAK:
+        return "log-loss", losses
+    return "error", errors.astype(np.float64)
+
+
+def best_of(figures: Floats) -> int:
+    """Return the row with the least mean, of equal ones the first, which is the nearest to infinity."""
+    return int(figures.mean(axis=1).argmin())
+
+
+def difference(figures: Floats, row: int, other: int) -> tuple[float, float]:
+    """Return by how much a row's mean exceeds another's, and the standard error, paired image by image."""
+    gaps = figures[row] - figures[other]
+    return float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps)))
+
+
+def is_as_good(figures: Floats, row: int, best: int) -> bool:
+    """Whether a row's mean is within one standard error of the best one's; the best one's own is."""
+    worse, error = difference(figures, row, best)
+    return worse <= error
 
 
 def judged(logits: Floats, labels: Indices) -> tuple[Floats, NDArray[np.bool_]]:
@@ -108,12 +182,10 @@ def decide(
 
     The `grid` of strengths begins with zero-shot, and each is farther from it than the one before.
     """
-    criterion: Criterion = "log-loss" if errors[0].mean() > WEAK else "error"
-    figures = losses if criterion == "log-loss" else errors.astype(np.float64)
-    best = int(figures.mean(axis=1).argmin())  # the first of equal ones, nearest to infinity
-    gains = figures[0] - figures[best]
-    gain, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
-    taken = best if gain > error else 0
+    criterion, figures = compared(losses, errors)
+    best = best_of(figures)
+    taken = next(row for row in range(best + 1) if is_as_good(figures, row, best))
+    gain, error = difference(figures, 0, taken or best)
     accuracy = 1 - errors.mean(axis=1)
     return Choice(
         grid[taken],
@@ -139,10 +211,16 @@ def sorted_by_fold(labels: Indices, folds: int, seed: int) -> tuple[NDArray[np.i
     return order, fold[order]
 
 
-def choose(form: Form, labels: Indices, fold: NDArray[np.int64], scale: float) -> Choice:
+def choose(
+    form: Form,
+    labels: Indices,
+    fold: NDArray[np.int64],
+    scale: float,
+    progress: Callable[[Steps], None] | None = None,
+) -> Choice:
     """Return the strength chosen for images that stand fold after fold. See `decide`."""
     folds = int(fold.max()) + 1
-    return decide(*validated(form, labels, fold, scale), folds)
+    return decide(*validated(form, labels, fold, scale, progress), folds)
 
 
 def along(
@@ -152,6 +230,5 @@ def along(
     parameters = None
     whole = [slice(0, len(labels))]
     for step in (*(value for value in grid if value > strength), strength):
-        parameters = fit(form, labels, whole, scale=scale, strength=step, start=parameters)
-    assert parameters is not None
-    return parameters
+        parameters = fit(form, labels, whole, scale=scale, strength=step, start=parameters, precision=ROUGH)
+    return fit(form, labels, whole, scale=scale, strength=strength, start=parameters)

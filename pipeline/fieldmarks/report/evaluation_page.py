@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from fieldmarks.evaluation.comparison import facts_of
-from fieldmarks.evaluation.estimates import Confidence, Estimate
+from fieldmarks.evaluation.estimates import BackOff, Confidence, Estimate
 from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Evaluation, Exemplar
 from fieldmarks.evaluation.summary import verdict
@@ -147,6 +147,17 @@ def confident(confidence: Confidence) -> list[tuple[str, Estimate, str]]:
     return rows
 
 
+def backing_off(figures: BackOff) -> list[tuple[str, Estimate]]:
+    """Return the figures of answers that may be broader classes, each with its name."""
+    rows = [
+        ("Answered with a broader class", figures.broader),
+        ("Of these, correct", figures.right_broader),
+        ("Accuracy of the other answers", figures.right_narrow),
+        ("Correct at either level", figures.right),
+    ]
+    return [(name, figure) for name, figure in rows if figure is not None]
+
+
 def _asked(bound: str, asked: float | None, more: str) -> str:
     wanted = "" if asked is None else f"{bound} {100 * asked:.3g} asked"
     return "; ".join(part for part in (wanted, more) if part)
@@ -232,6 +243,7 @@ def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
         "typical": float(np.median(counts[counts > 0])),
         "few": FEW,
         "pairs": pairs(evaluation),
+        "backing_off": backing_off(evaluation.back_off) if evaluation.back_off else [],
         "confidence": evaluation.confidence,
         "confident": confident(evaluation.confidence) if evaluation.confidence else [],
         "effects": effects(evaluation) if evaluation.effects else [],

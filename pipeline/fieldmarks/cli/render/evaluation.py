@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from fieldmarks.data.check import Preflight
-from fieldmarks.evaluation.estimates import Confidence
+from fieldmarks.evaluation.estimates import BackOff, Confidence
 from fieldmarks.evaluation.metrics import broader
 from fieldmarks.evaluation.results import ArmResult, DescriptorEffect, Difference, Estimate, Evaluation
 from fieldmarks.evaluation.summary import MINUS, WITHOUT_P
@@ -46,6 +46,9 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
         yield row(f"by broader class ({len(set(evaluation.parents.values())):,})", ["top-1"])
         for arm in arms:
             yield from named(arm_name(arm), [estimate(broader(evaluation, arm))])
+    if evaluation.back_off:
+        yield ""
+        yield from back_off(evaluation.back_off)
     compared = [(arm, arm.difference) for arm in arms if arm.difference]
     if compared:
         yield ""
@@ -93,6 +96,24 @@ def confidence(figures: Confidence) -> Iterator[str]:
         rows += [("AUROC by probability", estimate(unknown.by_probability), "")]
         if unknown.rejected:
             rows += [("unknown, none of these", estimate(unknown.rejected), "")]
+    yield from _figures(rows)
+
+
+def back_off(figures: BackOff) -> Iterator[str]:
+    """Yield how often a broader class is answered, and how often what is answered is right."""
+    yield row(
+        f"with --back-off, {counted(figures.images, 'image')}, in %", ["95% CI in brackets"], CONFIDENCE_ENDS
+    )
+    rows = [("answered with a broader class", estimate(figures.broader), "")]
+    if figures.right_broader:
+        rows += [("  of these correct", estimate(figures.right_broader), "")]
+    if figures.right_narrow:
+        rows += [("accuracy of the others", estimate(figures.right_narrow), "")]
+    yield from _figures([*rows, ("correct at either level", estimate(figures.right), "")])
+
+
+def _figures(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+    """Yield rows of a figure's name, the figure, and what to read beside it."""
     for name, figure, beside in rows:
         yield f"{row(name, [figure], CONFIDENCE_ENDS):{CONFIDENCE_ENDS[0] + _BETWEEN}}{beside}".rstrip()
 
