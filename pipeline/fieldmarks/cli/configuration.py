@@ -196,3 +196,24 @@ def _is_inside(path: str) -> bool:
         return bool(shipped_store(path)) or Path(path).resolve().is_relative_to(Path.cwd())
     except (OSError, ValueError, RuntimeError):
         return False
+
+
+def command_line(context: click.Context) -> list[str]:
+    """Return the command line that has these values, without the options that were not given."""
+    words = ["fieldmarks", context.info_name or ""]
+    for param in context.command.params:
+        value = context.params.get(param.name or "")
+        if isinstance(param, click.Argument):
+            words += [] if value is None else [str(value)]
+        elif context.get_parameter_source(param.name or "") is not ParameterSource.DEFAULT:
+            words += _option(param, value)
+    return words
+
+
+def _option(param: click.Parameter, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        names = param.opts if value else param.secondary_opts
+        return names[:1]
+    if isinstance(param, click.Option) and param.multiple:
+        return [word for text in value for word in (param.opts[0], str(text))]
+    return [param.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
