@@ -38,7 +38,7 @@ from fieldmarks.classification.preprocess import INFERRED
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.sources import Blob, ImageInput, read_stamped
-from fieldmarks.classification.threads import cores
+from fieldmarks.classification.threads import cores, has_share
 from fieldmarks.classification.worker_process import WorkerDiedError, WorkerProcess
 from fieldmarks.errors import ImageError
 from fieldmarks.hub import loaded_once
@@ -258,7 +258,7 @@ def run(
     `start` starts a pass and returns what waits for its end; `under_way` passes are not waited for.
     `stop` is called at the end, before the threads that prepare are waited for.
     """
-    workers = cores()
+    workers = 0 if has_share() and cores() == 1 else cores()
     passes: deque[tuple[list[Prepared | Failure], Callable[[], Array] | None]] = deque()
     decoding = ahead(prepare, items, workers=workers, most=2 * batch + workers, size=_size, stop=stop)
     with closing(decoding):
@@ -294,10 +294,17 @@ def ahead(
 ) -> Generator[Out]:
     """Yield function(item) in the items' order, computed in `workers` threads, at most `most` items ahead.
 
+    Without workers, each is computed as it is asked for.
     No more are ahead than fit into `room` bytes, all being as large as the largest so far; a worker has one
     item at least.
     """
     items = iter(items)
+    if not workers:
+        try:
+            yield from map(function, items)
+        finally:
+            stop()
+        return
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="fieldmarks")
     waiting: deque[Future[Out]] = deque()
     window, largest = min(most, 2 * workers), 1
