@@ -82,7 +82,8 @@ def serve(
     if bool(store) == (classifier is not None):
         raise click.UsageError("give either --store or --classifier")
     if not is_installed("web"):
-        raise FieldmarksError(f"serving needs starlette, uvicorn, httptools and python-multipart: {install('web')}")
+        needed = "starlette, uvicorn, httptools and python-multipart"
+        raise FieldmarksError(f"serving needs {needed}: {install('web')}")
     token = None if token_file is None else _token(token_file)
     if host not in LOOPBACK and token is None:
         raise click.UsageError(f"--host {host} can be reached from elsewhere: pass --token-file too")
