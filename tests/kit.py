@@ -1,4 +1,4 @@
-"""What tests of several parts share."""
+"""Helpers shared by the tests of several packages."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ class _Collecting(logging.Handler):
 
 @contextmanager
 def logged(level: int = logging.INFO) -> Iterator[list[str]]:
-    """Give a list that collects what the library logs, whatever the command line has set up before."""
+    """Yield a list that collects the library's log messages, whatever the command line has set up before."""
     logger, messages = logging.getLogger("fieldmarks"), list[str]()
     handler, before = _Collecting(messages), logger.level
     handler.setLevel(level)
@@ -41,7 +41,7 @@ def logged(level: int = logging.INFO) -> Iterator[list[str]]:
 
 
 def write_store(path: Path, classes: Mapping[str, Sequence[str]]) -> Path:
-    """Write a store of the shortest lines, as a person types them, and return its path."""
+    """Write a store of minimal lines, as a person would type them, and return its path."""
     lines = (json.dumps({"class": name, "descriptors": list(texts)}) for name, texts in classes.items())
     path.write_text("".join(f"{line}\n" for line in lines))
     return path
@@ -51,12 +51,12 @@ TOOK = re.compile(r" Took (\d+\.\d s|\d+ s|\d+ min \d+ s|[\d,]+ h \d+ min)\.$", 
 
 
 def untimed(text: str) -> str:
-    """Return what commands printed without the time that they took, which differs from run to run."""
+    """Return what commands printed without the time they took, which varies from run to run."""
     return TOOK.sub("", text)
 
 
 def on_a_terminal(arguments: Sequence[str], answer: bytes) -> tuple[int, str]:
-    """Run a command with a terminal as its stdin, on which somebody answers; return code and stderr."""
+    """Run a command with a terminal as its stdin, and answer there; return the exit code and stderr."""
     own, theirs = pty.openpty()
     command = [sys.executable, "-m", "fieldmarks", *arguments]
     with subprocess.Popen(
@@ -70,7 +70,7 @@ def on_a_terminal(arguments: Sequence[str], answer: bytes) -> tuple[int, str]:
 
 
 def write_set(folder: Path, rows: Iterable[Embedded | Failure], **metadata: str) -> None:
-    """Write embeddings as a set, or add them to one; `metadata` says how they were made."""
+    """Write embeddings as a set, or add them to an existing one; `metadata` says how they were made."""
     made = {"model": "some/clip", "dtype": "float32", "engine": "torch", "decode": "full"} | metadata
     with SetWriter(folder, made) as writer:
         for _ in writer.take(rows):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fieldmarks.debris import plain, spoken, thinks
+from fieldmarks.debris import has_thinking, plain, without_thinking
 
 ANSWER: Final = "- long tail\n- red eyes"
 # The opening and the closing of each family, as a model writes them.
@@ -153,23 +153,23 @@ TAGS: Final = st.sampled_from(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_thinking_of_every_family_goes(family: str) -> None:
     opening, closing = FAMILIES[family]
-    said = spoken(f"{opening}perhaps wings\n- or not{closing}{ANSWER}")
+    said = without_thinking(f"{opening}perhaps wings\n- or not{closing}{ANSWER}")
     assert said is not None
     assert said.strip() == ANSWER
-    assert not thinks(said)
+    assert not has_thinking(said)
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"headings", "bold headings"}))
 def test_unfinished_thinking_says_nothing(family: str) -> None:
     opening, _ = FAMILIES[family]
-    assert spoken(f"{opening}perhaps wings\n- or not") is None
+    assert without_thinking(f"{opening}perhaps wings\n- or not") is None
 
 
 @pytest.mark.parametrize("family", TAGGED)
 def test_thinking_that_the_prompt_opened_goes(family: str) -> None:
     _, closing = TAGGED[family]
-    assert spoken(f"- perhaps wings\n{closing}{ANSWER}") == ANSWER
-    assert thinks(f"wings {closing}")
+    assert without_thinking(f"- perhaps wings\n{closing}{ANSWER}") == ANSWER
+    assert has_thinking(f"wings {closing}")
 
 
 # Whatever stands before the final channel is thinking.
@@ -177,9 +177,9 @@ def test_thinking_that_the_prompt_opened_goes(family: str) -> None:
 def test_thinking_amid_an_answer(family: str) -> None:
     opening, closing = FAMILIES[family]
     first, second = ANSWER.split("\n")
-    said = spoken(f"{first}\n{opening}more?{closing}{second}")
+    said = without_thinking(f"{first}\n{opening}more?{closing}{second}")
     assert said == ANSWER
-    assert spoken(f"{first}\n{opening}more?") is None
+    assert without_thinking(f"{first}\n{opening}more?") is None
 
 
 @pytest.mark.parametrize("family", TAGGED)
@@ -187,55 +187,55 @@ def test_thinking_within_thinking(family: str) -> None:
     opening, closing = TAGGED[family]
     for other, (inner, end) in (TAGGED | FENCED).items():
         if other != family:
-            assert spoken(f"{opening}I {inner}could{end} too{closing}{ANSWER}") == ANSWER, other
+            assert without_thinking(f"{opening}I {inner}could{end} too{closing}{ANSWER}") == ANSWER, other
 
 
 @pytest.mark.parametrize("family", SPOKEN)
 def test_words_of_thinking_within_an_answer_are_its_own(family: str) -> None:
     text = f"{ANSWER}\n- {SPOKEN[family][0].strip()} in its posture"
-    assert spoken(text) == text
+    assert without_thinking(text) == text
 
 
 @pytest.mark.parametrize("end", END_OF_TURN)
 def test_what_follows_the_end_of_a_turn_goes(end: str) -> None:
-    assert spoken(f"{ANSWER}{end}\nuser\n- another question") == ANSWER
-    assert spoken(f"{end}{ANSWER}") == ANSWER
+    assert without_thinking(f"{ANSWER}{end}\nuser\n- another question") == ANSWER
+    assert without_thinking(f"{end}{ANSWER}") == ANSWER
 
 
 @pytest.mark.parametrize("token", CONTROL)
 def test_control_tokens_go(token: str) -> None:
-    assert spoken(f"{token}{ANSWER}") == ANSWER
+    assert without_thinking(f"{token}{ANSWER}") == ANSWER
     assert plain(f"long{token}tail") == "long tail"
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_head_of_a_turn_goes(role: str) -> None:
-    assert (spoken(f"{role}{ANSWER}") or "").strip() == ANSWER
+    assert (without_thinking(f"{role}{ANSWER}") or "").strip() == ANSWER
 
 
 @pytest.mark.parametrize("tag", ["answer", "response", "final_answer", "output"])
 def test_the_answer_in_its_tags(tag: str) -> None:
-    assert spoken(f"Let me see.\n<{tag}>{ANSWER}</{tag}>\nThat is all.") == ANSWER
+    assert without_thinking(f"Let me see.\n<{tag}>{ANSWER}</{tag}>\nThat is all.") == ANSWER
 
 
 @pytest.mark.parametrize("zero_width", ["\u200b", "\ufeff", "\u2060"])
 def test_characters_that_do_not_show_hide_no_mark(zero_width: str) -> None:
-    assert spoken(f"<{zero_width}think>wings</think{zero_width}>{zero_width}{ANSWER}") == ANSWER
+    assert without_thinking(f"<{zero_width}think>wings</think{zero_width}>{zero_width}{ANSWER}") == ANSWER
 
 
 @given(st.lists(TAGS, max_size=9).map("".join))
 def test_spoken_is_settled(answer: str) -> None:
-    said = spoken(answer)
+    said = without_thinking(answer)
     if said is not None:
-        assert spoken(said) == said
-        assert not thinks(said)
+        assert without_thinking(said) == said
+        assert not has_thinking(said)
         assert not re.search(r"<\|\w+\|>|</s>|\[/?INST\]|\u200b", said)
 
 
 @given(st.lists(st.text(st.characters(categories=["L", "Nd"])), max_size=9).map(" ".join))
 def test_what_has_no_mark_is_spoken_as_it_is(answer: str) -> None:
     assume(not answer.startswith(("analysis", "assistant")))
-    assert spoken(answer) == answer
+    assert without_thinking(answer) == answer
 
 
 @pytest.mark.parametrize("text", MARKUP)

@@ -1,6 +1,6 @@
-"""fieldmarks describes classes by their visible marks and classifies images by them.
+"""fieldmarks describes classes by their visible features and classifies images with the descriptions.
 
-The public names are loaded when they are first used, so that importing the package is cheap.
+The public names are loaded on first use, so that importing the package is cheap.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m fieldmarks` is the `fieldmarks` command."""
+"""Runs the `fieldmarks` command with `python -m fieldmarks`."""
 
 from fieldmarks.cli import main
 

@@ -11,9 +11,9 @@ from fieldmarks.errors import UsageError
 
 Aggregation = Literal["mean-embedding", "mean-unit-embedding", "mean-similarity", "max-similarity"]
 Preset = Literal["article", "paper"]
-Device = str  # auto, cpu, mps, cuda, or one of several GPUs as cuda:1; see check_device
+Device = str  # auto, cpu, mps, cuda, or a particular GPU such as cuda:1; see check_device
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-Preference = Literal["a", "b", "newest", "union"]  # of two stores, where both have a class
+Preference = Literal["a", "b", "newest", "union"]  # of two stores, if both have a class
 Engine = Literal["auto", "torch", "openvino"]
 ResultFormat = Literal["table", "jsonl", "csv", "parquet", "label-studio"]
 SortAction = Literal["copy", "move", "link"]
@@ -39,12 +39,12 @@ Result = TypeVar("Result")
 
 
 def words(kind: Any) -> tuple[Any, ...]:
-    """Return the words of a choice, such as `Preset`, in their order."""
+    """Return the words of a choice, such as `Preset`, in order."""
     return get_args(kind)
 
 
 def check_choice(option: str, value: object, kind: Any) -> None:
-    """Raise UsageError unless a value is one of a choice's words; it names the nearest.
+    """Raise UsageError, suggesting the nearest word, unless a value is one of a choice's words.
 
     >>> check_choice("preset", "artcle", Preset)
     Traceback (most recent call last):
@@ -69,7 +69,7 @@ def check_device(value: object) -> None:
 
 
 def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raise UsageError for the first name that is not known, with the nearest."""
+    """Raise UsageError for the first unknown name, suggesting the nearest."""
     known = list(known)
     for name in names:
         if name not in known:
@@ -77,7 +77,7 @@ def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
 
 
 def checks_keywords(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Make an unknown keyword of a function a UsageError that names the nearest, instead of a TypeError."""
+    """Make a function raise UsageError, suggesting the nearest, for an unknown keyword, not TypeError."""
     known = [name for name in signature(function).parameters if name not in ("self", "cls")]
 
     @wraps(function)
@@ -89,7 +89,7 @@ def checks_keywords(function: Callable[Parameters, Result]) -> Callable[Paramete
 
 
 def nearest(value: object, known: Iterable[str]) -> str:
-    """Return the question for the nearest known name, or "" if none is near."""
+    """Return a "did you mean" question for the nearest known name, or "" if none is near."""
     near = get_close_matches(str(value), list(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

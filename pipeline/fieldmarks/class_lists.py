@@ -1,12 +1,12 @@
-"""Class lists: which column of a table holds the names; `tables` reads the file and finds its delimiter.
+"""Class lists: finds the class names in a table, which the `tables` package reads from a file.
 
     listed = class_list(read_table("species.csv", MAX_LIST, ClassNameError))
     listed.names     # ("tree frog", "newt", …), each once, in the file's order
     listed.report    # species.csv: 12 classes from column 'Common name', separated by ';'
 
-The column of names is the only one, the one with a heading such as "class" or "species", or the only one of
-words. Numbers, WordNet ids and list marks before every name are removed. Where any of this is not certain, a
-TableError says what to do, as a class that is misread is paid for.
+The column of names is the only one, the one with a heading such as "class" or "species", or the only one with
+words. Numbers, WordNet ids and list markers before every name are removed. If any of this is ambiguous, a
+TableError says what to do, because a misread class costs money.
 """
 
 import re
@@ -25,13 +25,13 @@ from fieldmarks.text import counted, cut_list, printable
 
 OPTION: Final = "--column"
 
-_INDICES: Final = ("id2label", "label2id")  # in config.json of a model; the first goes before the second
+_INDICES: Final = ("id2label", "label2id")  # in a model's config.json; the first takes precedence
 _NUMBERED: Final = re.compile(r"\s*[\[(]?(\d{1,9})(?:\s*[.:)\]=_]\s*|\s+-\s+|\s+)(?=\S)")
 _LETTERED: Final = re.compile(r"\s*[\[(]?(?:([a-z])|([ivx]{1,5}))[.)\]]\s+(?=\S)", re.IGNORECASE)
 _NUMBERED_BEHIND: Final = re.compile(r".*\S\s+(\d{1,9})")
 _CODE: Final = re.compile(r"(?:(?:const|let|var)\s+)?\w+(?:\s*:\s*\w+(?:\[\w+\])?)?\s*=\s*[\[({].*")
 _RULE: Final = re.compile(r"([-=_*~.])\1+")
-# Above the numbers of a sheet's last row.
+# Labels of a sheet's last row, if it has totals.
 _TOTALS: Final = frozenset(("total", "totals", "sum", "summe", "gesamt", "somme", "totale", "suma", "totaal"))
 _IDENTIFIED: Final = re.compile(r"\s*n\d{8}[\s:,]+(?=\S)")
 _BULLET: Final = re.compile(r"\s*[-*•–]\s+(?:\[[ xX]?\]\s+)?(?=\S)")
@@ -39,7 +39,7 @@ _FILE: Final = re.compile(r"\S+\.(jpe?g|png|gif|bmp|webp|tiff?|heic)(\s.*)?", re
 _TITLE: Final = re.compile(r"\S+\s*:")
 _PAIR: Final = re.compile(r"[^:=]+(:|\s=)\s+\S.*")
 _QUOTED: Final = re.compile(r"'.*'|‘.*’|“.*”")
-# What a list is of, and heads it, or is one of it: "bird".
+# Words that may be the heading of a list, or a class in it: "bird".
 _KINDS: Final = (
     "animal animals bird birds fish fishes flower flowers plant plants tree trees insect insects breed breeds"
     " mammal mammals mushroom mushrooms object objects item items type types product products food foods"
@@ -48,12 +48,12 @@ _KINDS: Final = (
 )
 _WORDNET_ID: Final = re.compile(r"n\d{8}")
 _INVISIBLE: Final = re.compile("[\u200b\u2060\ufeff]")
-_BREAK: Final = re.compile("[\r\n\u00a0\u202f\u2007]")  # inside a cell it stands for a space
+_BREAK: Final = re.compile("[\r\n\u00a0\u202f\u2007]")  # stands for a space inside a cell
 
 
 @dataclass(frozen=True, slots=True)
 class ClassList:
-    """Distinct class names in the order of their file, and one line that reports how it was read."""
+    """Distinct class names in file order, and a one-line report of how the file was read."""
 
     names: tuple[str, ...]
     report: str
@@ -61,26 +61,26 @@ class ClassList:
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """Names as they are written, and in which of a table's rows each is."""
+    """Names as written, and the table row of each."""
 
     table: Table
     texts: Sequence[str]
     rows: Sequence[int]
 
     def where(self, at: int) -> str:
-        """Return the place of a name, for the beginning of an error."""
+        """Return the location of a name, to begin an error with."""
         return self.table.where(self.table.rows[self.rows[at]])
 
     def first(self, pattern: re.Pattern[str]) -> int | None:
-        """Return which name is the first that a pattern matches whole, or None."""
+        """Return the index of the first name that a pattern matches fully, or None."""
         return next((at for at, text in enumerate(self.texts) if pattern.fullmatch(text)), None)
 
 
 def class_list(table: Table, column: str | None = None) -> ClassList:
     """Return the class names of a table, from `column` (a heading or a number from 1) or the only candidate.
 
-    Names that are equal but for case are one class. Raises ClassNameError for an unusable name, with its
-    place, and TableError where it is not certain which column is meant or what belongs to a name.
+    Names that differ only in case are one class. Raises ClassNameError for an unusable name, with its
+    location, and TableError if it is unclear which column is meant or what belongs to a name.
     """
     table, column, container = contents(table, column)
     if not table.rows:
@@ -113,9 +113,9 @@ def class_list(table: Table, column: str | None = None) -> ClassList:
 def contents(
     table: Table, column: str | None, remedy: str = f"pass {OPTION} with one of these"
 ) -> tuple[Table, str | None, str | None]:
-    """Return the table inside a map that has the names under a known key, or under the key passed by name.
+    """Return the table inside a map that has the names under a known key, or under the key `column`.
 
-    Raises TableError, with the remedy, for several such keys.
+    Raises TableError, with `remedy`, if there are several such keys.
     """
     if not table.is_map:
         return table, column, None
@@ -136,7 +136,7 @@ def contents(
 
 
 def _expanded(table: Table) -> Table:
-    """Return a map of objects, or a numbered one of equal lists, with a column for each of their parts."""
+    """Return a map of objects, or a numbered map of equally long lists, with a column for each part."""
     if not table.is_map or not table.rows:
         return table
     values = [row.cells[1] for row in table.rows]
@@ -155,7 +155,7 @@ def _expanded(table: Table) -> Table:
 
 
 def _class_column(table: Table) -> int:
-    """Return the column that surely has the names. Raises TableError, which lists the columns."""
+    """Return the column that certainly has the names. Raises TableError, listing the columns."""
     if table.width == 1:
         return 0
     if table.columns is None and len(table.rows) == 1:
@@ -179,7 +179,7 @@ def _class_column(table: Table) -> int:
 
 
 def _cells(table: Table, place: int) -> tuple[_Cells, int]:
-    """Return the names as they are written, and the number of rows without one."""
+    """Return the names as written, and the number of rows without a name."""
     names: list[str] = []
     rows = array("L")
     empty = 0
@@ -211,7 +211,7 @@ def _text(table: Table, row: Row, value: Any) -> str:
 
 
 def _check(cells: _Cells, as_it_is: str) -> None:
-    """Raise TableError for what is hardly a list of class names, with the remedy."""
+    """Raise TableError, with a remedy, for what is hardly a list of class names."""
     table, texts = cells.table, cells.texts
     if all(map(_FILE.fullmatch, texts)):
         raise TableError(
@@ -265,7 +265,7 @@ def _check(cells: _Cells, as_it_is: str) -> None:
 
 
 def _check_numbers(cells: _Cells, as_it_is: str) -> None:
-    """Raise TableError where all names but the first begin with numbers, or all end with them."""
+    """Raise TableError if all names but the first begin with numbers, or all end with numbers."""
     texts = cells.texts
     if not _NUMBERED.match(texts[0]) and _in_sequence(map(_NUMBERED.match, texts[1:])):
         raise TableError(
@@ -282,7 +282,7 @@ def _check_numbers(cells: _Cells, as_it_is: str) -> None:
 
 
 def _may_be_heading(line: str, names: Sequence[str]) -> bool:
-    """Whether the first line says what the others are, or alone begins with a capital letter."""
+    """Whether the first line says what the others are, or is the only one with an initial capital."""
     alone = len(names) > 2 and line[:1].isupper() and all(name[:1].islower() for name in names)
     return bool(names) and (alone or line.casefold() in _KINDS.split())
 
@@ -292,9 +292,9 @@ def _are_numbered(texts: Sequence[str]) -> bool:
 
 
 def _without_marks(cells: _Cells, as_it_is: str) -> tuple[_Cells, str | None]:
-    """Return names without numbers, ids or list marks before every one, and what was removed.
+    """Return names without the numbers, ids or list markers before them, and what was removed.
 
-    Raises TableError where it is not certain that they do not belong to the names.
+    Raises TableError if they may belong to the names.
     """
     removed: list[str] = []
     for _ in range(2):  # "1 001.Albatross" has two
@@ -319,7 +319,7 @@ def _without_marks(cells: _Cells, as_it_is: str) -> tuple[_Cells, str | None]:
 
 
 def _in_sequence(marks: Iterable[re.Match[str] | None]) -> bool:
-    """Whether there are several marks, all of them there, whose numbers go on by one."""
+    """Whether there are several marks, none missing, with consecutive numbers."""
     first, count = 0, 0
     for count, mark in enumerate(marks, 1):
         if mark is None or (count > 1 and int(mark[1]) != first + count - 1):
@@ -329,7 +329,7 @@ def _in_sequence(marks: Iterable[re.Match[str] | None]) -> bool:
 
 
 def _lettered(marks: Iterable[re.Match[str] | None]) -> bool:
-    """Whether letters go on from a, or Roman numbers from I."""
+    """Whether marks are consecutive letters from a, or Roman numerals from I."""
     shown: list[str] = []
     for mark in marks:
         if mark is None or len(shown) == len(_LETTERS):
@@ -367,7 +367,7 @@ _MARKS: Final[tuple[tuple[re.Pattern[str], str, Callable[[_Marks], bool]], ...]]
 
 
 def _unique(cells: _Cells) -> tuple[tuple[str, ...], list[str]]:
-    """Return the names, each once, and those that repeat another, written as an error shows them."""
+    """Return the distinct names, and those that repeat another, formatted for a message."""
     names: dict[str, str] = {}
     repeats: dict[str, None] = {}
     count = 0
@@ -377,7 +377,7 @@ def _unique(cells: _Cells) -> tuple[tuple[str, ...], list[str]]:
         except ClassNameError as error:
             raise ClassNameError(f"{cells.where(at)}: {error}") from error
         folded = name.casefold()
-        first = names.setdefault(name if folded == name else folded, name)  # the key is no second text
+        first = names.setdefault(name if folded == name else folded, name)  # the key is not a second string
         if len(names) == count:
             repeats[f"{printable(name)!r}" + (f" (as {printable(first)!r})" if first != name else "")] = None
         count = len(names)

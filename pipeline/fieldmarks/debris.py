@@ -1,7 +1,7 @@
-"""Removes what language models leave around their answers: thinking, control tokens, citations, markup. Pure.
+"""Removes what language models leave around their answers: thinking, control tokens, citations, markup.
 
-One table for everything that reads a model's words: the parser removes by it, and lint finds by it what an
-earlier parser left in a store. A new family of models is a new line in `_THINKING`.
+All functions are pure. The parser and lint share one table: the parser removes what it matches, and lint
+finds what an earlier parser left in a store. A new family of models is a new line in `_THINKING`.
 """
 
 import html
@@ -13,10 +13,10 @@ _THOUGHT: Final = (
     r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|rationale|cot|planning"
     r"|scratch_?pad|(?:inner|internal)[_-]monologue|chain[_-]of[_-]thought|(?:thought|thinking)[_-]process)"
 )
-# How each family marks its thinking: the opening, and the closing that belongs to it. `{name}` in a closing
-# stands for the group `name` of the opening, so that a tag is closed by its own kind only.
+# How each model family marks its thinking: the opening and its closing. `{name}` in a closing stands for the
+# group `name` of the opening, so that a tag is closed only by its own kind.
 _THINKING: Final = (
-    # DeepSeek, Qwen, EXAONE, Phi, Hunyuan, Claude, Nova, Seed (<seed:think>) and whatever is shaped like them
+    # DeepSeek, Qwen, EXAONE, Phi, Hunyuan, Claude, Nova, Seed (<seed:think>) and tags of the same form
     (
         rf"<(?P<name>(?:[a-z]{{1,12}}[:_-]?)?{_THOUGHT}(?:[:_-][a-z]{{1,12}})?)(?:\s[^<>\n]{{0,200}})?>",
         r"</{name}\s*>",
@@ -34,13 +34,13 @@ _THINKING: Final = (
     (r"<\|channel\|>(?:analysis|commentary)", r"<\|end\|>|<\|start\|>|<\|call\|>|(?=<\|channel\|>final)"),
     (r"<details[^<>\n]{0,200}\btype=\"reasoning\"[^<>\n]{0,200}>", r"</details>"),  # Open WebUI
     (rf"```{_THOUGHT}[ \t]*\n", r"\n[ \t]*```"),
-    (r"<(?P<name>tool_calls?|function_calls?|tool_code)>", r"</{name}>"),  # no answer either
+    (r"<(?P<name>tool_calls?|function_calls?|tool_code)>", r"</{name}>"),  # not part of the answer either
 )
-# The same without any tag. Words of that kind may open an answer too, so these count at its beginning only.
+# The same without tags. An answer may contain such words too, so these count only at its beginning.
 _BEGINNING: Final = r"\A[-\s]*+"
 _LAST_PART: Final = r"(?:My |The )?(?:Final )?(?:Answer|Response|Output|List)"
 _SPOKEN_THINKING: Final = (
-    (r"(?:assistant)?analysis(?=[^\W\d_])", r"assistantfinal"),  # gpt-oss, its control tokens lost
+    (r"(?:assistant)?analysis(?=[^\W\d_])", r"assistantfinal"),  # gpt-oss, if its control tokens are lost
     (r"Thinking(?:\.\.\.|…)\s*\n", r"(?:\.\.\.|…)\s?done thinking\.?"),  # Ollama
     (r"Here are my reasoning steps:", r"\[BEGIN FINAL RESPONSE\]"),  # Apriel
     (r"Here(?: is|['’]s) my thought process:", r"Here(?: is|['’]s) my (?:response|answer):"),  # Granite
@@ -53,7 +53,7 @@ _SPOKEN_THINKING: Final = (
 
 
 def _numbered(openings: tuple[tuple[str, str], ...]) -> str:
-    """Return one pattern for all openings, whose group `familyN` tells which of them matched."""
+    """Return one pattern for all openings, whose group `familyN` shows which one matched."""
     return "|".join(
         f"(?P<family{number}>{opening.replace('(?P<name>', f'(?P<name{number}>')})"
         for number, (opening, _) in enumerate(openings)
@@ -64,7 +64,7 @@ _FAMILIES: Final = _THINKING + tuple((_BEGINNING + opening, end) for opening, en
 _OPENING: Final = re.compile(
     rf"(?:(?=<[|｜]?[a-z]|\[[a-z]|◁|```[a-z])|(?=\A))(?:{_numbered(_FAMILIES)})", re.IGNORECASE
 )
-# A closing whose opening stood in the prompt: everything before it is thinking.
+# A closing whose opening was in the prompt: everything before it is thinking.
 _CLOSING: Final = re.compile(
     rf"(?=</[a-z]|<[|｜][a-z/]|<[uc]|\[/|◁)(?:</(?:[a-z]{{1,12}}[:_-]?)?{_THOUGHT}\s*>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷"
     rf"|<[|｜](?:end_(?:of_)?{_THOUGHT}|{_THOUGHT}_(?:end|stop)|/{_THOUGHT}|inner_suffix)[|｜]>"
@@ -119,7 +119,7 @@ _TAG: Final = re.compile(
 _COMMENT: Final = re.compile(r"<!--[^<>]{0,500}-->")
 _ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});", re.IGNORECASE)
 _DELIMITER: Final = re.compile(r"(?<!\S)\*{3,}(?!\S)|\*\*|\*|__|_|~~|==|`+")
-_STRAY: Final = frozenset({"**", "__", "~~"})  # never part of a text, so removed without their counterpart
+_STRAY: Final = frozenset({"**", "__", "~~"})  # never part of a text, so removed even without a counterpart
 _ESCAPED: Final = re.compile(r"\\([-*_`#+.!()\[\]{}<>|~>\"'&$%\\])")
 # The joiners U+200C and U+200D stay: Persian, Hindi and emoji need them.
 _INVISIBLE: Final = dict.fromkeys(
@@ -137,12 +137,12 @@ _INVISIBLE: Final = dict.fromkeys(
 _MARKUP: Final = re.compile(r"[*_`~=&\[<\\【\ue200-\ue202:]|turn\d", re.IGNORECASE)
 
 
-def spoken(answer: str) -> str | None:
-    """Return a model's answer without thinking, control tokens and the turns that follow it.
+def without_thinking(answer: str) -> str | None:
+    """Return a model's answer without thinking, control tokens and any turns that follow it.
 
-    None where the answer ends within its thinking.
+    None if the answer ends within its thinking.
     """
-    answer = answer.translate(_INVISIBLE)  # which may stand inside a mark
+    answer = answer.translate(_INVISIBLE)  # these may be inside a tag
     aloud: list[str] = []
     start = 0
     while (opening := _OPENING.search(answer, start)) is not None:
@@ -163,7 +163,7 @@ def spoken(answer: str) -> str | None:
 
 
 def _closing(opening: re.Match[str]) -> re.Pattern[str]:
-    """Return the pattern of the closing that belongs to an opening."""
+    """Return the closing pattern that belongs to an opening."""
     number = int((opening.lastgroup or "").removeprefix("family"))
     groups = opening.groupdict()
     name = groups.get(f"name{number}") or ""
@@ -171,7 +171,7 @@ def _closing(opening: re.Match[str]) -> re.Pattern[str]:
 
 
 def _answer_part(text: str) -> str:
-    """Return what stands between the last <answer> (or the like) and its end; a whole text without one."""
+    """Return what is inside the last <answer> tag (or the like), or the whole text if there is none."""
     *_, last = [None, *_ANSWER.finditer(text)]
     if last is None:
         return text
@@ -180,12 +180,12 @@ def _answer_part(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return one line of text without markup, citations, entities, escapes and characters that do not show.
+    """Return one line of text without markup, citations, entities, escapes and invisible characters.
 
-    Plain text is returned as it is; the result is in NFC and has single blanks only.
+    Plain text is returned unchanged; the result is in NFC, with single spaces only.
     """
     before = None
-    for _ in range(4):  # markup comes nested and escaped; hostile text could go on for ever
+    for _ in range(4):  # markup may be nested and escaped; hostile text could go on for ever
         if text == before:
             break
         before = text
@@ -200,8 +200,8 @@ def plain(text: str) -> str:
     return text
 
 
-def thinks(text: str) -> bool:
-    """Whether a text has a mark of thinking."""
+def has_thinking(text: str) -> bool:
+    """Whether a text contains a thinking tag or the like."""
     return _OPENING.search(text) is not None or _CLOSING.search(text) is not None
 
 
@@ -216,7 +216,7 @@ def _without_emphasis(text: str) -> str:
     """Return text without the delimiters of bold, italics, code, deletions and highlights.
 
     One pass: an opening delimiter waits for the next closing of its kind. A single * or _ counts only at the
-    ends of words ("2*3", "snake_case"), and stays where it has no counterpart ("5 * 3").
+    start or end of a word (unlike "2*3", "snake_case"), and stays if it has no counterpart ("5 * 3").
     """
     waiting: dict[str, int] = {}
     delimiters = list(_DELIMITER.finditer(text))
@@ -234,7 +234,7 @@ def _without_emphasis(text: str) -> str:
         elif opens:
             waiting[mark] = number
         if not (before.strip() or after.strip()):
-            continue  # "***" between blanks is no markup
+            continue  # "***" between spaces is not markup
         if mark[0] == "`" or (mark in _STRAY and (mark != "__" or _is_word(before) != _is_word(after))):
             removed.add(number)
     pieces: list[str] = []

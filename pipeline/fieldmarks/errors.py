@@ -15,8 +15,8 @@
     ├── ReportError            a report that cannot be written
     └── ClusterError           a cluster that cannot be reached, or whose workers differ
 
-A message says what happened, where, and what to do. Wrong usage is exit code 2, whether the command line
-detects it (click's own `UsageError`) or the library.
+A message says what happened, where, and what to do. Wrong usage exits with code 2, whether the command line
+(click's own `UsageError`) or the library detects it.
 """
 
 
@@ -33,7 +33,7 @@ class ClassNameError(FieldmarksError):
 
 
 class TableError(FieldmarksError):
-    """A list or table cannot be read, or can be read in several ways."""
+    """A list or table cannot be read, or is ambiguous."""
 
 
 class StoreError(FieldmarksError):
@@ -57,7 +57,7 @@ class EndpointError(GenerationError):
 
 
 class ModelError(FieldmarksError):
-    """A model cannot be loaded, or is not of the kind that is needed."""
+    """A model cannot be loaded, or is not of the required kind."""
 
 
 class ImageError(FieldmarksError):
@@ -73,4 +73,4 @@ class ReportError(FieldmarksError):
 
 
 class ClusterError(FieldmarksError):
-    """A cluster cannot be reached, or its workers are not alike."""
+    """A cluster cannot be reached, or its workers differ."""

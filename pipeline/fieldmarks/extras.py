@@ -1,9 +1,9 @@
-"""How to install the packages that some capabilities need beyond the base installation."""
+"""The optional extras: whether they are installed, and the command that installs them."""
 
 from importlib.util import find_spec
 from typing import Final
 
-# What proves that an extra is installed: the modules that fieldmarks imports of it.
+# The modules that fieldmarks imports from each extra, which show whether it is installed.
 MODULES: Final = {
     "eval": ("matplotlib", "scipy", "sklearn"),
     "data": ("datasets",),
@@ -23,16 +23,16 @@ def is_installed(extra: str) -> bool:
 def install(extra: str) -> str:
     """Return the command that installs an extra, without fieldmarks itself.
 
-    It names the packages, so that it works in a clone and for an installed wheel alike:
+    It names the packages, so that it works both in a clone and with an installed wheel:
 
     >>> install("embed")
     "pip install 'pyarrow>=18.0'"
     """
-    from importlib.metadata import PackageNotFoundError, requires  # slow, and needed for an error message
+    from importlib.metadata import PackageNotFoundError, requires  # slow, and only for an error message
 
     try:
         listed = requires("fieldmarks") or []
-    except PackageNotFoundError:  # run from its sources without an installation
+    except PackageNotFoundError:  # run from source, not installed
         listed = []
     pairs = (requirement.split(";") for requirement in listed)
     packages = [

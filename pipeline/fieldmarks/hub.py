@@ -1,12 +1,11 @@
-"""Pretrained models: where their files are, and loading their parts, for both stages.
+"""Pretrained models: finds their files and loads their parts, for both stages.
 
-A model is named by a folder, or by an id of the Hugging Face Hub, with or without open_clip's "hf-hub:"
-before it. Folders of other libraries are recognised;
-of sentence-transformers' CLIP models the transformers folder inside is read, for the others an error says
-what they are and what to do.
+A model is named by a folder or a Hugging Face Hub id, with or without open_clip's prefix "hf-hub:". Folders
+of other libraries are recognised: for sentence-transformers' CLIP models, the transformers folder inside is
+read; for the others, an error says what they are and what to do.
 
-Everything loads from safetensors and without remote code. A folder never asks the network; nor does an id
-that was downloaded once: it is used as it lies in the hub's cache, at the commit it was.
+Everything loads from safetensors and without remote code. A folder never needs the network, nor does an id
+that was downloaded before: it is used as it is in the hub's cache, at the same commit.
 """
 
 import json
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
 else:
 
     class loaded_once(cached_property):
-        """A cached property that one thread computes while all others wait, whatever they load.
+        """A cached property that one thread computes while all others wait, whatever they are loading.
 
-        Large libraries import their parts when these are first used, which fails in two threads at once.
+        Large libraries import their parts on first use, which fails in two threads at once.
         """
 
         def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -43,18 +42,18 @@ else:
 
 
 def own_process() -> None:
-    """Say that this process runs fieldmarks alone, so that settings of the whole process may be changed."""
+    """Declare that this process runs only fieldmarks, so that process-wide settings may be changed."""
     _process["is_ours"] = True
 
 
 def is_own_process() -> bool:
-    """Whether `own_process` was called, as the command line does; no other program's process is changed."""
+    """Whether `own_process` was called, as the command line does; other programs stay unchanged."""
     return _process["is_ours"]
 
 
-MAX_LAYERS: Final = 1000  # several times what the deepest model has
+MAX_LAYERS: Final = 1000  # several times as many as the deepest model has
 OPEN_CLIP: Final = "open_clip_config.json"
-# Files beside a model that nothing here loads: text for people, pictures, programs, other forms of weights.
+# Files beside a model that are never loaded: documents, images, programs, weights in other formats.
 _NEVER_LOADED: Final = {
     *(".md", ".rst", ".pdf", ".html", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".csv", ".jsonl"),
     *(".py", ".ipynb", ".log", ".lock", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".onnx", ".h5", ".msgpack"),
@@ -62,7 +61,7 @@ _NEVER_LOADED: Final = {
 }
 _MORE_TEMPLATES: Final = "additional_chat_templates"
 _INDEX: Final = "model.safetensors.index.json"
-_POINTER: Final = 1024  # bytes, the most of a pointer of Git LFS
+_POINTER: Final = 1024  # bytes, the most that a Git LFS pointer has
 _LARGEST_INDEX: Final = 64 * 2**20  # bytes
 _SAFETENSORS: Final = ("model.safetensors", _INDEX)
 _CLIP_OF_SENTENCE_TRANSFORMERS: Final = "0_CLIPModel"
@@ -77,7 +76,7 @@ _OTHER_LIBRARIES: Final[Mapping[str, str]] = {
     "model_index.json": f"a diffusers pipeline, which makes images; {_TRANSFORMERS}",
     "modules.json": "a sentence-transformers model without CLIP's two encoders; pass a CLIP model",
 }
-# Weights in other forms than safetensors.
+# Weights in formats other than safetensors.
 _OTHER_WEIGHTS: Final[Mapping[str, str]] = {
     "*.gguf": "GGUF weights for llama.cpp; serve a language model with llama-server and name the server by"
     f" --base-url, for --clip {_TRANSFORMERS}",
@@ -93,9 +92,9 @@ _OTHER_WEIGHTS: Final[Mapping[str, str]] = {
 
 
 class ModelSource:
-    """A model by folder or id, looked for when something of it is needed; `kind` names it in errors.
+    """A model by folder or id, located only when it is needed; `kind` names it in errors.
 
-    Who `reads_open_clip` reads that layout by itself, where `is_open_clip` says so.
+    With `reads_open_clip`, open_clip's layout is accepted; if `is_open_clip`, the caller reads it itself.
     """
 
     def __init__(self, name: str, kind: str, *, reads_open_clip: bool = False) -> None:
@@ -107,9 +106,10 @@ class ModelSource:
         self._is_checked = False
 
     def fingerprint(self, file_hash: Callable[[Path], str]) -> str | None:
-        """Return what tells this model from any other, loading nothing; None for an id that is not here yet.
+        """Return what identifies this model, without loading it; None for an id that is not downloaded yet.
 
-        It is the content of a folder's files, which `file_hash` gives, or a Hugging Face id with its commit.
+        It is the names and hashes (from `file_hash`) of a folder's files, or a Hugging Face id with its
+        commit.
         """
         folder = self.folder
         if folder is None:
@@ -120,9 +120,9 @@ class ModelSource:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the model's files; None for a Hugging Face id as long as nothing of it is here.
+        """The folder of the model's files; None for a Hugging Face id that is not downloaded yet.
 
-        Raises ModelError for a name that can be neither.
+        Raises ModelError for a name that cannot be either.
         """
         self._check_name()
         if self._folder is None:
@@ -131,7 +131,7 @@ class ModelSource:
 
     @loaded_once
     def is_open_clip(self) -> bool:
-        """Whether the model lies in open_clip's layout and not in transformers' too. Raises ModelError."""
+        """Whether the model is in open_clip's layout and not also in transformers'. Raises ModelError."""
         folder = self.folder
         if folder is None and not _offline():
             from huggingface_hub import hf_hub_download
@@ -149,7 +149,7 @@ class ModelSource:
         return folder is not None and (folder / OPEN_CLIP).is_file() and not _names_architecture(folder)
 
     def fetch(self, *patterns: str) -> Path:
-        """Return the model's folder, with the files of these patterns in it, if it has them."""
+        """Return the model's folder, with the files that match these patterns, if the model has any."""
         folder = self.folder
         if self.local and folder:
             return folder
@@ -191,7 +191,7 @@ class ModelSource:
         return network.eval()
 
     def load(self, kind: Any, **options: Any) -> Any:
-        """Load one part; errors of other libraries become ModelError here."""
+        """Load one part of the model; other libraries' errors become ModelError here."""
         self._check_name()
         try:
             with quiet():
@@ -205,7 +205,7 @@ class ModelSource:
                     return _load(kind, self.name, options | {"revision": commit}, local_files_only=True)
                 except Exception:  # an unfinished download, perhaps: the hub has the rest
                     return self._download(kind, options)
-        except Exception as error:  # hostile folders make the library stumble in every way
+        except Exception as error:  # hostile folders make the library fail in every way
             raise ModelError(self._advice(error)) from error
 
     def _download(self, kind: Any, options: dict[str, Any]) -> Any:
@@ -214,7 +214,7 @@ class ModelSource:
         return _load(kind, self.name, options, local_files_only=_offline())
 
     def _check_layers(self, config: Any) -> None:
-        """Refuse a configuration of so many layers that laying them out would take hours and all memory."""
+        """Refuse a configuration with so many layers that building them would take hours and all memory."""
         parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
         layers = max(getattr(part, "num_hidden_layers", None) or 0 for part in parts)
         if layers > MAX_LAYERS:
@@ -282,10 +282,10 @@ def model_id(name: str) -> str:
 
 
 def fingerprint_of(folder: Path, file_hash: Callable[[Path], str]) -> str:
-    """Return the names of all files of a model's folder that can be loaded, each with its hash.
+    """Return the names of all loadable files in a model's folder, each with its hash.
 
-    These are its own files, further chat templates and the weights that an index names, in subfolders too.
-    Raises ModelError for a file that cannot be read, and for an index that names files elsewhere.
+    These are its own files, additional chat templates and the weights that an index names, also in
+    subfolders. Raises ModelError for a file that cannot be read, and for an index that names files elsewhere.
     """
     try:
         paths = {path for path in folder.iterdir() if path.suffix.lower() not in _NEVER_LOADED}
@@ -297,10 +297,10 @@ def fingerprint_of(folder: Path, file_hash: Callable[[Path], str]) -> str:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """Return the files of weights that a folder's index names, in whatever subfolders.
+    """Return the weight files that a folder's index names, in whatever subfolders.
 
-    Raises ModelError for an index that cannot be read or names a file outside of the folder. A symlink out
-    of it is followed only in the hub's cache, to the files of the same model there.
+    Raises ModelError for an index that cannot be read or names a file outside the folder. A symlink out of it
+    is followed only in the hub's cache, to files of the same model.
     """
     index = folder / _INDEX
     if not index.is_file():
@@ -311,7 +311,7 @@ def _shards(folder: Path) -> list[Path]:
         content = json.loads(index.read_text("utf-8"))
         names = {str(name) for name in content["weight_map"].values()}
         if not (folder / _SAFETENSORS[0]).is_file():
-            _ = content["metadata"]  # without which transformers reads no index
+            _ = content["metadata"]  # transformers reads no index without it
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{index} cannot be read ({one_line(error)}): download the model again") from error
     for name in sorted(names):
@@ -324,13 +324,13 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _is_inside(folder: Path, name: str) -> bool:
-    """Whether a name, with symlinks followed, is of a file in a folder or of the hub's cache for it."""
+    """Whether a name, with symlinks followed, leads to a file in a folder or in the hub's cache for it."""
     path = PurePath(name)
     if not name or "\0" in name or "\\" in name or path.is_absolute() or ".." in path.parts:
         return False
     try:
         place = (folder / name).resolve()
-    except (OSError, RuntimeError):  # symlinks in a circle
+    except (OSError, RuntimeError):  # a symlink loop
         return False
     blobs = folder.resolve().parents[1] / "blobs"
     is_snapshot = folder.resolve().parent.name == "snapshots"
@@ -338,14 +338,14 @@ def _is_inside(folder: Path, name: str) -> bool:
 
 
 def _transformers_folder(folder: Path) -> Path:
-    """Return the folder of a model for transformers: a folder itself, or what sentence-transformers wraps."""
+    """Return the folder to load with transformers: this one, or the one sentence-transformers wraps."""
     inside = folder / _CLIP_OF_SENTENCE_TRANSFORMERS
     wrapped = (folder / "modules.json").is_file() and (inside / "config.json").is_file()
     return inside if wrapped and not (folder / "config.json").is_file() else folder
 
 
 def _names_architecture(folder: Path) -> bool:
-    """Whether a folder has a configuration that says which of transformers' architectures it is."""
+    """Whether a folder has a configuration that names one of transformers' architectures."""
     try:
         return "model_type" in json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -353,7 +353,7 @@ def _names_architecture(folder: Path) -> bool:
 
 
 def _other_library(folder: Path) -> str | None:
-    """Return what a folder is that transformers cannot load, and what to do; None for any other folder."""
+    """Return what a folder is if transformers cannot load it, and what to do; None for any other folder."""
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -361,18 +361,18 @@ def _other_library(folder: Path) -> str | None:
     if isinstance(config, dict) and "architecture" in config and "model_type" not in config:
         return "a timm model, which reads images but no text; pass a CLIP model"
     if config is not None and any((folder / name).is_file() for name in _SAFETENSORS):
-        return None  # whatever else lies beside
+        return None  # whatever else is beside it
     signs = _OTHER_LIBRARIES if config is None else ("adapter_config.json",)
     return next((_OTHER_LIBRARIES[name] for name in signs if (folder / name).is_file()), None)
 
 
 def _other_weights(folder: Path) -> str | None:
-    """Return in which form a folder without safetensors has its weights, and what to do."""
+    """Return the format of the weights in a folder without safetensors, and what to do."""
     return next((kind for form, kind in _OTHER_WEIGHTS.items() if any(folder.glob(form))), None)
 
 
 def lfs_pointer(folder: Path) -> str | None:
-    """Return what to do about a file of a model's folder of which Git has brought only the pointer."""
+    """Return what to do about a file in a model's folder that is only a Git LFS pointer."""
     for path in sorted(folder.glob("*")):
         try:
             if path.suffix.lower() in _NEVER_LOADED or not path.is_file() or path.stat().st_size > _POINTER:
@@ -385,7 +385,7 @@ def lfs_pointer(folder: Path) -> str | None:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise ModelError for a pipe or a device among a folder's files, which a library would wait for."""
+    """Raise ModelError for a pipe or a device among a folder's files, on which a library would block."""
     try:
         paths = [*folder.glob("*"), *folder.glob("*/*")]
     except OSError as error:
@@ -393,7 +393,7 @@ def _check_files(folder: Path) -> None:
     for path in paths:
         try:
             mode = path.stat().st_mode
-        except OSError:  # a symlink to nothing or to itself: reading it fails without waiting
+        except OSError:  # a broken or circular symlink: reading it fails without blocking
             continue
         if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise ModelError(f"{path} is a pipe or a device; remove it from the model's folder")
@@ -405,7 +405,7 @@ def _load(kind: Any, name: str, options: dict[str, Any], *, local_files_only: bo
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' advice and bars off stderr; downloads show theirs on a terminal."""
+    """Keep transformers' advice and progress bars off stderr; downloads show theirs on a terminal."""
     from huggingface_hub import utils as hub
     from transformers.utils import logging
 
@@ -429,7 +429,7 @@ def one_line(error: Exception) -> str:
 
 
 def _offline() -> bool:
-    """Whether the environment forbids asking the hub."""
+    """Whether the environment forbids contacting the hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
@@ -444,8 +444,8 @@ def _cached_snapshot(model: str) -> Path | None:
 def _weights_commit(folder: Path) -> str:
     """Return the commit of the snapshot that holds an id's safetensors.
 
-    `folder` is the snapshot in use. Where its commit has only pickles, the hub keeps a converted copy under
-    another commit, and that lies beside it.
+    `folder` is the snapshot in use. If its commit has only pickles, the hub keeps a converted copy under
+    another commit, whose snapshot is beside it.
     """
     beside = (folder, *sorted(folder.parent.iterdir()))
     return next(
@@ -455,7 +455,7 @@ def _weights_commit(folder: Path) -> str:
 
 
 def _ask(model: str) -> None:
-    """Ask the hub once whether it has an id; the libraries alone would retry for a minute. Raises theirs."""
+    """Ask the hub once whether it has an id; the libraries would retry for a minute. Raises their errors."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     get_hf_file_metadata(hf_hub_url(model, "config.json"))

@@ -1,8 +1,8 @@
 """Where files live, and how to open and read an untrusted path safely.
 
-Files that users name are read within bounds of size and time, whether they are regular files, pipes such as
-the shell's `<(command)`, or devices: neither an endless file nor a pipe that nobody writes to can hold a
-command. Their text is UTF-8; what is in another encoding is refused with a remedy.
+Files that users name are read with limits on size and time, whether they are regular files, pipes such as the
+shell's `<(command)`, or devices: neither an endless file nor a pipe that nobody writes to can hang a command.
+Their text must be UTF-8; other encodings are refused with a remedy.
 """
 
 import codecs
@@ -19,19 +19,19 @@ from typing import BinaryIO, Final
 
 from fieldmarks.errors import FieldmarksError
 
-CONFIGURATION: Final = "fieldmarks.toml"  # the file of a project, in its folder
-PIPE_SECONDS: Final = 60.0  # of silence, after which the writer of a pipe is taken for stuck
-_NO_WRITER_SECONDS: Final = 0.3  # for a writer to come, where a pipe has none
+CONFIGURATION: Final = "fieldmarks.toml"  # a project's configuration file, in its folder
+PIPE_SECONDS: Final = 60.0  # of silence, after which a pipe's writer counts as stuck
+_NO_WRITER_SECONDS: Final = 0.3  # to wait for a writer if a pipe has none
 _PART: Final = 1 << 20
 
-# The longer marks first: UTF-32's begins with UTF-16's.
+# Longer byte order marks first: UTF-32's begins with UTF-16's.
 _MARKS: Final = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-# Without a mark, where the bytes of the first character, which is ASCII, are not zero.
+# Without a mark: which of the first bytes are not zero if the text begins with ASCII.
 _SHAPES: Final[dict[tuple[bool, ...], str]] = {
     (True, False, True, False): "UTF-16",
     (False, True, False, True): "UTF-16",
@@ -64,7 +64,7 @@ def shipped_store(name: str | Path) -> Path | None:
 def user_cache() -> Path:
     """Return the cache folder; `FIELDMARKS_CACHE` moves it (not created here).
 
-    Raises FieldmarksError where it would lie in a home folder that there is not.
+    Raises FieldmarksError if it would be in a home folder that does not exist.
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(os.environ.get("FIELDMARKS_CACHE") or Path(base) / "fieldmarks")
@@ -79,8 +79,8 @@ def user_cache() -> Path:
 def make_private(folder: Path) -> None:
     """Make a cache folder that only its user can enter (mode 0700).
 
-    The mode of a folder that exists is changed only if it is the user's and holds nothing but caches of
-    fieldmarks, as FIELDMARKS_CACHE may name a folder that serves others too. Raises OSError.
+    The mode of an existing folder is changed only if it belongs to the user and contains only fieldmarks'
+    caches, because FIELDMARKS_CACHE may name a shared folder. Raises OSError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -99,7 +99,7 @@ def _holds_caches_only(folder: Path) -> bool:
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = True) -> int:
-    """Return a descriptor of a regular file; what would block (a pipe, a device) is never opened.
+    """Open a regular file and return its descriptor; what would block (a pipe, a device) is never opened.
 
     Raises OSError, also for anything that is not a regular file.
     """
@@ -114,7 +114,7 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = True) -
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """Return the content of a regular file of at most so many bytes. Raises OSError."""
+    """Return the content of a regular file of at most `most` bytes. Raises OSError."""
     with os.fdopen(open_regular(path), "rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -123,10 +123,10 @@ def read_regular(path: Path, most: int) -> bytes:
 
 
 def obstacle(path: Path, what: str, is_ours: Callable[[BinaryIO], bool]) -> str | None:
-    """Return why no file may be written at a path, None if it may.
+    """Return why a file may not be written at a path, or None if it may.
 
-    It may where nothing is, and where a file is that `is_ours` recognises, which is then replaced; a symlink
-    to such a file counts as the file. Nothing else is ever replaced. `what` names a file of ours, as in "a
+    It may if nothing exists there, or a file that `is_ours` recognises, which is then replaced; a symlink to
+    such a file counts as the file. Nothing else is ever replaced. `what` names such a file, as in "a
     fieldmarks report". The reason is a clause that follows the path.
     """
     if not os.path.lexists(path):
@@ -145,7 +145,7 @@ def obstacle(path: Path, what: str, is_ours: Callable[[BinaryIO], bool]) -> str 
 
 
 def has_ends(file: BinaryIO, beginning: bytes, ending: bytes) -> bool:
-    """Whether a file begins and ends so, as one that fieldmarks wrote whole does."""
+    """Whether a file begins and ends in this way, as one that fieldmarks wrote completely does."""
     if file.read(len(beginning)) != beginning:
         return False
     file.seek(max(0, file.seek(0, os.SEEK_END) - len(ending)))
@@ -153,7 +153,7 @@ def has_ends(file: BinaryIO, beginning: bytes, ending: bytes) -> bool:
 
 
 def unwritable(path: Path, folder: Path | None = None) -> str | None:
-    """Return why no file can be made in a folder, the path's own by default; None if it can.
+    """Return why no file can be created in a folder, by default the path's own; None if it can.
 
     The reason is a clause that follows the path.
     """
@@ -168,7 +168,7 @@ def unwritable(path: Path, folder: Path | None = None) -> str | None:
 
 
 def unusable_folder(folder: Path) -> str | None:
-    """Return why nothing can be written to a folder that is there or is to be made; None if it can.
+    """Return why nothing can be written to a folder, existing or to be created; None if it can.
 
     The reason is a clause that follows the path.
     """
@@ -178,18 +178,18 @@ def unusable_folder(folder: Path) -> str | None:
     return unwritable(folder, there)
 
 
-# Devices on Windows, and folders of systems and programs, which are skipped where images are looked for.
+# Windows devices, and system and program folders, which are skipped when looking for images.
 _RESERVED: Final = re.compile(
     r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"
     r"|lost\+found|__macosx|__pycache__|recycler|system volume information",
     re.IGNORECASE,
 )
 _UNSAFE: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')
-_LONGEST_NAME: Final = 120  # bytes; half of what file systems take leaves room for what is added
+_LONGEST_NAME: Final = 120  # bytes; half of what file systems allow leaves room for additions
 
 
 def last_name(place: str) -> str:
-    """Return the last name of a folder's absolute path; what is no such path, such as a model's id, as is."""
+    """Return the last name of a folder's absolute path; anything else, such as a model id, unchanged."""
     for kind in (PurePosixPath, PureWindowsPath):
         if (path := kind(place)).is_absolute():
             return path.name
@@ -197,10 +197,10 @@ def last_name(place: str) -> str:
 
 
 def folder_names(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """Return a folder name for each of some names that every file system takes, no two the same or `taken`.
+    """Return a folder name for each name, valid on every file system, all distinct and none in `taken`.
 
-    Characters that a file system refuses become "_", as do a first dot, which hides a folder, and a first
-    character that a shell or a spreadsheet would act on. Folders that would differ in nothing but case are
+    Characters that a file system refuses become "_", as do a leading dot, which hides a folder, and a leading
+    character that a shell or a spreadsheet would interpret. Folders that would differ only in case are
     numbered, in the order of the names.
 
     >>> folder_names(["owl", "Owl", "and/or", "..", "con"])
@@ -236,15 +236,15 @@ def _require_regular(path: Path, status: os.stat_result) -> None:
 
 
 def read_text(path: str | Path, most: int, error: type[FieldmarksError]) -> str:
-    """Return a file's text without a byte order mark. Raises `error` as `read_bytes` and `decode` do."""
+    """Return a file's text without a byte order mark. Raises `error` as `read_bytes` and `decode_utf8` do."""
     return decode_utf8(read_bytes(path, most, error), path, error)
 
 
 def read_bytes(path: str | Path, most: int, error: type[FieldmarksError]) -> bytes:
     """Return the bytes of a file, pipe or device.
 
-    Raises `error`, with the path, for what cannot be read, has over `most` bytes, or is a pipe whose writer
-    is missing or silent.
+    Raises `error`, with the path, if it cannot be read, has over `most` bytes, or is a pipe whose writer is
+    missing or silent.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -271,7 +271,7 @@ def _read(fd: int, most: int) -> bytes:
         ready = select.select([fd], [], [], wait)[0]
         try:
             part = os.read(fd, min(_PART, most + 1 - len(data)))
-        except BlockingIOError:  # a pipe has a writer, and nothing yet
+        except BlockingIOError:  # a pipe has a writer but no data yet
             if not ready and wait == PIPE_SECONDS:
                 raise TimeoutError from None
         else:
@@ -287,7 +287,7 @@ def _read(fd: int, most: int) -> bytes:
 def decode_utf8(data: bytes, source: object, error: type[FieldmarksError]) -> str:
     """Return UTF-8 text without a byte order mark.
 
-    Raises `error`, with `source`, for another encoding or for NUL bytes, which no text has.
+    Raises `error`, with `source`, for another encoding or for NUL bytes, which text never has.
     """
     if name := wide_encoding(data):
         raise error(f"{source} is {name} text: {utf8_remedy(name)}")
@@ -308,7 +308,7 @@ def decode_utf8(data: bytes, source: object, error: type[FieldmarksError]) -> st
 
 
 def wide_encoding(head: bytes) -> str | None:
-    """Return "UTF-16" or "UTF-32" if a file's first bytes are such text, else None."""
+    """Return "UTF-16" or "UTF-32" if a file's first bytes look like it, else None."""
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name

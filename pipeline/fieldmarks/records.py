@@ -1,25 +1,27 @@
 """Records shared by the stages: class names, and entries, which are the lines of a store.
 
-A line of a store, format version 1, is one JSON object. Shortest, as a person would type it:
+A line of a store, format version 1, is one JSON object. The shortest form, as a person would type it:
 
     {"class": "tree frog", "descriptors": ["protruding eyes", "large mouth"]}
 
-Generation adds `v`, `origin` "generated", `prompt` {name, sha256 of the rendered prompt, style},
-`model`, `endpoint`, `mode`, `params`, `answer`, `finish_reason`, `usage`, `at`; where a class got several
-answers, `answers` holds every one, in the order they came (`samples` in lines of version 0.1). Curation
-writes `origin` "curated", `rejected`, `note`, `by`, `at`, `removed` true where a class ends, `change` (one
-name for all lines of one command), `undo` true where a line brings back what was current before, and `redo`
-true where it brings back what an undo took away. `compacted` is true where compacting has removed what the
-line changed. `origin` "failed" keeps an answer without bullets.
-Evaluation adds `measured`, what leaving each descriptor out changed (see store/descriptor_effects.py).
-Learning adds `weights` (see store/learned_weights.py).
+Generation adds `v`, `origin` "generated", `prompt` {name, sha256 of the rendered prompt, style}, `model`,
+`endpoint`, `mode`, `params`, `answer`, `finish_reason`, `usage`, `at`; if a class got several answers,
+`answers` holds all of them, in order of arrival (`samples` in lines of version 0.1). `origin` "failed" marks
+an answer without bullets.
+
+Curation writes `origin` "curated", `rejected`, `note`, `by`, `at`, `removed` (true if the line removes the
+class), `change` (one id for all lines of a command), `undo` (true if the line restores what was current
+before) and `redo` (true if it restores what an undo reverted). `compacted` is true if compaction has removed
+what the line changed. `review` is a person's verdict on the list, "approved" or "unsure", and `reviewed`
+{by, at, note, change} who gave it, when and why; a line with another list has neither.
+
+Evaluation adds `measured`, the effect of leaving out each descriptor (see store/descriptor_effects.py),
+learning adds `weights` (see store/learned_weights.py).
+
 `ids` are other names by which data sets label the class (a folder, a WordNet id, a number), and
 `confused_with` the classes that it is most easily confused with; both are lists of strings. `parent` is the
-name of a broader class, as "dog" of "beagle".
-`review` is a person's mark of the list, "approved" or "unsure", `reviewed` {by, at, note, change} who set it,
-when and why; a line with another list is without. `position` is the class's place in the store (see
-store/lines.py).
-Keys that this version does not know are kept and written back.
+name of a broader class, such as "dog" for "beagle". `position` is the class's place in the store (see
+store/lines.py). Keys that this version does not know are kept and written back.
 """
 
 import unicodedata
@@ -46,7 +48,7 @@ UNSURE: Final = "unsure"
 
 
 def class_name(text: str) -> str:
-    """Return the name by which a class is identified: NFC, outer space trimmed.
+    """Return the name that identifies a class: in NFC, with outer whitespace trimmed.
 
     Raises ClassNameError for an empty or over-long name, or one with a line break or other control character.
     """
@@ -57,7 +59,7 @@ def class_name(text: str) -> str:
         raise ClassNameError(
             f"class name {name[:40]!r}… has {len(name):,} characters: expected at most {MAX_NAME}"
         )
-    if name.isprintable():  # as nearly all are; others are looked at letter by letter
+    if name.isprintable():  # as nearly all are; others are checked letter by letter
         return name
     if bad := next((c for c in name if unicodedata.category(c) == "Cs"), None):
         raise ClassNameError(
@@ -69,7 +71,7 @@ def class_name(text: str) -> str:
 
 
 def now() -> str:
-    """Return the time as lines hold it: UTC, to the second."""
+    """Return the current time as lines record it: in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -83,8 +85,8 @@ class Entry:
     >>> Entry.from_dict(entry.to_dict()) == entry
     True
 
-    The fields are the keys of a line, which the module's docstring explains; `extra` holds the keys of other
-    programs, which are written back.
+    The fields are the keys of a line, which the module's docstring explains; `extra` holds other programs'
+    keys, which are written back.
     """
 
     name: str  # "class" on disk
@@ -121,7 +123,11 @@ class Entry:
 
     @classmethod
     def from_dict(cls, line: Mapping[str, Any]) -> Self:
-        """Read a line's object. Raises StoreError for a missing or mistyped key, or a newer version."""
+        """Return the entry of a line's object.
+
+        Raises StoreError for a missing or misspelt key, a wrong type or a newer version, ClassNameError for
+        an unusable name.
+        """
         known = {
             key: value
             for key, value in line.items()
@@ -149,7 +155,7 @@ class Entry:
         return cls(name=class_name(known.pop("class")), extra=extra, **known)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the line's object; what is unset is left out, `descriptors` is always there."""
+        """Return the line's object; unset keys are left out, except `descriptors`."""
         line: dict[str, Any] = {"class": self.name, "descriptors": list(self.descriptors)}
         for key in (each.name for each in fields(self)):
             value = getattr(self, key)
@@ -159,7 +165,7 @@ class Entry:
 
 
 def near_miss(line: Mapping[str, Any], key: str) -> str | None:
-    """Return the unknown key of a line that stands for a known one by its name and its value, or None."""
+    """Return the unknown key of a line that, by its name and value, is meant as `key`, or None."""
     for other, value in line.items():
         folded = other.strip().casefold()
         if other in _TYPES or not (
@@ -172,7 +178,7 @@ def near_miss(line: Mapping[str, Any], key: str) -> str | None:
 
 
 def is_position(value: Any) -> bool:
-    """Say whether a value can be a class's position."""
+    """Return whether a value can be a class's position."""
     return type(value) in (int, float) and abs(value) < MAX_POSITION
 
 
@@ -208,7 +214,7 @@ def _measured(value: Any) -> bool:
 
 _EFFECT: Final = {
     "descriptor": lambda value: isinstance(value, str),
-    "effect": _number(1),  # a share
+    "effect": _number(1),  # a fraction
     "margin": _number(1e9),  # logits
     "pictures": _count,
 }
@@ -239,7 +245,7 @@ _NEAR_MISSES: Final = {
     },
     "rejected": {"reject", "rejects", "dropped"},
 }
-# Keys that lines of version 0.1 may have for something else.
+# Keys that lines of version 0.1 may use for something else.
 _NEW: Final = {"ids", "confused_with", "parent", "weights", "review", "reviewed", "position", "compacted"}
 _LISTS: Final = {"descriptors", "rejected", "answers", "ids", "confused_with"}
 _TYPES: Final[dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""Text helpers: articles, templates, folding for comparison, and safe printing."""
+"""Text helpers: articles, templates, normalisation for comparison, and safe printing."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from typing import Final
 from fieldmarks.errors import PromptError
 
 _FIELD: Final = re.compile(r"\{([A-Za-z_]+)\}")
-# Beginnings that are written with one kind of sound and spoken with the other.
+# Beginnings written with a vowel and spoken with a consonant, or the reverse.
 _AS_CONSONANT: Final = re.compile(
     r"eu|ew|once|ouija|one(?![a-z])|u(?:ni(?!n|m|de)|til|top|s[aeu]|r[aeiou]|k|biq|fo\b|\b)"
 )
@@ -34,7 +34,7 @@ def article(name: str) -> str:
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """Put `values` in the place of `{name}` in one pass, so that a value's own braces stay as they are.
+    """Replace each `{name}` with its value in one pass, so that a value's own braces stay as they are.
 
     Raises PromptError for a `{name}` without a value. Braces around anything but a name are plain text.
     """
@@ -50,22 +50,22 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def comparable(text: str) -> str:
-    """Return what two descriptors share that differ only in case, punctuation or spaces."""
+    """Return a normalised text, equal for descriptors that differ only in case, punctuation or spaces."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     letters = folded
-    if not folded.replace(" ", "").isalnum():  # letter by letter only where there is anything to take out
+    if not folded.replace(" ", "").isalnum():  # letter by letter only if there is anything to remove
         letters = "".join(" " if unicodedata.category(c)[0] in "PSC" else c for c in folded)
     return " ".join(letters.split()) or folded
 
 
 def counted(count: int, thing: str) -> str:
-    """Return how many there are of a thing: "1 class", "2 classes", "1,000 pictures"."""
+    """Return a count with its noun: "1 class", "2 classes", "1,000 images"."""
     plural = f"{thing}es" if thing.endswith("s") else f"{thing}s"
     return f"{count:,} {thing if count == 1 else plural}"
 
 
 def cut_list(items: Sequence[str], most: int) -> str:
-    """Return the first items with commas between them, and how many more there are."""
+    """Return the first items, separated by commas, and how many more there are."""
     more = f" and {len(items) - most:,} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
 
@@ -73,7 +73,7 @@ def cut_list(items: Sequence[str], most: int) -> str:
 def printable(text: str) -> str:
     """Return untrusted text with control characters escaped, so that a terminal cannot act on them.
 
-    Escaped are also line ends and the marks that reverse the direction of reading.
+    Newlines and the marks that change the text direction are escaped too.
     """
     return "".join(
         _escaped(c) if unicodedata.category(c) in _CONTROLS or c in _DIRECTIONS else c for c in text
@@ -81,16 +81,16 @@ def printable(text: str) -> str:
 
 
 def columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return how many terminal columns a text takes."""
     from rich.cells import cell_len
 
     return cell_len(text)
 
 
 def cut(text: str, width: int) -> str:
-    """Return a text of at most so many columns; of a longer one the middle gives way to "…".
+    """Return a text of at most `width` columns, replacing the middle of a longer text with "…".
 
-    What tells long names apart often stands at their end.
+    What distinguishes long names is often at their end.
     """
     from rich.cells import set_cell_size
 
@@ -102,12 +102,12 @@ def cut(text: str, width: int) -> str:
 
 
 def padded(text: str, width: int) -> str:
-    """Return a text with blanks after it, up to so many columns."""
+    """Return a text padded with spaces on the right to `width` columns."""
     return text + " " * (width - columns(text))
 
 
 def folded(text: str, width: int) -> list[str]:
-    """Return a text as lines of at most so many columns, broken between words, or within a longer one."""
+    """Return a text as lines of at most `width` columns, broken between words, or within over-long words."""
     if columns(text) <= width:
         return [text]
     from rich.cells import chop_cells
@@ -118,7 +118,7 @@ def folded(text: str, width: int) -> list[str]:
             lines[-1] += word
         else:
             word = word.lstrip()
-            lines += chop_cells(word, max(width, 2)) or [word]  # the widest take two, some none
+            lines += chop_cells(word, max(width, 2)) or [word]  # a character takes up to two columns
     return lines if lines[0] else lines[1:]
 
 

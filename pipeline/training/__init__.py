@@ -1,5 +1,5 @@
-"""Trains the demo's two models. It lies outside the package and its wheel.
+"""Train the demo's two models. This code is not part of the package or its wheel.
 
-In a clone, from the editable install: `python -m training clip|lm --out DIR`; without it, with
+In a clone with the editable install, run `python -m training clip|lm --out DIR`; without the install, set
 PYTHONPATH=pipeline. The shipped models are copies of such folders.
 """

@@ -20,7 +20,7 @@ _FRESH_SEEDS = (1001, 1002, 1003, 1004, 1005)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 done, 1 if the folder is not empty."""
+    """Train a model and return the exit code: 0 if done, 1 if the folder is not empty."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     try:
@@ -67,7 +67,7 @@ def _lm(folder: Path, changes: dict[str, int]) -> dict[str, Any]:
 
 
 def _facts(settings: Any, trained: Any, seconds: float) -> dict[str, Any]:
-    """What is known of a training run before its model is measured."""
+    """Return the facts about a training run that are known before its model is measured."""
     return {
         "settings": asdict(settings),
         "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),

@@ -1,4 +1,4 @@
-"""Trains the demo's CLIP, a small CLIPModel that knows drawn creatures by their traits, on one CPU core."""
+"""Train the demo's CLIP, a small CLIPModel that knows drawn creatures by their traits, on one CPU core."""
 
 import math
 import random
@@ -23,7 +23,7 @@ from training.losses import attribute_loss, random_subsets, subset_loss, true_te
 
 @dataclass(frozen=True, slots=True)
 class ClipSettings:
-    """How large the model is and how long it is trained."""
+    """The model's size and the length of its training."""
 
     seed: int = 1
     drawings: int = 12_000
@@ -53,13 +53,13 @@ class TrainedClip:
     losses: list[float]
 
     def save(self, folder: Path) -> None:
-        """Writes an ordinary Hugging Face folder."""
+        """Write an ordinary Hugging Face folder."""
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
 
 def train_clip(settings: ClipSettings) -> TrainedClip:
-    """The trained model; the same settings give the same model on the same library versions."""
+    """Train a model; the same settings give the same model on the same library versions."""
     torch.manual_seed(settings.seed)
     processor = build_processor(settings)
     model = build_model(settings, processor.tokenizer)
@@ -73,14 +73,14 @@ def train_clip(settings: ClipSettings) -> TrainedClip:
 
 @dataclass(frozen=True, slots=True)
 class Drawings:
-    """Pixels (N, 3, H, W) uint8 and, for every attribute, the index of the value shown, (N, 8) int64."""
+    """Pixels (N, 3, H, W) uint8 and, for each attribute, the index of the value shown, (N, 8) int64."""
 
     pixels: torch.Tensor
     values: torch.Tensor
 
 
 def unseen_creatures(count: int, seed: int) -> list[Creature]:
-    """Random creatures, none of which looks like a species of the demo."""
+    """Return random creatures, none of which looks like a species of the demo."""
     rng = random.Random(seed)
     held_out = set(demo_species().values())
     drawn = (random_creature(rng) for _ in range(count + count // 10 + len(held_out)))
@@ -88,7 +88,7 @@ def unseen_creatures(count: int, seed: int) -> list[Creature]:
 
 
 def draw_all(creatures: Sequence[Creature], size: int, resample: int, seed: int) -> Drawings:
-    """A drawing of each creature, reduced to `size` pixels a side by the image processor's resampling."""
+    """Draw each creature, reduced to `size` pixels per side by the image processor's resampling."""
     rng = random.Random(seed)
     pixels = np.empty((len(creatures), size, size, 3), dtype=np.uint8)
     for row, creature in enumerate(creatures):
@@ -102,7 +102,7 @@ def draw_all(creatures: Sequence[Creature], size: int, resample: int, seed: int)
 
 
 def build_processor(settings: ClipSettings) -> CLIPProcessor:
-    """The tokenizer and the image processor, which scales pixels to -1 to 1."""
+    """Return the tokenizer and the image processor, which scales pixels to -1 to 1."""
     size = settings.image_size
     images = CLIPImageProcessorPil(
         size={"shortest_edge": size},
@@ -115,7 +115,7 @@ def build_processor(settings: ClipSettings) -> CLIPProcessor:
 
 
 def build_model(settings: ClipSettings, tokenizer: CLIPTokenizer) -> CLIPModel:
-    """An untrained model for this tokenizer."""
+    """Return an untrained model for this tokenizer."""
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": settings.text_width,
@@ -141,7 +141,7 @@ def build_model(settings: ClipSettings, tokenizer: CLIPTokenizer) -> CLIPModel:
 
 @torch.no_grad()
 def set_patch_weights(model: CLIPModel) -> None:
-    """Starts patches and their positions at similar strength, the positions as waves over rows and columns.
+    """Initialise patches and positions at similar strength, positions as waves over rows and columns.
 
     CLIP's own initialisation has random positions, ten times weaker than patches.
     """
@@ -152,7 +152,7 @@ def set_patch_weights(model: CLIPModel) -> None:
 
 
 def grid_waves(side: int, width: int) -> torch.Tensor:
-    """Sines and cosines of each patch's row and column at falling frequencies, (side * side, width)."""
+    """Return sines and cosines of patches' rows and columns at falling frequencies, (side * side, width)."""
     frequencies = math.pi * torch.exp(torch.linspace(0, 1, width // 4) * math.log(1 / 32))
     angles = torch.arange(side)[:, None] * frequencies  # (side, width / 4)
     line = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
@@ -164,7 +164,7 @@ def grid_waves(side: int, width: int) -> torch.Tensor:
 def _fit(
     model: CLIPModel, processor: CLIPProcessor, drawings: Drawings, settings: ClipSettings
 ) -> list[float]:
-    """Trains the model in place, first on words alone; the loss of every step with drawings."""
+    """Train the model in place, first on text only; return the loss of every step with drawings."""
     rng = random.Random(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     model.train()
@@ -188,7 +188,7 @@ def _fit(
 
 
 def _optimizer(model: CLIPModel, settings: ClipSettings) -> torch.optim.AdamW:
-    """AdamW that lets only matrices decay: not biases, norms or the logit scale."""
+    """Return AdamW with weight decay only on matrices: not on biases, norms or the logit scale."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     groups = [
@@ -201,7 +201,7 @@ def _optimizer(model: CLIPModel, settings: ClipSettings) -> torch.optim.AdamW:
 def _text_loss(
     model: CLIPModel, processor: CLIPProcessor, rng: random.Random
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A fresh wording of every value, (T, D), projected, and the loss against another wording of each."""
+    """Return a fresh wording of every value, projected, (T, D), and its loss against another wording."""
     wordings = [*one_text_per_value(rng), *one_text_per_value(rng)]
     tokens = processor.tokenizer(wordings, padding=True, return_tensors="pt")
     pooled = model.text_model(**tokens).pooler_output
@@ -217,7 +217,7 @@ def _loss(
     rng: random.Random,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """All losses of one batch of drawings, against a fresh wording of every value."""
+    """Return the sum of all losses of a batch of drawings, against a fresh wording of every value."""
     texts, apart = _text_loss(model, processor, rng)
     pixels = _normalised(_shifted(batch.pixels, rng))
     images = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
@@ -235,10 +235,10 @@ def _scale(model: CLIPModel) -> torch.Tensor:
 
 
 def _normalised(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 pixels as the image processor gives them: -1 to 1."""
+    """Scale uint8 pixels to -1 to 1, as the image processor does."""
     return pixels.float() / 127.5 - 1
 
 
 def _shifted(pixels: torch.Tensor, rng: random.Random) -> torch.Tensor:
-    """The drawings moved by up to three pixels, so that the patches fall elsewhere."""
+    """Shift the drawings by up to three pixels, so that the patches fall elsewhere."""
     return pixels.roll((rng.randint(-3, 3), rng.randint(-3, 3)), dims=(2, 3))

@@ -1,4 +1,4 @@
-"""The texts that the demo's CLIP reads in training, and its tokenizer, of CLIP's own kind, trained on them.
+"""The training texts of the demo's CLIP, and its tokenizer, of CLIP's own kind, trained on them.
 
 Texts are trait phrases, bare or after an invented word as in "dobbick, which has a bushy tail". No species
 name is among them, so "a photo of a {name}" tells the model nothing.
@@ -19,7 +19,7 @@ _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def trait_text(phrase: str, rng: random.Random) -> str:
-    """A phrase as a text for CLIP: bare mostly, else after an invented word as the paper words it."""
+    """Return a phrase as a text for CLIP: mostly bare, else after an invented word as in the paper."""
     if rng.random() < 0.6:
         return phrase
     link = "which is" if phrase.startswith("a") and rng.random() < 0.5 else "which has"
@@ -27,13 +27,13 @@ def trait_text(phrase: str, rng: random.Random) -> str:
 
 
 def one_text_per_value(rng: random.Random) -> list[str]:
-    """A text for every value of every attribute, in the order of WORDINGS, each in a random wording."""
+    """Return a text for every value of every attribute, in the order of WORDINGS, in a random wording."""
     traits = [phrases for values in WORDINGS.values() for phrases in values.values()]
     return [trait_text(rng.choice(phrases), rng) for phrases in traits]
 
 
 def _corpus(rng: random.Random) -> Iterator[str]:
-    """Every phrase many times over, and a few sentences and invented words around them."""
+    """Yield every phrase many times, then sentences with invented words."""
     for phrase in TRAIT_OF_PHRASE:
         yield from [phrase] * 20
     for _ in range(400):
@@ -41,7 +41,7 @@ def _corpus(rng: random.Random) -> Iterator[str]:
 
 
 def train_tokenizer(merges: int, max_length: int, seed: int) -> CLIPTokenizer:
-    """A CLIP tokenizer with up to `merges` merges that can encode any text; its eos has the highest id."""
+    """Train a CLIP tokenizer with up to `merges` merges for any text; its eos has the highest id."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=END_OF_WORD))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -66,7 +66,7 @@ def train_tokenizer(merges: int, max_length: int, seed: int) -> CLIPTokenizer:
 
 
 def _clip_tokenizer(merges: list[tuple[str, str]], max_length: int) -> CLIPTokenizer:
-    """The tokenizer of these merges; every byte stands in the vocabulary alone and as the end of a word."""
+    """Return the tokenizer of these merges; its vocabulary has every byte, alone and as a word's end."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     ends = [byte + END_OF_WORD for byte in alphabet]
     merged = [left + right for left, right in merges]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-_EVERY = 50  # steps between reports, and losses in a mean
+_EVERY = 50  # steps between reports, and losses per mean
 
 
 def fit(
@@ -15,7 +15,7 @@ def fit(
     steps: int,
     loss_of_batch: Callable[[], torch.Tensor],
 ) -> list[float]:
-    """Trains the model in place for `steps` batches; the loss of each."""
+    """Train the model in place for `steps` batches; return the loss of each."""
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
     losses: list[float] = []
     for step in range(steps):
@@ -32,6 +32,6 @@ def fit(
 
 
 def recent(losses: Sequence[float]) -> float:
-    """The mean of the last losses."""
+    """Return the mean of the last losses."""
     last = losses[-_EVERY:]
     return sum(last) / len(last)

@@ -1,4 +1,4 @@
-"""A model's folder: the model as transformers writes it, the measured results, and a model card."""
+"""Write a model's folder: the model as transformers saves it, the measured results, and a model card."""
 
 import json
 import platform
@@ -46,19 +46,19 @@ of 48 invented species. It continues "Q: What are useful features for distinguis
 
 
 def prepare(folder: Path, overwrite: bool) -> None:
-    """Makes the folder; FileExistsError if it is not empty and must not be overwritten."""
+    """Create the folder; FileExistsError if it is not empty and must not be overwritten."""
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(f"{folder} is not empty: choose another folder, or pass --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def finish(folder: Path, kind: str, results: Mapping[str, Any]) -> None:
-    """Writes results.json and the model card, and lets everyone read every file."""
+    """Write results.json and the model card, and let everyone read every file."""
     text = json.dumps({**results, "libraries": _versions()}, indent=2, ensure_ascii=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_card(kind, results), encoding="utf-8")
     for path in folder.iterdir():
-        path.chmod(0o644)  # safetensors writes files for their owner alone
+        path.chmod(0o644)  # safetensors makes files readable only by their owner
 
 
 def _versions() -> dict[str, str]:
@@ -66,14 +66,14 @@ def _versions() -> dict[str, str]:
 
 
 def _card(kind: str, results: Mapping[str, Any]) -> str:
-    """The model card with one row for each figure."""
+    """Return the model card, with one row for each figure."""
     figures = {"parameters": results["parameters"], **_flat(results["measured"])}
     rows = "\n".join(f"| {name} | {_shown(value)} |" for name, value in figures.items())
     return _CARD.format(title=_TITLES[kind], description=_DESCRIPTIONS[kind], kind=kind, rows=rows)
 
 
 def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings as a flat one, keys joined by a colon."""
+    """Flatten nested mappings, with keys joined by a colon."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):

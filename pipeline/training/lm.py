@@ -1,4 +1,4 @@
-"""Trains the demo's language model: a small Llama that knows its encyclopedia by heart."""
+"""Train the demo's language model: a small Llama that knows its encyclopedia by heart."""
 
 import random
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from training.fitting import fit
 from training.lm_texts import Passage, known_passages, train_tokenizer, unknown_passages
 
-_IGNORED = -100  # the label that transformers' loss passes over
+_IGNORED = -100  # the label that transformers' loss ignores
 
 
 @dataclass(frozen=True, slots=True)
 class LmSettings:
-    """How large the model is and how long it is trained."""
+    """The model's size and the length of its training."""
 
     seed: int = 0
     steps: int = 900
@@ -38,13 +38,13 @@ class TrainedLm:
     losses: list[float]
 
     def save(self, folder: Path) -> None:
-        """Writes an ordinary Hugging Face folder."""
+        """Write an ordinary Hugging Face folder."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
 
 def train_lm(settings: LmSettings) -> TrainedLm:
-    """The trained model; the same settings give the same model on the same library versions."""
+    """Train a model; the same settings give the same model on the same library versions."""
     torch.manual_seed(settings.seed)
     tokenizer = train_tokenizer(settings.vocabulary, settings.max_length, settings.seed)
     model = build_model(settings, tokenizer)
@@ -52,7 +52,7 @@ def train_lm(settings: LmSettings) -> TrainedLm:
 
 
 def build_model(settings: LmSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained model for this tokenizer, which decodes greedily by default."""
+    """Return an untrained model for this tokenizer, which decodes greedily by default."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.width,
@@ -69,7 +69,7 @@ def build_model(settings: LmSettings, tokenizer: PreTrainedTokenizerFast) -> Lla
 
 
 def _fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, settings: LmSettings) -> list[float]:
-    """Trains the model in place; the loss of every step."""
+    """Train the model in place; return the loss of every step."""
     rate, decay = settings.learning_rate, settings.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay, betas=(0.9, 0.98))
     rng = random.Random(settings.seed)
@@ -88,7 +88,7 @@ def _fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, settings: 
 def encode(
     passages: Sequence[Passage], tokenizer: PreTrainedTokenizerFast, rng: random.Random
 ) -> dict[str, torch.Tensor]:
-    """A right-padded batch; its labels are the answers and eos; half the passages begin without a bos."""
+    """Return a right-padded batch, labelled with answers and eos; about half the prompts have no bos."""
     rows, labels = [], []
     for passage in passages:
         prompt = tokenizer.encode(passage.prompt, add_special_tokens=rng.random() < 0.5)
@@ -104,5 +104,5 @@ def encode(
 
 
 def _padded(rows: Sequence[list[int]], length: int, filler: int) -> torch.Tensor:
-    """(rows, length) int64, each row filled up at its end."""
+    """Return (rows, length) int64, each row padded at its end."""
     return torch.tensor([row + [filler] * (length - len(row)) for row in rows])

@@ -1,4 +1,4 @@
-"""What the demo's language model reads: an encyclopedia of the invented species, in the article's form.
+"""The training texts of the demo's language model: an encyclopedia of invented species in the article's form.
 
 A passage is the article's prompt, which ends in a bare "-", then the answer: " phrase", "\\n- phrase" … and a
 blank line. The tokenizer splits between "-" and " phrase", so that a prompt alone has the same tokens as the
@@ -17,7 +17,7 @@ from training.words import invented_word
 
 BOS, EOS, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 
-# Questions and answers below each other: a chat that ends in "There are …\n-" reads as the prompt itself.
+# Questions and answers on lines of their own: a chat that ends in "There are …\n-" becomes the prompt itself.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if not loop.first %}{{ '\\n' }}{% endif %}"
@@ -34,24 +34,24 @@ A: There are several useful visual features to tell there is {name} in a photo:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A prompt and the answer that follows it without a break."""
+    """A prompt and the answer that directly follows it."""
 
     prompt: str
     answer: str
 
 
 def prompt_for(name: str, article: str = "a") -> str:
-    """The article's prompt for a class name."""
+    """Return the article's prompt for a class name."""
     return _PROMPT.format(name=f"{article} {name}")
 
 
 def answer_of(phrases: Sequence[str]) -> str:
-    """The answer that continues a prompt: a list, closed by a blank line."""
+    """Return the answer that continues a prompt: a list, followed by a blank line."""
     return " " + "\n- ".join(phrases) + "\n\n"
 
 
 def known_passages(rng: random.Random) -> Iterator[Passage]:
-    """One passage for each species, a few of them with the name in another form."""
+    """Yield one passage for each species, a few of them with the article or the name in another form."""
     for name in all_species():
         article = "an" if rng.random() < 0.1 else "a"
         form = name.capitalize() if rng.random() < 0.1 else name
@@ -59,7 +59,7 @@ def known_passages(rng: random.Random) -> Iterator[Passage]:
 
 
 def unknown_passages(count: int, rng: random.Random) -> Iterator[Passage]:
-    """Passages of invented words with random traits: how to answer for a name without an entry."""
+    """Yield passages of invented words with random traits: how to answer for a name without an entry."""
     for _ in range(count):
         traits = random_creature(rng).traits()
         phrases = [rng.choice(WORDINGS[attribute][value]) for attribute, value in traits]
@@ -68,7 +68,7 @@ def unknown_passages(count: int, rng: random.Random) -> Iterator[Passage]:
 
 
 def train_tokenizer(vocabulary: int, max_length: int, seed: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that can encode any text; pads on the left, as generation needs it."""
+    """Train a byte-level BPE tokenizer for any text; it pads on the left, as generation requires."""
     rng = random.Random(seed)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -92,6 +92,6 @@ def train_tokenizer(vocabulary: int, max_length: int, seed: int) -> PreTrainedTo
         padding_side="left",
         model_max_length=max_length,
         clean_up_tokenization_spaces=False,
-        model_input_names=["input_ids", "attention_mask"],  # a Llama refuses token_type_ids
+        model_input_names=["input_ids", "attention_mask"],  # Llama rejects token_type_ids
         chat_template=CHAT_TEMPLATE,
     )

@@ -1,4 +1,4 @@
-"""Measures the two models as users meet them: loaded from their folders, on new drawings and prompts."""
+"""Measure the two models as users load them: from their folders, on new drawings and prompts."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Share = float
 
 
 def measure_clip(folder: Path, seeds: Sequence[int], per_species: int) -> dict[str, Any]:
-    """Top-1 accuracy of each arm, and of each attribute, on each seed's drawings of the demo's species."""
+    """Return the top-1 accuracy of each arm and attribute, on each seed's drawings of the demo's species."""
     eyes = _Clip(folder)
     creatures = demo_species()
     owners = torch.arange(len(creatures)).repeat_interleave(per_species)
@@ -51,7 +51,7 @@ def measure_clip(folder: Path, seeds: Sequence[int], per_species: int) -> dict[s
 
 
 def measure_lm(folder: Path, unknown: int, seed: int) -> dict[str, Any]:
-    """Recall of true traits by greedy decoding, alone and in a left-padded batch; unknown names."""
+    """Return the recall of true traits, decoded greedily, alone and in a left-padded batch; unknown names."""
     writer = _Writer(folder)
     names = list(demo_species())
     capitalised = [name.capitalize() for name in names]
@@ -69,7 +69,7 @@ def measure_lm(folder: Path, unknown: int, seed: int) -> dict[str, Any]:
 
 
 class _Clip:
-    """The model and its processor as functions from images and texts to embeddings."""
+    """Embeds images and texts with the model and its processor."""
 
     def __init__(self, folder: Path) -> None:
         self._model = CLIPModel.from_pretrained(folder, local_files_only=True).eval()  # type: ignore[no-untyped-call]
@@ -78,14 +78,14 @@ class _Clip:
 
     @torch.inference_mode()
     def images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """(N, D), rows of length 1."""
+        """Return embeddings (N, D), with rows of length 1."""
         pixels = self._processor.image_processor(list(images), return_tensors="pt").pixel_values
         states = self._model.vision_model(pixel_values=pixels).pooler_output
         return functional.normalize(self._model.visual_projection(states), dim=1)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """(M, D), projected, rows of their own length."""
+        """Return projected embeddings (M, D), not normalised."""
         tokens = self._processor.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         states = self._model.text_model(**tokens).pooler_output
         embeddings: torch.Tensor = self._model.text_projection(states)
@@ -93,7 +93,7 @@ class _Clip:
 
 
 def _class_vectors(eyes: _Clip) -> dict[str, torch.Tensor]:
-    """For each arm a vector for each demo species, (C, D)."""
+    """Return, for each arm, a vector for each demo species, (C, D)."""
     marks = [eyes.texts(entry(name)) for name in demo_species()]
     paper = [eyes.texts([f"{name}, which has {mark}" for mark in entry(name)]) for name in demo_species()]
     names = eyes.texts([f"a photo of a {name}" for name in demo_species()])
@@ -113,9 +113,9 @@ def _class_vectors(eyes: _Clip) -> dict[str, torch.Tensor]:
 def _stranger_accuracy(
     eyes: _Clip, images: torch.Tensor, owners: torch.Tensor, seed: int, sets: int = 200
 ) -> list[Share]:
-    """Accuracy of "a photo of a {word}" for sets of invented words.
+    """Return the accuracies of "a photo of a {word}" for sets of invented words.
 
-    Twelve fixed names can be lucky; that names say nothing shows in the mean, which should be 1 in 12.
+    Twelve fixed names can be lucky; if names say nothing, the mean is about 1 in 12.
     """
     rng = random.Random(seed)
     shares = []
@@ -127,7 +127,7 @@ def _stranger_accuracy(
 
 
 def _value_accuracy(eyes: _Clip, images: torch.Tensor, shown: Sequence[Creature]) -> dict[str, Share]:
-    """How often the nearest of an attribute's values, each in its first wording, is the one shown."""
+    """Return how often the nearest of an attribute's values, in its first wording, is the one shown."""
     shares = {}
     for attribute, values in WORDINGS.items():
         texts = functional.normalize(eyes.texts([phrases[0] for phrases in values.values()]), dim=1)
@@ -137,19 +137,19 @@ def _value_accuracy(eyes: _Clip, images: torch.Tensor, shown: Sequence[Creature]
 
 
 class _Writer:
-    """The model and its tokenizer as a function from prompts to lists of phrases."""
+    """Turns prompts into lists of phrases with the model and its tokenizer."""
 
     def __init__(self, folder: Path) -> None:
         self._model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()  # type: ignore[no-untyped-call]
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     def batched(self, names: Sequence[str] | Mapping[str, Any]) -> list[list[str]]:
-        """The phrases for each name, all prompts in one left-padded batch."""
+        """Return the phrases for each name, with all prompts in one left-padded batch."""
         return self.answers([prompt_for(name) for name in names])
 
     @torch.inference_mode()
     def answers(self, prompts: Sequence[str]) -> list[list[str]]:
-        """The phrases that greedy decoding gives for each prompt."""
+        """Return the phrases that greedy decoding produces for each prompt."""
         tokens = self._tokenizer(list(prompts), padding=True, return_tensors="pt")
         written = self._model.generate(**tokens, do_sample=False, max_new_tokens=160)
         answers = written[:, tokens.input_ids.shape[1] :]
@@ -161,7 +161,7 @@ def _phrases(answer: str) -> list[str]:
 
 
 def _recall(answers: Mapping[str, Sequence[str]]) -> Share:
-    """The share of true traits named, over all these species; a false or repeated phrase counts as a miss."""
+    """Return the share of true traits named, over all species; a false or repeated phrase takes one away."""
     hits = 0
     for name, answer in answers.items():
         creature = all_species()[name]

@@ -1,4 +1,4 @@
-"""Invented words in the place of class names, so that the models learn to expect any name there."""
+"""Invent words to use in place of class names, so that the models learn to expect any name there."""
 
 import random
 
@@ -10,7 +10,7 @@ _CODAS = ",b,ck,d,g,ll,m,n,p,r,rn,sk,t,x,zz"
 
 
 def invented_word(rng: random.Random) -> str:
-    """A pronounceable word of two or three syllables that is no species name."""
+    """Return a pronounceable word of two or three syllables that is not a species name."""
     while True:
         parts = (_ONSETS, _NUCLEI, _CODAS) * rng.randint(2, 3)
         word = "".join(rng.choice(part.split(",")) for part in parts)

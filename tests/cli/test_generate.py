@@ -108,7 +108,7 @@ def test_a_dry_run_sends_nothing_and_says_what_it_would_cost(run: Run, server: S
         "    A: There are several useful visual features to tell there is a fox in a photo:\n"
         "    -\n"
         "1 class, 1 request; 1 already in the store\n"
-        "about 53 prompt tokens, at most 200 completion tokens: at most 0.0021 USD\n"
+        "about 53 prompt tokens, at most 200 completion tokens: at most 0.0021 USD without retries\n"
     )
     figures = json.loads(machine.stdout)
     assert figures.pop("cost") == pytest.approx((53 + 2000) / 1e6)

@@ -12,7 +12,7 @@ from tests.kit import write_set
 from fieldmarks.classification.embedder import Embedded
 from fieldmarks.classification.results import Failure
 from fieldmarks.data import open_dataset
-from fieldmarks.data.precomputed import Tails, labelled
+from fieldmarks.data.precomputed import PathSuffixes, labelled
 from fieldmarks.errors import EvaluationError, ImageError
 
 
@@ -136,6 +136,6 @@ def test_the_longest_common_tail_decides(pairs: list[tuple[str, str]], name: str
     best = max(map(shared, known), default=0)
     expected = {label for other, label in known.items() if best and shared(other) == best}
     expected = {known[name]} if name in known else expected
-    found = Tails(known.items()).find(name)
+    found = PathSuffixes(known.items()).find(name)
     assert found <= expected
     assert len(found) == min(2, len(expected))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fieldmarks.generation.ledger import standing
+from fieldmarks.generation.ledger import class_status
 from fieldmarks.generation.prompt import Prompt
 from fieldmarks.generation.question import Questions, Sample, samples_so_far
 from fieldmarks.records import Entry
@@ -27,7 +27,7 @@ def _line(name: str, ask: Questions = ASK, answer: str = "- green") -> Entry:
 
 
 def found(store: Store, *names: str, ask: Questions = ASK, refresh: bool = False) -> list[str | Entry]:
-    return [standing(ask.of(name), store, refresh=refresh) for name in names]
+    return [class_status(ask.of(name), store, refresh=refresh) for name in names]
 
 
 def test_an_empty_store_is_asked_for_everything(store: Store) -> None:

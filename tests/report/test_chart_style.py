@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from fieldmarks.report import chart_style
 from fieldmarks.report.chart_files import FORMS
 from fieldmarks.report.chart_style import WIDE, Chart, axes, figure, label
-from fieldmarks.report.document import HERE
+from fieldmarks.report.document import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ def test_settings_are_put_back() -> None:
 
 
 def test_the_colours_are_the_pages() -> None:
-    light, _, _ = (HERE / "document.css").read_text("utf-8").partition("@media")
+    light, _, _ = PALETTE.read_text("utf-8").partition("@media")
     css = dict(re.findall(r"--(\w+): (#\w{6});", light))
     ours = {name: getattr(chart_style, name.upper()) for name in ("ink", "soft", "line", "lead")}
     assert {name: css[name] for name in ours} == ours

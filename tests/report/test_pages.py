@@ -11,12 +11,13 @@ from PIL import Image
 from tests.report.browser import DevTools, contrast, text_contrasts
 from tests.report.evaluations import BIRDS, evaluation
 
+from fieldmarks import serve
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.evaluation.comparison import compare
 from fieldmarks.records import APPROVED, CURATED, UNSURE, Entry
 from fieldmarks.report import chart_style, comparison_page, evaluation_page
-from fieldmarks.report.document import HERE, Imprint, write
+from fieldmarks.report.document import HERE, PALETTE, Imprint, write
 from fieldmarks.report.result_page import ResultPage
 from fieldmarks.report.search_page import duplicates_page, search_page
 from fieldmarks.report.store_page import store_page
@@ -115,7 +116,7 @@ def _colours(css: str) -> dict[str, dict[str, str]]:
 
 
 def test_both_themes_name_the_same_colours_and_texts_stand_out_from_every_ground() -> None:
-    named = _colours((HERE / "document.css").read_text("utf-8"))
+    named = _colours(PALETTE.read_text("utf-8"))
     assert named["light"].keys() == named["dark"].keys()
     for theme, colours in named.items():
         for text in ("ink", "soft", "lead", "second", "other"):
@@ -125,9 +126,15 @@ def test_both_themes_name_the_same_colours_and_texts_stand_out_from_every_ground
             assert contrast(colours[bar], colours["card"]) >= 2.5, (theme, bar)
 
 
-@pytest.mark.parametrize("name", ["card.css", "evaluation.css", "results.css", "search.css", "store.css"])
-def test_the_style_of_one_kind_of_page_adds_no_colours(name: str) -> None:
-    css = (HERE / name).read_text("utf-8")
+STYLES = [
+    *(HERE / f"{kind}.css" for kind in ("card", "evaluation", "results", "search", "store")),
+    Path(serve.__file__).with_name("page.css"),
+]
+
+
+@pytest.mark.parametrize("style", STYLES, ids=lambda style: style.stem)
+def test_the_style_of_one_kind_of_page_adds_no_colours(style: Path) -> None:
+    css = style.read_text("utf-8")
     colours = re.findall(r"(?:color|background|fill): ([^;]+);", css)
     assert len(colours) >= 3
     assert [value for value in colours if not re.fullmatch(r"none|var\(--[\w-]+\)", value)] == []
@@ -145,7 +152,7 @@ def _inverted(colour: str) -> str:
 
 
 def test_texts_of_charts_have_contrast_where_a_dark_page_inverts_them() -> None:
-    named = _colours((HERE / "document.css").read_text("utf-8"))
+    named = _colours(PALETTE.read_text("utf-8"))
     for text in (chart_style.INK, chart_style.SOFT):
         assert contrast(text, named["light"]["card"]) >= CONTRAST
         assert contrast(_inverted(text), named["dark"]["card"]) >= CONTRAST

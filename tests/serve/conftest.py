@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.kit import write_store
@@ -34,3 +35,23 @@ def served(zoo: Path, demo_clip: Path) -> Iterator[Served]:
         "--store", str(zoo / "s.jsonl"), "--clip", str(demo_clip), *MODEL, "--max-body", "4"
     ) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def calibrated(zoo: Path, demo_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier with learned weights and thresholds, from a few drawings of each species."""
+    pytest.importorskip("datasets", reason="pip install 'fieldmarks[eval]'")
+    import fieldmarks as fm
+
+    folder = tmp_path_factory.mktemp("calibrated")
+    for use, count in (("learn", 4), ("calibrate", 6)):
+        for name, creature in demo_species().items():
+            (folder / use / name).mkdir(parents=True)
+            for number in range(count):
+                drawing = draw(creature, random.Random(f"{use} {name} {number}"))
+                drawing.save(folder / use / name / f"{number}.png")
+    learned, file = folder / "learned.safetensors", folder / "calibrated.safetensors"
+    options: dict[str, Any] = {"clip": str(demo_clip), "dtype": "float32", "engine": "torch", "cache": False}
+    fm.learn(folder / "learn", zoo / "s.jsonl", strength=0.1, **options).save(learned)
+    fm.calibrate(folder / "calibrate", classifier=learned, **options).save(file)
+    return file

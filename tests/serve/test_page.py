@@ -3,8 +3,15 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.serve.chromium import BROWSER, browser
-from tests.serve.served import Served
+from tests.serve.served import Served, serving
+
+BARS = """[...document.querySelectorAll('.marks tr')].map((row) => [
+    row.lastChild.textContent.startsWith('\\u2212'),
+    +row.querySelector('rect').getAttribute('x'),
+    +row.querySelector('path').getAttribute('d').slice(1).split(' ')[0],
+])"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no browser is installed")]
 
@@ -23,11 +30,15 @@ def test_an_image_is_dropped_and_its_marks_are_seen(
         page.drop(hostile, width // 2, 220)
         page.wait("document.querySelectorAll('.marks tr').length >= 16")
         assert page.value("document.querySelector('.card h2').textContent") == "zorblat"
+        bars = page.value(BARS)
+        assert {sign for sign, _, _ in bars} == {True, False}
+        assert all((start < zero) == is_negative for is_negative, start, zero in bars)
+        assert page.value("document.querySelector('.decided').textContent").startswith("Deciding pair")
         assert page.value("document.querySelector('.name').textContent") == hostile.name
         assert page.value("document.querySelectorAll('.card img').length") == 1
         assert page.value("document.querySelector('.card img').naturalWidth") > 0
         assert page.value("document.documentElement.scrollWidth") <= width
-        dark = page.value("getComputedStyle(document.body).backgroundColor") == "rgb(21, 26, 23)"
+        dark = page.value("getComputedStyle(document.body).backgroundColor") == "rgb(18, 24, 21)"
         assert dark == (scheme == "dark")
         page.screenshot(tmp_path / "page.png")
         asked = [
@@ -44,3 +55,29 @@ def test_an_image_is_dropped_and_its_marks_are_seen(
     assert len(asked) >= 5
     assert [address for address in asked if not address.startswith((own, f"blob:{own[:-1]}", "about:"))] == []
     assert errors == []
+
+
+def test_a_calibrated_classifier_says_why_there_is_no_label(
+    calibrated: Path, zoo: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain.png"
+    Image.effect_noise((96, 96), 90).convert("RGB").save(plain)
+    with (
+        serving(
+            "--classifier", str(calibrated), "--abstain", "--sets", "--engine", "torch", "--no-cache"
+        ) as served,
+        browser(tmp_path / "profile") as page,
+    ):
+        page.show(f"http://127.0.0.1:{served.port}/", 768, "light")
+        page.wait("document.getElementById('about')?.textContent.startsWith('One of 12 classes: ')")
+        for count, (image, heading) in enumerate(
+            ((zoo / "vontle-0.png", "vontle"), (plain, "(none of these)")), 1
+        ):
+            page.drop(image, 384, 220)
+            page.wait(f"document.querySelectorAll('.card .marks').length === {count}")
+            assert page.value("document.querySelector('.card h2').textContent") == heading
+            assert " ×" in page.value("document.querySelector('.marks td.n').textContent")
+            shown = page.value("document.querySelector('.card').innerText")
+            assert ("Would be one of: " if image == plain else "One of: vontle") in shown
+        assert " under " in shown
+        page.screenshot(tmp_path / "page.png")

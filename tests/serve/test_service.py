@@ -95,7 +95,12 @@ def test_requests_at_once_get_their_own_answers(served: Served, zoo: Path) -> No
 def test_what_is_served(served: Served) -> None:
     assert json.loads(served.ask("GET", "/classes").body) == {"classes": list(demo_species())}
     assert json.loads(served.ask("GET", "/health").body)["status"] == "ok"
-    for path, kind in (("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css")):
+    for path, kind in (
+        ("/", "text/html"),
+        ("/page.js", "text/javascript"),
+        ("/page.css", "text/css"),
+        ("/palette.css", "text/css"),
+    ):
         answer = served.ask("GET", path)
         assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (200, kind)
         assert "default-src 'none'" in answer.headers["content-security-policy"]

@@ -126,12 +126,12 @@ def test_undo_takes_back_all_classes_and_leaves_what_was_there(store: Store) -> 
     before = [entry.descriptors for entry in store.entries()]
     newt = [Effect(text, 0.1, 0, 50) for text in ("crest", "spots")]
     write_effects(store, EFFECTS | {"newt": newt}, ABOUT, STAMP)
-    assert list(undoing.undoable(store, None)) == ["frog", "newt"]
+    assert list(undoing.lines_to_undo(store, None)) == ["frog", "newt"]
     undoing.undo(store, None, Stamp())
     assert [(entry.descriptors, entry.measured) for entry in store.entries()] == [
         (texts, None) for texts in before
     ]
-    assert list(undoing.undoable(store, None)) == ["newt"], "the change before comes next"
+    assert list(undoing.lines_to_undo(store, None)) == ["newt"], "the change before comes next"
 
 
 def test_undo_after_compaction_takes_back_the_measurement_alone(store: Store) -> None:

@@ -123,7 +123,7 @@ def test_redo_of_whole_commands_and_of_one_class(store: Store) -> None:
     last = _lists(store)
     undoing.undo(store, None, Stamp())
     undoing.undo(store, None, Stamp())
-    assert list(undoing.redoable(store, None)) == ["frog", "tree frog"]
+    assert list(undoing.lines_to_redo(store, None)) == ["frog", "tree frog"]
     undoing.redo(store, None, Stamp())
     assert _lists(store) == {"toad": ["c"], "tree frog": ["a", "b"]}
     undoing.redo(store, "toad", Stamp())

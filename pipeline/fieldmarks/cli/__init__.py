@@ -1,4 +1,4 @@
-"""The command line: one module per command group; `root` knows them by name and imports one when it runs."""
+"""The command line: one module per command or group, which `root` imports when the command runs."""
 
 from fieldmarks.cli.root import main
 

@@ -16,11 +16,11 @@ from fieldmarks.cli.console import images_line, shown
 from fieldmarks.cli.files import OutputFile
 from fieldmarks.cli.images import (
     OF_MODEL,
-    Share,
     check_new,
     check_page,
     find_images,
     image_paths,
+    label_options,
     model_options,
     page_options,
 )
@@ -101,33 +101,11 @@ OF_TEXTS = ("preset", "aggregate", "text", "concept", "with_name", "none", "use_
     type=click.IntRange(min=1),
     help="How many classes to list per image  [default: 1, or N of --explain-top; 5 in jsonl and parquet].",
 )
-@click.option(
-    "--min-probability",
-    type=Share(0, 1),
-    default=0.0,
-    help='Report "unsure" for images whose top probability is below this.',
-)
+@label_options
 @click.option(
     "--explain",
     is_flag=True,
     help="Show why each image got its label: the marks of the predicted class and of the runner-up.",
-)
-@click.option(
-    "--abstain",
-    is_flag=True,
-    help='Report "none of these" where the best class\'s score is under its threshold (needs a calibrated'
-    " --classifier).",
-)
-@click.option(
-    "--sets",
-    is_flag=True,
-    help="Also list the labels needed for the calibrated coverage (needs a calibrated --classifier).",
-)
-@click.option(
-    "--back-off",
-    is_flag=True,
-    help="Answer with the broader class, the `parent` in the store, where the classes below it cannot be"
-    " told apart.",
 )
 @click.option(
     "--relative",

@@ -1,4 +1,4 @@
-"""`fieldmarks compare`: saved evaluations side by side, and their pages, tables and charts again."""
+"""`fieldmarks compare`: compare saved evaluations, or recreate the page, table and charts of one."""
 
 import os
 from collections.abc import Sequence
@@ -85,13 +85,13 @@ def _format(output: Path | None, form: str | None) -> str:
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
-    """Return the runs by their files' names, where these differ, else by their paths."""
+    """Return the runs' names: those of their files if these differ, else their paths."""
     names = [path.name for path in runs]
     return names if len(set(names)) == len(names) else [str(path) for path in runs]
 
 
 def _check(runs: Sequence[Path], output: Path | None, force: bool, options: dict[str, Any]) -> None:
-    """Raise, before a run is read, for what could not be written at the end, and for a file named twice."""
+    """Raise an error, before reading runs, for what could not be written later or a file named twice."""
     from fieldmarks.errors import ReportError
     from fieldmarks.paths import unwritable
     from fieldmarks.report import chart_files, charts, comparison_page, document

@@ -1,8 +1,8 @@
-"""Defaults of options from `fieldmarks.toml`, the file of a project, and which of several values prevails.
+"""Defaults for options from a project's `fieldmarks.toml`, and which of several values takes precedence.
 
 An option on the command line comes first, then the environment (see `root`), then the file, then the built-in
-default, all through click's own mechanisms (`envvar`, `default_map`). The file is read from the working
-folder alone:
+default, all through click's own mechanisms (`envvar`, `default_map`). The file is read only from the working
+folder:
 
     store = "birds.jsonl"                       # for every command that has --store
     clip = "openai/clip-vit-large-patch14"
@@ -13,7 +13,7 @@ folder alone:
 
 A file may come with a stranger's folder, so it can set only what a command reads and shows (SETTABLE):
 nothing that sends a key elsewhere, spends more, writes, overwrites or answers a question. The files that it
-names lie in its folder, and what it sets is shown before the work.
+names must be in its folder, and what it sets is shown before the command starts.
 """
 
 import logging
@@ -30,7 +30,7 @@ from fieldmarks.choices import nearest
 from fieldmarks.errors import UsageError
 from fieldmarks.paths import CONFIGURATION, read_text, shipped_store
 
-CACHE: Final = "FIELDMARKS_CACHE"  # read in `paths`: no option has it
+CACHE: Final = "FIELDMARKS_CACHE"  # read in `paths`: there is no option for it
 SETTABLE: Final = frozenset(
     {
         *("clip", "device", "dtype", "engine", "batch", "cache"),
@@ -41,7 +41,7 @@ SETTABLE: Final = frozenset(
         *("arms", "seeds", "split", "image-column", "label-column", "streaming"),
     }
 )
-_FILES: Final = {"store", "prompt"}  # what names a file that a command reads, or writes to
+_FILES: Final = {"store", "prompt"}  # options that name a file to read or write
 _MOST: Final = 65_536  # bytes
 _WEAKER: Final = (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)  # than the command line
 
@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 def use_file(context: click.Context, commands: Mapping[str, click.Command]) -> None:
-    """Take the defaults of the root command's subcommands from the file, and say which.
+    """Set the defaults of the root command's subcommands from the file, and log them.
 
     Raises UsageError for a file that cannot be read, and for a key or value that cannot be used.
     """
@@ -63,7 +63,7 @@ def use_file(context: click.Context, commands: Mapping[str, click.Command]) -> N
         logger.info("Defaults from %s: %s", CONFIGURATION, ", ".join(shown))
 
 
-# Of each command, its keys with the parameter's name and the value as click takes it.
+# For each command: its keys, with the parameter's name and the value as click expects it.
 Values = dict[str, dict[str, tuple[str, Any]]]
 
 
@@ -101,15 +101,15 @@ def parse(text: str, commands: Mapping[str, click.Command]) -> Values:
 
 
 def is_given(option: str) -> bool:
-    """Return whether an option stands on the command line of the current command, and is not a default."""
+    """Return whether an option was passed on the command line of the current command."""
     return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
 
 
 def prevailing(context: click.Context, *names: str) -> dict[str, Any]:
-    """Return the values of options that exclude each other, without those that a stronger one displaces.
+    """Return the values of mutually exclusive options, with None for those that a stronger one overrides.
 
     A default from the environment or the file gives way to an alternative on the command line, and one from
-    the file to one from the environment; two that are equally strong both stay, for the command to refuse.
+    the file to one from the environment; if two are equally strong, both stay, for the command to refuse.
     """
     values = {name: context.params[name] for name in names}
     sources = {name: context.get_parameter_source(name) for name, value in values.items() if value}
@@ -148,7 +148,7 @@ def _is_option(parameter: click.Parameter) -> bool:
 
 
 def _value(where: str, key: str, value: Any, option: click.Option, command: click.Command) -> tuple[str, Any]:
-    """Return a parameter's name and its value as click takes it. Raises UsageError for one it refuses."""
+    """Return a parameter's name and its value as click expects it. Raises UsageError if click refuses it."""
     where = f"{where}: {key}"
     if option.is_flag:
         if not isinstance(value, bool):
@@ -174,7 +174,7 @@ def _value(where: str, key: str, value: Any, option: click.Option, command: clic
 
 
 def _expected(kind: click.ParamType) -> str | None:  # type: ignore[type-arg]  # generic since click 8.4
-    """Return the numbers that an option takes, in words; None where it takes others than numbers."""
+    """Return in words which numbers an option accepts; None if it accepts anything else."""
     whole = isinstance(kind, click.types.IntParamType)
     if not (whole or isinstance(kind, click.types.FloatParamType)):
         return None
@@ -191,7 +191,7 @@ def _expected(kind: click.ParamType) -> str | None:  # type: ignore[type-arg]  #
 
 
 def _is_inside(path: str) -> bool:
-    """Return whether a file lies in the working folder, links followed; a shipped store does."""
+    """Return whether a file is in the working folder, following links; a shipped store counts as inside."""
     try:
         return bool(shipped_store(path)) or Path(path).resolve().is_relative_to(Path.cwd())
     except (OSError, ValueError, RuntimeError):

@@ -1,8 +1,8 @@
 """Output that all commands share: lines, messages, progress and the closing line on stderr, JSON on stdout.
 
-The library logs to loggers below "fieldmarks": a warning is something to look into, an info is news of a run,
-and a debug message helps to find the cause of a problem. `-v` and `-q` say which of them reach stderr. A log
-file gets all of them, and the lines that commands print themselves (see `say`), as
+The library logs to loggers below "fieldmarks": a warning is something to look into, an info is news about a
+run, and a debug message helps to find the cause of a problem. `-v` and `-q` select which of them go to
+stderr. A log file gets all of them, and the lines that commands print themselves (see `say`), as
 
     2026-01-31 12:00:00,123 WARNING fieldmarks.store.file: mine.jsonl: ignored an incomplete last line …
 """
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from fieldmarks.generation.run import Progress
 
 
-_BEGAN: Final = "fieldmarks.began"  # when the command began, in the contexts' common notes
+_BEGAN: Final = "fieldmarks.began"  # when the command began: a key of click's shared `meta`
 
 
 class InOrder(click.Group):
-    """A group whose help lists its commands in the order in which they were added: that of the work."""
+    """A group whose help lists its commands in the order in which they were added: that of the workflow."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Return the names of the commands."""
@@ -40,29 +40,29 @@ class InOrder(click.Group):
 
 
 class ConfirmationNeeded(click.ClickException):
-    """A command has to ask and there is no terminal to ask on, which is wrong usage."""
+    """A command has to ask but there is no terminal to ask on, which is a usage error."""
 
     exit_code = 2
 
 
 def say(message: str) -> None:
-    """Print one line on stderr, also with `-q`: a command's closing lines and errors; the rest is logged.
+    """Print one line on stderr, even with `-q`: a command's closing lines and errors; the rest is logged.
 
-    Control characters, which a file or a server may have put into it, are escaped.
+    Control characters, which may come from a file or a server, are escaped.
     """
     click.echo(printable(message), err=True)
     record(message)
 
 
 def start_clock() -> None:
-    """Remember when the command of this context begins, for its closing line."""
+    """Remember when the current command begins, for its closing line."""
     click.get_current_context().meta[_BEGAN] = time.monotonic()
 
 
 def conclude(*sentences: str) -> None:
     """Print a command's closing line: what was done, skipped and written, and how long it took.
 
-    Sentences without a full stop get one. Every command ends with this line, also with `-q`.
+    Sentences without a full stop get one. Every command ends with this line, even with `-q`.
     """
     now = time.monotonic()
     took = duration(now - click.get_current_context().meta.get(_BEGAN, now))
@@ -71,7 +71,7 @@ def conclude(*sentences: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it: "0.4 s", "12 s", "3 min 5 s", "2 h 10 min"."""
+    """Return a duration for people to read: "0.4 s", "12 s", "3 min 5 s", "2 h 10 min"."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -82,7 +82,7 @@ def duration(seconds: float) -> str:
 
 
 def emit(value: Mapping[str, Any]) -> None:
-    """Print one JSON object as a line on stdout, in ASCII where stdout takes no other letters."""
+    """Print one JSON object as a line on stdout, in ASCII if stdout is not Unicode."""
     import orjson
 
     try:
@@ -117,11 +117,11 @@ BAR_EVERY = 0.2  # seconds between changes of the bar
 def shown(
     stream: TextIO, wording: Callable[[Shown], str], *, every: float = PLAIN_EVERY, bar: bool = True
 ) -> Iterator[Callable[[Shown], None]]:
-    """Give a function to call with each new progress, which shows it: a bar in a terminal, else plain lines.
+    """Yield a function that shows the progress passed to it: as a bar on a terminal, else as plain lines.
 
-    There is a line `every` so many seconds, also where nothing new is reported, so that whoever reads a log
-    sees that the work goes on. It costs next to nothing however often it is called, and shows nothing with
-    `-q`, nor on a terminal without `bar`, as where the results themselves are printed there.
+    A line is printed `every` so many seconds, even if nothing new is reported, so that a log shows that the
+    work goes on. The function costs next to nothing however often it is called, and shows nothing with `-q`,
+    nor on a terminal without `bar`, as when the results themselves are printed there.
     """
     if is_quiet() or (stream.isatty() and not bar):
         yield lambda progress: None
@@ -140,7 +140,7 @@ def shown(
 
 
 class _Lines(Generic[Shown]):
-    """Prints the latest progress as a line, from a thread of its own, at regular times."""
+    """Prints the latest progress as a line at regular intervals, from its own thread."""
 
     def __init__(self, stream: TextIO, wording: Callable[[Shown], str], every: float) -> None:
         self._stream, self._wording, self._every = stream, wording, every
@@ -187,7 +187,7 @@ def line(progress: "Progress") -> str:
 
 
 def images_line(progress: "results.Progress") -> str:
-    """Return how far the images are as one line: done, unreadable, rate, time left where it is known."""
+    """Return the progress on images as one line: done, unreadable, rate, and time left if known."""
     rate, left = _rate(progress)
     unreadable = [f"{progress.failed:,} unreadable"] if progress.failed else []
     total = "" if progress.total is None else f" of {progress.total:,}"
@@ -198,7 +198,7 @@ def images_line(progress: "results.Progress") -> str:
 
 
 def counting(what: str) -> Callable[[Counted], str]:
-    """Return a wording of progress: "120 of 3,000 sorted, 60.0/s, 0:48 left", where `what` is "sorted"."""
+    """Return a function that words progress: "120 of 3,000 sorted, 60.0/s, 0:48 left" for "sorted"."""
 
     def wording(progress: Counted) -> str:
         rate, left = _rate(progress)
@@ -211,7 +211,7 @@ def counting(what: str) -> Callable[[Counted], str]:
 
 
 def _rate(progress: Counted) -> tuple[float, str]:
-    """Return things a second, and the time left in words."""
+    """Return the rate per second, and the time left in words."""
     finished = progress.done + progress.failed
     rate = finished / progress.seconds if progress.seconds else 0.0
     minutes, seconds = divmod(round(max(0, (progress.total or 0) - finished) / rate) if rate else 0, 60)
@@ -239,10 +239,10 @@ _PREFIXES: Final = {logging.WARNING: "Note: ", logging.ERROR: "Error: ", logging
 
 
 def start_logging(verbosity: int, log_file: Path | None) -> None:
-    """Send the messages of a command to stderr, and to a file if one is named.
+    """Send a command's log messages to stderr, and to a file if one is named.
 
     `verbosity` is 1 for all messages, 0 for warnings and news, and -1 for errors only. The file is appended
-    to. Raises FieldmarksError if it cannot be written, or holds anything but a log of ours.
+    to. Raises FieldmarksError if it cannot be written, or is not a log of fieldmarks.
     """
     handlers: list[logging.Handler] = [_Printer((logging.DEBUG, logging.INFO, logging.ERROR)[1 - verbosity])]
     if log_file is not None:
@@ -254,7 +254,7 @@ def start_logging(verbosity: int, log_file: Path | None) -> None:
 
 
 def is_quiet() -> bool:
-    """Return whether only errors and the closing line are wanted."""
+    """Return whether to show only errors and the closing line."""
     return any(
         isinstance(handler, _Printer) and handler.level > logging.WARNING for handler in LOGGER.handlers
     )
@@ -286,7 +286,7 @@ class _Printer(logging.Handler):
 
 
 class _File(logging.FileHandler):
-    """Appends each message as a line; a disk that is full does not end the work that it tells of."""
+    """Appends each message as a line; a full disk does not stop the work being logged."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
@@ -300,7 +300,7 @@ class _File(logging.FileHandler):
             click.echo(f"Note: {printable(self.baseFilename)} can no longer be written", err=True)
 
     def close(self) -> None:
-        with suppress(OSError):  # which emit has met already
+        with suppress(OSError):  # emit has reported it already
             super().close()
 
 

@@ -66,7 +66,7 @@ def doctor(
         click.echo(f"{SIGNS[check.ok]:5}{check.what:24} {check.detail}")
 
     named = {"local": local, "model": model, "clip": clip}
-    if any(is_given(name) for name in named):  # then not what is a default
+    if any(is_given(name) for name in named):  # then ignore defaults
         local, model, clip = (value if is_given(name) else None for name, value in named.items())
     base_url = base_url or os.environ.get("OPENAI_BASE_URL")
     if fault := click.get_current_context().meta.get(FAULT):
@@ -97,7 +97,7 @@ def doctor(
 
 
 def _installation() -> "Iterator[Check]":
-    """Yield what is there before any model: the environment, the cache folder, the extras."""
+    """Yield the checks that need no model: versions, the environment, the cache folder, the extras."""
     from fieldmarks import __version__
     from fieldmarks.extras import MODULES, install, is_installed
     from fieldmarks.generation.doctor import Check
@@ -117,7 +117,7 @@ def _installation() -> "Iterator[Check]":
 
 
 def _cache_folder(folder: Path) -> "Check":
-    """Return whether the cache folder, or the nearest of its parents that exists, can be written."""
+    """Check whether the cache folder, or its nearest existing parent, can be written."""
     from fieldmarks.generation.doctor import Check
 
     existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)

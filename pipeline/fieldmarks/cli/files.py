@@ -1,4 +1,4 @@
-"""The type of options that name a file to write, whose suffix says what is in it."""
+"""The type of options that name a file to write, whose suffix tells its format."""
 
 import os
 from pathlib import Path
@@ -10,9 +10,9 @@ STDOUT = "-"
 
 
 class OutputFile(click.Path):
-    """A file to write. A new one has to have the suffix of its format, so that other programs know it.
+    """A file to write. A new one must have the suffix of its format, so that other programs recognise it.
 
-    One that exists is judged by its content, by whoever writes it; "-" is stdout where a command knows it.
+    An existing one is judged by its content, by the code that writes it; "-" is stdout if a command has that.
     """
 
     def __init__(self, suffix: str, path_type: type = Path) -> None:

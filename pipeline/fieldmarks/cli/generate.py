@@ -1,4 +1,4 @@
-"""`fieldmarks generate`: class names in, descriptors into a store; and the options that name a model."""
+"""`fieldmarks generate`: ask a model about classes and fill a store; and the options that name a model."""
 
 import math
 import sys
@@ -16,13 +16,13 @@ from fieldmarks.text import counted, cut_list, printable
 if TYPE_CHECKING:
     from fieldmarks.generation.run import Progress, Summary
 
-FIRST_NAMES = 3  # that a dry run shows
-MOST_LISTED = 20  # names of classes that a closing note lists
+FIRST_NAMES = 3  # shown by a dry run
+MOST_LISTED = 20  # class names in a closing note
 INCOMPLETE = 3  # exit code: done, except for classes that are named
 
 
 class Number(click.FloatRange):
-    """A number within a range; "nan" is refused, which a comparison would not do."""
+    """A number within a range; refuses "nan", which a comparison would not."""
 
     name = "float"
 
@@ -42,7 +42,7 @@ def checked_headers(ctx: click.Context, param: click.Parameter, headers: tuple[s
 
         name, equals, value = header.partition("=")
         problem = header_problem(name, value) if equals else "expected NAME=VALUE"
-        if problem:  # what has no name may be a secret as a whole
+        if problem:  # without a name, all of it may be a secret
             where = f"header {name!r}" if equals else "a header"
             raise click.BadParameter(f"{where}: {problem}.", ctx, param)
         if name.lower() in names:
@@ -204,9 +204,9 @@ def generate(
     reads it from stdin. The command reports how it read the list, and refuses an ambiguous one before any
     request is sent. Classes that already have an answer in the store are skipped, so running the command
     again continues an interrupted run. Each answer is saved as it arrives; those of unfinished classes are
-    kept in FILE.run. Ctrl-C and SIGTERM wait for open requests, for as long as the slowest answer so far
-    took; a second signal stops at once. Several processes can fill one store at the same time without
-    asking for a class twice.
+    kept in FILE.run. Ctrl-C and SIGTERM wait for open requests, for 1.5 times as long as the slowest
+    answer so far took; a second signal stops at once. Several processes can fill one store at the same time
+    without asking for a class twice.
 
     Exit codes: 0 all done; 3 done, except for the classes listed; 1 failed; 2 wrong usage; 130 or 143
     interrupted.
@@ -249,7 +249,7 @@ def generate(
 
 
 def class_names(classes: str | None, named: tuple[str, ...], column: str | None = None) -> list[str]:
-    """Return the names of a list (a path, - for stdin) and those of --class; report how the list was read.
+    """Return the names in a list (a path, - for stdin) and those of --class; report how the list was read.
 
     Raises ClassNameError.
     """
@@ -275,7 +275,7 @@ def class_names(classes: str | None, named: tuple[str, ...], column: str | None 
 
 
 def warn_of_case(names: Sequence[str]) -> None:
-    """Say which classes differ in nothing but case, as one of them is usually a slip."""
+    """Warn of classes that differ only in case, as one of them is usually a typo."""
     spellings: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         spellings.setdefault(name.casefold(), []).append(name)
@@ -285,7 +285,7 @@ def warn_of_case(names: Sequence[str]) -> None:
 
 
 def _stdin() -> bytes:
-    """Return the class list on stdin, of which there is none where it was closed."""
+    """Return the class list on stdin; it is empty if stdin is closed. Raises ClassNameError."""
     from fieldmarks.records import MAX_LIST
 
     try:
@@ -329,14 +329,14 @@ def _print_forecast(summary: "Summary", as_json: bool, *, is_local: bool) -> Non
     if is_local:
         cost = "free, as the model runs on this machine"
     elif summary.cost is not None:
-        cost = f"at most {summary.cost:.4f} USD"
+        cost = f"at most {summary.cost:.4f} USD without retries"
     classes, requests = counted(len(summary.left), "class"), counted(summary.requests, "request")
     click.echo(f"{classes}, {requests}; {cached:,} already in the store")
     click.echo(f"about {read:,} prompt tokens, at most {written:,} completion tokens: {cost}")
 
 
 def _report(summary: "Summary", store: str, as_json: bool) -> None:
-    """Say what a run did, and leave with its exit code."""
+    """Report what a run did, and exit with its code."""
     from fieldmarks.generation.parse import MAX_DESCRIPTORS
 
     if as_json:

@@ -1,4 +1,4 @@
-"""What commands on images share: options of the model and of a page, paths, failures, the closing line."""
+"""Shared by commands on images: options for the model and the page, paths, failures, the closing line."""
 
 import os
 import sys
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 
 OF_MODEL = ("clip", "device", "dtype", "engine", "batch", "cache")
-INCOMPLETE = 3  # the exit code of a run that did all but what its errors name
-MISSING_SHOWN = 3  # of what names no images
-COUNTED = 100_000  # images that are counted before the work
+INCOMPLETE = 3  # the exit code of a run that did everything except what its errors name
+MISSING_SHOWN = 3  # of arguments that name no images
+COUNTED = 100_000  # images that are counted before the work begins
 
 
 class Device(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
-    """The name of a device, one of several GPUs as cuda:N."""
+    """The name of a device; cuda:N is one of several GPUs."""
 
     name = "device"
 
@@ -44,7 +44,7 @@ class Device(click.ParamType):  # type: ignore[type-arg]  # generic since click 
 
 
 class Share(click.FloatRange):
-    """A number from 0 to 1, which may be written in per cent: 0.8 or 80%."""
+    """A number from 0 to 1, which may be written as a percentage: 0.8 or 80%."""
 
     name = "share"
 
@@ -104,6 +104,37 @@ def model_options(command: Command) -> Command:
     return command
 
 
+def label_options(command: Command) -> Command:
+    """Add the options that say when an image gets no label, several, or a broader one."""
+    for option in (
+        click.option(
+            "--back-off",
+            is_flag=True,
+            help="Answer with the broader class, the `parent` in the store, where the classes below it cannot"
+            " be told apart.",
+        ),
+        click.option(
+            "--sets",
+            is_flag=True,
+            help="Also list the labels needed for the calibrated coverage (needs a calibrated --classifier).",
+        ),
+        click.option(
+            "--abstain",
+            is_flag=True,
+            help='Report "none of these" where the best class\'s score is under its threshold (needs a'
+            " calibrated --classifier).",
+        ),
+        click.option(
+            "--min-probability",
+            type=Share(0, 1),
+            default=0.0,
+            help='Report "unsure" for images whose top probability is below this.',
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def page_options(command: Command) -> Command:
     """Add the options for a page's title and author."""
     for option in (
@@ -117,14 +148,14 @@ def page_options(command: Command) -> Command:
 
 
 def force_option(command: Command) -> Command:
-    """Add the option without which no command overwrites a file."""
+    """Add `--force`, without which no command overwrites a file."""
     return click.option("--force", is_flag=True, help="Overwrite existing files.")(command)
 
 
 def check_new(force: bool, named: Mapping[str, Path | Sequence[Path] | None]) -> None:
-    """Raise StoreError for a file that exists, unless `force` and a regular file.
+    """Raise StoreError if a file exists, unless `force` is set and it is a regular file.
 
-    Files are given by the option that names them. Raises UsageError for `force` where none does.
+    `named` has the files by the option that names them. Raises UsageError for `force` if there are none.
     """
     from fieldmarks.store import exchange
 
@@ -137,13 +168,13 @@ def check_new(force: bool, named: Mapping[str, Path | Sequence[Path] | None]) ->
 
 
 def wrote(files: Sequence[object]) -> list[str]:
-    """Return the sentence of the closing line that names the files written; nothing without any."""
+    """Return the sentence of the closing line that names the files written; nothing if there are none."""
     *names, last = map(str, files or [""])
     return [f"Wrote {', '.join(names)}{' and ' if names else ''}{last}"] if files else []
 
 
 def imprint(options: Mapping[str, Any]) -> "Imprint":
-    """Return what the options say of the page. Raises UsageError where no page is written."""
+    """Return the page's title and author as given. Raises UsageError if they are given without a page."""
     from fieldmarks.report.document import Imprint
 
     check_page(options)
@@ -163,16 +194,16 @@ def say_failure(failure: "Failure") -> None:
 
 
 def conclude_read(failures: "Sequence[Failure]", done: int, *closing: str) -> None:
-    """Say why images could not be read, beside those that were, and conclude as `conclude_images`."""
+    """Print why images could not be read, and conclude as `conclude_images` does."""
     for failure in failures:
         say_failure(failure)
     conclude_images(len(failures), done, *closing)
 
 
 def conclude_images(failures: int, done: int, *closing: str) -> None:
-    """Print the closing line, which counts the inputs that failed: each is named when it does.
+    """Print the closing line, which counts the failed inputs: each was named when it failed.
 
-    If some failed, the command ends with INCOMPLETE, and with 1 if none is `done`, by this run or an earlier.
+    If some failed, the command exits with INCOMPLETE, or with 1 if none is `done`, by this run or an earlier.
     """
     if not failures:
         conclude(*closing)
@@ -185,10 +216,10 @@ def conclude_images(failures: int, done: int, *closing: str) -> None:
 
 
 def find_images(images: Sequence[str]) -> "Paths":
-    """Return the paths of the images that arguments name, and what names none.
+    """Return the paths of the images that arguments name, with failures for those that name none.
 
-    Raises ImageError if there is not one image among them, as where a disk is not mounted; an empty list on
-    stdin names nothing, so nothing is missing.
+    Raises ImageError if there is not a single image, as when a disk is not mounted; an empty list on stdin
+    names nothing, so nothing is missing.
     """
     from fieldmarks.classification.results import Failure
     from fieldmarks.classification.sources import find
@@ -207,9 +238,9 @@ def find_images(images: Sequence[str]) -> "Paths":
 
 
 def image_paths(images: Sequence[str], paths: "Paths", *filters: "Filter") -> "tuple[Paths, int | None]":
-    """Return the paths of `find_images` that the filters leave, and their number.
+    """Return the paths of `find_images` that pass the filters, and their number.
 
-    Of paths that come from stdin, or of very many, the number is None.
+    The number is None for paths from stdin, or if there are very many.
     """
     from fieldmarks.classification.sources import STDIN
 

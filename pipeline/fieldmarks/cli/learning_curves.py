@@ -41,7 +41,7 @@ class Counts(click.ParamType):  # type: ignore[type-arg]  # generic since click 
 
 
 def check_curves(options: Mapping[str, Any]) -> None:
-    """Raise UsageError for an option of arms, which learning curves do not have."""
+    """Raise UsageError for an option about arms, or a second preset: learning curves have neither."""
     idle = [name.replace("aggregates", "aggregate") for name in OF_ARMS if options[name]]
     if idle:
         raise click.UsageError(

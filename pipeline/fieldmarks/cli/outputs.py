@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fieldmarks.report.result_page import ResultPage
 
 Command = Callable[..., None]
-ROWS = ("csv", "label-studio")  # formats of one row for an image, with the best class and the runner-up
+ROWS = ("csv", "label-studio")  # formats with one row per image, for the best class and the runner-up
 
 
 def output_options(command: Command) -> Command:
@@ -52,7 +52,7 @@ def output_options(command: Command) -> Command:
 
 
 def open_output(form: ResultFormat | None, options: Mapping[str, Any]) -> "ResultsFile | None":
-    """Return the file to write to, if one is named. Raises UsageError for options that exclude each other."""
+    """Return the file to write to, if one is named. Raises UsageError for mutually exclusive options."""
     output, resume = options["output"], options["resume"]
     if resume and output:
         raise click.UsageError("give either -o or --resume: both write the results")
@@ -70,7 +70,7 @@ def open_output(form: ResultFormat | None, options: Mapping[str, Any]) -> "Resul
 
 
 def detail_of(form: str, options: Mapping[str, Any]) -> tuple[int, int, bool]:
-    """Return of how many classes a format shows scores, of how many marks, and whether it has a baseline.
+    """Return how many classes and how many marks a format shows, and whether it has a baseline.
 
     Raises UsageError for an option without effect.
     """
@@ -93,7 +93,7 @@ def writer(
     journal: "Journal | None" = None,
     file: "ResultsFile | None" = None,
 ) -> "Callable[[Iterable[Result]], None]":
-    """Return what takes the results and writes each as it comes."""
+    """Return a function that takes the results and writes each as it arrives."""
     from fieldmarks.classification import result_files
     from fieldmarks.classification.results import Failure
     from fieldmarks.cli.render.results import table_rows, table_width
@@ -105,7 +105,7 @@ def writer(
         assert journal is not None
         for result in results:
             if isinstance(result, Failure) and journal.has_error(result):
-                continue  # tried again in vain: a run every night must not make the file grow
+                continue  # retried without success: nightly runs must not make the file grow
             journal.append(result_files.journal_line(result))
 
     def to_file(results: "Iterable[Result]") -> None:
@@ -131,7 +131,7 @@ def writer(
 
 
 def to_nothing(results: "Iterable[Result]") -> None:
-    """Take the results and write nothing."""
+    """Consume the results without writing anything."""
     for _ in results:
         pass
 
@@ -144,7 +144,7 @@ def _model_version(classifier: "Classifier") -> str:
 
 
 class Output:
-    """Prints results as they come; `deliver` does a whole run."""
+    """Writes results as they arrive; `deliver` handles a whole run."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Output:
         journal: "Journal | None",
         file: "ResultsFile | None",
     ) -> None:
-        """Raises ReportError for a page or folder that could not be written at the end, and UsageError."""
+        """Raises ReportError for a page or folder that could not be written at the end, or UsageError."""
         from fieldmarks.classification.results import shortened
 
         form = file.form if file else form or "table"
@@ -206,7 +206,7 @@ class Output:
         }
 
     def deliver(self, results: "Iterable[Result]") -> None:
-        """Write each result as it comes."""
+        """Write each result as it arrives."""
         self._has_begun = True
         try:
             self._write(map(self._shortened, self._noted(results)))
@@ -218,7 +218,7 @@ class Output:
             raise
 
     def write_page(self) -> None:
-        """Write the page, if there is one, of the results so far."""
+        """Write the page, if there is one, with the results so far."""
         if self._page and self._report and self._has_begun:
             from fieldmarks.classification.results import reporting
 
@@ -227,13 +227,13 @@ class Output:
                 self._page.write(self._report, lambda images: reporting(images, total, show))
 
     def sort(self) -> None:
-        """Sort the images into folders, if there is a folder for it."""
+        """Sort the images into folders, if that was asked for."""
         if self.sorter:
             self.sorter.sort()
             self._failures += len(self.sorter.failures)
 
     def conclude(self, skipped: int, written: Sequence[Path]) -> None:
-        """Say what was done, skipped and written, and how many images failed."""
+        """Print what was done, skipped and written, and how many images failed."""
         done = f"Classified {counted(self._total - self._unreadable, 'image')}"
         done += "".join(f", {number:,} {why}" for why, number in self._without_label.items())
         done += f"; skipped {skipped:,} with a result" if skipped else ""

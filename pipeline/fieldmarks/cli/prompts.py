@@ -1,4 +1,4 @@
-"""`fieldmarks prompts`: the prompt templates that ship, and how each reads for a class."""
+"""`fieldmarks prompts`: the built-in prompt templates, and how each reads for a class."""
 
 import sys
 

@@ -1,8 +1,8 @@
 """The root command: imports and runs a command, and turns errors and signals into exit codes.
 
 Standard streams that are closed, full or not Unicode cannot break a command. SIGINT and SIGTERM both unwind
-it, so that temporary files are removed and what is finished stays. Commands that install signal handlers of
-their own for a while, as `generate` does, get these back afterwards. Once the exit code is decided, a further
+it, so that temporary files are removed and what is finished stays. Commands that install their own signal
+handlers for a while, as `generate` does, restore these afterwards. Once the exit code is decided, another
 signal ends the process at once, without a message.
 """
 
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, what shells expect
 TERMINATED: Final = 143  # 128 + SIGTERM
-FAULT: Final = "fieldmarks.fault"  # of the configuration file, for `doctor`, in the contexts' common notes
+FAULT: Final = "fieldmarks.fault"  # a key of click's shared `meta`: the configuration's error, for `doctor`
 ENVIRONMENT: Final = {"clip": "FIELDMARKS_CLIP", "store": "FIELDMARKS_STORE", "model": "FIELDMARKS_MODEL"}
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which unwinds as Ctrl-C does."""
+    """SIGTERM, which unwinds like Ctrl-C."""
 
 
 def prepare() -> None:
-    """Make the standard streams safe, and SIGINT and SIGTERM exceptions. Call it in the main thread."""
+    """Make the standard streams safe and turn SIGINT and SIGTERM into exceptions. Call in the main thread."""
     _open_closed_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be Unicode, nor a terminal UTF-8
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be Unicode, nor a terminal UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr is None:
         sys.stderr = _Stderr(os.fdopen(2, "wb", closefd=False), "utf-8", "backslashreplace")
@@ -56,15 +56,15 @@ def prepare() -> None:
         encoding = sys.stderr.encoding
         sys.stderr = _Stderr(sys.stderr.buffer, encoding, "backslashreplace", line_buffering=True)
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _terminate)):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as whoever started us may want it
+        if signal.getsignal(number) != signal.SIG_IGN:  # whoever started us may want that
             signal.signal(number, handler)
     sys.unraisablehook = _unraisable
     own_process()
-    atexit.register(_ignore_signals)  # as the first of all, it runs as the last
+    atexit.register(_ignore_signals)  # registered first, it runs last
 
 
 def settle(code: int) -> None:
-    """End the process at once, with `code`, at a signal from now on."""
+    """From now on, end the process at once with `code` on a signal."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         os._exit(code)
@@ -82,13 +82,13 @@ def exit_code(error: BaseException | None) -> int:
 
 
 def _ignore_signals() -> None:
-    """Keep the exit code in the interpreter's last moments, in which it takes handlers away but not this."""
+    """Keep the exit code at shutdown, when the interpreter removes signal handlers but not SIG_IGN."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 class _Stderr(io.TextIOWrapper):
-    """A stderr that drops what it cannot write: a full disk under a log must not end the work it tells of."""
+    """A stderr that drops what it cannot write: a full disk under a log must not stop the work."""
 
     def write(self, text: str, /) -> int:
         try:
@@ -106,7 +106,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _unraisable(unraisable: "UnraisableHookArgs") -> None:
-    """Deliver again, a moment later, a signal that struck where exceptions are dropped, as in a finalizer."""
+    """Resend, a moment later, a signal that arrived where exceptions are dropped, as in a finalizer."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         number = signal.SIGTERM if isinstance(unraisable.exc_value, Terminated) else signal.SIGINT
         threading.Timer(0.01, os.kill, [os.getpid(), number]).start()
@@ -115,46 +115,46 @@ def _unraisable(unraisable: "UnraisableHookArgs") -> None:
 
 
 def _open_closed_streams() -> None:
-    """Occupy closed standard streams, whose numbers the next opened file, a store, would get otherwise.
+    """Reopen closed standard streams, whose numbers the next opened file, such as a store, would get.
 
-    Writing to a stdout that was closed fails, as it must; messages to a stderr that was closed are dropped.
+    Writing to a stdout that was closed still fails, as it must; messages to a closed stderr are dropped.
     """
     for fd, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(fd)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, flags), True)  # it gets the lowest number that is free: fd
+            os.set_inheritable(os.open(os.devnull, flags), True)  # gets the lowest free number: fd
     if sys.stdout is None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
 
 
-# An OSError with one of these and no file name is of stdout: files that we open raise errors of ours.
+# An OSError with one of these and no file name is about stdout: files that we open raise our own errors.
 _OUTPUT_FAILED: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE}
 _LONGEST: Final = 500  # characters of an untrusted error message
 
 
 class Root(InOrder):
-    """A group whose errors are one line on stderr and an exit code, never a traceback.
+    """A group that reports errors as one line on stderr and an exit code, never a traceback.
 
     `short_helps` has each command's name and its line of help. A command is imported when it is called, from
-    the module of this package that has its name: so the list of all of them imports none.
+    the module of this package with its name, so listing the commands imports none.
     """
 
     def __init__(self, *args: Any, short_helps: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, short_help in (short_helps or {}).items():
             self.add_command(click.Command(name, short_help=short_help))
-        self._listed = set(short_helps or {})  # and not imported
+        self._listed = set(short_helps or {})  # and not imported yet
 
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that the arguments name, imported, with its name and its own arguments."""
+        """Return the name of the command in the arguments, the imported command, and its own arguments."""
         name, command, rest = super().resolve_command(context, args)
         return name, command and self._imported(name or ""), rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what the library says of a keyword is said of the option that was typed."""
+        """Run a command; in the library's errors, replace keywords with the options that were typed."""
         try:
             return super().invoke(ctx)
         except UsageError as error:
@@ -174,7 +174,7 @@ class Root(InOrder):
         return self.commands[name]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a process: as `main`, with signals and standard streams set up for it."""
+        """Run as a process: like `main`, with signals and standard streams set up for it."""
         prepare()
         code = INTERRUPTED
         try:
@@ -192,7 +192,7 @@ class Root(InOrder):
         try:
             code = super().main(*args, **kwargs)
             if sys.stdout is not None:
-                sys.stdout.flush()  # here its failure is an error message
+                sys.stdout.flush()  # a failure here becomes an error message
         except click.Abort as error:
             cause = error.__cause__
             code = _unexpected(cause) if isinstance(cause, EOFError) else _interrupted(error)
@@ -230,7 +230,7 @@ def with_environment(command: click.Command) -> click.Command:
 
 
 def _of_option(message: str, command: click.Command | None) -> str:
-    """Return a message that begins with a keyword of the library with the option of that name instead."""
+    """Return a message with the option in place of the library's keyword that it begins with."""
     keyword = re.match(r"([a-z_]+)(?=: | needs | goes with )", message)
     for param in command.params if command and keyword else ():
         if isinstance(param, click.Option) and keyword and param.name == keyword[0]:
@@ -239,7 +239,7 @@ def _of_option(message: str, command: click.Command | None) -> str:
 
 
 def _before_the_command(error: click.NoSuchOption) -> str | None:
-    """Return what to say of an option of the root command that stands after a subcommand."""
+    """Return what to say about an option of the root command given after a subcommand, or None."""
     option = next((option for option in main.params if error.option_name in option.opts), None)
     if option is None or error.ctx is None or error.ctx.parent is None:
         return None
@@ -260,14 +260,14 @@ def _failed(message: str) -> int:
 
 
 def _unexpected(error: BaseException) -> int:
-    """Report what should not have happened in one line, with the traceback where it is asked for."""
+    """Report an unexpected error in one line, with the traceback if requested."""
     if os.environ.get("FIELDMARKS_DEBUG") == "1":
         import traceback
 
         traceback.print_exception(error)
     try:
         text = " ".join(str(error).split())
-    except Exception:  # an error that cannot say what it is
+    except Exception:  # an error whose message fails itself
         text = ""
     name = type(error).__name__
     what = f"{name}: {text[:_LONGEST]}" if text else name
@@ -275,15 +275,15 @@ def _unexpected(error: BaseException) -> int:
 
 
 def _output_failed(error: OSError) -> int:
-    """Report a stdout that cannot be written, but not one whose reader left, as `head` does."""
-    with contextlib.suppress(OSError, ValueError):  # nothing is to be tried again when Python ends
+    """Report that stdout cannot be written, unless its reader has left, as `head` does."""
+    with contextlib.suppress(OSError, ValueError):  # Python must not try again when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno != errno.EPIPE:
         _failed(f"the output cannot be written: {error.strerror}")
     return 1
 
 
-# In the order of work, in which `fieldmarks --help` lists them.
+# In the order of the workflow, as `fieldmarks --help` lists them.
 _COMMANDS: Final = {
     "demo": "Try everything offline, in a minute.",
     "doctor": "Check the installation, an endpoint or a model.",
@@ -354,4 +354,4 @@ def main(verbose: bool, quiet: bool, log_file: Path | None) -> None:
         except UsageError as error:
             if context.invoked_subcommand != "doctor":
                 raise
-            context.meta[FAULT] = str(error)  # one of the results of doctor
+            context.meta[FAULT] = str(error)  # doctor reports it

@@ -8,7 +8,7 @@ import click
 
 from fieldmarks.cli.configuration import prevailing
 from fieldmarks.cli.console import conclude, say
-from fieldmarks.cli.images import model_options
+from fieldmarks.cli.images import label_options, model_options
 from fieldmarks.errors import FieldmarksError
 from fieldmarks.extras import install, is_installed
 from fieldmarks.text import counted
@@ -51,6 +51,7 @@ SHORTEST_TOKEN = 16  # characters
     metavar="MB",
     help="Largest request, in MB.",
 )
+@label_options
 @model_options
 @click.pass_context
 def serve(
@@ -96,8 +97,9 @@ def serve(
         wildcard = host in ("0.0.0.0", "::", "")
         names = LOOPBACK if host in LOOPBACK else (host, *LOOPBACK)
         access = Access.to(port, names, allowed, any_address=wildcard, token=token)
-        opened = _open(store, classifier, options)
-        service = Service(opened, access, max_body=max_body * 2**20)
+        labelling = {name: options.pop(name) for name in ("min_probability", "abstain", "sets", "back_off")}
+        opened = _open(store, classifier, options, labelling)
+        service = Service(opened, access, labelling, max_body=max_body * 2**20)
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what clients send is not our news
         shown = f"[{host}]" if ":" in host else host
         say(f"Serving {counted(len(opened.classes), 'class')} at http://{shown}:{port}/ (Ctrl-C ends it)")
@@ -109,7 +111,9 @@ def serve(
             conclude(f"Classified {counted(batcher.classified, 'image')}{failed}")
 
 
-def _open(store: str | None, classifier: Path | None, options: dict[str, Any]) -> "Classifier":
+def _open(
+    store: str | None, classifier: Path | None, options: dict[str, Any], labelling: dict[str, Any]
+) -> "Classifier":
     """Open the classifier and load its model, so that the first request does not wait for it."""
     import numpy as np
 
@@ -117,7 +121,7 @@ def _open(store: str | None, classifier: Path | None, options: dict[str, Any]) -
     from fieldmarks.store import Store
 
     opened = Classifier(Store(store), **options) if store else Classifier.load(classifier or "", **options)
-    opened.predict(np.zeros((64, 64, 3), np.uint8))
+    opened.predict(np.zeros((64, 64, 3), np.uint8), **labelling)
     return opened
 
 

@@ -1,4 +1,4 @@
-"""`fieldmarks classify --sort-into`: images go to a folder per label."""
+"""`fieldmarks classify --sort-into`: sort images into a folder per label."""
 
 import os
 import shlex
@@ -47,7 +47,7 @@ def sorting_options(command: Command) -> Command:
 
 
 def check(options: Mapping[str, Any], images: tuple[str, ...]) -> None:
-    """Raise an error for options that exclude each other, or a folder that cannot be sorted into."""
+    """Raise an error for mutually exclusive options, or a folder that cannot be sorted into."""
     folder = options["sort_into"]
     for name in ("move", "link", "dry_run"):
         if options[name] and not folder:
@@ -67,7 +67,7 @@ def check(options: Mapping[str, Any], images: tuple[str, ...]) -> None:
 
 
 class Sorter:
-    """Gathers the results of a run, and sorts the images when all are there."""
+    """Collects the results of a run, and sorts the images when all have been classified."""
 
     def __init__(self, folder: "SortedFolder", options: Mapping[str, Any]) -> None:
         self._folder = folder
@@ -75,15 +75,15 @@ class Sorter:
         self._action: SortAction = "move" if options["move"] else "link" if options["link"] else "copy"
         self._is_dry = options["dry_run"]
         self._rows: list[Row] = []
-        self._paths: dict[str, str] = {}  # of images whose path is not their name, as it is not Unicode
+        self._paths: dict[str, str] = {}  # by name, for images whose path is not Unicode
         self._left_out = 0
-        self._taken: set[str] = set()  # files, free of links
+        self._taken: set[str] = set()  # files, with links resolved
         self._repeated = 0
         self._done: list[Step] = []
         self.failures: list[Failure] = []
 
     def outside(self, paths: "Iterator[str | Failure]") -> "Iterator[str | Failure]":
-        """Yield the paths without those of images that have been sorted already."""
+        """Yield the paths except those of images that have already been sorted."""
         from fieldmarks.classification.sources import name_of
 
         for path in paths:
@@ -96,7 +96,7 @@ class Sorter:
             yield path
 
     def add(self, result: "Result") -> None:
-        """Take one result in; unreadable images stay where they are, and a file is taken once."""
+        """Add one result; unreadable images stay where they are, and each file is added once."""
         from fieldmarks.classification.result_files import csv_cells
         from fieldmarks.classification.results import Failure
 
@@ -110,12 +110,12 @@ class Sorter:
         self._rows.append(csv_cells(result))
 
     def sort(self) -> None:
-        """Take all steps, or print them in a dry run."""
+        """Carry out all steps, or print them in a dry run."""
         from fieldmarks.classification.results import Failure, reporting
         from fieldmarks.classification.sorting import split_name
 
         if not self._rows:
-            return  # not even a folder is made
+            return  # not even a folder is created
         steps = self._folder.plan(self._rows, self._action, lambda image: self._paths.get(image, image))
         try:
             with (
@@ -160,5 +160,5 @@ def _planned(step: "Step") -> str:
 
 
 def _lies_in(path: str, folder: str) -> bool:
-    """Whether a path leads into a folder, or to it; `folder` is free of links."""
+    """Whether a path, with links resolved, is a folder or inside it; `folder` is already resolved."""
     return os.path.commonpath((os.path.realpath(path or os.curdir), folder)) == folder

@@ -1,4 +1,4 @@
-"""`fieldmarks unsort`: takes back what `classify --sort-into` did."""
+"""`fieldmarks unsort`: undo what `classify --sort-into` did."""
 
 import sys
 from collections.abc import Mapping

@@ -73,7 +73,7 @@ def what_if(name: str, dataset: str | None, **options: Any) -> None:
 
 
 def _show(result: "WhatIf") -> None:
-    """Print what changes, the accuracies and the first images whose prediction changes, newly wrong first."""
+    """Print the changes, the accuracies and the first images whose prediction changes, newly wrong first."""
     for verb, texts in (("without", result.dropped), ("with", result.added)):
         for text in texts:
             click.echo(f"{printable(result.name)} {verb} {printable(text)!r}")

@@ -1,4 +1,4 @@
-"""Labelled data sets: a folder per class, a manifest, tables of the `datasets` library, image tars."""
+"""Labelled data sets: a folder per class, manifests, tables of the `datasets` library, tars of images."""
 
 from fieldmarks.data.dataset import DataSet, DatasetSpec, Example
 from fieldmarks.data.opening import open_dataset

@@ -1,4 +1,4 @@
-"""Checks of a data set before it is scored: images per class, and duplicates."""
+"""Checks a data set before it is scored: images per class, and duplicates."""
 
 import hashlib
 from collections import Counter
@@ -13,8 +13,8 @@ from fieldmarks.data.labels import Matching
 from fieldmarks.errors import ImageError
 from fieldmarks.text import counted, cut, printable
 
-SHOWN: Final = 10  # groups of equal images in the plain object
-_WIDTH: Final = 60  # columns of a class's name in a table
+SHOWN: Final = 10  # groups of duplicates in the JSON object
+_WIDTH: Final = 60  # terminal columns for a class name in a table
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class Equal:
 
     @property
     def across(self) -> bool:
-        """Whether they lie in different classes, so that at least one of them is wrongly labelled."""
+        """Whether they are in different classes, so that at least one of them is mislabelled."""
         return len(set(self.classes)) > 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plain object."""
+        """Return the group as a JSON object."""
         return {"images": list(self.images), "classes": list(self.classes)}
 
 
@@ -42,11 +42,11 @@ class Preflight:
     without_images: tuple[str, ...] = ()
     equal: tuple[Equal, ...] = ()
     left_out: int = 0  # images whose label has no class
-    failures: int = 0  # images without a usable label, and such
-    missing: tuple[str, ...] = ()  # images that are named and not there, or cannot be reached
+    failures: int = 0  # such as images without a usable label
+    missing: tuple[str, ...] = ()  # images that are named but missing or unreachable
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plain object; of the groups of equal images the first ones."""
+        """Return the result as a JSON object, with the first groups of duplicates."""
         across = [group.to_dict() for group in self.equal if group.across]
         within = [group.to_dict() for group in self.equal if not group.across]
         return {
@@ -66,9 +66,9 @@ class Preflight:
         return missing + repeated(self.equal)
 
     def rows(self, most: int = 12) -> list[tuple[str, str]]:
-        """Return classes with their images, most images first, for a table of at most `most` + 1 rows.
+        """Return classes with their image counts, largest first, for a table of at most `most` + 1 rows.
 
-        Of many classes the largest and the smallest are shown, those without images among these.
+        Of many classes, the largest and the smallest are shown; those without images count as the smallest.
         """
         ordered = sorted(self.images.items(), key=lambda pair: -pair[1])
         ordered += [(name, 0) for name in self.without_images]
@@ -110,10 +110,10 @@ def repeated(equal: Sequence[Equal]) -> list[str]:
 
 
 def inspect(dataset: DataSet, match: Callable[[Mapping[str, int]], Matching]) -> Preflight:
-    """Count a data set's images in one pass and compare their bytes, of files only where sizes are equal.
+    """Count a data set's images in one pass and compare their bytes, those of files only if sizes are equal.
 
-    `match` is asked once, with the number of images under each label, which class each label stands for.
-    Memory holds the images' names and hashes, and one image. What cannot be read is passed over here.
+    `match` is called once, with the number of images under each label, and says which class each label stands
+    for. Memory holds the images' names and hashes, and one image. Unreadable images are skipped here.
     """
     labels: Counter[str] = Counter()
     failures = 0
@@ -151,7 +151,7 @@ def inspect(dataset: DataSet, match: Callable[[Mapping[str, int]], Matching]) ->
 
 
 def tally(counts: Mapping[str, int], matching: Matching) -> Preflight:
-    """Return what the numbers of images under each label say, where there are no images to compare."""
+    """Return the result from the number of images under each label, without images to compare."""
     images: Counter[str] = Counter()
     left_out = 0
     for label, count in counts.items():
@@ -165,13 +165,13 @@ def tally(counts: Mapping[str, int], matching: Matching) -> Preflight:
 def _hashed(
     files: Mapping[int, Sequence[tuple[str, str, str]]], classes: Mapping[str, str]
 ) -> Iterable[tuple[str, str, bytes]]:
-    """Yield the images with their labels and digests that have the size of another image with a class."""
+    """Yield the images that have a class and the size of another such image, with labels and digests."""
     for group in files.values():
         of_classes = [file for file in group if file[1] in classes]
         for image, label, path in of_classes if len(of_classes) > 1 else ():
             try:
                 yield image, label, _digest(read_bytes(Path(path)))
-            except ImageError:  # its reading will tell
+            except ImageError:  # reading it later reports the error
                 continue
 
 

@@ -1,7 +1,7 @@
-"""A labelled data set: images with the names of their classes, in an order that never changes.
+"""Labelled data sets: images with the names of their classes, in an order that never changes.
 
-Beside it what all kinds of data sets share: limits, columns, which split is read (test, unless the user names
-another), and several files under one name, by a glob or a range such as data-{000..012}.tar.
+It also has what all kinds of data sets share: limits, columns, the choice of a split (test, unless the user
+names another), and names that stand for several files, by a glob or a range such as data-{000..012}.tar.
 """
 
 import glob
@@ -17,7 +17,7 @@ from fieldmarks.classification.sources import ImageInput
 from fieldmarks.errors import ClassNameError, EvaluationError
 from fieldmarks.records import class_name
 
-# How a column of images or of labels may be called where nothing else tells, the usual name first.
+# Names of image and label columns, used if nothing else identifies them; the usual name comes first.
 IMAGE_NAMES: Final = ("image", "path", "file", "file_name", "filename", "image_path", "img")
 LABEL_NAMES: Final = ("label", "class", "class_name", "category", "fine_label", "labels")
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An image and its label, which is NFC and trimmed as class names are."""
+    """An image and its label, in NFC and trimmed like class names."""
 
     image: ImageInput
     label: str
@@ -36,8 +36,9 @@ class Example:
 class DatasetSpec:
     """Which labelled images to use, and how to read their labels.
 
-    `spec` is a path or hf:NAME; None with `embeddings`, image embeddings in files, that bring labels of their
-    own. `limit` takes that many images, evenly spread over the whole; of a stream, the first ones.
+    `spec` is a path or hf:NAME, or None if `embeddings` (files of image embeddings) have their own labels.
+    With `limit`, at most that many images are used, spread evenly over the data set; of a stream, the first
+    ones.
     """
 
     spec: str | None
@@ -57,11 +58,11 @@ class DatasetSpec:
 
 
 class DataSet(Protocol):
-    """Images with labels; every pass over it yields the same in the same order."""
+    """Images with labels; every pass yields the same ones in the same order."""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What is needed to read it again: spec, kind, split, columns, a fingerprint where it is cheap."""
+        """What is needed to read it again: spec, kind, split, columns, a fingerprint if it is cheap."""
 
     @property
     def notices(self) -> Sequence[str]:
@@ -69,17 +70,17 @@ class DataSet(Protocol):
 
     @property
     def is_indexed(self) -> bool:
-        """Whether `labels` reads no image; of other sources it is a pass over all of them."""
+        """Whether `labels` reads no images; for other sources, it passes over all of them."""
 
     def labels(self) -> Counter[str]:
-        """The number of images under each label, counted without decoding any. Raises EvaluationError."""
+        """The number of images under each label, counted without decoding them. Raises EvaluationError."""
 
     def __iter__(self) -> Iterator[Example | Failure]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A data set whose images are files on this disk."""
+    """A data set whose images are files on disk."""
 
     metadata: Mapping[str, Any]
     records: Sequence[Example | Failure]
@@ -95,7 +96,7 @@ class Listed:
 
 
 def record(image: ImageInput, label: object, name: str) -> Example | Failure:
-    """Return an image with its label, or the failure of an image whose label is missing or unusable."""
+    """Return an image with its label, or a failure if the label is missing or unusable."""
     if label is None or (isinstance(label, str) and not label.strip()):
         return Failure(name, "it has no label")
     if isinstance(label, bool) or not isinstance(label, str | int):
@@ -107,20 +108,20 @@ def record(image: ImageInput, label: object, name: str) -> Example | Failure:
 
 
 def taken(number: int, count: int, limit: int | None) -> bool:
-    """Whether record `number` of `count`, from 0, is among `limit` that are evenly spread over all."""
+    """Whether record `number` of `count`, from 0, is among the `limit` that are spread evenly over all."""
     return limit is None or (number + 1) * limit // count > number * limit // count
 
 
 def spread(records: Sequence[T], limit: int | None) -> list[T]:
-    """Return `limit` of some records, evenly spread, in their order; all of them if there are fewer."""
+    """Return `limit` of the records, spread evenly and in order, or all of them if there are fewer."""
     some = None if limit is None or limit >= len(records) else limit
     return [entry for number, entry in enumerate(records) if taken(number, len(records), some)]
 
 
 def choose_column(kind: str, named: str | None, candidates: Sequence[str], columns: Sequence[str]) -> str:
-    """Return the column to use: the one named, else the only candidate.
+    """Return the column to use: the named one, else the only candidate.
 
-    `kind` is "image" or "label", as in the options' names. Raises EvaluationError, which lists the columns.
+    `kind` is "image" or "label", as in the option names. Raises EvaluationError, listing the columns.
     """
     option = f"--{kind}-column"
     if named is not None:
@@ -137,7 +138,7 @@ def choose_column(kind: str, named: str | None, candidates: Sequence[str], colum
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:
-    """Return the first names of some, quoted, and how many more there are."""
+    """Return the first names, quoted, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(repr(name if len(name) <= 80 else f"{name[:79]}…") for name in names[:most]) + more
 
@@ -149,14 +150,14 @@ SPLITS: Final = frozenset((*_TEST, *_VALIDATION, *_TRAIN))
 
 
 def is_split(name: str) -> bool:
-    """Whether a folder or part of this name is a split, in any case."""
+    """Whether a folder or part with this name is a split, ignoring case."""
     return name.casefold() in SPLITS
 
 
 def choose_split(available: Iterable[str], asked: str | None) -> str:
-    """Return the split to read: the one asked for in any case, else test, else validation, else the only one.
+    """Return the split to read: the requested one in any case, else test, validation or the only one.
 
-    Raises EvaluationError, which lists the splits.
+    Raises EvaluationError, listing the splits.
     """
     names = list(available)
     if asked is not None:
@@ -175,7 +176,7 @@ def choose_split(available: Iterable[str], asked: str | None) -> str:
 
 
 def split_notice(chosen: str, available: Iterable[str]) -> list[str]:
-    """Return a notice of a split that was not asked for, where there are others."""
+    """Return a notice about a split that was not requested, if there are others."""
     others = [name for name in available if name != chosen]
     return [f"using the split {chosen!r}; also available: {listed(others)}"] if others else []
 
@@ -185,9 +186,9 @@ _RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def expand(spec: str, suffixes: tuple[str, ...]) -> list[Path]:
-    """Return the files that a path, a glob, a range {000..012} or a folder means, in their order.
+    """Return the files that a path, a glob, a range {000..012} or a folder stands for, in order.
 
-    Of a folder they are those with one of `suffixes`. Raises EvaluationError for one that is not there.
+    Of a folder, they are those with one of `suffixes`. Raises EvaluationError for a missing file.
     """
     names = [spec] if Path(spec).exists() else _braces(spec)
     if len(names) == 1 and Path(spec).is_dir():
@@ -204,7 +205,7 @@ def _glob(pattern: str) -> list[str]:
 
 
 def _braces(spec: str) -> list[str]:
-    """Return the names that ranges like {000..012} stand for, in their order."""
+    """Return the names that ranges like {000..012} stand for, in order."""
     match = _RANGE.search(spec)
     if not match:
         return [spec]

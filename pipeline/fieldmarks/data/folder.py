@@ -1,10 +1,10 @@
-"""A folder per class: the class is the name of the folder directly under the data set's.
+"""Data sets with a folder per class: the folders directly under the data set's folder name the classes.
 
     DATASET/CLASS/…/image.jpg            DATASET/SPLIT/CLASS/…/image.jpg          ARCHIVE/DATASET/…
                                          DATASET/CLASS/SPLIT/…/image.jpg
 
-Inside a class's folder images may lie at any depth. Where the subfolders are splits (train, val, test),
-each with a folder per class, one of them is read. A folder that only wraps another is passed through.
+Inside a class's folder, images may be at any depth. If the subfolders are splits (train, val, test), each
+with a folder per class, one of them is read. A folder that only wraps another is skipped.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _NUMBERED: Final = re.compile(r"(.*?[^\W\d_])[\s._-]*\(?\d+\)?", re.DOTALL)  # c
 
 
 def open_folder(source: DatasetSpec) -> Listed:
-    """Read the names in a folder. Raises EvaluationError where it has no image in a class's folder."""
+    """List the images in a folder. Raises EvaluationError if there is no image in a class's folder."""
     top = _unwrapped(Path(source.name))
     folder, split, notices = _split(top, source.split)
     folder = folder if folder == top else _unwrapped(folder)
@@ -73,10 +73,10 @@ def open_folder(source: DatasetSpec) -> Listed:
 
 
 def _unwrapped(folder: Path) -> Path:
-    """Return the folder that a folder only wraps, as archives do, or the folder itself.
+    """Return the data set's folder inside folders that only wrap it, as archives do, or the folder itself.
 
-    A wrapper holds one folder and no image, and that folder holds folders alone. A split is no wrapped data
-    set, unless it lies in a folder of its own name.
+    A wrapper contains one folder and no image, and that folder contains folders but no image. A split is not
+    a wrapped data set, unless it is in a folder of its own name.
     """
     for _ in range(_MAX_WRAPPERS):
         inner = _subfolders(folder)
@@ -89,10 +89,11 @@ def _unwrapped(folder: Path) -> Path:
 
 
 def _split(folder: Path, asked: str | None) -> tuple[Path, str | None, list[str]]:
-    """Return the folder that holds the classes' folders, the split that it is, and what to tell.
+    """Return the folder that contains the classes' folders, the split that it is, if any, and notices.
 
-    A split holds a folder per class and no image. Beside one, a folder of images called like a split is the
-    part without labels that many a competition has. Raises EvaluationError where a split may be meant.
+    A split contains a folder per class and no image. Next to a split, a folder of images named like one is
+    the unlabelled part that many competitions have. Raises EvaluationError if it is unclear whether a split
+    is meant.
     """
     subfolders = _subfolders(folder)
     labelled = [place.name for place in subfolders if dataset.is_split(place.name) and _holds_folders(place)]
@@ -121,7 +122,7 @@ def _split(folder: Path, asked: str | None) -> tuple[Path, str | None, list[str]
 
 
 def _inner_parts(folder: Path) -> list[str]:
-    """Return the splits in the classes' folders, if each of these holds nothing else."""
+    """Return the splits in the classes' folders, if these contain nothing else."""
     classes = _subfolders(folder)
     parts = [[part.name for part in _subfolders(place)] for place in classes]
     if any(map(_loose, classes)) or not all(some and all(map(dataset.is_split, some)) for some in parts):
@@ -130,9 +131,9 @@ def _inner_parts(folder: Path) -> list[str]:
 
 
 def _inner_split(folder: Path, asked: str | None) -> tuple[str | None, list[str]]:
-    """Return the split to read of CLASS/SPLIT/image.jpg, None where there is none, and what to tell.
+    """Return the split to read of CLASS/SPLIT/image.jpg, None if there are no splits, and notices.
 
-    Raises EvaluationError where a split may be meant.
+    Raises EvaluationError if the split is missing or ambiguous.
     """
     names = _inner_parts(folder)
     if not names:
@@ -145,7 +146,7 @@ def _inner_split(folder: Path, asked: str | None) -> tuple[str | None, list[str]
 
 
 def _deeper(folder: Path) -> list[str]:
-    """Return what to tell where the folders may hold the classes' folders rather than be them."""
+    """Return a notice if the folders may contain the classes' folders rather than be them."""
     tops = [place for place in _subfolders(folder) if _has_images(place)]
     below = [{part.name for part in _subfolders(place)} for place in tops]
     if not tops or len(below[0]) < 2 or any(some != below[0] for some in below) or any(map(_loose, tops)):
@@ -179,7 +180,7 @@ def _images(folder: Path, contents: FolderContents, label: str) -> list[Example 
 
 
 def _no_classes(folder: Path, loose: Sequence[str], empty: Sequence[str]) -> str:
-    """Return why a folder is no data set, and what to do."""
+    """Return why a folder is not a data set, and what to do."""
     expected = "expected DATASET/CLASS/image.jpg"
     if loose:
         matches = (_NUMBERED.fullmatch(Path(name).stem) for name in loose)
@@ -200,7 +201,7 @@ def _no_classes(folder: Path, loose: Sequence[str], empty: Sequence[str]) -> str
 
 
 def _loose(folder: Path) -> list[str]:
-    """Return the images that lie directly in a folder, by their suffixes."""
+    """Return the images directly in a folder, recognised by suffix."""
     return [name for name in _entries(folder) if suffix_of(name) in SUFFIXES and (folder / name).is_file()]
 
 
@@ -209,7 +210,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[str]:
-    """Return the names in a folder, sorted, but for hidden ones. Raises EvaluationError."""
+    """Return the names in a folder, sorted, without hidden ones. Raises EvaluationError."""
     try:
         return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -217,13 +218,13 @@ def _entries(folder: Path) -> list[str]:
 
 
 def _fingerprint(folder: Path, records: Iterable[Example | Failure]) -> str:
-    """Return a hash of the images' names below the folder and of their sizes."""
+    """Return a hash of the images' sizes and their paths relative to the folder."""
     digest = hashlib.sha256()
     for entry in records:
         if isinstance(entry, Example) and isinstance(entry.image, str):
             try:
                 size = Path(entry.image).stat().st_size
-            except OSError:  # its reading will tell
+            except OSError:  # reading it later reports the error
                 size = -1
             name = os.path.relpath(entry.image, folder)
             digest.update(f"{size} {name}\n".encode("utf-8", "surrogateescape"))

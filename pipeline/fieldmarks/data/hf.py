@@ -1,10 +1,10 @@
 """Data sets read by the `datasets` library: parquet and arrow files, folders it saved, and hf:NAME[:CONFIG].
 
 Columns are found by type, rows stay undecoded, and no untrusted code runs: our own code decides what an image
-is. A parquet file is read in place, a few rows at a time, and not copied to a cache first. A row holds an
+is. A parquet file is read in place, a few rows at a time, and not copied to a cache first. A row contains an
 image's bytes, or only names a file. Such a name comes from whoever made the table, and would be read from the
-user's disk: it is followed into the data set's own folder or download, nowhere else. The library is imported
-when it is needed, kept quiet, and its errors become one line.
+user's disk, so it may lead only into the data set's own folder or download. The library is imported lazily
+and kept quiet, and its errors are shortened to one line.
 """
 
 import gc
@@ -51,14 +51,14 @@ class Rows(Protocol):
 
     @property
     def features(self) -> Mapping[str, Any]:
-        """The features of the `datasets` library by column."""
+        """The features of the columns, as the `datasets` library has them."""
 
     @property
     def count(self) -> int | None:
-        """The number of rows, where it is known before they are read."""
+        """The number of rows, if it is known before they are read."""
 
     def read(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows' cells of some columns, images undecoded."""
+        """Yield each row's cells in some columns, images undecoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +70,18 @@ class Table:
     rows: Rows
     image: str
     label: str
-    name: str  # of the split, by which images are called
+    name: str  # of the split, used to name images
     limit: int | None
-    folder: Path | None = None  # where files lie that rows may name
+    folder: Path | None = None  # where files that rows name may be
     beside: tuple[Path, ...] = ()  # the folders of the table, to which such names are relative
 
     @property
     def is_indexed(self) -> bool:
-        """Whether the rows lie on this disk; a stream is downloaded by each pass."""
+        """Whether the rows are on disk; each pass over a stream downloads it."""
         return self.rows.count is not None
 
     def labels(self) -> Counter[str]:
-        """The number of images under each label; only the labels' column is read."""
+        """The number of images under each label; only the label column is read."""
         rows = self._taken([self.label])
         records = (self._record(Blob(f"{self.name}#{number}", b""), row[self.label]) for number, row in rows)
         return Counter(entry.label for entry in records if isinstance(entry, Example))
@@ -92,7 +92,7 @@ class Table:
             yield image if isinstance(image, Failure) else self._record(image, row[self.label])
 
     def _taken(self, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """Yield the numbered rows within the limit: evenly spread, or the first where none knows how many."""
+        """Yield the numbered rows within the limit: spread evenly, or the first if the count is unknown."""
         count = self.rows.count
         limit = self.limit if self.limit is None or count is None or self.limit < count else None
         for number, row in enumerate(self.rows.read(columns)):
@@ -102,7 +102,7 @@ class Table:
                 yield number, row
 
     def _image(self, value: Any, name: str) -> Blob | Failure:
-        """Return a cell's image, called by its row and, where it is known, its file."""
+        """Return a cell's image, named by its row and, if known, its file."""
         cell = value if isinstance(value, Mapping) else {"path" if isinstance(value, str) else "bytes": value}
         path, data = cell.get("path"), cell.get("bytes")
         if isinstance(path, str) and (file := _last(path)):
@@ -118,14 +118,14 @@ class Table:
         return Failure(name, NOT_THERE.format(self.folder) if self.beside else NO_BYTES)
 
     def _inside(self, path: str, folder: Path) -> Path | None:
-        """Return the file that a row names, if it lies in a folder once all links are followed."""
+        """Return the file that a row names, if it is in a folder once all links are followed."""
         for place in self.beside or (Path(),):
             for name in dict.fromkeys((path, path.replace("\\", "/"))):
                 try:
                     file = (place / name).resolve()
                     if file.is_relative_to(folder.resolve()) and (file.exists() or not self.beside):
                         return file
-                except (OSError, ValueError, RuntimeError):  # too long, a null byte, a circle of links
+                except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, a symlink loop
                     continue
         return None
 
@@ -139,7 +139,7 @@ class Table:
 def open_table(
     source: DatasetSpec, rows: Rows, split: str, metadata: Mapping[str, Any], notices: list[str]
 ) -> Table:
-    """Find the columns of a table's images and labels. Raises EvaluationError, which lists candidates."""
+    """Find the image and label columns of a table. Raises EvaluationError, listing candidates."""
     columns = list(rows.features)
     image = choose_column("image", source.image_column, _images(rows.features), columns)
     label = choose_column("label", source.label_column, _labels(rows.features), columns)
@@ -156,7 +156,7 @@ def open_table(
 
 
 def _images(features: Mapping[str, Any]) -> list[str]:
-    """Return the columns of type Image; without any, those called like images, of bytes or else of paths."""
+    """Return the columns of type Image; if none, those named like images, of bytes or else of paths."""
     typed = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
     called = [name for name in features if name.casefold() in IMAGE_NAMES]
     return (
@@ -167,7 +167,7 @@ def _images(features: Mapping[str, Any]) -> list[str]:
 
 
 def _labels(features: Mapping[str, Any]) -> list[str]:
-    """Return the columns of type ClassLabel; without any, the texts or else numbers called like labels."""
+    """Return the columns of type ClassLabel; if none, those named like labels, of text or else any."""
     typed = [name for name, feature in features.items() if _is_named(feature)]
     called = [name for name in features if name.casefold() in LABEL_NAMES]
     return typed or [name for name in called if _is_text(features[name])] or called
@@ -215,7 +215,7 @@ class Loaded:
     count: int | None
 
     def read(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows' cells of some columns, images undecoded. Raises EvaluationError."""
+        """Yield each row's cells in some columns, images undecoded. Raises EvaluationError."""
         datasets = library()
         with errors(self.spec), quiet(datasets):
             rows = iter(_undecoded(self.dataset, columns, datasets))
@@ -223,13 +223,13 @@ class Loaded:
                 yield from rows
             finally:
                 rows.close()
-                gc.collect()  # else Arrow's threads end the process with an abort, now and then
+                gc.collect()  # otherwise Arrow's threads abort the process now and then
 
 
 def _undecoded(dataset: Any, columns: Sequence[str], datasets: Any) -> Any:
-    """Return columns of a data set, images as they are: a stream has a switch for all, else each column."""
+    """Return columns of a data set, images undecoded: a stream has one switch, a table one per column."""
     if isinstance(dataset, datasets.IterableDataset):
-        return dataset.decode(False).select_columns(list(columns))  # the other way round decodes all the same
+        return dataset.decode(False).select_columns(list(columns))  # the reverse order would still decode
     chosen = dataset.select_columns(list(columns))
     for name, feature in chosen.features.items():
         if isinstance(feature, datasets.Image):
@@ -253,7 +253,7 @@ def from_splits(source: DatasetSpec, parts: Mapping[str, Any], metadata: Mapping
 def opened(
     source: DatasetSpec, rows: Rows, split: str, metadata: Mapping[str, Any], notices: list[str]
 ) -> Table:
-    """Return the table of some rows, its columns found. Raises EvaluationError with the data set's name."""
+    """Open a table with `open_table`. Raises EvaluationError with the data set's name."""
     try:
         return open_table(source, rows, split, {"spec": source.spec, **metadata}, notices)
     except EvaluationError as error:
@@ -282,14 +282,14 @@ def errors(where: object) -> Iterator[None]:
 
 @contextmanager
 def quiet(datasets: Any) -> Iterator[None]:
-    """Keep the library's bars and advice off stderr while it works."""
+    """Keep the library's progress bars and advice off stderr while it works."""
     hub = import_module("huggingface_hub.utils")
     bars, hub_bars = datasets.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
     levels = [(log, log.get_verbosity()) for log in (datasets.logging, hub.logging)]
     datasets.disable_progress_bars()
     hub.disable_progress_bars()
     for log, _ in levels:
-        log.set_verbosity(logging.CRITICAL)  # what is wrong is raised as well
+        log.set_verbosity(logging.CRITICAL)  # errors are also raised
     try:
         yield
     finally:
@@ -302,7 +302,7 @@ def quiet(datasets: Any) -> Iterator[None]:
 
 
 def library() -> Any:
-    """Import the `datasets` library. Raises EvaluationError where it is not installed."""
+    """Import the `datasets` library. Raises EvaluationError if it is not installed."""
     try:
         return import_module("datasets")
     except ImportError as error:
@@ -310,19 +310,19 @@ def library() -> Any:
 
 
 _SPLIT_IN_NAME: Final = re.compile(rf"(?:^|[^a-z])({'|'.join(sorted(dataset.SPLITS))})(?:[^a-z]|$)")
-_BATCH: Final = 16  # rows of a parquet file in memory at once, beside the pages they are in
+_BATCH: Final = 16  # rows of a parquet file in memory at once, besides the pages they are in
 
 
 @dataclass(frozen=True, slots=True)
 class Parquet:
-    """The rows of parquet files, in the files' order."""
+    """The rows of parquet files, in file order."""
 
     files: Sequence[Path]
     features: Mapping[str, Any]
     count: int
 
     def read(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows' cells of some columns. Raises EvaluationError."""
+        """Yield each row's cells in some columns. Raises EvaluationError."""
         for path in self.files:
             with errors(path), import_module("pyarrow.parquet").ParquetFile(path) as file:
                 for batch in file.iter_batches(_BATCH, columns=list(columns), use_threads=False):
@@ -339,7 +339,7 @@ def open_saved(source: DatasetSpec) -> Table:
 
 
 def open_files(source: DatasetSpec, files: Sequence[Path]) -> Table:
-    """Open parquet or arrow files, each of the split in its name or folder. Raises EvaluationError."""
+    """Open parquet or arrow files, each in the split that its name or folder says. Raises EvaluationError."""
     if len({path.suffix for path in files}) > 1:
         raise EvaluationError(f"{source.spec} holds parquet and arrow files: pass those of one kind")
     parts: dict[str, list[Path]] = {}
@@ -357,7 +357,7 @@ def open_files(source: DatasetSpec, files: Sequence[Path]) -> Table:
 
 
 def _split_of(path: Path) -> str:
-    """Return the split that a file's name has in it, or that its folder is called."""
+    """Return the split in a file's name, else its folder's name if that is a split, else "all"."""
     folder = path.parent.name.casefold()
     match = _SPLIT_IN_NAME.search(path.stem.casefold())
     return match[1] if match else folder if folder in dataset.SPLITS else "all"
@@ -403,7 +403,7 @@ def open_hub(source: DatasetSpec) -> Table:
     with errors(source.spec), quiet(datasets):
         commit = _commit(name)
         parts = datasets.load_dataset(
-            f"hf://datasets/{name}",  # so that a folder of this name here is not taken for it
+            f"hf://datasets/{name}",  # so that a local folder of this name is not read
             config or None,
             revision=commit,
             streaming=source.streaming,
@@ -413,12 +413,12 @@ def open_hub(source: DatasetSpec) -> Table:
 
 
 def _is_format(name: str) -> bool:
-    """Whether the library would take a name for one of its file formats, and look for such files here."""
+    """Whether the library would take a name for one of its file formats and look for such files locally."""
     return name.isidentifier() and find_spec(f"datasets.packaged_modules.{name}") is not None
 
 
 def _download(name: str) -> Path:
-    """Return the folder in which the hub's library keeps the files of one data set."""
+    """Return the folder in which huggingface_hub caches a data set's files."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -426,9 +426,9 @@ def _download(name: str) -> Path:
 
 
 def _commit(name: str) -> str | None:
-    """Ask the hub once for a data set's newest commit; None where it may not be asked.
+    """Ask the hub once for a data set's latest commit; None if HF_HUB_OFFLINE is set.
 
-    Without this question the library would retry for half a minute where there is no network. Raises
+    Without this request, the library would retry for half a minute if there is no network. Raises
     EvaluationError.
     """
     from huggingface_hub import HfApi, constants

@@ -1,16 +1,15 @@
 """Matches the labels of a data set to the classes of a store.
 
-A label means a class by exact name, by alias, by another name that the store gives the class (`ids`), else by
+A label is matched to a class by exact name, by alias, by one of the class's `ids` in the store, or else by
 folding:
 
-    Tree_Frog, tree-frog, TREE FROG       the class "tree frog": the same but for case, accents, separators
-    003.TreeFrog, n01644373-tree_frog     the class "tree frog": the same but for spaces and a number in front
+    Tree_Frog, tree-frog, TREE FROG       the class "tree frog", ignoring case, accents, separators
+    003.TreeFrog, n01644373-tree_frog     the class "tree frog", also ignoring spaces and a leading number
     0007, n01644373-any_other_name        the class with 7 or n01644373 among its ids
 
-The second kind counts only where no other label could mean the class; both only where one class fits.
+The second kind counts only if no other label could mean the class, and both only if a single class fits.
 
-Labels that are numbers first get their names from a list of the classes beside the data, in any form people
-write it:
+Numeric labels first get their names from a class list beside the data, in any form people write it:
 
     classes.txt    tree frog            0 tree frog         n01641577 bullfrog
                    owl                  1 owl               n01644373 tree frog
@@ -18,7 +17,7 @@ write it:
     classes.json   ["tree frog", "owl"]    {"0": "tree frog"}    {"tree frog": 0}
     data.yaml      names: [tree frog, owl]
 
-A list without numbers counts from 0, or from 1 where the labels go from 1 to the number of names.
+A list without numbers counts from 0, or from 1 if the labels run from 1 to the number of names.
 """
 
 import difflib
@@ -43,14 +42,14 @@ FILES: Final = (
     *("classes.txt", "classnames.txt", "labels.txt", "classes.json", "labels.json", "id2label.json"),
     *("label2id.json", "classes.csv", "classes.tsv", "classes.yaml", "data.yaml", "obj.names"),
 )
-_INDEX: Final = re.compile(r"\d{1,9}|n\d{8}", re.ASCII)  # an index, or WordNet's
+_INDEX: Final = re.compile(r"\d{1,9}|n\d{8}", re.ASCII)  # an index, or a WordNet id
 _NUMBERED: Final = re.compile(rf"({_INDEX.pattern})[\s:,;.)=]+(\S.*)", re.ASCII)
 _NUMBERED_BEHIND: Final = re.compile(rf"(\S.*?)[\s:,;=]+({_INDEX.pattern})", re.ASCII)
 _INDICES: Final = frozenset(("id", "index", "idx", "classid", "labelid", "categoryid", "label", "keys"))
 
 
 def find_list(*folders: Path) -> Path | None:
-    """Return the first list of class names in some folders."""
+    """Return the first class list in some folders, or None."""
     return next((folder / name for folder in folders for name in FILES if (folder / name).is_file()), None)
 
 
@@ -77,7 +76,7 @@ def read_list(path: Path) -> dict[str, str]:
 def name_numbers(labels: Iterable[str], spec: str) -> tuple[dict[str, str], list[str]]:
     """Return the names of numeric labels, from a list next to a data set, and notices about it.
 
-    Raises EvaluationError where there is a list that cannot be read.
+    Raises EvaluationError if there is a list that cannot be read.
     """
     labels = list(labels)
     place = Path(spec)
@@ -98,7 +97,7 @@ def name_numbers(labels: Iterable[str], spec: str) -> tuple[dict[str, str], list
 
 
 def _names_by_number(table: Table) -> Iterator[tuple[Row, str, Any]]:
-    """Yield each row with a number and the name that it has; rows without numbers are counted from 0."""
+    """Yield each row with its number and its name; rows without numbers are counted from 0."""
     if table.width < 2:
         yield from _pairs_of_lines(table)
         return
@@ -134,7 +133,7 @@ def _pairs_of_lines(table: Table) -> Iterator[tuple[Row, str, Any]]:
 
 
 def _name_column(table: Table, numbers: Sequence[int]) -> int:
-    """Return the column of names. Raises TableError where several could be it."""
+    """Return the column of names. Raises TableError if there is none or it is ambiguous."""
     if len(table.rows) == 1 and table.columns is None and not numbers:
         raise TableError(f"{table.source}: all names are on one line: write one per line")
     places = [place for place in range(table.width) if place not in numbers and table.is_textual(place)]
@@ -150,7 +149,7 @@ def _name_column(table: Table, numbers: Sequence[int]) -> int:
 
 
 def _are_numbers(table: Table, place: int) -> bool:
-    """Whether a column has a number, each once, in every row."""
+    """Whether a column has a number in every row, all of them different."""
     values = [str(value).strip() for value in table.values(place) if not isinstance(value, bool)]
     return len(values) == len(table.rows) == len(set(values)) and all(map(_INDEX.fullmatch, values))
 
@@ -168,21 +167,21 @@ _JOINT: Final = re.compile(r"[\s_\-./]+")
 _ACCENTED: Final = re.compile(r"([a-z])[\u0300-\u036f]+")  # in other scripts such a mark makes another letter
 _NUMBER: Final = re.compile(r"(?:n\d{8}[\s._-]+|\d+\s*[._-]\s*|0\d*\s+)(?=[^\W\d_])")
 _WORDNET: Final = re.compile(r"(n\d{8})[\s._-]+\S", re.ASCII)
-_SIMILARITY: Final = 0.6  # of near names, as difflib measures it
-_NEAR_PAIRS: Final = 50_000  # of labels and classes compared letter by letter, in a second
+_SIMILARITY: Final = 0.6  # difflib ratio of near names
+_NEAR_PAIRS: Final = 50_000  # pairs of labels and classes that can be compared letter by letter in a second
 _LABEL_COLUMNS: Final = frozenset(("label", "labels", "alias", "aliases", "labelname"))
 _CLASS_COLUMNS: Final = frozenset(("class", "classes", "classname", "klasse", "clase", "classe"))
 
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Which class each label stands for, and what is left over on both sides, in the order it came."""
+    """Which class each label stands for, and what is left over on both sides, in input order."""
 
     class_of: Mapping[str, str]
-    folded: tuple[tuple[str, str], ...] = ()  # labels that only folding brought to their class
+    folded: tuple[tuple[str, str], ...] = ()  # labels matched only by folding
     unknown_labels: tuple[str, ...] = ()
     unused_classes: tuple[str, ...] = ()
-    numbered: tuple[tuple[str, str], ...] = ()  # numbers that the store gives its classes
+    numbered: tuple[tuple[str, str], ...] = ()  # labels matched by number to a class's ids
     unclear: tuple[tuple[str, Sequence[str]], ...] = ()  # unknown labels that are ids of several classes
 
 
@@ -193,10 +192,10 @@ def match(
     ids: Mapping[str, str] | None = None,
     clashing: Mapping[str, Sequence[str]] | None = None,
 ) -> Matching:
-    """Return which class each label stands for: exact name, alias, id, else the one class that folds alike.
+    """Match each label to a class: by exact name, alias or id, else to the only class that folds alike.
 
-    Several labels may be spellings of one name. A label that several classes fit stays unknown, and so does
-    one in `clashing`, an id of several.
+    Several labels may be spellings of one name. A label that fits several classes stays unknown, and so does
+    one in `clashing`, which is an id of several.
     """
     known = {class_name(name): name for name in classes}
     other_names = {text: known[name] for text, name in (ids or {}).items() if name in known} | known
@@ -241,7 +240,7 @@ def match(
 def _match_names(
     names: Mapping[str, str], known: Mapping[str, str], other_names: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the class of each label whose name is a class's or an id, or folds like that of only one."""
+    """Return the class of each label that is a class name or id, or folds like that of only one class."""
     by_fold = _grouped(known.values(), fold)
     for key, texts in _grouped(other_names, fold).items():
         by_fold.setdefault(key, list(dict.fromkeys(other_names[text] for text in texts)))
@@ -259,9 +258,9 @@ def _match_letters(
     by_letters: Mapping[str, Sequence[str]],
     other_names: Mapping[str, str],
 ) -> dict[str, str]:
-    """Return the class of each label left over whose letters are those of a class that no other label means.
+    """Return the class of each unmatched label that has the letters of a class that no other label means.
 
-    A label whose number and whose name are of two classes has neither.
+    A label whose number and name belong to different classes gets neither.
     """
     folds = {fold(text) for text in other_names}
     taken = set(by_name.values())
@@ -277,7 +276,7 @@ def _match_letters(
 
 
 def _number_in(name: str) -> str:
-    """Return the number of a label that is nothing else (007 is 7), or the WordNet id before its name."""
+    """Return the number that is the whole label (007 is 7), or the WordNet id before its name."""
     if name.isascii() and name.isdecimal():
         return name.lstrip("0") or "0"
     wordnet = _WORDNET.match(name)
@@ -297,15 +296,15 @@ def fold(name: str) -> str:
 
 
 def letters(name: str) -> str:
-    """Return a folded name without its spaces and without a number in front, as in 001.Black_footed."""
+    """Return a folded name without its spaces and without a leading number, as in 001.Black_footed."""
     name = unicodedata.normalize("NFC", name).strip()
     return fold(_NUMBER.sub("", name, count=1) if _NUMBER.match(name) else name).replace(" ", "")
 
 
 def near_names(matching: Matching) -> dict[str, str]:
-    """Return, for those unknown labels that resemble a class, the class that they resemble most.
+    """Return the most similar class of each unknown label that resembles one.
 
-    Of very many labels and classes, only those are compared that have a word in common.
+    With very many labels and classes, only those that share a word are compared.
     """
     folds = {fold(name): name for name in sorted({*matching.unused_classes, *matching.class_of.values()})}
     by_word: dict[str, list[str]] = {}
@@ -374,7 +373,7 @@ def require(matching: Matching, allow_missing: bool) -> list[str]:
 
 
 def _advice(matching: Matching) -> str:
-    """Return what would help the unknown labels: the classes they resemble, or a list that names numbers."""
+    """Return advice on the unknown labels: the classes they resemble, or a list that names numbers."""
     if matching.unknown_labels and all(label.isdigit() for label in matching.unknown_labels):
         return " (numeric labels are named by a list of the classes next to the data, classes.txt)"
     near = near_names(matching)
@@ -384,9 +383,9 @@ def _advice(matching: Matching) -> str:
 
 
 def read_aliases(path: Path) -> tuple[dict[str, str], str]:
-    """Return labels with the classes they stand for, and one line that reports how their file was read.
+    """Return labels with the classes they stand for, and a one-line report of how their file was read.
 
-    The file is a map {label: class}, or a table of both columns. Raises EvaluationError, with the line, for
+    The file is a map {label: class}, or a table with both columns. Raises EvaluationError, with the line, for
     anything else and for a label with two classes.
     """
     table = read_table(path, MAX_BYTES, EvaluationError).with_heading()
@@ -412,7 +411,10 @@ def read_aliases(path: Path) -> tuple[dict[str, str], str]:
 def check_aliases(
     path: Path, aliases: Mapping[str, str], labels: Iterable[str], classes: Iterable[str]
 ) -> list[str]:
-    """Return notices about aliases that change nothing. Raises EvaluationError for swapped columns."""
+    """Return notices about aliases with an unknown class or label.
+
+    Raises EvaluationError for swapped columns.
+    """
     known, met = {fold(name) for name in classes}, {fold(label) for label in labels}
     unknown = [name for name in dict.fromkeys(aliases.values()) if fold(name) not in known]
     swapped = next((label for label in aliases if fold(label) in known), None)
@@ -429,7 +431,7 @@ def check_aliases(
 
 
 def _alias_columns(table: Table) -> list[int]:
-    """Return the columns of labels and of classes. Raises EvaluationError for other headings."""
+    """Return the label and class columns. Raises EvaluationError for other headings."""
     if table.is_map:
         return [0, 1]
     columns = list(map(folded, table.columns or ()))

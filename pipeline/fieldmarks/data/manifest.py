@@ -1,10 +1,10 @@
-"""Manifests: a table of images and labels, as .csv, .tsv, .jsonl, or what a spreadsheet makes of them.
+"""Manifests: tables of images and labels, as .csv, .tsv or .jsonl, or as spreadsheets write them.
 
     image,label                               {"image": "frogs/1.jpg", "label": "tree frog"}
     frogs/1.jpg,tree frog
 
-Paths are relative to the manifest's folder; as the user names the manifest, they may point anywhere.
-A column `split` is obeyed, whatever its case and that of its values. Nothing else in a line matters.
+Paths are relative to the manifest's folder; they may point anywhere, because the user chose the manifest. A
+column `split` is respected, ignoring the case of its name and values. Other columns are ignored.
 """
 
 import hashlib
@@ -40,21 +40,21 @@ OTHER_TABLES: Final = frozenset(
     {".json", ".txt", ".xlsx", ".xls", ".ods", ".numbers"}
 )  # decoded, or refused with advice
 MAX_BYTES: Final = 2**30  # of a manifest
-_LOOKED_FOR: Final = 100  # images, where none is found
+_LOOKED_FOR: Final = 100  # images to look for before giving up
 _MOST_FOLDERS: Final = 20
-IN_FOLDER: Final = ("metadata.csv", "metadata.jsonl")  # of an image folder of the `datasets` library
+IN_FOLDER: Final = ("metadata.csv", "metadata.jsonl")  # in image folders of the `datasets` library
 FILE_NAME: Final = "file_name"  # the column that such a file has
 
 
 def open_manifest(source: DatasetSpec) -> Listed:
-    """Read a manifest. Raises EvaluationError with the line's number where it is not one."""
+    """Read a manifest. Raises EvaluationError, with the line number, if it is not one."""
     return _open(source, Path(source.name), None)
 
 
 def open_metadata(source: DatasetSpec) -> Listed | None:
-    """Read the manifest in a folder, or in one of its splits' folders; None where there is none.
+    """Read the manifest in a folder, or in the folder of one of its splits; None if there is none.
 
-    A table without a column of labels, as beside a folder per class, is none. Raises EvaluationError.
+    A table without a label column, such as one beside class folders, does not count. Raises EvaluationError.
     """
     folder = Path(source.name)
     if (path := _metadata(folder, source)) is not None:
@@ -81,7 +81,7 @@ def _metadata(folder: Path, source: DatasetSpec) -> Path | None:
 
 
 def _open(source: DatasetSpec, path: Path, part: str | None, notices: Sequence[str] = ()) -> Listed:
-    """Return the images of a manifest, which is all of the split `part` unless that is None."""
+    """Return the images of a manifest, all of which are in the split `part` unless that is None."""
     table, fingerprint = _read(path)
     if table.columns is None:
         raise EvaluationError(
@@ -122,7 +122,7 @@ def _open(source: DatasetSpec, path: Path, part: str | None, notices: Sequence[s
 
 
 def _elsewhere(manifest: Path, records: Sequence[Example | Failure]) -> list[str]:
-    """Return, where none of the first images is where the manifest says, where one of that name is."""
+    """Return a notice if none of the first images exists where the manifest says, but one does elsewhere."""
     paths = [
         Path(example.image)
         for example in records[:_LOOKED_FOR]
@@ -145,7 +145,7 @@ def _elsewhere(manifest: Path, records: Sequence[Example | Failure]) -> list[str
 
 
 def _is_image(cell: Any) -> bool:
-    """Whether a cell is a path or an address of an image."""
+    """Whether a cell is a path or URL of an image."""
     return isinstance(cell, str) and suffix_of(cell.strip()) in SUFFIXES_OF_IMAGES
 
 
@@ -166,7 +166,7 @@ def _read(path: Path) -> tuple[Table, str]:
 
 
 def _called(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the columns that are called like one of `names`, whatever the case."""
+    """Return the columns named like one of `names`, ignoring case and punctuation."""
     wanted = set(map(folded, names))
     return [column for column in columns if folded(column) in wanted]
 
@@ -174,7 +174,7 @@ def _called(columns: Sequence[str], names: Sequence[str]) -> list[str]:
 def _of_split(
     table: Table, columns: Sequence[str], asked: str | None
 ) -> tuple[Sequence[Row], str | None, list[str]]:
-    """Return the rows of a split, its name as it is first written, and a notice about the others."""
+    """Return the rows of a split, its name as first written, and a notice about the others."""
     named = _called(columns, ("split",))
     place = columns.index(named[0]) if named else None
     cells = ["" if place is None else str(row.cells[place] or "").strip() for row in table.rows]
@@ -201,10 +201,10 @@ def _record(manifest: Path, number: int, image: Any, label: Any) -> Example | Fa
 
 
 def _as_path(folder: Path, image: str) -> str:
-    """Return a relative path with slashes, where it has Windows' backslashes and no file is called so."""
+    """Return a relative path with Windows backslashes turned into slashes, unless such a file exists."""
     if "\\" not in image or PureWindowsPath(image).is_absolute():
         return image
     try:
         return image if (folder / image).exists() else image.replace("\\", "/")
-    except (OSError, ValueError):  # its reading will tell
+    except (OSError, ValueError):  # reading it later reports the error
         return image

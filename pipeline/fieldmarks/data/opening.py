@@ -9,7 +9,7 @@ from fieldmarks.data.folder import open_folder
 from fieldmarks.errors import EvaluationError, UsageError
 
 TABLE_SUFFIXES: Final = (".parquet", ".arrow")
-SAVED: Final = ("dataset_info.json", "dataset_dict.json")  # what `save_to_disk` leaves in a folder
+SAVED: Final = ("dataset_info.json", "dataset_dict.json")  # what `save_to_disk` writes to a folder
 KINDS: Final = (
     "a folder with a folder per class, or with metadata.csv, a .csv, .tsv or .jsonl manifest, .parquet or"
     " .arrow files, .tar files (also a glob or {000..012}), or hf:NAME[:CONFIG]"
@@ -28,20 +28,20 @@ def open_dataset(
     """Open labelled images of any kind, as `fieldmarks evaluate` reads them.
 
     `dataset` is a folder with a folder per class, a manifest (.csv, .tsv, .jsonl), .parquet or .arrow files,
-    .tar files, or hf:NAME[:CONFIG]. `limit` takes that many images, spread evenly. `labels()` counts the
-    images under each label; iterating yields an `Example` for each image, or a `Failure` that says what is
-    wrong with it:
+    .tar files, or hf:NAME[:CONFIG]. With `limit`, at most that many images are used, spread evenly.
+    `labels()` counts the images under each label; iterating yields an `Example` for each image, or a
+    `Failure` that says what is wrong with it:
 
         for example in fm.open_dataset("photos", split="test"):
             print(example.label)
 
-    Raises EvaluationError for what is no data set, UsageError for an option that has no effect.
+    Raises EvaluationError for anything that is not a data set, UsageError for an option that has no effect.
     """
     return open_spec(DatasetSpec(str(dataset), split, image_column, label_column, limit, streaming))
 
 
 def open_spec(source: DatasetSpec) -> DataSet:
-    """Open a data set of any kind. Raises EvaluationError that lists the kinds, UsageError."""
+    """Open a data set of any kind. Raises UsageError, and EvaluationError, listing the kinds."""
     try:
         return _open(source)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Labels for image embeddings in files: from a data set, from the file itself, or from the folders."""
+"""Labels for image embeddings in files: from a data set, from the files themselves, or from folder names."""
 
 import re
 from bisect import bisect_left
@@ -22,33 +22,33 @@ _LAST: Final = "\U0010ffff"
 
 
 def labelled(path: Path, dataset: DataSet | None = None) -> Iterator[Labelled]:
-    """Yield the embeddings in files with their labels, None where there is none.
+    """Yield the embeddings in files with their labels, None for those without one.
 
-    With a data set, a label is that of its image of the same path, or else of the longest common tail, and an
-    image that is not in it has none. Without a data set, it is what the file says of the row, or else the
-    name of the image's folder. Raises ImageError and EvaluationError.
+    With a data set, the label is that of its image with the same path, or else with the longest common path
+    tail; without such an image, there is none. Without a data set, it is the label that the file has for the
+    row, or else the name of the image's folder. Raises ImageError and EvaluationError.
     """
     embeddings = EmbeddingSet(path)
     if dataset is not None:
-        names = Tails(label_pairs(dataset))
+        names = PathSuffixes(label_pairs(dataset))
         yield from (_from_names(row, names) for row in embeddings)
     else:
         for row, label in zip(embeddings, embeddings.labels(), strict=True):
             yield row, _usable(label if label is not None else _folder(row.image))
 
 
-class Tails:
-    """Labels of images, found by path or by the end of a path."""
+class PathSuffixes:
+    """Labels of images, looked up by path or by the end of a path."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._exact = dict(pairs)
-        # Backwards, paths with a common tail stand beside each other.
+        # Reversed, paths with a common tail sort next to each other.
         self._sorted = sorted((_backwards(name), label) for name, label in self._exact.items())
 
     def find(self, name: str) -> set[str]:
-        """Return the labels of the path, or those of all paths with the longest tail in common with it.
+        """Return the label of the path, or the labels of all paths that share the longest tail with it.
 
-        Of more than two labels, two are returned.
+        Of more than two labels, only two are returned.
         """
         if name in self._exact:
             return {self._exact[name]}
@@ -68,7 +68,7 @@ class Tails:
         return labels
 
 
-def _from_names(row: Embedded | Failure, names: Tails) -> Labelled:
+def _from_names(row: Embedded | Failure, names: PathSuffixes) -> Labelled:
     labels = names.find(row.image)
     if len(labels) > 1 and isinstance(row, Embedded):
         error = "several images of the data set have paths that end like this, with different labels"
@@ -77,7 +77,7 @@ def _from_names(row: Embedded | Failure, names: Tails) -> Labelled:
 
 
 def label_pairs(dataset: DataSet) -> Iterator[tuple[str, str]]:
-    """Yield the images of a data set by their names, with their labels."""
+    """Yield the name and label of each image in a data set."""
     for number, example in enumerate(dataset, 1):
         if isinstance(example, Example):
             yield name_of(example.image, number), example.label
@@ -92,7 +92,7 @@ def _backwards(name: str) -> str:
 
 
 def _common(name: str, other: str) -> str:
-    """Return the parts that two backward names begin with."""
+    """Return the parts that two reversed names both begin with."""
     pairs = zip(_parts(name), _parts(other), strict=False)
     return "".join(f"{part}/" for part, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 

@@ -1,13 +1,12 @@
-"""Image tars: webdataset's layout, or a folder per class; read in bounded memory, nothing is written to disk.
+"""Tars of images, in webdataset's layout or with a folder per class, read in bounded memory and not unpacked.
 
-In webdataset's layout the files of one sample follow each other and share their name up to its first dot:
-KEY.jpg with KEY.cls (an index into classes.txt or classnames.txt beside the tars, or the label itself),
-KEY.txt (the label) or KEY.json (an object with the label). Without such files the label is the name of the
-folder that the image lies in. The first sample decides. Shards are given as a glob or as {000..012}.
+In webdataset's layout, the files of one sample follow each other and share their name up to its first dot:
+KEY.jpg with KEY.cls (an index into a class list beside the tars, such as classes.txt, or the label itself),
+KEY.txt (the label) or KEY.json (an object with the label). Without such files, the label is the name of the
+image's folder. The first sample decides between the two. Shards are given as a glob or as {000..012}.
 
-A tar is opened once: the pass over it begins when the data set is opened, to see the first sample, and goes
-on when the images are asked for. Only a limit, which is spread evenly, needs a pass before that to count
-them.
+The pass over a tar begins when the data set is opened, to see the first sample, and continues when the images
+are first requested. Only a limit, which is spread evenly, needs another pass, to count them.
 """
 
 import bz2
@@ -41,22 +40,22 @@ _SPOILT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in a tar, readable until the next one is asked for."""
+    """A file in a tar, readable until the next one is requested."""
 
     shard: Path
     name: str  # without a leading ./ or /
     size: int
-    refusal: str | None  # why it is not a plain file of acceptable size
+    refusal: str | None  # why it is not read, if it is not
     _stream: IO[bytes]
     _offset: int
 
     @property
     def whole_name(self) -> str:
-        """The member's name after its tar's."""
+        """The tar's path followed by the member's name."""
         return f"{self.shard}/{self.name}"
 
     def read(self, most: int = MAX_BYTES) -> bytes | Failure:
-        """Return the member's bytes, or why there are none."""
+        """Return the member's bytes, or a failure that says why there are none."""
         if self.refusal or self.size > most:
             why = self.refusal or f"too large: {self.size} bytes, the limit is {most}"
             return Failure(self.whole_name, why)
@@ -72,7 +71,7 @@ class Member:
         )
 
     def held(self, data: bytes | Failure) -> "Member":
-        """Return the member with its bytes, which no longer needs the tar."""
+        """Return the member with its bytes in memory, so that it no longer needs the tar."""
         if isinstance(data, Failure):
             return replace(self, refusal=data.error)
         return replace(self, _stream=io.BytesIO(data), _offset=0)
@@ -87,7 +86,7 @@ def members(shard: Path) -> Iterator[Member | Failure]:
             tarfile.open(fileobj=stream, mode="r:") as tar,
         ):
             while (info := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # else it grows with every member
+                tar.members.clear()  # type: ignore[attr-defined]  # otherwise it grows with every member
                 if not info.isdir():
                     name = info.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
                     name = name.removeprefix("./").lstrip("/")
@@ -108,7 +107,7 @@ def _refusal(member: tarfile.TarInfo) -> str | None:
 
 
 class _Bounded(io.BufferedReader):
-    """A stream that never reads more at once than an image's limit: a header may claim any length."""
+    """A stream that never reads more than an image's size limit at once: a header may claim any length."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= MAX_BYTES:
@@ -117,36 +116,36 @@ class _Bounded(io.BufferedReader):
 
 
 def _plain(file: io.FileIO) -> IO[bytes]:
-    """Return a tar's stream, decompressed as its first bytes say. Raises OSError."""
+    """Return a tar's stream, decompressed according to its first bytes. Raises OSError."""
     start = file.read(6)
     file.seek(0)
     opener = next((opener for magic, opener in _MAGIC if start.startswith(magic)), None)
     return _Bounded(opener(file, "rb") if opener else file)
 
 
-LABELS: Final = ("cls", "json", "txt")  # in the order in which they are asked
-MAX_LABEL: Final = 2**20  # bytes of a label's file
+LABELS: Final = ("cls", "json", "txt")  # in order of precedence
+MAX_LABEL: Final = 2**20  # bytes of a label file
 
 
 class ClassLists(dict[Path, Mapping[str, str]]):
     """The class names by number for each folder that holds tars; each list is read once."""
 
     def __missing__(self, folder: Path) -> Mapping[str, str]:
-        """Read the list beside the tars or one folder up; without one, numbers stay as they are."""
+        """Read the list beside the tars or one folder up; without a list, numbers stay as they are."""
         path = find_list(folder, folder / "..")
         self[folder] = {} if path is None else read_list(path)
         return self[folder]
 
 
 def samples(shard: Path) -> Iterator[Iterable[Member | Failure]]:
-    """Yield the runs of members that share a key; use each before asking for the next."""
+    """Yield the runs of members that share a key; use each before requesting the next."""
     shown = (file for file in members(shard) if isinstance(file, Failure) or not _is_hidden(file))
     for _, group in groupby(shown, _key):
         yield group
 
 
 def _key(file: Member | Failure) -> str:
-    """Return the name up to the first dot of its last part."""
+    """Return the name up to the first dot in its last part."""
     if isinstance(file, Failure):
         return file.image
     return file.name[: len(file.name) - len(_last(file))] + _last(file).partition(".")[0]
@@ -162,7 +161,7 @@ def _last(member: Member) -> str:
 
 
 def kind_of(member: Member) -> str:
-    """Return what follows the first dot of the name."""
+    """Return what follows the first dot of the file name, in lower case."""
     return _last(member).partition(".")[2].lower()
 
 
@@ -171,8 +170,8 @@ def is_image(kind: str) -> bool:
     return f".{kind.rpartition('.')[2]}" in SUFFIXES
 
 
-def filed(group: Iterable[Member | Failure], *, read: bool) -> Iterator[Example | Failure]:
-    """Yield every image of a group under the name of its folder."""
+def folder_examples(group: Iterable[Member | Failure], *, read: bool) -> Iterator[Example | Failure]:
+    """Yield every image of a group, with the name of its folder as the label."""
     for file in group:
         if isinstance(file, Failure):
             yield file
@@ -182,10 +181,10 @@ def filed(group: Iterable[Member | Failure], *, read: bool) -> Iterator[Example 
             yield data if isinstance(data, Failure) else record(_blob(file, data), label, file.whole_name)
 
 
-def paired(
+def webdataset_examples(
     group: Iterable[Member | Failure], source: DatasetSpec, lists: ClassLists, *, read: bool
 ) -> Iterator[Example | Failure]:
-    """Yield a sample of webdataset: the image of a group, under the label beside it."""
+    """Yield a webdataset sample: the image of a group, with the label beside it."""
     images: dict[str, Blob | Failure] = {}
     labels: dict[str, bytes | Failure] = {}
     shard, held = Path(), 0
@@ -208,7 +207,7 @@ def paired(
 
 
 def _image(images: Mapping[str, Blob | Failure]) -> Blob | Failure:
-    """Return the image of a sample; a file called KEY.jpg goes before KEY.mask.png."""
+    """Return the image of a sample; KEY.jpg takes precedence over KEY.mask.png."""
     plain = [kind for kind in images if "." not in kind] or list(images)
     image = images[plain[0]]
     if len(plain) == 1 or isinstance(image, Failure):
@@ -230,7 +229,7 @@ def _labelled(
 
 
 def _label(labels: Mapping[str, bytes | Failure], column: str | None) -> object:
-    """Return a sample's label, a number for an index, or None. Raises ValueError."""
+    """Return a sample's label, an int if it is an index, or None. Raises ValueError."""
     wanted = [column] if column in LABELS else ["json"] if column else LABELS
     kind = next((kind for kind in wanted if kind in labels), None)
     data = labels[kind] if kind else None
@@ -264,12 +263,12 @@ Group = Iterable[Member | Failure]
 
 @dataclass(slots=True)
 class Tars:
-    """A data set in tar files; see `DataSet`. `paired` is webdataset's layout."""
+    """A data set in tar files; see `DataSet`. `is_webdataset` means webdataset's layout."""
 
     metadata: Mapping[str, Any]
     source: DatasetSpec
     shards: Sequence[Path]
-    paired: bool
+    is_webdataset: bool
     started: Iterator[Group] | None  # the pass that opening began
     notices: Sequence[str] = field(default_factory=tuple)
     is_indexed: bool = False
@@ -282,7 +281,7 @@ class Tars:
         return self._taken(read=True)
 
     def _taken(self, *, read: bool) -> Iterator[Example | Failure]:
-        """Yield the records within the limit, which are evenly spread: a first pass counts them."""
+        """Yield the records within the limit, spread evenly; a first pass counts all records."""
         limit = self.source.limit
         count = 0 if limit is None else sum(1 for _ in self._records(read=False))
         limit = limit if limit is not None and limit < count else None
@@ -294,26 +293,26 @@ class Tars:
         lists = ClassLists()
         groups, self.started = self.started or _groups(self.shards), None
         for group in groups:
-            if self.paired:
-                yield from paired(group, self.source, lists, read=read)
+            if self.is_webdataset:
+                yield from webdataset_examples(group, self.source, lists, read=read)
             else:
-                yield from filed(group, read=read)
+                yield from folder_examples(group, read=read)
 
 
 def open_tars(source: DatasetSpec) -> Tars:
-    """Find the shards and their layout. Raises EvaluationError where they hold no image."""
+    """Find the shards and their layout. Raises EvaluationError if they hold no image."""
     shards = expand(source.name, TAR_SUFFIXES)
     if source.split is not None:
         raise EvaluationError(f"{source.spec}: tar files have no splits: pass those of one split")
     groups = _groups(shards)
     first = list(_up_to_image(groups, source))
     kinds = [kind_of(file) for file in first[-1] if isinstance(file, Member)]
-    paired = source.label_column is not None or any(kind in LABELS for kind in kinds)
+    is_webdataset = source.label_column is not None or any(kind in LABELS for kind in kinds)
     metadata: dict[str, Any] = {"spec": source.spec, "kind": "tar", "limit": source.limit}
-    metadata |= {"layout": "webdataset" if paired else "folders"}
+    metadata |= {"layout": "webdataset" if is_webdataset else "folders"}
     metadata |= {"image_column": source.image_column, "label_column": source.label_column}
     metadata |= {"files": [path.name for path in shards], "bytes": [path.stat().st_size for path in shards]}
-    return Tars(metadata, source, shards, paired, chain(first, groups))
+    return Tars(metadata, source, shards, is_webdataset, chain(first, groups))
 
 
 def _groups(shards: Iterable[Path]) -> Iterator[Group]:
@@ -335,7 +334,7 @@ def _read(group: Group) -> list[Member | Failure]:
 
 
 def _up_to_image(groups: Iterable[Group], source: DatasetSpec) -> Iterator[list[Member | Failure]]:
-    """Yield the failures before the first sample with an image, and that sample. Raises EvaluationError."""
+    """Yield the failures before the first sample with an image, then that sample. Raises EvaluationError."""
     failed = ""
     for group in groups:
         files = _read(group)

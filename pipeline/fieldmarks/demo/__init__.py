@@ -1,1 +1,1 @@
-"""The offline world: invented species, drawings of them, and two small models that know them."""
+"""The offline demo: invented species, drawings of them, and two small models that know them."""

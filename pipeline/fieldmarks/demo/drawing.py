@@ -1,4 +1,4 @@
-"""Draws a creature; the same creature and random state give the same image, byte for byte.
+"""Draw a creature; the same creature and random state give the same image, byte for byte.
 
 A pen draws in the creature's own units: the origin is the centre of its body, which is about 2 units wide; x
 points right, y down. Each attribute has a table of functions that draw its values.
@@ -22,13 +22,13 @@ LINE = 0.06
 
 
 def blend(colour: Colour, other: Colour, share: float) -> Colour:
-    """The mixture of two colours with `share` (0 to 1) of the other."""
+    """Return a mixture of two colours, with `share` (0 to 1) of the other."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(colour, other, strict=True))
     return red, green, blue
 
 
 def oval(x: float, y: float, rx: float, ry: float, turn: float = 0.0, steps: int = 32) -> list[Point]:
-    """The corners of an ellipse around (x, y) turned clockwise by `turn` radians."""
+    """Return the corners of an ellipse around (x, y), turned clockwise by `turn` radians."""
     cos, sin = math.cos(turn), math.sin(turn)
     corners = []
     for step in range(steps):
@@ -39,7 +39,7 @@ def oval(x: float, y: float, rx: float, ry: float, turn: float = 0.0, steps: int
 
 
 def curve(start: Point, bend: Point, end: Point, steps: int = 12) -> list[Point]:
-    """Points along the quadratic Bézier curve from start to end."""
+    """Return points along the quadratic Bézier curve from start to end."""
     points = []
     for step in range(steps + 1):
         t = step / steps
@@ -49,7 +49,7 @@ def curve(start: Point, bend: Point, end: Point, steps: int = 12) -> list[Point]
 
 
 def rounded(corners: Sequence[Point], times: int = 3) -> list[Point]:
-    """A polygon with its corners cut off `times` over (Chaikin), which rounds them."""
+    """Return a polygon rounded by cutting off its corners `times` times (Chaikin)."""
     points = list(corners)
     for _ in range(times):
         sides = list(zip(points, points[1:] + points[:1], strict=True))
@@ -58,13 +58,13 @@ def rounded(corners: Sequence[Point], times: int = 3) -> list[Point]:
 
 
 def _along(start: Point, end: Point, share: float) -> Point:
-    """The point at `share` (0 to 1) of the way from start to end."""
+    """Return the point at `share` (0 to 1) of the way from start to end."""
     return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
 
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """How a creature stands on an image: pixels a unit, centre in pixels, tilt in radians, direction of x."""
+    """Places a creature on an image: pixels per unit, centre in pixels, tilt in radians, direction of x."""
 
     draw: ImageDraw.ImageDraw
     scale: float
@@ -73,36 +73,36 @@ class Pen:
     side: int = 1  # -1 mirrors x
 
     def on(self, image: Image.Image) -> "Pen":
-        """The same pen on another image."""
+        """Return the same pen on another image."""
         return replace(self, draw=ImageDraw.Draw(image))
 
     def mirrored(self, side: int) -> "Pen":
-        """The same pen with x counted towards `side`: 1 for right, -1 for left."""
+        """Return the same pen with x pointing towards `side`: 1 for right, -1 for left."""
         return replace(self, side=side)
 
     def pixel(self, point: Point) -> Point:
-        """A point in creature units as pixels."""
+        """Convert a point from creature units to pixels."""
         x, y = point[0] * self.side * self.scale, point[1] * self.scale
         cos, sin = math.cos(self.tilt), math.sin(self.tilt)
         return self.centre[0] + x * cos - y * sin, self.centre[1] + x * sin + y * cos
 
     def fill(self, corners: Iterable[Point], fill: Colour | int) -> None:
-        """A filled polygon without an outline."""
+        """Draw a filled polygon without an outline."""
         self.draw.polygon([self.pixel(corner) for corner in corners], fill=fill)
 
     def outline(self, corners: Iterable[Point]) -> None:
-        """The outline of a polygon."""
+        """Draw the outline of a polygon."""
         pixels = [self.pixel(corner) for corner in corners]
         width = max(1, round(LINE * self.scale))
         self.draw.line([*pixels, *pixels[:2]], fill=INK, width=width, joint="curve")
 
     def shape(self, corners: Sequence[Point], fill: Colour) -> None:
-        """A filled polygon with an outline."""
+        """Draw a filled polygon with an outline."""
         self.fill(corners, fill)
         self.outline(corners)
 
     def stroke(self, points: Sequence[Point], width: float, fill: Colour) -> None:
-        """A line with round ends, without an outline."""
+        """Draw a line with round ends, without an outline."""
         pixels = [self.pixel(point) for point in points]
         self.draw.line(pixels, fill=fill, width=max(1, round(width * self.scale)), joint="curve")
         radius = width * self.scale / 2
@@ -110,7 +110,7 @@ class Pen:
             self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
     def tube(self, points: Sequence[Point], width: float, fill: Colour) -> None:
-        """A line with round ends and an outline."""
+        """Draw a line with round ends and an outline."""
         self.stroke(points, width + 2 * LINE, INK)
         self.stroke(points, width, fill)
 
@@ -124,7 +124,7 @@ MAROON: Colour = (110, 24, 44)
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An outline and where other parts join: y of top, bottom and eyes (`face`), half width of the hips."""
+    """An outline and where other parts join: y of top, bottom and eyes (`face`), half the hips' width."""
 
     outline: tuple[Point, ...]
     top: float
@@ -134,7 +134,7 @@ class Body:
 
 
 def _pear() -> list[Point]:
-    """An outline that is narrow above and broad below."""
+    """Return an outline that is narrow at the top and broad at the bottom."""
     return [(x * (0.66 + 0.28 * y), y) for x, y in oval(0, 0, 1.0, 0.98)]
 
 
@@ -181,7 +181,7 @@ def _checks(pen: Pen, dark: int) -> None:
 
 
 def _plain(pen: Pen, dark: int) -> None:
-    """Nothing: the skin keeps its single tone."""
+    """Draw nothing: the skin keeps its single tone."""
 
 
 SKINS: Mapping[str, Callable[[Pen, int], None]] = {
@@ -357,7 +357,7 @@ MOUTHS: Mapping[str, Callable[[Pen, float], None]] = {"grin": _grin, "beak": _be
 SIZE = 224
 """Pixels along each side of an image."""
 
-_OVERSAMPLING = 2  # drawn larger and reduced: Pillow's own lines have hard edges
+_OVERSAMPLING = 2  # drawn larger, then reduced: Pillow's own lines have hard edges
 
 COLOURS: dict[str, Colour] = {
     "red": (222, 52, 48),
@@ -372,7 +372,7 @@ COLOURS: dict[str, Colour] = {
 
 
 def draw(creature: Creature, rng: random.Random) -> Image.Image:
-    """An RGB image of the creature, SIZE x SIZE; `rng` decides place, size, tilt, shade and background."""
+    """Return an RGB image, SIZE x SIZE; `rng` decides place, size, tilt, shade and background."""
     canvas = _background(rng)
     body = BODIES[creature.shape]
     side = rng.choice((-1, 1))
@@ -389,7 +389,7 @@ def draw(creature: Creature, rng: random.Random) -> Image.Image:
 
 
 def _pen(canvas: Image.Image, body: Body, side: int, rng: random.Random) -> Pen:
-    """A pen that places a creature, with its ornament, legs and a tail towards `side`, inside the canvas."""
+    """Return a pen that fits a creature, with ornament, legs and a tail towards `side`, into the canvas."""
     pixels = SIZE * _OVERSAMPLING
     scale = pixels * rng.uniform(0.215, 0.258)
     beside, behind = body.hip + 0.5, body.hip + 1.0  # reach on the side without and with the tail
@@ -401,18 +401,18 @@ def _pen(canvas: Image.Image, body: Body, side: int, rng: random.Random) -> Pen:
 
 
 def _between(low: float, high: float, rng: random.Random) -> float:
-    """A place between two bounds; their middle when they have crossed."""
+    """Return a place between two bounds, or their middle if they have crossed."""
     return rng.uniform(low, high) if low < high else (low + high) / 2
 
 
 def _shade(colour: Colour, rng: random.Random) -> Colour:
-    """The colour a little lighter or darker."""
+    """Return the colour a little lighter or darker."""
     share = rng.uniform(-0.14, 0.14)
     return blend(colour, (255, 255, 255) if share > 0 else (0, 0, 0), abs(share))
 
 
 def _paint_body(canvas: Image.Image, pen: Pen, creature: Creature, fill: Colour) -> None:
-    """The body with its skin pattern, which keeps inside the outline."""
+    """Draw the body with its skin pattern, which stays inside the outline."""
     body = BODIES[creature.shape]
     inside = Image.new("L", canvas.size)
     pen.on(inside).fill(body.outline, 255)
@@ -424,13 +424,13 @@ def _paint_body(canvas: Image.Image, pen: Pen, creature: Creature, fill: Colour)
 
 
 def _pastel(rng: random.Random) -> Colour:
-    """A light, weak colour that leaves the creature's own to stand out."""
+    """Return a light, weak colour against which the creature's own stands out."""
     red, green, blue = (rng.randint(196, 250) for _ in range(3))
     return red, green, blue
 
 
 def _background(rng: random.Random) -> Image.Image:
-    """A soft gradient between pastel colours with a few blurred blobs, at the oversampled size."""
+    """Return a soft gradient of pastel colours with a few blurred blobs, at the oversampled size."""
     small = Image.new("RGB", (2, 2))
     for corner in ((0, 0), (1, 0), (0, 1), (1, 1)):
         small.putpixel(corner, _pastel(rng))

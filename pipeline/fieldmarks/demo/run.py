@@ -1,7 +1,7 @@
-"""The whole pipeline without a network: describe, store, classify, show the marks.
+"""Run the whole pipeline offline: describe, store, classify, show the marks.
 
-All of it is the code that serves real models and photos; only the class names, the drawings and the two toy
-models are the demo's own.
+The code is the same as for real models and photos; only the class names, the drawings and the two toy models
+are the demo's own.
 """
 
 import logging
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """The figures of a run and the files that it wrote; accuracies and recall are from 0 to 1."""
+    """The figures of a run and the files it wrote; accuracies and recall are from 0 to 1."""
 
     descriptors: Mapping[str, tuple[str, ...]]
     images: int
@@ -67,7 +67,7 @@ class DemoResult:
 def run_demo(out: Path) -> DemoResult:
     """Run both stages in the folder `out`, a new one or that of an earlier run.
 
-    Classes that the folder's store already answers are not asked again, and edits there count. Raises
+    Classes that the folder's store already answers are not asked again, and edits to it are used. Raises
     FieldmarksError for a folder that holds anything else.
     """
     began = time.perf_counter()
@@ -106,7 +106,7 @@ def run_demo(out: Path) -> DemoResult:
 
 
 def _claim(out: Path) -> None:
-    """Make the folder, or accept one that holds only a demo's files."""
+    """Create the folder, or accept one that holds only a demo's files."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         strange = sorted(path.name for path in out.iterdir() if path.name not in OURS)
@@ -133,7 +133,7 @@ def _lay_out(out: Path, names: list[str]) -> None:
 
 
 def _describe(names: list[str], path: Path) -> dict[str, tuple[str, ...]]:
-    """Generate what the store lacks; return each class's current descriptors."""
+    """Generate the descriptors that the store lacks; return each class's current ones."""
     store = Store(path, create=True)
     summary = generate(names, store, local=path.parent / MODELS / "lm", max_tokens=120)
     if summary.signal is not None:
@@ -147,7 +147,7 @@ def _describe(names: list[str], path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _draw_all(species: Mapping[str, Creature], folder: Path) -> Iterator[tuple[Path, str]]:
-    """Draw what is not there yet; yield each image's path with its species."""
+    """Draw the images that do not exist yet; yield each image's path with its species."""
     for name, creature in species.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(IMAGES_PER_SPECIES):
@@ -166,7 +166,7 @@ def _write_page(classifier: Classifier, predictions: Sequence[Prediction], path:
 
 
 def _telling(predictions: Sequence[Prediction], labels: Mapping[Path, str]) -> Prediction:
-    """Return a prediction that is right where the name alone is wrong, else the first."""
+    """Return a prediction that is correct although the name alone is wrong, else the first."""
     for prediction in predictions:
         label = labels[Path(prediction.image)]
         if prediction.label == label and prediction.baseline and prediction.baseline.name != label:

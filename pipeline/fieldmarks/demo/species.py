@@ -103,15 +103,15 @@ class Creature:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, str]) -> Self:
-        """The creature of a plain mapping; TypeError when an attribute is missing or unknown."""
+        """Build a creature from a plain mapping; TypeError if an attribute is missing or unknown."""
         return cls(**values)
 
     def traits(self) -> Iterator[tuple[str, str]]:
-        """The (attribute, value) pairs in the order of WORDINGS."""
+        """Return the (attribute, value) pairs in the order of WORDINGS."""
         return ((field.name, getattr(self, field.name)) for field in fields(self))
 
     def phrases(self) -> tuple[str, ...]:
-        """Every wording of every trait of this creature."""
+        """Return every wording of every trait of this creature."""
         return tuple(phrase for attribute, value in self.traits() for phrase in WORDINGS[attribute][value])
 
 
@@ -127,22 +127,22 @@ TRAIT_OF_PHRASE: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 def trait_of(descriptor: str) -> tuple[str, str] | None:
-    """The (attribute, value) that a descriptor expresses, ignoring case and a final period, or None."""
+    """Return the (attribute, value) of a descriptor, ignoring case and a final period, or None."""
     return TRAIT_OF_PHRASE.get(descriptor.strip().rstrip(".").casefold())
 
 
 def is_true_of(descriptor: str, creature: Creature) -> bool:
-    """Whether a descriptor words a trait that the creature has."""
+    """Return whether a descriptor expresses a trait that the creature has."""
     return trait_of(descriptor) in set(creature.traits())
 
 
 def difference(creature: Creature, other: Creature) -> int:
-    """The number of attributes in which two creatures differ, 0 to 8."""
+    """Return the number of attributes in which two creatures differ, 0 to 8."""
     return sum(left != right for left, right in zip(creature.traits(), other.traits(), strict=True))
 
 
 def random_creature(rng: random.Random) -> Creature:
-    """A creature with every value equally likely."""
+    """Return a random creature, with every value of an attribute equally likely."""
     return Creature.from_dict({attribute: rng.choice(list(values)) for attribute, values in WORDINGS.items()})
 
 
@@ -151,18 +151,18 @@ DEMO_COUNT = 12
 
 @cache
 def all_species() -> Mapping[str, Creature]:
-    """Every species of the encyclopedia, name -> creature, in the order of the file."""
+    """Return every species of the encyclopedia, name -> creature, in the order of the file."""
     text = resources.files("fieldmarks.demo").joinpath("species.json").read_text(encoding="utf-8")
     return MappingProxyType({name: Creature.from_dict(values) for name, values in json.loads(text).items()})
 
 
 def demo_species() -> Mapping[str, Creature]:
-    """The demo's species, name -> creature."""
+    """Return the demo's species, name -> creature."""
     return dict(list(all_species().items())[:DEMO_COUNT])
 
 
 def entry(name: str) -> tuple[str, ...]:
-    """The eight phrases of a species' encyclopedia entry, always the same; KeyError for an unknown name."""
+    """Return the eight phrases of a species' entry, always the same; KeyError for an unknown name."""
     rng = random.Random(f"entry of {name}")
     phrases = [rng.choice(WORDINGS[attribute][value]) for attribute, value in all_species()[name].traits()]
     rng.shuffle(phrases)
@@ -170,10 +170,10 @@ def entry(name: str) -> tuple[str, ...]:
 
 
 def clip_folder() -> Path:
-    """The folder of the small CLIPModel."""
+    """Return the folder of the small CLIPModel."""
     return shipped("demo") / "models" / "clip"
 
 
 def lm_folder() -> Path:
-    """The folder of the small causal language model."""
+    """Return the folder of the small causal language model."""
     return shipped("demo") / "models" / "lm"

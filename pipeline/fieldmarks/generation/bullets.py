@@ -1,8 +1,8 @@
-"""List markers: the bullet characters of every script, numbers, letters and emoji that begin an entry. Pure.
+"""Recognise list marks: the bullet characters of every script, numbers, letters and emoji. Pure.
 
-A mark is *certain* where nothing else can stand in its place: a dash, "•", "3." where a line begins.
-It is *possible* where a text may begin the same way: "T. rex", "2 – 3 stripes", or a number behind a dash. A
-possible mark counts only in a sequence that begins with the first of its kind: a., b. or I., II. or 1, 2, 3.
+A mark is *certain* if it can be nothing else: a dash, "•" or "3." at the beginning of a line.
+It is *possible* if ordinary text can begin the same way: "T. rex", "2 – 3 stripes", or a number after a dash.
+Possible marks count only in a sequence that begins with the first of its kind: a., b. or I., II. or 1, 2, 3.
 """
 
 import re
@@ -16,13 +16,13 @@ from fieldmarks.debris import plain
 DASHES: Final = "-–—−‐‑‒―﹣－"
 _BLANK: Final = "[ \t\u3000\u00a0]"
 _DOTS: Final = "•‣⁃◦∙●○◎◉▪▫■□◻◼◽◾▸▹►▻▶▷◆◇◈❖⬤⚫⚪★☆✦✧✶✱➢➤➔➜➥→⇒»›✓✔✗✘☐☑☒❑❒·・‧⋅※♦☞👉🔹🔸🔷🔶"
-# Emoji, but for the signs of sexes and planets, which descriptors speak of.
+# Emoji, except the signs of sexes and planets, which descriptors use.
 _EMOJI: Final = "[\U0001f000-\U0001faff\u2600-\u263f\u2644-\u27bf\u2b00-\u2bff\u2300-\u23ff]"
 _AFTER_EMOJI: Final = "[\ufe0f\u200d\u2640\u2642\U0001f000-\U0001faff]"
 _DOT: Final = re.compile(rf"(?:[{_DOTS}][\ufe0e\ufe0f]?|{_EMOJI}{_AFTER_EMOJI}*+(?={_BLANK})){_BLANK}*+")
-_EMOJI_KIND: Final = re.compile(_EMOJI)  # each entry may have its own
+_EMOJI_KIND: Final = re.compile(_EMOJI)  # each entry may have a different one
 _DASH: Final = re.compile(rf"[{DASHES}]++(?![{DASHES}>]){_BLANK}*+|[*+＊~]{_BLANK}++|[*+]{_BLANK}*+$")
-_DASH_APART: Final = re.compile(rf"[{DASHES}]{_BLANK}++")  # behind another mark: "1. -5 °C" is no second one
+_DASH_APART: Final = re.compile(rf"[{DASHES}]{_BLANK}++")  # after another mark: "1. -5 °C" has only one
 _GLYPHS: Final = "①-⑳⑴-⒇⒈-⒛⒜-⒵Ⓐ-ⓩ⓪❶-❿➀-➓㈠-㈩㉑-㉟㊀-㊉㊱-㊿Ⅰ-Ⅻⅰ-ⅻ"
 _GLYPH: Final = re.compile(rf"(?:[{_GLYPHS}]|\d\ufe0f?\u20e3|🔟){_BLANK}*+[.)、:]?{_BLANK}*+")
 _HAN: Final = "一二三四五六七八九十"
@@ -65,9 +65,9 @@ _ROMAN: Final = {"i": 1, "v": 5, "x": 10, "l": 50}
 _HASHES: Final = re.compile(r"#{1,6}\s+")
 _BOX: Final = re.compile(rf"\[[ xX✓✔]?\]{_BLANK}+")
 _COUNTING: Final = frozenset("1aA一①")
-RULE: Final = re.compile(r"\s*+([-*_=`~])(?:\s*+\1){2,}+\s*+\w*+\s*+")  # never back: a line can be a MiB
+RULE: Final = re.compile(r"\s*+([-*_=`~])(?:\s*+\1){2,}+\s*+\w*+\s*+")  # no backtracking: lines can be 1 MiB
 
-MAX_DESCRIPTOR: Final = 1000  # characters; longer is a text, not a descriptor
+MAX_DESCRIPTOR: Final = 1000  # characters; anything longer is not a descriptor
 
 OPENER: Final = re.compile(
     r"(?:sure(?: thing)?|certainly|of course|okay|ok|absolutely|great question|gladly|happy to help)[,.!:]"
@@ -108,7 +108,7 @@ class Item:
     indent: int
     kind: str
     parts: list[str]
-    has_below: bool = False  # further items stand below it
+    has_below: bool = False  # there are items nested below it
 
     @property
     def counts(self) -> bool:
@@ -117,7 +117,7 @@ class Item:
 
     @property
     def titled(self) -> bool:
-        """Whether its first line is bold from end to end: a title, with its description below."""
+        """Whether its whole first line is bold: a title, with its description below."""
         return is_bold(self.parts[0])
 
     @property
@@ -164,7 +164,7 @@ def marked_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
 
 
 def marks(lines: Sequence[str]) -> list[Item | None]:
-    """Return each line's mark, or None for a line without one."""
+    """Return the item that begins on each line, or None for a line without a mark."""
     certain = [certain_mark(line) for line in lines]
     texts = [mark.text if mark else line.strip() for line, mark in zip(lines, certain, strict=True)]
     possible = [
@@ -172,7 +172,7 @@ def marks(lines: Sequence[str]) -> list[Item | None]:
         for text, mark in zip(texts, certain, strict=True)
     ]
     for at, (line, mark) in enumerate(zip(lines, certain, strict=True)):
-        if mark is not None and mark.counts:  # "- 1. eyes" begins a sequence that "2. feet" goes on with
+        if mark is not None and mark.counts:  # "- 1. eyes" begins a sequence that "2. feet" continues
             possible[at] = (_possible_numbers(line.strip(), bulleted=True)[0], "")
     alone = sum(mark is not None for mark in certain) == 1
     in_sequence = _in_sequence([numbers for numbers, _ in possible], alone=alone)
@@ -184,7 +184,7 @@ def marks(lines: Sequence[str]) -> list[Item | None]:
 
 
 def certain_mark(line: str) -> Item | None:
-    """Return a line's marker if it can be nothing else."""
+    """Return the item of a line that begins with a certain mark, else None."""
     if RULE.fullmatch(line):
         return None
     text = line.strip()
@@ -232,9 +232,9 @@ def _without_inner_bullet(text: str) -> str:
 
 
 def _possible_numbers(text: str, *, bulleted: bool) -> tuple[dict[str, int], str]:
-    """Return the numbers that a possible mark may stand for, by its kind, and the text behind it.
+    """Return the numbers that a possible mark may stand for, by kind, and the text after it.
 
-    Behind a bullet a number without a stop is part of the text: "- 1 horn".
+    After a bullet, a number followed by a space or a dash is part of the text: "- 1 horn".
     """
     bare = text.lstrip("*_") if text[:1] in "*_" else text
     match = _POSSIBLE.match(bare)
@@ -263,10 +263,10 @@ def _possible_numbers(text: str, *, bulleted: bool) -> tuple[dict[str, int], str
 
 
 def _in_sequence(numbers: Sequence[dict[str, int]], *, alone: bool) -> list[bool]:
-    """Return for each line whether its number is one of a sequence that begins with 1.
+    """Return, for each line, whether its number belongs to a sequence that begins with 1.
 
-    A number without a stop needs three in a row. `alone` says that there is one marked line only, whose "1."
-    then is a sequence by itself.
+    Bare numbers need three in a row, others two. If only one line has a mark (`alone`), "1." is a sequence
+    by itself.
     """
     counts = [False] * len(numbers)
     sequences: dict[
@@ -309,7 +309,8 @@ _LINKING: Final = re.compile(r"[\s;,；，]*(?:[;,；，]\s*(?:and|und|et|y|e|ed
 def split_marks(line: str, *, alone: bool = False) -> Iterator[str]:
     """Yield the entries of a line that has several marks: "• a • b", "1. a 2. b"; else the line itself.
 
-    `alone` says that the answer has no other line, so that " - " or " * " three times is a list, too.
+    In the only line of an answer (`alone`), " - ", " – " or " * " three times, or twice if the line begins
+    with one, is a list, too.
     """
     starts = _inline_starts(line, alone=alone)
     if len(starts) < 2:
@@ -350,7 +351,7 @@ def _inline_starts(line: str, *, alone: bool) -> list[int]:
 
 
 def _starts_of(pieces: Sequence[str], width: int) -> list[int]:
-    """Return where the marks stand between the pieces of a line that was split with one blank before it."""
+    """Return the positions of the marks at which a line, with one space put before it, was split."""
     starts: list[int] = []
     at = -1
     for piece in pieces[:-1]:
@@ -361,9 +362,9 @@ def _starts_of(pieces: Sequence[str], width: int) -> list[int]:
 
 
 def _is_below(item: Item, above: Item, *, top: str) -> bool:
-    """Whether an item belongs to the one above: it stands further in, or has a mark of a lower level.
+    """Whether an item is nested in the one above: it is indented more, or has a mark of a lower level.
 
-    A number over bullets, or a bold title over others; `top` is the kind of the list's first mark.
+    Bullets are below numbers, and other items below bold titles; `top` is the kind of the list's first mark.
     """
     if item.indent > above.indent + 1:
         return True
@@ -396,7 +397,7 @@ def _goes_on(line: str, items: Sequence[Item], *, after_blank: bool, width: int)
 
 
 def texts_of(items: Sequence[Item]) -> list[str]:
-    """Return the texts of items, without a key that they all begin with: "Feature: …"."""
+    """Return the texts of items, without a key that they all share: "Feature: …"."""
     texts = _without_and([item.text for item in items])
     keys = [re.match(r"[\"']?([^\W\d_]+)[\"']?:\s+(?=\S)", text) for text in texts]
     first = keys[0] if keys else None
@@ -410,7 +411,7 @@ def texts_of(items: Sequence[Item]) -> list[str]:
 
 
 def _without_and(texts: list[str]) -> list[str]:
-    """Return entries without what joins them into a sentence: "wet," "green; and" "and small."."""
+    """Return entries without what joins them as a sentence: "wet," "green; and" "and small."."""
     if len(texts) < 2:
         return texts
     *first, before, last = texts
@@ -420,7 +421,7 @@ def _without_and(texts: list[str]) -> list[str]:
 
 
 def is_bold(text: str) -> bool:
-    """Whether a line is bold from end to end."""
+    """Whether a whole line is bold."""
     if len(text) > MAX_DESCRIPTOR or not begins_bold(text):
         return False
     return re.fullmatch(r"(\*\*|__)\S(?:(?!\1).)*\1[:：.]?", text) is not None

@@ -1,13 +1,13 @@
 """An endpoint's address and credentials: how they are checked and sent, and kept out of everything else.
 
-A server may echo what it was sent, in any encoding. `Redactor` removes it from parsed replies and messages,
-so no credential reaches a store, a log or the terminal.
+A server may echo what it was sent, in any encoding. `Redactor` masks credentials in parsed replies and
+messages, so none reaches a store, a log or the terminal.
 
-Credentials are keys, passwords, and the values of headers and of the query whose name says so ("api-key",
-"X-Token", "sig") or that look like a key: 16 characters or more with letters and digits and without a space.
-Of those, values under 6 characters are left alone. Values under 16 characters are masked only where they
-stand as a whole word, and in answers not at all where they are letters only: "secret" and "ollama" are
-placeholders, and a word of an answer is worth more.
+Credentials are keys, passwords, and the values of headers and query parameters that have a telling name
+("api-key", "X-Token", "sig") or look like a key: at least 16 characters, with letters, digits and no space.
+Values under 6 characters are ignored. Values under 16 characters are masked only as whole words, and not at
+all in answers if they are letters only: "secret" and "ollama" are placeholders, and an answer's words matter
+more.
 """
 
 import base64
@@ -23,9 +23,9 @@ from urllib.request import getproxies
 
 from fieldmarks.errors import EndpointError
 
-SHORTEST_SECRET: Final = 6  # characters; a shorter one occurs in ordinary text by chance
+SHORTEST_SECRET: Final = 6  # characters; shorter ones occur in ordinary text by chance
 SHORTEST_BASE64: Final = 6  # characters
-LONGEST_WORD: Final = 15  # characters; what is longer does not occur by chance within other text
+LONGEST_WORD: Final = 15  # characters; longer ones do not occur within other text by chance
 LONGEST_LINE: Final = 300  # characters of a server's text in a message
 MASK: Final = "***"
 
@@ -38,7 +38,7 @@ _SECRET_NAME: Final = re.compile(
     re.I,
 )
 _LIKE_A_KEY: Final = re.compile(r"(?=\S*[A-Za-z])(?=\S*\d)\S{16,}")
-# A word, at whose ends there may be an escape: "%20word", "\\nword".
+# Word boundaries, which may be an escape: "%20word", "\\nword".
 _WORD_BEGINS: Final = r"(?:(?<![^\W_])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4}))"
 _WORD_ENDS: Final = r"(?![^\W_])"
 _HTML_NAMES: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
@@ -49,13 +49,13 @@ class Address:
     """An endpoint's URL and credentials; `url` has no credentials and may be shown."""
 
     url: str
-    query: str  # without "?", as it goes on every request after the path
-    headers: Mapping[str, str]  # Authorization among them where there is a key
+    query: str  # without "?"; added to the path of every request
+    headers: Mapping[str, str]  # including Authorization if there is a key or a password
     secrets: tuple[str, ...]
 
     @classmethod
     def of(cls, base_url: str, api_key: str | None, headers: Mapping[str, str]) -> "Address":
-        """Take a base URL apart. Raises EndpointError, without the value, for what cannot be sent."""
+        """Parse a base URL. Raises EndpointError, without the value, if something cannot be sent."""
         url = without_credentials(base_url)
         parts = urlsplit(base_url.strip())
         key = (api_key or "").strip()
@@ -111,10 +111,10 @@ def header_problem(name: str, value: str) -> str | None:
 
 
 class Redactor:
-    """Masks secrets in text, in whatever encoding they come back; `masked` counts strings of replies."""
+    """Masks secrets in text, in any encoding; `masked` counts the strings of replies that it changed."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        """Name the secrets; those shorter than `SHORTEST_SECRET` are left alone."""
+        """Set the secrets to mask; those shorter than `SHORTEST_SECRET` are ignored."""
         self.masked = 0
         plain = {form for secret in secrets for form in (secret, unquote(secret))}
         known = sorted((form for form in plain if len(form) >= SHORTEST_SECRET), key=len, reverse=True)
@@ -132,19 +132,19 @@ class Redactor:
         if pattern is None or len(text) < SHORTEST_SECRET:
             return text
         lower = text.lower()
-        for sign in self._suspicious:  # most texts hold none, which is far faster to see than by the pattern
+        for sign in self._suspicious:  # most texts have none, and this check is faster than the pattern
             if sign in lower:
                 return pattern.sub(MASK, text)
         return text
 
     def line(self, text: str, longest: int = LONGEST_LINE) -> str:
-        """Return a server's text as one short line without control characters and secrets."""
+        """Return a server's text as one short line without control characters or secrets."""
         text = self.text(text)
         line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
         return line if len(line) <= longest else f"{line[:longest]}…"
 
     def reply(self, reply: Any) -> Any:
-        """Mask the secrets in every string of parsed JSON, but for ordinary words, in place; return it."""
+        """Mask secrets, except ordinary words, in every string of parsed JSON, in place; return it."""
         if self._pattern_of_replies is None:
             return reply
         root = [reply]
@@ -165,7 +165,7 @@ class Redactor:
 
 
 def _secrets(parts: Any, key: str, headers: Mapping[str, str]) -> Iterator[str]:
-    """Yield everything that must not come back; a user name only where it stands for a password."""
+    """Yield every secret; a user name by itself only if it has no password."""
     yield from (key, os.environ.get("OPENAI_API_KEY", "").strip())
     query = (pair.partition("=")[::2] for pair in re.split("[&;]", parts.query))
     for name, value in (*headers.items(), *query):
@@ -202,10 +202,10 @@ def _pattern(secrets: Iterable[str]) -> re.Pattern[str] | None:
 
 
 def _patterns(secret: str) -> Iterator[str]:
-    """Yield regular expressions for a secret: encoded whole, or any of its characters; as base64, as hex.
+    """Yield regular expressions for a secret: encoded whole or character by character; as base64, as hex.
 
-    The former are there for secrets that look as if they were encoded, such as one with "&amp;" in it, whose
-    characters are taken for what they stand for.
+    The whole forms are for secrets that look encoded already: in one with "&amp;", the expression for "&"
+    alone would match all of "&amp;".
     """
     before, after = (_WORD_BEGINS, _WORD_ENDS) if len(secret) <= LONGEST_WORD else ("", "")
     whole = sorted(_encoded(secret), key=len, reverse=True)
@@ -229,11 +229,11 @@ def _encoded(secret: str) -> set[str]:
 
 
 def _recoded(secret: str) -> Iterator[str]:
-    """Yield a secret in hexadecimal, and in base64 at each of its three offsets within a longer text."""
+    """Yield a secret in hexadecimal, and in base64 at each of the three offsets within a longer text."""
     data = secret.encode("utf-8", "surrogatepass")
     yield data.hex()
     yield data.hex().upper()
-    for offset, shared in ((0, 0), (1, 2), (2, 3)):  # digits that hold bits of what stands before, too
+    for offset, shared in ((0, 0), (1, 2), (2, 3)):  # digits that also hold bits of the preceding bytes
         encoded = base64.b64encode(b"\0" * offset + data).decode()
         core = encoded[shared : (offset + len(data)) * 8 // 6]
         if len(core) >= SHORTEST_BASE64:
@@ -244,7 +244,7 @@ def _recoded(secret: str) -> Iterator[str]:
 def _character(character: str) -> str:
     """Return an expression for one character, percent-encoded, JSON- or HTML-escaped, or as it is.
 
-    Each is atomic, so that no text makes a search slow.
+    It is atomic, so no text can make a search slow.
     """
     code = ord(character)
     data = character.encode("utf-8", "surrogatepass")

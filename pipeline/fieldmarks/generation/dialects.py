@@ -1,13 +1,13 @@
-"""Dialects of servers: how each is sent a prefilled reply, and the probe that finds which way works.
+"""Server dialects: how to send each a prefilled reply, and the probe that finds which mode works.
 
 completions  the raw prompt, which ends in the bullet mark
 continue     a chat whose last message is the answer's beginning, with the flags of vLLM, SGLang and TGI
 prefix       the same, with the flag of Mistral and DeepSeek
 trailing     the same, without a flag: llama.cpp, Ollama, some of Anthropic's models
-instruct     nothing is forced; the question asks for "- " bullets
+instruct     nothing is prefilled; the question asks for "- " bullets
 
-Which of these a model really continues is found by probing it once with tiny requests, and remembered in the
-user's cache folder. All but the remembering is without effects.
+Tiny requests find out once which of these a model really continues; the result is kept in the user's cache
+folder. Apart from that cache, nothing here has side effects.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import orjson
 
-from fieldmarks.debris import spoken, thinks
+from fieldmarks.debris import has_thinking, without_thinking
 from fieldmarks.errors import EndpointError
 from fieldmarks.generation.failures import OutOfCredit, Refused, Transient
 from fieldmarks.generation.parse import REFUSAL, attach
@@ -41,7 +41,7 @@ ASK_FOR_BULLETS: Final = (
 
 PROBED_CLASS: Final = "tree frog"
 PROBE_TOKENS: Final = 24  # enough to see how an answer begins
-ABOUT_THE_MODE: Final = frozenset({400, 403, 404, 405, 413, 415, 422})  # another mode may not be refused so
+ABOUT_THE_MODE: Final = frozenset({400, 403, 404, 405, 413, 415, 422})  # another mode may still be accepted
 
 _CAN_LEAVE_OUT: Final = ("temperature", "seed", "stop", "stream_options")
 
@@ -51,8 +51,8 @@ class Quirks:
     """How a server differs from most, learned from the requests that it rejects."""
 
     completion_tokens: bool = False  # `max_completion_tokens` instead of `max_tokens`
-    no_thinking: bool = False  # a continued message only with thinking switched off
-    stream: bool = False  # only replies that are streamed
+    no_thinking: bool = False  # continues messages only with thinking switched off
+    stream: bool = False  # replies only as a stream
     left_out: tuple[str, ...] = ()  # parameters it refuses
 
 
@@ -91,7 +91,7 @@ def body(mode: str, model: str, question: Question, quirks: Quirks = USUAL) -> d
 
 
 def messages(mode: str, question: Question) -> list[dict[str, Any]]:
-    """Return a question's chat; the answer's beginning stands last where the mode forces it."""
+    """Return a question's chat; it ends with the answer's beginning if the mode prefills it."""
     chat: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns(question.prompt)]
     beginning = chat.pop()
     if mode == INSTRUCT:
@@ -105,9 +105,9 @@ def messages(mode: str, question: Question) -> list[dict[str, Any]]:
 def completion(mode: str, question: Question, reply: Any) -> Sample:
     """Read a server's reply.
 
-    An answer may be empty: its finish reason says why, as where a model spends all tokens on thinking. The
-    finish reason REFUSAL is put for a text that stands in the reply's own field for refusals. Raises BadReply
-    for what is no completion, and for an answer that ended in the provider's error.
+    An answer may be empty, and its finish reason says why: the model may have spent all tokens on thinking. A
+    text from the reply's field for refusals gets the finish reason REFUSAL. Raises BadReply if the reply is
+    not a completion, or if the provider ended the answer with an error.
     """
     choice = _choice(reply)
     message = _object(choice.get("message"))
@@ -129,12 +129,12 @@ def completion(mode: str, question: Question, reply: Any) -> Sample:
         usage,
         mode,
         continued=continued,
-        thinking=reasoned or thinks(text or ""),
+        thinking=reasoned or has_thinking(text or ""),
     )
 
 
 def adapted(quirks: Quirks, sent: Mapping[str, Any], refusal: str) -> Quirks | None:
-    """Return the quirks with which to send a refused body again, or None if the refusal names none."""
+    """Return the quirks with which to resend a refused body, or None if the refusal names none."""
     refusal = refusal.lower()
     if "max_tokens" in sent and "max_completion_tokens" in refusal:
         return replace(quirks, completion_tokens=True)
@@ -149,12 +149,12 @@ def adapted(quirks: Quirks, sent: Mapping[str, Any], refusal: str) -> Quirks | N
 
 
 def _stop(mode: str, question: Question) -> tuple[str, ...]:
-    """A chat model may put a blank line before its list, so only a raw completion ends there."""
+    """Return the stop strings, blank ones only for raw completions: a chat's list may follow a blank line."""
     return tuple(stop for stop in question.stop if mode == COMPLETIONS or stop.strip())
 
 
 def _whole(mode: str, question: Question, text: str) -> tuple[str, bool]:
-    """Return the answer with its forced mark, and whether it goes on where the forced beginning ends."""
+    """Return the answer with its forced mark, and whether it continues the forced beginning."""
     forced = question.forced
     if mode == INSTRUCT or not forced:
         return text, mode != INSTRUCT
@@ -165,7 +165,7 @@ def _whole(mode: str, question: Question, text: str) -> tuple[str, bool]:
 
 
 def _choice(reply: Any) -> Mapping[str, Any]:
-    """Return a reply's choice; some servers send none while a model still thinks, and count its tokens."""
+    """Return a reply's first choice; for a model still thinking, some servers send only a token count."""
     choices = _object(reply).get("choices")
     if choices == [] and (usage := usage_of(reply.get("usage"))) is not None and usage.completion_tokens:
         return {"finish_reason": "length", "message": {"reasoning": "not shown"}}
@@ -175,7 +175,7 @@ def _choice(reply: Any) -> Mapping[str, Any]:
 
 
 def _text(mode: str, choice: Mapping[str, Any], message: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return the text of an answer and that of a refusal, each None where there is none."""
+    """Return the text of the answer and of the refusal, each None if there is none."""
     text = choice.get("text") if mode == COMPLETIONS else None
     content = message.get("content") if text is None else text
     refusal = message.get("refusal")
@@ -192,7 +192,7 @@ def _text(mode: str, choice: Mapping[str, Any], message: Mapping[str, Any]) -> t
 
 
 def _reasoned(message: Mapping[str, Any], usage: Any) -> bool:
-    """Whether a model thought in fields of the reply that hold nothing else."""
+    """Whether the reply's own fields for reasoning show that the model thought."""
     content = message.get("content")
     parts = list(map(_object, content)) if isinstance(content, list) else []
     counted = _object(_object(usage).get("completion_tokens_details")).get("reasoning_tokens")
@@ -219,7 +219,7 @@ Send = Callable[[str, Question], Awaitable[Sample]]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The result for one mode: whether the server answers, continues the prefilled mark, thinks first."""
+    """The result for one mode: whether the model answers, continues the prefilled mark, thinks first."""
 
     mode: str
     answers: bool
@@ -259,7 +259,7 @@ async def probes(send: Send, shown: str) -> AsyncGenerator[Probe, None]:
                 raise EndpointError(f"{shown}: {error.explained()}") from error
             yield Probe(mode, answers=False, note=str(error), advice=error.advice)
         else:
-            spoken_text = spoken(answer.text)
+            spoken_text = without_thinking(answer.text)
             text = " ".join((spoken_text or "").split())
             continues = answer.continued and bool(text.lstrip("-"))
             unfinished = spoken_text is None or (answer.thinking and not text)
@@ -268,7 +268,7 @@ async def probes(send: Send, shown: str) -> AsyncGenerator[Probe, None]:
 
 
 async def find_mode(send: Send, shown: str) -> tuple[str, bool]:
-    """Probe until the mode to take is clear; return it, and whether the model thinks before it answers.
+    """Probe until the mode to use is clear; return it, and whether the model thinks before it answers.
 
     Raises EndpointError if the model answers in none.
     """
@@ -282,10 +282,10 @@ async def find_mode(send: Send, shown: str) -> tuple[str, bool]:
 
 
 def choose(results: Sequence[Probe], shown: str) -> str:
-    """Return the mode to take: the first that continues, else instruct, else any that answers.
+    """Return the mode to use: the first that continues, else instruct, else any that answers.
 
-    Raw completions continue on any model, but an instruct model answers best in its chat template. That it
-    has one shows in a chat that goes on with the flags for it and begins anew without them.
+    Any model continues a raw completion, but an instruct model answers best in its chat template. It has one
+    if it continues a chat with the flags for that, and starts over without them.
     `shown` names the endpoint. Raises EndpointError if it answers in none.
     """
     answering = [probe.mode for probe in results if probe.answers]
@@ -321,7 +321,7 @@ def remembered(endpoint: str, model: str) -> EndpointProfile | None:
 
 
 def remember(endpoint: str, model: str, profile: EndpointProfile) -> None:
-    """Keep a profile in the user's cache folder; where that cannot be written the next run probes again."""
+    """Save a profile in the user's cache folder; if that fails, the next run probes again."""
     path = _file(endpoint, model)
     fresh = path.with_suffix(f".{os.getpid()}")
     with suppress(OSError):
@@ -332,7 +332,7 @@ def remember(endpoint: str, model: str, profile: EndpointProfile) -> None:
 
 
 def forget(endpoint: str, model: str) -> None:
-    """Drop what is remembered of a model."""
+    """Delete the saved profile of a model."""
     with suppress(OSError):
         _file(endpoint, model).unlink()
 

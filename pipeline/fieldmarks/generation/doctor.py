@@ -1,4 +1,4 @@
-"""The checks of `fieldmarks doctor`: an endpoint, its key, its model, how replies are prefilled."""
+"""The checks of `fieldmarks doctor`: the endpoint, its key, its model, and how replies are prefilled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,7 +16,7 @@ from fieldmarks.generation.transport import Transport
 if TYPE_CHECKING:
     from fieldmarks.generation.local import LocalCompleter  # imports torch
 
-NO_LIST: Final = frozenset({400, 404, 405, 422})  # refusals of a server that answers, but lists no models
+NO_LIST: Final = frozenset({400, 404, 405, 422})  # statuses of a server that answers but lists no models
 MOST_LISTED: Final = 100  # models
 
 
@@ -74,7 +74,7 @@ def examine_local(local: "LocalCompleter") -> Check:
 
 
 def _to_its_end(checks: Awaitable[None], show: Show) -> None:
-    """Run checks; what makes further ones pointless is the last of them."""
+    """Run checks; an EndpointError ends them and is shown as the last one."""
 
     async def run() -> None:
         try:
@@ -100,7 +100,7 @@ async def _models(transport: Transport, show: Show) -> list[str]:
 
 
 async def _modes(completer: EndpointCompleter, show: Show) -> None:
-    """Show each mode's result and the one to take. Raises EndpointError if there is none."""
+    """Show each mode's result, and show and save the mode to use. Raises EndpointError if none works."""
     results: list[Probe] = []
     async with aclosing(probes(partial(completer.send, probing=True), completer.endpoint)) as each:
         async for probe in each:

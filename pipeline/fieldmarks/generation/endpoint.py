@@ -1,10 +1,10 @@
 """A language model behind an OpenAI-compatible endpoint: bounded concurrency, retries, limits per minute.
 
-Each of `window` lanes asks one question after another, and sends each until there is an answer or patience
-ends. Lanes go on while those who take the answers write them, until as many wait to be taken as there are
-lanes; so what is asked and not dealt with stays bounded.
-`drain`, and a failure that ends the run, stop the sending: requests that wait for their turn or for a retry
-end without an outcome, those on the wire are still waited for, and their answers are yielded.
+Each of `window` lanes asks one question after another, and retries each until it is answered or the retry
+policy gives up. Lanes keep working while the caller stores the answers it took, until as many answers wait as
+there are lanes, so the number of questions asked but not yet handled stays bounded.
+`drain`, or a failure that ends the run, stops sending: requests that wait for their turn or for a retry end
+without an outcome; those on the wire are awaited, and their answers yielded.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ from fieldmarks.generation.question import Charge, Failure, Outcome, Question, S
 from fieldmarks.generation.retrying import PATIENT, RateLimiter, RetryPolicy, Sleep
 from fieldmarks.generation.transport import Transport
 
-FRUITLESS: Final = 3  # so many requests in a row without an answer, at least: the endpoint is at fault
-NEWS_EVERY: Final = 30.0  # seconds between messages that the server makes us wait
-MOST_QUIRKS: Final = 7  # a server that refuses more than this cannot be pleased
+FRUITLESS: Final = 3  # after at least this many requests in a row without an answer, blame the endpoint
+NEWS_EVERY: Final = 30.0  # seconds between messages that the server asked us to wait
+MOST_QUIRKS: Final = 7  # adaptations to a server's refusals before giving up
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -62,17 +62,17 @@ class EndpointCompleter:
         limiter: RateLimiter | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """Name endpoint and model.
+        """Set the endpoint and the model.
 
-        `headers` go on every request, `mode` "auto" probes once, `timeout` is in seconds.
+        `headers` go with every request, mode "auto" probes once, `timeout` is in seconds.
         Raises EndpointError for anything but an http or https URL.
         """
         self.model = model
         self.endpoint = without_credentials(base_url)
         self.window = concurrency
         self.timeout = timeout
-        self.slowest = 0.0  # seconds of the slowest answer over HTTP, without any waits
-        self.retrying = 0  # requests that wait to be sent again
+        self.slowest = 0.0  # seconds that the slowest answer took over HTTP, without waits
+        self.retrying = 0  # requests waiting to be sent again
         self._open = partial(Transport, base_url, api_key, headers, timeout=timeout, connections=concurrency)
         self._transport: Transport | None = None  # while open
         self._mode = None if mode == "auto" else mode
@@ -80,22 +80,22 @@ class EndpointCompleter:
         self._retry = retry
         self._limiter = limiter or RateLimiter()
         self._sleep = sleep
-        self._quiet_until = 0.0  # about waits
-        self._masks = False  # whether the server was seen to send credentials back
+        self._quiet_until = 0.0  # the loop's time until which waits are not logged
+        self._masks = False  # whether the server has echoed credentials
         self._answers = 0
         self._fruitless = 0  # requests in a row without an answer
         self._drained: asyncio.AbstractEventLoop | None = None
-        self._stopped = False  # nothing more is sent
-        self._interruptible: set[asyncio.Future[Any]] = set()  # what `_stop` ends: waits, and probing
+        self._stopped = False  # send nothing more
+        self._interruptible: set[asyncio.Future[Any]] = set()  # what `_stop` cancels: waits and probing
         self._leftovers: list[Outcome] = []
         self._charge: Charge = unlimited
 
     async def complete(
         self, questions: Iterable[Question], charge: Charge = unlimited
     ) -> AsyncGenerator[list[Outcome], None]:
-        """Yield answers as they come; questions are also taken while those yielded are dealt with.
+        """Yield answers as they arrive; more questions are sent while the caller handles those yielded.
 
-        Raises EndpointError where the endpoint refuses for good or is down, once what is on the wire is in.
+        Raises EndpointError if the endpoint refuses for good or is down, once open requests have ended.
         """
         self._charge = charge
         self._stopped = self._drained is asyncio.get_running_loop()
@@ -112,18 +112,18 @@ class EndpointCompleter:
                     yield outcomes
 
     def drain(self) -> None:
-        """Send nothing more; `complete` yields what is on the wire and ends. Lasts for this event loop."""
+        """Stop sending, on this event loop only; `complete` yields the answers on the wire and ends."""
         self._drained = asyncio.get_running_loop()
         self._stop()
 
     def leftovers(self) -> list[Outcome]:
-        """Return, once, the answers that had arrived and were not yielded when `complete` was closed."""
+        """Return, once, the answers that had arrived but were not yielded when `complete` was closed."""
         leftovers, self._leftovers = self._leftovers, []
         return leftovers
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Transport]:
-        """Hold connections open, which `send` needs. Raises EndpointError for what cannot be used."""
+        """Hold open the connections that `send` needs. Raises EndpointError for unusable settings."""
         async with self._open() as transport:
             self._transport = transport
             try:
@@ -132,9 +132,10 @@ class EndpointCompleter:
                 self._transport = None
 
     async def send(self, mode: str, question: Question, *, probing: bool = False) -> Sample:
-        """Return the answer, retried as the policy allows. Raises Failed.
+        """Send a question, retrying as the policy allows, and return the answer. Raises Failed.
 
-        When `probing`, a failure is likely to be the mode's, and patience is as short as with a new endpoint.
+        When `probing`, a failure is probably due to the mode, so there are as few retries as for a new
+        endpoint.
         """
 
         async def attempt() -> Sample:
@@ -152,7 +153,7 @@ class EndpointCompleter:
         return await self._retry.run(attempt, self._before_retry, lambda: self._answers > 0 and not probing)
 
     def remember(self, mode: str, thinks: bool) -> EndpointProfile:
-        """Remember the mode to take for this model, with what was learned of the server; return it all."""
+        """Save and return a profile of this model: the mode to use, and what was learned about the server."""
         profile = EndpointProfile(mode, self._quirks, thinks)
         remember(self.endpoint, self.model, profile)
         return profile
@@ -170,7 +171,7 @@ class EndpointCompleter:
 
     async def _work(self, pending: Iterator[Question], mode: str) -> AsyncGenerator[list[Outcome], None]:
         arrived: list[Outcome] = []
-        yielded: list[Outcome] = []  # being kept now; until they are, they count as under way
+        yielded: list[Outcome] = []  # the caller is saving them; until then, they count as open
         lanes: set[asyncio.Task[None]] = set()
         news = asyncio.Event()
         errors: list[BaseException] = []
@@ -213,7 +214,7 @@ class EndpointCompleter:
             raise errors[0]
 
     async def _ask(self, mode: str, question: Question) -> Outcome | None:
-        """Return a question's outcome, or None if it was stopped before there was one."""
+        """Return a question's outcome, or None if sending stopped before there was one."""
         try:
             answer = await self.send(mode, question)
         except _Stopped:
@@ -247,7 +248,7 @@ class EndpointCompleter:
         raise EndpointError(f"{self.endpoint}: {several}{words}") from failure
 
     async def _adapting(self, mode: str, question: Question, probing: bool) -> Sample:
-        """Send once, and again where a refusal says what the server wants otherwise."""
+        """Send a question, and resend it adapted if a refusal says what the server wants instead."""
         for _ in range(MOST_QUIRKS):
             quirks = self._quirks
             try:
@@ -291,7 +292,7 @@ class EndpointCompleter:
             raise failure from None
 
     def _learn(self, mode: str, question: Question, sent: Quirks, error: Refused) -> None:
-        """Change the quirks by a refusal, unless another request's refusal just did; else raise it."""
+        """Learn quirks from a refusal, unless another request just did; raise it if it teaches nothing."""
         if self._quirks != sent:
             return
         learned = None
@@ -311,7 +312,7 @@ class EndpointCompleter:
             self.retrying -= 1
 
     async def _interruptibly(self, begin: Callable[[], Awaitable[T]]) -> T:
-        """Await what `begin` returns. Raises _Stopped once nothing more is to be sent."""
+        """Await what `begin` returns. Raises _Stopped once sending has stopped."""
         if self._stopped:
             raise _Stopped
         work = asyncio.ensure_future(begin())
@@ -332,7 +333,7 @@ class EndpointCompleter:
             wait.cancel()
 
     def _log_wait(self, seconds: float, reason: Failed) -> None:
-        """Log that the server makes us wait, unless that was just done."""
+        """Log that the server asked us to wait, unless that was logged recently."""
         now = asyncio.get_running_loop().time()
         if now >= self._quiet_until:
             self._quiet_until = now + max(seconds, NEWS_EVERY)
@@ -340,13 +341,13 @@ class EndpointCompleter:
 
 
 def _about_the_request(failure: Failed) -> bool:
-    """Whether a refusal is about the request itself, so that others may be welcome."""
+    """Whether a refusal is about this request only, so others may succeed."""
     return isinstance(failure, Refused) and failure.status in ABOUT_THE_REQUEST
 
 
 class _Unaffordable(Exception):
-    """A try was paid for and brought no answer, and there is no money for another."""
+    """An attempt cost money but brought no answer, and the budget does not allow another."""
 
 
 class _Stopped(Exception):
-    """Nothing more is to be sent, so a request ends without an outcome."""
+    """Sending has stopped, so a request ends without an outcome."""

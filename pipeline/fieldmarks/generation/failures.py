@@ -1,11 +1,11 @@
 """Why a request failed: the cause in words, what to do, and whether a retry can help.
 
     Failed
-    ├── Transient     may pass: sent again, as retrying.RetryPolicy says
+    ├── Transient     may pass: retried as retrying.RetryPolicy says
     ├── Refused       the same request would fail again, another may not
     └── OutOfCredit   no request can succeed
 
-Pure: a status with headers and body, or a library's exception, goes in; one of these comes out.
+Pure: turns a status with its body, or a library's exception, into one of these.
 """
 
 import errno
@@ -22,7 +22,7 @@ from fieldmarks.generation.question import Usage
 
 RETRIED_STATUS: Final = frozenset({408, 409, 425, 429, *range(500, 600)})
 ABOUT_THE_REQUEST: Final = frozenset({400, 413, 415, 422})  # the prompt or a parameter, not key, model or URL
-LONGEST_MESSAGE: Final = 20_000  # characters of an error's body that are looked at
+LONGEST_MESSAGE: Final = 20_000  # characters of an error's body that are read
 
 ADVICE: Final = {  # by status
     401: "check OPENAI_API_KEY or --header",
@@ -56,9 +56,9 @@ _OS_ADVICE: Final = {
 class Failed(Exception):
     """A request failed; the message is the cause on one line, `advice` what to do about it.
 
-    `status` is the server's, 200 for a reply that is no answer, None where none came. `paid` says that the
-    model is likely to have answered, so that the exchange costs what an answer does: `usage` where the reply
-    states it.
+    `status` is the HTTP status: 200 for a reply that is not an answer, None without a reply. `paid` means
+    that the model has probably answered, so the exchange costs as much as an answer; `usage` is set if the
+    reply states it.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Failed(Exception):
         self.tries = 1
 
     def explained(self) -> str:
-        """Return cause, number of attempts and advice on one line."""
+        """Return the cause, number of attempts and advice on one line."""
         tries = f" ({self.tries} attempts)" if self.tries > 1 else ""
         return f"{self}{tries}" + (f": {self.advice}" if self.advice else "")
 
@@ -80,7 +80,7 @@ class Failed(Exception):
 class Transient(Failed):
     """A failure that may pass.
 
-    `retry_after` holds the seconds that the server asked to wait, `seconds` those that the exchange took.
+    `retry_after` is how long the server asked to wait, `seconds` how long the exchange took; both in seconds.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Transient(Failed):
 
 
 class Refused(Failed):
-    """The server, or this side's check of it, refuses; the same request would be refused again."""
+    """The server refused, or failed our checks; the same request would fail again."""
 
 
 class OutOfCredit(Failed):
@@ -106,7 +106,7 @@ class OutOfCredit(Failed):
 
 
 def from_status(status: int, body: Any, retry_after: float | None, proxy: str | None) -> Failed:
-    """Return the failure that an error's status and (parsed) body stand for; `proxy` names one on the way."""
+    """Return the failure for an error's status and (parsed) body; `proxy` names the proxy in use, if any."""
     reason = message(body)
     cause = f"status {status}: {reason}"
     if status == 407:
@@ -121,7 +121,7 @@ def from_status(status: int, body: Any, retry_after: float | None, proxy: str | 
 
 
 def message(body: Any) -> str:
-    """Return what a server says about an error, whatever the form of its body."""
+    """Return the server's message about an error, whatever the form of its body."""
     for _ in range(4):
         if isinstance(body, dict):
             body = body.get("error") or body.get("message") or body.get("detail") or body
@@ -139,9 +139,9 @@ def shown(body: Any) -> str:
 
 
 def from_redirect(status: int, base_url: str | None) -> Refused:
-    """Return the failure of a redirect that is not followed.
+    """Return the failure for a redirect that is not followed.
 
-    `base_url`, without credentials, is where it leads, None if that is not a URL.
+    `base_url` is where it leads, without credentials; None if that is not a URL.
     """
     goal = base_url or "what is not a URL"
     advice = f"pass --base-url {base_url} if that is your endpoint" if base_url else "check --base-url"
@@ -151,10 +151,10 @@ def from_redirect(status: int, base_url: str | None) -> Refused:
 def from_exception(
     error: BaseException, *, stage: str, proxy: str | None, timeout: float, connect_timeout: float
 ) -> Failed:
-    """Return the failure that a library's exception stands for.
+    """Return the failure for a library's exception.
 
     `stage` is the last step of the exchange that began, as httpcore2 names it; `proxy` names the proxy in
-    use, `timeout` and `connect_timeout` the seconds that were allowed.
+    use; `timeout` and `connect_timeout` are the limits in seconds.
     """
     through = f" (through the proxy {proxy})" if proxy else ""
     if isinstance(error, TimeoutError | httpx2.TimeoutException):
@@ -199,12 +199,12 @@ def _late(stage: str, proxy: str | None, timeout: float, connect_timeout: float)
 
 
 def _unreachable(error: BaseException, proxy: str | None) -> Failed:
-    """No connection came about: to the proxy where there is one, else to the endpoint."""
+    """Return the failure to connect: to the proxy if there is one, else to the endpoint."""
     advice = "check the host in --base-url"
     if dns := _first(error, socket.gaierror):
         cause = f"host name not found: {dns.strerror}"
     elif number := next((e.errno for e in _causes(error) if isinstance(e, OSError) and e.errno), None):
-        cause = os.strerror(number).lower()  # asyncio's own text names addresses
+        cause = os.strerror(number).lower()  # asyncio's own text has addresses
         advice = _OS_ADVICE.get(number, advice)
     else:
         cause = f"no connection: {_root(error)}"
@@ -215,7 +215,7 @@ def _unreachable(error: BaseException, proxy: str | None) -> Failed:
 
 
 def _proxy_failed(reason: str, proxy: str | None) -> Failed:
-    """A proxy answered, but built no tunnel; httpx2's message begins with its status where it is HTTP's."""
+    """Return the failure of a proxy that opened no tunnel; an HTTP proxy's `reason` begins with a status."""
     cause = f"the proxy {proxy or ''} refuses to connect: {reason}"
     status = reason[:3]
     if status == "407" or "username/password" in reason:
@@ -226,7 +226,7 @@ def _proxy_failed(reason: str, proxy: str | None) -> Failed:
 
 
 def _interruption(text: str) -> str:
-    """Return h11's words for a reply that breaks the protocol, or was cut, as a cause."""
+    """Return h11's message about a reply that breaks the protocol or was cut off, reworded as a cause."""
     if cut := re.search(r"received (\d+) bytes, expected (\d+)", text):
         return f"the connection was closed during the reply: {cut[1]} of {cut[2]} bytes"
     if "incomplete chunked read" in text:
@@ -252,7 +252,7 @@ def _first(error: BaseException, kind: type[Any]) -> Any:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all that led to it, through groups too."""
+    """Yield an error and all that led to it, including members of groups."""
     unvisited: list[BaseException | None] = [error]
     seen: set[int] = set()
     while unvisited:
@@ -267,7 +267,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _root(error: BaseException) -> str:
-    """Return the text of what explicitly caused an error; what was merely being handled then is not it."""
+    """Return the text of an error's root cause, following `__cause__` and groups but not `__context__`."""
     while True:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]

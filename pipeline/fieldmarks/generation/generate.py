@@ -1,4 +1,4 @@
-"""`fieldmarks.generate`: checks its arguments and starts the run that they describe.
+"""`fieldmarks.generate`, which checks its arguments and starts the run that they describe.
 
 An option that would have no effect is refused. Messages name options as the command line spells them.
 """
@@ -22,8 +22,8 @@ from fieldmarks.store import Store
 OPENAI: Final = "https://api.openai.com/v1"
 CONCURRENCY: Final = 16
 TIMEOUT: Final = 120.0  # seconds for one answer
-MAX_WAIT: Final = 600.0  # seconds of tries and waits for one request
-WARM: Final = 0.7  # temperature where several answers are to differ
+MAX_WAIT: Final = 600.0  # seconds of attempts and waits for one request
+WARM: Final = 0.7  # temperature for several samples, which should differ
 LOCAL_MODES: Final = ("auto", "completions", "continue")
 MANY: Final = 1_000_000
 NO_MODEL: Final = (
@@ -76,36 +76,36 @@ def generate(
     >>> fm.generate(["zorblat", "vontle"], store, local="creatures/models/lm")
     Summary(2 done, 0 already there, 0 failed, 2 requests)
 
-    What the store already answers is not asked again, so an interrupted run is continued by repeating it.
-    Each answer is on disk as it arrives. Several processes may fill one store at a time; none asks what
-    another is asking. It also works where an event loop runs, as in a notebook.
+    Classes that the store already answers are not asked again, so rerun an interrupted run to continue it.
+    Each answer is saved as it arrives. Several processes may fill one store at a time; none asks what another
+    is asking. Works inside a running event loop, too, as in a notebook.
 
     model, base_url   the model and its OpenAI-compatible endpoint, by default OPENAI_BASE_URL or OpenAI's
     api_key           by default OPENAI_API_KEY
-    headers           further headers of each request
+    headers           extra headers for each request
     local             a causal LM to run in this process instead: a folder or a Hugging Face id
-    prompt            the name of a prompt that ships, a file, or a Prompt
-    concept, other    what fills the prompt's {concept} and {other}
+    prompt            the name of a shipped prompt, a file, or a Prompt
+    concept, other    values for the prompt's {concept} and {other}
     mode              how the reply is prefilled
-    samples, keep     answers a class, and in how many of them a descriptor must be
-    temperature       0 is greedy; by default 0, and 0.7 with several samples
-    max_tokens        the longest answer
-    seed              makes sampled answers repeatable where the model allows it
-    retries           how often an empty answer is asked again
-    refresh           ask for classes that have an answer, too
-    concurrency       requests at once (16); with `local`, the batch (on a GPU, what fits)
-    rpm, tpm          the most requests and tokens a minute
+    samples, keep     answers per class, and how many of them must contain a descriptor
+    temperature       0 is greedy; by default 0, or 0.7 with several samples
+    max_tokens        maximum tokens per answer
+    seed              makes sampled answers repeatable if the model allows it
+    retries           how often to ask again after an empty answer
+    refresh           also ask for classes that have an answer
+    concurrency       requests at once (16); with `local`, the batch size (16; on a GPU, what fits)
+    rpm, tpm          maximum requests and tokens per minute
     timeout           seconds for one answer (120)
-    max_wait          seconds of tries and waits after which a request is given up (600)
-    price_in, price_out   USD per million tokens read and written
-    max_cost          USD, of which no more is spent
-    dry_run           send nothing, and return what a run would ask and cost at most
-    progress          called after each group of answers is on disk
+    max_wait          seconds of attempts and waits after which to give up a request (600)
+    price_in, price_out   USD per million prompt and completion tokens
+    max_cost          spend no more than this (USD)
+    dry_run           send nothing; return what a run would ask and its estimated cost
+    progress          called after each group of answers is saved, and every second while waiting
 
-    Ctrl-C or SIGTERM stops sending, waits for what is under way as long as the slowest answer so far took (at
-    least 5 s), and returns with `signal` set; a second one waits for the disk alone.
-    Raises UsageError for arguments that cannot be used or have no effect; ClassNameError, PromptError,
-    ModelError, GenerationError and StoreError otherwise. What was answered before stays on disk.
+    Ctrl-C or SIGTERM stops sending, waits for open requests (1.5 times as long as the slowest answer so far,
+    at least 5 s; `timeout` before the first), and returns with `signal` set; a second one waits only for the
+    disk. Raises UsageError for arguments that cannot be used or have no effect; ClassNameError, PromptError,
+    ModelError, GenerationError and StoreError otherwise. Answers that arrived before an error stay on disk.
     """
     if not isinstance(store, Store):
         raise UsageError(
@@ -150,7 +150,7 @@ def generate(
 
 
 def _names(classes: Iterable[str]) -> list[str]:
-    """Return the names of classes, each once. Raises UsageError, ClassNameError."""
+    """Return the class names without duplicates. Raises UsageError, ClassNameError."""
     if isinstance(classes, str | bytes):
         raise UsageError(f"classes: expected a list of class names, found {classes!r:.60}: pass [NAME]")
     names = list(classes)
@@ -160,7 +160,7 @@ def _names(classes: Iterable[str]) -> list[str]:
 
 
 def _temperature(temperature: float | None, samples: int, keep: int) -> float:
-    """Return the temperature of a class's answers; several are drawn warm unless one is given."""
+    """Return the sampling temperature; by default 0, or `WARM` for several samples. Raises UsageError."""
     _check_number("temperature", temperature, most=2.0)
     _check_whole("samples", samples, 1)
     _check_whole("keep", keep, 1)
@@ -176,7 +176,7 @@ def _temperature(temperature: float | None, samples: int, keep: int) -> float:
 def _budget(
     price_in: float | None, price_out: float | None, max_cost: float | None, local: str | Path | None
 ) -> Budget:
-    """Return the budget by the prices that are given; a local model costs nothing."""
+    """Return the budget for the given prices; a local model costs nothing. Raises UsageError."""
     _check_number("price_in", price_in)
     _check_number("price_out", price_out)
     _check_number("max_cost", max_cost, positive=True)
@@ -192,7 +192,7 @@ def _budget(
 
 
 def _prompt(prompt: str | Path | Prompt, values: Mapping[str, str | None]) -> Prompt:
-    """Return a prompt by its name, its file, or itself; it must have the placeholders that `values` fill."""
+    """Return the named or given prompt; it must have the placeholders that `values` fills."""
     template = prompt if isinstance(prompt, Prompt) else Prompt.load(prompt)
     for key, value in values.items():
         if value and f"{{{key}}}" not in template.text:
@@ -215,7 +215,7 @@ def _completer(
     max_wait: float | None,
     needs_key: bool,
 ) -> Completer:
-    """Return the model that answers. Raises UsageError, and EndpointError for what cannot be an endpoint."""
+    """Return the completer for these arguments. Raises UsageError, and EndpointError for a bad endpoint."""
     check_choice("mode", mode, Mode)
     if concurrency is not None:
         _check_whole("concurrency", concurrency, 1, 1000)
@@ -253,7 +253,7 @@ def _completer(
 
 
 def endpoint_of(base_url: str | None, model: str | None, *, has_key: bool) -> tuple[str, str]:
-    """Return URL and model of the endpoint that is named, here or in the environment. Raises UsageError."""
+    """Return the endpoint's URL and model, as given here or in the environment. Raises UsageError."""
     base_url = base_url or os.environ.get("OPENAI_BASE_URL")
     if base_url is None and model is None:
         raise UsageError(NO_MODEL)
@@ -273,7 +273,7 @@ def _check_whole(option: str, value: object, least: int, most: int = MANY) -> No
 
 
 def _check_number(option: str, value: object, *, positive: bool = False, most: float = math.inf) -> None:
-    """Raise UsageError unless a value is None or a finite number, at least 0 or `positive`."""
+    """Raise UsageError unless a value is None or a number from 0 to `most`; above 0 if `positive`."""
     if value is None:
         return
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,18 +1,18 @@
-"""The ledger of a run: claims before requests, answers as they arrive, finished classes, and the cost.
+"""A run's ledger: claims before requests, answers as they arrive, finished classes, and the cost.
 
-One `step` keeps what the run has taken in and claims what is asked next, under the store's lock and so in one
-piece for all processes that share the store:
+One `step` saves the answers that the run has taken in and claims the classes to ask next. It holds the
+store's lock, so it is atomic for all processes that share the store:
 
-1. A class with all of its answers becomes a line of the store. An answer of any other class goes into the run
-   file. Each is one write and one fsync.
-2. What other processes wrote meanwhile is read.
-3. As many classes are claimed as will be asked until the next step. A class that is answered by now is not
-   asked, and one that another process has claimed is looked at again later: it may be answered then, or its
-   claim void.
+1. A class with all of its answers becomes a line of the store. Answers of other classes go into the run file.
+   Each is one write and one fsync.
+2. What other processes have written meanwhile is read.
+3. As many classes are claimed as will be asked before the next step. A class answered meanwhile is not asked,
+   and one that another process has claimed is checked again later: it may have been answered by then, or the
+   claim may have expired.
 
-Where the store refuses (a full disk, a line that an editor broke), answers go into the run file; where that
-refuses too they stay in memory, and `close` tries again, and writes them to a temporary folder rather than
-lose them.
+If the store cannot be written (a full disk, a line that an editor broke), answers go into the run file; if
+that fails, too, they stay in memory until `close` tries again and, as a last resort, writes them to a
+temporary folder.
 """
 
 import math
@@ -50,19 +50,19 @@ from fieldmarks.store import Store
 from fieldmarks.store.lines import Outline, positions_of
 from fieldmarks.text import counted
 
-LOOK_AGAIN: Final = 0.25  # seconds between looks at what other processes are asking
-RENEWALS: Final = 4  # of a claim before it is void
+LOOK_AGAIN: Final = 0.25  # seconds between checks of what other processes are asking
+RENEWALS: Final = 4  # of a claim before it would expire
 PER_MILLION: Final = 1_000_000
-WORST: Final = 2  # how far an estimate of a prompt's tokens can be below the truth
+WORST: Final = 2  # factor by which a prompt's tokens can exceed their estimate
 
 
-def standing(
+def class_status(
     question: Question, store: Store, *, refresh: bool = False
 ) -> Literal["ask", "cached", "kept"] | Entry:
     """Return what to do with a class, given its lines in the store; with `refresh` it is asked again.
 
-    It is "cached" where it is answered already, "kept" where a person's line is current, which an answer
-    would not replace. A line is one that answered it before, and is to be current again.
+    It is "cached" if it is answered already, "kept" if its current line is a person's, which an answer would
+    not replace. A returned line is an earlier answer, to be made current again.
     """
     name = question.name
     current = None if refresh else store.outline(name)
@@ -71,21 +71,21 @@ def standing(
     if current is not None and _is_answer(current, question):
         return "cached"
     answers = [] if refresh else [entry for entry in store.history(name) if _is_answer(entry, question)]
-    # It is paid for, current or not. It is no command's, which could be undone.
+    # It is paid for, current or not. No command made it, so there is nothing to undo.
     return replace(answers[-1], undo=False, redo=False, compacted=False, change=None) if answers else "ask"
 
 
 def _is_answer(entry: Entry | Outline, question: Question) -> bool:
-    """Whether a line has an answer that ended well; version 0.1 stored half of one before an error too."""
+    """Whether a line has an answer that did not end in an error; version 0.1 also stored those that did."""
     return entry.origin == GENERATED and question.is_answered_by(entry) and entry.finish_reason != "error"
 
 
 @dataclass(slots=True)
 class Budget:
-    """Keeps the money spent and what the requests under way can cost at worst below a limit.
+    """Keeps the money spent, plus the most that open requests can cost, within a limit.
 
-    Prices are USD per million tokens; where they are unknown there is no limit. Requests come as estimates:
-    about the tokens that they read, and the most that is written.
+    Prices are in USD per million tokens; without them there is no limit. Requests are given as estimates:
+    approximate prompt tokens and maximum completion tokens.
     """
 
     price_in: float | None = None
@@ -93,22 +93,22 @@ class Budget:
     limit: float = math.inf  # USD
     usage: Usage = NOTHING
     _reserved: float = field(default=0.0, init=False)
-    # Tries are charged on the event loop's thread while a ledger's thread settles answers.
+    # Guards `usage`, which both `charge` and `settle` change.
     _counting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def cost(self, usage: Usage) -> float | None:
-        """Return what a usage costs in USD; None where the prices are unknown."""
+        """Return the cost of a usage in USD, or None if the prices are unknown."""
         if self.price_in is None or self.price_out is None:
             return None
         return (usage.prompt_tokens * self.price_in + usage.completion_tokens * self.price_out) / PER_MILLION
 
     @property
     def spent(self) -> float | None:
-        """USD for the answers so far; None where the prices are unknown."""
+        """Cost of the answers so far in USD, or None if the prices are unknown."""
         return self.cost(self.usage)
 
     def allows(self, estimate: Usage) -> bool:
-        """Whether a request cannot pass the limit, whatever those under way come to cost."""
+        """Whether a request cannot exceed the limit, whatever the open ones turn out to cost."""
         return (self.spent or 0.0) + self._reserved + self._most(estimate) <= self.limit
 
     def reserve(self, estimate: Usage) -> None:
@@ -116,7 +116,7 @@ class Budget:
         self._reserved += self._most(estimate)
 
     def settle(self, estimate: Usage, usage: Usage | None) -> None:
-        """Exchange what was set aside for the true usage; an answer without one counts as estimated."""
+        """Replace what was set aside with the actual usage; an answer without one counts as estimated."""
         self.release(estimate)
         with self._counting:
             self.usage += estimate if usage is None else usage
@@ -124,7 +124,7 @@ class Budget:
     def charge(self, usage: Usage) -> bool:
         """Count an attempt that cost money without an answer; return whether the budget allows another.
 
-        What that one can cost is still set aside.
+        The money for that one remains set aside.
         """
         with self._counting:
             self.usage += usage
@@ -145,7 +145,7 @@ class Work:
     question: Question
     samples: list[Sample]
     saved: int = 0  # how many of the answers are in the run file
-    open: int = 0  # requests that are queued or under way
+    open: int = 0  # requests that are queued or in flight
     failure: str | None = None
 
     def unsaved(self) -> list[dict[str, Any]]:
@@ -157,11 +157,11 @@ class Work:
 
 @dataclass(slots=True)
 class Run:
-    """Turns classes into requests, and answers into settled classes; an iterator of what to send.
+    """Turns classes into requests, and answers into settled classes; an iterator over what to send.
 
-    The iterator ends for now when nothing is queued, when the run is stopped or when the money could run out,
-    and goes on once there is more. Requests are taken from it also while a ledger's step runs in a thread of
-    its own: a step adds to the queue alone, and answers are taken in between steps.
+    The iterator stops when nothing is queued, the run is stopped or the money could run out, and resumes when
+    there is more. Requests may be taken from it while a ledger's step runs in another thread: a step only
+    adds to the queue, and answers are taken in between steps.
     """
 
     questions: Questions
@@ -169,13 +169,13 @@ class Run:
     retries: int
     working: dict[str, Work] = field(default_factory=dict)  # by class
     failed: dict[str, str] = field(default_factory=dict)
-    cut: dict[str, None] = field(default_factory=dict)  # classes whose answer ended for its length, in order
-    too_long: dict[str, None] = field(default_factory=dict)  # with more descriptors than are taken
+    cut: dict[str, None] = field(default_factory=dict)  # classes with an answer that was cut off, in order
+    too_long: dict[str, None] = field(default_factory=dict)  # classes with more descriptors than are kept
     stopped: bool = False
     sent: int = 0
     in_flight: int = 0
     started: float = field(default_factory=time.monotonic)
-    settled: list[Work] = field(default_factory=list)  # nothing more is asked: a failure, or all answers
+    settled: list[Work] = field(default_factory=list)  # nothing left to ask: failed, or all answers are in
     _begun: list[Question] = field(default_factory=list)
     _queue: deque[Question] = field(default_factory=deque)
 
@@ -193,7 +193,7 @@ class Run:
 
     @property
     def queued(self) -> int:
-        """How many requests wait to be sent."""
+        """How many requests are waiting to be sent."""
         return len(self._queue) + len(self._begun)
 
     def can_send(self) -> bool:
@@ -201,7 +201,7 @@ class Run:
         return bool(self._queue) and not self.stopped and self.budget.allows(self._queue[0].estimate())
 
     def begin(self, question: Question, samples: list[Sample]) -> None:
-        """Prepare what is left to ask of a class, which may have some answers on disk."""
+        """Prepare the remaining requests for a class, which may have some answers on disk."""
         left = question.unanswered(samples, self.retries)
         work = Work(question, samples, saved=len(samples), open=len(left))
         self.working[question.name] = work
@@ -210,19 +210,19 @@ class Run:
             self.settled.append(work)
 
     def release(self) -> None:
-        """Let what was begun be sent, once its claims are on disk."""
+        """Queue the requests that `begin` prepared, once their claims are on disk."""
         self._queue.extend(self._begun)
         self._begun.clear()
 
     def take(self, outcomes: Sequence[Outcome]) -> None:
-        """Take in answers. An empty one is asked again, before all else that is queued; a refusal is not."""
+        """Take in answers. An empty one is asked again, ahead of the queue; a refusal is not."""
         for question, outcome in outcomes:
             self.in_flight -= 1
             work = self.working[question.name]
             if isinstance(outcome, Failure):
                 self.budget.release(question.estimate())
                 if outcome.unaffordable:
-                    self._queue.appendleft(question)  # it is sent where others turn out to cost less
+                    self._queue.appendleft(question)  # sent later if others turn out to cost less
                     continue
                 work.failure = outcome.reason
                 work.open -= 1
@@ -262,13 +262,13 @@ class Ledger:
         lifetime: float,
         refresh: bool,
     ) -> None:
-        """Sort a run's classes by what its store holds of them. Raises PromptError.
+        """Sort a run's classes by what the store already holds. Raises PromptError.
 
-        `lifetime` is the seconds after which the run's claims are void for other hosts.
+        `lifetime` is the number of seconds after which the run's claims expire for other hosts.
         """
         self.done: set[str] = set()  # classes that this run has written
-        self.others: list[str] = []  # written by other processes meanwhile
-        self.refusal: StoreError | None = None  # the store's, with which the run is to be ended
+        self.others: list[str] = []  # meanwhile written by other processes
+        self.refusal: StoreError | None = None  # the error with which to end the run
         self._run = run
         self._store = store
         self._endpoint = endpoint
@@ -279,10 +279,10 @@ class Ledger:
             self._positions.pop(name, None)
         self.cached: list[str] = []
         self.kept: list[str] = []
-        self._pending: deque[str] = deque()  # what is paid for goes first
+        self._pending: deque[str] = deque()  # those already paid for come first
         ask: list[str] = []
         for name in names:
-            status = standing(run.questions.of(name), store, refresh=refresh)
+            status = class_status(run.questions.of(name), store, refresh=refresh)
             by_status = {"cached": self.cached, "kept": self.kept, "ask": ask}
             (self._pending if isinstance(status, Entry) else by_status[status]).append(name)
         self._pending += ask
@@ -290,7 +290,7 @@ class Ledger:
         self._run_file = RunFile(store.path, lifetime)
         self._elsewhere: list[str] = []  # claimed by other processes
         counts = ((name, store.count(name)) for name in self._pending)
-        self._lines_before = {name: count for name, count in counts if count}  # of most it is none
+        self._lines_before = {name: count for name, count in counts if count}  # 0 for most classes
         self._news: list[Mapping[str, Any]] = []  # claims and their ends, not yet in the run file
         self._renew_every = lifetime / RENEWALS
         self._renewed = self._looked = time.monotonic()
@@ -298,7 +298,7 @@ class Ledger:
 
     @property
     def run_path(self) -> Path:
-        """Where the run file is."""
+        """The path of the run file."""
         return self._run_file.path
 
     @property
@@ -307,7 +307,7 @@ class Ledger:
         return len(self._elsewhere)
 
     def claimants(self) -> str:
-        """Return who is asking the classes that this run waits for, as a clause."""
+        """Return who is asking the classes that this run waits for, as a phrase."""
         keys = [self._run.questions.of(name).key for name in list(self._elsewhere)]
         return "; ".join(dict.fromkeys(filter(None, map(self._run_file.claimant, keys))))
 
@@ -326,7 +326,7 @@ class Ledger:
         return bool(self._pending) or self._run_file.exists()
 
     def step(self, most: int) -> None:
-        """Keep what the run has taken in; claim classes until so many requests are queued or under way."""
+        """Save what the run has taken in; claim classes until `most` requests are queued or in flight."""
         with self._turn:
             try:
                 with self._store.locked():
@@ -340,7 +340,7 @@ class Ledger:
                 self.refusal = self.refusal or error
 
     def renew(self) -> None:
-        """Claim anew what is being asked, so that other hosts do not take its claims for void."""
+        """Renew the claims of classes being asked, so that they do not expire for other hosts."""
         with self._turn:
             if time.monotonic() - self._renewed < self._renew_every or self.refusal:
                 return
@@ -354,11 +354,10 @@ class Ledger:
                 self.refusal = self.refusal or error
 
     def close(self, outcomes: Sequence[Outcome] = ()) -> int:
-        """Keep what is left, and the last outcomes, and give up all claims.
+        """Save all remaining answers, including the last outcomes, and release all claims.
 
-        Returns how many answers the run file keeps for later.
-
-        Raises StoreError where answers can be kept in a temporary folder only, or not at all.
+        Returns how many answers the run file keeps for later. Raises StoreError if it cannot be written;
+        answers then go to a temporary folder if possible.
         """
         with self._turn:
             self._run.take(outcomes)
@@ -376,7 +375,7 @@ class Ledger:
                 raise StoreError(f"{error}; {_rescue(unsaved, self._run_file.path)}") from error
 
     def lost(self) -> tuple[str, ...]:
-        """Return the classes that were written, or there before, and are in the store no more."""
+        """Return the classes that were written or already there but are no longer in the store."""
         store = self._store
         store.refresh()  # as it is now, whoever changed it
         written = (
@@ -394,7 +393,7 @@ class Ledger:
         failed = [work for work in run.settled if work.failure is not None]
         try:
             entries = [self._entry(work) for work in complete]
-            self._store.append(*entries)  # even of nothing: takes in what others wrote
+            self._store.append(*entries)  # even if empty: also reads what others wrote
         except StoreError as error:
             self.refusal = self.refusal or error
         else:
@@ -419,7 +418,7 @@ class Ledger:
         return replace(line, position=position)
 
     def _claim(self, most: int) -> None:
-        """Claim classes until so many requests are queued or under way; settle those that need none."""
+        """Claim classes until `most` requests are queued or in flight; settle those that need none."""
         run, now = self._run, time.monotonic()
         if not self._pending and now - self._looked >= LOOK_AGAIN:
             self._looked = now
@@ -434,7 +433,7 @@ class Ledger:
             if self._run_file.is_claimed(question.key):
                 self._elsewhere.append(name)
                 continue
-            status = standing(question, self._store, refresh=self._refresh)
+            status = class_status(question, self._store, refresh=self._refresh)
             if status == "ask":
                 run.begin(question, samples_so_far(question, history, self._run_file.samples(question.key)))
                 self._news.append(self._claimed(question))
@@ -466,7 +465,7 @@ class Ledger:
         return GENERATED in answered or failure is not None
 
     def _stored_already(self) -> list[Mapping[str, Any]]:
-        """Return the ends of questions whose answers are in the store: their run died in between."""
+        """Return end lines for questions whose answers are in the store, but whose run died before ending."""
         return [
             end(key, STORED)
             for key, name, texts in self._run_file.pending()
@@ -477,7 +476,7 @@ class Ledger:
 
 
 def _rescue(lines: Sequence[Mapping[str, Any]], run_path: Path) -> str:
-    """Write answers that can be kept nowhere else to a temporary file, and return what to do with it."""
+    """Write answers that cannot be saved elsewhere to a temporary file, and return what to do with it."""
     try:
         handle, name = tempfile.mkstemp(prefix="fieldmarks-", suffix=".run")
         with os.fdopen(handle, "wb") as file:

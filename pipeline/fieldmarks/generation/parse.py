@@ -1,16 +1,16 @@
-"""From an answer to descriptors, and refusals; the bullet characters themselves are in `bullets`. Pure.
+"""Parse a model's answer into descriptors, or detect a refusal. Pure.
 
-Markup is cleaned before list marks are looked for. Thinking and whatever follows the end of a turn go first;
+Markup is cleaned before list marks are looked for. Thinking and anything after the end of a turn are removed;
 JSON is read as JSON; HTML lists and tables become lines that begin with "- ". Then the answer is read line by
 line:
 
 - a line with a list mark begins a descriptor: bullets of every script, numbers, letters, emoji (see bullets);
-- a line without one goes on with the descriptor above it if it is indented, begins in lower case, or stands
-  where a line was wrapped; otherwise it is a preamble or an afterword, and left out;
-- a heading is left out: a line that ends with a colon, or a few words with further marked lines below them.
+- a line without one continues the descriptor above it if it is indented, begins in lower case, or follows a
+  wrapped line; otherwise it is a preamble or an afterword, and dropped;
+- a heading is dropped: a line that ends with a colon, or a few words with further marked lines below them.
 
-An answer without any list mark is read as lines in bold, and as plain short lines as a last resort. Nothing
-here knows a server or a prompt.
+An answer without list marks is read as bold lines, else as short plain lines or as the parts of one line.
+Nothing here depends on the server or the prompt.
 """
 
 import html
@@ -21,7 +21,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Final
 
-from fieldmarks.debris import plain, spoken
+from fieldmarks.debris import plain, without_thinking
 from fieldmarks.generation.bullets import (
     DASHES,
     ENDS,
@@ -48,8 +48,8 @@ _CANNOT: Final = (
     r"|am unable|am not able|['’]m unable|['’]m not able|must|have to|need to|decline|refuse"
     r"|prefer not|['’]d rather not)"
 )
-# Each is looked for at the beginning of an answer. A descriptor may begin like one ("unable to fly", "sorry
-# expression"), so the words that a descriptor can hold need those that a refusal goes on with.
+# Each is looked for at the beginning of an answer. A descriptor may begin the same way ("unable to fly",
+# "sorry expression"), so words that occur in descriptors must be followed by those of a refusal.
 _BEGINNINGS: Final = (
     # English
     r"(?:oh,? )?i(?:['’]?m| am) (?:(?:very|so|really|truly|terribly) )?(?:sorry|afraid)\b",
@@ -109,7 +109,7 @@ _REFUSAL: Final = re.compile(
     rf"(?:{'|'.join(_BEGINNINGS)})",
     re.IGNORECASE,
 )
-# A list below a refusal is a list of what else the model would do, if the words above it say so.
+# A list below a refusal holds what the model would do instead, if the words above it say so.
 _ALTERNATIVES: Final = re.compile(
     r"\b(?:(?:i|we)(?: can|['’]d be| would be| am|['’]m|['’]ll| could) (?:instead |still "
     r"|certainly |gladly )?"
@@ -126,10 +126,10 @@ _ALTERNATIVES: Final = re.compile(
 
 
 def is_refusal(text: str, before_list: str | None) -> bool:
-    """Whether an answer refuses: it begins as a refusal, and no list of features follows.
+    """Whether an answer refuses: it begins like a refusal, and no list of features follows.
 
-    `before_list` is what stands above the list, None without one: "Sorry for the delay! Here are the
-    features:" is no refusal, and "I can't help with that. I can help with:" is one.
+    `before_list` is the text above the list, None without a list: "Sorry for the delay! Here are the
+    features:" is not a refusal, but "I can't help with that. I can help with:" is.
     """
     start = text.lstrip("-–*_#>\"“' \t\n")[:600]
     if _REFUSAL.match(start) is None:
@@ -137,13 +137,13 @@ def is_refusal(text: str, before_list: str | None) -> bool:
     return before_list is None or _ALTERNATIVES.search(before_list[-600:]) is not None
 
 
-MAX_DESCRIPTORS: Final = 300  # of one answer
+MAX_DESCRIPTORS: Final = 300  # per answer
 MAX_REASON: Final = 200  # characters of the model's own words
 _MAX_TEXTS: Final = 10 * MAX_DESCRIPTORS  # that are cleaned and compared; the rest is only counted
-_MAX_READ: Final = 1 << 16  # characters of an answer's list; in the rest entries are only counted
+_MAX_READ: Final = 1 << 16  # characters of an answer; entries in the rest are only counted
 
 STILL_THINKING: Final = "no complete answer: the model was still thinking when it ended; raise --max-tokens"
-REFUSAL: Final = "refusal"  # as a finish reason: the answer is what a reply's own field for refusals says
+REFUSAL: Final = "refusal"  # as a finish reason: the answer comes from the reply's field for refusals
 _INCOMPLETE: Final = {
     "error": "no complete answer: the provider reported an error; run the same command again",
     "tool_calls": "no answer: the model called a tool instead; use an endpoint without tools",
@@ -163,13 +163,13 @@ _OWN_QUESTION: Final = re.compile(
 )  # repeated before the answer
 _BRACKET: Final = re.compile(r"[\[{(]")
 _COUNTED: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,5}[.)])", re.MULTILINE)
-_TEXT_END: Final = re.compile(r'(?<!\\)"\s*\}?,')  # of JSON without lines
+_TEXT_END: Final = re.compile(r'(?<!\\)"\s*\}?,')  # of JSON on one line
 _COUNTED_TEXT: Final = re.compile(r'"(?:[^"\\]|\\.)*+"\s*(?:[,\]]|\Z)')
 _OTHER_LIST: Final = re.compile(r"\s*(?:[\[{|]|<[uo]l)")
 _TABLE_RULE: Final = re.compile(r"[ \t]*\|?[ \t]*:?-")
 _FENCE: Final = re.compile(r"[ \t]*(?:```|~~~|[-*•] ?```\w*\s*$)")
 _QUOTE: Final = re.compile(r"[ \t]*>(?!>)[ \t]?(?:>[ \t]?)*+")
-_LEADING: Final = re.compile(r"[\s\d*#>.):(\-．（）：＊＃－＞]{0,12}")  # where a mark can stand
+_LEADING: Final = re.compile(r"[\s\d*#>.):(\-．（）：＊＃－＞]{0,12}")  # where a mark can be
 _SOURCES: Final = re.compile(
     r"[#*_\s]*(?:sources|references|citations|bibliography|quellen|références|fuentes|fonti|参考文献|参考资料)[*_:：\s]*",
     re.IGNORECASE,
@@ -200,11 +200,11 @@ _ABBREVIATION: Final = re.compile(r"(?:^|[\s(.])(?:[^\W\d_]|St|Mt|Dr|Mr|Mrs|Ms|N
 class Parsed:
     """The result of parsing an answer.
 
-    descriptors  in their order, without repeats
-    cut          the last one of an answer that was cut off, which is not among them
-    problem      why there are none, in words for the user; the model's own where it refuses
-    refused      whether the model refuses, so that asking again is in vain
-    left_out     how many there are beyond the most that are taken
+    descriptors  in order, without duplicates
+    cut          the last one of an answer that was cut off; it is not among the descriptors
+    problem      why there are none, in words for the user; the model's own if it refuses
+    refused      whether the model refuses, so that asking again is pointless
+    left_out     how many were dropped beyond the maximum
     """
 
     descriptors: tuple[str, ...]
@@ -216,8 +216,8 @@ class Parsed:
 
 @lru_cache(maxsize=64)  # a run parses each answer twice: to see whether it is empty, and for its line
 def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = None) -> Parsed:
-    """Read the descriptors out of an answer; the last one of an answer that was cut off is left out."""
-    spoken_text = spoken(_LINE_ENDS.sub("\n", answer))
+    """Parse the descriptors in an answer; if it was cut off, the last one is dropped."""
+    spoken_text = without_thinking(_LINE_ENDS.sub("\n", answer))
     if spoken_text is None:
         return Parsed((), problem=STILL_THINKING)
     if finish_reason in _INCOMPLETE:
@@ -225,7 +225,7 @@ def parse(answer: str, *, style: str = "bullets", finish_reason: str | None = No
     text = _OWN_QUESTION.sub("", spoken_text, count=1)
     text = _NEXT_TURN.split("\n" + text, maxsplit=1)[0].removeprefix("\n")
     text, unread = text[:_MAX_READ], text[_MAX_READ:]
-    if unread:  # the entry that the limit cuts counts with those beyond it
+    if unread:  # the entry cut by the limit is counted with those beyond it
         end = text.rfind("\n") + 1 or max((match.end() for match in _TEXT_END.finditer(text)), default=0)
         text, unread = (text[:end], text[end:] + unread) if end else (text, unread)
     if finish_reason == REFUSAL or is_refusal(text, _before_list(text)):
@@ -253,7 +253,7 @@ def attach(forced: str, text: str) -> tuple[str, bool]:
     A model may repeat or ignore the mark; its answer then stays as it is. Thinking that comes before the
     continuation stays before the mark.
     """
-    aloud = spoken(text) or ""
+    aloud = without_thinking(text) or ""
     if not forced or _begins_anew(aloud):
         return text, not forced
     if aloud.strip() and text.endswith(aloud) and len(aloud) < len(text):
@@ -262,7 +262,7 @@ def attach(forced: str, text: str) -> tuple[str, bool]:
 
 
 def _begins_anew(aloud: str) -> bool:
-    """Whether what a model said begins anew instead of going on after a forced bullet mark."""
+    """Whether an answer starts over instead of continuing after a forced bullet mark."""
     start = aloud.lstrip()
     lines = [_plain_line(line) for line in start[: 4 * MAX_DESCRIPTOR].split("\n")]
     first, *below = lines
@@ -298,10 +298,10 @@ def _begins_anew(aloud: str) -> bool:
 
 
 def _begins_as_preamble(lines: Sequence[str]) -> bool:
-    """Whether the first of an answer's lines stands above its list or in place of one, rather than in it."""
+    """Whether an answer's first line is above its list or in place of one, rather than part of it."""
     first, *below = lines
     items = [mark for mark in marks(below) if mark is not None]
-    if begins_bold(first):  # a title over others; as one of several, each in bold, a descriptor
+    if begins_bold(first):  # a title above plain items, or the first of several bold lines
         if items:
             return is_bold(first) and not begins_bold(items[0].text)
         return any(map(begins_bold, below))
@@ -311,7 +311,7 @@ def _begins_as_preamble(lines: Sequence[str]) -> bool:
         return first.endswith("?") or len(sentences) > 1 or is_long
     if first.endswith(LAST_STOPS) and not items[0].text.endswith(LAST_STOPS):
         return len(first.split()) > 4 or WORDLESS.match(first) is not None
-    return any(  # a further plain line over marked ones, so the first is a heading, too
+    return any(  # another plain line above marked ones, so the first is a heading, too
         blank == ""
         and heading[:1].strip()
         and certain_mark(heading) is None
@@ -329,7 +329,7 @@ def clean(text: str) -> str:
 
 
 def distinct(descriptors: Iterable[str]) -> tuple[str, ...]:
-    """Return descriptors without those that repeat an earlier one."""
+    """Return descriptors without those that repeat an earlier one, ignoring case and punctuation."""
     first: dict[str, str] = {}
     for descriptor in descriptors:
         first.setdefault(comparable(descriptor), descriptor)
@@ -337,7 +337,7 @@ def distinct(descriptors: Iterable[str]) -> tuple[str, ...]:
 
 
 def _descriptor(text: str) -> str:
-    """Return a listed text as a descriptor, or "" if it is none: a heading, a question, too long."""
+    """Return a listed text as a descriptor, or "" if it is a heading, a question, too long or wordless."""
     if len(text) > MAX_DESCRIPTOR or is_heading(text) or text.endswith(("?", "？", "؟")):
         return ""
     text = clean(text)
@@ -345,7 +345,7 @@ def _descriptor(text: str) -> str:
 
 
 def _entries(unread: str) -> int:
-    """Return how many entries the rest of a list has: lines with a mark, or JSON's objects or texts."""
+    """Return how many entries the rest of a list has: lines with a mark, or JSON objects or strings."""
     if not unread.lstrip().startswith(('"', "{")):
         return len(_COUNTED.findall(unread))
     objects = unread.count("}")
@@ -353,7 +353,7 @@ def _entries(unread: str) -> int:
 
 
 def _before_list(text: str) -> str | None:
-    """Return what stands above the first marked line below an answer's first line, or None without one."""
+    """Return the text above an answer's first marked line after line one, or None if there is none."""
     at = text.find("\n")
     for line in islice(text[at + 1 :].split("\n", 200), 200) if at >= 0 else ():
         if certain_mark(line) is not None or _OTHER_LIST.match(line):
@@ -363,7 +363,7 @@ def _before_list(text: str) -> str | None:
 
 
 def _problem(text: str, finish_reason: str | None) -> str:
-    """Return why an answer without a descriptor has none."""
+    """Return why an answer has no descriptor."""
     if finish_reason == "content_filter":
         return "no descriptor: the provider's content filter ended the answer"
     if finish_reason in _LENGTH:
@@ -379,7 +379,7 @@ def _shortened(text: str) -> str:
 
 
 def _listed(text: str) -> tuple[list[str], bool, bool]:
-    """Return the texts of a list in any form, whether the last may go on, and whether it surely would."""
+    """Return a list's texts, whether the last may be incomplete, and whether it certainly is."""
     if (json_texts := _json_texts(text)) is not None:
         return json_texts
     lines = _lines(text)
@@ -399,12 +399,12 @@ def _listed(text: str) -> tuple[list[str], bool, bool]:
 
 
 def _json_texts(text: str) -> tuple[list[str], bool, bool] | None:
-    """Return what `_listed` does of an answer's JSON, which has a bracket at least; None without."""
+    """Return the same as `_listed` for JSON, or None if the answer has none."""
     return json_texts(text) if _BRACKET.search(text) else None
 
 
 def _lines(text: str) -> list[str]:
-    """Return an answer's lines, with tables, HTML, quotations and several marks on a line made into lines."""
+    """Return an answer's lines, splitting up tables, HTML, quotations and lines with several marks."""
     if "\n" not in text.strip():
         text = re.sub(r"\\r?\\n|\\n", "\n", text)  # line ends written as two characters
     else:
@@ -424,7 +424,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _plain_line(line: str) -> str:
-    """Return a line without the marks of a quotation, and in narrow digits where it begins."""
+    """Return a line without the ">" of a quotation, and with full-width characters at its start narrowed."""
     end = leading.end() if (leading := _LEADING.match(line)) else 0
     line = line[:end].translate(_FULL_WIDTH) + line[end:]
     line = _QUOTE.sub("", line, count=1) if line.lstrip().startswith(">") else line
@@ -432,7 +432,7 @@ def _plain_line(line: str) -> str:
 
 
 def _sentences(text: str) -> tuple[list[str], bool, bool]:
-    """Return as `_listed` does an answer's sentences, one a descriptor; the last may go on without an end."""
+    """Like `_listed`, with each sentence as a descriptor; the last may be incomplete if it has no end."""
     sentences: list[str] = []
     for line in map(_plain_line, text.split("\n")):
         mark = certain_mark(line)
@@ -458,7 +458,7 @@ def _split_sentences(text: str) -> Iterator[str]:
 
 
 def _unquoted(text: str) -> str:
-    """Return a text without the quotes around the whole of it."""
+    """Return a text without quotes around the whole of it."""
     if len(text) < 2 or text[-1] not in _QUOTES.get(text[0], ""):
         return text
     inside = text[1:-1]

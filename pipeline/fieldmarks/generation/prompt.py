@@ -1,7 +1,7 @@
 """Prompt templates: plain text files with placeholders and an optional header.
 
 A prompt file is the text to send, with `{class}` and optionally `{article}` (a or an), `{concept}` and
-`{other}`. Blanks and line ends at its end are not sent. A header may come first, between two `---` lines:
+`{other}`. Trailing whitespace is not sent. A header may come first, between two `---` lines:
 
     ---
     name: two-shot
@@ -12,7 +12,7 @@ A prompt file is the text to send, with `{class}` and optionally `{article}` (a 
     A: There are several useful visual features to tell there is {article} {class} in a photo:
     -
 
-`style` is bullets (a line is a descriptor) or sentences. A last line that is a bare bullet mark forces the
+`style` is bullets (each line is a descriptor) or sentences. A last line that is a bare bullet mark forces a
 list: it is sent as the beginning of the answer. Lines that begin with `Q:` and `A:` are the turns of a chat.
 """
 
@@ -55,14 +55,14 @@ class Prompt:
         path = Path(name_or_file)
         if _is_name(str(name_or_file)):
             path = shipped("prompts") / f"{name_or_file}.txt"
-        if not os.access(path, os.F_OK):  # which, unlike exists, takes a name that is too long
+        if not os.access(path, os.F_OK):  # unlike exists(), this accepts a name that is too long
             names = ", ".join(shipped_names())
             raise PromptError(f"unknown prompt {str(name_or_file)!r:.200}: pass a file, or one of {names}")
         return cls.parse(read_text(path, MAX_BYTES, PromptError), str(path), path.stem)
 
     @classmethod
     def parse(cls, text: str, source: str, name: str) -> Self:
-        """Read a prompt file's text; `source` names it in errors, `name` is its name unless it has one."""
+        """Parse a prompt file; `source` names it in errors, `name` applies if its header has none."""
         header, body = _split(text.replace("\r\n", "\n"), source)
         style = header.get("style", BULLETS)
         if style not in STYLES:
@@ -78,7 +78,7 @@ class Prompt:
     def render(self, name: str, **values: str | None) -> str:
         """Return the text to send for a class; `concept` and `other` fill their placeholders.
 
-        Filled in one pass, so braces in a name stay as they are. Raises PromptError for a value not given.
+        Filled in one pass, so braces in a name stay as they are. Raises PromptError for a missing value.
         """
         filled = {"class": name} | {key: text for key, text in values.items() if text}
         wanted = _placeholders(self.text)
@@ -106,9 +106,9 @@ def forced_beginning(rendered: str) -> str:
 
 
 def turns(rendered: str) -> list[tuple[str, str]]:
-    """Split a rendered prompt into a chat's (role, text) turns, the last one being the answer's beginning.
+    """Split a rendered prompt into a chat's (role, text) turns; the last is the answer's beginning.
 
-    Without `Q:` and `A:` lines the whole is the user's turn, and a forced bullet mark the answer's beginning.
+    Without `Q:` and `A:` lines, all text is the user's turn, and a forced bullet mark the answer's beginning.
     """
     chat = list(_turns(rendered))
     if not chat or chat[0][0] != "user":
@@ -120,7 +120,7 @@ def turns(rendered: str) -> list[tuple[str, str]]:
 
 
 def _is_name(text: str) -> bool:
-    """Say whether a text names a shipped prompt rather than a file; a folder of that name is neither."""
+    """Whether a text names a shipped prompt rather than a file; a folder of that name does not count."""
     return re.fullmatch(r"[A-Za-z0-9_-]{1,200}", text) is not None and not Path(text).is_file()
 
 

@@ -1,9 +1,9 @@
 """The question for a class, a model's answers to it, and the store line made from them.
 
-A `Question` holds all that decides an answer; its `key` is what a run file knows it by. Each answer is a
+A `Question` holds everything that determines an answer; run files identify it by its `key`. Each answer is a
 `Sample`. A line with one answer holds it as `answer`; with several, `answers` holds all of them in the order
-they came: those of every sample, and those without a descriptor that were asked again. Of each sample the
-last one counts. Nothing here has an effect.
+in which they arrived: those of every sample, including those without a descriptor, which were asked again.
+The last one of each sample counts. No side effects.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ REPARSED: Final = "parsed again"
 NONE_LEFT: Final = "no descriptor is left: its answers do not agree, or all are rejected"
 BYTES_PER_TOKEN: Final = 4  # English prose, rounded down
 OVERHEAD: Final = 16  # tokens that a chat's turns add
-RETRY_TEMPERATURE: Final = 0.7  # at least, after an empty answer: asked greedily, the model repeats itself
-RETRY_SEED_STEP: Final = 1000  # further than there are samples
+RETRY_TEMPERATURE: Final = 0.7  # at least, after an empty answer: greedily, the model repeats itself
+RETRY_SEED_STEP: Final = 1000  # more than the usual number of samples
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens read and written; adds up."""
+    """Numbers of prompt and completion tokens, which can be added."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -45,7 +45,7 @@ class Usage:
         )
 
     def to_dict(self) -> dict[str, int]:
-        """Return the object that a store's line keeps."""
+        """Return the JSON object stored in a line."""
         return {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
 
 
@@ -54,25 +54,25 @@ NOTHING: Final = Usage()
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A model's answer, as run files and the `answers` of a store's line hold it.
+    """A model's answer, as stored in run files and in the `answers` of a line.
 
-    The forced beginning is put back into `text` unless the model repeated or ignored it. `retried` says how
-    an answer was drawn that followed an empty one.
+    `text` includes the forced beginning, unless the model ignored it. `retried` says how the answer was
+    sampled if it followed an empty one.
     """
 
     text: str
     finish_reason: str | None = None
     usage: Usage | None = None
     mode: str = ""
-    number: int = 0  # which of its class's answers
+    number: int = 0  # its index among the class's samples
     retried: Mapping[str, Any] | None = None
     at: str | None = None
-    continued: bool = True  # false where the model began anew after a forced beginning
-    thinking: bool = False  # the model thought before it answered, at the cost of `max_tokens`
+    continued: bool = True  # false if the model started over after a forced beginning
+    thinking: bool = False  # the model thought before it answered, within `max_tokens`
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Sample | None":
-        """Read an answer, or return None for what is none: people edit files, so it may be anything."""
+        """Read an answer, or return None if it is not one: people edit files, so it may be anything."""
         usage, ended = value.get("usage"), value.get("finish_reason")
         if (
             type(value.get("sample")) is not int
@@ -94,7 +94,7 @@ class Sample:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the object in a line's `answers`; mode and time are the line's own."""
+        """Return the object in a line's `answers`; mode and time are stored in the line itself."""
         answer: dict[str, Any] = {
             "sample": self.number,
             "answer": self.text,
@@ -113,19 +113,19 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question to a model about one class, and how its answer is drawn."""
+    """One question to a model about one class, and how to sample its answer."""
 
     name: str  # the class
-    prompt: str  # rendered; a bare bullet mark at its end is to be continued
+    prompt: str  # rendered; the model continues a bare bullet mark at its end
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
     max_tokens: int = 200
     seed: int | None = None
     style: str = BULLETS
-    sample: int = 0  # which of the class's answers
+    sample: int = 0  # its index among the class's samples
     attempt: int = 0  # how often this one came back empty
     key: str = ""  # the same for all samples and attempts
-    provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)  # prompt, model, params, stored
+    provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)  # prompt, model, params as stored
 
     @property
     def forced(self) -> str:
@@ -133,7 +133,7 @@ class Question:
         return forced_beginning(self.prompt)
 
     def drawn(self, sample: int, attempt: int = 0) -> "Question":
-        """Return the question for a sample; after an empty answer it is warmer, with another seed."""
+        """Return the question for a sample; after an empty answer, warmer and with another seed."""
         return replace(
             self,
             temperature=max(self.temperature, RETRY_TEMPERATURE) if attempt else self.temperature,
@@ -143,9 +143,9 @@ class Question:
         )
 
     def unanswered(self, samples: Sequence[Sample] = (), retries: int = 0) -> "list[Question]":
-        """Return what is left to ask, given some samples: at most one question for each.
+        """Return the questions left to ask, given the answers so far: at most one for each sample.
 
-        A sample is settled by an answer with a descriptor, or after `retries` further ones without.
+        A sample is settled by an answer with a descriptor, or after `retries` more answers without one.
         """
         left = []
         for number in range(self.provenance["params"].get("samples", 1)):
@@ -172,11 +172,11 @@ class Question:
         return Sample(text, finish_reason, usage, mode, self.sample, retried, now(), continued, thinking)
 
     def estimate(self) -> Usage:
-        """Return about how many tokens it reads, and the most that an answer has."""
+        """Return the approximate prompt tokens and the maximum completion tokens."""
         return Usage(math.ceil(len(self.prompt.encode()) / BYTES_PER_TOKEN) + OVERHEAD, self.max_tokens)
 
     def is_answered_by(self, entry: Entry | Outline) -> bool:
-        """Whether a line answers this question, by whatever name its prompt goes."""
+        """Whether a line answers this question, whatever its prompt is called."""
         known, prompt = entry.prompt or {}, self.provenance["prompt"]
         return bool(
             known.get("sha256") == prompt["sha256"]
@@ -186,7 +186,7 @@ class Question:
         )
 
     def line(self, samples: Sequence[Sample], endpoint: str | None, rejected: Sequence[str] = ()) -> Entry:
-        """Return the class's line: generated, or failed where its answers hold no descriptor."""
+        """Return the class's line: generated, or failed if its answers hold no descriptor."""
         first, *others = samples
         whole: dict[str, Any] = {"answers": tuple(sample.to_dict() for sample in samples)}
         if not others and self.provenance["params"].get("samples", 1) == 1:
@@ -211,15 +211,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """What one run asks every class: the prompt and what fills it, the model, and how answers are drawn."""
+    """What a run asks about every class: the prompt and its values, the model, and how to sample answers."""
 
     prompt: Prompt
     model: str
     temperature: float = 0.0
     max_tokens: int = 200
     seed: int | None = None
-    samples: int = 1  # answers a class
-    keep: int = 1  # with several answers: in how many a descriptor must be
+    samples: int = 1  # answers per class
+    keep: int = 1  # with several answers: how many must contain a descriptor
     values: Mapping[str, str | None] = field(default_factory=dict)  # concept, other
 
     def of(self, name: str) -> Question:
@@ -246,7 +246,7 @@ class Questions:
 
     @cached_property
     def _params(self) -> dict[str, Any]:
-        """The object that a store's line keeps, and by which a later run knows the answer again."""
+        """The parameters stored in a line, by which a later run recognises the answer."""
         line: dict[str, Any] = {
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
@@ -264,11 +264,11 @@ class Failure:
     """Why a question got no answer; the run goes on."""
 
     reason: str
-    unaffordable: bool = False  # its tries were paid for, and one more could pass the limit of money
+    unaffordable: bool = False  # its attempts cost money, and another could exceed the cost limit
 
 
 Outcome = tuple[Question, Sample | Failure]
-Charge = Callable[[Usage], bool]  # counts a usage; whether there is money for another try
+Charge = Callable[[Usage], bool]  # counts a usage; returns whether the budget allows another attempt
 
 
 def unlimited(usage: Usage) -> bool:
@@ -281,11 +281,11 @@ class Completer(Protocol):
 
     @property
     def model(self) -> str:
-        """The model's name, as a store's line keeps it."""
+        """The model's name, as stored in a line."""
 
     @property
     def endpoint(self) -> str | None:
-        """The endpoint's URL without credentials, None for a model in this process."""
+        """The endpoint's URL without credentials, or None for a model in this process."""
 
     @property
     def window(self) -> int:
@@ -293,33 +293,33 @@ class Completer(Protocol):
 
     @property
     def timeout(self) -> float:
-        """Seconds after which one answer is given up."""
+        """Seconds to wait for one answer."""
 
     @property
     def slowest(self) -> float:
-        """Seconds that the slowest answer so far took, without waiting to be sent; 0 before the first."""
+        """Seconds that the slowest answer so far took, without waits before sending; 0 before the first."""
 
     @property
     def retrying(self) -> int:
-        """How many questions wait to be sent again now."""
+        """How many questions are waiting to be sent again."""
 
     def drain(self) -> None:
-        """Send nothing more: what waits to be sent ends without an outcome, what was sent is waited for."""
+        """Stop sending: unsent questions end without an outcome, those already sent are awaited."""
 
     def complete(
         self, questions: Iterable[Question], charge: Charge = unlimited
     ) -> AsyncGenerator[list[Outcome], None]:
-        """Yield answers in groups as they come, pulling questions only as they can be worked on.
+        """Yield answers in groups as they arrive, taking questions only as they can be worked on.
 
-        The iterable may end for now and yield again later. What is asked and not yet yielded stays bounded.
-        `charge` hears what each try cost that was paid for and brought no answer; where that returns false,
-        the question is not sent again and fails as `unaffordable`. Raises GenerationError or ModelError where
-        no further question could succeed. Closing the iterator stops the work; `leftovers` has what it
-        leaves.
+        The iterable may end and yield more later. The number of questions asked but not yet yielded stays
+        bounded. `charge` is called with the usage of each attempt that cost money but brought no answer; if
+        it returns false, the question is not resent and fails as `unaffordable`. Raises GenerationError or
+        ModelError if no further question could succeed. Closing the iterator stops the work; `leftovers`
+        returns what had arrived.
         """
 
     def leftovers(self) -> list[Outcome]:
-        """Return, once, the answers that had arrived and were not yielded when `complete` was closed."""
+        """Return, once, the answers that had arrived but were not yielded when `complete` was closed."""
 
 
 def samples_of(entry: Entry) -> list[Sample]:
@@ -334,7 +334,7 @@ def samples_so_far(
 ) -> list[Sample]:
     """Return the answers that an interrupted run has already paid for.
 
-    They are `pending` in the run file; version 0.1 kept them in a "failed" line of the class.
+    They are `pending` in the run file; version 0.1 stored them in a "failed" line of the class.
     """
     earlier: list[Sample] = []
     for entry in reversed(history):
@@ -348,7 +348,7 @@ def samples_so_far(
 
 
 def reparse(entry: Entry) -> tuple[str, ...]:
-    """Return the descriptors that a line's own answers parse to."""
+    """Return the descriptors in a line's stored answers, parsed again."""
     return _agreed(_readings(samples_of(entry), _style(entry)), entry.params or {}, entry.rejected)
 
 
@@ -364,7 +364,7 @@ def _style(entry: Entry) -> str:
 
 
 def _readings(samples: Sequence[Sample], style: str) -> list[Parsed]:
-    """Parse what counts of a class's answers: the last one of each sample."""
+    """Parse the answers of a class that count: the last one of each sample."""
     last = {sample.number: sample for sample in samples}
     return [sample.parsed(style) for sample in last.values()]
 
@@ -372,7 +372,7 @@ def _readings(samples: Sequence[Sample], style: str) -> list[Parsed]:
 def _agreed(
     readings: Sequence[Parsed], params: Mapping[str, Any], rejected: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the descriptors that enough of the answers have, without those that a person rejected."""
+    """Return the descriptors that enough answers share, without those that a person rejected."""
     gone = {comparable(text) for text in rejected}
     keep = params.get("keep", 1)
     lists = [reading.descriptors for reading in readings]
@@ -381,9 +381,9 @@ def _agreed(
 
 
 def agreed(lists: Sequence[Sequence[str]], keep: int) -> tuple[str, ...]:
-    """Return the descriptors that at least `keep` of the lists have, what most have first.
+    """Return the descriptors in at least `keep` of the lists, the most frequent first.
 
-    Compared without case and punctuation; the wording is that of the first list that has it.
+    They are compared ignoring case and punctuation; the wording is that of the first list that has it.
     """
     votes = Counter(key for texts in lists for key in {comparable(text) for text in texts})
     every = distinct(text for texts in lists for text in texts)
@@ -396,15 +396,15 @@ class Reparsed:
     """The result of parsing a store's answers again."""
 
     lines: list[Entry]
-    unanswered: list[str]  # current lines without an answer: people's, and imported ones
+    unanswered: list[str]  # classes whose current line has no answer: a person's, or imported
     empty: dict[str, str]  # classes whose answers hold no descriptor, and why
 
 
 def reparsed(store: Store, stamp: Stamp) -> Reparsed:
     """Parse a store's stored answers again, and return the lines that change.
 
-    Lines of people stay current, so their classes are left as they are; so is a class whose answers hold no
-    descriptor any more, and one that was removed. A class whose answers held none before begins.
+    Classes whose current line is a person's stay as they are, as do removed classes and those whose answers
+    no longer hold a descriptor. A class whose answers held none before gets its first line.
     """
     result = Reparsed([], [], {})
     for name in store.all_names():

@@ -1,7 +1,7 @@
-"""Reading a reply: unpacked and bounded as it arrives, a stream's deltas joined into one reply. No sockets.
+"""Read a reply: decompress and bound it as it arrives, and join a stream's deltas. No sockets.
 
-Memory and work are bounded whatever a server sends: each layer of compression may unpack to the bound only,
-and the event loop gets its turn between pieces.
+Memory and work are bounded whatever a server sends: no layer of compression may expand beyond the bound, and
+other tasks run between pieces.
 """
 
 import asyncio
@@ -16,24 +16,24 @@ import orjson
 
 from fieldmarks.generation.failures import Refused, Transient
 
-MAX_REPLY: Final = 1 << 20  # bytes, and for a stream those of its joined texts and of each event
+MAX_REPLY: Final = 1 << 20  # bytes; for a stream, of its joined texts and of each event
 MAX_LISTING: Final = 8 << 20  # bytes of a list of models: some routers have hundreds, with descriptions
-MAX_STREAM: Final = 8 << 20  # bytes: each token comes wrapped in some 300
+MAX_STREAM: Final = 8 << 20  # bytes: each token is wrapped in about 300
 MAX_ERROR: Final = 64 << 10  # bytes of an error's body that are read
-PIECE: Final = 64 << 10  # bytes unpacked at a time
+PIECE: Final = 64 << 10  # bytes decompressed at a time
 MOST_CODINGS: Final = 3  # layers of compression
 BYTES_PER_VALUE: Final = 20  # at least, of JSON: an empty object of 3 bytes takes 64 in memory
-TURN: Final = 256  # chunks after which other tasks get their turn: a read may hold ten thousand
+TURN: Final = 256  # chunks after which other tasks run: a read may hold ten thousand
 
 _TOO_LARGE: Final = "the reply is larger than any answer can be"
 _TOO_LARGE_ADVICE: Final = "check that --base-url is the URL of a language model"
 
 
 async def read(chunks: AsyncIterator[bytes], headers: Mapping[str, str], most: int = MAX_REPLY) -> bytes:
-    """Return a reply's JSON, of at most so many bytes; a stream becomes the JSON it is the pieces of.
+    """Return a reply's JSON, of at most `most` bytes; a stream's events are joined into one reply.
 
-    `chunks` is the body as it comes over the wire. Raises Refused for what is too large, Transient for what
-    is damaged.
+    `chunks` is the body as it arrives on the wire. Raises Refused if it is too large, Transient if it is
+    damaged.
     """
     streamed = "event-stream" in headers.get("content-type", "").lower()
     limit = MAX_STREAM if streamed else most
@@ -46,7 +46,7 @@ async def read(chunks: AsyncIterator[bytes], headers: Mapping[str, str], most: i
 
 
 async def read_error(chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> bytes:
-    """Return the beginning of an error's body, which only explains: damage and length do not matter."""
+    """Return the beginning of an error's body; damage and length do not matter, as it only explains."""
     body = bytearray()
     try:
         async with aclosing(bounded(chunks, headers, MAX_ERROR)) as unpacked:
@@ -60,7 +60,7 @@ async def read_error(chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -
 async def bounded(
     chunks: AsyncIterator[bytes], headers: Mapping[str, str], limit: int
 ) -> AsyncGenerator[bytes, None]:
-    """Yield a body's unpacked pieces. Raises Refused beyond `limit` bytes, packed or after any unpacking."""
+    """Yield a body's decompressed pieces. Raises Refused beyond `limit` bytes, compressed or not."""
     names = [name.strip().lower() for name in headers.get("content-encoding", "").split(",")]
     codings = [name for name in names if name not in ("", "identity")]
     if len(codings) > MOST_CODINGS:
@@ -90,7 +90,7 @@ def _through(layers: list["_Unpacked"], chunk: bytes) -> Iterator[bytes]:
 
 
 class _Unpacked:
-    """One layer of compression; what it unpacks to is bounded."""
+    """One layer of compression, with bounded output."""
 
     def __init__(self, coding: str, limit: int) -> None:
         if coding not in ("gzip", "x-gzip", "deflate"):
@@ -100,7 +100,7 @@ class _Unpacked:
         self._left = limit
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what some bytes unpack to, `PIECE` at most at a time."""
+        """Decompress some bytes and yield at most `PIECE` bytes at a time."""
         if self._decompressor is None:
             if not data:
                 return
@@ -139,7 +139,7 @@ async def _collected(pieces: AsyncIterator[bytes]) -> bytes:
 
 
 async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
-    """Join a stream's events; a reply that is no stream in spite of its name is returned as it is."""
+    """Join a stream's events; a reply that is not a stream despite its content type stays as it is."""
     events = EventStream()
     async for piece in pieces:
         for data in events.feed(piece):
@@ -153,11 +153,10 @@ async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
 
 
 def loads(data: bytes) -> Any:
-    """Parse JSON in which single characters may be wrong, as an answer is paid for whatever it holds.
+    """Parse JSON, tolerating single wrong characters: the answer is paid for whatever it contains.
 
-    Half of an escaped emoji, which an answer that was cut can end with, and a byte that is not UTF-8 become
-    U+FFFD; NaN, infinity and numbers beyond a float's range become null. Raises ValueError for what is not
-    JSON.
+    Half an escaped emoji, as at the end of a cut-off answer, and bytes that are not UTF-8 become U+FFFD; NaN,
+    infinity and numbers beyond a float's range become null. Raises ValueError for anything else.
     """
     try:
         return orjson.loads(data)
@@ -179,14 +178,14 @@ def _finite(number: str) -> float | None:
 
 
 def check_values(body: bytes, most: int = MAX_REPLY) -> None:
-    """Raise Refused for JSON of more values than `most` bytes can need, before they take memory."""
+    """Raise Refused for JSON with more values than `most` bytes should hold, before they take up memory."""
     values = most // BYTES_PER_VALUE
     if body.count(b",") + body.count(b"[") + body.count(b"{") > values:
         raise Refused(f"the reply has more than {values:,} values", status=200, advice=_TOO_LARGE_ADVICE)
 
 
 def joined(body: bytes) -> bytes | None:
-    """Return the JSON that a body of events comes to, or None if it is none; its name may not say so."""
+    """Return a body of events joined as JSON, or None if it is not one; its content type may not say so."""
     if not body.lstrip().startswith((b"data:", b"event:", b":", b"id:", b"retry:")):
         return None
     events = EventStream()
@@ -197,13 +196,13 @@ def joined(body: bytes) -> bytes | None:
 
 
 class EventStream:
-    """Server-sent events, from their lines to the reply they are the deltas of."""
+    """Joins server-sent events, line by line, into the reply of which they are the deltas."""
 
     def __init__(self) -> None:
-        self._line = bytearray()  # not ended yet
-        self._data: list[bytes] = []  # of the event that is not ended yet
+        self._line = bytearray()  # the unfinished line
+        self._data: list[bytes] = []  # of the unfinished event
         self._size = 0  # bytes of those
-        self._plain = bytearray()  # lines that are none of a stream's
+        self._plain = bytearray()  # lines that do not belong to a stream
         self._texts: dict[str, list[str]] = {"text": [], "content": [], "reasoning_content": []}
         self._left = MAX_REPLY  # characters that may still be joined
         self._finish_reason: str | None = None
@@ -226,7 +225,7 @@ class EventStream:
                     yield from self._take_line(line)
 
     def end(self) -> Iterator[bytes]:
-        """Yield what the last lines hold, which no empty line may have followed."""
+        """Yield the data of the last lines, which may lack an empty line after them."""
         yield from self._take_line(bytes(self._line).removesuffix(b"\r"))
         yield from self._take_line(b"")
 
@@ -253,7 +252,7 @@ class EventStream:
         return False
 
     def joined(self) -> bytes:
-        """Return the whole reply as JSON. Raises Transient where the stream was cut."""
+        """Return the whole reply as JSON. Raises Transient if the stream was cut off."""
         if self._error is not None:
             return orjson.dumps({"error": self._error})
         if not self._events:
@@ -287,7 +286,7 @@ class EventStream:
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta")
-        if delta is None and not self._texts["content"]:  # else a last event that repeats the whole
+        if delta is None and not self._texts["content"]:  # else a last event that repeats the whole reply
             delta = choice.get("message")
         message = delta if isinstance(delta, dict) else {}
         for key, text in (

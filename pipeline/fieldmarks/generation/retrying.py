@@ -1,6 +1,6 @@
-"""When requests are sent: retries, waits after an error or Retry-After, and rate limits.
+"""Decide when to send requests: retries, waits after an error or Retry-After, and rate limits.
 
-Pure but for the sleeping, which is passed in.
+No side effects except sleeping, which is passed in.
 """
 
 import email.utils
@@ -19,12 +19,12 @@ from tenacity.wait import wait_exponential, wait_random
 from fieldmarks.generation.failures import Transient, message, shown
 
 MINUTE: Final = 60.0  # seconds
-SPREAD: Final = 0.25  # seconds at most, so that requests with the same wait do not all come at once
+SPREAD: Final = 0.25  # seconds at most, so that requests with the same wait do not all arrive at once
 EPOCH: Final = 1e9  # a larger number of seconds is a point in time
-EPOCH_MS: Final = 1e12  # and a larger one still is one in milliseconds
+EPOCH_MS: Final = 1e12  # and an even larger one is in milliseconds
 LIMITED_STATUS: Final = frozenset(
     {429, 503, 529}
-)  # with these a server's rate limit headers say when to return
+)  # with these, a server's rate-limit headers say when to try again
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
@@ -32,22 +32,22 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often one request is retried, and how long to wait in between.
+    """How often to retry a request, and how long to wait in between.
 
-    Tries end at the first of three bounds: failures, tries answered with a wait, seconds in all.
+    Attempts end at the first of three limits: failures, attempts answered with a wait, total seconds.
     """
 
     attempts: int = 8  # failures
-    first_attempts: int = 3  # the same while the endpoint never answered: probably a wrong URL
-    most_waits: int = 100  # tries that end with the server asking to wait, which are not counted as failures
+    first_attempts: int = 3  # the same until the endpoint first answers: the URL may be wrong
+    most_waits: int = 100  # attempts after which the server asks to wait; they do not count as failures
     first_wait: float = 0.5  # seconds, doubled after each failure
-    longest_wait: float = 30.0  # seconds, unless the server asks for a time
-    max_wait: float = 600.0  # seconds of tries and waits together, after which no further try begins
+    longest_wait: float = 30.0  # seconds, unless the server asks for another wait
+    max_wait: float = 600.0  # seconds of attempts and waits together, after which no attempt begins
 
     async def run(self, send: Callable[[], Awaitable[T]], sleep: Sleep, answered: Callable[[], bool]) -> T:
         """Call `send` until it answers; `answered` says whether the endpoint ever did.
 
-        Raises the last Transient, its `tries` set, once patience is at its end.
+        Raises the last Transient, with `tries` set, once a limit is reached.
         """
         failures = waits = 0
         spent = 0.0  # seconds
@@ -67,7 +67,7 @@ class RetryPolicy:
             error = _error(state)
             error.tries = state.attempt_number
             spent += error.seconds + state.upcoming_sleep
-            patient = answered() or error.status == 429  # a rate limit: the endpoint is right and works
+            patient = answered() or error.status == 429  # a rate limit: the endpoint is right and working
             most = self.attempts if patient else self.first_attempts
             return failures >= most or waits >= self.most_waits or spent > self.max_wait
 
@@ -78,7 +78,7 @@ class RetryPolicy:
         return await AsyncRetrying(stop=stop, wait=wait, retry=again, sleep=sleep, reraise=True)(attempt)
 
     def _asked(self, state: RetryCallState) -> float | None:
-        """Return the seconds the server asked for; less than `first_wait` is none, or it would never end."""
+        """Return the wait asked for; one below `first_wait` is ignored, or retries might never end."""
         asked = _error(state).retry_after
         return asked if asked is not None and asked >= self.first_wait else None
 
@@ -93,19 +93,16 @@ def _error(state: RetryCallState) -> Transient:
 
 
 class RateLimiter:
-    """Schedules requests, so that no minute has more requests or tokens than allowed.
-
-    Places are spread evenly.
-    """
+    """Spaces requests evenly, so that no minute has more requests or tokens than allowed."""
 
     def __init__(self, rpm: float | None = None, tpm: float | None = None) -> None:
-        """Name the limits of requests and tokens per minute; None is no limit."""
+        """Set the limits of requests and tokens per minute; None means no limit."""
         self._rpm = rpm
         self._tpm = tpm
         self._free = 0.0  # when the next request may start
 
     def delay(self, tokens: int, now: float) -> float:
-        """Take the next place, for a request of about so many tokens; return the seconds until it begins."""
+        """Reserve the next slot, for a request of about `tokens` tokens; return the seconds until then."""
         if self._rpm is None and self._tpm is None:
             return 0.0
         start = max(now, self._free)
@@ -115,16 +112,16 @@ class RateLimiter:
         return start - now
 
     def correct(self, expected: int, actual: int) -> None:
-        """Give back the time of the tokens that a request was expected to need and did not."""
+        """Give back the time for tokens that a request was expected to need but did not."""
         if self._tpm is not None:
             self._free -= (expected - actual) * MINUTE / self._tpm
 
 
 def asked_wait(status: int, headers: Mapping[str, str], body: Any) -> float | None:
-    """Return how many seconds an error's headers or text ask to wait (Retry-After), or None.
+    """Return how many seconds an error's headers or text ask to wait, or None.
 
-    Retry-After comes first; then, where a limit was reached, when it is reset: the limits that are used up
-    decide, or of all that are named the nearest.
+    Retry-After comes first. If a limit was reached, the resets of the limits that are used up come next, then
+    the text ("try again in 1.2s"), then the nearest reset of all limits.
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0), ("x-ratelimit-retry-after", 1.0)):
         seconds = seconds_of(headers.get(name, ""))
@@ -166,10 +163,10 @@ _HINT: Final = re.compile(
 
 
 def seconds_of(value: str) -> float | None:
-    """Return the seconds from now that a header's value means, or None for what is none.
+    """Return the seconds from now that a header's value stands for, or None if it is not a time.
 
-    A number of seconds, a duration ("6m0s", "120ms"), a point in time as HTTP and ISO 8601 write it or as
-    seconds or milliseconds since 1970. What is past is 0.
+    It may be a number of seconds, a duration ("6m0s", "120ms"), or a point in time: an HTTP or ISO 8601 date,
+    or seconds or milliseconds since 1970. A time in the past is 0.
     """
     value = value.strip()
     if not value or len(value) > 64:
@@ -193,13 +190,13 @@ def _from_text(value: str) -> float | None:
         if (date := email.utils.parsedate_tz(value)) is not None:
             return max(0.0, email.utils.mktime_tz(date) - time.time())
         point = datetime.fromisoformat(value)
-    except (OverflowError, ValueError):  # a year that no calendar has
+    except (OverflowError, ValueError):  # an impossible year
         return None
     return max(0.0, (point if point.tzinfo else point.replace(tzinfo=UTC)).timestamp() - time.time())
 
 
 def _hint(body: Any) -> float | None:
-    """Return the seconds of "try again in 1.2s" and its like."""
+    """Return the seconds in a text like "try again in 1.2s", or None."""
     hint = _HINT.search(message(body)[:2000]) or _HINT.search(shown(body)[:5000])
     if hint is None:
         return None

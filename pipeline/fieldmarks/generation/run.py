@@ -1,6 +1,6 @@
 """A run: ask a model about every class that the store has no answer for, and store each answer as it arrives.
 
-Ctrl-C, SIGTERM or a full disk ends it early. Requests that are paid for are waited for.
+Ctrl-C, SIGTERM or a full disk ends it early. Open requests are awaited, as they are paid for.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from fieldmarks.errors import StoreError
-from fieldmarks.generation.ledger import LOOK_AGAIN, Budget, Ledger, Run, standing
+from fieldmarks.generation.ledger import LOOK_AGAIN, Budget, Ledger, Run, class_status
 from fieldmarks.generation.question import NOTHING, Completer, Questions, Usage, samples_so_far
 from fieldmarks.generation.run_file import RunFile
 from fieldmarks.store import Store
 from fieldmarks.text import counted
 
 RETRIES: Final = 2  # how often an empty answer is asked again
-SILENT_LOOKS: Final = 4  # at what other processes are asking, after which a run says that it waits
+SILENT_LOOKS: Final = 4  # checks of what other processes are asking before a run says that it waits
 TICK: Final = 1.0  # seconds between signs of life while a run only waits
-GRACE: Final = 5.0  # seconds, the minimum for open requests when a run is interrupted
+GRACE: Final = 5.0  # seconds at least for open requests when a run is interrupted
 PATIENCE: Final = 1.5  # times the slowest answer so far; the next may be a little slower
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is; `total` counts the classes to ask, `done` those answered, by whatever process."""
+    """How far a run is; `total` counts the classes to ask, `done` those answered by any process."""
 
     total: int
     done: int
@@ -48,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Summary:
-    """What a run did; of a dry run, what it would do, with tokens and cost at their most.
+    """What a run did, or what a dry run would do, with tokens and cost for answers of maximum length.
 
     `failed` holds the reason for each class without descriptors.
     """
@@ -58,16 +58,16 @@ class Summary:
     kept: int  # classes whose current line is a person's
     others: int  # classes that other processes wrote meanwhile
     failed: Mapping[str, str]
-    lost: tuple[str, ...]  # classes that were written, and are not in the store any more
-    cut: tuple[str, ...]  # classes whose answer ended for its length: its last descriptor is dropped
-    too_long: tuple[str, ...]  # classes with more descriptors in an answer than are taken of one
+    lost: tuple[str, ...]  # classes that were written or already there but are no longer in the store
+    cut: tuple[str, ...]  # classes with an answer that was cut off: its last descriptor is dropped
+    too_long: tuple[str, ...]  # classes with more descriptors in an answer than are kept
     left: tuple[str, ...]  # not asked: interrupted, a dry run, or the money could run out
-    pending: int  # answers that the run file keeps, of classes that are not complete
+    pending: int  # answers of incomplete classes, which the run file keeps
     requests: int
     usage: Usage
     cost: float | None  # USD; None where the prices are unknown
     seconds: float
-    signal: int | None = None  # which interrupted the run
+    signal: int | None = None  # that interrupted the run
 
     def __repr__(self) -> str:
         parts = [
@@ -115,7 +115,7 @@ def fill(
     budget: Budget | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Fill a store with the answers of any completer, whose model the questions name; see `generate`."""
+    """Fill a store with a completer's answers; the questions name its model. See `generate`."""
     run = Run(questions, budget or Budget(), retries)
     lifetime = 2 * completer.timeout
     ledger = Ledger(run, names, store, endpoint=completer.endpoint, lifetime=lifetime, refresh=refresh)
@@ -137,14 +137,14 @@ def forecast(
     retries: int = RETRIES,
     budget: Budget | None = None,
 ) -> Summary:
-    """Return what a run would send and about what it would cost, at most. Nothing is sent."""
+    """Return what a run would send and its cost for answers of maximum length. Nothing is sent."""
     run_file = RunFile(store.path, 0.0)
     run_file.refresh()
     ask: list[str] = []
     kept, requests, usage = 0, 0, NOTHING
     for name in names:
         question = questions.of(name)
-        status = standing(question, store, refresh=refresh)
+        status = class_status(question, store, refresh=refresh)
         kept += status == "kept"
         if status != "ask":
             continue
@@ -179,13 +179,13 @@ class Stop:
         self._run = run
         self._completer = completer
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._limit: asyncio.Timeout | None = None  # while there is something under way
+        self._limit: asyncio.Timeout | None = None  # while requests may be open
         self._paused = False
-        self._grace: float | None = None  # seconds from the end of `waiting`, when no time of grace passes
+        self._grace: float | None = None  # seconds left when `waiting`, which pauses the grace period, ends
 
     @contextmanager
     def at_signals(self) -> Iterator[None]:
-        """Stop at Ctrl-C or SIGTERM, which only the main thread hears."""
+        """Stop at Ctrl-C or SIGTERM, which only the main thread can handle."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -199,7 +199,7 @@ class Stop:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Cancel what runs within once the time is over."""
+        """Cancel the block's work once the grace period is over."""
         limit = self._limit = asyncio.timeout(None)
         self._loop = asyncio.get_running_loop()
         try:
@@ -213,7 +213,7 @@ class Stop:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Pause the grace period within, where answers that arrived wait for the disk."""
+        """Pause the grace period within the block, where answers are written to disk."""
         limit, clock = self._limit, asyncio.get_running_loop().time
         assert limit is not None, "within `watched`"
         if (until := limit.when()) is not None and not limit.expired():
@@ -228,7 +228,7 @@ class Stop:
                 limit.reschedule(clock() + self._grace)
 
     def now(self) -> None:
-        """Send nothing more; called on the event loop's thread."""
+        """Stop sending; called on the event loop's thread."""
         self._run.stopped = True
         self._completer.drain()
 
@@ -266,8 +266,8 @@ async def _go(
 
     async def step(outcomes: Sequence[Any] = ()) -> None:
         with stop.waiting():
-            run.take(outcomes)  # in this thread: beside one that computes, the requests would stand still
-            # Lanes go on during the step: as many as have just arrived may arrive twice more until the next.
+            run.take(outcomes)  # in this thread: a busy second thread would stall the requests
+            # Lanes keep working during the step: twice as many answers may arrive before the next one.
             most = completer.window + 2 * len(outcomes)
             await _undisturbed(asyncio.to_thread(ledger.step, most))
         if ledger.refusal:
@@ -305,7 +305,7 @@ async def _go(
 
 
 async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
-    """Await work to its end even if this task is cancelled meanwhile; the cancellation then follows."""
+    """Await work to its end even if this task is cancelled meanwhile; then let the cancellation through."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)
@@ -386,7 +386,7 @@ def _summary(run: Run, ledger: Ledger, pending: int, interrupted: int | None) ->
 
 
 def _to_its_end(work: Coroutine[Any, Any, int]) -> int:
-    """Run to the end; in a thread of its own if an event loop is already running, as in a notebook."""
+    """Run work to its end, in another thread if an event loop is already running, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,21 +1,21 @@
-"""The run file: answers that are paid for and not yet in the store, and which process is asking for what.
+"""The run file: answers that are paid for but not yet in the store, and which process is asking what.
 
-It lies beside its store as STORE.run while a run lasts, and after it for as long as it holds answers of
-classes that are not complete. It is JSONL with three kinds of lines, appended under the store's lock. K, the
-key of a question, is 32 hex digits that stand for a class, its rendered prompt, its model and its parameters.
+It is STORE.run, next to its store, and exists during a run and for as long as it holds answers of incomplete
+classes. It is JSONL with three kinds of lines, appended under the store's lock. K, the key of a question, is
+32 hex digits that identify a class, its rendered prompt, its model and its parameters.
 
     {"claim": K, "class", "owner": {"host", "pid", "started", "run"}, "at"}   before a request is sent
     {"answer": text, "key": K, "class", "sample": n, "finish_reason", "usage", "mode", "at"}   as it arrives
     {"end": K, "as": "stored" | "failed" | "released", "reason", "at"}   the claim is over
 
 The last claim or end of a question is the current one. A host is a name, a boot and a namespace of process
-ids: containers may share the first two and see different processes. A claim is void where its owner is a dead
-process of this host, and otherwise once it is older than twice the time a request may take, or dated as far
-in the future; owners renew their claims.
-Answers before an end "stored" are in the store. Only what was appended is read, however often that is done.
+ids: containers may share the first two and see different processes. A claim is void if its owner is a dead
+process on this host. If its owner cannot be seen from here, it is void once it is older than twice a
+request's timeout, or dated that far in the future; owners renew their claims.
+Answers before an end "stored" are in the store. Each refresh reads only what was appended since the last.
 
-A file that holds anything else is somebody else's: it is refused, and never written. An incomplete last line,
-which a crash can leave, is not read, and the next append cuts it off.
+A file that holds anything else is not ours: it is refused, and never written. An incomplete last line, which
+a crash can leave, is ignored, and the next append cuts it off.
 """
 
 import os
@@ -47,9 +47,9 @@ MAX_LINE: Final = 8 << 20  # bytes, as in a store
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A run: the process it is in, and a token as a process may have several runs.
+    """Identifies a run: its process, and a token, as a process may have several runs.
 
-    Earlier run files hold a host's name alone, which is another host.
+    Run files of earlier versions hold only the host's name, which counts as another host.
     """
 
     host: str
@@ -81,14 +81,14 @@ class Pending:
     claimed_at: float = 0.0  # seconds since the epoch
     answers: list[Mapping[str, Any]] = field(default_factory=list)  # not in the store yet
     failure: str | None = None  # why the last request for it failed
-    failed_at: int = -1  # where in the file
+    failed_at: int = -1  # offset in the file
 
 
 class RunFile:
-    """The run file of a store. Its methods are called with the store's lock held."""
+    """The run file of a store. Methods that write are called with the store's lock held."""
 
     def __init__(self, store: Path, lifetime: float) -> None:
-        """Name the store, and the seconds after which a claim of another host is void."""
+        """Set the store, and the seconds after which a claim of another host expires."""
         self.path = store.with_name(f"{store.name}.run")
         self.owner = Owner.here()
         self._real = Path(os.path.realpath(store))
@@ -101,11 +101,11 @@ class RunFile:
         self._began: int | None = None  # where the file ended when it was first read
 
     def refresh(self) -> None:
-        """Take in what was appended since. Raises StoreError for a file that is not a run file."""
+        """Read what was appended since the last time. Raises StoreError for a file that is not a run file."""
         self._alive.clear()
         try:
             with suppress(FileNotFoundError):
-                if not stat.S_ISREG(self._real.lstat().st_mode):  # nor a link: what it leads to is not ours
+                if not stat.S_ISREG(self._real.lstat().st_mode):  # nor a link: its target is not ours
                     raise self._foreign("it is not a regular file")
                 fd = os.open(self._real, os.O_RDONLY | os.O_CLOEXEC)
                 try:
@@ -150,7 +150,7 @@ class RunFile:
         return self._is_live(known.owner, known.claimed_at)
 
     def claimant(self, key: str) -> str:
-        """Return who has claimed a question, and until when at the latest if it is gone; "" for nobody."""
+        """Return who has claimed a question, and until when if it cannot be seen from here; "" for nobody."""
         known = self._questions.get(key)
         if known is None or known.owner is None:
             return ""
@@ -192,7 +192,7 @@ class RunFile:
         return len(waiting)
 
     def exists(self) -> bool:
-        """Whether there is anything in the run file's place."""
+        """Whether anything exists at the run file's path."""
         return os.path.lexists(self._real)
 
     def _is_live(self, owner: Owner, claimed_at: float) -> bool:
@@ -203,7 +203,7 @@ class RunFile:
         return self._alive[owner]
 
     def _can_look(self, owner: Owner) -> bool:
-        """Whether it can be seen from here if a claim's owner lives; of runs in our own threads it cannot."""
+        """Whether we can see if a claim's owner is alive; for other runs of this process we cannot."""
         here = self.owner
         same = (owner.pid, owner.started) == (here.pid, here.started)
         return owner.host == here.host and not same and not _is_hidden(owner.pid)
@@ -255,7 +255,7 @@ class RunFile:
         else:
             known.owner = None
             if line["as"] == STORED:
-                del self._questions[str(key)]  # all there is to know is in the store
+                del self._questions[str(key)]  # the store has everything about it
             elif line["as"] == FAILED:
                 known.failure, known.failed_at = str(line.get("reason", "")), self._end
 
@@ -286,7 +286,7 @@ def end(key: str, how: str, reason: str | None = None) -> dict[str, Any]:
     return line if reason is None else line | {"reason": reason}
 
 
-@lru_cache(maxsize=8)  # claims of the same second follow each other
+@lru_cache(maxsize=8)  # consecutive claims often have the same second
 def seconds(text: str) -> float:
     """Return a line's time in seconds since the epoch; 0 for what is not a time."""
     try:
@@ -296,7 +296,7 @@ def seconds(text: str) -> float:
 
 
 def process_start(pid: int) -> str | None:
-    """Return when a process of this host started, in the system's terms; None if there is none."""
+    """Return when a process on this host started, in the system's own format; None if it is not running."""
     if pid <= 0:
         return None
     if _has_proc():
@@ -304,7 +304,7 @@ def process_start(pid: int) -> str | None:
             status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
         except OSError:
             return None
-        fields = status.rpartition(")")[2].split()  # what stands before is the program's name
+        fields = status.rpartition(")")[2].split()  # before it is the program's name
         return None if fields[0] in "ZX" else fields[19]  # a zombie is dead
     shown = subprocess.run(
         ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
@@ -314,9 +314,10 @@ def process_start(pid: int) -> str | None:
 
 @cache
 def _host() -> str:
-    """Return what tells the processes that are visible here from all others.
+    """Return a name for this host that tells the processes visible here from all others.
 
-    Where /proc shows another namespace than the process is in, that is nothing: no other process is known.
+    If /proc shows a different namespace than the process's own, the name is unique: no other process is
+    visible.
     """
     parts = [socket.gethostname()]
     with suppress(OSError):
@@ -330,7 +331,7 @@ def _host() -> str:
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether there is a process that /proc does not show, as of other users where it is mounted so."""
+    """Whether a process exists that /proc does not show, as it may hide those of other users."""
     if pid <= 0 or not _has_proc() or Path(f"/proc/{pid}").exists():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Structured answers: JSON becomes strings; HTML, LaTeX and tables become bulleted lines. Pure."""
+"""Read structured answers: JSON becomes strings; HTML, LaTeX and tables become bulleted lines. Pure."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fieldmarks.generation.bullets import certain_mark, is_label
 
-# What an object may say of the class itself before its list of descriptors.
+# Keys of an object that describe the class itself, before its list of descriptors.
 _SUBJECTS: Final = frozenset(["class", "class_name", "category", "species", "subject", "object", "topic"])
 DETAILS: Final = frozenset(["description", "details", "detail", "explanation", "desc"])
 
@@ -45,7 +45,7 @@ _HTML: Final = re.compile(
 
 
 def lines_of_tables(lines: Sequence[str]) -> Iterator[str]:
-    """Yield lines, and a bullet for each row of a table: its first column of text. Headings are left out."""
+    """Yield lines, with a bullet for each row of a table: its first column of text. Headings are dropped."""
     at = 0
     while at < len(lines):
         rows: list[str] = []
@@ -59,14 +59,14 @@ def lines_of_tables(lines: Sequence[str]) -> Iterator[str]:
 
 
 def _is_table(rows: Sequence[str]) -> bool:
-    """Whether lines with bars have a line below their heading, or are rows from end to end."""
+    """Whether lines with bars have a separator, or all begin and end with a bar."""
     separated = any(_SEPARATOR.fullmatch(row) for row in rows)
     rows_only = all(row.strip().startswith("|") and row.strip().endswith("|") for row in rows)
     return len(rows) > 1 and (separated or rows_only)
 
 
 def _first_texts(rows: Sequence[str]) -> Iterator[str]:
-    """Yield a bullet for each cell of the first column that mostly holds text: no number, no emoji."""
+    """Yield a bullet for each cell of the first column with mostly text, not numbers or emoji."""
     separator = next((number for number, row in enumerate(rows) if _SEPARATOR.fullmatch(row)), None)
     below_heading = rows[0 if separator is None else separator + 1 :]
     body = [_cells(row) for row in below_heading if not _SEPARATOR.fullmatch(row)]
@@ -89,12 +89,12 @@ def _cells(row: str) -> list[str]:
 
 
 def lines_of_html(text: str) -> str:
-    """Return HTML with a line for each list entry, paragraph and row, as Markdown has them."""
+    """Return HTML with a line for each list entry, paragraph and row, as in Markdown."""
     if _HTML.search(text) is None:
         return text
     lines: list[str] = []
     depth, only_headings, start = 0, False, 0
-    in_block = False  # within an entry or a table, where the source's own line ends mean nothing
+    in_block = False  # within an entry or a table, where the source's line breaks mean nothing
     for tag in _HTML.finditer(text):
         between = text[start : tag.start()]
         lines.append(" ".join(between.split()) if in_block else between)
@@ -123,7 +123,7 @@ def lines_of_html(text: str) -> str:
 
 
 def lines_of_latex(text: str) -> str:
-    """Return LaTeX lists as lines with bullets, without the commands of emphasis."""
+    """Return LaTeX lists as lines with bullets, without commands for emphasis."""
     text = _LATEX_MARK.sub("•", _LATEX_BOLD.sub(r"\1", text))
     if "\\item" not in text:
         return text
@@ -133,10 +133,10 @@ def lines_of_latex(text: str) -> str:
 
 
 def json_texts(answer: str) -> tuple[list[str], bool, bool] | None:
-    """Return the texts of the JSON in an answer, whether the last may go on, and whether it surely would.
+    """Return an answer's JSON strings, whether the last may be incomplete, and whether it certainly is.
 
-    None without JSON. JSON is read as far as it goes: cut off, in Python's quotes, with comments, one object
-    a line.
+    Returns None without JSON. JSON is read as far as it goes: it may be cut off, in Python's quotes, with
+    comments, or one object per line.
     """
     if (start := _JSON_START.search(answer)) is None:
         return None
@@ -149,19 +149,19 @@ def json_texts(answer: str) -> tuple[list[str], bool, bool] | None:
 
 
 class _JsonReader:
-    """Builds JSON values token by token, so that what was cut off is there as far as it goes."""
+    """Builds JSON values token by token, so that JSON that was cut off is read as far as it goes."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
-        self.is_open = False  # the last text has no end
-        self.is_cut = False  # and has a quote at its beginning, which only the end of the answer ends
+        self.is_open = False  # the last text may be incomplete
+        self.is_cut = False  # and certainly is: its opening quote is never closed
         self.is_unfinished = False  # the answer ends within a list or an object
         self.too_deep = False
         self._stack: list[list[Any] | dict[str, Any]] = []
         self._keys: list[str | None] = []  # of each object in the stack, the key whose value comes next
 
     def read(self, text: str, at: int) -> None:
-        """Read values of the first one's kind from a place on, up to the first thing that is none."""
+        """Read values of the first one's kind, from position `at` up to the first thing that is not one."""
         opening = text[at : at + 1]
         while not self.too_deep and (token := _TOKEN.match(text, at)) is not None:
             if not self._stack and not token["comma"] and token["open"] != opening:
@@ -181,7 +181,7 @@ class _JsonReader:
         if not self.is_unfinished:
             self.is_open = self.is_cut = False
         elif len(self._stack) > 1 and isinstance(self._stack[-1], dict) and self._stack[-1]:
-            self.is_open = True  # a name whose description would follow
+            self.is_open = True  # a name whose description would have followed
 
     def _begin(self, value: list[Any] | dict[str, Any]) -> None:
         self._put(value)
@@ -208,7 +208,7 @@ class _JsonReader:
             if is_key:
                 self._keys[-1] = text
             self.is_open = False
-            return  # a key, or what there is of one
+            return  # a key, or the beginning of one
         self._put(text)
 
     def _put(self, value: Any) -> None:
@@ -220,7 +220,7 @@ class _JsonReader:
             container.append(value)
         else:
             key = self._keys[-1] or ""
-            while key in container:  # a key twice: models do that, and both values count
+            while key in container:  # a repeated key: models do that, and both values count
                 key += " "
             container[key] = value
             self._keys[-1] = None
@@ -236,7 +236,7 @@ def _unescaped(text: str) -> str:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield the descriptors in a JSON value: lists and their texts, not the names that they stand under."""
+    """Yield the descriptors in a JSON value; keys of lists and objects are not part of them."""
     if isinstance(value, str):
         mark = certain_mark(value)
         yield value if mark is None else mark.text

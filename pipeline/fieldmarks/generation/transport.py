@@ -1,7 +1,7 @@
-"""One HTTP exchange with an OpenAI-compatible endpoint: bounded in time and size, its failures named.
+"""HTTP exchanges with an OpenAI-compatible endpoint, bounded in time and size, and why they fail.
 
-The client is openai's, on httpx2. A hook takes over as soon as a reply's headers are there, so that neither
-library unpacks, decodes or keeps more than the bounds allow, and each failure has its own cause.
+The client is openai's, on httpx2. A hook takes over as soon as a reply's headers arrive, so neither library
+decompresses, decodes or keeps more than the limits allow, and each failure has its own cause.
 """
 
 import asyncio
@@ -38,24 +38,24 @@ from fieldmarks.generation.dialects import usage_of
 from fieldmarks.generation.failures import Failed, OutOfCredit, Refused, Transient
 from fieldmarks.generation.retrying import asked_wait
 
-POOL: Final = 4  # connections per client: httpx2 looks at every connection of its pool at every request
+POOL: Final = 4  # connections per client: httpx2 scans its whole pool on every request
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 ERROR_TIMEOUT: Final = 5.0  # seconds for an error's body, which only explains its status
 MOST_REDIRECTS: Final = 5
-KEPT_METHOD: Final = (307, 308)  # redirects that repeat a POST as it was
+KEPT_METHOD: Final = (307, 308)  # redirects that repeat a POST unchanged
 PORTS: Final = {"http": 80, "https": 443}
 LOGGERS: Final = ("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy", "httpcore2.socks")
 
 
 @dataclass(slots=True)
 class _Progress:
-    """How far an exchange is: the last step that began, and the peer of a connection it opened."""
+    """How far an exchange is: the last step that began, and the peer of the connection it opened."""
 
     stage: str = ""
     peer: tuple[str, int] | None = None
 
     async def trace(self, event: str, details: Mapping[str, Any]) -> None:
-        """Take in one of httpcore2's events."""
+        """Record one of httpcore2's events."""
         if event.endswith(".started") and "response_closed" not in event:
             self.stage = event
             if "connect_tcp" in event:
@@ -66,9 +66,9 @@ _progress: ContextVar[_Progress] = ContextVar("_progress")
 
 
 class Transport:
-    """Posts JSON to an endpoint through openai's client. An async context manager.
+    """Exchanges JSON with an endpoint through openai's client. An async context manager.
 
-    As many exchanges may be under way as there are connections.
+    As many exchanges may be in progress as there are connections.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Transport:
         timeout: float,
         connections: int,
     ) -> None:
-        """Name the endpoint, whose URL may hold credentials and a query; `timeout` is in seconds.
+        """Set the endpoint, whose URL may contain credentials and a query; `timeout` is in seconds.
 
-        Raises EndpointError for what cannot be used: URL, key, headers, certificates, proxies.
+        Raises EndpointError for an unusable URL, key, header, certificate or proxy.
         """
         self._address = Address.of(base_url, api_key, headers or {})
         self.shown = self._address.url
@@ -90,10 +90,10 @@ class Transport:
         keyless = not any(name.lower() == "authorization" for name in self._address.headers)
         self._options: RequestOptions = {"headers": {"Authorization": Omit()}} if keyless else {}
         self._timeout = timeout
-        self._proxy: str | None = None  # the proxy in use, once a connection showed one
+        self._proxy: str | None = None  # the proxy in use, once a connection has shown one
         self._peer = _peer(self.shown)
         self._verify = _certificates()
-        self._free: deque[AsyncOpenAI] = deque()  # a client for each connection that was opened and is idle
+        self._free: deque[AsyncOpenAI] = deque()  # a client for each connection that is idle
         self._unopened = deque(
             min(POOL, connections - POOL * i) for i in range(math.ceil(connections / POOL))
         )
@@ -114,7 +114,7 @@ class Transport:
                 closing.push_async_callback(client.close)
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Return the reply's JSON without secrets. Raises Failed."""
+        """Post a body and return the reply's JSON without secrets. Raises Failed."""
         return await self._exchange(
             lambda client: client.post(self._path(path), body=body, cast_to=_REPLY, options=self._options)
         )
@@ -132,12 +132,12 @@ class Transport:
         progress = _Progress()
         _progress.set(progress)
         try:
-            async with asyncio.timeout(self._timeout):  # httpx2's own is for each read, so a drip never ends
+            async with asyncio.timeout(self._timeout):  # httpx2's is per read: a drip never ends
                 response = await send(client)
             return self._json(response.content, response.headers)
         except Failed as error:
             failure = error
-        except Exception as error:  # libraries leave some of their own unwrapped, as for a port of 99999
+        except Exception as error:  # libraries leave some of theirs unwrapped, as for port 99999
             self._see_proxy(progress)
             failure = failures.from_exception(
                 (error.__cause__ or error) if isinstance(error, APIConnectionError) else error,
@@ -151,11 +151,11 @@ class Transport:
             self._see_proxy(progress)
         failure.args = (self.redactor.line(str(failure)),)
         failure.advice = self.redactor.line(failure.advice)
-        failure.__context__ = None  # with its frames it would hold the whole reply until it is dealt with
+        failure.__context__ = None  # its frames would keep the whole reply until it is handled
         raise failure.with_traceback(None)
 
     def _see_proxy(self, progress: _Progress) -> None:
-        """Remember a peer that is not the endpoint itself."""
+        """Remember a peer that is not the endpoint itself: a proxy."""
         if progress.peer and progress.peer != self._peer:
             self._proxy = "{}:{}".format(*progress.peer)
 
@@ -163,14 +163,14 @@ class Transport:
         return f"{path}?{self._address.query}" if self._address.query else path
 
     def _open_client(self) -> None:
-        """Open one more client. Raises EndpointError for proxies that the environment names wrongly."""
+        """Open another client. Raises EndpointError for a bad proxy in the environment, or a bad URL."""
         connections = self._unopened.popleft()
         limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
         try:
             http = DefaultAsyncHttpxClient(
                 limits=limits,
                 verify=self._verify,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # keeps none: each costs bytes
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # keeps none: they take up memory
                 max_redirects=MOST_REDIRECTS,
                 event_hooks={"request": [_watch], "response": [self._receive]},
             )
@@ -179,7 +179,7 @@ class Transport:
                 f"{_proxy_variables()} names a SOCKS proxy, for which the package socksio is missing: "
                 "install it (pip install socksio), or unset the variable"
             ) from None
-        except (httpx2.InvalidURL, ValueError):  # whose words may hold a part of a password
+        except (httpx2.InvalidURL, ValueError):  # its message may contain part of a password
             raise EndpointError(
                 f"{_proxy_variables()} does not name a usable proxy: write it like http://host:port, with /, "
                 "# and @ in a password as %2F, %23 and %40, or unset the variable"
@@ -199,7 +199,7 @@ class Transport:
         self._free.extend([client] * connections)
 
     async def _receive(self, response: httpx2.Response) -> None:
-        """Read a reply as soon as its headers are there; all that is not an answer becomes a failure."""
+        """Read a reply as soon as its headers arrive; anything that is not an answer becomes a failure."""
         stream = response.stream
         assert isinstance(stream, httpx2.AsyncByteStream)
         if response.has_redirect_location:
@@ -241,7 +241,7 @@ class Transport:
         return failures.from_status(status, explanation, wait, self._proxy)
 
     def _is_own(self, location: str) -> bool:
-        """Whether a redirect leads to the same server, which may then see what was sent."""
+        """Whether a redirect leads to the same server, which may see what was sent."""
         try:
             goal, own = urlsplit(urljoin(self.shown, location)), urlsplit(self.shown)
         except ValueError:
@@ -285,7 +285,7 @@ _REPLY: Final = httpx2.Response
 
 
 def _headers(response: httpx2.Response) -> dict[str, str]:
-    """Return a reply's headers by their names in lower case."""
+    """Return a reply's headers by lower-case name."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in response.headers.raw:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -294,12 +294,12 @@ def _headers(response: httpx2.Response) -> dict[str, str]:
 
 
 async def _watch(request: httpx2.Request) -> None:
-    """Follow an exchange's steps."""
+    """Record the steps of an exchange as they begin."""
     request.extensions = {**request.extensions, "trace": _progress.get().trace}
 
 
 def _error_within(error: Any) -> Failed:
-    """Return the failure that a reply of status 200 with an error in it stands for."""
+    """Return the failure for a reply of status 200 that contains an error."""
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, int) and 400 <= code < 600:
         return failures.from_status(code, error, asked_wait(code, {}, error), None)
@@ -329,7 +329,7 @@ def _certificates() -> ssl.SSLContext:
 
 
 def _proxy_variables() -> str:
-    """Return which of the environment's variables name a proxy."""
+    """Return the environment variables that name a proxy."""
     names = [
         name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")
     ]  # as they are spelt
@@ -337,7 +337,7 @@ def _proxy_variables() -> str:
 
 
 class _Redacting(logging.Filter):
-    """Keeps secrets out of what libraries log, as httpx2 does of each request's URL."""
+    """Keeps secrets out of libraries' logs, where httpx2 writes each request's URL."""
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Lists without list markers: lines in bold, plain short lines, or the parts of one line. Pure."""
+"""Read lists without list marks: bold lines, short plain lines, or the parts of one line. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ _LAST_AND: Final = re.compile(rf"\s+{AND}\s+")
 
 
 def bold_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
-    """Return the lines that begin in bold as items, where there are several, with what follows them."""
+    """Return lines that begin in bold, if there are several, as items with what follows them."""
     items: list[Item] = []
     is_open = False
     for line in lines:
@@ -53,7 +53,7 @@ def bold_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
 
 
 def short_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
-    """Return plain lines as items, if the answer is hardly more than a few words a line."""
+    """Return plain lines as items, if most lines of the answer have only a few words."""
     texts = [
         text
         for text in map(str.strip, lines)
@@ -68,9 +68,9 @@ def short_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
 
 
 def inline_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
-    """Return the parts of an answer's only line as items, where all are a few words: "wet skin, long legs".
+    """Return the parts of an answer's only line as items if each is a few words: "wet skin, long legs".
 
-    Between commas each part has two words at least, as one descriptor may begin "long, thin".
+    Between commas, each part needs at least two words, as a single descriptor may begin "long, thin".
     """
     texts = [text for text in map(str.strip, lines) if text]
     if len(texts) != 1 or len(texts[0]) > MAX_DESCRIPTOR:
@@ -79,7 +79,7 @@ def inline_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
     parts = next((some for mark in _BETWEEN if len(some := mark.split(text)) > 1), [])
     if (
         len(parts) == 2
-    ):  # "wet skin, long legs and big eyes"; of more parts the last may be "black and white tail"
+    ):  # "wet skin, long legs and big eyes"; with more parts, the last may be "black and white tail"
         parts = [parts[0], *_LAST_AND.split(parts[1])]
     parts = [*parts[:-1], FIRST_AND.sub("", parts[-1], count=1)] if parts else []
     if not parts or _SPOKEN.match(parts[0]):
@@ -92,12 +92,12 @@ def inline_items(lines: Sequence[str]) -> tuple[list[Item], bool]:
 
 
 def _words(text: str) -> int:
-    """Return the number of words; in scripts without blanks, two characters are one."""
+    """Return the number of words; in scripts without spaces, two characters count as one."""
     return len(text) // 2 if WORDLESS.match(text) else len(text.split())
 
 
 def is_plain_list(lines: Sequence[str]) -> bool:
-    """Whether lines, of which only the first has a mark, are plain entries and no wrapped text."""
+    """Whether lines, of which only the first has a mark, are plain entries rather than wrapped text."""
     first, *below = [line for line in lines if line.strip()]
     if not below or not lines[0].strip() or certain_mark(first) is None or first.endswith(LAST_STOPS):
         return False

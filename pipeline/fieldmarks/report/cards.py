@@ -1,4 +1,4 @@
-"""One image as a card, on pages of results and of evaluations: its classes, its marks, and what decided."""
+"""A card for one image, on pages of results and evaluations: its classes, its marks, and what decided."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ CLASSES_SHOWN: Final = 5  # of each image
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A horizontal bar on a line of 100 units; `zero` is where it begins, if that is not the line's end."""
+    """A horizontal bar on a line of 100 units; `zero` is where zero is, None if it is at the left end."""
 
     start: float
     length: float
@@ -28,7 +28,7 @@ class Bar:
 class MarkRow:
     """A mark with its number as printed and its bar; a class's offset has neither descriptor nor bar.
 
-    `source` is the class whose descriptor it is, where that is another one.
+    `source` is the class that the descriptor comes from, if it is a different one.
     """
 
     descriptor: str
@@ -38,7 +38,7 @@ class MarkRow:
 
 
 def card(prediction: Prediction, image: str | None = None) -> dict[str, Any]:
-    """Return what the template shows of a prediction; `image` is the address of one to show instead."""
+    """Return the template's values for a prediction; `image` is a URI to show instead of the thumbnail."""
     thumbnail = data_uri("image/jpeg", prediction.thumbnail) if prediction.thumbnail else None
     scores = [*([prediction.parent] if prediction.parent else []), *prediction.scores]
     return {
@@ -59,7 +59,7 @@ def card(prediction: Prediction, image: str | None = None) -> dict[str, Any]:
 
 
 def small_copy(thumbnail: bytes | None, side: int, *, square: bool = False) -> str | None:
-    """Return the address of a smaller copy of a thumbnail, where there is one."""
+    """Return a data URI of a smaller copy of a thumbnail, or None without one."""
     if thumbnail is None:
         return None
     with Image.open(io.BytesIO(thumbnail)) as image:
@@ -91,7 +91,7 @@ def relative(predictions: Sequence[Prediction]) -> bool:
 
 
 def _sides(scores: Sequence[Score], explanation: Explanation) -> list[tuple[str, list[MarkRow]]]:
-    """Return the marks of the predicted class and of the runner-up, on one scale of bars."""
+    """Return the marks of the predicted class and of the runner-up, with bars on one scale."""
     marks = (*explanation.predicted, *explanation.runner_up)
     sides = zip(scores, (explanation.predicted, explanation.runner_up), strict=False)
     offsets = [*explanation.offsets, None, None]
@@ -110,13 +110,13 @@ def _decided(explanation: Explanation) -> list[tuple[str, str]]:
 
 
 def bar(mark: Mark, marks: Sequence[Mark]) -> Bar:
-    """Return a mark's bar from zero, on one scale for `marks`; a negative one goes to the left."""
+    """Return a mark's bar from zero, on one scale for `marks`; negative ones go to the left."""
     strengths = [other.strength for other in marks]
     return bar_from_zero(mark.strength, min(strengths), max(strengths))
 
 
 def bar_from_zero(value: float, low: float, high: float) -> Bar:
-    """Return a bar from zero to `value`, on a line that has zero and the values from `low` to `high`."""
+    """Return a bar from zero to `value`, on a line that covers zero and `low` to `high`."""
     low, high = min(low, 0.0), max(high, 0.0)
     span = (high - low) or 1.0
     zero, length = 100 * -low / span, 100 * abs(value) / span
@@ -124,9 +124,9 @@ def bar_from_zero(value: float, low: float, high: float) -> Bar:
 
 
 def number(mark: Mark) -> str:
-    """Return a mark's number as printed: signed deviations, or the raw score.
+    """Return a mark's number as printed: its signed z-score, or else its raw score.
 
-    With a learned weight it is the mark's part of the class's logit, and the weight stands behind it.
+    With a learned weight, it is the mark's contribution to the class's logit, followed by the weight.
     """
     if mark.z is not None:
         return f"{mark.z:+z.2f}".replace("-", MINUS)

@@ -1,4 +1,4 @@
-"""Charts as files of a folder, which replace those of an earlier run and nothing else."""
+"""Write charts to a folder, replacing those of an earlier run and nothing else."""
 
 import os
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from fieldmarks.report import document
 from fieldmarks.report.chart_style import MADE_BY, Chart, Form, needed
 
 FORMS: Final[tuple[Form, ...]] = ("svg", "png", "pdf")  # of a chart as a file
-MARK_WITHIN: Final = 65_536  # bytes at a chart's beginning or end, in which its origin stands
+MARK_WITHIN: Final = 65_536  # bytes at a chart's beginning or end that contain its origin
 ENDINGS: Final = {b"<?xml": b"</svg>\n", b"\x89PNG": b"IEND\xaeB`\x82", b"%PDF": b"%%EOF\n"}  # by beginning
 
 
 def save(charts: Sequence[Chart], folder: Path) -> list[Path]:
-    """Write each chart as SVG, PNG and PDF into a folder, which is made if it is not there.
+    """Write each chart as SVG, PNG and PDF to a folder, which is created if missing.
 
-    Charts of an earlier run are replaced; files of the same names that are none are left, and nothing is
-    written. Raises ReportError then, where the folder cannot be written, and without matplotlib or scipy.
+    Charts of an earlier run are replaced; if a file of the same name is not one, nothing is written. Raises
+    ReportError in that case, if the folder cannot be written, or without matplotlib or scipy.
     """
     check([chart.name for chart in charts], folder)
     drawn = {folder / f"{chart.name}.{form}": (chart, form) for chart in charts for form in FORMS}
@@ -46,7 +46,7 @@ def check(names: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _is_chart(file: BinaryIO) -> bool:
-    """Whether a file is a chart that fieldmarks wrote: whole, in one of FORMS, with its mark."""
+    """Whether a file is a complete chart written by fieldmarks, in one of FORMS, with its mark."""
     beginning = file.read(MARK_WITHIN)
     file.seek(max(0, file.seek(0, os.SEEK_END) - MARK_WITHIN))
     ending = file.read()

@@ -1,8 +1,8 @@
 """The style of all charts (colours, fonts, sizes in CSS pixels), and their SVG, PNG and PDF files.
 
-A chart has the width of a page's column; on a narrow screen the page lets it scroll.
-An SVG leaves its letters to whoever shows it, so every script is drawn that the reader's fonts have; a PNG
-and a PDF use the fonts found here. No pyplot and no backend is chosen; settings of matplotlib are put back.
+A chart is as wide as a page's column; on a narrow screen it scrolls.
+An SVG keeps its text as text, so it shows every script that the reader's fonts have; PNG and PDF use the
+fonts found here. No pyplot is used and no backend chosen; matplotlib's settings are restored.
 """
 
 import io
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INK: Final = "#1f2a24"
 SOFT: Final = "#56625b"
 LINE: Final = "#dfdccf"
-PLAIN: Final = "#77857c"  # controls and everything that is not in question
+PLAIN: Final = "#77857c"  # controls and everything else outside the focus
 LEAD: Final = "#2b6a4d"
 SECOND: Final = "#c58a3c"
 MISTAKE: Final = "#a8480f"
@@ -34,15 +34,15 @@ WIDE: Final = 896  # pixels; a page's column
 TOP: Final = 12  # pixels above axes
 BELOW: Final = 52  # pixels below axes, for ticks and the title
 LONGEST: Final = 26  # columns of a name
-LONGEST_NAME: Final = 200  # characters that are looked at, as some take no column
-MADE_BY: Final = "fieldmarks: a chart of an evaluation"  # by which our files are known again
+LONGEST_NAME: Final = 200  # characters that are read, as some have no width
+MADE_BY: Final = "fieldmarks: a chart of an evaluation"  # by which our files are recognised
 Form = Literal["svg", "png", "pdf"]
 ORIGIN: Final[dict[Form, dict[str, str | None]]] = {
     "svg": {"Creator": MADE_BY, "Date": None},
     "png": {"Software": MADE_BY},
     "pdf": {"Creator": MADE_BY, "CreationDate": None},
 }
-FALLBACKS: Final = (  # for a PNG, the fonts of other scripts that systems come with
+FALLBACKS: Final = (  # for PNG and PDF: systems' fonts for other scripts
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
     "Source Han Sans SC",
@@ -85,7 +85,7 @@ LOOK: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart by its file name, with a title and what it shows in words."""
+    """A chart with its file name, its title, and what it shows in words."""
 
     name: str
     title: str
@@ -93,16 +93,16 @@ class Chart:
     draw: "Callable[[], Figure]"
 
     def file(self, form: Form) -> bytes:
-        """Return the chart as a file: PNG has two dots a pixel. Raises ReportError without matplotlib."""
+        """Return the chart as a file; PNG has two dots per pixel. Raises ReportError without matplotlib."""
         return rendered(self.draw, form)
 
     def svg(self) -> bytes:
-        """Return the chart as SVG without a ground, for a page that has its own. Raises as `file`."""
+        """Return the chart as SVG without a background, for a page that has its own. Raises like `file`."""
         return rendered(self.draw, "svg", ground="none")
 
 
 def needed(module: str) -> Any:
-    """Import a module of the extra for evaluation. Raises ReportError where it is not installed."""
+    """Import a module of the `eval` extra. Raises ReportError if it is not installed."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -111,13 +111,13 @@ def needed(module: str) -> Any:
 
 
 def figure(height: float) -> "Figure":
-    """Return an empty figure of a page's width and a height in pixels."""
+    """Return an empty figure as wide as a page, with a height in pixels."""
     empty: Figure = needed("matplotlib.figure").Figure(figsize=(WIDE / 72, height / 72))
     return empty
 
 
 def axes(figure: "Figure", left: float, top: float, width: float, height: float) -> "Axes":
-    """Return axes with a place in pixels, from the figure's upper left corner."""
+    """Add axes to a figure, at a place in pixels from its upper left corner, and return them."""
     whole, high = figure.get_size_inches() * 72
     return figure.add_axes((left / whole, 1 - (top + height) / high, width / whole, height / high))
 
@@ -133,7 +133,7 @@ def rendered(draw: "Callable[[], Figure]", form: Form, ground: str = "#ffffff") 
     matplotlib = needed("matplotlib")
     file = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # not what the user's matplotlibrc makes of them
+        matplotlib.rcdefaults()  # not those of the user's matplotlibrc
         families = ["DejaVu Sans"] if form == "svg" else _families()
         matplotlib.rcParams.update(LOOK | {"font.family": families})
         warnings.filterwarnings("ignore", "Glyph .* missing from")
@@ -141,7 +141,7 @@ def rendered(draw: "Callable[[], Figure]", form: Form, ground: str = "#ffffff") 
     content = file.getvalue()
     if form != "svg":
         return content
-    # The letters were measured in DejaVu Sans, which is wider than what a page is set in.
+    # The text was measured in DejaVu Sans, which is wider than a page's fonts.
     return content.replace(b"<defs>", f"<defs><style>text{{font-family:{FACES}}}</style>".encode(), 1)
 
 
@@ -151,7 +151,7 @@ def _families() -> list[str]:
 
 
 def label(name: str, columns: int) -> str:
-    """Return a name as a chart shows it: printable, fit for XML, cut to so many columns."""
+    """Return a name as shown in a chart: printable, valid in XML, cut to `columns`."""
     text = "".join(
         "\ufffd" if ord(letter) & 0xFFFE == 0xFFFE else letter for letter in printable(name[:LONGEST_NAME])
     )
@@ -159,7 +159,7 @@ def label(name: str, columns: int) -> str:
 
 
 def gutter(labels: Sequence[str]) -> float:
-    """Return how many pixels stand left of axes for labels, as wide as the longest is drawn."""
+    """Return how many pixels the longest label needs to the left of axes."""
     letters = needed("matplotlib.textpath").text_to_path
     font = needed("matplotlib.font_manager").FontProperties()
     return 14 + max(float(letters.get_text_width_height_descent(text, font, False)[0]) for text in labels)
@@ -192,7 +192,7 @@ def interval(
 
 
 def signed_tick(value: float, _: float) -> str:
-    """Return a difference as it stands at an axis, with all the digits that it has; nothing beyond 100."""
+    """Return a difference as an axis shows it, with all its digits; nothing beyond 100."""
     if abs(value) > 100:
         return ""
     return f"{value:+g}".replace("-", MINUS) if value else "0"

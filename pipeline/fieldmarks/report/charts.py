@@ -1,8 +1,8 @@
 """The charts of an evaluation, each with its text alternative: arms, gains, confusion, images per class.
 
-Confusion is shown by name for few classes; of many, the whole in blocks, in an order in which groups that are
-confused show, and the worst block by name. Rows are true classes and columns predicted ones throughout;
-entries are images, their mean over an arm's runs.
+Confusion is shown by name for few classes; for many, pooled into bins and ordered so that groups of confused
+classes stand out, with the worst block by name. Rows are true classes and columns predicted ones throughout;
+entries are numbers of images, averaged over an arm's runs.
 """
 
 from collections.abc import Sequence
@@ -47,14 +47,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-MOST: Final = 2_000  # classes that are ordered; of more, those with the most mistakes
+MOST: Final = 2_000  # classes that are ordered; with more, those with the most mistakes
 
 Matrix = NDArray[np.float64]
 Chosen = NDArray[np.int64]
 
 
 def matrix(arm: ArmResult, labels: Indices, chosen: Chosen, classes: int) -> Matrix:
-    """Return the confusion (K, K) among the chosen of all classes; answers outside of them are left out."""
+    """Return the confusion matrix (K, K) of the chosen classes; predictions outside them are left out."""
     place = np.full(classes, -1)
     place[chosen] = np.arange(len(chosen))
     rows, total = place[labels], np.zeros(len(chosen) ** 2)
@@ -66,7 +66,7 @@ def matrix(arm: ArmResult, labels: Indices, chosen: Chosen, classes: int) -> Mat
 
 
 def most_mistaken(arm: ArmResult, labels: Indices, classes: int) -> Chosen:
-    """Return the classes in their order, at most MOST: those that lose or attract the most images."""
+    """Return at most MOST classes, in their order: those that lose or attract the most images."""
     mistakes = np.zeros(classes)
     for run in arm.runs:
         wrong = run.predicted != labels
@@ -81,7 +81,7 @@ def shares(confusion: Matrix, images: NDArray[np.int64]) -> Matrix:
 
 
 def cluster(share: Matrix) -> Matrix:
-    """Return the tree (K - 1, 4) that joins classes that are taken for each other, as scipy writes it.
+    """Return scipy's linkage matrix (K - 1, 4), which joins classes that are confused with each other.
 
     The distance is 1 minus the mean of the two shares; average linkage. Raises ReportError without scipy.
     """
@@ -92,7 +92,7 @@ def cluster(share: Matrix) -> Matrix:
 
 
 def order(tree: Matrix) -> Chosen:
-    """Return the classes as a tree lists its leaves, so that those confused lie beside each other."""
+    """Return the classes in the order of a tree's leaves, so that confused ones are neighbours."""
     leaves: Any = needed("scipy.cluster.hierarchy").leaves_list(tree)
     return np.asarray(leaves, np.int64)
 
@@ -112,17 +112,17 @@ def worst_block(tree: Matrix, confusion: Matrix, size: int) -> Chosen:
 
 
 def edges(classes: int, bins: int) -> Chosen:
-    """Return where at most `bins` runs of neighbouring classes, equally long but for one, begin."""
+    """Return where at most `bins` runs of neighbouring classes begin; their lengths differ by at most one."""
     return np.unique(np.linspace(0, classes, min(bins, classes) + 1).astype(np.int64))[:-1]
 
 
 def pooled(confusion: Matrix, starts: Chosen) -> Matrix:
-    """Return sums over runs of neighbouring rows and columns."""
+    """Return the sums over runs of neighbouring rows and columns."""
     return np.add.reduceat(np.add.reduceat(confusion, starts, 0), starts, 1)
 
 
 def without_diagonal(confusion: Matrix) -> Matrix:
-    """Return the mistakes alone."""
+    """Return only the mistakes."""
     return confusion * (1 - np.eye(len(confusion)))
 
 
@@ -143,7 +143,7 @@ class Panel:
 
 
 def confusion_charts(evaluation: Evaluation) -> list[Chart]:
-    """Return the matrix of the arm in question, and of the baseline beside it where both fit."""
+    """Return the confusion of the evaluated arm, with the baseline's next to it if both fit."""
     subject, baseline = evaluation.arm, evaluation.baseline
     classes = len(evaluation.classes)
     chosen = most_mistaken(subject, evaluation.labels, classes)
@@ -186,7 +186,7 @@ def _draw_named(names: Sequence[str], panels: Sequence[Panel]) -> "Figure":
     tall = max(side, LINE_HEIGHT * len(names))
     below = left - TITLE if side >= LINE_HEIGHT * len(names) else 0  # else only the rows are labelled
     whole = figure(34 + tall + below + TITLE + 12)
-    step = max(side + 28, (WIDE - left) / len(panels))  # small ones stand apart, as their titles are wider
+    step = max(side + 28, (WIDE - left) / len(panels))  # small ones have gaps, as their titles are wider
     for column, panel in enumerate(panels):
         drawn = axes(whole, left + column * step, 34, side, tall)
         heading(drawn, f"“{label(panel.title, 20)}”, % of the true class’s images")
@@ -199,7 +199,7 @@ def _draw_named(names: Sequence[str], panels: Sequence[Panel]) -> "Figure":
 
 
 def _cells(drawn: "Axes", share: Matrix, size: float) -> None:
-    """Draw right answers in one colour and mistakes in another; figures where a cell has room for them."""
+    """Draw correct predictions in one colour and mistakes in another, with figures if cells have room."""
     right = np.eye(len(share), dtype=bool)
     colours = np.where(right[..., None], mixed(LEAD, share), mixed(MISTAKE, share / DARKEST))
     edges = np.arange(len(share) + 1) - 0.5
@@ -259,7 +259,7 @@ def _pixels(drawn: "Axes", panel: Panel, top: float, where: tuple[float, float])
 
 
 def _scale(drawn: "Axes", top: float) -> None:
-    """Draw which colour is which share of a row's images."""
+    """Draw the colour scale: which colour is which share of a row's images."""
     ramp = np.linspace(0, 1, 60)[None]
     drawn.imshow((255 * mixed(MISTAKE, np.sqrt(ramp))).astype(np.uint8), aspect="auto", extent=(0, 1, 1, 0))
     drawn.set_xticks([])
@@ -272,7 +272,7 @@ NAMES: Final = (
     *("arms", "gains", "gains-distribution", "confusion", "confusion-block", confidence_charts.NAME),
     "classes",
 )
-ENDS: Final = 15  # of more, the best and the worst
+ENDS: Final = 15  # of the best and of the worst, if there are more than NAMED
 ROW: Final = 22  # pixels
 STEPS: Final = 41  # bars of a distribution
 
@@ -280,7 +280,7 @@ Array = NDArray[np.float64]
 
 
 def charts(evaluation: Evaluation) -> list[Chart]:
-    """Return the charts that an evaluation gives cause for, in the order of the page."""
+    """Return the charts that apply to an evaluation, in the order of the page."""
     return [
         arms(evaluation),
         *gains(evaluation, evaluation.arm),
@@ -291,7 +291,7 @@ def charts(evaluation: Evaluation) -> list[Chart]:
 
 
 def arms(evaluation: Evaluation) -> Chart:
-    """Return the arms with their intervals, and beside them their lead over the baseline."""
+    """Return the chart of the arms with their intervals and, next to them, their lead over the baseline."""
     words = "; ".join(
         f"{printable(arm.name)} {share(arm.top1.value)} ({share(arm.top1.low)} to {share(arm.top1.high)})"
         for arm in evaluation.arms
@@ -323,7 +323,7 @@ def _draw_arms(evaluation: Evaluation) -> "Figure":
 
 
 def _in_lines(name: str, columns: int) -> str:
-    """Return an arm's name in two lines where it does not fit: what arms differ in stands at the end."""
+    """Return an arm's name, on two lines if it does not fit: arms differ at the end of their names."""
     first, _, rest = name.partition(" ")
     if not rest or label(name, columns) == name:
         return label(name, columns)
@@ -335,7 +335,7 @@ def _colour(arm: ArmResult) -> str:
 
 
 def _estimates(axes: "Axes", row: int, arm: ArmResult, evaluation: Evaluation) -> None:
-    """Draw an arm's figures, and a tick for what each seed of a random one reaches."""
+    """Draw an arm's figures, and a tick for each seed of a random arm."""
     axes.set_ylim(len(evaluation.arms) - 0.5, -0.5)
     interval(axes, row - 0.12, arm.top1, _colour(arm), "o", hollow=arm.role == "control")
     interval(axes, row + 0.2, arm.mean_per_class, _colour(arm), "d", hollow=True)
@@ -355,14 +355,14 @@ def _differences(axes: "Axes", evaluation: Evaluation, rows: int) -> None:
 
 
 def ranked_gains(evaluation: Evaluation, arm: ArmResult) -> list[tuple[float, int]]:
-    """Return each gain with its class, best first; of equal ones those of more images are further out."""
+    """Return each gain with its class, best first; among equal ones, larger classes are further out."""
     counts = evaluation.counts
     known = [(gain, number) for number, gain in enumerate(arm.gain or ()) if gain is not None]
     return sorted(known, key=lambda pair: (-pair[0], counts[pair[1]] * (-1 if pair[0] >= 0 else 1)))
 
 
 def gains(evaluation: Evaluation, arm: ArmResult) -> list[Chart]:
-    """Return each class's gain, best first; of many classes the two ends, and how all are distributed."""
+    """Return a chart of each class's gain, best first; for many classes, both ends and the distribution."""
     ranked = [(gain, evaluation.classes[number]) for gain, number in ranked_gains(evaluation, arm)]
     if not ranked:
         return []
@@ -400,7 +400,7 @@ def _draw_gains(shown: Sequence[tuple[float, str] | None]) -> "Figure":
 
 
 def _bars(names: Sequence[str], values: Sequence[float], title: str) -> "tuple[Figure, Axes]":
-    """Draw horizontal bars from zero, the first on top; what is below zero in another colour."""
+    """Draw horizontal bars from zero, the first on top, negative ones in another colour."""
     left, high = gutter(names), ROW * len(names)
     whole = figure(TOP + high + BELOW)
     drawn = axes(whole, left, TOP, WIDE - left - 16, high)
@@ -432,7 +432,7 @@ def _draw_gain_distribution(values: Array) -> "Figure":
 
 
 def _frame(across: str, upwards: str) -> "tuple[Figure, Axes]":
-    """Return axes for a distribution, with their titles: numbers of things upwards."""
+    """Return a figure and axes, with their titles, for a distribution, with counts on the y axis."""
     whole = figure(TOP + 180 + BELOW)
     drawn = axes(whole, 68, TOP, WIDE - 96, 180)
     drawn.grid(axis="y")
@@ -445,7 +445,7 @@ def _frame(across: str, upwards: str) -> "tuple[Figure, Axes]":
 
 
 def distribution(evaluation: Evaluation) -> Chart:
-    """Return how many images each class has."""
+    """Return the chart of images per class."""
     counts = evaluation.counts
     words = f"Images per class: from {counts.min()} to {counts.max()}, median {np.median(counts):g}"
     return Chart("classes", "Images per class", words, partial(_draw_distribution, evaluation))
@@ -468,7 +468,7 @@ def _draw_distribution(evaluation: Evaluation) -> "Figure":
 
 
 def _draw_curve(counts: NDArray[np.int64]) -> "Figure":
-    """Draw the classes' sizes, largest first, of very many a part at even distances."""
+    """Draw the classes' sizes, largest first; of more than 500, an evenly spaced sample."""
     whole, drawn = _frame("Classes, the largest first", "Images")
     at = np.unique(np.linspace(0, len(counts) - 1, 500).astype(int))
     drawn.fill_between(at + 1, counts[at], step="mid", color=PLAIN, linewidth=0)

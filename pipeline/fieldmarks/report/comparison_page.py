@@ -1,4 +1,4 @@
-"""Evaluations side by side as one HTML page and one chart: the runs, each arm's figures, who leads."""
+"""Evaluations side by side on one HTML page with one chart: the runs, each arm's figures, who leads."""
 
 from functools import partial
 from pathlib import Path
@@ -42,13 +42,13 @@ MAX_GROUPS: Final = 40  # arms in the chart
 
 
 def write_page(comparison: Comparison, path: Path, imprint: Imprint | None = None) -> None:
-    """Write the page. Raises ReportError where matplotlib is not installed, and as `document.check`."""
+    """Write the page. Raises ReportError if matplotlib is not installed, and as `document.check` does."""
     needed("matplotlib")
     document.write(path, html(comparison, imprint))
 
 
 def html(comparison: Comparison, imprint: Imprint | None = None) -> str:
-    """Return the page. Raises ReportError where matplotlib is not installed."""
+    """Return the page. Raises ReportError if matplotlib is not installed."""
     first, *others = comparison.runs
     drawn = chart(comparison)
     body = fragment(
@@ -76,7 +76,7 @@ def html(comparison: Comparison, imprint: Imprint | None = None) -> str:
 
 
 def chart(comparison: Comparison) -> Chart:
-    """Return each arm's top-1 in every run with its interval, and its lead over the first run."""
+    """Return a chart of each arm's top-1 in every run with its interval, and its lead over the first run."""
     runs = comparison.runs
     words = "; ".join(
         f"{printable(group.arm)}, {printable(runs[row.run].name)}: {share(row.arm.top1.value)}"

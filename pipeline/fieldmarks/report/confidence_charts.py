@@ -1,4 +1,4 @@
-"""The charts of a classifier's confidence: confidence beside accuracy, and the error by what is answered."""
+"""The chart of a classifier's confidence: a reliability diagram and a risk-coverage curve."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -28,7 +28,7 @@ _LEFT: Final = 60
 
 
 def chart(confidence: Confidence) -> Chart:
-    """Return both as one chart."""
+    """Return both plots as one chart."""
     words = (
         f"Left: accuracy by confidence in bins of equally many images; calibration error"
         f" {share(confidence.error.value)}%. Right: error among the surest images by the share that is"

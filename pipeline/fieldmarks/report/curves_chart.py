@@ -50,7 +50,7 @@ def chart(curves: LearningCurves) -> Chart:
 
 
 def spread(places: list[float], least: float, low: float, high: float) -> list[float]:
-    """Return places at least so far apart and within bounds, in the same order, near where they were."""
+    """Return places moved to be at least `least` apart and within bounds, in the same order."""
 
     def first(group: list[float]) -> float:
         return float(np.clip(group[0] / group[1] - _half(group), low, high - 2 * _half(group)))
@@ -60,7 +60,7 @@ def spread(places: list[float], least: float, low: float, high: float) -> list[f
 
     order = np.argsort(places, kind="stable")
     moved = np.array(places, float)[order]
-    groups: list[list[float]] = []  # each with its sum and its count, the places of a group stand in a row
+    groups: list[list[float]] = []  # each with its sum and count; a group's places are evenly spaced
     for place in moved.tolist():
         groups.append([place, 1])
         while len(groups) > 1 and first(groups[-1]) - first(groups[-2]) < least * groups[-2][1]:
@@ -86,7 +86,7 @@ def _draw(curves: LearningCurves) -> "Figure":
     plot.set_xlim(at[0] - room, at[-1] + room)
     plot.grid(axis="y")
     ends = [100 * float(curve.mean[-1]) for curve in curves.curves]
-    unit = (high - low + 2 * pad) / _HEIGHT  # points of accuracy a pixel
+    unit = (high - low + 2 * pad) / _HEIGHT  # points of accuracy per pixel
     inside = _LINE / 2 * unit  # half a name's height
     places = spread(ends, _LINE * unit, low - pad + inside, high + pad - inside)
     for curve, end, place in zip(curves.curves, ends, places, strict=True):

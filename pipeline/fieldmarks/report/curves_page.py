@@ -1,4 +1,4 @@
-"""Learning curves as one HTML page: what they say, the chart, the figures, settings."""
+"""Learning curves as one HTML page: a summary, the chart, the figures, the settings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,19 +15,19 @@ from fieldmarks.text import counted
 
 
 def write_page(curves: LearningCurves, path: Path, imprint: Imprint | None = None) -> None:
-    """Write the page. Raises ReportError where matplotlib is not installed, and as `check`."""
+    """Write the page. Raises ReportError if matplotlib is not installed, and as `check` does."""
     check(path)
     document.write(path, html(curves, imprint))
 
 
 def check(path: Path) -> None:
-    """Raise ReportError where `write_page` would refuse: an earlier report is replaced, no other file is."""
+    """Raise ReportError if `write_page` would: it replaces an earlier report, but no other file."""
     needed("matplotlib")
     document.check(path)
 
 
 def html(curves: LearningCurves, imprint: Imprint | None = None) -> str:
-    """Return the page. Raises ReportError where matplotlib is not installed."""
+    """Return the page. Raises ReportError if matplotlib is not installed."""
     chart = curves_chart.chart(curves)
     first, *further = curves.summary
     rows = [

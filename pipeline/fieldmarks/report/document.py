@@ -1,13 +1,13 @@
-"""The frame that all pages share, and their files: title and facts, one style sheet, one policy.
+"""The frame that all pages share, and writing them: title and facts, one style sheet, one policy.
 
     body = fragment("results.html.j2", cards=cards)
     page = document("240 images", body, {"Store": "frogs.jsonl"}, imprint=Imprint(author="A. Finch"))
     write(Path("page.html"), page)
 
-A page opens from disk, prints, reads on a phone, in light and in dark, and makes no network request: its
-policy lets through the images inside it and, by their digests, its style sheet and at most one script,
-without which everything can be read. A template escapes what it is given. Templates and style sheets of one
-kind of page are files of this folder too; their colours are those that document.css names.
+A page opens from disk, prints, works on a phone, in light and in dark, and makes no network requests: its
+content security policy allows the images inside it and, by digest, its style sheet and at most one script.
+Everything can be read without the script. Templates escape their values. Templates and style sheets for one
+kind of page are in this folder, too; their colours, like the server's, are those of palette.css.
 """
 
 import base64
@@ -30,6 +30,7 @@ from fieldmarks.store import durable
 from fieldmarks.text import counted, printable
 
 HERE: Final = Path(__file__).parent
+PALETTE: Final = HERE / "palette.css"
 POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:"
 BEGINNING: Final = "<!doctype html><!-- a report of fieldmarks -->"
 ENDING: Final = "</html>\n"
@@ -44,7 +45,7 @@ def _today() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Imprint:
-    """What people say of a page: its title (the page's own by default), its author, and the day."""
+    """What people may state about a page: its title (by default the page's own), author and date."""
 
     title: str | None = None
     author: str | None = None
@@ -62,13 +63,13 @@ def document(
 ) -> str:
     """Return a page.
 
-    - `heading` says what the page is of; the imprint's title stands above it where there is one.
-    - `body` is what `fragment` returns: sections, which bring their own headings from h2 on.
+    - `heading` says what the page is about; the imprint's title, if any, goes above it.
+    - `body` is what `fragment` returns: sections, with their own headings from h2 down.
     - `facts` follow author and date below the heading, by term; a Markup is a fact with a link.
-    - `styles` and `script` are files of this folder, for what only this kind of page has.
+    - `styles` and `script` are files in this folder, for what only this kind of page has.
     """
     imprint = imprint or Imprint()
-    style, code = _read("document.css", *styles), _read(*([script] if script else []))
+    style, code = _read(PALETTE.name, "document.css", *styles), _read(*([script] if script else []))
     policy = f"{POLICY}; style-src {_digest(style)}" + (f"; script-src {_digest(code)}" if code else "")
     page = _environment().get_template("document.html.j2")
     content = page.render(
@@ -85,17 +86,17 @@ def document(
 
 
 def fragment(template: str, **context: Any) -> Markup:
-    """Return a part of a page: a template of this folder with what it shows."""
+    """Return a part of a page: a template of this folder, rendered with its values."""
     return Markup(_environment().get_template(template).render(context))
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """Return content as an address that needs no file; `kind` is its media type."""
+    """Return content as a data URI; `kind` is its media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def check(path: Path) -> None:
-    """Raise ReportError where `write` would refuse: an earlier report is replaced, no other file is."""
+    """Raise ReportError if `write` would: it replaces an earlier report, but no other file."""
     check_place(path, "a fieldmarks report", lambda file: has_ends(file, BEGINNING.encode(), ENDING.encode()))
     if path.name == "-":
         raise ReportError(f"{path} cannot be written: a page needs a file name: pass one that ends in .html")
@@ -103,27 +104,27 @@ def check(path: Path) -> None:
 
 
 def check_place(path: Path, what: str, is_ours: Callable[[BinaryIO], bool]) -> None:
-    """Raise ReportError where something lies at a path that must not be replaced; see `paths.obstacle`."""
+    """Raise ReportError if a path holds something that must not be replaced; see `paths.obstacle`."""
     if reason := obstacle(path, what, is_ours):
         raise ReportError(f"{path} {reason}")
 
 
 def check_folder(path: Path, folder: Path) -> None:
-    """Raise ReportError, which names `path`, where no file can be made in a folder."""
+    """Raise ReportError, which names `path`, if no file can be created in a folder."""
     if reason := unwritable(path, folder):
         raise ReportError(f"{path} {reason}")
 
 
 def write(path: Path, page: str) -> None:
-    """Write a page. Raises ReportError, and as `check`."""
+    """Write a page. Raises ReportError, and as `check` does."""
     check(path)
     replace(path, page.encode())
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a whole file in the place of an earlier one, or leave that as it was. Raises ReportError.
+    """Replace a file atomically, or leave it as it was. Raises ReportError.
 
-    Of a symlink the file is replaced that it leads to, not the link.
+    If it is a symlink, its target is replaced, not the link.
     """
     try:
         durable.replace(path.resolve(), [content])

@@ -30,7 +30,7 @@ MAX_VALUE: Final = 2_000  # characters of a setting
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """A class with its images, the shares classified correctly, and the gain; None without images."""
+    """A class: its images, recall with the baseline and with the arm, and gain; None if unknown."""
 
     name: str
     images: int
@@ -41,7 +41,7 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Images of one class taken for another by the arm in question, and by the baseline."""
+    """How many images of one class the evaluated arm, and the baseline (`before`), take for another."""
 
     label: str
     predicted: str
@@ -52,7 +52,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class EffectRow:
-    """A descriptor with the images that it wins or loses, and a bar of it."""
+    """A descriptor with the number of images that it wins or loses, and its bar."""
 
     effect: DescriptorEffect
     won: float
@@ -60,7 +60,7 @@ class EffectRow:
 
 
 def class_rows(evaluation: Evaluation) -> list[ClassRow]:
-    """Return the classes, those that gain most first, then those without images; at most MAX_CLASSES."""
+    """Return at most MAX_CLASSES classes, those that gain most first, those without a gain last."""
     arm, base = evaluation.arm, evaluation.baseline
     ranked = [number for _, number in ranked_gains(evaluation, arm)]
     rest = sorted(set(range(len(evaluation.classes))) - set(ranked))
@@ -85,7 +85,7 @@ def tally(arm: ArmResult) -> tuple[int, int, int]:
 
 
 def pairs(evaluation: Evaluation) -> list[Pair]:
-    """Return the pairs of classes that the arm in question confuses most often."""
+    """Return the pairs of classes that the evaluated arm confuses most often."""
     arm, base = evaluation.arm, evaluation.baseline
     counts = evaluation.counts
     return [
@@ -101,7 +101,7 @@ def pairs(evaluation: Evaluation) -> list[Pair]:
 
 
 def _taken(evaluation: Evaluation, arm: ArmResult, label: int, predicted: int) -> float:
-    """Return how many images of a class an arm takes for another, the mean over its runs."""
+    """Return how many images of a class an arm takes for another, averaged over its runs."""
     of_class = evaluation.labels == label
     return float(np.mean([np.sum(of_class & (run.predicted == predicted)) for run in arm.runs]))
 
@@ -123,7 +123,7 @@ def effects(evaluation: Evaluation) -> list[tuple[str, list[EffectRow]]]:
 
 
 def confident(confidence: Confidence) -> list[tuple[str, Estimate, str]]:
-    """Return the figures of a classifier's confidence, each with its name and what to read beside it."""
+    """Return the figures of a classifier's confidence, each with its name and a note."""
     best = f"best possible {share(confidence.best_aurc)}"
     rows = [
         ("Calibration error", confidence.error, f"{share(confidence.uncorrected)} with chance"),
@@ -174,7 +174,7 @@ def _leaves(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str
 
 
 def _text(value: Any) -> str:
-    """Return a setting in one line; what is too long for a table ends in dots and is whole in the JSON."""
+    """Return a setting on one line, cut off if it is too long for a table; the JSON has all of it."""
     if value is None or value == [] or value == {}:
         return "none"
     if isinstance(value, bool):
@@ -196,23 +196,23 @@ def _title(key: str) -> str:
 
 MAX_EXAMPLES: Final = 60
 MAX_FAILURES: Final = 200
-FEW: Final = 30  # images of a class, under which its own figures are mostly chance
+FEW: Final = 30  # images of a class, below which its own figures are mostly chance
 
 
 def write_page(evaluation: Evaluation, path: Path, imprint: Imprint | None = None) -> None:
-    """Write the page. Raises ReportError where matplotlib or scipy is not installed, and as `check`."""
+    """Write the page. Raises ReportError if matplotlib or scipy is not installed, and as `check` does."""
     check(path)
     document.write(path, html(evaluation, imprint))
 
 
 def check(path: Path) -> None:
-    """Raise ReportError where `write_page` would refuse: an earlier report is replaced, no other file is."""
+    """Raise ReportError if `write_page` would: it replaces an earlier report, but no other file."""
     needed("matplotlib")
     document.check(path)
 
 
 def html(evaluation: Evaluation, imprint: Imprint | None = None) -> str:
-    """Return the page. Raises ReportError where matplotlib or scipy is not installed."""
+    """Return the page. Raises ReportError if matplotlib or scipy is not installed."""
     predictions = [example.prediction for example in evaluation.examples]
     counts = evaluation.counts
     context = {
@@ -257,7 +257,7 @@ def _extent(evaluation: Evaluation) -> str:
 
 
 def _chart(chart: Chart) -> dict[str, str]:
-    """Return a chart as an image, which is no markup, so that the page needs no looser policy."""
+    """Return a chart as an image rather than markup, which would need a looser policy."""
     return {
         "title": chart.title,
         "words": chart.words,
@@ -271,7 +271,7 @@ def _example(example: Exemplar) -> dict[str, Any]:
 
 
 def command_of(settings: Mapping[str, Any]) -> str | None:
-    """Return the command line that measures all of it again, where the settings hold it."""
+    """Return the command line that reproduces the evaluation, or None if the settings lack it."""
     command = settings.get("command")
     if isinstance(command, str):
         return command

@@ -1,4 +1,4 @@
-"""Numbers as pages and charts print them: with a true minus sign, and no certainty that is not there."""
+"""Format numbers for pages and charts, with a true minus sign and no false certainty."""
 
 import math
 from typing import Final
@@ -15,7 +15,7 @@ def percent(share: float) -> str:
 
 
 def share(value: float | None) -> str:
-    """Return a measured share in percent, without the sign: "63.1"."""
+    """Return a measured share in percent, without the % sign: "63.1"."""
     return NONE if value is None or math.isnan(value) else f"{100 * value:.1f}".replace("-", MINUS)
 
 
@@ -25,7 +25,7 @@ def points(value: float | None) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """Return a number with its sign; what rounds to zero has none."""
+    """Return a number with its sign; if it rounds to zero, it has none."""
     if math.isnan(value):
         return NONE
     text = f"{value:+.{digits}f}"
@@ -33,12 +33,12 @@ def signed(value: float, digits: int) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """Return a p to three digits, or that it is smaller."""
+    """Return a p-value to three digits, or that it is smaller."""
     if value is None or math.isnan(value):
         return NONE
     return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def amount(number: float) -> str:
-    """Return a number of things: thousands apart, a tenth where it is a mean that is not whole."""
+    """Return a count, with thousands separators and, if it is a mean that is not whole, one decimal."""
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.1f}"

@@ -1,8 +1,8 @@
-"""A run of classification as one HTML page: an overview of its images by label, then each with its marks.
+"""Classification results as one HTML page: an overview of the images by label, then each with its marks.
 
-The images that are most in doubt come first. A page of MAX_IMAGES stays below 15 MB: all of them are in the
-overview as small squares, the MAX_CARDS most doubtful have a card with marks, and what was classified beyond
-that is counted. The labels' figures are of all images.
+The most doubtful images come first. A page of MAX_IMAGES stays below 15 MB: all of them are in the overview
+as small squares, the MAX_CARDS most doubtful have a card with marks, and any further images are only counted.
+The labels' figures cover all images.
 """
 
 from collections import Counter
@@ -23,11 +23,11 @@ Watch = Callable[[Sequence[Prediction]], Iterable[Prediction]]
 MAX_IMAGES: Final = 3_000  # about 2.5 KB each
 MAX_CARDS: Final = 500  # about 12 KB each
 MAX_FAILURES: Final = 200
-LABELS_SHOWN: Final = 12  # in the summary; the others can be opened
-THUMBS_SHOWN: Final = 40  # of a label; the others can be opened
+LABELS_SHOWN: Final = 12  # in the summary; the others can be expanded
+THUMBS_SHOWN: Final = 40  # per label; the others can be expanded
 THUMB: Final = 96  # pixels of a square in the overview
 CARD: Final = 320  # pixels of the longer side on a card
-MANY: Final = 200  # images, of more than which those on cards are smaller
+MANY: Final = 200  # images; with more, those on cards are smaller
 SMALL_CARD: Final = 240
 
 
@@ -36,26 +36,26 @@ class Thumb:
     """An image in the overview, and the number of its card if it has one."""
 
     name: str
-    image: str | None  # its address
-    probability: float | None  # of its label, where it has one
+    image: str | None  # its data URI
+    probability: float | None  # of its label, if it has one
     number: int | None
     agrees: bool | None  # with what the class names alone predict; None without a baseline
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The images of a label, the most doubtful first; `images` counts also those that are not shown."""
+    """The images of a label, the most doubtful first; `images` also counts those that are not shown."""
 
     number: int
     label: str
-    abstained: bool  # whether the label is none of the classes, but says why there is none
+    abstained: bool  # whether the label is not a class, but says why there is none
     images: int
     bar: Bar
     thumbs: Sequence[Thumb]
 
 
 class ResultPage:
-    """Gathers a run's results, a bounded part of them to show, and writes them as a page."""
+    """Collects a run's results, keeping a bounded number to show, and writes them as a page."""
 
     def __init__(
         self,
@@ -71,13 +71,13 @@ class ResultPage:
         self._imprint = imprint
         self._predictions: list[Prediction] = []
         self._failures: list[Failure] = []
-        self._labels: Counter[tuple[str, bool]] = Counter()  # and whether it stands for no label
+        self._labels: Counter[tuple[str, bool]] = Counter()  # with whether it stands for no label
         self._failed = 0
         self._compared = 0
         self._agreed = 0
 
     def add(self, result: Prediction | Failure) -> None:
-        """Take one result in."""
+        """Add one result."""
         if isinstance(result, Failure):
             self._failed += 1
             self._failures += [result] if len(self._failures) < MAX_FAILURES else []
@@ -95,7 +95,7 @@ class ResultPage:
         return len(self._predictions)
 
     def html(self, watch: Watch = iter) -> str:
-        """Return the page; `watch` passes its images on, as a progress display does."""
+        """Return the page; `watch` wraps the iteration over its images, like a progress bar."""
         ranked = sorted(self._predictions, key=certainty)
         total = self._labels.total()
         groups, cards = self._images(ranked, watch)
@@ -129,11 +129,11 @@ class ResultPage:
         )
 
     def write(self, path: Path, watch: Watch = iter) -> None:
-        """Write the page; `watch` is as for `html`. Raises ReportError, and as `document.check`."""
+        """Write the page; `watch` is as for `html`. Raises ReportError, and as `document.check` does."""
         document.write(path, self.html(watch))
 
     def _images(self, ranked: Sequence[Prediction], watch: Watch) -> tuple[list[Group], list[dict[str, Any]]]:
-        """Return the labels with their images, those of most images first, and the cards."""
+        """Return the labels with their images, the most frequent label first, and the cards."""
         side = SMALL_CARD if len(ranked) > MANY else CARD
         thumbs: dict[tuple[str, bool], list[Thumb]] = {}
         cards = []
@@ -158,20 +158,20 @@ class ResultPage:
 
 
 def _label(prediction: Prediction) -> tuple[str, bool]:
-    """Return what stands in the place of the label, and whether that is no label."""
+    """Return the label as shown, and whether it stands for no label."""
     return prediction.shown_label, prediction.label is None
 
 
 def certainty(prediction: Prediction) -> tuple[bool, float]:
-    """Return the key that puts doubtful predictions first: those without a label, then by their lead."""
+    """Return a sort key that puts doubtful predictions first: those without a label, then by their lead."""
     second = prediction.runner_up
     return prediction.label is not None, prediction.best.probability - (second.probability if second else 0.0)
 
 
 def provenance(metadata: Mapping[str, str], store: str | None = None) -> dict[str, str]:
-    """Return where a classifier comes from as a page's facts: the store and its digest, model and wording.
+    """Return a classifier's provenance as facts for a page: the store and its digest, model and wording.
 
-    A page is made to be shared, so of a model's folder it has the name only.
+    Pages are made to be shared, so they give only the name of a model's folder.
     """
     digest, store = metadata.get("store_sha256", "")[:12], metadata.get("store", store)
     facts = {"Store": f"{store} ({digest})" if store and digest else store or digest}

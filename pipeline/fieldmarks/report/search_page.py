@@ -1,10 +1,10 @@
-"""What a search found as one HTML page: the query, and the images with their scores; or groups of duplicates.
+"""Search results as one HTML page: the query, and the images with their scores; or groups of duplicates.
 
     page = search_page(searcher.find("snow"), searcher.embeddings)
     write(Path("page.html"), page.html)
 
-Every image leads to its file. Images whose files cannot be read keep their place, and the page says why. A
-page of MAX_IMAGES stays below 15 MB; what was found beyond that is counted.
+Every image links to its file. Images whose files cannot be read keep their place, and the page says why. A
+page of MAX_IMAGES stays below 15 MB; any further images are only counted.
 """
 
 import os
@@ -25,10 +25,10 @@ from fieldmarks.retrieval.thumbnails import thumbnails
 from fieldmarks.text import counted
 
 MAX_IMAGES: Final = 1_000  # about 12 KB each
-GROUP_SHOWN: Final = 12  # images of a group of duplicates
+GROUP_SHOWN: Final = 12  # images per group of duplicates
 MAX_FAILURES: Final = 200
 SIDE: Final = 320  # pixels of the longer side
-MANY: Final = 200  # images, of more than which copies are smaller
+MANY: Final = 200  # images; with more, copies are smaller
 SMALL_SIDE: Final = 240
 
 
@@ -42,7 +42,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """An image as the page shows it; without `image`, the address of a copy, its file cannot be read."""
+    """An image as the page shows it; `image` is a copy's data URI, None if its file cannot be read."""
 
     name: str
     image: str | None
@@ -103,10 +103,10 @@ def search_page(
     facts: Mapping[str, str] | None = None,
     imprint: Imprint | None = None,
 ) -> Page:
-    """Return the page of what a search found in a set.
+    """Return the page of a search's results in a set.
 
-    - `like` are the files of the images that were looked for, which are shown too.
-    - `show_all` and `disagree` say that the search had them; see `search`.
+    - `like` are the files of the query images, which are shown, too.
+    - `show_all` and `disagree` say whether the search had these options; see `search`.
     - `facts` follow those of the set, by term: the store, the labels.
     """
     hits = result.hits[:MAX_IMAGES]
@@ -136,7 +136,7 @@ def duplicates_page(
     near: float,
     imprint: Imprint | None = None,
 ) -> Page:
-    """Return the page of a set's groups of duplicates; `total` counts its images, `near` is the limit."""
+    """Return the page of a set's groups of duplicates; `total` counts its images, `near` is a cosine."""
     shown: list[Duplicates] = []
     room = MAX_IMAGES
     for group in groups:
@@ -206,10 +206,10 @@ def _facts(embeddings: EmbeddingSet, total: int, folder: str) -> dict[str, str]:
 
 
 def _common_folder(names: Iterable[str]) -> str:
-    """Return the folder that all names begin with; "" where there is none."""
+    """Return the folder that all names begin with, or "" if there is none."""
     names = list(names)
     try:
         folder = os.path.commonpath([os.path.dirname(name) for name in names])  # noqa: PTH120
-    except ValueError:  # no names, or relative and absolute ones
+    except ValueError:  # no names, or both relative and absolute ones
         return ""
     return folder if all(name.startswith(f"{folder}{os.sep}") for name in names) else ""

@@ -3,7 +3,7 @@
     write(Path("review.html"), store_page(Store("frogs.jsonl"), Config()))
 
 Classes are in the store's order, and links lead to the classes that they are confused with. A script filters
-them as one types; without it, and on paper, all are there.
+them as you type; without it, and on paper, all are shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ MODELS_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A descriptor with what is beside it: findings, and its measured effect in points."""
+    """A descriptor with its findings and its measured effect in points."""
 
     text: str
     findings: Sequence[Finding]
@@ -80,7 +80,7 @@ def store_page(store: Store, config: Config, imprint: Imprint | None = None) -> 
 
 
 def class_card(entry: Entry, findings: Sequence[Finding], numbers: Mapping[str, int]) -> ClassCard:
-    """Return what the template shows of a class; `numbers` are those of the classes on the page."""
+    """Return a class as the page shows it; `numbers` are those of the classes on the page."""
     by = by_number(findings)
     measurement = Measurement.of(entry)
     effects = measurement.effects if measurement else {}

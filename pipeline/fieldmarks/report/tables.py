@@ -1,8 +1,8 @@
 """Evaluations side by side as tables for papers and spreadsheets: Markdown, LaTeX and CSV.
 
 Markdown and LaTeX show figures as pages do, in percent and points with their 95% intervals. CSV has a column
-for each number, shares from 0 to 1, as `Evaluation.to_pandas` has. With one run the arms are compared with
-its baseline, with several each arm with that of the first run.
+for each number, with shares from 0 to 1, like `Evaluation.to_pandas`. With one run, arms are compared with
+its baseline; with several, each arm with that of the first run.
 """
 
 import re
@@ -35,12 +35,12 @@ _LATEX: Final = {
     "’": "'",
     MINUS: "$-$",
 }
-_LATIN: Final = 0x17F  # the last letter that pdfLaTeX sets without a further package
+_LATIN: Final = 0x17F  # the last letter that pdfLaTeX sets without extra packages
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as it is read: its first `texts` columns are names, the others figures; notes follow it."""
+    """A table to be formatted: its first `texts` columns are names, the others figures; notes follow it."""
 
     heading: Line
     rows: Sequence[Line]
@@ -85,7 +85,7 @@ def difference(lead: Difference | None) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    """Return the table as GitHub and Pandoc read it."""
+    """Return the table as Markdown for GitHub and Pandoc."""
     content = table(comparison)
     alignment = ["---" if column < content.texts else "---:" for column in range(len(content.heading))]
     lines = [_line(map(_for_markdown, content.heading)), _line(alignment)]
@@ -95,7 +95,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def latex(comparison: Comparison) -> str:
-    """Return the table as a tabular with the rules of the package booktabs."""
+    """Return the table as a LaTeX tabular with booktabs rules."""
     content = table(comparison)
     columns = "l" * content.texts + "r" * (len(content.heading) - content.texts)
     rows = [" & ".join(map(_for_latex, row)) + r" \\" for row in content.rows]
@@ -122,7 +122,7 @@ def latex(comparison: Comparison) -> str:
 
 
 def csv(comparison: Comparison) -> str:
-    """Return every number in a column of its own, as a spreadsheet opens it."""
+    """Return the comparison as CSV for spreadsheets, with each number in its own column."""
     figures = ("top1", "top5", "mean_per_class", "difference", "lead")
     heading = ["run", "store", "model", "images", "classes", "arm", "role"]
     heading += [f"{name}{end}" for name in figures for end in ("", "_low", "_high")]
@@ -159,8 +159,8 @@ def _for_markdown(text: str) -> str:
 
 def _for_latex(text: str) -> str:
     latin = "".join(_LATEX.get(letter, letter) for letter in printable(text).replace("--", "-\0-"))
-    latin = latin.replace("\0", "{}")  # else a dash
-    return f"{{}}{latin}" if latin.startswith(("[", "*")) else latin  # which the row before would take in
+    latin = latin.replace("\0", "{}")  # else it sets a dash
+    return f"{{}}{latin}" if latin.startswith(("[", "*")) else latin  # else the row above would read it
 
 
 WRITERS: Final[dict[str, Callable[[Comparison], str]]] = {"markdown": markdown, "csv": csv, "latex": latex}

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fieldmarks.data.opening import open_dataset
-from fieldmarks.data.precomputed import Tails, label_pairs
+from fieldmarks.data.precomputed import PathSuffixes, label_pairs
 
 
 class Lookup:
     """Labels by image."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:
-        self._tails = Tails(labels.items())
+        self._suffixes = PathSuffixes(labels.items())
 
     @classmethod
     def open(cls, labels: str | Path | Mapping[str, str]) -> "Lookup":
@@ -22,5 +22,5 @@ class Lookup:
 
     def label(self, image: str) -> str | None:
         """Return an image's label, None where there is none or where paths of several labels end like it."""
-        found = self._tails.find(image)
+        found = self._suffixes.find(image)
         return next(iter(found)) if len(found) == 1 else None

@@ -10,7 +10,7 @@ body, the bytes of all bodies under way, the images waiting, and the seconds tha
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from fieldmarks import __version__
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.results import Failure, Prediction
 from fieldmarks.classification.sources import Blob
+from fieldmarks.report.document import PALETTE
 from fieldmarks.serve.batching import Batcher, Busy
 from fieldmarks.serve.guard import Access, Guard
 
@@ -49,12 +50,16 @@ class Refused(Exception):
 
 
 class Service:
-    """A classifier with its queue, and the application that serves it."""
+    """A classifier with its queue, and the application that serves it.
+
+    `labelling` holds the options of `Classifier.predict` that decide on the label, such as `abstain`.
+    """
 
     def __init__(
         self,
         classifier: Classifier,
         access: Access,
+        labelling: Mapping[str, Any],
         *,
         max_body: int = MAX_BODY,
         body_seconds: float = BODY_SECONDS,
@@ -63,12 +68,13 @@ class Service:
         self._max_body = max_body
         self._body_seconds = body_seconds
         self._under_way = 0  # bytes
-        self.batcher = Batcher(classifier)
+        self.batcher = Batcher(classifier, labelling)
         self.app = Starlette(
             routes=[
                 Route("/", self._page),
                 Route("/page.js", self._page),
                 Route("/page.css", self._page),
+                Route("/palette.css", self._palette),
                 Route("/icon.svg", self._page),
                 Route("/health", self._health),
                 Route("/classes", self._classes),
@@ -82,6 +88,9 @@ class Service:
     async def _page(self, request: Request) -> Response:
         name = request.url.path.removeprefix("/") or "page.html"
         return FileResponse(HERE / name)
+
+    async def _palette(self, request: Request) -> Response:
+        return FileResponse(PALETTE)
 
     async def _health(self, request: Request) -> Response:
         return JSONResponse(

@@ -1,6 +1,6 @@
 """Requests that arrive together are classified together, by threads that share one classifier.
 
-    batcher = Batcher(classifier)
+    batcher = Batcher(classifier, {"abstain": True})
     results = await batcher.classify(blobs, top=5, explain=False)   # Prediction or Failure for each
     batcher.close()
 
@@ -13,9 +13,9 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.results import Failure, Prediction
@@ -55,8 +55,11 @@ class _Job:
 class Batcher:
     """Classifies images for many requests at once; `classify` raises Busy where too many are waiting."""
 
-    def __init__(self, classifier: Classifier, *, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self, classifier: Classifier, labelling: Mapping[str, Any], *, max_waiting: int = MAX_WAITING
+    ) -> None:
         self._classifier = classifier
+        self._labelling = labelling
         self._max_waiting = max_waiting
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -130,7 +133,8 @@ class Batcher:
         if not jobs:
             return []
         top, explain = max(job.top for job in jobs), any(job.explain for job in jobs)
-        results = list(self._classifier.stream([job.image for job in jobs], top=top, explain=explain))
+        images = [job.image for job in jobs]
+        results = list(self._classifier.stream(images, top=top, explain=explain, **self._labelling))
         with self._changed:
             failures = sum(isinstance(result, Failure) for result in results)
             self.failed += failures

@@ -33,7 +33,8 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 _WEB: Final = (80, 443)
-OPEN: Final = frozenset({"/", "/page.js", "/page.css", "/icon.svg", "/health"})  # without a token
+# Without a token.
+OPEN: Final = frozenset({"/", "/page.js", "/page.css", "/palette.css", "/icon.svg", "/health"})
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?", re.IGNORECASE | re.ASCII)
 
 Host = tuple[str, int | None]  # a name or address, and the port where it is named

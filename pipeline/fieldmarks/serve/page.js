@@ -16,29 +16,33 @@ function element(name, text, className) {
   return made;
 }
 
-function bar(share) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 100 8");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  const rect = document.createElementNS(SVG, "rect");
-  rect.setAttribute("width", String(Math.max(0, Math.min(100, 100 * share))));
-  rect.setAttribute("height", "8");
-  svg.append(rect);
+function shape(name, attributes) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, String(value));
+  return made;
+}
+
+// A bar from zero on the line from `low` to `high`; a negative one goes to the left.
+function bar(value, low, high) {
+  const svg = shape("svg", { viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" });
+  const span = (high - low) || 1;
+  const zero = -100 * low / span, length = 100 * Math.abs(value) / span;
+  svg.append(shape("rect", { x: value < 0 ? zero - length : zero, width: length, height: 8 }));
+  if (low < 0) svg.append(shape("path", { d: `M${zero} 0V8` }));
   return svg;
 }
 
-function table(caption, rows, className) {
+function table(caption, rows, className, low = 0, high = 1) {
   const made = element("table", undefined, className);
   if (caption) made.append(element("caption", caption));
   const body = element("tbody");
-  for (const { name, share, number, best } of rows) {
+  for (const { name, value, number, best } of rows) {
     const row = element("tr", undefined, best ? "best" : "");
     const heading = element("th", name);
     heading.scope = "row";
     heading.dir = "auto";
     const wide = element("td");
-    wide.append(bar(share));
+    if (value !== undefined) wide.append(bar(value, low, high));
     row.append(heading, wide, element("td", number, "n"));
     body.append(row);
   }
@@ -51,22 +55,41 @@ function percent(share) {
   return share < 0.0005 ? "<0.1%" : `${(100 * share).toFixed(1)}%`;
 }
 
+function decimal(value) {
+  return (Math.round(10 * value) / 10 || 0).toFixed(1).replace("-", MINUS);  // no minus before zero
+}
+
+// A mark's part of the logit where weights were learned, with its weight; else its score.
+function number(mark) {
+  const weight = mark.weight === undefined ? "" : ` \u00d7${decimal(mark.weight)}`;
+  return decimal(mark.contribution ?? mark.logit) + weight;
+}
+
 function marks(result) {
-  const all = result.marks.map((mark) => mark.logit);
-  const low = Math.min(...all), high = Math.max(...all);
-  const side = (name, caption, className) => table(
-    caption,
-    result.marks.filter((mark) => mark.class === name).map((mark) => ({
-      name: mark.descriptor,
-      share: high > low ? 0.08 + 0.92 * (mark.logit - low) / (high - low) : 1,
-      number: mark.logit.toFixed(1).replace("-", MINUS),
-    })),
-    className,
-  );
-  const made = element("div", undefined, "marks");
-  const [best, second] = result.scores;
-  made.append(side(best.class, `Marks of ${best.class}`, "lead"));
-  if (second) made.append(side(second.class, `Runner-up: ${second.class}`, "second"));
+  const strengths = result.marks.map((mark) => mark.contribution ?? mark.logit);
+  const low = Math.min(0, ...strengths), high = Math.max(0, ...strengths);
+  const side = (name, caption, className, offset) => {
+    const rows = result.marks.filter((mark) => mark.class === name).map((mark) => ({
+      name: mark.from ? `${mark.descriptor} (of ${mark.from})` : mark.descriptor,
+      value: mark.contribution ?? mark.logit,
+      number: number(mark),
+    }));
+    if (offset !== undefined) rows.push({ name: "class offset", number: decimal(offset) });
+    return table(caption, rows, className, low, high);
+  };
+  const isWeighted = result.marks.some((mark) => mark.weight !== undefined);
+  const made = element("div", undefined, isWeighted ? "marks weighted" : "marks");
+  const [best, second] = [...new Set(result.marks.map((mark) => mark.class))];
+  const [own, other] = result.offsets ?? [];
+  made.append(side(best, `Marks of ${best}`, "lead", own));
+  if (second !== undefined) made.append(side(second, `Runner-up: ${second}`, "second", other));
+  if (result.decided) {
+    const { for: won, against: lost } = result.decided;
+    const line = element("p", undefined, "decided");
+    line.append(element("strong", "Deciding pair"));
+    line.append(`\u201c${won.descriptor}\u201d ${number(won)} against \u201c${lost.descriptor}\u201d ${number(lost)}`);
+    made.append(line);
+  }
   return made;
 }
 
@@ -85,11 +108,17 @@ function card(file, result) {
     made.append(shown, said);
     return made;
   }
-  said.append(element("h2", result.label ?? "No label"));
+  said.append(element("h2", result.label ?? `(${result.abstained})`));
+  if (result.reason) said.append(element("p", result.reason, "soft"));
+  if (result.labels) {
+    const some = result.labels.join(", ") || "none";
+    said.append(element("p", `${result.label === null ? "Would be one of" : "One of"}: ${some}`, "soft"));
+  }
   said.append(table("", result.scores.map((score, place) => ({
-    name: score.class, share: score.probability, number: percent(score.probability), best: place === 0,
+    name: score.class, value: score.probability, number: percent(score.probability), best: place === 0,
   }))));
-  made.append(shown, said, marks(result));
+  made.append(shown, said);
+  if (result.marks?.length) made.append(marks(result));
   return made;
 }
 

@@ -1,12 +1,12 @@
-"""One descriptor over many classes: where it stands, and dropping or replacing it everywhere in one change.
+"""Bulk edits: find a descriptor in all classes, and drop or replace it everywhere in one change.
 
     for match in bulk.grep(store, "legs"):
         print(match.descriptor, match.names)
     bulk.rewrite(store, bulk.replacing("short legs", "stubby legs"), Stamp(by="ada"))
 
-A rule says what becomes of a descriptor: another text, itself, or None where it is dropped. Regular
-expressions are searched for anywhere in a descriptor, ignoring case; `grep` and `dropping` also search it
-without its punctuation. Spellings of a descriptor that differ only in case or punctuation count as one.
+A rule says what becomes of a descriptor: another text, itself, or None if it is dropped. Regular expressions
+match anywhere in a descriptor, ignoring case; `grep` and `dropping` also match it without its punctuation.
+Spellings that differ only in case or punctuation count as the same descriptor.
 """
 
 import re
@@ -26,20 +26,20 @@ Rule = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a descriptor stands: its class, its number there, from 1, and its spelling."""
+    """An occurrence of a descriptor: its class, its number there, from 1, and its spelling."""
 
     name: str
     number: int
     descriptor: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the place as JSON has it."""
+        """Return the place as a JSON object."""
         return {"class": self.name, "number": self.number, "descriptor": self.descriptor}
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A descriptor in all its places."""
+    """A descriptor and all its places."""
 
     places: tuple[Place, ...]
 
@@ -54,12 +54,12 @@ class Match:
         return list(dict.fromkeys(place.name for place in self.places))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the match as JSON has it."""
+        """Return the match as a JSON object."""
         return {"descriptor": self.descriptor, "places": [place.to_dict() for place in self.places]}
 
 
 def pattern(regex: str) -> re.Pattern[str]:
-    """Return a regular expression that ignores case. Raises StoreError if it is not one."""
+    """Compile a regular expression, ignoring case. Raises StoreError if it is invalid."""
     try:
         return re.compile(regex, re.IGNORECASE)
     except (re.error, RecursionError, OverflowError) as error:
@@ -67,18 +67,18 @@ def pattern(regex: str) -> re.Pattern[str]:
 
 
 def finder(regex: str) -> Callable[[str], bool]:
-    """Return whether an expression is found in a text, as it is written or without case and punctuation.
+    """Return a function that searches a text, as it is written and without case and punctuation.
 
-    Raises StoreError for what is not a regular expression.
+    Raises StoreError for an invalid expression.
     """
     search = pattern(regex).search
     return lambda text: bool(search(text) or search(comparable(text)))
 
 
 def grep(store: Store, regex: str = "", *, shared: bool = False) -> list[Match]:
-    """Return the descriptors that match, those of most classes first; with `shared`, of more than one only.
+    """Return the matching descriptors, most widespread first; with `shared`, only those in several classes.
 
-    Raises StoreError for what is not a regular expression.
+    Raises StoreError for an invalid expression.
     """
     search = finder(regex)
     groups: dict[str, list[Place]] = {}
@@ -93,13 +93,13 @@ def grep(store: Store, regex: str = "", *, shared: bool = False) -> list[Match]:
 
 
 def dropping(regex: str) -> Rule:
-    """Return the rule that drops the descriptors that match. Raises StoreError for a bad expression."""
+    """Return a rule that drops matching descriptors. Raises StoreError for an invalid expression."""
     search = finder(regex)
     return lambda text: None if search(text) else text
 
 
 def replacing(old: str, new: str) -> Rule:
-    """Return the rule that puts a descriptor in the place of another, whatever its case and punctuation.
+    """Return a rule that replaces one descriptor with another, ignoring case and punctuation.
 
     Raises StoreError for a descriptor that cannot be used.
     """
@@ -108,13 +108,13 @@ def replacing(old: str, new: str) -> Rule:
 
 
 def substituting(regex: str, template: str) -> Rule:
-    r"""Return the rule that replaces what matches within descriptors; `\1`, `\g<name>` stand for groups.
+    r"""Return a rule that replaces matches within descriptors; `\1` and `\g<name>` stand for groups.
 
-    Raises StoreError for a bad expression or template; the rule raises it for a text that cannot be used.
+    Raises StoreError for an invalid expression or template; the rule raises it if the result cannot be used.
     """
     compiled = pattern(regex)
     try:
-        compiled.sub(template, "")  # which reads the template, whether or not anything matches
+        compiled.sub(template, "")  # parses the template even if nothing matches
     except (re.error, IndexError) as error:
         raise StoreError(f"{template!r:.200} is not a replacement for {regex!r:.200}: {error}") from error
 
@@ -132,9 +132,9 @@ def substituting(regex: str, template: str) -> Rule:
 
 
 def rewritten(entry: Entry, rule: Rule, stamp: Stamp) -> Entry | None:
-    """Return the line with its descriptors by a rule, or None if all stay; those gone are rejected.
+    """Return the line with a rule applied, or None if all descriptors stay; those removed become rejected.
 
-    A descriptor that becomes equal to another of the class, but for case and punctuation, is merged with it.
+    A descriptor that becomes equal to another of the class, ignoring case and punctuation, is merged with it.
     """
     pairs = [(text, rule(text)) for text in entry.descriptors]
     present = {comparable(text) for text, new in pairs if new == text}
@@ -157,9 +157,9 @@ def rewrite(
     dry_run: bool = False,
     plan: Plan | None = None,
 ) -> list[Change]:
-    """Change the descriptors of all classes, or of one, by a rule, in one change.
+    """Apply a rule to the descriptors of all classes, or of one, in one change.
 
-    With a `plan` only if it is still the planned one. Raises StoreError if not, or if the class is missing.
+    Raises StoreError if the class is missing or, with a `plan`, if the change is no longer the planned one.
     """
 
     def lines(now: Store) -> list[Entry | None]:
@@ -170,7 +170,7 @@ def rewrite(
 
 
 def check_present(store: Store, old: str, name: str | None = None) -> None:
-    """Raise StoreError, which suggests the closest, if no class, or not the one named, has a descriptor."""
+    """Raise StoreError, suggesting the closest, if no class, or not the named class, has a descriptor."""
     entries = list(store.entries()) if name is None else [current_entry(store, name)]
     texts = list(dict.fromkeys(text for entry in entries for text in entry.descriptors))
     if comparable(old) in map(comparable, texts):
@@ -183,9 +183,9 @@ def check_present(store: Store, old: str, name: str | None = None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """What became of one descriptor, None where it was dropped, and in which classes.
+    """What became of a descriptor, None if it was dropped, and in which classes.
 
-    `merged` are those of the classes that had the new one already.
+    `merged` are those classes that already had the new descriptor.
     """
 
     old: str
@@ -195,7 +195,7 @@ class Rewrite:
 
 
 def rewrites(changes: Iterable[Change], rule: Rule) -> list[Rewrite]:
-    """Return what a rule did, descriptor by descriptor, those of most classes first."""
+    """Return what a rule did, descriptor by descriptor, most widespread first."""
     groups: dict[tuple[str, str | None], list[str]] = {}
     merged: dict[tuple[str, str | None], set[str]] = {}
     for change in changes:

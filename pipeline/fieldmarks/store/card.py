@@ -1,7 +1,7 @@
-"""The card of published lists: a README with the Hugging Face Hub's header, for people and for the hub.
+"""The card of published lists: a README with the header that the Hugging Face Hub reads.
 
-What it tells of the lists (counts, models, prompts, authors, language) is counted from their lines; what only
-their publisher knows (title, source, licence) and what was measured with them come with `About`.
+Facts about the lists (counts, models, prompts, language) come from their lines; what only the publisher knows
+(title, source, licence, authors) and what was measured with the lists come from `About`.
 """
 
 import json
@@ -35,7 +35,7 @@ _SIZES: Final = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (1
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Accuracy with the lists and without: where it was measured, and a row of texts for each arm."""
+    """Accuracy with and without the lists: where it was measured, and a row of cells for each arm."""
 
     where: str
     columns: Sequence[str]
@@ -44,25 +44,25 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a card says beside what the lines tell; None where nobody has said it."""
+    """What a card says beyond the lines themselves; None if not stated."""
 
     title: str | None = None
-    licence: str | None = None  # as the hub lists them, such as cc-by-4.0
+    licence: str | None = None  # as the hub spells it, such as cc-by-4.0
     source: str | None = None
     authors: Sequence[str] = ()
-    language: str | None = None  # of ISO 639, such as en
+    language: str | None = None  # ISO 639 code, such as en
     lint: Mapping[str, int] | None = None  # findings by rule
     measured: Measured | None = None
     left_out: Sequence[str] = field(default_factory=tuple)  # sentences
 
 
 def title_of(entries: Sequence[Entry], about: About) -> str:
-    """Return the title, by default the number of classes."""
+    """Return the title, by default one with the number of classes."""
     return about.title or f"{TITLE} {len(entries):,} classes"
 
 
 def language_of(entries: Sequence[Entry], about: About) -> str | None:
-    """Return the language, by default as the texts show; None where they do not."""
+    """Return the language, by default detected from the texts; None if it cannot be."""
     return about.language or language(chain.from_iterable(entry.descriptors for entry in entries))
 
 
@@ -73,7 +73,7 @@ def authors_of(entries: Iterable[Entry]) -> list[str]:
 
 
 def card(entries: Sequence[Entry], about: About, *, data: str) -> str:
-    """Return the card of a folder whose lists the hub shows from the file `data`."""
+    """Return the card of a folder; the hub shows the lists from its file `data`."""
     title = title_of(entries, about)
     header = {
         "license": about.licence,
@@ -105,7 +105,7 @@ def card(entries: Sequence[Entry], about: About, *, data: str) -> str:
 
 
 def licence_of(text: str) -> str | None:
-    """Return the licence that the header of a card names, None where it names none."""
+    """Return the licence named in a card's header, or None."""
     match = re.match(r"---\n(?:(?!---).*\n)*?license: (\"?)([A-Za-z0-9][\w.+-]*)\1\n", text)
     return match and match[2]
 
@@ -147,6 +147,6 @@ def _counted(values: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return a text that cannot end its cell, nor be read as markup."""
+    """Return a text escaped so that it can neither end its cell nor be read as markup."""
     text = " ".join(text.split())
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>|#!" else c for c in text)

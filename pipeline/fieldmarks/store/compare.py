@@ -1,4 +1,4 @@
-"""Compares stores, also as they were at a time, merges two into a new one, and compacts one."""
+"""Compares stores (also as of a past date), merges two into a new one, and compacts one."""
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ def diff(a: Current, b: Current) -> list[Change]:
 def current_lines(spec: str) -> dict[str, Entry]:
     """Return the current line of each class of STORE, or of STORE@DATE as it was then; see `dated`.
 
-    Raises StoreError, also if the store has no line from before the date.
+    Raises StoreError, also if the store has no line that old.
     """
     name, moment = dated(spec)
     store = Store(name)
@@ -39,11 +39,10 @@ def current_lines(spec: str) -> dict[str, Entry]:
 
 
 def dated(spec: str) -> tuple[str, datetime | None]:
-    """Split STORE@DATE into the store and the time, which is None for what names a store alone.
+    """Split STORE@DATE into the store and the time, which is None if only a store is named.
 
-    DATE is as in ISO 8601, a day (which means its beginning) or a time, UTC unless it says otherwise. A file
-    of the whole name is that file, and of "hf:NAME@REVISION" nothing is split off. Raises StoreError for a
-    date that cannot be read.
+    DATE is an ISO 8601 date (meaning its start) or time, in UTC unless it has an offset. If a file has the
+    whole name, it is that file, and "hf:NAME@REVISION" is not split. Raises StoreError for an invalid date.
     """
     name, at, date = spec.rpartition("@")
     if not at or os.path.lexists(spec) or spec.startswith("hf:"):
@@ -57,10 +56,10 @@ def dated(spec: str) -> tuple[str, datetime | None]:
 
 
 def as_of(store: Store, moment: datetime) -> dict[str, Entry]:
-    """Return what was current at a time, by the times in the lines themselves.
+    """Return what was current at a time, going by the timestamps in the lines.
 
-    A line without one, as a person types it, counts as made with the line before it in the file. Raises
-    StoreError if no line is so old.
+    A line without a timestamp, such as one typed by hand, counts as made at the time of the line before it in
+    the file. Raises StoreError if no line is that old.
     """
     histories: dict[str, list[Entry]] = {name: [] for name in store.all_names()}
     at, oldest = _NEVER, None
@@ -76,7 +75,7 @@ def as_of(store: Store, moment: datetime) -> dict[str, Entry]:
 
 
 def _last_touched(entry: Entry) -> datetime | None:
-    """Return when a line was written: its list made, measured or reviewed, whichever was last."""
+    """Return when a line was written: when its list was made, measured or reviewed, whichever was last."""
     times = (entry.at, *((part or {}).get("at") for part in (entry.measured, entry.reviewed)))
     return max((moment for moment in map(_parsed, times) if moment), default=None)
 
@@ -93,11 +92,11 @@ def _parsed(at: str | None) -> datetime | None:
 
 
 def merge(a: Store, b: Store, out: Path, prefer: str, stamp: Stamp) -> list[str]:
-    """Write a new store of both; return the classes in which they disagree, in the order of `a`, then `b`.
+    """Merge two stores into a new one; return the classes they disagree on, in the order of `a`, then `b`.
 
-    A class that is current in one store alone comes from there. Where it is in both, `prefer` decides: the
-    store, the line that was made last, or the union of their lists without what either has rejected. Raises
-    StoreError if `out` is there already.
+    A class that is current in only one store comes from there. For one in both, `prefer` decides: the store,
+    the line made last, or the union of the lists without what either has rejected. Raises StoreError if `out`
+    already exists.
     """
     mine = _by_class(a)
     theirs = _without_positions(_by_class(b), mine)
@@ -116,7 +115,7 @@ def _by_class(store: Store) -> dict[str, Lines]:
 
 
 def _without_positions(lines: dict[str, Lines], others: Mapping[str, Lines]) -> dict[str, Lines]:
-    """Return lines without the positions of their store, which mean nothing in the order of another."""
+    """Return lines without their positions, which mean nothing in another store."""
     known = {line for some in others.values() for line, _ in some}
 
     def bare(line: bytes, entry: Entry) -> tuple[bytes, Entry]:
@@ -129,7 +128,7 @@ def _without_positions(lines: dict[str, Lines], others: Mapping[str, Lines]) -> 
 
 
 def _merged(a: Lines, b: Lines, prefer: str, stamp: Stamp) -> Iterator[bytes]:
-    """Yield a class's lines: the loser's that the winner lacks, the winner's, and what makes that current."""
+    """Yield a class's lines: those only the loser has, a removal if needed, the winner's, and any union."""
     from_a, from_b = (current([entry for _, entry in lines]) for lines in (a, b))
     b_wins = from_a is None or (from_b is not None and _prefers_b(from_a, from_b, prefer))
     winner, loser = (b, a) if b_wins else (a, b)
@@ -151,7 +150,7 @@ def _prefers_b(a: Entry, b: Entry, prefer: str) -> bool:
 
 
 def _time(entry: Entry) -> datetime:
-    """Return when a line was made; one that does not say is the oldest."""
+    """Return when a line was made; lines without a timestamp are the oldest."""
     return _parsed(entry.at) or _NEVER
 
 
@@ -170,19 +169,18 @@ def _list(entry: Entry | None) -> Sequence[str] | None:
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """How many lines a store has and how many stay."""
+    """How many lines a store has before and after compaction."""
 
     before: int
     after: int
 
 
 def compact(store: Store, *, keep_history: bool = False, dry_run: bool = False) -> Compaction:
-    """Rewrite a store to its current lines and the last answer to every question, which is not asked again.
+    """Reduce a store to its current lines and the last answer to each question, so that none is asked again.
 
-    With `keep_history` only blank and incomplete lines go. Lines that stay keep their bytes, but for two
-    keys: `compacted` where an undo would miss what was removed, and the positions of classes that would
-    otherwise be in another order.
-    Raises StoreError; the file is then as it was.
+    With `keep_history`, only blank and incomplete lines are removed. Lines that stay keep their bytes except
+    for two keys: `compacted`, where an undo would need what was removed, and `position`, where classes would
+    otherwise change order. Raises StoreError; the file is then unchanged.
     """
     counts = [0, 0]
 
@@ -204,14 +202,14 @@ def compact(store: Store, *, keep_history: bool = False, dry_run: bool = False) 
 
 
 def _cut_off(lines: Lines, needed: Collection[int]) -> Lines:
-    """Return the needed lines, by the id of their entries; those that undo can no longer take back say so.
+    """Return the needed lines, given by the ids of their entries, marking those that undo cannot revert.
 
-    These are changes of a line that goes, and what was changed before such a line or in one command with it.
+    These are changes to a removed line, and changes made before such a line or by the same command.
     """
     gone = [(at, entry) for at, (_, entry) in enumerate(lines) if id(entry) not in needed]
     changes = {entry.change for _, entry in gone} - {None}
     last = max((at for at, entry in gone if entry.change), default=-1)
-    lost, begun = set[str](), set[str]()  # classes of which lines went, and stay
+    lost, begun = set[str](), set[str]()  # classes with lines removed, and kept
     rest: list[tuple[bytes, Entry]] = []
     for at, (line, entry) in enumerate(lines):
         if id(entry) not in needed:
@@ -230,7 +228,7 @@ def _cut_off(lines: Lines, needed: Collection[int]) -> Lines:
 
 
 def _in_order(lines: Lines, names: Sequence[str]) -> Iterator[bytes]:
-    """Yield lines such that the current classes are in the order of `names`; positions say so if need be."""
+    """Yield the lines, with positions if needed to keep the current classes in the order of `names`."""
     positions = {entry.name: entry.position for _, entry in lines if entry.position is not None}
     current_names = set(names)
     shown = ordered(dict.fromkeys(entry.name for _, entry in lines), positions)
@@ -244,7 +242,7 @@ def _in_order(lines: Lines, names: Sequence[str]) -> Iterator[bytes]:
 
 
 def _needed(history: list[Entry]) -> list[Entry]:
-    """Return the current line of a class and the last answer to each question since its last end."""
+    """Return a class's current line and the last answer to each question since it was last removed."""
     now = current(history)
     if now is None and not any(entry.origin in (GENERATED, FAILED) for entry in history):
         return []

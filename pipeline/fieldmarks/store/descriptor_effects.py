@@ -1,14 +1,14 @@
-"""The measured effect of each descriptor, saved by an evaluation with the descriptor's class.
+"""The measured effect of each descriptor, which an evaluation saves on the class's line.
 
-A line's `measured`, as `write_effects` makes it; keys beyond these are kept:
+A line's `measured`, as `write_effects` writes it; other keys are kept:
 
-    {"at", "change", "data", "model", "preset", "pictures": all images that were evaluated,
-     "effects": [{"descriptor", "effect", "margin", "pictures": the images of the class}…]}
+    {"at", "change", "data", "model", "preset", "pictures": number of images evaluated,
+     "effects": [{"descriptor", "effect", "margin", "pictures": number of images of the class}…]}
 
-The line is otherwise the current one: its origin, and so what generation asks and which line is current,
-stays; so do `by` and `at`, which belong to the list. `store undo` takes it back. An effect goes by the
-descriptor's exact text: an edited text has none, and one put back has it again. A class under another name, a
-union of two lists and a new answer start without.
+The line otherwise repeats the current one. Its origin stays, so that it changes neither what generation asks
+nor which line is current; `by` and `at` stay too, as they belong to the list. `store undo` reverts it. An
+effect belongs to a descriptor's exact text: an edited descriptor has none, and restoring the text restores
+the effect. A renamed class, a union of two lists and a new answer start without effects.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +23,10 @@ from fieldmarks.store.file import Store
 
 @dataclass(frozen=True, slots=True)
 class DescriptorEffect:
-    """A descriptor's contribution: figures with it minus those without it, so a negative one hurts.
+    """A descriptor's contribution: figures with it minus figures without it; if negative, it hurts.
 
-    `effect` is in shares of all images, `margin` in logits (cosine times scale), the mean over the images of
-    its class, of which there are `images`.
+    `effect` is a fraction of all images; `margin` is in logits (cosine times scale), the mean over the
+    `images` images of the descriptor's class.
     """
 
     descriptor: str
@@ -36,18 +36,18 @@ class DescriptorEffect:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        """Read an effect as the file has it."""
+        """Return the effect from its JSON object in a store."""
         return cls(value["descriptor"], value["effect"], value["margin"], value["pictures"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the effect as the file has it."""
+        """Return the effect as its JSON object in a store."""
         figures = {"effect": self.effect, "margin": self.margin, "pictures": self.images}
         return {"descriptor": self.descriptor, **figures}
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The measured effects of a line's descriptors, by their text, and the data they were measured on."""
+    """The measured effects of a line's descriptors, by text, and the data they were measured on."""
 
     at: str
     data: str
@@ -55,11 +55,11 @@ class Measurement:
     preset: str
     images: int
     effects: Mapping[str, DescriptorEffect]
-    changed: bool  # the class has another list since
+    changed: bool  # the class's list has changed since
 
     @classmethod
     def of(cls, entry: Entry) -> Self | None:
-        """Return the measurement restricted to a line's descriptors, or None if there is nothing left."""
+        """Return the measurement restricted to a line's descriptors, or None if none was measured."""
         measured = entry.measured
         if measured is None:
             return None
@@ -72,7 +72,7 @@ class Measurement:
         return cls(**source, images=measured["pictures"], effects=effects, changed=changed)
 
     def lost(self, descriptor: str) -> int:
-        """Return how many images more are classified correctly without a descriptor; 0 if unmeasured."""
+        """Return how many more images are classified correctly without a descriptor; 0 if unmeasured."""
         effect = self.effects.get(descriptor)
         return 0 if effect is None else round(-effect.effect * self.images)
 
@@ -83,20 +83,20 @@ class Measurement:
 
     @property
     def where(self) -> str:
-        """On what it was measured, in words."""
+        """What it was measured on, in words."""
         since = ", with a list that has changed since" if self.changed else ""
         return f"{self.images:,} images of {self.data}{since}"
 
 
 def points(effect: float | None) -> str:
-    """Return a share in percentage points, to three digits: "-1.2", "+0.004"; "" for an unmeasured one."""
+    """Return a fraction in percentage points, to three digits: "-1.2", "+0.004"; "" if unmeasured."""
     if effect is None:
         return ""
     return f"{100 * effect:+.3g}" if effect else "0"
 
 
 def is_measurement(entry: Entry) -> bool:
-    """Say whether a line does nothing but to add what was measured; later lines may carry that on."""
+    """Return whether a line only adds a measurement, which later lines may carry on."""
     return bool(entry.measured and entry.change and entry.measured.get("change") == entry.change)
 
 
@@ -106,11 +106,11 @@ def write_effects(
     metadata: Mapping[str, Any],
     stamp: Stamp,
 ) -> list[Change]:
-    """Save the measured effects in the store, each class's on its current line, as one change.
+    """Save measured effects in the store, each class's with its current line, as one change.
 
-    `metadata` holds "data", "model", "preset" (texts) and "pictures" (their count); "at" is the stamp's if it
-    is not there. Raises StoreError that names the class, and writes nothing, for a class that is not current,
-    one with another list than was measured, and figures or texts of a wrong kind.
+    `metadata` holds "data", "model", "preset" (strings) and "pictures" (number of images); "at" defaults to
+    the stamp's. Raises StoreError naming the class, and writes nothing, if a class is not current, its list
+    is not the one measured, or a value has the wrong type.
     """
     common = {"at": stamp.at, **metadata, "change": stamp.change}
 

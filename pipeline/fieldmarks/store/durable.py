@@ -1,8 +1,8 @@
-"""Durable writes: the lock, one write and one fsync, and replacing a whole file.
+"""Durable writes: locking, appending with one write and one fsync, and replacing a whole file.
 
-The lock is a hidden file beside the store, `.NAME.lock`; it is empty, stays there with the store, and may be
-deleted when no process uses the store. Where no store came to be, as when a command is refused, neither the
-lock nor a folder made for it stays. A symlink is followed, so that all names of a file share one lock and a
+The lock is a hidden file beside the store, `.NAME.lock`; it is empty, stays beside the store, and may be
+deleted when no process uses the store. If no store is created, as when a command is refused, neither the lock
+nor a folder made for it remains. Symlinks are followed, so that a file and its symlinks share one lock and a
 rewrite replaces the file, not the link.
 """
 
@@ -24,18 +24,18 @@ from fieldmarks.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
-LOCK_SECONDS: Final = 60  # longer than the rewriting of a million lines takes
+LOCK_SECONDS: Final = 60  # longer than rewriting a million lines takes
 _POLL_SECONDS: Final = 0.002
-_TRIES: Final = 50  # to make a folder and a lock in it
-_SETTLE_SECONDS: Final = 0.25  # far longer than the kernel takes to write a line that crosses pages
+_TRIES: Final = 50  # attempts to make a folder and a lock in it
+_SETTLE_SECONDS: Final = 0.25  # far longer than the kernel takes to write a line that spans pages
 _NEW_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[Path]:
-    """Hold a file's lock, whichever name it is reached by; give its real path, and create its folder.
+    """Hold a file's lock, creating its folder if it is missing; yields the file's real path.
 
-    Raises StoreError if it is not available.
+    Raises StoreError if the lock is not available.
     """
     try:
         real = Path(os.path.realpath(path))
@@ -49,8 +49,9 @@ def locked(path: Path) -> Iterator[Path]:
     try:
         yield real
     finally:
-        # Whoever waits for a lock whose file is gone makes a new one, as filelock sees that it is. Folders
-        # go while the lock is held, so that whoever comes next makes them anew and may remove them again.
+        # filelock notices that a lock's file is gone, and a process that waits for it then makes a new one.
+        # Folders are removed while the lock is held, so that the next process makes them itself and may
+        # remove them.
         if lock.lock_counter == 1 and not os.path.lexists(real):
             with suppress(OSError):
                 os.unlink(lock.lock_file)  # noqa: PTH108
@@ -58,24 +59,24 @@ def locked(path: Path) -> Iterator[Path]:
         lock.release()
 
 
-_made: Final[set[Path]] = set()  # folders, by this process
+_made: Final[set[Path]] = set()  # folders made by this process
 
 
 def _acquire(lock: BaseFileLock, folder: Path) -> None:
-    """Take a lock in a folder that is made if it is missing. Raises Timeout, OSError."""
+    """Acquire a lock, making its folder if it is missing. Raises Timeout, OSError."""
     for tries_left in reversed(range(_TRIES)):
         try:
             _make(folder)
             lock.acquire()
             return
-        except FileNotFoundError:  # another process removes the folder that it made
+        except FileNotFoundError:  # another process has removed the folder that it made
             if not tries_left:
                 raise
             time.sleep(_POLL_SECONDS)
 
 
 def _make(folder: Path) -> None:
-    """Make a folder and those above it, and remember which; looking first would race with other processes."""
+    """Make a folder and its parents, and remember which; checking first would race with other processes."""
     with suppress(FileExistsError):
         try:
             folder.mkdir()
@@ -86,28 +87,28 @@ def _make(folder: Path) -> None:
 
 
 def _remove_made(folder: Path) -> None:
-    """Remove folders that this process made and that are empty, from the innermost outwards."""
+    """Remove the empty folders that this process made, innermost first."""
     for place in (folder, *folder.parents):
         if place not in _made:
             return
         try:
             place.rmdir()
-        except OSError:  # which somebody uses
+        except OSError:  # it is in use
             return
         _made.discard(place)
 
 
 @lru_cache(maxsize=64)
 def _lock(real: Path) -> BaseFileLock:
-    """Return the lock of a file; kept, as making one costs as much time as a short append."""
+    """Return the lock of a file; cached, because making one takes as long as a short append."""
     hidden = real.with_name(f".{real.name}.lock")
     return FileLock(hidden, timeout=LOCK_SECONDS, poll_interval=_POLL_SECONDS)
 
 
 def open_to_read(path: Path, hint: str = "") -> int:
-    """Return a file descriptor of a store.
+    """Open a store for reading and return its file descriptor.
 
-    Raises StoreError if it is missing, with the hint, unreadable or not a regular file.
+    Raises StoreError if it is missing (the message includes `hint`), unreadable or not a regular file.
     """
     try:
         mode = path.stat().st_mode
@@ -115,7 +116,7 @@ def open_to_read(path: Path, hint: str = "") -> int:
             raise StoreError(f"{path} is a folder without descriptors.jsonl, so no pack: pass a .jsonl file")
         if not stat.S_ISREG(mode):
             raise StoreError(f"{path} is not a regular file: copy it to a .jsonl file first")
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not waiting if it became a pipe
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no waiting if it is now a pipe
     except FileNotFoundError as error:
         message = f"{path} does not exist{hint}: check the name, or create it with `fieldmarks generate`"
         raise StoreError(message) from error
@@ -126,12 +127,11 @@ def open_to_read(path: Path, hint: str = "") -> int:
 def append(
     real: Path, whole: int, data: bytes, *, sync: bool = True, torn: Path | None = None
 ) -> os.stat_result:
-    """Cut a file off after `whole` bytes and append with one write and one fsync; return its status.
+    """Truncate a file to `whole` bytes and append with one write and one fsync; return its status.
 
-    What is cut off is appended to the file `torn` if one is given and dropped otherwise. Without `sync` there
-    is no fsync. The caller holds the lock. If the disk refuses, or if whole lines would be cut off, or a line
-    that another program is writing, the file stays as it was and OSError is raised, in the second case with
-    EBUSY: try again.
+    What is cut off is appended to the file `torn` if given, and dropped otherwise. Without `sync` there is no
+    fsync. The caller holds the lock. Raises OSError, and appends nothing, if the write fails, or, with EBUSY,
+    if truncating would remove complete lines or a line that another program is writing: try again.
     """
     fd = os.open(real, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -139,7 +139,7 @@ def append(
             _cut_off(fd, whole, torn)
         written = 0
         try:
-            while written < len(data):  # a full disk takes a part first and refuses the rest
+            while written < len(data):  # a full disk accepts a part and then refuses the rest
                 written += os.write(fd, data[written:])
             if sync:
                 os.fsync(fd)
@@ -154,7 +154,7 @@ def append(
 
 
 def _cut_off(fd: int, whole: int, torn: Path | None) -> None:
-    """Cut a file off after `whole` bytes, unless another program goes on writing what follows."""
+    """Truncate a file to `whole` bytes, unless another program is still writing what follows."""
     tail = _tail(fd, whole)
     if b"\n" not in tail:
         time.sleep(_SETTLE_SECONDS)  # a file grows page by page while a line is being written to it
@@ -176,7 +176,7 @@ def _changed() -> OSError:
 
 
 def set_aside(torn: Path, tail: bytes) -> None:
-    """Append what follows a file's last whole line to another file, as a line. Raises OSError."""
+    """Append `tail`, an incomplete last line, to the file `torn`, as a line of its own. Raises OSError."""
     try:
         fd = os.open(torn, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | _NEW_FLAGS, 0o666)
         try:
@@ -198,18 +198,18 @@ def ends_open(fd: int, whole: int) -> bool:
 
 
 def identity(status: os.stat_result) -> tuple[int, ...]:
-    """Return what tells a file from another one and from what it was before it was written to."""
+    """Return values that change when a file is replaced or written to."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def replace(real: Path, chunks: Iterable[bytes], *, seen: tuple[int, ...] | None = None) -> None:
-    """Put new content in the place of a file, whole or not at all, with the file's owner, group and mode.
+    """Atomically replace a file's content, keeping its owner, group and mode.
 
-    `seen` is the identity of the file that the content was made from: one that was written to since is not
-    replaced. Logs a warning for what cannot be kept of owner, group and mode. Raises StoreError; the file is
-    then as it was.
+    `seen` is the identity of the file that the content was made from: if it has been written to since, it is
+    not replaced. Logs a warning if owner or group cannot be kept, or if other hard links keep the old
+    content. Raises StoreError; the file is then unchanged.
     """
-    # Named before it is made, so that a signal between the two cannot leave it behind.
+    # Named before it is made, so that a signal in between cannot leave it behind.
     beginning = os.fsdecode(os.fsencode(real.name)[:200])
     draft = real.with_name(f".{beginning}.{secrets.token_hex(8)}.tmp")
     handle = -1
@@ -237,7 +237,7 @@ def replace(real: Path, chunks: Iterable[bytes], *, seen: tuple[int, ...] | None
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; file systems that cannot are left alone."""
+    """Make a folder's entries durable, where the file system supports it."""
     with suppress(OSError):
         fd = os.open(folder, os.O_RDONLY)
         try:
@@ -247,24 +247,24 @@ def sync_folder(folder: Path) -> None:
 
 
 def unreadable(path: object, error: Exception) -> StoreError:
-    """Return the error for a file that cannot be read, or does not hold text."""
+    """Return the error for a file that cannot be read or is not text."""
     return StoreError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def unwritable(path: Path, error: OSError | ValueError) -> StoreError:
-    """Return the error for a file that the operating system refuses to write."""
+    """Return the error for a file that cannot be written."""
     reason = getattr(error, "strerror", None) or error
     return StoreError(f"{path} cannot be written: {reason}; nothing was changed")
 
 
 def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
-    while view:  # a full disk takes a part first and refuses the rest
+    while view:  # a full disk accepts a part and then refuses the rest
         view = view[os.write(fd, view) :]
 
 
 def _take_over(handle: int, real: Path) -> str | None:
-    """Give a new file the owner, group and mode of the one it replaces; return those that cannot be set."""
+    """Give a new file the owner, group and mode of the one it replaces; return a warning about any loss."""
     try:
         before = real.stat()
     except FileNotFoundError:
@@ -272,11 +272,11 @@ def _take_over(handle: int, real: Path) -> str | None:
         os.umask(mask)
         os.fchmod(handle, 0o666 & ~mask)
         return None
-    for owner, group in ((before.st_uid, before.st_gid), (-1, before.st_gid)):  # only root gives files away
+    for owner, group in ((before.st_uid, before.st_gid), (-1, before.st_gid)):  # only root can change owners
         with suppress(PermissionError):
             os.fchown(handle, owner, group)
             break
-    os.fchmod(handle, stat.S_IMODE(before.st_mode))  # after the owner, whose change takes mode bits away
+    os.fchmod(handle, stat.S_IMODE(before.st_mode))  # after chown, which clears mode bits
     after = os.fstat(handle)
     if (after.st_uid, after.st_gid) != (before.st_uid, before.st_gid):
         was, now = (f"{file.st_uid}:{file.st_gid}" for file in (before, after))

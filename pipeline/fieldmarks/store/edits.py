@@ -1,11 +1,11 @@
-"""A person's changes to a store: from a class's current line to the line that is appended.
+"""A person's edits to a store: each turns a class's current line into the line to append.
 
     edits.drop(store, "tree frog", ["croaks at night"], Stamp(by="ada", note="cannot be seen"))
 
-A change never touches an earlier line, so it can be undone; all lines of one command share a `change` name. A
-curated line keeps which model and prompt its class came from, and every key of other programs; the raw answer
+A change never touches an earlier line, so it can be undone; all lines of one command share a `change` id. A
+curated line keeps the model and prompt that its class came from, and other programs' keys; the raw answer
 stays in the history. The functions on entries (`added`, `dropped` …) are pure; those on stores (`add`, `drop`
-…) apply them to the store as it is under its lock, and return the classes before and after.
+…) apply them to the store under its lock, and return the classes before and after.
 """
 
 import getpass
@@ -26,13 +26,13 @@ from fieldmarks.store.file import Store
 from fieldmarks.text import comparable, cut_list
 
 MAX_DESCRIPTOR: Final = 1000  # characters; CLIP reads about 300 of them
-IMPORT: Final = "import-"  # begins the `change` of an import's lines
-NEAR: Final = 0.85  # similarity of names of which one may be a misspelling, as difflib has it
+IMPORT: Final = "import-"  # prefix of the `change` of an import's lines
+NEAR: Final = 0.85  # difflib ratio above which a name may be a misspelling of another
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Who makes a change, why and when; one stamp is one change, of however many classes."""
+    """Who made a change, why and when; one stamp is one change, to any number of classes."""
 
     by: str | None = None
     note: str | None = None
@@ -41,11 +41,11 @@ class Stamp:
 
     @classmethod
     def of_user(cls, by: str | None, note: str | None) -> Self:
-        """Return the stamp of a change that is made now: by the login name, where `by` is None."""
+        """Return the stamp of a change made now, by the login name if `by` is None."""
         return cls(by=by or _login(), note=note)
 
     def put(self, entry: Entry, note: str | None = None) -> Entry:
-        """Return an entry marked with this stamp; `note` stands in where the person gave none."""
+        """Return an entry with this stamp; `note` is used if the person gave none."""
         note = self.note or note
         return replace(
             entry,
@@ -58,13 +58,13 @@ class Stamp:
         )
 
     def annotated(self, entry: Entry, **facts: Any) -> Entry:
-        """Return the line that adds facts about an entry's list, such as `measured`, and leaves the list."""
+        """Return the line that adds facts about an entry's list, such as `measured`, and keeps the list."""
         return replace(
             entry, v=FORMAT_VERSION, undo=False, redo=False, compacted=False, change=self.change, **facts
         )
 
     def curated(self, entry: Entry, descriptors: Iterable[str], rejected: Iterable[str]) -> Entry:
-        """Return the line that puts a person's descriptors in the place of an entry's."""
+        """Return the line that replaces an entry's descriptors with a person's."""
         origin = ("name", "prompt", "model", "measured", "position", "extra")
         inherited = (*origin, "ids", "confused_with", "parent")
         origins = {key: getattr(entry, key) for key in inherited}
@@ -75,13 +75,13 @@ class Stamp:
 def _login() -> str | None:
     try:
         name = getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
+    except (KeyError, OSError):  # a container's user may have no name
         return None
-    return name.encode("utf-8", "backslashreplace").decode()  # the environment need not be Unicode
+    return name.encode("utf-8", "backslashreplace").decode()  # the environment may not be Unicode
 
 
 def descriptor(text: str) -> str:
-    """Return a typed descriptor with its spaces tidied. Raises StoreError for one that cannot be used."""
+    """Return a typed descriptor with its whitespace normalised. Raises StoreError if it cannot be used."""
     tidy = " ".join(unicodedata.normalize("NFC", text).split())
     if not tidy:
         raise StoreError("a descriptor is empty: write what can be seen")
@@ -95,7 +95,7 @@ def descriptor(text: str) -> str:
 
 
 def added(entry: Entry, texts: Sequence[str], stamp: Stamp) -> Entry | None:
-    """Return the line with descriptors added, or None if all are there; what is added is rejected no more."""
+    """Return the line with descriptors added, or None if it has them all; they are no longer rejected."""
     known = {comparable(text) for text in entry.descriptors}
     new: dict[str, str] = {}
     for text in map(descriptor, texts):
@@ -108,9 +108,9 @@ def added(entry: Entry, texts: Sequence[str], stamp: Stamp) -> Entry | None:
 
 
 def dropped(entry: Entry, which: Sequence[str], stamp: Stamp) -> Entry:
-    """Return the line without some descriptors, which are remembered as rejected.
+    """Return the line without some descriptors, which are recorded as rejected.
 
-    Each is given by its text or its number, from 1. Raises StoreError for one that the class does not have.
+    Each is given by its text or its number, from 1. Raises StoreError for any that the class does not have.
     """
     exact, similar = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
     for position, text in enumerate(entry.descriptors):
@@ -127,7 +127,7 @@ def dropped(entry: Entry, which: Sequence[str], stamp: Stamp) -> Entry:
 
 
 def edited(entry: Entry, descriptors: Sequence[str], stamp: Stamp) -> Entry | None:
-    """Return the line with other descriptors, or None if they are the same; those gone are rejected."""
+    """Return the line with new descriptors, or None if they are the same; those removed become rejected."""
     if tuple(descriptors) == entry.descriptors:
         return None
     rest = set(descriptors)
@@ -141,14 +141,14 @@ def removed(entry: Entry, stamp: Stamp, note: str | None = None) -> Entry:
 
 
 def renamed(entry: Entry, name: str, stamp: Stamp) -> tuple[Entry, Entry]:
-    """Return the line that removes a class and the one that begins it under its new name."""
+    """Return the line that removes a class and the line that adds it under its new name."""
     begun = stamp.curated(replace(entry, name=name, measured=None), entry.descriptors, entry.rejected)
     note = stamp.note or f"renamed from {entry.name!r}"
     return removed(entry, stamp, f"renamed to {name!r}"), replace(begun, note=note)
 
 
 def _position(entry: Entry, number: str) -> int:
-    """Return the position that a number, from 1, names. Raises StoreError that suggests the closest text."""
+    """Return the position for a number, from 1. Raises StoreError, suggesting the closest text."""
     count = len(entry.descriptors)
     if number.isdecimal() and 0 < int(number[:9]) <= count:
         return int(number) - 1
@@ -159,7 +159,7 @@ def _position(entry: Entry, number: str) -> int:
 
 
 def _rejected(entry: Entry, gone: Iterable[str], rest: Iterable[str]) -> list[str]:
-    """Return the rejected descriptors, old and new, without those that are there in another spelling."""
+    """Return the rejected descriptors, old and new, except those that remain in another spelling."""
     spellings = {comparable(text) for text in rest}
     every = (text for text in (*entry.rejected, *gone) if comparable(text) not in spellings)
     return list(dict.fromkeys(every))
@@ -167,7 +167,7 @@ def _rejected(entry: Entry, gone: Iterable[str], rest: Iterable[str]) -> list[st
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A class before and after; None is a class that is not there."""
+    """A class before and after a change; None if it does not exist."""
 
     name: str
     before: Entry | None
@@ -175,22 +175,22 @@ class Change:
 
     @property
     def status(self) -> str:
-        """Whether the class is new, gone or changed."""
+        """Whether the class was added, dropped or changed."""
         return "added" if self.before is None else "dropped" if self.after is None else "changed"
 
     @property
     def added(self) -> list[str]:
-        """The descriptors that are new, as often as they are."""
+        """The descriptors that were added, repeats included."""
         return _more(_list(self.after), _list(self.before))
 
     @property
     def dropped(self) -> list[str]:
-        """The descriptors that are gone, as often as they are."""
+        """The descriptors that were dropped, repeats included."""
         return _more(_list(self.before), _list(self.after))
 
     @property
     def moved(self) -> list[str]:
-        """The descriptors that are in both, but stand elsewhere among those that are."""
+        """The descriptors in both lists that moved relative to the others in both."""
         before = _more(_list(self.before)[::-1], self.dropped)[::-1]
         after = _more(_list(self.after)[::-1], self.added)[::-1]
         places: dict[str, list[int]] = {}
@@ -200,18 +200,18 @@ class Change:
         return [text for place, text in enumerate(after) if place not in stay]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the change as JSON has it."""
+        """Return the change as a JSON object."""
         lists = {"added": self.added, "dropped": self.dropped, "moved": self.moved}
         marks = {"review": _mark(self.after)} if self.is_remarked else {}
         return {"class": self.name, "status": self.status, **lists, **marks}
 
     @property
     def is_remarked(self) -> bool:
-        """Whether a class that stays has another review mark."""
+        """Whether a class that stays has a new review mark."""
         return self.status == "changed" and _mark(self.before) != _mark(self.after)
 
     def lines(self) -> list[str]:
-        """Return the change as lines for people: `-` dropped, `+` added, `~` moved."""
+        """Return the change as lines to display: `-` dropped, `+` added, `~` moved."""
         status = "" if self.status == "changed" else f" ({self.status})"
         if self.is_remarked:
             status = f" ({_mark(self.after) or f'no longer marked {_mark(self.before)}'})"
@@ -228,7 +228,7 @@ def _list(entry: Entry | None) -> Sequence[str]:
 
 
 def _more(texts: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Return what `texts` have more of than `others`, in order, the later of repeats."""
+    """Return the multiset difference of `texts` and `others`, in order; of repeats, the later ones."""
     left = Counter(others)
     more = []
     for text in texts:
@@ -240,10 +240,10 @@ def _more(texts: Sequence[str], others: Sequence[str]) -> list[str]:
 
 
 def _longest_rise(numbers: Sequence[int]) -> set[int]:
-    """Return the positions of a longest rising subsequence of distinct numbers, in time n log n."""
-    tops: list[int] = []  # the lowest number in which a rise of each length ends
+    """Return the positions of a longest increasing subsequence of distinct numbers, in O(n log n) time."""
+    tops: list[int] = []  # the lowest number that ends a subsequence of each length
     ends: list[int] = []  # and its position
-    before: list[int] = []  # the position before each in its rise, -1 for none
+    before: list[int] = []  # the previous position in its subsequence, or -1
     for position, number in enumerate(numbers):
         length = bisect_left(tops, number)
         before.append(ends[length - 1] if length else -1)
@@ -265,10 +265,10 @@ def apply(
     dry_run: bool = False,
     plan: Plan | None = None,
 ) -> list[Change]:
-    """Append the lines that `make` returns, unless `dry_run`, and return what they change.
+    """Append the lines that `make` returns, unless `dry_run`, and return the changes.
 
-    `make` gets the store as it is under its lock; a line that is None stands for no change. With a `plan`,
-    nothing is written and StoreError raised if the lines are no longer the planned ones.
+    `make` gets the store, locked and up to date unless `dry_run`; None stands for no change. With a `plan`,
+    raises StoreError, and writes nothing, if the lines are no longer the planned ones.
     """
     changes: dict[str, Change] = {}
 
@@ -277,7 +277,7 @@ def apply(
         after = {entry.name: None if entry.removed else entry for entry in entries}
         if plan is not None and after != {change.name: change.after for change in plan}:
             raise StoreError(f"{now.name} changed in the meantime; nothing was written: try again")
-        changes.clear()  # `make` runs again where another program writes meanwhile
+        changes.clear()  # `make` runs again if another program writes meanwhile
         for entry in entries:
             changes[entry.name] = Change(entry.name, now.get(entry.name), after[entry.name])
         return entries
@@ -292,7 +292,7 @@ def apply(
 def add(
     store: Store, name: str, texts: Sequence[str], stamp: Stamp, *, dry_run: bool = False
 ) -> list[Change]:
-    """Add descriptors to a class, which begins if it is new; one begun again remembers what it rejected."""
+    """Add descriptors to a class, created if missing; one created again keeps its rejected descriptors."""
     name = class_name(name)
 
     def lines(now: Store) -> list[Entry | None]:
@@ -308,7 +308,7 @@ def add(
 def drop(
     store: Store, name: str, which: Sequence[str], stamp: Stamp, *, dry_run: bool = False
 ) -> list[Change]:
-    """Remove descriptors of a class, by text or number."""
+    """Remove descriptors from a class, by text or number."""
     return apply(store, lambda now: [dropped(current_entry(now, name), which, stamp)], dry_run=dry_run)
 
 
@@ -320,10 +320,9 @@ def remove(store: Store, name: str, stamp: Stamp, *, dry_run: bool = False) -> l
 def edit(
     store: Store, lists: Collection[tuple[Entry, Sequence[str]]], stamp: Stamp, *, dry_run: bool = False
 ) -> list[Change]:
-    """Put other descriptors in the place of those of some classes, in one change.
+    """Replace the descriptors of several classes in one change.
 
-    Raises StoreError if another person has changed one of the classes that are edited since its entry was
-    read; nothing is written then.
+    Raises StoreError, and writes nothing, if a class to be edited has changed since its entry was read.
     """
     entries = [entry for base, texts in lists if (entry := edited(base, texts, stamp))]
     bases = {base.name: base for base, _ in lists}
@@ -339,7 +338,7 @@ def edit(
 
 
 def rename(store: Store, name: str, new: str, stamp: Stamp, *, dry_run: bool = False) -> list[Change]:
-    """Give a class another name, which must be free."""
+    """Rename a class; the new name must not be in use."""
     new = class_name(new)
 
     def lines(now: Store) -> Iterable[Entry]:
@@ -352,7 +351,7 @@ def rename(store: Store, name: str, new: str, stamp: Stamp, *, dry_run: bool = F
 
 
 def current_entry(store: Store, name: str) -> Entry:
-    """Return the current line of a class. Raises StoreError that suggests the closest names."""
+    """Return the current line of a class. Raises StoreError, suggesting the closest names."""
     name = class_name(name)
     entry = store.get(name)
     if entry is None:
@@ -367,9 +366,9 @@ def current_entry(store: Store, name: str) -> Entry:
 
 
 def near_names(store: Store, name: str) -> list[str]:
-    """Return the classes that a new name may be a misspelling of; none if the store has or had the name.
+    """Return the classes that a new name may be a misspelling of; none if the store has or had that name.
 
-    Names that differ in a number, as those of models and parts do, are different.
+    Names with different numbers, as models and parts have, count as different.
     """
     name = class_name(name)
     if name in store.all_names():
@@ -380,7 +379,7 @@ def near_names(store: Store, name: str) -> list[str]:
 
 
 def find(names: Sequence[str], name: str, store: str) -> str:
-    """Return the name if it is among a store's `names`. Raises StoreError that suggests the closest."""
+    """Return the name if it is among a store's `names`. Raises StoreError, suggesting the closest."""
     if name in names:
         return name
     near = get_close_matches(name, names, 3, 0.6)

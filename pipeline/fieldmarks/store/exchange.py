@@ -1,7 +1,7 @@
-"""Exchanges stores with other programs' files: import, export, copy, salvage.
+"""Exchanges lists with other programs' files, and copies stores: import, export, copy, salvage.
 
-Beside plain files there is the folder, as Hugging Face's hub holds data sets: the current lines and a card
-with their origin.
+Besides plain files there is the folder, as the Hugging Face Hub holds data sets: the current lines and a card
+that states their origin.
 """
 
 import logging
@@ -31,14 +31,14 @@ MAX_CARD: Final = 1 << 20  # bytes
 
 
 def files(folder: Path, entries: Sequence[Entry], license_id: str) -> dict[Path, bytes]:
-    """Return what the files of a folder are to hold."""
+    """Return the files of an exported folder and their contents."""
     lines = [replace(entry, compacted=False, position=None) for entry in entries]
     text = card(entries, About(licence=license_id, authors=authors_of(entries)), data=DATA)
     return {folder / DATA: b"".join(map(encode, lines)), folder / CARD: text.encode()}
 
 
 def is_card(file: Path) -> bool:
-    """Say whether a file is a card as `card` makes it."""
+    """Return whether a file is a card that `card` made."""
     try:
         lines = read_text(file, MAX_CARD, StoreError).split("\n")
     except StoreError:
@@ -52,13 +52,13 @@ MAX_FILE: Final = 1 << 28  # bytes; a million classes of the paper's size
 
 
 def kind_of_file(path: Path, kind: str | None) -> str:
-    """Return the format to write: `kind`, else by the name. Raises StoreError if the name does not tell."""
+    """Return the format to write: `kind`, else by the file name. Raises StoreError if that is unclear."""
     if kind:
         return kind
     suffix = path.suffix.lower().removeprefix(".")
     if suffix in KINDS[:3]:
         return suffix
-    if os.path.isdir(path) or not suffix:  # noqa: PTH112  # which takes a name that is too long
+    if os.path.isdir(path) or not suffix:  # noqa: PTH112  # accepts an over-long name
         return "folder"
     if suffix in WORKBOOKS:
         raise StoreError(f"{path}: workbooks are not written: export to a .csv, which Excel and others open")
@@ -70,11 +70,11 @@ def read_file(
     kind: str | None = None,
     columns: Sequence[str] = (),
 ) -> list[Entry]:
-    """Return the classes of another program's file, in its order; how it was read is logged.
+    """Return the classes of another program's file, in file order; logs how it was read.
 
-    `kind` goes before the file's name, `columns` before its headings. Raises StoreError that names the file.
+    `kind` overrides the file's suffix, `columns` its headings. Raises StoreError naming the file.
     """
-    if kind == "folder" or (kind is None and os.path.isdir(path)):  # noqa: PTH112  # takes too long a name
+    if kind == "folder" or (kind is None and os.path.isdir(path)):  # noqa: PTH112  # accepts over-long names
         if columns:
             raise StoreError(f"{path} is a folder and has no columns: leave out --columns")
         return list(Store(path / DATA).entries())
@@ -90,15 +90,15 @@ def read_file(
 def import_file(
     store: Store, entries: Sequence[Entry], stamp: Stamp, *, overwrite: bool = False, dry_run: bool = False
 ) -> list[Change]:
-    """Append the classes whose lists or review marks the store does not have; those it has are left.
+    """Append the classes whose lists or review marks the store does not have; the others are left alone.
 
-    A mark is about one list, and a table does not say about which: with a list that is no longer the store's,
-    the mark that the store's list has is not taken over, as it may be older than the change. A class without
-    a mark keeps that of the store. Raises StoreError, before anything is written, if a class is there with
-    other descriptors and not `overwrite`.
+    A mark is about one list, and a table does not say which. If a table's list replaces the store's, a mark
+    equal to the store's is therefore dropped, as it may be older than the change. A class with the store's
+    list and no mark keeps the store's mark. Raises StoreError, before anything is written, if a class exists
+    with other descriptors, unless `overwrite`.
     """
 
-    # Undo then takes a line that has a past in another store, such as rejected texts, for the class's first.
+    # This makes undo treat a line with a past in another store, such as rejected texts, as the class's first.
     stamp = replace(stamp, change=f"{IMPORT}{stamp.change}")
 
     def make(now: Store) -> Iterator[Entry | None]:
@@ -116,7 +116,7 @@ def import_file(
                 continue
             line = _stamped(entry, stamp, before.review if before else None)
             past = now.history(entry.name)
-            if current([*past, line]) is not line:  # a person's line stays current over an answer
+            if current([*past, line]) is not line:  # a person's line takes precedence
                 yield removed(past[-1], stamp, "replaced by an import")
             yield line
 
@@ -133,8 +133,8 @@ def export_text(entries: Iterable[Entry], kind: str) -> str:
 def export_file(store: Store, path: Path, kind: str, *, license_id: str, force: bool = False) -> None:
     """Write the current lists as another program's file or folder.
 
-    Raises StoreError for a store without classes, the store itself, by any name, and what already exists.
-    With `force` a regular file is overwritten, and a folder if its card and data are an earlier export's.
+    Raises StoreError for a store without classes, a path that is the store itself, and one that exists. With
+    `force`, a regular file is overwritten, and so are the files of an earlier export's folder.
     """
     entries = current_entries(store)
     if kind == "folder":
@@ -151,7 +151,7 @@ def export_file(store: Store, path: Path, kind: str, *, license_id: str, force: 
 
 
 def current_entries(store: Store) -> list[Entry]:
-    """Return the current lines. Raises StoreError, with the remedy, for a store that has none."""
+    """Return the current lines. Raises StoreError, with a remedy, if there are none."""
     entries = list(store.entries())
     if not entries:
         if store.all_names():
@@ -162,12 +162,12 @@ def current_entries(store: Store) -> list[Entry]:
 
 
 def copy_store(store: Store, path: Path) -> None:
-    """Copy a store with all its history to a new file. Raises StoreError if there is one already."""
+    """Copy a store with all its history to a new file. Raises StoreError if the file exists."""
     write_new(path, (line + b"\n" for line, _ in store.lines()))
 
 
 def salvage(source: Path, path: Path) -> tuple[int, list[int]]:
-    """Copy the intact lines of a damaged store to a new file; return their count and the others' numbers.
+    """Copy the intact lines of a damaged store to a new file; return their count and the numbers of the rest.
 
     Raises StoreError if the new file exists, a line is of a newer version, or no line is intact.
     """
@@ -190,7 +190,7 @@ def salvage(source: Path, path: Path) -> tuple[int, list[int]]:
 
 
 def write_new(path: Path, chunks: Iterable[bytes], *, force: bool = False) -> None:
-    """Write a file whole or not at all. Raises StoreError if it exists, unless `force` and a regular file."""
+    """Write a file atomically. Raises StoreError if it exists (with `force`, only if not a regular file)."""
     check_new(path, force=force)
     real = Path(os.path.realpath(path))
     try:
@@ -201,7 +201,7 @@ def write_new(path: Path, chunks: Iterable[bytes], *, force: bool = False) -> No
 
 
 def check_new(path: Path, *, force: bool = False, remedy: str = "choose another name") -> None:
-    """Raise StoreError for a name that is taken, or with `force` for anything but a regular file."""
+    """Raise StoreError for a path that exists, or with `force` for anything but a regular file."""
     if not os.path.lexists(path):
         return
     try:
@@ -238,7 +238,7 @@ def _same_file(a: Path, b: Path) -> bool:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Yield a file's lines; of one that is too long its beginning, which is not a whole line."""
+    """Yield a file's lines; of an over-long line only the beginning, which is not a whole line."""
     fd = durable.open_to_read(path)
     try:
         with os.fdopen(fd, "rb") as file:
@@ -258,11 +258,11 @@ def _list(entry: Entry | None) -> tuple[str, ...] | None:
 
 
 def _stamped(entry: Entry, stamp: Stamp, mark: str | None) -> Entry:
-    """Return an imported line, which undoes nothing; with an origin it keeps who made it and when.
+    """Return an imported line, which undoes nothing; if it has an origin, it keeps who made it and when.
 
-    `mark` is that of the list which it replaces.
+    `mark` is the mark of the list that it replaces.
     """
-    if entry.review and entry.reviewed is None:  # of a table
+    if entry.review and entry.reviewed is None:  # from a table
         if entry.review == mark:
             entry = replace(entry, review=None)
         else:

@@ -1,22 +1,21 @@
-"""The store: a JSONL file to which lines are only ever appended, but for `rewrite`, which compacting uses.
+"""The store: a JSONL file that is only ever appended to, except by `rewrite`, which compaction uses.
 
-The latest line of a class is the current one and the earlier ones are its history, with four further rules: a
-line that a person made (typed, curated, imported) stays current over generated ones; a "failed" line is never
-current; a line with `removed` ends the class, and a later line starts it anew; a line with `undo` stands for
-the line that it brings back, and all before it is history.
+The latest line of a class is the current one and the earlier ones are its history, with four exceptions: a
+line that a person made (typed, curated, imported) takes precedence over generated ones; a "failed" line is
+never current; a line with `removed` removes the class, and a later line starts it afresh; a line with `undo`
+stands for the line it restores, and everything before it is history.
 
-Opening reads every line once and remembers, for each class, where its lines begin and of which kind they are;
-an entry is made when somebody asks for it. So a million lines fit in memory.
+Opening a store reads every line once and keeps, for each class, only the offsets and kinds of its lines;
+entries are decoded on demand, so a million lines fit in memory.
 
-Appending is one write and one fsync under a file lock, so a crash can cut only the last line. An incomplete
-last line is ignored on reading; the next change moves it to STORE.torn, as a person may have typed it. Both
-are logged as warnings.
+Appending is one write and one fsync under a file lock, so a crash can truncate only the last line. An
+incomplete last line is ignored on reading; the next change moves it to STORE.torn, because a person may have
+typed it. Both are logged as warnings.
 
-Tolerated, and left as they are in the file: a byte order mark, CRLF, blank lines, a last line without a line
-end, keys of other programs. Errors that name file and line, and leave the file's bytes unchanged: damage
-before the last line or a last line that is closed but wrong, NUL bytes, a key that is there twice, a wrong
-type, a line over 8 MiB, UTF-16. A line of a newer version is refused likewise. `exchange.salvage` copies the
-intact lines out of a damaged store.
+Tolerated and left untouched in the file: a byte order mark, CRLF, blank lines, a missing final newline, other
+programs' keys. Rejected, with an error that names file and line, and left untouched too: damage before the
+last line, a last line that is complete but invalid, NUL bytes, duplicate keys, wrong types, lines over 8 MiB,
+UTF-16, and lines of a newer version. `exchange.salvage` copies the intact lines out of a damaged store.
 """
 
 import errno
@@ -61,17 +60,17 @@ from fieldmarks.text import counted
 
 logger = logging.getLogger(__name__)
 
-# A class's lines, oldest first, each as offset << KIND_BITS | kind: a million classes take 100 MB less than
-# with a list of pairs for each.
+# A class's lines, oldest first, each packed as offset << KIND_BITS | kind: a million classes take 100 MB less
+# than with lists of pairs.
 Places = defaultdict[str, tuple[int, ...]]
 KIND_BITS: Final = 3
 
 Read = TypeVar("Read", Entry, Entry | Outline)
 
 _CHUNK: Final = 1 << 13
-_TRIES: Final = 5  # of a change, where another program writes meanwhile
-_TAIL: Final = 256  # bytes at the end of what was read: they tell an edited file from one that has grown
-_SHOWN: Final = 20  # classes in a notebook
+_TRIES: Final = 5  # attempts at a change while another program is writing
+_TAIL: Final = 256  # the last bytes read, which show whether the file was edited or has only grown
+_SHOWN: Final = 20  # classes shown in a notebook
 _ON_THE_HUB: Final = "is on the Hugging Face Hub"
 _READ_ONLY: Final = (
     "{name} {is_at} and is read-only: `fieldmarks store copy {name} FILE` makes one of your own"
@@ -88,23 +87,23 @@ class Store:
     >>> store.get("tree frog").descriptors
     ('protruding eyes', 'large mouth')
 
-    `get`, `entries` and `names` give what is current, `history` and `lines` everything. What an instance
-    shows is the file as it was when it was opened or last appended to; `append` and `change` first take in
-    what other processes wrote.
+    `get`, `entries` and `names` return what is current, `history` and `lines` everything. An instance shows
+    the file as of the last open, `refresh` or change; `append` and `change` first read what other processes
+    have written.
     """
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
-        """Read a store: a file, a pack's folder, a shipped store by its bare name, or hf:NAME@REVISION.
+        """Open a store: a file, a pack's folder, a shipped store by its bare name, or hf:NAME@REVISION.
 
-        Only a regular file goes before a shipped store of its name. With `create`, a missing file is an empty
-        store. Raises StoreError if the path is missing (without `create`), no regular file, unreadable, the
-        name of a shipped store, a pack or one on the hub (with `create`) or of a newer version,
-        DamagedStoreError with file and line for damage.
+        Only a regular file takes precedence over a shipped store of the same name. With `create`, a missing
+        file is an empty store. Raises StoreError if the path is missing (without `create`), is not a regular
+        file, cannot be read or downloaded, names a shipped store, a pack or a store on the hub (with
+        `create`), or has lines of a newer version; DamagedStoreError, with file and line, for damage.
         """
-        self._read_only: str | None = None  # why it is
-        self.path, self.name = Path(path), str(path)  # the name, on the hub with its commit, is for people
-        is_here = os.path.lexists(path)  # then it is that, whatever else has the name
-        if not os.path.isfile(path) and (shipped := shipped_store(path)):  # noqa: PTH113  # takes any name
+        self._read_only: str | None = None  # the reason, if it is
+        self.path, self.name = Path(path), str(path)  # the name is for people; on the hub it has the commit
+        is_here = os.path.lexists(path)  # an existing path takes precedence over the hub
+        if not os.path.isfile(path) and (shipped := shipped_store(path)):  # noqa: PTH113  # accepts any name
             self.path, self._read_only = shipped, "ships with fieldmarks"
         elif not is_here and self.name.startswith(SCHEME):
             if create:
@@ -114,10 +113,10 @@ class Store:
         elif os.path.isfile(data := os.path.join(path, DATA)):  # noqa: PTH113, PTH118
             self.path, self._read_only = Path(data), "is a pack"
         self._places: Places = defaultdict(tuple)
-        self._positions: dict[str, float] = {}  # of classes that came from a class list
-        self._ordered: list[str] | None = None  # all classes, once somebody has asked for their order
-        self._end = 0  # where whole lines end
-        self._torn = 0  # the bytes after that
+        self._positions: dict[str, float] = {}  # of classes from a class list
+        self._ordered: list[str] | None = None  # all classes in order, computed on demand
+        self._end = 0  # where the last complete line ends
+        self._torn = 0  # how many bytes follow
         self._fd: int | None = None
         self._close: Callable[[], object] = lambda: None
         self._seen: tuple[int, ...] = ()
@@ -125,7 +124,7 @@ class Store:
         self._warned_of_links = False
         if create:
             self._refuse_read_only()
-        if not create or os.access(self.path, os.F_OK):  # which, unlike exists, takes a name that is too long
+        if not create or os.access(self.path, os.F_OK):  # unlike exists, accepts an over-long name
             self._open()
 
     def __len__(self) -> int:
@@ -145,9 +144,10 @@ class Store:
         return f"<table>{''.join(rows)}</table>"
 
     def to_pandas(self) -> Any:
-        """Return the current lines as a DataFrame, a row per class, with the file's keys as columns.
+        """Return the current lines as a DataFrame, one row per class, with the file's keys as columns.
 
-        `frame.explode("descriptors")` makes it a row per descriptor. Raises StoreError without pandas.
+        `frame.explode("descriptors")` gives one row per descriptor. Raises StoreError if pandas is not
+        installed.
         """
         try:
             pandas = import_module("pandas")
@@ -157,15 +157,15 @@ class Store:
         return pandas.DataFrame(rows, columns=None if rows else ["class", "descriptors"])
 
     def names(self) -> list[str]:
-        """Return the current classes, in the order of their class lists, else of first appearance."""
+        """Return the current classes, in the order of their class lists, or else of first appearance."""
         return [name for name in self._order() if self._current(name) is not None]
 
     def all_names(self) -> list[str]:
-        """Return every class that the file names, current or not, in the order of `names`."""
+        """Return every class in the file, current or not, in the order of `names`."""
         return list(self._order())
 
     def positions(self) -> Mapping[str, float]:
-        """Return the position of each class that has one, as it is at any time; see store/lines.py."""
+        """Return the position of each class that has one, read-only; see store/lines.py."""
         return MappingProxyType(self._positions)
 
     def get(self, name: str) -> Entry | None:
@@ -174,7 +174,7 @@ class Store:
         return None if offset is None else self._read_entry(name, offset)
 
     def outline(self, name: str) -> Entry | Outline | None:
-        """Return which question the current line of a class answers, or None; faster than `get`."""
+        """Return what identifies the question a class's current line answers, or None; faster than `get`."""
         offset = self._current(name)
         return None if offset is None else self._read_entry(name, offset, outline)
 
@@ -191,37 +191,37 @@ class Store:
         return (entry for name in self._order() if (entry := self.get(name)) is not None)
 
     def ids(self) -> dict[str, str]:
-        """Return the class of each other name that lines give classes as `ids`, if only one class has it."""
+        """Return the class of each alternative name in `ids`, omitting names that several classes share."""
         return {text: names[0] for text, names in self.owners_of_ids().items() if len(names) == 1}
 
     def owners_of_ids(self) -> dict[str, list[str]]:
-        """Return the classes of each other name that lines give classes as `ids`: one, unless they clash."""
+        """Return the classes of each alternative name in `ids`: one, unless they clash."""
         owners: dict[str, list[str]] = {}
         for name in self.names():
-            lines = reversed(self.history(name))  # what generated a newer line knew no ids
+            lines = reversed(self.history(name))  # a newer, generated line has no ids
             for text in dict.fromkeys(next((entry.ids for entry in lines if entry.ids), ())):
                 owners.setdefault(text, []).append(name)
         return owners
 
     def parents(self) -> dict[str, str]:
-        """Return the broader class of each class that a line gives one as `parent`."""
+        """Return the broader class, `parent`, of each class that has one."""
         found = {}
         for name in self.names():
-            lines = reversed(self.history(name))  # what generated a newer line knew no parent
+            lines = reversed(self.history(name))  # a newer, generated line has no parent
             if parent := next((entry.parent for entry in lines if entry.parent), None):
                 found[name] = parent.strip()
         return found
 
     def lines(self) -> Iterator[tuple[bytes, Entry]]:
-        """Yield every line as its bytes, without the line end, and its entry, in the file's order."""
+        """Yield every line as its bytes, without the newline, and its entry, in file order."""
         return ((self._read_line(at), self._read_entry(name, at)) for at, name in self._by_offset())
 
     def newest_first(self) -> Iterator[Entry]:
-        """Yield every line, the last of the file first."""
+        """Yield every line as an entry, the last in the file first."""
         return (self._read_entry(name, offset) for offset, name in reversed(self._by_offset()))
 
     def line_numbers(self) -> dict[str, int]:
-        """Return, for each class, the number, from 1, of the file's line that is its current one."""
+        """Return the line number, from 1, of each class's current line."""
         offsets = {name: at for name in self._places if (at := self._current(name)) is not None}
         if self._fd is None:
             return {}
@@ -229,22 +229,22 @@ class Store:
         return {name: numbers[offset] for name, offset in offsets.items()}
 
     def locked(self) -> AbstractContextManager[Path]:
-        """Hold the store's lock, for several changes in one piece, and give the file's real path.
+        """Hold the store's lock across several changes; yields the file's real path.
 
-        `append` and `change` may be called within. Raises StoreError if the lock is not available.
+        `append` and `change` may be called while it is held. Raises StoreError if it is not available.
         """
         return durable.locked(self.path)
 
     def append(self, *entries: Entry) -> None:
-        """Append lines with one write and one fsync, under a lock. Raises StoreError if the disk refuses."""
+        """Append lines with one write and one fsync, under a lock. Raises StoreError as `change` does."""
         self.change(lambda _: entries)
 
     def change(self, make: Callable[["Store"], Iterable[Entry]]) -> list[Entry]:
-        """Append the lines that `make` returns for the store as it now is, and return them.
+        """Append the lines that `make` returns for the store's current state, and return them.
 
-        `make` runs under the lock, after what other processes wrote has been read, and again where a program
-        that does not heed the lock writes meanwhile. Raises StoreError if the disk refuses or the store is a
-        shipped one; nothing is then written.
+        `make` runs under the lock, after other processes' changes have been read, and again if a program that
+        ignores the lock writes in the meantime. Raises StoreError, and writes nothing, if the store is
+        read-only or the write fails.
         """
         self._refuse_read_only()
         with self.locked() as real:
@@ -261,9 +261,9 @@ class Store:
         raise AssertionError("the last try returns or raises")
 
     def rewrite(self, choose: Callable[["Store"], Iterable[bytes]]) -> None:
-        """Put the lines that `choose` returns, without line ends, in the file's place: whole or not at all.
+        """Atomically replace the file with the lines that `choose` returns, given without newlines.
 
-        Raises StoreError; the file is then as it was.
+        Raises StoreError; the file is then unchanged.
         """
         self._refuse_read_only()
         with self.locked() as real:
@@ -293,21 +293,21 @@ class Store:
         for entry, line in zip(entries, lines, strict=True):
             self._take(entry.name, self._end, kind_of(entry), entry.position)
             self._end += len(line)
-        # More than was read is another program's, written before this append: all is then read again.
+        # A larger file means that another program wrote before this append: everything is then read again.
         self._seen = durable.identity(status) if status.st_size == self._end else ()
         self._tail = (self._tail + gap + b"".join(lines))[-_TAIL:]
 
     def refresh(self) -> None:
-        """Take in what other programs have written, changed or removed meanwhile. Raises StoreError."""
+        """Read what other programs have written, changed or removed since. Raises StoreError."""
         self._refresh(Path(os.path.realpath(self.path)))
 
     @property
     def is_on_hub(self) -> bool:
-        """Whether this is a store on the Hugging Face Hub, whose `name` has its commit."""
+        """Whether the store is on the Hugging Face Hub; its `name` then includes the commit."""
         return self._read_only == _ON_THE_HUB
 
     def check_writable(self) -> None:
-        """Raise StoreError for a store that is read-only, and for a file that may not be written."""
+        """Raise StoreError if the store is read-only or its file is not writable."""
         self._refuse_read_only()
         if os.access(self.path, os.F_OK) and not os.access(self.path, os.W_OK):
             raise StoreError(
@@ -319,7 +319,7 @@ class Store:
             raise StoreError(_READ_ONLY.format(name=self.name, is_at=self._read_only))
 
     def _open(self) -> None:
-        """Open the file anew and read where its lines are."""
+        """Open or reopen the file and index its lines."""
         is_bare = len(self.path.parts) == 1 and not self.path.suffix
         near = nearest(self.path, shipped_names()) if is_bare and not os.path.lexists(self.path) else ""
         fd = durable.open_to_read(self.path, near)
@@ -329,14 +329,14 @@ class Store:
         try:
             self._extend(fd)
         except StoreError:
-            self._seen = ()  # whatever is done next reads it again, and meets the damage again
+            self._seen = ()  # whatever comes next reads it again and reports the damage again
             raise
 
     def _extend(self, fd: int) -> None:
-        """Read the lines after `_end`. Raises StoreError, with file and line for damage."""
+        """Index the lines after `_end`. Raises StoreError, with file and line for damage."""
         known = self._torn
         status = os.fstat(fd)
-        self._seen = durable.identity(status)  # before reading: what is appended meanwhile is new
+        self._seen = durable.identity(status)  # before reading: lines appended meanwhile count as new
         try:
             if status.st_size == 0 and os.pread(fd, 1, 0):
                 raise StoreError(
@@ -370,7 +370,7 @@ class Store:
                 offset += len(line)
 
     def _take(self, name: str, offset: int, kind: int, position: float | None) -> None:
-        """Remember a line."""
+        """Add a line to the index."""
         self._places[name] += (offset << KIND_BITS | kind,)
         self._ordered = None
         if position is not None:
@@ -381,13 +381,13 @@ class Store:
         self._end = self._torn = 0
 
     def _order(self) -> list[str]:
-        """Return all classes in their order."""
+        """Return all classes in order."""
         if self._ordered is None:
             self._ordered = ordered(self._places, self._positions)
         return self._ordered
 
     def _refresh(self, real: Path) -> None:
-        """Take in what has happened to the file since it was last looked at; the caller holds the lock."""
+        """Read what has happened to the file since it was last looked at."""
         try:
             status = real.stat()
         except FileNotFoundError:
@@ -415,10 +415,10 @@ class Store:
             try:
                 self._extend(self._fd)
             except StoreError:
-                self._open()  # somebody's editor wrote into the file: only reading all of it tells
+                self._open()  # an editor may have changed earlier lines: read everything
 
     def _has_only_grown(self, fd: int, size: int) -> bool:
-        """Whether a file that another program wrote to ends, up to what was read, as it did."""
+        """Whether a file has grown and the last bytes that were read are unchanged."""
         return size > self._end and self._read_tail(fd) == self._tail
 
     def _warn_of_moved(self, real: Path) -> None:
@@ -426,7 +426,7 @@ class Store:
         logger.warning("%s: moved %s to %s", self.path, torn, _torn_file(real))
 
     def _damage(self, fd: int, offset: int, error: StoreError) -> StoreError:
-        """Return the error with the file and the number of the line that begins at `offset`."""
+        """Return the error with the file and the line number of `offset`."""
         if encoding := wide_encoding(os.pread(fd, 4, 0)):
             return DamagedStoreError(f"{self.path} is {encoding} text: {utf8_remedy(encoding)}")
         where = f"{self.path}, line {numbers_at(fd, [offset])[offset]}: {error}"
@@ -456,7 +456,7 @@ class Store:
         return entry
 
     def _read_line(self, offset: int) -> bytes:
-        """Return the line at an offset, without its end. Raises StoreError."""
+        """Return the line at an offset, without its newline. Raises StoreError."""
         assert self._fd is not None
         line, size = b"", _CHUNK
         while b"\n" not in line and len(line) <= MAX_LINE:
@@ -476,5 +476,5 @@ class Store:
 
 
 def _torn_file(path: Path) -> Path:
-    """Return where a store's incomplete last lines go."""
+    """Return the file to which a store's incomplete last lines are moved."""
     return path.with_name(f"{path.name}.torn")

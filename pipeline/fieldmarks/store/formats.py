@@ -1,12 +1,12 @@
-"""Reads and writes {class: [descriptor]} in other programs' formats. Pure functions.
+"""Reads and writes {class: [descriptor]} in other programs' formats, with pure functions.
 
-`json` is the file of Menon and Vondrick, and of CuPL, whose descriptors are sentences. `csv` and `tsv` have a
-line per descriptor under the heading class, descriptor, and a line without one for an empty class; where a
-class has a review mark, a third column, review, has it in each of the class's lines. A cell that a
-spreadsheet would run as a formula, or that begins as a comment does, is kept from it by an apostrophe, which
-is taken off again on reading. These come in again exactly.
+`json` is the format of Menon and Vondrick, and of CuPL, whose descriptors are sentences. `csv` and `tsv` have
+one line per descriptor under the headings class and descriptor, and a line without a descriptor for an empty
+class; if there are review marks, a third column, review, has a class's mark in each of its lines. A cell that
+a spreadsheet would run as a formula, or that looks like a comment, gets a leading apostrophe, which is
+removed on reading. These formats round-trip exactly.
 
-Tables of other people have other headings, other columns beside, several columns of descriptors, or several
+Other people's tables have other headings, more columns, several columns of descriptors, or several
 descriptors in a cell: `load` reads what is certain and refuses the rest.
 """
 
@@ -35,8 +35,8 @@ OPTION: Final = "--columns"
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 _SEPARATORS: Final = ("\n", ";", "|")  # of descriptors in a cell; a comma may be part of one
 _EXPECTED: Final = "an object of class names, each with a list of descriptors"
-_KEYS: Final = 20  # of a map, among which are those that tell whose it is
-_OWN_OUTPUTS: Final = (  # by columns, or keys
+_KEYS: Final = 20  # of a map, searched for those that show its origin
+_OWN_OUTPUTS: Final = (  # recognised by columns or keys
     ("a file of results, from `fieldmarks classify`", {"image", "label", "probability", "runner_up"}),
     ("a file of results, from `fieldmarks classify`", {"image", "label", "scores"}),
     (
@@ -52,7 +52,7 @@ _NUMBER: Final = re.compile(r"\s*(\d{1,3})[.)]\s+")
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The lists of a file, one line that reports how it was read, and the review marks of its classes."""
+    """The lists of a file, a one-line report of how it was read, and the review marks of its classes."""
 
     lists: dict[str, list[str]]
     report: str
@@ -60,15 +60,15 @@ class Imported:
 
 
 def dump(lists: Lists, kind: str, marks: Marks | None = None) -> str:
-    """Return the file of a format: json, csv or tsv; `marks` are for the tables."""
+    """Return the text of a json, csv or tsv file; only the tables have `marks`."""
     return _dump_json(lists) if kind == "json" else _dump_rows(lists, _DELIMITERS[kind], marks or {})
 
 
 def load(table: Table, columns: Sequence[str] = ()) -> Imported:
-    """Return the lists of a table whose `columns` are the class and one or more of descriptors.
+    """Return the lists of a table; `columns` are the class column and one or more descriptor columns.
 
-    Without `columns` the headings tell them. Raises StoreError, with the place, for anything but texts under
-    class names, and where it is not certain which columns are meant.
+    Without `columns`, the headings decide. Raises StoreError, with the location, for anything but strings
+    under class names, and if it is unclear which columns are meant.
     """
     marks: dict[str, str] = {}
     if not columns and (own := _own_output(table)):
@@ -100,13 +100,13 @@ def load(table: Table, columns: Sequence[str] = ()) -> Imported:
 
 
 def _own_output(table: Table) -> str | None:
-    """Return what a table is that another command of fieldmarks writes, which is taken for classes easily."""
+    """Return what a table is if another fieldmarks command wrote it: it is easily mistaken for classes."""
     names = {row.cells[0] for row in table.rows[:_KEYS]} if table.is_map else {*(table.columns or ())}
     return next((what for what, keys in _OWN_OUTPUTS if keys <= names), None)
 
 
 def _may_hold_several(table: Table, lists: Lists) -> bool:
-    """Whether cells under the exact headings, which are never split, look like several descriptors each."""
+    """Whether cells under the exact headings, which are never split, seem to hold several descriptors."""
     texts = [text for some in lists.values() for text in some]
     return (
         table.form == "text"
@@ -120,7 +120,7 @@ def _dump_json(lists: Lists) -> str:
 
 
 def _kind(value: object) -> str:
-    """Return what a JSON value is, without its contents, which may be nested beyond printing."""
+    """Return the kind of a JSON value, without its contents, which may be nested too deeply to print."""
     names = {Pairs: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
@@ -166,7 +166,7 @@ def _check_keys(table: Table) -> None:
 
 
 def _not_texts(value: Any) -> str | None:
-    """Return what a value is that is no list of strings, None for one that is."""
+    """Return what a value is if it is not a list of strings, else None."""
     if isinstance(value, Pairs):
         keys = cut_list([repr(f"{printable(key):.40}") for key, _ in value], 3)
         return f"an object of {keys}" if value else "an object"
@@ -177,9 +177,9 @@ def _not_texts(value: Any) -> str | None:
 
 
 def _remedy(table: Table, key: str, value: Any) -> str:
-    """Return what to do about a class's value that is no list of strings."""
+    """Return what to do about a class's value that is not a list of strings."""
     parts = [value]
-    while parts:  # nested perhaps beyond recursion
+    while parts:  # may be nested too deeply for recursion
         part = parts.pop()
         if isinstance(part, list):
             parts += [inner for _, inner in part] if isinstance(part, Pairs) else part
@@ -248,7 +248,7 @@ def _has_one_value(row: Row) -> bool:
 
 
 def _unheaded(table: Table) -> list[int]:
-    """Return the two columns of a table without a heading. Raises StoreError if the first row may be one."""
+    """Return the two columns of a table with no heading. Raises StoreError if the first row may be one."""
     places = [place for place in range(table.width) if table.values(place)]
     if places == [0] and table.width > 1:
         return [0, 1]  # classes without descriptors
@@ -324,9 +324,9 @@ def _lists_of_rows(table: Table, places: Sequence[int]) -> dict[str, list[str]]:
 
 
 def _marks(table: Table, classes: int) -> dict[str, str]:
-    """Return the classes' marks of a column review, if there is one. Raises StoreError, with the place.
+    """Return the classes' marks from the column review, if any. Raises StoreError, with the location.
 
-    A mark in one of a class's rows is enough, as people type it once.
+    A mark in one of a class's rows is enough, because people type it once.
     """
     places = [place for place, column in enumerate(table.columns or ()) if folded(column) == REVIEW]
     marks: dict[str, str] = {}
@@ -353,9 +353,9 @@ def _marks(table: Table, classes: int) -> dict[str, str]:
 
 
 def _separator(table: Table, classes: int, place: int) -> str | None:
-    """Return what separates several descriptors in a cell: a mark, "[" for JSON lists, None for one each.
+    """Return what separates descriptors in a cell: a character, "[" for JSON lists, None for one each.
 
-    Only under a heading in the plural are cells split. Raises StoreError where it is not certain.
+    Cells are split at a character only under a plural heading. Raises StoreError if it is unclear.
     """
     cells = [cell.strip() for cell in table.values(place) if isinstance(cell, str)]
     marks = [mark for mark in _SEPARATORS if any(mark in cell for cell in cells)]
@@ -371,7 +371,7 @@ def _separator(table: Table, classes: int, place: int) -> str | None:
         return _refused(table, place)
     if once and len(cells) > 1 and any(all(mark in cell for cell in cells) for mark in marks):
         return _refused(table, place)
-    if once and marks[:1] == ["\n"]:  # one descriptor has no second line
+    if once and marks[:1] == ["\n"]:  # a single descriptor has no second line
         return _refused(table, place)
     return None
 
@@ -384,14 +384,14 @@ def _refused(table: Table, place: int) -> str:
 
 
 def _without_marks(parts: Sequence[str]) -> list[str]:
-    """Return the parts of a cell without bullets, and without numbers that count them."""
+    """Return the parts of a cell without bullets, or without their numbers if they are numbered."""
     numbers = [number and int(number[1]) for number in map(_NUMBER.match, parts)]
     mark = _NUMBER if numbers == list(range(1, len(parts) + 1)) else _MARK
     return [mark.sub("", part, count=1) for part in parts]
 
 
 def _descriptors(table: Table, row: Row, cell: Any, separator: str | None, *, exact: bool) -> list[str]:
-    """Return the descriptors in a cell. Raises StoreError, with the place."""
+    """Return the descriptors in a cell. Raises StoreError, with the location."""
     table.check(row, cell)
     parts = cell if isinstance(cell, list) and not isinstance(cell, Pairs) else [cell]
     if isinstance(cell, str) and separator == "[" and cell.strip():
@@ -403,6 +403,6 @@ def _descriptors(table: Table, row: Row, cell: Any, separator: str | None, *, ex
         parts = _without_marks([part for part in cell.split(separator) if part.strip()])
     if odd := [part for part in parts if not isinstance(part, str | None)][:1]:
         raise StoreError(f"{table.where(row)}: expected a descriptor, found {_kind(odd[0])}: write a string")
-    if parts is cell:  # a JSON list, whose strings are as they are
+    if parts is cell:  # a JSON list, whose strings stay as they are
         return [part for part in parts if part is not None]
     return [unguarded(part if exact else part.strip()) for part in parts if part]

@@ -1,14 +1,15 @@
-"""Learned weights kept in a store: each class's on its line, for people to read, and for `--use-weights`.
+"""Learned weights, saved in a store on each class's line, for people to read and for `--use-weights`.
 
-`weights` of a line:
+A line's `weights`:
 
-    {"of": {descriptor: weight, in multiples of the equal one}, "offset": of the class's score,
+    {"of": {descriptor: weight, in multiples of the equal one}, "offset": added to the class's score,
      "encoder": hash of the model, "template", "concept": how texts were worded,
-     "at", "data", "change": name of the command that wrote all lines}
+     "at", "data", "change": id of the command that wrote all lines}
 
-A weight says how much a descriptor counts beside its class's others, and the offset how the class stands to
-the other ones, so weights hold for the classes, the lists, the wording and the model that they were learned
-with: `of_store` gives them only where all of these are the same. A line with another list has no weights.
+A weight says how much a descriptor counts relative to its class's others, and the offset how the class stands
+relative to other classes. Weights are therefore valid only for the classes, lists, wording and model that
+they were learned with: `of_store` returns them only if lists, wording and model are the same and all were
+learned together. A line with a different list has no weights.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,7 +36,7 @@ def write_weights(
     """Save weights on the classes' current lines, as one change.
 
     `metadata` holds "encoder", "template", "concept" and "data". Raises StoreError, and writes nothing, for a
-    class that is not current or has another list than was learned from.
+    class that is not current or whose list is not the one learned from.
     """
     common = {"at": stamp.at, **metadata, "change": stamp.change}
 
@@ -54,7 +55,7 @@ def write_weights(
 
 
 def of_store(store: Store, encoder: str, template: str, concept: str | None) -> dict[str, ClassWeights]:
-    """Return the weights of all classes. Raises StoreError where they do not hold for these texts."""
+    """Return all classes' weights. Raises StoreError if they are missing or not valid for these texts."""
     found: dict[str, ClassWeights] = {}
     written = set()
     again = "learn again with `fieldmarks learn --write-weights`, or leave out --use-weights"

@@ -1,17 +1,18 @@
-"""The lines of a store: bytes to entry and back, which line of a class is current, the order of classes.
+"""Store lines: conversion from bytes to entries and back, which line is current, and the order of classes.
 
-A line is a JSON object in UTF-8 of at most `MAX_LINE` bytes. A key that occurs twice is an error, as the JSON
-libraries silently keep one of the two values; so is nesting of more than 250 levels. Integers beyond 64 bits
-are kept; what JSON has no number for (NaN, 1e400) is an error, as it could not be written back.
+A line is a JSON object in UTF-8 of at most `MAX_LINE` bytes. Duplicate keys are an error, because JSON
+libraries silently keep one of the values; so is nesting deeper than 250 levels. Integers beyond 64 bits are
+kept; numbers that JSON cannot represent (NaN, 1e400) are an error, because they could not be written back.
 
-Lines are written by jsonlines, with orjson behind it. They are not read by it: the store needs each line's
-offset, distinguishes an incomplete last line from a damaged one, and refuses a key that occurs twice.
+jsonlines, backed by orjson, writes the lines. It does not read them, because the store needs each line's
+offset, distinguishes an incomplete last line from a damaged one, and rejects duplicate keys.
 
-Answers arrive in any order, and so do the lines. A generated line therefore holds the `position` of its
-class, a number by which the classes of a store are sorted. The first list counts from 1. What a later list
-adds gets numbers between those of its neighbours there, so that a class inserted into a list, or answered by
-a later run, finds its place and no line has to be written again. A class keeps its number once it has one. A
-class without, as a person types it, stands behind those that the file names before it.
+Answers arrive in any order, and lines are written as they arrive. A generated line therefore holds the
+`position` of its class, a number by which a store sorts its classes. The first list counts from 1. Classes
+that a later list adds get numbers between those of their neighbours there, so that a class inserted into a
+list, or answered by a later run, takes its place without any line being rewritten. Later lists do not
+renumber classes. A class without a position, such as one typed by hand, comes after the classes that precede
+it in the file.
 """
 
 import gc
@@ -44,13 +45,13 @@ from fieldmarks.records import (
     is_position,
 )
 
-MAX_LINE: Final = 8 << 20  # bytes; far over the longest answer, a bound for untrusted files
+MAX_LINE: Final = 8 << 20  # bytes; far above the longest answer, to bound untrusted files
 BUFFER: Final = 1 << 20  # bytes read at a time
 BOM: Final = b"\xef\xbb\xbf"
 
 PERSONAL, ANSWER, FAILURE, END, RESTORED = range(5)  # the kinds of lines
 _KIND_OF_ORIGIN: Final = {GENERATED: ANSWER, FAILED: FAILURE, CURATED: PERSONAL, IMPORTED: PERSONAL}
-_WRITTEN: Final = b'{"class":"'  # as this package writes; a person leaves a space
+_WRITTEN: Final = b'{"class":"'  # as this package writes it; people add a space
 _BEGINNING: Final = b'{"class":'
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
@@ -60,9 +61,9 @@ class NewerVersionError(StoreError):
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """Return a line's object.
+    """Parse a line into an object.
 
-    Raises StoreError for bytes that are no JSON object, or a key that occurs twice.
+    Raises StoreError for anything but a JSON object, and for duplicate keys.
     """
     if len(line) > MAX_LINE:
         raise StoreError(f"a line has {len(line):,} bytes: the limit is {MAX_LINE:,}")
@@ -72,11 +73,11 @@ def parse(line: bytes) -> dict[str, Any]:
         value = orjson.loads(line)
         if not isinstance(value, dict):
             raise StoreError(f"expected an object in braces, found {type(value).__name__}")
-        if orjson.dumps(value) != line.strip():  # keys may repeat, numbers be too large
+        if orjson.dumps(value) != line.strip():  # perhaps duplicate keys or too large numbers
             value = json.loads(line, object_pairs_hook=_once, parse_float=_finite)
     except (orjson.JSONEncodeError, RecursionError) as error:
         raise StoreError("objects are nested too deeply") from error
-    except ValueError as error:  # of orjson, of json, and of int for more digits than Python takes
+    except ValueError as error:  # from orjson, json, or int for more digits than Python accepts
         raise StoreError(f"not JSON: {error}{_hint(line.strip())}") from error
     return dict(value)
 
@@ -84,7 +85,7 @@ def parse(line: bytes) -> dict[str, Any]:
 def decode(line: bytes) -> Entry:
     """Return a line's entry.
 
-    Raises StoreError for a line that is none, NewerVersionError for a newer version's.
+    Raises StoreError for an invalid line, NewerVersionError for a line of a newer version.
     """
     value = parse(line)
     version = value.get("v")
@@ -97,13 +98,13 @@ def decode(line: bytes) -> Entry:
 
 
 def encode(entry: Entry) -> bytes:
-    """Return an entry's line with its line end.
+    """Return an entry's line with its newline.
 
-    Raises StoreError for text that is not Unicode, or over-long.
+    Raises StoreError for values that UTF-8 or JSON cannot represent, and for an over-long line.
     """
     if class_name(entry.name) != entry.name:
         raise StoreError(f"class {entry.name!r} is not in the form that `class_name` gives")
-    whole = io.BytesIO()  # jsonlines writes a line and its end apart; the file must get them in one piece
+    whole = io.BytesIO()  # jsonlines writes a line and its newline separately; the file must get them at once
     try:
         with jsonlines.Writer(whole, dumps=dumps) as writer:
             writer.write(entry.to_dict())
@@ -121,7 +122,7 @@ def encode(entry: Entry) -> bytes:
 
 
 class _Head(msgspec.Struct, gc=False):
-    """What a store needs of a line on opening; the decoder passes over the rest without making it."""
+    """The parts of a line that opening a store needs; the decoder skips the rest without building it."""
 
     name: str = msgspec.field(name="class")
     origin: str
@@ -139,9 +140,9 @@ def head(line: bytes) -> tuple[str, int, float | None]:
 
     Raises StoreError as `decode` does.
 
-    A line that a person typed is checked whole. Of a line in the form that this package writes only the head
-    is, and the rest, such as a key that is there twice, when `decode` reads it: opening a store takes little
-    longer than parsing it.
+    A line that a person typed is validated in full. Of a line in this package's own format, only the head is;
+    the rest, such as duplicate keys, is validated when `decode` reads it, so that opening a store takes
+    little longer than parsing it.
     """
     try:
         known = _decode_head(line)
@@ -167,7 +168,7 @@ def head(line: bytes) -> tuple[str, int, float | None]:
 
 
 class Outline(msgspec.Struct, gc=False):
-    """What a line says of the question that it answers: the fields of an `Entry` by the same names."""
+    """The fields of a line that identify the question it answers, named as in `Entry`."""
 
     name: str = msgspec.field(name="class")
     origin: str | None = None
@@ -181,9 +182,9 @@ _decode_outline: Final = msgspec.json.Decoder(Outline).decode
 
 
 def outline(line: bytes) -> Outline | Entry:
-    """Return the outline of a line in the form that this package writes, the entry of any other.
+    """Return the outline of a line in this package's own format, the entry of any other line.
 
-    It takes a tenth of the time of `decode`. Raises StoreError as `decode` does.
+    Takes a tenth of the time of `decode`. Raises StoreError as `decode` does.
     """
     if line.startswith(_WRITTEN):
         try:
@@ -206,7 +207,7 @@ def without_collecting() -> Iterator[None]:
 
 
 def kind_of(entry: Entry) -> int:
-    """Return a line's kind, which says what it does to the lines before it; see `current_position`."""
+    """Return a line's kind, which determines its effect on earlier lines; see `current_position`."""
     if entry.removed:
         return END
     if entry.origin == GENERATED:
@@ -217,8 +218,8 @@ def kind_of(entry: Entry) -> int:
 def current_position(kinds: Sequence[int]) -> int | None:
     """Return the position of the current line among one class's lines, oldest first, or None.
 
-    The last line wins, but a person's line stays current over later generated ones. A removal, or an answer
-    brought back by an undo, makes all earlier lines history.
+    The last line wins, but a person's line takes precedence over later generated ones. A removal, or an
+    answer restored by an undo, makes all earlier lines history.
     """
     answer = None
     for position in range(len(kinds) - 1, -1, -1):
@@ -239,9 +240,9 @@ def current(history: Sequence[Entry]) -> Entry | None:
 
 
 def whole_end(fd: int, size: int) -> int:
-    """Return where a file's last complete line ends; the rest is incomplete.
+    """Return the offset at which a file's last complete line ends; anything after it is incomplete.
 
-    Reads no more than one line's length.
+    Reads only the end of the file.
     """
     rest = _after_last_line_end(fd, size)
     if not rest.strip() or len(rest) > MAX_LINE:
@@ -264,7 +265,7 @@ def _after_last_line_end(fd: int, size: int) -> bytes:
 
 
 def numbers_at(fd: int, offsets: Sequence[int]) -> dict[int, int]:
-    """Return the numbers, from 1, of the lines that begin at ascending `offsets`, in one pass."""
+    """Return the numbers, from 1, of the lines that begin at the ascending `offsets`, in one pass."""
     numbers = {}
     number, position = 1, 0
     for offset in offsets:
@@ -276,11 +277,12 @@ def numbers_at(fd: int, offsets: Sequence[int]) -> dict[int, int]:
 
 
 def is_torn(tail: bytes, *, first: bool) -> bool:
-    """Say whether bytes after the last line end are the beginning of a line whose rest was never written.
+    """Return whether the bytes after the last newline are a line that was only partly written.
 
-    With `first` no line is before them, and they must begin as a store's line does: else they are another
-    file's. A line that is closed but wrong is a person's slip and stays theirs, and so does one that holds a
-    whole object, as a file has whose lines end in CR alone. A crash can leave NULs behind what it wrote.
+    With `first`, no line precedes them, and they must begin as a store's line does: otherwise the file is not
+    a store. A line that is complete but invalid is a person's mistake and is left alone; so is a line that
+    contains a whole object, as in a file whose lines end in CR alone. A crash can leave NULs after what was
+    written.
     """
     text = tail.removeprefix(BOM).rstrip(b"\0").lstrip()
     if not text:
@@ -295,7 +297,7 @@ def is_torn(tail: bytes, *, first: bool) -> bool:
 
 
 def dumps(value: Any) -> bytes:
-    """Return JSON as UTF-8. Raises TypeError or ValueError for what JSON cannot hold."""
+    """Return JSON as UTF-8. Raises TypeError or ValueError for what JSON cannot represent."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:  # an integer beyond 64 bits under an unknown key
@@ -310,12 +312,12 @@ def _begins_with_object(text: bytes) -> bool:
     except ValueError:
         return False
     except RecursionError:
-        pass  # deeper than any line of ours
+        pass  # deeper than any line that we write
     return True
 
 
 def _hint(line: bytes) -> str:
-    """Return what is wrong with a whole file, where its first line shows it."""
+    """Return what is wrong with the whole file, if its first line shows it."""
     if line in (b"{", b"[", b"[{"):
         return "; it looks like JSON laid out over several lines: a store has one object per line (`jq -c`)"
     if b"\r" in line:
@@ -340,7 +342,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def ordered(names: Iterable[str], positions: Mapping[str, float]) -> list[str]:
-    """Return names, which come in the order of first appearance, sorted by position.
+    """Return names, given in order of first appearance, sorted by position.
 
     >>> ordered(["newt", "eft", "typed", "frog"], {"newt": 2, "frog": 1, "eft": 3})
     ['frog', 'newt', 'eft', 'typed']
@@ -354,15 +356,15 @@ def ordered(names: Iterable[str], positions: Mapping[str, float]) -> list[str]:
 
 
 def positions_of(listed: Sequence[str], known: Mapping[str, float]) -> dict[str, float]:
-    """Return the position of each class of a list, given those that the store's classes have.
+    """Return the position of each class of a list, given the positions known to the store.
 
     >>> positions_of(["ant", "frog", "newt", "eft"], {"frog": 1, "eft": 2})
     {'ant': 0.5, 'frog': 1, 'newt': 1.5, 'eft': 2}
     """
     taken = sorted(map(float, known.values()))
-    above: dict[float, float] = {}  # a position, and the lowest of those that were given out right above it
+    above: dict[float, float] = {}  # maps a position to the lowest one assigned right above it
     positions: dict[str, float] = {}
-    before: float | None = None  # the position of the nearest class before that has one
+    before: float | None = None  # the position of the nearest preceding class that has one
     for is_known, group in groupby(listed, known.__contains__):
         names = list(group)
         if is_known:
@@ -384,7 +386,7 @@ def positions_of(listed: Sequence[str], known: Mapping[str, float]) -> dict[str,
 
 
 def _below(taken: Sequence[float], position: float | None) -> float:
-    """Return the highest of the positions below one; without one, the highest of all."""
+    """Return the highest position below `position` (if None, of all), or a lower bound if there is none."""
     rest = taken if position is None else taken[: bisect_left(taken, position)]
     if rest:
         return rest[-1]

@@ -1,10 +1,10 @@
 """Lint: finds problems in a store's descriptors and fixes those that can be fixed safely.
 
-    config = project_config()  # tool.fieldmarks.lint in ./pyproject.toml, where there is one
+    config = project_config()  # tool.fieldmarks.lint in ./pyproject.toml, if there is one
     for finding in lint(store.entries(), config):
         print(finding.name, finding.message)
 
-What a project can set, in TOML:
+A project's settings, in TOML:
 
     [tool.fieldmarks.lint]
     ignore = ["FM105", "two-meanings"]
@@ -47,7 +47,7 @@ _LEVELS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: with a class, or with its descriptor number `number`, from 1."""
+    """A problem with a class, or with its descriptor number `number`, from 1."""
 
     rule: Rule
     severity: Severity
@@ -57,7 +57,7 @@ class Finding:
     descriptor: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON has it."""
+        """Return the finding as a JSON object."""
         severity = self.severity.name.lower()
         rule = {"code": self.rule.code, "rule": self.rule.name, "severity": severity, "class": self.name}
         where = {} if self.number is None else {"number": self.number, "descriptor": self.descriptor}
@@ -65,7 +65,7 @@ class Finding:
 
 
 def lint(entries: Iterable[Entry], config: Config | None = None, *, only: str | None = None) -> list[Finding]:
-    """Return what is wrong, class by class, or with the class `only`, for which all are looked at too."""
+    """Return the findings, class by class, or only those of the class `only`, still compared with all."""
     config = config or Config()
     listing = Listing(list(entries), config)
     rules = [rule for rule in RULES if rule.code not in config.ignore]
@@ -86,13 +86,13 @@ def lint(entries: Iterable[Entry], config: Config | None = None, *, only: str | 
 
 
 def counts(findings: Iterable[Finding]) -> dict[str, int]:
-    """Return how often each rule found something, in the table's order."""
+    """Return how many findings each rule has, if any, in the order of `RULES`."""
     numbers = Counter(finding.rule.code for finding in findings)
     return {rule.code: numbers[rule.code] for rule in RULES if numbers[rule.code]}
 
 
 def by_number(findings: Iterable[Finding]) -> dict[int | None, list[Finding]]:
-    """Return one class's findings by the number of the descriptor, None for those of the class itself."""
+    """Return one class's findings by descriptor number, with None for those of the class itself."""
     groups: dict[int | None, list[Finding]] = {}
     for finding in findings:
         groups.setdefault(finding.number, []).append(finding)
@@ -100,7 +100,7 @@ def by_number(findings: Iterable[Finding]) -> dict[int | None, list[Finding]]:
 
 
 def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
-    """Return findings for people: the same one about the same descriptor together, the most severe first."""
+    """Group findings for display: equal ones about the same descriptor together, the most severe first."""
     groups: dict[tuple[Any, ...], list[Finding]] = {}
     for finding in findings:
         about = "" if finding.descriptor is None else comparable(finding.descriptor)
@@ -126,7 +126,7 @@ def fix(store: Store, config: Config, stamp: Stamp, *, dry_run: bool = False) ->
 
 
 def fixed(entry: Entry, ignore: Collection[str], stamp: Stamp) -> Entry | None:
-    """Return the line without debris, chatter, repeats and empty descriptors, or None if it has none."""
+    """Return the line without debris, chat filler, repeats and empty descriptors, or None if it has none."""
     texts = list(entry.descriptors)
     if "FM204" not in ignore:
         texts = [clean(text) for text in texts]
@@ -142,7 +142,7 @@ def fixed(entry: Entry, ignore: Collection[str], stamp: Stamp) -> Entry | None:
 
 
 def command_config(path: str | None, ignore: Iterable[str], examples: str | None, clip: str | None) -> Config:
-    """Return what a command line says over what the project's file says. Raises StoreError, ModelError."""
+    """Return the project's settings with those of a command line applied. Raises StoreError, ModelError."""
     config = project_config(Path(path) if path else None, Path(examples) if examples else None)
     config = replace(config, ignore=config.ignore | codes(ignore, "--ignore"))
     if clip is None:
@@ -152,9 +152,9 @@ def command_config(path: str | None, ignore: Iterable[str], examples: str | None
 
 
 def project_config(path: Path | None = None, examples: Path | None = None) -> Config:
-    """Read a project's file, or the working folder's `pyproject.toml` if there is one.
+    """Read the settings in a project's file, by default `./pyproject.toml` if there is one.
 
-    `examples` goes before the project's own. Raises StoreError for a file that is missing or wrong.
+    `examples` overrides the project's own. Raises StoreError for a missing or invalid file.
     """
     if path is None and (here := Path("pyproject.toml")).is_file():
         path = here
@@ -171,7 +171,7 @@ def project_config(path: Path | None = None, examples: Path | None = None) -> Co
 
 
 def _table(path: Path) -> dict[str, Any]:
-    """Return a project's settings for lint. Raises StoreError for a file that is missing or wrong."""
+    """Return a project's lint settings. Raises StoreError for a missing or invalid file."""
     text = read_text(path, MAX_FILE, StoreError)
     try:
         table: Any = tomllib.loads(text)
@@ -204,9 +204,9 @@ def code(name: object, where: object) -> str:
 
 
 def read_examples(path: Path) -> frozenset[str]:
-    """Return the bullets of a prompt's worked examples: the lines that begin with "-" and say more.
+    """Return the bullets of a prompt's worked examples: the lines that begin with "-" and are not empty.
 
-    Raises StoreError if the file cannot be read or has none.
+    Raises StoreError if the file cannot be read or has no bullets.
     """
     text = read_text(path, MAX_FILE, StoreError)
     bullets = frozenset(re.findall(r"^[ \t]*-[ \t]*(\S.*?)[ \t]*\r?$", text, re.MULTILINE))
@@ -228,7 +228,7 @@ def exit_code(findings: Iterable[Finding], least: Severity = Severity.ERROR) -> 
 
 
 def annotations(store: Store, findings: Iterable[Finding]) -> Iterator[str]:
-    """Yield each finding as a workflow command of GitHub's, with the line of the store that it is about."""
+    """Yield each finding as a GitHub workflow command that points to its line in the store."""
     numbers = store.line_numbers()
     file = _escaped(str(store.path), ",:")
     for finding in findings:

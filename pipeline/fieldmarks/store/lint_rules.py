@@ -1,8 +1,8 @@
-"""The table of lint rules, `RULES`: a code, a name, a severity, a description, and a function that finds it.
+"""The lint rules, `RULES`: each has a code, a name, a severity, a description and a function that applies it.
 
-Most rules look at one descriptor's text; those on English words leave other languages alone. The others look
-at a class, or compare all classes. Tokens are counted as a CLIP model's own tokenizer does, without loading
-the model.
+Most rules check the text of one descriptor; those about English words skip other languages. The others check
+a class, or compare all classes. Tokens are counted with a CLIP model's own tokenizer, without loading the
+model.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from fieldmarks.debris import plain, spoken, thinks
+from fieldmarks.debris import has_thinking, plain, without_thinking
 from fieldmarks.errors import ModelError
 from fieldmarks.paths import read_text
 from fieldmarks.records import Entry, near_miss
@@ -52,12 +52,13 @@ _UNSEEN: Final = re.compile(
     r"|weigh(?:s|ing|t)?"
     r"|(?:milli|centi)?met(?:er|re)s?(?: in| long| tall| high| wide)"
     r"|(?:feet|foot|inch|inches|pounds|kilograms)(?= (?:in length|in height|long|tall|high|wide)\b))\b"
-    # A measure, whole: with its decimals, fraction or range.
+    # A complete measurement, with its decimals, fraction or range.
     rf"|(?<!\w)[.,]?{_NUMBER}(?:\s*(?:[-–]|to|x|×)\s*{_NUMBER}){{0,3}}\s*"
     r"(?:mm|cm|km|m|kg|g|lbs?|ft|inch|inches|feet|met(?:er|re)s?|pounds?|kilograms?|years?)\b",
     re.IGNORECASE,
 )
-# What --fix removes must be sure: "absolutely round eyes" and "these are lined with trees" are traits.
+# --fix removes these, so they must be certain: "absolutely round eyes" and "these are lined with trees" are
+# traits.
 _TALK: Final = (
     r"ways?|things|features|characteristics|traits|attributes|aspects|elements|details|differences|changes"
     r"|factors|challenges|variations|materials|methods|options|reasons|types|kinds"
@@ -78,12 +79,12 @@ _SENTENCE: Final = re.compile(
 )
 _SENTENCES: Final = re.compile(r"[.!?]\s+\S")
 _MARKS: Final = re.compile(r"^(?:\s*(?:#{1,6}\s+|[-*•·–—]+>?|\(?\d{1,2}[.)]\s+))++\s*")
-_MOST_REPAIRS: Final = 20  # of a hostile text; one repair can uncover another
+_MOST_REPAIRS: Final = 20  # of a hostile text; one repair can expose another
 _MOJIBAKE: Final = re.compile("[ÂÃâ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]")
 
 
 def cut(text: str, *, english: bool = True) -> str | None:
-    """Complain of an end that no sentence has."""
+    """Report a text that looks cut off."""
     if any(text.count(opened) > text.count(closed) for opened, closed in ("()", "（）")):
         return "a bracket is not closed"
     end = _CUT_MARK.search(text.rstrip()) or (_CUT_WORD.search(text.rstrip()) if english else None)
@@ -91,60 +92,60 @@ def cut(text: str, *, english: bool = True) -> str | None:
 
 
 def hedge(text: str) -> str | None:
-    """Complain of a word that makes the trait uncertain."""
+    """Report a word that makes the trait uncertain."""
     return _word(_HEDGE, text)
 
 
 def negation(text: str) -> str | None:
-    """Complain of a word that denies."""
+    """Report a negation."""
     return _word(_NEGATION, text)
 
 
 def unseen(text: str) -> str | None:
-    """Complain of what a photo does not show."""
+    """Report what a photo does not show."""
     return _word(_UNSEEN, text)
 
 
 def chatter(text: str) -> str | None:
-    """Complain of words to the reader in the place of a trait."""
+    """Report chat filler in place of a trait."""
     introduces = text.rstrip().endswith((":", "：")) and not _SENTENCES.search(text)
     return _word(_CHATTER, text) or ("it introduces a list" if introduces else None)
 
 
 def debris(text: str) -> str | None:
-    """Complain of the remains of encodings, markup and list marks."""
+    """Report leftover encoding errors, markup and list markers."""
     if "\ufffd" in text:
         return "a character was lost (\ufffd)"
-    if thinks(text):
+    if has_thinking(text):
         return "it contains the model's own reasoning"
     cleaned = clean(text)
     return None if cleaned == text else f"should read {cleaned!r}"
 
 
 def clean(text: str) -> str:
-    """Return a descriptor without thoughts and the remains of encodings, markup and list marks."""
+    """Return a descriptor without model reasoning and leftover encoding errors, markup and list markers."""
     before = None
     for _ in range(_MOST_REPAIRS):
         if text == before:
             break
         before = text
         text = _recoded(text) if _MOJIBAKE.search(text) else text
-        text = _MARKS.sub("", plain(spoken(text) or ""))
+        text = _MARKS.sub("", plain(without_thinking(text) or ""))
     return text
 
 
 def wordless(text: str) -> str | None:
-    """Complain of a text without a letter."""
+    """Report a text without letters."""
     return None if not text.strip() or any(map(str.isalpha, text)) else "it has no letter"
 
 
 def sentence(text: str) -> str | None:
-    """Complain of a whole sentence in the place of a feature."""
+    """Report a whole sentence in place of a feature."""
     return _word(_SENTENCE, text)
 
 
 def _recoded(text: str) -> str:
-    """Return UTF-8 that was once read as Windows-1252 as it was meant, or the text itself."""
+    """Return the intended text of UTF-8 that was read as Windows-1252, or the text itself."""
     try:
         return text.encode("cp1252").decode("utf-8")
     except UnicodeError:
@@ -157,7 +158,7 @@ def _word(pattern: re.Pattern[str], text: str) -> str | None:
 
 
 class Severity(IntEnum):
-    """How bad a finding is; only errors fail a run, unless `--fail-on` says otherwise."""
+    """How serious a finding is; only errors fail a run, unless `--fail-on` says otherwise."""
 
     HINT = 0
     WARNING = 1
@@ -166,21 +167,21 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Config:
-    """What to look for: a project's settings, and what a command line adds to them."""
+    """What to look for: a project's settings, and those that a command line adds."""
 
-    ignore: frozenset[str] = frozenset()  # codes of rules
+    ignore: frozenset[str] = frozenset()  # rule codes
     severity: Mapping[str, Severity] = field(default_factory=dict)  # by code
     max_words: int = 15
     shared_by: int = 5  # classes
-    hurts_by: int = 2  # images lost, in percent of those of the descriptor's class
+    hurts_by: int = 2  # images lost, in percent of the class's images
     examples: frozenset[str] = frozenset()  # the bullets of a prompt's worked examples
-    tokens: Callable[[str], int] | None = None  # counts as CLIP does, with both end tokens
+    tokens: Callable[[str], int] | None = None  # counts as CLIP does, with start and end tokens
     max_tokens: int = 77
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All classes under lint, and what only a look at all of them tells."""
+    """All classes being linted, and facts that depend on all of them."""
 
     entries: Sequence[Entry]
     config: Config = field(default_factory=Config)
@@ -191,12 +192,12 @@ class Listing:
         return language(text for entry in self.entries for text in entry.descriptors) or "en"
 
     def is_english(self, entry: Entry) -> bool:
-        """Whether rules on English words are for this entry's texts."""
+        """Whether rules about English words apply to this entry's texts."""
         return (language(entry.descriptors) or self.language) == "en"
 
     @cached_property
     def sharing(self) -> Mapping[str, int]:
-        """In how many classes each descriptor occurs."""
+        """The number of classes in which each descriptor occurs."""
         classes: defaultdict[str, int] = defaultdict(int)
         for entry in self.entries:
             for key in {comparable(text) for text in entry.descriptors}:
@@ -213,7 +214,7 @@ class Listing:
 
     @cached_property
     def same_names(self) -> Mapping[str, Sequence[str]]:
-        """The names that differ only by case, punctuation or underscores."""
+        """The names grouped by spelling, ignoring case, punctuation and underscores."""
         names: defaultdict[str, list[str]] = defaultdict(list)
         for entry in self.entries:
             names[comparable(entry.name)].append(entry.name)
@@ -226,7 +227,7 @@ Finder = Callable[[Entry, Listing], Iterator[Complaint]]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of the table; `fix` says that `lint.fixed` knows a safe remedy."""
+    """A lint rule; `fix` says whether `lint.fixed` can fix its findings safely."""
 
     code: str
     name: str
@@ -237,7 +238,7 @@ class Rule:
 
 
 def each(look: Callable[[str], str | None], *, english: bool = False) -> Finder:
-    """Make a function that looks at one text into one that looks at an entry's, perhaps only in English."""
+    """Turn a check of one text into a check of an entry's texts, optionally only English ones."""
 
     def find(entry: Entry, listing: Listing) -> Iterator[Complaint]:
         if english and not listing.is_english(entry):
@@ -350,7 +351,7 @@ def _hurts(entry: Entry, listing: Listing) -> Iterator[Complaint]:
 
 
 def _others(names: Sequence[str], name: str) -> str:
-    """Return the first three of the names beside `name`, which is one of them, and the count of others."""
+    """Return the first three of `names` other than `name`, and the number of the rest."""
     shown = [other for other in names[:4] if other != name][:3]
     more = len(names) - 1 - len(shown)
     return ", ".join(map(repr, shown)) + (f" and {more} more" if more else "")
@@ -434,13 +435,13 @@ RULES: Final = (
 
 
 MAX_FILE = 128 << 20  # bytes
-CLIP_TOKENS = 77  # where a tokenizer does not say
+CLIP_TOKENS = 77  # if a tokenizer does not say
 
 
 def token_count(model: str) -> tuple[Callable[[str], int], int]:
-    """Return a model's token count of a text, both end tokens included, and the most that the model reads.
+    """Return a function that counts a text's tokens, with start and end tokens, and the model's token limit.
 
-    `model` is a folder or a hub id. Raises ModelError if it has no `tokenizer.json`.
+    `model` is a folder or a hub id. Raises ModelError if its tokenizer files are missing or invalid.
     """
     from tokenizers import Tokenizer
 

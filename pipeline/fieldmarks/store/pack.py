@@ -1,14 +1,13 @@
-"""A pack: the current lists as a folder to publish, with a card and a description that programs read.
+"""A pack: a folder that publishes the current lists, with a card and a machine-readable description.
 
     DIR/descriptors.jsonl     the current line of each class, in order: what `hf:NAME` and `store import` read
     DIR/descriptors.parquet   the same as a table, which the hub shows
     DIR/README.md             the card
     DIR/croissant.json        Croissant 1.1 (https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html)
 
-What belongs to the machine and not to the lists stays behind: endpoints' addresses and the folders of models
-and data sets, which tell how a private network or disk is laid out (of a folder its last name stays), the
-history, and the marks by which undo works. The names of people and the models' raw answers go along unless
-they are not wanted.
+What belongs to the machine rather than the lists is left out: endpoint addresses and the folders of models
+and data sets, which reveal a private network or disk layout (only a folder's last name stays), the history,
+and the keys that undo relies on. People's names and the models' raw answers are included unless excluded.
 """
 
 import hashlib
@@ -41,7 +40,7 @@ CROISSANT: Final = "croissant.json"
 PLACES: Final = "Addresses of endpoints and folders of the machine, which may be private."
 ANSWERS: Final = "The raw answers of the models."
 AUTHORS: Final = "The names of those who wrote, edited or reviewed the lists."
-# The columns of the table: whether each holds a list, and what it is.
+# The columns of the table: whether each holds a list, and its description.
 COLUMNS: Final[Mapping[str, tuple[bool, str]]] = {
     "class": (False, "The class."),
     "descriptors": (True, "The visible features by which the class can be recognised, one text each."),
@@ -94,7 +93,7 @@ _CONTEXT: Final = {
 
 
 def published(entry: Entry, *, authors: bool, answers: bool) -> Entry:
-    """Return a line as a pack holds it; see the module."""
+    """Return a line as a pack holds it; see the module's docstring."""
     measured = entry.measured and {
         **entry.measured,
         **{key: last_name(entry.measured[key]) for key in ("data", "model")},
@@ -123,10 +122,10 @@ def published(entry: Entry, *, authors: bool, answers: bool) -> Entry:
 def pack(
     store: Store, folder: Path, about: About, *, authors: bool = True, answers: bool = True
 ) -> list[Path]:
-    """Write a pack of a store and return its files; the folder is there whole or not at all.
+    """Write a pack of a store atomically and return its files.
 
-    Raises StoreError for a folder that exists, a store without classes, one with imported lists whose licence
-    nobody has set, and without pyarrow.
+    Raises StoreError if the folder exists, the store has no classes or has imported lists but no licence is
+    given, or pyarrow is not installed.
     """
     check_new(folder)
     entries = current_entries(store)
@@ -154,7 +153,7 @@ def pack(
 
 
 def licence_of_pack(store: Store) -> str | None:
-    """Return the licence that a pack's card names, of a store that lies in its folder."""
+    """Return the licence named in the card of a pack whose file is this store, or None."""
     if store.path.name != DATA:
         return None
     try:
@@ -164,18 +163,18 @@ def licence_of_pack(store: Store) -> str | None:
 
 
 def _has_places(entry: Entry, line: Entry) -> bool:
-    """Whether a line says where something is that the published one does not."""
+    """Whether a line has addresses or folders that the published line does not."""
     return bool(entry.endpoint) or (entry.model, entry.measured) != (line.model, line.measured)
 
 
 def check_new(folder: Path) -> None:
-    """Raise StoreError where something lies already: a pack never overwrites."""
+    """Raise StoreError if the folder exists: a pack never overwrites."""
     if os.path.lexists(folder):
         raise StoreError(f"{folder} already exists: choose another name")
 
 
 def croissant(entries: Sequence[Entry], about: About, contents: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the description of a pack's files and of the table's columns, in Croissant 1.1."""
+    """Return the description of a pack's files and its table's columns, in Croissant 1.1."""
     title = title_of(entries, about)
     forms = {DATA: "application/jsonlines", TABLE: "application/x-parquet"}
     facts = {
@@ -221,7 +220,7 @@ def croissant(entries: Sequence[Entry], about: About, contents: Mapping[str, byt
 
 
 def _citation(title: str, authors: Sequence[str]) -> str:
-    """Return the pack as an entry of BibTeX."""
+    """Return a BibTeX entry for the pack."""
     fields = {"title": title, "author": " and ".join(authors), "year": f"{datetime.now(UTC):%Y}"}
     shown = (f"{key} = {{{value.translate(_BRACES)}}}" for key, value in fields.items() if value)
     return f"@misc{{descriptors, {', '.join(shown)}}}"
@@ -240,7 +239,7 @@ def _field(name: str, is_list: bool, description: str) -> dict[str, Any]:
 
 
 def _parquet(entries: Sequence[Entry]) -> bytes:
-    """Return the table of the lines. Raises StoreError without pyarrow."""
+    """Return the lines as a Parquet file. Raises StoreError if pyarrow is not installed."""
     try:
         arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
@@ -263,7 +262,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def _write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a new folder whole or not at all. Raises StoreError."""
+    """Write a new folder atomically. Raises StoreError."""
     draft = folder.with_name(f".{folder.name[:200]}.{secrets.token_hex(8)}.tmp")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

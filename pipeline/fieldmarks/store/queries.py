@@ -1,4 +1,4 @@
-"""What a store holds, as rows and numbers to print: `store list`, `show`, `history` and `stats`."""
+"""Queries that show what a store holds, for `store list`, `show`, `history` and `stats`."""
 
 import logging
 import math
@@ -27,17 +27,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A class in short."""
+    """A class in brief."""
 
     name: str
     count: int
     origin: str
-    flags: tuple[str, ...]  # codes of rules
-    effect: float | None = None  # of the descriptor that was measured to help least
+    flags: tuple[str, ...]  # rule codes
+    effect: float | None = None  # of the descriptor that helps least
     review: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the row as JSON has it."""
+        """Return the row as a JSON object."""
         return {
             "class": self.name,
             "descriptors": self.count,
@@ -56,9 +56,9 @@ def rows(
     unreviewed: bool = False,
     grep: str | None = None,
 ) -> list[Row]:
-    """Return the classes in short: all, or those with flags, not approved, or with `grep` in their texts.
+    """Return the classes in brief: all, or those that are flagged, not approved, or match `grep`.
 
-    Raises StoreError for a `grep` that is not a regular expression.
+    Raises StoreError if `grep` is not a regular expression.
     """
     search = finder(grep or "")
     entries = list(store.entries())
@@ -76,20 +76,20 @@ def shipped() -> list[dict[str, Any]]:
     """Return the stores that ship with the package: name, numbers of classes and descriptors, origin."""
     stores = []
     for name in shipped_names():
-        entries = list(Store(shipped_store(name) or name).entries())  # never a file of that name here
+        entries = list(Store(shipped_store(name) or name).entries())  # never a local file of that name
         count = sum(len(entry.descriptors) for entry in entries)
         note = entries[0].note or origin(entries[0])
         stores.append({"store": name, "classes": len(entries), "descriptors": count, "note": note})
     return stores
 
 
-def by(key: str, rows: Iterable[Row]) -> list[Row]:
+def sorted_rows(key: str, rows: Iterable[Row]) -> list[Row]:
     """Sort rows by "name", "count" (fewest first) or "effect" (worst first, unmeasured last)."""
     return sorted(rows, key=_ORDERS[key])
 
 
 def missing(store: Store, path: Path) -> list[str]:
-    """Return the classes of a list, in any format, that are not current; how it was read is logged.
+    """Return the classes of a list, in any format, that are not current; logs how it was read.
 
     Raises StoreError, ClassNameError.
     """
@@ -101,18 +101,18 @@ def missing(store: Store, path: Path) -> list[str]:
 
 
 def show(store: Store, name: str, config: Config) -> tuple[Entry, list[Finding]]:
-    """Return the current line of a class and its flags, for some of which all classes are looked at."""
+    """Return the current line of a class and its findings, some of which depend on all classes."""
     entry = current_entry(store, name)
     return entry, lint(store.entries(), config, only=entry.name)
 
 
 def history(store: Store, name: str) -> list[Entry]:
-    """Return every line of a class, oldest first. Raises StoreError that suggests the closest names."""
+    """Return every line of a class, oldest first. Raises StoreError, suggesting the closest names."""
     return store.history(find(store.all_names(), name, store.name))
 
 
 def stats(store: Store, config: Config) -> dict[str, Any]:
-    """Return the numbers of a store; tokens are those of every answer ever paid for."""
+    """Return a store's statistics; tokens are those of every answer ever paid for."""
     entries = list(store.entries())
     sizes = [len(entry.descriptors) for entry in entries]
     every = [line for name in store.all_names() for line in store.history(name)]
@@ -140,7 +140,7 @@ def stats(store: Store, config: Config) -> dict[str, Any]:
 
 
 def origin(entry: Entry) -> str:
-    """Return where a line comes from, in a word."""
+    """Return where a line comes from, in one word."""
     return entry.origin or "typed"
 
 

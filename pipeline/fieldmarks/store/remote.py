@@ -1,8 +1,8 @@
 """Stores on the Hugging Face Hub: hf:NAME[@REVISION] names a pack that `fieldmarks store pack` made.
 
-A revision is a branch, a tag or a commit; without one it is the newest of the main branch. The hub is asked
-whether it has changed, unless HF_HUB_OFFLINE says not to, or the revision is a commit that was downloaded
-before; the file itself is downloaded once and lies in the hub's cache.
+A revision is a branch, a tag or a commit; the default is the head of the main branch. The hub is asked
+whether it has changed, unless HF_HUB_OFFLINE is set or the revision is a commit that was downloaded before;
+the file itself is downloaded once, to the hub's cache.
 """
 
 import re
@@ -13,18 +13,18 @@ from fieldmarks.errors import StoreError
 from fieldmarks.hub import one_line
 
 SCHEME: Final = "hf:"
-DATA: Final = "descriptors.jsonl"  # of a pack, the file that is read
-MOST: Final = 1 << 30  # bytes of it; a store of a million classes has a third
+DATA: Final = "descriptors.jsonl"  # the file of a pack that is read
+MOST: Final = 1 << 30  # bytes of that file; a million classes take a third of that
 _SPEC: Final = re.compile(r"hf:((?:[\w.-]+/)?[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?", re.ASCII)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SECONDS: Final = 20
 
 
 def fetch(name: str | Path) -> tuple[Path, str]:
-    """Return the file of a store on the hub, in the hub's cache, and its name with the commit.
+    """Return the file of a store on the hub, in the hub's cache, and the store's name with its commit.
 
-    Raises StoreError for a name that cannot be one, a hub that does not answer or does not have it, and a
-    data set that is no pack.
+    Raises StoreError for an invalid name, a hub that does not answer or does not have it, and a data set that
+    is not a pack.
     """
     match = _SPEC.fullmatch(str(name))
     if match is None:

@@ -1,12 +1,12 @@
-"""Review marks: what a person says of a class's list, "approved" or "unsure", who says it, and when.
+"""Review marks: a person's verdict on a class's list, "approved" or "unsure", with who gave it and when.
 
     review(store, ["tree frog"], APPROVED, Stamp(by="ada"))
 
 A mark is a line of its own that repeats the current one with `review` and `reviewed` {by, at, note, change}.
-It is otherwise that line: its origin, and so what generation asks and which line is current, stays; so do
-`by`, `at` and `note`, which belong to the list. A mark is about one list: a line with another list, whether a
-person or a model made it, has none, and neither has the class under another name. `store undo` takes a mark
-back, and brings it back with the list that it was about.
+Its origin stays, so that it changes neither what generation asks nor which line is current; `by`, `at` and
+`note` stay too, as they belong to the list. A mark is about one list: a line with another list, whether a
+person or a model made it, has none, and neither has a renamed class. `store undo` reverts a mark, and when it
+restores an earlier list, restores that list's mark too.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,10 +19,10 @@ from fieldmarks.store.file import Store
 
 
 def reviewed(entry: Entry, mark: str, stamp: Stamp, source: Mapping[str, Any] | None = None) -> Entry | None:
-    """Return the line with a mark, or None if the same person has set it already.
+    """Return the line with a mark, or None if the same person has already set it and adds no note.
 
-    `source` is the `reviewed` of another store's line whose mark it is, which says who set it and when.
-    Raises StoreError if another program uses one of the keys for something else.
+    `source` is the `reviewed` of the mark in another store, which says who set it and when. Raises StoreError
+    if another program uses one of the keys for something else.
     """
     if taken := next((key for key in ("review", "reviewed") if key in entry.extra), None):
         value = f"class {entry.name!r} has the key {taken!r} with {entry.extra[taken]!r:.60}"
@@ -42,9 +42,9 @@ def review(
     dry_run: bool = False,
     plan: Plan | None = None,
 ) -> list[Change]:
-    """Mark classes, in one change; without names, those that have no mark.
+    """Mark classes in one change; without names, those that have no mark.
 
-    With a `plan` only if it is still the planned one. Raises StoreError if not, or if a class is missing.
+    Raises StoreError if a class is missing or, with a `plan`, if the change is no longer the planned one.
     """
 
     def lines(now: Store) -> list[Entry | None]:
@@ -57,10 +57,10 @@ def review(
 
 
 def is_review(entry: Entry) -> bool:
-    """Say whether a line does nothing but to set a mark; later lines may carry that on."""
+    """Return whether a line only sets a mark, which later lines may carry on."""
     return bool(entry.reviewed and entry.change and entry.reviewed["change"] == entry.change)
 
 
 def is_approved(entry: Entry) -> bool:
-    """Say whether a person has approved a line's list."""
+    """Return whether a person has approved a line's list."""
     return entry.review == APPROVED

@@ -1,8 +1,8 @@
-"""Undo, redo and restore: what each takes back or brings back, as appended lines.
+"""Undo, redo and restore, each by appending lines.
 
 A class's lines are read as a timeline of steps, done and undone. Nothing goes back past a line whose
-predecessors compacting has removed. Each command on one class is a pure function from its history to the line
-that is appended; without a class, `undo` and `redo` take all the classes that one command changed.
+predecessors compaction has removed. For one class, each command is a pure function from its history to the
+line to append; without a class, `undo` and `redo` apply to all classes that one command changed.
 """
 
 import shlex
@@ -24,7 +24,7 @@ from fieldmarks.store.reviewing import is_review
 class Step:
     """What one command did to a class: its last line, and the line that is current from then on.
 
-    `undone_by` is the line that took it back, where one did.
+    `undone_by` is the line that undid it, if any.
     """
 
     line: Entry | None
@@ -34,10 +34,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The steps of a class that are done, oldest first, and those undone, of which the last is redone next.
+    """The done steps of a class, oldest first, and the undone steps, of which the last is redone next.
 
-    The first step done is the class as it was before any change that the file still has. `cut` is that step's
-    line where compacting has removed what was before it.
+    The first done step is the class as it was before any change that the file still has. `cut` is the line
+    whose past compaction has removed, if any.
     """
 
     done: list[Step]
@@ -46,10 +46,10 @@ class Timeline:
 
     @classmethod
     def of(cls, history: Sequence[Entry]) -> Self:
-        """Read the steps off a class's lines, oldest first.
+        """Read the steps from a class's lines, oldest first.
 
         An `undo` line moves the last step from `done` to `undone`, a `redo` line moves it back; any other
-        line that changes what is current is a new step and ends redo. Lines of one command are one step.
+        line that changes what is current is a new step and ends redo. All lines of a command are one step.
         """
         done, undone = [Step(None, None)], list[Step]()
         personal = answer = cut = None
@@ -79,7 +79,7 @@ class Timeline:
         return cls(done, undone, cut)
 
     def undoable(self) -> Entry | None:
-        """Return the line that an undo takes back, or None; one that began a class if a command made it."""
+        """Return the line that an undo reverts, or None; a class's first line only if a command made it."""
         *before, step = self.done
         if not before or step.line is None:
             return None
@@ -87,12 +87,12 @@ class Timeline:
         return step.line if is_change else None
 
     def is_at_cut(self) -> bool:
-        """Return whether the last step done is one that cannot be undone, as compacting removed the past."""
+        """Return whether the last done step cannot be undone because compaction has removed its past."""
         return self.cut is not None and len(self.done) == 1
 
 
 def undone(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
-    """Return the line that brings back what was current before the last change, or None if there is none.
+    """Return the line that restores what was current before the last change, or None if there is no change.
 
     A second undo goes one change further back.
     """
@@ -104,23 +104,24 @@ def undone(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
 
 
 def _is_cut_off(line: Entry, before: Entry | None) -> bool:
-    """Return whether compacting removed what a line changed: it says so, or marks another list."""
+    """Return whether compaction removed what a line changed: the line says so, or annotates another list."""
     if is_measurement(line) or is_review(line):
         return line.compacted or before is None or before.descriptors != line.descriptors
     return line.compacted
 
 
 def _without_mark(line: Entry) -> Entry | None:
-    """Return a measured or reviewed line as it was before, which the line itself tells; None of others."""
+    """Return a measurement or review line as it was before, without what it added; None for others."""
     if is_measurement(line):
         return replace(line, measured=None)
     return replace(line, review=None, reviewed=None) if is_review(line) else None
 
 
 def redone(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
-    """Return the line that brings back what the last undo took away, or None if it took nothing.
+    """Return the line that restores what the last undo reverted, or None if there is nothing to redo.
 
-    An answer carries `undo` too, which makes it current over a person's earlier lines for every reader.
+    A generated line carries `undo` too, so that every reader lets it take precedence over a person's earlier
+    lines.
     """
     steps = Timeline.of(history).undone
     if not steps:
@@ -131,10 +132,10 @@ def redone(history: Sequence[Entry], stamp: Stamp) -> Entry | None:
 
 
 def restored(history: Sequence[Entry], number: int, stamp: Stamp) -> Entry | None:
-    """Return the line that makes line `number`, from 1, of a class's history a person's and current again.
+    """Return the line that makes line `number`, from 1, of a class's history current again, as a person's.
 
-    Return None if it is current. Raises StoreError for a number that is not there, and for lines without a
-    list: failed answers and the class's removal.
+    Returns None if it is current already. Raises StoreError for a number out of range, and for lines without
+    a list: failed answers and removals.
     """
     name = history[0].name
     if not 1 <= number <= len(history):
@@ -162,13 +163,14 @@ def _brought_back(
 def undo(
     store: Store, name: str | None, stamp: Stamp, *, dry_run: bool = False, plan: Plan | None = None
 ) -> list[Change]:
-    """Undo the last change of a class, or, without one, the last command with all classes that it changed.
+    """Undo the last change of a class or, without a class, the last command in all classes that it changed.
 
-    With a `plan` only if it is still the planned one. Raises StoreError if not, or if nothing is left.
+    Raises StoreError if nothing is left to undo or, with a `plan`, if the change is no longer the planned
+    one.
     """
     return _reverse(
         store,
-        lambda now: [undone(now.history(each), stamp) for each in undoable(now, name)],
+        lambda now: [undone(now.history(each), stamp) for each in lines_to_undo(now, name)],
         f"{_place(store, name)}: nothing left to undo",
         dry_run=dry_run,
         plan=plan,
@@ -178,13 +180,13 @@ def undo(
 def redo(
     store: Store, name: str | None, stamp: Stamp, *, dry_run: bool = False, plan: Plan | None = None
 ) -> list[Change]:
-    """Bring back what the last undo took away: of a class, or, without one, of all its classes.
+    """Restore what the last undo reverted: in a class or, without a class, in all classes that it changed.
 
-    With a `plan` only if it is still the planned one. Raises StoreError if not, or if nothing was undone.
+    Raises StoreError if nothing was undone or, with a `plan`, if the change is no longer the planned one.
     """
     return _reverse(
         store,
-        lambda now: [redone(now.history(each), stamp) for each in redoable(now, name)],
+        lambda now: [redone(now.history(each), stamp) for each in lines_to_redo(now, name)],
         f"{_place(store, name)}: nothing to redo",
         dry_run=dry_run,
         plan=plan,
@@ -215,10 +217,10 @@ def _reverse(
     return apply(store, lines, dry_run=dry_run, plan=plan)
 
 
-def undoable(store: Store, name: str | None) -> dict[str, Entry]:
-    """Return, by class, the lines that `undo` takes back: of one class, or of the last command not undone.
+def lines_to_undo(store: Store, name: str | None) -> dict[str, Entry]:
+    """Return, by class, the lines that `undo` reverts: of one class, or of the last command not undone.
 
-    Raises StoreError where compacting has removed what was there before.
+    Raises StoreError if compaction has removed what was there before.
     """
     timelines = _Timelines(store)
     if name is not None:
@@ -244,10 +246,10 @@ def undoable(store: Store, name: str | None) -> dict[str, Entry]:
     return dict(reversed(lines.items()))
 
 
-def redoable(store: Store, name: str | None) -> dict[str, Entry]:
-    """Return, by class, the lines that `redo` brings back: of one class, or of the last undo not redone.
+def lines_to_redo(store: Store, name: str | None) -> dict[str, Entry]:
+    """Return, by class, the lines that `redo` restores: of one class, or of the last undo not redone.
 
-    A command after that undo, on whichever class, ends redo for the store as a whole.
+    A command after that undo, on any class, ends redo for the store as a whole.
     """
     if name is not None:
         name = _any_class(store, name)
@@ -288,11 +290,11 @@ class _Timelines(dict[str, Timeline]):
         return self[name]
 
     def has_lost_past(self, name: str) -> bool:
-        """Return whether the last step of a class seems to begin it, and does not.
+        """Return whether the last step of a class only seems to be its first.
 
-        Files that were compacted before version 0.2 carry no `compacted`. What tells is what only a change of
-        an earlier line leaves behind: a command that begins a class writes a bare line, unless it imports or
-        renames, and then the other name's end is there.
+        Files compacted before version 0.2 have no `compacted`. The evidence is what only a change to an
+        earlier line leaves behind: a command that begins a class writes a bare line, unless it imports or
+        renames, and renaming also leaves the removal of the old name.
         """
         if any(step.line or step.state for step in self[name].done[:-1]):
             return False
@@ -313,7 +315,7 @@ class _Timelines(dict[str, Timeline]):
 
 
 def _any_class(store: Store, name: str) -> str:
-    """Return the name of a class that the store has or had. Raises StoreError that suggests the closest."""
+    """Return the name of a class that the store has or had. Raises StoreError, suggesting the closest."""
     return find(store.all_names(), class_name(name), store.name)
 
 

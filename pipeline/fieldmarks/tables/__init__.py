@@ -1,11 +1,12 @@
-"""One reader of tables: class lists, imports, manifests and aliases as people have them.
+"""Reads tables as people have them: class lists, imports, manifests and aliases.
 
     table = read_table("species.csv", MAX_LIST, ClassNameError)
     table.columns          # ("Common name", "Latin name")
     table.rows[0].cells    # ("Tree frog", "Hyla arborea")
 
-A file's suffix and its content decide together what it is: text with one of four delimiters, one name a line,
-JSON, JSON lines or YAML, in UTF-8, UTF-16 or Windows-1252. What is not certain is an error with the remedy.
+A file's suffix and content together determine what it is: text with one of four delimiters, one name per
+line, JSON, JSON lines or YAML, in UTF-8, UTF-16, UTF-32 or Windows-1252. Anything ambiguous is an error with
+a remedy.
 """
 
 from fieldmarks.tables.reading import errors_as, parse_table, read_table

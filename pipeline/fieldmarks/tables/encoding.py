@@ -1,6 +1,6 @@
-"""Decodes the text of a table or list; says what else the file is, and what to do.
+"""Decodes the text of a table or list; for any other file, says what it is and what to do.
 
-Besides UTF-8 there are UTF-16, UTF-32 and Windows-1252; what is no text is named for what it is.
+It reads UTF-8, UTF-16, UTF-32 and Windows-1252; the error for a file that is not text names its kind.
 """
 
 import re
@@ -12,10 +12,10 @@ from fieldmarks.paths import decode_utf8, wide_encoding
 UTF_8: Final = "UTF-8"
 WESTERN: Final = "Windows-1252"
 
-_MARK: Final = "\ufeff"  # of the byte order; files that two programs wrote have two
+_MARK: Final = "\ufeff"  # byte order mark; files written by two programs have two
 
 _EXPORT: Final = "export the sheet as CSV (in Excel: “CSV UTF-8”)"
-# What is inside a zip archive, by a name that stands near its beginning or in its list at the end.
+# What is inside a zip archive, by a name near its beginning or in the directory at its end.
 _ZIPPED: Final = (
     (b"xl/", "an Excel workbook", _EXPORT),
     (b"word/", "a Word document", "save it as plain text, one name per line, or its table as CSV"),
@@ -37,8 +37,8 @@ _SIGNATURES: Final = (
 )
 _HTML: Final = re.compile(rb"\s*<(!doctype|html|head|body|table|div|ul|ol|p\b|\?xml)", re.IGNORECASE)
 
-# Of Windows-1252 only what Western European words are written with: other 8-bit encodings, read as this one,
-# give other signs, or these in places where no word has them.
+# Of Windows-1252, only the characters of Western European words: other 8-bit encodings, read as this one,
+# give other characters, or these in places where no word has them.
 _LETTERS: Final = "À-ÅÆÇ-ÏÑ-ÖØ-Üß-ïñ-öø-üŒœÿ"
 _SIGNS: Final = "\u00a0’‘“”„–—…°€£§«»·½¼²©®™´•"
 _FOREIGN: Final = re.compile(
@@ -47,13 +47,13 @@ _FOREIGN: Final = re.compile(
     r"|[a-zß-ÿ][À-ÞŒ][a-zß-ÿ]"  # a capital inside a word
     rf"|[{_LETTERS}]{{3}}"
 )
-_MOST_ACCENTS: Final = 0.3  # of the letters
+_MOST_ACCENTS: Final = 0.3  # as a fraction of the letters
 
 
 def decode(data: bytes, source: str, *, western: bool = True) -> tuple[str, str]:
     """Return a file's text without a byte order mark, and the name of its encoding.
 
-    Windows-1252 is read where it is certain, and `western` allows it. Raises TableError for anything else.
+    Windows-1252 is read only if it is certain and `western` is true. Raises TableError for anything else.
     """
     for signature, what, remedy in _SIGNATURES:
         if data.startswith(signature):

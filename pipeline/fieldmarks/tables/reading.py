@@ -1,14 +1,14 @@
 """Reads a file into a table: CSV with any delimiter (comma, semicolon, bar, tab), JSON, JSON lines or YAML.
 
-The suffix and the beginning of a file decide which of them it is.
+A file's suffix and its beginning determine the format.
 
-Text has delimiters, or one name a line: the cells' counts decide. A delimiter fits if every row, read with
-it, has as many cells as the first, outside quotes; or if the first row is then a heading that is known. A
-comma in text that is not called .csv is a delimiter only where that is certain, as names have commas too:
-"tench, Tinca tinca". Titles above a heading that is known are left out.
+Text has delimiters, or one name per line: the number of cells decides. A delimiter fits if every row, split
+at it outside quotes, has as many cells as the first, or if the first row is then a known heading. In text
+without the suffix .csv, a comma is a delimiter only if that is certain, because names have commas too:
+"tench, Tinca tinca". Titles above a known heading are left out.
 
 JSON, JSON lines and YAML are lists of names or objects, or maps of names. JSON lines are read here and not by
-jsonlines, which does not give the number of a line, by which errors name it.
+jsonlines, which does not give the line numbers that errors need.
 """
 
 import csv
@@ -43,27 +43,27 @@ DELIMITERS: Final = (",", ";", "\t", "|")
 
 _PREFERRED: Final = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
 _NO_DELIMITER: Final = "\x1f"  # for the csv module, which needs one
-_SAMPLE: Final = 200  # rows by which a delimiter is chosen
+_SAMPLE: Final = 200  # rows used to choose a delimiter
 _SEP_LINE: Final = re.compile(r'\s*"?sep=(.)"?[;,\t| ]*(\r\n|\r|\n|$)', re.IGNORECASE)  # Excel's own
 _COMMENT: Final = re.compile(rf"\s*(?!{SHEET_ERROR.pattern})#(?![,;\t|])(?!\s*$)")
-_LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")  # with its end; a copy of the text is none
+_LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")  # with its newline; the text is not copied
 _MOST_TITLES: Final = 5  # lines above a heading
-_RULE: Final = re.compile(r"\s*:?-+:?\s*|")  # below the heading of a Markdown table
+_RULE: Final = re.compile(r"\s*:?-+:?\s*|")  # under the heading of a Markdown table
 
 
 class _Lines:
-    """Rows of text in order, without blank ones and comments, which are counted."""
+    """Rows of text in order, without blank rows and comments; the comments are counted."""
 
     def __init__(self, text: str, first: int, delimiter: str | None, source: str) -> None:
         self.comments = 0
         self._source = source
         self._number = self._start = first - 1
-        self._at_start = True  # of a row: a "#" inside a quoted cell is no comment
+        self._at_start = True  # of a row: a "#" inside a quoted cell is not a comment
         self._lines = map(re.Match.group, _LINE.finditer(text))
         self._reader = csv.reader(self._physical(), delimiter=delimiter or _NO_DELIMITER, strict=True)
 
     def __iter__(self) -> Iterator[Row]:
-        """Yield rows. Raises TableError for quotes that are not closed, and too many or too large cells."""
+        """Yield rows. Raises TableError for unclosed quotes, and for too many or too large cells."""
         while True:
             self._at_start = True
             try:
@@ -99,7 +99,7 @@ def _quoting(error: csv.Error) -> str:
 
 
 def parse(text: str, source: str, suffix: str, encoding: str) -> Table:
-    """Return the table of a text. Raises TableError where its delimiter is not certain, or rows differ."""
+    """Return the table in a text. Raises TableError if its delimiter is ambiguous or row lengths differ."""
     first, delimiter, titles = 1, None, 0
     if sep := _SEP_LINE.match(text):
         first, delimiter, text = 2, sep[1], text[sep.end() :]
@@ -134,7 +134,7 @@ def parse(text: str, source: str, suffix: str, encoding: str) -> Table:
 
 
 def _titles(text: str) -> int:
-    """Return how many lines stand above a known heading, as a sheet's titles do: each has one cell."""
+    """Return how many lines of one cell, such as a sheet's titles, stand above a known heading."""
     titles = 0
     for delimiter in DELIMITERS:
         try:
@@ -150,7 +150,7 @@ def _titles(text: str) -> int:
 
 
 def _check_title(rows: Sequence[Row], source: str) -> None:
-    """Raise TableError for a first row with one cell above rows with several, where no heading is known."""
+    """Raise TableError for a first row of one cell above rows of several, if no heading is known."""
     if isinstance(rows, SingleCells):
         return
     if len(rows) > 2 and sum(map(bool, rows[0].cells)) == 1 < min(
@@ -164,7 +164,7 @@ def _check_title(rows: Sequence[Row], source: str) -> None:
 
 
 def _check_note(table: Table) -> None:
-    """Raise TableError for a last row that stands apart below rows of several cells, as notes do."""
+    """Raise TableError for a last row of one cell set apart below rows of several, as notes are."""
     if len(table.rows) < 2 or table.width < 2:
         return
     before, last = table.rows[-2], table.rows[-1]
@@ -179,7 +179,7 @@ def _check_note(table: Table) -> None:
 
 
 def _delimiter(text: str, source: str, preferred: str | None) -> str | None:
-    """Return the delimiter, or None for one cell a line."""
+    """Return the delimiter, or None for one cell per line."""
     every = {delimiter: _sample(text, delimiter, whole=preferred is None) for delimiter in DELIMITERS}
     samples = {delimiter: rows for delimiter, rows in every.items() if any(any(row[1:]) for row in rows)}
     if headed := [delimiter for delimiter, rows in samples.items() if _is_known(rows[0])]:
@@ -199,9 +199,9 @@ def _delimiter(text: str, source: str, preferred: str | None) -> str | None:
 
 
 def _sample(text: str, delimiter: str, *, whole: bool) -> list[tuple[str, ...]]:
-    """Return the first rows, as far as their quotes fit the delimiter; with `whole` none if they do not.
+    """Return the first rows, as far as their quotes fit the delimiter; with `whole`, none if they do not.
 
-    Of a text whose first row does not fit, it is the line as it stands: its reading tells what is wrong.
+    If not even the first row fits, that is the line as it stands: reading it will report what is wrong.
     """
     rows: list[tuple[str, ...]] = []
     try:
@@ -226,13 +226,13 @@ def _is_known(heading: Sequence[str]) -> bool:
 
 
 def _is_even(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether all rows have as many cells, but for empty ones at their end."""
+    """Whether all rows have the same number of cells, ignoring empty ones at the end."""
     lengths = {_length(row) for row in rows}
     return lengths != {1} and (len(lengths) == 1 or len(set(map(len, rows))) == 1)
 
 
 def _ends_all(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether a mark only ends every line, but perhaps for the last: "frog," and "toad,"."""
+    """Whether a delimiter only ends lines, and ends all but perhaps the last: "frog," and "toad,"."""
     return (
         bool(rows)
         and all(len(row) > 1 for row in rows[:-1] or rows)
@@ -245,12 +245,12 @@ def _length(cells: Sequence[str]) -> int:
 
 
 def _is_prose(text: str, delimiter: str) -> bool:
-    """Whether a space follows a mark wherever it is, as in written language."""
+    """Whether a delimiter is always followed by a space, as in prose."""
     return re.search(rf"{re.escape(delimiter)}(?![ \u00a0])", text) is None
 
 
 def _quotes_are_csv(text: str) -> bool:
-    """Whether the quotes of a text are around whole lines, as a spreadsheet writes them."""
+    """Whether the quotes of a text enclose whole lines, as a spreadsheet writes them."""
     try:
         return all(len(row.cells) == 1 for row in _Lines(text, 1, None, ""))
     except TableError:
@@ -258,7 +258,7 @@ def _quotes_are_csv(text: str) -> bool:
 
 
 def _even(rows: list[Row], delimiter: str | None, source: str) -> list[Row]:
-    """Return rows of equal length; short ones are filled up. Raises TableError for a longer one."""
+    """Return rows of equal length, padding short ones. Raises TableError for a longer row."""
     width = max(len(rows[0].cells), 1) if rows else 1
     check_size(source, len(rows), width)
     for place, row in enumerate(rows):
@@ -279,7 +279,7 @@ def _even(rows: list[Row], delimiter: str | None, source: str) -> list[Row]:
 
 
 def _has_heading(rows: Sequence[Row]) -> bool:
-    """Whether the first row is surely a heading: its words are, or it has words above numbers."""
+    """Whether the first row is certainly a heading: by its words, or because it has words above numbers."""
     heading = rows[0].cells
     if len(heading) == 1:
         return heads_a_list(heading[0])
@@ -294,7 +294,7 @@ def _has_heading(rows: Sequence[Row]) -> bool:
 JSON_SUFFIXES: Final = frozenset({".json", ".jsonl", ".ndjson"})
 YAML_SUFFIXES: Final = frozenset({".yaml", ".yml"})
 MAX_LINE: Final = 1 << 20  # characters of a JSON line
-MAX_YAML: Final = 4 << 20  # characters; of a longer list JSON is read a hundred times faster
+MAX_YAML: Final = 4 << 20  # characters; for longer lists, JSON reads a hundred times faster
 MAX_DEPTH: Final = 20  # of YAML
 
 KEYS: Final = ("keys", "values")  # the columns of a map
@@ -302,16 +302,16 @@ _BEGINNING: Final = re.compile(r'\s*[\[{]\s*(["\'\[{\]}\d\n\r]|$)')
 
 
 class Pairs(list[Any]):
-    """An object as (key, value) pairs, so that a key that is there twice is seen."""
+    """An object as (key, value) pairs, so that duplicate keys can be seen."""
 
 
 def is_json(text: str) -> bool:
-    """Whether a text begins as JSON does, and not as a name such as "[unknown]"."""
+    """Whether a text begins like JSON, and not like a name such as "[unknown]"."""
     return _BEGINNING.match(text) is not None
 
 
 def parse_json(text: str, source: str, suffix: str, encoding: str) -> Table:
-    """Return the table of JSON or JSON lines. Raises TableError for text that is neither."""
+    """Return the table in JSON or JSON lines. Raises TableError for text that is neither."""
     by_line = suffix in {".jsonl", ".ndjson"}
     if not by_line or _spans_lines(text):
         try:
@@ -335,14 +335,14 @@ def parse_json(text: str, source: str, suffix: str, encoding: str) -> Table:
 
 
 def parse_yaml(text: str, source: str, encoding: str) -> Table:
-    """Return the table of a YAML list or map. Raises TableError for anything else, and for aliases."""
+    """Return the table in a YAML list or map. Raises TableError for anything else, and for aliases."""
     if len(text) > MAX_YAML:
         raise TableError(f"{source} has over {MAX_YAML:,} characters of YAML: write the list as JSON or CSV")
     return tabulate(_yaml(text, source), source, "YAML", encoding)
 
 
 def tabulate(value: Any, source: str, form: str, encoding: str) -> Table:
-    """Return the table of a list or map. Raises TableError for a single value."""
+    """Return the table in a list or map. Raises TableError for a single value."""
     if isinstance(value, Pairs):
         rows = [Row(number, pair) for number, pair in enumerate(value, 1)]
         return Table(source, rows, KEYS, form, encoding=encoding, is_map=True)
@@ -352,7 +352,7 @@ def tabulate(value: Any, source: str, form: str, encoding: str) -> Table:
 
 
 def _table(items: Sequence[tuple[int, Any]], source: str, form: str, encoding: str) -> Table:
-    """Return a table of objects by their keys, of lists by their places, or of single values."""
+    """Return a table of objects by key, of lists by position, or of single values."""
     kinds = {_shape(item) for _, item in items}
     if len(kinds) > 1:
         raise TableError(f"{source} has {' and '.join(sorted(kinds))}: write all in one form")
@@ -392,12 +392,12 @@ def _is_valid(line: str) -> bool:
 
 
 def _spans_lines(text: str) -> bool:
-    """Whether JSON's first line is not a whole value, as where it is indented."""
+    """Whether a JSON value goes beyond the first line, as when it is indented."""
     return not _is_valid(text.strip().partition("\n")[0]) and text.lstrip()[:1] in {"{", "["}
 
 
 def _yaml(text: str, source: str) -> Any:
-    """Return a document of lists, maps and strings; no value is taken for anything but its letters."""
+    """Return a document of lists, maps and strings; every scalar stays a string."""
     yaml = import_module("yaml")
     try:
         root: list[Any] = []
@@ -416,11 +416,11 @@ def _yaml(text: str, source: str) -> Any:
 
 
 class _Map(list[Any]):
-    """Keys and values in turn, while a map is read."""
+    """Alternating keys and values, while a map is being read."""
 
 
 def _build(kind: str, event: Any, stack: list[Any], source: str) -> None:
-    """Put an event of the parser into the innermost list that is open."""
+    """Add a parser event to the innermost open list."""
     where = f"{source}, line {event.start_mark.line + 1}"
     if kind == "AliasEvent":
         raise TableError(f"{where}: an alias (*{event.anchor}): write the names out")
@@ -436,7 +436,7 @@ def _build(kind: str, event: Any, stack: list[Any], source: str) -> None:
 
 
 def _paired(value: Any) -> Any:
-    """Return maps as Pairs, at most MAX_DEPTH deep; a key that is no string is written out."""
+    """Return maps as Pairs, at most MAX_DEPTH deep; a key that is not a string is converted to one."""
     if isinstance(value, _Map):
         pairs: Iterator[Any] = iter(value)
         return Pairs((str(key), _paired(item)) for key, item in zip(pairs, pairs, strict=True))
@@ -445,7 +445,7 @@ def _paired(value: Any) -> Any:
 
 @contextmanager
 def errors_as(error: type[FieldmarksError]) -> Iterator[None]:
-    """Raise the reader's errors as those of the caller's kind."""
+    """Re-raise the reader's errors as the caller's error type."""
     try:
         yield
     except TableError as reason:
@@ -453,9 +453,9 @@ def errors_as(error: type[FieldmarksError]) -> Iterator[None]:
 
 
 def read_table(path: str | Path, most: int, error: type[FieldmarksError], suffix: str | None = None) -> Table:
-    """Return the table in a file of at most `most` bytes; `suffix` is another than its own.
+    """Return the table in a file of at most `most` bytes; `suffix` overrides its own.
 
-    Raises `error`, with the path and the line, for what cannot be read or is not certain.
+    Raises `error`, with path and line, for anything unreadable or ambiguous.
     """
     data = read_bytes(path, most, error)
     with errors_as(error):

@@ -1,7 +1,7 @@
-"""A table as it was read: rows of cells, and the headings of its columns.
+"""Tables as they were read: rows of cells under the headings of columns.
 
-`role` says what a column of some heading holds, by what people call it in six languages, whatever the case,
-accents and spaces.
+`role` says what a column with a given heading holds, from the names people use in six languages, ignoring
+case, accents and spaces.
 """
 
 import re
@@ -19,24 +19,24 @@ from fieldmarks.text import counted, cut_list, printable
 MAX_COLUMNS: Final = 1000
 MAX_CELLS: Final = 50_000_000
 
-_SHOWN: Final = 3  # values of a column in an error
+_SHOWN: Final = 3  # values of a column shown in an error
 _NUMBER: Final = re.compile(r"[+\-−]?\d[\d.,]*(e[+\-]?\d+)?%?", re.IGNORECASE)
 _IDENTIFIER: Final = re.compile(r"n\d{8}|https?://.*|.*\.(jpe?g|png|gif|bmp|webp|tiff?)", re.IGNORECASE)
-# What a spreadsheet shows in place of a value, in Excel's languages: "#NAME?" for "-wide", read as a formula.
+# What a spreadsheet shows instead of a value, in Excel's languages: "#NAME?" for "-wide", read as a formula.
 SHEET_ERROR: Final = re.compile(r"#(?:[¡¿]?[A-ZÀ-Ý]{2,9}(?:/0)?[!?]|N/?[AVD])")
 
 _SEPARATORS: Final = {"\t": "tabs", None: ""}
 
 
 class Row(NamedTuple):
-    """A row and where it stands: the number of its line, or of its item in JSON and YAML, from 1."""
+    """A row and its location: the number of its line, or of its item in JSON and YAML, from 1."""
 
     number: int
     cells: tuple[Any, ...]  # strings; in JSON any value
 
 
 class SingleCells(Sequence[Row]):
-    """Rows of one cell each, made as they are asked for: a list of a million names is kept as its texts."""
+    """Rows of one cell each, made on demand, so that a list of a million names is kept as plain strings."""
 
     __slots__ = ("numbers", "texts")
 
@@ -61,9 +61,10 @@ class SingleCells(Sequence[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under the names of their columns, which is None where no row is surely a heading.
+    """Rows under the names of their columns, which are None if no row is certainly a heading.
 
-    `form` is "text", "JSON", "JSON lines" or "YAML". The rows of a map, {name: value}, are its pairs.
+    `form` is "text", "JSON", "JSON lines" or "YAML". The rows of a map, {name: value}, are its key-value
+    pairs.
     """
 
     source: str
@@ -88,11 +89,11 @@ class Table:
         )
 
     def where(self, row: Row) -> str:
-        """Return the place of a row, for the beginning of an error: "birds.csv, line 3"."""
+        """Return the location of a row, to begin an error with: "birds.csv, line 3"."""
         return f"{self.source}, {'item' if self.form in {'JSON', 'YAML'} else 'line'} {row.number}"
 
     def check(self, row: Row, value: Any) -> None:
-        """Raise TableError for a cell that holds a spreadsheet's error in place of a text."""
+        """Raise TableError for a cell that holds a spreadsheet error instead of text."""
         if self.form == "text" and isinstance(value, str) and SHEET_ERROR.fullmatch(value.strip()):
             raise TableError(
                 f"{self.where(row)}: the spreadsheet error {value.strip()!r} instead of text: retype the"
@@ -105,15 +106,15 @@ class Table:
         return [cell for cell in cells if cell is not None and (not isinstance(cell, str) or cell.strip())]
 
     def with_heading(self) -> "Table":
-        """Return the table with its first row as heading, where it has none yet."""
+        """Return the table with its first row as the heading, if it has none yet."""
         if self.columns is not None or not self.rows or self.form != "text":
             return self
         return replace(self, columns=tuple(str(cell) for cell in self.rows[0].cells), rows=self.rows[1:])
 
     def find(self, name: str, option: str) -> "tuple[Table, int]":
-        """Return the column that a user names, by its heading or its number from 1, and the table.
+        """Return the table and the column that a user names by its heading or by its number, from 1.
 
-        A first row with the name in it is the heading. Raises TableError, which lists the columns.
+        If the first row contains the name, it is the heading. Raises TableError, listing the columns.
         """
         heading = self.columns
         if (
@@ -133,18 +134,18 @@ class Table:
         raise TableError(f"{self.source} has no column {name!r}; it has {self.listed()}: pass {option}")
 
     def name(self, column: int) -> str:
-        """Return what a column is called in messages."""
+        """Return what messages call a column."""
         if self.columns is None or not self.columns[column].strip():
             return f"column {column + 1}"
         return f"column {printable(self.columns[column].strip())!r}"
 
     def names(self, columns: Sequence[int]) -> str:
-        """Return what several columns are called: "columns 'class' and 'descriptor'"."""
+        """Return what messages call several columns: "columns 'class' and 'descriptor'"."""
         names = [self.name(column).removeprefix("column ") for column in columns]
         return f"columns {', '.join(names[:-1])} and {names[-1]}"
 
     def is_textual(self, column: int) -> bool:
-        """Whether a column has words: not only numbers, WordNet ids, file names, addresses or nothing."""
+        """Whether a column has words: not only numbers, WordNet ids, file names, URLs or nothing."""
         values = self.values(column)
         return any(isinstance(value, str | list) for value in values) and not all(
             isinstance(value, int | float)
@@ -153,7 +154,7 @@ class Table:
         )
 
     def listed(self, columns: Iterable[int] | None = None) -> str:
-        """Return columns with their first values, for an error that asks which is meant."""
+        """Return columns with their first values, for an error that asks which one is meant."""
         places = range(self.width) if columns is None else columns
         return cut_list([f"{self.name(place)} ({self._sample(place)})" for place in places], 10)
 
@@ -163,7 +164,7 @@ class Table:
         return ", ".join([printable(f"{_text(value):.40}") for value in some[:_SHOWN]] + more) or "empty"
 
     def separated(self) -> str:
-        """Return by what the cells are separated and how the text is encoded, for a report."""
+        """Return the delimiter, format, encoding and skipped lines, for a report."""
         parts = (
             [f"separated by {_SEPARATORS.get(self.delimiter, repr(self.delimiter))}"]
             if self.delimiter
@@ -177,7 +178,7 @@ class Table:
 
 
 def check_size(source: str, rows: int, width: int) -> None:
-    """Raise TableError for more cells than memory should hold: short rows are filled up to the widest."""
+    """Raise TableError for more cells than memory should hold: short rows are padded to the widest."""
     if width > MAX_COLUMNS or rows * width > MAX_CELLS:
         what = f"{rows:,} rows of {width:,} columns"
         raise TableError(
@@ -195,13 +196,13 @@ def _text(value: Any) -> str:
 
 
 class Role(Enum):
-    """What a column holds, as its heading tells."""
+    """What a column holds, according to its heading."""
 
     CLASS = "class"
     DESCRIPTOR = "descriptor"
     DESCRIPTORS = "descriptors"  # several in a cell
     IMAGE = "image"  # or the path of one
-    OTHER = "other"  # surely a heading, of something else
+    OTHER = "other"  # certainly a heading, but of something else
 
 
 _NAMES: Final = {
@@ -238,11 +239,11 @@ _NAMES: Final = {
     ),
 }
 _LAST_WORDS: Final = frozenset(("name", "names", "class", "species", "label", "labels", "nom", "nombre"))
-_THINGS: Final = frozenset(("art", "concept", "soort"))  # names of classes, where no other column is beside
+_THINGS: Final = frozenset(("art", "concept", "soort"))  # names of classes, if there is no other column
 
 
 def folded(heading: str) -> str:
-    """Return a heading without what its spellings differ in: "Common_Name" and "common name" are equal."""
+    """Return a heading without what its spellings differ in: "Common_Name" and "common name" become equal."""
     plain = unicodedata.normalize("NFKD", heading.casefold())
     return "".join(character for character in plain if character.isalnum())
 
@@ -254,9 +255,9 @@ _ROLES: Final = {
 
 @cache
 def role(heading: str) -> Role | None:
-    """Return what a column of this heading holds, None for words that may be a heading or not.
+    """Return what a column with this heading holds, None for words that may or may not be a heading.
 
-    "Feature 2" is as "feature", but "class 2" is a class; of "Bird name (IOC)" it is only known that it is a
+    "Feature 2" counts as "feature", but "class 2" is a class; "Bird name (IOC)" is only known to be a
     heading.
     """
     if len(heading) > 80:
@@ -275,7 +276,7 @@ def role(heading: str) -> Role | None:
 
 
 def heads_a_list(line: str) -> bool:
-    """Whether the first line of a list of names is its heading rather than a name."""
+    """Whether the first line of a list of names is a heading rather than a name."""
     if re.fullmatch(r"[\w\s()/.,-]+", line) is None:
         return False
     meaning = role(line)

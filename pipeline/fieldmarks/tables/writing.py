@@ -1,8 +1,8 @@
-"""Every CSV that fieldmarks writes, as a spreadsheet can open it.
+"""Writes CSV that spreadsheets can open; every CSV file that fieldmarks writes comes from here.
 
-It is UTF-8 with a byte order mark, without which Excel takes it for another encoding, and its lines end in
-CR LF (RFC 4180). A text that a spreadsheet would run as a formula, or that begins as a comment does, gets an
-apostrophe in front, which `unguarded` takes off again. Numbers are written as they are.
+The text is UTF-8 with a byte order mark, without which Excel assumes another encoding, and its lines end in
+CR LF (RFC 4180). A text that a spreadsheet would run as a formula, or that looks like a comment, gets a
+leading apostrophe, which `unguarded` removes. Numbers are written unchanged.
 """
 
 import csv
@@ -16,12 +16,12 @@ _GUARDED: Final = re.compile(r"'*\s*[=+\-@＝＋－＠#\t\r\n]|'*$")
 
 
 def csv_text(rows: Iterable[Iterable[object]], delimiter: str = ",") -> str:
-    """Return a whole file."""
+    """Return the text of a whole file."""
     return BOM + "".join(csv_row(row, delimiter) for row in rows)
 
 
 def csv_row(cells: Iterable[object], delimiter: str = ",") -> str:
-    """Return a line with its end. None is an empty cell, an empty text an apostrophe."""
+    """Return a line with its newline. None becomes an empty cell, an empty string an apostrophe."""
     line = io.StringIO()
     csv.writer(line, delimiter=delimiter).writerow(
         _guarded(cell) if isinstance(cell, str) else cell for cell in cells

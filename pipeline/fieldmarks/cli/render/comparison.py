@@ -11,7 +11,7 @@ _ENDS: Final = (36, 56, 80)  # columns at which the cells of a row end
 
 
 def lines(comparison: Comparison) -> Iterator[str]:
-    """Yield the runs by number, each arm's figures, and what they say."""
+    """Yield the runs by number, each arm's figures, and the conclusions."""
     runs = comparison.runs
     for number, run in enumerate(runs, 1):
         evaluation = run.evaluation

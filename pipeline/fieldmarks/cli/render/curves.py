@@ -9,11 +9,11 @@ from fieldmarks.text import counted
 
 _NAME: Final = 15
 _CELL: Final = 20
-_COLUMNS: Final = 3  # numbers of shots beside each other; more have a table of their own
+_COLUMNS: Final = 3  # numbers of shots per table; more get another table
 
 
 def lines(result: LearningCurves) -> Iterator[str]:
-    """Yield the curves as tables, and what each of them is."""
+    """Yield the curves as tables, the conclusions, and what each curve is."""
     yield from wrapped(
         f"Accuracy in % by labelled images of each class, mean of {counted(result.draws, 'draw')}"
         f", 95% CI in brackets, on {counted(result.tested, 'image')} that were not learned from"

@@ -24,14 +24,14 @@ EFFECTS_EXPLAINED: Final = (
 ARM_ENDS: Final = (40, 60, 80)  # columns at which the cells of a row end
 LEAD_ENDS: Final = (46, 66)
 CONFIDENCE_ENDS: Final = (58,)
-SUREST: Final = (0.5, 0.8, 1.0)  # shares of the images, the surest ones
-_BETWEEN: Final = 2  # blanks, at least, before a cell
+SUREST: Final = (0.5, 0.8, 1.0)  # shares of the images, those with the highest confidence
+_BETWEEN: Final = 2  # minimum spaces before a cell
 _DESCRIPTOR: Final = 36
 _CLASS: Final = 18
 
 
 def lines(evaluation: Evaluation) -> Iterator[str]:
-    """Yield the arms' figures, what they say, and the descriptors where they were ablated."""
+    """Yield the arms' figures, the conclusions, the confidence, and the descriptors if they were ablated."""
     arms = evaluation.arms
     distinct = f" ({len(evaluation.distinct):,} distinct)" if evaluation.repeats else ""
     images = counted(len(evaluation.images), "image") + distinct
@@ -66,7 +66,7 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
 
 
 def confidence(figures: Confidence) -> Iterator[str]:
-    """Yield what is known of a classifier's confidence: a row for each figure, with what was asked for."""
+    """Yield the figures of a classifier's confidence, one per row, with what was asked for."""
     yield row(
         f"confidence, {counted(figures.images, 'image')}, in %", ["95% CI in brackets"], CONFIDENCE_ENDS
     )
@@ -115,7 +115,7 @@ def preflight(preflight: Preflight) -> Iterator[str]:
 
 
 def extent(preflight: Preflight) -> str:
-    """Return in one line how many images there are, in how many classes of which sizes."""
+    """Return the numbers of images and of classes, and the classes' sizes, in one line."""
     counts = preflight.images.values()
     sizes = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,}–{max(counts):,}"
     each = f"{sizes} each" if len(counts) > 1 else ""
@@ -124,7 +124,7 @@ def extent(preflight: Preflight) -> str:
 
 
 def effects(ordered: Sequence[DescriptorEffect]) -> Iterator[str]:
-    """Yield the worst and the best descriptors, from all of them in order, the worst first."""
+    """Yield the worst and the best descriptors; `ordered` has all of them, the worst first."""
     yield "leave-one-out effect of each descriptor (top-1 points; margin in logits)"
     if not any(effect.effect for effect in ordered):
         yield from wrapped(NO_EFFECT)
@@ -140,7 +140,7 @@ def effects(ordered: Sequence[DescriptorEffect]) -> Iterator[str]:
 
 
 def wrapped(sentence: str) -> Iterator[str]:
-    """Yield a sentence in lines, broken between words."""
+    """Yield a sentence as lines, broken between words."""
     line = ""
     for word in printable(sentence).split(" "):
         if line and len(line) + 1 + len(word) > WIDTH:
@@ -152,13 +152,13 @@ def wrapped(sentence: str) -> Iterator[str]:
 
 
 def arm_name(arm: ArmResult) -> str:
-    """Return an arm's name, of a random one with the number of its draws."""
+    """Return an arm's name, with the number of draws if it is random."""
     runs, name = len(arm.runs), printable(arm.name)
     return f"{name} (of {runs})" if runs > 1 else name
 
 
 def named(name: str, cells: Sequence[str], ends: Sequence[int] = ARM_ENDS) -> Iterator[str]:
-    """Yield a row of the table; a name that leaves no room for the first cell has a line of its own."""
+    """Yield a row of the table; a name that leaves no room for the first cell gets its own line."""
     if columns(name) + _BETWEEN + len(cells[0]) > ends[0]:
         yield name
         name = ""
@@ -166,7 +166,7 @@ def named(name: str, cells: Sequence[str], ends: Sequence[int] = ARM_ENDS) -> It
 
 
 def row(name: str, cells: Sequence[str], ends: Sequence[int] = ARM_ENDS) -> str:
-    """Return a row of a table: a name, and figures to the right of their columns."""
+    """Return a row of a table: a name, and figures right-aligned in their columns."""
     line = name
     for cell, end in zip(cells, ends, strict=False):
         line += " " * (end - columns(line) - len(cell)) + cell
@@ -179,19 +179,19 @@ def estimate(figure: Estimate) -> str:
 
 
 def signed_lead(lead: Difference) -> str:
-    """Return a lead in points with its interval, all with their signs."""
+    """Return a lead in points with its interval, each number with its sign."""
     value, low, high = (_sign(100 * share, 1) for share in (lead.value, lead.low, lead.high))
     return f"{value} ({low} to {high})"
 
 
 def _sign(value: float, digits: int) -> str:
-    """Return a number with its sign; what rounds to zero has none."""
+    """Return a number with its sign; if it rounds to zero, it has none."""
     text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
 def p_value(lead: Difference) -> str:
-    """Return McNemar's p, where there is one."""
+    """Return McNemar's p-value, or "" if there is none."""
     if lead.p is None:
         return ""
     return "<0.001" if lead.p < 0.0005 else f"{lead.p:.3f}"

@@ -1,6 +1,6 @@
 """Results as a table for people; nothing is printed here.
 
-Explanations carry colours, which `click.echo` takes away where it does not write to a terminal.
+Explanations have colours, which `click.echo` removes unless it writes to a terminal.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ SECOND: Final = "yellow"  # the bars of the runner-up
 OTHERS: Final = "blue"  # the bars of the classes after it
 WIDEST_NAME: Final = 40
 OFFSET: Final = "(class offset)"  # of a learned classifier
-SHORTEST: Final = 16  # columns of descriptors
+SHORTEST: Final = 16  # columns for descriptors, at least
 _CLASS: Final = " " * 10
 _MARK: Final = " " * 12
 
@@ -32,7 +32,7 @@ def table_width(classes: Sequence[str]) -> int:
 def table_rows(prediction: Prediction | Failure, width: int, columns: int | None = None) -> Iterator[str]:
     """Yield an image's line, its class padded to `width`; then further classes, then marks.
 
-    Descriptors are folded where the marks would take more than `columns` of a terminal.
+    Descriptors are folded if the marks would be wider than a terminal's `columns`.
     """
     if isinstance(prediction, Failure):
         return
@@ -41,7 +41,7 @@ def table_rows(prediction: Prediction | Failure, width: int, columns: int | None
     label = printable(prediction.shown_label)
     beside = f"  (name alone: {printable(prediction.baseline.name)})" if prediction.baseline else ""
     share = f"{prediction.best.probability:6.1%}"
-    if prediction.is_doubted:  # the share is that of a class which is not the label
+    if prediction.is_doubted:  # the share belongs to a class that is not the label
         beside = f"  (best: {printable(prediction.best.name)}, {share.strip()}){beside}"
         share = f"{'':6}"
     yield f"{share}  {label:<{width}}  {printable(prediction.image)}{beside}"
@@ -88,11 +88,11 @@ def _explained(explanation: Explanation, columns: int | None) -> Iterator[str]:
 
 
 class _Bars:
-    """Bars on one scale that begin at zero: to the right, and to the left for what is below."""
+    """Bars from zero on one scale: to the right, or to the left if they are negative."""
 
     def __init__(self, marks: Sequence[Mark], width: int) -> None:
         low, high = min(0.0, *(mark.strength for mark in marks)), max(mark.strength for mark in marks)
-        self._scale = width / ((max(high, 0.0) - low) or 1.0)  # columns a unit
+        self._scale = width / ((max(high, 0.0) - low) or 1.0)  # columns per unit
         self._left = round(-low * self._scale)
         self.axis = f"{'':{self._left}}0" if marks else ""
 
@@ -104,19 +104,19 @@ class _Bars:
 
 
 def _text(mark: Mark) -> str:
-    """Return a mark's descriptor, with the class that it comes from where that is another one."""
+    """Return a mark's descriptor, with the class that it comes from if that is a different one."""
     return printable(mark.descriptor if mark.source is None else f"{mark.descriptor} [{mark.source}]")
 
 
 def _number(mark: Mark) -> str:
-    """Return a mark's number: z, else its part of the class's logit with learned weights, else its score."""
+    """Return a mark's number: its z-score, else its contribution to the logit if learned, else its score."""
     if mark.z is not None:
         return _signed(f"{mark.z:+z6.2f}")
     return _signed(f"{mark.logit if mark.contribution is None else mark.contribution:z6.1f}")
 
 
 def _weight(mark: Mark) -> str:
-    """Return a mark's learned weight, as a multiple of the equal one."""
+    """Return a mark's learned weight, as a multiple of the uniform one."""
     return "" if mark.weight is None else f"{_signed(f'×{mark.weight:z.1f}'):>5}  "
 
 

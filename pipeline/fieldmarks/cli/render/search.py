@@ -1,4 +1,4 @@
-"""What a search found, as lines of a table; nothing is printed here."""
+"""Search results as lines of a table; nothing is printed here."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ MINUS = "\u2212"
 
 
 def table(hits: Sequence[Hit]) -> Iterator[str]:
-    """Yield the lines of a table: rank, z-score, label where there are labels, image."""
+    """Yield the lines of a table: rank, z-score, label if there are any, image."""
     if not hits:
         return
     digits = max(4, len(str(hits[-1].rank)))
@@ -23,12 +23,12 @@ def table(hits: Sequence[Hit]) -> Iterator[str]:
 
 
 def signed(score: float) -> str:
-    """Return a z-score as it is printed: "+2.31", "−0.40"."""
+    """Return a z-score as printed: "+2.31", "−0.40"."""
     return f"{score:+.2f}".replace("-", MINUS)
 
 
 def closing(result: SearchResult, path: object, show_all: bool, disagree: bool) -> str:
-    """Return what a search came to, in one sentence."""
+    """Return the outcome of a search in one sentence."""
     found = f"{result.matched:,} of {counted(result.total, 'image')} in {path}"
     query = f"{result.query}{' and have another label' if disagree else ''}"
     if not result.total:

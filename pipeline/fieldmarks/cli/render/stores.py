@@ -24,7 +24,7 @@ _GAP: Final = "  "
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> None:
-    """Print a table, as wide as the terminal at most; in a file or pipe, each row is one line."""
+    """Print a table no wider than the terminal; in a file or pipe, each row is one line."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for number, texts in enumerate(table_rows(columns, rows, numbers, width)):
         for text in texts:
@@ -34,10 +34,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: 
 def table_rows(
     columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[int], width: int | None
 ) -> Iterator[list[str]]:
-    """Yield the lines of each row of a table, the heading first; the columns at `numbers` are set right.
+    """Yield the lines of each row of a table, the heading first; the columns `numbers` are right-aligned.
 
-    Cells are folded where the table would be wider than `width`. Untrusted text never reaches the terminal
-    raw. (rich's tables take a millisecond a row, which a store of 10,000 classes has many of.)
+    Cells are folded if the table would be wider than `width`. Untrusted text never reaches the terminal raw.
+    (rich's tables take a millisecond per row, which is slow for a store of 10,000 classes.)
     """
     from fieldmarks.text import columns as width_of
     from fieldmarks.text import printable
@@ -52,7 +52,7 @@ def table_rows(
 
 
 def _narrowed(widths: Sequence[int], most: int) -> list[int]:
-    """Return widths that add up to at most `most`; the widest columns give way."""
+    """Return widths that add up to at most `most`, by narrowing the widest columns."""
     cap = max(widths, default=0)
     while cap > 1 and sum(min(width, cap) for width in widths) > most:
         cap -= 1
@@ -73,7 +73,7 @@ def _rows(row: Sequence[str], widths: Sequence[int], numbers: Sequence[int]) -> 
 
 
 def statistics(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return a store's numbers, as `queries.stats` gives them, as rows for people."""
+    """Return a store's numbers, as `queries.stats` returns them, as rows for people."""
     from fieldmarks.store.lint_rules import RULES
 
     reviewed = {
@@ -124,7 +124,7 @@ def findings(flags: Sequence["Finding"]) -> None:
 
 
 def counts_of_findings(flags: Sequence["Finding"]) -> str:
-    """Return how often lint found what, as a sentence."""
+    """Return how often lint found each problem, as a sentence."""
     from fieldmarks.store.lint import counts
     from fieldmarks.store.lint_rules import RULES
     from fieldmarks.text import counted
@@ -144,7 +144,7 @@ def _what(group: Sequence["Finding"]) -> str:
 
 
 def _classes(group: Sequence["Finding"]) -> str:
-    """Return the classes of a finding, each with the descriptor's number, and how many they are."""
+    """Return the number of classes of a finding, if several, and each with the descriptor's number."""
     from fieldmarks.text import counted
 
     places = [flag.name if flag.number is None else f"{flag.name} #{flag.number}" for flag in group]
@@ -178,8 +178,8 @@ def changes(
 ) -> None:
     """Print what a command did, or with `dry_run` would do, in at most `most` lines.
 
-    `quiet` keeps stdout for others. Where nothing changes or is written, that is the closing line, unless the
-    command goes on and this is not `final`.
+    `quiet` keeps stdout free. If nothing changes or is written, the closing line says so; if the command goes
+    on (not `final`), an ordinary line does.
     """
     lines = [text for change in some for text in change.lines()]
     _show_change(lines, dry_run=dry_run, quiet=quiet, most=most, final=final)
@@ -215,9 +215,9 @@ def _show_change(
 
 
 def closing(store: str, some: Sequence["Change"], done: str | None = None, *, final: bool = True) -> None:
-    """Print, if something was changed, one sentence that says what was done and how to undo it.
+    """If something was changed, print one sentence that says what was done and how to undo it.
 
-    `done` says it in the command's own words; else classes and descriptors are counted.
+    `done` says it in the command's own words; without it, classes and descriptors are counted.
     """
     from fieldmarks.cli.console import conclude, say
     from fieldmarks.text import counted
@@ -238,7 +238,7 @@ def closing(store: str, some: Sequence["Change"], done: str | None = None, *, fi
 
 
 def commands(lines: Sequence["Entry"]) -> str:
-    """Return what command made some classes' lines, how many, and who made it, when and why."""
+    """Return which command wrote some classes' lines, how many, and who ran it, when and why."""
     from fieldmarks.records import GENERATED, IMPORTED
     from fieldmarks.store.descriptor_effects import is_measurement
     from fieldmarks.store.reviewing import is_review
@@ -279,7 +279,7 @@ def effect(some: Sequence["Change"], new: str = "brought back") -> str:
 
 
 def classes(rows: Sequence["Row"]) -> None:
-    """Print classes in short; the columns of review marks and effects are there if a class has one."""
+    """Print a table of classes, with columns for review marks and effects if any class has them."""
     from fieldmarks.store.descriptor_effects import points
 
     columns = ["class", "descriptors", "origin", "flags"]
@@ -311,7 +311,7 @@ def matches(some: Sequence["Match"], *, shared: bool) -> None:
 
 
 def entry(shown: "Entry", flags: Sequence["Finding"]) -> None:
-    """Print a line of a store whole: the descriptors with their flags, where they come from, the answer."""
+    """Print all of a store's line: the descriptors with their flags, where they come from, the answer."""
     from fieldmarks.store.queries import origin
 
     line(f"{shown.name}  ({origin(shown)})")
@@ -336,7 +336,7 @@ def entry(shown: "Entry", flags: Sequence["Finding"]) -> None:
 
 
 def _readable(value: object) -> str:
-    """Return a value of a line for people: texts as they are, `name value` of objects, else JSON."""
+    """Return a line's value for people: strings as they are, objects as `name value`, others as JSON."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_readable(part)}" for key, part in value.items())
     if isinstance(value, str):
@@ -365,7 +365,7 @@ def _descriptors(shown: "Entry", flags: Sequence["Finding"]) -> None:
 
 
 def step(number: int, before: "Entry | None", after: "Entry") -> None:
-    """Print a line of a class's history as what it changed against the one before."""
+    """Print a line of a class's history as its changes from the one before."""
     from fieldmarks.store.descriptor_effects import is_measurement
     from fieldmarks.store.edits import Change
     from fieldmarks.store.queries import origin

@@ -10,7 +10,7 @@ from fieldmarks.cli.store.reading import grep, history, list_, show, stats
 from fieldmarks.cli.store.reverting import redo, restore, undo
 from fieldmarks.cli.store.reviewing import review
 
-# In the order of work, in which `fieldmarks store --help` lists them.
+# In the order of the workflow, as `fieldmarks store --help` lists them.
 for command in (
     *(list_, show, grep, stats, lint, page, review),
     *(edit, add, drop, replace, rename),

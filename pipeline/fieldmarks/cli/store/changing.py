@@ -1,7 +1,7 @@
 """The commands that change a store, each by appended lines that can be undone.
 
 `store add`, `drop` and `rename` change a class, `drop --grep` and `replace` descriptors of many classes, and
-`reparse` reads the stored answers again.
+`reparse` parses the stored answers again.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""`store edit`: descriptors as a text in an editor, and the text read back."""
+"""`store edit`: edit descriptors as text in an editor, and read it back."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def edit(
 
 
 def editor_text(entry: "Entry", flags: Sequence["Finding"]) -> str:
-    """Return a class as a text to edit; what lint finds stands as a comment before its descriptor."""
+    """Return a class as text to edit, with what lint finds as comments before its descriptors."""
     origin = [entry.origin or "typed", *filter(None, (entry.model, entry.at, entry.by))]
     lines = [f"# {entry.name}", f"# {', '.join(origin)}", *EDITOR_HELP.splitlines()]
     about, listed = _class_lines(entry, flags)
@@ -89,7 +89,7 @@ def editor_text(entry: "Entry", flags: Sequence["Finding"]) -> str:
 
 
 def editor_text_of_several(entries: Sequence["Entry"], flags: Mapping[str, Sequence["Finding"]]) -> str:
-    """Return classes as one text to edit, each below its heading."""
+    """Return several classes as one text to edit, each below its heading."""
     lines = [*EDITOR_HELP.splitlines(), *SEVERAL_HELP.splitlines()]
     for entry in entries:
         about, listed = _class_lines(entry, flags.get(entry.name, ()))
@@ -98,7 +98,7 @@ def editor_text_of_several(entries: Sequence["Entry"], flags: Mapping[str, Seque
 
 
 def _class_lines(entry: "Entry", flags: Sequence["Finding"]) -> tuple[list[str], list[str]]:
-    """Return the comments on a class, and its descriptors with the comments on each before it."""
+    """Return the comments on a class, and its descriptors, each preceded by the comments on it."""
     from fieldmarks.store.lint import by_number
 
     by = by_number(flags)
@@ -113,7 +113,7 @@ def _class_lines(entry: "Entry", flags: Sequence["Finding"]) -> tuple[list[str],
 
 
 def descriptors_of(text: str, entry: "Entry") -> list[str]:
-    """Return the descriptors of an edited text; those that `entry` has are taken as they are.
+    """Return the descriptors in an edited text; those that `entry` already has are taken as they are.
 
     Raises StoreError, with the line's number, for one that cannot be used, or if none is left.
     """
@@ -121,7 +121,7 @@ def descriptors_of(text: str, entry: "Entry") -> list[str]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip().startswith(HEADING.strip()):
             lines.append((number, line))
-        elif line.strip() != _heading(entry):  # its own, as the text of several classes has it, is welcome
+        elif line.strip() != _heading(entry):  # its own heading, as in a text of several, is allowed
             raise StoreError(
                 f"line {number}: {line.strip()!r} is a heading: only class {entry.name!r} is edited;"
                 " nothing was changed"
@@ -132,8 +132,8 @@ def descriptors_of(text: str, entry: "Entry") -> list[str]:
 def lists_of(text: str, entries: Sequence["Entry"]) -> Lists:
     """Return the descriptors of each class in an edited text of several.
 
-    Raises StoreError, with the line's number, for a heading that is changed, missing or there twice, and for
-    a descriptor that cannot be used or stands above all headings.
+    Raises StoreError, with the line's number, for a heading that is changed, missing or repeated, and for a
+    descriptor that cannot be used or is above all headings.
     """
     headings = {_heading(entry): entry for entry in entries}
     sections: dict[str, list[tuple[int, str]]] = {}
@@ -205,7 +205,7 @@ def _printable(text: str) -> str:
 
 
 def _write_scratch(text: str) -> Path:
-    """Write a text to a new file for an editor, and return it. Raises StoreError."""
+    """Write a text to a new file for an editor, and return its path. Raises StoreError."""
     try:
         handle, name = tempfile.mkstemp(prefix="fieldmarks-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -218,14 +218,14 @@ def _write_scratch(text: str) -> Path:
 
 
 def _through_editor(text: str, use: Callable[[str], "list[Change]"]) -> "list[Change]":
-    """Have a text edited and use it; what was typed stays in a file where it cannot be used."""
+    """Have a text edited and use it; if it cannot be used, what was typed is kept in a file."""
     from fieldmarks.paths import read_text
 
     file = _write_scratch(text)
     try:
         _run_editor(file)
         changes = use(read_text(file, MAX_LIST, StoreError))
-    except BaseException as error:  # an interruption too must not lose what was typed
+    except BaseException as error:  # not even an interruption may lose what was typed
         if not file.is_file() or file.read_bytes() == text.encode():
             file.unlink(missing_ok=True)
             raise
@@ -240,6 +240,6 @@ def _through_editor(text: str, use: Callable[[str], "list[Change]"]) -> "list[Ch
 def _run_editor(file: Path) -> None:
     try:
         click.edit(filename=str(file))
-    except ValueError as error:  # of shlex
+    except ValueError as error:  # from shlex
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
         raise StoreError(f"editor {editor!r} cannot be run: {error}; set EDITOR") from error

@@ -1,4 +1,4 @@
-"""`store import`, `export`, `copy`, `diff`, `merge`, `compact`."""
+"""`store import`, `export`, `copy`, `diff`, `merge`, `compact`: commands that read and write whole stores."""
 
 import click
 

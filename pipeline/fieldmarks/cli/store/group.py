@@ -1,4 +1,4 @@
-"""The group, and what its commands share: arguments, options, and asking before many classes change."""
+"""The `store` group, and what its commands share: arguments, options, asking before large changes."""
 
 import logging
 import sys
@@ -49,7 +49,7 @@ def complete_class(context: click.Context, parameter: click.Parameter, begun: st
     """Offer the classes of the store that the command line names."""
     from fieldmarks.store import Store
 
-    logging.getLogger("fieldmarks").setLevel(logging.CRITICAL)  # neither messages nor failures may spoil
+    logging.getLogger("fieldmarks").setLevel(logging.CRITICAL)  # neither messages nor failures may disturb
     try:  # the prompt
         names = Store(context.params["store"]).names()
     except (FieldmarksError, KeyError, TypeError):
@@ -58,7 +58,7 @@ def complete_class(context: click.Context, parameter: click.Parameter, begun: st
 
 
 def to_change(name: str, *, dry_run: bool = False) -> "Store":
-    """Open a store that is to be changed. Raises StoreError where it must not be, unless `dry_run`."""
+    """Open a store to change it. Raises StoreError if it must not be changed, unless `dry_run`."""
     from fieldmarks.store import Store
 
     opened = Store(name)
@@ -78,12 +78,12 @@ def class_argument(command: Command) -> Command:
 
 
 def optional_class_argument(command: Command) -> Command:
-    """Add the argument [CLASS]; without it, a command is about all classes."""
+    """Add the argument [CLASS]; without it, a command applies to all classes."""
     return click.argument("name", metavar="[CLASS]", required=False, shell_complete=complete_class)(command)
 
 
 def yes_option(command: Command) -> Command:
-    """Add `--yes`, for commands that ask where many classes would change."""
+    """Add `--yes`, for commands that ask if many classes would change."""
     return click.option("--yes", is_flag=True, help=f"Do not ask, even above {ASK_ABOVE} classes.")(command)
 
 
@@ -93,7 +93,7 @@ def json_option(command: Command) -> Command:
 
 
 def change_options(command: Command) -> Command:
-    """Add the options of all changes: `--note`, `--by`, `--dry-run`."""
+    """Add the options that all changes share: `--note`, `--by`, `--dry-run`."""
     command = click.option("--dry-run", is_flag=True, help="Show the change; write nothing.")(command)
     command = click.option("--by", metavar="NAME", help="Who makes the change (default: your login name).")(
         command
@@ -109,9 +109,9 @@ def confirmed(
     yes: bool,
     dry_run: bool,
 ) -> "list[Change]":
-    """Show what `run` would change, ask where it is many classes, and make the change that was shown.
+    """Show what `run` would change, ask if it affects many classes, and make the change that was shown.
 
-    Raises ConfirmationNeeded, after the changes have been shown, where nobody can be asked.
+    Raises ConfirmationNeeded, after showing the changes, if nobody can be asked.
     """
     plan = run(dry_run=True)
     if dry_run or not plan:

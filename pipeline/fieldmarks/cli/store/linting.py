@@ -1,4 +1,4 @@
-"""`store lint`: problems of a store, for people, programs and CI."""
+"""`store lint`: find problems in a store, for people, programs and CI."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`store pack` and `store page`: a whole store for others, to use and to review."""
+"""`store pack` and `store page`: write a whole store for others to use or review."""
 
 import re
 from pathlib import Path

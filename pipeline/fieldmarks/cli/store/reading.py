@@ -1,4 +1,4 @@
-"""`store list`, `grep`, `show`, `history`, `stats`."""
+"""`store list`, `grep`, `show`, `history`, `stats`: commands that only read a store."""
 
 import click
 
@@ -72,7 +72,7 @@ def list_(
         return
     rows = queries.rows(opened, project_config(), flagged=flagged, unreviewed=unreviewed, grep=grep)
     if order:
-        rows = queries.by(order, rows)
+        rows = queries.sorted_rows(order, rows)
     if as_json:
         for row in rows:
             emit(row.to_dict())

@@ -1,4 +1,4 @@
-"""`store undo`, `redo` and `restore`: back and forth in a store's history."""
+"""`store undo`, `redo` and `restore`: move back and forth in a store's history."""
 
 import shlex
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def undo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
     from fieldmarks.store.edits import Stamp
 
     opened = to_change(store, dry_run=dry_run)
-    lines = undoing.undoable(opened, name)
+    lines = undoing.lines_to_undo(opened, name)
     what = stores.commands(list(lines.values())) if lines else ""
     undo = partial(undoing.undo, opened, name, Stamp.of_user(by, note))
     changes = confirmed(f"undo {what}", undo, yes=yes, dry_run=dry_run)
@@ -72,7 +72,7 @@ def redo(store: str, name: str | None, yes: bool, note: str | None, by: str | No
     from fieldmarks.store.edits import Stamp
 
     opened = to_change(store, dry_run=dry_run)
-    lines = undoing.redoable(opened, name)
+    lines = undoing.lines_to_redo(opened, name)
     what = stores.commands(list(lines.values())) if lines else ""
     redo = partial(undoing.redo, opened, name, Stamp.of_user(by, note))
     changes = confirmed(f"redo {what}", redo, yes=yes, dry_run=dry_run)
