@@ -50,6 +50,7 @@ HEAVY = {
     "ray",
     "starlette",
     "uvicorn",
+    "httptools",
 }
 LONGEST = 500  # lines of a module
 NO_CONCEPTS = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}

@@ -12,7 +12,7 @@ MODULES: Final = {
     "openvino": ("openvino",),
     "heic": ("pillow_heif",),
     "ray": ("fsspec", "pyarrow", "ray"),
-    "web": ("starlette", "uvicorn", "python_multipart"),
+    "web": ("starlette", "uvicorn", "httptools", "python_multipart"),
 }
 
 

@@ -19,7 +19,7 @@ from tests.retrieval.worlds import World, species_of
 from fieldmarks.classification.embedder import Embedder, Encoder
 from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.embedding_writer import ROWS, SetWriter
-from fieldmarks.classification.scoring import normalize
+from fieldmarks.classification.scoring import best_first, normalize
 from fieldmarks.classification.texts import random_texts
 from fieldmarks.classification.threads import cores, for_each
 from fieldmarks.demo.drawing import draw
@@ -28,7 +28,7 @@ from fieldmarks.records import Entry
 from fieldmarks.retrieval import calibration
 from fieldmarks.retrieval.query import Term
 from fieldmarks.retrieval.scan import Scan
-from fieldmarks.retrieval.searcher import Searcher, best_first
+from fieldmarks.retrieval.searcher import Searcher
 from fieldmarks.store import Store
 
 MADE = {"model": "none", "dtype": "float32", "engine": "torch", "decode": "full"}
@@ -60,7 +60,7 @@ def speed(folder: Path, rows: int) -> None:
         term = Term("text", str(number), normalize(chance.standard_normal((1, DIM), np.float32))[0])
         began, busy = time.perf_counter(), time.process_time()
         found = searcher._found([term])
-        names = scan.names(best_first(found.scores, np.argpartition(-found.scores, 20)[:20]).tolist())
+        names = scan.names(best_first(found.scores[None], 20)[0].tolist())
         times.append(time.perf_counter() - began)
         cpu.append(time.process_time() - busy)
         assert len(names) == 20

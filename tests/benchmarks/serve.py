@@ -1,24 +1,29 @@
 """Measures the server: its speed beside the library's own, and a long run with hostile requests among others.
 
-python -m tests.benchmarks.serve speed [IMAGES]     images/s of the library, and of 1, 8 and 32 clients
-python -m tests.benchmarks.serve soak [REQUESTS]    requests lost or wrong, memory; 2% of them are hostile
+python -m tests.benchmarks.serve speed [IMAGES [CLIP]]  images/s of the library, and of 1, 8 and 32 clients
+python -m tests.benchmarks.serve soak [REQUESTS]        requests lost or wrong, memory; 2% of them are hostile
 
-Clients are threads of this process, and take processor time of the same machine, which is a part of what is
-measured. Figures are therefore given as shares of the library's own, measured just before. A client alone
-sends one image at a time, so it is compared with the library one image at a time too.
+The library runs in this process, set up as the command line sets its own, on the same images in batches of
+its own choice. Clients are threads of this process too, each on a connection that it keeps, which write a
+request and read an answer with little else. They take processor time of the machine that the server runs on,
+so theirs is shown beside the server's. A client alone sends one image at a time, so it is compared with the
+library one image at a time too. Turns alternate. A share of images/s compares two moments of a machine that
+may have other work; a share of processor time says what is left of the library's images/s where every core
+is busy.
 """
 
 import http.client
 import json
 import os
 import random
+import socket
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from threading import local
@@ -28,12 +33,15 @@ from tests.serve.served import Served, form, serving
 
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.results import Failure
+from fieldmarks.classification.threads import cores
 from fieldmarks.demo.drawing import draw
 from fieldmarks.demo.species import clip_folder, demo_species, entry
+from fieldmarks.hub import own_process
 from fieldmarks.store import Store
 
 PER_SPECIES = 10
 CLIENTS = (1, 8, 32)
+TURNS = 3
 HOSTILE = 50  # every so many requests, one is hostile
 PNG = {"Content-Type": "image/png"}
 # Each is a request that a stranger may send: method, path, body, headers, and the status it has to get.
@@ -88,56 +96,110 @@ class Clients:
         return connection
 
 
+@dataclass
+class Turn:
+    """What some images took, in seconds: in all, of processor time here and in the server, each request."""
+
+    seconds: float
+    here: float
+    served: float
+    requests: list[float]
+
+
 def speed(served: Served, classifier: Classifier, images: Sequence[bytes], folder: Path, count: int) -> None:
-    """Print images/s and the times of requests, by the number of clients."""
+    """Print images/s, processor time and the times of requests, by the number of clients."""
     paths = sorted(folder.glob("*.png"))
     chosen = [paths[number % len(paths)] for number in range(count)]
-    rates: dict[int, list[float]] = {clients: [] for clients in CLIENTS}
-    own, single = list[float](), list[float]()
-    times: dict[int, list[float]] = {clients: [] for clients in CLIENTS}
-    for turn in range(4):  # the first one warms up
-        rate = count / _seconds(lambda: list(classifier.stream(chosen, top=5)))
-        own += [rate] if turn else []
-        rate = count / _seconds(lambda: [classifier.predict(path, top=5) for path in chosen])
-        single += [rate] if turn else []
-        for clients in CLIENTS:
-            asking = Clients(served)
-            took: list[float] = []
+    whole, single = list[Turn](), list[Turn]()
+    turns: dict[int, list[Turn]] = {clients: [] for clients in CLIENTS}
+    for number in range(TURNS + 1):  # the first one warms up
+        began = [
+            _timed(served, lambda: list(classifier.stream(chosen, top=5))),
+            _timed(served, lambda: [classifier.predict(path, top=5) for path in chosen]),
+            *(_clients_turn(served, images, clients, count) for clients in CLIENTS),
+        ]
+        if number:
+            for kept, turn in zip((whole, single, *turns.values()), began, strict=True):
+                kept.append(turn)
+    print(f"load {os.getloadavg()[0]:.1f} on {cores()} cores; {count} images, {TURNS} turns")
+    for name, measured in (("library", whole), ("library, one image at a time", single)):
+        busy = _each(measured, count, "here")
+        print(f"{name}: {_rates(measured, count)}; {busy} ms of processor time an image")
+    for clients, measured in turns.items():
+        middle = median(took for turn in measured for took in turn.requests)
+        late = quantiles([took for turn in measured for took in turn.requests], n=20)[-1]
+        print(
+            f"{clients} client{'s' * (clients > 1)}: {_rates(measured, count)};"
+            f" median {1000 * middle:.0f} ms, p95 {1000 * late:.0f} ms, {late / middle:.1f} x the median\n"
+            f"  {_each(measured, count, 'served')} ms of processor time an image, and the client's own"
+            f" {_each(measured, count, 'here')} ms"
+        )
+        for name, own in (("the library", whole), *([("one at a time", single)] if clients == 1 else [])):
+            pairs = list(zip(own, measured, strict=True))
+            rate = median(library.seconds / turn.seconds for library, turn in pairs)
+            with_clients = median(library.here / (turn.served + turn.here) for library, turn in pairs)
+            alone = median(library.here / turn.served for library, turn in pairs)
+            print(
+                f"  beside {name}: {rate:.0%} of the images/s; by processor time {with_clients:.0%} with the"
+                f" clients on the same cores, {alone:.0%} without them"
+            )
 
-            def send(number: int, asking: Clients = asking, took: list[float] = took) -> None:
+
+def _rates(turns: Sequence[Turn], count: int) -> str:
+    rates = [count / turn.seconds for turn in turns]
+    return f"{median(rates):.0f} images/s, best {max(rates):.0f}"
+
+
+def _each(turns: Sequence[Turn], count: int, field: str) -> str:
+    return f"{1000 * median(getattr(turn, field) for turn in turns) / count:.2f}"
+
+
+def _timed(served: Served, work: Callable[[], object], requests: list[float] | None = None) -> Turn:
+    began, here, there = time.perf_counter(), time.process_time(), _processor_time(served.process.pid)
+    work()
+    seconds, own = time.perf_counter() - began, time.process_time() - here
+    return Turn(seconds, own, _processor_time(served.process.pid) - there, requests or [])
+
+
+def _clients_turn(served: Served, images: Sequence[bytes], clients: int, count: int) -> Turn:
+    """Send images by so many clients at once."""
+    took: list[float] = []
+
+    def ask(first: int) -> None:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=120) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for number in range(first, count, clients):
                 began = time.perf_counter()
-                status, _ = asking.ask("POST", "/classify", images[number % len(images)], PNG)
-                assert status == 200
+                _exchange(connection, served.port, images[number % len(images)])
                 took.append(time.perf_counter() - began)
 
-            with ThreadPoolExecutor(clients) as pool:
-                seconds = _seconds(partial(_send_all, pool, send, count))
-            rates[clients] += [count / seconds] if turn else []
-            times[clients] += took if turn else []
-    print(f"library: {median(own):.0f} images/s, and {median(single):.0f} one at a time")
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    for clients in CLIENTS:
-        share = median(rate / most for rate, most in zip(rates[clients], own, strict=True))
-        shown = f"{median(rates[clients]):.0f} images/s, {share:.0%} of the library's"
-        if clients == 1:
-            share = median(rate / most for rate, most in zip(rates[clients], single, strict=True))
-            shown += f", {share:.0%} of one at a time"
-        middle, late = median(times[clients]), quantiles(times[clients], n=20)[-1]
-        print(
-            f"{clients:>2} clients: {shown};"
-            f" median {1000 * middle:.0f} ms, p95 {1000 * late:.0f} ms, {late / middle:.1f} x the median"
-        )
+    with ThreadPoolExecutor(clients) as pool:
+        return _timed(served, lambda: list(pool.map(ask, range(clients))), took)
 
 
-def _send_all(pool: ThreadPoolExecutor, send: Callable[[int], None], count: int) -> None:
-    for _ in pool.map(send, range(count)):
-        pass
+def _exchange(connection: socket.socket, port: int, image: bytes) -> None:
+    """Send an image and read the answer, which has to be one of success."""
+    head = f"POST /classify HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: image/png\r\n"
+    connection.sendall(f"{head}Content-Length: {len(image)}\r\n\r\n".encode() + image)
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _received(connection)
+    head_of_answer, _, body = data.partition(b"\r\n\r\n")
+    assert head_of_answer.startswith(b"HTTP/1.1 200 "), head_of_answer
+    length = int(head_of_answer.lower().partition(b"content-length:")[2].split(None, 1)[0])
+    while len(body) < length:
+        body += _received(connection)
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def _received(connection: socket.socket) -> bytes:
+    part = connection.recv(65536)
+    assert part, "the server has closed the connection"
+    return part
+
+
+def _processor_time(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def soak(served: Served, classifier: Classifier, images: Sequence[bytes], folder: Path, count: int) -> None:
@@ -175,7 +237,7 @@ def soak(served: Served, classifier: Classifier, images: Sequence[bytes], folder
     assert served.process.poll() is None, "the server has ended"
 
 
-def main(what: str, count: int) -> None:
+def main(what: str, count: int, clip: str) -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         write_store(folder / "s.jsonl", {name: list(entry(name)) for name in demo_species()})
@@ -184,13 +246,18 @@ def main(what: str, count: int) -> None:
                 draw(creature, random.Random(f"{name} {number}")).save(folder / f"{name}-{number}.png")
         images = [path.read_bytes() for path in sorted(folder.glob("*.png"))]
         classifier = Classifier(
-            Store(folder / "s.jsonl"), clip=str(clip_folder()), dtype="float32", engine="torch", cache=False
+            Store(folder / "s.jsonl"), clip=clip, dtype="float32", engine="torch", cache=False
         )
         options = ("--dtype", "float32", "--engine", "torch", "--no-cache", "--max-body", "4")
-        with serving("--store", str(folder / "s.jsonl"), "--clip", str(clip_folder()), *options) as served:
+        with serving("--store", str(folder / "s.jsonl"), "--clip", clip, *options) as served:
             (speed if what == "speed" else soak)(served, classifier, images, folder, count)
 
 
 if __name__ == "__main__":
     asked, *numbers = sys.argv[1:]
-    main(asked, int(numbers[0]) if numbers else {"speed": 1_000, "soak": 10_000}[asked])
+    own_process()  # as the command line does
+    main(
+        asked,
+        int(numbers[0]) if numbers else {"speed": 1_000, "soak": 10_000}[asked],
+        numbers[1] if numbers[1:] else str(clip_folder()),
+    )

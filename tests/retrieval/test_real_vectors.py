@@ -52,12 +52,12 @@ def test_names_find_what_is_there_and_nothing_else(check_data: Path, tmp_path: P
     for seed in range(5):
         shuffled = np.random.default_rng(seed).permutation(unrelated)
         calibrated = compute(scan, texts[shuffled[:NULL]])
-        others = score(scan, texts[shuffled[NULL:]], calibrated.inverse)  # (500, others)
-        alarms += [calibrated.is_about_something(cosines) for cosines in others.T]
+        others = score(scan, texts[shuffled[NULL:]], calibrated)
+        alarms += calibrated.is_about_something(others).tolist()
         for name, label in CLASSES.items():
-            cosines = score(scan, texts[[names.index(name)]], calibrated.inverse)[:, 0]
-            assert calibrated.is_about_something(cosines), name
-            found, right = cosines >= calibrated.near, labels == label
+            scored = score(scan, texts[[names.index(name)]], calibrated)
+            assert calibrated.is_about_something(scored).all(), name
+            found, right = scored.cosines[0] >= calibrated.near, labels == label
             precision.append((found & right).sum() / found.sum())
             recall.append((found & right).sum() / right.sum())
     assert len(alarms) > 2000

@@ -16,7 +16,16 @@ from fieldmarks.classification.embedding_set import EmbeddingSet
 from fieldmarks.classification.threads import cores
 from fieldmarks.errors import ImageError
 from fieldmarks.retrieval import scan as scanning
-from fieldmarks.retrieval.calibration import LIKELY, NEAR, NULL, SURE, compute, rank_scores, score
+from fieldmarks.retrieval.calibration import (
+    LIKELY,
+    NEAR,
+    NULL,
+    SURE,
+    Calibration,
+    compute,
+    rank_scores,
+    score,
+)
 from fieldmarks.retrieval.scan import Scan, inverse_lengths
 
 pytest.importorskip("pyarrow")
@@ -117,7 +126,7 @@ def test_the_calibration_is_what_plain_sums_give(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         rank_scores(opened, null, NEAR, found.inverse), ordered[:, NEAR - 1], atol=1e-6
     )
-    np.testing.assert_allclose(score(opened, null[:3], found.inverse), cosines[:, :3], atol=1e-6)
+    np.testing.assert_allclose(score(opened, null[:3], found).cosines, cosines[:, :3].T, atol=1e-6)
     totals, peaks = [], []
     for text in range(NULL):
         others = -np.sort(-np.delete(cosines, text, axis=1), axis=1)[:, SURE - 1]  # without the text itself
@@ -127,6 +136,36 @@ def test_the_calibration_is_what_plain_sums_give(tmp_path: Path) -> None:
     pass_ = [total > found.total or peak > found.peak for total, peak in zip(totals, peaks, strict=True)]
     assert 0.02 * NULL <= sum(pass_) <= 0.035 * NULL
     fresh = unit(chance.standard_normal((1000, 24)))
-    assert np.mean([found.is_about_something(rows @ text) for text in fresh]) <= 0.06
-    meant = unit([rows[:30].mean(axis=0) + 3 * rows[0]])[0]
-    assert found.is_about_something(rows @ meant)
+    assert found.is_about_something(score(opened, fresh, found)).mean() <= 0.06
+    meant = unit([rows[:30].mean(axis=0) + 3 * rows[0]])
+    assert found.is_about_something(score(opened, meant, found)).all()
+
+
+@pytest.mark.parametrize("spoilt", [0, 7, 300])
+def test_what_scores_come_to_is_what_plain_sums_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: int
+) -> None:
+    monkeypatch.setattr(scanning, "BLOCK_BYTES", 2048)  # 21 rows
+    chance = np.random.default_rng(2)
+    rows, queries = unit(chance.standard_normal((300, 24))), unit(chance.standard_normal((3, 24)))
+    rows[:spoilt] = 0  # which has no direction
+    opened = _set(tmp_path / "set", rows, shards=2)
+    sure = chance.uniform(0, 0.3, 300).astype(np.float32)
+    calibrated = Calibration(inverse_lengths(rows), sure, sure, sure, 0.1, 0.5)
+    found = score(opened, queries, calibrated)
+    again = score(opened, queries, calibrated)
+    for name in ("cosines", "mean", "deviation", "total", "peak"):  # to the bit, whatever threads do
+        np.testing.assert_array_equal(getattr(found, name), getattr(again, name))
+    cosines = found.cosines[:, spoilt:].astype(np.float64)  # (3, usable)
+    np.testing.assert_array_equal(found.cosines[:, :spoilt], 0)
+    if spoilt == 300:
+        assert not calibrated.is_about_something(found).any()
+        np.testing.assert_array_equal(found.standardized(0), 0)
+        return
+    lead = cosines - sure[spoilt:]
+    np.testing.assert_allclose(found.mean, cosines.mean(axis=1), atol=1e-12)
+    np.testing.assert_allclose(found.deviation, cosines.std(axis=1), rtol=1e-10)
+    np.testing.assert_allclose(found.total, np.maximum(lead, 0).mean(axis=1), atol=1e-7)
+    np.testing.assert_allclose(found.peak, lead.max(axis=1), atol=1e-7)
+    z = found.standardized(1)[spoilt:]
+    np.testing.assert_allclose(z, (cosines[1] - cosines[1].mean()) / cosines[1].std(), atol=1e-5)

@@ -12,6 +12,8 @@ import pytest
 from tests.classification.hostile_images import FILES
 from tests.serve.served import Answer, Served, form
 
+CONNECTIONS = 512  # that a server has at most
+
 pytestmark = pytest.mark.slow
 
 FOREIGN = (
@@ -258,6 +260,89 @@ def test_chunks_of_next_to_nothing_do_not_hold_up_others(served: Served, zoo: Pa
         with pytest.raises(ConnectionError):
             connection.sendall(b"1\r\nx\r\n" * 1_000_000)
     assert _healthy(served, zoo)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"a",
+        b"\r\n",
+        b"GET /",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: ",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_heads_and_requests_without_end(served: Served, zoo: Path, endless: bytes) -> None:
+    """What has no end is cut off: a method, blank lines, a path, a header, requests that await no answer."""
+    before = served.memory()
+    head, rest = (endless, b"a") if endless[-1:] in b"/ " else (b"", endless)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        connection.sendall(head)
+        with pytest.raises(ConnectionError):
+            connection.sendall(rest * (2**26 // len(rest)))
+    assert _healthy(served, zoo)
+    assert served.memory() - before < 32 * 2**20
+
+
+@pytest.mark.parametrize("tail", [b"5;" + b"x" * 100, b"0\r\n" + b"X: y\r\n" * 20])
+def test_chunks_with_endless_extensions_or_trailers(served: Served, zoo: Path, tail: bytes) -> None:
+    head = f"POST /classify HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        connection.sendall(head.encode() + tail)
+        with pytest.raises(ConnectionError):
+            connection.sendall(tail[-6:] * 10_000_000)
+    assert _healthy(served, zoo)
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding:\r\n chunked, identity",
+        "Content-Length: +4",
+        "Content-Length: 4, 4",
+        "Content-Length: 0x4",
+        "Content-Length: 4\r\nContent-Length: 0",
+        "X: a\x00b",
+    ],
+)
+def test_no_request_is_smuggled_in_a_body(served: Served, zoo: Path, framing: str) -> None:
+    """Where a proxy in front could see another end of the body, there is one answer and no second one."""
+    host = f"Host: 127.0.0.1:{served.port}\r\n"
+    inner = f"GET /classes HTTP/1.1\r\n{host}\r\n"
+    answer = served.raw(
+        f"POST /classify HTTP/1.1\r\n{host}{framing}\r\n\r\n0\r\n\r\n{inner}".encode("latin-1")
+    )
+    assert _status(answer) in (0, 400, 415, 422), answer[:200]
+    assert b"zorblat" not in answer
+    assert _healthy(served, zoo)
+
+
+def test_pipelined_requests_are_answered_in_order(served: Served, zoo: Path) -> None:
+    host, image = f"Host: 127.0.0.1:{served.port}\r\n", (zoo / "zorblat-0.png").read_bytes()
+    post = f"POST /classify HTTP/1.1\r\n{host}Content-Type: image/png\r\nContent-Length: {len(image)}\r\n\r\n"
+    last = f"GET /classes HTTP/1.1\r\n{host}Connection: close\r\n\r\n"
+    answer = served.raw(
+        post.encode() + image + f"GET /health HTTP/1.1\r\n{host}\r\n".encode() + last.encode()
+    )
+    places = [answer.index(part) for part in (b'"image"', b'"status"', b'"classes":[')]
+    assert answer.count(b"HTTP/1.1 200 OK") == 3
+    assert places == sorted(places)
+
+
+def test_idle_connections_make_room(served: Served, zoo: Path) -> None:
+    """With as many idle connections as there may be at all, a client is answered at once."""
+    idle = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(CONNECTIONS + 50)]
+    try:
+        began = time.monotonic()
+        assert _healthy(served, zoo)
+        assert time.monotonic() - began < 8
+    finally:
+        for connection in idle:
+            connection.close()
 
 
 def test_large_bodies_that_go_astray_are_answered(served: Served, zoo: Path) -> None:

@@ -222,7 +222,7 @@ class Table:
                 start, stop = stop, stop + reader.metadata.row_group(group).num_rows
                 own = sorted({row for row in rows if start <= row < stop})
                 if own:
-                    column = reader.read_row_group(group, columns=[name]).column(0)
+                    column = reader.read_row_group(group, columns=[name], use_threads=False).column(0)
                     for chunk in column.chunks:
                         self._check_lengths(chunk.dictionary, name)
                     values = column.take([row - start for row in own]).to_pylist()

@@ -41,7 +41,7 @@ from fieldmarks.classification.preprocess import INFERRED
 from fieldmarks.classification.results import Failure, FileVersion
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.sources import Blob, ImageInput, read_stamped
-from fieldmarks.classification.threads import cores
+from fieldmarks.classification.threads import cores, has_share
 from fieldmarks.classification.worker_process import WorkerDiedError, WorkerProcess
 from fieldmarks.errors import ImageError
 from fieldmarks.hub import loaded_once
@@ -296,7 +296,7 @@ def run(
     its pass, `complete` may change a batch's items in place.
     `stop` is called at the end, before the threads that prepare are waited for.
     """
-    workers = cores()
+    workers = 0 if has_share() and cores() == 1 else cores()
     passes: deque[tuple[list[Prepared | Failure], Callable[[], Array] | None]] = deque()
     decoding = ahead(prepare, items, workers=workers, most=2 * batch + workers, size=_size, stop=stop)
     with closing(decoding):
@@ -333,10 +333,17 @@ def ahead(
 ) -> Generator[Out]:
     """Yield function(item) in the items' order, computed in `workers` threads, at most `most` items ahead.
 
+    Without workers, each is computed as it is asked for.
     No more are ahead than fit into `room` bytes, all being as large as the largest so far; a worker has one
     item at least.
     """
     items = iter(items)
+    if not workers:
+        try:
+            yield from map(function, items)
+        finally:
+            stop()
+        return
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="fieldmarks")
     waiting: deque[Future[Out]] = deque()
     window, largest = min(most, 2 * workers), 1

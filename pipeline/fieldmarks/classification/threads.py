@@ -9,15 +9,33 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from threading import Event, Lock
+from threading import Event, Lock, local
 from typing import Any, Final, TypeVar
 
 Item = TypeVar("Item")
 
 
 def cores() -> int:
-    """Return how many processor cores this process may use."""
+    """Return how many processor cores this process may use, or this thread where it has a share of them."""
+    share: int | None = getattr(_OWN, "share", None)
+    if share is not None:
+        return share
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def take_share(of: int) -> None:
+    """Let this thread use its share of the process's cores from now on, one of so many equal ones.
+
+    Threads that compute at the same time, each with as many threads of its own as there are cores, wait for
+    each other's most of the time. Of one core, all is done in the thread itself.
+    """
+    _OWN.share = None
+    _OWN.share = max(1, cores() // of)
+
+
+def has_share() -> bool:
+    """Whether this thread has a share of the cores."""
+    return getattr(_OWN, "share", None) is not None
 
 
 def for_each(function: Callable[[Item], object], items: Iterable[Item]) -> None:
@@ -58,4 +76,5 @@ def _controller() -> Any:
     return ThreadpoolController()  # which goes through all loaded libraries, for milliseconds
 
 
+_OWN: Final = local()
 _TURN: Final = Lock()  # the setting of a process cannot be changed and restored by two at once

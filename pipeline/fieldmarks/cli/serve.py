@@ -71,7 +71,7 @@ def serve(
     POST /classify takes an image as the body, or several as multipart/form-data, and answers as `classify
     --format jsonl` prints. GET /classes and GET /health say what is served; the web page at / classifies
     images that are dropped on it. Stops on Ctrl-C or SIGTERM, once requests in progress are answered. Needs
-    the extra 'web' (starlette, uvicorn, python-multipart).
+    the extra 'web' (starlette, uvicorn, httptools, python-multipart).
 
     \b
     Examples:
@@ -83,7 +83,8 @@ def serve(
     if bool(store) == (classifier is not None):
         raise click.UsageError("give either --store or --classifier")
     if not is_installed("web"):
-        raise FieldmarksError(f"serving needs starlette, uvicorn and python-multipart: {install('web')}")
+        needed = "starlette, uvicorn, httptools and python-multipart"
+        raise FieldmarksError(f"serving needs {needed}: {install('web')}")
     token = None if token_file is None else _token(token_file)
     if host not in LOOPBACK and token is None:
         raise click.UsageError(f"--host {host} can be reached from elsewhere: pass --token-file too")

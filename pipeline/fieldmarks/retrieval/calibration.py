@@ -40,6 +40,7 @@ _PEAKS: Final = 0.01  # of them by their largest margin alone
 SURE: Final = 5  # a margin is the lead over the random text of this rank: 1 in 100
 NEAR: Final = 13  # an image is returned where the query beats the random text of this rank: 1 in 40
 LIKELY: Final = 125  # a descriptor has to beat the random text of this rank too: 1 in 4
+_SAME: Final = 1e-6  # a smaller standard deviation of cosines is rounding
 FILE: Final = "calibration.npz"
 _VERSION: Final = "1"
 
@@ -58,18 +59,9 @@ class Calibration:
     total: float
     peak: float
 
-    def is_about_something(self, scores: Array) -> bool:
-        """Whether a query with these cosines (N,) says anything about the images; see the module."""
-        total, peak = margins(scores, self.sure, self.inverse > 0)
-        return total > self.total or peak > self.peak
-
-
-def margins(scores: Array, sure: Array, usable: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Return the mean positive margin over usable images and the largest margin."""
-    lead = (scores - sure)[usable]
-    if not len(lead):
-        return 0.0, float("-inf")
-    return float(np.maximum(lead, 0).mean(dtype=np.float64)), float(lead.max())
+    def is_about_something(self, scored: "Scored") -> np.ndarray[Any, Any]:
+        """Return which queries (T,) say anything about the images, by their margins; see the module."""
+        return (scored.total > self.total) | (scored.peak > self.peak)
 
 
 def calibration(scan: Scan, embedder: Embedder, folder: Path, manifest: Manifest | None) -> Calibration:
@@ -132,15 +124,62 @@ def rank_scores(scan: Scan, null: Array, rank: int, inverse: Array) -> Array:
     return found
 
 
-def score(scan: Scan, queries: Array, inverse: Array) -> Array:
-    """Return the cosines (N, T) of a set's images with queries (T, D); 0 for images that are not usable."""
-    scores = np.zeros((scan.rows, len(queries)), np.float32)
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The cosines (T, N) of T queries with a set's images, 0 for images that are not usable.
+
+    Of each query, over the usable images: the cosines' mean and standard deviation (T,), their mean positive
+    margin (T,) over `sure`, and their largest margin (T,), -inf without any image.
+    """
+
+    cosines: Array
+    mean: Array
+    deviation: Array
+    total: Array
+    peak: Array
+
+    def standardized(self, query: int) -> Array:
+        """Return a query's scores (N,) as z-scores over the usable images, 0 where they do not differ."""
+        return z_scores(self.cosines[query], float(self.mean[query]), float(self.deviation[query]))
+
+
+def score(scan: Scan, queries: Array, calibrated: Calibration) -> Scored:
+    """Return the cosines of a set's images with queries (T, D), and what they come to over the set.
+
+    A block's sums are taken while its cosines are in the processor's cache.
+    """
+    cosines = np.zeros((len(queries), scan.rows), np.float32)
+    tallies = dict[int, tuple[int, Array, Array, Array, Array]]()
 
     def take(block: Block) -> None:
-        scores[block.rows] = _scores(block.vectors, queries, inverse[block.rows])
+        inverse, sure = calibrated.inverse[block.rows], calibrated.sure[block.rows]
+        scores = np.ascontiguousarray(_scores(block.vectors, queries, inverse).T)  # (T, rows)
+        cosines[:, block.rows] = scores
+        if not inverse.all():
+            scores, sure = scores[:, inverse > 0], sure[inverse > 0]
+        precise, lead = scores.astype(np.float64), scores - sure
+        peak = lead.max(axis=1, initial=-np.inf)
+        total = np.maximum(lead, 0, out=lead).sum(axis=1, dtype=np.float64)
+        squares = np.einsum("tn,tn->t", precise, precise)
+        tallies[block.start] = (len(sure), precise.sum(axis=1), squares, total, peak)
 
     scan.each(take)
-    return scores
+    if not tallies:
+        nothing = np.zeros(len(queries))
+        return Scored(cosines, nothing, nothing, nothing, nothing - np.inf)
+    counts, *sums = (np.array(part) for part in zip(*(tallies[at] for at in sorted(tallies)), strict=True))
+    count = max(1, int(counts.sum()))
+    mean, squares, total = (part.sum(axis=0) / count for part in sums[:3])  # (T,), added in the rows' order
+    return Scored(cosines, mean, np.sqrt(np.maximum(squares - mean**2, 0)), total, sums[3].max(axis=0))
+
+
+def z_scores(scores: Array, mean: float, deviation: float) -> Array:
+    """Return scores (N,) in standard deviations from their mean, 0 where they do not differ."""
+    if deviation <= _SAME:
+        return np.zeros_like(scores)
+    found: Array = scores - np.float32(mean)
+    found /= np.float32(deviation)
+    return found
 
 
 def _scores(vectors: Array, queries: Array, inverse: Array) -> Array:

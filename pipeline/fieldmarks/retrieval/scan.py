@@ -18,6 +18,7 @@ from fieldmarks.classification.threads import for_each
 from fieldmarks.errors import ImageError
 
 BLOCK_BYTES: Final = 2**23  # of vectors that a thread reads at once
+_ALONE: Final = 2  # parts whose names are read before threads start, and by which pyarrow is loaded once
 _PAGES: Final = mmap.PAGESIZE
 _SHORTEST: Final = 1e-12  # a shorter vector has no direction
 
@@ -70,9 +71,17 @@ class Scan:
     def names(self, rows: Sequence[int]) -> list[str]:
         """Return the images' names of some rows."""
         names = [""] * len(rows)
-        for part, places, own in self._by_part(rows):
+
+        def read(group: tuple[Part, list[int], list[int]]) -> None:
+            part, places, own = group
             for place, name in zip(places, part.names_at(own), strict=True):
                 names[place] = name
+
+        groups = list(self._by_part(rows))
+        for group in groups[:_ALONE]:
+            read(group)
+        if groups[_ALONE:]:
+            for_each(read, groups[_ALONE:])
         return names
 
     def _by_part(self, rows: Sequence[int]) -> Iterator[tuple[Part, list[int], list[int]]]:

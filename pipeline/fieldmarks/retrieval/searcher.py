@@ -23,11 +23,11 @@ from fieldmarks import choices
 from fieldmarks.choices import Device, DType, checks_keywords
 from fieldmarks.classification.embedder import Clip, open_embedder
 from fieldmarks.classification.embedding_set import EmbeddingSet
-from fieldmarks.classification.scoring import Array
+from fieldmarks.classification.scoring import Array, best_first
 from fieldmarks.classification.sources import ImageInput, is_single
 from fieldmarks.errors import ModelError, UsageError
 from fieldmarks.hub import loaded_once, model_id
-from fieldmarks.retrieval.calibration import Calibration, calibration, score
+from fieldmarks.retrieval.calibration import Calibration, calibration, score, z_scores
 from fieldmarks.retrieval.labels import Lookup
 from fieldmarks.retrieval.query import Term, class_term, descriptor_term, image_terms, text_terms
 from fieldmarks.retrieval.scan import Scan
@@ -169,13 +169,13 @@ class Searcher:
         if not self.scan.rows:
             return SearchResult(query, (), 0, 0)
         found = self._found(terms)
-        rows = found.all_rows() if show_all else found.matched
+        rows = np.flatnonzero(found.is_usable if show_all else found.is_shown)
         if lookup and disagree:
             given = [lookup.label(name) for name in self.scan.names(rows.tolist())]
             keep = [label is not None and not wanted(label) for label in given]
             rows = rows[np.array(keep, bool)]
-        matched = len(np.intersect1d(rows, found.matched)) if show_all else len(rows)
-        rows = rows[:top]
+        matched = int(np.count_nonzero(found.is_shown[rows]))
+        rows = rows[best_first(found.scores[rows][None], top)[0]]
         names = self.scan.names(rows.tolist())
         each = zip(names, found.scores[rows].tolist(), strict=True)
         hits = (
@@ -220,32 +220,30 @@ class Searcher:
     def _found(self, terms: Sequence[Term]) -> "_Found":
         """Score all images by all terms in one pass, and judge which show them."""
         calibrated = self.calibration
-        contrasts = [term.contrast for term in terms if term.contrast is not None]
-        columns = score(
-            self.scan, np.stack([*(term.vector for term in terms), *contrasts]), calibrated.inverse
-        )
-        usable = calibrated.inverse > 0
+        contrasts = [term.vector - term.contrast for term in terms if term.contrast is not None]
+        scored = score(self.scan, np.stack([*(term.vector for term in terms), *contrasts]), calibrated)
+        usable, is_meant = calibrated.inverse > 0, calibrated.is_about_something(scored)
         total = np.zeros(self.scan.rows, np.float32)
         lead = np.zeros(self.scan.rows, np.float32)
         shown, unmatched, contrast = usable.copy(), [], len(terms)
         for place, term in enumerate(terms):
-            cosines = columns[:, place]
-            scored = cosines
+            ranked = place
             if term.contrast is not None:
-                scored, contrast = cosines - columns[:, contrast], contrast + 1
-            sign = -1 if term.is_excluded else 1
-            total += sign * standardized(scored, usable)
-            margin = cosines - term.threshold(self.scan, calibrated)
+                ranked, contrast = contrast, contrast + 1
+            z = scored.standardized(ranked)
+            np.subtract(total, z, out=total) if term.is_excluded else np.add(total, z, out=total)
+            margin = scored.cosines[place] - term.threshold(self.scan, calibrated)
             if term.is_excluded:
                 shown &= margin < 0
                 continue
-            lead += margin / max(float(cosines[usable].std(dtype=np.float64)) if usable.any() else 0, 1e-6)
-            if term.kind in ("text", "class") and not calibrated.is_about_something(cosines):
+            margin /= max(float(scored.deviation[place]), 1e-6)
+            lead += margin
+            if term.kind in ("text", "class") and not is_meant[place]:
                 unmatched.append(term.name)
-        scores = standardized(total, usable)
+        if len(terms) > 1:
+            total = standardized(total, usable)
         shown &= lead >= 0
-        rows = np.flatnonzero(shown) if not unmatched else np.empty(0, np.int64)
-        return _Found(scores, usable, best_first(scores, rows), tuple(unmatched))
+        return _Found(total, usable, shown if not unmatched else np.zeros_like(shown), tuple(unmatched))
 
     def _check_model(self, made_with: str | None) -> None:
         """Raise ModelError where the set was made with another model than the one that reads texts."""
@@ -265,36 +263,25 @@ class Searcher:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
-    """The z-scores of all images (N,), which are usable, and the numbers of those that match, best first."""
+    """The z-scores of all images (N,), which of them are usable, and which show what was looked for."""
 
     scores: Array
     is_usable: np.ndarray[Any, Any]
-    matched: np.ndarray[Any, Any]
+    is_shown: np.ndarray[Any, Any]
     unmatched: tuple[str, ...]
 
     @property
     def usable(self) -> int:
         """How many images have an embedding that is one."""
-        return int(self.is_usable.sum())
-
-    def all_rows(self) -> np.ndarray[Any, Any]:
-        """Return the numbers of all usable images, best first."""
-        return best_first(self.scores, np.flatnonzero(self.is_usable))
+        return int(np.count_nonzero(self.is_usable))
 
 
 def standardized(scores: Array, usable: np.ndarray[Any, Any]) -> Array:
     """Return scores (N,) as z-scores over the usable images, 0 where they do not differ."""
-    values = scores[usable]
+    values = scores if usable.all() else scores[usable]
     if not len(values):
         return np.zeros_like(scores)
-    mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
-    return (scores - np.float32(mean)) / np.float32(deviation) if deviation > 1e-6 else np.zeros_like(scores)
-
-
-def best_first(scores: Array, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return rows by falling scores, equal ones in their order."""
-    order: np.ndarray[Any, Any] = rows[np.argsort(-scores[rows], kind="stable")]
-    return order
+    return z_scores(scores, float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)))
 
 
 def _listed(texts: str | Sequence[str]) -> list[str]:

@@ -4,10 +4,10 @@ import asyncio
 import socket
 from typing import Any, Final
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from fieldmarks.classification.sources import quiet_pillow
 from fieldmarks.errors import FieldmarksError
 from fieldmarks.serve.app import Service
 
@@ -15,51 +15,84 @@ HEADER_SECONDS: Final = 10.0  # for the head of a request to arrive
 KEEP_ALIVE_SECONDS: Final = 10
 STOP_SECONDS: Final = 60  # for requests under way to be answered
 MAX_CONNECTIONS: Final = 512
+CROWDED: Final = MAX_CONNECTIONS - 32  # connections, from which on idle ones are closed
 BACKLOG: Final = 512
 _AT_ONCE: Final = 2**14  # bytes that are parsed before what they were is judged
+MOST_HEAD: Final = 2**16  # bytes
+MOST_PIPELINED: Final = 32  # requests that wait for the answer to the one before
 MOST_FRAMING: Final = 2**15  # bytes of a body that are not content, beyond as many as are
 
 
-class _Protocol(H11Protocol):
-    """HTTP/1.1 with two more limits than uvicorn's.
+class _Protocol(HttpToolsProtocol):
+    """HTTP/1.1 with more limits than uvicorn's.
 
-    A request's head has to arrive in time. And a body in chunks of next to nothing ends the connection: to
-    parse them takes all the time of the server, seconds for a megabyte. So does a body that goes on after the
-    answer.
+    A request's head has to arrive in time, and to be of moderate length. A body in chunks of next to nothing
+    ends the connection, as to parse them takes all the time of the server; so does a body that goes on after
+    the answer, and a client that sends many requests before it has read an answer. Where connections are
+    many, the one that has idled longest makes room for a new one.
     """
 
     _late: asyncio.TimerHandle | None = None
+    _since = 0.0  # when it was last the client's turn, or the connection made
+    _in_head = True  # of a request that arrives, or may arrive next
+    _head = 0  # bytes of it so far
     _framing = 0  # bytes of an arriving body that are not content, less those that are
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._watch()
+        if len(self.connections) > CROWDED:
+            others = (other for other in self.connections if isinstance(other, _Protocol))
+            idle = [other for other in others if other._idles() and not other.transport.is_closing()]
+            min(idle, key=lambda other: other._since, default=self).transport.close()
 
     def data_received(self, data: bytes) -> None:
         for at in range(0, len(data), _AT_ONCE):
             self._parse(data[at : at + _AT_ONCE])
-            if self._framing > MOST_FRAMING:
+            if self._framing > MOST_FRAMING or len(self.pipeline) > MOST_PIPELINED:
                 self.transport.abort()
+            elif self._head > MOST_HEAD:
+                self.send_400_response("The head of the request is too long.")
+            if self.transport.is_closing():
                 return
-        if self.conn.their_state is not h11.IDLE:
+        if not self._idles():
             self._unwatch()
         elif self._late is None:
             self._watch()
 
-    def _parse(self, data: bytes) -> None:
-        is_body, cycle = self.conn.their_state is h11.SEND_BODY, self.cycle
-        held = len(cycle.body) if cycle else 0
-        super().data_received(data)
-        if not is_body or self.cycle is not cycle:
-            self._framing = 0
-            return
-        self._framing = max(0, self._framing + len(data) - 2 * (len(cycle.body) - held))
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
         super().connection_lost(exc)
 
+    def on_response_complete(self) -> None:
+        self._since = self.loop.time()
+        super().on_response_complete()
+
+    def _parse(self, data: bytes) -> None:
+        was_in_head, cycle = self._in_head, self.cycle
+        held = len(cycle.body) if cycle else 0
+        super().data_received(data)
+        if self.cycle is not cycle:
+            self._head = self._framing = 0
+        elif was_in_head:
+            self._head += len(data)
+        else:
+            self._framing = max(0, self._framing + len(data) - 2 * (len(cycle.body) - held))
+
+    def _idles(self) -> bool:
+        """Whether it is the client's turn, and a whole head of a request has not arrived yet."""
+        return self._in_head and (self.cycle is None or self.cycle.response_complete)
+
     def _watch(self) -> None:
+        self._since = self._since or self.loop.time()
         self._late = self.loop.call_later(HEADER_SECONDS, self._close_late)
 
     def _unwatch(self) -> None:
@@ -69,7 +102,7 @@ class _Protocol(H11Protocol):
 
     def _close_late(self) -> None:
         self._late = None
-        if self.conn.their_state is h11.IDLE:
+        if self._idles():
             self.transport.close()
 
 
@@ -113,7 +146,8 @@ def run(service: Service, listening: socket.socket) -> None:
         timeout_graceful_shutdown=STOP_SECONDS,
     )
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        with quiet_pillow():
+            uvicorn.Server(config).run(sockets=[listening])
     finally:
         service.batcher.close()
         listening.close()

@@ -42,6 +42,7 @@ from fieldmarks.classification.engines.towers import (
 )
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
+from fieldmarks.classification.threads import cores, has_share
 from fieldmarks.errors import ModelError
 from fieldmarks.hub import is_own_process, loaded_once, one_line
 
@@ -149,6 +150,7 @@ class TorchEngine:
         self._kind = device.partition(":")[0]
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._tokenizing = Lock()  # each call sets the tokenizer's truncation and padding
+        self._threads = torch.get_num_threads()
         self._long_run = LongRun(compile_after) if self._kind == "cuda" else None
         self._decode = decode
 
@@ -350,6 +352,8 @@ class TorchEngine:
     def _computing(self, tower: nn.Module) -> Iterator[None]:
         """Compute in the dtype asked for: on a CPU transformers' modules by autocast, ours by themselves."""
         casts = self._kind == "cpu" and self._dtype != torch.float32 and not isinstance(tower, CLIP_TOWERS)
+        if self._kind == "cpu" and has_share():
+            _use(min(cores(), self._threads))
         with (
             self._clear_errors(),
             torch.inference_mode(),
@@ -375,6 +379,12 @@ class TorchEngine:
             raise ModelError(
                 f"{self._checkpoint.name} failed on {self._device}: {one_line(error)}"
             ) from error
+
+
+def _use(threads: int) -> None:
+    """Let operations of the calling thread use so many threads on the CPU."""
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 def _event(tensor: Tensor) -> Any:
