@@ -22,6 +22,7 @@ from threading import Lock
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldmarks.classification import arrays
 from fieldmarks.classification.embedder import Embedder
@@ -43,6 +44,8 @@ LIKELY: Final = 125  # a descriptor has to beat the random text of this rank too
 _SAME: Final = 1e-6  # a smaller standard deviation of cosines is rounding
 FILE: Final = "calibration.npz"
 _VERSION: Final = "1"
+
+Sums = NDArray[np.float64]  # what cosines come to over a set
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,10 +136,10 @@ class Scored:
     """
 
     cosines: Array
-    mean: Array
-    deviation: Array
-    total: Array
-    peak: Array
+    mean: Sums
+    deviation: Sums
+    total: Sums
+    peak: Sums
 
     def standardized(self, query: int) -> Array:
         """Return a query's scores (N,) as z-scores over the usable images, 0 where they do not differ."""
@@ -149,7 +152,7 @@ def score(scan: Scan, queries: Array, calibrated: Calibration) -> Scored:
     A block's sums are taken while its cosines are in the processor's cache.
     """
     cosines = np.zeros((len(queries), scan.rows), np.float32)
-    tallies = dict[int, tuple[int, Array, Array, Array, Array]]()
+    tallies = dict[int, tuple[int, Sums, Sums, Sums, Sums]]()
 
     def take(block: Block) -> None:
         inverse, sure = calibrated.inverse[block.rows], calibrated.sure[block.rows]
