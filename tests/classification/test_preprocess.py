@@ -121,8 +121,8 @@ def test_crops_smaller_than_the_shorter_side(
 ) -> None:
     crop = {"height": min(edge, crop_height), "width": min(edge, crop_width)}
     processor = CLIPImageProcessorPil(size={"shortest_edge": edge}, crop_size=crop)
-    # Of pictures over twice as high as wide, one scales rows first and the other columns: levels are off by up
-    # to 0.5 in the mean, and those of a few pixels by more. A crop that is one pixel off is off by 85.
+    # Of pictures over twice as high as wide, one scales rows first and the other columns: levels are off by
+    # up to 0.5 in the mean, and those of a few pixels by more. A crop that is one pixel off is off by 85.
     assert _levels(processor, _noise(width, height)).mean() < 10
 
 
