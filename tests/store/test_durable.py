@@ -258,6 +258,14 @@ def test_a_lock_without_a_file_leaves_nothing_behind(tmp_path: Path) -> None:
     assert sorted(path.name for path in file.parent.iterdir()) == [".store.jsonl.lock", "store.jsonl"]
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    for path in (tmp_path / "notes/store.jsonl", tmp_path / "notes/deep/store.jsonl"):
+        with pytest.raises(StoreError, match="notes is not a folder; nothing"), durable.locked(path):
+            pass
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
 @pytest.mark.slow
 def test_a_lock_that_goes_and_comes_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     """Each process makes the folder and the lock, and removes both: what they do within never overlaps.

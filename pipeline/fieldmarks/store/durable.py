@@ -77,13 +77,16 @@ def _acquire(lock: BaseFileLock, folder: Path) -> None:
 
 def _make(folder: Path) -> None:
     """Make a folder and its parents, and remember which; checking first would race with other processes."""
-    with suppress(FileExistsError):
+    try:
         try:
             folder.mkdir()
         except FileNotFoundError:
             _make(folder.parent)
             folder.mkdir()
         _made.add(folder)
+    except (FileExistsError, NotADirectoryError):
+        if file := next((place for place in (folder, *folder.parents) if place.is_file()), None):
+            raise NotADirectoryError(errno.ENOTDIR, f"{file} is not a folder") from None
 
 
 def _remove_made(folder: Path) -> None:
