@@ -284,3 +284,12 @@ for _ in range(60):
     running = [subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) for _ in range(2)]
     assert [process.wait(timeout=120) for process in running] == [0, 0]
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+def test_an_edit_right_after_an_append_changes_the_files_identity(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    for number in range(100):
+        path.write_bytes(b"")
+        status = durable.append(path, 0, b"fox\n", sync=False)
+        path.write_bytes(b"cat\n")  # mostly within the tick of the clock by which the kernel sets times
+        assert durable.identity(path.stat()) != durable.identity(status), number

@@ -1,5 +1,6 @@
 """The store keeps what it acknowledged, says what is wrong with a file, and changes no byte unasked."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -462,6 +463,17 @@ def test_a_line_edited_in_place_is_seen_by_an_open_store(tmp_path: Path) -> None
     assert (
         store.names() == Store(path).names() == ["cat", "emu", "after cat", "after emu", "after a long tail"]
     )
+
+
+def test_refreshing_reads_the_whole_file_even_if_it_looks_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    store = Store(path, create=True)
+    store.append(Entry("fox", ("red fur",)), Entry("owl", ("round eyes",)))
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"fox", b"cat"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    store.refresh()
+    assert store.names() == ["cat", "owl"]
 
 
 @pytest.mark.slow

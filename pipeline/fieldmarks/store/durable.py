@@ -128,22 +128,33 @@ def open_to_read(path: Path, hint: str = "") -> int:
 
 
 def append(
-    real: Path, whole: int, data: bytes, *, sync: bool = True, torn: Path | None = None
+    real: Path,
+    whole: int,
+    data: bytes,
+    *,
+    sync: bool = True,
+    torn: Path | None = None,
+    seen: tuple[int, ...] = (),
 ) -> os.stat_result:
     """Truncate a file to `whole` bytes and append with one write and one fsync; return its status.
 
     What is cut off is appended to the file `torn` if given, and dropped otherwise. Without `sync` there is no
     fsync. The caller holds the lock. Raises OSError, and appends nothing, if the write fails, or, with EBUSY,
-    if truncating would remove complete lines or a line that another program is writing: try again.
+    if truncating would remove complete lines or a line that another program is writing, or if the file's
+    identity is no longer `seen`: try again.
     """
     fd = os.open(real, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        if os.fstat(fd).st_size > whole:
+        status = os.fstat(fd)
+        if status.st_size > whole:
             _cut_off(fd, whole, torn)
+        elif seen and identity(status) != seen:
+            raise _changed()
         written = 0
         try:
             while written < len(data):  # a full disk accepts a part and then refuses the rest
                 written += os.write(fd, data[written:])
+            status = _stamped(fd)
             if sync:
                 os.fsync(fd)
         except OSError:
@@ -151,9 +162,21 @@ def append(
             if written and os.fstat(fd).st_size == end:  # nobody else has appended
                 os.ftruncate(fd, end - written)
             raise
-        return os.fstat(fd)
+        return status
     finally:
         os.close(fd)
+
+
+def _stamped(fd: int) -> os.stat_result:
+    """Set a file's time to the nanosecond and return its status.
+
+    The kernel's own clock for files advances every few milliseconds, so an edit right after an append could
+    leave the file's identity as it was.
+    """
+    now = time.time_ns()
+    with suppress(OSError):  # only a file's owner may
+        os.utime(fd, ns=(now, now))
+    return os.fstat(fd)
 
 
 def _cut_off(fd: int, whole: int, torn: Path | None) -> None:

@@ -282,7 +282,8 @@ class Store:
         fd = self._fd
         lines = [encode(entry) for entry in entries]
         gap = b"\n" if fd is not None and durable.ends_open(fd, self._end) else b""
-        status = durable.append(real, self._end, gap + b"".join(lines), torn=_torn_file(real))
+        data, torn = gap + b"".join(lines), _torn_file(real)
+        status = durable.append(real, self._end, data, torn=torn, seen=self._seen)
         if self._torn:
             self._warn_of_moved(real)
         if fd is None:
@@ -298,7 +299,8 @@ class Store:
         self._tail = (self._tail + gap + b"".join(lines))[-_TAIL:]
 
     def refresh(self) -> None:
-        """Read what other programs have written, changed or removed since. Raises StoreError."""
+        """Read the whole file again, as other programs may have changed it. Raises StoreError."""
+        self._seen = ()  # an edit right after an append can leave size and time as they were
         self._refresh(Path(os.path.realpath(self.path)))
 
     @property
