@@ -22,13 +22,9 @@ from fieldmarks.classification.engines.towers import (
     ClipImageTower,
     ImageTower,
     Towers,
-    Tree,
-    batches_of,
     channels_last,
-    inputs_of,
-    read_tokens,
-    trees,
 )
+from fieldmarks.classification.engines.trees import Tree, batches_of, inputs_of, read_tokens, trees
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import cosines
 
@@ -78,9 +74,8 @@ def _by_trees(towers: Towers, texts: Sequence[Sequence[int]], length: int, budge
     embeddings = np.zeros((len(texts), 16), np.float32)
     with torch.inference_mode():
         for batch in batches_of(list(trees(texts, length)), budget):
-            embeddings[[row for tree in batch for row in tree.rows]] = towers.texts(
-                **inputs_of(batch)
-            ).numpy()
+            inputs = {key: torch.from_numpy(each) for key, each in inputs_of(batch).items()}
+            embeddings[[row for tree in batch for row in tree.rows]] = towers.texts(**inputs).numpy()
     return embeddings
 
 

@@ -5,7 +5,7 @@ Beside it how work is cut into passes through one: batches of images, and texts 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fieldmarks.classification.jpeg import Jpeg
 
 Out = TypeVar("Out")
+
+TOKENIZED: Final = 1024  # texts that are tokenized, and padded to the length of the longest, together
 
 
 class Engine(Protocol):

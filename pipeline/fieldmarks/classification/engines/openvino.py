@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmarks import __version__
-from fieldmarks.classification.engines import Engine, defect_of, encoded_by_length, model_cache
+from fieldmarks.classification.engines import (
+    TOKENIZED,
+    Engine,
+    batched,
+    defect_of,
+    encoded_by_length,
+    model_cache,
+)
 from fieldmarks.classification.engines.checkpoint import Checkpoint, TextForm, fixed_rows, processor
+from fieldmarks.classification.engines.trees import encoded_as_trees, inputs_of, read_tokens, trees
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
 from fieldmarks.errors import ModelError
@@ -43,7 +51,7 @@ CONVERTIBLE: Final = {  # model types that the tests convert
     *("clip", "chinese_clip", "metaclip_2", "siglip", "altclip", "tipsv2", "clipseg", "blip", "groupvit"),
 }
 TOLERANCE: Final = {"float32": 1e-5, "bfloat16": 1e-4}  # cosine error against torch's float32
-_FORMAT: Final = "3"
+_FORMAT: Final = "4"
 _TEXTS: Final = (
     "fur",
     "a photo of a frog",
@@ -76,6 +84,7 @@ class OpenVinoEngine:
         form: TextForm,
         end: int | None,
         pad: int,
+        read_at: int | None,
         recipe: Recipe,
     ) -> None:
         self._folder = folder
@@ -85,6 +94,7 @@ class OpenVinoEngine:
         self.logit_scale = logit_scale
         self.max_tokens = max_tokens
         self._form, self._end, self._pad = form, end, pad
+        self._read_at = read_at  # the token at which a tower of trees reads texts; None for other towers
         self.min_side = recipe.min_side
         self._computing = Lock()  # a request computes one thing at a time, on all cores
 
@@ -104,6 +114,9 @@ class OpenVinoEngine:
 
     def texts(self, texts: Sequence[str]) -> Array:
         """Return the embeddings (M, D) of M texts, in as many passes as they need."""
+        if (end := self._read_at) is not None:
+            rows = [row for part in batched(texts, TOKENIZED) for row in read_tokens(self._ids(part), end)]
+            return encoded_as_trees(rows, _TOKENS, partial(self._computed, self._text_tower))
         if self._form.fixed:
             lengths = [self.max_tokens] * len(texts)
         else:
@@ -120,6 +133,11 @@ class OpenVinoEngine:
         mask = [encoding.attention_mask for encoding in encoded]
         inputs = {"input_ids": np.array(ids, np.int64), "attention_mask": np.array(mask, np.int64)}
         return self._computed(self._text_tower, inputs)
+
+    def _ids(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Return the tokens (M, T) of texts, cut and padded."""
+        encoded = self._cutting.encode_batch(self._form.read(texts))
+        return np.array([encoding.ids for encoding in encoded], np.int64)
 
     def prepare(self, image: "Image.Image") -> Any:
         """Return an image's pixels (H, W, 3) of 8 bits."""
@@ -324,17 +342,21 @@ def _written(scale: float, checkpoint: Checkpoint, recipe: Recipe, folder: Path)
     """Write the towers and the tokenizer of a checkpoint; return its facts."""
     import torch
 
-    from fieldmarks.classification.engines.towers import TextTower, Towers
+    from fieldmarks.classification.engines.towers import ClipTextTower, Towers
 
     inputs = checkpoint.tokenize(_TEXTS)  # the tokenizer keeps how it cuts and pads here
     tokenizer = checkpoint.tokenizer.backend_tokenizer  # which not every tokenizer has
     with _writing():
         tokenizer.save(str(folder / "tokenizer.json"))
-    texts = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
-    network = checkpoint.network(torch.float32)
-    _save(TextTower(network), texts, folder / "texts.xml")
-    pixels = {"pixels": torch.from_numpy(_sample_images(recipe))}
-    _save(Towers.of(network, recipe, "cpu", torch.float32).images, pixels, folder / "images.xml")
+    towers = Towers.of(checkpoint.network(torch.float32), recipe, "cpu", torch.float32)
+    read_at = towers.texts.end if isinstance(towers.texts, ClipTextTower) else None
+    if read_at is None:
+        texts = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
+    else:
+        rows = read_tokens(inputs["input_ids"].numpy(), read_at)
+        texts = {key: torch.from_numpy(each) for key, each in inputs_of(list(trees(rows))).items()}
+    _save(towers.texts, texts, folder / "texts.xml")
+    _save(towers.images, {"pixels": torch.from_numpy(_sample_images(recipe))}, folder / "images.xml")
     end, pad = checkpoint.end_and_pad
     return {
         "name": checkpoint.name,
@@ -343,6 +365,7 @@ def _written(scale: float, checkpoint: Checkpoint, recipe: Recipe, folder: Path)
         "form": asdict(checkpoint.text_form),
         "end": end,
         "pad": pad,
+        "read_at": read_at,
         "recipe": asdict(recipe),
     }
 

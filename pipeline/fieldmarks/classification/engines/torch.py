@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
 from torch.overrides import TorchFunctionMode
 
-from fieldmarks.classification.engines import batched, encoded_by_length
+from fieldmarks.classification.engines import TOKENIZED, batched, encoded_by_length
 from fieldmarks.classification.engines.checkpoint import Checkpoint
 from fieldmarks.classification.engines.device_decoding import Decode, DeviceDecoder, nvjpeg
 from fieldmarks.classification.engines.towers import (
@@ -35,11 +35,8 @@ from fieldmarks.classification.engines.towers import (
     ClipTextTower,
     Towers,
     WholeNetwork,
-    batches_of,
-    inputs_of,
-    read_tokens,
-    trees,
 )
+from fieldmarks.classification.engines.trees import encoded_as_trees, read_tokens
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import Array
 from fieldmarks.classification.threads import cores, has_share
@@ -56,7 +53,6 @@ logger = logging.getLogger(__name__)
 KEPT: Final = 512 * 2**20  # bytes that may stay with the process once they are free
 _TRIM_THRESHOLD: Final = -1  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _MMAP_THRESHOLD: Final = -3
-_TOKENIZED: Final = 1024  # texts that are padded to the length of the longest together
 _BYTES_A_NUMBER: Final = 64  # at the peak, for each number of an image's states: those of the MLP are 4 times
 _TRIALS: Final = 6  # of each kind of product; the fastest counts, as other programs disturb the others
 _CLEARLY: Final = 1.2  # times faster: on most processors both are the same within a few per cent
@@ -196,15 +192,12 @@ class TorchEngine:
             return encoded_by_length(
                 texts, lengths, budget, lambda part: self._pass(tower, self._tokens(part))
             )
-        rows = [row for part in batched(texts, _TOKENIZED) for row in self._read(part, tower.end)]
-        parts: list[Array] = []
-        order: list[int] = []
-        for batch in batches_of(list(trees(rows)), budget):
-            parts.append(self._pass(tower, inputs_of(batch)))
-            order += [row for tree in batch for row in tree.rows]
-        embeddings = np.concatenate(parts)  # (M, D), in the order of the trees
-        embeddings[order] = embeddings.copy()
-        return embeddings
+        rows = [row for part in batched(texts, TOKENIZED) for row in self._read(part, tower.end)]
+        return encoded_as_trees(
+            rows,
+            budget,
+            lambda inputs: self._pass(tower, {key: torch.from_numpy(each) for key, each in inputs.items()}),
+        )
 
     def prepare(self, image: "Image.Image") -> Any:
         """Return an image's pixels (H, W, 3) of 8 bits, or what the image processor makes of it."""

@@ -7,30 +7,20 @@ weights of a `CLIPModel` apart, and save
 - one product instead of three for query, key and value, and one pass instead of three for the activation:
   quick-GELU is x * sigmoid(1.702 x), so 1.702 goes into the weights before it, and out of those behind it;
 - casts: weights are kept in the precision of the products, while sums and norms stay in float32 on a CPU;
-- for texts, beginnings that they share, which are computed once. Attention is causal, so a token's state
-  depends on those before it only, and texts form a tree of which each branch is a sequence:
-
-      red fox        tokens      <s> red fox </s> deer </s>
-      red deer       positions    0   1   2   3    2    3      each attends to itself and its ancestors
-
-  A row holds such a tree, a pass many rows of about the same length, which leaves little padding as well.
+- for texts, beginnings that they share, which are computed once; see trees.py.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
-from fieldmarks.classification.engines.checkpoint import ANY_END, ClipLike, features, logit_scale
+from fieldmarks.classification.engines.checkpoint import ClipLike, features, logit_scale
 from fieldmarks.classification.preprocess import Recipe
 
 QUICK_GELU: Final = 1.702
-ROW: Final = 96  # tokens of a row of texts, of which longer ones have a row of their own
 
 
 class TextTower(nn.Module):
@@ -238,83 +228,3 @@ def channels_last(tower: nn.Module) -> nn.Module:
 def is_clip(network: Any) -> bool:
     """Whether a network is CLIP's own architecture, whose towers can be taken apart."""
     return getattr(network.config, "model_type", "") == "clip" and type(network).__name__ == "CLIPModel"
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """Texts that share beginnings: the tokens once each, parents before children, with their depth.
-
-    `ends` are the last tokens of the texts `rows`.
-    """
-
-    ids: list[int]
-    depths: list[int]
-    parents: list[int]  # -1 for none
-    ends: list[int]
-    rows: list[int]
-
-
-def read_tokens(ids: NDArray[np.int64], end: int) -> list[list[int]]:
-    """Return of texts' tokens (M, T) what counts: each row up to the token at which CLIP reads it."""
-    places = ids.argmax(axis=1) if end == ANY_END else (ids == end).argmax(axis=1)
-    return [row[: place + 1] for row, place in zip(ids.tolist(), places.tolist(), strict=True)]
-
-
-def trees(texts: Sequence[Sequence[int]], length: int = ROW) -> Iterator[Tree]:
-    """Yield trees of at most `length` tokens that hold all texts; a longer text is a tree by itself.
-
-    In alphabetical order neighbours share the longest beginnings, so a tree takes texts while it has room.
-    """
-    tree = Tree([], [], [], [], [])
-    path: list[int] = []  # the last text's tokens, as places in the tree
-    before: Sequence[int] = ()
-    for row in sorted(range(len(texts)), key=lambda row: list(texts[row])):
-        text = texts[row]
-        shared = next(
-            (at for at, pair in enumerate(zip(before, text, strict=False)) if pair[0] != pair[1]), None
-        )
-        shared = min(len(before), len(text)) if shared is None else shared
-        if tree.ids and len(tree.ids) + len(text) - shared > length:
-            yield tree
-            tree, path, shared = Tree([], [], [], [], []), [], 0
-        path = path[:shared]
-        for depth in range(shared, len(text)):
-            tree.parents.append(path[-1] if path else -1)
-            path.append(len(tree.ids))
-            tree.ids.append(text[depth])
-            tree.depths.append(depth)
-        tree.ends.append(path[-1])
-        tree.rows.append(row)
-        before = text
-    if tree.ids:
-        yield tree
-
-
-def inputs_of(batch: Sequence[Tree]) -> dict[str, Tensor]:
-    """Return what ClipTextTower reads of trees; texts come out in the order of their `rows`."""
-    length, most = max(len(tree.ids) for tree in batch), max(len(tree.ends) for tree in batch)
-    ids, positions = (np.zeros((len(batch), length), np.int64) for _ in range(2))
-    mask = np.zeros((len(batch), length, length), bool)
-    mask[:, range(length), range(length)] = True  # padding attends to itself
-    at = np.zeros((len(batch), most), np.int64)
-    for number, tree in enumerate(batch):
-        ids[number, : len(tree.ids)], positions[number, : len(tree.ids)] = tree.ids, tree.depths
-        for place, parent in enumerate(tree.parents):
-            if parent >= 0:
-                mask[number, place] |= mask[number, parent]
-        at[number, : len(tree.ends)] = tree.ends
-    which = [number * most + place for number, tree in enumerate(batch) for place in range(len(tree.ends))]
-    arrays = {"ids": ids, "positions": positions, "mask": mask, "at": at, "which": np.array(which, np.int64)}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def batches_of(all_trees: Sequence[Tree], budget: int) -> Iterator[list[Tree]]:
-    """Yield batches of trees of similar length that have at most `budget` tokens, padding included."""
-    batch: list[Tree] = []
-    for tree in sorted(all_trees, key=lambda tree: len(tree.ids)):
-        if batch and (len(batch) + 1) * len(tree.ids) > budget:
-            yield batch
-            batch = []
-        batch.append(tree)
-    if batch:
-        yield batch
