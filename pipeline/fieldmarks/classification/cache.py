@@ -270,8 +270,8 @@ def _header(path: Path) -> tuple[int, int] | None:
 
     SQLite is asked, and told not to change the file: closing a descriptor of the file that is not SQLite's
     would end the locks that its connections in this process hold, and other processes would then remove the
-    log that these write. Only a file that is damaged or not ours is read without it. Raises ForeignFileError for
-    what is not a SQLite file, OSError.
+    log that these write. Only a file that is damaged or not ours is read without it. Raises
+    ForeignFileError for what is not a SQLite file, OSError.
     """
     if path.is_file():
         with suppress(sqlite3.Error):
