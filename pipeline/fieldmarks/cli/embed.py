@@ -254,13 +254,15 @@ def _shown(results: "Iterable[Embedded | Failure]", total: int | None) -> int:
 
 
 def _conclude(writer: "SetWriter", out: Path, failed: int) -> None:
-    conclude_images(failed, writer.added + writer.reused + writer.present, _closing(writer, out))
+    done = writer.added + writer.reused + writer.present + writer.present_blocks
+    conclude_images(failed, done, _closing(writer, out))
 
 
 def _closing(writer: "SetWriter", out: Path) -> str:
     """Return what a run did, as "Added 3 images to photos.emb (1,200 already there, 2 removed)"."""
     notes = [
         *([f"{writer.present:,} already there"] if writer.present else []),
+        *([f"{counted(writer.present_blocks, 'block')} already there"] if writer.present_blocks else []),
         *([f"{writer.reused:,} known under another name"] if writer.reused else []),
         *([f"{writer.dropped:,} removed"] if writer.dropped else []),
     ]
