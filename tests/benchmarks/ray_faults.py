@@ -147,7 +147,7 @@ def _added(line: str) -> int:
 
 def _present(line: str) -> int:
     """Return how many blocks a run found in the set, those that it recovered among them."""
-    return int(line.partition(" (")[2].partition(" already there")[0].replace(",", "") or 0)
+    return int(line.partition(" (")[2].partition(" block")[0].replace(",", "") or 0)
 
 
 def _images(contents: dict[str, bytes | str]) -> int:

@@ -193,6 +193,20 @@ def test_several_processes(cache: EmbeddingCache) -> None:
     assert cache.info().entries == 300
 
 
+def test_a_second_cache_of_a_process_leaves_the_first_one_its_locks(cache: EmbeddingCache) -> None:
+    first, second = _vectors(1), {key_of("second"): np.ones(8, np.float32)}
+    cache.put(first)
+    assert list(EmbeddingCache(cache.path).get(list(first))) == list(first)
+    script = (  # when this ends, the log is removed unless another process is known to use it
+        "import sys; from pathlib import Path; from fieldmarks.classification.cache import EmbeddingCache\n"
+        "cache = EmbeddingCache(Path(sys.argv[1])); cache.get([b'']); cache.close()"
+    )
+    subprocess.run([sys.executable, "-c", script, str(cache.path)], check=True, timeout=60)
+    cache.put(second)
+    assert list(EmbeddingCache(cache.path).get(list(second))) == list(second)
+    assert cache.path.with_name(f"{NAME}-wal").exists()
+
+
 POISON = {
     "zero": "vector = zeroblob(32)",
     "huge": "vector = x'ffff7f7f' || substr(vector, 5)",

@@ -70,6 +70,28 @@ def test_a_manifest_stands_for_the_images_that_it_lists(
     assert "Added 0 images to embedded (3 already there); it has 2 images. 1 input failed." in again.stderr
 
 
+def test_a_manifest_lists_single_images_whatever_their_names_look_like(
+    runner: CliRunner, tiny_clip: Path, folder: Path
+) -> None:
+    Path("photos/a.png").rename("-")
+    Path("photos/b.png").rename("[1].png")
+    lines = ["image", "-", "[1].png", "*.png", "photos", "more.tar", "https://me:secret@127.0.0.1/x.png"]
+    (folder / "list.csv").write_text("\n".join(lines))
+    model = [*EXACT, "--clip", str(tiny_clip)]
+    result = runner.invoke(main, ["embed", "list.csv", "--out", "set", *model], input="elsewhere.png\n")
+    assert (result.exit_code, untimed(result.stderr).splitlines()) == (
+        3,
+        [
+            "list.csv: 6 images from column 'image'",
+            "Error: *.png: cannot be read: No such file or directory",
+            "Error: photos: a folder, not an image",
+            "Error: more.tar: cannot be read: No such file or directory",
+            "Error: https://127.0.0.1/x.png: list.csv lists an address: download the image and list its file",
+            "Added 2 images to set; it has 2 images. 4 inputs failed.",
+        ],
+    )
+
+
 def test_only_what_was_computed_is_told_of(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
     model = [*EXACT, "--clip", str(tiny_clip)]
     runner.invoke(main, ["embed", "photos/a.png", "--out", "embedded", *model])

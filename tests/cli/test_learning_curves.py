@@ -65,6 +65,7 @@ def test_options_without_effect_are_refused(runner: CliRunner, tmp_path: Path) -
         ("--draws", "3"): "--draws goes with --shots",
         ("--shots", "2", "--ablate"): "leave out --ablate",
         ("--shots", "2", "--arms", "photo"): "leave out --arms",
+        ("--shots", "2", "--predictions", "p.parquet"): "leave out --predictions",
         ("--shots", "2,x"): "'x' is not a number of images",
         ("--shots", "0"): "'0' is not a number of images",
     }.items():

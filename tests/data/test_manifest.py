@@ -240,6 +240,7 @@ def test_images_of_a_manifest_without_labels(tmp_path: Path, monkeypatch: pytest
             "list.csv, line 3: it has no image: fill it in or remove the line",
         ),
         ("a.png\nb.png\n", "list.csv, line 1: expected a heading, found an image"),
+        ("image,label\n", "list.csv lists no images: write one per line"),
         ("name,label\na,owl\n", "list.csv: no column of images: call one of 'name', 'label' 'image'"),
         (
             "image,path\na.png,b.png\n",

@@ -1,6 +1,7 @@
 """Blocks: what archives, tables and URLs are read as, and what a damaged or absent one leads to."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,21 @@ def test_a_row_group_is_a_block_and_rows_keep_their_numbers(tmp_path: Path) -> N
         Failure(f"{path}#1", "there are no bytes of an image in this row"),
     ]
     assert list(read(second)) == [Blob(f"{path}#2", png(2))]
+
+
+def test_a_small_table_that_repeats_a_large_value_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    size = 2**21
+    path = tmp_path / "a.parquet"
+    table = arrow.table({"image": [bytes(size)] * 64})
+    parquet.write_table(table, path, compression="zstd", dictionary_pagesize_limit=2 * size)
+    assert path.stat().st_size < size // 100
+    (block,) = blocks_of([str(path)])
+    tracemalloc.start()
+    try:
+        assert sum(isinstance(image, Blob) for image in read(block)) == 64
+        assert tracemalloc.get_traced_memory()[1] < 16 * size
+    finally:
+        tracemalloc.stop()
 
 
 def test_images_of_hugging_face_keep_their_paths(tmp_path: Path) -> None:

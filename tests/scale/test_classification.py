@@ -168,6 +168,33 @@ def test_a_damaged_shard_is_named_and_left_for_the_next_run(runner: CliRunner, w
     assert "Classified 4 images; skipped 10" in _classify(runner, "-o", "results").stderr
 
 
+def test_vectors_that_are_not_those_of_the_manifest_are_not_classified(
+    runner: CliRunner, world: Path
+) -> None:
+    path = world / "set" / "img_emb" / "img_emb_0001.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    done = _classify(runner, "-o", "results")
+    assert done.exit_code == 3
+    assert "img_emb_0001.npy is damaged: restore the folder, or delete it and run" in done.stderr
+    assert untimed(done.stderr).splitlines()[-1] == "Classified 8 images. Wrote results. 3 inputs failed."
+
+
+def test_a_set_that_is_not_there_is_named(runner: CliRunner, world: Path) -> None:
+    absent = ("classify", "--image-embeddings", "absent", "--classifier", "frogs.safetensors")
+    refused = runner.invoke(main, [*absent, "-o", "results"])
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Error: absent: no such file or folder of embeddings\n",
+    )
+
+
+def test_no_other_model_is_named_where_nothing_is_embedded(runner: CliRunner, world: Path) -> None:
+    done = runner.invoke(main, [*BASE, "--clip", "/models/other"])
+    assert (done.exit_code, "the images are embedded with" in done.stderr) == (3, False)
+
+
 def test_a_folder_of_anything_else_stays_as_it_is(runner: CliRunner, world: Path) -> None:
     (world / "results").mkdir()
     (world / "results" / "mine.txt").write_text("mine")

@@ -62,6 +62,21 @@ def test_one_image_as_the_body(served: Served, zoo: Path) -> None:
     assert "marks" not in line
 
 
+def test_what_class_names_alone_predict_is_not_asked_for(
+    zoo: Path, demo_clip: Path, tmp_path: Path, runner: CliRunner
+) -> None:
+    saved, image = tmp_path / "saved.safetensors", zoo / "zorblat-0.png"
+    given = ["--store", str(zoo / "s.jsonl"), "--clip", str(demo_clip), *MODEL, "--baseline"]
+    runner.invoke(main, ["classify", str(image), *given, "--save-classifier", str(saved)])
+    expected = runner.invoke(
+        main, ["classify", str(image), "--classifier", str(saved), *MODEL, "--format", "jsonl"]
+    )
+    with serving("--classifier", str(saved), *MODEL) as running:
+        answer = json.loads(running.classify(image).body)
+    assert set(answer) | {"marks", "decided"} == set(json.loads(expected.stdout)) | {"marks", "decided"}
+    assert "baseline" not in answer
+
+
 def test_broken_images_are_named_beside_the_others(served: Served, zoo: Path) -> None:
     body, headers = form([("a.png", b"hello"), ("b.png", (zoo / "vontle-0.png").read_bytes())])
     answer = served.ask("POST", "/classify", body, headers)

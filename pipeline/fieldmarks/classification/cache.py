@@ -21,7 +21,7 @@ import stat
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -268,9 +268,18 @@ def is_ours(path: Path) -> bool:
 def _header(path: Path) -> tuple[int, int] | None:
     """Return application_id and user_version of a SQLite file, None for an empty file.
 
-    They are read without SQLite, which on opening a database may change it. Raises ForeignFileError for
-    what is not a SQLite file, OSError.
+    SQLite is asked, and told not to change the file: closing a descriptor of the file that is not SQLite's
+    would end the locks that its connections in this process hold, and other processes would then remove the
+    log that these write. Only a file that is damaged or not ours is read without it. Raises
+    ForeignFileError for what is not a SQLite file, OSError.
     """
+    if path.is_file():
+        with suppress(sqlite3.Error):
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as db:
+                names = ("application_id", "user_version")
+                application, version = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
+            if application == APPLICATION:
+                return application, version
     with os.fdopen(open_regular(path), "rb") as file:
         header = file.read(100)
     if not header:

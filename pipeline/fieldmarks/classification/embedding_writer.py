@@ -60,9 +60,10 @@ class SetWriter:
     """An embedding set to append to; a context manager, which one process holds at a time.
 
     `added`, `present`, `reused`, and `dropped` count images: embedded now, in the set already, embedded
-    before under another name, and removed from the set. Raises ImageError for a folder that holds anything
-    else, is in use by another process, is damaged, or was made with another model or other settings. A run
-    `of_blocks` needs to know no file of the set, which takes memory with their number.
+    before under another name, and removed from the set; `present_blocks` counts blocks. Raises ImageError for
+    a folder that holds anything else, is in use by another process, is damaged, or was made with another
+    model or other settings. A run `of_blocks` needs to know no file of the set, which takes memory with their
+    number.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class SetWriter:
     ) -> None:
         pyarrow_for("writing metadata")
         self.folder = folder
-        self.added = self.present = self.reused = self.dropped = 0
+        self.added = self.present = self.reused = self.dropped = self.present_blocks = 0
         self._metadata = dict(metadata)
         self._half = half
         self._of_blocks = of_blocks
@@ -201,7 +202,7 @@ class SetWriter:
     def _open(self) -> None:
         """Read the manifest, put right what an earlier run left, and learn which images are there."""
         manifest = Manifest.read(self.folder)
-        if manifest is None:
+        if manifest is None or not manifest.next:  # in which there never were images
             manifest = Manifest(
                 model=model_id(self._metadata["model"]),
                 fingerprint=self._metadata.get("fingerprint"),

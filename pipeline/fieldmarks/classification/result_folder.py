@@ -14,6 +14,7 @@ are removed at the end of a run.
         folder.tidy()
 """
 
+import hashlib
 import io
 import logging
 import os
@@ -30,7 +31,7 @@ from filelock import FileLock, Timeout
 
 from fieldmarks.classification.classifier import EMBEDDED_BATCH, Classifier
 from fieldmarks.classification.embedding_files import pyarrow_for, shard_part
-from fieldmarks.classification.embedding_manifest import Manifest, Shard
+from fieldmarks.classification.embedding_manifest import REMEDY, Manifest, Shard
 from fieldmarks.classification.embedding_set import EmbeddingSet, rows_of
 from fieldmarks.classification.journal import differing, header_of
 from fieldmarks.classification.result_files import Result, write_parquet
@@ -92,7 +93,11 @@ def shard_results(classifier: Classifier, scoring: Scoring, source: ShardSource)
                 abstained[result.abstained] += 1
             yield scoring.kept(result)
 
-    embedded = rows_of(shard_part(Path(source.folder), source.shard, source.dim))
+    part = shard_part(Path(source.folder), source.shard, source.dim)
+    with part.source.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != source.shard.sha256:
+            raise ImageError(f"{part.source} is damaged: {REMEDY}")
+    embedded = rows_of(part)
     content = io.BytesIO()
     write_parquet(noted(classifier.score(embedded, **scoring.options, batch=EMBEDDED_BATCH)), content)
     return ShardResults(content.getvalue(), rows, tuple(failures), dict(abstained))
@@ -109,6 +114,8 @@ class ResultFolder:
         pyarrow_for("writing results")
         self.path = path
         self._set = embeddings.path
+        if not os.path.lexists(self._set):
+            raise ImageError(f"{self._set}: no such file or folder of embeddings")
         manifest = embeddings.manifest if self._set.is_dir() else None
         if manifest is None:
             raise ImageError(

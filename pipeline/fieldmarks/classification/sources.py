@@ -198,20 +198,25 @@ def by_suffix(files: Counter[str]) -> str:
 
 
 def find(
-    inputs: Iterable[str],
+    inputs: Iterable[str | Path | Failure],
     stdin: TextIO | None = None,
     *,
     contents: FolderContents | None = None,
 ) -> Iterator[Found]:
     """Yield image paths, sorted: for a folder, all images in it at any depth; for a glob, all matches.
 
-    "-" reads paths from `stdin`, one a line. A path that does not exist is yielded too, so that its reading
-    tells; a folder without images, a glob without matches and a web address are failures.
+    "-" reads paths from `stdin`, one a line. A Path is a single image, whatever its name looks like. A path
+    that does not exist is yielded too, so that its reading tells; a folder without images, a glob without
+    matches and a web address are failures.
     `contents` learns what the folders hold; without it, what they hold besides images is logged at the end.
     """
     totals = contents or FolderContents()
     for path in inputs:
-        if path == STDIN and stdin is not None:
+        if isinstance(path, Failure):
+            yield path
+        elif isinstance(path, Path):
+            yield str(path)
+        elif path == STDIN and stdin is not None:
             lines = (line.rstrip("\r\n") for line in stdin)
             listed = (line for line in lines if line and line != STDIN)
             yield from find(listed, contents=totals)

@@ -351,6 +351,8 @@ def _open(
         if store:
             return Classifier(Store(store), classes=names, **model, **wording)
         return Classifier(list(names), **model, **wording)
+    if options["embeddings"]:
+        model["clip"] = None  # nothing is embedded, so that no other model than the classifier's own is named
     return Classifier.load(classifier or "", **model)
 
 

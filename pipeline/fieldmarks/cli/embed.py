@@ -1,7 +1,7 @@
 """`fieldmarks embed`: images in, their embeddings out, as a set that grows."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fieldmarks.classification.embedder import Embedded
     from fieldmarks.classification.embedding_writer import SetWriter
     from fieldmarks.classification.results import Failure
+
+    Source = str | Path | Failure
 
 
 @click.command(short_help="Write embeddings of images, to search or classify later.")
@@ -96,8 +98,8 @@ def embed(
     from fieldmarks.paths import unusable_folder
     from fieldmarks.scale.blocks import is_block_source
 
-    images = _without_manifests(images)
-    archives = [is_block_source(image) for image in images]
+    sources = _without_manifests(images)
+    archives = [isinstance(source, str) and is_block_source(source) for source in sources]
     _check_usage(out, archives, on=on, workers=actors or readers, trial=trial, prune=prune)
     if options["decode"] == "gpu" and (on or trial):
         raise click.UsageError("--decode gpu does not go with --on and --trial, where other processes decode")
@@ -106,23 +108,29 @@ def embed(
             raise ImageError(f"{out} {reason}")
         is_new(out)  # raises for a folder of something else, which would otherwise wait for the model
     if trial:
-        _try(images, all(archives), trial, half, options)
+        _try(sources, all(archives), trial, half, options)
     elif out is not None and on is None and not all(archives):
-        _embed_files(images, out, prune, half, options)
+        _embed_files(sources, out, prune, half, options)
     elif out is not None:
-        _embed_blocks(images, all(archives), out, half, on, (actors or 0, readers or 0), options)
+        _embed_blocks(sources, all(archives), out, half, on, (actors or 0, readers or 0), options)
 
 
-def _without_manifests(images: Sequence[str]) -> tuple[str, ...]:
-    """Return the arguments with the images that a manifest lists in its place."""
+def _without_manifests(images: Sequence[str]) -> "list[Source]":
+    """Return the arguments with the images that a manifest lists in its place: Paths, and what is none."""
+    from fieldmarks.classification.results import Failure
+    from fieldmarks.classification.sources import is_url, without_credentials
     from fieldmarks.data.manifest import MANIFEST_SUFFIXES, image_paths
 
-    def listed(image: str) -> list[str]:
+    def listed(image: str) -> "Iterator[Source]":
         path = Path(image)
-        is_manifest = path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file()
-        return image_paths(path) if is_manifest else [image]
+        if path.suffix.lower() not in MANIFEST_SUFFIXES or not path.is_file():
+            yield image
+            return
+        for name in image_paths(path):
+            problem = f"{path} lists an address: download the image and list its file"
+            yield Failure(without_credentials(name), problem) if is_url(name) else Path(name)
 
-    return tuple(path for image in images for path in listed(image))
+    return [source for image in images for source in listed(image)]
 
 
 def _check_usage(
@@ -144,7 +152,9 @@ def _check_usage(
         raise click.UsageError("--prune is for image files embedded in one process: leave out --on")
 
 
-def _embed_files(images: Sequence[str], out: Path, prune: bool, half: bool, options: dict[str, Any]) -> None:
+def _embed_files(
+    images: "Sequence[Source]", out: Path, prune: bool, half: bool, options: dict[str, Any]
+) -> None:
     """Embed image files in this process."""
     from fieldmarks.classification.embedder import open_embedder
     from fieldmarks.classification.embedding_files import pyarrow_for
@@ -163,7 +173,7 @@ def _embed_files(images: Sequence[str], out: Path, prune: bool, half: bool, opti
 
 
 def _embed_blocks(
-    images: Sequence[str],
+    images: "Sequence[Source]",
     are_archives: bool,
     out: Path,
     half: bool,
@@ -184,7 +194,7 @@ def _embed_blocks(
     embedder = open_embedder(**options)
     encoder = embedder.encoder
     if on is None:
-        blocks = blocks_of(images)
+        blocks = blocks_of(map(str, images))
         with quiet_pillow(), SetWriter(out, encoder.provenance, half=half, of_blocks=True) as writer:
             failed = _shown(embed_blocks(writer, missing_blocks(writer, blocks), embedder), None)
         _conclude(writer, out, failed)
@@ -195,7 +205,7 @@ def _embed_blocks(
         with SetWriter(out, spec.provenance, half=half, of_blocks=are_archives) as writer:
             unread: list[Failure] = []
             if are_archives:
-                sources: Sequence[Any] = missing_blocks(writer, blocks_of(images))
+                sources: Sequence[Any] = missing_blocks(writer, blocks_of(map(str, images)))
             else:
                 paths, _ = image_paths(images, found)
                 batch, readers = embedder.batch, cluster.readers(ray, number)
@@ -206,7 +216,9 @@ def _embed_blocks(
     _conclude(writer, out, failed)
 
 
-def _try(images: Sequence[str], are_archives: bool, number: int, half: bool, options: dict[str, Any]) -> None:
+def _try(
+    images: "Sequence[Source]", are_archives: bool, number: int, half: bool, options: dict[str, Any]
+) -> None:
     """Measure a job on its first images and print what a larger one would take."""
     from fieldmarks.classification.embedder import open_embedder
     from fieldmarks.classification.results import Failure
@@ -219,7 +231,7 @@ def _try(images: Sequence[str], are_archives: bool, number: int, half: bool, opt
     embedder = open_embedder(**options)
     with quiet_pillow():
         if are_archives:
-            sources: Sequence[Any] = blocks_of(images)
+            sources: Sequence[Any] = blocks_of(map(str, images))
         else:
             paths = [path for path in found if not isinstance(path, Failure)][:number]
             sources = [Files(tuple((path, path) for path in paths))] if paths else []
@@ -242,13 +254,15 @@ def _shown(results: "Iterable[Embedded | Failure]", total: int | None) -> int:
 
 
 def _conclude(writer: "SetWriter", out: Path, failed: int) -> None:
-    conclude_images(failed, writer.added + writer.reused + writer.present, _closing(writer, out))
+    done = writer.added + writer.reused + writer.present + writer.present_blocks
+    conclude_images(failed, done, _closing(writer, out))
 
 
 def _closing(writer: "SetWriter", out: Path) -> str:
     """Return what a run did, as "Added 3 images to photos.emb (1,200 already there, 2 removed)"."""
     notes = [
         *([f"{writer.present:,} already there"] if writer.present else []),
+        *([f"{counted(writer.present_blocks, 'block')} already there"] if writer.present_blocks else []),
         *([f"{writer.reused:,} known under another name"] if writer.reused else []),
         *([f"{writer.dropped:,} removed"] if writer.dropped else []),
     ]

@@ -226,7 +226,7 @@ def conclude_images(failures: int, done: int, *closing: str) -> None:
         click.get_current_context().exit(1)
 
 
-def find_images(images: Sequence[str]) -> "Paths":
+def find_images(images: "Sequence[str | Path | Failure]") -> "Paths":
     """Return the paths of the images that arguments name, with failures for those that name none.
 
     Raises ImageError if there is not a single image, as when a disk is not mounted; an empty list on stdin
@@ -248,7 +248,7 @@ def find_images(images: Sequence[str]) -> "Paths":
     return paths
 
 
-def image_paths(images: Sequence[str], paths: "Paths", *filters: "Filter") -> "tuple[Paths, int | None]":
+def image_paths(images: Sequence[object], paths: "Paths", *filters: "Filter") -> "tuple[Paths, int | None]":
     """Return the paths of `find_images` that pass the filters, and their number.
 
     The number is None for paths from stdin, or if there are very many.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DRAWS: Final = 10
 OF_ARMS: Final = (
     *("arms", "aggregates", "seeds", "templates", "sentences", "ablate", "write_flags", "preflight"),
-    "unknown",
+    *("unknown", "predictions"),
 )
 
 

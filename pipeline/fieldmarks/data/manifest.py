@@ -74,6 +74,8 @@ def image_paths(path: Path) -> list[str]:
                 f"{path}, line {row.number}: it has no image: fill it in or remove the line"
             )
         paths.append(_path_of(path, cell))
+    if not paths:
+        raise EvaluationError(f"{path} lists no images: write one per line")
     logger.info("%s: %s from column %r", path, counted(len(paths), "image"), images[0])
     for notice in _elsewhere(path, paths):
         logger.warning("%s: %s", path, notice)

@@ -41,7 +41,7 @@ _VERSIONS: Final = (
     "sha256",
 )
 _PATHS: Final = ("path", "file_name", "key", "__key__", "id")  # of an image's bytes beside it, in a table
-_ROWS: Final = 256  # rows of a table in memory
+_ROWS: Final = 4  # rows of a table in memory; a small file may repeat a large value in all of its rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ def blocks_of(sources: Iterable[str]) -> list[Block]:
     """Return the blocks of sources in order, each once. Raises ImageError for a source that has none."""
     blocks: dict[str, Block] = {}
     for source in sources:
-        files = (entry for name in _names(source) for entry in _files(name))
-        found = [block for file, info in files for block in _split(file, info)]
+        files = [entry for name in _names(source) for entry in _files(name)]
+        found = [block for file, info in files for block in _split(file, info, is_alone=len(files) == 1)]
         if not found:
             raise ImageError(
                 f"{without_credentials(source)} has no archive or table of images: expected"
@@ -114,6 +114,9 @@ def read(block: Block) -> Iterator[Blob | Failure]:
         if block.group is not None:
             yield from _rows(block)
             return
+        if block.url.lower().endswith(PARQUET):
+            _groups(block.url, SourceError)
+            raise SourceError(f"{block.name} could not be read when this run began: run again")
         with _local(block.url) as path:
             for member in tar.members(path):
                 yield from _image(member, str(path), block.name)
@@ -203,16 +206,35 @@ def _fits(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def _split(url: str, info: Mapping[str, Any]) -> Iterator[Block]:
+def _split(url: str, info: Mapping[str, Any], *, is_alone: bool) -> Iterator[Block]:
+    """Yield the blocks of a file; one that is no table of images is a block, which `read` tells.
+
+    Raises ImageError for such a file that `is_alone`.
+    """
     size, version = _version(info)
     if not url.lower().endswith(PARQUET):
         yield Block(url, size, version)
         return
-    with _errors(without_credentials(url), ImageError), _opened(url) as file:
-        table = _parquet().ParquetFile(file)
-        _columns(table.schema_arrow, without_credentials(url))
-        groups = table.metadata.num_row_groups
+    try:
+        groups = _groups(url, ImageError)
+    except ImageError:
+        if is_alone:
+            raise
+        yield Block(url, size, version)
+        return
     yield from (Block(url, size, version, group) for group in range(groups))
+
+
+def _groups(url: str, kind: type[Exception]) -> int:
+    """Return how many row groups a table of images has. Raises `kind` for a file that is none."""
+    where = without_credentials(url)
+    with _errors(where, kind), _opened(url) as file:
+        table = _parquet().ParquetFile(file)
+        try:
+            _columns(table.schema_arrow, where)
+        except ImageError as error:
+            raise kind(str(error)) from error
+        return int(table.metadata.num_row_groups)
 
 
 def _version(info: Mapping[str, Any]) -> tuple[int, str]:

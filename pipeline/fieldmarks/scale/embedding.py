@@ -37,7 +37,7 @@ def missing_blocks(writer: SetWriter, blocks: Iterable[Block]) -> list[Block]:
     missing = []
     for block in blocks:
         if block.key in known:
-            writer.present += 1
+            writer.present_blocks += 1
         else:
             missing.append(block)
     return missing

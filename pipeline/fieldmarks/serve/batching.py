@@ -152,4 +152,4 @@ def _cut(result: Prediction | Failure, job: _Job) -> Prediction | Failure:
     if isinstance(result, Failure):
         return result
     explanation = result.explanation if job.explain else None
-    return replace(result, scores=result.scores[: job.top], explanation=explanation)
+    return replace(result, scores=result.scores[: job.top], explanation=explanation, baseline=None)
