@@ -120,9 +120,8 @@ def measure(folder: Path, given: argparse.Namespace, cluster: Any) -> None:
                 print(f"run again after: {last}", flush=True)
                 code, last = trial.run(None)
                 seen["with a rerun"] += 1
-                seen["embedded twice"] += (
-                    _added(last) + _present(last) * (given.images // TARS) - _images(undisturbed)
-                )
+                present = _present(last) - _present(last) % (given.images // TARS)  # less the broken image
+                seen["embedded twice"] += _added(last) + present - _images(undisturbed)
             if not nodes:
                 nodes.append(cluster.add_node(**NODE))
                 cluster.wait_for_nodes()
@@ -146,8 +145,8 @@ def _added(line: str) -> int:
 
 
 def _present(line: str) -> int:
-    """Return how many blocks a run found in the set, those that it recovered among them."""
-    return int(line.partition(" (")[2].partition(" block")[0].replace(",", "") or 0)
+    """Return how many images a run found in the set, those that it recovered among them."""
+    return int(line.partition(" (")[2].partition(" already there")[0].replace(",", "") or 0)
 
 
 def _images(contents: dict[str, bytes | str]) -> int:

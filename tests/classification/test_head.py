@@ -1,5 +1,7 @@
 """The head: scores computed in parts, and the pair of marks that decided."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from tests.classification.heads import class_logits, head_of
 
 from fieldmarks.choices import Aggregation, words
 from fieldmarks.classification.head import CELLS, Head
+from fieldmarks.classification.results import Score
 from fieldmarks.classification.scoring import Array, probabilities
 from fieldmarks.classification.texts import Texts
 from fieldmarks.text import comparable
@@ -28,6 +31,15 @@ def _head(aggregate: Aggregation) -> Head:
     embeddings = random.standard_normal((len(owner), DIM), np.float32)
     baseline = random.standard_normal((CLASSES, DIM), np.float32)
     return head_of(embeddings, owner, CLASSES, 10.0, aggregate, baseline)
+
+
+def test_a_score_barely_under_its_threshold_reads_as_under_it() -> None:
+    head = replace(_head("mean-embedding"), thresholds=np.full(CLASSES, 0.25, np.float32))
+    assert head.rejection(Score("class 7", 0.5, 0.25 * head.scale)) is None
+    for cosine, shown in ((0.212, "0.212, is under its threshold 0.250"), (0.24997, "0.24997, is under")):
+        reason = head.rejection(Score("class 7", 0.5, cosine * head.scale))
+        assert reason is not None
+        assert shown in reason
 
 
 @pytest.mark.slow

@@ -734,7 +734,7 @@ def test_the_options_name_what_the_package_has() -> None:
     (aggregate,) = (option for option in command.params if option.name == "aggregate")
     assert aggregate.to_info_dict()["type"]["choices"] == words(Aggregation)
     (clip,) = (option for option in command.params if option.name == "clip")
-    assert f"[default: {DEFAULT_CLIP}]" in clip.to_info_dict()["help"]
+    assert f"else {DEFAULT_CLIP}]" in clip.to_info_dict()["help"]
 
 
 def test_what_folders_hold_besides_images_is_one_line(classify: Classify, folder: Path) -> None:

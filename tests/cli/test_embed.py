@@ -150,6 +150,28 @@ def test_another_models_embeddings_are_told(
     )
 
 
+def test_a_sets_own_model_reads_the_texts_of_a_store(
+    runner: CliRunner, tiny_clip: Path, folder: Path
+) -> None:
+    for name, label in (("a", "owl"), ("b", "newt")):
+        (folder / "photos" / label).mkdir()
+        (folder / "photos" / f"{name}.png").rename(folder / "photos" / label / f"{name}.png")
+    (folder / "photos" / "broken.png").unlink()
+    model = ["--clip", str(tiny_clip)]
+    runner.invoke(main, ["embed", "photos", "--out", "embedded", *EXACT, *model], catch_exceptions=False)
+    of_set = ["--store", "store.jsonl", "--image-embeddings", "embedded", *EXACT]
+    for asked in (
+        ["classify", "--format", "jsonl"],
+        ["evaluate", "--arms", "photo,descriptors"],
+        ["what-if", "owl", "--drop", "1", "--add", "a beak"],
+        ["learn", "-o", "learned.safetensors", "--force"],
+    ):
+        named = runner.invoke(main, [*asked, *of_set, *model])
+        unnamed = runner.invoke(main, [*asked, *of_set])
+        assert (unnamed.exit_code, unnamed.stdout) == (0, named.stdout), unnamed.stderr
+        assert untimed(unnamed.stderr) == untimed(named.stderr)
+
+
 def test_a_second_run_does_only_what_is_new(runner: CliRunner, tiny_clip: Path, folder: Path) -> None:
     asked = ["embed", "photos/a.png", "photos/b.png", "--out", "set", *EXACT, "--clip", str(tiny_clip)]
     assert runner.invoke(main, asked).stderr.endswith("Added 2 images to set; it has 2 images.\n")

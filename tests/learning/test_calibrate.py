@@ -100,8 +100,8 @@ def test_few_images_are_said_to_be_few(sound: Files) -> None:
     assert few.notes[1].startswith("no thresholds: 4 images are too few")
     assert few.notes[2] == "sets hold every class: 0.95 coverage needs 19 images"
     assert few.notes[3] == (
-        "no errors on these images, which do not determine the temperature (that takes 10): it is as high as"
-        " keeps mean confidence at 90.0%"
+        "no errors on these images, too few to determine the temperature (that takes 10): it is kept so high"
+        " that the mean confidence is at most 90.0%"
     )
     some = calibrate((sound[0], keep(sound[1], [*range(25), *range(30, 45), 70, 100])))
     assert some.notes[1].startswith("3 classes of 4 with fewer than 20 images")

@@ -40,7 +40,7 @@ def test_each_tar_is_a_shard_and_a_rerun_reads_none(runner: CliRunner, tiny_clip
     assert [(shard.rows, bool(shard.block)) for shard in manifest.shards] == [(5, True), (6, True), (5, True)]
     assert _embed(runner, tiny_clip, "tars", "--out", "set") == (
         0,
-        ["Added 0 images to set (3 blocks already there); it has 16 images."],
+        ["Added 0 images to set (16 already there); it has 16 images."],
     )
     assert EmbeddingSet("set").manifest == manifest
 
@@ -68,7 +68,7 @@ def test_a_replaced_tar_is_embedded_beside_the_others(runner: CliRunner, tiny_cl
     _embed(runner, tiny_clip, "tars", "--out", "set")
     (tars / "t-003.tar").write_bytes((tars / "t-000.tar").read_bytes())
     code, lines = _embed(runner, tiny_clip, "tars", "--out", "set")
-    assert (code, lines) == (0, ["Added 5 images to set (3 blocks already there); it has 21 images."])
+    assert (code, lines) == (0, ["Added 5 images to set (16 already there); it has 21 images."])
 
 
 def test_what_a_stopped_run_wrote_is_recovered_with_its_block(
@@ -80,7 +80,7 @@ def test_what_a_stopped_run_wrote_is_recovered_with_its_block(
     (Path("set") / "manifest.json").write_bytes(one)  # as where a run is killed before it names its shards
     code, lines = _embed(runner, tiny_clip, "tars", "--out", "set")
     assert code == 0
-    assert lines[-1] == "Added 0 images to set (3 blocks already there); it has 16 images."
+    assert lines[-1] == "Added 0 images to set (16 already there); it has 16 images."
 
 
 def test_a_set_that_never_had_an_image_may_get_those_of_another_precision(

@@ -157,3 +157,13 @@ def rows_of(part: Part) -> Iterator[Embedded | Failure]:
                 yield Failure(name, "its embedding is all zeros")
             else:
                 yield Embedded(name, vector)
+
+
+def model_for(clip: Clip | None, embeddings: str | os.PathLike[str] | None) -> Clip | None:
+    """Return `clip`, or the model that made the embeddings where none is named: texts need the same one.
+
+    It is None where the embeddings do not say. Raises ImageError for embeddings that cannot be read.
+    """
+    if clip is not None or embeddings is None:
+        return clip
+    return EmbeddingSet(embeddings).model

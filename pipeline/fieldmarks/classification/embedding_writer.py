@@ -60,10 +60,9 @@ class SetWriter:
     """An embedding set to append to; a context manager, which one process holds at a time.
 
     `added`, `present`, `reused`, and `dropped` count images: embedded now, in the set already, embedded
-    before under another name, and removed from the set; `present_blocks` counts blocks. Raises ImageError for
-    a folder that holds anything else, is in use by another process, is damaged, or was made with another
-    model or other settings. A run `of_blocks` needs to know no file of the set, which takes memory with their
-    number.
+    before under another name, and removed from the set. Raises ImageError for a folder that holds anything
+    else, is in use by another process, is damaged, or was made with another model or other settings. A run
+    `of_blocks` needs to know no file of the set, which takes memory with their number.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class SetWriter:
     ) -> None:
         pyarrow_for("writing metadata")
         self.folder = folder
-        self.added = self.present = self.reused = self.dropped = self.present_blocks = 0
+        self.added = self.present = self.reused = self.dropped = 0
         self._metadata = dict(metadata)
         self._half = half
         self._of_blocks = of_blocks
@@ -146,9 +145,9 @@ class SetWriter:
             yield row
 
     @property
-    def blocks(self) -> set[str]:
-        """The keys of the blocks that the set has."""
-        return {shard.block for shard in self.manifest.shards if shard.block}
+    def blocks(self) -> dict[str, int]:
+        """The keys of the blocks that the set has, with the number of their images."""
+        return {shard.block: shard.rows for shard in self.manifest.shards if shard.block}
 
     def add_block(self, key: str, rows: Sequence[Embedded | Failure]) -> None:
         """Write the rows of a block as one shard; a Failure is a row of zeros with its error.

@@ -93,7 +93,10 @@ class Head:
         least, value = float(self.thresholds[self.classes.index(score.name)]), score.logit / self.scale
         if value >= least:
             return None
-        return f"the score of {score.name}, {value:.3f}, is under its threshold {least:.3f}"
+        digits = 3
+        while f"{value:.{digits}f}" == f"{least:.{digits}f}" and digits < 9:  # which would read as not under
+            digits += 1
+        return f"the score of {score.name}, {value:.{digits}f}, is under its threshold {least:.{digits}f}"
 
     def label_set(self, scores: Sequence[Score]) -> tuple[str, ...] | None:
         """Return the conformal set of labels, best first; `scores` are those of all classes.

@@ -214,7 +214,9 @@ def classify(
             store,
             classifier,
             names,
-            options | ({"baseline": True} if report and (store or classifier) else {}),
+            options
+            | ({"baseline": True} if report and (store or classifier) else {})
+            | ({} if classifier else {"clip": options["clip"] or made_with}),
         )
         if options["baseline"] and opened.head.baseline is None:
             raise click.UsageError("--baseline has no effect: the classifier was saved without --baseline")

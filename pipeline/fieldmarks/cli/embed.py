@@ -254,7 +254,7 @@ def _shown(results: "Iterable[Embedded | Failure]", total: int | None) -> int:
 
 
 def _conclude(writer: "SetWriter", out: Path, failed: int) -> None:
-    done = writer.added + writer.reused + writer.present + writer.present_blocks
+    done = writer.added + writer.reused + writer.present
     conclude_images(failed, done, _closing(writer, out))
 
 
@@ -262,7 +262,6 @@ def _closing(writer: "SetWriter", out: Path) -> str:
     """Return what a run did, as "Added 3 images to photos.emb (1,200 already there, 2 removed)"."""
     notes = [
         *([f"{writer.present:,} already there"] if writer.present else []),
-        *([f"{counted(writer.present_blocks, 'block')} already there"] if writer.present_blocks else []),
         *([f"{writer.reused:,} known under another name"] if writer.reused else []),
         *([f"{writer.dropped:,} removed"] if writer.dropped else []),
     ]

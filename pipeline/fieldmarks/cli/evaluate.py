@@ -348,7 +348,8 @@ def _preflight(dataset: str | None, options: dict[str, Any]) -> None:
             conclude(f"Inspected {_images(found)}; no model was loaded")
             return
         store = Store(options["store"]) if options["store"] else None
-        candidate = open_candidate(store, options["classifier"], **{key: options[key] for key in OF_MODEL})
+        model = {key: options[key] for key in OF_MODEL}
+        candidate = open_candidate(store, options["classifier"], embeddings=spec.embeddings, **model)
         experiment, preflight = Experiment.open(spec, candidate, strict=False).preflight()
     _say_notes(experiment.notices)
     _show_table(preflight)

@@ -97,7 +97,8 @@ def model_options(command: Command) -> Command:
         click.option(
             "--clip",
             metavar="MODEL",
-            help="CLIP-like model: a folder or a Hugging Face id  [default: openai/clip-vit-base-patch32].",
+            help="CLIP-like model: a folder or a Hugging Face id  [default: what made the classifier or the "
+            "embeddings, else openai/clip-vit-base-patch32].",
         ),
     ):
         command = option(command)

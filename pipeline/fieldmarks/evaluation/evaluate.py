@@ -17,6 +17,7 @@ from fieldmarks.choices import DEFAULT_CLIP, Aggregation, Decode, Device, DType,
 from fieldmarks.classification.broader import groups_of
 from fieldmarks.classification.classifier_file import load_head
 from fieldmarks.classification.embedder import Clip, open_embedder
+from fieldmarks.classification.embedding_set import model_for
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Failure, Prediction, Progress
 from fieldmarks.classification.scoring import Pooling
@@ -164,6 +165,7 @@ def evaluate(
             store,
             classifier,
             clip,
+            embeddings,
             device=device,
             dtype=dtype,
             engine=engine,
@@ -210,13 +212,16 @@ def open_candidate(
     store: Store | str | Path | None,
     classifier: str | Path | None,
     clip: Clip | None,
+    embeddings: str | Path | None = None,
     **options: Any,
 ) -> Candidate:
     """Return what is evaluated, a store or else a saved classifier; `options` are those of `open_embedder`.
 
-    Raises as `Candidate` and `open_embedder`, StoreError.
+    The model of `embeddings` reads a store's texts if none is named. Raises as `Candidate`, `open_embedder`
+    and `model_for`, StoreError.
     """
     head = None if classifier is None else load_head(Path(classifier))
+    clip = model_for(clip, embeddings) if head is None else clip
     default = DEFAULT_CLIP if head is None else head.metadata.get("model", "")
     embedder = open_embedder(clip, default=default, **options)
     if classifier is not None and head is not None:

@@ -146,6 +146,7 @@ def what_if(
             store,
             classifier,
             clip,
+            embeddings,
             device=device,
             dtype=dtype,
             engine=engine,

@@ -166,7 +166,7 @@ def calibrate(
         allow_missing=allow_missing,
     )
     with quiet_pillow():
-        opened, candidate = open_classifier(store, classifier, model, texts)
+        opened, candidate = open_classifier(store, classifier, model, texts, spec.embeddings)
         images = read_images(spec, opened, candidate, progress)
     rows = fresh(opened.head, images)
     if not len(rows):
@@ -275,8 +275,8 @@ def calibrated_head(
         notes.append(f"sets hold every class: {coverage:.3g} coverage needs {fewest_for(coverage):,} images")
     if warmth > best:
         notes.append(
-            f"{counted(wrong, 'error') if wrong else 'no errors'} on these images, which do not determine the"
-            f" temperature (that takes {FEW_ERRORS}): it is as high as keeps mean confidence at"
+            f"{counted(wrong, 'error') if wrong else 'no errors'} on these images, too few to determine the"
+            f" temperature (that takes {FEW_ERRORS}): it is kept so high that the mean confidence is at most"
             f" {100 * (right.sum() + 0.5) / (len(right) + 1):.1f}%"
         )
     record = {

@@ -364,7 +364,7 @@ def learning_curves(
     }  # fmt: skip
     with quiet_pillow():
         texts = {"preset": preset, "text": text, "with_name": with_name, "concept": concept}
-        opened, candidate = open_classifier(store, classifier, model, texts)
+        opened, candidate = open_classifier(store, classifier, model, texts, spec.embeddings)
         head = equal_weights(uncalibrated(opened.head))
         arms, left_out = candidate.arms(config)
         images = read_images(spec, opened, candidate, progress)

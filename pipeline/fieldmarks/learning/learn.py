@@ -25,6 +25,7 @@ from fieldmarks import __version__
 from fieldmarks.choices import Decode, Device, DType, Engine, Preset, checks_keywords
 from fieldmarks.classification.classifier import Classifier
 from fieldmarks.classification.embedder import Clip
+from fieldmarks.classification.embedding_set import model_for
 from fieldmarks.classification.head import Head
 from fieldmarks.classification.results import Failure, Progress
 from fieldmarks.classification.scoring import Pooling, cosines, normalize
@@ -182,7 +183,7 @@ def learn(
     }  # fmt: skip
     with quiet_pillow():
         texts = {"preset": preset, "text": text, "with_name": with_name, "concept": concept}
-        opened, candidate = open_classifier(store, classifier, model, texts)
+        opened, candidate = open_classifier(store, classifier, model, texts, spec.embeddings)
         if write_weights:
             check_lines(candidate.classes)
         opened = Classifier.of_head(uncalibrated(opened.head), opened.embedder)
@@ -242,14 +243,19 @@ def open_classifier(
     path: str | Path | None,
     model: dict[str, Any],
     texts: dict[str, Any],
+    embeddings: Path | None = None,
 ) -> tuple[Classifier, Candidate]:
-    """Return what is learned or calibrated, and how its classes match labels. Raises as `Classifier`."""
+    """Return what is learned or calibrated, and how its classes match labels.
+
+    The model of `embeddings` reads a store's texts if none is named. Raises as `Classifier`, `model_for`.
+    """
     if path is not None:
         opened = Classifier.load(path, **model)
         _check_encoder(opened.head, opened.embedder.encoder.model)
         return opened, Candidate.of_classifier(Path(path), opened.head, opened.embedder)
     assert store is not None
     store = store if isinstance(store, Store) else Store(store)
+    model = model | {"clip": model_for(model["clip"], embeddings)}
     opened = Classifier(store, **model, **texts, baseline=True)
     return opened, Candidate.of_store(store, opened.embedder)
 

@@ -32,12 +32,12 @@ Result = Embedded | Failure
 
 
 def missing_blocks(writer: SetWriter, blocks: Iterable[Block]) -> list[Block]:
-    """Return the blocks that a set does not have, and count the others as present."""
+    """Return the blocks that a set does not have, and count the images of the others as present."""
     known = writer.blocks
     missing = []
     for block in blocks:
         if block.key in known:
-            writer.present_blocks += 1
+            writer.present += known[block.key]
         else:
             missing.append(block)
     return missing

@@ -35,7 +35,7 @@ def closing(result: SearchResult, path: object, show_all: bool, disagree: bool) 
         return f"{path} has no images: add some with `fieldmarks embed … --out {path}`"
     if result.unmatched:
         texts = ", ".join(repr(text) for text in result.unmatched)
-        advice = "the order below says little" if show_all else "--all shows the nearest images anyway"
+        advice = "their order says little" if show_all else "--all shows the nearest images anyway"
         return f"Nothing in {path} fits {texts} better than random words do; {advice}"
     if show_all:
         return f"{found} show {query}; the best {len(result):,} of all are listed"
