@@ -23,8 +23,10 @@ from fieldmarks.classification.engines.towers import (
     ImageTower,
     Towers,
     channels_last,
+    fuses_half_precision,
+    product,
 )
-from fieldmarks.classification.engines.trees import Tree, batches_of, inputs_of, read_tokens, trees
+from fieldmarks.classification.engines.trees import STEP, Tree, batches_of, inputs_of, read_tokens, trees
 from fieldmarks.classification.preprocess import Recipe
 from fieldmarks.classification.scoring import cosines
 
@@ -115,6 +117,40 @@ def test_texts_of_a_class_cost_their_shared_beginning_once() -> None:
     shared = [0, 1, 2, 3, 4, 5]
     texts = [[*shared, 10 + number, END] for number in range(6)]
     assert [len(tree.ids) for tree in trees(texts)] == [len(shared) + 6 * 2]
+
+
+@given(texts=st.lists(TOKENS, min_size=1, max_size=25), length=st.integers(1, 40), budget=st.integers(1, 200))
+def test_passes_have_aligned_rows_and_keep_to_the_budget(
+    texts: list[list[int]], length: int, budget: int
+) -> None:
+    batches = list(batches_of(list(trees(texts, length)), budget))
+    assert sorted(row for batch in batches for tree in batch for row in tree.rows) == list(range(len(texts)))
+    for batch in batches:
+        rows, tokens = inputs_of(batch)["ids"].shape
+        assert tokens % STEP == 0
+        assert rows == 1 or rows * tokens <= budget
+
+
+@pytest.mark.parametrize("swish", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_fused_product_is_the_layer_and_its_activation(swish: bool, bias: bool) -> None:
+    """No further from float32 than the separate steps, of which each rounds."""
+    if not fuses_half_precision():
+        pytest.skip("this processor has no bfloat16 of its own")
+    torch.manual_seed(0)
+    exact = torch.nn.Linear(96, 48, bias=bias)
+    half = copy.deepcopy(exact).to(torch.bfloat16)
+    inputs = torch.randn(3, 7, 96).to(torch.bfloat16)
+    with torch.inference_mode():
+        expected = exact(inputs.float())
+        separate = half(inputs)
+        if swish:
+            expected, separate = torch.nn.functional.silu(expected), torch.nn.functional.silu(separate)
+        found = product(half, inputs, swish=swish)
+        assert found.dtype == torch.bfloat16
+        assert found.shape == (3, 7, 48)
+        assert (found.float() - expected).abs().mean() <= 1.05 * (separate.float() - expected).abs().mean()
+        assert_allclose(product(exact, inputs.float(), swish=swish), expected, rtol=0, atol=1e-6)
 
 
 def test_where_clip_reads_a_text() -> None:
