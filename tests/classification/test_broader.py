@@ -151,7 +151,7 @@ def test_classify_answers_with_the_parent_in_every_form(
 def test_back_off_needs_parents(tmp_path: Path) -> None:
     head, kept = save(wrong_descriptors(1, 0), tmp_path)
     classifier = fm.Classifier.load(head)
-    with pytest.raises(UsageError, match="--back-off has no effect: no class has a parent"):
+    with pytest.raises(UsageError, match="back_off has no effect: no class has a parent"):
         classifier.score(fm.EmbeddingSet(kept), back_off=True)
 
 

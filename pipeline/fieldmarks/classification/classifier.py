@@ -366,7 +366,7 @@ class Classifier:
             self.report_other_model(embedded.model)
             batch = batch or EMBEDDED_BATCH
         if back_off and groups_of(self.classes, self.head.parents) == list(self.classes):
-            raise UsageError("--back-off has no effect: no class has a parent")
+            raise UsageError("back_off has no effect: no class has a parent: leave it out")
         explained = explain_top or (2 if explain else 0)
         needed = None if top is None or sets or back_off else max(top, explained)
         predicted = partial(

@@ -97,7 +97,7 @@ def fuses_half_precision() -> bool:
     mkldnn = torch.ops.mkldnn
     return (
         torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and hasattr(mkldnn, "_linear_pointwise")
+        and all(hasattr(mkldnn, name) for name in ("_linear_pointwise", "_is_mkldnn_bf16_supported"))
         and bool(mkldnn._is_mkldnn_bf16_supported())
     )
 
