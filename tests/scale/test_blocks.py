@@ -124,8 +124,8 @@ def test_a_broken_image_is_read_as_it_is(tmp_path: Path) -> None:
         ("absent.tar", "absent.tar: no such file or folder"),
         ("empty", "empty has no archive or table of images: expected .tar, "),
         ("nowhere://bucket/a.tar", "nowhere://bucket/a.tar cannot be opened: Protocol not known: nowhere"),
-        ("no.parquet", "no.parquet cannot be read: Parquet magic bytes not found"),
-        ("two.parquet", "two.parquet has 2 columns of bytes: call the right one 'image'"),
+        ("no.parquet", "no.parquet: cannot be read: Parquet magic bytes not found"),
+        ("two.parquet", "two.parquet: it has 2 columns of bytes: call the right one 'image'"),
         ("https://ada:secret@127.0.0.1:9/a.tar", "https://127.0.0.1:9/a.tar"),
     ],
 )

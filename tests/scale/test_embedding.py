@@ -104,7 +104,7 @@ def test_a_table_that_cannot_be_read_is_named_and_the_others_go_on(
     (tars / "a.parquet").write_bytes(b"this is no table")
     code, lines = _embed(runner, tiny_clip, "tars", "--out", "set")
     assert code == 3
-    assert "a.parquet cannot be read: Parquet magic bytes not found" in lines[0]
+    assert "a.parquet: cannot be read: Parquet magic bytes not found" in lines[0]
     assert lines[-1] == "Added 15 images to set; it has 16 images. 2 inputs failed."
 
 

@@ -10,6 +10,7 @@ that a set of embeddings tells which blocks it has, and a file that was replaced
             ...
 """
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -66,7 +67,7 @@ class Block:
 
 
 class SourceError(Exception):
-    """A block's file that cannot be had at all: it is left for the next run."""
+    """A block's file that cannot be had at all, in words without its name: it is left for the next run."""
 
 
 def is_block_source(source: str) -> bool:
@@ -106,17 +107,15 @@ def read(block: Block) -> Iterator[Blob | Failure]:
     A tar is fetched whole before it is read, to the folder of temporary files. Raises SourceError for a file
     that cannot be had, or is another one than when the block was planned.
     """
-    with _errors(block.name):
+    with _errors():
         if (now := _version(_info(block.url))) != (block.size, block.version):
-            raise SourceError(
-                f"{block.name} has changed since this run began ({now[0]:,} bytes now): run again"
-            )
+            raise SourceError(f"it has changed since this run began ({now[0]:,} bytes now): run again")
         if block.group is not None:
             yield from _rows(block)
             return
         if block.url.lower().endswith(PARQUET):
-            _groups(block.url, SourceError)
-            raise SourceError(f"{block.name} could not be read when this run began: run again")
+            _groups(block.url)
+            raise SourceError("it could not be read when this run began: run again")
         with _local(block.url) as path:
             for member in tar.members(path):
                 yield from _image(member, str(path), block.name)
@@ -134,7 +133,7 @@ def _image(member: "tar.Member | Failure", path: str, name: str) -> Iterator[Blo
 def _rows(block: Block) -> Iterator[Blob | Failure]:
     with _opened(block.url) as file:
         table = _parquet().ParquetFile(file)
-        column, path = _columns(table.schema_arrow, block.name)
+        column, path = _columns(table.schema_arrow)
         first = sum(table.metadata.row_group(group).num_rows for group in range(block.group or 0))
         columns = [name for name in (column, path) if name]
         number = first
@@ -156,8 +155,8 @@ def _cell(value: Any, path: object, name: str) -> Blob | Failure:
     return Failure(whole, "there are no bytes of an image in this row")
 
 
-def _columns(schema: Any, where: str) -> tuple[str, str | None]:
-    """Return the columns of the images' bytes and of their names. Raises ImageError."""
+def _columns(schema: Any) -> tuple[str, str | None]:
+    """Return the columns of the images' bytes and of their names. Raises SourceError."""
     types = import_module("pyarrow").types
 
     def holds_bytes(kind: Any) -> bool:
@@ -169,9 +168,7 @@ def _columns(schema: Any, where: str) -> tuple[str, str | None]:
     fitting = [name for name in schema.names if holds_bytes(schema.field(name).type)]
     named = [name for name in (*IMAGE_NAMES, "jpg", "png", "webp", "bytes") if name in fitting]
     if not named and len(fitting) != 1:
-        raise ImageError(
-            f"{where} has {counted(len(fitting), 'column')} of bytes: call the right one 'image'"
-        )
+        raise SourceError(f"it has {counted(len(fitting), 'column')} of bytes: call the right one 'image'")
     path = next((name for name in _PATHS if name in schema.names and name != (named or fitting)[0]), None)
     return (named or fitting)[0], path
 
@@ -186,7 +183,7 @@ def _names(source: str) -> list[str]:
 
 def _files(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the files that a source stands for, sorted, with what their file system says of them."""
-    with _errors(without_credentials(source), ImageError):
+    with _errors(without_credentials(source)):
         fs, path = _filesystem(source)
         prefix = source[: len(source) - len(path)] if is_remote(source) and source.endswith(path) else ""
         if fs.isdir(path):
@@ -216,7 +213,7 @@ def _split(url: str, info: Mapping[str, Any], *, is_alone: bool) -> Iterator[Blo
         yield Block(url, size, version)
         return
     try:
-        groups = _groups(url, ImageError)
+        groups = _groups(url, without_credentials(url))
     except ImageError:
         if is_alone:
             raise
@@ -225,15 +222,11 @@ def _split(url: str, info: Mapping[str, Any], *, is_alone: bool) -> Iterator[Blo
     yield from (Block(url, size, version, group) for group in range(groups))
 
 
-def _groups(url: str, kind: type[Exception]) -> int:
-    """Return how many row groups a table of images has. Raises `kind` for a file that is none."""
-    where = without_credentials(url)
-    with _errors(where, kind), _opened(url) as file:
+def _groups(url: str, where: str | None = None) -> int:
+    """Return how many row groups a table of images has. Raises as `_errors` does for a file that is none."""
+    with _errors(where), _opened(url) as file:
         table = _parquet().ParquetFile(file)
-        try:
-            _columns(table.schema_arrow, where)
-        except ImageError as error:
-            raise kind(str(error)) from error
+        _columns(table.schema_arrow)
         return int(table.metadata.num_row_groups)
 
 
@@ -244,7 +237,13 @@ def _version(info: Mapping[str, Any]) -> tuple[int, str]:
 def _info(url: str) -> Mapping[str, Any]:
     fs, path = _filesystem(url)
     fs.invalidate_cache()
-    info: Mapping[str, Any] = fs.info(path)
+    try:
+        info: Mapping[str, Any] = fs.info(path)
+    except OSError as error:
+        # The answer to a HEAD has no words, so that expired credentials are a "Bad Request"; this one has.
+        if is_remote(url) and (isinstance(error, PermissionError) or error.errno == errno.EINVAL):
+            fs.cat_file(path, 0, 1)
+        raise
     return info
 
 
@@ -281,18 +280,24 @@ def _local(url: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _errors(where: str, kind: type[Exception] = SourceError) -> Iterator[None]:
-    """Raise what a file system raises as one error that names the source."""
+def _errors(where: str | None = None) -> Iterator[None]:
+    """Raise what a file system raises as one error: an ImageError if it is to name `where`, else SourceError."""
+
+    def told(problem: str) -> Exception:
+        return SourceError(problem) if where is None else ImageError(f"{where}: {problem}")
+
     try:
         yield
-    except (ImageError, SourceError):
+    except ImageError:
         raise
+    except SourceError as error:
+        raise told(str(error)) from error
     except FileNotFoundError as error:
-        raise kind(f"{where}: no such file or folder") from error
+        raise told("no such file or folder") from error
     except PermissionError as error:
-        raise kind(f"{where}: access refused ({_reason(error)}): check the credentials") from error
+        raise told(f"access refused ({_reason(error)}): check the credentials") from error
     except Exception as error:  # each file system raises its own
-        raise kind(f"{where} cannot be read: {_reason(error)}") from error
+        raise told(f"cannot be read: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
