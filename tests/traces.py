@@ -85,11 +85,11 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 def _load_libraries() -> None:
     """Import what is slow to import, all the more while it is traced, and none of ours."""
-    import sklearn.metrics  # type: ignore[import-untyped]
+    import scipy.stats  # type: ignore[import-untyped]
     import torch
     import transformers
 
-    assert torch, sklearn
+    assert torch, scipy
     for name in ("AutoModelForCausalLM", "AutoTokenizer", "AutoImageProcessor", "CLIPModel"):
         getattr(transformers, name)
 

@@ -57,14 +57,14 @@ def programs(folder: Path) -> Iterator[Path]:
 
 def _load() -> None:
     """Import what commands import, without computing anything: threads would not survive a fork."""
-    import sklearn.metrics  # type: ignore[import-untyped]
+    import scipy.stats  # type: ignore[import-untyped]
     import torch
     import transformers
 
     from fieldmarks.cli import main
 
     main.import_all()
-    assert torch, sklearn
+    assert torch, scipy
     for name in ("AutoModel", "AutoModelForCausalLM", "AutoTokenizer", "AutoImageProcessor", "CLIPModel"):
         getattr(transformers, name)
 

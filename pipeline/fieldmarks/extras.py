@@ -5,7 +5,7 @@ from typing import Final
 
 # The modules that fieldmarks imports from each extra, which show whether it is installed.
 MODULES: Final = {
-    "eval": ("matplotlib", "scipy", "sklearn"),
+    "eval": ("matplotlib", "scipy"),
     "data": ("datasets",),
     "embed": ("pyarrow",),
     "gpu": ("torchvision",),

@@ -183,7 +183,7 @@ def _refused(code: int, stdout: str, stderr: str, target: Target) -> None:
 def test_what_is_not_ours_is_left_and_named(
     runner: CliRunner, folder: Path, target: Target, make: Make
 ) -> None:
-    pytest.importorskip("sklearn")
+    pytest.importorskip("scipy")
     (folder / target.place).parent.mkdir(exist_ok=True)
     make(folder / target.place)
     before = _tree(folder)
@@ -226,7 +226,7 @@ def test_a_device_is_not_written_to(runner: CliRunner, folder: Path, option: str
 
 @pytest.mark.parametrize("option", FILES)
 def test_our_own_file_is_used_and_a_part_of_it_is_not(runner: CliRunner, folder: Path, option: str) -> None:
-    pytest.importorskip("sklearn")
+    pytest.importorskip("scipy")
     target = TARGETS[option]
     assert runner.invoke(main, target.arguments()).exit_code == 0
     whole = (folder / target.place).read_bytes()
@@ -249,7 +249,7 @@ def test_our_own_file_is_used_and_a_part_of_it_is_not(runner: CliRunner, folder:
 
 @pytest.mark.parametrize("option", FILES)
 def test_a_symlink_to_our_own_file_is_followed(runner: CliRunner, folder: Path, option: str) -> None:
-    pytest.importorskip("sklearn")
+    pytest.importorskip("scipy")
     target = TARGETS[option]
     assert runner.invoke(main, target.arguments()).exit_code == 0
     real = folder / "real"

@@ -106,5 +106,5 @@ def test_what_is_not_installed_is_told(package: str) -> None:
         "except Exception as error: print(type(error).__name__, error)"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    command = "pip install 'matplotlib>=3.10' 'scikit-learn>=1.6' 'scipy>=1.15'"
+    command = "pip install 'matplotlib>=3.10' 'scipy>=1.15'"
     assert shown == f"ReportError charts need {package}: {command}\n"

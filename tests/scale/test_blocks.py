@@ -104,6 +104,24 @@ def test_a_replaced_file_is_another_block_and_refused_while_it_is_read(tar: Path
         list(read(before))
 
 
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
+def test_a_file_that_changes_while_it_is_read_is_refused_at_its_end(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "a.tar":
+        write_tar(path, [("0.png", png(0)), ("1.png", png(1))])
+    else:
+        _table(path, {"image": [png(0), png(1)]})
+    (block,) = blocks_of([str(path)])
+    images = read(block)
+    assert isinstance(next(images), Blob)
+    with path.open("r+b") as file:  # in place, so that the reader has both
+        file.seek(100)
+        file.write(b"x")
+    os.utime(path, (1, 1))
+    with pytest.raises(SourceError, match="^it has changed since this run began"):
+        list(images)
+
+
 def test_a_truncated_tar_gives_what_it_has_and_says_so(tar: Path) -> None:
     tar.write_bytes(tar.read_bytes()[:2000])
     (block,) = blocks_of([str(tar)])

@@ -119,7 +119,7 @@ def evaluate(
     and p are of the distinct ones. Raises UsageError for a wrong, unknown or ineffective option,
     EvaluationError, StoreError, ModelError and ImageError for what cannot be read.
     """
-    _check_packages()
+    _check_package()
     if isinstance(templates, str | Path):
         templates = read_templates(Path(templates))
     if (store is None) == (classifier is None):
@@ -464,7 +464,7 @@ def _copy(images: Images, image: int, copies: IO[bytes] | None) -> bytes | None:
     return copies.read(place[1])
 
 
-def _check_packages() -> None:
-    """Raise EvaluationError where a package of the extra is missing."""
-    if missing := [name for name in ("scipy", "sklearn") if find_spec(name) is None]:
-        raise EvaluationError(f"an evaluation needs {' and '.join(missing)}: {install('eval')}")
+def _check_package() -> None:
+    """Raise EvaluationError where the package of the extra is missing."""
+    if find_spec("scipy") is None:
+        raise EvaluationError(f"an evaluation needs scipy: {install('eval')}")

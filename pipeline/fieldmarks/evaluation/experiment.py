@@ -439,10 +439,7 @@ def _aliases(spec: DatasetSpec, counts: Iterable[str]) -> tuple[dict[str, str], 
     return numbers | aliases, [*notices, report]
 
 
-PACKAGES: Final = (
-    *("datasets", "numpy", "openvino", "pillow", "scikit-learn", "scipy", "torch", "torchvision"),
-    "transformers",
-)
+PACKAGES: Final = ("datasets", "numpy", "openvino", "pillow", "scipy", "torch", "torchvision", "transformers")
 
 
 def provenance(experiment: Experiment, config: EvaluationConfig, more: Mapping[str, Any]) -> dict[str, Any]:

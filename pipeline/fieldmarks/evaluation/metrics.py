@@ -35,6 +35,7 @@ from fieldmarks.evaluation.results import (
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 40_000
 TEXTS_SHOWN: Final = 3  # of each arm
+_PART: Final = 2**18  # images at a time
 _RESAMPLING_SEED: Final = 95  # the same images always give the same ends
 
 Hits = NDArray[np.bool_]
@@ -72,7 +73,7 @@ def share(hits: Hits) -> Estimate:
     is Wilson's interval itself; for several, Wilson's with the number of images that would give the same
     variance in one run, and Student's quantile.
     """
-    variance = _variance(hits, np.zeros(hits.shape[1], np.int64), 1)
+    variance = _variance(hits, np.zeros(hits.shape[1], np.int8), 1)
     return _wilson(float(hits.mean()), variance, hits.shape[1])
 
 
@@ -81,7 +82,11 @@ def mean_per_class(hits: Hits, labels: NDArray[np.integer]) -> Estimate:
 
     The classes and their numbers of images are taken as given, the images as a sample of their class.
     """
-    _, rows, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    every = np.bincount(labels)
+    with_images = np.flatnonzero(every)  # (C,)
+    place = np.zeros(len(every), np.int32)
+    place[with_images] = np.arange(len(with_images))
+    rows, counts = place[labels], every[with_images]  # (N,), (C,)
     recalls = _by_class(hits, rows, counts)  # (R, C)
     even = len(counts) ** 2 / (1 / counts).sum()  # images of one even sample that weighs the same
     return _wilson(float(recalls.mean()), _variance(hits, rows, len(counts)), even)
@@ -95,14 +100,15 @@ def difference(hits: Hits, others: Hits) -> Estimate:
     keep the interval open where the two hardly ever differ (as Agresti and Min add to paired shares). To the
     resampled means comes what other seeds would change, by Student's distribution.
     """
-    values, counts = np.unique(hits.mean(axis=0) - others.mean(axis=0), return_counts=True)
-    support = np.concatenate([values, [1.0, -1.0]])
+    ahead = _sums(hits) * len(others) - _sums(others) * len(hits)  # (N,), in whole numbers of R x S
+    values, counts = np.unique(ahead, return_counts=True)
+    support = np.concatenate([values / (len(hits) * len(others)), [1.0, -1.0]])
     weights = np.concatenate([counts, [0.5, 0.5]])
     random = np.random.default_rng(_RESAMPLING_SEED)
     total = int(weights.sum())
     means = random.multinomial(total, weights / total, RESAMPLES) @ support / total  # (RESAMPLES,)
     for side in (hits, others):
-        seeds = _variance(side, np.zeros(side.shape[1], np.int64), 1).seeds
+        seeds = _variance(side, np.zeros(side.shape[1], np.int8), 1).seeds
         if seeds:
             means += np.sqrt(seeds) * random.standard_t(len(side) - 1, RESAMPLES)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -129,13 +135,16 @@ def _variance(hits: Hits, rows: NDArray[np.integer], classes: int) -> _Variance:
     runs = len(hits)
     counts = np.bincount(rows, minlength=classes)  # (C,)
     per_run = _by_class(hits, rows, counts)  # (R, C)
-    image = hits.mean(axis=0)  # (N,), of each image over the runs
-    classes_apart = float(per_run.mean(axis=0).var())
-    apart = np.bincount(rows, np.square(image - per_run.mean(axis=0)[rows]), classes)  # (C,) squares
-    images = _of_mean(apart, counts, classes_apart)
+    mean = per_run.mean(axis=0)  # (C,)
+    apart, whole = np.zeros((2, classes))  # (C,) squares, of the images' means and within run and class
+    for at in range(0, len(rows), _PART):
+        of, part = rows[at : at + _PART], hits[:, at : at + _PART]
+        apart += np.bincount(of, np.square(part.mean(axis=0) - mean[of]), classes)
+        if runs > 1:
+            whole += np.bincount(of, np.square(part - per_run[:, of]).sum(axis=0), classes)
+    images = _of_mean(apart, counts, float(mean.var()))
     if runs == 1:
         return _Variance(images, 0.0, 1)
-    whole = np.bincount(rows, np.square(hits - per_run[:, rows]).sum(axis=0), classes)  # within run and class
     rest = _of_mean((whole - runs * apart) / (runs - 1), counts, 0.0) / runs
     seeds = float(per_run.mean(axis=1).var(ddof=1)) / runs
     return _Variance(images, max(0.0, seeds - rest), runs)
@@ -152,6 +161,11 @@ def _of_mean(squares: NDArray[Any], counts: NDArray[np.integer], apart: float) -
     typical = squares.sum() / max(free.sum(), 1) + apart
     within = (squares + typical) / (free + 1)  # (C,)
     return float((within / counts).sum() / len(counts) ** 2)
+
+
+def _sums(hits: Hits) -> NDArray[np.int32]:
+    """Return the number of runs in which each image is a hit, (R, N) -> (N,)."""
+    return hits.sum(axis=0, dtype=np.int32)
 
 
 def _by_class(hits: Hits, rows: NDArray[np.integer], counts: NDArray[np.integer]) -> Floats:
@@ -238,14 +252,10 @@ def _around(value: np.floating[Any], estimate: Estimate) -> Estimate:
 
 def recalls(runs: Sequence[Predictions], labels: Indices, classes: int) -> Floats:
     """Return the share of each class's images classified correctly, (C,), mean over runs; NaN without any."""
-    from sklearn.metrics import recall_score  # type: ignore[import-untyped]
-
-    each = [
-        recall_score(labels, run.predicted, labels=range(classes), average=None, zero_division=np.nan)
-        for run in runs
-    ]
-    mean: Floats = np.mean(each, axis=0)
-    return mean
+    correct = sum(np.bincount(labels[run.predicted == labels], minlength=classes) for run in runs)
+    with np.errstate(invalid="ignore"):  # a class without images
+        recall: Floats = correct / (len(runs) * np.bincount(labels, minlength=classes))
+    return recall
 
 
 def confusions(runs: Sequence[Predictions], labels: Indices, classes: int) -> tuple[Confusion, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +116,7 @@ def gather(
     names: list[str] = []
     vectors: list[Array] = []
     places: list[tuple[int, int] | None] = []
-    rows_of_folder, label_numbers = array("q"), array("q")  # 8 bytes an image, where lists take 40
+    rows_of_folder, label_numbers = array("q"), array("i")  # 12 bytes an image, where lists take 80
     numbers: dict[str, int] = {}  # of the labels
     digests = bytearray()
     failures: list[Failure] = []
@@ -141,28 +141,29 @@ def gather(
         vectors += [stacked(whole)] if whole else []
     known, index = class_of(), {name: number for number, name in enumerate(classes)}
     class_of_number = [index[known[label]] if label in known else -1 for label in numbers]
-    owner = np.array([*class_of_number, -1], np.int32)[np.frombuffer(label_numbers, np.int64)]  # (n,)
+    owner = np.array([*class_of_number, -1], np.int32)[np.frombuffer(label_numbers, np.int32)]  # (n,)
     chosen = np.flatnonzero(owner >= 0)  # (N,)
     if not len(chosen):
         why = f"none of {unlabelled:,} embeddings has a label" if unlabelled else "no label has a class"
         if failures:
             why = f"{len(failures)} could not be read, {failures[0].image} first: {failures[0].error}"
         raise EvaluationError(f"no usable images: {why}")
-    labels = owner[chosen]
-    keys = np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST)[chosen]  # (N, 16)
+    labels = _rows_of(owner, chosen)
+    keys = _rows_of(np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST), chosen)  # (N, 16)
     found: tuple[Sequence[str], Array | StoredVectors] = (
         _in_memory(names, vectors, chosen)
         if folder is None
-        else _in_files(folder, np.frombuffer(rows_of_folder, np.int64)[chosen])
+        else _in_files(folder, _rows_of(np.frombuffer(rows_of_folder, np.int64), chosen))
     )
+    alike = _alike(keys)
     return Images(
         found[0],
         found[1],
         labels,
         tuple(failures),
         unlabelled,
-        _equal(found[0], labels, keys, classes),
-        tuple(tuple(group.tolist()) for group in _alike(keys, labels)),
+        _equal(found[0], labels, alike, classes),
+        _repeats(alike, labels),
         tuple(places[row] for row in chosen.tolist()) if places else (),
         tuple(key.tobytes().hex() for key in keys) if folder is None else Digests(keys),
     )
@@ -173,8 +174,12 @@ def _in_memory(
 ) -> tuple[tuple[str, ...], Array]:
     if len({part.shape[1] for part in vectors}) > 1:
         raise ModelError(_DIFFERENT)
-    every = np.concatenate(vectors)  # (n, D), or more than N with labels that have no class
-    return tuple(names[row] for row in chosen.tolist()), every if len(chosen) == len(every) else every[chosen]
+    return tuple(names[row] for row in chosen.tolist()), _rows_of(np.concatenate(vectors), chosen)
+
+
+def _rows_of(every: NDArray[Any], chosen: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the chosen rows (N, …) of every image's (n, …), which is no copy where these are all."""
+    return every if len(chosen) == len(every) else every[chosen]
 
 
 def _in_files(folder: Path, rows: NDArray[np.int64]) -> tuple[StoredNames, StoredVectors]:
@@ -184,22 +189,33 @@ def _in_files(folder: Path, rows: NDArray[np.int64]) -> tuple[StoredNames, Store
     return StoredNames(folder, rows), vectors
 
 
-def _alike(digests: NDArray[np.uint8], labels: Indices | None = None) -> list[NDArray[np.int64]]:
-    """Return the groups of several images with one digest, and one label; the first image's group first."""
-    keys = [*np.ascontiguousarray(digests).view(np.uint64).T, *([] if labels is None else [labels])]
-    order = np.lexsort(keys)  # stable: equal images stay in order
-    differs = [key[order[1:]] != key[order[:-1]] for key in keys]
-    starts = np.flatnonzero(np.logical_or.reduce([*differs, np.zeros(max(0, len(order) - 1), bool)])) + 1
-    bounds = np.array([0, *starts, len(order)])
-    several = np.flatnonzero(np.diff(bounds) > 1)
-    groups = [order[bounds[at] : bounds[at + 1]] for at in several.tolist()]
-    return sorted(groups, key=lambda group: int(group[0]))
+def _alike(digests: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+    """Return the groups of several images with one digest (N, 16), that of the first image first."""
+    high, low = np.ascontiguousarray(digests).view(np.uint64).T
+    order = np.lexsort((low, high))  # stable: equal images stay in order
+    same = np.ones(max(0, len(order) - 1), bool)
+    for key in (high, low):
+        in_order = key[order]
+        same &= in_order[1:] == in_order[:-1]
+    ends = np.diff(np.concatenate([[False], same, [False]]).astype(np.int8))
+    groups = zip(np.flatnonzero(ends == 1), np.flatnonzero(ends == -1) + 1, strict=True)
+    return sorted((order[start:end] for start, end in groups), key=lambda group: int(group[0]))
+
+
+def _repeats(groups: Sequence[NDArray[np.int64]], labels: Indices) -> tuple[tuple[int, ...], ...]:
+    """Return the groups of several equal images that are of one class as well, that of the first image first."""
+    found = []
+    for group in groups:
+        of_class: dict[int, list[int]] = {}
+        for image, label in zip(group.tolist(), labels[group].tolist(), strict=True):
+            of_class.setdefault(label, []).append(image)
+        found += [tuple(images) for images in of_class.values() if len(images) > 1]
+    return tuple(sorted(found))
 
 
 def _equal(
-    names: Sequence[str], labels: Indices, digests: NDArray[np.uint8], classes: Sequence[str]
+    names: Sequence[str], labels: Indices, groups: Sequence[NDArray[np.int64]], classes: Sequence[str]
 ) -> tuple[Equal, ...]:
-    groups = _alike(digests)
     if not groups:
         return ()
     rows = np.concatenate(groups)

@@ -457,8 +457,10 @@ class Evaluation(_Plain):
 
 def distinct_of(images: int, repeats: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     """Return the indices of so many images, of each group of repeats only the first, (n,)."""
-    spare = [image for group in repeats for image in group[1:]]
-    return np.setdiff1d(np.arange(images), np.array(spare, np.int64))
+    first = np.ones(images, bool)
+    for group in repeats:
+        first[list(group[1:])] = False
+    return np.flatnonzero(first)
 
 
 def role_of(name: str, baselines: Container[str]) -> Role:

@@ -105,20 +105,27 @@ def read(block: Block) -> Iterator[Blob | Failure]:
     """Yield the images of a block as they are in its file, in order.
 
     A tar is fetched whole before it is read, to the folder of temporary files. Raises SourceError for a file
-    that cannot be had, or is another one than when the block was planned.
+    that cannot be had, or is another one than when the block was planned: at the end too, as what came before
+    is then of either.
     """
     with _errors():
-        if (now := _version(_info(block.url))) != (block.size, block.version):
-            raise SourceError(f"it has changed since this run began ({now[0]:,} bytes now): run again")
+        _check_version(block)
         if block.group is not None:
             yield from _rows(block)
-            return
-        if block.url.lower().endswith(PARQUET):
+        elif block.url.lower().endswith(PARQUET):
             _groups(block.url)
             raise SourceError("it could not be read when this run began: run again")
-        with _local(block.url) as path:
-            for member in tar.members(path):
-                yield from _image(member, str(path), block.name)
+        else:
+            with _local(block.url) as path:
+                for member in tar.members(path):
+                    yield from _image(member, str(path), block.name)
+        _check_version(block)
+
+
+def _check_version(block: Block) -> None:
+    """Raise SourceError for a block whose file is another one now."""
+    if (now := _version(_info(block.url))) != (block.size, block.version):
+        raise SourceError(f"it has changed since this run began ({now[0]:,} bytes now): run again")
 
 
 def _image(member: "tar.Member | Failure", path: str, name: str) -> Iterator[Blob | Failure]:
