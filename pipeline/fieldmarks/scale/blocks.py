@@ -288,7 +288,7 @@ def _local(url: str) -> Iterator[Path]:
 
 @contextmanager
 def _errors(where: str | None = None) -> Iterator[None]:
-    """Raise what a file system raises as one error: an ImageError if it is to name `where`, else SourceError."""
+    """Raise what a file system raises as one error: an ImageError that names `where`, or a SourceError."""
 
     def told(problem: str) -> Exception:
         return SourceError(problem) if where is None else ImageError(f"{where}: {problem}")
