@@ -35,6 +35,7 @@ from fieldmarks.text import comparable
 
 OTHERS_SHOWN: Final = 5  # descriptors of other classes among a class's marks, where weights reach them
 CELLS: Final = 2**23  # scores computed at once, 32 MB: fewer rows make the product of matrices slower
+_IN_CACHE: Final = 2**18  # scores, 1 MB, that are sorted and made probabilities at once
 DIGEST: Final = 16  # bytes that identify an image
 
 Statistics = tuple[Array, Array]  # mean and standard deviation (M,) of each text's score
@@ -294,8 +295,10 @@ class Head:
         self, images: Array, logits: Callable[[Array], Array], top: int | None
     ) -> list[tuple[Score, ...]]:
         rows = max(1, CELLS // max(self.scorer.width, self.dim))  # images at once
+        few = max(1, _IN_CACHE // len(self.classes))
         parts = (logits(images[at : at + rows]) for at in range(0, len(images), rows))
-        return [scores for part in parts for scores in self._best(part, top)]
+        strips = (part[at : at + few] for part in parts for at in range(0, len(part), few))
+        return [scores for strip in strips for scores in self._best(strip, top)]
 
     def _best(self, logits: Array, top: int | None) -> list[tuple[Score, ...]]:
         best = best_first(logits, top)  # (N, top)
