@@ -314,3 +314,20 @@ def test_a_model_is_recorded_by_id_or_absolute_path(tmp_path: Path, monkeypatch:
     (tmp_path / "models").mkdir()
     assert model_id("models") == model_id(str(tmp_path / "models")) == str(tmp_path / "models")
     assert [model_id(name) for name in ("openai/clip", "none", "")] == ["openai/clip", "none", ""]
+
+
+def test_a_torchvision_of_another_torch_is_named(tmp_path: Path, demo_clip: Path) -> None:
+    (tmp_path / "torchvision").mkdir()
+    broken = "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    (tmp_path / "torchvision" / "__init__.py").write_text(broken)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(demo_clip)],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == (
+        "this environment's torchvision does not go with its torch (operator torchvision::nms does not exist):"
+        " install the version that does, or uninstall it, as only --decode gpu needs it\n"
+    )

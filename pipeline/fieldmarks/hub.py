@@ -14,7 +14,9 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
@@ -193,6 +195,7 @@ class ModelSource:
     def load(self, kind: Any, **options: Any) -> Any:
         """Load one part of the model; other libraries' errors become ModelError here."""
         self._check_name()
+        check_torchvision()
         try:
             with quiet():
                 folder = self.folder
@@ -401,6 +404,22 @@ def _check_files(folder: Path) -> None:
 
 def _load(kind: Any, name: str, options: dict[str, Any], *, local_files_only: bool) -> Any:
     return kind.from_pretrained(name, trust_remote_code=False, local_files_only=local_files_only, **options)
+
+
+@cache
+def check_torchvision() -> None:
+    """Raise ModelError for a torchvision that cannot be imported: transformers then loads no image model.
+
+    It does so with every other torch than the one that it was built for.
+    """
+    try:
+        if find_spec("torchvision"):
+            import_module("torchvision")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ModelError(
+            f"this environment's torchvision does not go with its torch ({one_line(error)}): install the version"
+            " that does, or uninstall it, as only --decode gpu needs it"
+        ) from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fieldmarks.choices import DEFAULT_CLIP
 from fieldmarks.classification.preprocess import MAX_SIDE, Recipe
 from fieldmarks.errors import ModelError
-from fieldmarks.hub import MAX_LAYERS, OPEN_CLIP, ModelSource, lfs_pointer, one_line
+from fieldmarks.hub import MAX_LAYERS, OPEN_CLIP, ModelSource, check_torchvision, lfs_pointer, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -176,6 +176,7 @@ class OpenClip:
 
     def network(self, dtype: "torch.dtype") -> Any:
         """Load the network with all of its weights, in evaluation mode."""
+        check_torchvision()
         import torch
         from safetensors import SafetensorError, safe_open
         from transformers import CLIPModel
