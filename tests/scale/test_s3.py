@@ -88,9 +88,7 @@ def test_an_archive_is_read_as_on_this_machine(storage: ObjectStorage, tmp_path:
     (here,) = blocks_of([str(tmp_path / "tars" / "t-002.tar")])
     (there,) = blocks_of(["s3://bucket/train/t-002.tar"])
     images = [image for image in read(there) if isinstance(image, Blob)]
-    assert [image.data for image in images] == [
-        image.data for image in read(here) if isinstance(image, Blob)
-    ]
+    assert [image.data for image in images] == [image.data for image in read(here) if isinstance(image, Blob)]
     assert images[0].name == "s3://bucket/train/t-002.tar/2-000.png"
 
 

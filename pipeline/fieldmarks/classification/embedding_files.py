@@ -9,10 +9,11 @@ of the archive: texts, or indices into an array "classes".
 Files are untrusted: what a file declares is checked first, and rows are read a part at a time.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import repeat
 from pathlib import Path
@@ -43,11 +44,19 @@ class Part:
     vectors: Stored
     beside: Path | None
     source: Path
+    sha256: str = ""  # of the vectors' file, where a manifest says it
 
     @property
     def rows(self) -> int:
         """How many embeddings it has."""
         return self.vectors.shape[0]
+
+    def require_digest(self) -> None:
+        """Raise ImageError where the vectors' file is not the one that the manifest names."""
+        if self.sha256:
+            with self.source.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
+                    raise ImageError(f"{self.source} is damaged: {REMEDY}")
 
     def names(self) -> Iterator[str]:
         """Yield the images' names; without one, an image is called by its file and row."""
@@ -130,7 +139,7 @@ def shard_part(folder: Path, shard: Shard, dim: int) -> Part:
         raise ImageError(
             f"{vectors} holds {part.vectors.shape}, and the manifest says ({shard.rows}, {dim}): {REMEDY}"
         )
-    return part
+    return replace(part, sha256=shard.sha256)
 
 
 def _unlisted(file: Path) -> Part:
@@ -151,7 +160,7 @@ class Table:
         except OSError as error:
             raise self._error(error) from error
         try:
-            self._parquet = self._library.ParquetFile(self._file)
+            self._parquet = self._library.ParquetFile(self._file, page_checksum_verification=True)
             self._schema = self._parquet.schema_arrow
         except Exception as error:  # damage makes the library stumble in every way
             self._file.close()
@@ -256,7 +265,12 @@ class Table:
 
     def _dictionary_reader(self, name: str) -> Any:
         """Return a reader that leaves a column's dictionary as it is, and does not write out repetitions."""
-        return self._library.ParquetFile(self._file, metadata=self._parquet.metadata, read_dictionary=[name])
+        return self._library.ParquetFile(
+            self._file,
+            metadata=self._parquet.metadata,
+            read_dictionary=[name],
+            page_checksum_verification=True,
+        )
 
     def _check_lengths(self, values: Any, name: str) -> None:
         longest = self._arrow.compute.max(self._arrow.compute.utf8_length(values)).as_py() or 0
