@@ -43,7 +43,7 @@ def write(folder: Path, clip: str, shards: int) -> None:
 
 
 def main() -> None:
-    clip = sys.argv[1]
+    clip = str(Path(sys.argv[1]).resolve())
     shards = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

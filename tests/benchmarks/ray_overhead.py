@@ -53,7 +53,7 @@ def vectors(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 
 def main() -> None:
-    clip = sys.argv[1]
+    clip = str(Path(sys.argv[1]).resolve())
     images = int(sys.argv[2]) if len(sys.argv) > 2 else 5000
     pairs = int(sys.argv[3]) if len(sys.argv) > 3 else 3
     ratios = []

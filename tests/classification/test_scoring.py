@@ -291,9 +291,21 @@ def test_the_best_are_those_of_a_stable_sort(
     assert np.array_equal(best_first(scores, top + 1), sort[:, : top + 1])
 
 
-def test_a_row_of_no_numbers_leaves_the_others_their_best() -> None:
-    scores = np.array([[1, 3, 2], [np.nan] * 3, [7, 8, 9]], np.float32)
-    assert best_first(scores, 2).tolist() == [[1, 2], [0, 1], [2, 1]]
+@given(st.integers(4000, 13_000), st.sampled_from([2, 50, 2**20]), st.integers(1, 3), st.integers(0, 2**31))
+def test_so_are_the_best_of_many(columns: int, kinds: int, top: int, seed: int) -> None:
+    scores = np.random.default_rng(seed).integers(0, kinds, (2, columns)).astype(np.float32)
+    sort = np.argsort(-scores, axis=1, kind="stable")
+    assert np.array_equal(best_first(scores, top), sort[:, :top])
+
+
+@pytest.mark.parametrize("copies", [1, 3000])
+def test_a_row_of_no_numbers_leaves_the_others_their_best(copies: int) -> None:
+    scores = np.array([[1, 3, 2], [np.nan] * 3, [7, 8, 9]], np.float32).repeat(copies, axis=1)
+    second, third = copies, 2 * copies  # where the copies of the second and of the third begin
+    expected = [[second, third], [0, 1], [third, second]]
+    if copies > 1:
+        expected = [[second, second + 1], [0, 1], [third, third + 1]]
+    assert best_first(scores, 2).tolist() == expected
 
 
 @given(problems())

@@ -113,7 +113,7 @@ def test_json_alone_on_stdout(runner: CliRunner, kept: list[str]) -> None:
     ]
     assert settings["wanted"]["seeds"] == [0, 1, 2]
     assert settings["classifier_sha256"]
-    assert {"numpy", "scikit-learn", "torch"} <= settings["packages"].keys()
+    assert {"numpy", "scipy", "torch"} <= settings["packages"].keys()
     assert 0 < len(plain["examples"]) <= 24
     assert plain["examples"][0].keys() >= {"label", "by", "image", "scores", "marks"}
 

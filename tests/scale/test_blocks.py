@@ -118,7 +118,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused_at_its_end(tmp_path: Pa
         file.seek(100)
         file.write(b"x")
     os.utime(path, (1, 1))
-    with pytest.raises(SourceError, match="^it has changed since this run began"):
+    with pytest.raises(SourceError, match=r"^it has changed since this run began"):
         list(images)
 
 

@@ -1,4 +1,4 @@
-"""Archives and tables on object storage, by the real client over HTTP: read as files are, and refusals in words.
+"""Archives and tables on object storage, by the real client: read as files are, and refusals in words.
 
 The client, s3fs, is not among the packages of the tests, as it needs other versions of some of them.
 """

@@ -201,14 +201,11 @@ class Table:
             raise ImageError(f"{self._path} has a column {name} of {kind}; expected strings")
         try:
             if types.is_integer(kind):
-                for batch in self._parquet.iter_batches(READ_ROWS, columns=[name]):
-                    yield from (
-                        None if value is None else str(value) for value in batch.column(0).to_pylist()
-                    )
+                for values in self._columns(name):
+                    yield from (None if value is None else str(value) for value in values.to_pylist())
                 return
             self._check_dictionaries(name)
-            for batch in self._parquet.iter_batches(READ_ROWS, columns=[name]):
-                values = batch.column(0)
+            for values in self._columns(name):
                 if types.is_dictionary(values.type):
                     values = values.dictionary_decode()
                 self._check_lengths(values, name)
@@ -217,6 +214,16 @@ class Table:
             raise
         except Exception as error:  # as above
             raise self._error(error) from error
+
+    def _columns(self, name: str) -> Iterator[Any]:
+        """Yield a column's values in parts. Raises ImageError for fewer or more than the table has rows."""
+        rows, expected = 0, self._parquet.metadata.num_rows
+        for batch in self._parquet.iter_batches(READ_ROWS, columns=[name]):
+            rows += len(batch)
+            if rows <= expected:
+                yield batch.column(0)
+        if rows != expected:
+            raise ImageError(f"{self._path} has {rows:,} values of {name}; expected {expected:,}: {REMEDY}")
 
     def texts_at(self, name: str, rows: Sequence[int]) -> list[str | None]:
         """Return a column's values in some rows as texts; other groups of rows are not read."""

@@ -3,9 +3,10 @@
 N images, M texts, C classes, D dimensions, as in scoring.py, whose functions and `Pooling` it applies.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -29,12 +30,15 @@ from fieldmarks.classification.scoring import (
     z_scores,
 )
 from fieldmarks.classification.texts import Texts
+from fieldmarks.classification.threads import cores, for_each
 from fieldmarks.errors import ModelError
 from fieldmarks.store.learned_weights import ClassWeights
 from fieldmarks.text import comparable
 
 OTHERS_SHOWN: Final = 5  # descriptors of other classes among a class's marks, where weights reach them
 CELLS: Final = 2**23  # scores computed at once, 32 MB: fewer rows make the product of matrices slower
+_IN_CACHE: Final = 2**18  # scores, 1 MB, that are sorted and made probabilities at once
+_WORTH_THREADS: Final = 8  # of these parts
 DIGEST: Final = 16  # bytes that identify an image
 
 Statistics = tuple[Array, Array]  # mean and standard deviation (M,) of each text's score
@@ -295,7 +299,22 @@ class Head:
     ) -> list[tuple[Score, ...]]:
         rows = max(1, CELLS // max(self.scorer.width, self.dim))  # images at once
         parts = (logits(images[at : at + rows]) for at in range(0, len(images), rows))
-        return [scores for part in parts for scores in self._best(part, top)]
+        return [scores for part in parts for scores in self._best_in_strips(part, top)]
+
+    def _best_in_strips(self, logits: Array, top: int | None) -> Iterator[tuple[Score, ...]]:
+        few = max(1, _IN_CACHE // len(self.classes))
+        strips = [logits[at : at + few] for at in range(0, len(logits), few)]
+        best: list[list[tuple[Score, ...]]] = [[] for _ in strips]
+
+        def rank(number: int) -> None:
+            best[number] = self._best(strips[number], top)
+
+        if len(strips) >= _WORTH_THREADS and cores() > 1:
+            for_each(rank, range(len(strips)))
+        else:
+            for number in range(len(strips)):
+                rank(number)
+        return chain.from_iterable(best)
 
     def _best(self, logits: Array, top: int | None) -> list[tuple[Score, ...]]:
         best = best_first(logits, top)  # (N, top)

@@ -37,7 +37,7 @@ from fieldmarks.evaluation.certainty import back_off, certainty, confidence, is_
 from fieldmarks.evaluation.estimates import BackOff, Confidence
 from fieldmarks.evaluation.experiment import Candidate, Experiment, provenance
 from fieldmarks.evaluation.metrics import figures
-from fieldmarks.evaluation.predictions import Images, predict
+from fieldmarks.evaluation.predictions import Images, chunks, predict
 from fieldmarks.evaluation.results import (
     CONTROLS,
     ArmResult,
@@ -54,6 +54,7 @@ logger = logging.getLogger(__name__)
 
 MOST: Final = 24  # examples
 CLASSES_SHOWN: Final = 5  # of each example
+_PART: Final = 2**16  # images at a time
 
 
 def evaluate(
@@ -411,13 +412,15 @@ def choose(subject: ArmResult, baseline: ArmResult | None, labels: NDArray[np.in
 
 
 def _class_after_class(kind: NDArray[np.bool_], labels: NDArray[np.int32]) -> list[int]:
-    """Return the images of a kind: the first of each class, then the second of each, and so on."""
+    """Return the images of a kind: the first of each class, then the second of each, up to the MOSTth."""
     seen: dict[int, int] = {}
     keyed = []
-    for image in np.flatnonzero(kind).tolist():
-        label = int(labels[image])
-        seen[label] = seen.get(label, 0) + 1
-        keyed.append((seen[label], label, image))
+    for part in chunks(len(kind), _PART):
+        images = part.start + np.flatnonzero(kind[part])
+        for image, label in zip(images.tolist(), labels[images].tolist(), strict=True):
+            seen[label] = place = seen.get(label, 0) + 1
+            if place <= MOST:
+                keyed.append((place, label, image))
     return [image for *_, image in sorted(keyed)]
 
 

@@ -165,11 +165,12 @@ def _of_mean(squares: NDArray[Any], counts: NDArray[np.integer], apart: float) -
 
 def _sums(hits: Hits) -> NDArray[np.int32]:
     """Return the number of runs in which each image is a hit, (R, N) -> (N,)."""
-    return hits.sum(axis=0, dtype=np.int32)
+    sums: NDArray[np.int32] = hits.sum(axis=0, dtype=np.int32)
+    return sums
 
 
 def _by_class(hits: Hits, rows: NDArray[np.integer], counts: NDArray[np.integer]) -> Floats:
-    return np.stack([np.bincount(rows, run, len(counts)) / counts for run in hits])  # (R, C)
+    return np.stack([np.bincount(rows[run], minlength=len(counts)) / counts for run in hits])  # (R, C)
 
 
 def _wilson(value: float, variance: _Variance, images: float) -> Estimate:

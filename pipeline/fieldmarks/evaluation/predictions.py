@@ -203,7 +203,7 @@ def _alike(digests: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
 
 
 def _repeats(groups: Sequence[NDArray[np.int64]], labels: Indices) -> tuple[tuple[int, ...], ...]:
-    """Return the groups of several equal images that are of one class as well, that of the first image first."""
+    """Return the groups of several equal images of one class, that of the first image first."""
     found = []
     for group in groups:
         of_class: dict[int, list[int]] = {}

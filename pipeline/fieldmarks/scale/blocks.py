@@ -314,7 +314,7 @@ def _local(url: str) -> Iterator[Path]:
 
 @contextmanager
 def _errors(where: str | None = None) -> Iterator[None]:
-    """Raise what a file system raises as an ImageError that names `where`, or without it as a SourceError."""
+    """Raise what a file system raises as one error: an ImageError that names `where`, or a SourceError."""
 
     def told(problem: str) -> Exception:
         return SourceError(problem) if where is None else ImageError(f"{where}: {problem}")

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 from fieldmarks import __version__
 from fieldmarks.classification.embedder import Encoder
+from fieldmarks.classification.threads import cores, has_share, take_share
 from fieldmarks.errors import ClusterError, FieldmarksError
 from fieldmarks.extras import install
 from fieldmarks.scale.passes import Preprocessing, Row, Source, decoded, encoded, to_row
@@ -216,6 +217,8 @@ def spread(
 
 def _with_shared(version: str, function: Callable[[Any, Any], Any], reference: list[Any], item: Any) -> Any:
     _check_version(__version__, version)
+    if not has_share():
+        take_share(cores())  # this task was given one
     key = reference[0].hex()
     if key not in _shared:
         _shared.clear()  # of another run, whose objects are gone
