@@ -61,6 +61,8 @@ def test_a_corrupt_image_is_a_row_with_its_error(runner: CliRunner, tiny_clip: P
     assert [Path(row.image).name for row in failed] == ["broken.jpg"]
     assert failed[0].error.startswith("not an image in a known format")
     assert len(EmbeddingSet("set").vectors) == len(rows) - 1
+    result = runner.invoke(main, ["search", "set", "--duplicates"])
+    assert result.stderr.startswith("15 images in set: 0 exact duplicates, ")
 
 
 def test_a_tar_that_cannot_be_read_is_named_and_the_others_go_on(
