@@ -246,6 +246,34 @@ def test_a_damaged_set_is_refused_by_readers_and_writers(
 
 
 @pytest.mark.parametrize(
+    ("name", "at", "message"),
+    [
+        ("img_emb/img_emb_0000.npy", b"", "img_emb_0000.npy is damaged: restore the folder"),
+        ("metadata/metadata_0000.parquet", b"a.png", "metadata_0000.parquet cannot be read: "),
+    ],
+)
+def test_a_single_changed_bit_of_a_shard_is_found(tmp_path: Path, name: str, at: bytes, message: str) -> None:
+    out = tmp_path / "set"
+    _run(out, [_picture(tmp_path / "a.png", (1, 2, 3))])
+    content = bytearray((out / name).read_bytes())
+    content[content.index(at) if at else -1] ^= 1
+    (out / name).write_bytes(content)
+    with pytest.raises(ImageError, match=message):
+        list(EmbeddingSet(out))
+
+
+def test_errors_of_a_recovered_block_are_not_counted_as_images(tmp_path: Path) -> None:
+    out, row = tmp_path / "set", np.eye(1, 8, dtype=np.float32)[0]
+    with SetWriter(out, MADE, of_blocks=True) as writer:
+        writer.add_block("first", [Embedded("a", row, None, None)])
+    vectors = np.stack([row, 0 * row])
+    write_shard(out, 1, [("b", None), ("c", None)], vectors, MADE, block="second", errors=[None, "broken"])
+    with SetWriter(out, MADE, of_blocks=True) as writer:
+        assert writer.blocks == {"first": 1, "second": 1}
+        assert (writer.manifest.rows, writer.manifest.images) == (3, 2)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"version": 2},
@@ -253,6 +281,8 @@ def test_a_damaged_set_is_refused_by_readers_and_writers(
         {"rows": 7},
         {"dim": "8"},
         {"stored": "float8"},
+        {"next": 10**12},
+        {"dim": -1, "rows": 0, "shards": []},
         {"shards": [{"vectors": "../a.npy", "metadata": "b.parquet", "rows": 1, "sha256": ""}]},
         {"shards": [{"vectors": "img_emb/img_emb_0000.npy", "metadata": "metadata/metadata_0001.parquet"}]},
     ],

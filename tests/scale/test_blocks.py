@@ -143,6 +143,7 @@ def test_a_broken_image_is_read_as_it_is(tmp_path: Path) -> None:
         ("empty", "empty has no archive or table of images: expected .tar, "),
         ("nowhere://bucket/a.tar", "nowhere://bucket/a.tar cannot be opened: Protocol not known: nowhere"),
         ("no.parquet", "no.parquet: cannot be read: Parquet magic bytes not found"),
+        ("texts.parquet", "it has no column of images, as bytes or {bytes, path}; it has image (string)"),
         ("two.parquet", "two.parquet: it has 2 columns of bytes: call the right one 'image'"),
         ("https://ada:secret@127.0.0.1:9/a.tar", "https://127.0.0.1:9/a.tar"),
     ],
@@ -154,10 +155,21 @@ def test_a_source_that_is_none_is_named(
     (tmp_path / "empty").mkdir()
     (tmp_path / "no.parquet").write_bytes(b"hello, this is no table")
     _table(tmp_path / "two.parquet", {"a": [b""], "b": [b""]})
+    _table(tmp_path / "texts.parquet", {"image": ["a.png"]})
     with pytest.raises(ImageError) as caught:
         blocks_of([source])
     assert message in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [arrow.binary(), arrow.large_binary(), arrow.binary_view()])
+def test_bytes_of_every_type_are_images(tmp_path: Path, kind: object) -> None:
+    path = _table(tmp_path / "a.parquet", {"picture": arrow.array([png(0), png(1)], kind)})
+    assert list(read(*blocks_of([str(path)]))) == [Blob(f"{path}#{number}", png(number)) for number in (0, 1)]
+    encoded = _table(tmp_path / "b.parquet", {"image": arrow.array([png(2)] * 2).dictionary_encode()})
+    assert list(read(*blocks_of([str(encoded)]))) == [
+        Blob(f"{encoded}#{number}", png(2)) for number in (0, 1)
+    ]
 
 
 def test_images_and_folders_of_images_are_no_blocks(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ of the archive: texts, or indices into an array "classes".
 Files are untrusted: what a file declares is checked first, and rows are read a part at a time.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import repeat
 from pathlib import Path
@@ -43,11 +44,19 @@ class Part:
     vectors: Stored
     beside: Path | None
     source: Path
+    sha256: str = ""  # of the vectors' file, where a manifest says it
 
     @property
     def rows(self) -> int:
         """How many embeddings it has."""
         return self.vectors.shape[0]
+
+    def require_digest(self) -> None:
+        """Raise ImageError where the vectors' file is not the one that the manifest names."""
+        if self.sha256:
+            with self.source.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
+                    raise ImageError(f"{self.source} is damaged: {REMEDY}")
 
     def names(self) -> Iterator[str]:
         """Yield the images' names; without one, an image is called by its file and row."""
@@ -130,7 +139,7 @@ def shard_part(folder: Path, shard: Shard, dim: int) -> Part:
         raise ImageError(
             f"{vectors} holds {part.vectors.shape}, and the manifest says ({shard.rows}, {dim}): {REMEDY}"
         )
-    return part
+    return replace(part, sha256=shard.sha256)
 
 
 def _unlisted(file: Path) -> Part:
@@ -151,7 +160,7 @@ class Table:
         except OSError as error:
             raise self._error(error) from error
         try:
-            self._parquet = self._library.ParquetFile(self._file)
+            self._parquet = self._library.ParquetFile(self._file, page_checksum_verification=True)
             self._schema = self._parquet.schema_arrow
         except Exception as error:  # damage makes the library stumble in every way
             self._file.close()
@@ -192,14 +201,11 @@ class Table:
             raise ImageError(f"{self._path} has a column {name} of {kind}; expected strings")
         try:
             if types.is_integer(kind):
-                for batch in self._parquet.iter_batches(READ_ROWS, columns=[name]):
-                    yield from (
-                        None if value is None else str(value) for value in batch.column(0).to_pylist()
-                    )
+                for values in self._columns(name):
+                    yield from (None if value is None else str(value) for value in values.to_pylist())
                 return
             self._check_dictionaries(name)
-            for batch in self._parquet.iter_batches(READ_ROWS, columns=[name]):
-                values = batch.column(0)
+            for values in self._columns(name):
                 if types.is_dictionary(values.type):
                     values = values.dictionary_decode()
                 self._check_lengths(values, name)
@@ -208,6 +214,16 @@ class Table:
             raise
         except Exception as error:  # as above
             raise self._error(error) from error
+
+    def _columns(self, name: str) -> Iterator[Any]:
+        """Yield a column's values in parts. Raises ImageError for fewer or more than the table has rows."""
+        rows, expected = 0, self._parquet.metadata.num_rows
+        for batch in self._parquet.iter_batches(READ_ROWS, columns=[name]):
+            rows += len(batch)
+            if rows <= expected:
+                yield batch.column(0)
+        if rows != expected:
+            raise ImageError(f"{self._path} has {rows:,} values of {name}; expected {expected:,}: {REMEDY}")
 
     def texts_at(self, name: str, rows: Sequence[int]) -> list[str | None]:
         """Return a column's values in some rows as texts; other groups of rows are not read."""
@@ -256,7 +272,12 @@ class Table:
 
     def _dictionary_reader(self, name: str) -> Any:
         """Return a reader that leaves a column's dictionary as it is, and does not write out repetitions."""
-        return self._library.ParquetFile(self._file, metadata=self._parquet.metadata, read_dictionary=[name])
+        return self._library.ParquetFile(
+            self._file,
+            metadata=self._parquet.metadata,
+            read_dictionary=[name],
+            page_checksum_verification=True,
+        )
 
     def _check_lengths(self, values: Any, name: str) -> None:
         longest = self._arrow.compute.max(self._arrow.compute.utf8_length(values)).as_py() or 0

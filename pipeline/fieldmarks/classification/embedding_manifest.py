@@ -4,7 +4,7 @@ A set is a folder of shards in clip-retrieval's layout, img_emb/img_emb_N.npy (r
 metadata/metadata_N.parquet, and manifest.json:
 
     {"format": "fieldmarks-embeddings", "version": 1, "model", "fingerprint", "dtype", "decode", "stored",
-     "dim", "rows", "root", "next", "shards": [{"vectors", "metadata", "rows", "sha256", "block"}…]}
+     "dim", "rows", "root", "next", "shards": [{"vectors", "metadata", "rows", "sha256", "block", "failed"}…]}
 
 `fingerprint` tells the model and its preprocessing from any other, `dtype` and `decode` are as in
 `Encoder.metadata`, and `stored` is the type of the numbers in the files, float32 or float16. Relative paths
@@ -36,6 +36,7 @@ FORMAT: Final = "fieldmarks-embeddings"
 VERSION: Final = 1
 REMEDY: Final = "restore the folder, or delete it and run `fieldmarks embed` again"
 MAX_BYTES: Final = 2**28  # of a manifest; a shard takes about 200
+_MOST_SHARDS: Final = 10**11  # which the names of files have room for
 _STORED: Final = ("float32", "float16")
 _FILES: Final = re.compile(r"img_emb/img_emb_(\d{4,12})\.npy metadata/metadata_(\d{4,12})\.parquet")
 
@@ -44,7 +45,8 @@ _FILES: Final = re.compile(r"img_emb/img_emb_(\d{4,12})\.npy metadata/metadata_(
 class Shard:
     """Some rows of a set: two files, by their paths inside the set's folder.
 
-    `block` is the key of the archive or part of a table that the rows are of; see scale/blocks.py.
+    `block` is the key of the archive or part of a table that the rows are of; see scale/blocks.py. `failed`
+    is how many of the rows are zeros with an error.
     """
 
     vectors: str
@@ -52,12 +54,20 @@ class Shard:
     rows: int
     sha256: str
     block: str = ""
+    failed: int = 0
 
     @classmethod
-    def numbered(cls, number: int, rows: int = 0, sha256: str = "", block: str = "") -> "Shard":
+    def numbered(
+        cls, number: int, rows: int = 0, sha256: str = "", block: str = "", failed: int = 0
+    ) -> "Shard":
         """Return the shard of a number."""
         vectors, metadata = f"img_emb/img_emb_{number:04d}.npy", f"metadata/metadata_{number:04d}.parquet"
-        return cls(vectors, metadata, rows, sha256, block)
+        return cls(vectors, metadata, rows, sha256, block, failed)
+
+    @property
+    def images(self) -> int:
+        """How many of its rows are embeddings."""
+        return self.rows - self.failed
 
     @property
     def number(self) -> int:
@@ -113,12 +123,21 @@ class Manifest:
         numbers = [shard.number for shard in self.shards]
         if len(set(numbers)) < len(numbers) or any(number >= self.next for number in numbers):
             raise ImageError("the numbers of its shards repeat, or reach beyond `next`")
+        if self.next > _MOST_SHARDS:
+            raise ImageError(f"its next shard has the number {self.next}; the limit is {_MOST_SHARDS:,}")
         if min((shard.rows for shard in self.shards), default=1) < 1:
             raise ImageError("it names a shard without rows")
-        if self.rows != sum(shard.rows for shard in self.shards) or (self.rows and self.dim < 1):
+        if any(not 0 <= shard.failed <= shard.rows for shard in self.shards):
+            raise ImageError("it names a shard with more failed rows than rows")
+        if self.rows != sum(shard.rows for shard in self.shards) or self.dim < bool(self.rows):
             raise ImageError("its rows are not those of its shards")
         if self.stored not in _STORED:
             raise ImageError(f"stored {self.stored[:20]!r} is not one of {', '.join(_STORED)}")
+
+    @property
+    def images(self) -> int:
+        """How many of the set's rows are embeddings."""
+        return sum(shard.images for shard in self.shards)
 
     def with_shards(self, shards: tuple[Shard, ...], *, dim: int) -> "Manifest":
         """Return the manifest of these shards."""

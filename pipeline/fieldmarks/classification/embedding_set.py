@@ -141,7 +141,11 @@ def embed(
 
 
 def rows_of(part: Part) -> Iterator[Embedded | Failure]:
-    """Yield the embeddings of a part in order, a Failure for one that is not one."""
+    """Yield the embeddings of a part in order, a Failure for one that is not one.
+
+    Raises ImageError for vectors that are not the manifest's.
+    """
+    part.require_digest()
     named = zip(part.names(), part.errors(), strict=True)
     for rows in part.vectors.parts(READ_ROWS):
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite

@@ -16,7 +16,7 @@ import numpy as np
 
 from fieldmarks.classification import arrays
 from fieldmarks.classification.embedding_files import Table, pyarrow_for
-from fieldmarks.classification.embedding_manifest import Manifest, Shard
+from fieldmarks.classification.embedding_manifest import REMEDY, Manifest, Shard
 from fieldmarks.classification.results import FileVersion
 from fieldmarks.errors import ImageError, StoreError
 from fieldmarks.hub import model_id
@@ -51,7 +51,9 @@ def write_shard(
     arrow, parquet = pyarrow_for("writing metadata")
     content, table_content = io.BytesIO(), io.BytesIO()
     np.save(content, vectors)
-    shard = Shard.numbered(number, len(vectors), hashlib.sha256(content.getbuffer()).hexdigest(), block)
+    digest = hashlib.sha256(content.getbuffer()).hexdigest()
+    failed = sum(error is not None for error in errors or ())
+    shard = Shard.numbered(number, len(vectors), digest, block, failed)
     versions = [version for _, version in images]
     stamps = [(version and version.stamp) or (None, None, None) for version in versions]
     columns = {
@@ -65,7 +67,7 @@ def write_shard(
     keys = {f"fieldmarks.{key}": value for key, value in metadata.items()}
     keys |= {BLOCK_KEY.decode(): block} if block else {}
     table = arrow.table(columns).replace_schema_metadata(keys | {DIGEST_KEY.decode(): shard.sha256})
-    parquet.write_table(table, table_content)
+    parquet.write_table(table, table_content, write_page_checksum=True)
     try:
         durable.replace(folder / shard.vectors, [content.getvalue()])
         durable.replace(folder / shard.metadata, [table_content.getvalue()])
@@ -82,8 +84,12 @@ def stamps_of(table: Table) -> np.ndarray[Any, Any]:
 def recovered(folder: Path, manifest: Manifest) -> Manifest:
     """Return a manifest with the shards that a stopped run had finished, and remove what it had not.
 
-    Raises ImageError for files that are not of such a run.
+    Raises ImageError for files that are not of such a run, and where files of the set are missing.
     """
+    there = {f"{path.parent.name}/{path.name}" for path in folder.glob("*/*")}
+    every = (name for shard in manifest.shards for name in (shard.vectors, shard.metadata))
+    if (missing := next((name for name in every if name not in there), None)) is not None:
+        raise ImageError(f"{folder} is incomplete: {Path(missing).name} is missing: {REMEDY}")
     for place in ("img_emb", "metadata"):
         for path in (folder / place).iterdir():
             if _DRAFT.fullmatch(path.name):
@@ -118,6 +124,8 @@ def _whole(folder: Path, shard: Shard, manifest: Manifest) -> Shard | None:
             keys = {key.decode(): value.decode() for key, value in table.metadata.items()}
             stored = arrays.from_file(folder / shard.vectors)
             table.require_rows(stored.shape[0])
+            errors = table.texts("error") if "error" in table.columns else iter(())
+            failed = sum(error is not None for error in errors)
         digest = hashlib.sha256((folder / shard.vectors).read_bytes()).hexdigest()
     except (ImageError, OSError, UnicodeDecodeError):
         return None
@@ -129,7 +137,7 @@ def _whole(folder: Path, shard: Shard, manifest: Manifest) -> Shard | None:
         and manifest.dim in (0, stored.shape[-1])
     )
     block = keys.get(BLOCK_KEY.decode(), "")
-    return Shard(shard.vectors, shard.metadata, stored.shape[0], digest, block) if fits else None
+    return Shard.numbered(shard.number, stored.shape[0], digest, block, failed) if fits else None
 
 
 def remove(folder: Path, shard: Shard) -> None:

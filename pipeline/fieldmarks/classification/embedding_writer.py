@@ -146,8 +146,8 @@ class SetWriter:
 
     @property
     def blocks(self) -> dict[str, int]:
-        """The keys of the blocks that the set has, with the number of their images."""
-        return {shard.block: shard.rows for shard in self.manifest.shards if shard.block}
+        """The keys of the blocks that the set has, with the number of their images that could be read."""
+        return {shard.block: shard.images for shard in self.manifest.shards if shard.block}
 
     def add_block(self, key: str, rows: Sequence[Embedded | Failure]) -> None:
         """Write the rows of a block as one shard; a Failure is a row of zeros with its error.

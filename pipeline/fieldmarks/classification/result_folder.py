@@ -14,7 +14,6 @@ are removed at the end of a run.
         folder.tidy()
 """
 
-import hashlib
 import io
 import logging
 import os
@@ -31,7 +30,7 @@ from filelock import FileLock, Timeout
 
 from fieldmarks.classification.classifier import EMBEDDED_BATCH, Classifier
 from fieldmarks.classification.embedding_files import pyarrow_for, shard_part
-from fieldmarks.classification.embedding_manifest import REMEDY, Manifest, Shard
+from fieldmarks.classification.embedding_manifest import Manifest, Shard
 from fieldmarks.classification.embedding_set import EmbeddingSet, rows_of
 from fieldmarks.classification.journal import differing, header_of
 from fieldmarks.classification.result_files import Result, write_parquet
@@ -94,9 +93,6 @@ def shard_results(classifier: Classifier, scoring: Scoring, source: ShardSource)
             yield scoring.kept(result)
 
     part = shard_part(Path(source.folder), source.shard, source.dim)
-    with part.source.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != source.shard.sha256:
-            raise ImageError(f"{part.source} is damaged: {REMEDY}")
     embedded = rows_of(part)
     content = io.BytesIO()
     write_parquet(noted(classifier.score(embedded, **scoring.options, batch=EMBEDDED_BATCH)), content)

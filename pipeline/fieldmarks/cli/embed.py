@@ -148,7 +148,9 @@ def _check_usage(
         raise click.UsageError("give either --out or --trial")
     if workers and on is None:
         raise click.UsageError("--actors and --readers need --on")
-    if prune and (all(archives) or on):
+    if prune and all(archives):
+        raise click.UsageError("--prune is for image files, not for archives and tables: leave it out")
+    if prune and on:
         raise click.UsageError("--prune is for image files embedded in one process: leave out --on")
 
 
@@ -194,7 +196,7 @@ def _embed_blocks(
     embedder = open_embedder(**options)
     encoder = embedder.encoder
     if on is None:
-        blocks = blocks_of(map(str, images))
+        blocks = blocks_of(map(str, images), without=out)
         with quiet_pillow(), SetWriter(out, encoder.provenance, half=half, of_blocks=True) as writer:
             failed = _shown(embed_blocks(writer, missing_blocks(writer, blocks), embedder), None)
         _conclude(writer, out, failed)
@@ -205,7 +207,7 @@ def _embed_blocks(
         with SetWriter(out, spec.provenance, half=half, of_blocks=are_archives) as writer:
             unread: list[Failure] = []
             if are_archives:
-                sources: Sequence[Any] = missing_blocks(writer, blocks_of(map(str, images)))
+                sources: Sequence[Any] = missing_blocks(writer, blocks_of(map(str, images), without=out))
             else:
                 paths, _ = image_paths(images, found)
                 batch, readers = embedder.batch, cluster.readers(ray, number)
@@ -267,4 +269,4 @@ def _closing(writer: "SetWriter", out: Path) -> str:
     ]
     added = f"Added {counted(writer.added + writer.reused, 'image')} to {out}"
     aside = f" ({', '.join(notes)})" if notes else ""
-    return f"{added}{aside}; it has {counted(writer.manifest.rows, 'image')}"
+    return f"{added}{aside}; it has {counted(writer.manifest.images, 'image')}"

@@ -202,13 +202,14 @@ def _list_duplicates(path: Path, near: float | None, form: str, page: dict[str, 
         else:
             for line in render.group_lines(number, group):
                 click.echo(line)
+    images = embeddings.manifest.images if embeddings.manifest else scan.rows
     counts = f"{counted(exact, 'exact duplicate')}, {counted(close, 'near duplicate')}"
-    closing = [f"{counted(scan.rows, 'image')} in {path}: {counts}"]
+    closing = [f"{counted(images, 'image')} in {path}: {counts}"]
     if page["report"]:
         from fieldmarks.classification.sources import quiet_pillow
         from fieldmarks.report.search_page import duplicates_page
 
         with quiet_pillow():
-            written = duplicates_page(groups, embeddings, scan.rows, limit, imprint(page))
+            written = duplicates_page(groups, embeddings, images, limit, imprint(page))
         closing.append(_write(page["report"], written))
     conclude(*closing)

@@ -21,8 +21,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from fieldmarks.classification.embedding_files import MAX_NAME
 from fieldmarks.classification.results import Failure
-from fieldmarks.classification.sources import Blob, without_credentials
+from fieldmarks.classification.sources import Blob, name_of, without_credentials
 from fieldmarks.data import tar
 from fieldmarks.data.dataset import IMAGE_NAMES, braces
 from fieldmarks.errors import EvaluationError, ImageError
@@ -42,6 +43,7 @@ _VERSIONS: Final = (
     "sha256",
 )
 _PATHS: Final = ("path", "file_name", "key", "__key__", "id")  # of an image's bytes beside it, in a table
+_SHOWN: Final = 60  # characters of what is shortened in a message
 _ROWS: Final = 4  # rows of a table in memory; a small file may repeat a large value in all of its rows
 
 
@@ -63,7 +65,7 @@ class Block:
     @property
     def name(self) -> str:
         """How messages and images call it, without credentials."""
-        return without_credentials(self.url) + ("" if self.group is None else f"#{self.group}")
+        return _called(self.url) + ("" if self.group is None else f"#{self.group}")
 
 
 class SourceError(Exception):
@@ -86,16 +88,20 @@ def is_remote(source: str) -> bool:
     return bool(separator) and scheme.replace("+", "").isalnum() and scheme != "file"
 
 
-def blocks_of(sources: Iterable[str]) -> list[Block]:
-    """Return the blocks of sources in order, each once. Raises ImageError for a source that has none."""
+def blocks_of(sources: Iterable[str], *, without: Path | None = None) -> list[Block]:
+    """Return the blocks of sources in order, each once. Raises ImageError for a source that has none.
+
+    Files in the folder `without` are passed over: a set's own tables, where it is inside a source.
+    """
     blocks: dict[str, Block] = {}
+    inside = os.path.join(os.path.abspath(without), "") if without is not None else None  # noqa: PTH100, PTH118
     for source in sources:
-        files = [entry for name in _names(source) for entry in _files(name)]
+        every = (entry for name in _names(source) for entry in _files(name))
+        files = [entry for entry in every if inside is None or not entry[0].startswith(inside)]
         found = [block for file, info in files for block in _split(file, info, is_alone=len(files) == 1)]
         if not found:
             raise ImageError(
-                f"{without_credentials(source)} has no archive or table of images: expected"
-                f" {', '.join(SUFFIXES)} files"
+                f"{_called(source)} has no archive or table of images: expected {', '.join(SUFFIXES)} files"
             )
         blocks |= {block.key: block for block in found}
     return list(blocks.values())
@@ -133,8 +139,7 @@ def _image(member: "tar.Member | Failure", path: str, name: str) -> Iterator[Blo
         yield Failure(member.image.replace(path, name, 1), member.error)
     elif tar.is_image(tar.kind_of(member)):
         data = member.read()
-        whole = f"{name}/{member.name}"
-        yield Failure(whole, data.error) if isinstance(data, Failure) else Blob(whole, data)
+        yield _named(name, member.name, data.error if isinstance(data, Failure) else data)
 
 
 def _rows(block: Block) -> Iterator[Blob | Failure]:
@@ -146,9 +151,7 @@ def _rows(block: Block) -> Iterator[Blob | Failure]:
         number = first
         for batch in table.iter_batches(_ROWS, row_groups=[block.group], columns=columns):
             for row in batch.to_pylist():
-                yield _cell(
-                    row[column], row.get(path) if path else None, f"{without_credentials(block.url)}#{number}"
-                )
+                yield _cell(row[column], row.get(path) if path else None, f"{_called(block.url)}#{number}")
                 number += 1
 
 
@@ -156,10 +159,24 @@ def _cell(value: Any, path: object, name: str) -> Blob | Failure:
     """Return a table's image: bytes, or Hugging Face's {"bytes", "path"}."""
     if isinstance(value, Mapping):
         path, value = path or value.get("path"), value.get("bytes")
-    whole = f"{name}/{path}" if isinstance(path, str | int) and str(path) else name
-    if isinstance(value, bytes):
-        return Blob(whole, value)
-    return Failure(whole, "there are no bytes of an image in this row")
+    own = str(path) if isinstance(path, str | int) else ""
+    return _named(
+        name, own, value if isinstance(value, bytes) else "there are no bytes of an image in this row"
+    )
+
+
+def _named(container: str, name: str, found: bytes | str) -> Blob | Failure:
+    """Return an image's bytes, or an error, under its name; a name that is too long for a set is an error."""
+    whole = f"{container}/{name}" if name else container
+    if len(whole) > MAX_NAME:
+        error = f"its name has {len(whole):,} characters; the limit is {MAX_NAME:,}"
+        return Failure(f"{container[: MAX_NAME // 2]}/{name[:_SHOWN]}…", error)
+    return Blob(whole, found) if isinstance(found, bytes) else Failure(whole, found)
+
+
+def _called(url: str) -> str:
+    """Return a file's name without credentials, and as text where it is not Unicode."""
+    return name_of(without_credentials(url), 0)
 
 
 def _columns(schema: Any) -> tuple[str, str | None]:
@@ -167,13 +184,22 @@ def _columns(schema: Any) -> tuple[str, str | None]:
     types = import_module("pyarrow").types
 
     def holds_bytes(kind: Any) -> bool:
+        if types.is_dictionary(kind):
+            kind = kind.value_type
         if types.is_struct(kind):
             names = [kind.field(place).name for place in range(kind.num_fields)]
             return "bytes" in names
-        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+        return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
     fitting = [name for name in schema.names if holds_bytes(schema.field(name).type)]
     named = [name for name in (*IMAGE_NAMES, "jpg", "png", "webp", "bytes") if name in fitting]
+    if not fitting:
+        every = ", ".join(
+            f"{name[:_SHOWN]} ({str(schema.field(name).type)[:_SHOWN]})" for name in schema.names[:8]
+        )
+        raise SourceError(
+            f"it has no column of images, as bytes or {{bytes, path}}; it has {every or 'none'}"
+        )
     if not named and len(fitting) != 1:
         raise SourceError(f"it has {counted(len(fitting), 'column')} of bytes: call the right one 'image'")
     path = next((name for name in _PATHS if name in schema.names and name != (named or fitting)[0]), None)
@@ -190,7 +216,7 @@ def _names(source: str) -> list[str]:
 
 def _files(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the files that a source stands for, sorted, with what their file system says of them."""
-    with _errors(without_credentials(source)):
+    with _errors(_called(source)):
         fs, path = _filesystem(source)
         prefix = source[: len(source) - len(path)] if is_remote(source) and source.endswith(path) else ""
         if fs.isdir(path):
@@ -220,7 +246,7 @@ def _split(url: str, info: Mapping[str, Any], *, is_alone: bool) -> Iterator[Blo
         yield Block(url, size, version)
         return
     try:
-        groups = _groups(url, without_credentials(url))
+        groups = _groups(url, _called(url))
     except ImageError:
         if is_alone:
             raise
@@ -262,7 +288,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise ImageError(f"{without_credentials(url)} cannot be opened: {error}") from error
+        raise ImageError(f"{_called(url)} cannot be opened: {error}") from error
     return fs, path
 
 

@@ -8,8 +8,10 @@ the same to the last bit where processor, engine and threads are.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,23 +70,28 @@ class Preprocessing:
 
 def to_row(number: int, source: Source) -> Row:
     """Return a block as it travels, from which `decoded` makes its passes."""
-    plain: Any = asdict(source)
-    return {"block": number, "source": orjson.dumps(plain)}
+    return {
+        "block": number,
+        "source": json.dumps(asdict(source)),
+    }  # orjson refuses paths that are not Unicode
 
 
-def decoded(row: Mapping[str, Any], preprocessing: Preprocessing, size: int) -> Iterator[Row]:
-    """Yield a block's passes of at most `size` images, ready for the model.
+def decoded(
+    row: Mapping[str, Any], preprocessing: Preprocessing, size: int, most: int | None = None
+) -> Iterator[Row]:
+    """Yield a block's passes of at most `size` images, ready for the model; `most` images of it in all.
 
     The last one says so. An image that cannot be read is an item with its error; of a block whose file cannot
     be had, the last pass has the `problem`.
     """
-    plain = orjson.loads(row["source"])
+    plain = json.loads(row["source"])
     images: Iterator[tuple[str, Any]] = iter(plain.get("files", ()))
     if "url" in plain:
         images = (
             (image.name if isinstance(image, Blob) else image.image, image) for image in read(Block(**plain))
         )
-    passes = batched((_prepared(name, image, preprocessing) for name, image in images), size)
+    prepared = (_prepared(name, image, preprocessing) for name, image in islice(images, most))
+    passes = batched(prepared, size)
     waiting: list[tuple[list[Any], Any]] = []
     number, problem = 0, None
     try:
