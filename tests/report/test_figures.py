@@ -59,7 +59,7 @@ def test_pairs_beside_what_the_other_arm_does(few: Evaluation) -> None:
 
 def test_descriptors_that_help_and_hurt(few: Evaluation) -> None:
     made = [DescriptorEffect("owl", f"mark {at}", at / 2000, 0.1, 0.0, 5) for at in range(-20, 20)]
-    made += [DescriptorEffect("owl", "tie", 0.0, -0.5, 0.0, 5)]
+    made += [DescriptorEffect("owl", "tie", 0.0, 0.2, -0.5, 5)]
     (_, helping), (_, hurting) = evaluation_page.effects(replace(few, effects=tuple(made)))
     assert [round(row.won) for row in helping] == list(range(19, 19 - MAX_EFFECTS, -1))
     assert [round(row.won) for row in hurting] == list(range(-20, -20 + MAX_EFFECTS))

@@ -93,7 +93,7 @@ def test_each_shard_has_its_results_and_a_rerun_computes_none(runner: CliRunner,
     again = _classify(runner, "-o", "results")
     assert (again.exit_code, untimed(again.stderr)) == (
         0,
-        "Classified 0 images; skipped 15 with a result. Wrote results.\n",
+        "Nothing left to classify: results has the results of 15 images.\n",
     )
 
 
@@ -186,7 +186,8 @@ def test_a_set_that_is_not_there_is_named(runner: CliRunner, world: Path) -> Non
     refused = runner.invoke(main, [*absent, "-o", "results"])
     assert (refused.exit_code, refused.stderr) == (
         1,
-        "Error: absent: no such file or folder of embeddings\n",
+        "Error: absent: no such file or folder of embeddings; check the path, or write a set with"
+        " `fieldmarks embed IMAGES --out SET`\n",
     )
 
 

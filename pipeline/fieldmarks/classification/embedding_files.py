@@ -104,7 +104,15 @@ def parts(path: Path) -> list[Part]:
         return _folder(path)
     if path.is_file():
         return _archive(path)
-    raise ImageError(f"{path}: no such file or folder of embeddings")
+    raise missing(path)
+
+
+def missing(path: Path) -> ImageError:
+    """Return the error for a path that is neither a file nor a folder."""
+    return ImageError(
+        f"{path}: no such file or folder of embeddings; check the path, or write a set with"
+        " `fieldmarks embed IMAGES --out SET`"
+    )
 
 
 def _check_vectors(vectors: Stored, source: Path) -> None:

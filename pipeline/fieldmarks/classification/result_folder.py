@@ -29,7 +29,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from fieldmarks.classification.classifier import EMBEDDED_BATCH, Classifier
-from fieldmarks.classification.embedding_files import pyarrow_for, shard_part
+from fieldmarks.classification.embedding_files import missing, pyarrow_for, shard_part
 from fieldmarks.classification.embedding_manifest import Manifest, Shard
 from fieldmarks.classification.embedding_set import EmbeddingSet, rows_of
 from fieldmarks.classification.journal import differing, header_of
@@ -111,7 +111,7 @@ class ResultFolder:
         self.path = path
         self._set = embeddings.path
         if not os.path.lexists(self._set):
-            raise ImageError(f"{self._set}: no such file or folder of embeddings")
+            raise missing(self._set)
         manifest = embeddings.manifest if self._set.is_dir() else None
         if manifest is None:
             raise ImageError(

@@ -230,7 +230,7 @@ def classify(
             opened.save_to(target)
         if results and embeddings:
             present = _classify_set(results, opened, embeddings, output, options["on"])
-            output.conclude(present, [results.path, *([save_classifier] if save_classifier else [])])
+            output.conclude([save_classifier] if save_classifier else [], results.path, present)
             return
         batch = EMBEDDED_BATCH if embeddings else None
         try:
@@ -248,8 +248,8 @@ def classify(
         finally:
             output.write_page()
         output.sort()
-    written = [path for path in (resume, report, save_classifier) if path]
-    output.conclude(journal.skipped if journal else 0, written)
+    written = [path for path in (report, save_classifier) if path]
+    output.conclude(written, resume, journal.skipped if journal else 0)
 
 
 def _result_folder(path: Path, embeddings: "EmbeddingSet") -> "ResultFolder":

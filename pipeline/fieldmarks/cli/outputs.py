@@ -262,12 +262,20 @@ class Output:
             self.sorter.sort()
             self._failures += len(self.sorter.failures)
 
-    def conclude(self, skipped: int, written: Sequence[Path]) -> None:
-        """Print what was done, skipped and written, and how many images failed."""
-        done = f"Classified {counted(self._total - self._unreadable, 'image')}"
-        done += "".join(f", {number:,} {why}" for why, number in self._without_label.items())
-        done += f"; skipped {skipped:,} with a result" if skipped else ""
-        files = [*([self._file.path] if self._file else []), *written]
+    def conclude(self, written: Sequence[Path], results: Path | None = None, skipped: int = 0) -> None:
+        """Print what was done, skipped and written, and how many images failed.
+
+        `results` is what a rerun adds to, and `skipped` how many images had a result in it before this run.
+        """
+        files = [path for path in (self._file and self._file.path, results) if path]
+        if skipped and not self._total and not self._failures:
+            done = f"Nothing left to classify: {results} has the results of {counted(skipped, 'image')}"
+            files = []
+        else:
+            done = f"Classified {counted(self._total - self._unreadable, 'image')}"
+            done += "".join(f", {number:,} {why}" for why, number in self._without_label.items())
+            done += f"; skipped {skipped:,} with a result" if skipped else ""
+        files += written
         sentences = wrote(files)
         sentences += [self.sorter.summary()] if self.sorter else []
         conclude_images(self._failures, self._total - self._unreadable + skipped, done, *sentences)

@@ -57,7 +57,12 @@ def effects(
     changes = _by_text(parts, len(texts.texts), scale)
     counts = np.bincount(labels, minlength=classes)[owner].tolist()  # (M,)
     each = (_effect(texts, row, on, labels, counts[row]) for row, on in enumerate(changes))
-    return tuple(sorted(each, key=lambda effect: (effect.effect, effect.margin + effect.others_margin)))
+    return tuple(sorted(each, key=benefit))
+
+
+def benefit(effect: DescriptorEffect) -> tuple[float, float]:
+    """Return what descriptors are sorted by: the right answers that one gains, then both margins."""
+    return effect.effect, effect.margin + effect.others_margin
 
 
 def _effect(texts: Texts, row: int, on: Changes, labels: Indices, count: int) -> DescriptorEffect:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fieldmarks.evaluation.ablation import benefit
 from fieldmarks.evaluation.comparison import facts_of
 from fieldmarks.evaluation.estimates import BackOff, Confidence, Estimate
 from fieldmarks.evaluation.metrics import broader
@@ -108,9 +109,9 @@ def _taken(evaluation: Evaluation, arm: ArmResult, label: int, predicted: int) -
 
 def effects(evaluation: Evaluation) -> list[tuple[str, list[EffectRow]]]:
     """Return the descriptors that help most and those that hurt most, each list under its heading."""
-    ranked = sorted(evaluation.effects, key=lambda effect: (effect.effect, effect.margin), reverse=True)
-    helping = [effect for effect in ranked if (effect.effect, effect.margin) > (0, 0)][:MAX_EFFECTS]
-    hurting = [effect for effect in ranked[::-1] if (effect.effect, effect.margin) < (0, 0)][:MAX_EFFECTS]
+    ranked = sorted(evaluation.effects, key=benefit, reverse=True)
+    helping = [effect for effect in ranked if benefit(effect) > (0, 0)][:MAX_EFFECTS]
+    hurting = [effect for effect in ranked[::-1] if benefit(effect) < (0, 0)][:MAX_EFFECTS]
     reach = max((abs(effect.effect) for effect in (*helping, *hurting)), default=0.0)
     images = len(evaluation.labels)
     return [

@@ -18,8 +18,8 @@ NO_EFFECT: Final = (
 )
 EFFECTS_EXPLAINED: Final = (
     "points: top-1 gained with the descriptor, over leaving it out; own, others: how far it raises, in"
-    " logits, the margin of its class's images, and of all others. Sorted from the most harmful to the most"
-    " helpful."
+    " logits, the margin of its class's images, and of all others. The most harmful first: sorted by points,"
+    " then by own + others."
 )
 ARM_ENDS: Final = (40, 60, 80)  # columns at which the cells of a row end
 LEAD_ENDS: Final = (46, 66)
