@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from fieldmarks import __version__
 from fieldmarks.cli import main
+from fieldmarks.cli.console import InOrder
 
 Walk = Iterator[tuple[tuple[str, ...], click.Command]]
 
@@ -62,5 +63,31 @@ def test_version(runner: CliRunner) -> None:
     assert runner.invoke(main, ["--version"]).stdout == f"fieldmarks, version {__version__}\n"
 
 
-def test_an_unknown_command_is_wrong_usage(runner: CliRunner) -> None:
-    assert runner.invoke(main, ["clasify"]).exit_code == 2
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["clasify"], "Did you mean 'classify'?"),
+        (["lint"], "Did you mean `fieldmarks store lint`?"),
+        (["store", "delete"], "Did you mean `fieldmarks store drop`?"),
+        (["store", "delte"], "Did you mean `fieldmarks store drop`?"),
+        (["store", "shared"], "Did you mean `fieldmarks store grep STORE --shared`?"),
+        (["store", "lst"], "Did you mean 'list'?"),
+    ],
+)
+def test_an_unknown_command_is_wrong_usage_and_gets_a_hint(
+    runner: CliRunner, words: list[str], hint: str
+) -> None:
+    result = runner.invoke(main, words, prog_name="fieldmarks")
+    last = result.stderr.splitlines()[-1]
+    assert (result.exit_code, last) == (2, f"Error: No such command {words[-1]!r}. {hint}")
+
+
+def test_hints_name_commands_that_exist_for_words_that_do_not() -> None:
+    for group in (main, main.commands["store"]):
+        assert isinstance(group, InOrder)
+        assert group.hints
+        assert group.hints.keys() & group.commands.keys() == set()
+        for hint in group.hints.values():
+            name, *rest = hint.split()
+            inner = group.commands[name]
+            assert not isinstance(inner, click.Group) or rest[0] in inner.commands

@@ -1,5 +1,7 @@
 """`fieldmarks search`: what it prints, and what it refuses."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -43,6 +45,12 @@ def test_texts_descriptors_and_classes(runner: CliRunner, folder: Path) -> None:
     lines = runner.invoke(main, ["search", "set", *trait, "--format", "jsonl", *EXACT]).stdout.splitlines()
     assert [json.loads(line)["rank"] for line in lines] == list(range(1, len(lines) + 1))
     assert set(json.loads(lines[0])) == {"rank", "image", "score"}
+    comma = runner.invoke(main, ["search", "set", *trait, "--format", "csv", *EXACT])
+    rows = list(csv.DictReader(io.StringIO(comma.stdout.removeprefix("\ufeff"))))
+    hits = [json.loads(line) for line in lines]
+    assert [(int(row["rank"]), row["image"], float(row["score"]), row["label"]) for row in rows] == [
+        (hit["rank"], hit["image"], round(hit["score"], 4), "") for hit in hits
+    ]
     named = ["--class", "zorblat", "--store", "s.jsonl", "--format", "jsonl"]
     found = runner.invoke(main, ["search", "set", *named, *EXACT])
     assert {species_of(json.loads(line)["image"]) for line in found.stdout.splitlines()} == {"zorblat"}
@@ -57,6 +65,11 @@ def test_nothing_is_said_to_be_nothing(runner: CliRunner, folder: Path) -> None:
     )
     every = runner.invoke(main, ["search", "set", "mountain bicycle", "--all", "--top", "100", *EXACT])
     assert len(every.stdout.splitlines()) == 73
+    empty = runner.invoke(main, ["search", "set", "mountain bicycle", "--format", "csv", *EXACT])
+    assert empty.stdout == "\ufeffrank,image,score,label\n"
+    asked = ["search", "set", "mountain bicycle", "--all", "--top", "100", "--format", "csv"]
+    below = runner.invoke(main, [*asked, *EXACT])
+    assert ",-" in below.stdout.splitlines()[-1], "a negative score is a number, not a guarded text"
 
 
 def test_labels_that_disagree(runner: CliRunner, folder: Path, world: World) -> None:
@@ -104,6 +117,9 @@ def test_duplicates(runner: CliRunner, folder: Path, world: World) -> None:
         "images": [str(world.images[0]), str(copy)],
         "similarity": 1,
     }
+    rows = runner.invoke(main, ["search", "two", "--duplicates", "--format", "csv"]).stdout.splitlines()
+    assert rows[0] == "\ufeffgroup,kind,similarity,image"
+    assert rows[1:3] == [f"1,exact,1.0,{world.images[0]}", f"1,exact,1.0,{copy}"]
 
 
 def test_a_page_of_what_was_found(runner: CliRunner, folder: Path, world: World) -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TextIO, TypeVar
 
@@ -32,7 +33,24 @@ _BEGAN: Final = "fieldmarks.began"  # when the command began: a key of click's s
 
 
 class InOrder(click.Group):
-    """A group whose help lists its commands in the order in which they were added: that of the workflow."""
+    """A group whose help lists its commands in the order in which they were added: that of the workflow.
+
+    `hints` has words that are no command but that people may try, each with what to type instead.
+    """
+
+    def __init__(self, *args: Any, hints: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.hints = hints or {}
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return a command's name, the command and its own arguments. A word near a hint's is an error."""
+        near = get_close_matches(args[0], [*self.commands, *self.hints], 1)
+        if near and near[0] in self.hints and not context.resilient_parsing:
+            meant = f"{context.command_path} {self.hints[near[0]]}"
+            raise click.UsageError(f"No such command {args[0]!r}. Did you mean `{meant}`?", context)
+        return super().resolve_command(context, args)
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Return the names of the commands."""

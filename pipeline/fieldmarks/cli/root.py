@@ -307,6 +307,11 @@ _COMMANDS: Final = {
 @click.group(
     cls=Root,
     short_helps=_COMMANDS,
+    hints={
+        **{verb: f"store {verb}" for verb in ("list", "show", "lint", "review", "edit", "import", "export")},
+        "predict": "classify",
+        "train": "learn",
+    },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
     Exit codes:

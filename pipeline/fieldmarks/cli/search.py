@@ -54,7 +54,7 @@ TOP = 20
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "jsonl"]),
+    type=click.Choice(["table", "csv", "jsonl"]),
     default="table",
     show_default=True,
     help="Output format.",
@@ -130,6 +130,8 @@ def _search(
         if form == "jsonl":
             for hit in result.hits:
                 emit(hit.to_dict())
+        elif form == "csv":
+            click.echo(render.csv_of(result.hits), nl=False)
         else:
             for line in render.table(result.hits):
                 click.echo(line)
@@ -193,12 +195,16 @@ def _list_duplicates(path: Path, near: float | None, form: str, page: dict[str, 
     scan = Scan(embeddings.parts())
     exact = close = 0
     groups = []
+    if form == "csv":
+        click.echo(render.group_heading(), nl=False)
     for number, group in enumerate(duplicates.duplicates(scan, limit), 1):
         groups += [group] if page["report"] else []
         exact += (len(group.images) - 1) * (group.kind == "exact")
         close += (len(group.images) - 1) * (group.kind == "near")
         if form == "jsonl":
             emit(group.to_dict())
+        elif form == "csv":
+            click.echo(render.group_rows(number, group), nl=False)
         else:
             for line in render.group_lines(number, group):
                 click.echo(line)

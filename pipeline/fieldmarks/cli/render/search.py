@@ -1,12 +1,15 @@
-"""Search results as lines of a table; nothing is printed here."""
+"""Search results as lines of a table, and as CSV; nothing is printed here."""
 
 from collections.abc import Iterator, Sequence
 
 from fieldmarks.retrieval.duplicates import Duplicates
 from fieldmarks.retrieval.searcher import Hit, SearchResult
+from fieldmarks.tables.writing import BOM, csv_row, csv_text
 from fieldmarks.text import counted, printable
 
 MINUS = "\u2212"
+COLUMNS = ("rank", "image", "score", "label")
+OF_GROUPS = ("group", "kind", "similarity", "image")
 
 
 def table(hits: Sequence[Hit]) -> Iterator[str]:
@@ -20,6 +23,12 @@ def table(hits: Sequence[Hit]) -> Iterator[str]:
     for hit in hits:
         label = f"  {printable(hit.label or ''):{widest}}" if widest else ""
         yield f"{hit.rank:>{digits}}  {signed(hit.score):>6}{label}  {printable(hit.image)}"
+
+
+def csv_of(hits: Sequence[Hit]) -> str:
+    """Return the hits as CSV, with a row for each; `label` is empty where no labels were given."""
+    rows = ((hit.rank, hit.image, round(hit.score, 4), hit.label) for hit in hits)
+    return csv_text([COLUMNS, *rows])
 
 
 def signed(score: float) -> str:
@@ -52,3 +61,14 @@ def group_lines(number: int, group: Duplicates) -> Iterator[str]:
     alike = "the same file" if group.kind == "exact" else f"cosine {group.similarity:.3f} or more"
     yield f"{number}. {counted(len(group.images), 'image')}, {alike}"
     yield from (f"   {printable(image)}" for image in group.images)
+
+
+def group_heading() -> str:
+    """Return the first line of CSV with duplicates."""
+    return BOM + csv_row(OF_GROUPS)
+
+
+def group_rows(number: int, group: Duplicates) -> str:
+    """Return a group of duplicates as CSV, with a row for each of its images."""
+    similarity = round(group.similarity, 4)
+    return "".join(csv_row((number, group.kind, similarity, image)) for image in group.images)

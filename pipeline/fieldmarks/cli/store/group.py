@@ -34,6 +34,29 @@ store = InOrder(
     Example:
       fieldmarks store list imagenette
     """,
+    hints={
+        "ls": "list",
+        "cat": "show",
+        "find": "grep",
+        "search": "grep",
+        "shared": "grep STORE --shared",
+        "log": "history",
+        "check": "lint",
+        "validate": "lint",
+        "fix": "lint STORE --fix",
+        "approve": "review",
+        "delete": "drop",
+        "remove": "drop",
+        "rm": "drop",
+        "create": "add",
+        "new": "add",
+        "revert": "undo",
+        "mv": "rename",
+        "cp": "copy",
+        "save": "export",
+        "convert": "export",
+        "publish": "pack",
+    },
 )
 
 
