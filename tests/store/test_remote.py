@@ -1,6 +1,7 @@
 """Stores of the hub, from a hub on the loopback: read everywhere, changed nowhere."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         (repos / "me" / name).mkdir(parents=True)
     (repos / "me" / "frogs" / "descriptors.jsonl").write_bytes(Store("frogs").path.read_bytes())
     (repos / "me" / "photos" / "README.md").write_text("photos")
+    shutil.copytree(repos / "me" / "frogs", repos / "me" / "licensed")
+    (repos / "me" / "licensed" / "README.md").write_text('---\nlicense: "cc-by-4.0"\n---\n\n# Frogs\n')
     with serve(repos) as address:
         yield {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path_factory.mktemp("home"))}
 
@@ -105,6 +108,26 @@ def test_commands_read_it_and_record_its_commit(hub: dict[str, str], tmp_path: P
     assert copied.read_bytes() == Store("frogs").path.read_bytes()
     same = _run(hub, "-m", "fieldmarks", "store", "diff", "hf:me/frogs@main", "frogs")
     assert (same.returncode, same.stdout) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_packs_licence_is_told(hub: dict[str, str], tmp_path: Path) -> None:
+    licensed = f"hf:me/licensed@{COMMIT}"
+    pack = str(tmp_path / "pack")
+    for name, said in (
+        (licensed, "Its licence is cc-by-4.0."),
+        ("hf:me/frogs", "Its card names no licence: ask its publisher before you use it."),
+    ):
+        copied = str(tmp_path / f"{len(name)}.jsonl")
+        for verb in (["list", name], ["stats", name], ["copy", name, copied]):
+            done = _run(hub, "-m", "fieldmarks", "store", *verb)
+            assert (done.returncode, said in done.stderr) == (0, True), done.stderr
+    packed = _run(hub, "-m", "fieldmarks", "store", "pack", licensed, pack)
+    assert f"Its licence is that of {licensed}: cc-by-4.0." in packed.stderr
+    away = hub | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    assert "cc-by-4.0" in _run(away, "-m", "fieldmarks", "store", "list", licensed).stderr
+    own = _run(away, "-m", "fieldmarks", "store", "list", str(Store("frogs").path))
+    assert "licence" not in own.stderr
 
 
 def test_a_file_of_that_name_is_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,14 +20,12 @@ from fieldmarks.store.card import TITLE, About, authors_of, card
 from fieldmarks.store.edits import IMPORT, Change, Stamp, apply, removed
 from fieldmarks.store.file import Store
 from fieldmarks.store.lines import BOM, MAX_LINE, NewerVersionError, current, decode, encode
-from fieldmarks.store.remote import DATA
+from fieldmarks.store.remote import CARD, DATA, MAX_CARD
 from fieldmarks.store.reviewing import reviewed
 from fieldmarks.tables import read_table
 
 logger = logging.getLogger(__name__)
 
-CARD: Final = "README.md"
-MAX_CARD: Final = 1 << 20  # bytes
 
 
 def files(folder: Path, entries: Sequence[Entry], license_id: str) -> dict[Path, bytes]:

@@ -29,10 +29,10 @@ from fieldmarks.paths import last_name, read_text
 from fieldmarks.records import IMPORTED, Entry
 from fieldmarks.store import durable
 from fieldmarks.store.card import TAGS, About, card, language_of, licence_of, title_of
-from fieldmarks.store.exchange import CARD, MAX_CARD, current_entries
+from fieldmarks.store.exchange import current_entries
 from fieldmarks.store.file import Store
 from fieldmarks.store.lines import encode
-from fieldmarks.store.remote import DATA
+from fieldmarks.store.remote import CARD, DATA, MAX_CARD
 from fieldmarks.text import cut_list
 
 TABLE: Final = "descriptors.parquet"

@@ -2,10 +2,11 @@
 
 A revision is a branch, a tag or a commit; the default is the head of the main branch. The hub is asked
 whether it has changed, unless HF_HUB_OFFLINE is set or the revision is a commit that was downloaded before;
-the file itself is downloaded once, to the hub's cache.
+the file itself is downloaded once, to the hub's cache, and its card with it, which is not needed to read it.
 """
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,8 @@ from fieldmarks.hub import one_line
 
 SCHEME: Final = "hf:"
 DATA: Final = "descriptors.jsonl"  # the file of a pack that is read
+CARD: Final = "README.md"  # which names the licence
+MAX_CARD: Final = 1 << 20  # bytes
 MOST: Final = 1 << 30  # bytes of that file; a million classes take a third of that
 _SPEC: Final = re.compile(r"hf:((?:[\w.-]+/)?[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?", re.ASCII)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -57,4 +60,17 @@ def fetch(name: str | Path) -> tuple[Path, str]:
         except Exception as error:
             remedy = "connect, or set HF_HUB_OFFLINE=1 to use what was downloaded before"
             raise StoreError(f"{name}: the hub does not answer ({one_line(error)}): {remedy}") from error
+        _fetch_card(repository, Path(kept).parent.name)
     return Path(kept), f"{SCHEME}{repository}@{Path(kept).parent.name}"
+
+
+def _fetch_card(repository: str, commit: str) -> None:
+    """Download a pack's card beside it, if the hub has one that is not large."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(repository, CARD, revision=commit, repo_type="dataset"), str):
+        return
+    with suppress(Exception):  # as the library's many errors say; without a card, its licence is not known
+        url = hf_hub_url(repository, CARD, repo_type="dataset", revision=commit)
+        if (get_hf_file_metadata(url, timeout=_SECONDS).size or 0) <= MAX_CARD:
+            hf_hub_download(repository, CARD, repo_type="dataset", revision=commit)

@@ -12,6 +12,7 @@ from fieldmarks.cli.store.group import (
     change_options,
     complete_store,
     json_option,
+    licence,
     store_argument,
     to_change,
 )
@@ -163,7 +164,7 @@ def copy(name: str, file: str, salvage: bool) -> None:
     if not salvage:
         opened = Store(name)
         exchange.copy_store(opened, Path(file))
-        conclude(f"Copied {counted(len(opened.names()), 'class')} to {file}")
+        conclude(f"Copied {counted(len(opened.names()), 'class')} to {file}", *licence(opened))
         return
     whole, lost = exchange.salvage(Path(name), Path(file))
     for number in lost:

@@ -90,6 +90,15 @@ def to_change(name: str, *, dry_run: bool = False) -> "Store":
     return opened
 
 
+def licence(opened: "Store") -> list[str]:
+    """Return what a closing line says of a pack's licence: nothing if the store is not a pack."""
+    from fieldmarks.store.pack import licence_of_pack
+
+    if named := licence_of_pack(opened):
+        return [f"Its licence is {named}"]
+    return ["Its card names no licence: ask its publisher before you use it"] if opened.is_on_hub else []
+
+
 def store_argument(command: Command) -> Command:
     """Add the argument STORE."""
     return click.argument("store", metavar="STORE", shell_complete=complete_store)(command)

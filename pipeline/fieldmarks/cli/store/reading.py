@@ -4,7 +4,13 @@ import click
 
 from fieldmarks.cli.console import conclude, emit
 from fieldmarks.cli.render import stores
-from fieldmarks.cli.store.group import class_argument, complete_store, json_option, store_argument
+from fieldmarks.cli.store.group import (
+    class_argument,
+    complete_store,
+    json_option,
+    licence,
+    store_argument,
+)
 
 
 @click.command("list", short_help="List the classes of a store, or the stores that ship.")
@@ -78,7 +84,7 @@ def list_(
             emit(row.to_dict())
     else:
         stores.classes(rows)
-    conclude(f"Listed {counted(len(rows), 'class')} of {store}")
+    conclude(f"Listed {counted(len(rows), 'class')} of {store}", *licence(opened))
 
 
 @click.command()
@@ -181,9 +187,10 @@ def stats(store: str, as_json: bool) -> None:
     from fieldmarks.store import Store, queries
     from fieldmarks.store.lint import project_config
 
-    numbers = queries.stats(Store(store), project_config())
+    opened = Store(store)
+    numbers = queries.stats(opened, project_config())
     if as_json:
         emit(numbers)
     else:
         stores.table(("", ""), stores.statistics(numbers))
-    conclude(f"Counted what {store} holds")
+    conclude(f"Counted what {store} holds", *licence(opened))
