@@ -50,6 +50,7 @@ def _gathered(folder: Path, stored: bool) -> Images:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(IMAGE, min_size=1, max_size=6), min_size=1, max_size=4), st.booleans())
 def test_stored_images_are_those_in_memory(shards: list[list[tuple[str, int]]], half: bool) -> None:

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 
+PORTS = 3  # that are tried, as another program may take one before the server does
+
+
 class _Messages(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
@@ -40,32 +43,37 @@ def transformers_serve() -> Iterator[str]:
     """The base URL of a real `transformers serve` on a free loopback port."""
     if importlib.util.find_spec("fastapi") is None:
         pytest.skip("transformers serve is not installed: pip install 'fieldmarks[local-server]'")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     program = Path(sys.executable).with_name("transformers")
-    command = [str(program), "serve", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(30)
+    for _ in range(PORTS):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [str(program), "serve", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
+        process = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
+        try:
+            if _is_up(f"http://127.0.0.1:{port}/health", process):
+                yield f"http://127.0.0.1:{port}/v1"
+                return
+        finally:
+            process.terminate()
+            process.wait(30)
+    raise AssertionError(f"transformers serve ended at once on {PORTS} ports")
 
 
-def _wait(url: str, process: "subprocess.Popen[bytes]", seconds: float = 180) -> None:
+def _is_up(url: str, process: "subprocess.Popen[bytes]", seconds: float = 180) -> bool:
+    """Wait until a server answers; return False if it ends, as where another program took its port."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        assert process.poll() is None, "transformers serve ended at once"
+        if process.poll() is not None:
+            return False
         try:
             urllib.request.urlopen(url, timeout=5).close()
         except urllib.error.HTTPError:
-            return  # it answers, if not there
+            return True  # it answers, if not there
         except OSError:
             time.sleep(0.3)
         else:
-            return
+            return True
     raise TimeoutError("transformers serve did not start")

@@ -163,6 +163,7 @@ def test_an_evaluation_warns_of_images_that_were_learned_from(damaged: Files, tm
     assert not any("learned or calibrated" in text for text in result.notices)
 
 
+@pytest.mark.slow
 def test_it_is_the_same_each_time_and_another_with_another_seed(damaged: Files) -> None:
     vectors, _ = images_of(damaged[1])
     first, second, other = (

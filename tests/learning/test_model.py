@@ -157,6 +157,7 @@ def test_variables_and_parameters_are_each_others_inverse(it: Posed, strength: f
     np.testing.assert_allclose(rescaled.parameters(rescaled.variables(parameters)), parameters, atol=1e-9)
 
 
+@pytest.mark.slow
 @given(posed, strengths)
 @settings(max_examples=15)
 def test_the_optimum_is_that_of_another_convex_solver(it: Posed, strength: float) -> None:

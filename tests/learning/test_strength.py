@@ -87,6 +87,7 @@ def test_a_path_ends_where_all_folds_have_clearly_turned() -> None:
     assert has_turned(turned, wrong([0.2, 0.1, 0.1, 0.2]), starts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 def test_rough_fits_expect_what_exact_ones_do(shared: bool) -> None:
     posed = wrong_descriptors(3, 5)

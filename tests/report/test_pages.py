@@ -220,6 +220,15 @@ def test_nothing_is_wider_than_the_screen(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 768, 736, 360])
+def test_a_chart_that_scrolls_says_so(devtools: DevTools, pages: dict[str, Path], width: int) -> None:
+    page = devtools.open(pages["evaluation"], width)
+    scrolls = page.evaluate("(e => e.scrollWidth > e.clientWidth)(document.querySelector('.chart .scroll'))")
+    hint = page.evaluate("getComputedStyle(document.querySelector('.chart'), '::after').content")
+    assert (scrolls, hint != "none") == (width < 768, width < 768)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_paper_is_white_in_both_themes(devtools: DevTools, pages: dict[str, Path], kind: str) -> None:
     for theme in ("light", "dark"):

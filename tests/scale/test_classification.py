@@ -262,6 +262,7 @@ def test_an_address_that_is_none_and_a_cluster_that_is_absent(runner: CliRunner,
     assert _classify(runner, "-o", "results").exit_code == 3
 
 
+@pytest.mark.slow
 def test_without_ray_it_is_not_imported(world: Path) -> None:
     words = [*BASE, "-o", "results"]
     code = f"""import sys

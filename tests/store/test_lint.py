@@ -203,6 +203,7 @@ def test_shipped_stores_pass_strictly(name: str) -> None:
     assert [finding.to_dict() for finding in lint(store.entries(), Config(examples=_paper_bullets()))] == []
 
 
+@pytest.mark.slow
 def test_no_shipped_store_has_an_error() -> None:
     assert {"cifar10", "frogs", "imagenette"} <= set(shipped_names())
     for name in shipped_names():

@@ -12,7 +12,7 @@ from fieldmarks.errors import StoreError
 from fieldmarks.paths import last_name, shipped_names
 from fieldmarks.records import APPROVED, CURATED, GENERATED, IMPORTED, Entry
 from fieldmarks.store import Store, edits
-from fieldmarks.store.card import About, Measured, authors_of
+from fieldmarks.store.card import About, AccuracyTable, authors_of
 from fieldmarks.store.edits import Stamp
 from fieldmarks.store.exchange import import_file, read_file
 from fieldmarks.store.pack import COLUMNS, pack, published
@@ -102,7 +102,7 @@ def test_without_people_and_answers(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_card(store: Store, tmp_path: Path) -> None:
-    measured = Measured("On 3 images.", ("arm", "top-1"), [("waffle | x", "50.0%")])
+    measured = AccuracyTable("On 3 images.", ("arm", "top-1"), [("waffle | x", "50.0%")])
     about = About(
         "Frogs: *all*", "cc-by-4.0", "https://example.org/list", ["Ada Finch"], "en", {"FM302": 2}, measured
     )

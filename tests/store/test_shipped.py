@@ -11,7 +11,13 @@ from fieldmarks.paths import shipped_names
 from fieldmarks.store import Store
 
 
-@pytest.mark.parametrize("name", shipped_stores.NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "imagenet" else [])
+        for name in shipped_stores.NAMES
+    ],
+)
 def test_a_shipped_store_is_clean_and_fits_its_data_sets_labels(name: str) -> None:
     assert list(shipped_stores.problems(name)) == []
 

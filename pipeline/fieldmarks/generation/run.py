@@ -119,7 +119,7 @@ def fill(
     run = Run(questions, budget or Budget(), retries)
     lifetime = 2 * completer.timeout
     ledger = Ledger(run, names, store, endpoint=completer.endpoint, lifetime=lifetime, refresh=refresh)
-    stop = Stop(run, completer)
+    stop = Shutdown(run, completer)
     pending = 0
     if ledger.is_needed():
         with stop.at_signals():
@@ -171,7 +171,7 @@ def forecast(
     )
 
 
-class Stop:
+class Shutdown:
     """Stops new requests at once, and open ones after a grace period or on a second signal."""
 
     def __init__(self, run: Run, completer: Completer) -> None:
@@ -259,7 +259,7 @@ async def _go(
     run: Run,
     ledger: Ledger,
     completer: Completer,
-    stop: Stop,
+    stop: Shutdown,
     report: Callable[[], None],
 ) -> int:
     """Ask until nothing is left; return how many answers the run file keeps for a later run."""

@@ -34,7 +34,7 @@ _SIZES: Final = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (1
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class AccuracyTable:
     """Accuracy with and without the lists: where it was measured, and a row of cells for each arm."""
 
     where: str
@@ -52,7 +52,7 @@ class About:
     authors: Sequence[str] = ()
     language: str | None = None  # ISO 639 code, such as en
     lint: Mapping[str, int] | None = None  # findings by rule
-    measured: Measured | None = None
+    measured: AccuracyTable | None = None
     left_out: Sequence[str] = field(default_factory=tuple)  # sentences
 
 

@@ -27,7 +27,6 @@ from fieldmarks.tables import read_table
 logger = logging.getLogger(__name__)
 
 
-
 def files(folder: Path, entries: Sequence[Entry], license_id: str) -> dict[Path, bytes]:
     """Return the files of an exported folder and their contents."""
     lines = [replace(entry, compacted=False, position=None) for entry in entries]

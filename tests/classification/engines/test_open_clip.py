@@ -223,6 +223,7 @@ def test_a_pointer_of_git_lfs_says_what_to_run(checkpoint: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_refused_with_a_command_that_converts_them(checkpoint: Path) -> None:
     network: Any = Checkpoint(str(checkpoint)).network(torch.float32)
     expected = (checkpoint / WEIGHTS).read_bytes()

@@ -12,7 +12,7 @@ from fieldmarks.cli.store.group import store_argument
 
 if TYPE_CHECKING:
     from fieldmarks.store import Store
-    from fieldmarks.store.card import Measured
+    from fieldmarks.store.card import AccuracyTable
 
 _LICENCE: Final = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
@@ -106,7 +106,7 @@ def pack(
     conclude(f"Packed {counted(len(entries), 'class')} in {folder}", *notes)
 
 
-def _measured(path: Path, store: "Store") -> "Measured":
+def _measured(path: Path, store: "Store") -> "AccuracyTable":
     """Return the figures of an evaluation of this store. Raises StoreError if it is another's."""
     import hashlib
 
@@ -114,7 +114,7 @@ def _measured(path: Path, store: "Store") -> "Measured":
     from fieldmarks.evaluation.results import Difference, Estimate, Evaluation
     from fieldmarks.paths import last_name
     from fieldmarks.report.numbers import points, share
-    from fieldmarks.store.card import Measured
+    from fieldmarks.store.card import AccuracyTable
 
     run = Evaluation.load(path)
     names = set(store.names())
@@ -147,7 +147,7 @@ def _measured(path: Path, store: "Store") -> "Measured":
     rows = [
         (arm.name, arm.role, arm.text, estimate(arm.top1), difference(arm.difference)) for arm in run.arms
     ]
-    return Measured(where, ("arm", "role", "text", "top-1", "vs baseline"), rows)
+    return AccuracyTable(where, ("arm", "role", "text", "top-1", "vs baseline"), rows)
 
 
 @click.command()
