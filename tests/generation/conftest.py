@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-
 PORTS = 3  # that are tried, as another program may take one before the server does
 
 
