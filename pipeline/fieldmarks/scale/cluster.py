@@ -22,7 +22,16 @@ from fieldmarks.classification.embedder import Encoder
 from fieldmarks.errors import ClusterError, FieldmarksError
 from fieldmarks.extras import install
 from fieldmarks.scale.notices import Messages, without_remarks
-from fieldmarks.scale.passes import Preprocessing, Row, Source, decoded, encoded, to_row
+from fieldmarks.scale.passes import (
+    Preprocessing,
+    Row,
+    Source,
+    decoded,
+    encoded,
+    is_refusal,
+    refusal,
+    to_row,
+)
 from fieldmarks.scale.stalls import until_stalled
 
 RAY: Final = "ray"
@@ -88,6 +97,7 @@ def connected(address: str | None) -> Iterator[Any]:
     Raises ClusterError where Ray is not installed or the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a thread of a job that ended connects to no other cluster
     try:
         ray = import_module("ray")
         import_module("ray.data")
@@ -188,7 +198,10 @@ def embedded(
         tables = passes.iter_batches(batch_size=None, batch_format="pyarrow")
         for table in until_stalled(iter(tables), partial(_machines, ray)):
             starting.close()
-            yield from table.to_pylist()
+            for row in table.to_pylist():
+                if is_refusal(row):
+                    raise ClusterError(row["problem"])
+                yield row
 
 
 def _machines(ray: Any) -> int:
@@ -301,15 +314,19 @@ def _probe(spec: EncoderSpec) -> Mapping[str, str]:
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Raise a worker's errors with the name of its machine."""
+    """Raise what a worker raises as a ClusterError with the name of its machine."""
     try:
         yield
-    except FieldmarksError as error:
-        raise type(error)(f"the worker {_machine()}: {error}") from error
-    except ImportError as error:
-        raise ClusterError(
-            f"the worker {_machine()}: {error}: install what fieldmarks needs there"
-        ) from error
+    except Exception as error:  # whatever the libraries of a model raise
+        raise ClusterError(f"the worker {_machine()}: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, FieldmarksError):
+        return str(error)
+    problem = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    remedy = "install what fieldmarks needs there" if isinstance(error, ImportError) else "run it again"
+    return f"{problem}; {remedy}"
 
 
 def _machine() -> str:
@@ -317,7 +334,10 @@ def _machine() -> str:
 
 
 class _Decoding:
-    """What a task does with a block: a table of one row becomes one of passes, one at a time."""
+    """What a task does with a block: a table of one row becomes one of passes, one at a time.
+
+    What it cannot do is a refusal among them, as Ray Data does not keep what caused an error.
+    """
 
     def __init__(self, preprocessing: Preprocessing, size: int) -> None:
         self._preprocessing = preprocessing
@@ -325,36 +345,39 @@ class _Decoding:
         self._version = __version__
 
     def __call__(self, table: Any) -> Iterator[Any]:
-        with _named():
-            _check_version(self._version)
-            for row in table.to_pylist():
-                for part in decoded(row, self._preprocessing, self._size):
-                    yield _table([part])
+        try:
+            with _named():
+                _check_version(self._version)
+                for row in table.to_pylist():
+                    for part in decoded(row, self._preprocessing, self._size):
+                        yield _table([part])
+        except ClusterError as error:
+            yield _table([refusal(str(error))])
 
 
 class EncodingActor:
-    """A process that holds the model and embeds passes.
-
-    One that cannot is made all the same, and raises when it is to work: Ray Data would hide the error of an
-    actor that is not made.
-    """
+    """A process that holds the model and embeds passes; one that cannot answers with a refusal."""
 
     def __init__(self, spec: EncoderSpec, version: str) -> None:
         self._encoder: Encoder | None = None
-        self._refusal: Exception | None = None
         try:
             with _named():
                 _check_version(version)
                 self._encoder = spec.open()
-        except FieldmarksError as error:
-            self._refusal = error
+        except ClusterError as error:
+            self._problem = str(error)
 
     def __call__(self, table: Any) -> Any:
+        return _table([self._embedded(row) for row in table.to_pylist()])
+
+    def _embedded(self, row: Row) -> Row:
         if self._encoder is None:
-            assert self._refusal is not None
-            raise self._refusal
-        with _named():
-            return _table([encoded(row, self._encoder) for row in table.to_pylist()])
+            return encoded(refusal(self._problem), None)
+        try:
+            with _named():
+                return encoded(row, self._encoder)
+        except ClusterError as error:
+            return encoded(refusal(str(error)), None)
 
 
 def _table(rows: Sequence[Row]) -> Any:
@@ -375,7 +398,7 @@ def _worker_errors(ray: Any, name: str = "a worker") -> Iterator[None]:
         raised = [cause for cause in causes if not isinstance(cause, ray.exceptions.RayError)]
         own = next((cause for cause in raised if isinstance(cause, FieldmarksError)), None)
         if own is not None:
-            raise type(own)(str(own).partition("\n")[0]) from error  # Ray Data appends advice of its own
+            raise type(own)(str(own)) from error
         missing = next((cause for cause in raised if isinstance(cause, ImportError)), None)
         if missing is not None:
             raise ClusterError(
