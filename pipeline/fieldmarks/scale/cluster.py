@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -35,6 +35,7 @@ from fieldmarks.scale.passes import (
 from fieldmarks.scale.stalls import until_stalled
 
 RAY: Final = "ray"
+_LOCAL: Final = "local"  # Ray's word for a cluster that it starts
 IN_MEMORY: Final = 32 * 2**20  # bytes of a part of Ray Data's stream
 _CONNECT: Final = 10.0  # seconds
 _STORE: Final = 2**30  # bytes of a local cluster's object store
@@ -108,7 +109,7 @@ def connected(address: str | None) -> Iterator[Any]:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        options |= {"address": "local", "object_store_memory": _STORE, "include_dashboard": False}
+        options |= {"address": _LOCAL, "object_store_memory": _STORE, "include_dashboard": False}
     else:
         options |= {"address": address}
     with redirect_stdout(Messages()):
@@ -123,7 +124,9 @@ def _session(ray: Any, options: Mapping[str, Any], where: str) -> Iterator[Any]:
                 "something listens there: is it Ray of the same version, and does this process have its"
                 " token (RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)?"
             )
-        ray.init(**options)
+        # A cluster that is started here would inherit what keeps remarks off.
+        with nullcontext() if options["address"] == _LOCAL else without_remarks():
+            ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
         raise ClusterError(f"no Ray cluster at {where}: {_one_line(error)}; {advice}") from error
     try:

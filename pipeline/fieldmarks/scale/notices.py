@@ -18,10 +18,13 @@ _LONGEST: Final = 300  # characters of a message
 _STDERR: Final = 2
 _LAST: Final = 5.0  # seconds for what is still in the pipe
 _COLOR: Final = re.compile(r"\x1b\[[0-9;]*m")
-# Ray Data gives arguments to all actors, which cannot be changed; its job keeps them while it runs.
-_OF_ARGUMENTS: Final = re.compile(
-    rb"\[[^\]\n]*\] core_worker\.cc:\d+: Actor with class name: [^\n]*"
-    rb" has constructor arguments in the object store[^\n]*\n"
+_REMARK: Final = re.compile(
+    rb"\[[^\]\n]*\] (?:"
+    # Ray Data gives arguments to all actors, which cannot be changed; its job keeps them while it runs.
+    rb"core_worker\.cc:\d+: Actor with class name: [^\n]* has constructor arguments in the object store"
+    # Once a second, without a token or with another; then it is raised.
+    rb"|gcs_client\.cc:\d+: Failed to get cluster ID from GCS server: Unauthenticated"
+    rb")[^\n]*\n"
 )
 
 
@@ -47,7 +50,7 @@ class Messages(io.TextIOBase):
 
 @contextmanager
 def without_remarks() -> Iterator[None]:
-    """Keep Ray's remark on actors with arguments off stderr; all else that is written there passes.
+    """Keep Ray's remarks that help nobody off stderr; all else that is written there passes.
 
     Ray's level of logging, which would also do this, is that of the files of its processes too.
     """
@@ -69,6 +72,6 @@ def _pass_on(reading: int, there: int) -> None:
     with os.fdopen(reading, "rb", buffering=0) as pipe, os.fdopen(there, "wb", buffering=0) as stderr:
         while part := pipe.read(2**16):
             try:
-                stderr.write(_OF_ARGUMENTS.sub(b"", part))
+                stderr.write(_REMARK.sub(b"", part))
             except OSError:  # as everywhere, a full disk under a log does not stop the work
                 continue
