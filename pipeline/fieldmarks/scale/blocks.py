@@ -308,7 +308,15 @@ def _local(url: str) -> Iterator[Path]:
     fs, path = _filesystem(url)
     with tempfile.TemporaryDirectory(prefix="fieldmarks-") as folder:
         copy = Path(folder) / "block"
-        fs.get_file(path, str(copy))
+        try:
+            fs.get_file(path, str(copy))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise SourceError(
+                f"no space left for a copy in {tempfile.gettempdir()}: free some, or set TMPDIR to another"
+                " folder, and run again"
+            ) from error
         yield copy
 
 

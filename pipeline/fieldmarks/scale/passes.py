@@ -30,6 +30,7 @@ from fieldmarks.scale.blocks import Block, SourceError, read
 Row = dict[str, Any]  # a pass as it travels; its values are numbers, texts and bytes
 
 _NO_FILE: Final = (None, None, None)
+_REFUSED: Final = -1  # the number of no block
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,21 @@ def decoded(
     yield _row(row["block"], number, waiting, last=True, problem=problem)
 
 
-def encoded(row: Mapping[str, Any], encoder: Encoder) -> Row:
-    """Return a pass with the embeddings in the place of the pixels, as float32."""
+def refusal(problem: str) -> Row:
+    """Return what takes the place of a pass where a worker cannot do its work at all."""
+    return _row(_REFUSED, 0, [], last=True, problem=problem)
+
+
+def is_refusal(row: Mapping[str, Any]) -> bool:
+    """Whether a pass is none, but says why its worker cannot work."""
+    return bool(row["block"] == _REFUSED)
+
+
+def encoded(row: Mapping[str, Any], encoder: Encoder | None) -> Row:
+    """Return a pass with the embeddings, float32, in the place of the pixels; a refusal needs no encoder."""
     shape = orjson.loads(row["shape"])
     vectors = np.empty((0, 0), np.float32)
-    if shape[0]:
+    if encoder is not None and shape[0]:
         pixels = np.frombuffer(row["pixels"], np.uint8).reshape(shape)  # (N, H, W, 3)
         vectors = encoder.encode_images(list(pixels))  # (N, D)
     known = {key: row[key] for key in ("block", "number", "last", "problem", "items")}

@@ -4,7 +4,7 @@ Ray waits without end for an actor that no machine has room for any more, as for
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -14,6 +14,7 @@ from fieldmarks.errors import ClusterError
 from fieldmarks.text import counted
 
 LOOK: Final = 5.0  # seconds between looks at the cluster while nothing comes
+END: Final = 3.0  # seconds for the thread that fetches; where nothing comes, it waits without end
 STALL: Final = 180.0  # seconds without anything after a machine was lost; a model loads in less
 
 Item = TypeVar("Item")
@@ -45,9 +46,13 @@ def until_stalled(
             put((False, None))
         except BaseException as error:  # raised by the thread that waits
             put((False, error))
+        finally:
+            if isinstance(items, Generator):
+                items.close()  # Ray Data ends what is under way
 
     most, since = machines(), time.monotonic()
-    Thread(target=fetch, daemon=True, name="fieldmarks-passes").start()
+    fetching = Thread(target=fetch, daemon=True, name="fieldmarks-passes")
+    fetching.start()
     try:
         while True:
             try:
@@ -71,3 +76,4 @@ def until_stalled(
                 raise value
     finally:
         ended.set()
+        fetching.join(END)
