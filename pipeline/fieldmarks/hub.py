@@ -417,8 +417,8 @@ def check_torchvision() -> None:
             import_module("torchvision")
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelError(
-            f"this environment's torchvision does not go with its torch ({one_line(error)}): install the version"
-            " that does, or uninstall it, as only --decode gpu needs it"
+            f"torchvision does not go with the torch of this environment ({one_line(error)}): install the"
+            " version that does, or uninstall it, as only --decode gpu needs it"
         ) from error
 
 
