@@ -328,6 +328,7 @@ def test_a_torchvision_of_another_torch_is_named(tmp_path: Path, demo_clip: Path
         check=True,
     )
     assert done.stdout == (
-        "torchvision does not go with the torch of this environment (operator torchvision::nms does not exist)"
-        ": install the version that does, or uninstall it, as only --decode gpu needs it\n"
+        "torchvision does not go with the torch of this environment"
+        " (operator torchvision::nms does not exist):"
+        " install the version that does, or uninstall it, as only --decode gpu needs it\n"
     )

@@ -71,10 +71,8 @@ class Preprocessing:
 
 def to_row(number: int, source: Source) -> Row:
     """Return a block as it travels, from which `decoded` makes its passes."""
-    return {
-        "block": number,
-        "source": json.dumps(asdict(source)),
-    }  # orjson refuses paths that are not Unicode
+    plain = json.dumps(asdict(source))  # orjson refuses paths that are not Unicode
+    return {"block": number, "source": plain}
 
 
 def decoded(
