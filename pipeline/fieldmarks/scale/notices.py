@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
@@ -54,6 +55,9 @@ def without_remarks() -> Iterator[None]:
 
     Ray's level of logging, which would also do this, is that of the files of its processes too.
     """
+    if sys.stderr is None:  # it was closed before we began, and its number may be any file's
+        yield
+        return
     there = os.dup(_STDERR)
     reading, writing = os.pipe()
     passing = Thread(target=_pass_on, args=(reading, there), daemon=True, name="fieldmarks-stderr")
