@@ -102,7 +102,7 @@ def test_the_commands_on_curation_run_one_after_the_other(
 def test_the_commands_on_search_run_one_after_the_other(demo_folder: Path, programs: Path) -> None:
     commands = "".join(blocks("sh", SEARCH))
     run_shell(commands, demo_folder, programs)
-    found = (demo_folder / "red.jsonl").read_text().splitlines()
+    _, *found = (demo_folder / "red.csv").read_text().splitlines()
     assert len(found) == len(list((demo_folder / "red").iterdir())) > 5
     run_python(blocks("python", SEARCH)[0], demo_folder, programs)
 
