@@ -280,7 +280,9 @@ def unreadable(path: object, error: Exception) -> StoreError:
 def unwritable(path: Path, error: OSError | ValueError) -> StoreError:
     """Return the error for a file that cannot be written."""
     reason = getattr(error, "strerror", None) or error
-    return StoreError(f"{path} cannot be written: {reason}; nothing was changed")
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = ": free some space and run it again" if is_full else ""
+    return StoreError(f"{path} cannot be written: {reason}; nothing was changed{remedy}")
 
 
 def _write(fd: int, data: bytes) -> None:
