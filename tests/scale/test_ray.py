@@ -50,7 +50,7 @@ def test_a_killed_actor_and_a_killed_reader_cost_nothing(
         code, lines = ray_jobs.outcome(process)
     assert (code, untimed(lines[-1])) == (
         3,
-        f"Added {TARS * IMAGES} images to set; it has {TARS * IMAGES + 1} images. 1 input failed.",
+        f"Added {TARS * IMAGES} images to set; it has {TARS * IMAGES} images. 1 input failed.",
     )
     assert ray_jobs.contents(out) == undisturbed
 
