@@ -330,5 +330,5 @@ def test_a_torchvision_of_another_torch_is_named(tmp_path: Path, demo_clip: Path
     assert done.stdout == (
         "torchvision does not go with the torch of this environment"
         " (operator torchvision::nms does not exist):"
-        " install the version that does, or uninstall it, as only --decode gpu needs it\n"
+        " install the version that does, or uninstall it\n"
     )

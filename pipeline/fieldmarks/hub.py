@@ -195,7 +195,6 @@ class ModelSource:
     def load(self, kind: Any, **options: Any) -> Any:
         """Load one part of the model; other libraries' errors become ModelError here."""
         self._check_name()
-        check_torchvision()
         try:
             with quiet():
                 folder = self.folder
@@ -418,7 +417,7 @@ def check_torchvision() -> None:
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelError(
             f"torchvision does not go with the torch of this environment ({one_line(error)}): install the"
-            " version that does, or uninstall it, as only --decode gpu needs it"
+            " version that does, or uninstall it"
         ) from error
 
 

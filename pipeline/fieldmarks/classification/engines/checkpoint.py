@@ -33,7 +33,7 @@ from fieldmarks.classification.engines.open_clip import OpenClip
 from fieldmarks.classification.preprocess import MAX_SIDE, Recipe, longest_side, recipe_of
 from fieldmarks.errors import ModelError
 from fieldmarks.extras import install
-from fieldmarks.hub import ModelSource, loaded_once
+from fieldmarks.hub import ModelSource, check_torchvision, loaded_once
 
 if TYPE_CHECKING:
     import torch
@@ -261,6 +261,7 @@ class Checkpoint:
     @loaded_once
     def config(self) -> Any:
         """The model's configuration. Raises ModelError if it is not that of a CLIP-like model."""
+        check_torchvision()
         from transformers import MODEL_MAPPING, AutoConfig
 
         if self.open_clip:
