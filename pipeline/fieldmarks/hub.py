@@ -195,6 +195,7 @@ class ModelSource:
     def load(self, kind: Any, **options: Any) -> Any:
         """Load one part of the model; other libraries' errors become ModelError here."""
         self._check_name()
+        check_torchvision()
         try:
             with quiet():
                 folder = self.folder
@@ -407,7 +408,7 @@ def _load(kind: Any, name: str, options: dict[str, Any], *, local_files_only: bo
 
 @cache
 def check_torchvision() -> None:
-    """Raise ModelError for a torchvision that cannot be imported: transformers then loads no image model.
+    """Raise ModelError for a torchvision that cannot be imported: transformers then loads nothing.
 
     It does so with every other torch than the one that it was built for.
     """

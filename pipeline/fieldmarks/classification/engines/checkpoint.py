@@ -311,6 +311,7 @@ class Checkpoint:
     @loaded_once
     def image_processor(self) -> "BaseImageProcessor":
         """The preprocessing of images. Raises ModelError if it makes them larger than any model reads."""
+        check_torchvision()
         from transformers import AutoImageProcessor
 
         processor: BaseImageProcessor = self.source.load(AutoImageProcessor)
